@@ -1,0 +1,63 @@
+"""
+Metadata and packaging; the build system and the tools are in pyproject.toml.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+numbers = re.search(
+    r'Version\("txsse", (\d+), (\d+), (\d+)(?:, dev=(\d+))?\)',
+    (here / "txsse" / "_version.py").read_text(encoding="utf-8"),
+)
+assert numbers is not None, "txsse/_version.py holds no version"
+year, month, patch, dev = numbers.groups()
+version = f"{year}.{month}.{patch}" + (f".dev{dev}" if dev is not None else "")
+
+http2 = ["Twisted[http2,tls]"]
+test = [
+    *http2,
+    "flask>=3",
+    "httpx-sse>=0.4",
+    "hypothesis>=6.100",
+    "klein>=23.5",
+    "pytest>=8",
+    "pytest-cov>=5",
+    "pytest-twisted>=1.14",
+    "selenium>=4.20",
+    "sseclient-py>=1.8",
+]
+docs = ["sphinx>=7", "furo"]
+dev = [*test, *docs, "build", "mypy>=1.11", "mypy-zope>=1.0", "ruff>=0.6", "towncrier"]
+
+setup(
+    name="txsse",
+    version=version,
+    description="Server-sent events for Twisted",
+    long_description=(here / "README.rst").read_text(encoding="utf-8"),
+    long_description_content_type="text/x-rst",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["txsse", "txsse.*"]), "twisted.plugins"],
+    package_data={"txsse": ["py.typed", "demo/*.html"]},
+    install_requires=["Twisted>=22.10"],
+    extras_require={"http2": http2, "test": test, "docs": docs, "dev": dev},
+    entry_points={"console_scripts": ["txsse = txsse.cli:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Framework :: Twisted",
+        "Intended Audience :: Developers",
+        "Intended Audience :: System Administrators",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Internet :: WWW/HTTP :: HTTP Servers",
+        "Typing :: Typed",
+    ],
+)

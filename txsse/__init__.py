@@ -1,0 +1,53 @@
+"""
+Server-sent events for Twisted.
+
+The smallest server::
+
+    from twisted.internet import endpoints, reactor, task
+    from twisted.web.server import Site
+    from txsse import SSEResource
+
+    def clock(channel):
+        ticking = task.LoopingCall(lambda: channel.send(f"{reactor.seconds():.0f}"))
+        channel.when_closed().addCallback(lambda reason: ticking.stop())
+        ticking.start(1.0)
+
+    endpoints.serverFromString(reactor, "tcp:8080").listen(Site(SSEResource(clock)))
+    reactor.run()
+"""
+
+from txsse._version import __version__ as _version
+from txsse.errors import (
+    ChannelClosed,
+    CloseReason,
+    EventTooLarge,
+    InvalidField,
+    SSEError,
+    UpgradeRefused,
+)
+from txsse.protocol.encoder import encode_comment, encode_event
+from txsse.protocol.event import ServerSentEvent
+from txsse.protocol.parser import EventStreamParser
+from txsse.server.channel import SSEChannel
+from txsse.server.resource import SSEResource
+from txsse.server.upgrade import Upgrader, upgrade
+
+__version__ = _version.public()
+
+__all__ = [
+    "ChannelClosed",
+    "CloseReason",
+    "EventStreamParser",
+    "EventTooLarge",
+    "InvalidField",
+    "SSEChannel",
+    "SSEError",
+    "SSEResource",
+    "ServerSentEvent",
+    "UpgradeRefused",
+    "Upgrader",
+    "__version__",
+    "encode_comment",
+    "encode_event",
+    "upgrade",
+]

@@ -1,0 +1,131 @@
+"""
+What can go wrong, as one small tree::
+
+    SSEError
+    ├── InvalidField     (also a ValueError)  a value that the wire format has no place for
+    ├── EventTooLarge    a stream that exceeds the parser's limit
+    ├── ChannelClosed    a frame for a stream that has ended
+    └── UpgradeRefused   a request that got another answer than a stream
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from enum import Enum, auto
+from typing import Any
+
+__all__ = [
+    "ChannelClosed",
+    "CloseReason",
+    "EventTooLarge",
+    "InvalidField",
+    "SSEError",
+    "UpgradeRefused",
+]
+
+_ASCII_NAMES = {"\n": "line feed", "\r": "carriage return", "\0": "null"}
+
+
+class SSEError(Exception):
+    """
+    The root of every error that txsse raises on purpose.
+    """
+
+
+class InvalidField(SSEError, ValueError):
+    """
+    A field holds a value that cannot be sent: written as it is, it would end its line early, inject
+    another field, or reach the client as something else.
+
+    :ivar field: the name of the field: ``data``, ``event``, ``id``, ``retry`` or ``comment``.
+    :ivar position: where in the value, counted from 0; ``None`` where the value as a whole is wrong.
+    :ivar character: the character at that position; ``None`` where the value as a whole is wrong.
+    """
+
+    def __init__(
+        self,
+        field: str,
+        problem: str,
+        *,
+        position: int | None = None,
+        character: str | None = None,
+    ) -> None:
+        where = ""
+        if character is not None:
+            name = _ASCII_NAMES.get(character) or unicodedata.name(character, "")
+            where = f"U+{ord(character):04X}{f' ({name})' if name else ''} at position {position} "
+        super().__init__(f"{field}: {where}{problem}")
+        self.field = field
+        self.position = position
+        self.character = character
+
+
+class EventTooLarge(SSEError):
+    """
+    A line or an event of the stream exceeds the parser's ``max_event_size``.
+
+    :ivar limit: the limit, in bytes.
+    :ivar events: the :class:`~txsse.ServerSentEvent` objects that were complete before it, in the same
+        call to ``feed``.
+    """
+
+    def __init__(self, limit: int, events: list[Any]) -> None:
+        super().__init__(
+            f"the stream holds an event of more than {limit} bytes; a larger max_event_size would accept it"
+        )
+        self.limit = limit
+        self.events = events
+
+
+class CloseReason(Enum):
+    """
+    What ended a channel.
+    """
+
+    CLIENT_GONE = auto()
+    """The client closed the connection, or the network lost it."""
+
+    SERVER_CLOSED = auto()
+    """``close()`` was called, or the handler came to its end."""
+
+    HANDLER_FAILED = auto()
+    """The handler raised; the log holds the traceback."""
+
+    SLOW_READER = auto()
+    """More than ``max_buffer`` bytes waited for a client whose policy is ``close``."""
+
+    FLUSH_TIMEOUT = auto()
+    """``close()`` was called, and the client did not take what was left within ``flush_timeout``."""
+
+    MAX_LIFETIME = auto()
+    """The stream reached its ``max_lifetime``."""
+
+
+class ChannelClosed(SSEError):
+    """
+    A frame cannot be sent, because the channel is closed or closing.
+
+    :ivar reason: what ended the channel, a :class:`CloseReason`.
+    """
+
+    def __init__(self, reason: CloseReason) -> None:
+        super().__init__(
+            f"the channel is closed ({reason.name}); ask is_open first, or wait for when_closed()"
+        )
+        self.reason = reason
+
+
+class UpgradeRefused(SSEError):
+    """
+    A request did not become a stream. Its client has been answered already: there is nothing left to do
+    for the caller but to return ``NOT_DONE_YET``.
+
+    :ivar status: the HTTP status that the client got; ``None`` where it could not be answered, because
+        it has gone or because the response had begun before.
+    :ivar reason: why, in one sentence.
+    """
+
+    def __init__(self, reason: str, *, status: int | None) -> None:
+        super().__init__(f"{status}: {reason}" if status is not None else reason)
+        self.status = status
+        self.reason = reason

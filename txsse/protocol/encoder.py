@@ -1,0 +1,72 @@
+"""
+From values to the bytes of the wire.
+
+Each function returns whole blocks, with the empty line that ends them, so that any two results can be
+joined. They raise nothing that building the event has not raised before, comments excepted.
+"""
+
+from __future__ import annotations
+
+from txsse.protocol.event import ServerSentEvent, check_text
+
+__all__ = ["encode_comment", "encode_event", "encode_retry"]
+
+
+def encode_event(event: ServerSentEvent) -> bytes:
+    """
+    Encode an event.
+
+    :param event: the event.
+    :returns: its block, in UTF-8.
+
+    Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+    """
+    head = ""
+    if event.retry is not None:
+        head = f"retry: {_milliseconds(event.retry)}\n"
+    if event.id is not None:
+        head += f"id: {event.id}\n"
+    if event.event:
+        head += f"event: {event.event}\n"
+    return f"{head}data: {_continued(event.data, 'data: ')}\n\n".encode()
+
+
+def encode_comment(text: str) -> bytes:
+    """
+    Encode a comment, which every client ignores: a sign of life, or a note for whoever reads the wire.
+
+    :param text: the comment; each of its lines becomes a comment line. ``""`` makes the shortest.
+    :returns: its block, in UTF-8.
+    :raises InvalidField: for a lone surrogate.
+    """
+    check_text("comment", text)
+    if not text:
+        return b":\n\n"
+    return f": {_continued(text, ': ')}\n\n".encode()
+
+
+def encode_retry(retry: float) -> bytes:
+    """
+    Encode a reconnection time alone, without an event.
+
+    :param retry: the time in seconds.
+    :returns: its block.
+    :raises InvalidField: as :class:`txsse.ServerSentEvent` does.
+    """
+    return f"retry: {_milliseconds(ServerSentEvent(retry=retry).retry or 0)}\n\n".encode()
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _continued(text: str, prefix: str) -> str:
+    """
+    Begin each further line of a text with a prefix. Lines end at CR LF, LF and CR, and nowhere else:
+    ``str.splitlines`` would also cut at U+2028 and eight other characters, and change the text.
+    """
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\n" in text:
+        text = text.replace("\n", "\n" + prefix)
+    return text

@@ -1,0 +1,238 @@
+"""
+From the bytes of the wire to values.
+
+Strategy: a chunk is cut behind its last line end. What lies before, together with what an earlier chunk
+left over, is decoded and split into lines in one go, by code of the interpreter's own; what lies behind is
+kept as it came, in a list, and looked at again only when its line end arrives. So every byte is searched
+once, decoded once and copied at most twice, however the stream is cut.
+
+``feed`` returns the events that became complete, in order, or raises :exc:`txsse.errors.EventTooLarge`,
+which carries them; after that it raises on every call.
+"""
+
+from __future__ import annotations
+
+from itertools import repeat
+
+from txsse.errors import EventTooLarge
+from txsse.protocol.columns import columns
+from txsse.protocol.event import ServerSentEvent, parsed_event, parsed_events
+
+__all__ = ["DEFAULT_MAX_EVENT_SIZE", "EventStreamParser"]
+
+# Large enough for a picture as base64 or a page of HTML, small enough to hold a thousand at once.
+DEFAULT_MAX_EVENT_SIZE = 4 * 1024 * 1024
+
+_BOM = b"\xef\xbb\xbf"
+
+# A peer can send any number of digits; beyond 15 it asks for more than 31,000 years, and Python refuses to
+# read more than 4,300 of them (as a guard against quadratic work).
+_MAX_RETRY_DIGITS = 15
+
+# Below this many characters there are one or two events, which are read faster line by line.
+_WORTH_COLUMNS = 512
+
+
+class EventStreamParser:
+    """
+    Parse one event stream, fed in pieces of any size.
+
+    It accepts everything that the standard accepts: a byte order mark, lines that end at CR LF, LF or CR,
+    each of which may be cut anywhere, and invalid UTF-8 as U+FFFD. A line is taken up as soon as its end
+    is there: after a CR nothing is held back for a LF that may follow.
+
+    :param max_event_size: how many bytes an event may take: its lines together, comments and line ends not
+        counted. No line of any kind may be longer.
+    :param last_event_id: the last event ID to begin with, where this stream continues another.
+
+    Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+    """
+
+    def __init__(self, max_event_size: int = DEFAULT_MAX_EVENT_SIZE, *, last_event_id: str = "") -> None:
+        if max_event_size < 1:
+            raise ValueError(f"max_event_size must be at least 1 byte, not {max_event_size}")
+        self._max_event_size = max_event_size
+        self._last_event_id = last_event_id
+        self._retry: float | None = None
+        # Bytes behind the last line end, as they came, and how many.
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+        self._at_start = True
+        self._after_cr = False
+        self._too_large = False
+        # The block that is open: its fields, and how many bytes its lines took.
+        self._data: list[str] = []
+        self._event = ""
+        self._id = last_event_id
+        self._block_retry: float | None = None
+        self._block_size = 0
+
+    @property
+    def last_event_id(self) -> str:
+        """
+        The last event ID in force: that of the last block that was complete, whether it held data or not.
+        """
+        return self._last_event_id
+
+    @property
+    def retry(self) -> float | None:
+        """
+        The reconnection time that the stream asked for last, in seconds; ``None`` where it never did.
+        """
+        return self._retry
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """
+        Take the next bytes of the stream.
+
+        :param data: any number of them.
+        :returns: the events that these bytes completed. Each has ``event``, ``"message"`` where the
+            stream names none, and ``id``, the last event ID in force.
+        :raises EventTooLarge: past ``max_event_size``.
+        """
+        events: list[ServerSentEvent] = []
+        if self._too_large:
+            raise EventTooLarge(self._max_event_size, events)
+        if self._after_cr and data:
+            self._after_cr = False
+            if data[0] == 0x0A:
+                # The second half of a CR LF whose first half has ended the line already.
+                data = data[1:]
+        end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        if end:
+            self._read_lines(self._take(data[:end]), events)
+            data = data[end:]
+        if data:
+            self._keep(data, events)
+        return events
+
+    def _take(self, lines: bytes) -> bytes:
+        """
+        Complete whole lines by what was kept of the first one.
+        """
+        if self._pending:
+            lines = b"".join([*self._pending, lines])
+            self._pending = []
+            self._pending_size = 0
+        self._after_cr = lines[-1] == 0x0D
+        if self._at_start:
+            self._at_start = False
+            lines = lines.removeprefix(_BOM)
+        return lines
+
+    def _keep(self, data: bytes, events: list[ServerSentEvent]) -> None:
+        """
+        Keep the beginning of a line until its end comes.
+        """
+        self._pending.append(data)
+        self._pending_size += len(data)
+        bom = len(_BOM) if self._at_start else 0
+        if self._pending_size > self._max_event_size + bom:
+            self._refuse(events)
+
+    def _refuse(self, events: list[ServerSentEvent]) -> None:
+        self._too_large = True
+        self._pending = []
+        self._data = []
+        raise EventTooLarge(self._max_event_size, events)
+
+    def _read_lines(self, lines: bytes, events: list[ServerSentEvent]) -> None:
+        if b"\r" in lines:
+            lines = lines.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if self._block_size + len(lines) <= self._max_event_size:
+            # A line end never lies within a character, so lines decode together as they would alone.
+            left = self._read_text(lines.decode("utf-8", "replace"), events)
+            if left:
+                # The size counts in bytes as they came: one that is invalid becomes three when decoded.
+                self._count(lines.rsplit(b"\n", left + 1)[-left - 1 : -1])
+            return
+        # Only here can an event or a line be too large, and which one shows line by line.
+        for line in lines.split(b"\n")[:-1]:
+            if len(line) > self._max_event_size:
+                self._refuse(events)
+            if self._read_each([line.decode("utf-8", "replace")], events):
+                self._count([line])
+                if self._block_size > self._max_event_size:
+                    self._refuse(events)
+
+    def _count(self, lines: list[bytes]) -> None:
+        """
+        Add lines to the size of the open block.
+        """
+        self._block_size += sum(len(line) for line in lines if line[0] != 0x3A)
+
+    def _read_text(self, text: str, events: list[ServerSentEvent]) -> int:
+        """
+        Read lines that end at LF: the rest of the open block, then the blocks that are alike, then what
+        is left.
+
+        :returns: how many of the last lines belong to a block that is still open.
+        """
+        if len(text) > _WORTH_COLUMNS and "\0" not in text:
+            start = 0
+            if self._block_size:
+                start = ("\n" + text).find("\n\n") + 1
+                if not start:
+                    return self._read_each(text.split("\n")[:-1], events)
+                self._read_each(text[:start].split("\n")[:-1], events)
+            end = text.rfind("\n\n") + 2
+            if not self._block_size and end - start > _WORTH_COLUMNS:
+                found = columns(text[start:end])
+                if found is not None:
+                    self._read_columns(found, events)
+                    start = end
+            text = text[start:]
+        return self._read_each(text.split("\n")[:-1], events)
+
+    def _read_columns(self, found: dict[str, list[str]], events: list[ServerSentEvent]) -> None:
+        ids = found.get("id")
+        types = found.get("event")
+        if types is not None and "" in types:
+            types = [name or "message" for name in types]
+        events += parsed_events(found["data"], types or repeat("message"), ids or repeat(self._id))
+        if ids:
+            self._id = ids[-1]
+        self._last_event_id = self._id
+
+    def _read_each(self, lines: list[str], events: list[ServerSentEvent]) -> int:
+        """
+        Interpret lines one by one.
+
+        :returns: how many of the last lines belong to a block that is still open.
+        """
+        data = self._data
+        opened = 0
+        for number, line in enumerate(lines, 1):
+            if line[:6] == "data: ":
+                data.append(line[6:])
+            elif not line:
+                # https://html.spec.whatwg.org/multipage/server-sent-events.html#dispatchMessage
+                opened = number
+                self._block_size = 0
+                self._last_event_id = self._id
+                if data:
+                    text = data[0] if len(data) == 1 else "\n".join(data)
+                    events.append(parsed_event(text, self._event or "message", self._id, self._block_retry))
+                    data.clear()
+                self._event = ""
+                self._block_retry = None
+            elif line[0] != ":":
+                self._read_field(line)
+        return len(lines) - opened
+
+    def _read_field(self, line: str) -> None:
+        name, _, value = line.partition(":")
+        if value[:1] == " ":
+            value = value[1:]
+        if name == "data":
+            self._data.append(value)
+        elif name == "event":
+            self._event = value
+        elif name == "id":
+            if "\0" not in value:
+                self._id = value
+        elif name == "retry" and value.isascii() and value.isdigit():
+            digits = value.lstrip("0")
+            if len(digits) > _MAX_RETRY_DIGITS:
+                digits = "9" * _MAX_RETRY_DIGITS
+            self._retry = self._block_retry = int(digits or "0") / 1000

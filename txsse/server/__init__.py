@@ -1,0 +1,3 @@
+"""
+One stream to one client: from a request to an :class:`txsse.SSEChannel`.
+"""

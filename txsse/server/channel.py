@@ -1,0 +1,387 @@
+"""
+One open stream to one client.
+
+Strategy: a frame goes to the sink while the sink takes it, and to the backlog while it does not, where the
+policy for slow readers rules. A channel is *open* until somebody wants its end; then *closing* while the
+backlog still goes out; and *closed* once the request has ended, which ``notifyFinish`` tells, whatever
+the cause. Only there is cleaned up.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+
+from txsse.errors import ChannelClosed, CloseReason, InvalidField
+from txsse.protocol.encoder import encode_comment, encode_event
+from txsse.protocol.event import ServerSentEvent
+from txsse.server.backlog import Backlog
+from txsse.server.keepalive import KeepaliveClock, NoKeepalive
+from txsse.server.payload import to_xml
+from txsse.server.sending import Source, send_all
+from txsse.server.sink import Sink
+from txsse.server.waiting import Waiting
+
+__all__ = ["ChannelOptions", "SSEChannel"]
+
+_log = Logger()
+
+_KEEPALIVE = encode_comment("")
+
+# A stream ends after 80 to 100 % of its max_lifetime, so that clients that came together do not all come
+# back together.
+_LIFETIME_JITTER = 0.8
+
+
+class _State(Enum):
+    OPEN = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+
+
+@dataclass(frozen=True)
+class ChannelOptions:
+    """
+    What :class:`txsse.Upgrader` passes on to its channels.
+    """
+
+    reactor: IReactorTime
+    dumps: Callable[[object], str | bytes]
+    flush_timeout: float
+    max_lifetime: float | None
+
+
+class SSEChannel:
+    """
+    One open stream to one client. :meth:`txsse.Upgrader.upgrade` makes it.
+
+    All of its methods are to be called in the reactor's thread; from another one, use
+    ``reactor.callFromThread(channel.send, ...)``.
+
+    :ivar request: the request that became the stream.
+    :ivar last_event_id: where the client wants to resume, ``""`` where it did not say.
+    :ivar close_reason: what ended the channel, a :class:`txsse.errors.CloseReason`; ``None`` while it is
+        open.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        sink: Sink,
+        *,
+        last_event_id: str,
+        backlog: Backlog,
+        keepalive: KeepaliveClock | NoKeepalive,
+        options: ChannelOptions,
+    ) -> None:
+        self.request = request
+        self.last_event_id = last_event_id
+        self.close_reason: CloseReason | None = None
+        self.spoke = 0
+        self.slot = 0
+        self._state = _State.OPEN
+        self._sink = sink
+        self._backlog = backlog
+        self._keepalive = keepalive
+        self._options = options
+        self._when_closed: Waiting[CloseReason] = Waiting()
+        self._when_ready: Waiting[None] = Waiting()
+        self._lifetime: IDelayedCall | None = None
+        self._flush: IDelayedCall | None = None
+        self._turn: IDelayedCall | None = None
+        if options.max_lifetime is not None:
+            self._lifetime = options.reactor.callLater(
+                options.max_lifetime * random.uniform(_LIFETIME_JITTER, 1),
+                self.close,
+                reason=CloseReason.MAX_LIFETIME,
+            )
+        sink.attach(self)
+        keepalive.add(self)
+
+    def __repr__(self) -> str:
+        peer = self.request.client
+        return f"<SSEChannel {self.request.path!r} of {peer} {self._state.name.lower()}>"
+
+    @property
+    def reactor(self) -> IReactorTime:
+        """
+        The reactor that the channel lives in.
+        """
+        return self._options.reactor
+
+    @property
+    def is_open(self) -> bool:
+        """
+        Whether frames can be sent.
+        """
+        return self._state is _State.OPEN
+
+    @property
+    def buffered(self) -> int:
+        """
+        How many bytes the channel holds back for a client that is behind. The transport below holds up to
+        64 KiB more, and so does the system's socket.
+        """
+        return self._backlog.size
+
+    @property
+    def dropped(self) -> int:
+        """
+        How many frames were given up by the policies ``latest`` and ``drop``.
+        """
+        return self._backlog.dropped
+
+    def send(
+        self,
+        data: str | bytes,
+        *,
+        event: str | None = None,
+        id: str | None = None,
+        retry: float | None = None,
+    ) -> None:
+        """
+        Send an event.
+
+        :param data: the text, or its UTF-8 form.
+        :param event: the type; ``None`` for ``message``.
+        :param id: what the client is to resume from.
+        :param retry: how long the client is to wait before it reconnects, in seconds.
+        :raises ChannelClosed: where the channel is closed, or closes because of this event by the policy
+            ``close``.
+        :raises InvalidField: as :class:`txsse.ServerSentEvent` does, and for bytes that are not UTF-8.
+        """
+        self.send_event(ServerSentEvent(_to_text(data), event, id, retry))
+
+    def send_event(self, event: ServerSentEvent) -> None:
+        """
+        Send an event that has been built.
+
+        :param event: the event.
+        :raises ChannelClosed: as :meth:`send` does.
+        """
+        self._send_frame(event.event or "message", encode_event(event))
+
+    def send_json(
+        self,
+        value: object,
+        *,
+        event: str | None = None,
+        id: str | None = None,
+        retry: float | None = None,
+    ) -> None:
+        """
+        Send a value as JSON.
+
+        :param value: anything that :mod:`json` takes, and instances of dataclasses and attrs classes; or
+            what the upgrader's ``dumps`` takes.
+        :param event: the type; ``None`` for ``message``.
+        :param id: what the client is to resume from.
+        :param retry: how long the client is to wait before it reconnects, in seconds.
+        :raises ChannelClosed: as :meth:`send` does.
+        :raises TypeError: for a value that has no JSON form.
+        :raises ValueError: for NaN and the infinities, which no browser would read.
+        """
+        self.send(self._options.dumps(value), event=event, id=id, retry=retry)
+
+    def send_xml(
+        self,
+        value: object,
+        *,
+        event: str | None = None,
+        id: str | None = None,
+        retry: float | None = None,
+    ) -> None:
+        """
+        Send a value as XML.
+
+        :param value: an :mod:`~xml.etree.ElementTree` element or tree, or an instance of a dataclass or
+            attrs class, which becomes ``<Person><Name>Ernst</Name><Age>23</Age></Person>``.
+        :param event: the type; ``None`` for ``message``.
+        :param id: what the client is to resume from.
+        :param retry: how long the client is to wait before it reconnects, in seconds.
+        :raises ChannelClosed: as :meth:`send` does.
+        :raises TypeError: for a value that has no XML form.
+        :raises ValueError: for a character that XML cannot hold.
+        """
+        self.send(to_xml(value), event=event, id=id, retry=retry)
+
+    def comment(self, text: str = "") -> None:
+        """
+        Send a comment, which the client ignores.
+
+        :param text: the comment.
+        :raises ChannelClosed: as :meth:`send` does.
+        """
+        self._send_frame(None, encode_comment(text))
+
+    def send_from(self, source: Source) -> Deferred[int]:
+        """
+        Send whatever a source brings, as fast as the client takes it, and no faster: a source is asked for
+        its next item when the one before is on its way.
+
+        :param source: an iterable or asynchronous iterable of ``str``, ``bytes`` or
+            :class:`txsse.ServerSentEvent`, or a Deferred or another awaitable of one of these.
+        :returns: a Deferred that fires with the number of events sent, once the source has ended or the
+            channel is closed, and fails with what the source raised. When the channel is closed, or the
+            Deferred cancelled, the source is: a Deferred cancelled, a generator closed.
+        """
+        return send_all(self, source)
+
+    def drain(self) -> Deferred[None]:
+        """
+        Wait until the client keeps up: until nothing is held back and the transport takes more.
+
+        :returns: a Deferred that fires then, but never before the reactor had its turn, so that a loop of
+            ``send`` and ``await drain()`` starves nobody; it fails with :exc:`ChannelClosed` when the
+            channel closes.
+        """
+        if self._state is not _State.OPEN:
+            return fail(self._closed_error())
+        if not self.is_behind and self._turn is None:
+            self._turn = self.reactor.callLater(0, self._turn_over)
+        return self._when_ready.wait()
+
+    def _turn_over(self) -> None:
+        self._turn = None
+        if not self.is_behind:
+            self._when_ready.fire(None)
+
+    @property
+    def is_behind(self) -> bool:
+        """
+        Whether the client is behind, so that frames are held back.
+        """
+        return self._sink.blocked or self._backlog.size > 0
+
+    def close(self, *, reason: CloseReason = CloseReason.SERVER_CLOSED) -> None:
+        """
+        End the stream behind what was accepted. It returns at once, and does nothing on a channel that
+        closes already; :meth:`when_closed` tells when the end is there.
+
+        A browser reconnects after a stream that ended. To stop it for good, answer that request with 204.
+
+        :param reason: what :attr:`close_reason` is to say.
+        """
+        if self._state is not _State.OPEN:
+            return
+        self._begin_to_close(reason)
+        if self._backlog.size:
+            self._flush = self.reactor.callLater(self._options.flush_timeout, self._give_up_flushing)
+        else:
+            self._sink.finish()
+
+    def when_closed(self) -> Deferred[CloseReason]:
+        """
+        Wait for the end of the stream, whoever brings it about.
+
+        :returns: a Deferred that fires with the :class:`txsse.errors.CloseReason`, at once where the
+            channel is closed already, and never fails.
+        """
+        if self._state is _State.CLOSED:
+            return succeed(self._closed_error().reason)
+        return self._when_closed.wait()
+
+    def sink_ready(self) -> None:
+        """
+        Send what was held back. The sink calls this when the client has caught up.
+        """
+        while not self._sink.blocked:
+            frame = self._backlog.take()
+            if frame is None:
+                break
+            self._write(frame)
+        if self._state is _State.CLOSING and not self._backlog.size:
+            self._sink.finish()
+        elif not self.is_behind:
+            self._when_ready.fire(None)
+
+    def keepalive_due(self) -> None:
+        """
+        Send a comment. The clock calls this after an interval of silence.
+        """
+        # A client that is behind has bytes on their way to it, which serve the purpose.
+        if self._state is _State.OPEN and not self.is_behind:
+            self._write(_KEEPALIVE)
+
+    def _send_frame(self, key: str | None, frame: bytes) -> None:
+        if self._state is not _State.OPEN:
+            raise self._closed_error()
+        if not self.is_behind:
+            self._write(frame)
+        elif not self._backlog.put(key, frame):
+            _log.info(
+                "{channel} closes: the client reads too slowly, {buffered} bytes were held back",
+                channel=self,
+                buffered=self.buffered,
+            )
+            self._abort(CloseReason.SLOW_READER)
+            raise self._closed_error()
+
+    def _write(self, frame: bytes) -> None:
+        self.spoke = self._keepalive.now
+        self._sink.write(frame)
+
+    def _closed_error(self) -> ChannelClosed:
+        return ChannelClosed(self.close_reason or CloseReason.CLIENT_GONE)
+
+    def _begin_to_close(self, reason: CloseReason) -> None:
+        self._state = _State.CLOSING
+        self.close_reason = reason
+        self._keepalive.remove(self)
+        for call in (self._lifetime, self._turn):
+            if call is not None and call.active():
+                call.cancel()
+        self._lifetime = self._turn = None
+        self._when_ready.fail(self._closed_error())
+
+    def _give_up_flushing(self) -> None:
+        self._flush = None
+        _log.info(
+            "{channel} is cut off: the client left {buffered} bytes unread",
+            channel=self,
+            buffered=self.buffered,
+        )
+        self.close_reason = CloseReason.FLUSH_TIMEOUT
+        self._backlog.clear()
+        self._sink.abort()
+
+    def _abort(self, reason: CloseReason) -> None:
+        self._begin_to_close(reason)
+        self._backlog.clear()
+        self._sink.abort()
+
+    def request_ended(self, result: Failure | None) -> None:
+        """
+        Clean up. The upgrader has ``notifyFinish`` call this, once.
+
+        :param result: why the connection was lost; ``None`` where the response was finished.
+        """
+        if self._state is _State.OPEN:
+            # Nobody here asked for the end: the client went, or other code finished the request.
+            lost = isinstance(result, Failure)
+            self._begin_to_close(CloseReason.CLIENT_GONE if lost else CloseReason.SERVER_CLOSED)
+        self._state = _State.CLOSED
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        self._backlog.clear()
+        self._sink.detach()
+        self._when_closed.fire(self.close_reason or CloseReason.CLIENT_GONE)
+
+
+def _to_text(data: str | bytes) -> str:
+    if isinstance(data, bytes):
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            byte = data[error.start]
+            raise InvalidField("data", f"byte 0x{byte:02X} is not UTF-8", position=error.start) from None
+    return data

@@ -1,0 +1,222 @@
+"""
+What a request gets, decided without touching it: a stream, or an answer.
+
+Strategy: :func:`decide` takes what was asked and the rules, both plain values, and returns an
+:class:`Accepted` or an :class:`Answer`; it raises nothing. :func:`read_asked` is the one function that looks
+at a Twisted request.
+
+Sources: https://www.rfc-editor.org/rfc/rfc9110 (methods, ``Accept``), https://fetch.spec.whatwg.org/#http-cors-protocol
+(CORS), https://html.spec.whatwg.org/multipage/server-sent-events.html (``Last-Event-ID``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from twisted.web.http import Request
+
+__all__ = ["Accepted", "Answer", "Asked", "Rules", "decide", "read_asked"]
+
+Headers = list[tuple[bytes, bytes]]
+
+MEDIA_TYPE = b"text/event-stream"
+
+# no-cache and no-store keep a cache from replaying an old stream, no-transform keeps a proxy from compressing
+# it, and with that from holding events back; nginx buffers unless X-Accel-Buffering says no.
+STREAM_HEADERS: Headers = [
+    (b"Content-Type", MEDIA_TYPE),
+    (b"Cache-Control", b"no-cache, no-store, no-transform"),
+    (b"X-Accel-Buffering", b"no"),
+]
+
+# How long a browser may remember a preflight's answer, in seconds: Chromium caps it at 7200 anyway.
+_PREFLIGHT_MAX_AGE = b"7200"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """
+    What is allowed, as :class:`txsse.Upgrader` was told.
+    """
+
+    methods: tuple[bytes, ...]
+    allow_origins: frozenset[bytes]
+    allow_credentials: bool
+    allow_headers: tuple[bytes, ...]
+    max_last_event_id: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """
+    What a request asks for. Header fields are as they came: one value for each line.
+    """
+
+    method: bytes
+    accept: Sequence[bytes] = ()
+    origin: bytes | None = None
+    requested_method: bytes | None = None
+    last_event_id: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """
+    The request becomes a stream.
+    """
+
+    last_event_id: str
+    headers: Headers
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    The request is answered and that is all; ``reason`` says why, to the client and to the log.
+    """
+
+    status: int
+    reason: str
+    headers: Headers
+    body: bytes = b""
+
+
+def read_asked(request: Request, last_event_id_parameter: bytes | None) -> Asked:
+    """
+    Take from a request what the decision depends on.
+
+    :param request: the request.
+    :param last_event_id_parameter: the query parameter that stands in for the ``Last-Event-ID`` header
+        where the client cannot send it; ``None`` for none.
+    """
+    fields = request.requestHeaders
+    last_event_id = fields.getRawHeaders(b"Last-Event-ID") or []
+    if not last_event_id and last_event_id_parameter is not None:
+        last_event_id = (request.args or {}).get(last_event_id_parameter, [])
+    return Asked(
+        method=request.method,
+        accept=fields.getRawHeaders(b"Accept") or [],
+        origin=request.getHeader(b"Origin"),
+        requested_method=request.getHeader(b"Access-Control-Request-Method"),
+        last_event_id=last_event_id,
+    )
+
+
+def decide(asked: Asked, rules: Rules) -> Accepted | Answer:
+    """
+    Decide what a request gets.
+    """
+    cors = _cors_headers(asked, rules)
+    allow = _allowed_methods(rules)
+    if asked.method == b"OPTIONS":
+        if asked.origin is not None and asked.requested_method is not None:
+            cors += _preflight_headers(rules, allow) if cors else []
+        return Answer(204, "OPTIONS tells what is allowed here", [(b"Allow", allow), *cors])
+    reading = asked.method == b"HEAD" and b"GET" in rules.methods
+    if not reading and asked.method not in rules.methods:
+        return _refusal(405, f"allowed here: {allow.decode('ascii')}", [(b"Allow", allow), *cors])
+    if not accepts_event_stream(asked.accept):
+        return _refusal(406, "only text/event-stream is to be had here", cors)
+    last_event_id = _read_last_event_id(asked.last_event_id, rules.max_last_event_id)
+    if isinstance(last_event_id, _Malformed):
+        return _refusal(400, last_event_id.reason, cors)
+    if reading:
+        # The body would have no end, so a HEAD is answered with what a GET would begin with.
+        return Answer(200, "HEAD gets the headers alone", [*STREAM_HEADERS, *cors])
+    return Accepted(last_event_id, [*STREAM_HEADERS, *cors])
+
+
+def accepts_event_stream(accept: Sequence[bytes]) -> bool:
+    """
+    Tell whether an ``Accept`` field lets ``text/event-stream`` through: the most specific media range that
+    covers it decides, and a weight of 0 means no. No field at all accepts everything.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9110#field.accept
+    """
+    best = (-1, 1.0)
+    any_range = False
+    for element in b",".join(accept).lower().split(b","):
+        media_range, *parameters = (part.strip() for part in element.split(b";"))
+        if not media_range:
+            continue
+        any_range = True
+        if media_range in _SPECIFICITY:
+            best = max(best, (_SPECIFICITY[media_range], _weight(parameters)))
+    if not any_range:
+        return True
+    return best[0] >= 0 and best[1] > 0
+
+
+_SPECIFICITY = {b"*/*": 0, b"text/*": 1, MEDIA_TYPE: 2}
+
+
+def _weight(parameters: Sequence[bytes]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        # A weight that is none must not shut a client out.
+        if name.strip() == b"q" and _WEIGHT.fullmatch(value.strip()):
+            return float(value)
+    return 1.0
+
+
+_WEIGHT = re.compile(rb"[01](\.[0-9]*)?")
+
+
+@dataclass(frozen=True)
+class _Malformed:
+    reason: str
+
+
+def _read_last_event_id(values: Sequence[bytes], limit: int) -> str | _Malformed:
+    if not values:
+        return ""
+    if len(values) > 1:
+        return _Malformed("more than one Last-Event-ID")
+    if len(values[0]) > limit:
+        return _Malformed(f"Last-Event-ID has more than {limit} bytes")
+    try:
+        text = values[0].decode("utf-8")
+    except UnicodeDecodeError:
+        return _Malformed("Last-Event-ID is not UTF-8")
+    if any(character in text for character in "\r\n\0"):
+        # No event can have had such an id; only a query string can carry one.
+        return _Malformed("Last-Event-ID holds CR, LF or NUL")
+    return text
+
+
+def _allowed_methods(rules: Rules) -> bytes:
+    head = [b"HEAD"] if b"GET" in rules.methods else []
+    return b", ".join([*rules.methods, *head, b"OPTIONS"])
+
+
+def _refusal(status: int, reason: str, headers: Headers) -> Answer:
+    kind = (b"Content-Type", b"text/plain; charset=utf-8")
+    return Answer(status, reason, [kind, *headers], reason.encode() + b"\n")
+
+
+def _cors_headers(asked: Asked, rules: Rules) -> Headers:
+    """
+    Tell a page of another origin that it may read the answer. Without these headers the browser keeps it
+    from the page; a request from the same origin needs none.
+    """
+    if not rules.allow_origins:
+        return []
+    if b"*" in rules.allow_origins:
+        return [(b"Access-Control-Allow-Origin", b"*")]
+    # The answer depends on who asks, which a shared cache has to know whether or not this one may.
+    headers: Headers = [(b"Vary", b"Origin")]
+    if asked.origin in rules.allow_origins:
+        headers.append((b"Access-Control-Allow-Origin", asked.origin or b""))
+        if rules.allow_credentials:
+            headers.append((b"Access-Control-Allow-Credentials", b"true"))
+    return headers
+
+
+def _preflight_headers(rules: Rules, allow: bytes) -> Headers:
+    return [
+        (b"Access-Control-Allow-Methods", allow),
+        (b"Access-Control-Allow-Headers", b", ".join(rules.allow_headers)),
+        (b"Access-Control-Max-Age", _PREFLIGHT_MAX_AGE),
+    ]

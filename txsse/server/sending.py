@@ -1,0 +1,176 @@
+"""
+From whatever can bring events to a channel, at the pace of its client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
+from inspect import isasyncgen, isawaitable, isgenerator
+from typing import Any, Protocol, TypeAlias
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from txsse.errors import ChannelClosed, CloseReason
+from txsse.protocol.event import ServerSentEvent
+
+__all__ = ["Item", "Outlet", "Source", "send_all"]
+
+Item: TypeAlias = "str | bytes | ServerSentEvent"
+Source: TypeAlias = (
+    "Iterable[Item] | AsyncIterable[Item] | Awaitable[Item] | Deferred[str] | Deferred[bytes]"
+    " | Deferred[ServerSentEvent]"
+)
+
+# A source that never waits must leave the reactor its turn: after so many events, or so many seconds.
+_SLICE_EVENTS = 128
+_SLICE_SECONDS = 0.01
+
+
+class Outlet(Protocol):
+    """
+    What a source is sent to: the part of :class:`txsse.SSEChannel` that this needs.
+    """
+
+    @property
+    def reactor(self) -> IReactorTime:
+        """
+        See :class:`txsse.SSEChannel`.
+        """
+
+    @property
+    def is_open(self) -> bool:
+        """
+        See :class:`txsse.SSEChannel`.
+        """
+
+    @property
+    def is_behind(self) -> bool:
+        """
+        See :class:`txsse.SSEChannel`.
+        """
+
+    def send(self, data: str | bytes) -> None:
+        """
+        See :class:`txsse.SSEChannel`.
+        """
+
+    def send_event(self, event: ServerSentEvent) -> None:
+        """
+        See :class:`txsse.SSEChannel`.
+        """
+
+    def drain(self) -> Deferred[None]:
+        """
+        See :class:`txsse.SSEChannel`.
+        """
+
+    def when_closed(self) -> Deferred[CloseReason]:
+        """
+        See :class:`txsse.SSEChannel`.
+        """
+
+
+def send_all(outlet: Outlet, source: Source) -> Deferred[int]:
+    """
+    Send what a source brings; see :meth:`txsse.SSEChannel.send_from`, which is this.
+
+    :raises TypeError: at once, where the source is none.
+    """
+    items = _items(source)
+    sending = Deferred.fromCoroutine(_send_each(outlet, items))
+    cancel_at_close(outlet, sending)
+    return sending
+
+
+def cancel_at_close(outlet: Outlet, work: Deferred[Any]) -> None:
+    """
+    Cancel work when its channel is closed, unless it is done by then.
+
+    The end may come about inside of that very work, by a call to ``close`` or ``send``; a coroutine cannot
+    be cancelled while it runs, so this waits for a turn of the reactor.
+    """
+    if work.called:
+        return
+    closed = outlet.when_closed()
+    closed.addCallback(lambda _: outlet.reactor.callLater(0, work.cancel))
+
+    def done(result: object) -> object:
+        closed.cancel()
+        return result
+
+    # Cancelled above, it fails with nobody to tell.
+    closed.addErrback(_ignore)
+    work.addBoth(done)
+
+
+def _ignore(_: Failure) -> None:
+    """
+    Leave a failure be.
+    """
+
+
+async def _send_each(outlet: Outlet, items: AsyncIterator[Item]) -> int:
+    sent = 0
+    slice_sent = 0
+    slice_began = outlet.reactor.seconds()
+    try:
+        async for item in items:
+            if isinstance(item, ServerSentEvent):
+                outlet.send_event(item)
+            elif isinstance(item, str | bytes):
+                outlet.send(item)
+            else:
+                raise TypeError(
+                    f"a source must bring str, bytes or ServerSentEvent, not {type(item).__name__};"
+                    " for JSON, let it bring json.dumps(...)"
+                )
+            sent += 1
+            slice_sent += 1
+            slice_over = (
+                slice_sent >= _SLICE_EVENTS or outlet.reactor.seconds() - slice_began >= _SLICE_SECONDS
+            )
+            if slice_over or outlet.is_behind:
+                await outlet.drain()
+                slice_sent = 0
+                slice_began = outlet.reactor.seconds()
+    except (ChannelClosed, CancelledError):
+        # The end of the channel ends the sending, and is no failure of it.
+        if outlet.is_open:
+            raise
+    finally:
+        if isasyncgen(items):
+            await items.aclose()
+    return sent
+
+
+def _items(source: Source) -> AsyncIterator[Item]:
+    """
+    Make an asynchronous iterator of any source.
+    """
+    if isinstance(source, str | bytes | ServerSentEvent):
+        raise TypeError("send_from takes a source of events; send() and send_event() send a single one")
+    if isinstance(source, AsyncIterable):
+        return aiter(source)
+    if isawaitable(source):
+        return _one(source)
+    if isinstance(source, Iterable):
+        return _each(source)
+    raise TypeError(
+        "send_from takes an iterable, an asynchronous iterable, a Deferred or another awaitable, not "
+        + type(source).__name__
+    )
+
+
+async def _one(source: Awaitable[Item]) -> AsyncIterator[Item]:
+    yield await source
+
+
+async def _each(source: Iterable[Item]) -> AsyncIterator[Item]:
+    try:
+        for item in source:
+            yield item
+    finally:
+        if isgenerator(source):
+            source.close()

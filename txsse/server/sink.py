@@ -1,0 +1,282 @@
+"""
+Where frames go: through the request, which works on any transport, or straight to the socket's transport.
+
+Strategy: :func:`choose_sink` looks once, at the upgrade, at what the transport is. Every sink takes each
+frame, says in ``blocked`` whether it would rather have no more for now, and calls its owner's
+``sink_ready`` when it would. That is advice, not a promise to lose: a frame written while blocked is sent.
+
+The attributes of Twisted's that no interface promises are used here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from twisted.internet import tcp
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.python.failure import Failure
+from twisted.web import http, server
+from twisted.web.http import Request
+from zope.interface import implementer
+
+__all__ = ["DirectSink", "Http2Sink", "RequestSink", "Sink", "SinkOwner", "choose_sink"]
+
+# How many bytes may wait in an HTTP/2 connection for one stream. The same as a TCP transport's own buffer
+# (``abstract.FileDescriptor.bufferSize``), so that a slow reader is noticed at the same point on both.
+_HTTP2_QUEUE = 65536
+
+
+class SinkOwner(Protocol):
+    """
+    Who writes to a sink.
+    """
+
+    def sink_ready(self) -> None:
+        """
+        The sink takes frames again.
+        """
+
+
+class Sink(Protocol):
+    """
+    Where a channel's frames go.
+    """
+
+    @property
+    def blocked(self) -> bool:
+        """
+        Whether the client is behind, so that frames are better held back.
+        """
+
+    def attach(self, owner: SinkOwner) -> None:
+        """
+        Begin to tell an owner when the sink becomes ready.
+        """
+
+    def write(self, frame: bytes) -> None:
+        """
+        Send a frame.
+        """
+
+    def finish(self) -> None:
+        """
+        End the response behind what was written.
+        """
+
+    def abort(self) -> None:
+        """
+        Cut the stream off, whatever waits to be sent.
+        """
+
+    def detach(self) -> None:
+        """
+        Forget the owner: the request has ended.
+        """
+
+
+def choose_sink(request: Request, *, direct: bool) -> Sink:
+    """
+    Choose the best sink for a request whose headers have been written.
+
+    :param request: the request.
+    :param direct: whether the shortcut may be taken at all.
+    """
+    if request.clientproto == b"HTTP/2":
+        return Http2Sink(request)
+    if direct and _goes_straight(request):
+        return DirectSink(request)
+    return RequestSink(request)
+
+
+def _goes_straight(request: Request) -> bool:
+    """
+    Tell whether what ``request.write`` does to a frame is known in full: one chunk, on a plain socket.
+    """
+    channel: Any = request.channel
+    return (
+        bool(request.chunked)
+        and type(channel) is http.HTTPChannel
+        and type(channel.transport) is tcp.Server
+        # A subclass, or an instance, that writes in a way of its own wants to see every frame.
+        and "write" not in vars(request)
+        and type(request).write in (http.Request.write, server.Request.write)
+    )
+
+
+@implementer(IPushProducer)
+class RequestSink:
+    """
+    Write through ``request.write``: TLS, HTTP/1.0, wrapped transports, whatever comes.
+
+    It is the producer that the transport pauses when its buffer is full.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.blocked = False
+        self._request = request
+        self._owner: SinkOwner | None = None
+
+    def attach(self, owner: SinkOwner) -> None:
+        """
+        Begin to tell an owner when the sink becomes ready.
+        """
+        self._owner = owner
+        self._request.registerProducer(self, True)
+
+    def write(self, frame: bytes) -> None:
+        """
+        Send a frame.
+        """
+        self._request.write(frame)
+
+    def finish(self) -> None:
+        """
+        End the response behind what was written.
+        """
+        self._request.unregisterProducer()
+        self._request.finish()
+
+    def abort(self) -> None:
+        """
+        Cut the connection.
+        """
+        channel: Any = self._request.channel
+        channel.transport.abortConnection()
+
+    def detach(self) -> None:
+        """
+        Forget the owner, and with it the cycle of references that would keep all three until a collection.
+        """
+        self._owner = None
+        self._request.producer = None
+
+    def pauseProducing(self) -> None:
+        """
+        The transport's buffer is full.
+        """
+        self.blocked = True
+
+    def resumeProducing(self) -> None:
+        """
+        The transport's buffer is empty.
+        """
+        self.blocked = False
+        self._ready()
+
+    def stopProducing(self) -> None:
+        """
+        The connection is gone; ``notifyFinish`` is what tells.
+        """
+
+    def _ready(self) -> None:
+        if self._owner is not None:
+            self._owner.sink_ready()
+
+
+class DirectSink(RequestSink):
+    """
+    Write a chunk to the transport, past ``Request`` and ``HTTPChannel``, which would do no more than that.
+    """
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        channel: Any = request.channel
+        self._transport = channel.transport
+
+    def write(self, frame: bytes) -> None:
+        """
+        Send a frame as one chunk.
+        """
+        # What the access log reports as the size of the response.
+        self._request.sentLength += len(frame)
+        self._transport.write(b"%x\r\n%b\r\n" % (len(frame), frame))
+
+
+class Http2Sink(RequestSink):
+    """
+    Write to a stream of an HTTP/2 connection.
+
+    There the stream's flow-control window alone pauses the producer, and the client chooses its size, up
+    to 2 GiB. A client with such a window that does not read would make the connection hold all of it; so
+    this sink looks at what waits for the stream, and is blocked until that has gone.
+    """
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self._window_closed = False
+        self._congested = False
+        self._unseen = 0
+        self._call: IDelayedCall | None = None
+        self._stream: Any = request.channel
+        self._connection: Any = self._stream._conn
+        self._queue: Any = self._connection._outboundStreamQueues[self._stream.streamID]
+
+    def write(self, frame: bytes) -> None:
+        """
+        Send a frame.
+        """
+        super().write(frame)
+        # Adding up the queue for every frame would be quadratic work; this is linear.
+        self._unseen += len(frame)
+        if self._unseen >= _HTTP2_QUEUE // 2 and not self._congested:
+            self._unseen = 0
+            if self._waiting() > _HTTP2_QUEUE:
+                self._congested = self.blocked = True
+                self._watch()
+
+    def abort(self) -> None:
+        """
+        Reset the stream; the connection and its other streams go on.
+        """
+        self._stream.abortConnection()
+        # Twisted tells a request of a reset by the client alone.
+        self._request.connectionLost(Failure(ConnectionAborted()))
+
+    def detach(self) -> None:
+        """
+        Forget the owner.
+        """
+        super().detach()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def pauseProducing(self) -> None:
+        """
+        The stream's window is used up.
+        """
+        self._window_closed = self.blocked = True
+
+    def resumeProducing(self) -> None:
+        """
+        The stream's window is open again.
+        """
+        self._window_closed = False
+        self._look()
+
+    def _waiting(self) -> int:
+        # The end of the stream stands in the queue as an object that is no bytes.
+        return sum(len(data) for data in self._queue if isinstance(data, bytes))
+
+    def _watch(self) -> None:
+        """
+        Look again when the connection can have sent something.
+        """
+        if self._connection._consumerBlocked is not None:
+            self._connection._consumerBlocked.addCallback(self._look)
+        elif not self._window_closed:
+            # The connection sends one frame in each turn of the reactor.
+            self._call = self._connection._reactor.callLater(0, self._look)
+
+    def _look(self, _result: object = None) -> None:
+        self._call = None
+        if self._owner is None:
+            return
+        if self._congested and self._waiting() > _HTTP2_QUEUE // 2:
+            self._watch()
+            return
+        self._congested = False
+        if not self._window_closed:
+            self.blocked = False
+            self._ready()

@@ -1,0 +1,284 @@
+"""
+From a request to a channel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Literal
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.http import Request
+
+from txsse._reactor import global_reactor
+from txsse.errors import UpgradeRefused
+from txsse.protocol.encoder import encode_retry
+from txsse.server.backlog import POLICIES
+from txsse.server.channel import ChannelOptions, SSEChannel
+from txsse.server.keepalive import KeepaliveClock, NoKeepalive
+from txsse.server.negotiation import Accepted, Answer, Rules, decide, read_asked
+from txsse.server.payload import to_json
+from txsse.server.peer import PeerTimeout
+from txsse.server.sink import choose_sink
+
+__all__ = ["DEFAULT_MAX_BUFFER", "Upgrader", "upgrade"]
+
+# A second's worth of a busy stream; a thousand slow readers then hold a gigabyte at the very most.
+DEFAULT_MAX_BUFFER = 1024 * 1024
+
+
+class Upgrader:
+    """
+    Makes channels out of requests, all with the same options.
+
+    :param retry: how long clients are to wait before they reconnect, in seconds; ``None`` leaves it to
+        them (browsers take some 3 to 5).
+    :param keepalive: the longest silence before a comment shows that the stream is alive, in seconds; most
+        proxies cut a silent connection after 30 or 60. ``None`` for no such comments. Over HTTP/2, where
+        Twisted cuts silent connections itself, it is never more than half of the site's time-out.
+    :param headers: response headers to be added, or put in the place of the usual ones; ``None`` as a value
+        takes one away.
+    :param methods: the methods that open a stream. ``POST`` must be asked for.
+    :param allow_origins: the origins, such as ``https://example.org``, whose pages may read the streams;
+        ``*`` for all, without credentials. Pages of the stream's own origin may always.
+    :param allow_credentials: whether pages of these origins may send cookies along.
+    :param allow_headers: the request headers that pages of these origins may set.
+    :param last_event_id_parameter: the query parameter that stands in for the ``Last-Event-ID`` header,
+        which some polyfills cannot send; ``None`` for none.
+    :param max_last_event_id: the longest ``Last-Event-ID`` that is accepted, in bytes.
+    :param max_buffer: how many bytes are held back for a client that is behind.
+    :param slow_policy: what happens beyond that: ``"close"`` ends the stream, ``"drop"`` drops new events,
+        and ``"latest"`` keeps of all events of a type that are held back the newest alone, from the first
+        one on.
+    :param flush_timeout: how long a closed channel may take to flush what it accepted, in seconds.
+    :param max_lifetime: when a stream ends by itself, in seconds, less up to 20 % at random; ``None`` for
+        never.
+    :param peer_timeout: how long what was sent may stay unacknowledged before the connection counts as
+        lost, in seconds, where the system can tell; ``None`` leaves it to the system, some 15 minutes. On
+        Linux this also ends the stream of a client that reads nothing at all for so long.
+    :param dumps: what :meth:`txsse.SSEChannel.send_json` writes JSON with, such as ``orjson.dumps``.
+    :param direct: whether to write past ``request.write`` where that makes no difference but speed.
+    :param reactor: the reactor; ``None`` for the global one.
+    :raises ValueError: for options that cannot be or do not go together.
+    """
+
+    def __init__(
+        self,
+        *,
+        retry: float | None = None,
+        keepalive: float | None = 15.0,
+        headers: Mapping[str, str | None] | None = None,
+        methods: Iterable[str] = ("GET",),
+        allow_origins: Iterable[str] = (),
+        allow_credentials: bool = False,
+        allow_headers: Iterable[str] = (
+            "Accept",
+            "Authorization",
+            "Cache-Control",
+            "Content-Type",
+            "Last-Event-ID",
+        ),
+        last_event_id_parameter: str | None = "lastEventId",
+        max_last_event_id: int = 1024,
+        max_buffer: int = DEFAULT_MAX_BUFFER,
+        slow_policy: Literal["close", "latest", "drop"] = "close",
+        flush_timeout: float = 30.0,
+        max_lifetime: float | None = None,
+        peer_timeout: float | None = 60.0,
+        dumps: Callable[[object], str | bytes] = to_json,
+        direct: bool = True,
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        self._opening = b"" if retry is None else encode_retry(retry)
+        self._keepalive = _seconds("keepalive", keepalive)
+        self._headers = _to_headers(headers or {})
+        self._rules = _to_rules(methods, allow_origins, allow_credentials, allow_headers, max_last_event_id)
+        self._last_event_id_parameter = (
+            None if last_event_id_parameter is None else last_event_id_parameter.encode()
+        )
+        if max_buffer < 0:
+            raise ValueError(f"max_buffer must be a number of bytes, not {max_buffer}")
+        if slow_policy not in POLICIES:
+            raise ValueError(f"slow_policy must be one of {', '.join(POLICIES)}, not {slow_policy!r}")
+        self._max_buffer = max_buffer
+        self._new_backlog = POLICIES[slow_policy]
+        self._flush_timeout = _seconds("flush_timeout", flush_timeout) or 0
+        self._max_lifetime = _seconds("max_lifetime", max_lifetime)
+        self._peers = PeerTimeout(_seconds("peer_timeout", peer_timeout))
+        self._dumps = dumps
+        self._direct = direct
+        self._reactor = reactor
+        self._options: ChannelOptions | None = None
+        self._clocks: dict[float, KeepaliveClock] = {}
+
+    def upgrade(self, request: Request) -> SSEChannel:
+        """
+        Make a channel out of a request. Its headers are sent at once, so that ``onopen`` fires in the
+        browser before the first event.
+
+        :param request: the request, not answered yet. Whoever renders it returns ``NOT_DONE_YET``.
+        :returns: the channel, open.
+        :raises UpgradeRefused: where the request gets another answer: it has been sent by then.
+        """
+        if request.finished or request.channel is None:
+            raise UpgradeRefused("the request has ended: its client has gone", status=None)
+        if request.startedWriting:
+            raise UpgradeRefused("the response to the request has begun already", status=None)
+        decision = decide(read_asked(request, self._last_event_id_parameter), self._rules)
+        if isinstance(decision, Answer):
+            _answer(request, decision)
+            raise UpgradeRefused(decision.reason, status=decision.status)
+        return self._open(request, decision)
+
+    def _open(self, request: Request, accepted: Accepted) -> SSEChannel:
+        _forget_encoder(request)
+        _set_headers(request, [*accepted.headers, *self._headers])
+        request.setResponseCode(200)
+        request.write(self._opening)
+        held = self._peers.hold(request)
+        channel = SSEChannel(
+            request,
+            choose_sink(request, direct=self._direct),
+            last_event_id=accepted.last_event_id,
+            backlog=self._new_backlog(self._max_buffer),
+            keepalive=self._clock(request),
+            options=self._channel_options(),
+        )
+        ended = request.notifyFinish()
+        ended.addBoth(channel.request_ended)
+        ended.addBoth(lambda _: self._peers.release(held))
+        return channel
+
+    def _channel_options(self) -> ChannelOptions:
+        # Not before the first request, so that making an upgrader at import time installs no reactor.
+        if self._options is None:
+            self._options = ChannelOptions(
+                reactor=self._reactor or global_reactor(),
+                dumps=self._dumps,
+                flush_timeout=self._flush_timeout,
+                max_lifetime=self._max_lifetime,
+            )
+        return self._options
+
+    def _clock(self, request: Request) -> KeepaliveClock | NoKeepalive:
+        interval = self._keepalive
+        if request.clientproto == b"HTTP/2":
+            # Twisted's HTTP/2 ends a connection that is idle for Site.timeOut, open streams or not.
+            timeout = getattr(getattr(request, "site", None), "timeOut", None)
+            if timeout is not None:
+                interval = min(timeout / 2, math.inf if interval is None else interval)
+        if interval is None:
+            return NoKeepalive()
+        if interval not in self._clocks:
+            reactor = self._channel_options().reactor
+            self._clocks[interval] = KeepaliveClock(reactor, interval)
+        return self._clocks[interval]
+
+
+def upgrade(request: Request) -> SSEChannel:
+    """
+    Make a channel out of a request, with the options of ``Upgrader()``.
+
+    :param request: the request.
+    :returns: the channel.
+    :raises UpgradeRefused: as :meth:`Upgrader.upgrade` does.
+    """
+    return default_upgrader().upgrade(request)
+
+
+@cache
+def default_upgrader() -> Upgrader:
+    """
+    Return the upgrader of those who did not make one.
+    """
+    return Upgrader()
+
+
+def _answer(request: Request, answer: Answer) -> None:
+    _forget_encoder(request)
+    request.setResponseCode(answer.status)
+    if answer.status != 204 and request.method != b"HEAD":
+        length = b"%d" % len(answer.body)
+        _set_headers(request, [*answer.headers, (b"Content-Length", length)])
+    else:
+        _set_headers(request, answer.headers)
+    request.write(answer.body)
+    request.finish()
+    # Where the caller lets UpgradeRefused through, twisted.web would write a page about it behind an
+    # answer that is complete, and fail at that; now it logs the exception, and that is all.
+    request.write = request.finish = _do_nothing  # type: ignore[method-assign]
+
+
+def _do_nothing(*_: object) -> None:
+    """
+    Stand in for the methods of a request that has been answered.
+    """
+
+
+def _forget_encoder(request: Request) -> None:
+    """
+    Bypass what would transform the body, as ``GzipEncoderFactory`` does: its encoder keeps events back
+    until it has enough of them to compress well, and there is no way to have it flush.
+    """
+    if getattr(request, "_encoder", None) is not None:
+        request._encoder = None  # type: ignore[attr-defined]
+        request.responseHeaders.removeHeader(b"Content-Encoding")
+
+
+def _set_headers(request: Request, headers: Iterable[tuple[bytes, bytes | None]]) -> None:
+    for name, value in headers:
+        if value is None:
+            request.responseHeaders.removeHeader(name)
+        elif name == b"Vary":
+            request.responseHeaders.addRawHeader(name, value)
+        else:
+            request.responseHeaders.setRawHeaders(name, [value])
+
+
+def _to_headers(headers: Mapping[str, str | None]) -> list[tuple[bytes, bytes | None]]:
+    return [
+        (name.encode("ascii"), None if value is None else value.encode()) for name, value in headers.items()
+    ]
+
+
+def _to_rules(
+    methods: Iterable[str],
+    allow_origins: Iterable[str],
+    allow_credentials: bool,
+    allow_headers: Iterable[str],
+    max_last_event_id: int,
+) -> Rules:
+    # A single string is iterable too, and would be taken letter by letter.
+    for name, value in (
+        ("methods", methods),
+        ("allow_origins", allow_origins),
+        ("allow_headers", allow_headers),
+    ):
+        if isinstance(value, str):
+            raise ValueError(f"{name} must be a list of strings, not a single one: [{value!r}]")
+    rules = Rules(
+        methods=tuple(method.encode("ascii") for method in methods),
+        allow_origins=frozenset(origin.encode("ascii") for origin in allow_origins),
+        allow_credentials=allow_credentials,
+        allow_headers=tuple(name.encode("ascii") for name in allow_headers),
+        max_last_event_id=max_last_event_id,
+    )
+    if allow_credentials and b"*" in rules.allow_origins:
+        raise ValueError("allow_credentials needs a list of origins: browsers refuse it with *")
+    for origin in rules.allow_origins - {b"*"}:
+        scheme, _, host = origin.partition(b"://")
+        if not scheme or not host or b"/" in host:
+            raise ValueError(
+                f"allow_origins: {origin.decode('ascii')!r} is no origin; "
+                "one is a scheme and a host, and a port where it is not the usual one: "
+                "https://example.org"
+            )
+    return rules
+
+
+def _seconds(name: str, value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
+    return value
