@@ -130,7 +130,7 @@ class SSEChannel:
         How many bytes the channel holds back for a client that is behind. The transport below holds up to
         64 KiB more, and so does the system's socket.
         """
-        return self._backlog.size
+        return self._backlog.size + self._sink.held
 
     @property
     def dropped(self) -> int:
@@ -273,7 +273,7 @@ class SSEChannel:
         if self._state is not _State.OPEN:
             return
         self._begin_to_close(reason)
-        if self._backlog.size:
+        if self.buffered:
             self._flush = self.reactor.callLater(self._options.flush_timeout, self._give_up_flushing)
         else:
             self._sink.finish()
@@ -298,7 +298,7 @@ class SSEChannel:
             if frame is None:
                 break
             self._write(frame)
-        if self._state is _State.CLOSING and not self._backlog.size:
+        if self._state is _State.CLOSING and not self.buffered:
             self._sink.finish()
         elif not self.is_behind:
             self._when_ready.fire(None)

@@ -111,8 +111,8 @@ def decide(asked: Asked, rules: Rules) -> Accepted | Answer:
     cors = _cors_headers(asked, rules)
     allow = _allowed_methods(rules)
     if asked.method == b"OPTIONS":
-        if asked.origin is not None and asked.requested_method is not None:
-            cors += _preflight_headers(rules, allow) if cors else []
+        if asked.requested_method is not None and _is_allowed(asked, rules):
+            cors += _preflight_headers(rules, allow)
         return Answer(204, "OPTIONS tells what is allowed here", [(b"Allow", allow), *cors])
     reading = asked.method == b"HEAD" and b"GET" in rules.methods
     if not reading and asked.method not in rules.methods:
@@ -201,17 +201,19 @@ def _cors_headers(asked: Asked, rules: Rules) -> Headers:
     Tell a page of another origin that it may read the answer. Without these headers the browser keeps it
     from the page; a request from the same origin needs none.
     """
-    if not rules.allow_origins:
-        return []
     if b"*" in rules.allow_origins:
         return [(b"Access-Control-Allow-Origin", b"*")]
     # The answer depends on who asks, which a shared cache has to know whether or not this one may.
-    headers: Headers = [(b"Vary", b"Origin")]
-    if asked.origin in rules.allow_origins:
-        headers.append((b"Access-Control-Allow-Origin", asked.origin or b""))
+    headers: Headers = [(b"Vary", b"Origin")] if rules.allow_origins else []
+    if asked.origin is not None and _is_allowed(asked, rules):
+        headers.append((b"Access-Control-Allow-Origin", asked.origin))
         if rules.allow_credentials:
             headers.append((b"Access-Control-Allow-Credentials", b"true"))
     return headers
+
+
+def _is_allowed(asked: Asked, rules: Rules) -> bool:
+    return asked.origin in rules.allow_origins or b"*" in rules.allow_origins
 
 
 def _preflight_headers(rules: Rules, allow: bytes) -> Headers:

@@ -114,7 +114,7 @@ def _to_element(name: str, fields: Iterable[tuple[str, Any]]) -> ElementTree.Ele
     element = ElementTree.Element(name)
     for field, value in fields:
         items = value if isinstance(value, list | tuple) else [value]
-        element.extend(_to_child(field, item) for item in items if item is not None)
+        element.extend([_to_child(field, item) for item in items if item is not None])
     return element
 
 

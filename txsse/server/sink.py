@@ -10,6 +10,7 @@ The attributes of Twisted's that no interface promises are used here and nowhere
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from twisted.internet import tcp
@@ -24,6 +25,7 @@ __all__ = ["DirectSink", "Http2Sink", "RequestSink", "Sink", "SinkOwner", "choos
 
 # How many bytes may wait in an HTTP/2 connection for one stream. The same as a TCP transport's own buffer
 # (``abstract.FileDescriptor.bufferSize``), so that a slow reader is noticed at the same point on both.
+# Fewer would hold a healthy client up: the connection sends 16 KiB in a turn.
 _HTTP2_QUEUE = 65536
 
 
@@ -47,6 +49,13 @@ class Sink(Protocol):
     def blocked(self) -> bool:
         """
         Whether the client is behind, so that frames are better held back.
+        """
+
+    @property
+    def held(self) -> int:
+        """
+        How many bytes wait in the sink itself, cut off from a frame whose beginning is on its way. Until
+        they have gone, the response must not be finished.
         """
 
     def attach(self, owner: SinkOwner) -> None:
@@ -116,6 +125,13 @@ class RequestSink:
         self.blocked = False
         self._request = request
         self._owner: SinkOwner | None = None
+
+    @property
+    def held(self) -> int:
+        """
+        Nothing: the transport takes every frame whole.
+        """
+        return 0
 
     def attach(self, owner: SinkOwner) -> None:
         """
@@ -195,35 +211,38 @@ class DirectSink(RequestSink):
 
 class Http2Sink(RequestSink):
     """
-    Write to a stream of an HTTP/2 connection.
+    Write to a stream of an HTTP/2 connection, and never more than can leave at once.
 
-    There the stream's flow-control window alone pauses the producer, and the client chooses its size, up
-    to 2 GiB. A client with such a window that does not read would make the connection hold all of it; so
-    this sink looks at what waits for the stream, and is blocked until that has gone.
+    Twisted queues whatever is written. Where the flow-control windows do not let all of it through, its
+    sending loop spins until they do, at the cost of a whole processor; where they do, because the client
+    asked for windows of 2 GiB and then does not read, the queue grows as large. So this sink writes as much
+    as the windows allow, and the queue holds no more than a TCP transport would; the rest of a frame waits
+    here.
     """
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
-        self._window_closed = False
-        self._congested = False
-        self._unseen = 0
+        self._rest = b""
+        self._rest_begins = 0
         self._call: IDelayedCall | None = None
         self._stream: Any = request.channel
         self._connection: Any = self._stream._conn
-        self._queue: Any = self._connection._outboundStreamQueues[self._stream.streamID]
+        self._queues: Any = self._connection._outboundStreamQueues
+
+    @property
+    def held(self) -> int:
+        """
+        How many bytes of a frame wait.
+        """
+        return len(self._rest) - self._rest_begins
 
     def write(self, frame: bytes) -> None:
         """
-        Send a frame.
+        Send a frame, or its beginning.
         """
-        super().write(frame)
-        # Adding up the queue for every frame would be quadratic work; this is linear.
-        self._unseen += len(frame)
-        if self._unseen >= _HTTP2_QUEUE // 2 and not self._congested:
-            self._unseen = 0
-            if self._waiting() > _HTTP2_QUEUE:
-                self._congested = self.blocked = True
-                self._watch()
+        self._rest = self._rest[self._rest_begins :] + frame if self.held else frame
+        self._rest_begins = 0
+        self._push()
 
     def abort(self) -> None:
         """
@@ -238,45 +257,60 @@ class Http2Sink(RequestSink):
         Forget the owner.
         """
         super().detach()
+        self._rest = b""
+        self._rest_begins = 0
         if self._call is not None:
             self._call.cancel()
             self._call = None
 
-    def pauseProducing(self) -> None:
-        """
-        The stream's window is used up.
-        """
-        self._window_closed = self.blocked = True
-
     def resumeProducing(self) -> None:
         """
-        The stream's window is open again.
+        A window is open again.
         """
-        self._window_closed = False
         self._look()
 
-    def _waiting(self) -> int:
-        # The end of the stream stands in the queue as an object that is no bytes.
-        return sum(len(data) for data in self._queue if isinstance(data, bytes))
-
-    def _watch(self) -> None:
-        """
-        Look again when the connection can have sent something.
-        """
-        if self._connection._consumerBlocked is not None:
+    def _push(self) -> None:
+        windows = self._windows()
+        room = max(0, min(windows, _HTTP2_QUEUE - _waiting(self._queues[self._stream.streamID])))
+        part = self._rest[self._rest_begins : self._rest_begins + room]
+        self._rest_begins += len(part)
+        if part:
+            self._request.write(part)
+        if not self.held:
+            return
+        self.blocked = True
+        if room == windows or windows < 0:
+            # Has the connection call resumeProducing when the client opens a window.
+            self._stream.flowControlBlocked()
+        elif self._connection._consumerBlocked is not None:
             self._connection._consumerBlocked.addCallback(self._look)
-        elif not self._window_closed:
+        else:
             # The connection sends one frame in each turn of the reactor.
             self._call = self._connection._reactor.callLater(0, self._look)
 
-    def _look(self, _result: object = None) -> None:
+    def _look(self, _: object = None) -> None:
         self._call = None
         if self._owner is None:
             return
-        if self._congested and self._waiting() > _HTTP2_QUEUE // 2:
-            self._watch()
-            return
-        self._congested = False
-        if not self._window_closed:
-            self.blocked = False
+        self.blocked = False
+        if self.held:
+            self._push()
+        if not self.blocked:
             self._ready()
+
+    def _windows(self) -> int:
+        """
+        Return how much more the client lets through on this stream.
+        """
+        window = self._connection.conn.local_flow_control_window
+        this = self._stream.streamID
+        # The connection's window is shared: what its streams are about to send is promised already. What
+        # a closed window of their own keeps back is not.
+        promised = sum(min(_waiting(queue), window(each)) for each, queue in self._queues.items())
+        shared = self._connection.conn.outbound_flow_control_window - promised
+        return int(min(window(this) - _waiting(self._queues[this]), shared))
+
+
+def _waiting(queue: Iterable[object]) -> int:
+    # The end of a stream stands in its queue as an object that is no bytes.
+    return sum(len(data) for data in queue if isinstance(data, bytes))

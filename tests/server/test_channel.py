@@ -1,0 +1,525 @@
+"""
+The channel, over every way that a frame can take.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+
+from tests.fakes import Client, Wire
+from txsse import ChannelClosed, CloseReason, InvalidField, ServerSentEvent, SSEChannel, SSEResource
+
+
+class Opened:
+    """
+    A stream with both of its ends.
+    """
+
+    def __init__(self, wire: Wire, client: Client | None = None, **options: Any) -> None:
+        channels: list[SSEChannel] = []
+        resource = SSEResource(channels.append, upgrader=wire.upgrader(**options))
+        self.wire = wire
+        self.client = client or wire.connect(resource)
+        self.client.request()
+        (self.channel,) = channels
+        self.reasons: list[CloseReason] = []
+        self.channel.when_closed().addCallback(self.reasons.append)
+
+    def fill(self) -> None:
+        """
+        Let the client stop reading, and send until the channel notices.
+        """
+        self.client.stop_reading()
+        for _ in range(100):
+            if self.channel.is_behind:
+                # Over HTTP/2 the end of a frame for which the window had no room.
+                self.cut_off = self.channel.buffered
+                return
+            self.channel.send("x" * 4096)
+            self.wire.reactor.run_soon()
+        raise AssertionError("the channel never noticed")
+
+    @property
+    def held_back(self) -> int:
+        """
+        How many bytes of whole frames the channel holds back.
+        """
+        return self.channel.buffered - self.cut_off
+
+    def texts(self) -> list[str]:
+        """
+        The data of the events that came, other than filling.
+        """
+        self.client.pump()
+        found = [block.removeprefix(b"data: ").decode() for block in self.client.body.split(b"\n\n")]
+        return [text for text in found if text and not text.startswith("x")]
+
+    def end(self) -> None:
+        """
+        Leave nothing behind.
+        """
+        self.client.read_on()
+        self.channel.close()
+        self.client.pump()
+
+
+class SendingTests:
+    def test_sending_in_every_way(self, wire: Wire) -> None:
+        """Each send method puts its event on the wire at once, whole and in order."""
+        opened = Opened(wire)
+        channel = opened.channel
+        channel.send("plain")
+        channel.send(b"bytes \xe2\x82\xac", event="kind", id="7", retry=1.5)
+        channel.send_event(ServerSentEvent("built"))
+        channel.send_json({"a": [1, None]}, event="json")
+        channel.comment("note")
+        opened.client.pump()
+        assert opened.client.body.decode() == (
+            "data: plain\n\n"
+            "retry: 1500\nid: 7\nevent: kind\ndata: bytes €\n\n"
+            "data: built\n\n"
+            'event: json\ndata: {"a":[1,null]}\n\n'
+            ": note\n\n"
+        )
+        opened.end()
+        assert opened.client.ended
+
+    def test_bytes_that_are_not_utf8(self, plain: Wire) -> None:
+        """They are refused with the place of the first wrong byte, and nothing is sent."""
+        opened = Opened(plain)
+        with pytest.raises(InvalidField, match="data: byte 0xFF is not UTF-8") as caught:
+            opened.channel.send(b"ab\xff")
+        assert caught.value.position == 2
+        opened.end()
+        assert opened.client.body == b""
+
+    def test_sending_after_close(self, wire: Wire) -> None:
+        """It raises ChannelClosed with the reason, for every method."""
+        opened = Opened(wire)
+        opened.channel.close()
+        for send in (
+            lambda: opened.channel.send("x"),
+            lambda: opened.channel.send_event(ServerSentEvent("x")),
+            lambda: opened.channel.send_json(1),
+            lambda: opened.channel.comment("x"),
+        ):
+            with pytest.raises(ChannelClosed) as caught:
+                send()
+            assert caught.value.reason is CloseReason.SERVER_CLOSED
+        opened.client.pump()
+        assert opened.client.body == b""
+
+    def test_repr(self, plain: Wire) -> None:
+        """It names the path, the peer and the state, for the log."""
+        opened = Opened(plain)
+        assert "b'/'" in repr(opened.channel)
+        assert "127.0.0.1" in repr(opened.channel)
+        assert repr(opened.channel).endswith(" open>")
+        opened.end()
+        assert repr(opened.channel).endswith(" closed>")
+
+
+class ClosingTests:
+    def test_close(self, wire: Wire) -> None:
+        """It ends the response behind everything that was sent, and tells everybody once."""
+        opened = Opened(wire)
+        opened.channel.send("last")
+        opened.channel.close()
+        assert not opened.channel.is_open
+        opened.client.pump()
+        assert opened.texts() == ["last"]
+        assert opened.client.ended
+        assert opened.reasons == [CloseReason.SERVER_CLOSED]
+        assert opened.channel.close_reason is CloseReason.SERVER_CLOSED
+
+    def test_close_twice_and_after_a_disconnect(self, wire: Wire) -> None:
+        """It does nothing more."""
+        opened = Opened(wire)
+        opened.channel.close()
+        opened.channel.close()
+        assert opened.reasons == [CloseReason.SERVER_CLOSED]
+        other = Opened(wire)
+        other.client.disconnect(clean=False)
+        other.channel.close()
+        assert other.reasons == [CloseReason.CLIENT_GONE]
+
+    def test_when_closed_after_the_end(self, wire: Wire) -> None:
+        """It fires at once with the reason."""
+        opened = Opened(wire)
+        opened.channel.close()
+        late: list[CloseReason] = []
+        opened.channel.when_closed().addCallback(late.append)
+        assert late == [CloseReason.SERVER_CLOSED]
+
+    def test_when_closed_that_is_cancelled(self, wire: Wire) -> None:
+        """The others who wait are told all the same."""
+        opened = Opened(wire)
+        impatient = opened.channel.when_closed()
+        impatient.cancel()
+        impatient.addErrback(lambda failure: failure.trap(CancelledError))
+        opened.channel.close()
+        assert opened.reasons == [CloseReason.SERVER_CLOSED]
+
+    @pytest.mark.parametrize("clean", [True, False])
+    def test_client_goes(self, wire: Wire, clean: bool) -> None:
+        """The channel is closed, however the client went."""
+        opened = Opened(wire)
+        opened.client.disconnect(clean=clean)
+        assert not opened.channel.is_open
+        assert opened.reasons == [CloseReason.CLIENT_GONE]
+
+    def test_client_goes_while_frames_are_held_back(self, wire: Wire) -> None:
+        """They are given up, and nothing remembers the channel."""
+        opened = Opened(wire)
+        opened.fill()
+        opened.channel.send("held back")
+        assert opened.channel.buffered
+        opened.client.disconnect(clean=False)
+        assert opened.channel.buffered == 0
+
+    def test_somebody_else_finishes_the_request(self, plain: Wire) -> None:
+        """The channel is closed, and keeps away from the connection."""
+        opened = Opened(plain)
+        opened.channel.request.unregisterProducer()
+        opened.channel.request.finish()
+        assert opened.reasons == [CloseReason.SERVER_CLOSED]
+        with pytest.raises(ChannelClosed):
+            opened.channel.send("into the next response")
+
+    def test_close_while_frames_are_held_back(self, wire: Wire) -> None:
+        """It returns at once, takes no more, and ends the stream when the client has everything."""
+        opened = Opened(wire)
+        opened.fill()
+        opened.channel.send("held back")
+        opened.channel.close()
+        assert opened.reasons == []
+        with pytest.raises(ChannelClosed):
+            opened.channel.send("too late")
+        opened.client.read_on()
+        assert opened.texts() == ["held back"]
+        assert opened.client.ended
+        assert opened.reasons == [CloseReason.SERVER_CLOSED]
+
+    def test_close_and_a_client_that_never_reads(self, wire: Wire) -> None:
+        """It is cut off when its time is over, and not before."""
+        opened = Opened(wire, flush_timeout=5.0)
+        opened.fill()
+        opened.channel.send("held back")
+        opened.channel.close()
+        wire.reactor.advance(4.9)
+        assert opened.channel.buffered
+        wire.reactor.advance(0.2)
+        wire.reactor.run_soon()
+        assert opened.reasons == [CloseReason.FLUSH_TIMEOUT]
+        assert opened.channel.buffered == 0
+        opened.client.read_on()
+        assert opened.client.reset
+        assert not opened.client.ended
+
+    def test_connection_is_used_again(self, wire: Wire) -> None:
+        """After a stream that was closed, HTTP/1.1 and HTTP/2 take another request."""
+        opened = Opened(wire)
+        opened.channel.close()
+        opened.client.pump()
+        assert opened.client.ended
+        assert opened.client.connected is (wire.kind != "http10")
+        if opened.client.connected:
+            opened.client.reset_response()
+            opened.client.request(method="HEAD")
+            assert opened.client.status == 200
+            opened.client.disconnect(clean=False)
+
+
+class SlowReaderTests:
+    def test_held_back_in_order(self, wire: Wire) -> None:
+        """What a slow client did not take arrives in order once it reads on."""
+        opened = Opened(wire)
+        opened.fill()
+        for number in range(10):
+            opened.channel.send(str(number))
+        assert opened.held_back == 10 * len(b"data: 0\n\n")
+        opened.client.read_on()
+        assert opened.texts() == [str(number) for number in range(10)]
+        assert opened.channel.buffered == 0
+        opened.channel.send("live")
+        assert opened.texts()[-1] == "live"
+        opened.end()
+
+    def test_reading_in_little_pieces(self, wire: Wire) -> None:
+        """Frames are cut anywhere by the kernel, and nothing is lost or out of order."""
+        opened = Opened(wire)
+        opened.fill()
+        sent = [f"{number}:{'y' * number}" for number in range(300)]
+        for text in sent:
+            opened.channel.send(text)
+        for _ in range(2000):
+            opened.client.read_some(97)
+        opened.client.read_on()
+        assert opened.texts() == sent
+        opened.end()
+
+    def test_policy_close(self, wire: Wire) -> None:
+        """One byte more than max_buffer, and the stream is cut off and the sender told."""
+        opened = Opened(wire, max_buffer=1000)
+        opened.fill()
+        opened.channel.send("y" * (1000 - len("data: \n\n")))
+        assert opened.held_back == 1000
+        with pytest.raises(ChannelClosed) as caught:
+            opened.channel.send("")
+        assert caught.value.reason is CloseReason.SLOW_READER
+        assert opened.channel.buffered == 0
+        wire.reactor.run_soon()
+        assert opened.reasons == [CloseReason.SLOW_READER]
+        opened.client.read_on()
+        assert opened.client.reset
+        assert not opened.client.ended
+
+    def test_policy_drop(self, wire: Wire) -> None:
+        """The newest are dropped and counted, and what was held back before arrives."""
+        opened = Opened(wire, max_buffer=30, slow_policy="drop")
+        opened.fill()
+        for text in ("one", "two", "three", "4"):
+            opened.channel.send(text)
+        assert opened.channel.dropped == 2
+        opened.client.read_on()
+        opened.channel.send("live")
+        assert opened.texts() == ["one", "two", "live"]
+        opened.end()
+
+    def test_policy_latest(self, wire: Wire) -> None:
+        """Of each type the newest is kept, in the order in which they changed."""
+        opened = Opened(wire, slow_policy="latest")
+        opened.fill()
+        for number in range(5):
+            opened.channel.send(f"a{number}", event="a")
+            opened.channel.send(f"b{number}", event="b")
+        opened.channel.send("a5", event="a")
+        assert opened.channel.dropped == 9
+        opened.client.read_on()
+        opened.client.pump()
+        assert opened.client.body.endswith(b"event: b\ndata: b4\n\nevent: a\ndata: a5\n\n")
+        opened.end()
+
+    def test_client_that_never_reads_is_bounded(self, wire: Wire) -> None:
+        """Whatever is sent, no more than max_buffer, and the transport's own buffer, is held."""
+        opened = Opened(wire, max_buffer=10_000, slow_policy="drop")
+        opened.client.stop_reading()
+        for _ in range(3000):
+            opened.channel.send("x" * 1000)
+            assert opened.channel.buffered <= 10_000 + 1008
+            wire.reactor.run_soon()
+        assert opened.channel.dropped > 2000
+        assert transport_holds(opened.client) < 200_000
+        opened.end()
+
+    def test_http2_client_with_a_huge_window_that_never_reads(self, plain: Wire) -> None:
+        """Its window of 2 GiB does not make the connection hold more than usual."""
+        plain.kind = "http2"
+        opened = Opened(plain, max_buffer=10_000, slow_policy="drop")
+        client: Any = opened.client
+        client.open_window(2**31 - 1)
+        client.stop_reading()
+        for _ in range(3000):
+            opened.channel.send("x" * 1000)
+            plain.reactor.run_soon()
+        assert opened.channel.dropped > 2000
+        assert transport_holds(opened.client) < 300_000
+        client.read_on()
+        opened.channel.send("live")
+        assert opened.texts()[-1] == "live"
+        opened.end()
+
+    def test_http2_window_and_queue_both_full(self, plain: Wire) -> None:
+        """The stream goes on whichever of the two opens first."""
+        plain.kind = "http2"
+        opened = Opened(plain)
+        sent = [f"{number} {'y' * 3000}" for number in range(150)]
+        for text in sent:
+            opened.channel.send(text)
+        assert opened.channel.buffered
+        assert opened.texts() == sent
+        opened.end()
+
+
+def transport_holds(client: Client) -> int:
+    """
+    How many bytes wait below the channel.
+    """
+    held = len(client.transport.dataBuffer) + client.transport._tempDataLen
+    connection = client.protocol._channel
+    for queue in getattr(connection, "_outboundStreamQueues", {}).values():
+        held += sum(len(data) for data in queue if isinstance(data, bytes))
+    return int(held)
+
+
+class DrainTests:
+    def test_client_that_keeps_up(self, wire: Wire) -> None:
+        """It fires at the reactor's next turn, not before."""
+        opened = Opened(wire)
+        fired: list[None] = []
+        opened.channel.drain().addCallback(fired.append)
+        opened.channel.drain().addCallback(fired.append)
+        assert fired == []
+        wire.reactor.advance(0)
+        assert fired == [None, None]
+        opened.end()
+
+    def test_client_that_is_behind(self, wire: Wire) -> None:
+        """It fires when the client has caught up."""
+        opened = Opened(wire)
+        opened.fill()
+        fired: list[None] = []
+        opened.channel.drain().addCallback(fired.append)
+        wire.reactor.run_soon()
+        assert fired == []
+        opened.client.read_on()
+        assert fired == [None]
+        opened.end()
+
+    def test_client_falls_behind_in_the_turn(self, wire: Wire) -> None:
+        """It goes on waiting."""
+        opened = Opened(wire)
+        fired: list[None] = []
+        opened.channel.drain().addCallback(fired.append)
+        opened.client.stop_reading()
+        for _ in range(40):
+            opened.channel.send("x" * 4096)
+        assert opened.channel.is_behind
+        wire.reactor.run_soon()
+        assert fired == []
+        opened.client.read_on()
+        assert fired == [None]
+        opened.end()
+
+    @pytest.mark.parametrize("behind", [True, False])
+    def test_channel_closes(self, wire: Wire, behind: bool) -> None:
+        """It fails, so that a loop comes to its end."""
+        opened = Opened(wire)
+        if behind:
+            opened.fill()
+        failures: list[Any] = []
+        opened.channel.drain().addErrback(failures.append)
+        opened.client.disconnect(clean=False)
+        opened.channel.drain().addErrback(failures.append)
+        assert [failure.type for failure in failures] == [ChannelClosed, ChannelClosed]
+
+    def test_cancelled(self, wire: Wire) -> None:
+        """It is forgotten, while others go on waiting."""
+        opened = Opened(wire)
+        fired: list[str] = []
+        first, second = opened.channel.drain(), opened.channel.drain()
+        first.addErrback(lambda failure: fired.append(failure.type.__name__))
+        second.addCallback(lambda _: fired.append("second"))
+        first.cancel()
+        wire.reactor.run_soon()
+        assert fired == ["CancelledError", "second"]
+        opened.end()
+
+    def test_waiter_that_cancels_another_when_told(self, wire: Wire) -> None:
+        """The other is cancelled, not fired twice."""
+        opened = Opened(wire)
+        fired: list[str] = []
+        first, second = opened.channel.drain(), opened.channel.drain()
+        first.addCallback(lambda _: second.cancel())
+        second.addErrback(lambda failure: fired.append(failure.type.__name__))
+        third = opened.channel.drain()
+        failing: Deferred[None] = opened.channel.drain()
+        failing.addCallback(lambda _: fired.append("failing"))
+        third.addCallback(lambda _: fired.append("third"))
+        wire.reactor.run_soon()
+        assert fired == ["CancelledError", "third", "failing"]
+        opened.end()
+
+    def test_endless_loop_starves_nobody(self, plain: Wire) -> None:
+        """A loop of send and drain lets other calls run, and stops sending to a client that is behind."""
+        opened = Opened(plain)
+        others: list[int] = []
+        sent = 0
+
+        async def loop() -> None:
+            nonlocal sent
+            while True:
+                opened.channel.send("x" * 1000)
+                sent += 1
+                await opened.channel.drain()
+
+        looping = Deferred.fromCoroutine(loop())
+        looping.addErrback(lambda failure: failure.trap(ChannelClosed))
+        for number in range(5):
+            plain.reactor.callLater(0, others.append, number)
+            plain.reactor.advance(0)
+        assert others == [0, 1, 2, 3, 4]
+        opened.client.stop_reading()
+        for _ in range(1000):
+            plain.reactor.advance(0)
+        assert 60 < sent < 100
+        assert opened.channel.buffered <= 1010
+        opened.client.disconnect(clean=False)
+
+
+class LifetimeTests:
+    def test_max_lifetime(self, wire: Wire) -> None:
+        """The stream ends within the last fifth of its time, with a clean end."""
+        opened = Opened(wire, max_lifetime=100.0)
+        wire.reactor.advance(79.9)
+        assert opened.channel.is_open
+        opened.channel.send("still here")
+        wire.reactor.advance(20.2)
+        opened.client.pump()
+        assert opened.reasons == [CloseReason.MAX_LIFETIME]
+        assert opened.texts() == ["still here"]
+        assert opened.client.ended
+
+    def test_lifetimes_differ(self, plain: Wire) -> None:
+        """Streams that began together do not all end together."""
+        opened = [Opened(plain, max_lifetime=100.0) for _ in range(20)]
+        ends = {call.getTime() for call in plain.reactor.getDelayedCalls()}
+        assert len(ends) == 20
+        assert all(80 <= end <= 100 for end in ends)
+        for each in opened:
+            each.end()
+
+
+class KeepaliveTests:
+    def test_silence(self, wire: Wire) -> None:
+        """A comment comes at the end of each interval of silence."""
+        opened = Opened(wire, keepalive=16.0)
+        wire.reactor.pump([1.0] * 14)
+        opened.client.pump()
+        assert opened.client.body == b""
+        wire.reactor.pump([1.0] * 2)
+        opened.client.pump()
+        assert opened.client.body == b":\n\n"
+        wire.reactor.pump([1.0] * 16)
+        opened.client.pump()
+        assert opened.client.body == b":\n\n" * 2
+        opened.end()
+
+    def test_traffic_postpones(self, wire: Wire) -> None:
+        """No comment comes while events do, and one an interval after the last of them."""
+        opened = Opened(wire, keepalive=16.0)
+        for _ in range(10):
+            wire.reactor.pump([1.0] * 10)
+            opened.channel.send("x")
+        opened.client.pump()
+        assert b":\n" not in opened.client.body
+        wire.reactor.pump([1.0] * 14)
+        opened.client.pump()
+        assert b":\n" not in opened.client.body
+        wire.reactor.pump([1.0] * 2)
+        opened.client.pump()
+        assert opened.client.body.endswith(b"data: x\n\n:\n\n")
+        opened.end()
+
+    def test_client_that_is_behind(self, wire: Wire) -> None:
+        """It gets no comments on top of what it has not read."""
+        opened = Opened(wire, keepalive=16.0)
+        opened.fill()
+        wire.reactor.pump([1.0] * 40)
+        assert opened.held_back == 0
+        opened.client.read_on()
+        assert b":\n" not in opened.client.body
+        opened.end()

@@ -1,0 +1,200 @@
+"""
+The wheel that all idle channels stand on.
+"""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
+
+from txsse.server.keepalive import SLOTS, KeepaliveClock, NoKeepalive
+
+
+class Silent:
+    """
+    A channel that counts its keep-alives.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.spoke = 0
+        self.slot = 0
+        self.times: list[float] = []
+        self._clock = clock
+
+    def keepalive_due(self) -> None:
+        self.times.append(self._clock.seconds())
+
+
+def setting(interval: float = 16.0) -> tuple[Clock, KeepaliveClock]:
+    clock = Clock()
+    return clock, KeepaliveClock(clock, interval)
+
+
+class KeepaliveClockTests:
+    def test_silent_channel(self) -> None:
+        """It is told once an interval."""
+        clock, keepalive = setting()
+        channel = Silent(clock)
+        keepalive.add(channel)
+        clock.pump([0.5] * 100)
+        assert channel.times == [16, 32, 48]
+
+    def test_channel_added_between_two_turns(self) -> None:
+        """It is never silent for longer than the interval, nor told much before."""
+        clock, keepalive = setting()
+        keepalive.add(Silent(clock))
+        clock.advance(0.7)
+        channel = Silent(clock)
+        keepalive.add(channel)
+        clock.pump([0.1] * 160)
+        assert 15.7 <= channel.times[0] <= 16.7
+
+    def test_channel_that_sends(self) -> None:
+        """It is told an interval after it last sent, whenever that was."""
+        for sent_at in range(40):
+            clock, keepalive = setting()
+            channel = Silent(clock)
+            keepalive.add(channel)
+            for _ in range(sent_at):
+                channel.spoke = keepalive.now
+                clock.advance(1)
+            channel.spoke = keepalive.now
+            clock.pump([1] * 20)
+            assert channel.times[0] == sent_at + 16
+            keepalive.remove(channel)
+
+    def test_one_timer_for_all(self) -> None:
+        """However many channels there are, one call stands in the reactor, and none without channels."""
+        clock, keepalive = setting()
+        channels = [Silent(clock) for _ in range(100)]
+        for channel in channels:
+            keepalive.add(channel)
+            clock.advance(0.3)
+            assert len(clock.getDelayedCalls()) == 1
+        for channel in channels:
+            assert len(clock.getDelayedCalls()) == 1
+            keepalive.remove(channel)
+        assert clock.getDelayedCalls() == []
+
+    def test_channel_that_left_is_forgotten(self) -> None:
+        """It is not told any more, and a new one starts the clock again."""
+        clock, keepalive = setting()
+        gone, channel = Silent(clock), Silent(clock)
+        keepalive.add(gone)
+        clock.advance(5)
+        keepalive.remove(gone)
+        clock.advance(100)
+        keepalive.add(channel)
+        clock.pump([1] * 16)
+        assert gone.times == []
+        assert channel.times == [121]
+
+    def test_many_due_at_once(self) -> None:
+        """They are told in slices, between which the reactor has its turn, each exactly once."""
+        clock, keepalive = setting()
+        told_at_turns: list[int] = []
+
+        def turn() -> None:
+            told_at_turns.append(sum(bool(channel.times) for channel in channels))
+            if told_at_turns[-1] < 2000:
+                clock.callLater(0, turn)
+
+        class First(Silent):
+            def keepalive_due(self) -> None:
+                super().keepalive_due()
+                if sum(bool(channel.times) for channel in channels) == 1:
+                    clock.callLater(0, turn)
+
+        channels = [First(clock) for _ in range(2000)]
+        for channel in channels:
+            keepalive.add(channel)
+        clock.pump([1] * 16)
+        assert told_at_turns == [512, 1024, 1536, 2000]
+        assert all(channel.times == [16] for channel in channels)
+        clock.pump([1] * 16)
+        assert all(channel.times == [16, 32] for channel in channels)
+
+    def test_channels_that_leave_and_come_when_told(self) -> None:
+        """The clock goes on for those who are there, with one call."""
+        clock, keepalive = setting()
+        late = Silent(clock)
+
+        class Leaving(Silent):
+            def keepalive_due(self) -> None:
+                super().keepalive_due()
+                keepalive.remove(self)
+                if late.slot == 0:
+                    keepalive.add(late)
+
+        leaving = Leaving(clock)
+        keepalive.add(leaving)
+        clock.pump([1] * 16)
+        assert leaving.times == [16]
+        assert len(clock.getDelayedCalls()) == 1
+        clock.pump([1] * 16)
+        assert late.times == [32]
+        keepalive.remove(late)
+        assert clock.getDelayedCalls() == []
+
+    def test_last_channel_leaves_when_told(self) -> None:
+        """Nothing is left in the reactor."""
+        clock, keepalive = setting()
+
+        class Leaving(Silent):
+            def keepalive_due(self) -> None:
+                keepalive.remove(self)
+
+        keepalive.add(Leaving(clock))
+        clock.pump([1] * 17)
+        assert clock.getDelayedCalls() == []
+
+    def test_channel_that_fails(self) -> None:
+        """The failure is logged, and the others are told as ever."""
+        clock, keepalive = setting()
+
+        class Failing(Silent):
+            def keepalive_due(self) -> None:
+                raise ZeroDivisionError
+
+        channels = [Failing(clock), Silent(clock), Failing(clock), Silent(clock)]
+        for channel in channels:
+            keepalive.add(channel)
+        logged: list[LogEvent] = []
+        globalLogPublisher.addObserver(logged.append)
+        try:
+            clock.pump([1] * 32)
+        finally:
+            globalLogPublisher.removeObserver(logged.append)
+        assert channels[1].times == channels[3].times == [16, 32]
+        failures = [event for event in logged if "log_failure" in event]
+        assert len(failures) == 4
+
+    def test_reactor_that_was_late(self) -> None:
+        """Turns that were missed are made up for, and nobody is told twice for one interval."""
+        clock, keepalive = setting()
+        channel = Silent(clock)
+        keepalive.add(channel)
+        clock.advance(40)
+        for _ in range(100):
+            clock.advance(0)
+        assert keepalive.now == 40
+        assert len(channel.times) == 2
+
+    def test_slots_cover_the_interval(self) -> None:
+        """The gap between two signs of life stays within the interval for any length of it."""
+        clock, keepalive = setting(0.4)
+        channel = Silent(clock)
+        keepalive.add(channel)
+        clock.pump([0.4 / SLOTS] * (SLOTS + 1))
+        assert channel.times[0] == pytest.approx(0.4)
+
+
+class NoKeepaliveTests:
+    def test_nothing_happens(self) -> None:
+        """It takes channels and leaves them alone."""
+        none = NoKeepalive()
+        channel = Silent(Clock())
+        none.add(channel)
+        none.remove(channel)
+        assert channel.times == []

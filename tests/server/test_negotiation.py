@@ -1,0 +1,233 @@
+"""
+What a request gets, as a table.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from txsse.server.negotiation import Accepted, Answer, Asked, Rules, accepts_event_stream, decide
+
+RULES = Rules(
+    methods=(b"GET",),
+    allow_origins=frozenset(),
+    allow_credentials=False,
+    allow_headers=(b"Authorization", b"Last-Event-ID"),
+    max_last_event_id=16,
+)
+
+
+def rules(**changes: Any) -> Rules:
+    return Rules(**{**vars(RULES), **changes})
+
+
+STREAM = {
+    b"Content-Type": b"text/event-stream",
+    b"Cache-Control": b"no-cache, no-store, no-transform",
+    b"X-Accel-Buffering": b"no",
+}
+
+
+class MethodTests:
+    def test_get(self) -> None:
+        """It opens a stream, with the headers that keep caches and proxies out of it."""
+        decision = decide(Asked(b"GET"), RULES)
+        assert decision == Accepted("", list(STREAM.items()))
+
+    def test_head(self) -> None:
+        """It gets the headers of a GET and no stream."""
+        decision = decide(Asked(b"HEAD"), RULES)
+        assert isinstance(decision, Answer)
+        assert (decision.status, decision.body) == (200, b"")
+        assert dict(decision.headers) == STREAM
+
+    def test_options(self) -> None:
+        """It is told what is allowed."""
+        decision = decide(Asked(b"OPTIONS"), RULES)
+        assert isinstance(decision, Answer)
+        assert (decision.status, decision.body) == (204, b"")
+        assert dict(decision.headers) == {b"Allow": b"GET, HEAD, OPTIONS"}
+
+    @pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE", b"TRACE", b"get", b"BREW", b""])
+    def test_others(self, method: bytes) -> None:
+        """They get 405 and what is allowed instead."""
+        decision = decide(Asked(method), RULES)
+        assert isinstance(decision, Answer)
+        assert decision.status == 405
+        assert dict(decision.headers)[b"Allow"] == b"GET, HEAD, OPTIONS"
+        assert decision.body == b"allowed here: GET, HEAD, OPTIONS\n"
+
+    def test_post_where_it_is_asked_for(self) -> None:
+        """It opens a stream; without GET there is no HEAD either."""
+        only_post = rules(methods=(b"POST",))
+        assert isinstance(decide(Asked(b"POST"), only_post), Accepted)
+        for method in (b"GET", b"HEAD"):
+            decision = decide(Asked(method), only_post)
+            assert isinstance(decision, Answer)
+            assert decision.status == 405
+            assert dict(decision.headers)[b"Allow"] == b"POST, OPTIONS"
+
+
+class AcceptTests:
+    @pytest.mark.parametrize(
+        "accept",
+        [
+            [],
+            [b""],
+            [b" , "],
+            [b"text/event-stream"],
+            [b"Text/Event-Stream"],
+            [b"text/*"],
+            [b"*/*"],
+            [b"text/html, text/event-stream"],
+            [b"text/html", b"text/event-stream"],
+            [b"text/event-stream;q=0.001"],
+            [b"text/event-stream; charset=utf-8; q=1.000"],
+            [b"text/event-stream;q=1, */*;q=0"],
+            [b"*/*;q=0, text/*;q=0.5"],
+            [b"text/event-stream;q=high"],
+            [b"text/event-stream;q=-1"],
+            [b"text/event-stream;q=nan"],
+            [b"\xff\xfe, */*"],
+        ],
+    )
+    def test_lets_it_through(self, accept: list[bytes]) -> None:
+        """No field, the type itself, and ranges that cover it with any weight but 0."""
+        assert accepts_event_stream(accept)
+
+    @pytest.mark.parametrize(
+        "accept",
+        [
+            [b"text/html"],
+            [b"application/json, text/plain"],
+            [b"text/event-stream;q=0"],
+            [b"text/event-stream;q=0.000"],
+            [b"text/event-stream; q = 0"],
+            [b"*/*, text/event-stream;q=0"],
+            [b"text/event-stream;q=0, text/*;q=1"],
+            [b"text/*;q=0, */*"],
+            [b"*/*;q=0"],
+            [b"text/event-streams"],
+            [b"\xff\xfe"],
+        ],
+    )
+    def test_excludes_it(self, accept: list[bytes]) -> None:
+        """Other types, and weight 0 in the most specific range that covers it."""
+        assert not accepts_event_stream(accept)
+        decision = decide(Asked(b"GET", accept=accept), RULES)
+        assert isinstance(decision, Answer)
+        assert decision.status == 406
+        assert b"text/event-stream" in decision.body
+
+    def test_head_is_negotiated_as_well(self) -> None:
+        """It gets what the GET would get."""
+        decision = decide(Asked(b"HEAD", accept=[b"text/html"]), RULES)
+        assert isinstance(decision, Answer)
+        assert decision.status == 406
+
+
+class LastEventIdTests:
+    @pytest.mark.parametrize("value", ["", "7", "ä€😀", "a b", "x" * 16])
+    def test_good_ones(self, value: str) -> None:
+        """They arrive as they were sent, in UTF-8."""
+        decision = decide(Asked(b"GET", last_event_id=[value.encode()]), RULES)
+        assert isinstance(decision, Accepted)
+        assert decision.last_event_id == value
+
+    @pytest.mark.parametrize(
+        ("values", "reason"),
+        [
+            ([b"\xff"], "Last-Event-ID is not UTF-8"),
+            ([b"\xed\xa0\x80"], "Last-Event-ID is not UTF-8"),
+            ([b"x" * 17], "Last-Event-ID has more than 16 bytes"),
+            ([b"1", b"2"], "more than one Last-Event-ID"),
+            ([b"a\nb"], "Last-Event-ID holds CR, LF or NUL"),
+            ([b"a\rb"], "Last-Event-ID holds CR, LF or NUL"),
+            ([b"a\0b"], "Last-Event-ID holds CR, LF or NUL"),
+        ],
+    )
+    def test_bad_ones(self, values: list[bytes], reason: str) -> None:
+        """They get 400 and the reason."""
+        for method in (b"GET", b"HEAD"):
+            decision = decide(Asked(method, last_event_id=values), RULES)
+            assert isinstance(decision, Answer)
+            assert (decision.status, decision.reason) == (400, reason)
+            assert decision.body == reason.encode() + b"\n"
+
+
+ORIGIN = b"https://a.example"
+LISTED = rules(allow_origins=frozenset([ORIGIN]))
+
+
+def headers(asked: Asked, with_rules: Rules) -> dict[bytes, bytes]:
+    found = dict(decide(asked, with_rules).headers)
+    return {name: value for name, value in found.items() if name not in STREAM}
+
+
+class CorsTests:
+    def test_no_list(self) -> None:
+        """Nobody else's page may read anything, and nothing says otherwise."""
+        assert headers(Asked(b"GET", origin=ORIGIN), RULES) == {}
+
+    def test_listed_origin(self) -> None:
+        """It may read, without cookies, and caches know that the answer depends on it."""
+        assert headers(Asked(b"GET", origin=ORIGIN), LISTED) == {
+            b"Vary": b"Origin",
+            b"Access-Control-Allow-Origin": ORIGIN,
+        }
+
+    def test_listed_origin_with_credentials(self) -> None:
+        """It may send cookies where that was asked for."""
+        allowed = rules(allow_origins=frozenset([ORIGIN]), allow_credentials=True)
+        assert headers(Asked(b"GET", origin=ORIGIN), allowed) == {
+            b"Vary": b"Origin",
+            b"Access-Control-Allow-Origin": ORIGIN,
+            b"Access-Control-Allow-Credentials": b"true",
+        }
+
+    @pytest.mark.parametrize(
+        "origin",
+        [
+            None,
+            b"null",
+            b"http://a.example",
+            b"https://a.example:8443",
+            b"https://a.example.evil.example",
+            b"https://A.example",
+        ],
+    )
+    def test_origin_that_is_not_listed(self, origin: bytes | None) -> None:
+        """It is not let in, and never reflected."""
+        assert headers(Asked(b"GET", origin=origin), LISTED) == {b"Vary": b"Origin"}
+
+    def test_everybody(self) -> None:
+        """``*`` is sent as it is."""
+        everybody = rules(allow_origins=frozenset([b"*"]))
+        assert headers(Asked(b"GET", origin=ORIGIN), everybody) == {
+            b"Access-Control-Allow-Origin": b"*"
+        }
+
+    def test_refusals_may_be_read_too(self) -> None:
+        """A page of a listed origin sees why it was refused."""
+        found = headers(Asked(b"GET", origin=ORIGIN, accept=[b"text/html"]), LISTED)
+        assert found[b"Access-Control-Allow-Origin"] == ORIGIN
+
+    def test_preflight(self) -> None:
+        """A listed origin is told which methods and headers it may use."""
+        asked = Asked(b"OPTIONS", origin=ORIGIN, requested_method=b"GET")
+        assert headers(asked, LISTED) == {
+            b"Allow": b"GET, HEAD, OPTIONS",
+            b"Vary": b"Origin",
+            b"Access-Control-Allow-Origin": ORIGIN,
+            b"Access-Control-Allow-Methods": b"GET, HEAD, OPTIONS",
+            b"Access-Control-Allow-Headers": b"Authorization, Last-Event-ID",
+            b"Access-Control-Max-Age": b"7200",
+        }
+
+    def test_preflight_of_an_origin_that_is_not_listed(self) -> None:
+        """It is told nothing of the kind."""
+        asked = Asked(b"OPTIONS", origin=b"https://evil.example", requested_method=b"GET")
+        assert headers(asked, RULES) == {b"Allow": b"GET, HEAD, OPTIONS"}
+        assert headers(asked, LISTED) == {b"Allow": b"GET, HEAD, OPTIONS", b"Vary": b"Origin"}

@@ -1,0 +1,163 @@
+"""
+Values as JSON and XML.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timezone
+from enum import Enum
+from typing import Any
+from xml.etree import ElementTree
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from txsse.server.payload import to_json, to_xml
+
+
+@dataclass
+class Person:
+    Name: str
+    Age: int
+
+
+@attrs.define
+class Place:
+    name: str
+    people: list[Person]
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class JsonTests:
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            (None, "null"),
+            ({"a": [1, 2.5, True, None, "x"]}, '{"a":[1,2.5,true,null,"x"]}'),
+            ("ä€😀\u2028", '"ä€😀\u2028"'),
+            ("\ud800", '"\\ud800"'),
+            (["ä", "\udfff"], '["\\u00e4","\\udfff"]'),
+            (Person("Ernst", 23), '{"Name":"Ernst","Age":23}'),
+            (Place("x", [Person("a", 1)]), '{"name":"x","people":[{"Name":"a","Age":1}]}'),
+            ({"deep": (Person("a", 1),)}, '{"deep":[{"Name":"a","Age":1}]}'),
+        ],
+    )
+    def test_values(self, value: object, text: str) -> None:
+        """Anything that json takes, and dataclasses and attrs classes, at any depth."""
+        assert to_json(value) == text
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": -float("inf")}])
+    def test_numbers_that_are_none(self, value: object) -> None:
+        """They are refused, since no browser would read them."""
+        with pytest.raises(ValueError, match="JSON"):
+            to_json(value)
+
+    @pytest.mark.parametrize("value", [object(), {1, 2}, Person, Place, b"bytes"])
+    def test_values_without_a_form(self, value: object) -> None:
+        """They are refused with what to do about it; a class is not its instance."""
+        with pytest.raises(TypeError, match=r"has no JSON form; convert it, or give Upgrader\(dumps"):
+            to_json(value)
+
+    @settings(derandomize=True, deadline=None)
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        )
+    )
+    def test_any_value(self, value: Any) -> None:
+        """It reads back as the same value, in one line, in UTF-8."""
+        text = to_json(value)
+        assert json.loads(text) == value
+        assert "\n" not in text and "\r" not in text
+        text.encode()
+
+
+@dataclass
+class Everything:
+    text: str
+    number: float
+    yes: bool
+    nothing: None
+    day: date
+    moment: datetime
+    hour: time
+    colour: Colour
+    person: Person
+    many: list[int] = field(default_factory=lambda: [1, 2])
+    pair: tuple[Person, Person] = (Person("a", 1), Person("b", 2))
+    empty: tuple[int, ...] = ()
+
+
+class XmlTests:
+    def test_person(self) -> None:
+        """The seed's own example."""
+        assert to_xml(Person("Ernst", 23)) == "<Person><Name>Ernst</Name><Age>23</Age></Person>"
+
+    def test_every_kind_of_field(self) -> None:
+        """Each has the form that the documentation names."""
+        moment = datetime(2026, 11, 22, 7, 48, tzinfo=timezone.utc)
+        value = Everything(
+            "a < b & c", 1.5, True, None, date(2026, 11, 22), moment, time(7, 48), Colour.RED, Person("x", 1)
+        )
+        assert to_xml(value) == (
+            "<Everything><text>a &lt; b &amp; c</text><number>1.5</number><yes>true</yes>"
+            "<day>2026-11-22</day><moment>2026-11-22T07:48:00+00:00</moment><hour>07:48:00</hour>"
+            "<colour>red</colour><person><Name>x</Name><Age>1</Age></person>"
+            "<many>1</many><many>2</many>"
+            "<pair><Name>a</Name><Age>1</Age></pair><pair><Name>b</Name><Age>2</Age></pair></Everything>"
+        )
+
+    def test_false(self) -> None:
+        """It is ``false``, and not 0."""
+        assert to_xml(Person("x", False)).endswith("<Age>false</Age></Person>")
+
+    def test_attrs_class(self) -> None:
+        """It is taken like a dataclass."""
+        assert to_xml(Place("x", [Person("a", 1)])) == (
+            "<Place><name>x</name><people><Name>a</Name><Age>1</Age></people></Place>"
+        )
+
+    def test_element(self) -> None:
+        """It is written as it is, without the text that follows it in its parent."""
+        parent = ElementTree.fromstring('<p><a b="1">x</a>tail</p>')
+        assert to_xml(parent[0]) == '<a b="1">x</a>'
+        assert parent[0].tail == "tail"
+        assert to_xml(ElementTree.ElementTree(parent)) == '<p><a b="1">x</a>tail</p>'
+
+    @pytest.mark.parametrize("value", [1, "text", None, {"a": 1}, [Person("a", 1)], Person])
+    def test_values_without_a_form(self, value: object) -> None:
+        """They are refused with what would do."""
+        with pytest.raises(TypeError, match="has no XML form: give an ElementTree element"):
+            to_xml(value)
+
+    @pytest.mark.parametrize("value", [{"a": 1}, b"bytes", [[1]], object()])
+    def test_fields_without_a_form(self, value: Any) -> None:
+        """They are refused by name."""
+        with pytest.raises(TypeError, match="the field Name holds"):
+            to_xml(Person(value, 1))
+
+    @pytest.mark.parametrize("character", ["\0", "\x08", "\x1b", "\ufffe", "\uffff", "\ud800"])
+    def test_characters_that_xml_cannot_hold(self, character: str) -> None:
+        """They are refused by number, in values and in elements."""
+        message = f"XML cannot hold U\\+{ord(character):04X}"
+        with pytest.raises(ValueError, match=message):
+            to_xml(Person(f"a{character}", 1))
+        element = ElementTree.Element("a")
+        element.text = character
+        with pytest.raises(ValueError, match=message):
+            to_xml(element)
+
+    @pytest.mark.parametrize("text", ["a\rb", "a\r\nb", "a\nb", "\t", "\x85", "\u2028", "😀", " a "])
+    def test_text_reads_back(self, text: str) -> None:
+        """What a parser finds is what was sent, line ends included."""
+        found = ElementTree.fromstring(to_xml(Person(text, 1))).find("Name")
+        assert found is not None
+        assert found.text == text

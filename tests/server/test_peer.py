@@ -1,0 +1,100 @@
+"""
+TCP_USER_TIMEOUT: set while a stream is open, and restored.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from txsse.server import peer
+from txsse.server.peer import PeerTimeout
+
+OPTION = getattr(socket, "TCP_USER_TIMEOUT", None)
+pytestmark = pytest.mark.skipif(OPTION is None, reason="this system has no TCP_USER_TIMEOUT")
+
+
+@pytest.fixture
+def tcp() -> Iterator[socket.socket]:
+    with socket.socket() as made:
+        yield made
+
+
+def request_over(found: object) -> Any:
+    return SimpleNamespace(channel=SimpleNamespace(transport=SimpleNamespace(socket=found)))
+
+
+def timeout_of(found: socket.socket) -> int:
+    return found.getsockopt(socket.IPPROTO_TCP, OPTION or 0)
+
+
+class PeerTimeoutTests:
+    def test_stream(self, tcp: socket.socket) -> None:
+        """It is set at the beginning, in milliseconds, and restored at the end."""
+        tcp.setsockopt(socket.IPPROTO_TCP, OPTION or 0, 12345)
+        peers = PeerTimeout(2.5)
+        held = peers.hold(request_over(tcp))
+        assert timeout_of(tcp) == 2500
+        peers.release(held)
+        assert timeout_of(tcp) == 12345
+
+    def test_two_streams_on_one_socket(self, tcp: socket.socket) -> None:
+        """It is restored at the end of the last."""
+        peers = PeerTimeout(2.5)
+        request = request_over(tcp)
+        first, second = peers.hold(request), peers.hold(request)
+        peers.release(first)
+        assert timeout_of(tcp) == 2500
+        peers.release(second)
+        assert timeout_of(tcp) == 0
+
+    def test_below_tls_and_http2(self, tcp: socket.socket) -> None:
+        """The socket is found below what wraps it."""
+        tls = SimpleNamespace(transport=SimpleNamespace(socket=tcp))
+        request: Any = SimpleNamespace(channel=SimpleNamespace(_conn=SimpleNamespace(transport=tls)))
+        assert PeerTimeout(1.0).hold(request) is tcp
+
+    def test_socket_that_was_closed(self, tcp: socket.socket) -> None:
+        """Nothing is restored, and nothing fails."""
+        peers = PeerTimeout(1.0)
+        held = peers.hold(request_over(tcp))
+        tcp.close()
+        peers.release(held)
+
+    def test_less_than_a_millisecond(self, tcp: socket.socket) -> None:
+        """It is one, since 0 would turn the option off."""
+        PeerTimeout(0.0001).hold(request_over(tcp))
+        assert timeout_of(tcp) == 1
+
+    def test_nothing_asked_for(self, tcp: socket.socket) -> None:
+        """Nothing is touched."""
+        peers = PeerTimeout(None)
+        assert peers.hold(request_over(tcp)) is None
+        assert timeout_of(tcp) == 0
+        peers.release(None)
+
+    def test_system_without_the_option(
+        self, tcp: socket.socket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing is touched."""
+        monkeypatch.setattr(peer, "_OPTION", None)
+        assert PeerTimeout(1.0).hold(request_over(tcp)) is None
+
+    @pytest.mark.parametrize("found", [None, "no socket"])
+    def test_transport_without_a_socket(self, found: object) -> None:
+        """Nothing is touched."""
+        assert PeerTimeout(1.0).hold(request_over(found)) is None
+
+    def test_transport_without_attributes(self) -> None:
+        """A transport of another kind is left alone."""
+        request: Any = SimpleNamespace(channel=SimpleNamespace(transport=object()))
+        assert PeerTimeout(1.0).hold(request) is None
+
+    def test_unix_socket(self) -> None:
+        """It has no such option."""
+        with socket.socket(socket.AF_UNIX) as unix:
+            assert PeerTimeout(1.0).hold(request_over(unix)) is None

@@ -1,0 +1,368 @@
+"""
+The resource: what a handler may be, and what becomes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred, fail, inlineCallbacks
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+
+from tests.fakes import Client, Wire
+from txsse import CloseReason, SSEChannel, SSEResource
+from txsse.server import upgrade as upgrade_module
+
+
+@pytest.fixture
+def failures() -> Iterator[list[LogEvent]]:
+    """
+    The failures that are logged meanwhile.
+    """
+    logged: list[LogEvent] = []
+
+    def observe(event: LogEvent) -> None:
+        if "log_failure" in event:
+            logged.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    yield logged
+    globalLogPublisher.removeObserver(observe)
+
+
+class Served:
+    """
+    A handler at work.
+    """
+
+    def __init__(self, wire: Wire, handler: Callable[[SSEChannel], Any], **options: Any) -> None:
+        self.channels: list[SSEChannel] = []
+
+        def opened(channel: SSEChannel) -> Any:
+            self.channels.append(channel)
+            return handler(channel)
+
+        resource = SSEResource(opened, upgrader=wire.upgrader(**options))
+        self.client: Client = wire.connect(resource).request()
+
+    @property
+    def channel(self) -> SSEChannel:
+        (channel,) = self.channels
+        return channel
+
+    @property
+    def body(self) -> str:
+        self.client.pump()
+        return self.client.body.decode()
+
+
+class HandlerTests:
+    def test_returns_none(self, wire: Wire) -> None:
+        """The stream stays open."""
+        served = Served(wire, lambda channel: channel.send("x"))
+        wire.reactor.advance(1000)
+        assert served.body == "data: x\n\n"
+        assert served.channel.is_open
+        served.channel.close()
+
+    def test_returns_a_deferred(self, wire: Wire) -> None:
+        """The stream ends when it fires."""
+        done: Deferred[object] = Deferred()
+        served = Served(wire, lambda _: done)
+        assert served.channel.is_open
+        done.callback("whatever")
+        served.client.pump()
+        assert served.client.ended
+        assert served.channel.close_reason is CloseReason.SERVER_CLOSED
+
+    def test_coroutine(self, wire: Wire) -> None:
+        """The stream ends when it returns."""
+
+        async def handler(channel: SSEChannel) -> None:
+            for number in range(2):
+                await deferLater(wire.reactor, 1.0)
+                channel.send(str(number))
+
+        served = Served(wire, handler)
+        wire.reactor.pump([1.0, 1.0])
+        assert served.body == "data: 0\n\ndata: 1\n\n"
+        assert served.client.ended
+
+    def test_inline_callbacks(self, plain: Wire) -> None:
+        """They are Deferreds too."""
+
+        @inlineCallbacks
+        def handler(channel: SSEChannel) -> Iterator[Deferred[None]]:
+            yield channel.drain()
+            channel.send("x")
+
+        served = Served(plain, handler)
+        plain.reactor.run_soon()
+        assert served.body == "data: x\n\n"
+        assert served.client.ended
+
+    @pytest.mark.parametrize("asynchronous", [True, False])
+    def test_generators(self, plain: Wire, asynchronous: bool) -> None:
+        """What they yield is sent, then the stream ends."""
+
+        async def slow(channel: SSEChannel) -> AsyncIterator[str]:
+            yield "1"
+            yield "2"
+
+        def quick(channel: SSEChannel) -> Iterator[str]:
+            yield "1"
+            yield "2"
+
+        served = Served(plain, slow if asynchronous else quick)
+        assert served.body == "data: 1\n\ndata: 2\n\n"
+        assert served.client.ended
+
+    def test_awaitable_object(self, plain: Wire) -> None:
+        """Anything that can be awaited will do."""
+        done: Deferred[None] = Deferred()
+
+        class Awaitable:
+            def __await__(self) -> Any:
+                return done.__await__()
+
+        served = Served(plain, lambda _: Awaitable())
+        assert served.channel.is_open
+        done.callback(None)
+        served.client.pump()
+        assert served.client.ended
+
+    def test_looping_call(self, plain: Wire, failures: list[LogEvent]) -> None:
+        """Its Deferred is a handler's, and leaves nothing behind when the client goes."""
+        served = Served(plain, lambda channel: LoopingCall.withCount(lambda _: channel.send("x")))
+        assert served.client.ended
+        assert len(failures) == 1
+        failures.clear()
+
+        def handler(channel: SSEChannel) -> Deferred[LoopingCall]:
+            ticking = LoopingCall(lambda: channel.send("x"))
+            ticking.clock = plain.reactor
+            return ticking.start(1.0)
+
+        served = Served(plain, handler)
+        plain.reactor.pump([1.0] * 3)
+        assert served.body == "data: x\n\n" * 4
+        served.client.disconnect()
+        plain.reactor.pump([1.0] * 2)
+        assert failures == []
+
+    def test_subclass(self, wire: Wire) -> None:
+        """It may override ``channel_opened``."""
+
+        class Greeting(SSEResource):
+            def channel_opened(self, channel: SSEChannel) -> None:
+                channel.send("hello")
+                channel.close()
+
+        client = wire.connect(Greeting(upgrader=wire.upgrader())).request()
+        assert client.body == b"data: hello\n\n"
+        assert client.ended
+
+    def test_no_handler(self, plain: Wire) -> None:
+        """The stream opens, silent."""
+        client = plain.connect(SSEResource(upgrader=plain.upgrader())).request()
+        assert client.status == 200
+        client.disconnect()
+
+    def test_without_an_upgrader(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It shares the default one with everybody."""
+        monkeypatch.setattr(upgrade_module, "global_reactor", lambda: plain.reactor)
+        upgrade_module.default_upgrader.cache_clear()
+        client = plain.connect(SSEResource(lambda channel: channel.send("x"))).request()
+        assert client.body == b"data: x\n\n"
+        plain.reactor.pump([1.0] * 15)
+        client.pump()
+        assert client.body == b"data: x\n\n:\n\n"
+        client.disconnect()
+        upgrade_module.default_upgrader.cache_clear()
+
+    def test_everything_below_it(self, plain: Wire) -> None:
+        """It answers paths below its own."""
+        client = plain.connect(SSEResource(upgrader=plain.upgrader())).request("/a/b?c=d")
+        assert client.status == 200
+        client.disconnect()
+
+
+class FailingHandlerTests:
+    def check(self, wire: Wire, failures: list[LogEvent], handler: Callable[[SSEChannel], Any]) -> None:
+        served = Served(wire, handler)
+        wire.reactor.run_soon()
+        served.client.pump()
+        assert served.client.ended
+        assert served.channel.close_reason is CloseReason.HANDLER_FAILED
+        (event,) = failures
+        assert event["log_failure"].type is ZeroDivisionError
+        assert "1 / 0" in event["log_failure"].getTraceback() or "division" in str(event["log_failure"])
+        assert event["log_level"] is LogLevel.critical
+        assert event["channel"] is served.channel
+
+    def test_function(self, wire: Wire, failures: list[LogEvent]) -> None:
+        """The failure is logged with its traceback, and the stream ends."""
+        self.check(wire, failures, lambda _: 1 / 0)
+
+    def test_coroutine(self, wire: Wire, failures: list[LogEvent]) -> None:
+        """So it is with one that fails later."""
+
+        async def handler(channel: SSEChannel) -> None:
+            await channel.drain()
+            1 / 0  # noqa: B018
+
+        self.check(wire, failures, handler)
+
+    def test_deferred(self, plain: Wire, failures: list[LogEvent]) -> None:
+        """And with a Deferred."""
+        self.check(plain, failures, lambda _: fail(ZeroDivisionError("division")))
+
+    def test_generator(self, plain: Wire, failures: list[LogEvent]) -> None:
+        """And with one that yields."""
+
+        def handler(channel: SSEChannel) -> Iterator[str]:
+            yield "x"
+            1 / 0  # noqa: B018
+
+        self.check(plain, failures, handler)
+
+    @pytest.mark.parametrize("result", [1, "text", b"", True])
+    def test_returns_something_else(self, plain: Wire, failures: list[LogEvent], result: object) -> None:
+        """It is told what may be returned, in the log."""
+        served = Served(plain, lambda _: result)
+        assert served.client.ended
+        (event,) = failures
+        assert f"the handler returned {result!r}; it may return None" in str(event["log_failure"])
+
+    def test_cancels_something_of_its_own(self, plain: Wire, failures: list[LogEvent]) -> None:
+        """A CancelledError while the stream is open is a failure like others."""
+        served = Served(plain, lambda _: fail(CancelledError()))
+        assert served.client.ended
+        assert [event["log_failure"].type for event in failures] == [CancelledError]
+
+
+class ClientGoesTests:
+    def test_coroutine(self, wire: Wire, failures: list[LogEvent]) -> None:
+        """It is cancelled where it waits, and not logged."""
+        seen: list[str] = []
+
+        async def handler(channel: SSEChannel) -> None:
+            try:
+                await deferLater(wire.reactor, 1000)
+            except CancelledError:
+                seen.append("cancelled")
+                raise
+
+        served = Served(wire, handler)
+        served.client.disconnect()
+        wire.reactor.run_soon()
+        assert seen == ["cancelled"]
+        assert failures == []
+        assert served.channel.close_reason is CloseReason.CLIENT_GONE
+
+    def test_fails_while_it_cleans_up(self, plain: Wire, failures: list[LogEvent]) -> None:
+        """That is logged."""
+
+        async def handler(channel: SSEChannel) -> None:
+            try:
+                await deferLater(plain.reactor, 1000)
+            finally:
+                1 / 0  # noqa: B018
+
+        Served(plain, handler).client.disconnect()
+        plain.reactor.run_soon()
+        assert [event["log_failure"].type for event in failures] == [ZeroDivisionError]
+
+    def test_goes_on_sending(self, plain: Wire, failures: list[LogEvent]) -> None:
+        """A handler that ignores its cancellation meets ChannelClosed, which is no failure of it."""
+
+        async def handler(channel: SSEChannel) -> None:
+            while True:
+                try:
+                    await deferLater(plain.reactor, 1000)
+                except CancelledError:
+                    channel.send("anybody?")
+
+        Served(plain, handler).client.disconnect()
+        plain.reactor.run_soon()
+        assert failures == []
+
+    def test_sends_at_once_to_one_who_is_gone(self, plain: Wire, failures: list[LogEvent]) -> None:
+        """A handler that closes and then sends is not logged either."""
+
+        def handler(channel: SSEChannel) -> None:
+            channel.close()
+            channel.send("too late")
+
+        served = Served(plain, handler)
+        assert served.client.ended
+        assert failures == []
+
+
+class HandlerClosesTests:
+    def test_closes_and_goes_on(self, wire: Wire, failures: list[LogEvent]) -> None:
+        """It is cancelled at its next wait, and not in the middle of running."""
+        seen: list[str] = []
+
+        async def handler(channel: SSEChannel) -> None:
+            await channel.drain()
+            channel.close()
+            seen.append("still running")
+            try:
+                await deferLater(wire.reactor, 1000)
+            finally:
+                seen.append("cancelled")
+
+        served = Served(wire, handler)
+        wire.reactor.run_soon()
+        served.client.pump()
+        assert seen == ["still running", "cancelled"]
+        assert served.client.ended
+        assert failures == []
+
+    def test_too_slow_a_client(self, wire: Wire, failures: list[LogEvent]) -> None:
+        """A handler whose client does not read ends with the stream, by policy, without a failure."""
+
+        async def handler(channel: SSEChannel) -> None:
+            while True:
+                channel.send("x" * 10_000)
+                await deferLater(wire.reactor, 1.0)
+
+        served = Served(wire, handler, max_buffer=50_000)
+        served.client.stop_reading()
+        wire.reactor.pump([1.0] * 30)
+        assert served.channel.close_reason is CloseReason.SLOW_READER
+        assert failures == []
+        if wire.kind == "http2":
+            served.client.disconnect(clean=False)
+
+
+class OtherAnswersTests:
+    @pytest.mark.parametrize(
+        ("method", "headers", "status"),
+        [
+            ("HEAD", {}, 200),
+            ("OPTIONS", {}, 204),
+            ("POST", {}, 405),
+            ("GET", {"Accept": "text/html"}, 406),
+            ("GET", {"Last-Event-ID": "\xff"}, 400),
+            ("GET", {"Last-Event-ID": "x" * 1025}, 400),
+        ],
+    )
+    def test_no_channel(
+        self, wire: Wire, failures: list[LogEvent], method: str, headers: dict[str, str], status: int
+    ) -> None:
+        """The client gets its answer, complete, and no channel is made."""
+        opened: list[SSEChannel] = []
+        resource = SSEResource(opened.append, upgrader=wire.upgrader(keepalive=15.0))
+        client = wire.connect(resource).request(method=method, headers=headers)
+        assert client.status == status
+        if wire.kind == "http2":
+            assert client.ended
+        assert opened == []
+        assert failures == []
+        wire.reactor.run_soon()
+        assert wire.reactor.getDelayedCalls() == []

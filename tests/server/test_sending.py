@@ -1,0 +1,331 @@
+"""
+``send_from``: every kind of source, at the pace of the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from tests.fakes import Wire
+from tests.server.test_channel import Opened
+from txsse import ServerSentEvent
+
+
+class Sent:
+    """
+    What became of a ``send_from``.
+    """
+
+    def __init__(self, sending: Deferred[int]) -> None:
+        self.sending = sending
+        self.results: list[Any] = []
+        sending.addBoth(self.results.append)
+
+    @property
+    def error(self) -> type[BaseException]:
+        (failure,) = self.results
+        assert isinstance(failure, Failure)
+        assert failure.type is not None
+        return failure.type
+
+
+class SourceTests:
+    def test_iterables(self, wire: Wire) -> None:
+        """Lists, generators and other iterables are sent to their end, in order."""
+        opened = Opened(wire)
+        for source in (["1", b"2"], (text for text in ("3", "4")), iter([ServerSentEvent("5")]), ()):
+            sent = Sent(opened.channel.send_from(source))
+            wire.reactor.run_soon()
+            assert len(sent.results) == 1
+        assert opened.texts() == ["1", "2", "3", "4", "5"]
+        opened.end()
+
+    def test_number_of_events(self, plain: Wire) -> None:
+        """The Deferred fires with it."""
+        opened = Opened(plain)
+        sent = Sent(opened.channel.send_from(str(number) for number in range(1000)))
+        plain.reactor.run_soon()
+        assert sent.results == [1000]
+        assert opened.texts() == [str(number) for number in range(1000)]
+        opened.end()
+
+    def test_asynchronous_generator(self, wire: Wire) -> None:
+        """Each event goes out when it comes."""
+        opened = Opened(wire)
+
+        async def source() -> AsyncIterator[str]:
+            for number in range(3):
+                yield str(number)
+                await deferLater(wire.reactor, 1.0)
+
+        sent = Sent(opened.channel.send_from(source()))
+        assert opened.texts() == ["0"]
+        wire.reactor.advance(1.0)
+        assert opened.texts() == ["0", "1"]
+        wire.reactor.advance(1.0)
+        wire.reactor.advance(1.0)
+        assert sent.results == [3]
+        opened.end()
+
+    def test_asynchronous_iterable_that_is_no_generator(self, plain: Wire) -> None:
+        """It is taken as well, though it has nothing to be closed."""
+        opened = Opened(plain)
+
+        class Countdown:
+            def __init__(self) -> None:
+                self.left = 3
+
+            def __aiter__(self) -> Countdown:
+                return self
+
+            async def __anext__(self) -> str:
+                if not self.left:
+                    raise StopAsyncIteration
+                self.left -= 1
+                return str(self.left)
+
+        sent = Sent(opened.channel.send_from(Countdown()))
+        assert sent.results == [3]
+        assert opened.texts() == ["2", "1", "0"]
+        opened.end()
+
+    def test_deferreds_and_awaitables(self, plain: Wire) -> None:
+        """Their result is sent."""
+        opened = Opened(plain)
+
+        async def coroutine() -> bytes:
+            return b"coroutine"
+
+        class Future:
+            def __await__(self) -> Any:
+                return succeed("future").__await__()
+
+        later: Deferred[str] = Deferred()
+        for source in (succeed("fired"), later, coroutine(), Future()):
+            opened.channel.send_from(source)
+        assert opened.texts() == ["fired", "coroutine", "future"]
+        later.callback("later")
+        assert opened.texts()[-1] == "later"
+        opened.end()
+
+    @pytest.mark.parametrize("source", ["text", b"bytes", ServerSentEvent("x"), 1, None, object()])
+    def test_what_is_no_source(self, plain: Wire, source: Any) -> None:
+        """It is refused at once."""
+        opened = Opened(plain)
+        with pytest.raises(TypeError, match="send_from takes"):
+            opened.channel.send_from(source)
+        opened.end()
+
+    @pytest.mark.parametrize("item", [None, 1, {"a": 1}, ["x"]])
+    def test_items_of_other_types(self, plain: Wire, item: Any) -> None:
+        """The sending fails and says what may come instead; the channel stays open."""
+        opened = Opened(plain)
+        sent = Sent(opened.channel.send_from(["first", item, "never"]))
+        assert sent.error is TypeError
+        assert f"not {type(item).__name__}" in str(sent.results[0].value)
+        assert opened.texts() == ["first"]
+        assert opened.channel.is_open
+        opened.end()
+
+    def test_source_that_fails(self, wire: Wire) -> None:
+        """The sending fails with it; the channel stays open."""
+        opened = Opened(wire)
+
+        def source() -> Iterator[str]:
+            yield "first"
+            raise ZeroDivisionError
+
+        sent = Sent(opened.channel.send_from(source()))
+        assert sent.error is ZeroDivisionError
+        assert opened.channel.is_open
+        opened.end()
+
+
+class PaceTests:
+    def test_client_that_is_behind(self, wire: Wire) -> None:
+        """The source is asked for nothing until the client has caught up."""
+        opened = Opened(wire)
+        asked = 0
+
+        def source() -> Iterator[str]:
+            nonlocal asked
+            while True:
+                asked += 1
+                yield "x" * 1000
+
+        opened.client.stop_reading()
+        sent = Sent(opened.channel.send_from(source()))
+        wire.reactor.run_soon()
+        assert 60 <= asked <= 80
+        assert opened.channel.buffered <= 1010
+        stopped_at = asked
+        wire.reactor.advance(10)
+        assert asked == stopped_at
+        opened.client.read_some(70_000)
+        wire.reactor.advance(0)
+        assert asked > stopped_at
+        opened.client.disconnect(clean=False)
+        assert sent.results == [asked] or sent.results == [asked - 1]
+
+    def test_endless_source_starves_nobody(self, plain: Wire) -> None:
+        """The reactor has its turn after a slice, however fast the client is."""
+        opened = Opened(plain)
+        turns: list[int] = []
+        asked = 0
+
+        def source() -> Iterator[str]:
+            nonlocal asked
+            while len(turns) < 3:
+                asked += 1
+                yield "x"
+
+        def turn() -> None:
+            turns.append(asked)
+            opened.client.write_out()
+            plain.reactor.callLater(0, turn) if len(turns) < 3 else None
+
+        plain.reactor.callLater(0, turn)
+        sent = Sent(opened.channel.send_from(source()))
+        plain.reactor.run_soon()
+        assert turns[0] == 128
+        assert sent.results == [asked]
+        opened.end()
+
+    def test_source_that_takes_its_time(self, plain: Wire) -> None:
+        """The slice ends after 10 ms too."""
+        opened = Opened(plain)
+        turns: list[int] = []
+        asked = 0
+
+        def source() -> Iterator[str]:
+            nonlocal asked
+            for _ in range(9):
+                asked += 1
+                plain.reactor.rightNow += 0.004
+                yield "x"
+
+        plain.reactor.callLater(0, lambda: turns.append(asked))
+        Sent(opened.channel.send_from(source()))
+        plain.reactor.run_soon()
+        assert turns == [3]
+        assert asked == 9
+        opened.end()
+
+
+class EndTests:
+    def test_client_goes(self, wire: Wire) -> None:
+        """A generator is closed, and the Deferred fires with what was sent until then."""
+        opened = Opened(wire)
+        closed: list[str] = []
+
+        async def source() -> AsyncIterator[str]:
+            try:
+                yield "one"
+                await deferLater(wire.reactor, 1000)
+                yield "never"
+            finally:
+                closed.append("closed")
+
+        sent = Sent(opened.channel.send_from(source()))
+        opened.client.disconnect()
+        wire.reactor.run_soon()
+        assert closed == ["closed"]
+        assert sent.results == [1]
+
+    def test_client_goes_while_a_plain_generator_waits_for_it(self, wire: Wire) -> None:
+        """It is closed."""
+        opened = Opened(wire)
+        closed: list[str] = []
+
+        def source() -> Iterator[str]:
+            try:
+                while True:
+                    yield "x" * 1000
+            finally:
+                closed.append("closed")
+
+        opened.client.stop_reading()
+        sent = Sent(opened.channel.send_from(source()))
+        opened.client.disconnect(clean=False)
+        wire.reactor.run_soon()
+        assert closed == ["closed"]
+        assert len(sent.results) == 1
+
+    def test_client_goes_before_a_deferred_fires(self, plain: Wire) -> None:
+        """The Deferred is cancelled."""
+        opened = Opened(plain)
+        cancelled: list[str] = []
+        source: Deferred[str] = Deferred(lambda _: cancelled.append("cancelled"))
+        sent = Sent(opened.channel.send_from(source))
+        opened.client.disconnect()
+        plain.reactor.run_soon()
+        assert cancelled == ["cancelled"]
+        assert sent.results == [0]
+
+    def test_source_that_closes_its_channel(self, plain: Wire) -> None:
+        """What it brings after that is not sent, and it is closed."""
+        opened = Opened(plain)
+
+        def source() -> Iterator[str]:
+            yield "one"
+            opened.channel.close()
+            yield "two"
+            raise AssertionError("asked again")
+
+        sent = Sent(opened.channel.send_from(source()))
+        assert sent.results == [1]
+        assert opened.texts() == ["one"]
+
+    def test_source_that_does_not_mind_being_cancelled(self, plain: Wire) -> None:
+        """It is closed all the same."""
+        opened = Opened(plain)
+        closed: list[str] = []
+
+        async def source() -> AsyncIterator[str]:
+            try:
+                while True:
+                    try:
+                        await deferLater(plain.reactor, 1000)
+                    except CancelledError:
+                        yield "I go on"
+            finally:
+                closed.append("closed")
+
+        sent = Sent(opened.channel.send_from(source()))
+        opened.client.disconnect()
+        plain.reactor.run_soon()
+        assert closed == ["closed"]
+        assert sent.results == [0]
+
+    def test_sending_that_is_cancelled(self, plain: Wire) -> None:
+        """The source is cancelled, and the channel stays open."""
+        opened = Opened(plain)
+        source: Deferred[str] = Deferred()
+        sent = Sent(opened.channel.send_from(source))
+        sent.sending.cancel()
+        assert sent.error is CancelledError
+        assert opened.channel.is_open
+        opened.end()
+
+    def test_channel_closed_before(self, plain: Wire) -> None:
+        """The Deferred fires with 0, and the source is closed."""
+        opened = Opened(plain)
+        opened.channel.close()
+        sent = Sent(opened.channel.send_from(["x"]))
+        assert sent.results == [0]
+
+    def test_nothing_left_behind(self, plain: Wire) -> None:
+        """A sending that ended leaves no trace in its channel, however many there are."""
+        opened = Opened(plain)
+        for _ in range(100):
+            opened.channel.send_from(["x"])
+            opened.channel.send_from(deferLater(plain.reactor, 1, lambda: "y"))
+        plain.reactor.advance(1)
+        assert len(opened.channel._when_closed._waiting) == 1
+        opened.end()

@@ -1,0 +1,372 @@
+"""
+From a request to a channel: options, headers, refusals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, globalLogPublisher
+from twisted.web.http import Request
+from twisted.web.resource import EncodingResourceWrapper, Resource
+from twisted.web.server import NOT_DONE_YET, GzipEncoderFactory
+
+from tests.fakes import Wire
+from txsse import CloseReason, SSEChannel, SSEResource, UpgradeRefused, Upgrader, upgrade
+from txsse.server import upgrade as upgrade_module
+
+
+class Rendering(Resource):
+    """
+    A resource of a user's own, which upgrades in ``render_GET``.
+    """
+
+    isLeaf = True
+
+    def __init__(self, upgrader: Upgrader) -> None:
+        super().__init__()
+        self.upgrader = upgrader
+        self.requests: list[Request] = []
+        self.channels: list[SSEChannel] = []
+        self.refused: list[UpgradeRefused] = []
+
+    def render_GET(self, request: Request) -> int:
+        self.requests.append(request)
+        try:
+            self.channels.append(self.upgrader.upgrade(request))
+        except UpgradeRefused as refused:
+            self.refused.append(refused)
+        return NOT_DONE_YET
+
+    render_POST = render_GET
+
+
+class HeaderTests:
+    def test_sent_at_once(self, wire: Wire) -> None:
+        """They are there before the first event, so that onopen fires."""
+        resource = Rendering(wire.upgrader())
+        client = wire.connect(resource).request()
+        assert client.status == 200
+        assert client.headers["content-type"] == "text/event-stream"
+        assert client.headers["cache-control"] == "no-cache, no-store, no-transform"
+        assert client.headers["x-accel-buffering"] == "no"
+        assert client.body == b""
+        resource.channels[0].close()
+
+    def test_retry(self, wire: Wire) -> None:
+        """It is the first thing in the stream, in milliseconds."""
+        resource = Rendering(wire.upgrader(retry=5.0))
+        client = wire.connect(resource).request()
+        assert client.body == b"retry: 5000\n\n"
+        resource.channels[0].close()
+
+    def test_own_headers(self, wire: Wire) -> None:
+        """They are added, take the place of the usual ones, or take them away."""
+        headers = {"X-Mine": "ä", "Cache-Control": "no-cache", "X-Accel-Buffering": None}
+        resource = Rendering(wire.upgrader(headers=headers))
+        client = wire.connect(resource).request()
+        assert client.headers["x-mine"].encode("latin-1") == "ä".encode()
+        assert client.headers["cache-control"] == "no-cache"
+        assert "x-accel-buffering" not in client.headers
+        resource.channels[0].close()
+
+    def test_what_the_resource_has_set(self, plain: Wire) -> None:
+        """Cookies and other headers of the user's stay."""
+
+        class WithCookie(Rendering):
+            def render_GET(self, request: Request) -> int:
+                request.addCookie(b"a", b"b")
+                request.setHeader(b"Vary", b"Cookie")
+                return super().render_GET(request)
+
+        resource = WithCookie(plain.upgrader(allow_origins=["https://a.example"]))
+        client = plain.connect(resource).request()
+        assert client.headers["set-cookie"] == "a=b"
+        assert resource.requests[0].responseHeaders.getRawHeaders("Vary") == ["Cookie", "Origin"]
+        resource.channels[0].close()
+
+    def test_cors(self, wire: Wire) -> None:
+        """A page of a listed origin may read the stream."""
+        options: dict[str, Any] = {"allow_origins": ["https://a.example"], "allow_credentials": True}
+        resource = Rendering(wire.upgrader(**options))
+        client = wire.connect(resource).request(headers={"Origin": "https://a.example"})
+        assert client.headers["access-control-allow-origin"] == "https://a.example"
+        assert client.headers["access-control-allow-credentials"] == "true"
+        assert client.headers["vary"] == "Origin"
+        resource.channels[0].close()
+
+    def test_post(self, wire: Wire) -> None:
+        """It opens a stream where methods says so."""
+        resource = Rendering(wire.upgrader(methods=["GET", "POST"]))
+        client = wire.connect(resource).request(method="POST", headers={"Content-Length": "0"})
+        assert client.status == 200
+        resource.channels[0].send("x")
+        client.pump()
+        assert client.body == b"data: x\n\n"
+        resource.channels[0].close()
+
+
+class LastEventIdTests:
+    def opened_with(self, wire: Wire, path: str, *ids: str, **options: Any) -> str:
+        resource = Rendering(wire.upgrader(**options))
+        headers = {"Last-Event-ID": each.encode().decode("latin-1") for each in ids}
+        client = wire.connect(resource).request(path, headers=headers)
+        assert client.status == 200
+        (channel,) = resource.channels
+        channel.close()
+        return channel.last_event_id
+
+    def test_none(self, wire: Wire) -> None:
+        """A first visit has an empty one."""
+        assert self.opened_with(wire, "/") == ""
+
+    def test_header(self, wire: Wire) -> None:
+        """It is read as UTF-8."""
+        assert self.opened_with(wire, "/", "ä€7") == "ä€7"
+
+    def test_query_parameter(self, wire: Wire) -> None:
+        """It stands in for the header, which wins where both are there."""
+        assert self.opened_with(wire, "/?lastEventId=a%20%C3%A4") == "a ä"
+        assert self.opened_with(wire, "/?lastEventId=query", "header") == "header"
+
+    def test_other_parameter(self, plain: Wire) -> None:
+        """Its name can be chosen, or none."""
+        options: dict[str, Any] = {"last_event_id_parameter": "last_event_id"}
+        assert self.opened_with(plain, "/?last_event_id=7", **options) == "7"
+        assert self.opened_with(plain, "/?lastEventId=7", **options) == ""
+        assert self.opened_with(plain, "/?lastEventId=7", last_event_id_parameter=None) == ""
+
+
+class RefusalTests:
+    def test_caller_is_told(self, wire: Wire) -> None:
+        """The client has its answer, and the caller an exception with status and reason."""
+        resource = Rendering(wire.upgrader())
+        client = wire.connect(resource).request(headers={"Accept": "text/html"})
+        assert client.status == 406
+        (refused,) = resource.refused
+        assert refused.status == 406
+        assert str(refused) == "406: only text/event-stream is to be had here"
+        assert client.body == b"only text/event-stream is to be had here\n"
+
+    def test_exception_that_nobody_catches(self, wire: Wire) -> None:
+        """The client gets the one right answer all the same, and the connection serves on."""
+
+        class Careless(Resource):
+            isLeaf = True
+
+            def render_GET(self, request: Request) -> int:
+                wire.upgrader().upgrade(request)
+                return NOT_DONE_YET
+
+        logged: list[LogEvent] = []
+        globalLogPublisher.addObserver(logged.append)
+        client = wire.connect(Careless()).request(method="HEAD")
+        globalLogPublisher.removeObserver(logged.append)
+        assert client.status == 200
+        assert client.body == b""
+        assert [e["log_failure"].type for e in logged if "log_failure" in e] == [UpgradeRefused]
+        if wire.kind != "http10":
+            client.reset_response()
+            client.request(headers={"Accept": "text/html"})
+            assert client.status == 406
+            assert client.body == b"only text/event-stream is to be had here\n"
+
+    @pytest.mark.parametrize("clean", [True, False])
+    def test_client_that_has_gone(self, wire: Wire, clean: bool) -> None:
+        """Where the decision took time, the client may have gone; there is no status then."""
+        decided: Deferred[Request] = Deferred()
+
+        class Thoughtful(Resource):
+            isLeaf = True
+
+            def render_GET(self, request: Request) -> int:
+                decided.addCallback(lambda _: wire.upgrader().upgrade(request))
+                return NOT_DONE_YET
+
+        client = wire.connect(Thoughtful()).request()
+        client.disconnect(clean=clean)
+        errors: list[Any] = []
+        decided.callback(None)  # type: ignore[arg-type]
+        decided.addErrback(errors.append)
+        assert errors[0].type is UpgradeRefused
+        assert errors[0].value.status is None
+        assert "gone" in errors[0].value.reason
+
+    def test_request_that_is_finished(self, plain: Wire) -> None:
+        """It cannot be upgraded, and nothing is written into the next response."""
+        resource = Rendering(plain.upgrader())
+        client = plain.connect(resource).request()
+        resource.channels[0].close()
+        with pytest.raises(UpgradeRefused) as caught:
+            resource.upgrader.upgrade(resource.requests[0])
+        assert caught.value.status is None
+        client.pump()
+        assert client.ended
+
+    def test_response_that_has_begun(self, plain: Wire) -> None:
+        """It cannot become a stream."""
+
+        class Early(Rendering):
+            def render_GET(self, request: Request) -> int:
+                request.write(b"something")
+                return super().render_GET(request)
+
+        resource = Early(plain.upgrader())
+        plain.connect(resource).request().disconnect()
+        assert "begun" in resource.refused[0].reason
+
+    def test_second_upgrade(self, plain: Wire) -> None:
+        """A request becomes a stream once."""
+        resource = Rendering(plain.upgrader())
+        plain.connect(resource).request()
+        with pytest.raises(UpgradeRefused, match="begun"):
+            resource.upgrader.upgrade(resource.requests[0])
+        assert resource.channels[0].is_open
+        resource.channels[0].close()
+
+
+class GzipTests:
+    @pytest.mark.parametrize("accept", ["text/event-stream", "text/html"])
+    def test_wrapper_is_bypassed(self, wire: Wire, accept: str) -> None:
+        """Events arrive as they are sent, and refusals whole, though the resource is wrapped."""
+        inner = Rendering(wire.upgrader())
+        resource = EncodingResourceWrapper(inner, [GzipEncoderFactory()])
+        client = wire.connect(resource)
+        client.request(headers={"Accept-Encoding": "gzip", "Accept": accept})
+        assert "content-encoding" not in client.headers
+        if inner.channels:
+            inner.channels[0].send("now")
+            client.pump()
+            assert client.body == b"data: now\n\n"
+            inner.channels[0].close()
+            client.pump()
+            assert client.ended
+        else:
+            assert client.body == b"only text/event-stream is to be had here\n"
+
+
+class Http2KeepaliveTests:
+    @pytest.mark.parametrize("keepalive", [None, 50.0, 5.0])
+    def test_site_timeout(
+        self, plain: Wire, monkeypatch: pytest.MonkeyPatch, keepalive: float | None
+    ) -> None:
+        """Twisted would cut the connection after Site.timeOut; comments come in time to prevent it."""
+        plain.kind = "http2"
+        resource = Rendering(plain.upgrader(keepalive=keepalive))
+        client = plain.connect(resource, timeout=20)
+        client.request()
+        for _ in range(100):
+            plain.reactor.advance(1)
+            client.pump()
+        assert resource.channels[0].is_open
+        assert client.body.count(b":\n\n") >= 10
+        resource.channels[0].close()
+        client.pump()
+        client.disconnect(clean=False)
+
+    def test_http1_leaves_it_to_the_site(self, plain: Wire) -> None:
+        """There the time-out does not apply to open streams, and no comment is needed."""
+        resource = Rendering(plain.upgrader())
+        client = plain.connect(resource, timeout=20)
+        client.request()
+        plain.reactor.pump([1.0] * 100)
+        client.pump()
+        assert resource.channels[0].is_open
+        assert client.body == b""
+        client.disconnect()
+
+
+class OptionTests:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"retry": -1}, "retry"),
+            ({"keepalive": 0}, "keepalive must be a positive number of seconds, not 0"),
+            ({"keepalive": float("nan")}, "keepalive"),
+            ({"keepalive": float("inf")}, "keepalive"),
+            ({"flush_timeout": -1}, "flush_timeout"),
+            ({"max_lifetime": 0}, "max_lifetime"),
+            ({"peer_timeout": 0}, "peer_timeout"),
+            ({"max_buffer": -1}, "max_buffer"),
+            ({"slow_policy": "rewind"}, "slow_policy must be one of close, latest, drop, not 'rewind'"),
+            ({"methods": "GET"}, r"methods must be a list of strings, not a single one: \['GET'\]"),
+            ({"allow_origins": "https://a.example"}, "allow_origins must be a list"),
+            ({"allow_headers": "X"}, "allow_headers must be a list"),
+            ({"allow_origins": ["a.example"]}, "'a.example' is no origin"),
+            ({"allow_origins": ["https://a.example/"]}, "is no origin"),
+            ({"allow_origins": ["://a.example"]}, "is no origin"),
+            ({"allow_origins": ["https://"]}, "is no origin"),
+            ({"allow_origins": ["*"], "allow_credentials": True}, "allow_credentials needs a list"),
+        ],
+    )
+    def test_impossible_ones(self, options: dict[str, Any], message: str) -> None:
+        """They are refused at once, by name."""
+        with pytest.raises(ValueError, match=message):
+            Upgrader(**options)
+
+    def test_unlimited_ones(self, plain: Wire) -> None:
+        """None turns limits off where it makes sense."""
+        options: dict[str, Any] = {"keepalive": None, "max_lifetime": None, "peer_timeout": None}
+        resource = Rendering(plain.upgrader(**options))
+        plain.connect(resource).request().disconnect()
+        assert resource.channels[0].close_reason is CloseReason.CLIENT_GONE
+
+    @pytest.mark.parametrize("dumps", [lambda value: f"<{value}>", lambda value: f"<{value}>".encode()])
+    def test_dumps(self, plain: Wire, dumps: Any) -> None:
+        """JSON can be written by another library, whether it returns str or bytes."""
+        resource = Rendering(plain.upgrader(dumps=dumps))
+        client = plain.connect(resource).request()
+        resource.channels[0].send_json(7, event="e", id="1")
+        client.pump()
+        assert client.body == b"id: 1\nevent: e\ndata: <7>\n\n"
+        client.disconnect()
+
+    def test_send_xml(self, plain: Wire) -> None:
+        """A dataclass goes out as an element."""
+
+        @dataclass
+        class Person:
+            Name: str
+            Age: int
+
+        resource = Rendering(plain.upgrader())
+        client = plain.connect(resource).request()
+        resource.channels[0].send_xml(Person("Ernst", 23), event="person")
+        client.pump()
+        assert client.body == (
+            b"event: person\ndata: <Person><Name>Ernst</Name><Age>23</Age></Person>\n\n"
+        )
+        client.disconnect()
+
+
+class DefaultUpgraderTests:
+    @pytest.fixture(autouse=True)
+    def default(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """A default upgrader on the fake reactor."""
+        monkeypatch.setattr(upgrade_module, "global_reactor", lambda: plain.reactor)
+        upgrade_module.default_upgrader.cache_clear()
+        yield
+        upgrade_module.default_upgrader.cache_clear()
+
+    def test_upgrade(self, plain: Wire) -> None:
+        """It needs nothing but the request, and uses the global reactor."""
+        channels: list[SSEChannel] = []
+
+        class Smallest(Resource):
+            isLeaf = True
+
+            def render_GET(self, request: Request) -> int:
+                channels.append(upgrade(request))
+                return NOT_DONE_YET
+
+        client = plain.connect(Smallest()).request()
+        channels[0].send("x")
+        client.pump()
+        assert client.body == b"data: x\n\n"
+        assert channels[0].reactor is plain.reactor
+        assert isinstance(SSEResource(), Resource)
+        client.disconnect()
