@@ -330,9 +330,7 @@ class Http2Client(Client):
                         self.headers[key] = text
             elif isinstance(event, h2.events.DataReceived):
                 self.body += event.data or b""
-                self.h2.acknowledge_received_data(
-                    event.flow_controlled_length or 0, event.stream_id or 0
-                )
+                self.h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
             elif isinstance(event, h2.events.StreamEnded):
                 self.ended = True
             elif isinstance(event, h2.events.StreamReset):
@@ -357,9 +355,7 @@ class Wire:
         self.kind = kind
         self.reactor = FakeReactor()
         # Twisted gives it the global reactor, whatever the site has.
-        monkeypatch.setattr(
-            http, "H2Connection", functools.partial(http.H2Connection, reactor=self.reactor)
-        )
+        monkeypatch.setattr(http, "H2Connection", functools.partial(http.H2Connection, reactor=self.reactor))
 
     def upgrader(self, **options: Any) -> Upgrader:
         """

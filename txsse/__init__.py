@@ -8,9 +8,7 @@ The smallest server::
     from txsse import SSEResource
 
     def clock(channel):
-        ticking = task.LoopingCall(lambda: channel.send(f"{reactor.seconds():.0f}"))
-        channel.when_closed().addCallback(lambda reason: ticking.stop())
-        ticking.start(1.0)
+        return task.LoopingCall(lambda: channel.send(f"{reactor.seconds():.0f}")).start(1.0)
 
     endpoints.serverFromString(reactor, "tcp:8080").listen(Site(SSEResource(clock)))
     reactor.run()

@@ -118,7 +118,7 @@ class ChannelClosed(SSEError):
 class UpgradeRefused(SSEError):
     """
     A request did not become a stream. Its client has been answered already: there is nothing left to do
-    for the caller but to return ``NOT_DONE_YET``.
+    for the caller but to return ``NOT_DONE_YET`` (or, in a route of Klein's, ``None``).
 
     :ivar status: the HTTP status that the client got; ``None`` where it could not be answered, because
         it has gone or because the response had begun before.

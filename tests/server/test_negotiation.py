@@ -205,9 +205,7 @@ class CorsTests:
     def test_everybody(self) -> None:
         """``*`` is sent as it is."""
         everybody = rules(allow_origins=frozenset([b"*"]))
-        assert headers(Asked(b"GET", origin=ORIGIN), everybody) == {
-            b"Access-Control-Allow-Origin": b"*"
-        }
+        assert headers(Asked(b"GET", origin=ORIGIN), everybody) == {b"Access-Control-Allow-Origin": b"*"}
 
     def test_refusals_may_be_read_too(self) -> None:
         """A page of a listed origin sees why it was refused."""

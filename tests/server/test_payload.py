@@ -68,7 +68,11 @@ class JsonTests:
     @settings(derandomize=True, deadline=None)
     @given(
         st.recursive(
-            st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.text()
+            | st.floats(allow_nan=False, allow_infinity=False),
             lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
         )
     )

@@ -77,9 +77,7 @@ class PeerTimeoutTests:
         assert timeout_of(tcp) == 0
         peers.release(None)
 
-    def test_system_without_the_option(
-        self, tcp: socket.socket, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_system_without_the_option(self, tcp: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nothing is touched."""
         monkeypatch.setattr(peer, "_OPTION", None)
         assert PeerTimeout(1.0).hold(request_over(tcp)) is None

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from twisted.protocols.policies import WrappingFactory
 from twisted.web.http import Request
 from twisted.web.server import Request as ServerRequest
 from twisted.web.server import Site
 
 from tests.fakes import Client, Wire
-from txsse import SSEChannel, SSEResource
+from txsse import CloseReason, SSEChannel, SSEResource
 from txsse.server.sink import DirectSink, Http2Sink, RequestSink
 
 
@@ -80,6 +79,19 @@ class ChoiceTests:
         client.disconnect()
 
 
+class RequestSinkTests:
+    def test_resumed_after_the_end(self, plain: Wire) -> None:
+        """A transport that resumes it late finds nobody to tell."""
+        channels: list[SSEChannel] = []
+        resource = SSEResource(channels.append, upgrader=plain.upgrader())
+        client = plain.connect(resource).request()
+        sink = channels[0]._sink
+        client.disconnect()
+        assert isinstance(sink, RequestSink)
+        sink.resumeProducing()
+        assert not sink.blocked
+
+
 class DirectSinkTests:
     def test_access_log(self, plain: Wire) -> None:
         """The size of the response is what the client got, as it would be through the request."""
@@ -137,7 +149,7 @@ class Http2SinkTests:
     def test_one_stream_is_reset_by_policy(self, plain: Wire) -> None:
         """The others on the same connection go on."""
         client, (slow, other) = self.open_streams(plain, 2)
-        slow._abort(slow.close_reason)  # type: ignore[arg-type]
+        slow._abort(CloseReason.SLOW_READER)
         other.send("still here")
         client.pump()
         assert client.body == b"data: still here\n\n"
@@ -164,4 +176,49 @@ class Http2SinkTests:
         assert sink.blocked
         client.pump()
         assert client.body == b"".join(b"%d" % number + b"z" * 3000 for number in range(100))
+        client.disconnect(clean=False)
+
+    def test_queue_is_full_while_the_window_is_not(self, plain: Wire) -> None:
+        """A healthy client with a large window gets everything, 64 KiB at a time."""
+        client, (channel,) = self.open_streams(plain, 1)
+        client.open_window(2**31 - 1)
+        for number in range(100):
+            channel.send(f"{number} {'y' * 10_000}")
+        assert channel.buffered > 900_000
+        client.pump()
+        assert client.body.count(b"data: ") == 100
+        assert channel.buffered == 0
+        client.disconnect(clean=False)
+
+    def test_client_goes_while_the_queue_is_full(self, plain: Wire) -> None:
+        """Nothing is left in the reactor."""
+        client, (channel,) = self.open_streams(plain, 1)
+        client.open_window(2**31 - 1)
+        channel.send("y" * 1_000_000)
+        assert channel.buffered
+        client.disconnect(clean=False)
+        assert channel.buffered == 0
+
+    def test_window_opens_while_the_queue_is_full(self, plain: Wire) -> None:
+        """The sink looks once, and does not forget the look that it had planned."""
+        client, (channel,) = self.open_streams(plain, 1)
+        client.open_window(2**31 - 1)
+        channel.send("y" * 200_000)
+        sink: Any = channel._sink
+        sink.resumeProducing()
+        client.disconnect(clean=False)
+
+    def test_stream_is_reset_while_the_transport_is_blocked(self, plain: Wire) -> None:
+        """The connection goes on with its other stream when the client reads again."""
+        client, (slow, other) = self.open_streams(plain, 2)
+        client.open_window(2**31 - 1)
+        client.stop_reading()
+        for _ in range(50):
+            slow.send("y" * 10_000)
+            plain.reactor.run_soon()
+        slow._abort(CloseReason.SLOW_READER)
+        client.read_on()
+        other.send("still here")
+        client.pump()
+        assert client.body.endswith(b"data: still here\n\n")
         client.disconnect(clean=False)

@@ -16,7 +16,7 @@ from twisted.web.resource import EncodingResourceWrapper, Resource
 from twisted.web.server import NOT_DONE_YET, GzipEncoderFactory
 
 from tests.fakes import Wire
-from txsse import CloseReason, SSEChannel, SSEResource, UpgradeRefused, Upgrader, upgrade
+from txsse import CloseReason, SSEChannel, SSEResource, Upgrader, UpgradeRefused, upgrade
 from txsse.server import upgrade as upgrade_module
 
 
@@ -111,9 +111,9 @@ class HeaderTests:
 
 
 class LastEventIdTests:
-    def opened_with(self, wire: Wire, path: str, *ids: str, **options: Any) -> str:
+    def opened_with(self, wire: Wire, path: str, id: str | None = None, **options: Any) -> str:
         resource = Rendering(wire.upgrader(**options))
-        headers = {"Last-Event-ID": each.encode().decode("latin-1") for each in ids}
+        headers = {} if id is None else {"Last-Event-ID": id.encode().decode("latin-1")}
         client = wire.connect(resource).request(path, headers=headers)
         assert client.status == 200
         (channel,) = resource.channels
@@ -315,6 +315,15 @@ class OptionTests:
         plain.connect(resource).request().disconnect()
         assert resource.channels[0].close_reason is CloseReason.CLIENT_GONE
 
+    def test_channels_share_one_clock(self, wire: Wire) -> None:
+        """However many streams are idle, one call stands in the reactor for them all."""
+        resource = Rendering(wire.upgrader(keepalive=15.0))
+        clients = [wire.connect(resource).request() for _ in range(10)]
+        wire.reactor.run_soon()
+        assert len(wire.reactor.getDelayedCalls()) == 1
+        for client in clients:
+            client.disconnect(clean=False)
+
     @pytest.mark.parametrize("dumps", [lambda value: f"<{value}>", lambda value: f"<{value}>".encode()])
     def test_dumps(self, plain: Wire, dumps: Any) -> None:
         """JSON can be written by another library, whether it returns str or bytes."""
@@ -337,9 +346,7 @@ class OptionTests:
         client = plain.connect(resource).request()
         resource.channels[0].send_xml(Person("Ernst", 23), event="person")
         client.pump()
-        assert client.body == (
-            b"event: person\ndata: <Person><Name>Ernst</Name><Age>23</Age></Person>\n\n"
-        )
+        assert client.body == (b"event: person\ndata: <Person><Name>Ernst</Name><Age>23</Age></Person>\n\n")
         client.disconnect()
 
 

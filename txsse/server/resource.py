@@ -46,7 +46,7 @@ class SSEResource(Resource):
         *,
         upgrader: Upgrader | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._handler = handler
         self._upgrader = upgrader
 

@@ -11,7 +11,7 @@ The attributes of Twisted's that no interface promises are used here and nowhere
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from twisted.internet import tcp
 from twisted.internet.error import ConnectionAborted
@@ -225,7 +225,7 @@ class Http2Sink(RequestSink):
         self._rest = b""
         self._rest_begins = 0
         self._call: IDelayedCall | None = None
-        self._stream: Any = request.channel
+        self._stream = cast(Any, request.channel)
         self._connection: Any = self._stream._conn
         self._queues: Any = self._connection._outboundStreamQueues
 
@@ -259,15 +259,19 @@ class Http2Sink(RequestSink):
         super().detach()
         self._rest = b""
         self._rest_begins = 0
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._forget_call()
 
     def resumeProducing(self) -> None:
         """
         A window is open again.
         """
+        self._forget_call()
         self._look()
+
+    def _forget_call(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
 
     def _push(self) -> None:
         windows = self._windows()

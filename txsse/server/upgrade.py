@@ -118,7 +118,8 @@ class Upgrader:
         Make a channel out of a request. Its headers are sent at once, so that ``onopen`` fires in the
         browser before the first event.
 
-        :param request: the request, not answered yet. Whoever renders it returns ``NOT_DONE_YET``.
+        :param request: the request, not answered yet. Whoever renders it returns ``NOT_DONE_YET``; a route
+            of Klein's, which would finish the request then, returns ``channel.when_closed()``.
         :returns: the channel, open.
         :raises UpgradeRefused: where the request gets another answer: it has been sent by then.
         """
