@@ -1,0 +1,51 @@
+# python examples/clock.py, then open http://127.0.0.1:8080/
+# The time, every second. The page shows the JavaScript that it takes.
+
+import sys
+from datetime import datetime
+
+from twisted.internet import defer, endpoints, task
+from twisted.web import resource, server, static
+
+from txsse import SSEResource
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Clock</title>
+<style>
+  :root { color-scheme: light dark; font: 1.2rem/1.5 system-ui; }
+  body { max-width: 40rem; margin: 3rem auto; padding: 0 1rem; }
+  #time { margin: 0; font-size: 5rem; font-variant-numeric: tabular-nums; }
+  script { display: block; font: 1rem/1.5 monospace; white-space: pre-line; }
+</style>
+<h1>What time is it?</h1>
+<p id="time" role="timer">…</p>
+<p>The stream is <strong id="state" role="status">opening</strong>.</p>
+<script>
+  const show = (id, text) => { document.getElementById(id).textContent = text; };
+  const source = new EventSource("events");
+  source.onopen = () => show("state", "open");
+  source.onmessage = (event) => show("time", event.data);
+  source.onerror = () => show("state", "interrupted");
+</script>
+"""
+
+
+def clock(channel):
+    ticking = task.LoopingCall(lambda: channel.send(f"{datetime.now():%H:%M:%S}"))
+    ticking.start(1.0)
+    channel.when_closed().addCallback(lambda reason: ticking.stop())
+
+
+async def main(reactor, port="8080"):
+    root = resource.Resource()
+    root.putChild(b"", static.Data(PAGE.encode(), "text/html; charset=utf-8"))
+    root.putChild(b"events", SSEResource(clock))
+    endpoint = endpoints.serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1")
+    listening = await endpoint.listen(server.Site(root))
+    print(f"Open http://127.0.0.1:{listening.getHost().port}/", flush=True)
+    await defer.Deferred()  # until Ctrl-C
+
+
+task.react(main, sys.argv[1:])
