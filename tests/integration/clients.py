@@ -1,0 +1,187 @@
+"""
+Clients for the real reactor, which read raw streams over TCP, TLS and HTTP/2.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.events
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from twisted.internet import reactor, ssl
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    SSL4ServerEndpoint,
+    TCP4ClientEndpoint,
+    TCP4ServerEndpoint,
+    connectProtocol,
+    wrapClientTLS,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+
+# How long a condition may take to come true. It is no measure of speed: only what never happens fails.
+PATIENCE = 30.0
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """
+    Wait until a condition holds.
+    """
+    deadline = reactor.seconds() + PATIENCE
+    while not condition():
+        assert reactor.seconds() < deadline, "it never came true"
+        await deferLater(reactor, 0.01)
+
+
+def site_of(resource: IResource) -> Site:
+    """
+    Make a site that writes no access log.
+    """
+    site = Site(resource)
+    site.log = lambda request: None
+    return site
+
+
+async def listen(resource: IResource) -> Any:
+    """
+    Serve a resource on a free port.
+    """
+    endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1", backlog=1024)
+    return await endpoint.listen(site_of(resource))
+
+
+async def listen_tls(resource: IResource, certificate: ssl.PrivateCertificate) -> Any:
+    """
+    Serve a resource over TLS on a free port, HTTP/2 included.
+    """
+    endpoint = SSL4ServerEndpoint(reactor, 0, certificate.options(), interface="127.0.0.1")
+    return await endpoint.listen(site_of(resource))
+
+
+def self_signed() -> ssl.PrivateCertificate:
+    """
+    Make a certificate for 127.0.0.1 that is its own authority.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = made.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return ssl.PrivateCertificate.loadPEM(pem)
+
+
+class Reader(Protocol):
+    """
+    Sends one request and keeps what comes.
+    """
+
+    def __init__(self, request: bytes) -> None:
+        self.request = request
+        self.received = b""
+        self.lost: Deferred[Any] = Deferred()
+        self.gone = False
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(self.request)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.gone = True
+
+
+class Http2Reader(Reader):
+    """
+    The same over HTTP/2.
+    """
+
+    def connectionMade(self) -> None:
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        self.h2.initiate_connection()
+        fields = [(":method", "GET"), (":path", "/"), (":scheme", "https"), (":authority", "x")]
+        self.h2.send_headers(1, fields, end_stream=True)
+        self.ended = False
+        self.flush()
+
+    def dataReceived(self, data: bytes) -> None:
+        for event in self.h2.receive_data(data):
+            if isinstance(event, h2.events.DataReceived):
+                self.received += event.data or b""
+                self.h2.acknowledge_received_data(event.flow_controlled_length or 0, 1)
+            elif isinstance(event, h2.events.StreamEnded):
+                self.ended = True
+        self.flush()
+
+    def flush(self) -> None:
+        assert self.transport is not None
+        self.transport.write(self.h2.data_to_send())
+
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+async def connect(port: Any, request: bytes = GET, *, receive_buffer: int | None = None) -> Reader:
+    """
+    Connect over TCP.
+
+    :param receive_buffer: the size of the kernel's buffer, for clients that are to be slow soon.
+    """
+    if receive_buffer is None:
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+        return await connectProtocol(endpoint, Reader(request))
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    made.connect(("127.0.0.1", port.getHost().port))
+    made.setblocking(False)
+    reader = Reader(request)
+    factory = Factory.forProtocol(lambda: reader)
+    reactor.adoptStreamConnection(made.fileno(), socket.AF_INET, factory)
+    made.close()
+    return reader
+
+
+async def connect_tls(port: Any, certificate: ssl.PrivateCertificate, *, http2: bool) -> Reader:
+    """
+    Connect over TLS, and check the certificate.
+    """
+    authority = ssl.Certificate.loadPEM(certificate.dumpPEM())
+    options = ssl.optionsForClientTLS(
+        "127.0.0.1",
+        trustRoot=authority,
+        acceptableProtocols=[b"h2"] if http2 else [b"http/1.1"],
+    )
+    plain = HostnameEndpoint(reactor, b"127.0.0.1", port.getHost().port)
+    reader = Http2Reader(b"") if http2 else Reader(GET)
+    return await connectProtocol(wrapClientTLS(options, plain), reader)

@@ -1,0 +1,317 @@
+"""
+The channel on the real reactor, over real sockets, TLS and HTTP/2.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import httpx_sse
+import pytest
+import pytest_twisted
+import sseclient
+from twisted.internet import reactor
+from twisted.internet.defer import DeferredList, ensureDeferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from tests.integration.clients import (
+    GET,
+    connect,
+    connect_tls,
+    listen,
+    listen_tls,
+    self_signed,
+    until,
+)
+from txsse import CloseReason, SSEChannel, SSEResource, Upgrader
+
+
+class TransportTests:
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize("kind", ["plain", "not direct", "HTTP/1.0", "TLS", "HTTP/2"])
+    async def test_events_and_end(self, kind: str) -> None:
+        """Events arrive when they are sent, large ones whole, and then the stream ends properly."""
+        channels: list[SSEChannel] = []
+        resource = SSEResource(channels.append, upgrader=Upgrader(direct=kind != "not direct"))
+        certificate = self_signed()
+        if kind in ("TLS", "HTTP/2"):
+            port = await listen_tls(resource, certificate)
+            reader = await connect_tls(port, certificate, http2=kind == "HTTP/2")
+        else:
+            port = await listen(resource)
+            request = GET.replace(b"HTTP/1.1", b"HTTP/1.0") if kind == "HTTP/1.0" else GET
+            reader = await connect(port, request)
+        await until(lambda: channels)
+        (channel,) = channels
+        assert channel.request.clientproto == (b"HTTP/2" if kind == "HTTP/2" else reader_version(kind))
+        channel.send("first")
+        await until(lambda: b"data: first\n\n" in reader.received)
+        large = "y" * 3_000_000
+        channel.send(large)
+        channel.send("last")
+        channel.close()
+        await until(lambda: b"data: last\n\n" in reader.received)
+        assert reader.received.count(b"y") >= 3_000_000
+        assert await channel.when_closed() is CloseReason.SERVER_CLOSED
+        if kind == "HTTP/2":
+            await until(lambda: reader.ended)
+        elif kind == "HTTP/1.0":
+            await until(lambda: reader.gone)
+        else:
+            await until(lambda: reader.received.endswith(b"0\r\n\r\n"))
+        reader.transport.loseConnection()
+        await until(lambda: reader.gone)
+        await port.stopListening()
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize("kind", ["plain", "TLS", "HTTP/2"])
+    async def test_client_goes(self, kind: str) -> None:
+        """The channel is told over every transport."""
+        channels: list[SSEChannel] = []
+        resource = SSEResource(channels.append)
+        certificate = self_signed()
+        if kind == "plain":
+            port = await listen(resource)
+            reader = await connect(port)
+        else:
+            port = await listen_tls(resource, certificate)
+            reader = await connect_tls(port, certificate, http2=kind == "HTTP/2")
+        await until(lambda: channels)
+        reader.transport.abortConnection()
+        assert await channels[0].when_closed() is CloseReason.CLIENT_GONE
+        await port.stopListening()
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize("kind", ["plain", "TLS", "HTTP/2"])
+    async def test_slow_reader_is_cut_off(self, kind: str) -> None:
+        """The policy ends its stream over every transport, though the client never reads."""
+        channels: list[SSEChannel] = []
+        resource = SSEResource(channels.append, upgrader=Upgrader(max_buffer=100_000))
+        certificate = self_signed()
+        if kind == "plain":
+            port = await listen(resource)
+            reader = await connect(port)
+        else:
+            port = await listen_tls(resource, certificate)
+            reader = await connect_tls(port, certificate, http2=kind == "HTTP/2")
+        await until(lambda: channels)
+        (channel,) = channels
+        reader.transport.pauseProducing()
+        while channel.is_open:
+            try:
+                channel.send("x" * 10_000)
+            except Exception:
+                assert channel.close_reason is CloseReason.SLOW_READER
+            await deferLater(reactor, 0)
+        assert await channel.when_closed() is CloseReason.SLOW_READER
+        reader.transport.abortConnection()
+        await until(lambda: reader.gone)
+        await port.stopListening()
+
+
+def reader_version(kind: str) -> bytes:
+    return b"HTTP/1.0" if kind == "HTTP/1.0" else b"HTTP/1.1"
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def alive(kind: type) -> int:
+    gc.collect()
+    return sum(isinstance(found, kind) for found in gc.get_objects())
+
+
+class LeakTests:
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts files in Linux's /proc")
+    async def test_a_thousand_clients_that_come_and_go(self) -> None:
+        """Half of them reset their connection; no channel, no delayed call and no file is left."""
+        handlers: dict[int, Callable[[SSEChannel], Any]] = {
+            0: lambda channel: None,
+            1: lambda channel: deferLater(reactor, 1000),
+            2: lambda channel: channel.send_from(["x"] * 1000),
+            3: lambda channel: channel.drain(),
+        }
+        opened: list[int] = []
+        closed: list[CloseReason] = []
+
+        def handler(channel: SSEChannel) -> Any:
+            opened.append(len(opened))
+            channel.when_closed().addCallback(closed.append)
+            channel.send("hello")
+            return handlers[len(opened) % 4](channel)
+
+        upgrader = Upgrader(max_lifetime=1000.0, keepalive=100.0)
+        port = await listen(SSEResource(handler, upgrader=upgrader))
+
+        async def visit(number: int) -> None:
+            reader = await connect(port)
+            await until(lambda: b"hello" in reader.received)
+            if number % 2:
+                # A reset: what is lost is lost without a word.
+                linger = struct.pack("ii", 1, 0)
+                reader.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                reader.transport.abortConnection()
+            else:
+                reader.transport.loseConnection()
+            await until(lambda: reader.gone)
+
+        async def rest() -> None:
+            await until(lambda: len(closed) == len(opened))
+            await deferLater(reactor, 0.05)
+
+        await visit(0)
+        await rest()
+        calls, files, channels = len(reactor.getDelayedCalls()), open_files(), alive(SSEChannel)
+        for _ in range(50):
+            await DeferredList([ensureDeferred(visit(number)) for number in range(20)])
+        await rest()
+        assert len(opened) == 1001
+        assert len(reactor.getDelayedCalls()) <= calls
+        assert open_files() <= files
+        assert alive(SSEChannel) <= channels
+        await port.stopListening()
+
+
+class SlowReaderTests:
+    @pytest_twisted.ensureDeferred
+    async def test_a_thousand_others_are_not_delayed(self) -> None:
+        """Each event reaches them before the next is sent, while one client reads nothing at all."""
+        channels: list[SSEChannel] = []
+        upgrader = Upgrader(max_buffer=200_000)
+        port = await listen(SSEResource(channels.append, upgrader=upgrader))
+        slow = await connect(port, receive_buffer=4096)
+        await until(lambda: channels)
+        (slow_channel,) = channels
+        slow.transport.pauseProducing()
+        readers = [await connect(port) for _ in range(1000)]
+        await until(lambda: len(channels) == 1001)
+        most_held = 0
+        number = 0
+        while slow_channel.is_open:
+            for channel in list(channels):
+                if channel.is_open:
+                    try:
+                        # The others are sent little, so that the test ends soon.
+                        channel.send(f"{number:05}" + ("x" * 100_000 if channel is slow_channel else ""))
+                    except Exception:
+                        assert channel is slow_channel
+            transport = slow_channel.request.transport
+            most_held = max(most_held, slow_channel.buffered)
+            assert len(transport.dataBuffer) + transport._tempDataLen <= 65536 + 100_100
+            expected = b"data: %05d\n\n" % number
+            await until(lambda end=expected: all(end in reader.received for reader in readers))
+            number += 1
+        assert 0 < most_held <= 200_000
+        assert slow_channel.close_reason is CloseReason.SLOW_READER
+        for reader in [slow, *readers]:
+            reader.transport.abortConnection()
+        await until(lambda: not any(channel.is_open for channel in channels))
+        await port.stopListening()
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs TCP_USER_TIMEOUT")
+    async def test_peer_timeout(self) -> None:
+        """The kernel gives a peer up that takes nothing any more, and the channel is told."""
+        channels: list[SSEChannel] = []
+        upgrader = Upgrader(peer_timeout=0.5, slow_policy="drop")
+        port = await listen(SSEResource(channels.append, upgrader=upgrader))
+        reader = await connect(port, receive_buffer=4096)
+        await until(lambda: channels)
+        (channel,) = channels
+        reader.transport.pauseProducing()
+        while not channel.is_behind:
+            channel.send("x" * 10_000)
+            await deferLater(reactor, 0)
+        await until(lambda: not channel.is_open)
+        assert channel.close_reason is CloseReason.CLIENT_GONE
+        reader.transport.abortConnection()
+        await until(lambda: reader.gone)
+        await port.stopListening()
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs TCP_USER_TIMEOUT")
+    async def test_connection_that_is_used_again(self) -> None:
+        """The option is restored when the stream ends, since the connection lives on."""
+        channels: list[SSEChannel] = []
+        upgrader = Upgrader(peer_timeout=12.5)
+        port = await listen(SSEResource(channels.append, upgrader=upgrader))
+        reader = await connect(port)
+        await until(lambda: channels)
+        found = channels[0].request.transport.getHandle()
+        option = socket.TCP_USER_TIMEOUT
+        assert found.getsockopt(socket.IPPROTO_TCP, option) == 12_500
+        channels[0].close()
+        assert found.getsockopt(socket.IPPROTO_TCP, option) == 0
+        reader.transport.write(GET)
+        await until(lambda: len(channels) == 2)
+        assert found.getsockopt(socket.IPPROTO_TCP, option) == 12_500
+        reader.transport.loseConnection()
+        await until(lambda: not channels[1].is_open)
+        await port.stopListening()
+
+
+TEXTS = ["plain", "", "two\nlines\n", " space", "ä€😀", ": colon", "data: x", "\u2028"]
+
+
+class ForeignClientTests:
+    @pytest_twisted.ensureDeferred
+    async def test_httpx_sse(self) -> None:
+        """It reads what we send, types, ids and retry included."""
+
+        def handler(channel: SSEChannel) -> None:
+            for number, text in enumerate(TEXTS):
+                channel.send(text, event="kind", id=str(number), retry=1.5)
+            channel.close()
+
+        port = await listen(SSEResource(handler))
+
+        def read() -> list[Any]:
+            url = f"http://127.0.0.1:{port.getHost().port}/"
+            with httpx.Client() as client, httpx_sse.connect_sse(client, "GET", url) as source:
+                return list(source.iter_sse())
+
+        events = await deferToThread(read)
+        assert [(e.data, e.event, e.id, e.retry) for e in events] == [
+            (text, "kind", str(number), 1500) for number, text in enumerate(TEXTS)
+        ]
+        await port.stopListening()
+
+    @pytest_twisted.ensureDeferred
+    async def test_sseclient(self) -> None:
+        """So does this one, types and ids included."""
+
+        def handler(channel: SSEChannel) -> None:
+            for number, text in enumerate(TEXTS):
+                channel.send(text, event="kind", id=str(number))
+            channel.close()
+
+        port = await listen(SSEResource(handler))
+
+        def read() -> list[Any]:
+            url = f"http://127.0.0.1:{port.getHost().port}/"
+            with httpx.stream("GET", url) as response:
+
+                class Bytes:
+                    def __iter__(self) -> Any:
+                        return response.iter_bytes()
+
+                    def close(self) -> None:
+                        """The library wants it."""
+
+                return list(sseclient.SSEClient(Bytes()).events())
+
+        events = await deferToThread(read)
+        assert [(e.data, e.event, e.id) for e in events] == [
+            (text, "kind", str(number)) for number, text in enumerate(TEXTS)
+        ]
+        await port.stopListening()

@@ -1,0 +1,129 @@
+"""
+The end of a site: idle connections, and clients that do not read.
+"""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+
+from tests.fakes import Client, Wire
+from txsse.server.site import ClosingSite, Connection
+
+
+class Page(Resource):
+    """
+    Answers and is done.
+    """
+
+    isLeaf = True
+
+    def render_GET(self, request: Request) -> bytes:
+        return b"a page"
+
+
+class FakeTransport(StringTransport):
+    """
+    A transport that notes the order of what is asked of it.
+    """
+
+    def __init__(self, negotiated: bytes | None = None) -> None:
+        super().__init__()
+        self.negotiatedProtocol = negotiated
+        self.asked: list[str] = []
+
+    def unregisterProducer(self) -> None:  # noqa: N802
+        self.asked.append("unregisterProducer")
+
+    def loseConnection(self) -> None:  # noqa: N802
+        self.asked.append("loseConnection")
+
+    def abortConnection(self) -> None:  # noqa: N802
+        self.asked.append("abortConnection")
+
+
+class ConnectionTests:
+    def make(self, negotiated: bytes | None = None) -> tuple[Clock, FakeTransport, Connection]:
+        clock = Clock()
+        transport = FakeTransport(negotiated)
+        connection = Connection(Protocol(), set(), clock)
+        connection.makeConnection(transport)
+        return clock, transport, connection
+
+    @pytest.mark.parametrize("negotiated", [None, b"http/1.1"])
+    def test_closes_behind_what_was_written(self, negotiated: bytes | None) -> None:
+        """
+        The transport flushes; a producer would keep it from ending.
+        """
+        clock, transport, connection = self.make(negotiated)
+        connection.close()
+        assert transport.asked == ["unregisterProducer", "loseConnection"]
+        connection.connectionLost(Failure(ConnectionDone()))
+        assert connection.when_lost.called
+        assert clock.getDelayedCalls() == []
+
+    def test_http2_has_turns_to_flush(self) -> None:
+        """
+        HTTP/2 sends in the turns that follow, so the end waits for 0.2 seconds.
+        """
+        clock, transport, connection = self.make(b"h2")
+        connection.close()
+        clock.advance(0.199)
+        assert transport.asked == []
+        clock.advance(0.001)
+        assert transport.asked == ["unregisterProducer", "loseConnection"]
+        connection.connectionLost(Failure(ConnectionDone()))
+        assert clock.getDelayedCalls() == []
+
+    def test_client_does_not_read(self) -> None:
+        """
+        After 5 seconds it is cut off.
+        """
+        clock, transport, connection = self.make()
+        connection.close()
+        clock.advance(4.999)
+        assert "abortConnection" not in transport.asked
+        clock.advance(0.001)
+        assert transport.asked[-1] == "abortConnection"
+        assert clock.getDelayedCalls() == []
+
+    def test_client_goes_first(self) -> None:
+        """
+        Then there is nothing to close.
+        """
+        clock, transport, connection = self.make(b"h2")
+        connection.close()
+        connection.connectionLost(Failure(ConnectionDone()))
+        assert transport.asked == []
+        assert clock.getDelayedCalls() == []
+
+
+class ClosingSiteTests:
+    def test_idle_connections(self, plain: Wire) -> None:
+        """
+        Those that are kept alive are closed, their time-outs with them; those that went are forgotten.
+        """
+        site = ClosingSite(Page(), reactor=plain.reactor)
+        gone, asked, silent = (Client(plain, site) for _ in range(3))
+        gone.request("/").disconnect()
+        asked.request("/")
+        assert asked.connected
+        closed = Deferred.fromCoroutine(site.close())
+        assert not closed.called
+        for client in (asked, silent):
+            client.pump()
+            assert not client.connected
+        assert closed.called
+
+    def test_no_connections(self, plain: Wire) -> None:
+        """
+        It has closed at once.
+        """
+        assert Deferred.fromCoroutine(ClosingSite(Resource(), reactor=plain.reactor).close()).called

@@ -1,0 +1,131 @@
+"""
+The command ``txsse``, called as a function and as a process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import txsse
+from txsse.cli import Command, main
+
+ROOT = Path(__file__).parent.parent
+
+
+class MainTests:
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """
+        It says which txsse it is.
+        """
+        assert main(["--version"]) == 0
+        assert capsys.readouterr() == (f"txsse {txsse.__version__}\n", "")
+
+    @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+    def test_help(self, capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
+        """
+        Alone, or asked for help, it says what there is: the service, and nothing that does not exist.
+        """
+        assert main(argv) == 0
+        out, err = capsys.readouterr()
+        assert out.startswith("usage: txsse [-h] [--version]\n")
+        assert "twist txsse --demo" in out
+        assert "commands:" not in out
+        assert err == ""
+
+    @pytest.mark.parametrize("argv", [["nothing"], ["--nothing"], ["--version=1"], ["-x"], ["a", "b"]])
+    def test_wrong_command_line(self, capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
+        """
+        It says in one line what is wrong and where to look, and returns 2.
+        """
+        assert main(argv) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        [line] = err.splitlines()
+        assert line.startswith("txsse: ") and line.endswith("; see txsse --help")
+
+    def test_own_command_line(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Without arguments it reads those of the process.
+        """
+        monkeypatch.setattr(sys, "argv", ["txsse", "--version"])
+        assert main() == 0
+        assert capsys.readouterr().out.startswith("txsse ")
+
+
+class CommandTests:
+    """
+    The table that the commands to come are entered in.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--status", type=int, default=0)
+
+    TABLE = (
+        Command("first", "Do the first thing.", add_arguments, lambda arguments: int(arguments.status)),
+        Command("second", "Do the second thing.", lambda parser: None, lambda arguments: 3),
+    )
+
+    def test_listed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """
+        Each is in the help, with its summary.
+        """
+        assert main([], commands=self.TABLE) == 0
+        out = capsys.readouterr().out
+        assert "Do the first thing." in out and "Do the second thing." in out
+
+    @pytest.mark.parametrize(
+        ("argv", "status"), [(["first"], 0), (["first", "--status=7"], 7), (["second"], 3)]
+    )
+    def test_run(self, argv: list[str], status: int) -> None:
+        """
+        It gets its arguments, and its status is the process's.
+        """
+        assert main(argv, commands=self.TABLE) == status
+
+    @pytest.mark.parametrize(
+        ("argv", "prog"),
+        [(["first", "--status=x"], "txsse first"), (["third"], "txsse"), (["second", "x"], "txsse")],
+    )
+    def test_wrong_command_line(self, capsys: pytest.CaptureFixture[str], argv: list[str], prog: str) -> None:
+        """
+        The one line names the command whose help to look at.
+        """
+        assert main(argv, commands=self.TABLE) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"{prog}: ") and line.endswith(f"; see {prog} --help")
+
+
+class ProcessTests:
+    def test_module(self) -> None:
+        """
+        ``python -m txsse`` is the same.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "txsse", "--version"], capture_output=True, text=True, cwd=ROOT, timeout=60
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"txsse {txsse.__version__}\n", "")
+
+    def test_status(self) -> None:
+        """
+        The status of the process is what the function returned.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "txsse", "--nothing"], capture_output=True, text=True, cwd=ROOT, timeout=60
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 1
+
+    def test_console_script(self) -> None:
+        """
+        The packaging names the function as the script.
+        """
+        setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+        assert '"txsse = txsse.cli:main"' in setup

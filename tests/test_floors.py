@@ -1,0 +1,111 @@
+"""
+The floors of the house: a module imports from lower floors and its own room, and from nowhere else.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "txsse"
+
+# errors.py stands below everything, so that every room may raise what is in it.
+FLOORS = {
+    "errors": -1,
+    "_version": -1,
+    "_reactor": 0,
+    "protocol": 0,
+    "server": 1,
+    "hub": 2,
+    "mercure": 3,
+    "client": 1,
+    "demo": 3,
+    "testing": 4,
+    "tap": 4,
+    "cli": 4,
+    "__init__": 5,
+    "__main__": 5,
+}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str:
+    return [*module.split("."), "__init__"][1]
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, ast.stmt]]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports relatively"
+            assert node.module is not None
+            yield node.module, node
+
+
+class FloorTests:
+    def test_every_room_is_known(self) -> None:
+        """The table above has a floor for each."""
+        rooms = {room_of(name_of(path)) for path in MODULES}
+        assert rooms <= set(FLOORS)
+
+    @pytest.mark.parametrize("path", MODULES, ids=name_of)
+    def test_imports_point_down(self, path: Path) -> None:
+        """Nothing is imported from the same floor's other rooms, or from above."""
+        room = room_of(name_of(path))
+        for module, _ in imports_of(path):
+            if module.split(".")[0] != "txsse":
+                continue
+            other = room_of(module)
+            if other != room:
+                assert FLOORS[other] < FLOORS[room], f"{name_of(path)} imports {module}"
+
+    @pytest.mark.parametrize("path", MODULES, ids=name_of)
+    def test_imports_stand_at_the_top(self, path: Path) -> None:
+        """None is hidden in a function, but for the global reactor's."""
+        for module, node in imports_of(path):
+            at_top = node.col_offset == 0
+            assert at_top or (module, path.name) == ("twisted.internet", "_reactor.py"), module
+
+    @pytest.mark.parametrize("path", MODULES, ids=name_of)
+    def test_global_reactor(self, path: Path) -> None:
+        """One module alone knows it."""
+        for module, node in imports_of(path):
+            names = {alias.name for alias in getattr(node, "names", [])}
+            if module == "twisted.internet.reactor" or (module == "twisted.internet" and "reactor" in names):
+                assert path.name == "_reactor.py"
+
+    @pytest.mark.parametrize("path", [p for p in MODULES if "protocol" in p.parts], ids=name_of)
+    def test_protocol_is_sans_io(self, path: Path) -> None:
+        """It imports nothing of Twisted, and nothing that reads or writes."""
+        for module, _ in imports_of(path):
+            assert module.split(".")[0] not in {"twisted", "socket", "asyncio", "select", "threading"}
+
+    def test_no_cycles(self) -> None:
+        """No module imports itself by way of others."""
+        names = {name_of(path) for path in MODULES}
+        graph = {
+            name_of(path): {module for module, _ in imports_of(path) if module in names} for path in MODULES
+        }
+        done: set[str] = set()
+
+        def visit(name: str, above: tuple[str, ...]) -> None:
+            assert name not in above, " -> ".join([*above, name])
+            if name not in done:
+                for other in graph[name]:
+                    visit(other, (*above, name))
+                done.add(name)
+
+        for name in graph:
+            visit(name, ())

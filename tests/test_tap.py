@@ -1,0 +1,644 @@
+"""
+``twist txsse``: its options and its service, with fakes for the reactor; and as a process, over real sockets.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import sysconfig
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.application.service import IServiceMaker
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs
+from twisted.plugin import getPlugins
+from twisted.web.resource import Resource
+
+import txsse
+from tests.fakes import Client, Wire
+from txsse import tap
+from txsse.server.site import ClosingSite
+from txsse.tap import Listener, Options, makeService
+
+ROOT = Path(__file__).parent.parent
+
+# Not python -m twisted: in Twisted 22.10 that asks for pkg_resources.
+TWIST = str(Path(sysconfig.get_path("scripts")) / "twist")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def options(*argv: str) -> Options:
+    made = Options()
+    made.parseOptions(argv)
+    return made
+
+
+def one_line(exit: pytest.ExceptionInfo[SystemExit]) -> str:
+    """
+    Return the line that the process would end with.
+    """
+    line = exit.value.code
+    assert isinstance(line, str)
+    assert line.startswith("twist txsse: ")
+    assert line.isprintable()
+    return line
+
+
+class PluginTests:
+    def test_found(self) -> None:
+        """
+        Twisted finds the service under its name.
+        """
+        [plugin] = [plugin for plugin in getPlugins(IServiceMaker) if plugin.tapname == "txsse"]
+        assert plugin.options is Options
+        assert plugin.makeService is makeService
+
+
+class OptionsTests:
+    def test_default_endpoint(self) -> None:
+        """
+        Without --listen it is this machine alone that is served.
+        """
+        assert options("--demo")["listen"] == ["tcp:8080:interface=127.0.0.1"]
+
+    def test_several_endpoints(self) -> None:
+        """
+        With it, what was asked for and no more.
+        """
+        made = options("--listen=tcp:1", "--demo", "--listen", "ssl:2:privateKey=x.pem")
+        assert made["listen"] == ["tcp:1", "ssl:2:privateKey=x.pem"]
+
+    def test_nothing_to_serve(self) -> None:
+        """
+        Without --demo there is nothing to serve yet.
+        """
+        with pytest.raises(SystemExit) as exit:
+            options("--listen=tcp:0")
+        assert "--demo" in one_line(exit)
+
+    @pytest.mark.parametrize(
+        ("argv", "said"),
+        [
+            (["--demo", "--nonsense"], "--nonsense"),
+            (["--demo", "-x"], "-x"),
+            (["--demo", "--listen"], "--listen"),
+            (["--demo=yes"], "--demo"),
+            (["--demo", "surplus"], "'surplus'"),
+            (["--demo", "sur\nplus"], "'sur\\nplus'"),
+            (["--demo", "--non\nsense"], "--non sense"),
+        ],
+    )
+    def test_wrong(self, argv: list[str], said: str) -> None:
+        """
+        One line says what is wrong and where to look.
+        """
+        with pytest.raises(SystemExit) as exit:
+            options(*argv)
+        line = one_line(exit)
+        assert said in line and line.endswith("; see twist txsse --help")
+
+    def test_help(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """
+        The help tells of every option, and of the default.
+        """
+        with pytest.raises(SystemExit) as exit:
+            options("--help")
+        assert not exit.value.code
+        out = " ".join(capsys.readouterr().out.split())
+        assert all(
+            word in out for word in ("--listen=", "--demo", "--version", "tcp:8080:interface=127.0.0.1")
+        )
+
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """
+        The version is txsse's, not Twisted's.
+        """
+        with pytest.raises(SystemExit) as exit:
+            options("--version")
+        assert not exit.value.code
+        assert capsys.readouterr().out == f"txsse {txsse.__version__}\n"
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> MemoryReactorClock:
+    reactor = MemoryReactorClock()
+    monkeypatch.setattr(tap, "global_reactor", lambda: reactor)
+    return reactor
+
+
+class MakeServiceTests:
+    def test_listens_on_all(self, memory: MemoryReactorClock) -> None:
+        """
+        Not before it starts, it listens on each of its endpoints.
+        """
+        service = makeService(options("--demo", "--listen=tcp:1:interface=127.0.0.1", "--listen=tcp:2"))
+        assert memory.tcpServers == []
+        service.startService()
+        assert [(server[0], server[3]) for server in memory.tcpServers] == [(1, "127.0.0.1"), (2, "")]
+
+    def test_listens_once_under_twistd(self, memory: MemoryReactorClock) -> None:
+        """
+        twistd starts it twice: while it still has its privileges, and when it has given them up.
+        """
+        service = makeService(options("--demo", "--listen=tcp:80"))
+        service.privilegedStartService()
+        assert len(memory.tcpServers) == 1
+        service.startService()
+        assert len(memory.tcpServers) == 1
+
+    def test_says_where(self, memory: MemoryReactorClock) -> None:
+        """
+        The log has the demo's address.
+        """
+        with capturedLogs() as logs:
+            makeService(options("--demo", "--listen=tcp:8080")).startService()
+        assert [log["url"] for log in logs if "url" in log] == ["http://127.0.0.1:8080/"]
+
+    def test_stops(self, memory: MemoryReactorClock) -> None:
+        """
+        With nobody there it has stopped in the next turn, and nothing is left in the reactor.
+        """
+        service = makeService(options("--demo", "--listen=tcp:8080"))
+        service.startService()
+        stopped = service.stopService()
+        memory.advance(0)
+        assert stopped.called
+        assert memory.getDelayedCalls() == []
+
+    @pytest.mark.parametrize(
+        ("endpoint", "said"),
+        [
+            ("foo:", "Unknown endpoint type: 'foo'"),
+            ("", "Unknown endpoint type"),
+            ("tcp:", "'' is not a number"),
+            ("tcp:abc", "'abc' is not a number"),
+            ("tcp", "missing 1 required positional argument: 'port'"),
+            ("tcp:1:intrface=x", "unexpected keyword argument 'intrface'"),
+            ("tcp:1:2:3:4:5", "positional arguments"),
+            ("tcp:1\\", "write it like"),
+            ("systemd:domain=INET:index=99", "write it like"),
+        ],
+    )
+    def test_malformed_endpoint(self, memory: MemoryReactorClock, endpoint: str, said: str) -> None:
+        """
+        One line says what is wrong, and how to write it.
+        """
+        with pytest.raises(SystemExit) as exit:
+            makeService(options("--demo", f"--listen={endpoint}"))
+        line = one_line(exit)
+        assert repr(endpoint) in line and said in line
+        assert line.endswith("write it like tcp:8080:interface=127.0.0.1 or ssl:8443:privateKey=server.pem")
+        assert "()" not in line
+
+    def test_missing_key(self, memory: MemoryReactorClock) -> None:
+        """
+        One line names the file.
+        """
+        pytest.importorskip("OpenSSL", reason="pip install Twisted[tls]")
+        with pytest.raises(SystemExit) as exit:
+            makeService(options("--demo", "--listen=ssl:8443:privateKey=missing.pem"))
+        line = one_line(exit)
+        assert f"{Path('missing.pem').absolute()} (No such file or directory)" in line and "PEM" in line
+
+    def test_broken_key(self, memory: MemoryReactorClock, tmp_path: Path) -> None:
+        """
+        One line says what is to be in the file.
+        """
+        pytest.importorskip("OpenSSL", reason="pip install Twisted[tls]")
+        key = tmp_path / "broken.pem"
+        key.write_text("nothing of the kind")
+        with pytest.raises(SystemExit) as exit:
+            makeService(options("--demo", f"--listen=ssl:8443:privateKey={key}"))
+        assert "PEM" in one_line(exit)
+
+    def test_no_openssl(self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        One line says what to install.
+        """
+
+        def refuse(reactor: object, description: str) -> None:
+            raise ModuleNotFoundError("No module named 'OpenSSL'", name="OpenSSL")
+
+        monkeypatch.setattr(tap, "serverFromString", refuse)
+        with pytest.raises(SystemExit) as exit:
+            makeService(options("--demo", "--listen=ssl:8443"))
+        assert one_line(exit).endswith("No module named 'OpenSSL'; for TLS, install Twisted[tls]")
+
+
+class FakePort:
+    """
+    A port that listens on an address.
+    """
+
+    def __init__(self, address: Any = IPv4Address("TCP", "127.0.0.1", 8080)) -> None:  # noqa: B008
+        self.address = address
+        self.stopped: Deferred[None] = Deferred()
+        self.stopping = False
+
+    def getHost(self) -> Any:  # noqa: N802
+        return self.address
+
+    def stopListening(self) -> Deferred[None]:  # noqa: N802
+        self.stopping = True
+        return self.stopped
+
+
+class FakeEndpoint:
+    """
+    An endpoint that does as it is told.
+    """
+
+    def __init__(self, result: Any = None) -> None:
+        self.cancelled = False
+        self.listening: Deferred[IListeningPort] = Deferred(self.cancel)
+        if result is not None:
+            self.listening = result if isinstance(result, Deferred) else self.listening
+        if isinstance(result, FakePort):
+            self.listening.callback(result)  # type: ignore[arg-type]
+
+    def cancel(self, _: object) -> None:
+        self.cancelled = True
+
+    def listen(self, factory: object) -> Deferred[IListeningPort]:
+        return self.listening
+
+
+def listener(endpoint: FakeEndpoint, description: str = "tcp:8080") -> Listener:
+    return Listener(description, endpoint, ClosingSite(Resource(), reactor=Clock()))  # type: ignore[arg-type]
+
+
+class ListenerTests:
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (
+                CannotListenError("", 80, OSError(errno.EADDRINUSE, "in use")),
+                "it is in use; stop what listens",
+            ),
+            (CannotListenError("", 80, OSError(errno.EACCES, "denied")), "choose a port above 1023"),
+            (CannotListenError("", 80, OSError(errno.EPERM, "denied")), "choose a port above 1023"),
+            (CannotListenError("", 80, OSError(errno.EADDRNOTAVAIL, "no")), "does not have that address"),
+            (CannotListenError("", 80, socket.gaierror(-2, "unknown name")), "unknown name; choose another"),
+            (CannotListenError(None, "/x", "Cannot acquire lock"), "Cannot acquire lock; choose another"),
+            (OverflowError("bind(): port must be 0-65535."), "choose one up to 65535"),
+            (FileNotFoundError(errno.ENOENT, "No such file", "1", None, "x"), "No such file; choose another"),
+            (RuntimeError("two\nlines"), "two lines; choose another"),
+        ],
+    )
+    def test_cannot_listen(self, error: Exception, said: str) -> None:
+        """
+        One line says why not, and what to do.
+        """
+        service = listener(FakeEndpoint(fail(error)))
+        with pytest.raises(SystemExit) as exit:
+            service.startService()
+        line = one_line(exit)
+        assert line.startswith("twist txsse: cannot listen on 'tcp:8080': ") and said in line
+
+    def test_fails_late(self) -> None:
+        """
+        An endpoint that fails when the process runs already is logged, in the same words.
+        """
+        endpoint = FakeEndpoint()
+        service = listener(endpoint, "onion:80")
+        service.startService()
+        with capturedLogs() as logs:
+            endpoint.listening.errback(RuntimeError("no Tor"))
+        assert [log["problem"] for log in logs] == ["cannot listen on 'onion:80': no Tor; choose another one"]
+        assert service.stopService().called
+
+    def test_stops_before_it_listens(self) -> None:
+        """
+        The attempt is given up, and that is no failure.
+        """
+        endpoint = FakeEndpoint()
+        service = listener(endpoint)
+        service.startService()
+        with capturedLogs() as logs:
+            assert service.stopService().called
+        assert endpoint.cancelled
+        assert logs == []
+
+    def test_stops(self) -> None:
+        """
+        It has stopped when its port has.
+        """
+        port = FakePort()
+        service = listener(FakeEndpoint(port))
+        service.startService()
+        stopped: list[None] = []
+        service.stopService().addCallback(stopped.append)
+        assert port.stopping and not stopped
+        port.stopped.callback(None)
+        assert stopped == [None]
+
+    def test_stops_unstarted(self) -> None:
+        """
+        One that never listened has nothing to stop.
+        """
+        assert listener(FakeEndpoint()).stopService().called
+
+    @pytest.mark.parametrize(
+        ("description", "address", "url"),
+        [
+            ("tcp:0:interface=127.0.0.1", IPv4Address("TCP", "127.0.0.1", 81), "http://127.0.0.1:81/"),
+            ("tcp:81", IPv4Address("TCP", "0.0.0.0", 81), "http://127.0.0.1:81/"),
+            ("tcp:81", IPv4Address("TCP", "192.168.1.5", 81), "http://192.168.1.5:81/"),
+            ("tcp6:81", IPv6Address("TCP", "::", 81), "http://[::1]:81/"),
+            ("tcp6:81", IPv6Address("TCP", "fd00::1", 81), "http://[fd00::1]:81/"),
+            ("ssl:81", IPv4Address("TCP", "0.0.0.0", 81), "https://127.0.0.1:81/"),
+            ("SSL:81", IPv4Address("TCP", "0.0.0.0", 81), "https://127.0.0.1:81/"),
+            ("unix:/run/x", UNIXAddress("/run/x"), "unix:/run/x"),
+        ],
+    )
+    def test_says_where(self, description: str, address: Any, url: str) -> None:
+        """
+        The log has an address that a browser on this machine takes.
+        """
+        service = listener(FakeEndpoint(FakePort(address)), description)
+        with capturedLogs() as logs:
+            service.startService()
+        assert [log["url"] for log in logs] == [url]
+
+
+class ServiceTests:
+    def test_stops_with_open_streams(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Each has its proper end, its connection is closed, and nothing is left in the reactor.
+        """
+        endpoint = FakeEndpoint(port := FakePort())
+        monkeypatch.setattr(tap, "global_reactor", lambda: plain.reactor)
+        monkeypatch.setattr(tap, "serverFromString", lambda reactor, description: endpoint)
+        sites: list[ClosingSite] = []
+        monkeypatch.setattr(endpoint, "listen", lambda site: sites.append(site) or endpoint.listening)
+        service = makeService(options("--demo"))
+        service.startService()
+        [site] = sites
+        clients = [
+            Client(plain, site).request(f"/streams/{name}")
+            for name in ("clock", "events", "progress", "reconnect")
+        ]
+        stopped = service.stopService()
+        assert not any(client.ended for client in clients)
+        port.stopped.callback(None)
+        for client in clients:
+            client.pump()
+            assert client.ended and not client.connected and not client.reset
+        assert stopped.called
+
+
+@contextmanager
+def running(*argv: str, twist: tuple[str, ...] = ()) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """
+    Run ``twist txsse`` with one ``--listen`` or more, and wait until it listens on all of them.
+
+    :returns: the process, and its URLs.
+    """
+    command = [TWIST, *twist, "--log-format=text", "txsse", *argv]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        # A shell that runs the tests in its background has SIGINT ignored, and that would be inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None and process.stderr is not None
+    urls: list[str] = []
+    try:
+        while len(urls) < sum(argument.startswith("--listen") for argument in argv):
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            urls += re.findall(r"The demo is at (\S+)", line)
+        yield process, urls
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+
+
+def wait(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> str:
+    """
+    Wait for the end of a process that got a signal, and return what it wrote meanwhile.
+    """
+    out, err = process.communicate(timeout=60)
+    assert err == ""
+    # Since 24.7 Twisted ends by the signal, as the shell expects of a process that got one.
+    assert process.returncode in (0, -number)
+    return out
+
+
+def open_stream(url: str, name: str, context: ssl.SSLContext | None = None) -> socket.socket:
+    """
+    Open a stream, and read it up to its first event.
+    """
+    found = re.fullmatch(r"https?://([\d.]+):(\d+)/", url)
+    assert found is not None
+    client = socket.create_connection((found[1], int(found[2])), timeout=60)
+    if context is not None:
+        client = context.wrap_socket(client)
+    client.sendall(f"GET /streams/{name} HTTP/1.1\r\nHost: {found[1]}:{found[2]}\r\n\r\n".encode())
+    received = b""
+    while b"event: connected\n" not in received:
+        data = client.recv(65536)
+        assert data, received
+        received += data
+    return client
+
+
+def read_all(client: socket.socket) -> bytes:
+    """
+    Read to the end. A connection that was reset raises.
+    """
+    received = b""
+    while data := client.recv(65536):
+        received += data
+    client.close()
+    return received
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    A file with a key and its certificate.
+    """
+    pytest.importorskip("OpenSSL", reason="pip install Twisted[tls]")
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + made.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+def trusting(*protocols: str) -> ssl.SSLContext:
+    """
+    Make a TLS client that takes any certificate.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(list(protocols))
+    return context
+
+
+class ProcessTests:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_serves_and_ends(self, number: signal.Signals) -> None:
+        """
+        The page and the streams are there; at the end each stream has its last chunk, and no reset.
+        """
+        with running("--demo", "--listen=tcp:0:interface=127.0.0.1") as (process, [url]):
+            with urllib.request.urlopen(url, timeout=60) as page:
+                assert page.status == 200
+                assert b"EventSource" in page.read()
+            streams = [open_stream(url, name) for name in ("clock", "events", "progress", "reconnect")]
+            process.send_signal(number)
+            for stream in streams:
+                assert read_all(stream).endswith(b"0\r\n\r\n")
+            log = wait(process, number)
+        assert "Main loop terminated" in log
+        assert "Traceback" not in log and "rror" not in log
+
+    def test_several_endpoints_and_another_reactor(self, certificate: Path) -> None:
+        """
+        All that was asked for is served, TLS too, on a reactor that is not the default one.
+        """
+        plain = "--listen=tcp:0:interface=127.0.0.1"
+        tls = f"--listen=ssl:0:interface=127.0.0.1:privateKey={certificate}"
+        with running("--demo", plain, tls, twist=("--reactor=poll",)) as (process, urls):
+            assert [url.partition(":")[0] for url in urls] == ["http", "https"]
+            over_tcp = open_stream(urls[0], "clock")
+            over_tls = open_stream(urls[1], "clock", trusting("http/1.1"))
+            process.terminate()
+            for stream in (over_tcp, over_tls):
+                assert read_all(stream).endswith(b"0\r\n\r\n")
+            wait(process)
+
+    def test_http2(self, certificate: Path) -> None:
+        """
+        Over HTTP/2, which browsers choose with TLS, the stream has its end too.
+        """
+        h2 = pytest.importorskip("h2.connection", reason="pip install Twisted[http2]")
+        events = pytest.importorskip("h2.events")
+        tls = f"--listen=ssl:0:interface=127.0.0.1:privateKey={certificate}"
+        with running("--demo", tls) as (process, [url]):
+            port = int(url.rpartition(":")[2].strip("/"))
+            raw = socket.create_connection(("127.0.0.1", port), timeout=60)
+            client = trusting("h2").wrap_socket(raw)
+            assert client.selected_alpn_protocol() == "h2"
+            connection = h2.H2Connection()
+            connection.initiate_connection()
+            head = {
+                ":method": "GET",
+                ":scheme": "https",
+                ":authority": "localhost",
+                ":path": "/streams/clock",
+            }
+            connection.send_headers(1, list(head.items()), end_stream=True)
+            seen: list[Any] = []
+            body = b""
+            terminating = False
+            while not any(isinstance(event, events.StreamEnded) for event in seen):
+                client.sendall(connection.data_to_send())
+                data = client.recv(65536)
+                assert data, "the connection ended before the stream did"
+                seen += connection.receive_data(data)
+                body = b"".join(event.data for event in seen if isinstance(event, events.DataReceived))
+                if b"event: connected\n" in body and not terminating:
+                    process.terminate()
+                    terminating = True
+            client.close()
+            wait(process)
+
+    def test_endpoint_in_use(self) -> None:
+        """
+        One line says so where something else has the port.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            line = self.refused("--demo", f"--listen=tcp:{port}:interface=127.0.0.1")
+        assert f"'tcp:{port}:interface=127.0.0.1': it is in use; stop what listens there" in line
+
+    @pytest.mark.parametrize(
+        ("argv", "said"),
+        [
+            ([], "--demo"),
+            (["--demo", "--nonsense"], "--nonsense"),
+            (["--demo", "surplus"], "surplus"),
+            (["--demo", "--listen"], "--listen"),
+            (["--demo", "--listen=foo:"], "'foo:'"),
+            (["--demo", "--listen=tcp:abc"], "'abc' is not a number"),
+            (["--demo", "--listen=tcp:99999"], "65535"),
+            (["--demo", "--listen=tcp:0:interface=192.0.2.1"], "does not have that address"),
+            (["--demo", "--listen=ssl:8443:privateKey=missing.pem"], "missing.pem"),
+            (["--demo", "--listen=tcp:0", "--listen=unix:/nonexistent/socket"], "No such file"),
+        ],
+    )
+    def test_wrong(self, argv: list[str], said: str) -> None:
+        """
+        Whatever is wrong, one line on stderr says it, and the status is not 0.
+        """
+        assert said in self.refused(*argv)
+
+    def refused(self, *argv: str) -> str:
+        done = subprocess.run(
+            [TWIST, "txsse", *argv],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            timeout=60,
+        )
+        assert done.returncode > 0
+        assert done.stdout == ""
+        [line] = done.stderr.splitlines()
+        assert line.startswith("twist txsse: ")
+        return line
+
+    def test_installs_no_reactor(self) -> None:
+        """
+        Loading the plugin leaves the choice of the reactor to twist.
+        """
+        code = "import sys, txsse.tap, txsse.cli; sys.exit('twisted.internet.reactor' in sys.modules)"
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=True)

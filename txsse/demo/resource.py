@@ -1,0 +1,208 @@
+"""
+The demo's web tree::
+
+    /                 the page
+    /streams/NAME     a stream, GET
+    /streams/close    ends all open streams of one name, POST
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.resources import files
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.http import Request
+from twisted.web.resource import IResource, Resource
+
+from txsse.demo.access import refuse_host, refuse_origin
+from txsse.demo.streams import DemoStream, demo_streams
+from txsse.server.payload import to_json
+
+__all__ = ["Demo"]
+
+
+class Branch(Resource):
+    """
+    A resource that is there for its children.
+
+    :param nothing: the sentence for what does not exist.
+    """
+
+    def __init__(self, nothing: str) -> None:
+        Resource.__init__(self)
+        self._nothing = Sentence(404, nothing)
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        """
+        Answer for a child that does not exist.
+        """
+        return self._nothing
+
+    def render(self, request: Request) -> bytes:
+        """
+        Answer for itself.
+        """
+        return self._nothing.render(request)
+
+
+class Demo(Branch):
+    """
+    The root. It looks at each request before anything else does.
+
+    :param reactor: the reactor.
+    """
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        Branch.__init__(self, "There is nothing here: the demo is at /.")
+        self._streams = demo_streams(reactor)
+        self.putChild(b"", Page())
+        self.putChild(b"streams", Streams(self._streams))
+
+    def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
+        """
+        Return a child, or the answer to a request that must not see one.
+        """
+        request.setHeader(b"X-Content-Type-Options", b"nosniff")
+        request.setHeader(b"Referrer-Policy", b"no-referrer")
+        hosts = request.requestHeaders.getRawHeaders(b"Host") or []
+        refused = refuse_host(hosts, request.clientproto)
+        if refused is not None:
+            return Sentence(403, refused)
+        child: IResource = Resource.getChildWithDefault(self, path, request)
+        return child
+
+    async def stop(self) -> None:
+        """
+        End all streams, and wait until that is done.
+        """
+        # Again where one got a new client while another still waited for a slow one.
+        while any(stream.has_channels for stream in self._streams.values()):
+            for stream in self._streams.values():
+                await stream.stop()
+
+
+class Page(Branch):
+    """
+    The page: one file, with everything in it.
+    """
+
+    def __init__(self) -> None:
+        Branch.__init__(self, "There is nothing here: the demo is at /.")
+        # As text, because a browser hashes what it parsed, with line ends that are LF.
+        page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+        self._page = page.encode()
+        self._policy = _content_security_policy(page)
+
+    def render(self, request: Request) -> bytes:
+        """
+        Send the page.
+        """
+        if request.method not in (b"GET", b"HEAD"):
+            return refuse_method(request, "GET, HEAD")
+        request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
+        request.setHeader(b"Content-Security-Policy", self._policy)
+        # So that a newer txsse on the same port does not meet the page of an older one.
+        request.setHeader(b"Cache-Control", b"no-cache")
+        return self._page
+
+
+class Streams(Branch):
+    """
+    The streams by name, and the way to end them.
+
+    :param streams: the streams.
+    """
+
+    def __init__(self, streams: Mapping[str, DemoStream]) -> None:
+        Branch.__init__(self, f"There is no such stream: there are {', '.join(streams)}.")
+        for name, stream in streams.items():
+            self.putChild(name.encode("ascii"), stream)
+        self.putChild(b"close", CloseStreams(streams))
+
+
+class CloseStreams(Resource):
+    """
+    Ends all open streams of one kind, as a server does that restarts: browsers come back.
+
+    :param streams: the streams by name.
+    """
+
+    isLeaf = True
+
+    def __init__(self, streams: Mapping[str, DemoStream]) -> None:
+        Resource.__init__(self)
+        self._streams = {name.encode("ascii"): stream for name, stream in streams.items()}
+
+    def render(self, request: Request) -> bytes:
+        """
+        End them, and answer with how many there were. The form field ``stream`` holds the name.
+        """
+        if request.method != b"POST":
+            return refuse_method(request, "POST")
+        refused = refuse_origin(
+            request.getHeader(b"Origin"),
+            request.getHeader(b"Sec-Fetch-Site"),
+            b"https" if request.isSecure() else b"http",
+            request.getHeader(b"Host"),
+        )
+        if refused is not None:
+            return Sentence(403, refused).render(request)
+        stream = self._streams.get((request.args or {}).get(b"stream", [b""])[0])
+        if stream is None:
+            names = b", ".join(self._streams).decode("ascii")
+            return Sentence(400, f"The form field stream must be one of {names}.").render(request)
+        request.setHeader(b"Content-Type", b"application/json")
+        return to_json({"closed": stream.close_all()}).encode()
+
+
+class Sentence(Resource):
+    """
+    An answer of one plain sentence, to any request.
+
+    :param status: the status.
+    :param sentence: the sentence.
+    """
+
+    isLeaf = True
+
+    def __init__(self, status: int, sentence: str) -> None:
+        Resource.__init__(self)
+        self._status = status
+        self._sentence = sentence
+
+    def render(self, request: Request) -> bytes:
+        """
+        Send it.
+        """
+        request.setResponseCode(self._status)
+        request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
+        return self._sentence.encode() + b"\n"
+
+
+def refuse_method(request: Request, allowed: str) -> bytes:
+    """
+    Answer a request with another method than those that are allowed.
+    """
+    request.setHeader(b"Allow", allowed.encode("ascii"))
+    return Sentence(405, f"Allowed here: {allowed}.").render(request)
+
+
+def _content_security_policy(page: str) -> bytes:
+    """
+    Allow a page its own script and style, requests to its own server, and nothing else.
+
+    Source: https://www.w3.org/TR/CSP3/
+    """
+
+    def hashes(element: str) -> str:
+        texts = re.findall(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
+        return " ".join(f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in texts)
+
+    return (
+        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; "
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ).encode("ascii")

@@ -1,0 +1,232 @@
+"""
+The streams that the demo shows, at ``/streams/NAME``.
+
+``clock`` and ``events`` are the same for all who listen, ``progress`` and ``reconnect`` belong to one client
+each, and resume where its ``Last-Event-ID`` says.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from itertools import count
+from typing import Any, TypeAlias
+
+from twisted.internet.defer import gatherResults
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from twisted.web.http import Request
+from twisted.web.server import NOT_DONE_YET
+
+from txsse.errors import ChannelClosed
+from txsse.protocol.event import ServerSentEvent
+from txsse.server.channel import SSEChannel
+from txsse.server.payload import to_json
+from txsse.server.resource import SSEResource
+from txsse.server.upgrade import Upgrader
+
+__all__ = ["Broadcast", "DemoStream", "JobStream", "demo_streams"]
+
+_log = Logger()
+
+# How long a client may take to read what is left when the service stops, in seconds.
+_FLUSH_TIMEOUT = 5.0
+
+# The seconds between two events: slow enough to read them, quick enough not to wait for them.
+_TICK = 1.0
+_STEP = 0.4
+
+_STEP_PERCENT = 5
+_LAST_PERCENT = 100
+_EVENTS_PER_CONNECTION = 5
+
+# Above this an id was not given by a stream here; and int() of a very long one would be expensive.
+_MAX_DIGITS = 15
+
+_POEM = """\
+Roses are red,
+violets are blue;
+each line of it
+travels alone."""
+
+# A comment is a str.
+Item: TypeAlias = "ServerSentEvent | str"
+
+
+class DemoStream(SSEResource):
+    """
+    A stream that knows its open channels, and begins each with an event ``connected``: it tells the page what
+    the server saw as ``Last-Event-ID``.
+
+    :param handler: serves a channel, as in :class:`txsse.SSEResource`.
+    :param upgrader: makes the channels.
+    """
+
+    def __init__(self, handler: Callable[[SSEChannel], Any], *, upgrader: Upgrader) -> None:
+        super().__init__(handler, upgrader=upgrader)
+        self._channels: set[SSEChannel] = set()
+
+    def channel_opened(self, channel: SSEChannel) -> Any:
+        """
+        Serve a client, and remember it while it is there.
+        """
+        self._channels.add(channel)
+        channel.when_closed().addCallback(lambda _: self._channels.discard(channel))
+        channel.send_json({"last_event_id": channel.last_event_id}, event="connected")
+        return super().channel_opened(channel)
+
+    @property
+    def has_channels(self) -> bool:
+        """
+        Whether there are channels, open or closing.
+        """
+        return bool(self._channels)
+
+    def close_all(self) -> int:
+        """
+        Close all channels.
+
+        :returns: how many were open.
+        """
+        channels = [channel for channel in self._channels if channel.is_open]
+        for channel in channels:
+            channel.close()
+        return len(channels)
+
+    async def stop(self) -> None:
+        """
+        Close all channels, and wait until that is done.
+        """
+        # Not just once: while a slow client still reads, one that is connected already may ask for more.
+        while self.has_channels:
+            self.close_all()
+            await gatherResults([channel.when_closed() for channel in self._channels])
+
+
+class JobStream(DemoStream):
+    """
+    A stream that has a last event. A client that has seen it gets 204, the one answer after which a browser
+    does not come back.
+    """
+
+    def render(self, request: Request) -> int:
+        """
+        Open a channel, unless the client has seen everything.
+        """
+        if _number(request.getHeader("Last-Event-ID") or "") < _LAST_PERCENT:
+            return super().render(request)
+        request.setResponseCode(204)
+        request.finish()
+        return NOT_DONE_YET
+
+
+class Broadcast:
+    """
+    One source of events for all who listen, which runs while anybody does.
+
+    :param reactor: the reactor.
+    :param interval: the time between two events, in seconds.
+    :param source: the events, and comments, without end.
+    """
+
+    def __init__(self, reactor: IReactorTime, interval: float, source: Iterator[Item]) -> None:
+        self._channels: set[SSEChannel] = set()
+        self._interval = interval
+        self._source = source
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = reactor
+
+    def join(self, channel: SSEChannel) -> None:
+        """
+        Let a channel have all events from now on.
+        """
+        self._channels.add(channel)
+        channel.when_closed().addCallback(lambda _: self._leave(channel))
+        if not self._ticking.running:
+            # The first event waits for a turn, so that clients that come together get the same ones.
+            ticking = self._ticking.start(self._interval, now=False)
+            ticking.addErrback(lambda failure: _log.failure("the broadcast failed", failure))
+
+    def _leave(self, channel: SSEChannel) -> None:
+        self._channels.discard(channel)
+        if not self._channels and self._ticking.running:
+            self._ticking.stop()
+
+    def _tick(self) -> None:
+        item = next(self._source)
+        for channel in self._channels.copy():
+            try:
+                _send(channel, item)
+            except ChannelClosed:
+                # It is about to leave.
+                pass
+            except Exception:
+                # The others must have the event all the same.
+                _log.failure("{channel} did not get {item}", channel=channel, item=item)
+
+
+def _send(channel: SSEChannel, item: Item) -> None:
+    if isinstance(item, ServerSentEvent):
+        channel.send_event(item)
+    else:
+        channel.comment(item)
+
+
+def demo_streams(reactor: IReactorTime) -> Mapping[str, DemoStream]:
+    """
+    Make the streams.
+
+    :param reactor: the reactor.
+    :returns: each by its name.
+    """
+
+    async def job(start: int) -> AsyncIterator[ServerSentEvent]:
+        for percent in range(start + _STEP_PERCENT, _LAST_PERCENT + 1, _STEP_PERCENT):
+            await deferLater(reactor, _STEP)
+            yield ServerSentEvent(f"{percent} %", "progress", str(percent))
+
+    async def reconnect(channel: SSEChannel) -> None:
+        start = _number(channel.last_event_id)
+        for number in range(start + 1, start + 1 + _EVENTS_PER_CONNECTION):
+            await deferLater(reactor, _TICK)
+            channel.send(f"event {number}", id=str(number))
+
+    upgrader = Upgrader(reactor=reactor, flush_timeout=_FLUSH_TIMEOUT)
+    quick = Upgrader(reactor=reactor, flush_timeout=_FLUSH_TIMEOUT, retry=1.0)
+    clock = Broadcast(reactor, _TICK, _clock(reactor))
+    events = Broadcast(reactor, _TICK, _events())
+    return {
+        "clock": DemoStream(clock.join, upgrader=upgrader),
+        "events": DemoStream(events.join, upgrader=upgrader),
+        "progress": JobStream(
+            lambda channel: channel.send_from(job(_number(channel.last_event_id))), upgrader=upgrader
+        ),
+        "reconnect": DemoStream(reconnect, upgrader=quick),
+    }
+
+
+def _clock(reactor: IReactorTime) -> Iterator[Item]:
+    for number in count(1):
+        now = time.localtime(reactor.seconds())
+        yield ServerSentEvent(time.strftime("%H:%M:%S", now), id=str(number))
+
+
+def _events() -> Iterator[Item]:
+    numbers = (str(number) for number in count(1))
+    while True:
+        yield ServerSentEvent("An event without a type is a message.", None, next(numbers))
+        yield ServerSentEvent(_POEM, "poem", next(numbers))
+        yield "A comment: on the wire alone, and no event."
+        yield ServerSentEvent("Grüß Gott · Привет · こんにちは · 🦆", "greeting", next(numbers))
+        yield ServerSentEvent(to_json({"city": "Zürich", "celsius": 21.5}), "json", next(numbers))
+        # No data is data too.
+        yield ServerSentEvent("", "empty", next(numbers))
+
+
+def _number(last_event_id: str) -> int:
+    """
+    Return the number that a client has reached; 0 where it sent none of ours.
+    """
+    digits = last_event_id.isascii() and last_event_id.isdigit()
+    return int(last_event_id) if digits and len(last_event_id) <= _MAX_DIGITS else 0

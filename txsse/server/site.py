@@ -1,0 +1,118 @@
+"""
+A site whose connections can be closed, for the end of a service.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+
+__all__ = ["ClosingSite"]
+
+# How long a client may take to read what was written to it before the service stopped, in seconds.
+_CLOSE_TIMEOUT = 5.0
+
+# What was written to an HTTP/2 stream leaves with the next turns of the reactor, a frame in each, and Twisted
+# does not tell when the last one has; in seconds.
+_HTTP2_FLUSH = 0.2
+
+
+class ClosingSite(Site):
+    """
+    A site that can close its connections. ``stopListening`` on its ports leaves them open: those that are
+    idle, as browsers keep them, and their time-outs in the reactor.
+
+    :param resource: the root of the web tree.
+    :param reactor: the reactor.
+    """
+
+    noisy = False
+
+    def __init__(self, resource: IResource, *, reactor: IReactorTime) -> None:
+        Site.__init__(self, resource, reactor=reactor)
+        self._connections: set[Connection] = set()
+
+    def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:  # type: ignore[override]
+        """
+        Serve a connection, and remember it while it is there.
+        """
+        protocol = Site.buildProtocol(self, addr)
+        return None if protocol is None else Connection(protocol, self._connections, self.reactor)
+
+    async def close(self) -> None:
+        """
+        Close all connections behind what was written to them, and wait until that is done.
+        """
+        connections = self._connections.copy()
+        for connection in connections:
+            connection.close()
+        await gatherResults([connection.when_lost for connection in connections])
+
+
+class Connection(Protocol):
+    """
+    A connection to a site. It stands beside the transport and not in front of it, since a stream looks at
+    what its transport is.
+
+    :param protocol: what speaks HTTP.
+    :param connections: where to be while the connection is there.
+    :param reactor: the reactor.
+    :ivar when_lost: fires when the connection is gone.
+    """
+
+    def __init__(self, protocol: IProtocol, connections: set[Connection], reactor: IReactorTime) -> None:
+        self.when_lost: Deferred[None] = Deferred()
+        self._protocol = protocol
+        self._connections = connections
+        self._reactor = reactor
+        self._calls: list[IDelayedCall] = []
+
+    def connectionMade(self) -> None:
+        """
+        The connection is there.
+        """
+        self._connections.add(self)
+        assert self.transport is not None
+        self._protocol.makeConnection(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Pass on what came.
+        """
+        self._protocol.dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The connection is gone.
+        """
+        self._connections.discard(self)
+        for call in self._calls:
+            if call.active():
+                call.cancel()
+        try:
+            self._protocol.connectionLost(reason)
+        finally:
+            self.when_lost.callback(None)
+
+    def close(self) -> None:
+        """
+        Close the connection behind what was written to it; where the client does not read that, cut it off.
+        """
+        transport: Any = self.transport
+        if getattr(transport, "negotiatedProtocol", None) == b"h2":
+            self._calls.append(self._reactor.callLater(_HTTP2_FLUSH, self._lose))
+        else:
+            self._lose()
+        self._calls.append(self._reactor.callLater(_CLOSE_TIMEOUT, transport.abortConnection))
+
+    def _lose(self) -> None:
+        transport: Any = self.transport
+        # With a producer that it has paused, or over TLS with any, a transport would wait for more to come.
+        transport.unregisterProducer()
+        transport.loseConnection()
