@@ -39,7 +39,7 @@ def encode_comment(text: str) -> bytes:
     :returns: its block, in UTF-8.
     :raises InvalidField: for a lone surrogate.
     """
-    check_text("comment", text)
+    text = check_text("comment", text)
     if not text:
         return b":\n\n"
     return f": {_continued(text, ': ')}\n\n".encode()

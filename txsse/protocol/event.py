@@ -13,15 +13,16 @@ from typing_extensions import Self
 
 from txsse.errors import InvalidField
 
-__all__ = ["ServerSentEvent", "check_text", "parsed_event", "parsed_events"]
+__all__ = ["MAX_RETRY_MILLISECONDS", "ServerSentEvent", "check_text", "parsed_event", "parsed_events"]
 
 # A line ends at CR and at LF, so either would end the field and start one of the writer's choice.
 _LINE_END = re.compile("[\r\n]")
 # A client ignores an id with a NUL altogether, and would resume from the one before.
 _LINE_END_OR_NUL = re.compile("[\r\n\0]")
 
-# Milliseconds beyond 2**53 are not exact in a browser; this is 285,000 years, in seconds.
-_MAX_RETRY = 2**53 / 1000
+# 31,700 years; up to there, seconds as a float tell every millisecond from the next.
+MAX_RETRY_MILLISECONDS = 10**15
+_MAX_RETRY = MAX_RETRY_MILLISECONDS // 1000
 
 
 class _Fields(NamedTuple):
@@ -45,7 +46,7 @@ class ServerSentEvent(_Fields):
         the last one, ``None`` leaves it as it is.
     :param retry: the time in seconds that the client is to wait before it reconnects, from now on.
     :raises InvalidField: for CR or LF in ``event`` or ``id``, NUL in ``id``, a lone surrogate anywhere,
-        a ``retry`` that is negative, not finite or beyond 2**53 milliseconds.
+        a ``retry`` that is negative, not finite or more than 10**12 seconds.
     :raises TypeError: for a field of another type; ``bool`` is no number here.
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
@@ -60,11 +61,11 @@ class ServerSentEvent(_Fields):
         id: str | None = None,
         retry: float | None = None,
     ) -> Self:
-        check_text("data", data)
+        data = check_text("data", data)
         if event is not None:
-            check_text("event", event, _LINE_END)
+            event = check_text("event", event, _LINE_END)
         if id is not None:
-            check_text("id", id, _LINE_END_OR_NUL)
+            id = check_text("id", id, _LINE_END_OR_NUL)
         if retry is not None:
             _check_retry(retry)
         return tuple.__new__(cls, (data, event, id, retry))
@@ -73,6 +74,10 @@ class ServerSentEvent(_Fields):
     def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]
         # The inherited one, behind ``_replace`` too, would let illegal values in.
         return cls(*iterable)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        # So would unpickling with the protocols 0 and 1.
+        return type(self), tuple(self)
 
 
 def parsed_event(data: str, event: str, id: str, retry: float | None) -> ServerSentEvent:
@@ -91,13 +96,15 @@ def parsed_events(data: Iterable[str], event: Iterable[str], id: Iterable[str]) 
     return list(map(tuple.__new__, repeat(ServerSentEvent), rows))
 
 
-def check_text(field: str, text: str, illegal: re.Pattern[str] | None = None) -> None:
+def check_text(field: str, text: str, illegal: re.Pattern[str] | None = None) -> str:
     """
-    Raise unless a text can be written into a field.
+    Return a text, and raise unless it can be written into a field.
 
     :param field: the field's name, for the error.
     :param text: the text.
     :param illegal: what it must not contain, besides lone surrogates.
+    :returns: the text; of an instance of a subclass, such as a ``str`` that is an ``Enum`` too, the plain
+        text, since what it prints as may be something else.
     :raises InvalidField: where it contains any of it.
     :raises TypeError: where it is no ``str``.
     """
@@ -120,6 +127,7 @@ def check_text(field: str, text: str, illegal: re.Pattern[str] | None = None) ->
                 position=error.start,
                 character=text[error.start],
             ) from None
+    return text if type(text) is str else str.__str__(text)
 
 
 def _check_retry(retry: float) -> None:
@@ -127,4 +135,4 @@ def _check_retry(retry: float) -> None:
         raise TypeError(f"retry must be a number of seconds, not {type(retry).__name__}")
     # Written so that NaN, for which every comparison is false, is refused as well.
     if not 0 <= retry <= _MAX_RETRY:
-        raise InvalidField("retry", f"{retry!r} is not a number of seconds from 0 to 2**53 ms")
+        raise InvalidField("retry", f"must be a number of seconds from 0 to {_MAX_RETRY}")

@@ -3,8 +3,8 @@ From the bytes of the wire to values.
 
 Strategy: a chunk is cut behind its last line end. What lies before, together with what an earlier chunk
 left over, is decoded and split into lines in one go, by code of the interpreter's own; what lies behind is
-kept as it came, in a list, and looked at again only when its line end arrives. So every byte is searched
-once, decoded once and copied at most twice, however the stream is cut.
+kept as it came, and looked at again only when its line end arrives. So every byte is searched once, decoded
+once and copied a few times, however the stream is cut.
 
 ``feed`` returns the events that became complete, in order, or raises :exc:`txsse.errors.EventTooLarge`,
 which carries them; after that it raises on every call.
@@ -16,7 +16,12 @@ from itertools import repeat
 
 from txsse.errors import EventTooLarge
 from txsse.protocol.columns import columns
-from txsse.protocol.event import ServerSentEvent, parsed_event, parsed_events
+from txsse.protocol.event import (
+    MAX_RETRY_MILLISECONDS,
+    ServerSentEvent,
+    parsed_event,
+    parsed_events,
+)
 
 __all__ = ["DEFAULT_MAX_EVENT_SIZE", "EventStreamParser"]
 
@@ -25,9 +30,9 @@ DEFAULT_MAX_EVENT_SIZE = 4 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 
-# A peer can send any number of digits; beyond 15 it asks for more than 31,000 years, and Python refuses to
-# read more than 4,300 of them (as a guard against quadratic work).
-_MAX_RETRY_DIGITS = 15
+# A peer can send any number of digits, and Python refuses to read more than 4,300 of them, as a guard against
+# quadratic work. With one digit more than the longest time has, it is capped at that time.
+_ENOUGH_DIGITS = len(str(MAX_RETRY_MILLISECONDS)) + 1
 
 # Below this many characters there are one or two events, which are read faster line by line.
 _WORTH_COLUMNS = 512
@@ -54,9 +59,8 @@ class EventStreamParser:
         self._max_event_size = max_event_size
         self._last_event_id = last_event_id
         self._retry: float | None = None
-        # Bytes behind the last line end, as they came, and how many.
-        self._pending: list[bytes] = []
-        self._pending_size = 0
+        # Bytes behind the last line end, as they came.
+        self._pending = bytearray()
         self._at_start = True
         self._after_cr = False
         self._too_large = False
@@ -103,6 +107,8 @@ class EventStreamParser:
             self._read_lines(self._take(data[:end]), events)
             data = data[end:]
         if data:
+            # A LF behind these bytes would end their line, and not be half of a CR LF before them.
+            self._after_cr = False
             self._keep(data, events)
         return events
 
@@ -111,9 +117,9 @@ class EventStreamParser:
         Complete whole lines by what was kept of the first one.
         """
         if self._pending:
-            lines = b"".join([*self._pending, lines])
-            self._pending = []
-            self._pending_size = 0
+            self._pending.extend(lines)
+            lines = bytes(self._pending)
+            self._pending.clear()
         self._after_cr = lines[-1] == 0x0D
         if self._at_start:
             self._at_start = False
@@ -124,16 +130,15 @@ class EventStreamParser:
         """
         Keep the beginning of a line until its end comes.
         """
-        self._pending.append(data)
-        self._pending_size += len(data)
+        self._pending.extend(data)
         bom = len(_BOM) if self._at_start else 0
-        if self._pending_size > self._max_event_size + bom:
+        if len(self._pending) > self._max_event_size + bom:
             self._refuse(events)
 
     def _refuse(self, events: list[ServerSentEvent]) -> None:
         self._too_large = True
-        self._pending = []
-        self._data = []
+        self._pending.clear()
+        self._data.clear()
         raise EventTooLarge(self._max_event_size, events)
 
     def _read_lines(self, lines: bytes, events: list[ServerSentEvent]) -> None:
@@ -232,7 +237,5 @@ class EventStreamParser:
             if "\0" not in value:
                 self._id = value
         elif name == "retry" and value.isascii() and value.isdigit():
-            digits = value.lstrip("0")
-            if len(digits) > _MAX_RETRY_DIGITS:
-                digits = "9" * _MAX_RETRY_DIGITS
-            self._retry = self._block_retry = int(digits or "0") / 1000
+            milliseconds = int(value.lstrip("0")[:_ENOUGH_DIGITS] or "0")
+            self._retry = self._block_retry = min(milliseconds, MAX_RETRY_MILLISECONDS) / 1000
