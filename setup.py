@@ -43,7 +43,7 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["txsse", "txsse.*"]), "twisted.plugins"],
     package_data={"txsse": ["py.typed", "demo/*.html"]},
-    install_requires=["Twisted>=22.10"],
+    install_requires=["Twisted>=24.7.0"],
     extras_require={"http2": http2, "test": test, "docs": docs, "dev": dev},
     entry_points={"console_scripts": ["txsse = txsse.cli:main"]},
     classifiers=[
