@@ -300,7 +300,8 @@ class Http2Client(Client):
         Let the server send so much at once, as a client with a huge window does.
         """
         self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: size})
-        self.h2.increment_flow_control_window(size - 2**16)
+        if size > 2**16:
+            self.h2.increment_flow_control_window(size - 2**16)
         self.say(self.h2.data_to_send())
 
     @property

@@ -146,6 +146,23 @@ class Http2SinkTests:
         assert plain.reactor.getDelayedCalls() == []
         client.disconnect(clean=False)
 
+    def test_window_that_is_closed_from_the_start(self, plain: Wire) -> None:
+        """The opening waits like everything else, and then comes first."""
+        plain.kind = "http2"
+        channels: list[SSEChannel] = []
+        upgrader = plain.upgrader(retry=1.0)
+        client: Any = plain.connect(SSEResource(channels.append, upgrader=upgrader))
+        client.open_window(0)
+        client.request()
+        assert client.status == 200
+        channels[0].send("x")
+        plain.reactor.run_soon()
+        assert client.body == b""
+        client.h2.increment_flow_control_window(1000, client.stream)
+        client.say(client.h2.data_to_send())
+        assert client.body == b"retry: 1000\n\ndata: x\n\n"
+        client.disconnect(clean=False)
+
     def test_one_stream_is_reset_by_policy(self, plain: Wire) -> None:
         """The others on the same connection go on."""
         client, (slow, other) = self.open_streams(plain, 2)

@@ -5,7 +5,8 @@ Strategy: :func:`choose_sink` looks once, at the upgrade, at what the transport 
 frame, says in ``blocked`` whether it would rather have no more for now, and calls its owner's
 ``sink_ready`` when it would. That is advice, not a promise to lose: a frame written while blocked is sent.
 
-The attributes of Twisted's that no interface promises are used here and nowhere else.
+Most of what no interface of Twisted's promises is used here; the rest is in :mod:`txsse.server.peer`, and the
+encoder of a request in :mod:`txsse.server.upgrade`.
 """
 
 from __future__ import annotations

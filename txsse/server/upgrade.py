@@ -137,16 +137,20 @@ class Upgrader:
         _forget_encoder(request)
         _set_headers(request, [*accepted.headers, *self._headers])
         request.setResponseCode(200)
-        request.write(self._opening)
+        # The headers, at once.
+        request.write(b"")
         held = self._peers.hold(request)
+        sink = choose_sink(request, direct=self._direct)
         channel = SSEChannel(
             request,
-            choose_sink(request, direct=self._direct),
+            sink,
             last_event_id=accepted.last_event_id,
             backlog=self._new_backlog(self._max_buffer),
             keepalive=self._clock(request),
             options=self._channel_options(),
         )
+        if self._opening:
+            sink.write(self._opening)
         ended = request.notifyFinish()
         ended.addBoth(channel.request_ended)
         ended.addBoth(lambda _: self._peers.release(held))
