@@ -31,7 +31,7 @@ def page(request):
 
 @app.route("/clock")
 def clock(request):
-    return SSEResource(send_time)
+    return SSEResource(lambda channel: times(channel.reactor))
 
 
 @app.route("/clock/<int(min=1):seconds>")
@@ -40,14 +40,14 @@ def slow_clock(request, seconds):
         channel = upgrade(request)
     except UpgradeRefused:
         return None  # the client has its answer
-    send_time(channel, seconds)
+    channel.send_from(times(channel.reactor, seconds))
     return channel.when_closed()  # Klein ends the request when this fires, and no earlier
 
 
-def send_time(channel, seconds=1):
-    ticking = task.LoopingCall(lambda: channel.send(f"{datetime.now():%H:%M:%S}"))
-    ticking.start(seconds)
-    channel.when_closed().addCallback(lambda reason: ticking.stop())
+async def times(reactor, seconds=1):
+    while True:
+        yield f"{datetime.now():%H:%M:%S}"
+        await task.deferLater(reactor, seconds)
 
 
 async def main(reactor, port="8080"):
