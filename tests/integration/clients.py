@@ -4,19 +4,14 @@ Clients for the real reactor, which read raw streams over TCP, TLS and HTTP/2.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import h2.config
 import h2.connection
 import h2.events
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from twisted.internet import reactor, ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
@@ -63,41 +58,13 @@ async def listen(resource: IResource) -> Any:
     return await endpoint.listen(site_of(resource))
 
 
-async def listen_tls(resource: IResource, certificate: ssl.PrivateCertificate) -> Any:
+async def listen_tls(resource: IResource, certificate: Path) -> Any:
     """
     Serve a resource over TLS on a free port, HTTP/2 included.
     """
-    endpoint = SSL4ServerEndpoint(reactor, 0, certificate.options(), interface="127.0.0.1")
+    loaded = ssl.PrivateCertificate.loadPEM(certificate.read_bytes())
+    endpoint = SSL4ServerEndpoint(reactor, 0, loaded.options(), interface="127.0.0.1")
     return await endpoint.listen(site_of(resource))
-
-
-def self_signed() -> ssl.PrivateCertificate:
-    """
-    Make a certificate for 127.0.0.1 that is its own authority.
-    """
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(timezone.utc)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    pem = made.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return ssl.PrivateCertificate.loadPEM(pem)
 
 
 class Reader(Protocol):
@@ -172,11 +139,11 @@ async def connect(port: Any, request: bytes = GET, *, receive_buffer: int | None
     return reader
 
 
-async def connect_tls(port: Any, certificate: ssl.PrivateCertificate, *, http2: bool) -> Reader:
+async def connect_tls(port: Any, certificate: Path, *, http2: bool) -> Reader:
     """
     Connect over TLS, and check the certificate.
     """
-    authority = ssl.Certificate.loadPEM(certificate.dumpPEM())
+    authority = ssl.Certificate.loadPEM(certificate.read_bytes())
     options = ssl.optionsForClientTLS(
         "127.0.0.1",
         trustRoot=authority,

@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,7 +29,6 @@ from tests.integration.clients import (
     connect_tls,
     listen,
     listen_tls,
-    self_signed,
     until,
 )
 from txsse import CloseReason, SSEChannel, SSEResource, Upgrader
@@ -37,11 +37,10 @@ from txsse import CloseReason, SSEChannel, SSEResource, Upgrader
 class TransportTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("kind", ["plain", "not direct", "HTTP/1.0", "TLS", "HTTP/2"])
-    async def test_events_and_end(self, kind: str) -> None:
+    async def test_events_and_end(self, kind: str, certificate: Path) -> None:
         """Events arrive when they are sent, large ones whole, and then the stream ends properly."""
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=Upgrader(direct=kind != "not direct"))
-        certificate = self_signed()
         if kind in ("TLS", "HTTP/2"):
             port = await listen_tls(resource, certificate)
             reader = await connect_tls(port, certificate, http2=kind == "HTTP/2")
@@ -73,11 +72,10 @@ class TransportTests:
 
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("kind", ["plain", "TLS", "HTTP/2"])
-    async def test_client_goes(self, kind: str) -> None:
+    async def test_client_goes(self, kind: str, certificate: Path) -> None:
         """The channel is told over every transport."""
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append)
-        certificate = self_signed()
         if kind == "plain":
             port = await listen(resource)
             reader = await connect(port)
@@ -91,11 +89,10 @@ class TransportTests:
 
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("kind", ["plain", "TLS", "HTTP/2"])
-    async def test_slow_reader_is_cut_off(self, kind: str) -> None:
+    async def test_slow_reader_is_cut_off(self, kind: str, certificate: Path) -> None:
         """The policy ends its stream over every transport, though the client never reads."""
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=Upgrader(max_buffer=100_000))
-        certificate = self_signed()
         if kind == "plain":
             port = await listen(resource)
             reader = await connect(port)
