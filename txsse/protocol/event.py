@@ -43,7 +43,8 @@ class ServerSentEvent(_Fields):
     :param event: the type, by which ``addEventListener`` tells events apart; ``None`` or ``""`` for
         ``message``, the default.
     :param id: what the client sends back as ``Last-Event-ID`` when it reconnects; ``""`` makes it forget
-        the last one, ``None`` leaves it as it is.
+        the last one, ``None`` leaves it as it is. Keep it short, and without spaces at its ends: a header
+        field loses these on the way back.
     :param retry: the time in seconds that the client is to wait before it reconnects, from now on.
     :raises InvalidField: for CR or LF in ``event`` or ``id``, NUL in ``id``, a lone surrogate anywhere,
         a ``retry`` that is negative, not finite or more than 10**12 seconds.

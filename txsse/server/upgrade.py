@@ -47,7 +47,8 @@ class Upgrader:
     :param allow_headers: the request headers that pages of these origins may set.
     :param last_event_id_parameter: the query parameter that stands in for the ``Last-Event-ID`` header,
         which some polyfills cannot send; ``None`` for none.
-    :param max_last_event_id: the longest ``Last-Event-ID`` that is accepted, in bytes.
+    :param max_last_event_id: the longest ``Last-Event-ID`` that is accepted, in bytes. A client that was sent
+        a longer id gets 400 when it comes back, which a browser takes for the end.
     :param max_buffer: how many bytes are held back for a client that is behind.
     :param slow_policy: what happens beyond that: ``"close"`` ends the stream, ``"drop"`` drops new events,
         and ``"latest"`` keeps of all events of a type that are held back the newest alone, from the first

@@ -1,0 +1,117 @@
+"""
+One browser for all tests, and the servers that they share.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser.remote import Server
+from tests.browser.serving import serving
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome, ChromeService
+
+_ARGUMENTS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    # It would keep the pages that are left behind, and their streams.
+    "--disable-features=BackForwardCache",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Chrome]:
+    """
+    Headless Chromium.
+    """
+    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or chromedriver is None:
+        pytest.skip("install Debian's packages chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    options.accept_insecure_certs = True
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    for argument in _ARGUMENTS:
+        options.add_argument(argument)
+    # Not below pytest's directory: Chromium puts a socket there, whose path may have some 100 characters.
+    with TemporaryDirectory(prefix="txsse-", ignore_cleanup_errors=True) as directory:
+        options.add_argument(f"--user-data-dir={directory}/profile")
+        environment = {**os.environ, "TMPDIR": directory}
+        service = webdriver.ChromeService(
+            executable_path=chromedriver, env=environment, popen_kw={"start_new_session": True}
+        )
+        try:
+            driver = webdriver.Chrome(options=options, service=service)
+            try:
+                yield driver
+            finally:
+                driver.quit()
+        finally:
+            _end(service)
+
+
+def _end(service: ChromeService) -> None:
+    service.stop()
+    process = getattr(service, "process", None)
+    if process is not None:
+        # Where chromedriver has crashed, its Chromium lives on, in the same group.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def tab(browser: Chrome) -> Iterator[Chrome]:
+    """
+    The browser, which leaves the test's page behind it: its streams end, as over HTTP/1.1 there may be six to
+    a server.
+    """
+    yield browser
+    browser.get("about:blank")
+
+
+def _run_server(*argv: str) -> Iterator[Server]:
+    with serving("-m", "tests.browser.server", *argv, says="Serving (.*)\n") as [origins]:
+        yield Server(*origins.split())
+
+
+@pytest.fixture(scope="session")
+def plain_server(browser: Chrome) -> Iterator[Server]:
+    """
+    The server that does what a test tells it, by HTTP/1.1.
+    """
+    yield from _run_server()
+
+
+@pytest.fixture(scope="session")
+def tls_server(browser: Chrome, certificate: Path) -> Iterator[Server]:
+    """
+    The same by TLS and HTTP/2.
+    """
+    yield from _run_server(str(certificate))
+
+
+@pytest.fixture(scope="session", params=["HTTP/1.1", "HTTP/2"])
+def any_server(request: pytest.FixtureRequest) -> Server:
+    """
+    Each of both, one after the other.
+    """
+    server: Server = request.getfixturevalue("plain_server" if request.param == "HTTP/1.1" else "tls_server")
+    return server
