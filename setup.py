@@ -20,6 +20,7 @@ http2 = ["Twisted[http2,tls]"]
 test = [
     *http2,
     "flask>=3",
+    "httpx>=0.27",
     "httpx-sse>=0.4",
     "hypothesis>=6.100",
     "klein>=23.5",
