@@ -4,7 +4,10 @@ The channel, over every way that a frame can take.
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -112,6 +115,17 @@ class SendingTests:
         opened.client.pump()
         assert opened.client.body == b""
 
+    def test_options_of_json_and_xml(self, plain: Wire) -> None:
+        """Type, id and time to reconnect go along with JSON and XML as they do with text."""
+        opened = Opened(plain)
+        opened.channel.send_json(1, event="e", id="7", retry=1.5)
+        opened.channel.send_xml(ElementTree.Element("a"), event="e", id="8", retry=2.5)
+        opened.client.pump()
+        assert opened.client.body == (
+            b"retry: 1500\nid: 7\nevent: e\ndata: 1\n\nretry: 2500\nid: 8\nevent: e\ndata: <a />\n\n"
+        )
+        opened.end()
+
     def test_repr(self, plain: Wire) -> None:
         """It names the path, the peer and the state, for the log."""
         opened = Opened(plain)
@@ -123,6 +137,12 @@ class SendingTests:
 
 
 class ClosingTests:
+    def test_not_yet(self, plain: Wire) -> None:
+        """There is no reason while the channel is open."""
+        opened = Opened(plain)
+        assert opened.channel.close_reason is None
+        opened.end()
+
     def test_close(self, wire: Wire) -> None:
         """It ends the response behind everything that was sent, and tells everybody once."""
         opened = Opened(wire)
@@ -203,6 +223,33 @@ class ClosingTests:
         assert opened.client.ended
         assert opened.reasons == [CloseReason.SERVER_CLOSED]
 
+    def test_close_while_much_is_held_back(self, wire: Wire) -> None:
+        """The end comes behind all of it, though the client takes it in several goes."""
+        opened = Opened(wire)
+        opened.fill()
+        for number in range(100):
+            opened.channel.send(f"{number} {'y' * 4096}")
+        opened.channel.close()
+        opened.client.read_some(100_000)
+        assert opened.channel.buffered
+        assert opened.reasons == []
+        opened.client.read_on()
+        assert [text.split()[0] for text in opened.texts()] == [str(number) for number in range(100)]
+        assert opened.client.ended
+        assert opened.reasons == [CloseReason.SERVER_CLOSED]
+
+    def test_nothing_is_held_back_once_a_client_is_cut_off(self, plain: Wire) -> None:
+        """Not even until the transport tells that it is done."""
+        opened = Opened(plain, flush_timeout=5.0)
+        opened.fill()
+        opened.channel.send("held back")
+        opened.channel.close()
+        buffered: list[int] = []
+        opened.client.transport.abortConnection = lambda: buffered.append(opened.channel.buffered)
+        plain.reactor.advance(5)
+        assert buffered == [0]
+        opened.client.disconnect(clean=False)
+
     def test_close_and_a_client_that_never_reads(self, wire: Wire) -> None:
         """It is cut off when its time is over, and not before."""
         opened = Opened(wire, flush_timeout=5.0)
@@ -231,6 +278,36 @@ class ClosingTests:
             opened.client.request(method="HEAD")
             assert opened.client.status == 200
             opened.client.disconnect(clean=False)
+
+    def test_connection_is_used_for_another_stream(self, wire: Wire) -> None:
+        """Nothing of the first is in its way."""
+        channels: list[SSEChannel] = []
+        client = wire.connect(SSEResource(channels.append, upgrader=wire.upgrader())).request()
+        channels[0].close()
+        client.pump()
+        if client.connected:
+            client.reset_response()
+            client.request()
+            channels[1].send("x")
+            client.pump()
+            assert client.body == b"data: x\n\n"
+            channels[1].close()
+            client.pump()
+            assert client.ended
+
+    def test_closed_channel_is_freed(self, wire: Wire) -> None:
+        """No cycle of references keeps it, or its sink, until a collection."""
+        channels: list[SSEChannel] = []
+        client = wire.connect(SSEResource(channels.append, upgrader=wire.upgrader())).request()
+        channels[0].close()
+        client.pump()
+        gone = [weakref.ref(channels[0]), weakref.ref(channels[0]._sink)]
+        gc.disable()
+        try:
+            channels.clear()
+            assert [reference() for reference in gone] == [None, None]
+        finally:
+            gc.enable()
 
 
 class SlowReaderTests:
@@ -301,6 +378,18 @@ class SlowReaderTests:
         opened.client.read_on()
         opened.client.pump()
         assert opened.client.body.endswith(b"event: b\ndata: b4\n\nevent: a\ndata: a5\n\n")
+        opened.end()
+
+    def test_policy_latest_and_events_without_a_type(self, plain: Wire) -> None:
+        """They are of the type ``message``, and a comment takes the place of none of them."""
+        opened = Opened(plain, slow_policy="latest")
+        opened.fill()
+        opened.channel.send("a", event="message")
+        opened.channel.send("b")
+        opened.channel.comment("c")
+        assert opened.channel.dropped == 1
+        opened.client.read_on()
+        assert opened.client.body.endswith(b"xx\n\ndata: b\n\n: c\n\n")
         opened.end()
 
     def test_client_that_never_reads_is_bounded(self, wire: Wire) -> None:
@@ -379,6 +468,40 @@ class DrainTests:
         assert fired == [None]
         opened.end()
 
+    def test_one_call_for_all(self, plain: Wire) -> None:
+        """However many wait, one call stands in the reactor, and none for a client that is behind."""
+        opened = Opened(plain)
+        for _ in range(3):
+            opened.channel.drain()
+        assert len(plain.reactor.getDelayedCalls()) == 1
+        plain.reactor.run_soon()
+        opened.fill()
+        opened.channel.drain().addErrback(lambda failure: failure.trap(ChannelClosed))
+        assert plain.reactor.getDelayedCalls() == []
+        opened.client.disconnect(clean=False)
+
+    def test_client_that_catches_up_in_several_goes(self, wire: Wire) -> None:
+        """It fires behind the last of what was held back."""
+        opened = Opened(wire)
+        opened.fill()
+        for _ in range(100):
+            opened.channel.send("x" * 4096)
+        fired: list[None] = []
+        opened.channel.drain().addCallback(fired.append)
+        opened.client.read_some(100_000)
+        assert opened.channel.is_behind
+        assert fired == []
+        opened.client.read_on()
+        assert fired == [None]
+        opened.end()
+
+    def test_channel_closes_before_the_turn(self, plain: Wire) -> None:
+        """Nothing is left in the reactor."""
+        opened = Opened(plain)
+        opened.channel.drain().addErrback(lambda failure: failure.trap(ChannelClosed))
+        opened.channel.close()
+        assert plain.reactor.getDelayedCalls() == []
+
     def test_client_falls_behind_in_the_turn(self, wire: Wire) -> None:
         """It goes on waiting."""
         opened = Opened(wire)
@@ -431,6 +554,25 @@ class DrainTests:
         third.addCallback(lambda _: fired.append("third"))
         wire.reactor.run_soon()
         assert fired == ["CancelledError", "third", "failing"]
+        opened.end()
+
+    def test_waiter_that_blocks_the_channel_again(self, wire: Wire) -> None:
+        """Those behind it go on waiting until the client has caught up once more."""
+        opened = Opened(wire)
+        opened.fill()
+        fired: list[int] = []
+
+        def produce(number: int) -> None:
+            fired.append(number)
+            opened.client.stop_reading()
+            for _ in range(60):
+                opened.channel.send("x" * 4096)
+
+        for number in range(3):
+            opened.channel.drain().addCallback(lambda _, number=number: produce(number))
+        for told in ([0], [0, 1], [0, 1, 2]):
+            opened.client.read_on()
+            assert fired == told
         opened.end()
 
     def test_endless_loop_starves_nobody(self, plain: Wire) -> None:
@@ -513,6 +655,15 @@ class KeepaliveTests:
         opened.client.pump()
         assert opened.client.body.endswith(b"data: x\n\n:\n\n")
         opened.end()
+
+    def test_closed_channel(self, plain: Wire) -> None:
+        """It gets none, even if it were due: the connection may be in use for another response."""
+        opened = Opened(plain, keepalive=16.0)
+        opened.end()
+        opened.channel.keepalive_due()
+        opened.client.pump()
+        assert opened.client.raw == b""
+        assert opened.client.body == b""
 
     def test_client_that_is_behind(self, wire: Wire) -> None:
         """It gets no comments on top of what it has not read."""

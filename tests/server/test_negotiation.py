@@ -88,6 +88,7 @@ class AcceptTests:
             [b"text/event-stream;q=1, */*;q=0"],
             [b"*/*;q=0, text/*;q=0.5"],
             [b"text/event-stream;q=high"],
+            [b"text/event-stream;level=0"],
             [b"text/event-stream;q=-1"],
             [b"text/event-stream;q=nan"],
             [b"\xff\xfe, */*"],
@@ -120,6 +121,16 @@ class AcceptTests:
         assert isinstance(decision, Answer)
         assert decision.status == 406
         assert b"text/event-stream" in decision.body
+
+    def test_refusal_is_plain_text(self) -> None:
+        """It says so, and it is the reason in a line of its own."""
+        decision = decide(Asked(b"GET", accept=[b"text/html"]), RULES)
+        assert decision == Answer(
+            406,
+            "only text/event-stream is to be had here",
+            [(b"Content-Type", b"text/plain; charset=utf-8")],
+            b"only text/event-stream is to be had here\n",
+        )
 
     def test_head_is_negotiated_as_well(self) -> None:
         """It gets what the GET would get."""
@@ -207,10 +218,22 @@ class CorsTests:
         everybody = rules(allow_origins=frozenset([b"*"]))
         assert headers(Asked(b"GET", origin=ORIGIN), everybody) == {b"Access-Control-Allow-Origin": b"*"}
 
-    def test_refusals_may_be_read_too(self) -> None:
-        """A page of a listed origin sees why it was refused."""
-        found = headers(Asked(b"GET", origin=ORIGIN, accept=[b"text/html"]), LISTED)
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            Asked(b"GET", origin=ORIGIN, accept=[b"text/html"]),
+            Asked(b"GET", origin=ORIGIN, last_event_id=[b"\xff"]),
+            Asked(b"POST", origin=ORIGIN),
+            Asked(b"OPTIONS", origin=ORIGIN),
+            Asked(b"HEAD", origin=ORIGIN),
+        ],
+    )
+    def test_other_answers_may_be_read_too(self, asked: Asked) -> None:
+        """A page of a listed origin sees why it was refused, and what else it is told."""
+        found = headers(asked, LISTED)
         assert found[b"Access-Control-Allow-Origin"] == ORIGIN
+        assert found[b"Vary"] == b"Origin"
+        assert b"Access-Control-Allow-Methods" not in found
 
     def test_preflight(self) -> None:
         """A listed origin is told which methods and headers it may use."""
@@ -219,6 +242,17 @@ class CorsTests:
             b"Allow": b"GET, HEAD, OPTIONS",
             b"Vary": b"Origin",
             b"Access-Control-Allow-Origin": ORIGIN,
+            b"Access-Control-Allow-Methods": b"GET, HEAD, OPTIONS",
+            b"Access-Control-Allow-Headers": b"Authorization, Last-Event-ID",
+            b"Access-Control-Max-Age": b"7200",
+        }
+
+    def test_preflight_where_everybody_may(self) -> None:
+        """Any origin is told."""
+        asked = Asked(b"OPTIONS", origin=ORIGIN, requested_method=b"GET")
+        assert headers(asked, rules(allow_origins=frozenset([b"*"]))) == {
+            b"Allow": b"GET, HEAD, OPTIONS",
+            b"Access-Control-Allow-Origin": b"*",
             b"Access-Control-Allow-Methods": b"GET, HEAD, OPTIONS",
             b"Access-Control-Allow-Headers": b"Authorization, Last-Event-ID",
             b"Access-Control-Max-Age": b"7200",

@@ -52,11 +52,39 @@ class PeerTimeoutTests:
         peers.release(second)
         assert timeout_of(tcp) == 0
 
+    def test_streams_of_two_upgraders(self, tcp: socket.socket) -> None:
+        """The shorter time counts while both are open, and what was there before comes back at the end."""
+        request = request_over(tcp)
+        patient, impatient = PeerTimeout(60), PeerTimeout(20)
+        first = patient.hold(request)
+        second = impatient.hold(request)
+        assert timeout_of(tcp) == 20_000
+        impatient.release(second)
+        assert timeout_of(tcp) == 60_000
+        second = impatient.hold(request)
+        patient.release(first)
+        assert timeout_of(tcp) == 20_000
+        impatient.release(second)
+        assert timeout_of(tcp) == 0
+
+    def test_connection_that_closes_behind_the_stream(self, tcp: socket.socket) -> None:
+        """It keeps the time, for what it still has to send."""
+        peers = PeerTimeout(2.5)
+        peers.release(peers.hold(request_over(tcp)), reused=False)
+        assert timeout_of(tcp) == 2500
+
     def test_below_tls_and_http2(self, tcp: socket.socket) -> None:
         """The socket is found below what wraps it."""
         tls = SimpleNamespace(transport=SimpleNamespace(socket=tcp))
         request: Any = SimpleNamespace(channel=SimpleNamespace(_conn=SimpleNamespace(transport=tls)))
         assert PeerTimeout(1.0).hold(request) is tcp
+
+    @pytest.mark.skipif(not socket.has_ipv6, reason="this system has no IPv6")
+    def test_ipv6(self) -> None:
+        """It is TCP as well."""
+        with socket.socket(socket.AF_INET6) as tcp6:
+            PeerTimeout(1.0).hold(request_over(tcp6))
+            assert timeout_of(tcp6) == 1000
 
     def test_socket_that_was_closed(self, tcp: socket.socket) -> None:
         """Nothing is restored, and nothing fails."""

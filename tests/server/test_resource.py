@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred, fail, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, fail, inlineCallbacks, succeed
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
@@ -165,11 +165,17 @@ class HandlerTests:
         assert client.body == b"data: hello\n\n"
         assert client.ended
 
-    def test_no_handler(self, plain: Wire) -> None:
-        """The stream opens, silent."""
+    def test_no_handler(self, plain: Wire, failures: list[LogEvent]) -> None:
+        """The stream opens, silent, and stays open."""
         client = plain.connect(SSEResource(upgrader=plain.upgrader())).request()
         assert client.status == 200
+        assert not client.ended
+        assert failures == []
         client.disconnect()
+
+    def test_children(self) -> None:
+        """It has none, and can say so like any resource."""
+        assert SSEResource().listNames() == []
 
     def test_without_an_upgrader(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
         """It shares the default one with everybody."""
@@ -262,6 +268,15 @@ class ClientGoesTests:
         assert seen == ["cancelled"]
         assert failures == []
         assert served.channel.close_reason is CloseReason.CLIENT_GONE
+
+    def test_chain_of_deferreds(self, plain: Wire) -> None:
+        """What a Deferred that has fired waits for is cancelled as well."""
+        cancelled: list[str] = []
+        inner: Deferred[None] = Deferred(lambda _: cancelled.append("inner"))
+        served = Served(plain, lambda _: succeed(None).addCallback(lambda _: inner))
+        served.client.disconnect()
+        plain.reactor.run_soon()
+        assert cancelled == ["inner"]
 
     def test_fails_while_it_cleans_up(self, plain: Wire, failures: list[LogEvent]) -> None:
         """That is logged."""

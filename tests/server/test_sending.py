@@ -128,7 +128,7 @@ class SourceTests:
         opened = Opened(plain)
         sent = Sent(opened.channel.send_from(["first", item, "never"]))
         assert sent.error is TypeError
-        assert f"not {type(item).__name__}" in str(sent.results[0].value)
+        assert f"not {type(item).__name__}; for JSON, let it bring" in str(sent.results[0].value)
         assert opened.texts() == ["first"]
         assert opened.channel.is_open
         opened.end()
@@ -188,18 +188,21 @@ class PaceTests:
         def turn() -> None:
             turns.append(asked)
             opened.client.write_out()
-            plain.reactor.callLater(0, turn) if len(turns) < 3 else None
+            if len(turns) < 3:
+                plain.reactor.callLater(0, turn)
 
         plain.reactor.callLater(0, turn)
         sent = Sent(opened.channel.send_from(source()))
         plain.reactor.run_soon()
-        assert turns[0] == 128
+        assert turns == [128, 256, 384]
         assert sent.results == [asked]
         opened.end()
 
-    def test_source_that_takes_its_time(self, plain: Wire) -> None:
-        """The slice ends after 10 ms too."""
+    @pytest.mark.parametrize(("seconds", "expected"), [(0.004, [3, 6, 9]), (0.006, [2, 4, 6, 8, 9])])
+    def test_source_that_takes_its_time(self, plain: Wire, seconds: float, expected: list[int]) -> None:
+        """Each slice ends after 10 ms too."""
         opened = Opened(plain)
+        plain.reactor.advance(1000)
         turns: list[int] = []
         asked = 0
 
@@ -207,14 +210,18 @@ class PaceTests:
             nonlocal asked
             for _ in range(9):
                 asked += 1
-                plain.reactor.rightNow += 0.004
+                plain.reactor.rightNow += seconds
                 yield "x"
 
-        plain.reactor.callLater(0, lambda: turns.append(asked))
+        def turn() -> None:
+            turns.append(asked)
+            if asked < 9:
+                plain.reactor.callLater(0, turn)
+
+        plain.reactor.callLater(0, turn)
         Sent(opened.channel.send_from(source()))
         plain.reactor.run_soon()
-        assert turns == [3]
-        assert asked == 9
+        assert turns == expected
         opened.end()
 
 
@@ -303,6 +310,42 @@ class EndTests:
         assert closed == ["closed"]
         assert sent.results == [0]
 
+    def test_item_that_is_refused(self, plain: Wire) -> None:
+        """The source is closed, and the sending fails when it has cleaned up."""
+        opened = Opened(plain)
+        closed: list[str] = []
+
+        async def source() -> AsyncIterator[Any]:
+            try:
+                yield 1
+            finally:
+                await deferLater(plain.reactor, 1)
+                closed.append("closed")
+
+        sent = Sent(opened.channel.send_from(source()))
+        assert sent.results == []
+        plain.reactor.advance(1)
+        assert closed == ["closed"]
+        assert sent.error is TypeError
+        opened.end()
+
+    def test_plain_generator_that_somebody_holds(self, plain: Wire) -> None:
+        """It is closed at once, and not when nobody holds it any more."""
+        opened = Opened(plain)
+        closed: list[str] = []
+
+        def source() -> Iterator[Any]:
+            try:
+                yield 1
+            finally:
+                closed.append("closed")
+
+        held = source()
+        sent = Sent(opened.channel.send_from(held))
+        assert closed == ["closed"]
+        assert sent.error is TypeError
+        opened.end()
+
     def test_sending_that_is_cancelled(self, plain: Wire) -> None:
         """The source is cancelled, and the channel stays open."""
         opened = Opened(plain)
@@ -319,6 +362,41 @@ class EndTests:
         opened.channel.close()
         sent = Sent(opened.channel.send_from(["x"]))
         assert sent.results == [0]
+
+    def test_source_that_takes_its_time_to_clean_up(self, plain: Wire) -> None:
+        """Its cleaning up is not cancelled, whoever notices the end first, and the Deferred waits for it."""
+        opened = Opened(plain)
+        cleaned: list[str] = []
+
+        async def source() -> AsyncIterator[str]:
+            try:
+                yield "one"
+                opened.channel.close()
+                yield "two"
+            finally:
+                await deferLater(plain.reactor, 1)
+                cleaned.append("cleaned")
+
+        sent = Sent(opened.channel.send_from(source()))
+        plain.reactor.run_soon()
+        assert sent.results == []
+        plain.reactor.advance(1)
+        assert cleaned == ["cleaned"]
+        assert sent.results == [1]
+
+    def test_what_follows_the_sending(self, plain: Wire) -> None:
+        """It is the caller's own, and not cancelled with the channel."""
+        opened = Opened(plain)
+        cancelled: list[str] = []
+        source: Deferred[str] = Deferred()
+        saving: Deferred[None] = Deferred(lambda _: cancelled.append("saving"))
+        sending = opened.channel.send_from(source)
+        sending.addCallback(lambda _: saving)
+        opened.channel.close()
+        source.callback("last")
+        plain.reactor.run_soon()
+        assert cancelled == []
+        saving.callback(None)
 
     def test_nothing_left_behind(self, plain: Wire) -> None:
         """A sending that ended leaves no trace in its channel, however many there are."""

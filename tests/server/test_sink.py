@@ -6,10 +6,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IPushProducer
 from twisted.protocols.policies import WrappingFactory
-from twisted.web.http import Request
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, Request
 from twisted.web.server import Request as ServerRequest
 from twisted.web.server import Site
+from zope.interface.verify import verifyObject
 
 from tests.fakes import Client, Wire
 from txsse import CloseReason, SSEChannel, SSEResource
@@ -65,6 +70,34 @@ class ChoiceTests:
         assert type(sink) is RequestSink
         client.disconnect()
 
+    def test_channel_of_another_class(self, plain: Wire) -> None:
+        """A subclass of ``HTTPChannel`` may write in a way of its own, and is not bypassed either."""
+
+        class Own(HTTPChannel):
+            pass
+
+        site = Site(None, reactor=plain.reactor, timeout=None)
+        site.protocol = Own
+        sink, client = sink_of(plain, site)
+        assert type(sink) is RequestSink
+        client.disconnect()
+
+    def test_request_without_a_site(self, plain: Wire) -> None:
+        """A request of ``twisted.web.http`` itself goes straight like one of ``twisted.web.server``."""
+        channels: list[SSEChannel] = []
+
+        class Bare(Request):
+            def process(self) -> None:
+                channels.append(plain.upgrader().upgrade(self))
+
+        site = Site(None, requestFactory=Bare, reactor=plain.reactor, timeout=None)
+        client = Client(plain, site).request()
+        assert type(channels[0]._sink) is DirectSink
+        channels[0].send("x")
+        client.pump()
+        assert client.body == b"data: x\n\n"
+        client.disconnect()
+
     def test_wrapped_transport(self, plain: Wire) -> None:
         """What stands between the protocol and the socket, as TLS does, is not bypassed."""
         channels: list[SSEChannel] = []
@@ -80,6 +113,12 @@ class ChoiceTests:
 
 
 class RequestSinkTests:
+    def test_is_a_producer(self, wire: Wire) -> None:
+        """It says so, for transports that look."""
+        sink, client = sink_of(wire)
+        assert verifyObject(IPushProducer, sink)
+        client.disconnect(clean=False)
+
     def test_resumed_after_the_end(self, plain: Wire) -> None:
         """A transport that resumes it late finds nobody to tell."""
         channels: list[SSEChannel] = []
@@ -110,6 +149,22 @@ class DirectSinkTests:
             assert logged[0].sentLength == len(client.body)
         assert sizes[True] == sizes[False]
 
+    def test_somebody_else_finished_the_response(self, plain: Wire) -> None:
+        """The sink keeps away from the next response on the same connection."""
+        channels: list[SSEChannel] = []
+        resource = SSEResource(channels.append, upgrader=plain.upgrader())
+        client = plain.connect(resource).request()
+        sink = channels[0]._sink
+        channels[0].request.unregisterProducer()
+        channels[0].request.finish()
+        client.pump()
+        client.reset_response()
+        with pytest.raises(RuntimeError, match="after Request"):
+            sink.write(b"data: not for you\n\n")
+        client.pump()
+        assert client.raw == b""
+        client.disconnect()
+
 
 class Http2SinkTests:
     def open_streams(self, wire: Wire, count: int) -> tuple[Any, list[SSEChannel]]:
@@ -129,7 +184,7 @@ class Http2SinkTests:
                 channel.send("x" * 1000)
         # Where more were queued than the window lets through, the reactor would not come to rest.
         plain.reactor.run_soon()
-        assert all(channel.is_behind for channel in channels)
+        assert client.body == b""
         client.read_on()
         assert client.body.count(b"data: ") == 120
         assert not any(channel.is_behind for channel in channels)
@@ -178,7 +233,7 @@ class Http2SinkTests:
         text = "y" * 1_000_000
         channel.send(text)
         channel.close()
-        assert channel.buffered > 900_000
+        assert channel.is_behind
         client.pump()
         assert client.body == f"data: {text}\n\n".encode()
         assert client.ended
@@ -212,8 +267,11 @@ class Http2SinkTests:
         client, (channel,) = self.open_streams(plain, 1)
         client.open_window(2**31 - 1)
         channel.send("y" * 1_000_000)
-        assert channel.buffered
-        client.disconnect(clean=False)
+        assert channel.is_behind
+        sink: Any = channel._sink
+        assert self.looks(plain, sink) == 1
+        client.transport.connectionLost(Failure(ConnectionLost()))
+        assert self.looks(plain, sink) == 0
         assert channel.buffered == 0
 
     def test_window_opens_while_the_queue_is_full(self, plain: Wire) -> None:
@@ -223,6 +281,63 @@ class Http2SinkTests:
         channel.send("y" * 200_000)
         sink: Any = channel._sink
         sink.resumeProducing()
+        assert self.looks(plain, sink) == 1
+        client.disconnect(clean=False)
+
+    def test_window_opens_after_the_queue_was_full(self, plain: Wire) -> None:
+        """The look that was planned has been taken, and is not taken back."""
+        client, (channel,) = self.open_streams(plain, 1)
+        client.open_window(2**31 - 1)
+        channel.send("y" * 200_000)
+        client.pump()
+        sink: Any = channel._sink
+        sink.resumeProducing()
+        assert not sink.blocked
+        client.disconnect(clean=False)
+
+    def test_owner_is_told_once(self, plain: Wire) -> None:
+        """Only when the last of a frame has gone, however many goes it took."""
+        client, (channel,) = self.open_streams(plain, 1)
+        sink: Any = channel._sink
+        told: list[int] = []
+        channel.sink_ready = lambda: told.append(len(sink._kept))  # type: ignore[method-assign]
+        channel.send("y" * 1_000_000)
+        client.pump()
+        assert told == [0]
+        client.disconnect(clean=False)
+
+    def test_window_of_its_own(self, plain: Wire) -> None:
+        """A stream stays within it, whatever the connection would let through."""
+        client, (channel,) = self.open_streams(plain, 1)
+        client.open_window(1000)
+        channel.send("y" * 600)
+        channel.send("y" * 600)
+        # The client would end the connection if it got more than its window.
+        client.pump()
+        assert client.body.count(b"y") == 1200
+        client.disconnect(clean=False)
+
+    def looks(self, wire: Wire, sink: Any) -> int:
+        return sum(call.func == sink._look for call in wire.reactor.getDelayedCalls())  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize("window", [-1, -50_000])
+    def test_window_that_has_become_negative(self, plain: Wire, window: int) -> None:
+        """A client may take back what it gave; nothing is sent until it has given that much again."""
+        client, (channel,) = self.open_streams(plain, 1)
+        client.h2.acknowledge_received_data = lambda *_: None
+        channel.send("y" * 60_000)
+        client.pump()
+        before = len(client.body)
+        client.open_window(before + window)
+        channel.send("behind")
+        client.pump()
+        sink: Any = channel._sink
+        assert sink._kept_size == len(b"data: behind\n\n")
+        assert len(client.body) == before
+        assert plain.reactor.getDelayedCalls() == []
+        client.h2.increment_flow_control_window(10 - window, client.stream)
+        client.say(client.h2.data_to_send())
+        assert client.body[before:] == b"data: behi"
         client.disconnect(clean=False)
 
     def test_stream_is_reset_while_the_transport_is_blocked(self, plain: Wire) -> None:

@@ -114,6 +114,7 @@ class ClosingSiteTests:
         gone, asked, silent = (Client(plain, site) for _ in range(3))
         gone.request("/").disconnect()
         asked.request("/")
+        assert asked.body == b"a page"
         assert asked.connected
         closed = Deferred.fromCoroutine(site.close())
         assert not closed.called
@@ -121,6 +122,20 @@ class ClosingSiteTests:
             client.pump()
             assert not client.connected
         assert closed.called
+
+    def test_reactor(self, plain: Wire) -> None:
+        """
+        Everything that is timed is so by the reactor that was given.
+        """
+        site = ClosingSite(Page(), reactor=plain.reactor)
+        client = Client(plain, site)
+        client.request("/")
+        client.stop_reading()
+        client.transport.write(b"unread")
+        Deferred.fromCoroutine(site.close())
+        assert client.connected
+        plain.reactor.advance(5)
+        assert not client.connected
 
     def test_no_connections(self, plain: Wire) -> None:
         """

@@ -16,8 +16,11 @@ from twisted.web.resource import EncodingResourceWrapper, Resource
 from twisted.web.server import NOT_DONE_YET, GzipEncoderFactory
 
 from tests.fakes import Wire
-from txsse import CloseReason, SSEChannel, SSEResource, Upgrader, UpgradeRefused, upgrade
+from txsse import ChannelClosed, CloseReason, SSEChannel, SSEResource, Upgrader, UpgradeRefused, upgrade
 from txsse.server import upgrade as upgrade_module
+from txsse.server.peer import PeerTimeout
+from txsse.server.sink import DirectSink
+from txsse.server.upgrade import DEFAULT_MAX_BUFFER
 
 
 class Rendering(Resource):
@@ -72,7 +75,26 @@ class HeaderTests:
         assert client.headers["x-mine"].encode("latin-1") == "ä".encode()
         assert client.headers["cache-control"] == "no-cache"
         assert "x-accel-buffering" not in client.headers
+        assert resource.requests[0].responseHeaders.getRawHeaders("Cache-Control") == ["no-cache"]
         resource.channels[0].close()
+
+    def test_own_vary(self, plain: Wire) -> None:
+        """It is added, however it is written."""
+        options: dict[str, Any] = {"headers": {"vary": "Accept"}, "allow_origins": ["https://a.example"]}
+        resource = Rendering(plain.upgrader(**options))
+        plain.connect(resource).request()
+        assert resource.requests[0].responseHeaders.getRawHeaders("Vary") == ["Origin", "Accept"]
+        resource.channels[0].close()
+
+    def test_own_headers_of_a_head(self, wire: Wire) -> None:
+        """It tells what a GET would; a refusal is not a stream, and has none of them."""
+        resource = SSEResource(upgrader=wire.upgrader(headers={"X-Mine": "1", "X-Accel-Buffering": None}))
+        client = wire.connect(resource).request(method="HEAD")
+        assert client.headers["x-mine"] == "1"
+        assert "x-accel-buffering" not in client.headers
+        refused = wire.connect(resource).request(headers={"Accept": "text/html"})
+        assert refused.status == 406
+        assert "x-mine" not in refused.headers
 
     def test_what_the_resource_has_set(self, plain: Wire) -> None:
         """Cookies and other headers of the user's stay."""
@@ -87,6 +109,18 @@ class HeaderTests:
         client = plain.connect(resource).request()
         assert client.headers["set-cookie"] == "a=b"
         assert resource.requests[0].responseHeaders.getRawHeaders("Vary") == ["Cookie", "Origin"]
+        resource.channels[0].close()
+
+    def test_status_that_the_resource_has_set(self, plain: Wire) -> None:
+        """A stream has 200, since a browser gives up for good at any other."""
+
+        class NotFound(Rendering):
+            def render_GET(self, request: Request) -> int:
+                request.setResponseCode(404)
+                return super().render_GET(request)
+
+        resource = NotFound(plain.upgrader())
+        assert plain.connect(resource).request().status == 200
         resource.channels[0].close()
 
     def test_cors(self, wire: Wire) -> None:
@@ -151,6 +185,25 @@ class RefusalTests:
         assert refused.status == 406
         assert str(refused) == "406: only text/event-stream is to be had here"
         assert client.body == b"only text/event-stream is to be had here\n"
+
+    @pytest.mark.parametrize(
+        ("method", "accept", "expected"),
+        [
+            ("GET", "text/html", (406, "41", "text/plain; charset=utf-8")),
+            ("HEAD", "text/html", (406, None, "text/plain; charset=utf-8")),
+            ("HEAD", "*/*", (200, None, "text/event-stream")),
+            ("OPTIONS", "*/*", (204, None, None)),
+        ],
+    )
+    def test_headers_of_answers(
+        self, wire: Wire, method: str, accept: str, expected: tuple[int, str | None, str | None]
+    ) -> None:
+        """An answer with a body tells its length; one without says nothing about a length."""
+        resource = SSEResource(upgrader=wire.upgrader())
+        client = wire.connect(resource).request(method=method, headers={"Accept": accept})
+        found = client.headers
+        assert (client.status, found.get("content-length"), found.get("content-type")) == expected
+        client.disconnect(clean=False)
 
     def test_exception_that_nobody_catches(self, wire: Wire) -> None:
         """The client gets the one right answer all the same, and the connection serves on."""
@@ -219,6 +272,16 @@ class RefusalTests:
         plain.connect(resource).request().disconnect()
         assert "begun" in resource.refused[0].reason
 
+    def test_request_without_a_channel(self, plain: Wire) -> None:
+        """One that another process passed on cannot become a stream."""
+        resource = Rendering(plain.upgrader())
+        plain.connect(resource).request()
+        resource.channels[0].close()
+        request = resource.requests[0]
+        request.finished = 0
+        with pytest.raises(UpgradeRefused, match="gone"):
+            resource.upgrader.upgrade(request)
+
     def test_second_upgrade(self, plain: Wire) -> None:
         """A request becomes a stream once."""
         resource = Rendering(plain.upgrader())
@@ -250,11 +313,9 @@ class GzipTests:
 
 
 class Http2KeepaliveTests:
-    @pytest.mark.parametrize("keepalive", [None, 50.0, 5.0])
-    def test_site_timeout(
-        self, plain: Wire, monkeypatch: pytest.MonkeyPatch, keepalive: float | None
-    ) -> None:
-        """Twisted would cut the connection after Site.timeOut; comments come in time to prevent it."""
+    @pytest.mark.parametrize(("keepalive", "comments"), [(None, 10), (50.0, 10), (5.0, 20)])
+    def test_site_timeout(self, plain: Wire, keepalive: float | None, comments: int) -> None:
+        """Twisted would cut the connection after Site.timeOut; comments come at half of it to prevent it."""
         plain.kind = "http2"
         resource = Rendering(plain.upgrader(keepalive=keepalive))
         client = plain.connect(resource, timeout=20)
@@ -263,7 +324,7 @@ class Http2KeepaliveTests:
             plain.reactor.advance(1)
             client.pump()
         assert resource.channels[0].is_open
-        assert client.body.count(b":\n\n") >= 10
+        assert client.body == b":\n\n" * comments
         resource.channels[0].close()
         client.pump()
         client.disconnect(clean=False)
@@ -291,6 +352,14 @@ class OptionTests:
             ({"flush_timeout": -1}, "flush_timeout"),
             ({"max_lifetime": 0}, "max_lifetime"),
             ({"peer_timeout": 0}, "peer_timeout"),
+            ({"peer_timeout": 30 * 86400}, "peer_timeout must be at most 2147484 seconds"),
+            ({"headers": {"X Y": "1"}}, "headers: 'X Y' is no name of a header"),
+            ({"headers": {"": "1"}}, "headers: '' is no name"),
+            ({"headers": {"X:": "1"}}, "headers: 'X:' is no name"),
+            ({"headers": {"X\r\nEvil": "1"}}, "is no name"),
+            ({"headers": {"Ä": "1"}}, "is no name"),
+            ({"headers": {"X": "a\r\nEvil: b"}}, "headers: the value of X holds CR, LF or NUL"),
+            ({"headers": {"X": "\0"}}, "the value of X"),
             ({"max_buffer": -1}, "max_buffer"),
             ({"slow_policy": "rewind"}, "slow_policy must be one of close, latest, drop, not 'rewind'"),
             ({"methods": "GET"}, r"methods must be a list of strings, not a single one: \['GET'\]"),
@@ -314,6 +383,26 @@ class OptionTests:
         resource = Rendering(plain.upgrader(**options))
         plain.connect(resource).request().disconnect()
         assert resource.channels[0].close_reason is CloseReason.CLIENT_GONE
+
+    def test_less_than_a_second(self, plain: Wire) -> None:
+        """Every number of seconds above 0 will do."""
+        resource = Rendering(plain.upgrader(max_lifetime=0.5))
+        client = plain.connect(resource).request()
+        plain.reactor.advance(0.5)
+        client.pump()
+        assert client.ended
+
+    def test_nothing_held_back(self, plain: Wire) -> None:
+        """max_buffer may be 0: whoever is behind at all is cut off."""
+        resource = Rendering(plain.upgrader(max_buffer=0))
+        client = plain.connect(resource).request()
+        (channel,) = resource.channels
+        client.stop_reading()
+        while not channel.is_behind:
+            channel.send("x" * 4096)
+        with pytest.raises(ChannelClosed):
+            channel.send("")
+        plain.reactor.run_soon()
 
     def test_channels_share_one_clock(self, wire: Wire) -> None:
         """However many streams are idle, one call stands in the reactor for them all."""
@@ -347,6 +436,122 @@ class OptionTests:
         resource.channels[0].send_xml(Person("Ernst", 23), event="person")
         client.pump()
         assert client.body == (b"event: person\ndata: <Person><Name>Ernst</Name><Age>23</Age></Person>\n\n")
+        client.disconnect()
+
+
+class PeerTests:
+    def test_held_while_the_stream_is_open(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The connection's time-out is set at the beginning, and restored at the end."""
+        calls: list[object] = []
+
+        class Peers(PeerTimeout):
+            def hold(self, request: Request) -> Any:
+                calls.append(request)
+                return "held"
+
+            def release(self, held: object, *, reused: bool = True) -> None:
+                calls.append((held, reused))
+
+        monkeypatch.setattr(upgrade_module, "PeerTimeout", Peers)
+        resource = Rendering(wire.upgrader())
+        client = wire.connect(resource).request()
+        assert calls == resource.requests
+        client.disconnect()
+        # HTTP/1.0 closes the connection behind the response.
+        assert calls == [*resource.requests, ("held", wire.kind != "http10")]
+
+
+class DefaultOptionTests:
+    def test_preflight(self, plain: Wire) -> None:
+        """Pages of listed origins may set the usual headers, and send no cookies unless that is asked for."""
+        resource = SSEResource(upgrader=plain.upgrader(allow_origins=["https://a.example"]))
+        headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}
+        client = plain.connect(resource).request(method="OPTIONS", headers=headers)
+        assert client.status == 204
+        assert client.headers["access-control-allow-origin"] == "https://a.example"
+        assert client.headers["access-control-allow-methods"] == "GET, HEAD, OPTIONS"
+        assert client.headers["access-control-allow-headers"] == (
+            "Accept, Authorization, Cache-Control, Content-Type, Last-Event-ID"
+        )
+        assert "access-control-allow-credentials" not in client.headers
+
+    def test_preflights_again(self, plain: Wire) -> None:
+        """Each gets the same answer, though the lists were iterators."""
+        origin = "https://a.example"
+        options: dict[str, Any] = {
+            "methods": iter(["GET"]),
+            "allow_origins": iter([origin]),
+            "allow_headers": iter(["X"]),
+        }
+        resource = SSEResource(upgrader=plain.upgrader(**options))
+        for _ in range(2):
+            headers = {"Origin": origin, "Access-Control-Request-Method": "GET"}
+            client = plain.connect(resource).request(method="OPTIONS", headers=headers)
+            assert client.headers["access-control-allow-headers"] == "X"
+            assert client.headers["access-control-allow-methods"] == "GET, HEAD, OPTIONS"
+
+    def test_every_origin(self, plain: Wire) -> None:
+        """``*`` lets all pages read, without credentials."""
+        resource = Rendering(plain.upgrader(allow_origins=["*"]))
+        client = plain.connect(resource).request(headers={"Origin": "https://a.example"})
+        assert client.headers["access-control-allow-origin"] == "*"
+        client.disconnect()
+
+    @pytest.mark.parametrize(("length", "status"), [(1024, 200), (1025, 400)])
+    def test_longest_last_event_id(self, plain: Wire, length: int, status: int) -> None:
+        """It has 1024 bytes."""
+        client = plain.connect(Rendering(plain.upgrader()))
+        assert client.request(headers={"Last-Event-ID": "x" * length}).status == status
+        client.disconnect()
+
+    def test_max_buffer(self, plain: Wire) -> None:
+        """A client may be a mebibyte behind, and not a byte more."""
+        resource = Rendering(plain.upgrader())
+        client = plain.connect(resource).request()
+        (channel,) = resource.channels
+        client.stop_reading()
+        while not channel.is_behind:
+            channel.send("x" * 4096)
+        channel.send("y" * (2**20 - len("data: \n\n")))
+        assert channel.buffered == DEFAULT_MAX_BUFFER == 2**20
+        with pytest.raises(ChannelClosed):
+            channel.send("")
+        plain.reactor.run_soon()
+
+    def test_flush_timeout(self, plain: Wire) -> None:
+        """A closed channel has 30 seconds to flush."""
+        resource = Rendering(plain.upgrader())
+        client = plain.connect(resource).request()
+        (channel,) = resource.channels
+        client.stop_reading()
+        while not channel.buffered:
+            channel.send("x" * 4096)
+        channel.close()
+        plain.reactor.advance(29.9)
+        assert channel.close_reason is CloseReason.SERVER_CLOSED
+        plain.reactor.advance(0.1)
+        assert channel.close_reason is CloseReason.FLUSH_TIMEOUT
+
+    def test_shortcut_keepalive_and_peers(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Frames go straight, a comment comes after 15 seconds, and a lost peer shows after 60."""
+        timeouts: list[float | None] = []
+
+        class Peers(PeerTimeout):
+            def __init__(self, seconds: float | None) -> None:
+                timeouts.append(seconds)
+                super().__init__(seconds)
+
+        monkeypatch.setattr(upgrade_module, "PeerTimeout", Peers)
+        resource = Rendering(Upgrader(reactor=plain.reactor))
+        client = plain.connect(resource).request()
+        assert type(resource.channels[0]._sink) is DirectSink
+        assert timeouts == [60.0]
+        plain.reactor.pump([0.1] * 149)
+        client.pump()
+        assert client.body == b""
+        plain.reactor.pump([0.1] * 2)
+        client.pump()
+        assert client.body == b":\n\n"
         client.disconnect()
 
 

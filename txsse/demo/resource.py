@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from importlib.resources import files
 
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
 from twisted.web.resource import IResource, Resource
@@ -79,10 +80,8 @@ class Demo(Branch):
         """
         End all streams, and wait until that is done.
         """
-        # Again where one got a new client while another still waited for a slow one.
-        while any(stream.has_channels for stream in self._streams.values()):
-            for stream in self._streams.values():
-                await stream.stop()
+        stopping = [Deferred.fromCoroutine(stream.stop()) for stream in self._streams.values()]
+        await gatherResults(stopping)
 
 
 class Page(Branch):

@@ -66,6 +66,17 @@ class DemoStream(SSEResource):
     def __init__(self, handler: Callable[[SSEChannel], Any], *, upgrader: Upgrader) -> None:
         super().__init__(handler, upgrader=upgrader)
         self._channels: set[SSEChannel] = set()
+        self._stopping = False
+
+    def render(self, request: Request) -> int:
+        """
+        Open a channel, unless the service is at its end: it would never come to it.
+        """
+        if not self._stopping:
+            return super().render(request)
+        request.setResponseCode(503)
+        request.finish()
+        return NOT_DONE_YET
 
     def channel_opened(self, channel: SSEChannel) -> Any:
         """
@@ -75,13 +86,6 @@ class DemoStream(SSEResource):
         channel.when_closed().addCallback(lambda _: self._channels.discard(channel))
         channel.send_json({"last_event_id": channel.last_event_id}, event="connected")
         return super().channel_opened(channel)
-
-    @property
-    def has_channels(self) -> bool:
-        """
-        Whether there are channels, open or closing.
-        """
-        return bool(self._channels)
 
     def close_all(self) -> int:
         """
@@ -98,10 +102,10 @@ class DemoStream(SSEResource):
         """
         Close all channels, and wait until that is done.
         """
-        # Not just once: while a slow client still reads, one that is connected already may ask for more.
-        while self.has_channels:
-            self.close_all()
-            await gatherResults([channel.when_closed() for channel in self._channels])
+        # While a slow client still reads, one that is connected already may ask for more.
+        self._stopping = True
+        self.close_all()
+        await gatherResults([channel.when_closed() for channel in self._channels])
 
 
 class JobStream(DemoStream):
@@ -114,11 +118,16 @@ class JobStream(DemoStream):
         """
         Open a channel, unless the client has seen everything.
         """
-        if _number(request.getHeader("Last-Event-ID") or "") < _LAST_PERCENT:
+        if request.method != b"GET" or _number(_last_event_id(request)) < _LAST_PERCENT:
             return super().render(request)
         request.setResponseCode(204)
         request.finish()
         return NOT_DONE_YET
+
+
+def _last_event_id(request: Request) -> str:
+    by_polyfills = (request.args or {}).get(b"lastEventId", [b""])
+    return request.getHeader("Last-Event-ID") or by_polyfills[0].decode("utf-8", "replace")
 
 
 class Broadcast:

@@ -125,12 +125,16 @@ class SSEChannel:
         return self._state is _State.OPEN
 
     @property
+    def _is_closed(self) -> bool:
+        return self._state is _State.CLOSED
+
+    @property
     def buffered(self) -> int:
         """
-        How many bytes the channel holds back for a client that is behind. The transport below holds up to
-        64 KiB more, and so does the system's socket.
+        How many bytes of frames the channel holds back for a client that is behind. The transport below
+        holds up to 64 KiB more, and the frame that went beyond that, and so does the system's socket.
         """
-        return self._backlog.size + self._sink.held
+        return self._backlog.size
 
     @property
     def dropped(self) -> int:
@@ -251,8 +255,7 @@ class SSEChannel:
 
     def _turn_over(self) -> None:
         self._turn = None
-        if not self.is_behind:
-            self._when_ready.fire(None)
+        self._when_ready.fire(None, unless=lambda: self.is_behind)
 
     @property
     def is_behind(self) -> bool:
@@ -273,10 +276,10 @@ class SSEChannel:
         if self._state is not _State.OPEN:
             return
         self._begin_to_close(reason)
-        if self.buffered:
-            self._flush = self.reactor.callLater(self._options.flush_timeout, self._give_up_flushing)
-        else:
+        if not self.is_behind:
             self._sink.finish()
+        if not self._is_closed:
+            self._flush = self.reactor.callLater(self._options.flush_timeout, self._give_up_flushing)
 
     def when_closed(self) -> Deferred[CloseReason]:
         """
@@ -298,17 +301,22 @@ class SSEChannel:
             if frame is None:
                 break
             self._write(frame)
-        if self._state is _State.CLOSING and not self.buffered:
+        if self.is_behind:
+            return
+        if self._state is _State.CLOSING:
             self._sink.finish()
-        elif not self.is_behind:
-            self._when_ready.fire(None)
+        else:
+            # One who is told may send so much that the others have to go on waiting.
+            self._when_ready.fire(None, unless=lambda: self.is_behind)
 
     def keepalive_due(self) -> None:
         """
         Send a comment. The clock calls this after an interval of silence.
         """
         # A client that is behind has bytes on their way to it, which serve the purpose.
-        if self._state is _State.OPEN and not self.is_behind:
+        if self.is_behind:
+            self._sink.poke()
+        elif self._state is _State.OPEN:
             self._write(_KEEPALIVE)
 
     def _send_frame(self, key: str | None, frame: bytes) -> None:

@@ -92,7 +92,10 @@ class KeepaliveClock:
 
     def _turn(self) -> None:
         self.now += 1
-        self._next_turn += self._step
+        # Where the clock jumped, over a suspend or by a correction, one interval is made up for and no more:
+        # each channel is told once.
+        earliest = self._reactor.seconds() - SLOTS * self._step
+        self._next_turn = max(self._next_turn + self._step, earliest)
         self._serve()
 
     def _serve(self) -> None:

@@ -10,27 +10,45 @@ Source: https://www.rfc-editor.org/rfc/rfc5482 and tcp(7)
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from twisted.web.http import Request
 
-__all__ = ["PeerTimeout"]
+__all__ = ["MAX_PEER_TIMEOUT", "PeerTimeout"]
 
 _OPTION: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+
+# The option is a C int of milliseconds; in seconds, this is 24 days.
+MAX_PEER_TIMEOUT = (2**31 - 1) / 1000
+
+
+@dataclass
+class _Held:
+    """
+    What a socket had before, and what its open streams want.
+    """
+
+    before: int
+    wanted: list[int] = field(default_factory=list)
+
+
+# A socket is shared: by the streams of one HTTP/2 connection, and for a moment by a stream that ends and the
+# pipelined one that follows; and each may belong to another upgrader.
+_held: WeakKeyDictionary[socket.socket, _Held] = WeakKeyDictionary()
 
 
 class PeerTimeout:
     """
-    Set the option on the sockets of open streams and restore it at their end, since a connection is used
-    for other requests later. The streams of one HTTP/2 connection share a socket, so holds are counted.
+    Set the option on the sockets of open streams, and restore it when the last stream of a socket ends,
+    since a connection is used for other requests later. Where streams differ, the shortest time counts.
 
     :param seconds: how long sent bytes may stay without an acknowledgement; ``None`` to change nothing.
     """
 
     def __init__(self, seconds: float | None) -> None:
         self._milliseconds = None if seconds is None else max(1, round(seconds * 1000))
-        self._held: WeakKeyDictionary[socket.socket, tuple[int, int]] = WeakKeyDictionary()
 
     def hold(self, request: Request) -> socket.socket | None:
         """
@@ -44,24 +62,29 @@ class PeerTimeout:
         found = _socket_of(request)
         if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
             return None
-        streams, before = self._held.get(found, (0, 0))
-        if not streams:
-            before = found.getsockopt(socket.IPPROTO_TCP, _OPTION)
-            found.setsockopt(socket.IPPROTO_TCP, _OPTION, self._milliseconds)
-        self._held[found] = (streams + 1, before)
+        if found not in _held:
+            _held[found] = _Held(found.getsockopt(socket.IPPROTO_TCP, _OPTION))
+        _held[found].wanted.append(self._milliseconds)
+        found.setsockopt(socket.IPPROTO_TCP, _OPTION, min(_held[found].wanted))
         return found
 
-    def release(self, held: socket.socket | None) -> None:
+    def release(self, held: socket.socket | None, *, reused: bool = True) -> None:
         """
         End a stream.
+
+        :param held: what :meth:`hold` returned.
+        :param reused: whether the connection serves other requests. One that does not may still have
+            something to send, to a peer that may vanish now; it keeps the option until it is closed.
         """
-        if held is None or _OPTION is None:
+        if held is None or _OPTION is None or self._milliseconds is None:
             return
-        streams, before = self._held.pop(held)
-        if streams > 1:
-            self._held[held] = (streams - 1, before)
-        elif held.fileno() != -1:
-            held.setsockopt(socket.IPPROTO_TCP, _OPTION, before)
+        wanted = _held[held].wanted
+        wanted.remove(self._milliseconds)
+        timeout = min(wanted) if wanted else _held[held].before
+        if not wanted:
+            del _held[held]
+        if reused and held.fileno() != -1:
+            held.setsockopt(socket.IPPROTO_TCP, _OPTION, timeout)
 
 
 def _socket_of(request: Request) -> socket.socket | None:

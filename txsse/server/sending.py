@@ -9,7 +9,7 @@ from inspect import isasyncgen, isawaitable, isgenerator
 from typing import Any, Protocol, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from txsse.errors import ChannelClosed, CloseReason
@@ -81,6 +81,8 @@ def send_all(outlet: Outlet, source: Source) -> Deferred[int]:
     items = _items(source)
     sending = Deferred.fromCoroutine(_send_each(outlet, items))
     cancel_at_close(outlet, sending)
+    # Behind what cancels, so that the source may take its time to clean up.
+    sending.addBoth(_close_source, items)
     return sending
 
 
@@ -91,17 +93,22 @@ def cancel_at_close(outlet: Outlet, work: Deferred[Any]) -> None:
     The end may come about inside of that very work, by a call to ``close`` or ``send``; a coroutine cannot
     be cancelled while it runs, so this waits for a turn of the reactor.
     """
-    if work.called:
-        return
+    cancelling: list[IDelayedCall] = []
     closed = outlet.when_closed()
-    closed.addCallback(lambda _: outlet.reactor.callLater(0, work.cancel))
+
+    def cancel_soon(_: CloseReason) -> None:
+        cancelling.append(outlet.reactor.callLater(0, work.cancel))
 
     def done(result: object) -> object:
         closed.cancel()
+        # Where the turn has not come yet, what follows this work must not be cancelled in its place.
+        for call in cancelling:
+            if call.active():
+                call.cancel()
         return result
 
-    # Cancelled above, it fails with nobody to tell.
-    closed.addErrback(_ignore)
+    # Cancelled by ``done``, it fails with nobody to tell.
+    closed.addCallbacks(cancel_soon, _ignore)
     work.addBoth(done)
 
 
@@ -139,10 +146,13 @@ async def _send_each(outlet: Outlet, items: AsyncIterator[Item]) -> int:
         # The end of the channel ends the sending, and is no failure of it.
         if outlet.is_open:
             raise
-    finally:
-        if isasyncgen(items):
-            await items.aclose()
     return sent
+
+
+def _close_source(result: Any, items: AsyncIterator[Item]) -> Any:
+    if not isasyncgen(items):
+        return result
+    return Deferred.fromCoroutine(items.aclose()).addCallback(lambda _: result)
 
 
 def _items(source: Source) -> AsyncIterator[Item]:

@@ -11,8 +11,10 @@ encoder of a request in :mod:`txsse.server.upgrade`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol, cast
+from weakref import WeakKeyDictionary
 
 from twisted.internet import tcp
 from twisted.internet.error import ConnectionAborted
@@ -22,12 +24,25 @@ from twisted.web import http, server
 from twisted.web.http import Request
 from zope.interface import implementer
 
+try:
+    from h2.exceptions import ProtocolError
+except ImportError:
+
+    class ProtocolError(Exception):  # type: ignore[no-redef]
+        """
+        Never raised: without h2 there is no HTTP/2.
+        """
+
+
 __all__ = ["DirectSink", "Http2Sink", "RequestSink", "Sink", "SinkOwner", "choose_sink"]
 
-# How many bytes may wait in an HTTP/2 connection for one stream. The same as a TCP transport's own buffer
-# (``abstract.FileDescriptor.bufferSize``), so that a slow reader is noticed at the same point on both.
-# Fewer would hold a healthy client up: the connection sends 16 KiB in a turn.
-_HTTP2_QUEUE = 65536
+# How many bytes are kept for one stream of HTTP/2 before it counts as blocked. The same as a TCP transport's
+# own buffer (``abstract.FileDescriptor.bufferSize``), so that a slow reader is noticed at the same point.
+_HTTP2_BUFFER = 65536
+
+# How much is handed over at once: the one frame that the connection sends in a turn of the reactor. What
+# waits longer may find its window closed, by a client that changes its settings.
+_HTTP2_PIECE = 16384
 
 
 class SinkOwner(Protocol):
@@ -50,13 +65,6 @@ class Sink(Protocol):
     def blocked(self) -> bool:
         """
         Whether the client is behind, so that frames are better held back.
-        """
-
-    @property
-    def held(self) -> int:
-        """
-        How many bytes wait in the sink itself, cut off from a frame whose beginning is on its way. Until
-        they have gone, the response must not be finished.
         """
 
     def attach(self, owner: SinkOwner) -> None:
@@ -82,6 +90,11 @@ class Sink(Protocol):
     def detach(self) -> None:
         """
         Forget the owner: the request has ended.
+        """
+
+    def poke(self) -> None:
+        """
+        Look again, where the sink was blocked for long.
         """
 
 
@@ -127,13 +140,6 @@ class RequestSink:
         self._request = request
         self._owner: SinkOwner | None = None
 
-    @property
-    def held(self) -> int:
-        """
-        Nothing: the transport takes every frame whole.
-        """
-        return 0
-
     def attach(self, owner: SinkOwner) -> None:
         """
         Begin to tell an owner when the sink becomes ready.
@@ -167,6 +173,11 @@ class RequestSink:
         """
         self._owner = None
         self._request.producer = None
+
+    def poke(self) -> None:
+        """
+        Do nothing: a transport tells by itself.
+        """
 
     def pauseProducing(self) -> None:
         """
@@ -205,6 +216,10 @@ class DirectSink(RequestSink):
         """
         Send a frame as one chunk.
         """
+        if self._request.finished:
+            # By somebody else's doing; the request refuses it, while the transport may serve the next one.
+            super().write(frame)
+            return
         # What the access log reports as the size of the response.
         self._request.sentLength += len(frame)
         self._transport.write(b"%x\r\n%b\r\n" % (len(frame), frame))
@@ -212,44 +227,65 @@ class DirectSink(RequestSink):
 
 class Http2Sink(RequestSink):
     """
-    Write to a stream of an HTTP/2 connection, and never more than can leave at once.
+    Write to a stream of an HTTP/2 connection, one piece at a time.
 
-    Twisted queues whatever is written. Where the flow-control windows do not let all of it through, its
-    sending loop spins until they do, at the cost of a whole processor; where they do, because the client
-    asked for windows of 2 GiB and then does not read, the queue grows as large. So this sink writes as much
-    as the windows allow, and the queue holds no more than a TCP transport would; the rest of a frame waits
-    here.
+    Twisted queues whatever is written to a stream. Where the flow-control windows do not let it through, its
+    sending loop spins until they do, at the cost of a processor; where they do, because the client asked for
+    windows of 2 GiB and then does not read, the queue grows as large. So this sink keeps the frames, hands
+    over a piece that the windows let through, and the next one when that has left. It is blocked when it
+    keeps more than a TCP transport would.
+
+    Whatever wakes it only makes it look in the next turn of the reactor, when Twisted has dealt with all that
+    a packet brought: h2 knows of a reset in it before Twisted does.
     """
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
-        self._rest = b""
-        self._rest_begins = 0
+        self._kept: deque[bytes | memoryview] = deque()
+        self._kept_size = 0
+        self._finishing = False
+        # What is to wake it: nothing, a turn of the reactor, or something that comes from the client.
         self._call: IDelayedCall | None = None
+        self._waiting = False
         self._stream = cast(Any, request.channel)
+        self._id: int = self._stream.streamID
         self._connection: Any = self._stream._conn
-        self._queues: Any = self._connection._outboundStreamQueues
-
-    @property
-    def held(self) -> int:
-        """
-        How many bytes of a frame wait.
-        """
-        return len(self._rest) - self._rest_begins
+        self._pieces = _pieces.setdefault(self._connection, {})
 
     def write(self, frame: bytes) -> None:
         """
-        Send a frame, or its beginning.
+        Send a frame, or keep it.
         """
-        self._rest = self._rest[self._rest_begins :] + frame if self.held else frame
-        self._rest_begins = 0
-        self._push()
+        self._kept.append(frame)
+        self._kept_size += len(frame)
+        if self._kept_size > _HTTP2_BUFFER:
+            self.blocked = True
+        if not self._waiting:
+            self._push()
+
+    def finish(self) -> None:
+        """
+        End the response, once everything that is kept has gone.
+        """
+        if self._kept:
+            self._finishing = True
+        else:
+            super().finish()
 
     def abort(self) -> None:
         """
-        Reset the stream; the connection and its other streams go on.
+        Reset the stream in the next turn; the connection and its other streams go on.
         """
-        self._stream.abortConnection()
+        # As a TCP transport does it: whoever sends to many must not see one of them end in the middle.
+        self._wake(self._abort)
+
+    def _abort(self) -> None:
+        self._call = None
+        try:
+            self._stream.abortConnection()
+        except ProtocolError:
+            # The connection is at its end already, with a client that does not read that either.
+            self._connection.transport.abortConnection()
         # Twisted tells a request of a reset by the client alone.
         self._request.connectionLost(Failure(ConnectionAborted()))
 
@@ -258,64 +294,115 @@ class Http2Sink(RequestSink):
         Forget the owner.
         """
         super().detach()
-        self._rest = b""
-        self._rest_begins = 0
-        self._forget_call()
+        self._kept.clear()
+        self._pieces.pop(self._id, None)
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def poke(self) -> None:
+        """
+        Look whether the client lets more through: Twisted does not tell when it enlarges a window by its
+        settings.
+        """
+        if self._kept:
+            self._wake(self._look)
+
+    def pauseProducing(self) -> None:
+        """
+        The window is used up. What is kept tells enough.
+        """
 
     def resumeProducing(self) -> None:
         """
         A window is open again.
         """
-        self._forget_call()
-        self._look()
+        if self._owner is not None and self._kept:
+            self._wake(self._look)
 
-    def _forget_call(self) -> None:
+    def _wake(self, then: Callable[[], None]) -> None:
+        """
+        Do something in the next turn, in the place of whatever was to be done then.
+        """
         if self._call is not None:
             self._call.cancel()
-            self._call = None
+        self._waiting = True
+        self._call = self._connection._reactor.callLater(0, then)
 
-    def _push(self) -> None:
-        windows = self._windows()
-        room = max(0, min(windows, _HTTP2_QUEUE - _waiting(self._queues[self._stream.streamID])))
-        part = self._rest[self._rest_begins : self._rest_begins + room]
-        self._rest_begins += len(part)
-        if part:
-            self._request.write(part)
-        if not self.held:
-            return
-        self.blocked = True
-        if room == windows or windows < 0:
-            # Has the connection call resumeProducing when the client opens a window.
-            self._stream.flowControlBlocked()
-        elif self._connection._consumerBlocked is not None:
-            self._connection._consumerBlocked.addCallback(self._look)
-        else:
-            # The connection sends one frame in each turn of the reactor.
-            self._call = self._connection._reactor.callLater(0, self._look)
-
-    def _look(self, _: object = None) -> None:
+    def _look(self) -> None:
         self._call = None
-        if self._owner is None:
+        self._waiting = False
+        self._push()
+        if self._kept:
             return
-        self.blocked = False
-        if self.held:
-            self._push()
-        if not self.blocked:
+        if self._finishing:
+            super().finish()
+        elif self.blocked:
+            self.blocked = False
             self._ready()
 
-    def _windows(self) -> int:
+    def _push(self) -> None:
         """
-        Return how much more the client lets through on this stream.
+        Hand over the next piece, and arrange for a look at the rest.
         """
-        window = self._connection.conn.local_flow_control_window
-        this = self._stream.streamID
-        # The connection's window is shared: what its streams are about to send is promised already. What
-        # a closed window of their own keeps back is not.
-        promised = sum(min(_waiting(queue), window(each)) for each, queue in self._queues.items())
-        shared = self._connection.conn.outbound_flow_control_window - promised
-        return int(min(window(this) - _waiting(self._queues[this]), shared))
+        connection = self._connection
+        if connection._consumerBlocked is not None:
+            self._waiting = True
+            connection._consumerBlocked.addCallback(lambda _: self.resumeProducing())
+            return
+        window = self._window()
+        room = 0
+        if window > 0 and not connection._outboundStreamQueues.get(self._id):
+            room = min(window, _HTTP2_PIECE, self._shared_window())
+        if room > 0:
+            piece = self._take(room)
+            self._pieces[self._id] = len(piece)
+            self._request.write(piece)
+        if not self._kept:
+            return
+        if window > 0:
+            self._wake(self._look)
+        else:
+            # Has the connection call resumeProducing when the client opens a window.
+            self._waiting = True
+            self._stream.flowControlBlocked()
+
+    def _take(self, size: int) -> bytes:
+        """
+        Take as much of what is kept.
+        """
+        taken: list[bytes | memoryview] = []
+        while self._kept and size:
+            frame = self._kept.popleft()
+            if len(frame) > size:
+                # A view, because copying the rest of a large frame for each of its pieces is quadratic work.
+                self._kept.appendleft(memoryview(frame)[size:])
+                frame = frame[:size]
+            taken.append(frame)
+            size -= len(frame)
+            self._kept_size -= len(frame)
+        return b"".join(taken)
+
+    def _window(self) -> int:
+        """
+        How much the client lets through, on this stream and on the connection.
+        """
+        try:
+            return int(self._connection.conn.local_flow_control_window(self._id))
+        except ProtocolError:
+            # The stream was reset, and Twisted is about to tell.
+            return 0
+
+    def _shared_window(self) -> int:
+        """
+        How much of the connection's window is not promised to pieces of other streams.
+        """
+        queues = self._connection._outboundStreamQueues
+        for each in [each for each in self._pieces if not queues.get(each)]:
+            del self._pieces[each]
+        window = self._connection.conn.outbound_flow_control_window
+        return int(window - sum(self._pieces.values()))
 
 
-def _waiting(queue: Iterable[object]) -> int:
-    # The end of a stream stands in its queue as an object that is no bytes.
-    return sum(len(data) for data in queue if isinstance(data, bytes))
+# The pieces that stand in the queues of each connection, by stream.
+_pieces: WeakKeyDictionary[Any, dict[int, int]] = WeakKeyDictionary()

@@ -5,6 +5,7 @@ From a request to a channel.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Literal
@@ -20,12 +21,15 @@ from txsse.server.channel import ChannelOptions, SSEChannel
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.negotiation import Accepted, Answer, Rules, decide, read_asked
 from txsse.server.payload import to_json
-from txsse.server.peer import PeerTimeout
+from txsse.server.peer import MAX_PEER_TIMEOUT, PeerTimeout
 from txsse.server.sink import choose_sink
 
 __all__ = ["DEFAULT_MAX_BUFFER", "Upgrader", "upgrade"]
 
-# A second's worth of a busy stream; a thousand slow readers then hold a gigabyte at the very most.
+OwnHeaders = list[tuple[bytes, bytes | None]]
+
+# A second's worth of a busy stream. A thousand slow readers then hold a gigabyte of frames; small ones take a
+# few times their bytes in memory.
 DEFAULT_MAX_BUFFER = 1024 * 1024
 
 
@@ -107,7 +111,7 @@ class Upgrader:
         self._new_backlog = POLICIES[slow_policy]
         self._flush_timeout = _seconds("flush_timeout", flush_timeout) or 0
         self._max_lifetime = _seconds("max_lifetime", max_lifetime)
-        self._peers = PeerTimeout(_seconds("peer_timeout", peer_timeout))
+        self._peers = PeerTimeout(_seconds("peer_timeout", peer_timeout, MAX_PEER_TIMEOUT))
         self._dumps = dumps
         self._direct = direct
         self._reactor = reactor
@@ -124,13 +128,16 @@ class Upgrader:
         :returns: the channel, open.
         :raises UpgradeRefused: where the request gets another answer: it has been sent by then.
         """
-        if request.finished or request.channel is None:
+        # A request that was passed on to another process has no channel, and no way to stream either.
+        if request.finished or getattr(request, "channel", None) is None:
             raise UpgradeRefused("the request has ended: its client has gone", status=None)
         if request.startedWriting:
             raise UpgradeRefused("the response to the request has begun already", status=None)
         decision = decide(read_asked(request, self._last_event_id_parameter), self._rules)
         if isinstance(decision, Answer):
-            _answer(request, decision)
+            # A HEAD that is answered with 200 tells what a GET would.
+            own = self._headers if decision.status == 200 else []
+            _answer(request, decision, own)
             raise UpgradeRefused(decision.reason, status=decision.status)
         return self._open(request, decision)
 
@@ -141,6 +148,7 @@ class Upgrader:
         # The headers, at once.
         request.write(b"")
         held = self._peers.hold(request)
+        reused = bool(getattr(request.channel, "persistent", True))
         sink = choose_sink(request, direct=self._direct)
         channel = SSEChannel(
             request,
@@ -150,11 +158,11 @@ class Upgrader:
             keepalive=self._clock(request),
             options=self._channel_options(),
         )
-        if self._opening:
-            sink.write(self._opening)
         ended = request.notifyFinish()
         ended.addBoth(channel.request_ended)
-        ended.addBoth(lambda _: self._peers.release(held))
+        ended.addBoth(lambda _: self._peers.release(held, reused=reused))
+        if self._opening:
+            sink.write(self._opening)
         return channel
 
     def _channel_options(self) -> ChannelOptions:
@@ -202,14 +210,12 @@ def default_upgrader() -> Upgrader:
     return Upgrader()
 
 
-def _answer(request: Request, answer: Answer) -> None:
+def _answer(request: Request, answer: Answer, own: OwnHeaders) -> None:
     _forget_encoder(request)
     request.setResponseCode(answer.status)
+    _set_headers(request, [*answer.headers, *own])
     if answer.status != 204 and request.method != b"HEAD":
-        length = b"%d" % len(answer.body)
-        _set_headers(request, [*answer.headers, (b"Content-Length", length)])
-    else:
-        _set_headers(request, answer.headers)
+        request.setHeader(b"Content-Length", b"%d" % len(answer.body))
     request.write(answer.body)
     request.finish()
     # Where the caller lets UpgradeRefused through, twisted.web would write a page about it behind an
@@ -237,16 +243,25 @@ def _set_headers(request: Request, headers: Iterable[tuple[bytes, bytes | None]]
     for name, value in headers:
         if value is None:
             request.responseHeaders.removeHeader(name)
-        elif name == b"Vary":
+        elif name.lower() == b"vary":
             request.responseHeaders.addRawHeader(name, value)
         else:
             request.responseHeaders.setRawHeaders(name, [value])
 
 
-def _to_headers(headers: Mapping[str, str | None]) -> list[tuple[bytes, bytes | None]]:
+def _to_headers(headers: Mapping[str, str | None]) -> OwnHeaders:
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"headers: {name!r} is no name of a header")
+        if value is not None and any(character in value for character in "\r\n\0"):
+            raise ValueError(f"headers: the value of {name} holds CR, LF or NUL")
     return [
         (name.encode("ascii"), None if value is None else value.encode()) for name, value in headers.items()
     ]
+
+
+# https://www.rfc-editor.org/rfc/rfc9110#name-tokens
+_TOKEN = re.compile("[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 
 
 def _to_rules(
@@ -284,7 +299,9 @@ def _to_rules(
     return rules
 
 
-def _seconds(name: str, value: float | None) -> float | None:
+def _seconds(name: str, value: float | None, most: float = math.inf) -> float | None:
     if value is not None and not 0 < value < math.inf:
         raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
+    if value is not None and value > most:
+        raise ValueError(f"{name} must be at most {most:.0f} seconds, not {value!r}")
     return value

@@ -4,6 +4,7 @@ Deferreds for something that happens, as many as there are who wait.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -30,13 +31,18 @@ class Waiting(Generic[T]):
         self._waiting.append(waiter)
         return waiter
 
-    def fire(self, result: T) -> None:
+    def fire(self, result: T, *, unless: Callable[[], bool] = bool) -> None:
         """
         It happened: those who wait now are told. One who waits again while being told is for the next time.
+
+        :param unless: whether it is over again; then the rest go on waiting.
         """
-        for waiter in self._everybody():
+        everybody = self._everybody()
+        while everybody and not unless():
+            waiter = everybody.pop(0)
             if not waiter.called:
                 waiter.callback(result)
+        self._waiting[:0] = [waiter for waiter in everybody if not waiter.called]
 
     def fail(self, error: Exception) -> None:
         """

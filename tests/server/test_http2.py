@@ -1,0 +1,234 @@
+"""
+HTTP/2: several streams on one connection, and what a client can do to them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
+
+from tests.fakes import Wire
+from txsse import ChannelClosed, CloseReason, SSEChannel, SSEResource
+
+HEADERS = [(":method", "GET"), (":path", "/"), (":scheme", "https"), (":authority", "x")]
+
+
+class Connection:
+    """
+    A connection with some streams.
+    """
+
+    def __init__(self, wire: Wire, streams: int, **options: Any) -> None:
+        wire.kind = "http2"
+        self.reactor = wire.reactor
+        self.channels: list[SSEChannel] = []
+        self.greet = lambda channel: None
+        resource = SSEResource(self.opened, upgrader=wire.upgrader(**options))
+        self.client: Any = wire.connect(resource)
+        self.h2 = self.client.h2
+        for _ in range(streams):
+            self.client.request()
+
+    def opened(self, channel: SSEChannel) -> None:
+        self.channels.append(channel)
+        self.greet(channel)
+
+    def ask(self) -> None:
+        """
+        Ask for one more stream, in the packet that is being made.
+        """
+        self.h2.send_headers(self.h2.get_next_available_stream_id(), HEADERS, end_stream=True)
+
+    def flush(self) -> None:
+        """
+        Send the packet.
+        """
+        self.client.say(self.h2.data_to_send())
+
+    def deaf(self) -> None:
+        """
+        Read, but open no window any more.
+        """
+        self.h2.acknowledge_received_data = lambda *_: None
+
+    def end(self) -> None:
+        self.client.disconnect(clean=False)
+        assert not any(channel.is_open for channel in self.channels)
+
+
+class PacketTests:
+    """
+    h2 has read the whole of a packet when Twisted learns of the first frame in it.
+    """
+
+    def test_reset_and_request(self, plain: Wire) -> None:
+        """A stream that hears of another's end is sent to, once, and the new one is served."""
+        connection = Connection(plain, 2, retry=1.0)
+        first, second = connection.channels
+        first.when_closed().addCallback(lambda _: second.send("somebody left"))
+        connection.ask()
+        connection.h2.reset_stream(1)
+        connection.ask()
+        connection.flush()
+        assert len(connection.channels) == 4
+        for channel in connection.channels[1:]:
+            channel.send("still here")
+        connection.client.pump()
+        assert connection.client.body.count(b"somebody left") == 1
+        assert connection.client.body.count(b"still here") == 3
+        assert connection.client.body.count(b"retry: 1000") == 4
+        connection.end()
+
+    def test_window_and_reset(self, plain: Wire) -> None:
+        """A stream that is resumed while another is being reset goes on."""
+        connection = Connection(plain, 3)
+        connection.deaf()
+        _, second, _ = connection.channels
+        second.send("y" * 70_000)
+        connection.client.pump()
+        connection.h2.increment_flow_control_window(70_000)
+        connection.h2.increment_flow_control_window(70_000, 3)
+        connection.h2.reset_stream(1)
+        connection.ask()
+        connection.flush()
+        assert connection.client.body.count(b"y") == 70_000
+        connection.end()
+
+    def test_sending_to_one_that_was_reset(self, plain: Wire) -> None:
+        """In the same packet as the request that has it sent to, it takes what nobody will read."""
+        connection = Connection(plain, 1)
+        (first,) = connection.channels
+        connection.greet = lambda _: first.send("too late")
+        connection.ask()
+        connection.h2.reset_stream(1)
+        connection.flush()
+        assert not first.is_open
+        connection.end()
+
+
+class AbortTests:
+    def test_one_ends_in_the_middle_of_a_broadcast(self, plain: Wire) -> None:
+        """Nobody is told inside of ``send``, so that a set of channels can be gone through."""
+        connection = Connection(plain, 3, max_buffer=0)
+        subscribers = set(connection.channels)
+        for channel in connection.channels:
+            channel.when_closed().addCallback(lambda _, channel=channel: subscribers.discard(channel))
+        slow = connection.channels[0]
+        slow.send("x" * 100_000)
+        for channel in subscribers:
+            if channel is slow:
+                with pytest.raises(ChannelClosed):
+                    channel.send("one too many")
+            else:
+                channel.send("fine")
+        assert len(subscribers) == 3
+        connection.client.pump()
+        assert len(subscribers) == 2
+        assert slow.close_reason is CloseReason.SLOW_READER
+        assert connection.client.body.count(b"fine") == 2
+        connection.end()
+
+    def test_connection_is_lost_and_somebody_sends(self, plain: Wire) -> None:
+        """Every channel is told, though one of them is about to end by its policy."""
+        connection = Connection(plain, 4, max_buffer=0)
+        first, second, *_ = connection.channels
+
+        def bye(_: object) -> None:
+            with pytest.raises(ChannelClosed):
+                second.send("z")
+
+        first.when_closed().addCallback(bye)
+        second.send("x" * 100_000)
+        connection.client.transport.connectionLost(Failure(ConnectionLost()))
+        assert not any(channel.is_open for channel in connection.channels)
+
+    def test_connection_that_was_told_to_go(self, plain: Wire) -> None:
+        """Where the stream cannot be reset any more, the connection is cut."""
+        connection = Connection(plain, 1)
+        (channel,) = connection.channels
+        sink: Any = channel._sink
+
+        def refuse() -> None:
+            raise ProtocolError
+
+        sink._stream.abortConnection = refuse
+        channel._abort(CloseReason.SLOW_READER)
+        plain.reactor.run_soon()
+        assert connection.client.socket.reset
+        assert not connection.client.transport.connected
+
+
+class WindowTests:
+    def test_promise_of_one_that_ends(self, plain: Wire) -> None:
+        """What a stream was about to send is there for the others when it is reset."""
+        connection = Connection(plain, 2)
+        connection.deaf()
+        first, second = connection.channels
+        connection.client.stop_reading()
+        first.send("a" * 60_000)
+        second.send("b" * 20_000)
+        plain.reactor.run_soon()
+        connection.h2.reset_stream(1)
+        connection.flush()
+        connection.client.read_on()
+        assert connection.client.body.count(b"b") == 20_000
+        connection.end()
+
+    def test_window_that_is_enlarged_by_settings(self, plain: Wire) -> None:
+        """Twisted does not tell; the keep-alive looks."""
+        connection = Connection(plain, 1, keepalive=16.0, max_buffer=0)
+        connection.deaf()
+        (channel,) = connection.channels
+        channel.send("y" * 150_000)
+        connection.client.pump()
+        assert channel.is_behind
+        connection.h2.increment_flow_control_window(1_000_000)
+        connection.flush()
+        connection.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 1_000_000})
+        connection.flush()
+        for _ in range(20):
+            plain.reactor.advance(1)
+        connection.client.pump()
+        assert connection.client.body.count(b"y") == 150_000
+        assert not channel.is_behind
+        connection.end()
+
+    def test_poke_of_one_that_waits_for_nothing(self, plain: Wire) -> None:
+        """Nothing happens."""
+        connection = Connection(plain, 1)
+        connection.channels[0]._sink.poke()
+        assert plain.reactor.getDelayedCalls() == []
+        connection.end()
+
+    def test_queues_of_a_connection_that_is_blocked(self, plain: Wire) -> None:
+        """However much is sent, each holds one piece at the most: no event costs more than the last."""
+        connection = Connection(plain, 20)
+        connection.client.open_window(2**31 - 1)
+        connection.client.stop_reading()
+        connection.channels[0].send("x" * 200_000)
+        plain.reactor.run_soon()
+        for _ in range(100):
+            for channel in connection.channels:
+                channel.send("tick")
+            plain.reactor.run_soon()
+        queues = connection.client.protocol._channel._outboundStreamQueues
+        assert all(len(queue) <= 1 for queue in queues.values())
+        assert plain.reactor.getDelayedCalls() == []
+        connection.client.read_on()
+        assert connection.client.body.count(b"tick") == 2000
+        connection.end()
+
+    def test_events_of_one_turn(self, plain: Wire) -> None:
+        """They are not taken for a client that is behind, whatever the policy."""
+        connection = Connection(plain, 1, slow_policy="latest")
+        (channel,) = connection.channels
+        for number in range(16):
+            channel.send(str(number))
+        connection.client.pump()
+        assert connection.client.body == b"".join(b"data: %d\n\n" % number for number in range(16))
+        connection.end()
