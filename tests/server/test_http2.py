@@ -4,6 +4,8 @@ HTTP/2: several streams on one connection, and what a client can do to them.
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from twisted.python.failure import Failure
 
 from tests.fakes import Wire
 from txsse import ChannelClosed, CloseReason, SSEChannel, SSEResource
+from txsse.server import http2
 
 HEADERS = [(":method", "GET"), (":path", "/"), (":scheme", "https"), (":authority", "x")]
 
@@ -103,12 +106,31 @@ class PacketTests:
         """In the same packet as the request that has it sent to, it takes what nobody will read."""
         connection = Connection(plain, 1)
         (first,) = connection.channels
-        connection.greet = lambda _: first.send("too late")
+        open_then: list[bool] = []
+
+        def greet(_: SSEChannel) -> None:
+            open_then.append(first.is_open)
+            if first.is_open:
+                first.send("too late")
+
+        connection.greet = greet
         connection.ask()
         connection.h2.reset_stream(1)
+        connection.ask()
         connection.flush()
-        assert not first.is_open
+        assert open_then == [True, False]
         connection.end()
+
+
+class WithoutH2Tests:
+    def test_import(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without h2 the module is there all the same; nobody will ask for what is in it."""
+        monkeypatch.setitem(sys.modules, "h2.exceptions", None)
+        spec = importlib.util.spec_from_file_location("without_h2", http2.__file__)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert issubclass(module.ProtocolError, Exception)
 
 
 class AbortTests:
@@ -232,3 +254,193 @@ class WindowTests:
         connection.client.pump()
         assert connection.client.body == b"".join(b"data: %d\n\n" % number for number in range(16))
         connection.end()
+
+
+class Http2SinkTests:
+    def open_streams(self, wire: Wire, count: int) -> tuple[Any, list[SSEChannel]]:
+        wire.kind = "http2"
+        channels: list[SSEChannel] = []
+        client: Any = wire.connect(SSEResource(channels.append, upgrader=wire.upgrader()))
+        for _ in range(count):
+            client.request()
+        return client, channels
+
+    def test_streams_share_the_window_of_the_connection(self, plain: Wire) -> None:
+        """All of them together write no more than it lets through, so that nothing spins."""
+        client, channels = self.open_streams(plain, 3)
+        client.stop_reading()
+        for _ in range(40):
+            for channel in channels:
+                channel.send("x" * 1000)
+        # Where more were queued than the window lets through, the reactor would not come to rest.
+        plain.reactor.run_soon()
+        assert client.body == b""
+        client.read_on()
+        assert client.body.count(b"data: ") == 120
+        assert not any(channel.is_behind for channel in channels)
+        client.disconnect(clean=False)
+
+    def test_closed_window_does_not_spin(self, plain: Wire) -> None:
+        """A client that gives no window costs nothing while it does not."""
+        client, (channel,) = self.open_streams(plain, 1)
+        client.h2.acknowledge_received_data = lambda *_: None
+        for _ in range(200):
+            channel.send("x" * 1000)
+        client.pump()
+        assert channel.buffered
+        assert plain.reactor.getDelayedCalls() == []
+        client.disconnect(clean=False)
+
+    def test_window_that_is_closed_from_the_start(self, plain: Wire) -> None:
+        """The opening waits like everything else, and then comes first."""
+        plain.kind = "http2"
+        channels: list[SSEChannel] = []
+        upgrader = plain.upgrader(retry=1.0)
+        client: Any = plain.connect(SSEResource(channels.append, upgrader=upgrader))
+        client.open_window(0)
+        client.request()
+        assert client.status == 200
+        channels[0].send("x")
+        plain.reactor.run_soon()
+        assert client.body == b""
+        client.h2.increment_flow_control_window(1000, client.stream)
+        client.say(client.h2.data_to_send())
+        assert client.body == b"retry: 1000\n\ndata: x\n\n"
+        client.disconnect(clean=False)
+
+    def test_one_stream_is_reset_by_policy(self, plain: Wire) -> None:
+        """The others on the same connection go on."""
+        client, (slow, other) = self.open_streams(plain, 2)
+        slow._abort(CloseReason.SLOW_READER)
+        other.send("still here")
+        client.pump()
+        assert client.body == b"data: still here\n\n"
+        client.disconnect(clean=False)
+
+    def test_frame_larger_than_every_buffer(self, plain: Wire) -> None:
+        """It goes out in pieces as the client makes room, and closing waits for its end."""
+        client, (channel,) = self.open_streams(plain, 1)
+        text = "y" * 1_000_000
+        channel.send(text)
+        channel.close()
+        assert channel.is_behind
+        client.pump()
+        assert client.body == f"data: {text}\n\n".encode()
+        assert client.ended
+        client.disconnect(clean=False)
+
+    def test_write_while_blocked(self, plain: Wire) -> None:
+        """The sink's own promise: it takes every frame, in order, blocked or not."""
+        client, (channel,) = self.open_streams(plain, 1)
+        sink = channel._sink
+        for number in range(100):
+            sink.write(b"%d" % number + b"z" * 3000)
+        assert sink.blocked
+        client.pump()
+        assert client.body == b"".join(b"%d" % number + b"z" * 3000 for number in range(100))
+        client.disconnect(clean=False)
+
+    def test_queue_is_full_while_the_window_is_not(self, plain: Wire) -> None:
+        """A healthy client with a large window gets everything, 64 KiB at a time."""
+        client, (channel,) = self.open_streams(plain, 1)
+        client.open_window(2**31 - 1)
+        for number in range(100):
+            channel.send(f"{number} {'y' * 10_000}")
+        assert channel.buffered > 900_000
+        client.pump()
+        assert client.body.count(b"data: ") == 100
+        assert channel.buffered == 0
+        client.disconnect(clean=False)
+
+    def test_client_goes_while_the_queue_is_full(self, plain: Wire) -> None:
+        """Nothing is left in the reactor."""
+        client, (channel,) = self.open_streams(plain, 1)
+        client.open_window(2**31 - 1)
+        channel.send("y" * 1_000_000)
+        assert channel.is_behind
+        sink: Any = channel._sink
+        assert self.looks(plain, sink) == 1
+        client.transport.connectionLost(Failure(ConnectionLost()))
+        assert self.looks(plain, sink) == 0
+        assert channel.buffered == 0
+
+    def test_window_opens_while_the_queue_is_full(self, plain: Wire) -> None:
+        """The sink looks once, and does not forget the look that it had planned."""
+        client, (channel,) = self.open_streams(plain, 1)
+        client.open_window(2**31 - 1)
+        channel.send("y" * 200_000)
+        sink: Any = channel._sink
+        sink.resumeProducing()
+        assert self.looks(plain, sink) == 1
+        client.disconnect(clean=False)
+
+    def test_window_opens_after_the_queue_was_full(self, plain: Wire) -> None:
+        """The look that was planned has been taken, and is not taken back."""
+        client, (channel,) = self.open_streams(plain, 1)
+        client.open_window(2**31 - 1)
+        channel.send("y" * 200_000)
+        client.pump()
+        sink: Any = channel._sink
+        sink.resumeProducing()
+        assert not sink.blocked
+        client.disconnect(clean=False)
+
+    def test_owner_is_told_once(self, plain: Wire) -> None:
+        """Only when the last of a frame has gone, however many goes it took."""
+        client, (channel,) = self.open_streams(plain, 1)
+        sink: Any = channel._sink
+        told: list[int] = []
+        channel.sink_ready = lambda: told.append(len(sink._kept))  # type: ignore[method-assign]
+        channel.send("y" * 1_000_000)
+        client.pump()
+        assert told == [0]
+        client.disconnect(clean=False)
+
+    def test_window_of_its_own(self, plain: Wire) -> None:
+        """A stream stays within it, whatever the connection would let through."""
+        client, (channel,) = self.open_streams(plain, 1)
+        client.open_window(1000)
+        channel.send("y" * 600)
+        channel.send("y" * 600)
+        # The client would end the connection if it got more than its window.
+        client.pump()
+        assert client.body.count(b"y") == 1200
+        client.disconnect(clean=False)
+
+    def looks(self, wire: Wire, sink: Any) -> int:
+        return sum(call.func == sink._look for call in wire.reactor.getDelayedCalls())  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize("window", [-1, -50_000])
+    def test_window_that_has_become_negative(self, plain: Wire, window: int) -> None:
+        """A client may take back what it gave; nothing is sent until it has given that much again."""
+        client, (channel,) = self.open_streams(plain, 1)
+        client.h2.acknowledge_received_data = lambda *_: None
+        channel.send("y" * 60_000)
+        client.pump()
+        before = len(client.body)
+        client.open_window(before + window)
+        channel.send("behind")
+        client.pump()
+        sink: Any = channel._sink
+        assert sink._kept_size == len(b"data: behind\n\n")
+        assert len(client.body) == before
+        assert plain.reactor.getDelayedCalls() == []
+        client.h2.increment_flow_control_window(10 - window, client.stream)
+        client.say(client.h2.data_to_send())
+        assert client.body[before:] == b"data: behi"
+        client.disconnect(clean=False)
+
+    def test_stream_is_reset_while_the_transport_is_blocked(self, plain: Wire) -> None:
+        """The connection goes on with its other stream when the client reads again."""
+        client, (slow, other) = self.open_streams(plain, 2)
+        client.open_window(2**31 - 1)
+        client.stop_reading()
+        for _ in range(50):
+            slow.send("y" * 10_000)
+            plain.reactor.run_soon()
+        slow._abort(CloseReason.SLOW_READER)
+        client.read_on()
+        other.send("still here")
+        client.pump()
+        assert client.body.endswith(b"data: still here\n\n")
+        client.disconnect(clean=False)

@@ -7,18 +7,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IPushProducer
 from twisted.protocols.policies import WrappingFactory
-from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from twisted.web.server import Request as ServerRequest
 from twisted.web.server import Site
 from zope.interface.verify import verifyObject
 
 from tests.fakes import Client, Wire
-from txsse import CloseReason, SSEChannel, SSEResource
-from txsse.server.sink import DirectSink, Http2Sink, RequestSink
+from txsse import SSEChannel, SSEResource
+from txsse.server.http2 import Http2Sink
+from txsse.server.sink import DirectSink, RequestSink
 
 
 def sink_of(wire: Wire, site: Site | None = None, **options: Any) -> tuple[object, Client]:
@@ -113,6 +112,15 @@ class ChoiceTests:
 
 
 class RequestSinkTests:
+    def test_poke(self, plain: Wire) -> None:
+        """Nothing happens: the transport tells by itself."""
+        sink, client = sink_of(plain)
+        assert isinstance(sink, RequestSink)
+        sink.poke()
+        client.pump()
+        assert client.body == b""
+        client.disconnect()
+
     def test_is_a_producer(self, wire: Wire) -> None:
         """It says so, for transports that look."""
         sink, client = sink_of(wire)
@@ -164,193 +172,3 @@ class DirectSinkTests:
         client.pump()
         assert client.raw == b""
         client.disconnect()
-
-
-class Http2SinkTests:
-    def open_streams(self, wire: Wire, count: int) -> tuple[Any, list[SSEChannel]]:
-        wire.kind = "http2"
-        channels: list[SSEChannel] = []
-        client: Any = wire.connect(SSEResource(channels.append, upgrader=wire.upgrader()))
-        for _ in range(count):
-            client.request()
-        return client, channels
-
-    def test_streams_share_the_window_of_the_connection(self, plain: Wire) -> None:
-        """All of them together write no more than it lets through, so that nothing spins."""
-        client, channels = self.open_streams(plain, 3)
-        client.stop_reading()
-        for _ in range(40):
-            for channel in channels:
-                channel.send("x" * 1000)
-        # Where more were queued than the window lets through, the reactor would not come to rest.
-        plain.reactor.run_soon()
-        assert client.body == b""
-        client.read_on()
-        assert client.body.count(b"data: ") == 120
-        assert not any(channel.is_behind for channel in channels)
-        client.disconnect(clean=False)
-
-    def test_closed_window_does_not_spin(self, plain: Wire) -> None:
-        """A client that gives no window costs nothing while it does not."""
-        client, (channel,) = self.open_streams(plain, 1)
-        client.h2.acknowledge_received_data = lambda *_: None
-        for _ in range(200):
-            channel.send("x" * 1000)
-        client.pump()
-        assert channel.buffered
-        assert plain.reactor.getDelayedCalls() == []
-        client.disconnect(clean=False)
-
-    def test_window_that_is_closed_from_the_start(self, plain: Wire) -> None:
-        """The opening waits like everything else, and then comes first."""
-        plain.kind = "http2"
-        channels: list[SSEChannel] = []
-        upgrader = plain.upgrader(retry=1.0)
-        client: Any = plain.connect(SSEResource(channels.append, upgrader=upgrader))
-        client.open_window(0)
-        client.request()
-        assert client.status == 200
-        channels[0].send("x")
-        plain.reactor.run_soon()
-        assert client.body == b""
-        client.h2.increment_flow_control_window(1000, client.stream)
-        client.say(client.h2.data_to_send())
-        assert client.body == b"retry: 1000\n\ndata: x\n\n"
-        client.disconnect(clean=False)
-
-    def test_one_stream_is_reset_by_policy(self, plain: Wire) -> None:
-        """The others on the same connection go on."""
-        client, (slow, other) = self.open_streams(plain, 2)
-        slow._abort(CloseReason.SLOW_READER)
-        other.send("still here")
-        client.pump()
-        assert client.body == b"data: still here\n\n"
-        client.disconnect(clean=False)
-
-    def test_frame_larger_than_every_buffer(self, plain: Wire) -> None:
-        """It goes out in pieces as the client makes room, and closing waits for its end."""
-        client, (channel,) = self.open_streams(plain, 1)
-        text = "y" * 1_000_000
-        channel.send(text)
-        channel.close()
-        assert channel.is_behind
-        client.pump()
-        assert client.body == f"data: {text}\n\n".encode()
-        assert client.ended
-        client.disconnect(clean=False)
-
-    def test_write_while_blocked(self, plain: Wire) -> None:
-        """The sink's own promise: it takes every frame, in order, blocked or not."""
-        client, (channel,) = self.open_streams(plain, 1)
-        sink = channel._sink
-        for number in range(100):
-            sink.write(b"%d" % number + b"z" * 3000)
-        assert sink.blocked
-        client.pump()
-        assert client.body == b"".join(b"%d" % number + b"z" * 3000 for number in range(100))
-        client.disconnect(clean=False)
-
-    def test_queue_is_full_while_the_window_is_not(self, plain: Wire) -> None:
-        """A healthy client with a large window gets everything, 64 KiB at a time."""
-        client, (channel,) = self.open_streams(plain, 1)
-        client.open_window(2**31 - 1)
-        for number in range(100):
-            channel.send(f"{number} {'y' * 10_000}")
-        assert channel.buffered > 900_000
-        client.pump()
-        assert client.body.count(b"data: ") == 100
-        assert channel.buffered == 0
-        client.disconnect(clean=False)
-
-    def test_client_goes_while_the_queue_is_full(self, plain: Wire) -> None:
-        """Nothing is left in the reactor."""
-        client, (channel,) = self.open_streams(plain, 1)
-        client.open_window(2**31 - 1)
-        channel.send("y" * 1_000_000)
-        assert channel.is_behind
-        sink: Any = channel._sink
-        assert self.looks(plain, sink) == 1
-        client.transport.connectionLost(Failure(ConnectionLost()))
-        assert self.looks(plain, sink) == 0
-        assert channel.buffered == 0
-
-    def test_window_opens_while_the_queue_is_full(self, plain: Wire) -> None:
-        """The sink looks once, and does not forget the look that it had planned."""
-        client, (channel,) = self.open_streams(plain, 1)
-        client.open_window(2**31 - 1)
-        channel.send("y" * 200_000)
-        sink: Any = channel._sink
-        sink.resumeProducing()
-        assert self.looks(plain, sink) == 1
-        client.disconnect(clean=False)
-
-    def test_window_opens_after_the_queue_was_full(self, plain: Wire) -> None:
-        """The look that was planned has been taken, and is not taken back."""
-        client, (channel,) = self.open_streams(plain, 1)
-        client.open_window(2**31 - 1)
-        channel.send("y" * 200_000)
-        client.pump()
-        sink: Any = channel._sink
-        sink.resumeProducing()
-        assert not sink.blocked
-        client.disconnect(clean=False)
-
-    def test_owner_is_told_once(self, plain: Wire) -> None:
-        """Only when the last of a frame has gone, however many goes it took."""
-        client, (channel,) = self.open_streams(plain, 1)
-        sink: Any = channel._sink
-        told: list[int] = []
-        channel.sink_ready = lambda: told.append(len(sink._kept))  # type: ignore[method-assign]
-        channel.send("y" * 1_000_000)
-        client.pump()
-        assert told == [0]
-        client.disconnect(clean=False)
-
-    def test_window_of_its_own(self, plain: Wire) -> None:
-        """A stream stays within it, whatever the connection would let through."""
-        client, (channel,) = self.open_streams(plain, 1)
-        client.open_window(1000)
-        channel.send("y" * 600)
-        channel.send("y" * 600)
-        # The client would end the connection if it got more than its window.
-        client.pump()
-        assert client.body.count(b"y") == 1200
-        client.disconnect(clean=False)
-
-    def looks(self, wire: Wire, sink: Any) -> int:
-        return sum(call.func == sink._look for call in wire.reactor.getDelayedCalls())  # type: ignore[attr-defined]
-
-    @pytest.mark.parametrize("window", [-1, -50_000])
-    def test_window_that_has_become_negative(self, plain: Wire, window: int) -> None:
-        """A client may take back what it gave; nothing is sent until it has given that much again."""
-        client, (channel,) = self.open_streams(plain, 1)
-        client.h2.acknowledge_received_data = lambda *_: None
-        channel.send("y" * 60_000)
-        client.pump()
-        before = len(client.body)
-        client.open_window(before + window)
-        channel.send("behind")
-        client.pump()
-        sink: Any = channel._sink
-        assert sink._kept_size == len(b"data: behind\n\n")
-        assert len(client.body) == before
-        assert plain.reactor.getDelayedCalls() == []
-        client.h2.increment_flow_control_window(10 - window, client.stream)
-        client.say(client.h2.data_to_send())
-        assert client.body[before:] == b"data: behi"
-        client.disconnect(clean=False)
-
-    def test_stream_is_reset_while_the_transport_is_blocked(self, plain: Wire) -> None:
-        """The connection goes on with its other stream when the client reads again."""
-        client, (slow, other) = self.open_streams(plain, 2)
-        client.open_window(2**31 - 1)
-        client.stop_reading()
-        for _ in range(50):
-            slow.send("y" * 10_000)
-            plain.reactor.run_soon()
-        slow._abort(CloseReason.SLOW_READER)
-        client.read_on()
-        other.send("still here")
-        client.pump()
-        assert client.body.endswith(b"data: still here\n\n")
-        client.disconnect(clean=False)

@@ -8,9 +8,11 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
+from twisted.internet import tcp
 from twisted.internet.interfaces import IReactorTime
+from twisted.web import http, server
 from twisted.web.http import Request
 
 from txsse._reactor import global_reactor
@@ -18,11 +20,12 @@ from txsse.errors import UpgradeRefused
 from txsse.protocol.encoder import encode_retry
 from txsse.server.backlog import POLICIES
 from txsse.server.channel import ChannelOptions, SSEChannel
+from txsse.server.http2 import Http2Sink
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.negotiation import Accepted, Answer, Rules, decide, read_asked
 from txsse.server.payload import to_json
 from txsse.server.peer import MAX_PEER_TIMEOUT, PeerTimeout
-from txsse.server.sink import choose_sink
+from txsse.server.sink import DirectSink, RequestSink, Sink
 
 __all__ = ["DEFAULT_MAX_BUFFER", "Upgrader", "upgrade"]
 
@@ -149,7 +152,7 @@ class Upgrader:
         request.write(b"")
         held = self._peers.hold(request)
         reused = bool(getattr(request.channel, "persistent", True))
-        sink = choose_sink(request, direct=self._direct)
+        sink = _choose_sink(request, direct=self._direct)
         channel = SSEChannel(
             request,
             sink,
@@ -208,6 +211,35 @@ def default_upgrader() -> Upgrader:
     Return the upgrader of those who did not make one.
     """
     return Upgrader()
+
+
+def _choose_sink(request: Request, *, direct: bool) -> Sink:
+    """
+    Choose the best sink for a request whose headers have been written.
+
+    :param request: the request.
+    :param direct: whether the shortcut may be taken at all.
+    """
+    if request.clientproto == b"HTTP/2":
+        return Http2Sink(request)
+    if direct and _goes_straight(request):
+        return DirectSink(request)
+    return RequestSink(request)
+
+
+def _goes_straight(request: Request) -> bool:
+    """
+    Tell whether what ``request.write`` does to a frame is known in full: one chunk, on a plain socket.
+    """
+    channel: Any = request.channel
+    return (
+        bool(request.chunked)
+        and type(channel) is http.HTTPChannel
+        and type(channel.transport) is tcp.Server
+        # A subclass, or an instance, that writes in a way of its own wants to see every frame.
+        and "write" not in vars(request)
+        and type(request).write in (http.Request.write, server.Request.write)
+    )
 
 
 def _answer(request: Request, answer: Answer, own: OwnHeaders) -> None:
