@@ -201,14 +201,16 @@ class WindowTests:
         assert connection.client.body.count(b"b") == 20_000
         connection.end()
 
-    def test_window_that_is_enlarged_by_settings(self, plain: Wire) -> None:
-        """Twisted does not tell; the keep-alive looks."""
+    @pytest.mark.parametrize("sizes", [(40_000, 30_000), (150_000,)])
+    def test_window_that_is_enlarged_by_settings(self, plain: Wire, sizes: tuple[int, ...]) -> None:
+        """Twisted does not tell; the keep-alive looks, whether the client counts as behind or not."""
         connection = Connection(plain, 1, keepalive=16.0, max_buffer=0)
         connection.deaf()
         (channel,) = connection.channels
-        channel.send("y" * 150_000)
-        connection.client.pump()
-        assert channel.is_behind
+        for size in sizes:
+            channel.send("y" * size)
+            connection.client.pump()
+        assert channel.is_behind is (len(sizes) == 1)
         connection.h2.increment_flow_control_window(1_000_000)
         connection.flush()
         connection.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 1_000_000})
@@ -216,7 +218,7 @@ class WindowTests:
         for _ in range(20):
             plain.reactor.advance(1)
         connection.client.pump()
-        assert connection.client.body.count(b"y") == 150_000
+        assert connection.client.body.count(b"y") == sum(sizes)
         assert not channel.is_behind
         connection.end()
 

@@ -313,10 +313,9 @@ class SSEChannel:
         """
         Send a comment. The clock calls this after an interval of silence.
         """
+        self._sink.poke()
         # A client that is behind has bytes on their way to it, which serve the purpose.
-        if self.is_behind:
-            self._sink.poke()
-        elif self._state is _State.OPEN:
+        if self._state is _State.OPEN and not self.is_behind:
             self._write(_KEEPALIVE)
 
     def _send_frame(self, key: str | None, frame: bytes) -> None:
