@@ -60,7 +60,9 @@ def with_sseclient(chunks: list[bytes]) -> int:
             return iter(chunks)
 
         def close(self) -> None:
-            """It wants to be able to."""
+            """
+            It wants to be able to.
+            """
 
     return sum(1 for _ in sseclient.SSEClient(Source()).events())
 

@@ -32,12 +32,16 @@ PUBLIC = {
 
 class ExportTests:
     def test_public_names(self) -> None:
-        """They are these, no more and no fewer."""
+        """
+        They are these, no more and no fewer.
+        """
         assert set(txsse.__all__) == PUBLIC
         assert all(hasattr(txsse, name) for name in PUBLIC)
 
     def test_all_of_each_module(self) -> None:
-        """Every name in a module's ``__all__`` is there."""
+        """
+        Every name in a module's ``__all__`` is there.
+        """
         for found in pkgutil.walk_packages(txsse.__path__, "txsse."):
             if found.name.endswith("__main__"):
                 continue
@@ -46,14 +50,18 @@ class ExportTests:
                 assert hasattr(module, name), f"{found.name}.{name}"
 
     def test_importing_installs_no_reactor(self) -> None:
-        """Whoever wants another reactor can still install it."""
+        """
+        Whoever wants another reactor can still install it.
+        """
         check = (
             "import txsse, txsse.tap, txsse.cli, sys; assert 'twisted.internet.reactor' not in sys.modules"
         )
         subprocess.run([sys.executable, "-c", check], check=True)
 
     def test_protocol_needs_no_twisted(self) -> None:
-        """The sans-I/O part imports nothing of it."""
+        """
+        The sans-I/O part imports nothing of it.
+        """
         check = (
             "import sys, types; package = types.ModuleType('txsse'); package.__path__ = ['txsse'];"
             "sys.modules['txsse'] = package;"

@@ -56,13 +56,17 @@ def imports_of(path: Path) -> Iterator[tuple[str, ast.stmt]]:
 
 class FloorTests:
     def test_every_room_is_known(self) -> None:
-        """The table above has a floor for each."""
+        """
+        The table above has a floor for each.
+        """
         rooms = {room_of(name_of(path)) for path in MODULES}
         assert rooms <= set(FLOORS)
 
     @pytest.mark.parametrize("path", MODULES, ids=name_of)
     def test_imports_point_down(self, path: Path) -> None:
-        """Nothing is imported from the same floor's other rooms, or from above."""
+        """
+        Nothing is imported from the same floor's other rooms, or from above.
+        """
         room = room_of(name_of(path))
         for module, _ in imports_of(path):
             if module.split(".")[0] != "txsse":
@@ -73,7 +77,9 @@ class FloorTests:
 
     @pytest.mark.parametrize("path", MODULES, ids=name_of)
     def test_imports_stand_at_the_top(self, path: Path) -> None:
-        """None is hidden in a function, but for the global reactor's."""
+        """
+        None is hidden in a function, but for the global reactor's.
+        """
         tree = ast.parse(path.read_text(encoding="utf-8"))
         hidden = [
             node
@@ -86,7 +92,9 @@ class FloorTests:
 
     @pytest.mark.parametrize("path", MODULES, ids=name_of)
     def test_global_reactor(self, path: Path) -> None:
-        """One module alone knows it."""
+        """
+        One module alone knows it.
+        """
         for module, node in imports_of(path):
             names = {alias.name for alias in getattr(node, "names", [])}
             if module == "twisted.internet.reactor" or (module == "twisted.internet" and "reactor" in names):
@@ -94,12 +102,16 @@ class FloorTests:
 
     @pytest.mark.parametrize("path", [p for p in MODULES if "protocol" in p.parts], ids=name_of)
     def test_protocol_is_sans_io(self, path: Path) -> None:
-        """It imports nothing of Twisted, and nothing that reads or writes."""
+        """
+        It imports nothing of Twisted, and nothing that reads or writes.
+        """
         for module, _ in imports_of(path):
             assert module.split(".")[0] not in {"twisted", "socket", "asyncio", "select", "threading"}
 
     def test_no_cycles(self) -> None:
-        """No module imports itself by way of others."""
+        """
+        No module imports itself by way of others.
+        """
         names = {name_of(path) for path in MODULES}
         graph = {
             name_of(path): {module for module, _ in imports_of(path) if module in names} for path in MODULES

@@ -73,7 +73,9 @@ def read_events(url: str, count: int, **headers: str) -> list[txsse.ServerSentEv
 
 class ReadmeTests:
     def test_first_program(self) -> None:
-        """It counts, and goes on where a client left off."""
+        """
+        It counts, and goes on where a client left off.
+        """
         with running(blocks("python")[0]) as url:
             assert [event.id for event in read_events(url + "events", 2)] == ["1", "2"]
             headers = {"Last-Event-ID": "41"}
@@ -82,21 +84,27 @@ class ReadmeTests:
             ]
 
     def test_other_programs(self) -> None:
-        """They are Python, and use names that exist."""
+        """
+        They are Python, and use names that exist.
+        """
         for block in blocks("python"):
             for node in ast.walk(ast.parse(block)):
                 if isinstance(node, ast.ImportFrom) and node.module == "txsse":
                     assert {alias.name for alias in node.names} <= set(txsse.__all__)
 
     def test_two_commands(self) -> None:
-        """Each is one line, and the second is the one that CI runs."""
+        """
+        Each is one line, and the second is the one that CI runs.
+        """
         demo, tests = (block.strip() for block in blocks("console"))
         assert "\n" not in demo + tests
         assert demo.startswith("python3 -m venv ") and "--demo" in demo
         assert tests.startswith("python3 -m venv ") and tests.endswith("-m pytest")
 
     def test_smallest_server_of_the_docstring(self) -> None:
-        """It sends the time."""
+        """
+        It sends the time.
+        """
         doc = textwrap.dedent((txsse.__doc__ or "").partition("::\n")[2])
         with running(doc) as url:
             (event,) = read_events(url, 1)

@@ -79,7 +79,9 @@ def arrived(client: Client) -> list[ServerSentEvent]:
 
 class SeedTests:
     def test_Upgrade(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-        """``upgrade`` needs no upgrader; a client that wants something else gets 406, the caller an error."""
+        """
+        ``upgrade`` needs no upgrader; a client that wants something else gets 406, the caller an error.
+        """
         monkeypatch.setattr(upgrade_module, "global_reactor", lambda: plain.reactor)
         upgrade_module.default_upgrader.cache_clear()
         page = Page(upgrade_module.upgrade)
@@ -94,7 +96,9 @@ class SeedTests:
         upgrade_module.default_upgrader.cache_clear()
 
     def test_Upgrader_RetryTime(self, wire: Wire) -> None:
-        """``Upgrader(retry=5.0)`` sends milliseconds, which browsers read."""
+        """
+        ``Upgrader(retry=5.0)`` sends milliseconds, which browsers read.
+        """
         channel, client = open_channel(wire, wire.upgrader(retry=5.0))
         assert client.body == b"retry: 5000\n\n"
         parser = EventStreamParser()
@@ -106,7 +110,9 @@ class SeedTests:
         "text", ["", "one", "a\nb", "a\n", "\n", "\n\n", " a", "a\u2028b\x85c\x0bd", ":a", "data: a", "😀"]
     )
     def test_Write_and_WriteString(self, wire: Wire, text: str) -> None:
-        """Every string arrives as it was, as ``str`` and as ``bytes``."""
+        """
+        Every string arrives as it was, as ``str`` and as ``bytes``.
+        """
         channel, client = open_channel(wire)
         channel.send(text)
         channel.send(text.encode())
@@ -114,7 +120,9 @@ class SeedTests:
         channel.close()
 
     def test_WriteJson_and_WriteJsonEvent(self, wire: Wire) -> None:
-        """Anything json takes, dataclasses and attrs classes; ``dumps`` can be replaced."""
+        """
+        Anything json takes, dataclasses and attrs classes; ``dumps`` can be replaced.
+        """
         channel, client = open_channel(wire)
         for value in ({"a": [1, None]}, Person("Ernst", 23), Animal("cat"), "text", 7):
             channel.send_json(value, event="json", id="1")
@@ -134,7 +142,9 @@ class SeedTests:
         other.close()
 
     def test_WriteXml_and_WriteXmlEvent(self, wire: Wire) -> None:
-        """Elements as they are, a dataclass or attrs instance as an element of its fields."""
+        """
+        Elements as they are, a dataclass or attrs instance as an element of its fields.
+        """
         channel, client = open_channel(wire)
         element = ElementTree.fromstring("<a><b c='d'>e</b></a>")
         for value in (Person("Ernst", 23), Animal("cat"), element):
@@ -147,7 +157,9 @@ class SeedTests:
         channel.close()
 
     def test_WriteEvent_WriteEventWithID_and_WriteStringEvent(self, wire: Wire) -> None:
-        """Type, id and retry go with the data; a line end in them is refused before anything is sent."""
+        """
+        Type, id and retry go with the data; a line end in them is refused before anything is sent.
+        """
         channel, client = open_channel(wire)
         channel.send("x", event="kind", id="7", retry=1.5)
         fields: dict[str, Any]
@@ -159,7 +171,9 @@ class SeedTests:
         channel.close()
 
     def test_IsOpen(self, wire: Wire) -> None:
-        """``is_open`` says it, and ``when_closed`` tells."""
+        """
+        ``is_open`` says it, and ``when_closed`` tells.
+        """
         channel, client = open_channel(wire)
         told: list[CloseReason] = []
         channel.when_closed().addCallback(told.append)
@@ -169,7 +183,9 @@ class SeedTests:
         assert told == [CloseReason.CLIENT_GONE]
 
     def test_Close(self, wire: Wire) -> None:
-        """It returns at once, as often as it is called, also after a disconnect, and flushes."""
+        """
+        It returns at once, as often as it is called, also after a disconnect, and flushes.
+        """
         channel, client = open_channel(wire)
         channel.send("last words")
         channel.close()
@@ -181,7 +197,9 @@ class SeedTests:
         gone.close()
 
     def test_ErrConnectionClosed_and_ErrStreamingNotSupported(self, wire: Wire) -> None:
-        """They are ``ChannelClosed`` and ``UpgradeRefused``, and have one root."""
+        """
+        They are ``ChannelClosed`` and ``UpgradeRefused``, and have one root.
+        """
         channel, _ = open_channel(wire)
         channel.close()
         with pytest.raises(ChannelClosed):
@@ -193,14 +211,18 @@ class SeedTests:
         assert issubclass(UpgradeRefused, SSEError)
 
     def test_headers_before_the_first_event(self, wire: Wire) -> None:
-        """They are sent at once, so that ``onopen`` fires."""
+        """
+        They are sent at once, so that ``onopen`` fires.
+        """
         channel, client = open_channel(wire)
         assert client.status == 200
         assert client.body == b""
         channel.close()
 
     def test_handler_that_returns(self, wire: Wire) -> None:
-        """The stream stays open, where the seed's would end."""
+        """
+        The stream stays open, where the seed's would end.
+        """
         channel, client = open_channel(wire)
         wire.reactor.advance(1000)
         channel.send("later")
@@ -209,6 +231,8 @@ class SeedTests:
 
     @pytest.mark.parametrize("name", ["clock.py", "events.py"])
     def test_examples(self, name: str) -> None:
-        """Both have one that serves its own page; ``test_examples`` and the browser run them."""
+        """
+        Both have one that serves its own page; ``test_examples`` and the browser run them.
+        """
         example = Path(__file__).parent.parent / "examples" / name
         assert "new EventSource(" in example.read_text(encoding="utf-8")

@@ -38,7 +38,9 @@ class TransportTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("kind", ["plain", "not direct", "HTTP/1.0", "TLS", "HTTP/2"])
     async def test_events_and_end(self, kind: str, certificate: Path) -> None:
-        """Events arrive when they are sent, large ones whole, and then the stream ends properly."""
+        """
+        Events arrive when they are sent, large ones whole, and then the stream ends properly.
+        """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=Upgrader(direct=kind != "not direct"))
         if kind in ("TLS", "HTTP/2"):
@@ -73,7 +75,9 @@ class TransportTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("kind", ["plain", "TLS", "HTTP/2"])
     async def test_client_goes(self, kind: str, certificate: Path) -> None:
-        """The channel is told over every transport."""
+        """
+        The channel is told over every transport.
+        """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append)
         if kind == "plain":
@@ -90,7 +94,9 @@ class TransportTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("kind", ["plain", "TLS", "HTTP/2"])
     async def test_slow_reader_is_cut_off(self, kind: str, certificate: Path) -> None:
-        """The policy ends its stream over every transport, though the client never reads."""
+        """
+        The policy ends its stream over every transport, though the client never reads.
+        """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=Upgrader(max_buffer=100_000))
         if kind == "plain":
@@ -131,7 +137,9 @@ class LeakTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts files in Linux's /proc")
     async def test_a_thousand_clients_that_come_and_go(self) -> None:
-        """Half of them reset their connection; no channel, no delayed call and no file is left."""
+        """
+        Half of them reset their connection; no channel, no delayed call and no file is left.
+        """
         handlers: dict[int, Callable[[SSEChannel], Any]] = {
             0: lambda channel: None,
             1: lambda channel: deferLater(reactor, 1000),
@@ -182,7 +190,9 @@ class LeakTests:
 class SlowReaderTests:
     @pytest_twisted.ensureDeferred
     async def test_a_thousand_others_are_not_delayed(self) -> None:
-        """Each event reaches them before the next is sent, while one client reads nothing at all."""
+        """
+        Each event reaches them before the next is sent, while one client reads nothing at all.
+        """
         channels: list[SSEChannel] = []
         upgrader = Upgrader(max_buffer=200_000)
         port = await listen(SSEResource(channels.append, upgrader=upgrader))
@@ -218,7 +228,9 @@ class SlowReaderTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs TCP_USER_TIMEOUT")
     async def test_peer_timeout(self) -> None:
-        """The kernel gives a peer up that takes nothing any more, and the channel is told."""
+        """
+        The kernel gives a peer up that takes nothing any more, and the channel is told.
+        """
         channels: list[SSEChannel] = []
         upgrader = Upgrader(peer_timeout=0.5, slow_policy="drop")
         port = await listen(SSEResource(channels.append, upgrader=upgrader))
@@ -238,7 +250,9 @@ class SlowReaderTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs TCP_USER_TIMEOUT")
     async def test_connection_that_is_used_again(self) -> None:
-        """The option is restored when the stream ends, since the connection lives on."""
+        """
+        The option is restored when the stream ends, since the connection lives on.
+        """
         channels: list[SSEChannel] = []
         upgrader = Upgrader(peer_timeout=12.5)
         port = await listen(SSEResource(channels.append, upgrader=upgrader))
@@ -263,7 +277,9 @@ TEXTS = ["plain", "", "two\nlines\n", " space", "ä€😀", ": colon", "data: x
 class ForeignClientTests:
     @pytest_twisted.ensureDeferred
     async def test_httpx_sse(self) -> None:
-        """It reads what we send, types, ids and retry included."""
+        """
+        It reads what we send, types, ids and retry included.
+        """
 
         def handler(channel: SSEChannel) -> None:
             for number, text in enumerate(TEXTS):
@@ -285,7 +301,9 @@ class ForeignClientTests:
 
     @pytest_twisted.ensureDeferred
     async def test_sseclient(self) -> None:
-        """So does this one, types and ids included."""
+        """
+        So does this one, types and ids included.
+        """
 
         def handler(channel: SSEChannel) -> None:
             for number, text in enumerate(TEXTS):
@@ -303,7 +321,9 @@ class ForeignClientTests:
                         return response.iter_bytes()
 
                     def close(self) -> None:
-                        """The library wants it."""
+                        """
+                        The library wants it.
+                        """
 
                 return list(sseclient.SSEClient(Bytes()).events())
 

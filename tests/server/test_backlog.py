@@ -19,14 +19,18 @@ def take_all(backlog: Backlog) -> list[bytes]:
 class AllPoliciesTests:
     @pytest.mark.parametrize("name", POLICIES)
     def test_empty(self, name: str) -> None:
-        """Nothing comes out, and nothing is counted."""
+        """
+        Nothing comes out, and nothing is counted.
+        """
         backlog = POLICIES[name](10)
         assert backlog.take() is None
         assert (backlog.size, backlog.dropped) == (0, 0)
 
     @pytest.mark.parametrize("name", POLICIES)
     def test_first_in_first_out(self, name: str) -> None:
-        """Frames about different things come out in the order in which they went in."""
+        """
+        Frames about different things come out in the order in which they went in.
+        """
         backlog = POLICIES[name](10)
         for number, frame in enumerate([b"aaa", b"bb", b"c"]):
             assert backlog.put(str(number), frame)
@@ -36,7 +40,9 @@ class AllPoliciesTests:
 
     @pytest.mark.parametrize("name", POLICIES)
     def test_clear(self, name: str) -> None:
-        """Everything is given up, and there is room again."""
+        """
+        Everything is given up, and there is room again.
+        """
         backlog = POLICIES[name](3)
         backlog.put("x", b"aaa")
         backlog.clear()
@@ -48,7 +54,9 @@ class AllPoliciesTests:
 
 class KeepOrCloseTests:
     def test_limit(self) -> None:
-        """The limit is filled to the last byte; one more is refused and changes nothing."""
+        """
+        The limit is filled to the last byte; one more is refused and changes nothing.
+        """
         backlog = KeepOrClose(5)
         assert backlog.put("x", b"123")
         assert backlog.put("x", b"45")
@@ -59,7 +67,9 @@ class KeepOrCloseTests:
 
 class DropNewestTests:
     def test_limit(self) -> None:
-        """What finds no room is dropped and counted; what is smaller may still find some."""
+        """
+        What finds no room is dropped and counted; what is smaller may still find some.
+        """
         backlog = DropNewest(5)
         assert all(backlog.put("x", frame) for frame in [b"123", b"456", b"78", b"9"])
         assert backlog.dropped == 2
@@ -68,7 +78,9 @@ class DropNewestTests:
 
 class KeepLatestTests:
     def test_same_key(self) -> None:
-        """The newer frame takes the place of the older one, behind all others."""
+        """
+        The newer frame takes the place of the older one, behind all others.
+        """
         backlog = KeepLatest(100)
         for key, frame in [("a", b"a1"), ("b", b"b1"), ("a", b"a2 longer"), (None, b"c1")]:
             assert backlog.put(key, frame)
@@ -76,7 +88,9 @@ class KeepLatestTests:
         assert take_all(backlog) == [b"b1", b"a2 longer", b"c1"]
 
     def test_limit(self) -> None:
-        """Where the newest of all keys are too much, those without news for the longest go."""
+        """
+        Where the newest of all keys are too much, those without news for the longest go.
+        """
         backlog = KeepLatest(5)
         for key, frame in [("a", b"11"), ("b", b"22"), ("c", b"333")]:
             assert backlog.put(key, frame)
@@ -84,7 +98,9 @@ class KeepLatestTests:
         assert take_all(backlog) == [b"22", b"333"]
 
     def test_single_frame_beyond_the_limit(self) -> None:
-        """It is dropped, and with it everything that is older."""
+        """
+        It is dropped, and with it everything that is older.
+        """
         backlog = KeepLatest(5)
         backlog.put("a", b"1")
         assert backlog.put("b", b"123456")

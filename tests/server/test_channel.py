@@ -71,7 +71,9 @@ class Opened:
 
 class SendingTests:
     def test_sending_in_every_way(self, wire: Wire) -> None:
-        """Each send method puts its event on the wire at once, whole and in order."""
+        """
+        Each send method puts its event on the wire at once, whole and in order.
+        """
         opened = Opened(wire)
         channel = opened.channel
         channel.send("plain")
@@ -91,7 +93,9 @@ class SendingTests:
         assert opened.client.ended
 
     def test_bytes_that_are_not_utf8(self, plain: Wire) -> None:
-        """They are refused with the place of the first wrong byte, and nothing is sent."""
+        """
+        They are refused with the place of the first wrong byte, and nothing is sent.
+        """
         opened = Opened(plain)
         with pytest.raises(InvalidField, match="data: byte 0xFF is not UTF-8") as caught:
             opened.channel.send(b"ab\xff")
@@ -100,7 +104,9 @@ class SendingTests:
         assert opened.client.body == b""
 
     def test_sending_after_close(self, wire: Wire) -> None:
-        """It raises ChannelClosed with the reason, for every method."""
+        """
+        It raises ChannelClosed with the reason, for every method.
+        """
         opened = Opened(wire)
         opened.channel.close()
         for send in (
@@ -116,7 +122,9 @@ class SendingTests:
         assert opened.client.body == b""
 
     def test_options_of_json_and_xml(self, plain: Wire) -> None:
-        """Type, id and time to reconnect go along with JSON and XML as they do with text."""
+        """
+        Type, id and time to reconnect go along with JSON and XML as they do with text.
+        """
         opened = Opened(plain)
         opened.channel.send_json(1, event="e", id="7", retry=1.5)
         opened.channel.send_xml(ElementTree.Element("a"), event="e", id="8", retry=2.5)
@@ -127,7 +135,9 @@ class SendingTests:
         opened.end()
 
     def test_repr(self, plain: Wire) -> None:
-        """It names the path, the peer and the state, for the log."""
+        """
+        It names the path, the peer and the state, for the log.
+        """
         opened = Opened(plain)
         assert "b'/'" in repr(opened.channel)
         assert "127.0.0.1" in repr(opened.channel)
@@ -138,13 +148,17 @@ class SendingTests:
 
 class ClosingTests:
     def test_not_yet(self, plain: Wire) -> None:
-        """There is no reason while the channel is open."""
+        """
+        There is no reason while the channel is open.
+        """
         opened = Opened(plain)
         assert opened.channel.close_reason is None
         opened.end()
 
     def test_close(self, wire: Wire) -> None:
-        """It ends the response behind everything that was sent, and tells everybody once."""
+        """
+        It ends the response behind everything that was sent, and tells everybody once.
+        """
         opened = Opened(wire)
         opened.channel.send("last")
         opened.channel.close()
@@ -156,7 +170,9 @@ class ClosingTests:
         assert opened.channel.close_reason is CloseReason.SERVER_CLOSED
 
     def test_close_twice_and_after_a_disconnect(self, wire: Wire) -> None:
-        """It does nothing more."""
+        """
+        It does nothing more.
+        """
         opened = Opened(wire)
         opened.channel.close()
         opened.channel.close()
@@ -167,7 +183,9 @@ class ClosingTests:
         assert other.reasons == [CloseReason.CLIENT_GONE]
 
     def test_when_closed_after_the_end(self, wire: Wire) -> None:
-        """It fires at once with the reason."""
+        """
+        It fires at once with the reason.
+        """
         opened = Opened(wire)
         opened.channel.close()
         late: list[CloseReason] = []
@@ -175,7 +193,9 @@ class ClosingTests:
         assert late == [CloseReason.SERVER_CLOSED]
 
     def test_when_closed_that_is_cancelled(self, wire: Wire) -> None:
-        """The others who wait are told all the same."""
+        """
+        The others who wait are told all the same.
+        """
         opened = Opened(wire)
         impatient = opened.channel.when_closed()
         impatient.cancel()
@@ -185,14 +205,18 @@ class ClosingTests:
 
     @pytest.mark.parametrize("clean", [True, False])
     def test_client_goes(self, wire: Wire, clean: bool) -> None:
-        """The channel is closed, however the client went."""
+        """
+        The channel is closed, however the client went.
+        """
         opened = Opened(wire)
         opened.client.disconnect(clean=clean)
         assert not opened.channel.is_open
         assert opened.reasons == [CloseReason.CLIENT_GONE]
 
     def test_client_goes_while_frames_are_held_back(self, wire: Wire) -> None:
-        """They are given up, and nothing remembers the channel."""
+        """
+        They are given up, and nothing remembers the channel.
+        """
         opened = Opened(wire)
         opened.fill()
         opened.channel.send("held back")
@@ -201,7 +225,9 @@ class ClosingTests:
         assert opened.channel.buffered == 0
 
     def test_somebody_else_finishes_the_request(self, plain: Wire) -> None:
-        """The channel is closed, and keeps away from the connection."""
+        """
+        The channel is closed, and keeps away from the connection.
+        """
         opened = Opened(plain)
         opened.channel.request.unregisterProducer()
         opened.channel.request.finish()
@@ -210,7 +236,9 @@ class ClosingTests:
             opened.channel.send("into the next response")
 
     def test_close_while_frames_are_held_back(self, wire: Wire) -> None:
-        """It returns at once, takes no more, and ends the stream when the client has everything."""
+        """
+        It returns at once, takes no more, and ends the stream when the client has everything.
+        """
         opened = Opened(wire)
         opened.fill()
         opened.channel.send("held back")
@@ -224,7 +252,9 @@ class ClosingTests:
         assert opened.reasons == [CloseReason.SERVER_CLOSED]
 
     def test_close_while_much_is_held_back(self, wire: Wire) -> None:
-        """The end comes behind all of it, though the client takes it in several goes."""
+        """
+        The end comes behind all of it, though the client takes it in several goes.
+        """
         opened = Opened(wire)
         opened.fill()
         for number in range(100):
@@ -239,7 +269,9 @@ class ClosingTests:
         assert opened.reasons == [CloseReason.SERVER_CLOSED]
 
     def test_nothing_is_held_back_once_a_client_is_cut_off(self, plain: Wire) -> None:
-        """Not even until the transport tells that it is done."""
+        """
+        Not even until the transport tells that it is done.
+        """
         opened = Opened(plain, flush_timeout=5.0)
         opened.fill()
         opened.channel.send("held back")
@@ -251,7 +283,9 @@ class ClosingTests:
         opened.client.disconnect(clean=False)
 
     def test_close_and_a_client_that_never_reads(self, wire: Wire) -> None:
-        """It is cut off when its time is over, and not before."""
+        """
+        It is cut off when its time is over, and not before.
+        """
         opened = Opened(wire, flush_timeout=5.0)
         opened.fill()
         opened.channel.send("held back")
@@ -267,7 +301,9 @@ class ClosingTests:
         assert not opened.client.ended
 
     def test_connection_is_used_again(self, wire: Wire) -> None:
-        """After a stream that was closed, HTTP/1.1 and HTTP/2 take another request."""
+        """
+        After a stream that was closed, HTTP/1.1 and HTTP/2 take another request.
+        """
         opened = Opened(wire)
         opened.channel.close()
         opened.client.pump()
@@ -280,7 +316,9 @@ class ClosingTests:
             opened.client.disconnect(clean=False)
 
     def test_connection_is_used_for_another_stream(self, wire: Wire) -> None:
-        """Nothing of the first is in its way."""
+        """
+        Nothing of the first is in its way.
+        """
         channels: list[SSEChannel] = []
         client = wire.connect(SSEResource(channels.append, upgrader=wire.upgrader())).request()
         channels[0].close()
@@ -296,7 +334,9 @@ class ClosingTests:
             assert client.ended
 
     def test_closed_channel_is_freed(self, wire: Wire) -> None:
-        """No cycle of references keeps it, or its sink, until a collection."""
+        """
+        No cycle of references keeps it, or its sink, until a collection.
+        """
         channels: list[SSEChannel] = []
         client = wire.connect(SSEResource(channels.append, upgrader=wire.upgrader())).request()
         channels[0].close()
@@ -312,7 +352,9 @@ class ClosingTests:
 
 class SlowReaderTests:
     def test_held_back_in_order(self, wire: Wire) -> None:
-        """What a slow client did not take arrives in order once it reads on."""
+        """
+        What a slow client did not take arrives in order once it reads on.
+        """
         opened = Opened(wire)
         opened.fill()
         for number in range(10):
@@ -326,7 +368,9 @@ class SlowReaderTests:
         opened.end()
 
     def test_reading_in_little_pieces(self, wire: Wire) -> None:
-        """Frames are cut anywhere by the kernel, and nothing is lost or out of order."""
+        """
+        Frames are cut anywhere by the kernel, and nothing is lost or out of order.
+        """
         opened = Opened(wire)
         opened.fill()
         sent = [f"{number}:{'y' * number}" for number in range(300)]
@@ -339,7 +383,9 @@ class SlowReaderTests:
         opened.end()
 
     def test_policy_close(self, wire: Wire) -> None:
-        """One byte more than max_buffer, and the stream is cut off and the sender told."""
+        """
+        One byte more than max_buffer, and the stream is cut off and the sender told.
+        """
         opened = Opened(wire, max_buffer=1000)
         opened.fill()
         opened.channel.send("y" * (1000 - len("data: \n\n")))
@@ -355,7 +401,9 @@ class SlowReaderTests:
         assert not opened.client.ended
 
     def test_policy_drop(self, wire: Wire) -> None:
-        """The newest are dropped and counted, and what was held back before arrives."""
+        """
+        The newest are dropped and counted, and what was held back before arrives.
+        """
         opened = Opened(wire, max_buffer=30, slow_policy="drop")
         opened.fill()
         for text in ("one", "two", "three", "4"):
@@ -367,7 +415,9 @@ class SlowReaderTests:
         opened.end()
 
     def test_policy_latest(self, wire: Wire) -> None:
-        """Of each type the newest is kept, in the order in which they changed."""
+        """
+        Of each type the newest is kept, in the order in which they changed.
+        """
         opened = Opened(wire, slow_policy="latest")
         opened.fill()
         for number in range(5):
@@ -381,7 +431,9 @@ class SlowReaderTests:
         opened.end()
 
     def test_policy_latest_and_events_without_a_type(self, plain: Wire) -> None:
-        """They are of the type ``message``, and a comment takes the place of none of them."""
+        """
+        They are of the type ``message``, and a comment takes the place of none of them.
+        """
         opened = Opened(plain, slow_policy="latest")
         opened.fill()
         opened.channel.send("a", event="message")
@@ -393,7 +445,9 @@ class SlowReaderTests:
         opened.end()
 
     def test_client_that_never_reads_is_bounded(self, wire: Wire) -> None:
-        """Whatever is sent, no more than max_buffer, and the transport's own buffer, is held."""
+        """
+        Whatever is sent, no more than max_buffer, and the transport's own buffer, is held.
+        """
         opened = Opened(wire, max_buffer=10_000, slow_policy="drop")
         opened.client.stop_reading()
         for _ in range(3000):
@@ -405,7 +459,9 @@ class SlowReaderTests:
         opened.end()
 
     def test_http2_client_with_a_huge_window_that_never_reads(self, plain: Wire) -> None:
-        """Its window of 2 GiB does not make the connection hold more than usual."""
+        """
+        Its window of 2 GiB does not make the connection hold more than usual.
+        """
         plain.kind = "http2"
         opened = Opened(plain, max_buffer=10_000, slow_policy="drop")
         client: Any = opened.client
@@ -422,7 +478,9 @@ class SlowReaderTests:
         opened.end()
 
     def test_http2_window_and_queue_both_full(self, plain: Wire) -> None:
-        """The stream goes on whichever of the two opens first."""
+        """
+        The stream goes on whichever of the two opens first.
+        """
         plain.kind = "http2"
         opened = Opened(plain)
         sent = [f"{number} {'y' * 3000}" for number in range(150)]
@@ -446,7 +504,9 @@ def transport_holds(client: Client) -> int:
 
 class DrainTests:
     def test_client_that_keeps_up(self, wire: Wire) -> None:
-        """It fires at the reactor's next turn, not before."""
+        """
+        It fires at the reactor's next turn, not before.
+        """
         opened = Opened(wire)
         fired: list[None] = []
         opened.channel.drain().addCallback(fired.append)
@@ -457,7 +517,9 @@ class DrainTests:
         opened.end()
 
     def test_client_that_is_behind(self, wire: Wire) -> None:
-        """It fires when the client has caught up."""
+        """
+        It fires when the client has caught up.
+        """
         opened = Opened(wire)
         opened.fill()
         fired: list[None] = []
@@ -469,7 +531,9 @@ class DrainTests:
         opened.end()
 
     def test_one_call_for_all(self, plain: Wire) -> None:
-        """However many wait, one call stands in the reactor, and none for a client that is behind."""
+        """
+        However many wait, one call stands in the reactor, and none for a client that is behind.
+        """
         opened = Opened(plain)
         for _ in range(3):
             opened.channel.drain()
@@ -481,7 +545,9 @@ class DrainTests:
         opened.client.disconnect(clean=False)
 
     def test_client_that_catches_up_in_several_goes(self, wire: Wire) -> None:
-        """It fires behind the last of what was held back."""
+        """
+        It fires behind the last of what was held back.
+        """
         opened = Opened(wire)
         opened.fill()
         for _ in range(100):
@@ -496,14 +562,18 @@ class DrainTests:
         opened.end()
 
     def test_channel_closes_before_the_turn(self, plain: Wire) -> None:
-        """Nothing is left in the reactor."""
+        """
+        Nothing is left in the reactor.
+        """
         opened = Opened(plain)
         opened.channel.drain().addErrback(lambda failure: failure.trap(ChannelClosed))
         opened.channel.close()
         assert plain.reactor.getDelayedCalls() == []
 
     def test_client_falls_behind_in_the_turn(self, wire: Wire) -> None:
-        """It goes on waiting."""
+        """
+        It goes on waiting.
+        """
         opened = Opened(wire)
         fired: list[None] = []
         opened.channel.drain().addCallback(fired.append)
@@ -519,7 +589,9 @@ class DrainTests:
 
     @pytest.mark.parametrize("behind", [True, False])
     def test_channel_closes(self, wire: Wire, behind: bool) -> None:
-        """It fails, so that a loop comes to its end."""
+        """
+        It fails, so that a loop comes to its end.
+        """
         opened = Opened(wire)
         if behind:
             opened.fill()
@@ -530,7 +602,9 @@ class DrainTests:
         assert [failure.type for failure in failures] == [ChannelClosed, ChannelClosed]
 
     def test_cancelled(self, wire: Wire) -> None:
-        """It is forgotten, while others go on waiting."""
+        """
+        It is forgotten, while others go on waiting.
+        """
         opened = Opened(wire)
         fired: list[str] = []
         first, second = opened.channel.drain(), opened.channel.drain()
@@ -542,7 +616,9 @@ class DrainTests:
         opened.end()
 
     def test_waiter_that_cancels_another_when_told(self, wire: Wire) -> None:
-        """The other is cancelled, not fired twice."""
+        """
+        The other is cancelled, not fired twice.
+        """
         opened = Opened(wire)
         fired: list[str] = []
         first, second = opened.channel.drain(), opened.channel.drain()
@@ -557,7 +633,9 @@ class DrainTests:
         opened.end()
 
     def test_waiter_that_blocks_the_channel_again(self, wire: Wire) -> None:
-        """Those behind it go on waiting until the client has caught up once more."""
+        """
+        Those behind it go on waiting until the client has caught up once more.
+        """
         opened = Opened(wire)
         opened.fill()
         fired: list[int] = []
@@ -576,7 +654,9 @@ class DrainTests:
         opened.end()
 
     def test_endless_loop_starves_nobody(self, plain: Wire) -> None:
-        """A loop of send and drain lets other calls run, and stops sending to a client that is behind."""
+        """
+        A loop of send and drain lets other calls run, and stops sending to a client that is behind.
+        """
         opened = Opened(plain)
         others: list[int] = []
         sent = 0
@@ -604,7 +684,9 @@ class DrainTests:
 
 class LifetimeTests:
     def test_max_lifetime(self, wire: Wire) -> None:
-        """The stream ends within the last fifth of its time, with a clean end."""
+        """
+        The stream ends within the last fifth of its time, with a clean end.
+        """
         opened = Opened(wire, max_lifetime=100.0)
         wire.reactor.advance(79.9)
         assert opened.channel.is_open
@@ -616,7 +698,9 @@ class LifetimeTests:
         assert opened.client.ended
 
     def test_lifetimes_differ(self, plain: Wire) -> None:
-        """Streams that began together do not all end together."""
+        """
+        Streams that began together do not all end together.
+        """
         opened = [Opened(plain, max_lifetime=100.0) for _ in range(20)]
         ends = {call.getTime() for call in plain.reactor.getDelayedCalls()}
         assert len(ends) == 20
@@ -627,7 +711,9 @@ class LifetimeTests:
 
 class KeepaliveTests:
     def test_silence(self, wire: Wire) -> None:
-        """A comment comes at the end of each interval of silence."""
+        """
+        A comment comes at the end of each interval of silence.
+        """
         opened = Opened(wire, keepalive=16.0)
         wire.reactor.pump([1.0] * 14)
         opened.client.pump()
@@ -641,7 +727,9 @@ class KeepaliveTests:
         opened.end()
 
     def test_traffic_postpones(self, wire: Wire) -> None:
-        """No comment comes while events do, and one an interval after the last of them."""
+        """
+        No comment comes while events do, and one an interval after the last of them.
+        """
         opened = Opened(wire, keepalive=16.0)
         for _ in range(10):
             wire.reactor.pump([1.0] * 10)
@@ -657,7 +745,9 @@ class KeepaliveTests:
         opened.end()
 
     def test_closed_channel(self, plain: Wire) -> None:
-        """It gets none, even if it were due: the connection may be in use for another response."""
+        """
+        It gets none, even if it were due: the connection may be in use for another response.
+        """
         opened = Opened(plain, keepalive=16.0)
         opened.end()
         opened.channel.keepalive_due()
@@ -666,7 +756,9 @@ class KeepaliveTests:
         assert opened.client.body == b""
 
     def test_client_that_is_behind(self, wire: Wire) -> None:
-        """It gets no comments on top of what it has not read."""
+        """
+        It gets no comments on top of what it has not read.
+        """
         opened = Opened(wire, keepalive=16.0)
         opened.fill()
         wire.reactor.pump([1.0] * 40)

@@ -70,7 +70,9 @@ class PacketTests:
     """
 
     def test_reset_and_request(self, plain: Wire) -> None:
-        """A stream that hears of another's end is sent to, once, and the new one is served."""
+        """
+        A stream that hears of another's end is sent to, once, and the new one is served.
+        """
         connection = Connection(plain, 2, retry=1.0)
         first, second = connection.channels
         first.when_closed().addCallback(lambda _: second.send("somebody left"))
@@ -88,7 +90,9 @@ class PacketTests:
         connection.end()
 
     def test_window_and_reset(self, plain: Wire) -> None:
-        """A stream that is resumed while another is being reset goes on."""
+        """
+        A stream that is resumed while another is being reset goes on.
+        """
         connection = Connection(plain, 3)
         connection.deaf()
         _, second, _ = connection.channels
@@ -103,7 +107,9 @@ class PacketTests:
         connection.end()
 
     def test_sending_to_one_that_was_reset(self, plain: Wire) -> None:
-        """In the same packet as the request that has it sent to, it takes what nobody will read."""
+        """
+        In the same packet as the request that has it sent to, it takes what nobody will read.
+        """
         connection = Connection(plain, 1)
         (first,) = connection.channels
         open_then: list[bool] = []
@@ -124,7 +130,9 @@ class PacketTests:
 
 class WithoutH2Tests:
     def test_import(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without h2 the module is there all the same; nobody will ask for what is in it."""
+        """
+        Without h2 the module is there all the same; nobody will ask for what is in it.
+        """
         monkeypatch.setitem(sys.modules, "h2.exceptions", None)
         spec = importlib.util.spec_from_file_location("without_h2", http2.__file__)
         assert spec is not None and spec.loader is not None
@@ -135,7 +143,9 @@ class WithoutH2Tests:
 
 class AbortTests:
     def test_one_ends_in_the_middle_of_a_broadcast(self, plain: Wire) -> None:
-        """Nobody is told inside of ``send``, so that a set of channels can be gone through."""
+        """
+        Nobody is told inside of ``send``, so that a set of channels can be gone through.
+        """
         connection = Connection(plain, 3, max_buffer=0)
         subscribers = set(connection.channels)
         for channel in connection.channels:
@@ -156,7 +166,9 @@ class AbortTests:
         connection.end()
 
     def test_connection_is_lost_and_somebody_sends(self, plain: Wire) -> None:
-        """Every channel is told, though one of them is about to end by its policy."""
+        """
+        Every channel is told, though one of them is about to end by its policy.
+        """
         connection = Connection(plain, 4, max_buffer=0)
         first, second, *_ = connection.channels
 
@@ -170,7 +182,9 @@ class AbortTests:
         assert not any(channel.is_open for channel in connection.channels)
 
     def test_connection_that_was_told_to_go(self, plain: Wire) -> None:
-        """Where the stream cannot be reset any more, the connection is cut."""
+        """
+        Where the stream cannot be reset any more, the connection is cut.
+        """
         connection = Connection(plain, 1)
         (channel,) = connection.channels
         sink: Any = channel._sink
@@ -187,7 +201,9 @@ class AbortTests:
 
 class WindowTests:
     def test_promise_of_one_that_ends(self, plain: Wire) -> None:
-        """What a stream was about to send is there for the others when it is reset."""
+        """
+        What a stream was about to send is there for the others when it is reset.
+        """
         connection = Connection(plain, 2)
         connection.deaf()
         first, second = connection.channels
@@ -203,7 +219,9 @@ class WindowTests:
 
     @pytest.mark.parametrize("sizes", [(40_000, 30_000), (150_000,)])
     def test_window_that_is_enlarged_by_settings(self, plain: Wire, sizes: tuple[int, ...]) -> None:
-        """Twisted does not tell; the keep-alive looks, whether the client counts as behind or not."""
+        """
+        Twisted does not tell; the keep-alive looks, whether the client counts as behind or not.
+        """
         connection = Connection(plain, 1, keepalive=16.0, max_buffer=0)
         connection.deaf()
         (channel,) = connection.channels
@@ -223,14 +241,18 @@ class WindowTests:
         connection.end()
 
     def test_poke_of_one_that_waits_for_nothing(self, plain: Wire) -> None:
-        """Nothing happens."""
+        """
+        Nothing happens.
+        """
         connection = Connection(plain, 1)
         connection.channels[0]._sink.poke()
         assert plain.reactor.getDelayedCalls() == []
         connection.end()
 
     def test_queues_of_a_connection_that_is_blocked(self, plain: Wire) -> None:
-        """However much is sent, each holds one piece at the most: no event costs more than the last."""
+        """
+        However much is sent, each holds one piece at the most: no event costs more than the last.
+        """
         connection = Connection(plain, 20)
         connection.client.open_window(2**31 - 1)
         connection.client.stop_reading()
@@ -248,7 +270,9 @@ class WindowTests:
         connection.end()
 
     def test_events_of_one_turn(self, plain: Wire) -> None:
-        """They are not taken for a client that is behind, whatever the policy."""
+        """
+        They are not taken for a client that is behind, whatever the policy.
+        """
         connection = Connection(plain, 1, slow_policy="latest")
         (channel,) = connection.channels
         for number in range(16):
@@ -268,7 +292,9 @@ class Http2SinkTests:
         return client, channels
 
     def test_streams_share_the_window_of_the_connection(self, plain: Wire) -> None:
-        """All of them together write no more than it lets through, so that nothing spins."""
+        """
+        All of them together write no more than it lets through, so that nothing spins.
+        """
         client, channels = self.open_streams(plain, 3)
         client.stop_reading()
         for _ in range(40):
@@ -283,7 +309,9 @@ class Http2SinkTests:
         client.disconnect(clean=False)
 
     def test_closed_window_does_not_spin(self, plain: Wire) -> None:
-        """A client that gives no window costs nothing while it does not."""
+        """
+        A client that gives no window costs nothing while it does not.
+        """
         client, (channel,) = self.open_streams(plain, 1)
         client.h2.acknowledge_received_data = lambda *_: None
         for _ in range(200):
@@ -294,7 +322,9 @@ class Http2SinkTests:
         client.disconnect(clean=False)
 
     def test_window_that_is_closed_from_the_start(self, plain: Wire) -> None:
-        """The opening waits like everything else, and then comes first."""
+        """
+        The opening waits like everything else, and then comes first.
+        """
         plain.kind = "http2"
         channels: list[SSEChannel] = []
         upgrader = plain.upgrader(retry=1.0)
@@ -311,7 +341,9 @@ class Http2SinkTests:
         client.disconnect(clean=False)
 
     def test_one_stream_is_reset_by_policy(self, plain: Wire) -> None:
-        """The others on the same connection go on."""
+        """
+        The others on the same connection go on.
+        """
         client, (slow, other) = self.open_streams(plain, 2)
         slow._abort(CloseReason.SLOW_READER)
         other.send("still here")
@@ -320,7 +352,9 @@ class Http2SinkTests:
         client.disconnect(clean=False)
 
     def test_frame_larger_than_every_buffer(self, plain: Wire) -> None:
-        """It goes out in pieces as the client makes room, and closing waits for its end."""
+        """
+        It goes out in pieces as the client makes room, and closing waits for its end.
+        """
         client, (channel,) = self.open_streams(plain, 1)
         text = "y" * 1_000_000
         channel.send(text)
@@ -332,7 +366,9 @@ class Http2SinkTests:
         client.disconnect(clean=False)
 
     def test_write_while_blocked(self, plain: Wire) -> None:
-        """The sink's own promise: it takes every frame, in order, blocked or not."""
+        """
+        The sink's own promise: it takes every frame, in order, blocked or not.
+        """
         client, (channel,) = self.open_streams(plain, 1)
         sink = channel._sink
         for number in range(100):
@@ -343,7 +379,9 @@ class Http2SinkTests:
         client.disconnect(clean=False)
 
     def test_queue_is_full_while_the_window_is_not(self, plain: Wire) -> None:
-        """A healthy client with a large window gets everything, 64 KiB at a time."""
+        """
+        A healthy client with a large window gets everything, 64 KiB at a time.
+        """
         client, (channel,) = self.open_streams(plain, 1)
         client.open_window(2**31 - 1)
         for number in range(100):
@@ -355,7 +393,9 @@ class Http2SinkTests:
         client.disconnect(clean=False)
 
     def test_client_goes_while_the_queue_is_full(self, plain: Wire) -> None:
-        """Nothing is left in the reactor."""
+        """
+        Nothing is left in the reactor.
+        """
         client, (channel,) = self.open_streams(plain, 1)
         client.open_window(2**31 - 1)
         channel.send("y" * 1_000_000)
@@ -367,7 +407,9 @@ class Http2SinkTests:
         assert channel.buffered == 0
 
     def test_window_opens_while_the_queue_is_full(self, plain: Wire) -> None:
-        """The sink looks once, and does not forget the look that it had planned."""
+        """
+        The sink looks once, and does not forget the look that it had planned.
+        """
         client, (channel,) = self.open_streams(plain, 1)
         client.open_window(2**31 - 1)
         channel.send("y" * 200_000)
@@ -377,7 +419,9 @@ class Http2SinkTests:
         client.disconnect(clean=False)
 
     def test_window_opens_after_the_queue_was_full(self, plain: Wire) -> None:
-        """The look that was planned has been taken, and is not taken back."""
+        """
+        The look that was planned has been taken, and is not taken back.
+        """
         client, (channel,) = self.open_streams(plain, 1)
         client.open_window(2**31 - 1)
         channel.send("y" * 200_000)
@@ -388,7 +432,9 @@ class Http2SinkTests:
         client.disconnect(clean=False)
 
     def test_owner_is_told_once(self, plain: Wire) -> None:
-        """Only when the last of a frame has gone, however many goes it took."""
+        """
+        Only when the last of a frame has gone, however many goes it took.
+        """
         client, (channel,) = self.open_streams(plain, 1)
         sink: Any = channel._sink
         told: list[int] = []
@@ -399,7 +445,9 @@ class Http2SinkTests:
         client.disconnect(clean=False)
 
     def test_window_of_its_own(self, plain: Wire) -> None:
-        """A stream stays within it, whatever the connection would let through."""
+        """
+        A stream stays within it, whatever the connection would let through.
+        """
         client, (channel,) = self.open_streams(plain, 1)
         client.open_window(1000)
         channel.send("y" * 600)
@@ -414,7 +462,9 @@ class Http2SinkTests:
 
     @pytest.mark.parametrize("window", [-1, -50_000])
     def test_window_that_has_become_negative(self, plain: Wire, window: int) -> None:
-        """A client may take back what it gave; nothing is sent until it has given that much again."""
+        """
+        A client may take back what it gave; nothing is sent until it has given that much again.
+        """
         client, (channel,) = self.open_streams(plain, 1)
         client.h2.acknowledge_received_data = lambda *_: None
         channel.send("y" * 60_000)
@@ -433,7 +483,9 @@ class Http2SinkTests:
         client.disconnect(clean=False)
 
     def test_stream_is_reset_while_the_transport_is_blocked(self, plain: Wire) -> None:
-        """The connection goes on with its other stream when the client reads again."""
+        """
+        The connection goes on with its other stream when the client reads again.
+        """
         client, (slow, other) = self.open_streams(plain, 2)
         client.open_window(2**31 - 1)
         client.stop_reading()

@@ -35,7 +35,9 @@ def setting(interval: float = 16.0) -> tuple[Clock, KeepaliveClock]:
 
 class KeepaliveClockTests:
     def test_silent_channel(self) -> None:
-        """It is told once an interval."""
+        """
+        It is told once an interval.
+        """
         clock, keepalive = setting()
         channel = Silent(clock)
         keepalive.add(channel)
@@ -43,7 +45,9 @@ class KeepaliveClockTests:
         assert channel.times == [16, 32, 48]
 
     def test_channel_added_between_two_turns(self) -> None:
-        """It is never silent for longer than the interval, nor told much before."""
+        """
+        It is never silent for longer than the interval, nor told much before.
+        """
         clock, keepalive = setting()
         keepalive.add(Silent(clock))
         clock.advance(0.7)
@@ -53,7 +57,9 @@ class KeepaliveClockTests:
         assert 15.7 <= channel.times[0] <= 16.7
 
     def test_channel_that_sends(self) -> None:
-        """It is told an interval after it last sent, whenever that was."""
+        """
+        It is told an interval after it last sent, whenever that was.
+        """
         for sent_at in range(40):
             clock, keepalive = setting()
             channel = Silent(clock)
@@ -67,7 +73,9 @@ class KeepaliveClockTests:
             keepalive.remove(channel)
 
     def test_one_timer_for_all(self) -> None:
-        """However many channels there are, one call stands in the reactor, and none without channels."""
+        """
+        However many channels there are, one call stands in the reactor, and none without channels.
+        """
         clock, keepalive = setting()
         channels = [Silent(clock) for _ in range(100)]
         for channel in channels:
@@ -80,7 +88,9 @@ class KeepaliveClockTests:
         assert clock.getDelayedCalls() == []
 
     def test_channel_that_left_is_forgotten(self) -> None:
-        """It is not told any more, and a new one starts the clock again."""
+        """
+        It is not told any more, and a new one starts the clock again.
+        """
         clock, keepalive = setting()
         gone, channel = Silent(clock), Silent(clock)
         keepalive.add(gone)
@@ -93,7 +103,9 @@ class KeepaliveClockTests:
         assert channel.times == [121]
 
     def test_many_due_at_once(self) -> None:
-        """They are told in slices, between which the reactor has its turn, each exactly once."""
+        """
+        They are told in slices, between which the reactor has its turn, each exactly once.
+        """
         clock, keepalive = setting()
         told_at_turns: list[int] = []
 
@@ -118,7 +130,9 @@ class KeepaliveClockTests:
         assert all(channel.times == [16, 32] for channel in channels)
 
     def test_channels_that_leave_and_come_when_told(self) -> None:
-        """The clock goes on for those who are there, with one call."""
+        """
+        The clock goes on for those who are there, with one call.
+        """
         clock, keepalive = setting()
         late = Silent(clock)
 
@@ -140,7 +154,9 @@ class KeepaliveClockTests:
         assert clock.getDelayedCalls() == []
 
     def test_last_channel_leaves_when_told(self) -> None:
-        """Nothing is left in the reactor."""
+        """
+        Nothing is left in the reactor.
+        """
         clock, keepalive = setting()
 
         class Leaving(Silent):
@@ -152,7 +168,9 @@ class KeepaliveClockTests:
         assert clock.getDelayedCalls() == []
 
     def test_channel_that_fails(self) -> None:
-        """The failure is logged, and the others are told as ever."""
+        """
+        The failure is logged, and the others are told as ever.
+        """
         clock, keepalive = setting()
 
         class Failing(Silent):
@@ -173,7 +191,9 @@ class KeepaliveClockTests:
         assert len(failures) == 4
 
     def test_reactor_that_was_late(self) -> None:
-        """Of the turns that were missed one interval is made up for, so that each channel is told once."""
+        """
+        Of the turns that were missed one interval is made up for, so that each channel is told once.
+        """
 
         class Strict(Clock):
             def callLater(self, when: float, *args: Any, **kwargs: Any) -> Any:  # noqa: N802
@@ -193,7 +213,9 @@ class KeepaliveClockTests:
         assert len(channel.times) == 2
 
     def test_slots_cover_the_interval(self) -> None:
-        """The gap between two signs of life stays within the interval for any length of it."""
+        """
+        The gap between two signs of life stays within the interval for any length of it.
+        """
         clock, keepalive = setting(0.4)
         channel = Silent(clock)
         keepalive.add(channel)
@@ -203,7 +225,9 @@ class KeepaliveClockTests:
 
 class NoKeepaliveTests:
     def test_nothing_happens(self) -> None:
-        """It takes channels and leaves them alone."""
+        """
+        It takes channels and leaves them alone.
+        """
         none = NoKeepalive()
         channel = Silent(Clock())
         none.add(channel)

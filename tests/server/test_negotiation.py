@@ -32,19 +32,25 @@ STREAM = {
 
 class MethodTests:
     def test_get(self) -> None:
-        """It opens a stream, with the headers that keep caches and proxies out of it."""
+        """
+        It opens a stream, with the headers that keep caches and proxies out of it.
+        """
         decision = decide(Asked(b"GET"), RULES)
         assert decision == Accepted("", list(STREAM.items()))
 
     def test_head(self) -> None:
-        """It gets the headers of a GET and no stream."""
+        """
+        It gets the headers of a GET and no stream.
+        """
         decision = decide(Asked(b"HEAD"), RULES)
         assert isinstance(decision, Answer)
         assert (decision.status, decision.body) == (200, b"")
         assert dict(decision.headers) == STREAM
 
     def test_options(self) -> None:
-        """It is told what is allowed."""
+        """
+        It is told what is allowed.
+        """
         decision = decide(Asked(b"OPTIONS"), RULES)
         assert isinstance(decision, Answer)
         assert (decision.status, decision.body) == (204, b"")
@@ -52,7 +58,9 @@ class MethodTests:
 
     @pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE", b"TRACE", b"get", b"BREW", b""])
     def test_others(self, method: bytes) -> None:
-        """They get 405 and what is allowed instead."""
+        """
+        They get 405 and what is allowed instead.
+        """
         decision = decide(Asked(method), RULES)
         assert isinstance(decision, Answer)
         assert decision.status == 405
@@ -60,7 +68,9 @@ class MethodTests:
         assert decision.body == b"allowed here: GET, HEAD, OPTIONS\n"
 
     def test_post_where_it_is_asked_for(self) -> None:
-        """It opens a stream; without GET there is no HEAD either."""
+        """
+        It opens a stream; without GET there is no HEAD either.
+        """
         only_post = rules(methods=(b"POST",))
         assert isinstance(decide(Asked(b"POST"), only_post), Accepted)
         for method in (b"GET", b"HEAD"):
@@ -95,7 +105,9 @@ class AcceptTests:
         ],
     )
     def test_lets_it_through(self, accept: list[bytes]) -> None:
-        """No field, the type itself, and ranges that cover it with any weight but 0."""
+        """
+        No field, the type itself, and ranges that cover it with any weight but 0.
+        """
         assert accepts_event_stream(accept)
 
     @pytest.mark.parametrize(
@@ -115,7 +127,9 @@ class AcceptTests:
         ],
     )
     def test_excludes_it(self, accept: list[bytes]) -> None:
-        """Other types, and weight 0 in the most specific range that covers it."""
+        """
+        Other types, and weight 0 in the most specific range that covers it.
+        """
         assert not accepts_event_stream(accept)
         decision = decide(Asked(b"GET", accept=accept), RULES)
         assert isinstance(decision, Answer)
@@ -123,7 +137,9 @@ class AcceptTests:
         assert b"text/event-stream" in decision.body
 
     def test_refusal_is_plain_text(self) -> None:
-        """It says so, and it is the reason in a line of its own."""
+        """
+        It says so, and it is the reason in a line of its own.
+        """
         decision = decide(Asked(b"GET", accept=[b"text/html"]), RULES)
         assert decision == Answer(
             406,
@@ -133,7 +149,9 @@ class AcceptTests:
         )
 
     def test_head_is_negotiated_as_well(self) -> None:
-        """It gets what the GET would get."""
+        """
+        It gets what the GET would get.
+        """
         decision = decide(Asked(b"HEAD", accept=[b"text/html"]), RULES)
         assert isinstance(decision, Answer)
         assert decision.status == 406
@@ -142,7 +160,9 @@ class AcceptTests:
 class LastEventIdTests:
     @pytest.mark.parametrize("value", ["", "7", "ä€😀", "a b", "x" * 16])
     def test_good_ones(self, value: str) -> None:
-        """They arrive as they were sent, in UTF-8."""
+        """
+        They arrive as they were sent, in UTF-8.
+        """
         decision = decide(Asked(b"GET", last_event_id=[value.encode()]), RULES)
         assert isinstance(decision, Accepted)
         assert decision.last_event_id == value
@@ -160,7 +180,9 @@ class LastEventIdTests:
         ],
     )
     def test_bad_ones(self, values: list[bytes], reason: str) -> None:
-        """They get 400 and the reason."""
+        """
+        They get 400 and the reason.
+        """
         for method in (b"GET", b"HEAD"):
             decision = decide(Asked(method, last_event_id=values), RULES)
             assert isinstance(decision, Answer)
@@ -179,18 +201,24 @@ def headers(asked: Asked, with_rules: Rules) -> dict[bytes, bytes]:
 
 class CorsTests:
     def test_no_list(self) -> None:
-        """Nobody else's page may read anything, and nothing says otherwise."""
+        """
+        Nobody else's page may read anything, and nothing says otherwise.
+        """
         assert headers(Asked(b"GET", origin=ORIGIN), RULES) == {}
 
     def test_listed_origin(self) -> None:
-        """It may read, without cookies, and caches know that the answer depends on it."""
+        """
+        It may read, without cookies, and caches know that the answer depends on it.
+        """
         assert headers(Asked(b"GET", origin=ORIGIN), LISTED) == {
             b"Vary": b"Origin",
             b"Access-Control-Allow-Origin": ORIGIN,
         }
 
     def test_listed_origin_with_credentials(self) -> None:
-        """It may send cookies where that was asked for."""
+        """
+        It may send cookies where that was asked for.
+        """
         allowed = rules(allow_origins=frozenset([ORIGIN]), allow_credentials=True)
         assert headers(Asked(b"GET", origin=ORIGIN), allowed) == {
             b"Vary": b"Origin",
@@ -210,11 +238,15 @@ class CorsTests:
         ],
     )
     def test_origin_that_is_not_listed(self, origin: bytes | None) -> None:
-        """It is not let in, and never reflected."""
+        """
+        It is not let in, and never reflected.
+        """
         assert headers(Asked(b"GET", origin=origin), LISTED) == {b"Vary": b"Origin"}
 
     def test_everybody(self) -> None:
-        """``*`` is sent as it is."""
+        """
+        ``*`` is sent as it is.
+        """
         everybody = rules(allow_origins=frozenset([b"*"]))
         assert headers(Asked(b"GET", origin=ORIGIN), everybody) == {b"Access-Control-Allow-Origin": b"*"}
 
@@ -229,14 +261,18 @@ class CorsTests:
         ],
     )
     def test_other_answers_may_be_read_too(self, asked: Asked) -> None:
-        """A page of a listed origin sees why it was refused, and what else it is told."""
+        """
+        A page of a listed origin sees why it was refused, and what else it is told.
+        """
         found = headers(asked, LISTED)
         assert found[b"Access-Control-Allow-Origin"] == ORIGIN
         assert found[b"Vary"] == b"Origin"
         assert b"Access-Control-Allow-Methods" not in found
 
     def test_preflight(self) -> None:
-        """A listed origin is told which methods and headers it may use."""
+        """
+        A listed origin is told which methods and headers it may use.
+        """
         asked = Asked(b"OPTIONS", origin=ORIGIN, requested_method=b"GET")
         assert headers(asked, LISTED) == {
             b"Allow": b"GET, HEAD, OPTIONS",
@@ -248,7 +284,9 @@ class CorsTests:
         }
 
     def test_preflight_where_everybody_may(self) -> None:
-        """Any origin is told."""
+        """
+        Any origin is told.
+        """
         asked = Asked(b"OPTIONS", origin=ORIGIN, requested_method=b"GET")
         assert headers(asked, rules(allow_origins=frozenset([b"*"]))) == {
             b"Allow": b"GET, HEAD, OPTIONS",
@@ -259,7 +297,9 @@ class CorsTests:
         }
 
     def test_preflight_of_an_origin_that_is_not_listed(self) -> None:
-        """It is told nothing of the kind."""
+        """
+        It is told nothing of the kind.
+        """
         asked = Asked(b"OPTIONS", origin=b"https://evil.example", requested_method=b"GET")
         assert headers(asked, RULES) == {b"Allow": b"GET, HEAD, OPTIONS"}
         assert headers(asked, LISTED) == {b"Allow": b"GET, HEAD, OPTIONS", b"Vary": b"Origin"}

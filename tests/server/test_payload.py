@@ -50,18 +50,24 @@ class JsonTests:
         ],
     )
     def test_values(self, value: object, text: str) -> None:
-        """Anything that json takes, and dataclasses and attrs classes, at any depth."""
+        """
+        Anything that json takes, and dataclasses and attrs classes, at any depth.
+        """
         assert to_json(value) == text
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": -float("inf")}])
     def test_numbers_that_are_none(self, value: object) -> None:
-        """They are refused, since no browser would read them."""
+        """
+        They are refused, since no browser would read them.
+        """
         with pytest.raises(ValueError, match="JSON"):
             to_json(value)
 
     @pytest.mark.parametrize("value", [object(), {1, 2}, Person, Place, b"bytes"])
     def test_values_without_a_form(self, value: object) -> None:
-        """They are refused with what to do about it; a class is not its instance."""
+        """
+        They are refused with what to do about it; a class is not its instance.
+        """
         with pytest.raises(TypeError, match=r"has no JSON form; convert it, or give Upgrader\(dumps"):
             to_json(value)
 
@@ -77,7 +83,9 @@ class JsonTests:
         )
     )
     def test_any_value(self, value: Any) -> None:
-        """It reads back as the same value, in one line, in UTF-8."""
+        """
+        It reads back as the same value, in one line, in UTF-8.
+        """
         text = to_json(value)
         assert json.loads(text) == value
         assert "\n" not in text and "\r" not in text
@@ -102,11 +110,15 @@ class Everything:
 
 class XmlTests:
     def test_person(self) -> None:
-        """The seed's own example."""
+        """
+        The seed's own example.
+        """
         assert to_xml(Person("Ernst", 23)) == "<Person><Name>Ernst</Name><Age>23</Age></Person>"
 
     def test_every_kind_of_field(self) -> None:
-        """Each has the form that the documentation names."""
+        """
+        Each has the form that the documentation names.
+        """
         moment = datetime(2026, 11, 22, 7, 48, tzinfo=timezone.utc)
         value = Everything(
             "a < b & c", 1.5, True, None, date(2026, 11, 22), moment, time(7, 48), Colour.RED, Person("x", 1)
@@ -120,17 +132,23 @@ class XmlTests:
         )
 
     def test_false(self) -> None:
-        """It is ``false``, and not 0."""
+        """
+        It is ``false``, and not 0.
+        """
         assert to_xml(Person("x", False)).endswith("<Age>false</Age></Person>")
 
     def test_attrs_class(self) -> None:
-        """It is taken like a dataclass."""
+        """
+        It is taken like a dataclass.
+        """
         assert to_xml(Place("x", [Person("a", 1)])) == (
             "<Place><name>x</name><people><Name>a</Name><Age>1</Age></people></Place>"
         )
 
     def test_element(self) -> None:
-        """It is written as it is, without the text that follows it in its parent."""
+        """
+        It is written as it is, without the text that follows it in its parent.
+        """
         parent = ElementTree.fromstring('<p><a b="1">x</a>tail</p>')
         assert to_xml(parent[0]) == '<a b="1">x</a>'
         assert parent[0].tail == "tail"
@@ -138,19 +156,25 @@ class XmlTests:
 
     @pytest.mark.parametrize("value", [1, "text", None, {"a": 1}, [Person("a", 1)], Person])
     def test_values_without_a_form(self, value: object) -> None:
-        """They are refused with what would do."""
+        """
+        They are refused with what would do.
+        """
         with pytest.raises(TypeError, match="has no XML form: give an ElementTree element"):
             to_xml(value)
 
     @pytest.mark.parametrize("value", [{"a": 1}, b"bytes", [[1]], object()])
     def test_fields_without_a_form(self, value: Any) -> None:
-        """They are refused by name."""
+        """
+        They are refused by name.
+        """
         with pytest.raises(TypeError, match="the field Name holds"):
             to_xml(Person(value, 1))
 
     @pytest.mark.parametrize("character", ["\0", "\x08", "\x1b", "\ufffe", "\uffff", "\ud800"])
     def test_characters_that_xml_cannot_hold(self, character: str) -> None:
-        """They are refused by number, in values and in elements."""
+        """
+        They are refused by number, in values and in elements.
+        """
         message = f"XML cannot hold U\\+{ord(character):04X}"
         with pytest.raises(ValueError, match=message):
             to_xml(Person(f"a{character}", 1))
@@ -161,7 +185,9 @@ class XmlTests:
 
     @pytest.mark.parametrize("text", ["a\rb", "a\r\nb", "a\nb", "\t", "\x85", "\u2028", "😀", " a "])
     def test_text_reads_back(self, text: str) -> None:
-        """What a parser finds is what was sent, line ends included."""
+        """
+        What a parser finds is what was sent, line ends included.
+        """
         found = ElementTree.fromstring(to_xml(Person(text, 1))).find("Name")
         assert found is not None
         assert found.text == text

@@ -34,7 +34,9 @@ def timeout_of(found: socket.socket) -> int:
 
 class PeerTimeoutTests:
     def test_stream(self, tcp: socket.socket) -> None:
-        """It is set at the beginning, in milliseconds, and restored at the end."""
+        """
+        It is set at the beginning, in milliseconds, and restored at the end.
+        """
         tcp.setsockopt(socket.IPPROTO_TCP, OPTION or 0, 12345)
         peers = PeerTimeout(2.5)
         held = peers.hold(request_over(tcp))
@@ -43,7 +45,9 @@ class PeerTimeoutTests:
         assert timeout_of(tcp) == 12345
 
     def test_two_streams_on_one_socket(self, tcp: socket.socket) -> None:
-        """It is restored at the end of the last."""
+        """
+        It is restored at the end of the last.
+        """
         peers = PeerTimeout(2.5)
         request = request_over(tcp)
         first, second = peers.hold(request), peers.hold(request)
@@ -53,7 +57,9 @@ class PeerTimeoutTests:
         assert timeout_of(tcp) == 0
 
     def test_streams_of_two_upgraders(self, tcp: socket.socket) -> None:
-        """The shorter time counts while both are open, and what was there before comes back at the end."""
+        """
+        The shorter time counts while both are open, and what was there before comes back at the end.
+        """
         request = request_over(tcp)
         patient, impatient = PeerTimeout(60), PeerTimeout(20)
         first = patient.hold(request)
@@ -68,59 +74,79 @@ class PeerTimeoutTests:
         assert timeout_of(tcp) == 0
 
     def test_connection_that_closes_behind_the_stream(self, tcp: socket.socket) -> None:
-        """It keeps the time, for what it still has to send."""
+        """
+        It keeps the time, for what it still has to send.
+        """
         peers = PeerTimeout(2.5)
         peers.release(peers.hold(request_over(tcp)), reused=False)
         assert timeout_of(tcp) == 2500
 
     def test_below_tls_and_http2(self, tcp: socket.socket) -> None:
-        """The socket is found below what wraps it."""
+        """
+        The socket is found below what wraps it.
+        """
         tls = SimpleNamespace(transport=SimpleNamespace(socket=tcp))
         request: Any = SimpleNamespace(channel=SimpleNamespace(_conn=SimpleNamespace(transport=tls)))
         assert PeerTimeout(1.0).hold(request) is tcp
 
     @pytest.mark.skipif(not socket.has_ipv6, reason="this system has no IPv6")
     def test_ipv6(self) -> None:
-        """It is TCP as well."""
+        """
+        It is TCP as well.
+        """
         with socket.socket(socket.AF_INET6) as tcp6:
             PeerTimeout(1.0).hold(request_over(tcp6))
             assert timeout_of(tcp6) == 1000
 
     def test_socket_that_was_closed(self, tcp: socket.socket) -> None:
-        """Nothing is restored, and nothing fails."""
+        """
+        Nothing is restored, and nothing fails.
+        """
         peers = PeerTimeout(1.0)
         held = peers.hold(request_over(tcp))
         tcp.close()
         peers.release(held)
 
     def test_less_than_a_millisecond(self, tcp: socket.socket) -> None:
-        """It is one, since 0 would turn the option off."""
+        """
+        It is one, since 0 would turn the option off.
+        """
         PeerTimeout(0.0001).hold(request_over(tcp))
         assert timeout_of(tcp) == 1
 
     def test_nothing_asked_for(self, tcp: socket.socket) -> None:
-        """Nothing is touched."""
+        """
+        Nothing is touched.
+        """
         peers = PeerTimeout(None)
         assert peers.hold(request_over(tcp)) is None
         assert timeout_of(tcp) == 0
         peers.release(None)
 
     def test_system_without_the_option(self, tcp: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nothing is touched."""
+        """
+        Nothing is touched.
+        """
         monkeypatch.setattr(peer, "_OPTION", None)
         assert PeerTimeout(1.0).hold(request_over(tcp)) is None
 
     @pytest.mark.parametrize("found", [None, "no socket"])
     def test_transport_without_a_socket(self, found: object) -> None:
-        """Nothing is touched."""
+        """
+        Nothing is touched.
+        """
         assert PeerTimeout(1.0).hold(request_over(found)) is None
 
     def test_transport_without_attributes(self) -> None:
-        """A transport of another kind is left alone."""
+        """
+        A transport of another kind is left alone.
+        """
         request: Any = SimpleNamespace(channel=SimpleNamespace(transport=object()))
         assert PeerTimeout(1.0).hold(request) is None
 
     def test_unix_socket(self) -> None:
-        """It has no such option."""
+        """
+        It has no such option.
+        """
         with socket.socket(socket.AF_UNIX) as unix:
             assert PeerTimeout(1.0).hold(request_over(unix)) is None

@@ -61,7 +61,9 @@ class Served:
 
 class HandlerTests:
     def test_returns_none(self, wire: Wire) -> None:
-        """The stream stays open."""
+        """
+        The stream stays open.
+        """
         served = Served(wire, lambda channel: channel.send("x"))
         wire.reactor.advance(1000)
         assert served.body == "data: x\n\n"
@@ -69,7 +71,9 @@ class HandlerTests:
         served.channel.close()
 
     def test_returns_a_deferred(self, wire: Wire) -> None:
-        """The stream ends when it fires."""
+        """
+        The stream ends when it fires.
+        """
         done: Deferred[object] = Deferred()
         served = Served(wire, lambda _: done)
         assert served.channel.is_open
@@ -79,7 +83,9 @@ class HandlerTests:
         assert served.channel.close_reason is CloseReason.SERVER_CLOSED
 
     def test_coroutine(self, wire: Wire) -> None:
-        """The stream ends when it returns."""
+        """
+        The stream ends when it returns.
+        """
 
         async def handler(channel: SSEChannel) -> None:
             for number in range(2):
@@ -92,7 +98,9 @@ class HandlerTests:
         assert served.client.ended
 
     def test_inline_callbacks(self, plain: Wire) -> None:
-        """They are Deferreds too."""
+        """
+        They are Deferreds too.
+        """
 
         @inlineCallbacks
         def handler(channel: SSEChannel) -> Iterator[Deferred[None]]:
@@ -106,7 +114,9 @@ class HandlerTests:
 
     @pytest.mark.parametrize("asynchronous", [True, False])
     def test_generators(self, plain: Wire, asynchronous: bool) -> None:
-        """What they yield is sent, then the stream ends."""
+        """
+        What they yield is sent, then the stream ends.
+        """
 
         async def slow(channel: SSEChannel) -> AsyncIterator[str]:
             yield "1"
@@ -121,7 +131,9 @@ class HandlerTests:
         assert served.client.ended
 
     def test_awaitable_object(self, plain: Wire) -> None:
-        """Anything that can be awaited will do."""
+        """
+        Anything that can be awaited will do.
+        """
         done: Deferred[None] = Deferred()
 
         class Awaitable:
@@ -135,7 +147,9 @@ class HandlerTests:
         assert served.client.ended
 
     def test_looping_call(self, plain: Wire, failures: list[LogEvent]) -> None:
-        """Its Deferred is a handler's, and leaves nothing behind when the client goes."""
+        """
+        Its Deferred is a handler's, and leaves nothing behind when the client goes.
+        """
         served = Served(plain, lambda channel: LoopingCall.withCount(lambda _: channel.send("x")))
         assert served.client.ended
         assert len(failures) == 1
@@ -154,7 +168,9 @@ class HandlerTests:
         assert failures == []
 
     def test_subclass(self, wire: Wire) -> None:
-        """It may override ``channel_opened``."""
+        """
+        It may override ``channel_opened``.
+        """
 
         class Greeting(SSEResource):
             def channel_opened(self, channel: SSEChannel) -> None:
@@ -166,7 +182,9 @@ class HandlerTests:
         assert client.ended
 
     def test_no_handler(self, plain: Wire, failures: list[LogEvent]) -> None:
-        """The stream opens, silent, and stays open."""
+        """
+        The stream opens, silent, and stays open.
+        """
         client = plain.connect(SSEResource(upgrader=plain.upgrader())).request()
         assert client.status == 200
         assert not client.ended
@@ -174,11 +192,15 @@ class HandlerTests:
         client.disconnect()
 
     def test_children(self) -> None:
-        """It has none, and can say so like any resource."""
+        """
+        It has none, and can say so like any resource.
+        """
         assert SSEResource().listNames() == []
 
     def test_without_an_upgrader(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It shares the default one with everybody."""
+        """
+        It shares the default one with everybody.
+        """
         monkeypatch.setattr(upgrade_module, "global_reactor", lambda: plain.reactor)
         upgrade_module.default_upgrader.cache_clear()
         client = plain.connect(SSEResource(lambda channel: channel.send("x"))).request()
@@ -190,7 +212,9 @@ class HandlerTests:
         upgrade_module.default_upgrader.cache_clear()
 
     def test_everything_below_it(self, plain: Wire) -> None:
-        """It answers paths below its own."""
+        """
+        It answers paths below its own.
+        """
         client = plain.connect(SSEResource(upgrader=plain.upgrader())).request("/a/b?c=d")
         assert client.status == 200
         client.disconnect()
@@ -210,11 +234,15 @@ class FailingHandlerTests:
         assert event["channel"] is served.channel
 
     def test_function(self, wire: Wire, failures: list[LogEvent]) -> None:
-        """The failure is logged with its traceback, and the stream ends."""
+        """
+        The failure is logged with its traceback, and the stream ends.
+        """
         self.check(wire, failures, lambda _: 1 / 0)
 
     def test_coroutine(self, wire: Wire, failures: list[LogEvent]) -> None:
-        """So it is with one that fails later."""
+        """
+        So it is with one that fails later.
+        """
 
         async def handler(channel: SSEChannel) -> None:
             await channel.drain()
@@ -223,11 +251,15 @@ class FailingHandlerTests:
         self.check(wire, failures, handler)
 
     def test_deferred(self, plain: Wire, failures: list[LogEvent]) -> None:
-        """And with a Deferred."""
+        """
+        And with a Deferred.
+        """
         self.check(plain, failures, lambda _: fail(ZeroDivisionError("division")))
 
     def test_generator(self, plain: Wire, failures: list[LogEvent]) -> None:
-        """And with one that yields."""
+        """
+        And with one that yields.
+        """
 
         def handler(channel: SSEChannel) -> Iterator[str]:
             yield "x"
@@ -237,14 +269,18 @@ class FailingHandlerTests:
 
     @pytest.mark.parametrize("result", [1, "text", b"", True])
     def test_returns_something_else(self, plain: Wire, failures: list[LogEvent], result: object) -> None:
-        """It is told what may be returned, in the log."""
+        """
+        It is told what may be returned, in the log.
+        """
         served = Served(plain, lambda _: result)
         assert served.client.ended
         (event,) = failures
         assert f"the handler returned {result!r}; it may return None" in str(event["log_failure"])
 
     def test_cancels_something_of_its_own(self, plain: Wire, failures: list[LogEvent]) -> None:
-        """A CancelledError while the stream is open is a failure like others."""
+        """
+        A CancelledError while the stream is open is a failure like others.
+        """
         served = Served(plain, lambda _: fail(CancelledError()))
         assert served.client.ended
         assert [event["log_failure"].type for event in failures] == [CancelledError]
@@ -252,7 +288,9 @@ class FailingHandlerTests:
 
 class ClientGoesTests:
     def test_coroutine(self, wire: Wire, failures: list[LogEvent]) -> None:
-        """It is cancelled where it waits, and not logged."""
+        """
+        It is cancelled where it waits, and not logged.
+        """
         seen: list[str] = []
 
         async def handler(channel: SSEChannel) -> None:
@@ -270,7 +308,9 @@ class ClientGoesTests:
         assert served.channel.close_reason is CloseReason.CLIENT_GONE
 
     def test_chain_of_deferreds(self, plain: Wire) -> None:
-        """What a Deferred that has fired waits for is cancelled as well."""
+        """
+        What a Deferred that has fired waits for is cancelled as well.
+        """
         cancelled: list[str] = []
         inner: Deferred[None] = Deferred(lambda _: cancelled.append("inner"))
         served = Served(plain, lambda _: succeed(None).addCallback(lambda _: inner))
@@ -279,7 +319,9 @@ class ClientGoesTests:
         assert cancelled == ["inner"]
 
     def test_fails_while_it_cleans_up(self, plain: Wire, failures: list[LogEvent]) -> None:
-        """That is logged."""
+        """
+        That is logged.
+        """
 
         async def handler(channel: SSEChannel) -> None:
             try:
@@ -292,7 +334,9 @@ class ClientGoesTests:
         assert [event["log_failure"].type for event in failures] == [ZeroDivisionError]
 
     def test_goes_on_sending(self, plain: Wire, failures: list[LogEvent]) -> None:
-        """A handler that ignores its cancellation meets ChannelClosed, which is no failure of it."""
+        """
+        A handler that ignores its cancellation meets ChannelClosed, which is no failure of it.
+        """
 
         async def handler(channel: SSEChannel) -> None:
             while True:
@@ -306,7 +350,9 @@ class ClientGoesTests:
         assert failures == []
 
     def test_sends_at_once_to_one_who_is_gone(self, plain: Wire, failures: list[LogEvent]) -> None:
-        """A handler that closes and then sends is not logged either."""
+        """
+        A handler that closes and then sends is not logged either.
+        """
 
         def handler(channel: SSEChannel) -> None:
             channel.close()
@@ -319,7 +365,9 @@ class ClientGoesTests:
 
 class HandlerClosesTests:
     def test_closes_and_goes_on(self, wire: Wire, failures: list[LogEvent]) -> None:
-        """It is cancelled at its next wait, and not in the middle of running."""
+        """
+        It is cancelled at its next wait, and not in the middle of running.
+        """
         seen: list[str] = []
 
         async def handler(channel: SSEChannel) -> None:
@@ -339,7 +387,9 @@ class HandlerClosesTests:
         assert failures == []
 
     def test_too_slow_a_client(self, wire: Wire, failures: list[LogEvent]) -> None:
-        """A handler whose client does not read ends with the stream, by policy, without a failure."""
+        """
+        A handler whose client does not read ends with the stream, by policy, without a failure.
+        """
 
         async def handler(channel: SSEChannel) -> None:
             while True:
@@ -370,7 +420,9 @@ class OtherAnswersTests:
     def test_no_channel(
         self, wire: Wire, failures: list[LogEvent], method: str, headers: dict[str, str], status: int
     ) -> None:
-        """The client gets its answer, complete, and no channel is made."""
+        """
+        The client gets its answer, complete, and no channel is made.
+        """
         opened: list[SSEChannel] = []
         resource = SSEResource(opened.append, upgrader=wire.upgrader(keepalive=15.0))
         client = wire.connect(resource).request(method=method, headers=headers)

@@ -37,7 +37,9 @@ class Sent:
 
 class SourceTests:
     def test_iterables(self, wire: Wire) -> None:
-        """Lists, generators and other iterables are sent to their end, in order."""
+        """
+        Lists, generators and other iterables are sent to their end, in order.
+        """
         opened = Opened(wire)
         for source in (["1", b"2"], (text for text in ("3", "4")), iter([ServerSentEvent("5")]), ()):
             sent = Sent(opened.channel.send_from(source))
@@ -47,7 +49,9 @@ class SourceTests:
         opened.end()
 
     def test_number_of_events(self, plain: Wire) -> None:
-        """The Deferred fires with it."""
+        """
+        The Deferred fires with it.
+        """
         opened = Opened(plain)
         sent = Sent(opened.channel.send_from(str(number) for number in range(1000)))
         plain.reactor.run_soon()
@@ -56,7 +60,9 @@ class SourceTests:
         opened.end()
 
     def test_asynchronous_generator(self, wire: Wire) -> None:
-        """Each event goes out when it comes."""
+        """
+        Each event goes out when it comes.
+        """
         opened = Opened(wire)
 
         async def source() -> AsyncIterator[str]:
@@ -74,7 +80,9 @@ class SourceTests:
         opened.end()
 
     def test_asynchronous_iterable_that_is_no_generator(self, plain: Wire) -> None:
-        """It is taken as well, though it has nothing to be closed."""
+        """
+        It is taken as well, though it has nothing to be closed.
+        """
         opened = Opened(plain)
 
         class Countdown:
@@ -96,7 +104,9 @@ class SourceTests:
         opened.end()
 
     def test_deferreds_and_awaitables(self, plain: Wire) -> None:
-        """Their result is sent."""
+        """
+        Their result is sent.
+        """
         opened = Opened(plain)
 
         async def coroutine() -> bytes:
@@ -116,7 +126,9 @@ class SourceTests:
 
     @pytest.mark.parametrize("source", ["text", b"bytes", ServerSentEvent("x"), 1, None, object()])
     def test_what_is_no_source(self, plain: Wire, source: Any) -> None:
-        """It is refused at once."""
+        """
+        It is refused at once.
+        """
         opened = Opened(plain)
         with pytest.raises(TypeError, match="send_from takes"):
             opened.channel.send_from(source)
@@ -124,7 +136,9 @@ class SourceTests:
 
     @pytest.mark.parametrize("item", [None, 1, {"a": 1}, ["x"]])
     def test_items_of_other_types(self, plain: Wire, item: Any) -> None:
-        """The sending fails and says what may come instead; the channel stays open."""
+        """
+        The sending fails and says what may come instead; the channel stays open.
+        """
         opened = Opened(plain)
         sent = Sent(opened.channel.send_from(["first", item, "never"]))
         assert sent.error is TypeError
@@ -134,7 +148,9 @@ class SourceTests:
         opened.end()
 
     def test_source_that_fails(self, wire: Wire) -> None:
-        """The sending fails with it; the channel stays open."""
+        """
+        The sending fails with it; the channel stays open.
+        """
         opened = Opened(wire)
 
         def source() -> Iterator[str]:
@@ -149,7 +165,9 @@ class SourceTests:
 
 class PaceTests:
     def test_client_that_is_behind(self, wire: Wire) -> None:
-        """The source is asked for nothing until the client has caught up."""
+        """
+        The source is asked for nothing until the client has caught up.
+        """
         opened = Opened(wire)
         asked = 0
 
@@ -174,7 +192,9 @@ class PaceTests:
         assert sent.results == [asked] or sent.results == [asked - 1]
 
     def test_endless_source_starves_nobody(self, plain: Wire) -> None:
-        """The reactor has its turn after a slice, however fast the client is."""
+        """
+        The reactor has its turn after a slice, however fast the client is.
+        """
         opened = Opened(plain)
         turns: list[int] = []
         asked = 0
@@ -200,7 +220,9 @@ class PaceTests:
 
     @pytest.mark.parametrize(("seconds", "expected"), [(0.004, [3, 6, 9]), (0.006, [2, 4, 6, 8, 9])])
     def test_source_that_takes_its_time(self, plain: Wire, seconds: float, expected: list[int]) -> None:
-        """Each slice ends after 10 ms too."""
+        """
+        Each slice ends after 10 ms too.
+        """
         opened = Opened(plain)
         plain.reactor.advance(1000)
         turns: list[int] = []
@@ -227,7 +249,9 @@ class PaceTests:
 
 class EndTests:
     def test_client_goes(self, wire: Wire) -> None:
-        """A generator is closed, and the Deferred fires with what was sent until then."""
+        """
+        A generator is closed, and the Deferred fires with what was sent until then.
+        """
         opened = Opened(wire)
         closed: list[str] = []
 
@@ -246,7 +270,9 @@ class EndTests:
         assert sent.results == [1]
 
     def test_client_goes_while_a_plain_generator_waits_for_it(self, wire: Wire) -> None:
-        """It is closed."""
+        """
+        It is closed.
+        """
         opened = Opened(wire)
         closed: list[str] = []
 
@@ -265,7 +291,9 @@ class EndTests:
         assert len(sent.results) == 1
 
     def test_client_goes_before_a_deferred_fires(self, plain: Wire) -> None:
-        """The Deferred is cancelled."""
+        """
+        The Deferred is cancelled.
+        """
         opened = Opened(plain)
         cancelled: list[str] = []
         source: Deferred[str] = Deferred(lambda _: cancelled.append("cancelled"))
@@ -276,7 +304,9 @@ class EndTests:
         assert sent.results == [0]
 
     def test_source_that_closes_its_channel(self, plain: Wire) -> None:
-        """What it brings after that is not sent, and it is closed."""
+        """
+        What it brings after that is not sent, and it is closed.
+        """
         opened = Opened(plain)
 
         def source() -> Iterator[str]:
@@ -290,7 +320,9 @@ class EndTests:
         assert opened.texts() == ["one"]
 
     def test_source_that_does_not_mind_being_cancelled(self, plain: Wire) -> None:
-        """It is closed all the same."""
+        """
+        It is closed all the same.
+        """
         opened = Opened(plain)
         closed: list[str] = []
 
@@ -311,7 +343,9 @@ class EndTests:
         assert sent.results == [0]
 
     def test_item_that_is_refused(self, plain: Wire) -> None:
-        """The source is closed, and the sending fails when it has cleaned up."""
+        """
+        The source is closed, and the sending fails when it has cleaned up.
+        """
         opened = Opened(plain)
         closed: list[str] = []
 
@@ -330,7 +364,9 @@ class EndTests:
         opened.end()
 
     def test_plain_generator_that_somebody_holds(self, plain: Wire) -> None:
-        """It is closed at once, and not when nobody holds it any more."""
+        """
+        It is closed at once, and not when nobody holds it any more.
+        """
         opened = Opened(plain)
         closed: list[str] = []
 
@@ -347,7 +383,9 @@ class EndTests:
         opened.end()
 
     def test_sending_that_is_cancelled(self, plain: Wire) -> None:
-        """The source is cancelled, and the channel stays open."""
+        """
+        The source is cancelled, and the channel stays open.
+        """
         opened = Opened(plain)
         source: Deferred[str] = Deferred()
         sent = Sent(opened.channel.send_from(source))
@@ -357,14 +395,18 @@ class EndTests:
         opened.end()
 
     def test_channel_closed_before(self, plain: Wire) -> None:
-        """The Deferred fires with 0, and the source is closed."""
+        """
+        The Deferred fires with 0, and the source is closed.
+        """
         opened = Opened(plain)
         opened.channel.close()
         sent = Sent(opened.channel.send_from(["x"]))
         assert sent.results == [0]
 
     def test_source_that_takes_its_time_to_clean_up(self, plain: Wire) -> None:
-        """Its cleaning up is not cancelled, whoever notices the end first, and the Deferred waits for it."""
+        """
+        Its cleaning up is not cancelled, whoever notices the end first, and the Deferred waits for it.
+        """
         opened = Opened(plain)
         cleaned: list[str] = []
 
@@ -385,7 +427,9 @@ class EndTests:
         assert sent.results == [1]
 
     def test_what_follows_the_sending(self, plain: Wire) -> None:
-        """It is the caller's own, and not cancelled with the channel."""
+        """
+        It is the caller's own, and not cancelled with the channel.
+        """
         opened = Opened(plain)
         cancelled: list[str] = []
         source: Deferred[str] = Deferred()
@@ -399,7 +443,9 @@ class EndTests:
         saving.callback(None)
 
     def test_nothing_left_behind(self, plain: Wire) -> None:
-        """A sending that ended leaves no trace in its channel, however many there are."""
+        """
+        A sending that ended leaves no trace in its channel, however many there are.
+        """
         opened = Opened(plain)
         for _ in range(100):
             opened.channel.send_from(["x"])

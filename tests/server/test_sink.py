@@ -34,14 +34,18 @@ def sink_of(wire: Wire, site: Site | None = None, **options: Any) -> tuple[objec
 
 class ChoiceTests:
     def test_each_way(self, wire: Wire) -> None:
-        """Plain HTTP/1.1 goes straight unless that is switched off; all else goes through the request."""
+        """
+        Plain HTTP/1.1 goes straight unless that is switched off; all else goes through the request.
+        """
         sink, client = sink_of(wire)
         kinds = {"direct": DirectSink, "request": RequestSink, "http10": RequestSink, "http2": Http2Sink}
         assert type(sink) is kinds[wire.kind]
         client.disconnect(clean=False)
 
     def test_request_with_a_way_of_its_own(self, plain: Wire) -> None:
-        """A subclass that overrides ``write`` gets to see every frame."""
+        """
+        A subclass that overrides ``write`` gets to see every frame.
+        """
         seen: list[bytes] = []
 
         class Watching(ServerRequest):
@@ -57,7 +61,9 @@ class ChoiceTests:
         client.disconnect()
 
     def test_request_instance_that_was_patched(self, plain: Wire) -> None:
-        """So does an instance."""
+        """
+        So does an instance.
+        """
 
         class Patched(ServerRequest):
             def process(self) -> None:
@@ -70,7 +76,9 @@ class ChoiceTests:
         client.disconnect()
 
     def test_channel_of_another_class(self, plain: Wire) -> None:
-        """A subclass of ``HTTPChannel`` may write in a way of its own, and is not bypassed either."""
+        """
+        A subclass of ``HTTPChannel`` may write in a way of its own, and is not bypassed either.
+        """
 
         class Own(HTTPChannel):
             pass
@@ -82,7 +90,9 @@ class ChoiceTests:
         client.disconnect()
 
     def test_request_without_a_site(self, plain: Wire) -> None:
-        """A request of ``twisted.web.http`` itself goes straight like one of ``twisted.web.server``."""
+        """
+        A request of ``twisted.web.http`` itself goes straight like one of ``twisted.web.server``.
+        """
         channels: list[SSEChannel] = []
 
         class Bare(Request):
@@ -98,7 +108,9 @@ class ChoiceTests:
         client.disconnect()
 
     def test_wrapped_transport(self, plain: Wire) -> None:
-        """What stands between the protocol and the socket, as TLS does, is not bypassed."""
+        """
+        What stands between the protocol and the socket, as TLS does, is not bypassed.
+        """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=plain.upgrader())
         site = Site(resource, reactor=plain.reactor, timeout=None)
@@ -113,7 +125,9 @@ class ChoiceTests:
 
 class RequestSinkTests:
     def test_poke(self, plain: Wire) -> None:
-        """Nothing happens: the transport tells by itself."""
+        """
+        Nothing happens: the transport tells by itself.
+        """
         sink, client = sink_of(plain)
         assert isinstance(sink, RequestSink)
         sink.poke()
@@ -122,13 +136,17 @@ class RequestSinkTests:
         client.disconnect()
 
     def test_is_a_producer(self, wire: Wire) -> None:
-        """It says so, for transports that look."""
+        """
+        It says so, for transports that look.
+        """
         sink, client = sink_of(wire)
         assert verifyObject(IPushProducer, sink)
         client.disconnect(clean=False)
 
     def test_resumed_after_the_end(self, plain: Wire) -> None:
-        """A transport that resumes it late finds nobody to tell."""
+        """
+        A transport that resumes it late finds nobody to tell.
+        """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=plain.upgrader())
         client = plain.connect(resource).request()
@@ -141,7 +159,9 @@ class RequestSinkTests:
 
 class DirectSinkTests:
     def test_access_log(self, plain: Wire) -> None:
-        """The size of the response is what the client got, as it would be through the request."""
+        """
+        The size of the response is what the client got, as it would be through the request.
+        """
         sizes: dict[bool, int] = {}
         for direct in (True, False):
             channels: list[SSEChannel] = []
@@ -158,7 +178,9 @@ class DirectSinkTests:
         assert sizes[True] == sizes[False]
 
     def test_somebody_else_finished_the_response(self, plain: Wire) -> None:
-        """The sink keeps away from the next response on the same connection."""
+        """
+        The sink keeps away from the next response on the same connection.
+        """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=plain.upgrader())
         client = plain.connect(resource).request()

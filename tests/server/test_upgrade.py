@@ -50,7 +50,9 @@ class Rendering(Resource):
 
 class HeaderTests:
     def test_sent_at_once(self, wire: Wire) -> None:
-        """They are there before the first event, so that onopen fires."""
+        """
+        They are there before the first event, so that onopen fires.
+        """
         resource = Rendering(wire.upgrader())
         client = wire.connect(resource).request()
         assert client.status == 200
@@ -61,14 +63,18 @@ class HeaderTests:
         resource.channels[0].close()
 
     def test_retry(self, wire: Wire) -> None:
-        """It is the first thing in the stream, in milliseconds."""
+        """
+        It is the first thing in the stream, in milliseconds.
+        """
         resource = Rendering(wire.upgrader(retry=5.0))
         client = wire.connect(resource).request()
         assert client.body == b"retry: 5000\n\n"
         resource.channels[0].close()
 
     def test_own_headers(self, wire: Wire) -> None:
-        """They are added, take the place of the usual ones, or take them away."""
+        """
+        They are added, take the place of the usual ones, or take them away.
+        """
         headers = {"X-Mine": "ä", "Cache-Control": "no-cache", "X-Accel-Buffering": None}
         resource = Rendering(wire.upgrader(headers=headers))
         client = wire.connect(resource).request()
@@ -79,7 +85,9 @@ class HeaderTests:
         resource.channels[0].close()
 
     def test_own_vary(self, plain: Wire) -> None:
-        """It is added, however it is written."""
+        """
+        It is added, however it is written.
+        """
         options: dict[str, Any] = {"headers": {"vary": "Accept"}, "allow_origins": ["https://a.example"]}
         resource = Rendering(plain.upgrader(**options))
         plain.connect(resource).request()
@@ -87,7 +95,9 @@ class HeaderTests:
         resource.channels[0].close()
 
     def test_own_headers_of_a_head(self, wire: Wire) -> None:
-        """It tells what a GET would; a refusal is not a stream, and has none of them."""
+        """
+        It tells what a GET would; a refusal is not a stream, and has none of them.
+        """
         resource = SSEResource(upgrader=wire.upgrader(headers={"X-Mine": "1", "X-Accel-Buffering": None}))
         client = wire.connect(resource).request(method="HEAD")
         assert client.headers["x-mine"] == "1"
@@ -97,7 +107,9 @@ class HeaderTests:
         assert "x-mine" not in refused.headers
 
     def test_what_the_resource_has_set(self, plain: Wire) -> None:
-        """Cookies and other headers of the user's stay."""
+        """
+        Cookies and other headers of the user's stay.
+        """
 
         class WithCookie(Rendering):
             def render_GET(self, request: Request) -> int:
@@ -112,7 +124,9 @@ class HeaderTests:
         resource.channels[0].close()
 
     def test_status_that_the_resource_has_set(self, plain: Wire) -> None:
-        """A stream has 200, since a browser gives up for good at any other."""
+        """
+        A stream has 200, since a browser gives up for good at any other.
+        """
 
         class NotFound(Rendering):
             def render_GET(self, request: Request) -> int:
@@ -124,7 +138,9 @@ class HeaderTests:
         resource.channels[0].close()
 
     def test_cors(self, wire: Wire) -> None:
-        """A page of a listed origin may read the stream."""
+        """
+        A page of a listed origin may read the stream.
+        """
         options: dict[str, Any] = {"allow_origins": ["https://a.example"], "allow_credentials": True}
         resource = Rendering(wire.upgrader(**options))
         client = wire.connect(resource).request(headers={"Origin": "https://a.example"})
@@ -134,7 +150,9 @@ class HeaderTests:
         resource.channels[0].close()
 
     def test_post(self, wire: Wire) -> None:
-        """It opens a stream where methods says so."""
+        """
+        It opens a stream where methods says so.
+        """
         resource = Rendering(wire.upgrader(methods=["GET", "POST"]))
         client = wire.connect(resource).request(method="POST", headers={"Content-Length": "0"})
         assert client.status == 200
@@ -155,20 +173,28 @@ class LastEventIdTests:
         return channel.last_event_id
 
     def test_none(self, wire: Wire) -> None:
-        """A first visit has an empty one."""
+        """
+        A first visit has an empty one.
+        """
         assert self.opened_with(wire, "/") == ""
 
     def test_header(self, wire: Wire) -> None:
-        """It is read as UTF-8."""
+        """
+        It is read as UTF-8.
+        """
         assert self.opened_with(wire, "/", "ä€7") == "ä€7"
 
     def test_query_parameter(self, wire: Wire) -> None:
-        """It stands in for the header, which wins where both are there."""
+        """
+        It stands in for the header, which wins where both are there.
+        """
         assert self.opened_with(wire, "/?lastEventId=a%20%C3%A4") == "a ä"
         assert self.opened_with(wire, "/?lastEventId=query", "header") == "header"
 
     def test_other_parameter(self, plain: Wire) -> None:
-        """Its name can be chosen, or none."""
+        """
+        Its name can be chosen, or none.
+        """
         options: dict[str, Any] = {"last_event_id_parameter": "last_event_id"}
         assert self.opened_with(plain, "/?last_event_id=7", **options) == "7"
         assert self.opened_with(plain, "/?lastEventId=7", **options) == ""
@@ -177,7 +203,9 @@ class LastEventIdTests:
 
 class RefusalTests:
     def test_caller_is_told(self, wire: Wire) -> None:
-        """The client has its answer, and the caller an exception with status and reason."""
+        """
+        The client has its answer, and the caller an exception with status and reason.
+        """
         resource = Rendering(wire.upgrader())
         client = wire.connect(resource).request(headers={"Accept": "text/html"})
         assert client.status == 406
@@ -198,7 +226,9 @@ class RefusalTests:
     def test_headers_of_answers(
         self, wire: Wire, method: str, accept: str, expected: tuple[int, str | None, str | None]
     ) -> None:
-        """An answer with a body tells its length; one without says nothing about a length."""
+        """
+        An answer with a body tells its length; one without says nothing about a length.
+        """
         resource = SSEResource(upgrader=wire.upgrader())
         client = wire.connect(resource).request(method=method, headers={"Accept": accept})
         found = client.headers
@@ -206,7 +236,9 @@ class RefusalTests:
         client.disconnect(clean=False)
 
     def test_exception_that_nobody_catches(self, wire: Wire) -> None:
-        """The client gets the one right answer all the same, and the connection serves on."""
+        """
+        The client gets the one right answer all the same, and the connection serves on.
+        """
 
         class Careless(Resource):
             isLeaf = True
@@ -230,7 +262,9 @@ class RefusalTests:
 
     @pytest.mark.parametrize("clean", [True, False])
     def test_client_that_has_gone(self, wire: Wire, clean: bool) -> None:
-        """Where the decision took time, the client may have gone; there is no status then."""
+        """
+        Where the decision took time, the client may have gone; there is no status then.
+        """
         decided: Deferred[Request] = Deferred()
 
         class Thoughtful(Resource):
@@ -250,7 +284,9 @@ class RefusalTests:
         assert "gone" in errors[0].value.reason
 
     def test_request_that_is_finished(self, plain: Wire) -> None:
-        """It cannot be upgraded, and nothing is written into the next response."""
+        """
+        It cannot be upgraded, and nothing is written into the next response.
+        """
         resource = Rendering(plain.upgrader())
         client = plain.connect(resource).request()
         resource.channels[0].close()
@@ -261,7 +297,9 @@ class RefusalTests:
         assert client.ended
 
     def test_response_that_has_begun(self, plain: Wire) -> None:
-        """It cannot become a stream."""
+        """
+        It cannot become a stream.
+        """
 
         class Early(Rendering):
             def render_GET(self, request: Request) -> int:
@@ -273,7 +311,9 @@ class RefusalTests:
         assert "begun" in resource.refused[0].reason
 
     def test_request_without_a_channel(self, plain: Wire) -> None:
-        """One that another process passed on cannot become a stream."""
+        """
+        One that another process passed on cannot become a stream.
+        """
         resource = Rendering(plain.upgrader())
         plain.connect(resource).request()
         resource.channels[0].close()
@@ -283,7 +323,9 @@ class RefusalTests:
             resource.upgrader.upgrade(request)
 
     def test_second_upgrade(self, plain: Wire) -> None:
-        """A request becomes a stream once."""
+        """
+        A request becomes a stream once.
+        """
         resource = Rendering(plain.upgrader())
         plain.connect(resource).request()
         with pytest.raises(UpgradeRefused, match="begun"):
@@ -295,7 +337,9 @@ class RefusalTests:
 class GzipTests:
     @pytest.mark.parametrize("accept", ["text/event-stream", "text/html"])
     def test_wrapper_is_bypassed(self, wire: Wire, accept: str) -> None:
-        """Events arrive as they are sent, and refusals whole, though the resource is wrapped."""
+        """
+        Events arrive as they are sent, and refusals whole, though the resource is wrapped.
+        """
         inner = Rendering(wire.upgrader())
         resource = EncodingResourceWrapper(inner, [GzipEncoderFactory()])
         client = wire.connect(resource)
@@ -315,7 +359,9 @@ class GzipTests:
 class Http2KeepaliveTests:
     @pytest.mark.parametrize(("keepalive", "comments"), [(None, 10), (50.0, 10), (5.0, 20)])
     def test_site_timeout(self, plain: Wire, keepalive: float | None, comments: int) -> None:
-        """Twisted would cut the connection after Site.timeOut; comments come at half of it to prevent it."""
+        """
+        Twisted would cut the connection after Site.timeOut; comments come at half of it to prevent it.
+        """
         plain.kind = "http2"
         resource = Rendering(plain.upgrader(keepalive=keepalive))
         client = plain.connect(resource, timeout=20)
@@ -330,7 +376,9 @@ class Http2KeepaliveTests:
         client.disconnect(clean=False)
 
     def test_http1_leaves_it_to_the_site(self, plain: Wire) -> None:
-        """There the time-out does not apply to open streams, and no comment is needed."""
+        """
+        There the time-out does not apply to open streams, and no comment is needed.
+        """
         resource = Rendering(plain.upgrader())
         client = plain.connect(resource, timeout=20)
         client.request()
@@ -373,19 +421,25 @@ class OptionTests:
         ],
     )
     def test_impossible_ones(self, options: dict[str, Any], message: str) -> None:
-        """They are refused at once, by name."""
+        """
+        They are refused at once, by name.
+        """
         with pytest.raises(ValueError, match=message):
             Upgrader(**options)
 
     def test_unlimited_ones(self, plain: Wire) -> None:
-        """None turns limits off where it makes sense."""
+        """
+        None turns limits off where it makes sense.
+        """
         options: dict[str, Any] = {"keepalive": None, "max_lifetime": None, "peer_timeout": None}
         resource = Rendering(plain.upgrader(**options))
         plain.connect(resource).request().disconnect()
         assert resource.channels[0].close_reason is CloseReason.CLIENT_GONE
 
     def test_less_than_a_second(self, plain: Wire) -> None:
-        """Every number of seconds above 0 will do."""
+        """
+        Every number of seconds above 0 will do.
+        """
         resource = Rendering(plain.upgrader(max_lifetime=0.5))
         client = plain.connect(resource).request()
         plain.reactor.advance(0.5)
@@ -393,7 +447,9 @@ class OptionTests:
         assert client.ended
 
     def test_nothing_held_back(self, plain: Wire) -> None:
-        """max_buffer may be 0: whoever is behind at all is cut off."""
+        """
+        max_buffer may be 0: whoever is behind at all is cut off.
+        """
         resource = Rendering(plain.upgrader(max_buffer=0))
         client = plain.connect(resource).request()
         (channel,) = resource.channels
@@ -405,7 +461,9 @@ class OptionTests:
         plain.reactor.run_soon()
 
     def test_channels_share_one_clock(self, wire: Wire) -> None:
-        """However many streams are idle, one call stands in the reactor for them all."""
+        """
+        However many streams are idle, one call stands in the reactor for them all.
+        """
         resource = Rendering(wire.upgrader(keepalive=15.0))
         clients = [wire.connect(resource).request() for _ in range(10)]
         wire.reactor.run_soon()
@@ -415,7 +473,9 @@ class OptionTests:
 
     @pytest.mark.parametrize("dumps", [lambda value: f"<{value}>", lambda value: f"<{value}>".encode()])
     def test_dumps(self, plain: Wire, dumps: Any) -> None:
-        """JSON can be written by another library, whether it returns str or bytes."""
+        """
+        JSON can be written by another library, whether it returns str or bytes.
+        """
         resource = Rendering(plain.upgrader(dumps=dumps))
         client = plain.connect(resource).request()
         resource.channels[0].send_json(7, event="e", id="1")
@@ -424,7 +484,9 @@ class OptionTests:
         client.disconnect()
 
     def test_send_xml(self, plain: Wire) -> None:
-        """A dataclass goes out as an element."""
+        """
+        A dataclass goes out as an element.
+        """
 
         @dataclass
         class Person:
@@ -441,7 +503,9 @@ class OptionTests:
 
 class PeerTests:
     def test_held_while_the_stream_is_open(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The connection's time-out is set at the beginning, and restored at the end."""
+        """
+        The connection's time-out is set at the beginning, and restored at the end.
+        """
         calls: list[object] = []
 
         class Peers(PeerTimeout):
@@ -463,7 +527,9 @@ class PeerTests:
 
 class DefaultOptionTests:
     def test_preflight(self, plain: Wire) -> None:
-        """Pages of listed origins may set the usual headers, and send no cookies unless that is asked for."""
+        """
+        Pages of listed origins may set the usual headers, and send no cookies unless that is asked for.
+        """
         resource = SSEResource(upgrader=plain.upgrader(allow_origins=["https://a.example"]))
         headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}
         client = plain.connect(resource).request(method="OPTIONS", headers=headers)
@@ -476,7 +542,9 @@ class DefaultOptionTests:
         assert "access-control-allow-credentials" not in client.headers
 
     def test_preflights_again(self, plain: Wire) -> None:
-        """Each gets the same answer, though the lists were iterators."""
+        """
+        Each gets the same answer, though the lists were iterators.
+        """
         origin = "https://a.example"
         options: dict[str, Any] = {
             "methods": iter(["GET"]),
@@ -491,7 +559,9 @@ class DefaultOptionTests:
             assert client.headers["access-control-allow-methods"] == "GET, HEAD, OPTIONS"
 
     def test_every_origin(self, plain: Wire) -> None:
-        """``*`` lets all pages read, without credentials."""
+        """
+        ``*`` lets all pages read, without credentials.
+        """
         resource = Rendering(plain.upgrader(allow_origins=["*"]))
         client = plain.connect(resource).request(headers={"Origin": "https://a.example"})
         assert client.headers["access-control-allow-origin"] == "*"
@@ -499,13 +569,17 @@ class DefaultOptionTests:
 
     @pytest.mark.parametrize(("length", "status"), [(1024, 200), (1025, 400)])
     def test_longest_last_event_id(self, plain: Wire, length: int, status: int) -> None:
-        """It has 1024 bytes."""
+        """
+        It has 1024 bytes.
+        """
         client = plain.connect(Rendering(plain.upgrader()))
         assert client.request(headers={"Last-Event-ID": "x" * length}).status == status
         client.disconnect()
 
     def test_max_buffer(self, plain: Wire) -> None:
-        """A client may be a mebibyte behind, and not a byte more."""
+        """
+        A client may be a mebibyte behind, and not a byte more.
+        """
         resource = Rendering(plain.upgrader())
         client = plain.connect(resource).request()
         (channel,) = resource.channels
@@ -519,7 +593,9 @@ class DefaultOptionTests:
         plain.reactor.run_soon()
 
     def test_flush_timeout(self, plain: Wire) -> None:
-        """A closed channel has 30 seconds to flush."""
+        """
+        A closed channel has 30 seconds to flush.
+        """
         resource = Rendering(plain.upgrader())
         client = plain.connect(resource).request()
         (channel,) = resource.channels
@@ -533,7 +609,9 @@ class DefaultOptionTests:
         assert channel.close_reason is CloseReason.FLUSH_TIMEOUT
 
     def test_shortcut_keepalive_and_peers(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Frames go straight, a comment comes after 15 seconds, and a lost peer shows after 60."""
+        """
+        Frames go straight, a comment comes after 15 seconds, and a lost peer shows after 60.
+        """
         timeouts: list[float | None] = []
 
         class Peers(PeerTimeout):
@@ -558,14 +636,18 @@ class DefaultOptionTests:
 class DefaultUpgraderTests:
     @pytest.fixture(autouse=True)
     def default(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """A default upgrader on the fake reactor."""
+        """
+        A default upgrader on the fake reactor.
+        """
         monkeypatch.setattr(upgrade_module, "global_reactor", lambda: plain.reactor)
         upgrade_module.default_upgrader.cache_clear()
         yield
         upgrade_module.default_upgrader.cache_clear()
 
     def test_upgrade(self, plain: Wire) -> None:
-        """It needs nothing but the request, and uses the global reactor."""
+        """
+        It needs nothing but the request, and uses the global reactor.
+        """
         channels: list[SSEChannel] = []
 
         class Smallest(Resource):

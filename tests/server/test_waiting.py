@@ -11,7 +11,9 @@ from txsse.server.waiting import Waiting
 
 class WaitingTests:
     def test_one_who_waits_again_when_told(self) -> None:
-        """It is for the next time, so that telling comes to an end."""
+        """
+        It is for the next time, so that telling comes to an end.
+        """
         waiting: Waiting[int] = Waiting()
         heard: list[int] = []
 
@@ -26,7 +28,9 @@ class WaitingTests:
         assert heard == [1, 2]
 
     def test_one_who_cancels_another_when_told_of_the_failure(self) -> None:
-        """The other is cancelled and not failed once more."""
+        """
+        The other is cancelled and not failed once more.
+        """
         waiting: Waiting[int] = Waiting()
         heard: list[str] = []
         first, second = waiting.wait(), waiting.wait()
