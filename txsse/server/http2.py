@@ -110,7 +110,6 @@ class Http2Sink(RequestSink):
         """
         super().detach()
         self._kept.clear()
-        self._pieces.pop(self._id, None)
         if self._call is not None:
             self._call.cancel()
             self._call = None
