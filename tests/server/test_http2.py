@@ -181,6 +181,36 @@ class AbortTests:
         connection.client.transport.connectionLost(Failure(ConnectionLost()))
         assert not any(channel.is_open for channel in connection.channels)
 
+    @pytest.mark.parametrize("wake", ["window", "keep-alive", "transport"])
+    def test_something_wakes_the_stream_in_between(self, plain: Wire, wake: str) -> None:
+        """
+        It is reset all the same.
+        """
+        connection = Connection(plain, 1)
+        connection.deaf()
+        (channel,) = connection.channels
+        if wake == "transport":
+            connection.client.stop_reading()
+        channel.send("y" * 100_000)
+        plain.reactor.run_soon()
+        if wake != "transport":
+            connection.client.pump()
+        channel._abort(CloseReason.SLOW_READER)
+        if wake == "window":
+            connection.h2.increment_flow_control_window(10)
+            connection.h2.increment_flow_control_window(10, 1)
+            connection.client.protocol.dataReceived(connection.h2.data_to_send())
+        elif wake == "keep-alive":
+            channel._sink.poke()
+        else:
+            connection.client.protocol._channel.resumeProducing()
+        connection.client.read_on()
+        plain.reactor.run_soon()
+        closed: list[CloseReason] = []
+        channel.when_closed().addCallback(closed.append)
+        assert closed == [CloseReason.SLOW_READER]
+        assert connection.client.reset
+
     def test_connection_that_was_told_to_go(self, plain: Wire) -> None:
         """
         Where the stream cannot be reset any more, the connection is cut.

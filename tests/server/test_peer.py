@@ -73,6 +73,26 @@ class PeerTimeoutTests:
         impatient.release(second)
         assert timeout_of(tcp) == 0
 
+    def test_shortest_of_those_that_are_left(self, tcp: socket.socket) -> None:
+        """
+        When the most impatient ends, the next one counts.
+        """
+        request = request_over(tcp)
+        peers = [PeerTimeout(seconds) for seconds in (60, 20, 40)]
+        held = [each.hold(request) for each in peers]
+        peers[1].release(held[1])
+        assert timeout_of(tcp) == 40_000
+
+    def test_time_of_somebody_else_in_between(self, tcp: socket.socket) -> None:
+        """
+        It is what comes back after the next stream.
+        """
+        peers = PeerTimeout(2.5)
+        peers.release(peers.hold(request_over(tcp)))
+        tcp.setsockopt(socket.IPPROTO_TCP, OPTION or 0, 777)
+        peers.release(peers.hold(request_over(tcp)))
+        assert timeout_of(tcp) == 777
+
     def test_connection_that_closes_behind_the_stream(self, tcp: socket.socket) -> None:
         """
         It keeps the time, for what it still has to send.

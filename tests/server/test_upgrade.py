@@ -322,6 +322,25 @@ class RefusalTests:
         with pytest.raises(UpgradeRefused, match="gone"):
             resource.upgrader.upgrade(request)
 
+    def test_request_with_a_producer(self, plain: Wire) -> None:
+        """
+        What somebody else produces cannot become a stream, and is left to them.
+        """
+
+        class Produced(Rendering):
+            def render_GET(self, request: Request) -> int:
+                request.registerProducer(object(), True)
+                return super().render_GET(request)
+
+        resource = Produced(plain.upgrader(max_lifetime=100.0))
+        client = plain.connect(resource).request()
+        assert "something else produces" in resource.refused[0].reason
+        resource.requests[0].unregisterProducer()
+        resource.requests[0].write(b"theirs")
+        client.pump()
+        assert client.body == b"theirs"
+        client.disconnect()
+
     def test_second_upgrade(self, plain: Wire) -> None:
         """
         A request becomes a stream once.

@@ -27,6 +27,24 @@ class WaitingTests:
         waiting.fire(2)
         assert heard == [1, 2]
 
+    def test_over_before_everybody_is_told(self) -> None:
+        """
+        The rest go on waiting, in front of those who came meanwhile.
+        """
+        waiting: Waiting[int] = Waiting()
+        heard: list[str] = []
+
+        def first(_: int) -> None:
+            heard.append("first")
+            waiting.wait().addCallback(lambda _: heard.append("new"))
+
+        waiting.wait().addCallback(first)
+        waiting.wait().addCallback(lambda _: heard.append("second"))
+        waiting.fire(1, unless=lambda: heard == ["first"])
+        assert heard == ["first"]
+        waiting.fire(2)
+        assert heard == ["first", "second", "new"]
+
     def test_one_who_cancels_another_when_told_of_the_failure(self) -> None:
         """
         The other is cancelled and not failed once more.

@@ -91,6 +91,8 @@ class Http2Sink(RequestSink):
         """
         Reset the stream in the next turn; the connection and its other streams go on.
         """
+        # With nothing kept there is nothing to be woken for, which would take the place of this.
+        self._kept.clear()
         # As a TCP transport does it: whoever sends to many must not see one of them end in the middle.
         self._wake(self._abort)
 

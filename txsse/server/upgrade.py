@@ -136,6 +136,8 @@ class Upgrader:
             raise UpgradeRefused("the request has ended: its client has gone", status=None)
         if request.startedWriting:
             raise UpgradeRefused("the response to the request has begun already", status=None)
+        if request.producer is not None:
+            raise UpgradeRefused("something else produces the response to the request", status=None)
         decision = decide(read_asked(request, self._last_event_id_parameter), self._rules)
         if isinstance(decision, Answer):
             # A HEAD that is answered with 200 tells what a GET would.

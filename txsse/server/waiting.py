@@ -42,7 +42,7 @@ class Waiting(Generic[T]):
             waiter = everybody.pop(0)
             if not waiter.called:
                 waiter.callback(result)
-        self._waiting[:0] = [waiter for waiter in everybody if not waiter.called]
+        self._waiting[:0] = everybody
 
     def fail(self, error: Exception) -> None:
         """
