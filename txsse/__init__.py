@@ -19,29 +19,48 @@ from txsse.errors import (
     ChannelClosed,
     CloseReason,
     EventTooLarge,
+    HubStopped,
     InvalidField,
     SSEError,
+    TooManyTopics,
+    UpdateTooLarge,
     UpgradeRefused,
 )
+from txsse.hub.access import Access
+from txsse.hub.hub import Hub
+from txsse.hub.journal import IJournal, MemoryJournal
+from txsse.hub.topics import ISelector
+from txsse.hub.update import Update
 from txsse.protocol.encoder import encode_comment, encode_event
 from txsse.protocol.event import ServerSentEvent
 from txsse.protocol.parser import EventStreamParser
 from txsse.server.channel import SSEChannel
+from txsse.server.limits import Limits
 from txsse.server.resource import SSEResource
 from txsse.server.upgrade import Upgrader, upgrade
 
 __version__ = _version.public()
 
 __all__ = [
+    "Access",
     "ChannelClosed",
     "CloseReason",
     "EventStreamParser",
     "EventTooLarge",
+    "Hub",
+    "HubStopped",
+    "IJournal",
+    "ISelector",
     "InvalidField",
+    "Limits",
+    "MemoryJournal",
     "SSEChannel",
     "SSEError",
     "SSEResource",
     "ServerSentEvent",
+    "TooManyTopics",
+    "Update",
+    "UpdateTooLarge",
     "UpgradeRefused",
     "Upgrader",
     "__version__",

@@ -5,7 +5,10 @@ What can go wrong, as one small tree::
     ├── InvalidField     (also a ValueError)  a value that the wire format has no place for
     ├── EventTooLarge    a stream that exceeds the parser's limit
     ├── ChannelClosed    a frame for a stream that has ended
-    └── UpgradeRefused   a request that got another answer than a stream
+    ├── UpgradeRefused   a request that got another answer than a stream
+    ├── UpdateTooLarge   an update that exceeds the hub's limit
+    ├── TooManyTopics    a subscription that exceeds the hub's limit
+    └── HubStopped       an update for a hub that has stopped
 """
 
 from __future__ import annotations
@@ -18,8 +21,11 @@ __all__ = [
     "ChannelClosed",
     "CloseReason",
     "EventTooLarge",
+    "HubStopped",
     "InvalidField",
     "SSEError",
+    "TooManyTopics",
+    "UpdateTooLarge",
     "UpgradeRefused",
 ]
 
@@ -100,6 +106,9 @@ class CloseReason(Enum):
     MAX_LIFETIME = auto()
     """The stream reached its ``max_lifetime``."""
 
+    DRAINED = auto()
+    """The hub stopped, and sent its subscribers elsewhere."""
+
 
 class ChannelClosed(SSEError):
     """
@@ -129,3 +138,40 @@ class UpgradeRefused(SSEError):
         super().__init__(f"{status}: {reason}" if status is not None else reason)
         self.status = status
         self.reason = reason
+
+
+class UpdateTooLarge(SSEError):
+    """
+    An update is larger than the hub's ``max_update_size``.
+
+    :ivar size: how many bytes it takes on the wire.
+    :ivar limit: how many it may.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"the update takes {size} bytes; max_update_size is {limit}")
+        self.size = size
+        self.limit = limit
+
+
+class TooManyTopics(SSEError):
+    """
+    A subscription names more topics and patterns than the hub's ``max_topics``.
+
+    :ivar count: how many it names.
+    :ivar limit: how many it may.
+    """
+
+    def __init__(self, count: int, limit: int) -> None:
+        super().__init__(f"{count} topics in one subscription; {limit} is the limit")
+        self.count = count
+        self.limit = limit
+
+
+class HubStopped(SSEError):
+    """
+    The hub has been stopped: it takes no updates and no subscribers any more.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the hub has been stopped")

@@ -195,7 +195,7 @@ class AbortTests:
         plain.reactor.run_soon()
         if wake != "transport":
             connection.client.pump()
-        channel._abort(CloseReason.SLOW_READER)
+        channel.abort(reason=CloseReason.SLOW_READER)
         if wake == "window":
             connection.h2.increment_flow_control_window(10)
             connection.h2.increment_flow_control_window(10, 1)
@@ -223,7 +223,7 @@ class AbortTests:
             raise ProtocolError
 
         sink._stream.abortConnection = refuse
-        channel._abort(CloseReason.SLOW_READER)
+        channel.abort(reason=CloseReason.SLOW_READER)
         plain.reactor.run_soon()
         assert connection.client.socket.reset
         assert not connection.client.transport.connected
@@ -379,7 +379,7 @@ class Http2SinkTests:
         The others on the same connection go on.
         """
         client, (slow, other) = self.open_streams(plain, 2)
-        slow._abort(CloseReason.SLOW_READER)
+        slow.abort(reason=CloseReason.SLOW_READER)
         other.send("still here")
         client.pump()
         assert client.body == b"data: still here\n\n"
@@ -526,7 +526,7 @@ class Http2SinkTests:
         for _ in range(50):
             slow.send("y" * 10_000)
             plain.reactor.run_soon()
-        slow._abort(CloseReason.SLOW_READER)
+        slow.abort(reason=CloseReason.SLOW_READER)
         client.read_on()
         other.send("still here")
         client.pump()

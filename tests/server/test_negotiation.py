@@ -36,7 +36,7 @@ class MethodTests:
         It opens a stream, with the headers that keep caches and proxies out of it.
         """
         decision = decide(Asked(b"GET"), RULES)
-        assert decision == Accepted("", list(STREAM.items()))
+        assert decision == Accepted("", list(STREAM.items()), [])
 
     def test_head(self) -> None:
         """

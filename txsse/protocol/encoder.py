@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from txsse.protocol.event import ServerSentEvent, check_text
 
-__all__ = ["encode_comment", "encode_event", "encode_retry"]
+__all__ = ["encode_comment", "encode_event", "encode_id", "encode_retry"]
 
 
 def encode_event(event: ServerSentEvent) -> bytes:
@@ -54,6 +54,17 @@ def encode_retry(retry: float) -> bytes:
     :raises InvalidField: as :class:`txsse.ServerSentEvent` does.
     """
     return f"retry: {_milliseconds(ServerSentEvent(retry=retry).retry or 0)}\n\n".encode()
+
+
+def encode_id(id: str) -> bytes:
+    """
+    Encode an id alone, without an event: the client shows nothing, and resumes from there when it reconnects.
+
+    :param id: the id.
+    :returns: its block.
+    :raises InvalidField: as :class:`txsse.ServerSentEvent` does.
+    """
+    return f"id: {ServerSentEvent(id=id).id}\n\n".encode()
 
 
 def _milliseconds(seconds: float) -> int:

@@ -6,10 +6,29 @@ policy for slow readers.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
-__all__ = ["POLICIES", "Backlog", "DropNewest", "KeepLatest", "KeepOrClose"]
+__all__ = ["POLICIES", "Backlog", "Budget", "DropNewest", "KeepLatest", "KeepOrClose"]
+
+
+class Budget:
+    """
+    How much may be held back, by one channel and by all that share this.
+
+    :param each: how many bytes one channel may hold back.
+    :param total: how many bytes all of them together may.
+    :ivar held: how many bytes they hold back now.
+    :ivar dropped: how many frames they gave up so far.
+    """
+
+    __slots__ = ("dropped", "each", "held", "total")
+
+    def __init__(self, each: int, total: int) -> None:
+        self.each = each
+        self.total = total
+        self.held = 0
+        self.dropped = 0
 
 
 class Backlog(Protocol):
@@ -23,7 +42,7 @@ class Backlog(Protocol):
     size: int
     dropped: int
 
-    def put(self, key: str | None, frame: bytes) -> bool:
+    def put(self, key: Hashable, frame: bytes) -> bool:
         """
         Take a frame.
 
@@ -47,23 +66,30 @@ class KeepOrClose:
     ``close``: keep everything up to the limit; beyond it the stream ends, and the client comes back with
     its ``Last-Event-ID``.
 
-    :param limit: how many bytes may wait.
+    :param budget: how many bytes may wait.
     """
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("_budget", "_frames", "dropped", "size")
+
+    def __init__(self, budget: Budget) -> None:
         self.size = 0
         self.dropped = 0
-        self._limit = limit
-        self._frames: deque[bytes] = deque()
+        self._budget = budget
+        # Not before it is needed: an empty deque takes 600 bytes, and most channels never hold anything back.
+        self._frames: deque[bytes] | None = None
 
-    def put(self, key: str | None, frame: bytes) -> bool:
+    def put(self, key: Hashable, frame: bytes) -> bool:
         """
         Take a frame if there is room.
         """
-        if self.size + len(frame) > self._limit:
+        budget = self._budget
+        if self.size + len(frame) > budget.each or budget.held + len(frame) > budget.total:
             return False
+        if self._frames is None:
+            self._frames = deque()
         self._frames.append(frame)
         self.size += len(frame)
+        budget.held += len(frame)
         return True
 
     def take(self) -> bytes | None:
@@ -71,16 +97,19 @@ class KeepOrClose:
         Return the oldest frame.
         """
         if not self._frames:
+            self._frames = None
             return None
         frame = self._frames.popleft()
         self.size -= len(frame)
+        self._budget.held -= len(frame)
         return frame
 
     def clear(self) -> None:
         """
         Give up all frames.
         """
-        self._frames.clear()
+        self._frames = None
+        self._budget.held -= self.size
         self.size = 0
 
 
@@ -88,15 +117,18 @@ class DropNewest(KeepOrClose):
     """
     ``drop``: keep everything up to the limit; beyond it new frames are dropped and counted.
 
-    :param limit: how many bytes may wait.
+    :param budget: how many bytes may wait.
     """
 
-    def put(self, key: str | None, frame: bytes) -> bool:
+    __slots__ = ()
+
+    def put(self, key: Hashable, frame: bytes) -> bool:
         """
         Take a frame if there is room, and count it otherwise.
         """
         if not super().put(key, frame):
             self.dropped += 1
+            self._budget.dropped += 1
         return True
 
 
@@ -105,32 +137,41 @@ class KeepLatest:
     ``latest``: of all frames with the same key keep the newest alone, so that a client that was behind
     sees how things stand, and not how they came to. Where even these exceed the limit, the oldest go.
 
-    :param limit: how many bytes may wait.
+    :param budget: how many bytes may wait.
     """
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("_budget", "_frames", "dropped", "size")
+
+    def __init__(self, budget: Budget) -> None:
         self.size = 0
         self.dropped = 0
-        self._limit = limit
+        self._budget = budget
         # In the order of the last change, which a dict keeps where a key is removed before it is set.
-        self._frames: dict[str | None, bytes] = {}
+        self._frames: dict[Hashable, bytes] = {}
 
-    def put(self, key: str | None, frame: bytes) -> bool:
+    def put(self, key: Hashable, frame: bytes) -> bool:
         """
         Take a frame in the place of an older one.
         """
+        budget = self._budget
         self._drop(key)
         self._frames[key] = frame
-        self.size += len(frame)
-        while self.size > self._limit:
+        self._count(len(frame))
+        # Where others hold all that may be held, this one is dropped at once.
+        while self._frames and (self.size > budget.each or budget.held > budget.total):
             self._drop(next(iter(self._frames)))
         return True
 
-    def _drop(self, key: str | None) -> None:
+    def _drop(self, key: Hashable) -> None:
         old = self._frames.pop(key, None)
         if old is not None:
-            self.size -= len(old)
+            self._count(-len(old))
             self.dropped += 1
+            self._budget.dropped += 1
+
+    def _count(self, size: int) -> None:
+        self.size += size
+        self._budget.held += size
 
     def take(self) -> bytes | None:
         """
@@ -139,7 +180,7 @@ class KeepLatest:
         if not self._frames:
             return None
         frame = self._frames.pop(next(iter(self._frames)))
-        self.size -= len(frame)
+        self._count(-len(frame))
         return frame
 
     def clear(self) -> None:
@@ -147,11 +188,14 @@ class KeepLatest:
         Give up all frames.
         """
         self._frames.clear()
-        self.size = 0
+        self._count(-self.size)
 
 
-POLICIES: dict[str, Callable[[int], Backlog]] = {
+# A hub reads on from its journal for a channel that rewinds; what is sent to such a channel past the hub is
+# kept as with "close".
+POLICIES: dict[str, Callable[[Budget], Backlog]] = {
     "close": KeepOrClose,
     "latest": KeepLatest,
     "drop": DropNewest,
+    "rewind": KeepOrClose,
 }

@@ -10,9 +10,10 @@ the cause. Only there is cleaned up.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -20,17 +21,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 
-from txsse.errors import ChannelClosed, CloseReason, InvalidField
+from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.encoder import encode_comment, encode_event
 from txsse.protocol.event import ServerSentEvent
 from txsse.server.backlog import Backlog
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
-from txsse.server.payload import to_xml
+from txsse.server.payload import to_text, to_xml
 from txsse.server.sending import Source, send_all
-from txsse.server.sink import Sink
+from txsse.server.sink import Framed, Sink
 from txsse.server.waiting import Waiting
 
-__all__ = ["ChannelOptions", "SSEChannel"]
+__all__ = ["ChannelOptions", "ChannelWatcher", "SSEChannel"]
 
 _log = Logger()
 
@@ -57,6 +58,19 @@ class ChannelOptions:
     dumps: Callable[[object], str | bytes]
     flush_timeout: float
     max_lifetime: float | None
+    slow_policy: str | None
+
+
+class ChannelWatcher(Protocol):
+    """
+    Who watches over a channel: lighter than a Deferred of :meth:`SSEChannel.when_closed`, where there are
+    many.
+    """
+
+    def channel_closed(self, channel: SSEChannel) -> None:
+        """
+        The channel has ended. Whoever waits for that is told later.
+        """
 
 
 class SSEChannel:
@@ -70,7 +84,30 @@ class SSEChannel:
     :ivar last_event_id: where the client wants to resume, ``""`` where it did not say.
     :ivar close_reason: what ended the channel, a :class:`txsse.errors.CloseReason`; ``None`` while it is
         open.
+    :ivar watcher: who is told of its end before anybody else; ``None`` for nobody.
     """
+
+    # There may be a hundred thousand, so no dictionary for each, unless somebody keeps things on a channel.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_backlog",
+        "_flush",
+        "_keepalive",
+        "_lifetime",
+        "_options",
+        "_sink",
+        "_state",
+        "_turn",
+        "_when_closed",
+        "_when_ready",
+        "close_reason",
+        "last_event_id",
+        "request",
+        "slot",
+        "spoke",
+        "watcher",
+    )
 
     def __init__(
         self,
@@ -92,8 +129,9 @@ class SSEChannel:
         self._backlog = backlog
         self._keepalive = keepalive
         self._options = options
-        self._when_closed: Waiting[CloseReason] = Waiting()
-        self._when_ready: Waiting[None] = Waiting()
+        self._when_closed: Waiting[CloseReason] | None = None
+        self._when_ready: Waiting[None] | None = None
+        self.watcher: ChannelWatcher | None = None
         self._lifetime: IDelayedCall | None = None
         self._flush: IDelayedCall | None = None
         self._turn: IDelayedCall | None = None
@@ -143,6 +181,14 @@ class SSEChannel:
         """
         return self._backlog.dropped
 
+    @property
+    def slow_policy(self) -> str | None:
+        """
+        What happens to a client that is behind, as the upgrader was told; ``None`` where it was not: that is
+        ``rewind`` in a hub, and ``close`` on its own.
+        """
+        return self._options.slow_policy
+
     def send(
         self,
         data: str | bytes,
@@ -162,7 +208,7 @@ class SSEChannel:
             ``close``.
         :raises InvalidField: as :class:`txsse.ServerSentEvent` does, and for bytes that are not UTF-8.
         """
-        self.send_event(ServerSentEvent(_to_text(data), event, id, retry))
+        self.send_event(ServerSentEvent(to_text(data), event, id, retry))
 
     def send_event(self, event: ServerSentEvent) -> None:
         """
@@ -171,7 +217,7 @@ class SSEChannel:
         :param event: the event.
         :raises ChannelClosed: as :meth:`send` does.
         """
-        self._send_frame(event.event or "message", encode_event(event))
+        self.send_frame(encode_event(event), event.event or "message")
 
     def send_json(
         self,
@@ -224,7 +270,7 @@ class SSEChannel:
         :param text: the comment.
         :raises ChannelClosed: as :meth:`send` does.
         """
-        self._send_frame(None, encode_comment(text))
+        self.send_frame(encode_comment(text), None)
 
     def send_from(self, source: Source) -> Deferred[int]:
         """
@@ -251,11 +297,18 @@ class SSEChannel:
             return fail(self._closed_error())
         if not self.is_behind and self._turn is None:
             self._turn = self.reactor.callLater(0, self._turn_over)
+        if self._when_ready is None:
+            self._when_ready = Waiting()
         return self._when_ready.wait()
 
     def _turn_over(self) -> None:
         self._turn = None
-        self._when_ready.fire(None, unless=lambda: self.is_behind)
+        self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        # One who is told may send so much that the others have to go on waiting.
+        if self._when_ready is not None:
+            self._when_ready.fire(None, unless=lambda: self.is_behind)
 
     @property
     def is_behind(self) -> bool:
@@ -290,6 +343,8 @@ class SSEChannel:
         """
         if self._state is _State.CLOSED:
             return succeed(self._closed_error().reason)
+        if self._when_closed is None:
+            self._when_closed = Waiting()
         return self._when_closed.wait()
 
     def sink_ready(self) -> None:
@@ -306,8 +361,7 @@ class SSEChannel:
         if self._state is _State.CLOSING:
             self._sink.finish()
         else:
-            # One who is told may send so much that the others have to go on waiting.
-            self._when_ready.fire(None, unless=lambda: self.is_behind)
+            self._tell_ready()
 
     def keepalive_due(self) -> None:
         """
@@ -318,7 +372,27 @@ class SSEChannel:
         if self._state is _State.OPEN and not self.is_behind:
             self._write(_KEEPALIVE)
 
-    def _send_frame(self, key: str | None, frame: bytes) -> None:
+    def offer(self, frames: Framed) -> bool:
+        """
+        Send frames that many channels are sent, unless the client is behind.
+
+        :param frames: the frames.
+        :returns: whether they were taken, all of them or none.
+        """
+        if self._state is not _State.OPEN or self._backlog.size:
+            return False
+        self.spoke = self._keepalive.now
+        return self._sink.offer(frames)
+
+    def send_frame(self, frame: bytes, key: Hashable) -> None:
+        """
+        Send a frame.
+
+        :param frame: the frame.
+        :param key: what it is about: where the policy for slow readers is ``latest``, a newer frame of the
+            same key stands for this one.
+        :raises ChannelClosed: as :meth:`send` does.
+        """
         if self._state is not _State.OPEN:
             raise self._closed_error()
         if not self.is_behind:
@@ -329,7 +403,7 @@ class SSEChannel:
                 channel=self,
                 buffered=self.buffered,
             )
-            self._abort(CloseReason.SLOW_READER)
+            self.abort(reason=CloseReason.SLOW_READER)
             raise self._closed_error()
 
     def _write(self, frame: bytes) -> None:
@@ -347,7 +421,24 @@ class SSEChannel:
             if call is not None and call.active():
                 call.cancel()
         self._lifetime = self._turn = None
-        self._when_ready.fail(self._closed_error())
+        if self._when_ready is not None:
+            self._when_ready.fail(self._closed_error())
+
+    def abort(self, *, reason: CloseReason = CloseReason.SERVER_CLOSED) -> bool:
+        """
+        Cut the stream off, whatever waits to be sent.
+
+        :param reason: what :attr:`close_reason` is to say.
+        :returns: whether there was something to cut off: not where the channel has ended.
+        """
+        if self._state is _State.CLOSED:
+            return False
+        if self._state is _State.OPEN:
+            self._begin_to_close(reason)
+        self.close_reason = reason
+        self._backlog.clear()
+        self._sink.abort()
+        return True
 
     def _give_up_flushing(self) -> None:
         self._flush = None
@@ -356,14 +447,7 @@ class SSEChannel:
             channel=self,
             buffered=self.buffered,
         )
-        self.close_reason = CloseReason.FLUSH_TIMEOUT
-        self._backlog.clear()
-        self._sink.abort()
-
-    def _abort(self, reason: CloseReason) -> None:
-        self._begin_to_close(reason)
-        self._backlog.clear()
-        self._sink.abort()
+        self.abort(reason=CloseReason.FLUSH_TIMEOUT)
 
     def request_ended(self, result: Failure | None) -> None:
         """
@@ -381,14 +465,8 @@ class SSEChannel:
             self._flush = None
         self._backlog.clear()
         self._sink.detach()
-        self._when_closed.fire(self.close_reason or CloseReason.CLIENT_GONE)
-
-
-def _to_text(data: str | bytes) -> str:
-    if isinstance(data, bytes):
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            byte = data[error.start]
-            raise InvalidField("data", f"byte 0x{byte:02X} is not UTF-8", position=error.start) from None
-    return data
+        watcher, self.watcher = self.watcher, None
+        if watcher is not None:
+            watcher.channel_closed(self)
+        if self._when_closed is not None:
+            self._when_closed.fire(self._closed_error().reason)

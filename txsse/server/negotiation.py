@@ -5,8 +5,9 @@ Strategy: :func:`decide` takes what was asked and the rules, both plain values, 
 :class:`Accepted` or an :class:`Answer`; it raises nothing. :func:`read_asked` is the one function that looks
 at a Twisted request.
 
-Sources: https://www.rfc-editor.org/rfc/rfc9110 (methods, ``Accept``), https://fetch.spec.whatwg.org/#http-cors-protocol
-(CORS), https://html.spec.whatwg.org/multipage/server-sent-events.html (``Last-Event-ID``).
+Sources: https://www.rfc-editor.org/rfc/rfc9110 (methods, ``Accept``),
+https://fetch.spec.whatwg.org/#http-cors-protocol (CORS),
+https://html.spec.whatwg.org/multipage/server-sent-events.html (``Last-Event-ID``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from twisted.web.http import Request
 
-__all__ = ["Accepted", "Answer", "Asked", "Rules", "decide", "read_asked"]
+__all__ = ["Accepted", "Answer", "Asked", "Rules", "decide", "read_asked", "refusal"]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -64,11 +65,12 @@ class Asked:
 @dataclass(frozen=True)
 class Accepted:
     """
-    The request becomes a stream.
+    The request becomes a stream. ``cors`` are those of the headers that any other answer to it needs too.
     """
 
     last_event_id: str
     headers: Headers
+    cors: Headers
 
 
 @dataclass(frozen=True)
@@ -116,16 +118,16 @@ def decide(asked: Asked, rules: Rules) -> Accepted | Answer:
         return Answer(204, "OPTIONS tells what is allowed here", [(b"Allow", allow), *cors])
     reading = asked.method == b"HEAD" and b"GET" in rules.methods
     if not reading and asked.method not in rules.methods:
-        return _refusal(405, f"allowed here: {allow.decode('ascii')}", [(b"Allow", allow), *cors])
+        return refusal(405, f"allowed here: {allow.decode('ascii')}", [(b"Allow", allow), *cors])
     if not accepts_event_stream(asked.accept):
-        return _refusal(406, "only text/event-stream is to be had here", cors)
+        return refusal(406, "only text/event-stream is to be had here", cors)
     last_event_id = _read_last_event_id(asked.last_event_id, rules.max_last_event_id)
     if isinstance(last_event_id, _Malformed):
-        return _refusal(400, last_event_id.reason, cors)
+        return refusal(400, last_event_id.reason, cors)
     if reading:
         # The body would have no end, so a HEAD is answered with what a GET would begin with.
         return Answer(200, "HEAD gets the headers alone", [*STREAM_HEADERS, *cors])
-    return Accepted(last_event_id, [*STREAM_HEADERS, *cors])
+    return Accepted(last_event_id, [*STREAM_HEADERS, *cors], cors)
 
 
 def accepts_event_stream(accept: Sequence[bytes]) -> bool:
@@ -191,7 +193,10 @@ def _allowed_methods(rules: Rules) -> bytes:
     return b", ".join([*rules.methods, *head, b"OPTIONS"])
 
 
-def _refusal(status: int, reason: str, headers: Headers) -> Answer:
+def refusal(status: int, reason: str, headers: Headers) -> Answer:
+    """
+    Make an answer out of its reason.
+    """
     kind = (b"Content-Type", b"text/plain; charset=utf-8")
     return Answer(status, reason, [kind, *headers], reason.encode() + b"\n")
 

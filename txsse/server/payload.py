@@ -1,5 +1,5 @@
 """
-Values of the program as text: JSON and XML.
+Values of the program as text: bytes, JSON and XML.
 """
 
 from __future__ import annotations
@@ -16,7 +16,25 @@ from xml.etree import ElementTree
 
 import attrs
 
-__all__ = ["to_json", "to_xml"]
+from txsse.errors import InvalidField
+
+__all__ = ["to_json", "to_text", "to_xml"]
+
+
+def to_text(data: str | bytes) -> str:
+    """
+    Read text that may have come as its UTF-8 form.
+
+    :param data: the text, or its bytes.
+    :raises InvalidField: for bytes that are not UTF-8.
+    """
+    if isinstance(data, bytes):
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            byte = data[error.start]
+            raise InvalidField("data", f"byte 0x{byte:02X} is not UTF-8", position=error.start) from None
+    return data
 
 
 def to_json(value: object) -> str:

@@ -15,7 +15,39 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.web.http import Request
 from zope.interface import implementer
 
-__all__ = ["DirectSink", "RequestSink", "Sink", "SinkOwner"]
+__all__ = ["DirectSink", "Framed", "RequestSink", "Sink", "SinkOwner"]
+
+
+class Framed:
+    """
+    Frames that go to many sinks: what is made of them is made once, for all.
+
+    :ivar data: the frames, one behind the other.
+    """
+
+    __slots__ = ("_chunk", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._chunk: bytes | None = None
+
+    @property
+    def chunk(self) -> bytes:
+        """
+        The frames as one chunk of HTTP/1.1.
+        """
+        if self._chunk is None:
+            self._chunk = as_chunk(self.data)
+        return self._chunk
+
+
+def as_chunk(data: bytes) -> bytes:
+    """
+    Frame bytes as a chunk.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9112#name-chunked-transfer-coding
+    """
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 class SinkOwner(Protocol):
@@ -48,6 +80,13 @@ class Sink(Protocol):
     def write(self, frame: bytes) -> None:
         """
         Send a frame.
+        """
+
+    def offer(self, frames: Framed) -> bool:
+        """
+        Send what many others are sent too, at the least cost, unless the sink is blocked.
+
+        :returns: whether it was taken: all of it, or nothing.
         """
 
     def finish(self) -> None:
@@ -96,6 +135,15 @@ class RequestSink:
         Send a frame.
         """
         self._request.write(frame)
+
+    def offer(self, frames: Framed) -> bool:
+        """
+        Send frames, unless the sink is blocked.
+        """
+        if self.blocked:
+            return False
+        self.write(frames.data)
+        return True
 
     def finish(self) -> None:
         """
@@ -148,7 +196,8 @@ class RequestSink:
 
 class DirectSink(RequestSink):
     """
-    Write a chunk to the transport, past ``Request`` and ``HTTPChannel``, which would do no more than that.
+    Write a chunk to the transport, past ``Request`` and ``HTTPChannel``, which would do no more than that;
+    and where many get the same and nothing waits to be sent before it, straight to the socket.
     """
 
     def __init__(self, request: Request) -> None:
@@ -166,4 +215,44 @@ class DirectSink(RequestSink):
         else:
             # What the access log reports as the size of the response.
             self._request.sentLength += len(frame)
-            self._transport.write(b"%x\r\n%b\r\n" % (len(frame), frame))
+            self._transport.write(as_chunk(frame))
+
+    def offer(self, frames: Framed) -> bool:
+        """
+        Send frames in this very moment, unless the sink is blocked.
+
+        The transport would have the reactor watch for the socket to become writable, and then not to watch
+        any more, at twice the cost of the sending itself; and the socket of a client that keeps up is always
+        writable. One that takes a part only shows that its client does not: the rest goes the transport's
+        way, and the sink is blocked until that has left.
+        """
+        if self.blocked:
+            return False
+        transport = self._transport
+        # What came before must leave before.
+        if transport.dataBuffer or transport._tempDataBuffer or self._request.finished:
+            self.write(frames.data)
+            return True
+        self._request.sentLength += len(frames.data)
+        chunk = frames.chunk
+        try:
+            sent = transport.socket.send(chunk)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            # The connection is dead, or the system short of buffers: the transport finds out and acts.
+            transport.write(chunk)
+            return True
+        if sent < len(chunk):
+            transport.write(chunk[sent:])
+            self._block()
+        return True
+
+    def _block(self) -> None:
+        """
+        Have the transport tell when its buffer is empty, though it is far from full.
+        """
+        producer = self._transport.producer
+        if producer is not None and not self._transport.producerPaused:
+            self._transport.producerPaused = True
+            producer.pauseProducing()

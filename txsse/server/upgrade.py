@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -18,22 +18,26 @@ from twisted.web.http import Request
 from txsse._reactor import global_reactor
 from txsse.errors import UpgradeRefused
 from txsse.protocol.encoder import encode_retry
-from txsse.server.backlog import POLICIES
+from txsse.server.backlog import POLICIES, Budget
 from txsse.server.channel import ChannelOptions, SSEChannel
 from txsse.server.http2 import Http2Sink
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
+from txsse.server.limits import Limits
 from txsse.server.negotiation import Accepted, Answer, Rules, decide, read_asked
 from txsse.server.payload import to_json
 from txsse.server.peer import MAX_PEER_TIMEOUT, PeerTimeout
 from txsse.server.sink import DirectSink, RequestSink, Sink
 
-__all__ = ["DEFAULT_MAX_BUFFER", "Upgrader", "upgrade"]
+__all__ = ["DEFAULT_MAX_BUFFER", "Upgrader", "answer", "upgrade"]
 
-OwnHeaders = list[tuple[bytes, bytes | None]]
+OwnHeaders = Sequence[tuple[bytes, bytes | None]]
 
 # A second's worth of a busy stream. A thousand slow readers then hold a gigabyte of frames; small ones take a
 # few times their bytes in memory.
 DEFAULT_MAX_BUFFER = 1024 * 1024
+
+# What a machine of a few gigabytes can lose to slow readers and not notice.
+DEFAULT_MAX_TOTAL_BUFFER = 256 * 1024 * 1024
 
 
 class Upgrader:
@@ -57,9 +61,14 @@ class Upgrader:
     :param max_last_event_id: the longest ``Last-Event-ID`` that is accepted, in bytes. A client that was sent
         a longer id gets 400 when it comes back, which a browser takes for the end.
     :param max_buffer: how many bytes are held back for a client that is behind.
+    :param max_total_buffer: how many bytes are held back for all of them together.
     :param slow_policy: what happens beyond that: ``"close"`` ends the stream, ``"drop"`` drops new events,
-        and ``"latest"`` keeps of all events of a type that are held back the newest alone, from the first
-        one on.
+        and ``"latest"`` keeps of all events of a type (in a hub: of a topic) that are held back the newest
+        alone, from the first one on. ``"rewind"``, in a hub, holds back nothing, and reads on from the
+        journal when the client has caught up; on its own it is the same as ``"close"``. ``None`` for the
+        usual one: ``"rewind"`` in a hub, ``"close"`` on its own.
+    :param limits: how many channels there may be, in all and for each client; more are refused with 503 or
+        429. ``None`` for any number.
     :param flush_timeout: how long a closed channel may take to flush what it accepted, in seconds.
     :param max_lifetime: when a stream ends by itself, in seconds, less up to 20 % at random; ``None`` for
         never.
@@ -91,7 +100,9 @@ class Upgrader:
         last_event_id_parameter: str | None = "lastEventId",
         max_last_event_id: int = 1024,
         max_buffer: int = DEFAULT_MAX_BUFFER,
-        slow_policy: Literal["close", "latest", "drop"] = "close",
+        max_total_buffer: int = DEFAULT_MAX_TOTAL_BUFFER,
+        slow_policy: Literal["close", "latest", "drop", "rewind"] | None = None,
+        limits: Limits | None = None,
         flush_timeout: float = 30.0,
         max_lifetime: float | None = None,
         peer_timeout: float | None = 60.0,
@@ -106,12 +117,15 @@ class Upgrader:
         self._last_event_id_parameter = (
             None if last_event_id_parameter is None else last_event_id_parameter.encode()
         )
-        if max_buffer < 0:
-            raise ValueError(f"max_buffer must be a number of bytes, not {max_buffer}")
-        if slow_policy not in POLICIES:
+        for name, size in (("max_buffer", max_buffer), ("max_total_buffer", max_total_buffer)):
+            if size < 0:
+                raise ValueError(f"{name} must be a number of bytes, not {size}")
+        if slow_policy is not None and slow_policy not in POLICIES:
             raise ValueError(f"slow_policy must be one of {', '.join(POLICIES)}, not {slow_policy!r}")
-        self._max_buffer = max_buffer
-        self._new_backlog = POLICIES[slow_policy]
+        self._budget = Budget(max_buffer, max_total_buffer)
+        self._slow_policy = slow_policy
+        self._new_backlog = POLICIES[slow_policy or "close"]
+        self._limits = limits or Limits()
         self._flush_timeout = _seconds("flush_timeout", flush_timeout) or 0
         self._max_lifetime = _seconds("max_lifetime", max_lifetime)
         self._peers = PeerTimeout(_seconds("peer_timeout", peer_timeout, MAX_PEER_TIMEOUT))
@@ -138,13 +152,38 @@ class Upgrader:
             raise UpgradeRefused("the response to the request has begun already", status=None)
         if request.producer is not None:
             raise UpgradeRefused("something else produces the response to the request", status=None)
-        decision = decide(read_asked(request, self._last_event_id_parameter), self._rules)
+        decision = self.decide(request)
         if isinstance(decision, Answer):
             # A HEAD that is answered with 200 tells what a GET would.
             own = self._headers if decision.status == 200 else []
-            _answer(request, decision, own)
+            answer(request, decision, own)
             raise UpgradeRefused(decision.reason, status=decision.status)
         return self._open(request, decision)
+
+    def decide(self, request: Request) -> Accepted | Answer:
+        """
+        Tell what a request would get, and touch nothing.
+
+        :param request: the request.
+        """
+        decision = decide(read_asked(request, self._last_event_id_parameter), self._rules)
+        if isinstance(decision, Accepted):
+            return self._limits.refusal(request, decision) or decision
+        return decision
+
+    @property
+    def reactor(self) -> IReactorTime:
+        """
+        The reactor that the channels live in.
+        """
+        return self._channel_options().reactor
+
+    @property
+    def budget(self) -> Budget:
+        """
+        What the channels hold back, all together.
+        """
+        return self._budget
 
     def _open(self, request: Request, accepted: Accepted) -> SSEChannel:
         _forget_encoder(request)
@@ -152,6 +191,7 @@ class Upgrader:
         request.setResponseCode(200)
         # The headers, at once.
         request.write(b"")
+        place = self._limits.enter(request)
         held = self._peers.hold(request)
         reused = bool(getattr(request.channel, "persistent", True))
         sink = _choose_sink(request, direct=self._direct)
@@ -159,13 +199,14 @@ class Upgrader:
             request,
             sink,
             last_event_id=accepted.last_event_id,
-            backlog=self._new_backlog(self._max_buffer),
+            backlog=self._new_backlog(self._budget),
             keepalive=self._clock(request),
             options=self._channel_options(),
         )
         ended = request.notifyFinish()
         ended.addBoth(channel.request_ended)
         ended.addBoth(lambda _: self._peers.release(held, reused=reused))
+        ended.addBoth(lambda _: self._limits.leave(place))
         if self._opening:
             sink.write(self._opening)
         return channel
@@ -178,6 +219,7 @@ class Upgrader:
                 dumps=self._dumps,
                 flush_timeout=self._flush_timeout,
                 max_lifetime=self._max_lifetime,
+                slow_policy=self._slow_policy,
             )
         return self._options
 
@@ -238,19 +280,28 @@ def _goes_straight(request: Request) -> bool:
         bool(request.chunked)
         and type(channel) is http.HTTPChannel
         and type(channel.transport) is tcp.Server
+        # No interface of Twisted's tells whether something waits to be sent.
+        and isinstance(getattr(channel.transport, "_tempDataBuffer", None), list)
         # A subclass, or an instance, that writes in a way of its own wants to see every frame.
         and "write" not in vars(request)
         and type(request).write in (http.Request.write, server.Request.write)
     )
 
 
-def _answer(request: Request, answer: Answer, own: OwnHeaders) -> None:
+def answer(request: Request, decided: Answer, own: OwnHeaders = ()) -> None:
+    """
+    Answer a request that does not become a stream.
+
+    :param request: the request.
+    :param decided: the answer.
+    :param own: further headers.
+    """
     _forget_encoder(request)
-    request.setResponseCode(answer.status)
-    _set_headers(request, [*answer.headers, *own])
-    if answer.status != 204 and request.method != b"HEAD":
-        request.setHeader(b"Content-Length", b"%d" % len(answer.body))
-    request.write(answer.body)
+    request.setResponseCode(decided.status)
+    _set_headers(request, [*decided.headers, *own])
+    if decided.status != 204 and request.method != b"HEAD":
+        request.setHeader(b"Content-Length", b"%d" % len(decided.body))
+    request.write(decided.body)
     request.finish()
     # Where the caller lets UpgradeRefused through, twisted.web would write a page about it behind an
     # answer that is complete, and fail at that; now it logs the exception, and that is all.

@@ -1,0 +1,3 @@
+"""
+Many streams: publish once, and reach every subscriber.
+"""

@@ -1,0 +1,68 @@
+"""
+The end of a hub: its clients are sent elsewhere, in good order.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from twisted.internet.defer import DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from txsse.errors import ChannelClosed, CloseReason
+from txsse.protocol.encoder import encode_event, encode_retry
+from txsse.protocol.event import ServerSentEvent
+from txsse.server.channel import SSEChannel
+
+__all__ = ["drain"]
+
+_log = Logger()
+
+# How many channels are sent away before the reactor has its turn: some 5 ms of work.
+_SLICE = 256
+
+
+async def drain(
+    channels: Iterable[SSEChannel],
+    reactor: IReactorTime,
+    *,
+    farewell: ServerSentEvent | None,
+    retry: tuple[float, float],
+    deadline: float,
+) -> None:
+    """
+    Close channels, and wait until they are closed.
+
+    :param farewell: an event that they are sent last; ``None`` for none.
+    :param retry: the shortest and the longest time after which they are to reconnect, in seconds. Each is
+        sent one of its own in between, so that they do not all come at once to whoever is there then.
+    :param deadline: how long the whole may take, in seconds; who has not read everything by then is cut off.
+    """
+    last = encode_event(farewell) if farewell is not None else b""
+    leaving = list(channels)
+    over = reactor.seconds() + deadline
+    for count, channel in enumerate(leaving):
+        _send_away(channel, last + encode_retry(random.uniform(*retry)))
+        if count % _SLICE == _SLICE - 1:
+            await deferLater(reactor, 0)
+    closed = DeferredList([channel.when_closed() for channel in leaving])
+    cutting = reactor.callLater(max(0, over - reactor.seconds()), _cut_off, leaving)
+    await closed
+    if cutting.active():
+        cutting.cancel()
+
+
+def _send_away(channel: SSEChannel, last: bytes) -> None:
+    try:
+        channel.send_frame(last, None)
+    except ChannelClosed:
+        return
+    channel.close(reason=CloseReason.DRAINED)
+
+
+def _cut_off(channels: Iterable[SSEChannel]) -> None:
+    cut = sum(channel.abort(reason=CloseReason.FLUSH_TIMEOUT) for channel in channels)
+    _log.info("{count} clients did not read to the end in time", count=cut)

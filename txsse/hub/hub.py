@@ -1,0 +1,478 @@
+"""
+Publish once, and reach every subscriber.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import fields
+from typing import cast
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txsse._reactor import global_reactor
+from txsse.errors import HubStopped, TooManyTopics, UpdateTooLarge
+from txsse.hub.access import AccessRule
+from txsse.hub.counters import Counters, HubMetrics
+from txsse.hub.drain import drain
+from txsse.hub.fanout import Fanout
+from txsse.hub.ids import IdMaker
+from txsse.hub.index import TopicIndex
+from txsse.hub.journal import IJournal, MemoryJournal
+from txsse.hub.place import OLDEST, Place
+from txsse.hub.presence import Listener, Presence
+from txsse.hub.replay import Replay
+from txsse.hub.resource import HubResource
+from txsse.hub.subscriber import Subscriber
+from txsse.hub.topics import Topics, TopicSet
+from txsse.hub.update import EARLIEST, Update
+from txsse.protocol.encoder import encode_id
+from txsse.protocol.event import ServerSentEvent
+from txsse.server.channel import SSEChannel
+from txsse.server.payload import to_text
+from txsse.server.resource import SSEResource
+from txsse.server.sink import Framed
+from txsse.server.upgrade import Upgrader
+from txsse.server.waiting import Waiting
+
+__all__ = ["Hub", "SubscriberCounts"]
+
+_log = Logger()
+
+
+class Hub:
+    """
+    Many channels, and updates for all that want them::
+
+        hub = Hub()
+        root.putChild(b"news", hub.resource("news"))
+        hub.publish("news", "It works.")
+
+    A hub needs no start: it begins when it is first used, and ends by :meth:`stop`. But for
+    :meth:`publish_from_thread`, its methods are to be called in the reactor's thread.
+
+    :param journal: what clients that come back resume from; ``None`` for a
+        :class:`~txsse.MemoryJournal`.
+    :param upgrader: makes the channels of :meth:`resource`; ``None`` for one with the usual options.
+    :param reactor: the reactor; ``None`` for the global one.
+    :param max_update_size: how many bytes an update may take on the wire.
+    :param max_topics: how many topics and patterns a channel may want.
+    :param presence: called with a :class:`~txsse.hub.subscriber.Subscriber` and whether it is there now, when
+        one comes or goes.
+    :param presence_topic: a topic to which that is published as well, as an event of the type ``presence``
+        whose data is JSON: ``subscriber``, ``topics``, ``present``, and ``subscribers``, how many there are
+        now.
+    :ivar upgrader: the upgrader.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: IJournal | None = None,
+        upgrader: Upgrader | None = None,
+        reactor: IReactorTime | None = None,
+        max_update_size: int = 1024 * 1024,
+        max_topics: int = 100,
+        presence: Callable[[Subscriber, bool], None] | None = None,
+        presence_topic: str | None = None,
+    ) -> None:
+        for name, limit in (("max_update_size", max_update_size), ("max_topics", max_topics)):
+            if limit < 1:
+                raise ValueError(f"{name} must be at least 1, not {limit}")
+        self.upgrader = upgrader or Upgrader(reactor=reactor)
+        self._journal = MemoryJournal(reactor=reactor) if journal is None else journal
+        self._given_reactor = reactor
+        self._max_update_size = max_update_size
+        self._max_topics = max_topics
+        self._presence: Presence | None = None
+        if presence is not None or presence_topic is not None:
+            self._presence = Presence(presence, presence_topic, self._tell)
+        self._counters = Counters()
+        self._members: dict[SSEChannel, Subscriber] = {}
+        self._index: TopicIndex[Subscriber] = TopicIndex()
+        self._private: TopicIndex[Subscriber] = TopicIndex()
+        self._number = 0
+        self._live: _Live | None = None
+        self._starting: Waiting[None] | None = None
+        self._stopping: Waiting[None] | None = None
+        self._stopped = False
+
+    def publish(
+        self,
+        topics: str | Iterable[str],
+        data: str | bytes,
+        *,
+        event: str | None = None,
+        id: str | None = None,
+        retry: float | None = None,
+        private: bool = False,
+    ) -> Deferred[str]:
+        """
+        Send an event to all that want any of its topics, and record it for those that come back.
+
+        Everything that is published within one turn of the reactor leaves at its end, in one write for each
+        channel.
+
+        :param topics: a topic or several. A topic is any string but ``*``.
+        :param data: the text, or its UTF-8 form.
+        :param event: the type; ``None`` for ``message``.
+        :param id: what clients resume from; ``None`` to have the hub make one. While the journal holds an
+            update with that id, this one is taken for the same, and is not sent again.
+        :param retry: how long clients are to wait before they reconnect, in seconds.
+        :param private: whether it is only for those subscribers who were granted that.
+        :returns: a Deferred that fires with the id, once the journal has the update. It fails with what
+            befell the journal, and with :exc:`~txsse.errors.HubStopped`.
+        :raises InvalidField: as :class:`txsse.Update` and :class:`txsse.ServerSentEvent` do.
+        :raises UpdateTooLarge: for more than ``max_update_size``.
+        """
+        live = self._live or self._come_alive()
+        new = ServerSentEvent(to_text(data), event, live.ids.next() if id is None else id, retry)
+        return self.publish_update(Update(topics, new, private=private))
+
+    def publish_update(self, update: Update) -> Deferred[str]:
+        """
+        Publish an update that has been built.
+
+        :param update: the update.
+        :returns: a Deferred, as :meth:`publish` does.
+        :raises UpdateTooLarge: for more than ``max_update_size``.
+        """
+        if len(update.frame) > self._max_update_size:
+            raise UpdateTooLarge(len(update.frame), self._max_update_size)
+        if self._stopping is not None:
+            return fail(HubStopped())
+        if self._live is not None and self._live.started:
+            recorded = self._journal.append(update)
+        else:
+            recorded = self.start().addCallback(lambda _: self._journal.append(update))
+        return recorded.addCallback(lambda _: update.id)
+
+    def publish_from_thread(
+        self,
+        topics: str | Iterable[str],
+        data: str | bytes,
+        *,
+        event: str | None = None,
+        id: str | None = None,
+        retry: float | None = None,
+        private: bool = False,
+    ) -> Future[str]:
+        """
+        Publish from any thread but the reactor's.
+
+        :returns: a :class:`concurrent.futures.Future` of the id. Whoever does not ask it for its ``result()``
+            does not learn of a failure either.
+        """
+        future: Future[str] = Future()
+
+        def publish() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                published = self.publish(topics, data, event=event, id=id, retry=retry, private=private)
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                published.addCallbacks(future.set_result, lambda failed: future.set_exception(failed.value))
+
+        reactor = cast(IReactorFromThreads, self._given_reactor or global_reactor())
+        reactor.callFromThread(publish)
+        return future
+
+    def subscribe(self, channel: SSEChannel, topics: Topics, *, private: Topics = ()) -> Subscriber:
+        """
+        Send a channel the updates of some topics from now on; and, where its client resumes, those first that
+        it missed.
+
+        :param channel: the channel, open.
+        :param topics: a topic, an :class:`~txsse.hub.topics.ISelector`, or several; ``*`` for all topics.
+        :param private: the topics whose private updates it may have too.
+        :returns: the subscriber, which can be asked to ``unsubscribe()``. It ends with the channel by itself.
+        :raises TooManyTopics: for more than ``max_topics``.
+        :raises HubStopped: once the hub has been stopped.
+        :raises ValueError: for a channel that has a hub already.
+        """
+        wanted = TopicSet(topics)
+        self.check(wanted)
+        if channel.watcher is not None:
+            raise ValueError(f"{channel!r} is subscribed already; give one subscription all of its topics")
+        subscriber = self._join(channel, wanted, TopicSet(private))
+        if subscriber.is_subscribed:
+            live = self._live or self._come_alive()
+            if live.started and not channel.last_event_id:
+                self._begin(live, subscriber, live.here())
+            else:
+                live.replay.begin_where(subscriber, lambda: self.locate(channel.last_event_id))
+        return subscriber
+
+    def resource(self, topics: AccessRule) -> SSEResource:
+        """
+        Make a resource whose every request becomes a subscriber.
+
+        :param topics: what the subscribers want: topics as for :meth:`subscribe`; or an
+            :class:`~txsse.hub.access.Access`, which grants private updates too; or a callable that is called
+            with the request and returns either, or a Deferred or another awaitable of either. It may raise
+            ``UpgradeRefused("log in first", status=401)``, and that is what the client gets.
+        """
+        return HubResource(self, topics)
+
+    @property
+    def subscribers(self) -> SubscriberCounts:
+        """
+        How many subscribers there are: ``hub.subscribers.total`` in all, ``hub.subscribers["news"]`` of a
+        topic.
+        """
+        return SubscriberCounts(len(self._members), self._index.counts())
+
+    def listeners(self) -> list[Listener]:
+        """
+        Return who listens at this moment.
+        """
+        return [Listener.of(subscriber) for subscriber in self._members.values()]
+
+    def metrics(self) -> HubMetrics:
+        """
+        Return what has been counted, and how things stand.
+        """
+        counted = {each.name: getattr(self._counters, each.name) for each in fields(Counters)}
+        counted["drops"] += sum(channel.dropped for channel in self._members)
+        counted["closes"] = dict(self._counters.closes)
+        counted["fanout_buckets"] = tuple(self._counters.fanout_buckets)
+        return HubMetrics(
+            channels=len(self._members),
+            topics=len(self._index.counts()),
+            behind=0 if self._live is None else self._live.replay.behind,
+            buffered=sum(channel.buffered for channel in self._members),
+            **counted,
+        )
+
+    def start(self) -> Deferred[None]:
+        """
+        Start the journal. The hub does so by itself when it is first used; this tells when it is done, and
+        whether it failed.
+
+        :returns: a Deferred that fires when updates can be published.
+        """
+        live = self._live or self._come_alive()
+        if live.started:
+            return succeed(None)
+        if self._starting is not None:
+            return self._starting.wait()
+        self._starting = Waiting()
+        started = self._starting.wait()
+        work = Deferred.fromCoroutine(self._start(live))
+        work.addCallbacks(self._has_started, self._has_not_started)
+        return started
+
+    async def _start(self, live: _Live) -> None:
+        await self._journal.start(self)
+        live.origin = Place(self._journal.head, anchor=live.ids.next())
+        live.head_id = await self._journal.last_id() or live.origin.anchor
+        live.started = True
+
+    def _has_started(self, _: object) -> None:
+        waiting, self._starting = self._starting, None
+        if waiting is not None:
+            waiting.fire(None)
+
+    def _has_not_started(self, failure: Failure) -> None:
+        waiting, self._starting = self._starting, None
+        if waiting is not None:
+            waiting.fail(cast(Exception, failure.value))
+
+    def stop(
+        self,
+        *,
+        farewell: ServerSentEvent | None = None,
+        retry: tuple[float, float] = (1.0, 10.0),
+        deadline: float = 30.0,
+    ) -> Deferred[None]:
+        """
+        End the hub: take no updates and no subscribers any more, send what was published, and close all
+        channels.
+
+        :param farewell: an event that every subscriber is sent last; ``None`` for none.
+        :param retry: the shortest and the longest time after which clients are to reconnect, in seconds. Each
+            is told another one, so that they do not all come at once.
+        :param deadline: how long this may take, in seconds; who has not read everything by then is cut off.
+        :returns: a Deferred that fires when the last channel is closed and the journal has ended.
+        """
+        if self._stopped:
+            return succeed(None)
+        if self._stopping is None:
+            self._stopping = Waiting()
+            work = Deferred.fromCoroutine(self._stop(farewell, retry, deadline))
+            work.addErrback(lambda failure: _log.failure("the journal did not stop well", failure))
+            work.addCallback(self._has_stopped)
+            if self._stopped:
+                return succeed(None)
+        return self._stopping.wait()
+
+    async def _stop(
+        self, farewell: ServerSentEvent | None, retry: tuple[float, float], deadline: float
+    ) -> None:
+        live = self._live or self._come_alive()
+        live.fanout.flush()
+        await drain(self._members, live.reactor, farewell=farewell, retry=retry, deadline=deadline)
+        if live.started:
+            await self._journal.stop()
+
+    def _has_stopped(self, _: object) -> None:
+        self._stopped = True
+        if self._stopping is not None:
+            self._stopping.fire(None)
+
+    # What the resource asks for.
+
+    def check(self, topics: TopicSet) -> None:
+        """
+        Raise where the hub takes no subscriber of these topics.
+        """
+        if self._stopping is not None:
+            raise HubStopped
+        if len(topics) > self._max_topics:
+            raise TooManyTopics(len(topics), self._max_topics)
+
+    async def locate(self, last_event_id: str) -> Place:
+        """
+        Find the place where a client resumes.
+        """
+        await self.start()
+        assert self._live is not None
+        if not last_event_id:
+            return self._live.here()
+        if last_event_id == EARLIEST:
+            return Place(OLDEST, named=EARLIEST)
+        if last_event_id == self._live.origin.anchor:
+            return Place(self._live.origin.position, named=last_event_id)
+        position = await self._journal.find(last_event_id)
+        if position is None:
+            return Place(OLDEST, missed=True, named=EARLIEST)
+        return Place(position, named=last_event_id)
+
+    def admit(self, channel: SSEChannel, topics: TopicSet, private: TopicSet, place: Place) -> None:
+        """
+        Subscribe a channel whose place was found.
+        """
+        subscriber = self._join(channel, topics, private)
+        if subscriber.is_subscribed and self._live is not None:
+            self._begin(self._live, subscriber, place)
+
+    def _begin(self, live: _Live, subscriber: Subscriber, place: Place) -> None:
+        newest = place.anchor is not None and place.position == self._journal.head
+        if newest and subscriber.channel.offer(Framed(encode_id(place.anchor or ""))):
+            subscriber.since = place.position
+        else:
+            live.replay.begin(subscriber, place)
+
+    def _join(self, channel: SSEChannel, topics: TopicSet, private: TopicSet) -> Subscriber:
+        self._number += 1
+        subscriber = Subscriber(channel, topics, private, number=self._number, owner=self)
+        if not channel.is_open:
+            subscriber.unsubscribe()
+            return subscriber
+        channel.watcher = subscriber
+        self._members[channel] = subscriber
+        self._index.add(subscriber, topics)
+        self._private.add(subscriber, private)
+        if self._presence is not None:
+            self._presence.tell(subscriber, True, len(self._members))
+        return subscriber
+
+    # What the journal and the subscribers tell.
+
+    def update_appended(self, position: int, update: Update) -> None:
+        """
+        Send an update that the journal has.
+        """
+        live = self._live
+        assert live is not None
+        live.head_id = update.id
+        self._counters.published += 1
+        live.fanout.add(position, update)
+
+    def updates_missed(self, position: int) -> None:
+        """
+        Have everybody read on from where they were, and learn there that something is missing.
+        """
+        assert self._live is not None
+        for subscriber in list(self._members.values()):
+            if not subscriber.is_behind:
+                place = max(subscriber.since, self._live.fanout.sent_up_to)
+                self._live.replay.rewind(subscriber, place)
+
+    def subscriber_left(self, subscriber: Subscriber) -> None:
+        """
+        Forget a subscriber.
+        """
+        channel = subscriber.channel
+        if self._members.pop(channel, None) is None:
+            return
+        self._index.remove(subscriber, subscriber.topics)
+        self._private.remove(subscriber, subscriber.private)
+        self._counters.drops += channel.dropped
+        if channel.close_reason is not None:
+            self._counters.closes[channel.close_reason] += 1
+        if self._presence is not None:
+            self._presence.tell(subscriber, False, len(self._members))
+
+    def _tell(self, topic: str, data: str, event: str) -> None:
+        if self._stopping is None:
+            told = self.publish(topic, data, event=event)
+            told.addErrback(lambda failure: _log.failure("presence cannot be published", failure))
+
+    def _come_alive(self) -> _Live:
+        # Not before it is used, so that making a hub at import time installs no reactor.
+        reactor = self._given_reactor or global_reactor()
+        replay = Replay(self._journal, reactor, self._counters)
+        fanout = Fanout(reactor, self._index, self._private, replay, self._counters)
+        self._live = _Live(reactor, replay, fanout, IdMaker(reactor.seconds), self._journal)
+        self.start().addErrback(lambda failure: _log.failure("the journal did not start", failure))
+        return self._live
+
+
+class SubscriberCounts:
+    """
+    How many subscribers a hub has.
+
+    :ivar total: how many in all.
+    :ivar by_topic: how many want each topic by its name; a view, which changes with the hub.
+    """
+
+    def __init__(self, total: int, by_topic: Mapping[str, int]) -> None:
+        self.total = total
+        self.by_topic = by_topic
+
+    def __getitem__(self, topic: str) -> int:
+        return self.by_topic[topic]
+
+    def __repr__(self) -> str:
+        return f"<SubscriberCounts {self.total} in all, of {len(self.by_topic)} topics>"
+
+
+class _Live:
+    """
+    What a hub has from its first use on.
+    """
+
+    def __init__(
+        self, reactor: IReactorTime, replay: Replay, fanout: Fanout, ids: IdMaker, journal: IJournal
+    ) -> None:
+        self.reactor = reactor
+        self.replay = replay
+        self.fanout = fanout
+        self.ids = ids
+        self.started = False
+        self.origin = Place(0)
+        self.head_id: str | None = None
+        self._journal = journal
+
+    def here(self) -> Place:
+        """
+        Return the place of a client that comes for the first time.
+        """
+        return Place(self._journal.head, anchor=self.head_id)

@@ -1,0 +1,31 @@
+"""
+Where in the journal a subscriber begins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["OLDEST", "Place"]
+
+# The place before the oldest update that a journal still holds, however many were before that.
+OLDEST = -1
+
+
+@dataclass(frozen=True)
+class Place:
+    """
+    A place in the journal.
+
+    :ivar position: the position behind which to read on, or :data:`OLDEST`.
+    :ivar missed: whether the client is to be told that it missed something before that.
+    :ivar named: what the response header tells of it: the id of the update there, or ``earliest``; ``None``
+        for a client that did not ask to resume.
+    :ivar anchor: the id that such a client is sent first, so that it can resume even if it never gets an
+        update.
+    """
+
+    position: int
+    missed: bool = False
+    named: str | None = None
+    anchor: str | None = None

@@ -1,0 +1,83 @@
+"""
+Who listens, and who comes and goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.logger import Logger
+
+from txsse.hub.subscriber import Subscriber
+from txsse.server.payload import to_json
+
+__all__ = ["Listener", "Presence"]
+
+_log = Logger()
+
+
+@dataclass(frozen=True)
+class Listener:
+    """
+    A subscriber, as others may see it.
+
+    :ivar id: what tells it from all others of its hub.
+    :ivar topics: what it wants, as text.
+    :ivar client: the address that it comes from; ``None`` where there is none.
+    """
+
+    id: str
+    topics: tuple[str, ...]
+    client: str | None
+
+    @classmethod
+    def of(cls, subscriber: Subscriber) -> Listener:
+        """
+        Look at a subscriber.
+        """
+        address = subscriber.channel.request.getClientAddress()
+        topics = tuple(str(topic) for topic in subscriber.topics)
+        return cls(subscriber.id, topics, getattr(address, "host", None))
+
+
+class Presence:
+    """
+    Tells of subscribers that come and go.
+
+    :param changed: called with the subscriber and whether it is there now; ``None`` for nobody to be told.
+    :param topic: where it is published too, as an event of the type ``presence``; ``None`` for nowhere.
+    :param publish: publishes a text of such a type to a topic.
+    """
+
+    def __init__(
+        self,
+        changed: Callable[[Subscriber, bool], None] | None,
+        topic: str | None,
+        publish: Callable[[str, str, str], None],
+    ) -> None:
+        self._changed = changed
+        self._topic = topic
+        self._publish = publish
+
+    def tell(self, subscriber: Subscriber, present: bool, count: int) -> None:
+        """
+        Tell that a subscriber came or went.
+
+        :param count: how many there are now.
+        """
+        if self._changed is not None:
+            try:
+                self._changed(subscriber, present)
+            except Exception:
+                # A subscriber does not depend on who is told of it.
+                _log.failure("telling of {subscriber} failed", subscriber=subscriber)
+        if self._topic is not None:
+            listener = Listener.of(subscriber)
+            told = {
+                "subscriber": listener.id,
+                "topics": listener.topics,
+                "present": present,
+                "subscribers": count,
+            }
+            self._publish(self._topic, to_json(told), "presence")

@@ -1,0 +1,166 @@
+"""
+Subscribers that are behind, on their way through the journal.
+
+Strategy: there is no queue for what comes live meanwhile. A subscriber that is behind is sent nothing live;
+it reads page after page, each when its client has taken the one before, until it has reached the journal's
+head, and is live from that very moment on. Since reaching the head and becoming live are one step, nothing is
+lost between them, nothing comes twice, and a page is all that is ever held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txsse.errors import ChannelClosed
+from txsse.hub.counters import Counters
+from txsse.hub.journal import IJournal, Page
+from txsse.hub.place import Place
+from txsse.hub.subscriber import BEHIND, Subscriber
+from txsse.hub.update import EARLIEST
+from txsse.protocol.encoder import encode_event, encode_id
+from txsse.protocol.event import ServerSentEvent
+from txsse.server.payload import to_json
+from txsse.server.sink import Framed
+
+__all__ = ["Replay", "stream_reset"]
+
+T = TypeVar("T")
+
+_log = Logger()
+
+# How long to wait before a journal that failed is read again, in seconds.
+_RETRY_JOURNAL = 1.0
+
+
+class Replay:
+    """
+    Brings subscribers up to date.
+
+    :param journal: what they read.
+    :param reactor: the reactor.
+    :param counters: where is counted.
+    :ivar behind: how many subscribers are on their way.
+    """
+
+    def __init__(self, journal: IJournal, reactor: IReactorTime, counters: Counters) -> None:
+        self.behind = 0
+        self._journal = journal
+        self._reactor = reactor
+        self._counters = counters
+
+    def rewind(self, subscriber: Subscriber, position: int) -> None:
+        """
+        Leave a subscriber whose client is behind to the journal.
+
+        :param position: the position up to which it was sent everything.
+        """
+        self._counters.rewinds += 1
+        self.begin(subscriber, Place(position))
+
+    def begin(self, subscriber: Subscriber, place: Place) -> None:
+        """
+        Have a subscriber read on from a place.
+        """
+        self._spawn(subscriber, self._catch_up(subscriber, place))
+
+    def begin_where(self, subscriber: Subscriber, locate: Callable[[], Awaitable[Place]]) -> None:
+        """
+        Have a subscriber read on from a place that has to be found first.
+        """
+        self._spawn(subscriber, self._find_and_catch_up(subscriber, locate))
+
+    def _spawn(self, subscriber: Subscriber, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        subscriber.since = BEHIND
+        self.behind += 1
+        catching_up = Deferred.fromCoroutine(work)
+        catching_up.addErrback(self._failed, subscriber)
+        catching_up.addBoth(self._done)
+
+    async def _find_and_catch_up(
+        self, subscriber: Subscriber, locate: Callable[[], Awaitable[Place]]
+    ) -> None:
+        place = await self._persist(subscriber, locate)
+        if place is not None:
+            await self._catch_up(subscriber, place)
+
+    async def _catch_up(self, subscriber: Subscriber, place: Place) -> None:
+        position = place.position
+        first = [stream_reset()] if place.missed else []
+        self._counters.gaps += place.missed
+        if place.anchor is not None:
+            first.append(encode_id(place.anchor))
+        while subscriber.is_subscribed:
+            await subscriber.channel.drain()
+            page = await self._persist(subscriber, partial(self._journal.read, position))
+            if page is None:
+                return
+            # From here to the end of the step nothing else happens.
+            if not self._send(subscriber, first, page):
+                continue
+            first = []
+            position = page.end
+            if position >= self._journal.head:
+                subscriber.since = position
+                return
+
+    def _send(self, subscriber: Subscriber, first: list[bytes], page: Page) -> bool:
+        """
+        Send what a subscriber may have of a page.
+
+        :param first: what is sent before.
+        :returns: whether it was taken; where not, the client is behind again and the page has to wait.
+        """
+        frames = [update.frame for _, update in page.entries if subscriber.may_have(update)]
+        reset = [stream_reset()] if page.missed else []
+        data = b"".join(first + reset + frames)
+        if data and not subscriber.channel.offer(Framed(data)):
+            return False
+        self._counters.delivered += len(frames)
+        self._counters.replayed += len(frames)
+        self._counters.bytes += len(data)
+        self._counters.gaps += len(reset)
+        return True
+
+    async def _persist(self, subscriber: Subscriber, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """
+        Ask the journal until it answers: a journal that has lost its server costs nobody the stream.
+
+        :returns: the answer; ``None`` where the subscriber has gone meanwhile.
+        """
+        while subscriber.is_subscribed:
+            try:
+                answer = await ask()
+            except Exception:
+                _log.failure(
+                    "the journal cannot be read; trying again in {seconds} s", seconds=_RETRY_JOURNAL
+                )
+                await deferLater(self._reactor, _RETRY_JOURNAL)
+            else:
+                return answer if subscriber.is_subscribed else None
+        return None
+
+    def _failed(self, failure: Failure, subscriber: Subscriber) -> None:
+        if not failure.check(ChannelClosed):
+            self._counters.failures += 1
+            _log.failure("{subscriber} is dropped", failure, subscriber=subscriber)
+            subscriber.channel.abort()
+
+    def _done(self, _: object) -> None:
+        self.behind -= 1
+
+
+def stream_reset() -> bytes:
+    """
+    Encode the event that tells a client that it missed something: what follows begins with the oldest update
+    that the journal still holds.
+    """
+    told = to_json({"replayed_from": EARLIEST})
+    return encode_event(ServerSentEvent(told, event="stream-reset"))

@@ -1,0 +1,107 @@
+"""
+One channel and what it wants.
+
+A subscriber is *live* while it is sent every update as it comes, and *behind* while it reads from the
+journal: when it resumes, or when its client does not keep up.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Protocol
+
+from txsse.hub.topics import TopicSet
+from txsse.hub.update import Update
+from txsse.server.channel import SSEChannel
+
+__all__ = ["BEHIND", "Subscriber"]
+
+# Greater than any position: one who is behind has, as far as the fan-out goes, got everything already.
+BEHIND = sys.maxsize**2
+
+
+class _Owner(Protocol):
+    def subscriber_left(self, subscriber: Subscriber) -> None:
+        """
+        Forget a subscriber: its channel is closed, or it unsubscribed.
+        """
+
+
+class Subscriber:
+    """
+    A channel that a hub sends updates to. ``Hub.subscribe`` makes it.
+
+    :ivar channel: the channel.
+    :ivar topics: what it wants.
+    :ivar private: the topics whose private updates it may have.
+    :ivar since: the position behind which it is to be sent updates; :data:`BEHIND` while it is behind.
+    """
+
+    __slots__ = ("_number", "_owner", "channel", "private", "since", "topics")
+
+    def __init__(
+        self, channel: SSEChannel, topics: TopicSet, private: TopicSet, *, number: int, owner: _Owner
+    ) -> None:
+        self.channel = channel
+        self.topics = topics
+        self.private = private
+        self.since = BEHIND
+        self._number = number
+        self._owner: _Owner | None = owner
+
+    def __repr__(self) -> str:
+        return f"<Subscriber {self.id} {self.channel!r} {self.topics!r}>"
+
+    @property
+    def id(self) -> str:
+        """
+        What tells this subscriber from all others of its hub.
+        """
+        return f"{self._number:x}"
+
+    @property
+    def is_behind(self) -> bool:
+        """
+        Whether it reads from the journal.
+        """
+        return self.since == BEHIND
+
+    @property
+    def is_subscribed(self) -> bool:
+        """
+        Whether it is still sent updates.
+        """
+        return self._owner is not None
+
+    @property
+    def rewinds(self) -> bool:
+        """
+        Whether it is left to the journal when its client is behind.
+        """
+        return self.channel.slow_policy in (None, "rewind")
+
+    def may_have(self, update: Update) -> bool:
+        """
+        Tell whether an update is for this subscriber.
+        """
+        return self.topics.has(update.topics) and (not update.private or self.private.has(update.topics))
+
+    def unsubscribe(self) -> None:
+        """
+        Send this channel no more updates, and leave it open.
+        """
+        self._leave()
+
+    def channel_closed(self, channel: SSEChannel) -> None:
+        """
+        The channel has ended.
+        """
+        self._leave()
+
+    def _leave(self) -> None:
+        owner, self._owner = self._owner, None
+        self.since = BEHIND
+        if owner is not None:
+            if self.channel.watcher is self:
+                self.channel.watcher = None
+            owner.subscriber_left(self)

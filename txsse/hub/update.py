@@ -1,0 +1,89 @@
+"""
+An event as it is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from txsse.errors import InvalidField
+from txsse.hub.topics import ALL
+from txsse.protocol.encoder import encode_event
+from txsse.protocol.event import ServerSentEvent, check_text
+
+__all__ = ["EARLIEST", "MAX_ID_BYTES", "Update"]
+
+# What a client sends as its Last-Event-ID to get all that the journal holds, and what it is told where a
+# replay began there.
+EARLIEST = "earliest"
+
+# An id comes back in a header field; see ``max_last_event_id`` of the upgrader.
+MAX_ID_BYTES = 1024
+
+
+class Update:
+    """
+    An event together with the topics it is published to. It does not change.
+
+    :param topics: a topic or several; the first one is the canonical one. A topic is any string but ``*``.
+    :param event: the event. It has an id, by which a client resumes.
+    :param private: whether only those may have it who were granted that.
+    :raises InvalidField: for no topic at all, ``*``, a lone surrogate in a topic, and for an id that no
+        client could send back: empty, with spaces around it, longer than :data:`MAX_ID_BYTES`, or
+        ``earliest``.
+    :raises TypeError: for a topic that is no string.
+    """
+
+    __slots__ = ("_frame", "event", "id", "private", "topics")
+
+    def __init__(self, topics: str | Iterable[str], event: ServerSentEvent, *, private: bool = False) -> None:
+        if isinstance(topics, str):
+            self.topics: tuple[str, ...] = (_check_topic(topics),)
+        else:
+            # A dict, because the first one comes first, and each counts once.
+            self.topics = tuple(dict.fromkeys(map(_check_topic, topics)))
+            if not self.topics:
+                raise InvalidField("topics", "an update needs a topic")
+        self.id = _check_id(event.id)
+        self.event = event
+        self.private = private
+        self._frame: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<Update {self.id} to {', '.join(self.topics)}{' private' if self.private else ''}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Update):
+            return NotImplemented
+        return (self.topics, self.event, self.private) == (other.topics, other.event, other.private)
+
+    def __hash__(self) -> int:
+        return hash((self.topics, self.event, self.private))
+
+    @property
+    def frame(self) -> bytes:
+        """
+        The event as it goes over the wire, encoded once for all who get it.
+        """
+        if self._frame is None:
+            self._frame = encode_event(self.event)
+        return self._frame
+
+
+def _check_topic(topic: str) -> str:
+    topic = check_text("topics", topic)
+    if topic == ALL:
+        raise InvalidField("topics", "'*' stands for all topics, and cannot be published to")
+    return topic
+
+
+def _check_id(id: str | None) -> str:
+    if not id:
+        raise InvalidField("id", "an update needs an id; a client resumes from it")
+    if id == EARLIEST:
+        raise InvalidField("id", f"{EARLIEST!r} stands for everything that the journal holds")
+    if id[0] in " \t" or id[-1] in " \t":
+        raise InvalidField("id", "begins or ends with a space, which a header field loses on the way back")
+    if len(id) > MAX_ID_BYTES or (not id.isascii() and len(id.encode()) > MAX_ID_BYTES):
+        raise InvalidField("id", f"has more than {MAX_ID_BYTES} bytes")
+    return id

@@ -1,0 +1,122 @@
+"""
+How many channels there may be at once: in all, for each client's address, and for each of whatever else tells
+clients apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from ipaddress import IPv6Address, ip_address
+
+from twisted.web.http import Request
+
+from txsse.server.negotiation import Accepted, Answer, refusal
+
+__all__ = ["Limits", "address_key"]
+
+
+class Limits:
+    """
+    Count channels, and refuse those that are too many: with 503 where there are too many in all, and with 429
+    where there are too many of one client. Both say in ``Retry-After`` when to try again.
+
+    A browser takes either for the end of the stream, and does not reconnect by itself.
+
+    :param channels: how many channels there may be; ``None`` for any number.
+    :param per_address: how many of one client's address. One household has a whole /64 of IPv6, so that
+        counts as one address. Behind a proxy all clients have the proxy's address: there, leave this out and
+        have ``key`` return what the proxy says.
+    :param per_key: how many of one ``key``.
+    :param key: what tells clients apart: called with the request, it returns a user's name, a token or
+        anything else that can be hashed, or ``None`` for a client that is not to be counted.
+    :param retry_after: when to try again, in seconds.
+    :raises ValueError: for ``per_key`` without ``key``, and for numbers that allow nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int | None = None,
+        per_address: int | None = None,
+        per_key: int | None = None,
+        key: Callable[[Request], Hashable] | None = None,
+        retry_after: float = 5.0,
+    ) -> None:
+        for name, limit in (("channels", channels), ("per_address", per_address), ("per_key", per_key)):
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name} must be at least 1, not {limit}")
+        if (per_key is None) != (key is None):
+            raise ValueError("per_key and key go together: a limit, and what is counted")
+        self._channels = channels
+        self._per_address = per_address
+        self._per_key = per_key
+        self._key = key
+        # RFC 9110 knows whole seconds only.
+        self._retry_after = b"%d" % max(1, round(retry_after))
+        self._open = 0
+        self._counts: Counter[Hashable] = Counter()
+
+    def refusal(self, request: Request, accepted: Accepted) -> Answer | None:
+        """
+        Tell why a request that would become a stream may not; ``None`` where it may.
+        """
+        if self._channels is not None and self._open >= self._channels:
+            return self._refuse(503, "there are as many streams as this server has room for", accepted)
+        for place, limit, whose in self._places(request):
+            if self._counts[place] >= limit:
+                return self._refuse(429, f"too many streams for {whose}: {limit} is the limit", accepted)
+        return None
+
+    def enter(self, request: Request) -> tuple[Hashable, ...]:
+        """
+        Count a channel.
+
+        :returns: what :meth:`leave` takes.
+        """
+        self._open += 1
+        places = tuple(place for place, _, _ in self._places(request))
+        self._counts.update(places)
+        return places
+
+    def leave(self, places: tuple[Hashable, ...]) -> None:
+        """
+        Count a channel no more.
+        """
+        self._open -= 1
+        for place in places:
+            self._counts[place] -= 1
+            if not self._counts[place]:
+                del self._counts[place]
+
+    def _places(self, request: Request) -> list[tuple[Hashable, int, str]]:
+        places: list[tuple[Hashable, int, str]] = []
+        if self._per_address is not None:
+            host = getattr(request.getClientAddress(), "host", None)
+            # A UNIX socket has no addresses: behind it is a proxy.
+            if host is not None:
+                places.append((("address", address_key(host)), self._per_address, "one address"))
+        if self._per_key is not None and self._key is not None:
+            key = self._key(request)
+            if key is not None:
+                places.append((("key", key), self._per_key, "one client"))
+        return places
+
+    def _refuse(self, status: int, reason: str, accepted: Accepted) -> Answer:
+        return refusal(status, reason, [(b"Retry-After", self._retry_after), *accepted.cors])
+
+
+def address_key(host: str) -> str:
+    """
+    Return what an address counts as: an IPv4 address as itself, also where it is written as IPv6, and an IPv6
+    address as its /64.
+    """
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if not isinstance(address, IPv6Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Address(int(address) >> 64 << 64)) + "/64"
