@@ -349,7 +349,7 @@ class Wire:
     """
     One way from a channel to its client.
 
-    :ivar kind: its name: ``direct``, ``request``, ``http10`` or ``http2``.
+    :ivar kind: its name: ``direct``, ``detached``, ``request``, ``http10`` or ``http2``.
     """
 
     def __init__(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,6 +363,7 @@ class Wire:
         Make an upgrader whose channels take this way.
         """
         options.setdefault("direct", self.kind != "request")
+        options.setdefault("keep_request", self.kind != "detached")
         options.setdefault("keepalive", None)
         return Upgrader(reactor=self.reactor, **options)
 
@@ -381,4 +382,4 @@ _CLIENTS: dict[str, Callable[[Wire, Site], Client]] = {
     "http2": Http2Client,
 }
 
-WIRES = ["direct", "request", "http10", "http2"]
+WIRES = ["direct", "detached", "request", "http10", "http2"]

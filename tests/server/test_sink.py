@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 
 from tests.fakes import Client, Wire
 from txsse import SSEChannel, SSEResource
+from txsse.server.detached import DetachedSink
 from txsse.server.http2 import Http2Sink
 from txsse.server.sink import DirectSink, RequestSink
 
@@ -38,7 +39,13 @@ class ChoiceTests:
         Plain HTTP/1.1 goes straight unless that is switched off; all else goes through the request.
         """
         sink, client = sink_of(wire)
-        kinds = {"direct": DirectSink, "request": RequestSink, "http10": RequestSink, "http2": Http2Sink}
+        kinds = {
+            "direct": DirectSink,
+            "detached": DetachedSink,
+            "request": RequestSink,
+            "http10": RequestSink,
+            "http2": Http2Sink,
+        }
         assert type(sink) is kinds[wire.kind]
         client.disconnect(clean=False)
 

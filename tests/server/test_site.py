@@ -63,10 +63,11 @@ class ConnectionTests:
         The transport flushes; a producer would keep it from ending.
         """
         clock, transport, connection = self.make(negotiated)
+        lost = connection.when_lost()
         connection.close()
         assert transport.asked == ["unregisterProducer", "loseConnection"]
         connection.connectionLost(Failure(ConnectionDone()))
-        assert connection.when_lost.called
+        assert lost.called
         assert clock.getDelayedCalls() == []
 
     def test_http2_has_turns_to_flush(self) -> None:

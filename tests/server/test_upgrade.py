@@ -536,13 +536,23 @@ class PeerTests:
             def release(self, held: object, *, reused: bool = True) -> None:
                 calls.append((held, reused))
 
+            def hold_alone(self, connection: object) -> Any:
+                calls.append(resource.requests[0])
+                return 7
+
+            def release_alone(self, connection: object, before: object, *, reused: bool) -> None:
+                assert before == 7
+                calls.append(("held", reused))
+
         monkeypatch.setattr(upgrade_module, "PeerTimeout", Peers)
         resource = Rendering(wire.upgrader())
         client = wire.connect(resource).request()
         assert calls == resource.requests
-        client.disconnect()
+        resource.channels[0].close()
+        client.pump()
         # HTTP/1.0 closes the connection behind the response.
         assert calls == [*resource.requests, ("held", wire.kind != "http10")]
+        client.disconnect(clean=False)
 
 
 class DefaultOptionTests:

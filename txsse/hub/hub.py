@@ -83,7 +83,7 @@ class Hub:
         for name, limit in (("max_update_size", max_update_size), ("max_topics", max_topics)):
             if limit < 1:
                 raise ValueError(f"{name} must be at least 1, not {limit}")
-        self.upgrader = upgrader or Upgrader(reactor=reactor)
+        self.upgrader = upgrader or Upgrader(keep_request=False, reactor=reactor)
         self._journal = MemoryJournal(reactor=reactor) if journal is None else journal
         self._given_reactor = reactor
         self._max_update_size = max_update_size

@@ -74,16 +74,16 @@ class HubResource(SSEResource):
         decision = self._hub.upgrader.decide(request)
         if not isinstance(decision, Accepted):
             return super().render(request)
-        admitting = Deferred.fromCoroutine(self._admit(request, decision))
+        gone: list[Deferred[None]] = []
+        admitting = Deferred.fromCoroutine(self._admit(request, decision, gone))
         if not admitting.called:
             # While the rule or the journal takes its time, the client may go.
-            gone = request.notifyFinish()
-            gone.addErrback(lambda _: admitting.cancel())
-            admitting.addBoth(_no_more(gone))
+            gone.append(request.notifyFinish())
+            gone[0].addErrback(_cancel, admitting)
         admitting.addErrback(self._failed, request, decision)
         return NOT_DONE_YET
 
-    async def _admit(self, request: Request, accepted: Accepted) -> None:
+    async def _admit(self, request: Request, accepted: Accepted, gone: list[Deferred[None]]) -> None:
         topics, private = self._fixed or _sets(await self._granted(request))
         self._hub.check(topics)
         place = await self._hub.locate(accepted.last_event_id)
@@ -91,6 +91,10 @@ class HubResource(SSEResource):
             request.responseHeaders.setRawHeaders(b"Last-Event-ID", [place.named.encode()])
             if accepted.cors:
                 request.responseHeaders.addRawHeader(b"Access-Control-Expose-Headers", b"Last-Event-ID")
+        for waiting in gone:
+            # From here on the channel looks after its client, and after nobody else may the upgrader have to
+            # look.
+            waiting.cancel()
         channel = self._hub.upgrader.upgrade(request)
         self._hub.admit(channel, topics, private, place)
 
@@ -121,10 +125,6 @@ def _sets(granted: Any) -> tuple[TopicSet, TopicSet]:
     return TopicSet(access.topics), TopicSet(access.private)
 
 
-def _no_more(waiting: Deferred[Any]) -> Any:
-    def stop_waiting(result: object) -> object:
-        waiting.addErrback(lambda _: None)
-        waiting.cancel()
-        return result
-
-    return stop_waiting
+def _cancel(gone: Failure, work: Deferred[Any]) -> None:
+    if not gone.check(CancelledError):
+        work.cancel()

@@ -25,6 +25,7 @@ from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.encoder import encode_comment, encode_event
 from txsse.protocol.event import ServerSentEvent
 from txsse.server.backlog import Backlog
+from txsse.server.detached import AskedRequest
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.payload import to_text, to_xml
 from txsse.server.sending import Source, send_all
@@ -80,7 +81,8 @@ class SSEChannel:
     All of its methods are to be called in the reactor's thread; from another one, use
     ``reactor.callFromThread(channel.send, ...)``.
 
-    :ivar request: the request that became the stream.
+    :ivar request: the request that became the stream; an :class:`~txsse.server.detached.AskedRequest` where
+        the upgrader let it go.
     :ivar last_event_id: where the client wants to resume, ``""`` where it did not say.
     :ivar close_reason: what ended the channel, a :class:`txsse.errors.CloseReason`; ``None`` while it is
         open.
@@ -94,6 +96,7 @@ class SSEChannel:
         "_backlog",
         "_flush",
         "_keepalive",
+        "_leave",
         "_lifetime",
         "_options",
         "_sink",
@@ -111,13 +114,14 @@ class SSEChannel:
 
     def __init__(
         self,
-        request: Request,
+        request: Request | AskedRequest,
         sink: Sink,
         *,
         last_event_id: str,
         backlog: Backlog,
         keepalive: KeepaliveClock | NoKeepalive,
         options: ChannelOptions,
+        leave: Callable[[], None] | None = None,
     ) -> None:
         self.request = request
         self.last_event_id = last_event_id
@@ -132,6 +136,7 @@ class SSEChannel:
         self._when_closed: Waiting[CloseReason] | None = None
         self._when_ready: Waiting[None] | None = None
         self.watcher: ChannelWatcher | None = None
+        self._leave = leave
         self._lifetime: IDelayedCall | None = None
         self._flush: IDelayedCall | None = None
         self._turn: IDelayedCall | None = None
@@ -465,6 +470,8 @@ class SSEChannel:
             self._flush = None
         self._backlog.clear()
         self._sink.detach()
+        if self._leave is not None:
+            self._leave()
         watcher, self.watcher = self.watcher, None
         if watcher is not None:
             watcher.channel_closed(self)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable
+from functools import partial
 from ipaddress import IPv6Address, ip_address
 
 from twisted.web.http import Request
@@ -68,21 +69,20 @@ class Limits:
                 return self._refuse(429, f"too many streams for {whose}: {limit} is the limit", accepted)
         return None
 
-    def enter(self, request: Request) -> tuple[Hashable, ...]:
+    def enter(self, request: Request) -> Callable[[], None] | None:
         """
         Count a channel.
 
-        :returns: what :meth:`leave` takes.
+        :returns: what is to be called once, at its end; ``None`` where nothing is counted.
         """
+        if self._channels is self._per_address is self._per_key is None:
+            return None
         self._open += 1
         places = tuple(place for place, _, _ in self._places(request))
         self._counts.update(places)
-        return places
+        return partial(self._leave, places)
 
-    def leave(self, places: tuple[Hashable, ...]) -> None:
-        """
-        Count a channel no more.
-        """
+    def _leave(self, places: tuple[Hashable, ...]) -> None:
         self._open -= 1
         for place in places:
             self._counts[place] -= 1

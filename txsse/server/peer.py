@@ -19,6 +19,7 @@ from twisted.web.http import Request
 __all__ = ["MAX_PEER_TIMEOUT", "PeerTimeout"]
 
 _OPTION: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 # The option is a C int of milliseconds; in seconds, this is 24 days.
 MAX_PEER_TIMEOUT = (2**31 - 1) / 1000
@@ -60,7 +61,7 @@ class PeerTimeout:
         if self._milliseconds is None or _OPTION is None:
             return None
         found = _socket_of(request)
-        if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+        if found is None or found.family not in _INTERNET:
             return None
         if found not in _held:
             _held[found] = _Held(found.getsockopt(socket.IPPROTO_TCP, _OPTION))
@@ -85,6 +86,27 @@ class PeerTimeout:
             del _held[held]
         if reused and held.fileno() != -1:
             held.setsockopt(socket.IPPROTO_TCP, _OPTION, timeout)
+
+    def hold_alone(self, connection: socket.socket) -> int | None:
+        """
+        Begin a stream on a connection that no other stream can share meanwhile.
+
+        :returns: what :meth:`release_alone` takes at its end.
+        """
+        if self._milliseconds is None or _OPTION is None or connection.family not in _INTERNET:
+            return None
+        before = connection.getsockopt(socket.IPPROTO_TCP, _OPTION)
+        connection.setsockopt(socket.IPPROTO_TCP, _OPTION, self._milliseconds)
+        return before
+
+    def release_alone(self, connection: socket.socket, before: int | None, *, reused: bool) -> None:
+        """
+        End such a stream.
+
+        :param reused: as for :meth:`release`.
+        """
+        if before is not None and _OPTION is not None and reused:
+            connection.setsockopt(socket.IPPROTO_TCP, _OPTION, before)
 
 
 def _socket_of(request: Request) -> socket.socket | None:

@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
 from twisted.web.http import Request
 from zope.interface import implementer
 
-__all__ = ["DirectSink", "Framed", "RequestSink", "Sink", "SinkOwner"]
+__all__ = ["DirectSink", "Framed", "RequestSink", "Sink", "SinkOwner", "as_chunk", "send_now"]
 
 
 class Framed:
@@ -58,6 +59,12 @@ class SinkOwner(Protocol):
     def sink_ready(self) -> None:
         """
         The sink takes frames again.
+        """
+
+    def request_ended(self, result: Failure | None) -> None:
+        """
+        The response has ended. Only a sink that stands for its request calls this; ``notifyFinish`` does
+        otherwise.
         """
 
 
@@ -220,39 +227,41 @@ class DirectSink(RequestSink):
     def offer(self, frames: Framed) -> bool:
         """
         Send frames in this very moment, unless the sink is blocked.
-
-        The transport would have the reactor watch for the socket to become writable, and then not to watch
-        any more, at twice the cost of the sending itself; and the socket of a client that keeps up is always
-        writable. One that takes a part only shows that its client does not: the rest goes the transport's
-        way, and the sink is blocked until that has left.
         """
         if self.blocked:
             return False
-        transport = self._transport
-        # What came before must leave before.
-        if transport.dataBuffer or transport._tempDataBuffer or self._request.finished:
+        if self._request.finished:
             self.write(frames.data)
-            return True
-        self._request.sentLength += len(frames.data)
-        chunk = frames.chunk
-        try:
-            sent = transport.socket.send(chunk)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            # The connection is dead, or the system short of buffers: the transport finds out and acts.
-            transport.write(chunk)
-            return True
-        if sent < len(chunk):
-            transport.write(chunk[sent:])
-            self._block()
+        else:
+            self._request.sentLength += len(frames.data)
+            send_now(self._transport, frames.chunk)
         return True
 
-    def _block(self) -> None:
-        """
-        Have the transport tell when its buffer is empty, though it is far from full.
-        """
-        producer = self._transport.producer
-        if producer is not None and not self._transport.producerPaused:
-            self._transport.producerPaused = True
-            producer.pauseProducing()
+
+def send_now(transport: Any, chunk: bytes) -> None:
+    """
+    Send bytes on a TCP transport in this very moment.
+
+    The transport would have the reactor watch for the socket to become writable, and then not to watch any
+    more, at twice the cost of the sending itself; and the socket of a client that keeps up is always
+    writable. One that takes only a part shows that its client does not: the rest goes the transport's way,
+    and its producer is paused until that has left.
+    """
+    # What came before must leave before.
+    if transport.dataBuffer or transport._tempDataBuffer:
+        transport.write(chunk)
+        return
+    try:
+        sent = transport.socket.send(chunk)
+    except BlockingIOError:
+        sent = 0
+    except OSError:
+        # The connection is dead, or the system short of buffers: the transport finds out and acts.
+        transport.write(chunk)
+        return
+    if sent < len(chunk):
+        transport.write(chunk[sent:])
+        # Though its buffer is far from full, it is to tell when it is empty.
+        if transport.producer is not None and not transport.producerPaused:
+            transport.producerPaused = True
+            transport.producer.pauseProducing()

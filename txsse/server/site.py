@@ -52,7 +52,7 @@ class ClosingSite(Site):
         connections = self._connections.copy()
         for connection in connections:
             connection.close()
-        await gatherResults([connection.when_lost for connection in connections])
+        await gatherResults([connection.when_lost() for connection in connections])
 
 
 class Connection(Protocol):
@@ -63,15 +63,17 @@ class Connection(Protocol):
     :param protocol: what speaks HTTP.
     :param connections: where to be while the connection is there.
     :param reactor: the reactor.
-    :ivar when_lost: fires when the connection is gone.
+    :ivar protocol: what speaks to the client; a stream may put itself into its place.
     """
 
+    __slots__ = ("_calls", "_connections", "_lost", "_reactor", "protocol")
+
     def __init__(self, protocol: IProtocol, connections: set[Connection], reactor: IReactorTime) -> None:
-        self.when_lost: Deferred[None] = Deferred()
-        self._protocol = protocol
+        self.protocol = protocol
         self._connections = connections
         self._reactor = reactor
-        self._calls: list[IDelayedCall] = []
+        self._lost: Deferred[None] | None = None
+        self._calls: tuple[IDelayedCall, ...] = ()
 
     def connectionMade(self) -> None:
         """
@@ -79,13 +81,13 @@ class Connection(Protocol):
         """
         self._connections.add(self)
         assert self.transport is not None
-        self._protocol.makeConnection(self.transport)
+        self.protocol.makeConnection(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """
         Pass on what came.
         """
-        self._protocol.dataReceived(data)
+        self.protocol.dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -96,9 +98,17 @@ class Connection(Protocol):
             if call.active():
                 call.cancel()
         try:
-            self._protocol.connectionLost(reason)
+            self.protocol.connectionLost(reason)
         finally:
-            self.when_lost.callback(None)
+            if self._lost is not None:
+                self._lost.callback(None)
+
+    def when_lost(self) -> Deferred[None]:
+        """
+        Return a Deferred that fires when the connection is gone. It is to be asked for once.
+        """
+        self._lost = Deferred()
+        return self._lost
 
     def close(self) -> None:
         """
@@ -106,10 +116,10 @@ class Connection(Protocol):
         """
         transport: Any = self.transport
         if getattr(transport, "negotiatedProtocol", None) == b"h2":
-            self._calls.append(self._reactor.callLater(_HTTP2_FLUSH, self._lose))
+            self._calls = (self._reactor.callLater(_HTTP2_FLUSH, self._lose),)
         else:
             self._lose()
-        self._calls.append(self._reactor.callLater(_CLOSE_TIMEOUT, transport.abortConnection))
+        self._calls += (self._reactor.callLater(_CLOSE_TIMEOUT, transport.abortConnection),)
 
     def _lose(self) -> None:
         transport: Any = self.transport

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from twisted.internet import tcp
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 from twisted.web import http, server
 from twisted.web.http import Request
 
@@ -20,6 +21,7 @@ from txsse.errors import UpgradeRefused
 from txsse.protocol.encoder import encode_retry
 from txsse.server.backlog import POLICIES, Budget
 from txsse.server.channel import ChannelOptions, SSEChannel
+from txsse.server.detached import DetachedSink, can_detach
 from txsse.server.http2 import Http2Sink
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.limits import Limits
@@ -77,6 +79,9 @@ class Upgrader:
         Linux this also ends the stream of a client that reads nothing at all for so long.
     :param dumps: what :meth:`txsse.SSEChannel.send_json` writes JSON with, such as ``orjson.dumps``.
     :param direct: whether to write past ``request.write`` where that makes no difference but speed.
+    :param keep_request: whether ``channel.request`` is to be the request itself. ``False`` lets it go where
+        the stream can do without, at a third of the memory; ``channel.request`` is then an
+        :class:`~txsse.server.detached.AskedRequest`, which knows what was asked. It needs ``direct``.
     :param reactor: the reactor; ``None`` for the global one.
     :raises ValueError: for options that cannot be or do not go together.
     """
@@ -108,6 +113,7 @@ class Upgrader:
         peer_timeout: float | None = 60.0,
         dumps: Callable[[object], str | bytes] = to_json,
         direct: bool = True,
+        keep_request: bool = True,
         reactor: IReactorTime | None = None,
     ) -> None:
         self._opening = b"" if retry is None else encode_retry(retry)
@@ -131,6 +137,7 @@ class Upgrader:
         self._peers = PeerTimeout(_seconds("peer_timeout", peer_timeout, MAX_PEER_TIMEOUT))
         self._dumps = dumps
         self._direct = direct
+        self._keep_request = keep_request
         self._reactor = reactor
         self._options: ChannelOptions | None = None
         self._clocks: dict[float, KeepaliveClock] = {}
@@ -191,25 +198,46 @@ class Upgrader:
         request.setResponseCode(200)
         # The headers, at once.
         request.write(b"")
-        place = self._limits.enter(request)
-        held = self._peers.hold(request)
-        reused = bool(getattr(request.channel, "persistent", True))
-        sink = _choose_sink(request, direct=self._direct)
+        options = self._channel_options()
+        clock = self._clock(request)
+        direct = self._direct and _goes_straight(request)
+        sink: Sink
+        if direct and not self._keep_request and can_detach(request):
+            sink = DetachedSink(request, self._peers)
+        else:
+            sink = _choose_sink(request, direct=direct)
+        detached = isinstance(sink, DetachedSink)
         channel = SSEChannel(
-            request,
+            sink.asked if isinstance(sink, DetachedSink) else request,
             sink,
             last_event_id=accepted.last_event_id,
             backlog=self._new_backlog(self._budget),
-            keepalive=self._clock(request),
-            options=self._channel_options(),
+            keepalive=clock,
+            options=options,
+            leave=self._limits.enter(request),
         )
-        ended = request.notifyFinish()
-        ended.addBoth(channel.request_ended)
-        ended.addBoth(lambda _: self._peers.release(held, reused=reused))
-        ended.addBoth(lambda _: self._limits.leave(place))
+        if detached:
+            # Whoever still has the request ends the stream with it, as ever.
+            request.finish = channel.close  # type: ignore[method-assign]
+        else:
+            self._follow(request, channel)
         if self._opening:
             sink.write(self._opening)
         return channel
+
+    def _follow(self, request: Request, channel: SSEChannel) -> None:
+        """
+        Have the channel end with its request.
+        """
+        held = self._peers.hold(request)
+        reused = bool(getattr(request.channel, "persistent", True))
+        site = getattr(request, "site", None)
+        ended = request.notifyFinish()
+        if site is not None:
+            # Twisted logs only what was finished, and most streams end because their client goes.
+            ended.addErrback(_log_access, site, request)
+        ended.addBoth(channel.request_ended)
+        ended.addBoth(lambda _: self._peers.release(held, reused=reused))
 
     def _channel_options(self) -> ChannelOptions:
         # Not before the first request, so that making an upgrader at import time installs no reactor.
@@ -257,18 +285,21 @@ def default_upgrader() -> Upgrader:
     return Upgrader()
 
 
+def _log_access(lost: Failure, site: Any, request: Request) -> Failure:
+    site.log(request)
+    return lost
+
+
 def _choose_sink(request: Request, *, direct: bool) -> Sink:
     """
     Choose the best sink for a request whose headers have been written.
 
     :param request: the request.
-    :param direct: whether the shortcut may be taken at all.
+    :param direct: whether it goes straight to its socket.
     """
     if request.clientproto == b"HTTP/2":
         return Http2Sink(request)
-    if direct and _goes_straight(request):
-        return DirectSink(request)
-    return RequestSink(request)
+    return DirectSink(request) if direct else RequestSink(request)
 
 
 def _goes_straight(request: Request) -> bool:

@@ -1,0 +1,281 @@
+"""
+A stream that has let its request go.
+
+Twisted's objects for a request and its HTTP connection take some 5 kB, and are of no use while a stream is
+idle: nothing is parsed, nothing is rendered. So where a stream goes straight to its socket anyway, the sink
+takes their place below the transport, keeps what the access log will ask for, and gives the connection back
+to a new protocol when the stream ends, with whatever the client has sent meanwhile.
+
+What no interface of Twisted's promises: which protocol an HTTP connection has, and that it is found in its
+transport. :func:`can_detach` looks whether all is as expected; where it is not, the request stays.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IProtocol, IPushProducer
+from twisted.python.failure import Failure
+from twisted.web import http
+from twisted.web.http import Request
+from zope.interface import implementer
+
+from txsse.server.peer import PeerTimeout
+from txsse.server.sink import Framed, SinkOwner, as_chunk, send_now
+from txsse.server.site import Connection
+
+__all__ = ["AskedRequest", "DetachedSink", "can_detach"]
+
+# How many bytes of further requests are kept until the stream ends; as in ``HTTPChannel``.
+_MAX_PIPELINED = 0x4000
+
+# What the formatters of access logs ask for.
+_KEPT_HEADERS = (b"referer", b"user-agent", b"x-forwarded-for")
+
+
+class AskedRequest:
+    """
+    What is left of a request that was let go: what was asked, and what the access log tells of it. The names
+    are those of :class:`twisted.web.http.Request`.
+    """
+
+    __slots__ = ("_headers", "_transport", "clientproto", "method", "sentLength", "uri")
+
+    code = http.OK
+
+    def __init__(self, request: Request, transport: Any) -> None:
+        self.method = request.method
+        self.uri = request.uri
+        self.clientproto = request.clientproto
+        self.sentLength = request.sentLength
+        self._transport = transport
+        headers = [(name, request.getHeader(name)) for name in _KEPT_HEADERS]
+        self._headers = tuple((name, value) for name, value in headers if value is not None)
+
+    @property
+    def path(self) -> bytes:
+        """
+        The path.
+        """
+        return self.uri.partition(b"?")[0]
+
+    @property
+    def args(self) -> dict[bytes, list[bytes]]:
+        """
+        The parameters of the query.
+        """
+        args: dict[bytes, list[bytes]] = http.parse_qs(self.uri.partition(b"?")[2], True)
+        return args
+
+    @property
+    def client(self) -> IAddress:
+        """
+        Where it came from.
+        """
+        return self.getClientAddress()
+
+    def getClientAddress(self) -> IAddress:
+        """
+        Return where it came from.
+        """
+        address: IAddress = self._transport.getPeer()
+        return address
+
+    def getHeader(self, name: bytes) -> bytes | None:
+        """
+        Return one of the few header fields that were kept.
+        """
+        return dict(self._headers).get(name.lower())
+
+
+@implementer(IProtocol, IPushProducer)
+class DetachedSink:
+    """
+    Sink, producer and protocol of a transport in one.
+
+    :param request: the request, whose headers have been written.
+    :param peers: what watches over the connection's peer.
+    :ivar asked: what is left of the request.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_factory",
+        "_held",
+        "_owner",
+        "_peers",
+        "_persistent",
+        "_pipelined",
+        "_successor",
+        "_transport",
+        "asked",
+        "blocked",
+    )
+
+    def __init__(self, request: Request, peers: PeerTimeout) -> None:
+        channel: Any = request.channel
+        self._transport = transport = channel.transport
+        self.asked = AskedRequest(request, transport)
+        self.blocked = False
+        self._owner: SinkOwner | None = None
+        self._factory = channel.factory
+        self._persistent = bool(channel.persistent)
+        self._pipelined = b"".join(channel._dataBuffer)
+        self._successor: Any = None
+        self._peers = peers
+        self._held = peers.hold_alone(transport.socket)
+        # The packet that brought the request may hold more behind it, which is on its way to the old
+        # protocol.
+        channel.rawDataReceived = self.dataReceived
+        channel.requests.clear()
+        request.write = self.write  # type: ignore[method-assign]
+
+    def attach(self, owner: SinkOwner) -> None:
+        """
+        Take the place of the protocol, and begin to tell an owner when the sink becomes ready.
+        """
+        self._owner = owner
+        self._transport.unregisterProducer()
+        self._transport.registerProducer(self, True)
+        self._take_place(self)
+
+    def write(self, frame: bytes) -> None:
+        """
+        Send a frame as one chunk.
+        """
+        self.asked.sentLength += len(frame)
+        self._transport.write(as_chunk(frame))
+
+    def offer(self, frames: Framed) -> bool:
+        """
+        Send frames in this very moment, unless the sink is blocked.
+        """
+        if self.blocked:
+            return False
+        self.asked.sentLength += len(frames.data)
+        send_now(self._transport, frames.chunk)
+        return True
+
+    def finish(self) -> None:
+        """
+        End the response, and give the connection back.
+        """
+        transport = self._transport
+        transport.write(b"0\r\n\r\n")
+        transport.unregisterProducer()
+        self._peers.release_alone(transport.socket, self._held, reused=self._persistent)
+        if self._persistent:
+            self._give_back()
+        else:
+            transport.loseConnection()
+        self._ended(None)
+
+    def _give_back(self) -> None:
+        transport = self._transport
+        successor = self._factory.buildProtocol(transport.getPeer())
+        if type(successor) is Connection:
+            successor = successor.protocol
+        self._take_place(successor)
+        self._successor = successor
+        successor.makeConnection(transport)
+        pipelined, self._pipelined = self._pipelined, b""
+        transport.resumeProducing()
+        if pipelined:
+            successor.dataReceived(pipelined)
+
+    def _take_place(self, protocol: Any) -> None:
+        holder = self._transport.protocol
+        if type(holder) is Connection:
+            holder.protocol = protocol
+        else:
+            self._transport.protocol = protocol
+
+    def abort(self) -> None:
+        """
+        Cut the connection.
+        """
+        self._transport.abortConnection()
+
+    def detach(self) -> None:
+        """
+        Forget the owner.
+        """
+        self._owner = None
+
+    def poke(self) -> None:
+        """
+        Do nothing: a transport tells by itself.
+        """
+
+    def pauseProducing(self) -> None:
+        """
+        The transport's buffer is full.
+        """
+        self.blocked = True
+
+    def resumeProducing(self) -> None:
+        """
+        The transport's buffer is empty.
+        """
+        self.blocked = False
+        if self._owner is not None:
+            self._owner.sink_ready()
+
+    def stopProducing(self) -> None:
+        """
+        The connection is gone; ``connectionLost`` is what tells.
+        """
+
+    def makeConnection(self, transport: object) -> None:
+        """
+        Do nothing: the connection is there.
+        """
+
+    def connectionMade(self) -> None:
+        """
+        Do nothing: the connection is there.
+        """
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Keep what the client sends behind its request until the stream has ended.
+        """
+        if self._successor is not None:
+            self._successor.dataReceived(data)
+            return
+        self._pipelined += data
+        if len(self._pipelined) > _MAX_PIPELINED:
+            self._transport.pauseProducing()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The connection is gone.
+        """
+        self._ended(reason)
+
+    def _ended(self, reason: Failure | None) -> None:
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            self._factory.log(self.asked)
+            owner.request_ended(reason)
+
+
+def can_detach(request: Request) -> bool:
+    """
+    Tell whether a stream that goes straight to its socket can do without its request.
+
+    :param request: the request, whose headers have been written.
+    """
+    channel: Any = request.channel
+    transport = channel.transport
+    holder: Any = transport.protocol
+    if type(holder) is Connection:
+        holder = holder.protocol
+    return (
+        channel.requests == [request]
+        and type(holder) is http._GenericHTTPChannelProtocol
+        and holder._channel is channel
+        and not transport.producerPaused
+        # Somebody else waits for the request's end.
+        and all(waiting.called for waiting in request.notifications)
+    )
