@@ -72,12 +72,12 @@ class Fanout:
         self._call: IDelayedCall | None = None
         self._busy = False
 
-    def add(self, position: int, update: Update) -> None:
+    def add(self, entry: Entry) -> None:
         """
         Send an update at the end of the turn, behind all that came before.
         """
-        self._pending.append((position, update))
-        self._pending_size += len(update.frame)
+        self._pending.append(entry)
+        self._pending_size += len(entry[1].frame)
         # What is sent may bring about further updates; whoever is at work sends them too.
         if self._busy:
             return

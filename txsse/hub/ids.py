@@ -22,7 +22,7 @@ class IdMaker:
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
         self._last = 0
-        self._maker = secrets.token_hex(4)
+        self._maker = "-" + secrets.token_hex(4)
 
     def next(self) -> str:
         """
@@ -30,4 +30,4 @@ class IdMaker:
         """
         now = int(self._seconds() * 1e6)
         self._last = last = now if now > self._last else self._last + 1
-        return f"{last:014x}-{self._maker}"
+        return f"{last:014x}{self._maker}"

@@ -4,6 +4,7 @@ The ordered record of updates that a hub replays from and follows: the contract,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,7 +27,7 @@ _DEFAULT_BYTES = 64 * 1024 * 1024
 _DEFAULT_AGE = 24 * 3600.0
 
 # What an update takes beside its text: the objects, and their places in the journal.
-_OVERHEAD = 500
+_OVERHEAD = 600
 
 
 class IFollower(Protocol):
@@ -34,7 +35,7 @@ class IFollower(Protocol):
     Who follows a journal: the hub.
     """
 
-    def update_appended(self, position: int, update: Update) -> None:
+    def update_appended(self, entry: Entry) -> None:
         """
         The journal has a new update.
         """
@@ -143,12 +144,13 @@ class MemoryJournal:
         self.head = 0
         self._max_count = max_count
         self._max_bytes = max_bytes
-        self._max_age = max_age
+        self._max_age = math.inf if max_age is None else max_age
         self._reactor = reactor
         self._follower: IFollower | None = None
         # Positions are consecutive: that of an entry is its index and the base. The entries before the first
         # are gone; that they keep their places for a while saves moving the others at each append.
-        self._entries: list[_Kept | None] = []
+        self._entries: list[Entry | None] = []
+        self._times: list[float] = []
         self._first = 0
         self._base = 1
         self._bytes = 0
@@ -166,19 +168,27 @@ class MemoryJournal:
         """
         Keep an update.
         """
-        now = self._trim()
-        known = self._positions.get(update.id)
-        if known is not None:
-            return succeed(known)
-        self.head = position = self.head + 1
-        kept = _Kept(update, now, _OVERHEAD + len(update.frame) + sum(map(len, update.topics)))
-        self._entries.append(kept)
-        self._bytes += kept.size
-        self._positions[update.id] = position
-        if self._bytes > self._max_bytes or len(self._positions) > self._max_count:
+        assert self._reactor is not None, "the journal has not been started"
+        assert self._follower is not None
+        now = self._reactor.seconds()
+        if update.id in self._positions:
             self._trim()
-        if self._follower is not None:
-            self._follower.update_appended(position, update)
+            known = self._positions.get(update.id)
+            if known is not None:
+                return succeed(known)
+        self.head = position = self.head + 1
+        entry = (position, update)
+        self._entries.append(entry)
+        self._times.append(now)
+        self._bytes += _size(update)
+        self._positions[update.id] = position
+        if (
+            self._bytes > self._max_bytes
+            or len(self._positions) > self._max_count
+            or self._times[self._first] <= now - self._max_age
+        ):
+            self._trim()
+        self._follower.update_appended(entry)
         return succeed(position)
 
     def find(self, id: str) -> Deferred[int | None]:
@@ -199,10 +209,10 @@ class MemoryJournal:
         size = 0
         position = max(after + 1, oldest)
         while position <= self.head and size < _PAGE_BYTES and len(entries) < _PAGE_COUNT:
-            kept = self._entries[position - self._base]
-            assert kept is not None
-            entries.append((position, kept.update))
-            size += len(kept.update.frame)
+            entry = self._entries[position - self._base]
+            assert entry is not None
+            entries.append(entry)
+            size += len(entry[1].frame)
             position += 1
         return succeed(Page(entries, position - 1, missed))
 
@@ -211,8 +221,8 @@ class MemoryJournal:
         Return the id of the newest update.
         """
         self._trim()
-        kept = self._entries[-1] if self._entries else None
-        return succeed(None if kept is None else kept.update.id)
+        entry = self._entries[-1] if self._entries else None
+        return succeed(None if entry is None else entry[1].id)
 
     def stop(self) -> Deferred[None]:
         """
@@ -220,31 +230,30 @@ class MemoryJournal:
         """
         return succeed(None)
 
-    def _trim(self) -> float:
+    def _trim(self) -> None:
         """
-        Forget what is too much or too old, and return the time.
+        Forget what is too much or too old.
         """
         assert self._reactor is not None, "the journal has not been started"
-        now = self._reactor.seconds()
-        too_old = None if self._max_age is None else now - self._max_age
+        too_old = self._reactor.seconds() - self._max_age
         while self._first < len(self._entries):
-            kept = self._entries[self._first]
-            assert kept is not None
-            if not (
-                len(self._positions) > self._max_count
-                or self._bytes > self._max_bytes
-                or (too_old is not None and kept.time <= too_old)
+            if (
+                len(self._positions) <= self._max_count
+                and self._bytes <= self._max_bytes
+                and self._times[self._first] > too_old
             ):
                 break
-            self._bytes -= kept.size
-            del self._positions[kept.update.id]
+            entry = self._entries[self._first]
+            assert entry is not None
+            self._bytes -= _size(entry[1])
+            del self._positions[entry[1].id]
             self._entries[self._first] = None
             self._first += 1
         if self._first > _GONE_ENTRIES and self._first * 2 > len(self._entries):
             del self._entries[: self._first]
+            del self._times[: self._first]
             self._base += self._first
             self._first = 0
-        return now
 
 
 _PAGE_BYTES = 65536
@@ -254,14 +263,8 @@ _PAGE_COUNT = 256
 _GONE_ENTRIES = 64
 
 
-class _Kept:
+def _size(update: Update) -> int:
     """
-    An update, when it came, and how much it takes.
+    Return roughly how much memory an update takes: its text is there as it was given, and as it is sent.
     """
-
-    __slots__ = ("size", "time", "update")
-
-    def __init__(self, update: Update, time: float, size: int) -> None:
-        self.update = update
-        self.time = time
-        self.size = size
+    return 2 * len(update.frame) + _OVERHEAD

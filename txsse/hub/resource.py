@@ -95,7 +95,7 @@ class HubResource(SSEResource):
             # From here on the channel looks after its client, and after nobody else may the upgrader have to
             # look.
             waiting.cancel()
-        channel = self._hub.upgrader.upgrade(request)
+        channel = self._hub.upgrader.upgrade(request, keep_request=False)
         self._hub.admit(channel, topics, private, place)
 
     async def _granted(self, request: Request) -> Any:

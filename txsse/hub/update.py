@@ -5,6 +5,7 @@ An event as it is published.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from txsse.errors import InvalidField
 from txsse.hub.topics import ALL
@@ -28,17 +29,19 @@ class Update:
     :param topics: a topic or several; the first one is the canonical one. A topic is any string but ``*``.
     :param event: the event. It has an id, by which a client resumes.
     :param private: whether only those may have it who were granted that.
+    :ivar id: the event's id.
+    :ivar frame: the event as it goes over the wire, encoded once for all who get it.
     :raises InvalidField: for no topic at all, ``*``, a lone surrogate in a topic, and for an id that no
         client could send back: empty, with spaces around it, longer than :data:`MAX_ID_BYTES`, or
         ``earliest``.
     :raises TypeError: for a topic that is no string.
     """
 
-    __slots__ = ("_frame", "event", "id", "private", "topics")
+    __slots__ = ("event", "frame", "id", "private", "topics")
 
     def __init__(self, topics: str | Iterable[str], event: ServerSentEvent, *, private: bool = False) -> None:
         if isinstance(topics, str):
-            self.topics: tuple[str, ...] = (_check_topic(topics),)
+            self.topics = _single(topics)
         else:
             # A dict, because the first one comes first, and each counts once.
             self.topics = tuple(dict.fromkeys(map(_check_topic, topics)))
@@ -47,7 +50,7 @@ class Update:
         self.id = _check_id(event.id)
         self.event = event
         self.private = private
-        self._frame: bytes | None = None
+        self.frame = encode_event(event)
 
     def __repr__(self) -> str:
         return f"<Update {self.id} to {', '.join(self.topics)}{' private' if self.private else ''}>"
@@ -60,14 +63,11 @@ class Update:
     def __hash__(self) -> int:
         return hash((self.topics, self.event, self.private))
 
-    @property
-    def frame(self) -> bytes:
-        """
-        The event as it goes over the wire, encoded once for all who get it.
-        """
-        if self._frame is None:
-            self._frame = encode_event(self.event)
-        return self._frame
+
+# Most of what is published goes to the same few topics again.
+@lru_cache(maxsize=1024)
+def _single(topic: str) -> tuple[str, ...]:
+    return (_check_topic(topic),)
 
 
 def _check_topic(topic: str) -> str:

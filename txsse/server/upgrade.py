@@ -113,7 +113,7 @@ class Upgrader:
         peer_timeout: float | None = 60.0,
         dumps: Callable[[object], str | bytes] = to_json,
         direct: bool = True,
-        keep_request: bool = True,
+        keep_request: bool | None = None,
         reactor: IReactorTime | None = None,
     ) -> None:
         self._opening = b"" if retry is None else encode_retry(retry)
@@ -142,13 +142,14 @@ class Upgrader:
         self._options: ChannelOptions | None = None
         self._clocks: dict[float, KeepaliveClock] = {}
 
-    def upgrade(self, request: Request) -> SSEChannel:
+    def upgrade(self, request: Request, *, keep_request: bool = True) -> SSEChannel:
         """
         Make a channel out of a request. Its headers are sent at once, so that ``onopen`` fires in the
         browser before the first event.
 
         :param request: the request, not answered yet. Whoever renders it returns ``NOT_DONE_YET``; a route
             of Klein's, which would finish the request then, returns ``channel.when_closed()``.
+        :param keep_request: what the upgrader's own option is taken for where it was left open.
         :returns: the channel, open.
         :raises UpgradeRefused: where the request gets another answer: it has been sent by then.
         """
@@ -165,7 +166,9 @@ class Upgrader:
             own = self._headers if decision.status == 200 else []
             answer(request, decision, own)
             raise UpgradeRefused(decision.reason, status=decision.status)
-        return self._open(request, decision)
+        if self._keep_request is not None:
+            keep_request = self._keep_request
+        return self._open(request, decision, keep_request=keep_request)
 
     def decide(self, request: Request) -> Accepted | Answer:
         """
@@ -192,7 +195,7 @@ class Upgrader:
         """
         return self._budget
 
-    def _open(self, request: Request, accepted: Accepted) -> SSEChannel:
+    def _open(self, request: Request, accepted: Accepted, *, keep_request: bool) -> SSEChannel:
         _forget_encoder(request)
         _set_headers(request, [*accepted.headers, *self._headers])
         request.setResponseCode(200)
@@ -202,7 +205,7 @@ class Upgrader:
         clock = self._clock(request)
         direct = self._direct and _goes_straight(request)
         sink: Sink
-        if direct and not self._keep_request and can_detach(request):
+        if direct and not keep_request and can_detach(request):
             sink = DetachedSink(request, self._peers)
         else:
             sink = _choose_sink(request, direct=direct)
