@@ -200,7 +200,7 @@ class Fanout:
         for subscriber in subscribers:
             try:
                 if subscriber.since < first:
-                    if subscriber.channel.offer(framed):
+                    if subscriber.sink.offer(framed):
                         sent += 1
                     else:
                         self._refused(batch, subscriber)

@@ -32,17 +32,19 @@ class Subscriber:
     A channel that a hub sends updates to. ``Hub.subscribe`` makes it.
 
     :ivar channel: the channel.
+    :ivar sink: where the channel's frames go.
     :ivar topics: what it wants.
     :ivar private: the topics whose private updates it may have.
     :ivar since: the position behind which it is to be sent updates; :data:`BEHIND` while it is behind.
     """
 
-    __slots__ = ("_number", "_owner", "channel", "private", "since", "topics")
+    __slots__ = ("_number", "_owner", "channel", "private", "since", "sink", "topics")
 
     def __init__(
         self, channel: SSEChannel, topics: TopicSet, private: TopicSet, *, number: int, owner: _Owner
     ) -> None:
         self.channel = channel
+        self.sink = channel.sink
         self.topics = topics
         self.private = private
         self.since = BEHIND

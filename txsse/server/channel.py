@@ -108,7 +108,6 @@ class SSEChannel:
         "last_event_id",
         "request",
         "slot",
-        "spoke",
         "watcher",
     )
 
@@ -126,7 +125,6 @@ class SSEChannel:
         self.request = request
         self.last_event_id = last_event_id
         self.close_reason: CloseReason | None = None
-        self.spoke = 0
         self.slot = 0
         self._state = _State.OPEN
         self._sink = sink
@@ -146,7 +144,7 @@ class SSEChannel:
                 self.close,
                 reason=CloseReason.MAX_LIFETIME,
             )
-        sink.attach(self)
+        sink.attach(self, keepalive)
         keepalive.add(self)
 
     def __repr__(self) -> str:
@@ -159,6 +157,24 @@ class SSEChannel:
         The reactor that the channel lives in.
         """
         return self._options.reactor
+
+    @property
+    def sink(self) -> Sink:
+        """
+        Where its frames go.
+        """
+        return self._sink
+
+    @property
+    def spoke(self) -> int:
+        """
+        The turn of the keep-alive's clock at which something was sent last.
+        """
+        return self._sink.spoke
+
+    @spoke.setter
+    def spoke(self, turn: int) -> None:
+        self._sink.spoke = turn
 
     @property
     def is_open(self) -> bool:
@@ -384,9 +400,7 @@ class SSEChannel:
         :param frames: the frames.
         :returns: whether they were taken, all of them or none.
         """
-        if self._state is not _State.OPEN or self._backlog.size:
-            return False
-        self.spoke = self._keepalive.now
+        # With frames held back, the sink is blocked.
         return self._sink.offer(frames)
 
     def send_frame(self, frame: bytes, key: Hashable) -> None:
@@ -412,7 +426,7 @@ class SSEChannel:
             raise self._closed_error()
 
     def _write(self, frame: bytes) -> None:
-        self.spoke = self._keepalive.now
+        self._sink.spoke = self._keepalive.now
         self._sink.write(frame)
 
     def _closed_error(self) -> ChannelClosed:
@@ -421,6 +435,7 @@ class SSEChannel:
     def _begin_to_close(self, reason: CloseReason) -> None:
         self._state = _State.CLOSING
         self.close_reason = reason
+        self._sink.refuse_offers()
         self._keepalive.remove(self)
         for call in (self._lifetime, self._turn):
             if call is not None and call.active():

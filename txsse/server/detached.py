@@ -21,7 +21,7 @@ from twisted.web.http import Request
 from zope.interface import implementer
 
 from txsse.server.peer import PeerTimeout
-from txsse.server.sink import Framed, SinkOwner, as_chunk, send_now
+from txsse.server.sink import Framed, SinkOwner, Ticks, as_chunk
 from txsse.server.site import Connection
 
 __all__ = ["AskedRequest", "DetachedSink", "can_detach"]
@@ -100,24 +100,37 @@ class DetachedSink:
 
     __slots__ = (
         "__weakref__",
+        "_clear",
+        "_clock",
         "_factory",
         "_held",
         "_owner",
         "_peers",
         "_persistent",
         "_pipelined",
+        "_refuses",
+        "_sent",
+        "_socket",
         "_successor",
         "_transport",
         "asked",
         "blocked",
+        "spoke",
     )
 
     def __init__(self, request: Request, peers: PeerTimeout) -> None:
         channel: Any = request.channel
         self._transport = transport = channel.transport
+        self._socket = transport.socket
         self.asked = AskedRequest(request, transport)
         self.blocked = False
+        self.spoke = 0
         self._owner: SinkOwner | None = None
+        self._clock: Ticks | None = None
+        # Whether offers go straight to the socket: nothing waits in the transport, and none are refused.
+        self._clear = False
+        self._refuses = False
+        self._sent: int = request.sentLength
         self._factory = channel.factory
         self._persistent = bool(channel.persistent)
         self._pipelined = b"".join(channel._dataBuffer)
@@ -130,31 +143,74 @@ class DetachedSink:
         channel.requests.clear()
         request.write = self.write  # type: ignore[method-assign]
 
-    def attach(self, owner: SinkOwner) -> None:
+    def attach(self, owner: SinkOwner, clock: Ticks) -> None:
         """
         Take the place of the protocol, and begin to tell an owner when the sink becomes ready.
         """
         self._owner = owner
+        self._clock = clock
         self._transport.unregisterProducer()
         self._transport.registerProducer(self, True)
+        # The headers are on their way.
+        self._transport.producerPaused = True
         self._take_place(self)
 
     def write(self, frame: bytes) -> None:
         """
         Send a frame as one chunk.
         """
-        self.asked.sentLength += len(frame)
-        self._transport.write(as_chunk(frame))
+        self._sent += len(frame)
+        self._write(as_chunk(frame))
 
     def offer(self, frames: Framed) -> bool:
         """
-        Send frames in this very moment, unless the sink is blocked.
+        Send frames in this very moment, unless the sink is blocked or takes no offers.
+
+        The transport would have the reactor watch for the socket to become writable, and then not to watch
+        any more, at twice the cost of the sending itself; and the socket of a client that keeps up is always
+        writable. One that takes only a part shows that its client does not: the rest goes the transport's
+        way, and the sink is blocked until that has left.
+
+        A hub does this all day. Next to the sending, what costs is memory that is touched, so it is this
+        object's, the socket's, and no more.
         """
-        if self.blocked:
-            return False
-        self.asked.sentLength += len(frames.data)
-        send_now(self._transport, frames.chunk)
+        if not self._clear:
+            return self._offer_behind(frames)
+        self.spoke = self._clock.now  # type: ignore[union-attr]
+        self._sent += frames.size
+        chunk = frames.chunk
+        try:
+            sent = self._socket.send(chunk)
+        except OSError:
+            # The socket is full, or the connection dead, or the system short of buffers: the transport knows
+            # what to do.
+            sent = 0
+        if sent < len(chunk):
+            self._write(chunk[sent:])
+            self.blocked = True
         return True
+
+    def _offer_behind(self, frames: Framed) -> bool:
+        if self.blocked or self._refuses or self._clock is None:
+            return False
+        self.spoke = self._clock.now
+        self.write(frames.data)
+        return True
+
+    def refuse_offers(self) -> None:
+        """
+        Take none any more.
+        """
+        self._refuses = True
+        self._clear = False
+
+    def _write(self, data: bytes) -> None:
+        """
+        Have the transport send, and tell when it has.
+        """
+        self._clear = False
+        self._transport.producerPaused = True
+        self._transport.write(data)
 
     def finish(self) -> None:
         """
@@ -163,6 +219,7 @@ class DetachedSink:
         transport = self._transport
         transport.write(b"0\r\n\r\n")
         transport.unregisterProducer()
+        transport.producerPaused = False
         self._peers.release_alone(transport.socket, self._held, reused=self._persistent)
         if self._persistent:
             self._give_back()
@@ -218,6 +275,7 @@ class DetachedSink:
         The transport's buffer is empty.
         """
         self.blocked = False
+        self._clear = not self._refuses
         if self._owner is not None:
             self._owner.sink_ready()
 
@@ -256,6 +314,7 @@ class DetachedSink:
     def _ended(self, reason: Failure | None) -> None:
         owner, self._owner = self._owner, None
         if owner is not None:
+            self.asked.sentLength = self._sent
             self._factory.log(self.asked)
             owner.request_ended(reason)
 

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 from zope.interface import implementer
 
-__all__ = ["DirectSink", "Framed", "RequestSink", "Sink", "SinkOwner", "as_chunk", "send_now"]
+__all__ = ["DirectSink", "Framed", "RequestSink", "Sink", "SinkOwner", "Ticks", "as_chunk"]
 
 
 class Framed:
@@ -24,22 +24,16 @@ class Framed:
     Frames that go to many sinks: what is made of them is made once, for all.
 
     :ivar data: the frames, one behind the other.
+    :ivar size: how many bytes they are.
+    :ivar chunk: the frames as one chunk of HTTP/1.1.
     """
 
-    __slots__ = ("_chunk", "data")
+    __slots__ = ("chunk", "data", "size")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self._chunk: bytes | None = None
-
-    @property
-    def chunk(self) -> bytes:
-        """
-        The frames as one chunk of HTTP/1.1.
-        """
-        if self._chunk is None:
-            self._chunk = as_chunk(self.data)
-        return self._chunk
+        self.size = len(data)
+        self.chunk = as_chunk(data)
 
 
 def as_chunk(data: bytes) -> bytes:
@@ -68,10 +62,26 @@ class SinkOwner(Protocol):
         """
 
 
+class Ticks(Protocol):
+    """
+    What counts time for the keep-alive.
+    """
+
+    @property
+    def now(self) -> int:
+        """
+        The number of the turn.
+        """
+
+
 class Sink(Protocol):
     """
     Where a channel's frames go.
+
+    :ivar spoke: the turn of the keep-alive's clock at which something was sent last.
     """
+
+    spoke: int
 
     @property
     def blocked(self) -> bool:
@@ -79,7 +89,7 @@ class Sink(Protocol):
         Whether the client is behind, so that frames are better held back.
         """
 
-    def attach(self, owner: SinkOwner) -> None:
+    def attach(self, owner: SinkOwner, clock: Ticks) -> None:
         """
         Begin to tell an owner when the sink becomes ready.
         """
@@ -91,9 +101,14 @@ class Sink(Protocol):
 
     def offer(self, frames: Framed) -> bool:
         """
-        Send what many others are sent too, at the least cost, unless the sink is blocked.
+        Send what many others are sent too, at the least cost, unless the sink is blocked or takes no offers.
 
         :returns: whether it was taken: all of it, or nothing.
+        """
+
+    def refuse_offers(self) -> None:
+        """
+        Take none any more: the channel is about to end, behind what it was sent before.
         """
 
     def finish(self) -> None:
@@ -127,14 +142,18 @@ class RequestSink:
 
     def __init__(self, request: Request) -> None:
         self.blocked = False
+        self.spoke = 0
         self._request = request
         self._owner: SinkOwner | None = None
+        self._clock: Ticks = _NoTicks()
+        self._refuses = False
 
-    def attach(self, owner: SinkOwner) -> None:
+    def attach(self, owner: SinkOwner, clock: Ticks) -> None:
         """
         Begin to tell an owner when the sink becomes ready.
         """
         self._owner = owner
+        self._clock = clock
         self._request.registerProducer(self, True)
 
     def write(self, frame: bytes) -> None:
@@ -145,12 +164,22 @@ class RequestSink:
 
     def offer(self, frames: Framed) -> bool:
         """
-        Send frames, unless the sink is blocked.
+        Send frames, unless the sink is blocked or takes no offers.
         """
-        if self.blocked:
+        if self.blocked or self._refuses:
             return False
-        self.write(frames.data)
+        self.spoke = self._clock.now
+        self._send(frames)
         return True
+
+    def _send(self, frames: Framed) -> None:
+        self.write(frames.data)
+
+    def refuse_offers(self) -> None:
+        """
+        Take none any more.
+        """
+        self._refuses = True
 
     def finish(self) -> None:
         """
@@ -224,44 +253,32 @@ class DirectSink(RequestSink):
             self._request.sentLength += len(frame)
             self._transport.write(as_chunk(frame))
 
-    def offer(self, frames: Framed) -> bool:
+    def _send(self, frames: Framed) -> None:
         """
-        Send frames in this very moment, unless the sink is blocked.
+        Send frames in this very moment, where nothing waits to be sent before them.
         """
-        if self.blocked:
-            return False
-        if self._request.finished:
+        transport = self._transport
+        if transport.dataBuffer or transport._tempDataBuffer or self._request.finished:
             self.write(frames.data)
-        else:
-            self._request.sentLength += len(frames.data)
-            send_now(self._transport, frames.chunk)
-        return True
+            return
+        self._request.sentLength += frames.size
+        try:
+            sent = transport.socket.send(frames.chunk)
+        except OSError:
+            # The socket is full, or the connection dead, or the system short of buffers: the transport knows
+            # what to do.
+            sent = 0
+        if sent < len(frames.chunk):
+            transport.write(frames.chunk[sent:])
+            # Though its buffer is far from full, it is to tell when it is empty.
+            if transport.producer is not None and not transport.producerPaused:
+                transport.producerPaused = True
+                transport.producer.pauseProducing()
 
 
-def send_now(transport: Any, chunk: bytes) -> None:
+class _NoTicks:
     """
-    Send bytes on a TCP transport in this very moment.
-
-    The transport would have the reactor watch for the socket to become writable, and then not to watch any
-    more, at twice the cost of the sending itself; and the socket of a client that keeps up is always
-    writable. One that takes only a part shows that its client does not: the rest goes the transport's way,
-    and its producer is paused until that has left.
+    The clock of a sink that has no owner yet.
     """
-    # What came before must leave before.
-    if transport.dataBuffer or transport._tempDataBuffer:
-        transport.write(chunk)
-        return
-    try:
-        sent = transport.socket.send(chunk)
-    except BlockingIOError:
-        sent = 0
-    except OSError:
-        # The connection is dead, or the system short of buffers: the transport finds out and acts.
-        transport.write(chunk)
-        return
-    if sent < len(chunk):
-        transport.write(chunk[sent:])
-        # Though its buffer is far from full, it is to tell when it is empty.
-        if transport.producer is not None and not transport.producerPaused:
-            transport.producerPaused = True
-            transport.producer.pauseProducing()
+
+    now = 0
