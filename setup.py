@@ -17,8 +17,10 @@ year, month, patch, dev = numbers.groups()
 version = f"{year}.{month}.{patch}" + (f".dev{dev}" if dev is not None else "")
 
 http2 = ["Twisted[http2,tls]"]
+metrics = ["prometheus-client>=0.20"]
 test = [
     *http2,
+    *metrics,
     "flask>=3",
     "httpx>=0.27",
     "httpx-sse>=0.4",
@@ -45,7 +47,7 @@ setup(
     packages=[*find_packages(include=["txsse", "txsse.*"]), "twisted.plugins"],
     package_data={"txsse": ["py.typed", "demo/*.html"]},
     install_requires=["Twisted>=24.7.0"],
-    extras_require={"http2": http2, "test": test, "docs": docs, "dev": dev},
+    extras_require={"http2": http2, "metrics": metrics, "test": test, "docs": docs, "dev": dev},
     entry_points={"console_scripts": ["txsse = txsse.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",
