@@ -14,7 +14,6 @@ from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txsse._reactor import global_reactor
 from txsse.errors import HubStopped, TooManyTopics, UpdateTooLarge
 from txsse.hub.access import AccessRule
 from txsse.hub.counters import Counters, HubMetrics
@@ -58,7 +57,7 @@ class Hub:
     :param journal: what clients that come back resume from; ``None`` for a
         :class:`~txsse.MemoryJournal`.
     :param upgrader: makes the channels of :meth:`resource`; ``None`` for one with the usual options.
-    :param reactor: the reactor; ``None`` for the global one.
+    :param reactor: the reactor; ``None`` for the upgrader's, which is the global one unless it was told.
     :param max_update_size: how many bytes an update may take on the wire.
     :param max_topics: how many topics and patterns a channel may want.
     :param presence: called with a :class:`~txsse.hub.subscriber.Subscriber` and whether it is there now, when
@@ -182,7 +181,7 @@ class Hub:
             else:
                 published.addCallbacks(future.set_result, lambda failed: future.set_exception(failed.value))
 
-        reactor = cast(IReactorFromThreads, self._given_reactor or global_reactor())
+        reactor = cast(IReactorFromThreads, self._given_reactor or self.upgrader.reactor)
         reactor.callFromThread(publish)
         return future
 
@@ -430,7 +429,7 @@ class Hub:
 
     def _come_alive(self) -> _Live:
         # Not before it is used, so that making a hub at import time installs no reactor.
-        reactor = self._given_reactor or global_reactor()
+        reactor = self._given_reactor or self.upgrader.reactor
         replay = Replay(self._journal, reactor, self._counters)
         fanout = Fanout(reactor, self._index, self._private, replay, self._counters)
         self._live = _Live(reactor, replay, fanout, IdMaker(reactor.seconds), self._journal)

@@ -36,7 +36,7 @@ __all__ = ["ChannelOptions", "ChannelWatcher", "SSEChannel"]
 
 _log = Logger()
 
-_KEEPALIVE = encode_comment("")
+_KEEPALIVE = Framed(encode_comment(""))
 
 # A stream ends after 80 to 100 % of its max_lifetime, so that clients that came together do not all come
 # back together.
@@ -390,8 +390,7 @@ class SSEChannel:
         """
         self._sink.poke()
         # A client that is behind has bytes on their way to it, which serve the purpose.
-        if self._state is _State.OPEN and not self.is_behind:
-            self._write(_KEEPALIVE)
+        self._sink.offer(_KEEPALIVE)
 
     def offer(self, frames: Framed) -> bool:
         """
