@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import fields
 from typing import cast
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,7 +29,7 @@ from txsse.hub.resource import HubResource
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.topics import Topics, TopicSet
 from txsse.hub.update import EARLIEST, Update
-from txsse.protocol.encoder import encode_id
+from txsse.protocol.encoder import encode_id, encode_retry
 from txsse.protocol.event import ServerSentEvent
 from txsse.server.channel import SSEChannel
 from txsse.server.payload import to_text
@@ -302,7 +302,12 @@ class Hub:
             is told another one, so that they do not all come at once.
         :param deadline: how long this may take, in seconds; who has not read everything by then is cut off.
         :returns: a Deferred that fires when the last channel is closed and the journal has ended.
+        :raises ValueError: for times that cannot be.
         """
+        for seconds in retry:
+            encode_retry(seconds)
+        if not deadline > 0:
+            raise ValueError(f"deadline must be a positive number of seconds, not {deadline!r}")
         if self._stopped:
             return succeed(None)
         if self._stopping is None:
@@ -320,7 +325,9 @@ class Hub:
         live = self._live or self._come_alive()
         live.fanout.flush()
         await drain(self._members, live.reactor, farewell=farewell, retry=retry, deadline=deadline)
-        if live.started:
+        # A journal that could not be started has nothing to end.
+        if live.started or self._starting is not None:
+            await self.start()
             await self._journal.stop()
 
     def _has_stopped(self, _: object) -> None:
@@ -349,6 +356,9 @@ class Hub:
             return self._live.here()
         if last_event_id == EARLIEST:
             return Place(OLDEST, named=EARLIEST)
+        if last_event_id == self._live.head_id:
+            # Also where the journal does not hold it any more: nothing came since.
+            return Place(self._journal.head, named=last_event_id)
         if last_event_id == self._live.origin.anchor:
             return Place(self._live.origin.position, named=last_event_id)
         position = await self._journal.find(last_event_id)
@@ -365,8 +375,9 @@ class Hub:
             self._begin(self._live, subscriber, place)
 
     def _begin(self, live: _Live, subscriber: Subscriber, place: Place) -> None:
-        newest = place.anchor is not None and place.position == self._journal.head
-        if newest and subscriber.channel.offer(Framed(encode_id(place.anchor or ""))):
+        first = b"" if place.anchor is None else encode_id(place.anchor)
+        up_to_date = place.position == self._journal.head and not place.missed
+        if up_to_date and (not first or subscriber.sink.offer(Framed(first))):
             subscriber.since = place.position
         else:
             live.replay.begin(subscriber, place)
@@ -402,6 +413,8 @@ class Hub:
         Have everybody read on from where they were, and learn there that something is missing.
         """
         assert self._live is not None
+        # In the middle of a fan-out, nobody knows how far each of them is.
+        self._live.fanout.flush()
         for subscriber in list(self._members.values()):
             if not subscriber.is_behind:
                 place = max(subscriber.since, self._live.fanout.sent_up_to)
@@ -424,7 +437,7 @@ class Hub:
 
     def _tell(self, topic: str, data: str, event: str) -> None:
         if self._stopping is None:
-            told = self.publish(topic, data, event=event)
+            told = maybeDeferred(self.publish, topic, data, event=event)
             told.addErrback(lambda failure: _log.failure("presence cannot be published", failure))
 
     def _come_alive(self) -> _Live:
