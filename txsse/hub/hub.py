@@ -83,7 +83,7 @@ class Hub:
             if limit < 1:
                 raise ValueError(f"{name} must be at least 1, not {limit}")
         self.upgrader = upgrader or Upgrader(reactor=reactor)
-        self._journal = MemoryJournal(reactor=reactor) if journal is None else journal
+        self._given_journal = journal
         self._given_reactor = reactor
         self._max_update_size = max_update_size
         self._max_topics = max_topics
@@ -144,13 +144,14 @@ class Hub:
             raise UpdateTooLarge(len(update.frame), self._max_update_size)
         if self._stopping is not None:
             return fail(HubStopped())
-        if self._live is not None and self._live.started:
-            recorded = self._journal.append(update)
+        live = self._live or self._come_alive()
+        if live.started:
+            recorded = live.journal.append(update)
             if recorded.called and isinstance(recorded.result, int):
                 # What the callback below comes to, for a third of its price.
                 return succeed(update.id)
         else:
-            recorded = self.start().addCallback(lambda _: self._journal.append(update))
+            recorded = self.start().addCallback(lambda _: live.journal.append(update))
         return recorded.addCallback(lambda _: update.id)
 
     def publish_from_thread(
@@ -241,7 +242,7 @@ class Hub:
         Return what has been counted, and how things stand.
         """
         counted = {each.name: getattr(self._counters, each.name) for each in fields(Counters)}
-        counted["drops"] += sum(channel.dropped for channel in self._members)
+        counted["drops"] += sum(subscriber.drops for subscriber in self._members.values())
         counted["closes"] = dict(self._counters.closes)
         counted["fanout_buckets"] = tuple(self._counters.fanout_buckets)
         return HubMetrics(
@@ -271,9 +272,11 @@ class Hub:
         return started
 
     async def _start(self, live: _Live) -> None:
-        await self._journal.start(self)
-        live.origin = Place(self._journal.head, anchor=live.ids.next())
-        live.head_id = await self._journal.last_id() or live.origin.anchor
+        await live.journal.start(self)
+        live.origin = Place(live.journal.head, anchor=live.ids.next())
+        last_id = await live.journal.last_id()
+        # An update of another node's may have come meanwhile.
+        live.head_id = live.head_id or last_id or live.origin.anchor
         live.started = True
 
     def _has_started(self, _: object) -> None:
@@ -328,7 +331,7 @@ class Hub:
         # A journal that could not be started has nothing to end.
         if live.started or self._starting is not None:
             await self.start()
-            await self._journal.stop()
+            await live.journal.stop()
 
     def _has_stopped(self, _: object) -> None:
         self._stopped = True
@@ -351,17 +354,18 @@ class Hub:
         Find the place where a client resumes.
         """
         await self.start()
-        assert self._live is not None
+        live = self._live
+        assert live is not None
         if not last_event_id:
-            return self._live.here()
+            return live.here()
         if last_event_id == EARLIEST:
             return Place(OLDEST, named=EARLIEST)
-        if last_event_id == self._live.head_id:
+        if last_event_id == live.head_id:
             # Also where the journal does not hold it any more: nothing came since.
-            return Place(self._journal.head, named=last_event_id)
-        if last_event_id == self._live.origin.anchor:
-            return Place(self._live.origin.position, named=last_event_id)
-        position = await self._journal.find(last_event_id)
+            return Place(live.journal.head, named=last_event_id)
+        if last_event_id == live.origin.anchor:
+            return Place(live.origin.position, named=last_event_id)
+        position = await live.journal.find(last_event_id)
         if position is None:
             return Place(OLDEST, missed=True, named=EARLIEST)
         return Place(position, named=last_event_id)
@@ -376,7 +380,7 @@ class Hub:
 
     def _begin(self, live: _Live, subscriber: Subscriber, place: Place) -> None:
         first = b"" if place.anchor is None else encode_id(place.anchor)
-        up_to_date = place.position == self._journal.head and not place.missed
+        up_to_date = place.position == live.journal.head and not place.missed
         if up_to_date and (not first or subscriber.sink.offer(Framed(first))):
             subscriber.since = place.position
         else:
@@ -429,7 +433,7 @@ class Hub:
             return
         self._index.remove(subscriber, subscriber.topics)
         self._private.remove(subscriber, subscriber.private)
-        self._counters.drops += channel.dropped
+        self._counters.drops += subscriber.drops
         if channel.close_reason is not None:
             self._counters.closes[channel.close_reason] += 1
         if self._presence is not None:
@@ -443,9 +447,10 @@ class Hub:
     def _come_alive(self) -> _Live:
         # Not before it is used, so that making a hub at import time installs no reactor.
         reactor = self._given_reactor or self.upgrader.reactor
-        replay = Replay(self._journal, reactor, self._counters)
+        journal = self._given_journal or MemoryJournal(reactor=reactor)
+        replay = Replay(journal, reactor, self._counters)
         fanout = Fanout(reactor, self._index, self._private, replay, self._counters)
-        self._live = _Live(reactor, replay, fanout, IdMaker(reactor.seconds), self._journal)
+        self._live = _Live(reactor, replay, fanout, IdMaker(reactor.seconds), journal)
         self.start().addErrback(lambda failure: _log.failure("the journal did not start", failure))
         return self._live
 
@@ -484,10 +489,10 @@ class _Live:
         self.started = False
         self.origin = Place(0)
         self.head_id: str | None = None
-        self._journal = journal
+        self.journal = journal
 
     def here(self) -> Place:
         """
         Return the place of a client that comes for the first time.
         """
-        return Place(self._journal.head, anchor=self.head_id)
+        return Place(self.journal.head, anchor=self.head_id)

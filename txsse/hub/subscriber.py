@@ -38,7 +38,7 @@ class Subscriber:
     :ivar since: the position behind which it is to be sent updates; :data:`BEHIND` while it is behind.
     """
 
-    __slots__ = ("_number", "_owner", "channel", "private", "since", "sink", "topics")
+    __slots__ = ("_dropped_before", "_number", "_owner", "channel", "private", "since", "sink", "topics")
 
     def __init__(
         self, channel: SSEChannel, topics: TopicSet, private: TopicSet, *, number: int, owner: _Owner
@@ -48,6 +48,7 @@ class Subscriber:
         self.topics = topics
         self.private = private
         self.since = BEHIND
+        self._dropped_before = channel.dropped
         self._number = number
         self._owner: _Owner | None = owner
 
@@ -81,6 +82,13 @@ class Subscriber:
         Whether it is left to the journal when its client is behind.
         """
         return self.channel.slow_policy in (None, "rewind")
+
+    @property
+    def drops(self) -> int:
+        """
+        How many events its channel has given up since it subscribed.
+        """
+        return self.channel.dropped - self._dropped_before
 
     def may_have(self, update: Update) -> bool:
         """

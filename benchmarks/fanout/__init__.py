@@ -1,0 +1,3 @@
+"""
+The parts of the benchmark of the hub: see ``benchmarks/hub.py``.
+"""

@@ -1,0 +1,87 @@
+"""
+Scenarios for txsse alone, within one process: more subscribers, or topics, than there can be connections.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fanout import peers
+from fanout.contestants import PATIENCE, SERVERS
+from fanout.processes import Failed
+from fanout.scenarios import Figures, Sizes
+
+Arguments = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Harness:
+    """
+    The same thing with few and with many of what it is about.
+
+    :ivar few: makes the arguments, given the sizes and the core that readers have.
+    """
+
+    name: str
+    few: Callable[[Sizes, int], Arguments]
+    many: Callable[[Sizes, int], Arguments]
+    most_rounds: int = 3
+
+
+def _channels(count: int, sizes: Sizes, core: int) -> Arguments:
+    return "channels", count, sizes.sockets, max(5, sizes.channel_deliveries // count), core
+
+
+ALL = (
+    Harness(
+        "hundred-thousand",
+        lambda sizes, core: _channels(sizes.subscribers, sizes, core),
+        lambda sizes, core: _channels(sizes.channels, sizes, core),
+    ),
+    Harness(
+        "topics",
+        lambda sizes, core: ("topics", 10, 10, sizes.topic_turns, core),
+        lambda sizes, core: (
+            "topics",
+            sizes.topics,
+            max(10, sizes.topics // 100),
+            sizes.topic_turns,
+            core,
+        ),
+    ),
+)
+
+
+def run(harness: Harness, sizes: Sizes, cores: tuple[int, int]) -> Figures:
+    """
+    Run a harness both ways.
+
+    :raises Failed: where it does not end well.
+    """
+    few = _measure(harness.few(sizes, cores[1]), cores[0])
+    many = _measure(harness.many(sizes, cores[1]), cores[0])
+    figures = {"few": few["cpu"], "many": many["cpu"], "ratio": many["cpu"] / few["cpu"]}
+    return figures | {key: value for key, value in many.items() if key != "cpu"}
+
+
+def _measure(arguments: Arguments, core: int) -> dict[str, float]:
+    try:
+        ended = subprocess.run(
+            [str(peers.PYTHON), str(SERVERS / "in_process.py"), *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": str(peers.ROOT)},
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed("it takes too long") from None
+    except subprocess.CalledProcessError as error:
+        raise Failed((error.stderr.strip().splitlines() or ["it said nothing"])[-1]) from error
+    figures: dict[str, float] = json.loads(ended.stdout)
+    return figures

@@ -1,0 +1,103 @@
+"""
+What was measured, kept in a file as it grows, so that a table can be written without measuring again.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Results:
+    """
+    All rounds.
+
+    :ivar figures: scenario, server, round by its number, and the figures.
+    :ivar failures: scenario, server, and the reason.
+    :ivar missing: servers that were not there, with the reason.
+    """
+
+    machine: str
+    versions: dict[str, str]
+    sizes: dict[str, Any]
+    taken: str = field(default_factory=lambda: date.today().isoformat())
+    figures: dict[str, dict[str, dict[str, dict[str, float]]]] = field(default_factory=dict)
+    failures: dict[str, dict[str, str]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """
+        Read what :meth:`save` wrote.
+        """
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+    def save(self, path: Path) -> None:
+        """
+        Write everything down.
+        """
+        path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+    def add(self, scenario: str, server: str, round_: int, figures: Mapping[str, float]) -> None:
+        """
+        Take in a round.
+        """
+        self.figures.setdefault(scenario, {}).setdefault(server, {})[str(round_)] = dict(figures)
+
+    def fail(self, scenario: str, server: str, reason: str) -> None:
+        """
+        Take in a failure.
+        """
+        self.failures.setdefault(scenario, {})[server] = reason
+
+    def servers(self, scenario: str) -> Iterator[str]:
+        """
+        Name the servers that have figures, in the order of their first.
+        """
+        return iter(self.figures.get(scenario, {}))
+
+    def rounds(self, scenario: str) -> int:
+        """
+        Tell how many rounds there were.
+        """
+        return max((len(rounds) for rounds in self.figures.get(scenario, {}).values()), default=0)
+
+    def median(self, scenario: str, server: str, key: str) -> float | None:
+        """
+        Return the median over all rounds of a figure.
+        """
+        rounds = self.figures.get(scenario, {}).get(server, {}).values()
+        values = [figures[key] for figures in rounds if key in figures]
+        return statistics.median(values) if values else None
+
+    def ratio(self, scenario: str, server: str, other: str, key: str) -> float | None:
+        """
+        Return the median of the ratios within each round: what slows a round down slows both.
+        """
+        servers = self.figures.get(scenario, {})
+        own, others = servers.get(server, {}), servers.get(other, {})
+        ratios = [
+            own[number][key] / others[number][key]
+            for number in own.keys() & others.keys()
+            if key in own[number] and others[number].get(key)
+        ]
+        return statistics.median(ratios) if ratios else None
+
+
+def describe_machine() -> str:
+    """
+    Name the processor and the system's version.
+    """
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return f"{model}, {platform.system()} {platform.release().split('-')[0]}"

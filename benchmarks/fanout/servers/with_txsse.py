@@ -1,0 +1,48 @@
+"""
+txsse: a hub.
+
+``python with_txsse.py PORT KEEPALIVE``
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from control import Publish, serve
+from twisted.internet import reactor, task
+from twisted.web.resource import Resource
+
+from txsse import Hub, Upgrader
+
+TOPIC = "bench"
+
+
+class Deliveries:
+    """
+    Tells when everyone has got what was published to a hub. More than one turn of the reactor goes by where
+    the subscribers are so many that the fan-out goes by slices.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._expected = 0
+
+    async def settled(self, burst: int) -> None:
+        """
+        Wait until all is delivered.
+
+        :param burst: how many events were published.
+        """
+        self._expected += burst * self._hub.subscribers[TOPIC]
+        # The public hub.metrics() tells the same, and looks at every channel to do so.
+        while self._hub._counters.delivered < self._expected:
+            await task.deferLater(reactor, 0)
+
+
+if __name__ == "__main__":
+    hub = Hub(upgrader=Upgrader(keepalive=float(sys.argv[2])))
+    root = Resource()
+    root.putChild(b"events", hub.resource(TOPIC))
+    root.putChild(b"publish", Publish(partial(hub.publish, TOPIC), Deliveries(hub).settled))
+    serve(root)
