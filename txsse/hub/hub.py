@@ -276,7 +276,7 @@ class Hub:
         live.origin = Place(live.journal.head, anchor=live.ids.next())
         last_id = await live.journal.last_id()
         # An update of another node's may have come meanwhile.
-        live.head_id = live.head_id or last_id or live.origin.anchor
+        live.learn_head_id(last_id or live.origin.anchor)
         live.started = True
 
     def _has_started(self, _: object) -> None:
@@ -416,13 +416,17 @@ class Hub:
         """
         Have everybody read on from where they were, and learn there that something is missing.
         """
-        assert self._live is not None
+        live = self._live
+        assert live is not None
         # In the middle of a fan-out, nobody knows how far each of them is.
-        self._live.fanout.flush()
+        live.fanout.flush()
         for subscriber in list(self._members.values()):
             if not subscriber.is_behind:
-                place = max(subscriber.since, self._live.fanout.sent_up_to)
-                self._live.replay.rewind(subscriber, place)
+                live.replay.rewind(subscriber, max(subscriber.since, live.fanout.sent_up_to))
+        # The update at the head is another one now.
+        live.head_id = None
+        asked = live.journal.last_id()
+        asked.addCallbacks(live.learn_head_id, _log_failed_journal)
 
     def subscriber_left(self, subscriber: Subscriber) -> None:
         """
@@ -453,6 +457,10 @@ class Hub:
         self._live = _Live(reactor, replay, fanout, IdMaker(reactor.seconds), journal)
         self.start().addErrback(lambda failure: _log.failure("the journal did not start", failure))
         return self._live
+
+
+def _log_failed_journal(failure: Failure) -> None:
+    _log.failure("the journal cannot be read", failure)
 
 
 class SubscriberCounts:
@@ -490,6 +498,13 @@ class _Live:
         self.origin = Place(0)
         self.head_id: str | None = None
         self.journal = journal
+
+    def learn_head_id(self, id: str | None) -> None:
+        """
+        Take note of the id at the journal's head, unless an update came meanwhile.
+        """
+        if self.head_id is None:
+            self.head_id = id
 
     def here(self) -> Place:
         """

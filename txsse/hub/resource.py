@@ -105,7 +105,7 @@ class HubResource(SSEResource):
         return await granted if isawaitable(granted) else granted
 
     def _failed(self, failure: Failure, request: Request, accepted: Accepted) -> None:
-        if failure.check(CancelledError) or request.finished or getattr(request, "channel", None) is None:
+        if request.finished or getattr(request, "channel", None) is None:
             # The client has gone, or the upgrader has answered.
             return
         error = failure.value
