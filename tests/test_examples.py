@@ -11,10 +11,11 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection, HTTPSConnection
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from threading import Timer
 from typing import ClassVar, NamedTuple
@@ -32,12 +33,14 @@ PATIENCE = 30.0
 
 
 @contextmanager
-def running(name: str) -> Iterator[SplitResult]:
+def running(name: str, *arguments: str) -> Iterator[SplitResult]:
     """
     Run an example on a free port, and stop it behind the tests.
+
+    :param arguments: what it gets besides the port.
     """
     process = subprocess.Popen(
-        [sys.executable, f"examples/{name}", "0"],
+        [sys.executable, f"examples/{name}", "0", *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -117,6 +120,7 @@ class Stream:
         self._response = self._connection.getresponse()
         assert self._response.status == 200
         assert self._response.headers["Content-Type"] == "text/event-stream"
+        self.headers = self._response.headers
         self._events = self._read()
 
     def __iter__(self) -> Iterator[ServerSentEvent]:
@@ -378,3 +382,196 @@ class MultipleTreesTests(Example):
         """
         assert fetch(url, "/events").status == 404
         assert fetch(url, "/a/events", Host="clock.localhost").status == 404
+
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+class ChatTests(Example):
+    name = "chat.py"
+
+    def say(self, url: SplitResult, name: str, text: str, **headers: str) -> Answer:
+        """
+        Post a message.
+        """
+        return fetch(url, "/say", "POST", urlencode({"name": name, "text": text}), **FORM, **headers)
+
+    def messages(self, stream: Stream, count: int) -> list[ServerSentEvent]:
+        """
+        Read so many messages, and pass over who came and went.
+        """
+        return list(islice((event for event in stream if event.event == "message"), count))
+
+    def test_all_hear_it(self, url: SplitResult, open_stream: Callable[..., Stream]) -> None:
+        """
+        What one says all hear, with the id that the answer holds; who comes late hears it too.
+        """
+        streams = [open_stream("/events") for _ in range(3)]
+        streams[0].close()
+        answer = self.say(url, "Ädä", "Grüße 👋\n«здравствуйте»")
+        assert answer.status == 200
+        late = open_stream("/events?lastEventId=earliest")
+        for stream in [*streams[1:], late]:
+            told = json.loads(next(event.data for event in stream if event.id == answer.body.decode()))
+            assert (told["name"], told["text"]) == ("Ädä", "Grüße 👋\n«здравствуйте»")
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", told["time"])
+
+    def test_comes_back(self, url: SplitResult, open_stream: Callable[..., Stream]) -> None:
+        """
+        Who was away hears first what was said meanwhile.
+        """
+        stream = open_stream("/events")
+        first = self.say(url, "a", "one").body.decode()
+        assert self.messages(stream, 1)[0].id == first
+        stream.close()
+        missed = [self.say(url, "a", text).body.decode() for text in ("two", "three")]
+        back = open_stream("/events?lastEventId=earliest", **{"Last-Event-ID": first})
+        assert [event.id for event in self.messages(back, 2)] == missed
+
+    def test_presence(self, open_stream: Callable[..., Stream]) -> None:
+        """
+        Who comes and goes is told, with how many there are then.
+        """
+        told = (json.loads(event.data) for event in open_stream("/events") if event.event == "presence")
+        # Clients of tests before this one may be about to go.
+        alone = next(told)["subscribers"]
+        while alone > 1:
+            alone = next(told)["subscribers"]
+        other = open_stream("/events")
+        assert next(told)["subscribers"] == 2
+        other.close()
+        assert next(told)["subscribers"] == 1
+
+    @pytest.mark.parametrize(
+        ("name", "text", "headers", "status"),
+        [
+            ("", "x", {}, 400),
+            ("a", " ", {}, 400),
+            ("a", "x" * 4001, {}, 413),
+            ("a" * 121, "x", {}, 413),
+            ("a", "x", {"Sec-Fetch-Site": "cross-site"}, 403),
+            ("a", "x", {"Sec-Fetch-Site": "same-site"}, 403),
+        ],
+    )
+    def test_refused(
+        self, url: SplitResult, name: str, text: str, headers: dict[str, str], status: int
+    ) -> None:
+        """
+        What is no message, too long, or posted by another site is not published.
+        """
+        assert self.say(url, name, text, **headers).status == status
+
+    def test_strange_request(self, url: SplitResult) -> None:
+        """
+        Neither an empty form nor bytes that are no text do any harm.
+        """
+        assert fetch(url, "/say", "POST", "", **FORM).status == 400
+        assert fetch(url, "/say", "POST", "name=%FF&text=%ED%A0%80", **FORM).status == 200
+        assert fetch(url, "/say").status == 405
+
+
+class DashboardTests(Example):
+    name = "dashboard.py"
+
+    def test_prices(self, open_stream: Callable[..., Stream]) -> None:
+        """
+        Every price comes again and again, each time with one value more.
+        """
+        updates = [json.loads(text) for text in data(open_stream("/events").take(24))]
+        assert len({update["name"] for update in updates}) == 8
+        gold = [update["prices"] for update in updates if update["name"] == "Gold"]
+        assert len(gold) == 3
+        for old, new in pairwise(gold):
+            assert new[-len(old) - 1 : -1] == old[-99:]
+
+    def test_late(self, open_stream: Callable[..., Stream]) -> None:
+        """
+        A page that opens shows all prices at once.
+        """
+        updates = [json.loads(text) for text in data(open_stream("/events?lastEventId=earliest").take(8))]
+        assert len({update["name"] for update in updates}) == 8
+
+    def test_slow_reader(self) -> None:
+        """
+        Who does not keep up misses old prices, and gets on with the newest of each; nobody is cut off.
+        """
+        parser = EventStreamParser()
+        gold: list[list[float]] = []
+        with running(self.name, "0") as url, socket.create_connection((url.hostname, url.port)) as client:
+            client.settimeout(PATIENCE)
+            # By HTTP/1.0 the body comes as it is.
+            client.sendall(b"GET /events HTTP/1.0\r\n\r\n")
+            time.sleep(1.0)
+            _, _, body = client.recv(1000).partition(b"\r\n\r\n")
+            # Of a hundred, the oldest goes with each that comes: where more have gone, some were missed.
+            while not any(len(old) == 100 and old[1:] != new[:-1] for old, new in pairwise(gold)):
+                told = [json.loads(text) for text in data(parser.feed(body))]
+                gold = gold[-1:] + [each["prices"] for each in told if each["name"] == "Gold"]
+                body = client.recv(1_000_000)
+                assert body, "the server cut the slow reader off"
+
+
+class ResumeTests(Example):
+    name = "resume.py"
+
+    def test_cut_off(self, open_stream: Callable[..., Stream]) -> None:
+        """
+        A client that comes back soon gets the next number, and is told where the server takes up.
+        """
+        stream = open_stream("/events")
+        *_, seen = stream.take(2)
+        stream.close()
+        open_stream("/events").take(2)
+        back = open_stream("/events", **{"Last-Event-ID": seen.id or ""})
+        assert back.headers["Last-Event-ID"] == seen.id
+        first = int(seen.data)
+        assert data(back.take(3)) == [str(first + 1), str(first + 2), str(first + 3)]
+
+    def test_bounds(self, url: SplitResult, open_stream: Callable[..., Stream]) -> None:
+        """
+        There are ten numbers at most. A client that wants what is gone is told so, and gets those.
+        """
+        live = open_stream("/events")
+        while int(data(live.take(1))[0]) < 11:
+            pass
+        for last in ("earliest", "long ago"):
+            stream = open_stream("/events", **{"Last-Event-ID": last})
+            assert stream.headers["Last-Event-ID"] == "earliest"
+            if last == "long ago":
+                [reset] = stream.take(1)
+                assert (reset.event, reset.data) == ("stream-reset", '{"replayed_from":"earliest"}')
+            numbers = [int(number) for number in data(stream.take(10))]
+            assert numbers == list(range(numbers[0], numbers[0] + 10))
+            assert numbers[0] > 1
+
+
+class AuthorisedTopicsTests(Example):
+    name = "authorised_topics.py"
+
+    @pytest.mark.parametrize(
+        ("path", "headers"),
+        [("/by-cookie", {"Cookie": "token=a1"}), ("/by-header", {"Authorization": "Bearer a1"})],
+    )
+    def test_granted(self, open_stream: Callable[..., Stream], path: str, headers: dict[str, str]) -> None:
+        """
+        A user gets what is for all and for that user, and nothing of the others.
+        """
+        told = data(open_stream(path, **headers).take(6))
+        assert [re.sub("[0-9:]+, ", "", text) for text in told] == ["for all", "for ada alone"] * 3
+
+    @pytest.mark.parametrize(
+        ("path", "headers", "status"),
+        [
+            ("/by-cookie", {}, 401),
+            ("/by-cookie", {"Cookie": "token="}, 401),
+            ("/by-cookie", {"Cookie": "token=x"}, 403),
+            ("/by-header", {}, 401),
+            ("/by-header", {"Authorization": "Bearer x"}, 403),
+            ("/by-header", {"Authorization": "a1x"}, 403),
+        ],
+    )
+    def test_refused(self, url: SplitResult, path: str, headers: dict[str, str], status: int) -> None:
+        """
+        Whoever shows no token, or one that nobody has, gets no stream.
+        """
+        assert fetch(url, path, **headers).status == status

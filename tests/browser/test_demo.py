@@ -5,7 +5,8 @@ The demo's page, as somebody uses it who has just installed txsse.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,13 @@ class Page:
         self.click("connect")
         return self.wait_for("state", "open")
 
+    def change_to(self, stream: str) -> Page:
+        """
+        Open another stream in the place of one.
+        """
+        self.click(f"stream-{stream}")
+        return self.wait_for("state", "open")
+
     def text(self, id: str) -> str:
         """
         Return the text of an element.
@@ -95,6 +103,14 @@ class Page:
         seen = self.driver.execute_script(READ)
         assert isinstance(seen, dict)
         return seen
+
+    def wait_for_event(self, data: str) -> None:
+        """
+        Wait until the last event is the one with these data.
+        """
+        wait_until(
+            lambda: [event[2] for event in self.read()["events"][-1:]], lambda last: last == [data], data
+        )
 
     def wait_for_panes(self, number: int) -> dict[str, Any]:
         """
@@ -241,7 +257,7 @@ class KeyboardTests:
         Streams are chosen with the arrow keys, buttons reached with Tab and pressed with Enter or Space.
         """
         page = Page(tab, url)
-        self.go_to(page, "stream-clock").send_keys(Keys.ARROW_LEFT)
+        self.go_to(page, "stream-clock").send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
         assert tab.switch_to.active_element.get_attribute("id") == "stream-reconnect"
         self.go_to(page, "connect").send_keys(Keys.ENTER)
         page.wait_for("state", "open").wait_for_panes(2)
@@ -251,6 +267,23 @@ class KeyboardTests:
         page.wait_for("state", "closed")
         assert tab.switch_to.active_element.get_attribute("id") == "connect"
         self.go_to(page, "events-scroll")
+
+    def test_hub(self, tab: Chrome, url: str) -> None:
+        """
+        A message is published with Enter, and the focus stays for the next one.
+        """
+        page = Page(tab, url)
+        self.go_to(page, "stream-clock").send_keys(Keys.ARROW_LEFT)
+        assert tab.switch_to.active_element.get_attribute("id") == "stream-hub"
+        self.go_to(page, "connect").send_keys(Keys.ENTER)
+        page.wait_for("state", "open")
+        self.go_to(page, "text").send_keys("by the keyboard", Keys.ENTER)
+        page.wait_for_event("by the keyboard")
+        wait_until(lambda: page.text("published"), lambda text: text.startswith("Published"), "the answer")
+        assert tab.switch_to.active_element.get_attribute("id") == "text"
+        tab.switch_to.active_element.send_keys("once more")
+        self.go_to(page, "publish").send_keys(Keys.SPACE)
+        page.wait_for_event("once more")
 
     def go_to(self, page: Page, id: str) -> Any:
         """
@@ -276,6 +309,9 @@ class TLSTests:
             assert tab.execute_script(protocol) == "h2"
             page.click("close-from-server")
             page.wait_for("message", "The server closed 2 streams. The browser comes back by itself.")
+            page.change_to("hub").wait_for("pages", "1")
+            tab.find_element("id", "text").send_keys("over TLS", Keys.ENTER)
+            page.wait_for_event("over TLS")
             tab.get("about:blank")
 
 
@@ -359,3 +395,157 @@ class StreamTests:
             lambda notes: notes == ["GET /streams/progress, Last-Event-ID: 100", "204 No Content"],
             "a 204 on the wire",
         )
+
+
+class HubTests:
+    @pytest.fixture
+    def url(self, browser: Chrome) -> Iterator[str]:
+        """
+        Where a demo is in whose hub nothing was published yet.
+        """
+        with demo() as url:
+            yield url
+
+    @pytest.fixture
+    def windows(self, tab: Chrome) -> Iterator[Callable[[str], Page]]:
+        """
+        Open pages in windows of their own, and close them behind the test.
+        """
+        first = tab.current_window_handle
+        pages: list[Page] = []
+
+        def open_page(url: str) -> Page:
+            tab.switch_to.new_window("window")
+            pages.append(Page(tab, url))
+            return pages[-1]
+
+        yield open_page
+        for page in pages:
+            page.show()
+            tab.close()
+        tab.switch_to.window(first)
+
+    def messages(self, page: Page, number: int) -> list[list[str]]:
+        """
+        Wait until a page shows so many messages in both panes, and return their ids and data.
+        """
+
+        def same(seen: tuple[list[list[str]], list[list[str]]]) -> bool:
+            return len(seen[0]) >= number and seen[0] == seen[1]
+
+        def look() -> tuple[list[list[str]], list[list[str]]]:
+            seen = page.show().read()
+            return only(seen["events"]), only(understand(seen["lines"]))
+
+        def only(events: list[list[str]]) -> list[list[str]]:
+            return [[id, data] for type, id, data in events if type == "message"]
+
+        return wait_until(look, same, f"the same {number} messages in both panes")[0]
+
+    def publish(self, page: Page, text: str) -> str:
+        """
+        Publish by the page's form, and return the id.
+        """
+        page.show().driver.find_element("id", "text").send_keys(text)
+        page.click("publish")
+        wait_until(
+            lambda: page.driver.find_element("id", "text").get_attribute("value"), lambda left: not left, "id"
+        )
+        found = re.fullmatch(
+            r"Published as ([0-9a-f-]+)\.(?: Press Connect to see it\.)?", page.text("published")
+        )
+        assert found is not None
+        return found[1]
+
+    def test_two_windows(self, windows: Callable[[str], Page], url: str) -> None:
+        """
+        What one publishes the other sees, in both panes; each says how many there are.
+        """
+        first, second = windows(url).connect("hub"), windows(url).connect("hub")
+        for page in (first, second):
+            page.show().wait_for("pages", "2")
+        id = self.publish(first, "Grüße an alle")
+        assert self.messages(second, 1) == self.messages(first, 1) == [[id, "Grüße an alle"]]
+        other = self.publish(second, "<b>zurück</b>")
+        for page in (first, second):
+            assert self.messages(page, 2) == [[id, "Grüße an alle"], [other, "<b>zurück</b>"]]
+        second.click("disconnect")
+        second.wait_for("pages", "unknown")
+        first.show().wait_for("pages", "1")
+
+    def test_late_one(self, windows: Callable[[str], Page], url: str) -> None:
+        """
+        One who comes late gets what was published before, and goes on with the others.
+        """
+        first = windows(url)
+        first.click("stream-hub")
+        published = [[self.publish(first, text), text] for text in ("one", "two", "three")]
+        late = windows(url).connect("hub")
+        assert self.messages(late, 3) == published
+        published.append([self.publish(late, "four"), "four"])
+        assert self.messages(first.show().connect("hub"), 4) == published
+
+    def test_cut_off(self, windows: Callable[[str], Page], url: str) -> None:
+        """
+        What is published while a page is away comes when it is back, and nothing comes twice.
+        """
+        page = windows(url).connect("hub")
+        published = [[self.publish(page, text), text] for text in ("one", "two")]
+        self.messages(page, 2)
+        page.click("close-from-server")
+        page.wait_for("message", "The server closed 2 streams. The browser comes back by itself.")
+        published.append([self.publish(page, "three"), "three"])
+        page.wait_for("reconnections", "1").wait_for("state", "open")
+        assert self.messages(page, 3) == published
+        assert page.text("seen-last-event-id") == published[1][0]
+
+    def test_hidden(self, windows: Callable[[str], Page], url: str) -> None:
+        """
+        A page that nobody sees leaves the wire, and reads on behind what it had when it is shown.
+        """
+        page = windows(url).connect("hub")
+        published = [[self.publish(page, "seen"), "seen"]]
+        self.messages(page, 1)
+        self.set_hidden(page, True)
+        page.driver.switch_to.new_window("tab")
+        other = Page(page.driver, url)
+        other.click("stream-hub")
+        published.append([self.publish(other, "hidden"), "hidden"])
+        page.driver.close()
+        page.show()
+        page.wait_for_event("hidden")
+        assert page.read()["notes"][-1] == "Not read while the page is hidden"
+        self.set_hidden(page, False)
+        assert self.messages(page, 2) == published
+        assert f"Last-Event-ID: {published[0][0]}" in page.read()["notes"][-2]
+        assert page.text("pages") == "1"
+
+    def set_hidden(self, page: Page, hidden: bool) -> None:
+        """
+        Have a page take itself for hidden: headless browsers differ in what they hide.
+        """
+        page.driver.execute_script(
+            "Object.defineProperty(document, 'hidden', { configurable: true, value: arguments[0] });"
+            "document.dispatchEvent(new Event('visibilitychange'));",
+            hidden,
+        )
+
+    def test_too_long(self, windows: Callable[[str], Page], url: str) -> None:
+        """
+        The field holds no more than the hub takes.
+        """
+        page = windows(url).connect("hub")
+        text = "\u0ee1" * 1001
+        self.publish(page, text)
+        assert [data for _, data in self.messages(page, 1)] == [text[:1000]]
+
+    def test_only_there(self, windows: Callable[[str], Page], url: str) -> None:
+        """
+        The other streams have nothing to publish.
+        """
+        page = windows(url)
+        assert not page.driver.find_element("id", "hub").is_displayed()
+        page.click("stream-hub")
+        assert page.driver.find_element("id", "hub").is_displayed()
+        page.click("stream-events")
+        assert not page.driver.find_element("id", "hub").is_displayed()

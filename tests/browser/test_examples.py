@@ -17,6 +17,8 @@ from tests.browser.serving import serving
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
+Keys = pytest.importorskip("selenium.webdriver", reason="pip install selenium").Keys
+
 QUOTES = {
     "4": "古池や\n蛙飛びこむ\n水の音",
     "8": "Je pense,\ndonc je suis",
@@ -128,3 +130,154 @@ class TLSTests(Example):
         The browser accepts the certificate, and speaks HTTP/2.
         """
         self.watch(page, "p", r"It is \d\d:\d\d:\d\d, and the protocol is HTTP/2\.")
+
+
+class ChatTests(Example):
+    name = "chat.py"
+
+    @pytest.fixture
+    def other(self, page: Chrome) -> Iterator[str]:
+        """
+        A window of its own with the same page.
+        """
+        url, first = page.current_url, page.current_window_handle
+        page.get_log("browser")
+        page.get_log("performance")
+        page.switch_to.new_window("window")
+        page.get(url)
+        other = page.current_window_handle
+        page.switch_to.window(first)
+        yield other
+        page.switch_to.window(other)
+        page.close()
+        page.switch_to.window(first)
+
+    def say(self, page: Chrome, name: str, text: str) -> None:
+        """
+        Fill in the form, and send it by Enter.
+        """
+        field = page.find_element("id", "name")
+        field.clear()
+        field.send_keys(name, Keys.TAB)
+        assert page.switch_to.active_element.get_attribute("id") == "text"
+        page.switch_to.active_element.send_keys(text, Keys.ENTER)
+        wait_until(
+            lambda: page.execute_script("return document.querySelector('#text').value"),
+            lambda left: left == "",
+            "the message to be sent",
+        )
+
+    def wait_for_log(self, page: Chrome, *said: str) -> None:
+        """
+        Wait until a page shows what was said, and nothing else.
+        """
+        script = """
+        const parts = (item) => Array.from(item.querySelectorAll("b, p"), (part) => part.textContent);
+        const text = (item) => parts(item).join(": ") || item.textContent;
+        return Array.from(document.querySelectorAll("#log li"), text);
+        """
+        wait_until(lambda: page.execute_script(script), lambda seen: seen == list(said), str(said))
+
+    def wait_for(self, page: Chrome, selector: str, text: str) -> None:
+        """
+        Wait until an element has a text.
+        """
+        wait_until(lambda: self.read(page, selector), lambda seen: seen == text, text)
+
+    def test_two_windows(self, page: Chrome, other: str) -> None:
+        """
+        Each hears the other, and how many there are; whoever comes late hears what was said.
+        """
+        first = page.current_window_handle
+        self.wait_for(page, "#present", "2 are here.")
+        self.say(page, "Ada", "Grüße")
+        page.switch_to.window(other)
+        self.wait_for_log(page, "Ada: Grüße")
+        self.say(page, "Eve", "<img src=x onerror=alert(1)>")
+        page.refresh()
+        self.wait_for_log(page, "Ada: Grüße", "Eve: <img src=x onerror=alert(1)>")
+        assert page.find_element("id", "name").get_attribute("value") == "Eve"
+        page.switch_to.window(first)
+        self.wait_for_log(page, "Ada: Grüße", "Eve: <img src=x onerror=alert(1)>")
+        assert page.find_element("id", "name").get_attribute("value") == "Ada"
+        page.switch_to.window(other)
+        page.get("about:blank")
+        page.switch_to.window(first)
+        self.wait_for(page, "#present", "You are alone here.")
+        assert page.get_log("browser") == []
+        messages = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+        urls = [
+            message["params"]["request"]["url"]
+            for message in messages
+            if message["method"] == "Network.requestWillBeSent"
+        ]
+        assert urls
+        assert [
+            url for url in urls if not url.startswith((page.current_url, "data:", "about:", "chrome:"))
+        ] == []
+
+    def test_away(self, page: Chrome) -> None:
+        """
+        A page whose connection was cut hears what was said meanwhile, once, and in order.
+        """
+        self.say(page, "Ada", "before")
+        self.wait_for_log(page, "Ada: before")
+        page.execute_script("source.close()")
+        for text in ("one", "two"):
+            self.say(page, "Ada", text)
+        self.wait_for_log(page, "Ada: before")
+        page.execute_script("listen()")
+        self.wait_for_log(page, "Ada: before", "Ada: one", "Ada: two")
+
+    def test_another_server(self, page: Chrome) -> None:
+        """
+        A page that comes back to a hub that knows nothing of it begins anew, and says that something is gone.
+        """
+        self.say(page, "Ada", "still there")
+        self.wait_for_log(page, "Ada: still there")
+        page.execute_script("source.close(); last = 'of another time'; listen()")
+        self.wait_for_log(page, "There was more, which is gone.", "Ada: still there")
+
+
+class DashboardTests(Example):
+    name = "dashboard.py"
+
+    def test_prices(self, page: Chrome) -> None:
+        """
+        There are eight prices, which change, each with its curve.
+        """
+        gauges = "return Array.from(document.querySelectorAll('section h2'), (title) => title.textContent)"
+        names = wait_until(lambda: page.execute_script(gauges), lambda seen: len(seen) == 8, "eight prices")
+        assert len(set(names)) == 8
+        self.watch(page, "output", r"\d+\.\d\d")
+        assert page.execute_script("return document.querySelector('polyline').points.length") > 1
+
+
+class ResumeTests(Example):
+    name = "resume.py"
+
+    def test_away(self, page: Chrome) -> None:
+        """
+        The numbers go on where they were, without a gap.
+        """
+        self.watch(page, "[role=log]", r"Here: \d[\d ]+")
+        page.find_element("css selector", "button").click()
+        text = wait_until(
+            lambda: self.read(page, "[role=log]"),
+            lambda text: re.search(r"Back, behind \S+: \d+ \d+ \d+ \d+ \d+ ", text),
+            "numbers behind the pause",
+        )
+        numbers = [int(number) for number in re.sub("behind \\S+: ", "", text).split() if number.isdigit()]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+class AuthorisedTopicsTests(Example):
+    name = "authorised_topics.py"
+
+    def test_users(self, page: Chrome) -> None:
+        """
+        Each user sees what is for that user; a stranger is refused.
+        """
+        for name, seen in (("Ada", "for ada alone"), ("Grace", "for grace alone"), ("Eve", "refused")):
+            page.find_element("xpath", f"//button[.='{name}']").click()
+            wait_until(lambda: self.read(page, "p"), lambda text, seen=seen: seen in text, seen)

@@ -21,6 +21,8 @@ from twisted.internet.task import deferLater
 
 from tests.fakes import Client, Wire
 from txsse.demo.resource import Demo
+from txsse.hub.hub import Hub
+from txsse.hub.journal import MemoryJournal
 from txsse.protocol.event import ServerSentEvent
 from txsse.protocol.parser import EventStreamParser
 from txsse.server.channel import SSEChannel
@@ -28,9 +30,12 @@ from txsse.server.resource import SSEResource
 
 PAGE = files("txsse.demo").joinpath("page.html").read_text(encoding="utf-8")
 
-STREAMS = ["clock", "events", "progress", "reconnect"]
+STREAMS = ["clock", "events", "progress", "reconnect", "hub"]
 
-EVERY_PATH = ["/", "/streams", "/streams/clock", "/streams/close", "/nothing", "/streams/nothing", "//"]
+EVERY_PATH = [
+    *("/", "/streams", "/streams/clock", "/streams/hub", "/streams/close"),
+    *("/hub", "/hub/publish", "/nothing", "/streams/nothing", "//"),
+]
 
 
 @pytest.fixture
@@ -157,7 +162,7 @@ class PageTests:
         }
         client.disconnect()
 
-    @pytest.mark.parametrize("path", ["/", "/streams/clock", "/nothing"])
+    @pytest.mark.parametrize("path", ["/", "/streams/clock", "/streams/hub", "/hub/publish", "/nothing"])
     def test_headers(self, client: Client, path: str) -> None:
         """
         No answer's type is guessed at, and no address is passed on.
@@ -198,6 +203,7 @@ class PageTests:
             *("connect", "disconnect", "close-from-server", "message"),
             *("state", "reconnections", "last-event-id", "seen-last-event-id"),
             *("wire", "wire-scroll", "events", "events-scroll"),
+            *("hub", "text", "publish", "published", "pages"),
         ],
     )
     def test_element(self, name: str) -> None:
@@ -261,6 +267,8 @@ class SnippetTests:
             ),
             "ServerSentEvent": ServerSentEvent,
             "Upgrader": lambda **options: plain.upgrader(**options),
+            "Hub": lambda **options: Hub(reactor=plain.reactor, upgrader=plain.upgrader(), **options),
+            "MemoryJournal": lambda **options: MemoryJournal(reactor=plain.reactor, **options),
             "deferLater": deferLater,
             "reactor": plain.reactor,
             "time": time,
@@ -333,11 +341,46 @@ class SnippetTests:
         assert client.body.startswith(b"retry: 1000\n")
         assert EventStreamParser().feed(client.body) == EventStreamParser().feed(demo.body)[1:]
 
+    def test_hub(self, plain: Wire) -> None:
+        """
+        What is said reaches those who listen, and those who come late.
+        """
+
+        class Watched(Hub):
+            def resource(self, topics: Any) -> SSEResource:
+                hubs.append(self)
+                return super().resource(topics)
+
+        hubs: list[Hub] = []
+
+        def make(**options: Any) -> Hub:
+            return Watched(reactor=plain.reactor, upgrader=plain.upgrader(), **options)
+
+        resource = self.run(plain, "hub", Hub=make)
+        listening = plain.connect(resource).request()
+        hubs[0].publish("demo", "It works.")
+        listening.pump()
+        late = plain.connect(resource).request("/?lastEventId=earliest")
+        for client in (listening, late):
+            assert [event.data for event in EventStreamParser().feed(client.body)] == ["It works."]
+            client.disconnect()
+
 
 class NothingThereTests:
     @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
     @pytest.mark.parametrize(
-        "path", ["/nothing", "/streams", "/streams/", "/streams/nothing", "/nothing/at/all", "//", "//x"]
+        "path",
+        [
+            "/nothing",
+            "/streams",
+            "/streams/",
+            "/streams/nothing",
+            "/nothing/at/all",
+            "//",
+            "//x",
+            "/hub",
+            "/hub/x",
+        ],
     )
     def test_no_such_path(self, client: Client, path: str, method: str) -> None:
         """
@@ -404,7 +447,7 @@ class CloseStreamsTests:
         """
         post(client, body, *self.SAME_ORIGIN)
         assert client.status == 400
-        assert "clock, events, progress, reconnect" in client.body.decode()
+        assert "clock, events, progress, reconnect, hub" in client.body.decode()
         client.disconnect()
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT"])

@@ -4,13 +4,14 @@ The demo's web tree::
     /                 the page
     /streams/NAME     a stream, GET
     /streams/close    ends all open streams of one name, POST
+    /hub/publish      sends a message to all who listen to /streams/hub, POST
 """
 
 from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from importlib.resources import files
 
@@ -19,35 +20,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
 from twisted.web.resource import IResource, Resource
 
-from txsse.demo.access import refuse_host, refuse_origin
-from txsse.demo.streams import DemoStream, demo_streams
+from txsse.demo.access import refuse_host
+from txsse.demo.answers import Branch, Sentence, refuse_method, refuse_strangers
+from txsse.demo.hub import DemoHub
+from txsse.demo.streams import demo_streams
 from txsse.server.payload import to_json
 
 __all__ = ["Demo"]
-
-
-class Branch(Resource):
-    """
-    A resource that is there for its children.
-
-    :param nothing: the sentence for what does not exist.
-    """
-
-    def __init__(self, nothing: str) -> None:
-        Resource.__init__(self)
-        self._nothing = Sentence(404, nothing)
-
-    def getChild(self, path: bytes, request: Request) -> IResource:
-        """
-        Answer for a child that does not exist.
-        """
-        return self._nothing
-
-    def render(self, request: Request) -> bytes:
-        """
-        Answer for itself.
-        """
-        return self._nothing.render(request)
 
 
 class Demo(Branch):
@@ -60,8 +39,14 @@ class Demo(Branch):
     def __init__(self, reactor: IReactorTime) -> None:
         Branch.__init__(self, "There is nothing here: the demo is at /.")
         self._streams = demo_streams(reactor)
+        self._hub = DemoHub(reactor)
+        closing = {name: stream.close_all for name, stream in self._streams.items()}
+        streams = Streams({**self._streams, "hub": self._hub.stream}, {**closing, "hub": self._hub.close_all})
+        publishing = Branch("There is nothing here: pages publish at /hub/publish.")
+        publishing.putChild(b"publish", self._hub.publish)
         self.putChild(b"", Page())
-        self.putChild(b"streams", Streams(self._streams))
+        self.putChild(b"streams", streams)
+        self.putChild(b"hub", publishing)
 
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
         """
@@ -81,7 +66,7 @@ class Demo(Branch):
         End all streams, and wait until that is done.
         """
         stopping = [Deferred.fromCoroutine(stream.stop()) for stream in self._streams.values()]
-        await gatherResults(stopping)
+        await gatherResults([*stopping, self._hub.stop()])
 
 
 class Page(Branch):
@@ -114,27 +99,28 @@ class Streams(Branch):
     The streams by name, and the way to end them.
 
     :param streams: the streams.
+    :param closing: what closes all that are open of a name, and returns how many there were.
     """
 
-    def __init__(self, streams: Mapping[str, DemoStream]) -> None:
+    def __init__(self, streams: Mapping[str, IResource], closing: Mapping[str, Callable[[], int]]) -> None:
         Branch.__init__(self, f"There is no such stream: there are {', '.join(streams)}.")
         for name, stream in streams.items():
             self.putChild(name.encode("ascii"), stream)
-        self.putChild(b"close", CloseStreams(streams))
+        self.putChild(b"close", CloseStreams(closing))
 
 
 class CloseStreams(Resource):
     """
     Ends all open streams of one kind, as a server does that restarts: browsers come back.
 
-    :param streams: the streams by name.
+    :param closing: what closes all that are open of a name, and returns how many there were.
     """
 
     isLeaf = True
 
-    def __init__(self, streams: Mapping[str, DemoStream]) -> None:
+    def __init__(self, closing: Mapping[str, Callable[[], int]]) -> None:
         Resource.__init__(self)
-        self._streams = {name.encode("ascii"): stream for name, stream in streams.items()}
+        self._closing = {name.encode("ascii"): close for name, close in closing.items()}
 
     def render(self, request: Request) -> bytes:
         """
@@ -142,52 +128,15 @@ class CloseStreams(Resource):
         """
         if request.method != b"POST":
             return refuse_method(request, "POST")
-        refused = refuse_origin(
-            request.getHeader(b"Origin"),
-            request.getHeader(b"Sec-Fetch-Site"),
-            b"https" if request.isSecure() else b"http",
-            request.getHeader(b"Host"),
-        )
+        refused = refuse_strangers(request)
         if refused is not None:
-            return Sentence(403, refused).render(request)
-        stream = self._streams.get((request.args or {}).get(b"stream", [b""])[0])
-        if stream is None:
-            names = b", ".join(self._streams).decode("ascii")
+            return refused
+        close = self._closing.get((request.args or {}).get(b"stream", [b""])[0])
+        if close is None:
+            names = b", ".join(self._closing).decode("ascii")
             return Sentence(400, f"The form field stream must be one of {names}.").render(request)
         request.setHeader(b"Content-Type", b"application/json")
-        return to_json({"closed": stream.close_all()}).encode()
-
-
-class Sentence(Resource):
-    """
-    An answer of one plain sentence, to any request.
-
-    :param status: the status.
-    :param sentence: the sentence.
-    """
-
-    isLeaf = True
-
-    def __init__(self, status: int, sentence: str) -> None:
-        Resource.__init__(self)
-        self._status = status
-        self._sentence = sentence
-
-    def render(self, request: Request) -> bytes:
-        """
-        Send it.
-        """
-        request.setResponseCode(self._status)
-        request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
-        return self._sentence.encode() + b"\n"
-
-
-def refuse_method(request: Request, allowed: str) -> bytes:
-    """
-    Answer a request with another method than those that are allowed.
-    """
-    request.setHeader(b"Allow", allowed.encode("ascii"))
-    return Sentence(405, f"Allowed here: {allowed}.").render(request)
+        return to_json({"closed": close()}).encode()
 
 
 def _content_security_policy(page: str) -> bytes:

@@ -2,7 +2,7 @@
 The streams that the demo shows, at ``/streams/NAME``.
 
 ``clock`` and ``events`` are the same for all who listen, ``progress`` and ``reconnect`` belong to one client
-each, and resume where its ``Last-Event-ID`` says.
+each, and resume where its ``Last-Event-ID`` says. A fifth one, ``hub``, is in :mod:`txsse.demo.hub`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,58 @@
+# python examples/chat.py, then open http://127.0.0.1:8080/ in several tabs
+# A chat by one hub. It has what was said: who comes late, or comes back, gets what came meanwhile.
+
+import json
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+from twisted.internet import defer, endpoints, task
+from twisted.web import resource, server, static
+
+from txsse import Hub, MemoryJournal, Upgrader
+
+PAGE = Path(__file__).with_name("chat.html").read_bytes()
+
+
+class Say(resource.Resource):
+    isLeaf = True
+
+    def __init__(self, hub):
+        super().__init__()
+        self.hub = hub
+
+    def render_POST(self, request):
+        name, text = (request.args.get(field, [b""])[0].strip() for field in (b"name", b"text"))
+        if request.getHeader("Sec-Fetch-Site") not in (None, "same-origin"):
+            request.setResponseCode(403)  # a page of another site, in a browser that has this one open
+        elif not name or not text:
+            request.setResponseCode(400)
+        elif len(name) > 120 or len(text) > 4000:
+            request.setResponseCode(413)
+        else:
+            said = {"name": name.decode("utf-8", "replace"), "text": text.decode("utf-8", "replace")}
+            said["time"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            published = self.hub.publish("chat", json.dumps(said))
+            # It fires with the id, and fails where the hub is about to stop.
+            published.addCallbacks(str.encode, lambda failure: request.setResponseCode(503) or b"")
+            published.addCallback(lambda body: (request.write(body), request.finish()))
+            return server.NOT_DONE_YET
+        return b""
+
+
+async def main(reactor, port="8080"):
+    # Who comes and goes is told in the topic "presence", and recorded with the rest.
+    hub = Hub(journal=MemoryJournal(max_count=1000), upgrader=Upgrader(retry=2), presence_topic="presence")
+    root = resource.Resource()
+    root.putChild(b"", static.Data(PAGE, "text/html; charset=utf-8"))
+    root.putChild(b"events", hub.resource(["chat", "presence"]))
+    root.putChild(b"say", Say(hub))
+    # At Ctrl-C all are asked to come back in a while, and not all at the same moment.
+    reactor.addSystemEventTrigger("before", "shutdown", hub.stop, retry=(1, 5), deadline=3)
+    endpoint = endpoints.serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1")
+    listening = await endpoint.listen(server.Site(root))
+    print(f"Open http://127.0.0.1:{listening.getHost().port}/", flush=True)
+    await defer.Deferred()  # until Ctrl-C
+
+
+task.react(main, sys.argv[1:])

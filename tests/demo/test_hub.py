@@ -1,0 +1,363 @@
+"""
+The demo's hub, over real HTTP on a fake network: who publishes, who sees it, and how many there are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from tests.fakes import Client, Wire
+from txsse.demo.resource import Demo
+from txsse.protocol.event import ServerSentEvent
+from txsse.protocol.parser import EventStreamParser
+
+SAME_ORIGIN = ("Host: localhost:8080", "Origin: http://localhost:8080")
+
+LONGEST = "ü" * 2048
+
+
+@pytest.fixture
+def demo(plain: Wire) -> Demo:
+    return Demo(plain.reactor)
+
+
+class Pages:
+    """
+    Pages of one demo, which close behind the test.
+    """
+
+    def __init__(self, wire: Wire, demo: Demo) -> None:
+        self.clients: list[Client] = []
+        self._wire = wire
+        self._demo = demo
+
+    def open(self, query: str = "", **headers: str) -> Client:
+        """
+        Listen to the hub.
+        """
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        client = self._wire.connect(self._demo).request(f"/streams/hub{query}", headers=fields)
+        self.clients.append(client)
+        return client
+
+    def post(self, body: str, *fields: str) -> Client:
+        """
+        Send a form to the hub.
+        """
+        client = self._wire.connect(self._demo)
+        lines = ["POST /hub/publish HTTP/1.1", *fields, f"Content-Length: {len(body)}"]
+        form = "Content-Type: application/x-www-form-urlencoded"
+        client.say("\r\n".join([*lines, form, "", body]).encode("ascii"))
+        client.disconnect()
+        self.pump()
+        return client
+
+    def publish(self, text: str) -> str:
+        """
+        Publish a message, and return its id.
+        """
+        answer = self.post(f"data={quote(text)}", *SAME_ORIGIN)
+        assert answer.status == 200
+        assert answer.headers["content-type"] == "application/json"
+        id: str = json.loads(answer.body)["id"]
+        return id
+
+    def pump(self) -> None:
+        for client in self.clients:
+            client.pump()
+
+
+@pytest.fixture
+def pages(plain: Wire, demo: Demo) -> Iterator[Pages]:
+    pages = Pages(plain, demo)
+    yield pages
+    for client in pages.clients:
+        if client.connected:
+            client.disconnect()
+
+
+def events(client: Client, type: str) -> list[ServerSentEvent]:
+    """
+    Return the events of a type that a client has got.
+    """
+    return [event for event in EventStreamParser().feed(client.body) if event.event == type]
+
+
+def counts(client: Client) -> list[int]:
+    """
+    Return how many pages there were, as a client was told.
+    """
+    return [json.loads(event.data)["pages"] for event in events(client, "presence")]
+
+
+class StreamTests:
+    def test_all_see_what_one_publishes(self, pages: Pages) -> None:
+        """
+        Every page gets the message, with the id that its publisher is told.
+        """
+        listening = [pages.open() for _ in range(3)]
+        id = pages.publish("Grüße,\nan alle")
+        for client in listening:
+            assert events(client, "message") == [ServerSentEvent("Grüße,\nan alle", "message", id)]
+
+    def test_late_one_gets_the_replay(self, pages: Pages) -> None:
+        """
+        A page that asks for the earliest message gets those that are there, and those that come.
+        """
+        ids = [pages.publish(f"message {number}") for number in range(3)]
+        late = pages.open("?lastEventId=earliest")
+        ids.append(pages.publish("message 3"))
+        assert [event.id for event in events(late, "message")] == ids
+        assert events(late, "stream-reset") == []
+
+    def test_fifty_are_kept(self, pages: Pages) -> None:
+        """
+        A late page gets the newest fifty, however many others came and went meanwhile.
+        """
+        for number in range(60):
+            pages.open().disconnect()
+            pages.publish(str(number))
+        late = pages.open("?lastEventId=earliest")
+        assert [event.data for event in events(late, "message")] == [str(number) for number in range(10, 60)]
+
+    def test_first_visit(self, pages: Pages) -> None:
+        """
+        A page that asks for nothing gets what is published from then on.
+        """
+        pages.publish("before")
+        page = pages.open()
+        pages.publish("after")
+        assert [event.data for event in events(page, "message")] == ["after"]
+
+    def test_returns(self, pages: Pages) -> None:
+        """
+        A page that was away goes on behind the last message that it saw, and the header counts for more than
+        the query.
+        """
+        seen = pages.publish("seen")
+        missed = pages.publish("missed")
+        page = pages.open("?lastEventId=earliest", Last_Event_ID=seen)
+        assert [event.id for event in events(page, "message")] == [missed]
+        [connected] = events(page, "connected")
+        assert json.loads(connected.data) == {"last_event_id": seen}
+
+    def test_was_away_for_too_long(self, pages: Pages) -> None:
+        """
+        A page whose last message is gone is told that it missed something, and gets what there is.
+        """
+        pages.publish("still here")
+        page = pages.open(Last_Event_ID="of another time")
+        assert len(events(page, "stream-reset")) == 1
+        assert [event.data for event in events(page, "message")] == ["still here"]
+
+    def test_begins(self, pages: Pages) -> None:
+        """
+        The stream asks for a second, and begins with what the server saw.
+        """
+        page = pages.open("?lastEventId=earliest")
+        assert page.body.startswith(b"retry: 1000\n")
+        first = EventStreamParser().feed(page.body)[0]
+        assert first == ServerSentEvent('{"last_event_id":"earliest"}', "connected", "")
+
+    def test_ends_from_the_server(self, plain: Wire, demo: Demo, pages: Pages) -> None:
+        """
+        All streams of the hub have their proper end, and their number is told.
+        """
+        listening = [pages.open() for _ in range(2)]
+        pages.open().disconnect()
+        asking = plain.connect(demo)
+        body = "stream=hub"
+        fields = [*SAME_ORIGIN, f"Content-Length: {len(body)}"]
+        form = "Content-Type: application/x-www-form-urlencoded"
+        lines = ["POST /streams/close HTTP/1.1", *fields, form, "", body]
+        asking.say("\r\n".join(lines).encode("ascii"))
+        assert json.loads(asking.body) == {"closed": 2}
+        asking.disconnect()
+        pages.pump()
+        assert all(client.ended for client in listening)
+
+
+class PresenceTests:
+    def test_come_and_go(self, pages: Pages) -> None:
+        """
+        Each page is told at first how many there are, and then when that changes.
+        """
+        first = pages.open("?page=a")
+        second = pages.open("?page=b")
+        pages.pump()
+        assert (counts(first), counts(second)) == ([1, 2], [2])
+        second.disconnect()
+        pages.pump()
+        assert counts(first) == [1, 2, 1]
+
+    def test_two_streams_of_a_page(self, pages: Pages) -> None:
+        """
+        They count once, and the second one changes nothing for the first.
+        """
+        both = [pages.open("?page=a") for _ in range(2)]
+        pages.pump()
+        assert [counts(client) for client in both] == [[1], [1]]
+        both[0].disconnect()
+        pages.pump()
+        assert counts(both[1]) == [1]
+
+    @pytest.mark.parametrize("query", ["", "?page=", "?page"])
+    def test_no_page(self, pages: Pages, query: str) -> None:
+        """
+        Clients that name no page count by themselves.
+        """
+        clients = [pages.open(query) for _ in range(2)]
+        pages.pump()
+        assert [counts(client)[-1] for client in clients] == [2, 2]
+
+    def test_not_in_the_journal(self, pages: Pages) -> None:
+        """
+        What is told of pages has no id, and nobody gets it later.
+        """
+        first = pages.open()
+        pages.open().disconnect()
+        pages.publish("a message")
+        told = [block for block in first.body.split(b"\n\n") if b"event: presence" in block]
+        assert told == [b'event: presence\ndata: {"pages":%d}' % number for number in (1, 2, 1)]
+        late = pages.open("?lastEventId=earliest")
+        pages.pump()
+        assert counts(late) == [2]
+
+    def test_one_is_closing(self, plain: Wire, demo: Demo, pages: Pages) -> None:
+        """
+        One who is about to leave is told nothing more, and the others are told all the same.
+        """
+        slow = pages.open()
+        slow.stop_reading()
+        for _ in range(20):
+            pages.publish(LONGEST)
+        demo._hub.close_all()
+        other = pages.open()
+        pages.pump()
+        assert counts(other) == [2]
+        slow.read_on()
+        pages.pump()
+        assert (counts(slow), counts(other)) == ([1], [2, 1])
+        assert slow.ended
+
+    def test_all_close_at_once(self, plain: Wire, pages: Pages) -> None:
+        """
+        When the last one has gone nobody is told, and nothing is left in the reactor.
+        """
+        listening = [pages.open() for _ in range(2)]
+        for client in listening:
+            client.transport.connectionLost(Failure(ConnectionDone()))
+        plain.reactor.run_soon()
+        assert plain.reactor.getDelayedCalls() == []
+
+
+class PublishTests:
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            ("Host: localhost:8080",),
+            ("Host: localhost:8080", "Origin: null"),
+            ("Host: localhost:8080", "Origin: http://example.org"),
+            ("Host: localhost:8080", "Origin: http://localhost:8081", "Sec-Fetch-Site: same-site"),
+            ("Host: example.org", "Origin: http://example.org"),
+        ],
+    )
+    def test_another_origin(self, pages: Pages, fields: tuple[str, ...]) -> None:
+        """
+        A page of another origin gets 403, and publishes nothing.
+        """
+        page = pages.open()
+        assert pages.post("data=x", *fields).status == 403
+        assert events(page, "message") == []
+
+    def test_longest(self, pages: Pages) -> None:
+        """
+        A message may have 4096 bytes.
+        """
+        page = pages.open()
+        pages.publish(LONGEST)
+        assert [event.data for event in events(page, "message")] == [LONGEST]
+
+    def test_too_long(self, pages: Pages) -> None:
+        """
+        One byte more gets 413, and the limit.
+        """
+        page = pages.open()
+        answer = pages.post(f"data={quote(LONGEST + '.')}", *SAME_ORIGIN)
+        assert answer.status == 413
+        assert "4096" in answer.body.decode()
+        assert events(page, "message") == []
+
+    @pytest.mark.parametrize("body", ["", "text=x", "data", "data=%FF", "data=%ED%A0%80"])
+    def test_no_message(self, pages: Pages, body: str) -> None:
+        """
+        A form without a message, or with one that is no text, gets 400 and one sentence.
+        """
+        answer = pages.post(body, *SAME_ORIGIN)
+        assert answer.status == 400
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        assert answer.body.decode().count("\n") == 1
+
+    @pytest.mark.parametrize("text", ["", " ", "data: x\n\nevent: y", "\0", "a\r\nb", "👋" * 1024])
+    def test_any_text(self, pages: Pages, text: str) -> None:
+        """
+        Every other text arrives as it is; a line end is LF.
+        """
+        page = pages.open()
+        pages.publish(text)
+        assert [event.data for event in events(page, "message")] == [text.replace("\r\n", "\n")]
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT"])
+    def test_another_method(self, plain: Wire, demo: Demo, method: str) -> None:
+        """
+        Only POST is allowed, and the answer says so.
+        """
+        client = plain.connect(demo).request("/hub/publish", method=method)
+        assert (client.status, client.headers["allow"]) == (405, "POST")
+        client.disconnect()
+
+
+class StopTests:
+    def test_sends_them_away(self, plain: Wire, demo: Demo, pages: Pages) -> None:
+        """
+        Every stream ends, with a time of its own to come back after, and nothing is left in the reactor.
+        """
+        listening = [pages.open() for _ in range(2)]
+        assert Deferred.fromCoroutine(demo.stop()).called
+        for client in listening:
+            client.pump()
+            assert client.ended
+            parser = EventStreamParser()
+            parser.feed(client.body)
+            assert parser.retry is not None and 1 <= parser.retry <= 3
+        assert plain.reactor.getDelayedCalls() == []
+
+    def test_after_it(self, demo: Demo, pages: Pages) -> None:
+        """
+        A hub that has stopped takes neither streams nor messages.
+        """
+        assert Deferred.fromCoroutine(demo.stop()).called
+        assert pages.open().status == 503
+        assert pages.post("data=x", *SAME_ORIGIN).status == 503
+
+    def test_client_that_does_not_read(self, plain: Wire, demo: Demo, pages: Pages) -> None:
+        """
+        The demo waits five seconds for it, and cuts it off then.
+        """
+        slow = pages.open()
+        slow.stop_reading()
+        for _ in range(20):
+            pages.publish(LONGEST)
+        stopped = Deferred.fromCoroutine(demo.stop())
+        plain.reactor.advance(4.999)
+        assert not stopped.called
+        plain.reactor.advance(0.001)
+        assert slow.reset
+        assert stopped.called
