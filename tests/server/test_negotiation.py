@@ -108,7 +108,7 @@ class AcceptTests:
         """
         No field, the type itself, and ranges that cover it with any weight but 0.
         """
-        assert accepts_event_stream(accept)
+        assert accepts_event_stream(tuple(accept))
 
     @pytest.mark.parametrize(
         "accept",
@@ -130,7 +130,7 @@ class AcceptTests:
         """
         Other types, and weight 0 in the most specific range that covers it.
         """
-        assert not accepts_event_stream(accept)
+        assert not accepts_event_stream(tuple(accept))
         decision = decide(Asked(b"GET", accept=accept), RULES)
         assert isinstance(decision, Answer)
         assert decision.status == 406

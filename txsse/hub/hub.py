@@ -349,6 +349,16 @@ class Hub:
         if len(topics) > self._max_topics:
             raise TooManyTopics(len(topics), self._max_topics)
 
+    def place_of_newcomer(self, topics: TopicSet) -> Place | None:
+        """
+        Return the place of a client that comes for the first time, where it can come in and the place is
+        known.
+        """
+        live = self._live
+        if live is None or not live.started or self._stopping is not None or len(topics) > self._max_topics:
+            return None
+        return live.here()
+
     async def locate(self, last_event_id: str) -> Place:
         """
         Find the place where a client resumes.

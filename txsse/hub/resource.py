@@ -42,6 +42,12 @@ class Admission(Protocol):
         Raise where the hub takes no subscriber of these topics.
         """
 
+    def place_of_newcomer(self, topics: TopicSet) -> Place | None:
+        """
+        Return the place of a client that comes for the first time, where it can come in and the place is
+        known.
+        """
+
     async def locate(self, last_event_id: str) -> Place:
         """
         Find the place where a client resumes.
@@ -74,6 +80,12 @@ class HubResource(SSEResource):
         decision = self._hub.upgrader.decide(request)
         if not isinstance(decision, Accepted):
             return super().render(request)
+        if self._fixed is not None and not decision.last_event_id:
+            place = self._hub.place_of_newcomer(self._fixed[0])
+            if place is not None:
+                # Most requests: nothing has to be waited for.
+                self._open(request, decision, *self._fixed, place)
+                return NOT_DONE_YET
         gone: list[Deferred[None]] = []
         admitting = Deferred.fromCoroutine(self._admit(request, decision, gone))
         if not admitting.called:
@@ -97,8 +109,17 @@ class HubResource(SSEResource):
             # From here on the channel looks after its client, and after nobody else may the upgrader have to
             # look.
             waiting.cancel()
-        channel = self._hub.upgrader.upgrade(request, keep_request=False)
-        self._hub.admit(channel, topics, private, place)
+        self._open(request, accepted, topics, private, place)
+
+    def _open(
+        self, request: Request, accepted: Accepted, topics: TopicSet, private: TopicSet, place: Place
+    ) -> None:
+        try:
+            channel = self._hub.upgrader.carry_out(request, accepted, keep_request=False)
+        except UpgradeRefused as refused:
+            _log.debug("{request}: {refused}", request=request, refused=refused)
+        else:
+            self._hub.admit(channel, topics, private, place)
 
     async def _granted(self, request: Request) -> Any:
         granted: Any = self._rule(request)  # type: ignore[operator]

@@ -17,7 +17,7 @@ from typing import Any
 from twisted.internet.interfaces import IAddress, IProtocol, IPushProducer
 from twisted.python.failure import Failure
 from twisted.web import http
-from twisted.web.http import Request
+from twisted.web.http import Request, parse_qs
 from zope.interface import implementer
 
 from txsse.server.peer import PeerTimeout
@@ -33,6 +33,10 @@ _MAX_PIPELINED = 0x4000
 _KEPT_HEADERS = (b"referer", b"user-agent", b"x-forwarded-for")
 
 
+# Looked up once: the module is behind a proxy that warns of old names, and slow.
+_HTTP_PROTOCOL: Any = http._GenericHTTPChannelProtocol
+
+
 class AskedRequest:
     """
     What is left of a request that was let go: what was asked, and what the access log tells of it. The names
@@ -41,7 +45,7 @@ class AskedRequest:
 
     __slots__ = ("_headers", "_transport", "clientproto", "method", "sentLength", "uri")
 
-    code = http.OK
+    code = 200
 
     def __init__(self, request: Request, transport: Any) -> None:
         self.method = request.method
@@ -64,7 +68,7 @@ class AskedRequest:
         """
         The parameters of the query.
         """
-        args: dict[bytes, list[bytes]] = http.parse_qs(self.uri.partition(b"?")[2], True)
+        args: dict[bytes, list[bytes]] = parse_qs(self.uri.partition(b"?")[2], True)
         return args
 
     @property
@@ -332,7 +336,7 @@ def can_detach(request: Request) -> bool:
         holder = holder.protocol
     return (
         channel.requests == [request]
-        and type(holder) is http._GenericHTTPChannelProtocol
+        and type(holder) is _HTTP_PROTOCOL
         and holder._channel is channel
         and not transport.producerPaused
         # Somebody else waits for the request's end.

@@ -49,6 +49,7 @@ class Limits:
                 raise ValueError(f"{name} must be at least 1, not {limit}")
         if (per_key is None) != (key is None):
             raise ValueError("per_key and key go together: a limit, and what is counted")
+        self._unlimited = channels is per_address is per_key is None
         self._channels = channels
         self._per_address = per_address
         self._per_key = per_key
@@ -62,6 +63,8 @@ class Limits:
         """
         Tell why a request that would become a stream may not; ``None`` where it may.
         """
+        if self._unlimited:
+            return None
         if self._channels is not None and self._open >= self._channels:
             return self._refuse(503, "there are as many streams as this server has room for", accepted)
         for place, limit, whose in self._places(request):
@@ -75,7 +78,7 @@ class Limits:
 
         :returns: what is to be called once, at its end; ``None`` where nothing is counted.
         """
-        if self._channels is self._per_address is self._per_key is None:
+        if self._unlimited:
             return None
         self._open += 1
         places = tuple(place for place, _, _ in self._places(request))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from twisted.web.http import Request
 
@@ -119,7 +120,7 @@ def decide(asked: Asked, rules: Rules) -> Accepted | Answer:
     reading = asked.method == b"HEAD" and b"GET" in rules.methods
     if not reading and asked.method not in rules.methods:
         return refusal(405, f"allowed here: {allow.decode('ascii')}", [(b"Allow", allow), *cors])
-    if not accepts_event_stream(asked.accept):
+    if not accepts_event_stream(tuple(asked.accept)):
         return refusal(406, "only text/event-stream is to be had here", cors)
     last_event_id = _read_last_event_id(asked.last_event_id, rules.max_last_event_id)
     if isinstance(last_event_id, _Malformed):
@@ -130,7 +131,9 @@ def decide(asked: Asked, rules: Rules) -> Accepted | Answer:
     return Accepted(last_event_id, [*STREAM_HEADERS, *cors], cors)
 
 
-def accepts_event_stream(accept: Sequence[bytes]) -> bool:
+# Clients of one kind send the same.
+@lru_cache(maxsize=256)
+def accepts_event_stream(accept: tuple[bytes, ...]) -> bool:
     """
     Tell whether an ``Accept`` field lets ``text/event-stream`` through: the most specific media range that
     covers it decides, and a weight of 0 means no. No field at all accepts everything.

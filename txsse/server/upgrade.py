@@ -13,8 +13,8 @@ from typing import Any, Literal
 from twisted.internet import tcp
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.web import http, server
-from twisted.web.http import Request
+from twisted.web.http import HTTPChannel, Request
+from twisted.web.server import Request as ServerRequest
 
 from txsse._reactor import global_reactor
 from txsse.errors import UpgradeRefused
@@ -153,14 +153,22 @@ class Upgrader:
         :returns: the channel, open.
         :raises UpgradeRefused: where the request gets another answer: it has been sent by then.
         """
-        # A request that was passed on to another process has no channel, and no way to stream either.
-        if request.finished or getattr(request, "channel", None) is None:
-            raise UpgradeRefused("the request has ended: its client has gone", status=None)
-        if request.startedWriting:
-            raise UpgradeRefused("the response to the request has begun already", status=None)
-        if request.producer is not None:
-            raise UpgradeRefused("something else produces the response to the request", status=None)
-        decision = self.decide(request)
+        return self.carry_out(request, self.decide(request), keep_request=keep_request)
+
+    def carry_out(
+        self, request: Request, decision: Accepted | Answer, *, keep_request: bool = True
+    ) -> SSEChannel:
+        """
+        Do what was decided. Where that is a channel, and time has gone by, there may be too many by now.
+
+        :param request: the request.
+        :param decision: what :meth:`decide` returned.
+        :param keep_request: as for :meth:`upgrade`.
+        :raises UpgradeRefused: as :meth:`upgrade` does.
+        """
+        _check_unanswered(request)
+        if isinstance(decision, Accepted):
+            decision = self._limits.refusal(request, decision) or decision
         if isinstance(decision, Answer):
             # A HEAD that is answered with 200 tells what a GET would.
             own = self._headers if decision.status == 200 else []
@@ -288,6 +296,16 @@ def default_upgrader() -> Upgrader:
     return Upgrader()
 
 
+def _check_unanswered(request: Request) -> None:
+    # A request that was passed on to another process has no channel, and no way to stream either.
+    if request.finished or getattr(request, "channel", None) is None:
+        raise UpgradeRefused("the request has ended: its client has gone", status=None)
+    if request.startedWriting:
+        raise UpgradeRefused("the response to the request has begun already", status=None)
+    if request.producer is not None:
+        raise UpgradeRefused("something else produces the response to the request", status=None)
+
+
 def _log_access(lost: Failure, site: Any, request: Request) -> Failure:
     site.log(request)
     return lost
@@ -312,13 +330,13 @@ def _goes_straight(request: Request) -> bool:
     channel: Any = request.channel
     return (
         bool(request.chunked)
-        and type(channel) is http.HTTPChannel
+        and type(channel) is HTTPChannel
         and type(channel.transport) is tcp.Server
         # No interface of Twisted's tells whether something waits to be sent.
         and isinstance(getattr(channel.transport, "_tempDataBuffer", None), list)
         # A subclass, or an instance, that writes in a way of its own wants to see every frame.
         and "write" not in vars(request)
-        and type(request).write in (http.Request.write, server.Request.write)
+        and type(request).write in (Request.write, ServerRequest.write)
     )
 
 
