@@ -14,6 +14,7 @@ What can go wrong, as one small tree::
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any
 
@@ -126,18 +127,21 @@ class ChannelClosed(SSEError):
 
 class UpgradeRefused(SSEError):
     """
-    A request did not become a stream. Its client has been answered already: there is nothing left to do
-    for the caller but to return ``NOT_DONE_YET`` (or, in a route of Klein's, ``None``).
+    A request did not become a stream. Where the upgrader raises this, the client has been answered already:
+    there is nothing left to do for the caller but to return ``NOT_DONE_YET`` (or, in a route of Klein's,
+    ``None``). Where the callable of :meth:`txsse.Hub.resource` raises it, the client is answered so.
 
     :ivar status: the HTTP status that the client got; ``None`` where it could not be answered, because
         it has gone or because the response had begun before.
-    :ivar reason: why, in one sentence.
+    :ivar reason: why, in one sentence, which the client is told.
+    :ivar headers: further headers of the answer, such as ``WWW-Authenticate``.
     """
 
-    def __init__(self, reason: str, *, status: int | None) -> None:
+    def __init__(self, reason: str, *, status: int | None, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{status}: {reason}" if status is not None else reason)
         self.status = status
         self.reason = reason
+        self.headers = dict(headers or {})
 
 
 class UpdateTooLarge(SSEError):

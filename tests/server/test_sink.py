@@ -4,6 +4,8 @@ Which sink a request gets. What they do is tested with the channel, over all of 
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,10 +17,10 @@ from twisted.web.server import Site
 from zope.interface.verify import verifyObject
 
 from tests.fakes import Client, Wire
-from txsse import SSEChannel, SSEResource
+from txsse import CloseReason, SSEChannel, SSEResource
 from txsse.server.detached import DetachedSink
 from txsse.server.http2 import Http2Sink
-from txsse.server.sink import DirectSink, RequestSink
+from txsse.server.sink import DirectSink, Framed, RequestSink
 
 
 def sink_of(wire: Wire, site: Site | None = None, **options: Any) -> tuple[object, Client]:
@@ -201,3 +203,381 @@ class DirectSinkTests:
         client.pump()
         assert client.raw == b""
         client.disconnect()
+
+
+class Offered:
+    """
+    A stream that is offered frames, with the socket below it.
+
+    :ivar expected: all that was offered, one behind the other.
+    """
+
+    def __init__(self, wire: Wire, **options: Any) -> None:
+        self.channels: list[SSEChannel] = []
+        resource = SSEResource(self.channels.append, upgrader=wire.upgrader(**options))
+        self.client = wire.connect(resource)
+        self.requests: list[Any] = []
+        self.client.protocol._channel.factory.log = self.requests.append
+        self.client.request()
+        self.channel = self.channels[0]
+        self.socket = self.client.socket
+        self.reactor = wire.reactor
+        self.expected = b""
+
+    def offer(self, text: str) -> bool:
+        frames = Framed(f"data: {text}\n\n".encode())
+        taken = self.channel.offer(frames)
+        if taken:
+            self.expected += frames.data
+        return taken
+
+    @property
+    def waits(self) -> bool:
+        """
+        Whether the transport holds something, and has the reactor watch the socket for it.
+        """
+        return self.client.transport in self.reactor.writers
+
+    @property
+    def body(self) -> bytes:
+        self.client.pump()
+        return self.client.body
+
+    def fail_once(self, error: OSError) -> None:
+        """
+        Have the next ``send`` fail.
+        """
+        send = self.socket.send
+
+        def failing(data: bytes) -> int:
+            self.socket.send = send  # type: ignore[method-assign]
+            raise error
+
+        self.socket.send = failing  # type: ignore[method-assign]
+
+
+class Taking:
+    """
+    Keeps what the kernel was given, and passes it on.
+    """
+
+    def __init__(self, send: Callable[[bytes], int]) -> None:
+        self.taken = b""
+        self._send = send
+
+    def __call__(self, data: bytes) -> int:
+        count = self._send(data)
+        self.taken += bytes(data[:count])
+        return count
+
+
+class OfferTests:
+    @pytest.fixture(params=["direct", "detached"])
+    def straight(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+        """
+        The ways that go straight to the socket.
+        """
+        wire = Wire(request.param, monkeypatch)
+        yield wire
+        wire.reactor.run_soon()
+        assert wire.reactor.getDelayedCalls() == []
+
+    def test_all_is_taken(self, straight: Wire) -> None:
+        """
+        The chunk is on its way at once, in one piece, and the reactor has nothing to watch.
+        """
+        offered = Offered(straight)
+        offered.client.pump()
+        assert offered.offer("x")
+        assert offered.socket.outgoing == b"9\r\ndata: x\n\n\r\n"
+        assert not offered.waits
+        assert not offered.channel.is_behind
+        offered.client.disconnect()
+
+    def test_headers_are_still_waiting(self, straight: Wire) -> None:
+        """
+        What came before leaves before.
+        """
+        taken: list[bool] = []
+
+        def opened(channel: SSEChannel) -> None:
+            channel.send("first")
+            taken.append(channel.offer(Framed(b"data: second\n\n")))
+            channel.send("third")
+
+        resource = SSEResource(opened, upgrader=straight.upgrader())
+        client = straight.connect(resource).request()
+        assert taken == [True]
+        assert client.status == 200
+        assert client.body == b"data: first\n\ndata: second\n\ndata: third\n\n"
+        client.disconnect()
+
+    def test_buffer_was_not_empty(self, straight: Wire) -> None:
+        """
+        Behind bytes in the transport's buffer it goes the transport's way, and is taken.
+        """
+        offered = Offered(straight)
+        offered.channel.send("first")
+        assert offered.waits
+        assert offered.offer("second")
+        assert offered.socket.outgoing == b""
+        offered.channel.send("third")
+        assert offered.body == b"data: first\n\ndata: second\n\ndata: third\n\n"
+        assert not offered.waits
+        offered.client.disconnect()
+
+    def test_buffer_was_written_in_part(self, straight: Wire) -> None:
+        """
+        So it does behind the rest of a write.
+        """
+        offered = Offered(straight)
+        offered.channel.send("first")
+        offered.client.read_some(5)
+        assert offered.client.transport.dataBuffer
+        offered.client.socket.room = None
+        assert offered.offer("second")
+        assert offered.socket.outgoing == b""
+        assert offered.body == b"data: first\n\ndata: second\n\n"
+        offered.client.disconnect()
+
+    def test_nothing_is_taken(self, straight: Wire) -> None:
+        """
+        The chunk waits in the transport, and no other is accepted before it has gone.
+        """
+        offered = Offered(straight)
+        offered.client.stop_reading()
+        assert offered.offer("first")
+        assert offered.waits
+        assert offered.channel.is_behind
+        assert not offered.offer("second")
+        offered.client.read_on()
+        assert offered.body == b"data: first\n\n"
+        assert not offered.channel.is_behind
+        assert offered.offer("third")
+        assert offered.body == b"data: first\n\ndata: third\n\n"
+        offered.client.disconnect()
+
+    @pytest.mark.parametrize("room", range(1, 20))
+    def test_a_part_is_taken(self, straight: Wire, room: int) -> None:
+        """
+        Wherever the kernel cuts a chunk, the rest follows, and the client reads one stream.
+        """
+        offered = Offered(straight)
+        offered.socket.room = room
+        assert offered.offer("a")
+        whole = room >= len(b"9\r\ndata: a\n\n\r\n")
+        assert offered.waits is not whole
+        assert offered.channel.is_behind is not whole
+        assert len(offered.socket.outgoing) == min(room, len(b"9\r\ndata: a\n\n\r\n"))
+        ready: list[None] = []
+        offered.channel.drain().addCallback(ready.append)
+        offered.client.read_some(1)
+        offered.client.read_on()
+        assert ready == [None]
+        assert not offered.channel.is_behind
+        assert not offered.waits
+        assert offered.offer("b")
+        offered.channel.send("c")
+        assert offered.body == b"data: a\n\ndata: b\n\ndata: c\n\n"
+        offered.client.disconnect()
+
+    def test_reading_in_little_pieces(self, straight: Wire) -> None:
+        """
+        A client that reads a little now and then gets everything that was accepted, in order.
+        """
+        offered = Offered(straight)
+        refused = 0
+        for number in range(300):
+            refused += not offered.offer(f"{number} {'y' * (number % 50)}")
+            offered.client.read_some(31)
+        offered.client.read_on()
+        assert offered.body == offered.expected
+        assert 0 < refused < 300
+        offered.client.disconnect()
+
+    def test_large_rest(self, straight: Wire) -> None:
+        """
+        A rest that fills the transport's buffer pauses the channel once, and everything comes.
+        """
+        offered = Offered(straight)
+        offered.socket.room = 10
+        assert offered.offer("z" * 300_000)
+        assert offered.channel.is_behind
+        offered.client.read_on()
+        assert not offered.channel.is_behind
+        assert offered.body == offered.expected
+        offered.client.disconnect()
+
+    def test_frame_behind_a_part(self, straight: Wire) -> None:
+        """
+        What is sent meanwhile is held back, and comes behind the rest.
+        """
+        offered = Offered(straight)
+        offered.socket.room = 4
+        assert offered.offer("first")
+        offered.channel.send("second")
+        assert offered.channel.buffered == len(b"data: second\n\n")
+        assert not offered.offer("refused")
+        offered.client.read_on()
+        assert offered.body == b"data: first\n\ndata: second\n\n"
+        offered.client.disconnect()
+
+    @pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), BrokenPipeError(32, "pipe")])
+    def test_connection_dies_inside_the_send(self, straight: Wire, error: OSError) -> None:
+        """
+        Nothing is raised; the transport finds out, and the channel ends because its client has gone.
+        """
+        offered = Offered(straight)
+        reasons: list[CloseReason] = []
+        offered.channel.when_closed().addCallback(reasons.append)
+        offered.fail_once(error)
+        assert offered.offer("first")
+        assert offered.channel.is_open
+        offered.channel.send("second")
+        assert reasons == []
+        assert offered.waits
+        offered.fail_once(error)
+        offered.client.write_out()
+        assert reasons == [CloseReason.CLIENT_GONE]
+        assert not offered.channel.is_open
+        assert not offered.offer("third")
+        assert offered.channel.buffered == 0
+        assert offered.socket.outgoing == b""
+
+    def test_system_is_short_of_buffers(self, straight: Wire) -> None:
+        """
+        The chunk is tried again by the transport, whole, and what comes behind it waits for it.
+        """
+        offered = Offered(straight)
+        offered.fail_once(OSError(errno.ENOBUFS, "no buffer space"))
+        assert offered.offer("first")
+        assert offered.waits
+        offered.channel.send("second")
+        assert offered.socket.outgoing == b""
+        assert offered.body == b"data: first\n\ndata: second\n\n"
+        assert offered.channel.is_open
+        assert not offered.channel.is_behind
+        assert offered.offer("third")
+        assert offered.body.endswith(b"data: third\n\n")
+        offered.client.disconnect()
+
+    def test_closed_behind_a_part(self, straight: Wire) -> None:
+        """
+        The stream ends behind the rest.
+        """
+        offered = Offered(straight)
+        offered.socket.room = 4
+        assert offered.offer("first")
+        offered.channel.close()
+        assert not offered.offer("second")
+        offered.client.read_on()
+        assert offered.body == b"data: first\n\n"
+        assert offered.client.ended
+        assert offered.channel.close_reason is CloseReason.SERVER_CLOSED
+
+    def test_connection_is_lost_behind_a_part(self, straight: Wire) -> None:
+        """
+        Nothing is left of the rest.
+        """
+        offered = Offered(straight)
+        offered.socket.room = 4
+        assert offered.offer("first")
+        offered.client.disconnect(clean=False)
+        assert offered.channel.close_reason is CloseReason.CLIENT_GONE
+        assert not offered.offer("second")
+
+    def test_access_log(self, straight: Wire) -> None:
+        """
+        The size of the response is that of the frames, without the framing, whichever way each took.
+        """
+        offered = Offered(straight)
+        assert offered.offer("at once")
+        offered.channel.send("by the transport")
+        assert offered.offer("behind that")
+        offered.client.pump()
+        offered.socket.room = 3
+        assert offered.offer("in part")
+        assert not offered.offer("not at all")
+        offered.client.read_on()
+        offered.channel.close()
+        body = offered.body
+        assert body.count(b"data: ") == 4
+        (logged,) = offered.requests
+        assert logged.sentLength == len(body)
+
+    def test_the_same_bytes_either_way(self, straight: Wire) -> None:
+        """
+        With the shortcut switched off, the client gets the same.
+        """
+        raws: list[bytes] = []
+        for direct in (True, False):
+            offered = Offered(straight, direct=direct)
+            taking = Taking(offered.socket.send)
+            offered.socket.send = taking  # type: ignore[method-assign]
+            for text in ("a", "b" * 1000, "ü"):
+                assert offered.offer(text)
+                offered.client.pump()
+            offered.channel.close()
+            assert offered.body == offered.expected
+            raws.append(taking.taken)
+        assert raws[0] == raws[1]
+        assert raws[0].endswith(b"0\r\n\r\n")
+
+    def test_framed_once(self, straight: Wire) -> None:
+        """
+        The chunk is made once for all who get it.
+        """
+        frames = Framed(b"data: x\n\n")
+        assert frames.chunk is frames.chunk
+        assert frames.chunk == b"9\r\ndata: x\n\n\r\n"
+
+    def test_over_each_way(self, wire: Wire) -> None:
+        """
+        What was offered and taken arrives in order with what was sent, however the frames go.
+        """
+        channels: list[SSEChannel] = []
+        client = wire.connect(SSEResource(channels.append, upgrader=wire.upgrader())).request()
+        assert channels[0].offer(Framed(b"data: 1\n\n"))
+        channels[0].send("2")
+        assert channels[0].offer(Framed(b"data: 3\n\n"))
+        client.pump()
+        assert client.body == b"data: 1\n\ndata: 2\n\ndata: 3\n\n"
+        client.disconnect(clean=False)
+
+    def test_blocked(self, wire: Wire) -> None:
+        """
+        A client that is behind is offered frames in vain, until it has caught up.
+        """
+        channels: list[SSEChannel] = []
+        client = wire.connect(SSEResource(channels.append, upgrader=wire.upgrader())).request()
+        channel = channels[0]
+        client.stop_reading()
+        sent = 0
+        while not channel.is_behind:
+            channel.send("x" * 4096)
+            sent += 1
+            wire.reactor.run_soon()
+        assert not channel.offer(Framed(b"data: refused\n\n"))
+        client.read_on()
+        assert channel.offer(Framed(b"data: taken\n\n"))
+        client.pump()
+        assert client.body.endswith(b"x\n\ndata: taken\n\n")
+        assert client.body.count(b"data: ") == sent + 1
+        client.disconnect(clean=False)
+
+    def test_somebody_else_finished_the_response(self, plain: Wire) -> None:
+        """
+        The channel takes nothing any more, and its sink keeps away from the next response.
+        """
+        offered = Offered(plain)
+        sink = offered.channel._sink
+        request: Any = offered.channel.request
+        request.unregisterProducer()
+        request.finish()
+        offered.client.pump()
+        offered.client.reset_response()
+        assert not offered.offer("not for you")
+        assert not sink.offer(Framed(b"data: not for you\n\n"))
+        offered.client.pump()
+        assert offered.client.raw == b""
+        offered.client.disconnect()

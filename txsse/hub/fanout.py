@@ -17,15 +17,20 @@ from twisted.logger import Logger
 from txsse.errors import ChannelClosed
 from txsse.hub.counters import Counters
 from txsse.hub.index import TopicIndex
-from txsse.hub.journal import Entry
 from txsse.hub.replay import Replay
-from txsse.hub.subscriber import Subscriber
-from txsse.hub.update import Update
+from txsse.hub.subscriber import BEHIND, Subscriber
+from txsse.hub.update import Telling, Update
 from txsse.server.sink import Framed
 
 __all__ = ["Fanout"]
 
 _log = Logger()
+
+_Item = tuple[int, Update | Telling]
+
+# Where what no journal holds stands: behind all that one does, and not behind :data:`BEHIND`, so that those
+# who are behind, and live again later, do not get it.
+_UNRECORDED = BEHIND - 2**64
 
 # How long a slice may take, in seconds, and after how many subscribers to look at the clock.
 _SLICE_SECONDS = 0.01
@@ -64,7 +69,8 @@ class Fanout:
         self._private = private
         self._replay = replay
         self._counters = counters
-        self._pending: list[Entry] = []
+        self._pending: list[_Item] = []
+        self._told = 0
         self._pending_size = 0
         self.sent_up_to = 0
         self._work: Iterator[None] | None = None
@@ -72,7 +78,7 @@ class Fanout:
         self._call: IDelayedCall | None = None
         self._busy = False
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: _Item) -> None:
         """
         Send an update at the end of the turn, behind all that came before.
         """
@@ -85,6 +91,13 @@ class Fanout:
             self.flush()
         elif self._call is None:
             self._call = self._reactor.callLater(0, self._slice)
+
+    def tell(self, telling: Telling) -> None:
+        """
+        Send what no journal holds to those who are live, likewise.
+        """
+        self._told += 1
+        self.add((_UNRECORDED + self._told, telling))
 
     def flush(self) -> None:
         """
@@ -135,13 +148,16 @@ class Fanout:
             self._seconds = 0.0
         return True
 
-    def _next_batch(self) -> list[Entry]:
+    def _next_batch(self) -> list[_Item]:
         """
         Take the updates that are sent together.
         """
         size = count = 0
-        for _, update in self._pending:
+        recorded = self._pending[0][0] < _UNRECORDED
+        for position, update in self._pending:
             if count and size + len(update.frame) > _MAX_BATCH:
+                break
+            if (position < _UNRECORDED) is not recorded:
                 break
             size += len(update.frame)
             count += 1
@@ -150,10 +166,11 @@ class Fanout:
         self._pending_size -= size
         return batch
 
-    def _fan_out(self, entries: list[Entry]) -> Iterator[None]:
+    def _fan_out(self, entries: list[_Item]) -> Iterator[None]:
         before = self.sent_up_to
-        self.sent_up_to = entries[-1][0]
-        kinds: dict[tuple[tuple[str, ...], bool], list[Entry]] = {}
+        if entries[-1][0] < _UNRECORDED:
+            self.sent_up_to = entries[-1][0]
+        kinds: dict[tuple[tuple[str, ...], bool], list[_Item]] = {}
         for entry in entries:
             kinds.setdefault((entry[1].topics, entry[1].private), []).append(entry)
         if len(kinds) == 1:
@@ -180,7 +197,7 @@ class Fanout:
                 own.sort(key=_position)
             yield from self._send(_Batch(own, before), group)
 
-    def _audience(self, update: Update) -> list[Subscriber]:
+    def _audience(self, update: Update | Telling) -> list[Subscriber]:
         audience = self._index.audience(update.topics)
         if update.private and audience:
             allowed = set(self._private.audience(update.topics))
@@ -244,7 +261,7 @@ class Fanout:
 _OVER = object()
 
 
-def _position(entry: Entry) -> int:
+def _position(entry: _Item) -> int:
     return entry[0]
 
 
@@ -256,7 +273,7 @@ class _Batch:
     :param before: the position up to which everything has been sent before.
     """
 
-    def __init__(self, entries: list[Entry], before: int) -> None:
+    def __init__(self, entries: list[_Item], before: int) -> None:
         self.entries = entries
         self.before = before
         self.first = entries[0][0]

@@ -4,12 +4,12 @@ Publish once, and reach every subscriber.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import fields
 from typing import cast
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,7 +28,7 @@ from txsse.hub.replay import Replay
 from txsse.hub.resource import HubResource
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.topics import Topics, TopicSet
-from txsse.hub.update import EARLIEST, Update
+from txsse.hub.update import EARLIEST, Telling, Update
 from txsse.protocol.encoder import encode_id, encode_retry
 from txsse.protocol.event import ServerSentEvent
 from txsse.server.channel import SSEChannel
@@ -38,7 +38,7 @@ from txsse.server.sink import Framed
 from txsse.server.upgrade import Upgrader
 from txsse.server.waiting import Waiting
 
-__all__ = ["Hub", "SubscriberCounts"]
+__all__ = ["Hub", "Subscribers"]
 
 _log = Logger()
 
@@ -62,9 +62,9 @@ class Hub:
     :param max_topics: how many topics and patterns a channel may want.
     :param presence: called with a :class:`~txsse.hub.subscriber.Subscriber` and whether it is there now, when
         one comes or goes.
-    :param presence_topic: a topic to which that is published as well, as an event of the type ``presence``
-        whose data is JSON: ``subscriber``, ``topics``, ``present``, and ``subscribers``, how many there are
-        now.
+    :param presence_topic: a topic that is told of it as well (see :meth:`tell`), by an event of the type
+        ``presence`` whose data is JSON: ``subscriber``, ``topics``, ``present``, and ``subscribers``, how
+        many there are now.
     :ivar upgrader: the upgrader.
     """
 
@@ -154,6 +154,29 @@ class Hub:
             recorded = self.start().addCallback(lambda _: live.journal.append(update))
         return recorded.addCallback(lambda _: update.id)
 
+    def tell(
+        self,
+        topics: str | Iterable[str],
+        data: str | bytes,
+        *,
+        event: str | None = None,
+        private: bool = False,
+    ) -> None:
+        """
+        Send an event to those alone who listen at this moment and keep up, and record nothing: who is typing,
+        who is there, what is out of date in a second. In a cluster, those of this node get it.
+
+        :param topics: as for :meth:`publish`; so are the others.
+        :raises HubStopped: once the hub has been stopped.
+        :raises UpdateTooLarge: as :meth:`publish` does; so is :exc:`InvalidField`.
+        """
+        telling = Telling(topics, ServerSentEvent(to_text(data), event), private=private)
+        if len(telling.frame) > self._max_update_size:
+            raise UpdateTooLarge(len(telling.frame), self._max_update_size)
+        if self._stopping is not None:
+            raise HubStopped
+        (self._live or self._come_alive()).fanout.tell(telling)
+
     def publish_from_thread(
         self,
         topics: str | Iterable[str],
@@ -203,14 +226,7 @@ class Hub:
         self.check(wanted)
         if channel.watcher is not None:
             raise ValueError(f"{channel!r} is subscribed already; give one subscription all of its topics")
-        subscriber = self._join(channel, wanted, TopicSet(private))
-        if subscriber.is_subscribed:
-            live = self._live or self._come_alive()
-            if live.started and not channel.last_event_id:
-                self._begin(live, subscriber, live.here())
-            else:
-                live.replay.begin_where(subscriber, lambda: self.locate(channel.last_event_id))
-        return subscriber
+        return self.admit(channel, wanted, TopicSet(private), None)
 
     def resource(self, topics: AccessRule) -> SSEResource:
         """
@@ -224,12 +240,12 @@ class Hub:
         return HubResource(self, topics)
 
     @property
-    def subscribers(self) -> SubscriberCounts:
+    def subscribers(self) -> Subscribers:
         """
-        How many subscribers there are: ``hub.subscribers.total`` in all, ``hub.subscribers["news"]`` of a
-        topic.
+        The subscribers: ``hub.subscribers.total`` in all, ``hub.subscribers["news"]`` of a topic, and each of
+        them where this is iterated over.
         """
-        return SubscriberCounts(len(self._members), self._index.counts())
+        return Subscribers(self._members.values(), self._index.counts())
 
     def listeners(self) -> list[Listener]:
         """
@@ -380,13 +396,23 @@ class Hub:
             return Place(OLDEST, missed=True, named=EARLIEST)
         return Place(position, named=last_event_id)
 
-    def admit(self, channel: SSEChannel, topics: TopicSet, private: TopicSet, place: Place) -> None:
+    def admit(
+        self, channel: SSEChannel, topics: TopicSet, private: TopicSet, place: Place | None
+    ) -> Subscriber:
         """
-        Subscribe a channel whose place was found.
+        Subscribe a channel; without a place, it is looked for until it is found.
         """
+        live = self._live or self._come_alive()
+        if place is None and live.started and not channel.last_event_id:
+            place = live.here()
         subscriber = self._join(channel, topics, private)
-        if subscriber.is_subscribed and self._live is not None:
-            self._begin(self._live, subscriber, place)
+        if not subscriber.is_subscribed:
+            return subscriber
+        if place is not None:
+            self._begin(live, subscriber, place)
+        else:
+            live.replay.begin_where(subscriber, lambda: self.locate(channel.last_event_id))
+        return subscriber
 
     def _begin(self, live: _Live, subscriber: Subscriber, place: Place) -> None:
         first = b"" if place.anchor is None else encode_id(place.anchor)
@@ -455,8 +481,11 @@ class Hub:
 
     def _tell(self, topic: str, data: str, event: str) -> None:
         if self._stopping is None:
-            told = maybeDeferred(self.publish, topic, data, event=event)
-            told.addErrback(lambda failure: _log.failure("presence cannot be published", failure))
+            try:
+                self.tell(topic, data, event=event)
+            except Exception:
+                # A subscriber does not depend on who is told of it.
+                _log.failure("presence cannot be told")
 
     def _come_alive(self) -> _Live:
         # Not before it is used, so that making a hub at import time installs no reactor.
@@ -473,23 +502,36 @@ def _log_failed_journal(failure: Failure) -> None:
     _log.failure("the journal cannot be read", failure)
 
 
-class SubscriberCounts:
+class Subscribers:
     """
-    How many subscribers a hub has.
+    The subscribers of a hub. It shows how things are when it is looked at.
 
-    :ivar total: how many in all.
-    :ivar by_topic: how many want each topic by its name; a view, which changes with the hub.
+    :ivar by_topic: how many want each topic by its name.
     """
 
-    def __init__(self, total: int, by_topic: Mapping[str, int]) -> None:
-        self.total = total
+    def __init__(self, members: Collection[Subscriber], by_topic: Mapping[str, int]) -> None:
+        self._members = members
         self.by_topic = by_topic
+
+    @property
+    def total(self) -> int:
+        """
+        How many there are in all.
+        """
+        return len(self._members)
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __iter__(self) -> Iterator[Subscriber]:
+        # A copy: who is closed on the way leaves.
+        return iter(list(self._members))
 
     def __getitem__(self, topic: str) -> int:
         return self.by_topic[topic]
 
     def __repr__(self) -> str:
-        return f"<SubscriberCounts {self.total} in all, of {len(self.by_topic)} topics>"
+        return f"<Subscribers {self.total} in all, of {len(self.by_topic)} topics>"
 
 
 class _Live:

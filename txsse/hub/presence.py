@@ -46,19 +46,19 @@ class Presence:
     Tells of subscribers that come and go.
 
     :param changed: called with the subscriber and whether it is there now; ``None`` for nobody to be told.
-    :param topic: where it is published too, as an event of the type ``presence``; ``None`` for nowhere.
-    :param publish: publishes a text of such a type to a topic.
+    :param topic: which topic is told of it too, by an event of the type ``presence``; ``None`` for none.
+    :param tell: tells a topic a text, as an event of such a type.
     """
 
     def __init__(
         self,
         changed: Callable[[Subscriber, bool], None] | None,
         topic: str | None,
-        publish: Callable[[str, str, str], None],
+        tell: Callable[[str, str, str], None],
     ) -> None:
         self._changed = changed
         self._topic = topic
-        self._publish = publish
+        self._tell = tell
 
     def tell(self, subscriber: Subscriber, present: bool, count: int) -> None:
         """
@@ -80,4 +80,4 @@ class Presence:
                 "present": present,
                 "subscribers": count,
             }
-            self._publish(self._topic, to_json(told), "presence")
+            self._tell(self._topic, to_json(told), "presence")

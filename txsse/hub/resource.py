@@ -4,6 +4,8 @@ A hub as a resource in a web tree.
 
 from __future__ import annotations
 
+import random
+from collections.abc import Coroutine
 from inspect import isawaitable
 from typing import Any, Protocol
 
@@ -17,8 +19,9 @@ from txsse.errors import HubStopped, TooManyTopics, UpgradeRefused
 from txsse.hub.access import Access, AccessRule
 from txsse.hub.place import Place
 from txsse.hub.topics import TopicSet
+from txsse.protocol.encoder import encode_retry
 from txsse.server.channel import SSEChannel
-from txsse.server.negotiation import Accepted, refusal
+from txsse.server.negotiation import STREAM_HEADERS, Accepted, Answer, Headers, refusal
 from txsse.server.resource import SSEResource
 from txsse.server.upgrade import Upgrader, answer
 
@@ -27,7 +30,7 @@ __all__ = ["HubResource"]
 _log = Logger()
 
 # How long a client is to stay away from a hub that stops, in seconds: another one takes its place.
-_RETRY_STOPPED = b"5"
+_RETRY_STOPPED = (1.0, 10.0)
 
 
 class Admission(Protocol):
@@ -53,9 +56,9 @@ class Admission(Protocol):
         Find the place where a client resumes.
         """
 
-    def admit(self, channel: SSEChannel, topics: TopicSet, private: TopicSet, place: Place) -> object:
+    def admit(self, channel: SSEChannel, topics: TopicSet, private: TopicSet, place: Place | None) -> object:
         """
-        Subscribe a channel.
+        Subscribe a channel; without a place, it is looked for until it is found.
         """
 
 
@@ -78,30 +81,49 @@ class HubResource(SSEResource):
         Open a channel and subscribe it, or answer otherwise.
         """
         decision = self._hub.upgrader.decide(request)
-        if not isinstance(decision, Accepted):
+        if isinstance(decision, Accepted):
+            self._render_stream(request, decision)
+        elif decision.status == 200 and self._fixed is None:
+            # A HEAD, and what a GET would get depends on who asks.
+            self._begin(request, self._admit_head(request, decision), decision.headers)
+        else:
             return super().render(request)
-        if self._fixed is not None and not decision.last_event_id:
+        return NOT_DONE_YET
+
+    def _render_stream(self, request: Request, accepted: Accepted) -> None:
+        if self._fixed is not None and not accepted.last_event_id:
             place = self._hub.place_of_newcomer(self._fixed[0])
             if place is not None:
                 # Most requests: nothing has to be waited for.
-                self._open(request, decision, *self._fixed, place)
-                return NOT_DONE_YET
+                self._open(request, accepted, *self._fixed, place)
+                return
         gone: list[Deferred[None]] = []
-        admitting = Deferred.fromCoroutine(self._admit(request, decision, gone))
+        admitting = self._begin(request, self._admit(request, accepted, gone), accepted.cors)
         if not admitting.called:
             # While the rule or the journal takes its time, the client may go.
             gone.append(request.notifyFinish())
             gone[0].addErrback(_cancel, admitting)
-        admitting.addErrback(self._failed, request, decision)
-        return NOT_DONE_YET
+
+    def _begin(
+        self, request: Request, work: Coroutine[Deferred[Any], Any, None], headers: Headers
+    ) -> Deferred[None]:
+        working = Deferred.fromCoroutine(work)
+        return working.addErrback(self._failed, request, headers)
 
     async def _admit(self, request: Request, accepted: Accepted, gone: list[Deferred[None]]) -> None:
-        topics, private = self._fixed or _sets(await self._granted(request))
+        topics, private = self._fixed or await self._granted(request)
         self._hub.check(topics)
-        place = await self._hub.locate(accepted.last_event_id)
+        try:
+            place = await self._hub.locate(accepted.last_event_id)
+        except CancelledError:
+            raise
+        except Exception:
+            # A journal that has lost its server costs nobody the stream, and none of those who come meanwhile.
+            _log.failure("the journal cannot be read; {request} resumes later", request=request)
+            place = None
         # That may have taken its time.
         self._hub.check(topics)
-        if place.named is not None:
+        if place is not None and place.named is not None:
             request.responseHeaders.setRawHeaders(b"Last-Event-ID", [place.named.encode()])
             if accepted.cors:
                 request.responseHeaders.addRawHeader(b"Access-Control-Expose-Headers", b"Last-Event-ID")
@@ -111,41 +133,67 @@ class HubResource(SSEResource):
             waiting.cancel()
         self._open(request, accepted, topics, private, place)
 
+    async def _admit_head(self, request: Request, decision: Answer) -> None:
+        topics, _ = await self._granted(request)
+        self._hub.check(topics)
+        self._carry_out(request, decision)
+
     def _open(
-        self, request: Request, accepted: Accepted, topics: TopicSet, private: TopicSet, place: Place
+        self, request: Request, accepted: Accepted, topics: TopicSet, private: TopicSet, place: Place | None
     ) -> None:
-        try:
-            channel = self._hub.upgrader.carry_out(request, accepted, keep_request=False)
-        except UpgradeRefused as refused:
-            _log.debug("{request}: {refused}", request=request, refused=refused)
-        else:
+        channel = self._carry_out(request, accepted)
+        if channel is not None:
             self._hub.admit(channel, topics, private, place)
 
-    async def _granted(self, request: Request) -> Any:
-        granted: Any = self._rule(request)  # type: ignore[operator]
-        return await granted if isawaitable(granted) else granted
+    def _carry_out(self, request: Request, decision: Accepted | Answer) -> SSEChannel | None:
+        try:
+            return self._hub.upgrader.carry_out(request, decision, keep_request=False)
+        except UpgradeRefused as refused:
+            _log.debug("{request}: {refused}", request=request, refused=refused)
+            return None
 
-    def _failed(self, failure: Failure, request: Request, accepted: Accepted) -> None:
+    async def _granted(self, request: Request) -> tuple[TopicSet, TopicSet]:
+        granted: Any = self._rule(request)  # type: ignore[operator]
+        return _sets(await granted if isawaitable(granted) else granted)
+
+    def _failed(self, failure: Failure, request: Request, headers: Headers) -> None:
         if request.finished or getattr(request, "channel", None) is None:
             # The client has gone, or the upgrader has answered.
             return
+        # What only an answer that opens a stream has.
+        headers = [header for header in headers if header not in STREAM_HEADERS]
         error = failure.value
         if isinstance(error, UpgradeRefused) and error.status is not None:
-            answer(request, refusal(error.status, error.reason, accepted.cors))
+            own = [(name.encode("ascii"), value.encode()) for name, value in error.headers.items()]
+            answer(request, refusal(error.status, error.reason, headers), own)
         elif isinstance(error, TooManyTopics):
             # Asking again later does not help.
-            answer(request, refusal(400, str(error), accepted.cors))
+            answer(request, refusal(400, str(error), headers))
         elif isinstance(error, HubStopped):
-            headers = [(b"Retry-After", _RETRY_STOPPED), *accepted.cors]
-            answer(request, refusal(503, "this server is stopping", headers))
+            answer(request, _come_back_later(headers))
         else:
             _log.failure("what {request} may read cannot be told", failure, request=request)
-            answer(request, refusal(500, "what you may read cannot be told", accepted.cors))
+            answer(request, refusal(500, "what you may read cannot be told", headers))
+
+
+def _come_back_later(headers: Headers) -> Answer:
+    """
+    Send a client away from a hub that stops. Any status but 200 would keep a browser away for good; a stream
+    that ends at once makes it come back, in its own time.
+    """
+    retry = random.uniform(*_RETRY_STOPPED)
+    later = (b"Retry-After", b"%d" % round(retry))
+    return Answer(200, "the hub stops", [*STREAM_HEADERS, later, *headers], encode_retry(retry))
 
 
 def _sets(granted: Any) -> tuple[TopicSet, TopicSet]:
     access = granted if isinstance(granted, Access) else Access(granted)
-    return TopicSet(access.topics), TopicSet(access.private)
+    try:
+        return TopicSet(access.topics), TopicSet(access.private)
+    except TypeError as error:
+        raise TypeError(
+            f"{error}; give topics, or an Access, and raise UpgradeRefused where there are none"
+        ) from None
 
 
 def _cancel(gone: Failure, work: Deferred[Any]) -> None:

@@ -12,7 +12,7 @@ from txsse.hub.topics import ALL
 from txsse.protocol.encoder import encode_event
 from txsse.protocol.event import ServerSentEvent, check_text
 
-__all__ = ["EARLIEST", "MAX_ID_BYTES", "Update"]
+__all__ = ["EARLIEST", "MAX_ID_BYTES", "Telling", "Update"]
 
 # What a client sends as its Last-Event-ID to get all that the journal holds, and what it is told where a
 # replay began there.
@@ -40,13 +40,7 @@ class Update:
     __slots__ = ("event", "frame", "id", "private", "topics")
 
     def __init__(self, topics: str | Iterable[str], event: ServerSentEvent, *, private: bool = False) -> None:
-        if isinstance(topics, str):
-            self.topics = _single(topics)
-        else:
-            # A dict, because the first one comes first, and each counts once.
-            self.topics = tuple(dict.fromkeys(map(_check_topic, topics)))
-            if not self.topics:
-                raise InvalidField("topics", "an update needs a topic")
+        self.topics = _check_topics(topics)
         self.id = _check_id(event.id)
         self.event = event
         self.private = private
@@ -62,6 +56,37 @@ class Update:
 
     def __hash__(self) -> int:
         return hash((self.topics, self.event, self.private))
+
+
+class Telling:
+    """
+    An event for those who listen at the moment, which no journal keeps. It has no id, since nobody can resume
+    from it.
+
+    :param topics: as of an :class:`Update`.
+    :param event: the event, without an id.
+    :param private: as of an :class:`Update`.
+    :raises InvalidField: as :class:`Update` does, and for an id.
+    """
+
+    __slots__ = ("frame", "private", "topics")
+
+    def __init__(self, topics: str | Iterable[str], event: ServerSentEvent, *, private: bool = False) -> None:
+        if event.id is not None:
+            raise InvalidField("id", "what is not recorded has none: nobody could resume from it")
+        self.topics = _check_topics(topics)
+        self.private = private
+        self.frame = encode_event(event)
+
+
+def _check_topics(topics: str | Iterable[str]) -> tuple[str, ...]:
+    if isinstance(topics, str):
+        return _single(topics)
+    # A dict, because the first one comes first, and each counts once.
+    several = tuple(dict.fromkeys(map(_check_topic, topics)))
+    if not several:
+        raise InvalidField("topics", "an update needs a topic")
+    return several
 
 
 # Most of what is published goes to the same few topics again.

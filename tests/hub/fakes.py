@@ -1,0 +1,345 @@
+"""
+A hub with its subscribers at hand, and a journal that answers when the test says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+from zope.interface import implementer
+
+from tests.fakes import Client, FakeReactor, FakeSocket, Wire
+from txsse import EventStreamParser, Hub, IJournal, ISelector, MemoryJournal, ServerSentEvent, SSEChannel
+from txsse.hub.journal import Page
+from txsse.hub.update import Update
+
+T = TypeVar("T")
+
+
+def result_of(deferred: Deferred[T]) -> T:
+    """
+    Return what a Deferred has fired with, or raise it.
+    """
+    results: list[Any] = []
+    deferred.addBoth(results.append)
+    assert results, "it has not fired"
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+    result: T = results[0]
+    return result
+
+
+def outcome_of(deferred: Deferred[Any]) -> list[Any]:
+    """
+    Return a list that holds what a Deferred fires with, once it does: a failure's exception, or the result.
+    """
+    outcome: list[Any] = []
+    deferred.addCallbacks(outcome.append, lambda failure: outcome.append(failure.value))
+    return outcome
+
+
+def lost() -> Failure:
+    """
+    Return why a connection was lost.
+    """
+    return Failure(ConnectionLost())
+
+
+def turn(reactor: FakeReactor) -> None:
+    """
+    Run what is due now, and leave what that makes due for the next turn.
+    """
+    for call in [call for call in reactor.getDelayedCalls() if call.getTime() <= reactor.seconds()]:
+        if call.active():
+            reactor.calls.remove(call)  # type: ignore[arg-type]
+            call.called = 1  # type: ignore[attr-defined]
+            call.func(*call.args, **call.kw)  # type: ignore[attr-defined]
+
+
+class CountingSocket(FakeSocket):
+    """
+    A socket that notes what it is given.
+
+    :ivar sends: what it was given, one item for each call.
+    :ivar cost: how long a call takes, in seconds.
+    :ivar error: what it raises, once.
+    :ivar before_send: called before each.
+    """
+
+    def __init__(self, reactor: FakeReactor) -> None:
+        super().__init__()
+        self.sends: list[bytes] = []
+        self.cost = 0.0
+        self.error: Exception | None = None
+        self.before_send: Callable[[], object] = int
+        self._reactor = reactor
+
+    def send(self, data: bytes) -> int:
+        self.before_send()
+        self.sends.append(bytes(data))
+        self._reactor.rightNow += self.cost
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return super().send(data)
+
+
+class Member:
+    """
+    A client of a hub.
+
+    :ivar client: its end of the connection.
+    :ivar channel: the channel that it got; ``None`` where it got none.
+    """
+
+    def __init__(self, world: World, client: Client) -> None:
+        self.client = client
+        self.opened: SSEChannel | None = None
+        self.socket = CountingSocket(world.reactor)
+        client.socket = self.socket
+        client.transport.socket = self.socket
+        self._parser = EventStreamParser()
+        self._events: list[ServerSentEvent] = []
+        self._read = 0
+
+    @property
+    def channel(self) -> SSEChannel:
+        assert self.opened is not None, f"it got {self.client.status}"
+        return self.opened
+
+    @property
+    def events(self) -> list[ServerSentEvent]:
+        """
+        What has come so far.
+        """
+        self.client.pump()
+        body = self.client.body
+        self._events += self._parser.feed(body[self._read :])
+        self._read = len(body)
+        return self._events
+
+    @property
+    def texts(self) -> list[str]:
+        """
+        The data of what has come so far; of a ``stream-reset`` that alone.
+        """
+        return [event.event if event.event == "stream-reset" else event.data for event in self.events]
+
+    @property
+    def last_event_id(self) -> str:
+        """
+        Where this client would resume.
+        """
+        assert self.events is not None
+        return self._parser.last_event_id
+
+    @property
+    def retry(self) -> float | None:
+        """
+        When this client would reconnect.
+        """
+        assert self.events is not None
+        return self._parser.retry
+
+    def stop_reading(self) -> None:
+        self.client.stop_reading()
+
+    def read_on(self) -> None:
+        self.client.read_on()
+
+    def leave(self) -> None:
+        """
+        Lose the connection.
+        """
+        self.client.disconnect(clean=False)
+
+
+class World:
+    """
+    A hub, and the ways to its clients.
+
+    :param bounds: those of a journal in memory.
+    :param upgrader: options of the upgrader.
+    :ivar channels: those that the upgrader made, in order.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        journal: Any = None,
+        bounds: dict[str, Any] | None = None,
+        upgrader: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.wire = wire
+        self.reactor = wire.reactor
+        self.channels: list[SSEChannel] = []
+        self.members: list[Member] = []
+        made = wire.upgrader(**(upgrader or {}))
+        carry_out = made.carry_out
+
+        def recording(request: Request, decision: Any, **options: Any) -> SSEChannel:
+            channel = carry_out(request, decision, **options)
+            self.channels.append(channel)
+            return channel
+
+        if bounds is not None:
+            journal = MemoryJournal(reactor=wire.reactor, **bounds)
+        made.carry_out = recording  # type: ignore[method-assign]
+        self.hub = Hub(journal=journal, upgrader=made, reactor=wire.reactor, **options)
+
+    def join(
+        self,
+        rule: Any = "news",
+        *,
+        last_event_id: str | None = None,
+        headers: dict[str, str] | None = None,
+        method: str = "GET",
+        path: str = "/",
+    ) -> Member:
+        """
+        Connect a client to a resource of the hub.
+        """
+        member = Member(self, self.wire.connect(self.hub.resource(rule)))
+        self.members.append(member)
+        fields = dict(headers or {})
+        if last_event_id is not None:
+            fields["Last-Event-ID"] = last_event_id
+        before = len(self.channels)
+        member.client.request(path, method=method, headers=fields)
+        if len(self.channels) > before:
+            member.opened = self.channels[-1]
+        return member
+
+    def open(self, **options: Any) -> Member:
+        """
+        Connect a client to no hub at all, with the same upgrader, so that its channel can be subscribed.
+        """
+        from txsse import SSEResource
+
+        member = Member(self, self.wire.connect(SSEResource(upgrader=self.hub.upgrader)))
+        self.members.append(member)
+        member.client.request(**options)
+        member.opened = self.channels[-1]
+        return member
+
+    def publish(self, *texts: str, topics: str | Iterable[str] = "news", **options: Any) -> list[str]:
+        """
+        Publish, and return the ids.
+        """
+        return [result_of(self.hub.publish(topics, text, **options)) for text in texts]
+
+    def end(self) -> None:
+        """
+        Have every client go.
+        """
+        for member in self.members:
+            if member.client.transport.connected:
+                member.client.disconnect(clean=False)
+        self.reactor.run_soon()
+
+
+@implementer(IJournal)
+class ScriptedJournal(MemoryJournal):
+    """
+    A journal in memory that can take its time and can fail, method by method.
+
+    :ivar held: the names of the methods whose answers wait for :meth:`release`.
+    :ivar errors: what the methods of these names fail with.
+    :ivar calls: the names of the methods that were called.
+    :ivar cancelled: the names of those that were cancelled.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.held: set[str] = set()
+        self.errors: dict[str, Exception] = {}
+        self.calls: list[str] = []
+        self.cancelled: list[str] = []
+        self._waiting: list[tuple[str, Deferred[Any], Callable[[], Deferred[Any]]]] = []
+
+    def release(self, name: str) -> None:
+        """
+        Answer those who wait for a method, and answer at once from now on.
+        """
+        self.held.discard(name)
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            called, answer, work = each
+            if called != name:
+                self._waiting.append(each)
+            elif not answer.called:
+                self._work(name, work).chainDeferred(answer)
+
+    def _answer(self, name: str, work: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+        self.calls.append(name)
+        if name not in self.held:
+            return self._work(name, work)
+        answer: Deferred[Any] = Deferred(lambda _: self.cancelled.append(name))
+        self._waiting.append((name, answer, work))
+        return answer
+
+    def _work(self, name: str, work: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+        return fail(self.errors[name]) if name in self.errors else work()
+
+    def start(self, follower: Any) -> Deferred[None]:
+        start = super().start
+        return self._answer("start", lambda: start(follower))
+
+    def append(self, update: Update) -> Deferred[int]:
+        append = super().append
+        return self._answer("append", lambda: append(update))
+
+    def find(self, id: str) -> Deferred[int | None]:
+        find = super().find
+        return self._answer("find", lambda: find(id))
+
+    def read(self, after: int) -> Deferred[Page]:
+        read = super().read
+        return self._answer("read", lambda: read(after))
+
+    def last_id(self) -> Deferred[str | None]:
+        return self._answer("last_id", super().last_id)
+
+    def stop(self) -> Deferred[None]:
+        return self._answer("stop", super().stop)
+
+
+@implementer(ISelector)
+class Prefix:
+    """
+    Selects the topics that begin with a text, and counts how often it is asked.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.asked: list[str] = []
+
+    def __repr__(self) -> str:
+        return f"{self.prefix}…"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Prefix) and other.prefix == self.prefix
+
+    def __hash__(self) -> int:
+        return hash(self.prefix)
+
+    def matches(self, topic: str) -> bool:
+        self.asked.append(topic)
+        return topic.startswith(self.prefix)
+
+
+@implementer(ISelector)
+class Broken:
+    """
+    Fails on every topic.
+    """
+
+    def matches(self, topic: str) -> bool:
+        raise ZeroDivisionError(topic)

@@ -1,0 +1,479 @@
+"""
+The end of a hub.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent
+
+from tests.fakes import Wire
+from tests.hub.fakes import Member, ScriptedJournal, World, outcome_of, result_of, turn
+from txsse import CloseReason, EventStreamParser, HubStopped, ServerSentEvent
+from txsse.hub import drain as drain_module
+
+
+def sent_away(member: Member) -> bool:
+    """
+    Tell whether a client got what makes a browser come back: a stream that ends at once, and when.
+    """
+    parser = EventStreamParser()
+    events = parser.feed(member.client.body)
+    retry = parser.retry
+    return (
+        member.client.status == 200
+        and member.client.ended
+        and not events
+        and retry is not None
+        and 1 <= retry <= 10
+        and abs(float(member.client.headers["retry-after"]) - retry) <= 0.5
+    )
+
+
+class StopTests:
+    def test_each_way(self, any_world: World) -> None:
+        """
+        Everybody gets what was published, is told when to reconnect, and is sent away; then it is over.
+        """
+        members = [any_world.join(), any_world.join("sport")]
+        any_world.publish("a")
+        outcome = outcome_of(any_world.hub.stop())
+        assert [member.texts for member in members] == [["a"], []]
+        assert all(member.client.ended for member in members)
+        assert all(1 <= (member.retry or 0) <= 10 for member in members)
+        any_world.reactor.run_soon()
+        assert outcome == [None]
+        metrics = any_world.hub.metrics()
+        assert metrics.channels == 0
+        assert metrics.closes == {CloseReason.DRAINED: 2}
+
+    def test_farewell(self, world: World) -> None:
+        """
+        The farewell comes last, whatever was wanted, and with it the time to reconnect.
+        """
+        members = [world.join(), world.join("sport")]
+        world.publish("a")
+        result_of(world.hub.stop(farewell=ServerSentEvent("bye", event="farewell"), retry=(2.0, 2.0)))
+        assert [member.texts for member in members] == [["a", "bye"], ["bye"]]
+        assert {member.events[-1].event for member in members} == {"farewell"}
+        assert {member.retry for member in members} == {2.0}
+        assert members[0].client.body.endswith(b"event: farewell\ndata: bye\n\nretry: 2000\n\n")
+
+    def test_spread(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Each client is told a time of its own between the bounds.
+        """
+        asked: list[tuple[float, float]] = []
+        times = iter([3.0, 4.25, 5.5])
+
+        def uniform(shortest: float, longest: float) -> float:
+            asked.append((shortest, longest))
+            return next(times)
+
+        members = [world.join() for _ in range(3)]
+        monkeypatch.setattr(random, "uniform", uniform)
+        world.hub.stop(retry=(3.0, 6.0))
+        assert [member.retry for member in members] == [3.0, 4.25, 5.5]
+        assert asked == [(3.0, 6.0)] * 3
+
+    def test_usual_spread(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        It is from 1 to 10 seconds.
+        """
+        asked: list[tuple[float, float]] = []
+        world.join()
+
+        def uniform(shortest: float, longest: float) -> float:
+            asked.append((shortest, longest))
+            return 1.0
+
+        monkeypatch.setattr(random, "uniform", uniform)
+        world.hub.stop()
+        assert asked == [(1.0, 10.0)]
+
+    @pytest.mark.parametrize("retry", [(-1.0, 1.0), (1.0, float("inf")), (-2.0, -1.0)])
+    def test_times_that_cannot_be(self, world: World, retry: tuple[float, float]) -> None:
+        """
+        They are refused, and the hub goes on.
+        """
+        member = world.join()
+        with pytest.raises(ValueError):
+            world.hub.stop(retry=retry)
+        world.publish("a")
+        assert member.texts == ["a"]
+
+    @pytest.mark.parametrize("deadline", [0, -1.0, float("nan")])
+    def test_deadline_that_cannot_be(self, world: World, deadline: float) -> None:
+        """
+        So it is with a deadline that is no time.
+        """
+        member = world.join()
+        with pytest.raises(ValueError, match="deadline must be a positive number of seconds"):
+            world.hub.stop(deadline=deadline)
+        world.publish("a")
+        assert member.texts == ["a"]
+
+    def test_before_first_use(self, new_world: Callable[..., World]) -> None:
+        """
+        A hub that was never used stops at once.
+        """
+        world = new_world()
+        assert result_of(world.hub.stop()) is None
+        with pytest.raises(HubStopped):
+            result_of(world.hub.publish("news", "x"))
+
+    def test_nobody_there(self, world: World) -> None:
+        """
+        So does one without subscribers.
+        """
+        world.publish("a")
+        assert result_of(world.hub.stop()) is None
+        assert world.reactor.getDelayedCalls() == []
+
+    def test_twice(self, world: World) -> None:
+        """
+        Everybody who stops it is told when it is over, and clients are sent away once.
+        """
+        member = world.join()
+        member.client.pump()
+        member.stop_reading()
+        world.publish("a")
+        first, second = outcome_of(world.hub.stop()), outcome_of(world.hub.stop())
+        assert (first, second) == ([], [])
+        member.read_on()
+        assert (first, second) == ([None], [None])
+        assert member.client.body.count(b"retry:") == 1
+        assert result_of(world.hub.stop()) is None
+
+    def test_many(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        After so many the reactor has its turn.
+        """
+        monkeypatch.setattr(drain_module, "_SLICE", 4)
+        for _ in range(10):
+            world.join()
+        outcome = outcome_of(world.hub.stop())
+        assert world.hub.metrics().channels == 6
+        turn(world.reactor)
+        assert world.hub.metrics().channels == 2
+        turn(world.reactor)
+        assert world.hub.metrics().channels == 0
+        assert outcome == [None]
+        assert world.hub.metrics().closes == {CloseReason.DRAINED: 10}
+
+    def test_client_goes_between_slices(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Who has gone by itself meanwhile is done with.
+        """
+        monkeypatch.setattr(drain_module, "_SLICE", 1)
+        members = [world.join() for _ in range(3)]
+        outcome = outcome_of(world.hub.stop())
+        members[2].leave()
+        assert outcome == [None]
+        assert world.hub.metrics().closes == {CloseReason.DRAINED: 2, CloseReason.CLIENT_GONE: 1}
+
+
+class SlowClientTests:
+    def slow(self, world: World) -> Member:
+        """
+        Return a member whose client does not read, and has something to read.
+        """
+        member = world.join()
+        member.client.pump()
+        member.stop_reading()
+        world.publish("a")
+        world.reactor.run_soon()
+        return member
+
+    def test_reads_on_in_time(self, world: World) -> None:
+        """
+        It gets everything up to the farewell.
+        """
+        member = self.slow(world)
+        outcome = outcome_of(world.hub.stop(farewell=ServerSentEvent("bye"), deadline=5.0))
+        world.reactor.advance(4.9)
+        assert outcome == []
+        member.read_on()
+        assert member.texts == ["a", "bye"]
+        assert member.client.ended
+        assert outcome == [None]
+        assert world.hub.metrics().closes == {CloseReason.DRAINED: 1}
+        assert world.reactor.getDelayedCalls() == []
+
+    def test_deadline(self, world: World, logged: list[LogEvent]) -> None:
+        """
+        Who has not read everything by then is cut off, and counted; then it is over.
+        """
+        slow, quick = self.slow(world), world.join()
+        outcome = outcome_of(world.hub.stop(deadline=5.0))
+        assert quick.events == []
+        assert quick.client.ended
+        world.reactor.advance(4.9)
+        assert outcome == []
+        assert slow.client.connected
+        world.reactor.advance(0.1)
+        world.reactor.run_soon()
+        assert outcome == [None]
+        assert slow.client.reset
+        assert world.hub.metrics().closes == {CloseReason.DRAINED: 1, CloseReason.FLUSH_TIMEOUT: 1}
+        assert [event["count"] for event in logged if "count" in event] == [1]
+
+    def test_usual_deadline(self, new_world: Callable[..., World]) -> None:
+        """
+        It is 30 seconds, however long a channel may take to flush otherwise.
+        """
+        world = new_world(upgrader={"flush_timeout": 1000.0})
+        self.slow(world)
+        outcome = outcome_of(world.hub.stop())
+        world.reactor.advance(29.9)
+        assert outcome == []
+        world.reactor.advance(0.2)
+        assert outcome == [None]
+
+    def test_deadline_that_is_over(
+        self, new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Where sending them away took longer than that, whoever is left is cut off at once.
+        """
+        monkeypatch.setattr(drain_module, "_SLICE", 1)
+        world = new_world()
+        slow = self.slow(world)
+        for _ in range(2):
+            world.join()
+        outcome = outcome_of(world.hub.stop(deadline=1.0))
+        world.reactor.rightNow += 5.0
+        world.reactor.run_soon()
+        assert outcome == [None]
+        assert slow.client.reset
+        assert world.hub.metrics().closes[CloseReason.FLUSH_TIMEOUT] == 1
+
+    def test_behind(self, world: World) -> None:
+        """
+        Who reads from the journal is sent away too, and resumes elsewhere from where it is.
+        """
+        member = self.slow(world)
+        ids = world.publish("b", "c")
+        world.reactor.run_soon()
+        assert world.hub.metrics().behind == 1
+        outcome = outcome_of(world.hub.stop(farewell=ServerSentEvent("bye")))
+        member.read_on()
+        assert member.texts == ["a", "bye"]
+        assert outcome == [None]
+        assert member.last_event_id < ids[0]
+        assert world.hub.metrics().behind == 0
+
+    def test_no_room_for_the_farewell(self, new_world: Callable[..., World]) -> None:
+        """
+        A slow client whose buffer is full ends by its policy, and holds nothing up.
+        """
+        world = new_world(upgrader={"slow_policy": "close", "max_buffer": 50})
+        self.slow(world)
+        world.publish("b")
+        world.reactor.run_soon()
+        outcome = outcome_of(world.hub.stop(farewell=ServerSentEvent("x" * 100)))
+        world.reactor.run_soon()
+        assert outcome == [None]
+        assert world.hub.metrics().closes == {CloseReason.SLOW_READER: 1}
+
+
+class DuringTests:
+    def test_during_a_replay(self, world: World) -> None:
+        """
+        A replay ends where it is, behind a whole page.
+        """
+        (first,) = world.publish("first")
+        world.publish(*map(str, range(600)))
+        world.reactor.run_soon()
+        opened = world.open(headers={"Last-Event-ID": first})
+        world.hub.subscribe(opened.channel, "news")
+        turn(world.reactor)
+        outcome = outcome_of(world.hub.stop(farewell=ServerSentEvent("bye")))
+        assert opened.texts == [*map(str, range(256)), "bye"]
+        assert opened.client.ended
+        assert outcome == [None]
+        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().failures == 0
+
+    def test_during_a_fan_out(self, world: World) -> None:
+        """
+        What is under way reaches everybody first.
+        """
+        members = [world.join() for _ in range(200)]
+        for member in members:
+            member.client.pump()
+            member.socket.cost = 0.0001
+        world.publish("a")
+        turn(world.reactor)
+        world.publish("b")
+        outcome = outcome_of(world.hub.stop())
+        assert all(member.texts == ["a", "b"] for member in members)
+        assert outcome == [None]
+
+    def test_while_a_place_is_looked_for(self, world: World) -> None:
+        """
+        Who asked before, and whose place is found afterwards, is sent elsewhere like all others.
+        """
+        journal = ScriptedJournal(reactor=world.reactor)
+        world = World(world.wire, journal=journal)
+        first, _ = world.publish("first", "second")
+        journal.held.add("find")
+        member = world.join(last_event_id=first)
+        assert member.client.status == 0
+        outcome = outcome_of(world.hub.stop())
+        assert outcome == [None]
+        journal.release("find")
+        member.client.pump()
+        assert sent_away(member)
+        assert world.hub.metrics().channels == 0
+        world.end()
+
+    def test_while_the_rule_takes_its_time(self, world: World) -> None:
+        """
+        So is one whose rights are known afterwards.
+        """
+        rights: Deferred[str] = Deferred()
+        member = world.join(lambda request: rights)
+        result_of(world.hub.stop())
+        rights.callback("news")
+        member.client.pump()
+        assert sent_away(member)
+        assert world.channels == []
+
+    def test_while_the_journal_starts(self, world: World) -> None:
+        """
+        A journal that is still starting is stopped when it has started.
+        """
+        journal = ScriptedJournal(reactor=world.reactor)
+        journal.held.add("start")
+        world = World(world.wire, journal=journal)
+        world.hub.start()
+        outcome = outcome_of(world.hub.stop())
+        journal.release("start")
+        world.reactor.run_soon()
+        assert outcome == [None]
+        assert journal.calls[-1] == "stop"
+
+
+class AfterwardsTests:
+    @pytest.fixture
+    def stopped(self, world: World) -> World:
+        world.publish("a")
+        result_of(world.hub.stop())
+        return world
+
+    def test_publish(self, stopped: World) -> None:
+        """
+        Publishing fails.
+        """
+        with pytest.raises(HubStopped, match="the hub has been stopped"):
+            result_of(stopped.hub.publish("news", "x"))
+        assert stopped.hub.metrics().published == 1
+
+    def test_publish_while_it_stops(self, world: World) -> None:
+        """
+        So it does as soon as stopping has begun.
+        """
+        member = world.join()
+        member.client.pump()
+        member.stop_reading()
+        world.publish("a")
+        world.reactor.run_soon()
+        world.hub.stop()
+        with pytest.raises(HubStopped):
+            result_of(world.hub.publish("news", "x"))
+
+    def test_subscribe(self, stopped: World) -> None:
+        """
+        Subscribing raises, and leaves the channel to whoever has it.
+        """
+        channel = stopped.open().channel
+        with pytest.raises(HubStopped):
+            stopped.hub.subscribe(channel, "news")
+        assert channel.is_open
+        assert channel.watcher is None
+
+    def test_request(self, stopped: World) -> None:
+        """
+        A request is told to come back, to whoever is there then.
+        """
+        member = stopped.join(headers={"Origin": "https://example.org"})
+        assert sent_away(member)
+        assert stopped.channels == []
+
+    def test_other_methods(self, stopped: World) -> None:
+        """
+        The others are answered as ever.
+        """
+        assert stopped.join(method="HEAD").client.status == 200
+        assert stopped.join(method="OPTIONS").client.status == 204
+
+
+class JournalTests:
+    def journalled(self, world: World, **options: Any) -> tuple[World, ScriptedJournal]:
+        journal = ScriptedJournal(reactor=world.reactor)
+        return World(world.wire, journal=journal, **options), journal
+
+    def test_stopped_last(self, world: World) -> None:
+        """
+        The journal ends behind the last channel, and only then it is over.
+        """
+        world, journal = self.journalled(world)
+        member = world.join()
+        member.client.pump()
+        member.stop_reading()
+        world.publish("a")
+        journal.held.add("stop")
+        outcome = outcome_of(world.hub.stop())
+        assert "stop" not in journal.calls
+        member.read_on()
+        assert journal.calls[-1] == "stop"
+        assert outcome == []
+        journal.release("stop")
+        assert outcome == [None]
+        assert journal.calls.count("stop") == 1
+
+    def test_fails_to_stop(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        That is logged, and the hub has stopped all the same.
+        """
+        world, journal = self.journalled(world)
+        journal.errors["stop"] = OSError("no journal")
+        member = world.join()
+        assert result_of(world.hub.stop()) is None
+        assert member.events == []
+        assert member.client.ended
+        (event,) = failures
+        assert event["log_format"] == "the journal did not stop well"
+        assert result_of(world.hub.stop()) is None
+
+    def test_never_started(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        A journal that could not be started is not stopped.
+        """
+        world, journal = self.journalled(world)
+        journal.errors["start"] = OSError("no journal")
+        assert result_of(world.hub.stop()) is None
+        assert "stop" not in journal.calls
+        assert [event["log_format"] for event in failures] == ["the journal did not start"]
+
+
+class WireTests:
+    def test_connections_can_be_used_again(self, plain: Wire) -> None:
+        """
+        A client that stays connected gets its next answer over the same connection.
+        """
+        world = World(plain)
+        member = world.join()
+        result_of(world.hub.stop())
+        member.client.pump()
+        assert member.client.ended
+        member.client.reset_response()
+        member.client.request()
+        assert sent_away(member)
+        world.end()

@@ -1,0 +1,865 @@
+"""
+One update to its many subscribers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.logger import LogEvent, LogLevel
+
+from tests.fakes import Wire
+from tests.hub.fakes import Broken, Member, Prefix, World, lost, turn
+from txsse import Access, CloseReason, Limits, ServerSentEvent
+from txsse.hub import fanout as fanout_module
+from txsse.hub import update as update_module
+from txsse.hub.subscriber import Subscriber
+from txsse.server import sink as sink_module
+
+
+def settle(members: list[Member]) -> None:
+    """
+    Have all that is under way arrive, and forget how it was sent.
+    """
+    for member in members:
+        member.client.pump()
+        member.socket.sends.clear()
+
+
+def crowd(world: World, size: int, rule: Any = "news") -> list[Member]:
+    members = [world.join(rule) for _ in range(size)]
+    settle(members)
+    return members
+
+
+class OneTurnTests:
+    def test_each_way(self, any_world: World) -> None:
+        """
+        Everybody who wants an update gets it, in order, whatever the way to the client.
+        """
+        members = [any_world.join(), any_world.join("sport"), any_world.join("*")]
+        any_world.publish("a", "b")
+        any_world.publish("c", topics="sport")
+        any_world.publish("d", topics=["sport", "news"])
+        assert [member.texts for member in members] == [
+            ["a", "b", "d"],
+            ["c", "d"],
+            ["a", "b", "c", "d"],
+        ]
+
+    def test_at_the_end_of_the_turn(self, world: World) -> None:
+        """
+        Nothing leaves while the program publishes.
+        """
+        (member,) = crowd(world, 1)
+        world.publish("a")
+        assert member.socket.sends == []
+        turn(world.reactor)
+        assert len(member.socket.sends) == 1
+        assert world.reactor.getDelayedCalls() == []
+
+    def test_one_write(self, world: World) -> None:
+        """
+        Sixteen updates of one turn leave in one write for each connection.
+        """
+        members = crowd(world, 3)
+        texts = [f"number {number}" for number in range(16)]
+        world.publish(*texts)
+        turn(world.reactor)
+        assert [len(member.socket.sends) for member in members] == [1, 1, 1]
+        assert [member.texts for member in members] == [texts] * 3
+        assert [len(member.socket.sends) for member in members] == [1, 1, 1]
+
+    def test_one_write_for_several_audiences(self, world: World) -> None:
+        """
+        So do updates to different topics, in the order in which they were published.
+        """
+        both, news = world.join(["news", "sport"]), world.join()
+        settle([both, news])
+        for number in range(8):
+            world.publish(f"news {number}")
+            world.publish(f"sport {number}", topics="sport")
+        turn(world.reactor)
+        assert [len(both.socket.sends), len(news.socket.sends)] == [1, 1]
+        assert both.texts == [f"{topic} {number}" for number in range(8) for topic in ("news", "sport")]
+        assert news.texts == [f"news {number}" for number in range(8)]
+
+    def test_encoded_once_and_framed_once(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        An update is encoded once, and one batch is framed once, for however many get it.
+        """
+        encoded: list[ServerSentEvent] = []
+        framed: list[bytes] = []
+        as_chunk = sink_module.as_chunk
+        encode = update_module.encode_event  # type: ignore[attr-defined]
+
+        def encoding(event: ServerSentEvent) -> bytes:
+            encoded.append(event)
+            return encode(event)
+
+        def framing(data: bytes) -> bytes:
+            framed.append(data)
+            return as_chunk(data)
+
+        members = crowd(world, 100)
+        monkeypatch.setattr(update_module, "encode_event", encoding)
+        monkeypatch.setattr(sink_module, "as_chunk", framing)
+        world.publish("a", "b")
+        turn(world.reactor)
+        assert len(encoded) == 2
+        assert len(framed) == 1
+        assert {member.socket.sends[0] for member in members} == {as_chunk(framed[0])}
+        assert all(member.texts == ["a", "b"] for member in members)
+
+    def test_same_bytes_for_all(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Where audiences differ, those who get the same still share one framing.
+        """
+        members = crowd(world, 4) + crowd(world, 4, ["news", "sport"])
+        framed: list[bytes] = []
+        as_chunk = sink_module.as_chunk
+
+        def framing(data: bytes) -> bytes:
+            framed.append(data)
+            return as_chunk(data)
+
+        monkeypatch.setattr(sink_module, "as_chunk", framing)
+        world.publish("a")
+        world.publish("b", topics="sport")
+        turn(world.reactor)
+        assert len(framed) == 2
+        assert [member.texts for member in members] == [["a"]] * 4 + [["a", "b"]] * 4
+
+    def test_several_topics_at_once(self, world: World) -> None:
+        """
+        An update to several topics reaches whoever wants more than one of them once.
+        """
+        members = [
+            world.join(rule)
+            for rule in (["news", "sport"], ["news", Prefix("spo"), "*"], Prefix("new"), "other")
+        ]
+        world.publish("x", topics=["news", "sport"])
+        assert [member.texts for member in members] == [["x"], ["x"], ["x"], []]
+        assert world.hub.metrics().delivered == 3
+
+    def test_nobody_wants_it(self, world: World) -> None:
+        """
+        Nobody gets it, and that is counted as published.
+        """
+        (member,) = crowd(world, 1)
+        world.publish("x", topics="other")
+        assert member.texts == []
+        metrics = world.hub.metrics()
+        assert (metrics.published, metrics.delivered, metrics.fanouts) == (1, 0, 1)
+
+    def test_batches(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A write holds at most 64 KiB, where that is not one update alone.
+        """
+        (member,) = crowd(world, 1)
+        world.publish("x" * 30_000, "y" * 30_000, "z" * 30_000, "v" * 100_000, "w")
+        turn(world.reactor)
+        assert [len(sent) // 1000 for sent in member.socket.sends] == [60, 30, 100, 0]
+        assert [text[:1] for text in member.texts] == list("xyzvw")
+        assert world.hub.metrics().fanouts == 4
+
+    def test_batch_to_the_byte(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Exactly as much as fits goes together.
+        """
+        (member,) = crowd(world, 1)
+        world.publish("a", "b")
+        sizes = len("".join(f"id: {id}\ndata: a\n\n" for id in world.publish("c", "d")))
+        world.reactor.run_soon()
+        for limit, writes in ((sizes, 1), (sizes - 1, 2)):
+            monkeypatch.setattr(fanout_module, "_MAX_BATCH", limit)
+            member.socket.sends.clear()
+            world.publish("e", "f")
+            turn(world.reactor)
+            assert len(member.socket.sends) == writes
+        assert member.texts == ["a", "b", "c", "d", "e", "f", "e", "f"]
+
+    def test_usual_batch(self, world: World) -> None:
+        """
+        That is exactly how much goes in one write.
+        """
+        (member,) = crowd(world, 1)
+        frame = len("id: 1\ndata: \n\n")
+        for size, writes in ((32768, 1), (32769, 2)):
+            member.socket.sends.clear()
+            world.publish("x" * (32768 - frame), id="1" if writes == 1 else "3")
+            world.publish("x" * (size - frame), id="2" if writes == 1 else "4")
+            turn(world.reactor)
+            assert len(member.socket.sends) == writes
+
+    def test_much_is_pending(self, world: World) -> None:
+        """
+        More than a megabyte does not wait for the end of the turn, and what follows does again.
+        """
+        (member,) = crowd(world, 1)
+        member.client.transport.bufferSize = 2**30
+        piece = "x" * 2**18
+        world.publish(piece, piece, piece)
+        assert member.socket.sends == []
+        world.publish(piece)
+        assert len(member.socket.sends) == 4
+        assert world.reactor.getDelayedCalls() == []
+        world.publish("last")
+        assert len(member.socket.sends) == 4
+        assert [text[:4] for text in member.texts] == ["xxxx"] * 4 + ["last"]
+
+    def test_pending_is_counted_down(self, world: World) -> None:
+        """
+        What has left does not count any more.
+        """
+        (member,) = crowd(world, 1)
+        for _ in range(5):
+            world.publish("x" * 2**19)
+            assert member.socket.sends == []
+            world.reactor.run_soon()
+            assert len(member.socket.sends) == 1
+            member.socket.sends.clear()
+
+
+class SliceTests:
+    COST = 0.0001
+
+    def slow(self, world: World, size: int, rule: Any = "news") -> list[Member]:
+        """
+        Return members whose sockets take their time: 64 of them 6.4 ms.
+        """
+        members = crowd(world, size, rule)
+        for member in members:
+            member.socket.cost = self.COST
+        return members
+
+    def reached(self, members: list[Member]) -> list[int]:
+        return [len(member.socket.sends) for member in members]
+
+    def test_slices(self, world: World) -> None:
+        """
+        After 10 ms the reactor has its turn, and the fan-out goes on where it was.
+        """
+        members = self.slow(world, 300)
+        world.publish("x")
+        for done in (128, 256, 300):
+            turn(world.reactor)
+            assert self.reached(members) == [1] * done + [0] * (300 - done)
+        world.reactor.run_soon()
+        assert self.reached(members) == [1] * 300
+        assert all(member.texts == ["x"] for member in members)
+
+    def test_small_fan_out(self, world: World) -> None:
+        """
+        One that takes no longer than that is done in one turn.
+        """
+        members = self.slow(world, 64)
+        world.publish("x")
+        turn(world.reactor)
+        assert self.reached(members) == [1] * 64
+        assert world.reactor.getDelayedCalls() == []
+
+    def test_published_between_slices(self, world: World) -> None:
+        """
+        What is published meanwhile comes behind, for everybody.
+        """
+        members = self.slow(world, 300)
+        world.publish("a")
+        turn(world.reactor)
+        world.publish("b")
+        turn(world.reactor)
+        world.publish("c")
+        assert all(member.texts == ["a", "b", "c"] for member in members)
+
+    def test_joined_between_slices(self, world: World) -> None:
+        """
+        Who comes during a fan-out gets what is published from then on, and nothing before.
+        """
+        members = self.slow(world, 200)
+        world.publish("a")
+        turn(world.reactor)
+        world.publish("b")
+        late = world.hub.subscribe(world.open().channel, "news")
+        late_member = world.members[-1]
+        assert not late.is_behind
+        world.publish("c")
+        assert late_member.texts == ["c"]
+        assert all(member.texts == ["a", "b", "c"] for member in members)
+
+    def test_left_between_slices(self, world: World) -> None:
+        """
+        Who goes or unsubscribes during a fan-out is sent nothing any more; the others get everything.
+        """
+        members = self.slow(world, 200)
+        subscribers = list(world.hub._members.values())
+        world.publish("a")
+        turn(world.reactor)
+        members[0].client.transport.connectionLost(lost())
+        members[199].client.transport.connectionLost(lost())
+        subscribers[1].unsubscribe()
+        subscribers[198].unsubscribe()
+        world.publish("b")
+        assert members[1].texts == ["a"]
+        assert members[198].texts == []
+        assert self.reached([members[0], members[199]]) == [1, 0]
+        assert all(member.texts == ["a", "b"] for member in members[2:198])
+        assert world.hub.subscribers.total == 196
+
+    def test_resumed_between_slices(self, world: World) -> None:
+        """
+        Who resumes during a fan-out gets everything once.
+        """
+        (first,) = world.publish("first")
+        members = self.slow(world, 200)
+        world.publish("a")
+        turn(world.reactor)
+        resumed = world.open(headers={"Last-Event-ID": first})
+        world.hub.subscribe(resumed.channel, "news")
+        turn(world.reactor)
+        world.publish("b")
+        assert resumed.texts == ["a", "b"]
+        assert all(member.texts == ["a", "b"] for member in members)
+
+    def test_several_audiences(self, world: World) -> None:
+        """
+        Slices come while the audiences are found out, too, and everybody gets all in order.
+        """
+        news = self.slow(world, 150)
+        both = self.slow(world, 150, ["news", "sport"])
+        for number in range(3):
+            world.publish(f"news {number}")
+            world.publish(f"sport {number}", topics="sport")
+            turn(world.reactor)
+        assert all(member.texts == ["news 0", "news 1", "news 2"] for member in news)
+        expected = [f"{topic} {number}" for number in range(3) for topic in ("news", "sport")]
+        assert all(member.texts == expected for member in both)
+
+    def test_audiences_change_between_slices(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Who goes while the audiences are found out is sent nothing, and who comes nothing from before.
+        """
+        monkeypatch.setattr(fanout_module, "_SLICE_SECONDS", 0.0)
+        members = crowd(world, 100, ["news", "sport"])
+        subscribers = list(world.hub._members.values())
+        world.publish("a")
+        world.publish("b", topics="sport")
+        turn(world.reactor)
+        assert self.reached(members) == [0] * 100
+        subscribers[0].unsubscribe()
+        world.hub.subscribe(world.open().channel, ["news", "sport"])
+        late = world.members[-1]
+        world.publish("c")
+        assert members[0].texts == []
+        assert late.texts == ["c"]
+        assert all(member.texts == ["a", "b", "c"] for member in members[1:])
+
+    def test_finding_audiences_takes_turns(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Slices come within each of the audiences, and while they are compared, before anything is sent.
+        """
+        monkeypatch.setattr(fanout_module, "_SLICE_SECONDS", 0.0)
+        members = crowd(world, 200, ["news", "sport"])
+        world.publish("a")
+        world.publish("b", topics="sport")
+        turns = 0
+        while not any(self.reached(members)):
+            turn(world.reactor)
+            turns += 1
+        # Four for each audience of 200 and four for comparing them, and then the first of four to send.
+        assert turns == 13
+        assert self.reached(members) == [1] * 64 + [0] * 136
+        assert all(member.texts == ["a", "b"] for member in members)
+
+    def test_flush_between_slices(self, world: World) -> None:
+        """
+        Where much has come meanwhile, all is sent on the spot, the rest of the running fan-out first.
+        """
+        members = self.slow(world, 200)
+        world.publish("a")
+        turn(world.reactor)
+        world.publish("b" * 600_000)
+        assert self.reached(members) == [1] * 128 + [0] * 72
+        world.publish("c" * 600_000)
+        assert self.reached(members) == [3] * 200
+        assert world.reactor.getDelayedCalls() == []
+        assert [text[:1] for text in members[199].texts] == ["a", "b", "c"]
+
+    def test_time_of_a_fan_out(self, world: World) -> None:
+        """
+        Its slices are counted together, as one, and what lies between them is not.
+        """
+        self.slow(world, 200)
+        world.publish("a")
+        turn(world.reactor)
+        world.reactor.advance(5)
+        metrics = world.hub.metrics()
+        assert metrics.fanouts == 1
+        assert metrics.fanout_seconds == pytest.approx(200 * self.COST)
+        assert metrics.fanout_buckets == (0, 0, 0, 1, 1)
+        world.publish("nobody", topics="other")
+        world.reactor.run_soon()
+        assert world.hub.metrics().fanout_buckets == (1, 1, 1, 2, 2)
+        assert world.hub.metrics().fanouts == 2
+        assert world.hub.metrics().fanout_seconds == pytest.approx(200 * self.COST)
+
+
+class FailureTests:
+    def test_failing_subscriber(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        It is dropped and logged; the rest get their event.
+        """
+        members = crowd(world, 3)
+        members[1].socket.error = ZeroDivisionError("broken")
+        world.publish("a")
+        world.reactor.run_soon()
+        assert [members[0].texts, members[2].texts] == [["a"], ["a"]]
+        assert world.channels[1].close_reason is CloseReason.SERVER_CLOSED
+        assert members[1].client.reset
+        (event,) = failures
+        assert event["log_failure"].type is ZeroDivisionError
+        assert event["subscriber"].channel is world.channels[1]
+        assert event["log_format"] == "{subscriber} is dropped"
+        metrics = world.hub.metrics()
+        assert (metrics.failures, metrics.delivered, metrics.channels) == (1, 2, 2)
+        assert metrics.closes == {CloseReason.SERVER_CLOSED: 1}
+
+    def test_failing_in_the_middle_of_a_batch(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        So is one who came between two updates of one turn.
+        """
+        (member,) = crowd(world, 1)
+        world.publish("a")
+        opened = world.open()
+        world.hub.subscribe(opened.channel, "news")
+        world.publish("b")
+        subscriber = list(world.hub._members.values())[-1]
+
+        def failing(frames: object) -> bool:
+            raise ZeroDivisionError
+
+        subscriber.sink = Failing(subscriber.sink, failing)
+        assert member.texts == ["a", "b"]
+        assert opened.client.reset
+        assert len(failures) == 1
+        assert world.hub.metrics().failures == 1
+
+    def test_failing_fan_out(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, failures: list[LogEvent]
+    ) -> None:
+        """
+        It is logged and counted, and the next one does not depend on it.
+        """
+        (member,) = crowd(world, 1)
+        index = world.hub._index
+        audience = index.audience
+
+        def failing(topics: tuple[str, ...]) -> list[Subscriber]:
+            monkeypatch.setattr(index, "audience", audience)
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(index, "audience", failing)
+        world.publish("x" * 2**16)
+        world.publish("b")
+        assert member.texts == ["b"]
+        (event,) = failures
+        assert event["log_format"] == "a fan-out failed"
+        assert event["log_level"] is LogLevel.critical
+        assert world.hub.metrics().fanouts == 2
+
+    def test_failing_selector(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        It selects nothing; its subscriber gets what it wants by name.
+        """
+        broken, fine = world.join([Broken(), "sport"]), world.join(Prefix("ne"))
+        world.publish("a", "b")
+        world.publish("c", topics="sport")
+        assert (broken.texts, fine.texts) == (["c"], ["a", "b"])
+        assert [event["topic"] for event in failures] == ["news", "sport"]
+
+    def test_client_goes_in_the_turn(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        Who has gone when the fan-out begins is sent nothing, and that is no failure.
+        """
+        members = crowd(world, 2)
+        world.publish("a")
+        members[0].client.transport.connectionLost(lost())
+        assert members[1].texts == ["a"]
+        assert members[0].socket.sends == []
+        assert failures == []
+        assert world.hub.metrics().closes == {CloseReason.CLIENT_GONE: 1}
+
+    def test_channel_that_closes(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        One that is closing, with a client that has not read everything, is left alone.
+        """
+        members = crowd(world, 2)
+        members[0].stop_reading()
+        world.publish("a")
+        world.reactor.run_soon()
+        world.channels[0].close()
+        world.publish("b")
+        world.reactor.run_soon()
+        assert world.hub.metrics().rewinds == 0
+        members[0].read_on()
+        assert members[0].texts == ["a"]
+        assert members[0].client.ended
+        assert members[1].texts == ["a", "b"]
+        assert failures == []
+
+
+class Failing:
+    """
+    A sink whose ``offer`` is another.
+    """
+
+    def __init__(self, sink: Any, offer: Callable[[object], bool]) -> None:
+        self._sink = sink
+        self.offer = offer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sink, name)
+
+
+class ReentrancyTests:
+    def test_published_while_a_channel_is_dropped(self, new_world: Callable[..., World]) -> None:
+        """
+        What a callback publishes in the middle of a fan-out comes behind it, for everybody.
+        """
+        world = new_world(upgrader={"slow_policy": "close", "max_buffer": 10})
+        members = crowd(world, 3)
+        seen: list[CloseReason] = []
+
+        def closed(reason: CloseReason) -> None:
+            seen.append(reason)
+            world.hub.publish("news", "one has gone")
+
+        world.channels[0].when_closed().addCallback(closed)
+        members[0].stop_reading()
+        world.publish("a")
+        world.reactor.run_soon()
+        world.publish("b")
+        world.publish("c")
+        assert members[1].texts == ["a", "b", "c", "one has gone"]
+        assert members[2].texts == ["a", "b", "c", "one has gone"]
+        assert seen == [CloseReason.SLOW_READER]
+
+    def test_published_inside_a_fan_out(self, world: World) -> None:
+        """
+        Even from inside of a send: the one who is at work sends it too, to everybody, in order.
+        """
+        members = crowd(world, 3)
+        texts = ["inside"]
+        members[1].socket.before_send = lambda: texts and world.publish(texts.pop())
+        world.publish("a")
+        turn(world.reactor)
+        assert world.reactor.getDelayedCalls() == []
+        assert [len(member.socket.sends) for member in members] == [2, 2, 2]
+        assert [member.texts for member in members] == [["a", "inside"]] * 3
+
+    def test_much_is_published_inside_a_fan_out(self, world: World) -> None:
+        """
+        More than a megabyte waits too then: nothing overtakes.
+        """
+        members = crowd(world, 3)
+        texts = [letter * 600_000 for letter in "dcb"]
+        members[0].socket.before_send = lambda: texts and world.publish(texts.pop())
+        world.publish("a")
+        turn(world.reactor)
+        assert [[text[:1] for text in member.texts] for member in members] == [list("abcd")] * 3
+
+    def test_flush_inside_a_flush(self, world: World) -> None:
+        """
+        Nor does it where all is being sent on the spot already.
+        """
+        members = crowd(world, 2)
+        texts = [letter * 600_000 for letter in "dc"]
+
+        def publish_more() -> None:
+            live = world.hub._live
+            assert live is not None
+            if texts:
+                world.publish(texts.pop())
+                live.fanout.flush()
+
+        members[0].socket.before_send = publish_more
+        world.publish("a" * 600_000, "b" * 600_000)
+        assert world.reactor.getDelayedCalls() == []
+        assert [[text[:1] for text in member.texts] for member in members] == [list("abcd")] * 2
+
+    def test_failing_while_another_publishes(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        A subscriber that publishes and then fails costs nobody anything.
+        """
+        members = crowd(world, 3)
+
+        def fail() -> None:
+            members[1].socket.before_send = int
+            world.publish("inside")
+            raise ZeroDivisionError
+
+        members[1].socket.before_send = fail
+        world.publish("a")
+        assert [members[0].texts, members[2].texts] == [["a", "inside"]] * 2
+        assert members[1].client.reset
+        assert len(failures) == 1
+
+
+class PrivateTests:
+    def test_live(self, world: World) -> None:
+        """
+        A private update reaches those who want one of its topics and were granted one of them.
+        """
+        granted = world.join(Access("news", private="news"))
+        by_pattern = world.join(Access(["news", "sport"], private=Prefix("ne")))
+        elsewhere = world.join(Access("news", private="sport"))
+        public = world.join("*")
+        unwanted = world.join(Access("sport", private="*"))
+        world.publish("for all")
+        world.publish("for some", private=True)
+        world.publish("both", topics=["news", "sport"], private=True)
+        assert granted.texts == ["for all", "for some", "both"]
+        assert by_pattern.texts == ["for all", "for some", "both"]
+        assert elsewhere.texts == ["for all", "both"]
+        assert public.texts == ["for all"]
+        assert unwanted.texts == ["both"]
+
+    def test_nobody_was_granted(self, world: World) -> None:
+        """
+        Then nobody gets it, and it is not counted as delivered.
+        """
+        member = world.join()
+        world.publish("secret", private=True)
+        assert member.texts == []
+        assert world.hub.metrics().delivered == 0
+
+
+class SlowReaderTests:
+    def filled(self, world: World) -> Member:
+        """
+        Return a member whose client has stopped reading, with an update under way that it does not take.
+        """
+        member = world.join(["news", "sport"])
+        settle([member])
+        member.stop_reading()
+        world.publish("a")
+        world.reactor.run_soon()
+        assert member.channel.is_behind
+        return member
+
+    def test_rewind(self, world: World) -> None:
+        """
+        Nothing is held back; when the client has caught up, it reads on from the journal.
+        """
+        member = self.filled(world)
+        other = world.join()
+        for text in "bcd":
+            world.publish(text)
+            world.reactor.run_soon()
+        metrics = world.hub.metrics()
+        assert (metrics.rewinds, metrics.behind, metrics.buffered) == (1, 1, 0)
+        member.read_on()
+        assert member.texts == ["a", "b", "c", "d"]
+        world.publish("e")
+        assert member.texts == ["a", "b", "c", "d", "e"]
+        assert other.texts == ["b", "c", "d", "e"]
+        metrics = world.hub.metrics()
+        assert (metrics.rewinds, metrics.behind, metrics.replayed) == (1, 0, 3)
+        assert (metrics.gaps, metrics.delivered) == (0, 9)
+
+    def test_rewind_over_each_way(self, any_world: World) -> None:
+        """
+        Nothing is lost and nothing comes twice, wherever the way to the client was full.
+        """
+        member, other = any_world.join(), any_world.join()
+        member.client.pump()
+        member.stop_reading()
+        texts = [f"{number} {'x' * 5000}" for number in range(60)]
+        for text in texts:
+            any_world.publish(text)
+            any_world.reactor.run_soon()
+        assert any_world.hub.metrics().rewinds >= 1
+        for _ in range(10):
+            member.client.read_some(20_000)
+        member.read_on()
+        assert member.texts == texts
+        assert other.texts == texts
+
+    def test_rewind_when_a_batch_is_refused(self, world: World) -> None:
+        """
+        All of a batch is read from the journal, whatever topics it was for.
+        """
+        member = self.filled(world)
+        world.publish("b", "c")
+        world.publish("d", topics="sport")
+        world.reactor.run_soon()
+        member.read_on()
+        assert member.texts == ["a", "b", "c", "d"]
+
+    def test_rewind_of_one_who_came_in_the_middle(self, world: World) -> None:
+        """
+        One who came between two updates of a turn and is behind reads from where it came.
+        """
+        (other,) = crowd(world, 1)
+        opened = world.open()
+        opened.client.pump()
+        world.publish("a")
+        opened.stop_reading()
+        world.hub.subscribe(opened.channel, "news")
+        world.publish("b", "c")
+        world.reactor.run_soon()
+        assert world.hub.metrics().rewinds == 1
+        opened.read_on()
+        assert opened.texts == ["b", "c"]
+        assert other.texts == ["a", "b", "c"]
+
+    def test_rewind_that_trimming_overtakes(self, new_world: Callable[..., World]) -> None:
+        """
+        Where the journal does not hold it any more, the client is told of the gap, once.
+        """
+        world = new_world(bounds={"max_count": 3})
+        member = self.filled(world)
+        for text in "bcdefg":
+            world.publish(text)
+            world.reactor.run_soon()
+        member.read_on()
+        assert member.texts == ["a", "stream-reset", "e", "f", "g"]
+        world.publish("h")
+        assert member.texts[-2:] == ["g", "h"]
+        metrics = world.hub.metrics()
+        assert (metrics.gaps, metrics.rewinds, metrics.replayed) == (1, 1, 3)
+
+    def test_close(self, new_world: Callable[..., World], logged: list[LogEvent]) -> None:
+        """
+        What exceeds the channel's buffer ends the stream, and that is counted.
+        """
+        world = new_world(upgrader={"slow_policy": "close", "max_buffer": 1000})
+        member = self.filled(world)
+        other = world.join()
+        world.publish("b")
+        world.reactor.run_soon()
+        frame = len("id: 00000000000000-00000000\ndata: b\n\n")
+        metrics = world.hub.metrics()
+        assert (metrics.buffered, metrics.rewinds, metrics.delivered) == (frame, 0, 3)
+        world.publish("c" * 1000)
+        world.reactor.run_soon()
+        assert member.client.reset
+        assert other.texts == ["b", "c" * 1000]
+        metrics = world.hub.metrics()
+        assert metrics.closes == {CloseReason.SLOW_READER: 1}
+        assert (metrics.channels, metrics.failures, metrics.delivered) == (1, 0, 4)
+        assert any("reads too slowly" in event.get("log_format", "") for event in logged)
+
+    def test_close_with_a_client_that_catches_up(self, new_world: Callable[..., World]) -> None:
+        """
+        What fits is held back and comes in order.
+        """
+        world = new_world(upgrader={"slow_policy": "close"})
+        member = self.filled(world)
+        world.publish("b", "c")
+        world.reactor.run_soon()
+        world.publish("d", topics="sport")
+        world.reactor.run_soon()
+        member.read_on()
+        world.publish("e")
+        assert member.texts == ["a", "b", "c", "d", "e"]
+        metrics = world.hub.metrics()
+        assert (metrics.replayed, metrics.delivered) == (0, 5)
+        frames = member.client.body.partition(b"data: a")[2]
+        assert metrics.bytes == len("id: 00000000000000-00000000\ndata: a") + len(frames)
+
+    def test_drop(self, new_world: Callable[..., World]) -> None:
+        """
+        What exceeds the buffer is dropped and counted, while the channel is there and afterwards.
+        """
+        frame = len("id: 00000000000000-00000000\ndata: b\n\n")
+        world = new_world(upgrader={"slow_policy": "drop", "max_buffer": 2 * frame})
+        member = self.filled(world)
+        world.publish("b", "c", "d", "e")
+        world.reactor.run_soon()
+        metrics = world.hub.metrics()
+        assert (metrics.drops, metrics.buffered) == (2, 2 * frame)
+        member.read_on()
+        world.publish("f")
+        assert member.texts == ["a", "b", "c", "f"]
+        member.leave()
+        assert world.hub.metrics().drops == 2
+
+    def test_latest(self, new_world: Callable[..., World]) -> None:
+        """
+        Of each topic the newest update alone is kept.
+        """
+        world = new_world(upgrader={"slow_policy": "latest"})
+        member = self.filled(world)
+        world.publish("b", "c")
+        world.publish("d", topics="sport")
+        world.publish("e", topics=["news", "sport"])
+        world.publish("f", topics=["sport", "news"])
+        world.reactor.run_soon()
+        assert world.hub.metrics().drops == 3
+        member.read_on()
+        assert member.texts == ["a", "e", "f"]
+
+    def test_latest_and_types_of_events(self, new_world: Callable[..., World]) -> None:
+        """
+        It is the topic that counts, and not the type; and no type is taken for a topic.
+        """
+        world = new_world(upgrader={"slow_policy": "latest"})
+        member = self.filled(world)
+        world.publish("b", event="one")
+        world.publish("c", event="two")
+        world.reactor.run_soon()
+        member.channel.send("mine", event="news")
+        member.read_on()
+        assert member.texts == ["a", "c", "mine"]
+
+    def test_budget_of_all(self, new_world: Callable[..., World]) -> None:
+        """
+        What all channels hold back together is bounded too.
+        """
+        frame = len("id: 00000000000000-00000000\ndata: b\n\n")
+        world = new_world(
+            upgrader={"slow_policy": "drop", "max_total_buffer": 3 * frame, "limits": Limits(channels=9)}
+        )
+        members = crowd(world, 2)
+        for member in members:
+            member.stop_reading()
+        world.publish("a")
+        world.reactor.run_soon()
+        world.publish("b", "c")
+        world.reactor.run_soon()
+        metrics = world.hub.metrics()
+        assert (metrics.buffered, metrics.drops) == (3 * frame, 1)
+        for member in members:
+            member.read_on()
+        assert sorted(member.texts for member in members) == [["a", "b"], ["a", "b", "c"]]
+
+    def test_counters(self, world: World) -> None:
+        """
+        Events and their bytes are counted for each channel that they were handed over to.
+        """
+        members = crowd(world, 3)
+        ids = world.publish("a", "b")
+        world.publish("c", topics="other")
+        world.reactor.run_soon()
+        size = len("".join(f"id: {id}\ndata: x\n\n" for id in ids))
+        metrics = world.hub.metrics()
+        assert (metrics.published, metrics.delivered, metrics.bytes) == (3, 6, 3 * size)
+        assert (metrics.replayed, metrics.rewinds, metrics.gaps, metrics.drops) == (0, 0, 0, 0)
+        assert len(members) == 3
+
+
+class WireTests:
+    def test_plain_and_other_clients_together(self, plain: Wire) -> None:
+        """
+        An update goes straight to one client, and through the request to another, with the same bytes.
+        """
+        world = World(plain)
+        straight = world.join()
+        plain.kind = "http10"
+        other = world.join()
+        world.publish("a", "b")
+        assert straight.texts == other.texts == ["a", "b"]
+        assert straight.client.body == other.client.body
+        world.end()

@@ -1,0 +1,754 @@
+"""
+The hub: publish once, and reach every subscriber.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent
+
+from tests.fakes import FakeReactor, Wire
+from tests.hub.fakes import Prefix, ScriptedJournal, World, lost, outcome_of, result_of, turn
+from txsse import (
+    CloseReason,
+    Hub,
+    HubStopped,
+    InvalidField,
+    ServerSentEvent,
+    TooManyTopics,
+    Update,
+    UpdateTooLarge,
+    Upgrader,
+)
+from txsse.hub.counters import FANOUT_BUCKETS, Counters
+from txsse.hub.journal import Entry
+
+
+@pytest.fixture
+def scripted(plain: Wire) -> Iterator[World]:
+    """
+    A hub whose journal answers when the test says so.
+    """
+    made = World(plain, journal=ScriptedJournal(reactor=plain.reactor))
+    yield made
+    made.end()
+
+
+def journal_of(world: World) -> ScriptedJournal:
+    journal = world.hub._given_journal or world.hub._live.journal
+    assert isinstance(journal, ScriptedJournal)
+    return journal
+
+
+class OptionsTests:
+    @pytest.mark.parametrize("name", ["max_update_size", "max_topics"])
+    @pytest.mark.parametrize("limit", [0, -1])
+    def test_limit_that_allows_nothing(self, name: str, limit: int) -> None:
+        """
+        It is refused by its name.
+        """
+        options: dict[str, Any] = {name: limit}
+        with pytest.raises(ValueError, match=f"{name} must be at least 1, not {limit}"):
+            Hub(**options)
+
+    def test_smallest_limits(self) -> None:
+        """
+        One is a limit.
+        """
+        Hub(max_update_size=1, max_topics=1)
+
+    def test_reactor_of_the_upgrader(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A hub that was told of none takes its upgrader's, the journal too, and leaves the global one alone.
+        """
+
+        def fetch() -> FakeReactor:
+            raise AssertionError("the global reactor")
+
+        monkeypatch.setattr("txsse.server.upgrade.global_reactor", fetch)
+        monkeypatch.setattr("txsse.hub.journal.global_reactor", fetch)
+        reactor = FakeReactor()
+        reactor.advance(1000)
+        hub = Hub(upgrader=Upgrader(reactor=reactor))
+        made = result_of(hub.publish("news", "x"))
+        assert int(made[:14], 16) // 10**6 == 1000
+        reactor.run_soon()
+
+    def test_global_reactor(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        It is fetched when the hub is first used, and not before.
+        """
+        reactor = FakeReactor()
+        reactor.advance(1000)
+        fetched: list[None] = []
+
+        def fetch() -> FakeReactor:
+            fetched.append(None)
+            return reactor
+
+        monkeypatch.setattr("txsse.server.upgrade.global_reactor", fetch)
+        monkeypatch.setattr("txsse.hub.journal.global_reactor", fetch)
+        hub = Hub()
+        hub.resource("news")
+        hub.metrics()
+        assert hub.subscribers.total == 0
+        assert fetched == []
+        made = result_of(hub.publish("news", "x"))
+        assert fetched != []
+        assert int(made[:14], 16) // 10**6 == 1000
+        reactor.run_soon()
+
+    def test_own_upgrader(self) -> None:
+        """
+        The resource's channels come from the upgrader that was given; else from a usual one.
+        """
+        upgrader = Upgrader()
+        assert Hub(upgrader=upgrader).upgrader is upgrader
+        assert Hub(upgrader=upgrader).resource("x")._upgrader is upgrader
+        assert isinstance(Hub().upgrader, Upgrader)
+
+    def test_without_an_upgrader(self, plain: Wire) -> None:
+        """
+        The usual one has the hub's reactor.
+        """
+        hub = Hub(reactor=plain.reactor)
+        assert hub.upgrader.reactor is plain.reactor
+
+
+class PublishTests:
+    def test_id(self, world: World) -> None:
+        """
+        The hub makes ids that sort as they were published, and tells them; the clients get them.
+        """
+        member = world.join()
+        ids = world.publish("a", "b", "c")
+        assert ids == sorted(set(ids))
+        assert [event.id for event in member.events] == ids
+
+    def test_whole_event(self, world: World) -> None:
+        """
+        Type, id and time to reconnect go along.
+        """
+        member = world.join()
+        assert world.publish("a\nb", event="kind", id="7", retry=1.5) == ["7"]
+        assert member.events == [ServerSentEvent("a\nb", "kind", "7", 1.5)]
+        assert member.retry == 1.5
+        assert member.client.body.endswith(b"retry: 1500\nid: 7\nevent: kind\ndata: a\ndata: b\n\n")
+
+    def test_bytes(self, world: World) -> None:
+        """
+        Data may be bytes of UTF-8, and nothing else.
+        """
+        member = world.join()
+        result_of(world.hub.publish("news", "ü".encode()))
+        assert member.texts == ["ü"]
+        with pytest.raises(InvalidField):
+            world.hub.publish("news", b"\xff")
+
+    @pytest.mark.parametrize(
+        ("topics", "options"),
+        [
+            ("*", {}),
+            ([], {}),
+            ("news", {"id": ""}),
+            ("news", {"id": "earliest"}),
+            ("news", {"id": "a\nb"}),
+            ("news", {"event": "a\nb"}),
+            ("news", {"retry": -1}),
+        ],
+    )
+    def test_what_cannot_be_sent(self, world: World, topics: Any, options: dict[str, Any]) -> None:
+        """
+        It is refused at once, and nothing is recorded.
+        """
+        with pytest.raises(InvalidField):
+            world.hub.publish(topics, "x", **options)
+        assert world.hub.metrics().published == 0
+
+    def test_same_id_again(self, world: World) -> None:
+        """
+        It is taken for the same update: nobody gets it twice, and the publisher hears the id.
+        """
+        member = world.join()
+        assert world.publish("a", id="7") == world.publish("b", id="7") == ["7"]
+        assert member.texts == ["a"]
+        assert world.hub.metrics().published == 1
+
+    def test_too_large(self, new_world: Callable[..., World]) -> None:
+        """
+        One byte more than max_update_size on the wire is refused with both figures.
+        """
+        world = new_world(max_update_size=100)
+        fits = "x" * (100 - len("id: 7\ndata: \n\n"))
+        world.publish(fits, id="7")
+        with pytest.raises(UpdateTooLarge) as caught:
+            world.hub.publish("news", fits + "x", id="8")
+        assert (caught.value.size, caught.value.limit) == (101, 100)
+        assert str(caught.value) == "the update takes 101 bytes; max_update_size is 100"
+        assert world.hub.metrics().published == 1
+
+    def test_usual_size(self, world: World) -> None:
+        """
+        It is a mebibyte.
+        """
+        with pytest.raises(UpdateTooLarge) as caught:
+            world.hub.publish("news", "x" * 2**20)
+        assert caught.value.limit == 2**20
+
+    def test_update_that_was_built(self, world: World) -> None:
+        """
+        It goes as it is.
+        """
+        member = world.join()
+        update = Update(["news", "sport"], ServerSentEvent("a", id="7"))
+        assert result_of(world.hub.publish_update(update)) == "7"
+        assert member.texts == ["a"]
+        with pytest.raises(UpdateTooLarge):
+            world.hub.publish_update(Update("news", ServerSentEvent("x" * 2**20, id="8")))
+
+    def test_first_use(self, new_world: Callable[..., World]) -> None:
+        """
+        An update that was built may be the first thing that a hub sees.
+        """
+        world = new_world()
+        update = Update("news", ServerSentEvent("a", id="7"))
+        assert result_of(world.hub.publish_update(update)) == "7"
+        assert world.join(last_event_id="earliest").texts == ["a"]
+
+    def test_private(self, world: World) -> None:
+        """
+        Whoever was not granted it does not get it.
+        """
+        member = world.join()
+        world.publish("secret", private=True)
+        world.publish("public")
+        assert member.texts == ["public"]
+
+    def test_from_a_callback(self, world: World) -> None:
+        """
+        Publishing from the callback of a publication keeps the order.
+        """
+        member = world.join()
+        world.hub.publish("news", "a").addCallback(lambda _: world.hub.publish("news", "b"))
+        world.publish("c")
+        assert member.texts == ["a", "b", "c"]
+
+
+class JournalTests:
+    def test_slow_append(self, scripted: World) -> None:
+        """
+        The publisher is told when the journal has the update, and the clients get it then.
+        """
+        member = scripted.join()
+        journal_of(scripted).held.add("append")
+        outcome = outcome_of(scripted.hub.publish("news", "a", id="7"))
+        assert member.texts == []
+        assert outcome == []
+        journal_of(scripted).release("append")
+        assert outcome == ["7"]
+        assert member.texts == ["a"]
+
+    def test_failing_append(self, scripted: World) -> None:
+        """
+        The publisher is told what befell the journal; the subscribers stay, and get what comes later.
+        """
+        member = scripted.join()
+        journal_of(scripted).errors["append"] = OSError("no journal")
+        with pytest.raises(OSError, match="no journal"):
+            scripted.publish("lost")
+        del journal_of(scripted).errors["append"]
+        scripted.publish("a")
+        assert member.texts == ["a"]
+        assert scripted.hub.metrics().published == 1
+
+    def test_slow_start(self, scripted: World) -> None:
+        """
+        What is published meanwhile waits, in order, and nobody starts the journal twice.
+        """
+        journal = journal_of(scripted)
+        journal.held.add("start")
+        outcomes = [outcome_of(scripted.hub.publish("news", text, id=text)) for text in "abc"]
+        started = outcome_of(scripted.hub.start())
+        assert outcomes == [[], [], []]
+        journal.release("start")
+        assert outcomes == [["a"], ["b"], ["c"]]
+        assert started == [None]
+        assert journal.calls == ["start", "last_id", "append", "append", "append"]
+        assert scripted.join(last_event_id="earliest").texts == ["a", "b", "c"]
+
+    def test_failing_start(self, scripted: World, failures: list[LogEvent]) -> None:
+        """
+        Everybody who waits for it is told, and it is logged; later use tries again.
+        """
+        journal = journal_of(scripted)
+        journal.held.add("start")
+        journal.errors["start"] = OSError("no journal")
+        published, started = outcome_of(scripted.hub.publish("news", "a")), outcome_of(scripted.hub.start())
+        journal.release("start")
+        assert [type(error) for error in published + started] == [OSError, OSError]
+        assert [event["log_format"] for event in failures] == ["the journal did not start"]
+        with pytest.raises(OSError, match="no journal"):
+            result_of(scripted.hub.start())
+        del journal.errors["start"]
+        assert result_of(scripted.hub.start()) is None
+        scripted.publish("b")
+        assert scripted.join(last_event_id="earliest").texts == ["b"]
+
+    def test_subscribed_while_it_fails_to_start(self, scripted: World) -> None:
+        """
+        A subscriber stays, and is live when the journal is there.
+        """
+        journal = journal_of(scripted)
+        journal.errors["start"] = OSError("no journal")
+        opened = scripted.open()
+        subscriber = scripted.hub.subscribe(opened.channel, "news")
+        scripted.reactor.advance(2.5)
+        assert subscriber.is_behind
+        del journal.errors["start"]
+        scripted.reactor.advance(1)
+        scripted.reactor.run_soon()
+        assert not subscriber.is_behind
+        scripted.publish("a")
+        assert opened.texts == ["a"]
+
+    def test_start(self, world: World) -> None:
+        """
+        A hub can be started beforehand, and more than once.
+        """
+        assert result_of(world.hub.start()) is None
+        assert result_of(world.hub.start()) is None
+
+    def test_one_who_waits_gives_up(self, scripted: World) -> None:
+        """
+        The others who wait for the journal are told all the same.
+        """
+        journal_of(scripted).held.add("start")
+        impatient, patient = scripted.hub.start(), outcome_of(scripted.hub.start())
+        impatient.addErrback(lambda _: None)
+        impatient.cancel()
+        journal_of(scripted).release("start")
+        assert patient == [None]
+
+    def test_updates_of_before(self, world: World) -> None:
+        """
+        A hub over a journal that holds something begins at its end, and can be resumed from there.
+        """
+        ids = world.publish("a", "b")
+        journal = world.hub._given_journal or world.hub._live.journal
+        second = World(world.wire, journal=journal)
+        member = second.join()
+        assert member.last_event_id == ids[1]
+        second.publish("c")
+        assert member.texts == ["c"]
+        assert second.join(last_event_id=ids[0]).texts == ["b", "c"]
+        second.end()
+
+    def test_appended_while_the_hub_starts(self, scripted: World) -> None:
+        """
+        An update of another node's, which comes between the start and the answer to the first question, is
+        where a client stands that comes after it.
+        """
+        journal = journal_of(scripted)
+        journal.held.add("last_id")
+        scripted.hub.start()
+        position_before = journal.head
+
+        def late_answer() -> Deferred[str | None]:
+            answer: Deferred[str | None] = Deferred()
+            answer.callback("older")
+            return answer
+
+        waiting = journal._waiting[0]
+        journal._waiting[0] = (waiting[0], waiting[1], late_answer)
+        result_of(journal.append(Update("news", ServerSentEvent("a", id="newer"))))
+        assert journal.head == position_before + 1
+        journal.release("last_id")
+        assert scripted.join().last_event_id == "newer"
+
+    def test_updates_of_other_nodes(self, scripted: World) -> None:
+        """
+        What the journal brings of its own is fanned out like what was published here.
+        """
+        member = scripted.join()
+        result_of(journal_of(scripted).append(Update("news", ServerSentEvent("a", id="7"))))
+        assert member.texts == ["a"]
+        assert scripted.hub.metrics().published == 1
+
+
+class SubscribeTests:
+    def test_subscriber(self, world: World) -> None:
+        """
+        A channel that is subscribed gets what comes from then on, and its subscriber says so.
+        """
+        opened = world.open()
+        world.publish("a")
+        subscriber = world.hub.subscribe(opened.channel, ["news", Prefix("sport/")], private="news")
+        assert subscriber.channel is opened.channel
+        assert opened.channel.watcher is subscriber
+        assert subscriber.is_subscribed
+        assert not subscriber.is_behind
+        world.publish("b", private=True)
+        world.publish("c", topics="sport/1")
+        world.publish("secret", topics="sport/1", private=True)
+        assert opened.texts == ["b", "c"]
+
+    def test_unsubscribe(self, world: World) -> None:
+        """
+        Whoever unsubscribes gets nothing more over the open channel, and may subscribe again.
+        """
+        opened = world.open()
+        subscriber = world.hub.subscribe(opened.channel, "news")
+        world.publish("a")
+        world.reactor.run_soon()
+        subscriber.unsubscribe()
+        assert world.hub.subscribers.total == 0
+        world.publish("b")
+        again = world.hub.subscribe(opened.channel, "sport")
+        world.publish("c", topics=["news", "sport"])
+        assert opened.texts == ["a", "c"]
+        assert again.id != subscriber.id
+        assert opened.channel.is_open
+        assert world.hub.metrics().closes == {}
+
+    def test_in_the_middle_of_a_turn(self, world: World) -> None:
+        """
+        What was published before in the same turn does not count, and what comes after does.
+        """
+        opened = world.open()
+        world.publish("a")
+        world.hub.subscribe(opened.channel, "news")
+        world.publish("b")
+        other = world.open()
+        world.hub.subscribe(other.channel, "news")
+        world.publish("c")
+        assert (opened.texts, other.texts) == (["b", "c"], ["c"])
+
+    def test_twice(self, world: World) -> None:
+        """
+        A channel has one subscription, and the second one is refused.
+        """
+        opened = world.open()
+        world.hub.subscribe(opened.channel, "news")
+        with pytest.raises(ValueError, match="is subscribed already"):
+            world.hub.subscribe(opened.channel, "sport")
+        assert world.hub.subscribers.total == 1
+
+    def test_closed_channel(self, world: World) -> None:
+        """
+        It is not subscribed, and leaves nothing behind.
+        """
+        opened = world.open()
+        opened.channel.close()
+        subscriber = world.hub.subscribe(opened.channel, "news")
+        assert not subscriber.is_subscribed
+        assert world.hub.subscribers.total == 0
+        assert world.hub.metrics().behind == 0
+
+    def test_too_many_topics(self, new_world: Callable[..., World]) -> None:
+        """
+        Topics and patterns are counted together, each once.
+        """
+        world = new_world(max_topics=2)
+        opened = world.open()
+        with pytest.raises(TooManyTopics) as caught:
+            world.hub.subscribe(opened.channel, ["a", Prefix("b"), "*"])
+        assert (caught.value.count, caught.value.limit) == (3, 2)
+        assert opened.channel.watcher is None
+        world.hub.subscribe(opened.channel, ["a", Prefix("b"), "a"])
+
+    def test_usual_number_of_topics(self, world: World) -> None:
+        """
+        It is a hundred.
+        """
+        opened = world.open()
+        with pytest.raises(TooManyTopics):
+            world.hub.subscribe(opened.channel, [str(number) for number in range(101)])
+        world.hub.subscribe(opened.channel, [str(number) for number in range(100)])
+
+    def test_resumes(self, world: World) -> None:
+        """
+        A channel whose client says where it was gets what it missed first.
+        """
+        ids = world.publish("a", "b", "c")
+        opened = world.open(headers={"Last-Event-ID": ids[0]})
+        world.hub.subscribe(opened.channel, "news")
+        assert opened.texts == ["b", "c"]
+
+    def test_behind_from_the_first(self, world: World) -> None:
+        """
+        A client that is behind already is told where it stands when it has caught up, and loses nothing.
+        """
+        opened = world.open()
+        opened.client.pump()
+        opened.stop_reading()
+        opened.channel.send("x" * 100_000)
+        world.reactor.run_soon()
+        (before,) = world.publish("before")
+        world.hub.subscribe(opened.channel, "news")
+        world.publish("a")
+        world.reactor.run_soon()
+        assert world.hub.metrics().behind == 1
+        opened.read_on()
+        assert [text[:1] for text in opened.texts] == ["x", "a"]
+        assert f"id: {before}\n\n".encode() in opened.client.body
+
+    def test_anchor(self, world: World) -> None:
+        """
+        A client that did not resume is told at once where it stands, by an id without an event.
+        """
+        (first,) = world.publish("a")
+        opened = world.open()
+        world.hub.subscribe(opened.channel, "news")
+        opened.client.pump()
+        assert opened.client.body == f"id: {first}\n\n".encode()
+
+    def test_in_two_hubs(self, plain: Wire) -> None:
+        """
+        A channel that is another hub's is refused.
+        """
+        one, other = World(plain), World(plain)
+        opened = one.open()
+        one.hub.subscribe(opened.channel, "news")
+        with pytest.raises(ValueError, match="is subscribed already"):
+            other.hub.subscribe(opened.channel, "news")
+        one.end()
+
+
+class CountsTests:
+    def test_subscribers(self, world: World) -> None:
+        """
+        They are counted in all and by topic, while they are there.
+        """
+        ann, bob = world.join(["news", "sport"]), world.join("news")
+        world.join(["*", Prefix("n")])
+        counts = world.hub.subscribers
+        assert (counts.total, counts["news"], counts["sport"], counts["other"]) == (3, 2, 1, 0)
+        assert dict(counts.by_topic) == {"news": 2, "sport": 1}
+        assert repr(counts) == "<Subscribers 3 in all, of 2 topics>"
+        bob.leave()
+        ann.channel.close()
+        counts = world.hub.subscribers
+        assert (counts.total, dict(counts.by_topic)) == (1, {})
+
+    def test_nothing_is_left(self, world: World) -> None:
+        """
+        Of clients that have gone, however they went, nothing is kept.
+        """
+        members = [world.join(["news", Prefix("a"), "*"]) for _ in range(6)]
+        world.publish("a")
+        members[0].leave()
+        members[1].channel.close()
+        members[2].channel.abort()
+        members[3].client.disconnect(clean=True)
+        next(iter(world.hub._members.values())).unsubscribe()
+        members[5].client.transport.connectionLost(lost())
+        world.reactor.run_soon()
+        hub = world.hub
+        assert hub.subscribers.total == 0
+        assert [len(kept) for kept in (hub._index._all, hub._index._exact, hub._index._selectors)] == [
+            0,
+            0,
+            0,
+        ]
+        assert hub.listeners() == []
+        assert hub.metrics().channels == hub.metrics().topics == 0
+
+    def test_metrics(self, world: World) -> None:
+        """
+        A snapshot shows how things stand, and does not change.
+        """
+        first = world.hub.metrics()
+        assert (first.channels, first.topics, first.behind, first.buffered) == (0, 0, 0, 0)
+        assert (first.published, first.delivered, first.bytes, first.closes) == (0, 0, 0, {})
+        assert (first.fanouts, first.fanout_seconds, first.fanout_buckets) == (0, 0.0, (0, 0, 0, 0, 0))
+        ann, bob = world.join(["a", "b"]), world.join("b")
+        world.publish("x", topics="b")
+        world.reactor.run_soon()
+        ann.leave()
+        bob.channel.close()
+        second = world.hub.metrics()
+        world.join("c")
+        assert first.channels == second.channels == 0
+        assert (second.published, second.delivered, second.fanouts) == (1, 2, 1)
+        assert second.fanout_buckets == (1, 1, 1, 1, 1)
+        assert second.closes == {CloseReason.CLIENT_GONE: 1, CloseReason.SERVER_CLOSED: 1}
+        third = world.hub.metrics()
+        assert (third.channels, third.topics) == (1, 1)
+        second.closes.clear()
+        assert world.hub.metrics().closes == third.closes != {}
+
+    def test_drops_of_one_who_subscribes_again(self, new_world: Callable[..., World]) -> None:
+        """
+        What a channel dropped is counted once, whatever it is subscribed to meanwhile.
+        """
+        world = new_world(upgrader={"slow_policy": "drop", "max_buffer": 0})
+        opened = world.open()
+        subscriber = world.hub.subscribe(opened.channel, "news")
+        opened.client.pump()
+        opened.stop_reading()
+        world.publish("a")
+        world.reactor.run_soon()
+        world.publish("b", "c")
+        world.reactor.run_soon()
+        assert world.hub.metrics().drops == 2
+        subscriber.unsubscribe()
+        assert world.hub.metrics().drops == 2
+        world.hub.subscribe(opened.channel, "news")
+        assert world.hub.metrics().drops == 2
+        opened.leave()
+        assert world.hub.metrics().drops == 2
+
+    def test_buckets(self) -> None:
+        """
+        A fan-out counts in each bucket whose bound it does not exceed.
+        """
+        counters = Counters()
+        for seconds in (*FANOUT_BUCKETS, 0.0, 2.0):
+            counters.fanout_took(seconds)
+        assert counters.fanout_buckets == [2, 3, 4, 5, 6]
+        assert counters.fanouts == 7
+        assert counters.fanout_seconds == pytest.approx(3.1111)
+
+
+class ThreadReactor(FakeReactor):
+    """
+    A reactor that takes calls from threads, and makes them when the test says so.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.from_threads: list[Callable[[], object]] = []
+
+    def callFromThread(self, call: Callable[[], object]) -> None:  # noqa: N802
+        self.from_threads.append(call)
+
+    def run_threads_calls(self) -> None:
+        calls, self.from_threads = self.from_threads, []
+        for call in calls:
+            call()
+
+
+class ThreadTests:
+    @pytest.fixture
+    def threaded(self, plain: Wire) -> Iterator[World]:
+        plain.reactor = ThreadReactor()
+        made = World(plain, journal=ScriptedJournal(reactor=plain.reactor))
+        yield made
+        made.end()
+
+    def make_calls(self, world: World) -> None:
+        assert isinstance(world.reactor, ThreadReactor)
+        world.reactor.run_threads_calls()
+
+    def test_publish(self, threaded: World) -> None:
+        """
+        Nothing happens in the thread itself; the id comes when the reactor has published.
+        """
+        member = threaded.join()
+        future: Future[str] = threaded.hub.publish_from_thread(
+            "news", "a", event="kind", id="7", retry=1.5, private=False
+        )
+        threaded.reactor.run_soon()
+        assert threaded.hub.metrics().published == 0
+        assert not future.done()
+        self.make_calls(threaded)
+        assert future.result(0) == "7"
+        assert member.events == [ServerSentEvent("a", "kind", "7", 1.5)]
+        assert member.retry == 1.5
+
+    def test_private(self, threaded: World) -> None:
+        """
+        What is private stays so.
+        """
+        member = threaded.join()
+        threaded.hub.publish_from_thread("news", "secret", private=True)
+        threaded.hub.publish_from_thread(["news"], b"public")
+        self.make_calls(threaded)
+        assert member.texts == ["public"]
+
+    def test_what_cannot_be_sent(self, threaded: World) -> None:
+        """
+        The future says why.
+        """
+        future = threaded.hub.publish_from_thread("*", "a")
+        self.make_calls(threaded)
+        assert isinstance(future.exception(0), InvalidField)
+
+    def test_failing_journal(self, threaded: World) -> None:
+        """
+        So it does where the journal fails, sooner or later.
+        """
+        journal = journal_of(threaded)
+        result_of(threaded.hub.start())
+        journal.errors["append"] = OSError("no journal")
+        journal.held.add("append")
+        future = threaded.hub.publish_from_thread("news", "a")
+        self.make_calls(threaded)
+        assert not future.done()
+        journal.release("append")
+        assert isinstance(future.exception(0), OSError)
+
+    def test_stopped(self, threaded: World) -> None:
+        """
+        And where the hub has stopped.
+        """
+        result_of(threaded.hub.stop())
+        future = threaded.hub.publish_from_thread("news", "a")
+        self.make_calls(threaded)
+        assert isinstance(future.exception(0), HubStopped)
+
+    def test_cancelled(self, threaded: World) -> None:
+        """
+        One that is cancelled before its turn is not published; from then on it is too late.
+        """
+        future = threaded.hub.publish_from_thread("news", "a")
+        assert future.cancel()
+        self.make_calls(threaded)
+        assert threaded.hub.metrics().published == 0
+        with pytest.raises(CancelledError):
+            future.result(0)
+        journal_of(threaded).held.add("append")
+        late = threaded.hub.publish_from_thread("news", "b")
+        self.make_calls(threaded)
+        assert not late.cancel()
+        journal_of(threaded).release("append")
+        assert late.result(0)
+
+    def test_global_reactor(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A hub without a reactor uses the global one.
+        """
+        reactor = ThreadReactor()
+        monkeypatch.setattr("txsse.server.upgrade.global_reactor", lambda: reactor)
+        monkeypatch.setattr("txsse.hub.journal.global_reactor", lambda: reactor)
+        future = Hub().publish_from_thread("news", "a")
+        assert len(reactor.from_threads) == 1
+        reactor.run_threads_calls()
+        assert future.result(0)
+        reactor.run_soon()
+
+
+class FollowerTests:
+    def test_entries(self, world: World) -> None:
+        """
+        The journal's entries go to the fan-out as they are, one for each update.
+        """
+        seen: list[Entry] = []
+        result_of(world.hub.start())
+        live = world.hub._live
+        assert live is not None
+        add = live.fanout.add
+
+        def watching(entry: Entry) -> None:
+            seen.append(entry)
+            add(entry)
+
+        live.fanout.add = watching  # type: ignore[method-assign]
+        ids = world.publish("a", "b")
+        turn(world.reactor)
+        assert [(position, update.id) for position, update in seen] == [(1, ids[0]), (2, ids[1])]

@@ -1,0 +1,71 @@
+"""
+Ids that the hub makes.
+"""
+
+from __future__ import annotations
+
+import re
+
+from txsse.hub.ids import IdMaker
+
+
+class Times:
+    """
+    A clock that shows what it is told to.
+    """
+
+    def __init__(self, *times: float) -> None:
+        self._times = list(times)
+
+    def __call__(self) -> float:
+        return self._times.pop(0) if len(self._times) > 1 else self._times[0]
+
+
+class IdMakerTests:
+    def test_form(self) -> None:
+        """
+        An id is the time in microseconds, in hexadecimal of a fixed width, and the maker.
+        """
+        made = IdMaker(Times(1.5)).next()
+        assert re.fullmatch("[0-9a-f]{14}-[0-9a-f]{8}", made)
+        assert int(made[:14], 16) == 1_500_000
+
+    def test_last_year_that_sorts(self) -> None:
+        """
+        The width is enough for two thousand years.
+        """
+        year_4250 = (4250 - 1970) * 365.2425 * 86400
+        assert len(IdMaker(Times(year_4250)).next()) == 14 + 1 + 8
+
+    def test_clock_goes_on(self) -> None:
+        """
+        Later ids are greater as text.
+        """
+        maker = IdMaker(Times(1.0, 1.000001, 16.0, 1e9))
+        made = [maker.next() for _ in range(4)]
+        assert made == sorted(set(made))
+        assert [int(each[:14], 16) for each in made] == [1_000_000, 1_000_001, 16_000_000, 10**15]
+
+    def test_clock_stands_still(self) -> None:
+        """
+        The time is counted on by a microsecond.
+        """
+        maker = IdMaker(Times(1.0))
+        assert [int(maker.next()[:14], 16) for _ in range(3)] == [1_000_000, 1_000_001, 1_000_002]
+
+    def test_clock_goes_back(self) -> None:
+        """
+        So it is then.
+        """
+        maker = IdMaker(Times(100.0, 1.0, 2.0, 200.0))
+        made = [int(maker.next()[:14], 16) for _ in range(4)]
+        assert made == [100_000_000, 100_000_001, 100_000_002, 200_000_000]
+
+    def test_each_maker(self) -> None:
+        """
+        Each has a mark of its own, so that after a restart no id comes again, whatever the clock says.
+        """
+        clock = Times(1.0)
+        one, other = IdMaker(clock), IdMaker(clock)
+        assert one.next()[15:] == one.next()[15:]
+        assert one.next()[15:] != other.next()[15:]

@@ -1,0 +1,783 @@
+"""
+Subscribers that are behind, on their way through the journal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent
+
+from tests.fakes import Wire
+from tests.hub.fakes import Member, Prefix, ScriptedJournal, World, turn
+from txsse import Access, CloseReason, MemoryJournal
+from txsse.hub import replay as replay_module
+from txsse.hub.journal import Page
+from txsse.hub.replay import stream_reset
+
+
+class ResumeTests:
+    def test_each_way(self, any_world: World) -> None:
+        """
+        Who resumes gets all that it missed, in order, and then what comes live.
+        """
+        ids = any_world.publish("a", "b", "c", "d")
+        member = any_world.join(last_event_id=ids[1])
+        assert member.texts == ["c", "d"]
+        any_world.publish("e")
+        assert member.texts == ["c", "d", "e"]
+        metrics = any_world.hub.metrics()
+        assert (metrics.replayed, metrics.delivered, metrics.gaps, metrics.behind) == (2, 3, 0, 0)
+
+    def test_bytes_of_a_replay(self, world: World) -> None:
+        """
+        What is replayed is what was sent live, and nothing besides.
+        """
+        first, second, third = world.publish("a", "b\nc", "d")
+        member = world.join(last_event_id=first)
+        member.client.pump()
+        assert member.client.body.decode() == (f"id: {second}\ndata: b\ndata: c\n\nid: {third}\ndata: d\n\n")
+
+    def test_first_visit(self, world: World) -> None:
+        """
+        Who comes without an id gets nothing of before.
+        """
+        world.publish("a")
+        member = world.join()
+        assert member.texts == []
+        world.publish("b")
+        assert member.texts == ["b"]
+        assert world.hub.metrics().replayed == 0
+
+    def test_first_visit_that_ends_before_anything_came(self, world: World) -> None:
+        """
+        It was told where it stood, and resumes from there: nothing is lost, and no gap is told.
+        """
+        (first,) = world.publish("a")
+        member = world.join()
+        assert member.last_event_id == first
+        member.leave()
+        world.publish("b")
+        assert world.join(last_event_id=member.last_event_id).texts == ["b"]
+        assert world.hub.metrics().gaps == 0
+
+    def test_first_visit_to_a_hub_without_updates(self, world: World) -> None:
+        """
+        So it is at the very beginning, where the hub makes up an id for that place.
+        """
+        member = world.join()
+        assert member.events == []
+        assert member.last_event_id != ""
+        member.leave()
+        texts = ["a", "b"]
+        world.publish(*texts)
+        assert world.join(last_event_id=member.last_event_id).texts == texts
+        assert world.hub.metrics().gaps == 0
+
+    def test_beginning_that_the_journal_forgot(self, new_world: Callable[..., World]) -> None:
+        """
+        Who resumes from there is told of the gap like anybody else.
+        """
+        world = new_world(bounds={"max_count": 2})
+        origin = world.join().last_event_id
+        world.publish("a", "b", "c")
+        assert world.join(last_event_id=origin).texts == ["stream-reset", "b", "c"]
+
+    def test_earliest(self, world: World) -> None:
+        """
+        This id brings all that the journal holds, and is no gap.
+        """
+        world.publish("a", "b")
+        member = world.join(last_event_id="earliest")
+        assert member.texts == ["a", "b"]
+        assert world.hub.metrics().gaps == 0
+
+    def test_earliest_of_nothing(self, world: World) -> None:
+        """
+        Where there is nothing, it brings nothing.
+        """
+        member = world.join(last_event_id="earliest")
+        assert member.texts == []
+        world.publish("a")
+        assert member.texts == ["a"]
+
+    def test_unknown_id(self, world: World) -> None:
+        """
+        The client is told that it missed something, and gets all that there is.
+        """
+        world.publish("a", "b")
+        member = world.join(last_event_id="who knows")
+        assert member.texts == ["stream-reset", "a", "b"]
+        reset = member.events[0]
+        assert json.loads(reset.data) == {"replayed_from": "earliest"}
+        assert reset.id == ""
+        world.publish("c")
+        assert member.texts == ["stream-reset", "a", "b", "c"]
+        assert world.hub.metrics().gaps == 1
+
+    def test_unknown_id_and_several_pages(self, world: World) -> None:
+        """
+        It is told once, before the first page.
+        """
+        texts = [str(number) for number in range(600)]
+        world.publish(*texts)
+        assert world.join(last_event_id="who knows").texts == ["stream-reset", *texts]
+        assert world.hub.metrics().gaps == 1
+
+    def test_id_that_the_journal_forgot(self, new_world: Callable[..., World]) -> None:
+        """
+        So it is with an id that was known.
+        """
+        world = new_world(bounds={"max_count": 2})
+        ids = world.publish("a", "b", "c")
+        assert world.join(last_event_id=ids[0]).texts == ["stream-reset", "b", "c"]
+        assert world.join(last_event_id=ids[1]).texts == ["c"]
+        assert world.hub.metrics().gaps == 1
+
+    def test_newest_id(self, world: World) -> None:
+        """
+        Who missed nothing gets nothing but what comes.
+        """
+        ids = world.publish("a", "b")
+        member = world.join(last_event_id=ids[1])
+        world.publish("c")
+        assert member.texts == ["c"]
+
+    def test_newest_id_that_the_journal_forgot(self, new_world: Callable[..., World]) -> None:
+        """
+        Nor is a gap told to one who missed nothing, though the journal is empty by now.
+        """
+        world = new_world(bounds={"max_age": 60.0})
+        (newest,) = world.publish("a")
+        world.reactor.advance(61)
+        member = world.join()
+        assert member.last_event_id == newest
+        member.leave()
+        again = world.join(last_event_id=member.last_event_id)
+        world.publish("b")
+        assert again.texts == ["b"]
+        assert world.hub.metrics().gaps == 0
+
+    def test_custom_id(self, world: World) -> None:
+        """
+        A publisher's own id serves like any other.
+        """
+        world.publish("a", id="püb 1")
+        world.publish("b")
+        assert world.join(path="/?lastEventId=p%C3%BCb%201").texts == ["b"]
+
+    def test_only_what_it_wants(self, world: World) -> None:
+        """
+        Of what was missed it gets what it wants, by name or by pattern, each once.
+        """
+        (first,) = world.publish("first")
+        world.publish("a")
+        world.publish("b", topics="sport/1")
+        world.publish("c", topics=["sport/2", "news"])
+        world.publish("d", topics="other")
+        assert world.join(["news", Prefix("sport/")], last_event_id=first).texts == ["a", "b", "c"]
+        assert world.join(last_event_id=first).texts == ["a", "c"]
+        assert world.join("*", last_event_id=first).texts == ["a", "b", "c", "d"]
+
+    def test_nothing_that_it_wants(self, world: World) -> None:
+        """
+        Nothing is sent then, and it is live.
+        """
+        (first,) = world.publish("first")
+        world.publish("a", topics="other")
+        member = world.join(last_event_id=first)
+        assert member.events == []
+        world.publish("b")
+        assert member.texts == ["b"]
+        assert world.hub.metrics().replayed == 0
+
+    def test_private(self, world: World) -> None:
+        """
+        Private updates are authorised on replay as they are live.
+        """
+        (first,) = world.publish("first")
+        world.publish("secret", private=True)
+        world.publish("for all")
+        granted = world.join(Access("news", private="news"), last_event_id=first)
+        public = world.join(Access("news", private="sport"), last_event_id=first)
+        assert granted.texts == ["secret", "for all"]
+        assert public.texts == ["for all"]
+
+    def test_page_by_page(self, world: World) -> None:
+        """
+        What is too much for one page comes in several, with a turn of the reactor before each.
+        """
+        (first,) = world.publish("first")
+        texts = [str(number) for number in range(600)]
+        world.publish(*texts)
+        world.reactor.run_soon()
+        opened = world.open(headers={"Last-Event-ID": first})
+        opened.client.pump()
+        opened.socket.sends.clear()
+        world.hub.subscribe(opened.channel, "news")
+        counts: list[int] = []
+        for _ in range(4):
+            assert world.hub.metrics().behind == (1 if len(counts) < 3 else 0)
+            turn(world.reactor)
+            counts.append(world.hub.metrics().replayed)
+        assert counts == [256, 512, 600, 600]
+        assert len(opened.socket.sends) == 3
+        assert opened.texts == texts
+
+    def test_published_during_the_replay(self, world: World) -> None:
+        """
+        What comes meanwhile comes behind, in the order of the journal, and nothing is missing or twice.
+        """
+        (first,) = world.publish("first")
+        texts = [str(number) for number in range(600)]
+        world.publish(*texts)
+        opened = world.open(headers={"Last-Event-ID": first})
+        world.hub.subscribe(opened.channel, "news")
+        number = 0
+        while world.hub.metrics().behind:
+            number += 1
+            texts.append(f"meanwhile {number}")
+            world.publish(texts[-1])
+            turn(world.reactor)
+        texts.append("live")
+        world.publish(texts[-1])
+        assert opened.texts == texts
+        assert number >= 3
+
+    def test_cut_at_every_event(self, world: World) -> None:
+        """
+        A client that is cut off after each event, and resumes, ends with the whole record.
+        """
+        (last_id,) = world.publish("first")
+        record, seen = ["first"], ["first"]
+        for number in range(40):
+            record += [f"{number} before", f"{number} while there"]
+            world.publish(record[-2])
+            member = world.join(last_event_id=last_id)
+            if number % 3:
+                turn(world.reactor)
+            world.publish(record[-1])
+            if number % 5 == 0:
+                turn(world.reactor)
+            member.client.receive()
+            seen += member.texts if number % 2 else member.texts[:1]
+            last_id = member.events[-1].id if number % 2 else member.events[0].id  # type: ignore[assignment]
+            member.leave()
+        seen += world.join(last_event_id=last_id).texts
+        assert seen == record
+
+    def test_slow_client(self, world: World) -> None:
+        """
+        No more than a page is read ahead of a client that does not read.
+        """
+        (first,) = world.publish("first")
+        texts = [f"{number} {'x' * 10_000}" for number in range(50)]
+        world.publish(*texts)
+        world.reactor.run_soon()
+        opened = world.open(headers={"Last-Event-ID": first})
+        opened.client.pump()
+        opened.stop_reading()
+        world.hub.subscribe(opened.channel, "news")
+        for _ in range(10):
+            turn(world.reactor)
+        metrics = world.hub.metrics()
+        assert (metrics.replayed, metrics.behind, metrics.buffered) == (7, 1, 0)
+        opened.read_on()
+        assert opened.texts == texts
+        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().rewinds == 0
+
+    def test_page_that_is_refused(self, world: World) -> None:
+        """
+        Where something else was sent between, and the client is behind again, the page comes later, once.
+        """
+        journal = ScriptedJournal(reactor=world.reactor)
+        world = World(world.wire, journal=journal)
+        (first,) = world.publish("first")
+        world.publish("a", "b")
+        journal.held.add("read")
+        opened = world.open(headers={"Last-Event-ID": first})
+        world.hub.subscribe(opened.channel, "news")
+        turn(world.reactor)
+        assert journal.calls.count("read") == 1
+        opened.client.pump()
+        opened.stop_reading()
+        opened.channel.send("x" * 100_000)
+        journal.release("read")
+        assert world.hub.metrics().replayed == 0
+        opened.read_on()
+        assert [text[:1] for text in opened.texts] == ["x", "a", "b"]
+        assert journal.calls.count("read") == 2
+        metrics = world.hub.metrics()
+        assert (metrics.replayed, metrics.delivered, metrics.behind) == (2, 2, 0)
+        world.end()
+
+    def test_reset_that_is_refused(self, world: World) -> None:
+        """
+        What comes before the page is told once all the same.
+        """
+        journal = ScriptedJournal(reactor=world.reactor)
+        world = World(world.wire, journal=journal)
+        world.publish("a", "b")
+        journal.held.add("read")
+        opened = world.open(headers={"Last-Event-ID": "unknown"})
+        world.hub.subscribe(opened.channel, "news")
+        turn(world.reactor)
+        opened.client.pump()
+        opened.stop_reading()
+        opened.channel.send("x" * 100_000)
+        journal.release("read")
+        opened.read_on()
+        assert [text[:6] for text in opened.texts] == ["xxxxxx", "stream", "a", "b"]
+        assert world.hub.metrics().gaps == 1
+        world.end()
+
+    def test_rewound_over_several_pages_with_a_gap(self, new_world: Callable[..., World]) -> None:
+        """
+        A gap in the middle of a replay is told where it is, once.
+        """
+        world = new_world(bounds={"max_count": 300})
+        (first,) = world.publish("first")
+        world.publish(*[str(number) for number in range(299)])
+        world.reactor.run_soon()
+        opened = world.open(headers={"Last-Event-ID": first})
+        world.hub.subscribe(opened.channel, "news")
+        turn(world.reactor)
+        assert world.hub.metrics().replayed == 256
+        world.publish(*[f"new {number}" for number in range(280)])
+        texts = opened.texts
+        assert texts[:256] == [str(number) for number in range(256)]
+        assert texts[256] == "stream-reset"
+        assert texts[257:277] == [str(number) for number in range(279, 299)]
+        assert texts[277:] == [f"new {number}" for number in range(280)]
+        assert world.hub.metrics().gaps == 1
+
+    def test_bytes(self, world: World) -> None:
+        """
+        All that is sent is counted, what goes before a replay too.
+        """
+        world.publish("a")
+        world.reactor.run_soon()
+        member = world.join(last_event_id="unknown")
+        assert member.texts == ["stream-reset", "a"]
+        metrics = world.hub.metrics()
+        assert metrics.bytes == len(member.client.body)
+        assert (metrics.delivered, metrics.replayed) == (1, 1)
+
+
+class EndTests:
+    def resuming(self, world: World) -> tuple[World, ScriptedJournal, Member]:
+        """
+        Return a member that waits for the journal.
+        """
+        journal = ScriptedJournal(reactor=world.reactor)
+        world = World(world.wire, journal=journal)
+        (first,) = world.publish("first")
+        world.publish("a")
+        world.reactor.run_soon()
+        journal.held.add("read")
+        opened = world.open(headers={"Last-Event-ID": first})
+        opened.client.pump()
+        world.hub.subscribe(opened.channel, "news")
+        turn(world.reactor)
+        assert journal.calls[-1] == "read"
+        return world, journal, opened
+
+    def test_client_goes(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        The replay ends with its channel, and that is no failure.
+        """
+        world, journal, member = self.resuming(world)
+        member.leave()
+        journal.release("read")
+        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().replayed == 0
+        assert journal.calls.count("read") == 1
+        assert failures == []
+
+    def test_client_goes_before_it_began(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        Nothing is read for it.
+        """
+        journal = ScriptedJournal(reactor=world.reactor)
+        world = World(world.wire, journal=journal)
+        (first,) = world.publish("first")
+        opened = world.open(headers={"Last-Event-ID": first})
+        world.hub.subscribe(opened.channel, "news")
+        assert world.hub.metrics().behind == 1
+        opened.leave()
+        assert world.hub.metrics().behind == 0
+        assert "read" not in journal.calls
+        assert failures == []
+
+    def test_unsubscribed(self, world: World) -> None:
+        """
+        Whoever unsubscribes is sent nothing more, and keeps the channel.
+        """
+        world, journal, member = self.resuming(world)
+        (subscriber,) = world.hub._members.values()
+        subscriber.unsubscribe()
+        journal.release("read")
+        world.publish("b")
+        assert member.texts == []
+        assert member.channel.is_open
+        assert world.hub.metrics().behind == 0
+        world.end()
+
+    def test_unsubscribed_before_a_page(self, world: World) -> None:
+        """
+        So it is between two pages.
+        """
+        (first,) = world.publish("first")
+        world.publish(*map(str, range(300)))
+        world.reactor.run_soon()
+        opened = world.open(headers={"Last-Event-ID": first})
+        subscriber = world.hub.subscribe(opened.channel, "news")
+        turn(world.reactor)
+        subscriber.unsubscribe()
+        assert opened.texts == [str(number) for number in range(256)]
+        assert world.hub.metrics().behind == 0
+
+    def test_unsubscribed_while_a_page_is_sent(self, world: World) -> None:
+        """
+        So it is in the middle of one, which goes out whole.
+        """
+        (first,) = world.publish("first")
+        world.publish(*map(str, range(300)))
+        world.reactor.run_soon()
+        opened = world.open(headers={"Last-Event-ID": first})
+        opened.client.pump()
+        subscriber = world.hub.subscribe(opened.channel, "news")
+        opened.socket.before_send = subscriber.unsubscribe
+        turn(world.reactor)
+        assert world.hub.metrics().behind == 0
+        world.publish("live")
+        assert opened.texts == [str(number) for number in range(256)]
+
+    def test_subscribed_again(self, world: World) -> None:
+        """
+        A channel that changes its topics in the middle gets each update once.
+        """
+        world, journal, member = self.resuming(world)
+        (subscriber,) = world.hub._members.values()
+        subscriber.unsubscribe()
+        world.hub.subscribe(member.channel, ["news", "sport"])
+        journal.release("read")
+        world.publish("b", topics="sport")
+        assert member.texts == ["a", "b"]
+        world.end()
+
+    def test_channel_closes(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        A closed channel gets no page any more.
+        """
+        world, journal, member = self.resuming(world)
+        member.channel.close()
+        journal.release("read")
+        assert member.texts == []
+        assert member.client.ended
+        assert failures == []
+        assert world.hub.metrics().failures == 0
+
+    def test_failing_subscriber(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        What fails in sending a page drops the subscriber, and is logged.
+        """
+        world, journal, member = self.resuming(world)
+        member.socket.error = ZeroDivisionError("broken")
+        journal.release("read")
+        world.reactor.run_soon()
+        assert member.client.reset
+        assert member.channel.close_reason is CloseReason.SERVER_CLOSED
+        (event,) = failures
+        assert event["log_format"] == "{subscriber} is dropped"
+        assert event["subscriber"].channel is member.channel
+        metrics = world.hub.metrics()
+        assert (metrics.failures, metrics.behind, metrics.channels) == (1, 0, 0)
+
+
+class FailingJournalTests:
+    def failing(self, world: World, *names: str) -> tuple[World, ScriptedJournal, Member]:
+        journal = ScriptedJournal(reactor=world.reactor)
+        world = World(world.wire, journal=journal)
+        (first,) = world.publish("first")
+        world.publish("a")
+        world.reactor.run_soon()
+        for name in names:
+            journal.errors[name] = OSError("no journal")
+        opened = world.open(headers={"Last-Event-ID": first})
+        opened.client.pump()
+        world.hub.subscribe(opened.channel, "news")
+        world.reactor.run_soon()
+        return world, journal, opened
+
+    @pytest.mark.parametrize("name", ["read", "find"])
+    def test_asked_again(self, world: World, failures: list[LogEvent], name: str) -> None:
+        """
+        A journal that fails is asked again after a second, until it answers; nothing is lost.
+        """
+        world, journal, member = self.failing(world, name)
+        assert journal.calls.count(name) == 1
+        world.publish("b")
+        world.reactor.advance(0.9)
+        assert journal.calls.count(name) == 1
+        world.reactor.advance(0.2)
+        assert journal.calls.count(name) == 2
+        del journal.errors[name]
+        world.reactor.advance(1)
+        world.publish("c")
+        assert member.texts == ["a", "b", "c"]
+        assert [event["log_failure"].type for event in failures] == [OSError] * 2
+        assert {event["seconds"] for event in failures} == {1.0}
+        assert world.hub.metrics().failures == 0
+        world.end()
+
+    @pytest.mark.parametrize("name", ["read", "find"])
+    def test_client_goes_meanwhile(self, world: World, name: str) -> None:
+        """
+        Nobody is asked any more then.
+        """
+        world, journal, member = self.failing(world, name)
+        member.leave()
+        world.reactor.advance(1)
+        assert journal.calls.count(name) == 1
+        assert world.hub.metrics().behind == 0
+        assert world.reactor.getDelayedCalls() == []
+
+    def test_client_goes_while_the_place_is_looked_for(self, world: World) -> None:
+        """
+        The answer comes to nobody.
+        """
+        journal = ScriptedJournal(reactor=world.reactor)
+        world = World(world.wire, journal=journal)
+        (first,) = world.publish("first")
+        journal.held.add("find")
+        opened = world.open(headers={"Last-Event-ID": first})
+        world.hub.subscribe(opened.channel, "news")
+        opened.leave()
+        journal.release("find")
+        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().failures == 0
+        assert "read" not in journal.calls
+
+
+class SlowJournalTests:
+    def test_head_moves_while_a_page_is_read(self, world: World) -> None:
+        """
+        What was appended while the answer was on its way is read next: live begins at the head.
+        """
+
+        class Delayed(ScriptedJournal):
+            """
+            A journal whose pages are old when they arrive.
+            """
+
+            def read(self, after: int) -> Deferred[Page]:
+                answer = MemoryJournal.read(self, after)
+                if "read" not in self.held:
+                    self.calls.append("read")
+                    return answer
+                return self._answer("read", lambda: answer)
+
+        journal = Delayed(reactor=world.reactor)
+        world = World(world.wire, journal=journal)
+        (first,) = world.publish("first")
+        world.publish("a")
+        journal.held.add("read")
+        opened = world.open(headers={"Last-Event-ID": first})
+        world.hub.subscribe(opened.channel, "news")
+        turn(world.reactor)
+        world.publish("b")
+        turn(world.reactor)
+        journal.release("read")
+        world.publish("c")
+        assert opened.texts == ["a", "b", "c"]
+        assert journal.calls.count("read") == 2
+        assert world.hub.metrics().replayed == 3
+        world.end()
+
+    def test_slow_start(self, world: World) -> None:
+        """
+        Who subscribes before the journal has started gets what is published from then on.
+        """
+        journal = ScriptedJournal(reactor=world.reactor)
+        journal.held.add("start")
+        world = World(world.wire, journal=journal)
+        opened = world.open()
+        world.hub.subscribe(opened.channel, "news")
+        published = world.hub.publish("news", "a")
+        assert opened.texts == []
+        assert not published.called
+        journal.release("start")
+        assert opened.texts == ["a"]
+        assert published.called
+        assert opened.last_event_id == opened.events[0].id
+        world.end()
+
+    def test_anchor_after_a_slow_start(self, world: World) -> None:
+        """
+        It is told where it stands, once the journal knows.
+        """
+        journal = ScriptedJournal(reactor=world.reactor)
+        journal.held.add("start")
+        world = World(world.wire, journal=journal)
+        opened = world.open()
+        world.hub.subscribe(opened.channel, "news")
+        assert opened.last_event_id == ""
+        journal.release("start")
+        assert opened.last_event_id != ""
+        assert opened.events == []
+        opened.leave()
+        world.publish("a")
+        assert world.join(last_event_id=opened.last_event_id).texts == ["a"]
+        world.end()
+
+
+class StreamResetTests:
+    def test_frame(self) -> None:
+        """
+        It is an event without an id, which leaves the client where it was.
+        """
+        assert stream_reset() == b'event: stream-reset\ndata: {"replayed_from":"earliest"}\n\n'
+
+    def test_pause_before_the_journal_is_asked_again(self) -> None:
+        """
+        It is a second.
+        """
+        assert replay_module._RETRY_JOURNAL == 1.0
+
+
+class MissedTests:
+    def test_everybody_reads_on(self, world: World) -> None:
+        """
+        Where the journal lost sight of updates, each subscriber reads them, once.
+        """
+        members = [world.join(), world.join("*")]
+        world.publish("a")
+        world.reactor.run_soon()
+        unseen(world, "b")
+        assert [member.texts for member in members] == [["a", "b"]] * 2
+        world.publish("c")
+        assert [member.texts for member in members] == [["a", "b", "c"]] * 2
+        metrics = world.hub.metrics()
+        assert (metrics.rewinds, metrics.gaps, metrics.behind) == (2, 0, 0)
+
+    def test_before_anything_was_sent(self, world: World) -> None:
+        """
+        Who has come meanwhile reads from where it came.
+        """
+        world.publish("a")
+        world.reactor.run_soon()
+        first = world.join()
+        unseen(world, "b")
+        assert first.texts == ["b"]
+
+    def test_some_is_pending(self, world: World) -> None:
+        """
+        What waits for its fan-out then comes once too, and in order.
+        """
+        member = world.join()
+        world.publish("a")
+        unseen(world, "b")
+        world.publish("c")
+        assert member.texts == ["a", "b", "c"]
+
+    def test_one_is_behind(self, world: World) -> None:
+        """
+        Who reads from the journal already finds it there.
+        """
+        (first,) = world.publish("first")
+        opened = world.open(headers={"Last-Event-ID": first})
+        world.hub.subscribe(opened.channel, "news")
+        unseen(world, "a")
+        assert opened.texts == ["a"]
+        assert world.hub.metrics().rewinds == 0
+
+    def test_the_journal_does_not_hold_them(self, new_world: Callable[..., World]) -> None:
+        """
+        Then everybody is told of the gap.
+        """
+        world = new_world(bounds={"max_count": 1})
+        member = world.join()
+        world.publish("a")
+        world.reactor.run_soon()
+        unseen(world, "b", "c")
+        assert member.texts == ["a", "stream-reset", "c"]
+
+    def test_resumed_from_before(self, world: World) -> None:
+        """
+        Who was away meanwhile, and had got the last update that the hub saw, misses nothing either.
+        """
+        (last,) = world.publish("a")
+        world.reactor.run_soon()
+        unseen(world, "b")
+        assert world.join(last_event_id=last).texts == ["b"]
+
+    def test_first_visit_afterwards(self, world: World) -> None:
+        """
+        Who comes for the first time gets nothing of before, now or when it resumes.
+        """
+        world.publish("a")
+        world.reactor.run_soon()
+        unseen(world, "b")
+        member = world.join()
+        assert member.texts == []
+        member.leave()
+        world.publish("c")
+        if member.last_event_id:
+            assert world.join(last_event_id=member.last_event_id).texts == ["c"]
+
+    def test_between_slices(self, world: World) -> None:
+        """
+        In the middle of a fan-out, those who were not reached yet get what it was about, too.
+        """
+        members = [world.join() for _ in range(200)]
+        for member in members:
+            member.client.pump()
+            member.socket.cost = 0.0001
+        world.publish("a")
+        turn(world.reactor)
+        unseen(world, "b")
+        assert all(member.texts == ["a", "b"] for member in members[:128])
+        assert all(member.texts == ["a", "b"] for member in members[128:])
+
+
+def unseen(world: World, *texts: str) -> None:
+    """
+    Have the journal append updates that it does not tell the hub of, and then say that it missed them.
+    """
+    hub = world.hub
+    journal: Any = hub._given_journal or hub._live.journal
+
+    class Deaf:
+        def update_appended(self, entry: object) -> None:
+            pass
+
+    journal._follower = Deaf()
+    world.publish(*texts)
+    journal._follower = hub
+    hub.updates_missed(journal.head)
+
+
+class WireTests:
+    def test_read_on_from_a_page_in_pieces(self, plain: Wire) -> None:
+        """
+        A client that reads a page bit by bit gets it whole.
+        """
+        world = World(plain)
+        (first,) = world.publish("first")
+        texts = [f"{number} {'x' * 3000}" for number in range(60)]
+        world.publish(*texts)
+        opened = world.open(headers={"Last-Event-ID": first})
+        opened.client.pump()
+        opened.stop_reading()
+        world.hub.subscribe(opened.channel, "news")
+        for _ in range(100):
+            opened.client.read_some(1777)
+        opened.read_on()
+        assert opened.texts == texts
+        world.end()
