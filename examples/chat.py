@@ -41,7 +41,7 @@ class Say(resource.Resource):
 
 
 async def main(reactor, port="8080"):
-    # Who comes and goes is told in the topic "presence", and recorded with the rest.
+    # Who comes and goes is told in the topic "presence".
     hub = Hub(journal=MemoryJournal(max_count=1000), upgrader=Upgrader(retry=2), presence_topic="presence")
     root = resource.Resource()
     root.putChild(b"", static.Data(PAGE, "text/html; charset=utf-8"))

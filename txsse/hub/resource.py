@@ -118,7 +118,8 @@ class HubResource(SSEResource):
         except CancelledError:
             raise
         except Exception:
-            # A journal that has lost its server costs nobody the stream, and none of those who come meanwhile.
+            # A journal that has lost its server costs nobody the stream, and none of those who come
+            # meanwhile.
             _log.failure("the journal cannot be read; {request} resumes later", request=request)
             place = None
         # That may have taken its time.
