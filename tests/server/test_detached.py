@@ -1,0 +1,344 @@
+"""
+Streams that have let their request go.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+
+from tests.fakes import Client, Wire
+from txsse import CloseReason, SSEChannel, SSEResource
+from txsse.server.detached import AskedRequest, DetachedSink
+from txsse.server.sink import DirectSink
+from txsse.server.site import ClosingSite, Connection
+
+GET = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Tree:
+    """
+    A site with a stream at every path but ``/plain``, and what became of its requests.
+
+    :ivar channels: the channels, in order.
+    :ivar logged: what the access log was told: the URI and how many bytes were sent.
+    """
+
+    def __init__(self, wire: Wire, **options: Any) -> None:
+        self.wire = wire
+        self.channels: list[SSEChannel] = []
+        self.logged: list[tuple[bytes, int]] = []
+        root = Resource()
+        root.putChild(b"plain", Plain())
+        stream = SSEResource(self.channels.append, upgrader=wire.upgrader(keep_request=False, **options))
+        for name in (b"a", b"b"):
+            root.putChild(name, stream)
+        self.root = root
+        self.site = Site(root, reactor=wire.reactor, timeout=60)
+        self.site.log = self.log
+
+    def log(self, request: Request) -> None:
+        self.logged.append((request.uri, request.sentLength))
+
+    def connect(self) -> Client:
+        return Client(self.wire, self.site)
+
+
+class Plain(Resource):
+    isLeaf = True
+
+    def render_GET(self, request: Request) -> bytes:
+        return b"plain"
+
+
+@pytest.fixture
+def tree(plain: Wire) -> Tree:
+    return Tree(plain)
+
+
+class LettingGoTests:
+    def test_request_is_freed(self, plain: Wire) -> None:
+        """
+        Nothing of Twisted's is left but the transport, without a collection.
+        """
+        gone: list[weakref.ref[Any]] = []
+
+        class Watching(SSEResource):
+            def render(self, request: Request) -> int:
+                gone.extend([weakref.ref(request), weakref.ref(request.channel)])
+                return super().render(request)
+
+        channels: list[SSEChannel] = []
+        resource = Watching(channels.append, upgrader=plain.upgrader(keep_request=False))
+        client = Client(plain, Site(resource, reactor=plain.reactor, timeout=None))
+        # The client of these tests has it for itself.
+        client.protocol = None
+        gc.disable()
+        try:
+            client.say(GET % b"a")
+            assert [reference() for reference in gone] == [None, None]
+        finally:
+            gc.enable()
+        channels[0].send("x")
+        client.pump()
+        assert client.body == b"data: x\n\n"
+        client.disconnect()
+
+    def test_what_is_left(self, tree: Tree) -> None:
+        """
+        The channel still tells what was asked, by whom.
+        """
+        client = tree.connect()
+        client.say(b"GET /a?x=1&x=2&y= HTTP/1.1\r\nHost: x\r\nUser-Agent: me\r\nCookie: secret\r\n\r\n")
+        asked = tree.channels[0].request
+        assert type(asked) is AskedRequest
+        assert (asked.method, asked.uri, asked.path) == (b"GET", b"/a?x=1&x=2&y=", b"/a")
+        assert asked.args == {b"x": [b"1", b"2"], b"y": [b""]}
+        assert (asked.clientproto, asked.code) == (b"HTTP/1.1", 200)
+        assert asked.getHeader(b"User-Agent") == b"me"
+        assert asked.getHeader(b"Cookie") is None
+        assert asked.client == asked.getClientAddress() == IPv4Address("TCP", "127.0.0.1", 50000)
+        assert "b'/a' of IPv4Address" in repr(tree.channels[0])
+        client.disconnect()
+
+    def test_somebody_waits_for_its_end(self, plain: Wire) -> None:
+        """
+        Then the request stays.
+        """
+        ended: list[Deferred[None]] = []
+
+        class Watching(SSEResource):
+            def render(self, request: Request) -> int:
+                ended.append(request.notifyFinish().addErrback(lambda _: None))
+                return super().render(request)
+
+        channels: list[SSEChannel] = []
+        client = plain.connect(Watching(channels.append, upgrader=plain.upgrader(keep_request=False)))
+        client.request()
+        assert type(channels[0].sink) is DirectSink
+        assert type(channels[0].request) is not AskedRequest
+        client.disconnect()
+        assert ended[0].called
+
+    @pytest.mark.parametrize("options", [{"direct": False}, {"keep_request": True}])
+    def test_switched_off(self, plain: Wire, options: dict[str, Any]) -> None:
+        """
+        Either option keeps the request.
+        """
+        channels: list[SSEChannel] = []
+        upgrader = plain.upgrader(**{"keep_request": False, **options})
+        client = plain.connect(SSEResource(channels.append, upgrader=upgrader)).request()
+        assert isinstance(channels[0].request, Request)
+        client.disconnect()
+
+    def test_upgraders_own_option_counts(self, plain: Wire) -> None:
+        """
+        What a caller would rather have is taken where the upgrader was told nothing.
+        """
+        kinds = []
+
+        class Rendering(Resource):
+            isLeaf = True
+
+            def render_GET(self, request: Request) -> int:
+                upgrader = plain.upgrader(keep_request=[None, True, False][len(kinds)])
+                channel = upgrader.upgrade(request, keep_request=len(kinds) == 2)
+                kinds.append(type(channel.request) is AskedRequest)
+                return NOT_DONE_YET
+
+        for _ in range(3):
+            plain.connect(Rendering()).request().disconnect()
+        assert kinds == [True, False, True]
+
+    def test_a_protocol_of_another_kind(self, plain: Wire) -> None:
+        """
+        What stands between the transport and HTTP is not thrown out.
+        """
+        channels: list[SSEChannel] = []
+        resource = SSEResource(channels.append, upgrader=plain.upgrader(keep_request=False))
+        client = Client(plain, Site(resource, reactor=plain.reactor, timeout=None))
+
+        class Between:
+            def dataReceived(self, data: bytes) -> None:
+                client.protocol.dataReceived(data)
+
+            def connectionLost(self, reason: Any) -> None:
+                client.protocol.connectionLost(reason)
+
+        client.transport.protocol = Between()
+        client.request()
+        assert type(channels[0].sink) is DirectSink
+        client.disconnect()
+
+    def test_request_that_is_finished_by_others(self, plain: Wire) -> None:
+        """
+        Whoever still has the request ends the stream with it, and writes into it.
+        """
+        requests: list[Request] = []
+        channels: list[SSEChannel] = []
+
+        class Keeping(SSEResource):
+            def render(self, request: Request) -> int:
+                requests.append(request)
+                return super().render(request)
+
+        resource = Keeping(channels.append, upgrader=plain.upgrader(keep_request=False))
+        client = plain.connect(resource).request()
+        requests[0].write(b": by hand\n\n")
+        requests[0].finish()
+        client.pump()
+        assert (client.body, client.ended) == (b": by hand\n\n", True)
+        assert channels[0].close_reason is CloseReason.SERVER_CLOSED
+        client.disconnect()
+
+
+class GivingBackTests:
+    def test_next_request(self, tree: Tree) -> None:
+        """
+        The connection serves other requests, and other streams, behind this one.
+        """
+        client = tree.connect()
+        client.say(GET % b"a")
+        tree.channels[0].send("x")
+        tree.channels[0].close()
+        client.pump()
+        assert (client.body, client.ended) == (b"data: x\n\n", True)
+        client.reset_response()
+        client.say(GET % b"plain")
+        assert client.body == b"plain"
+        client.reset_response()
+        client.say(GET % b"b")
+        tree.channels[1].send("y")
+        client.pump()
+        assert client.body == b"data: y\n\n"
+        client.disconnect()
+        assert tree.logged == [(b"/a", 9), (b"/plain", 5), (b"/b", 9)]
+        assert [channel.close_reason for channel in tree.channels] == [
+            CloseReason.SERVER_CLOSED,
+            CloseReason.CLIENT_GONE,
+        ]
+
+    def test_idle_time_out_comes_back(self, tree: Tree) -> None:
+        """
+        Once the stream has ended, the site's time-out for idle connections is in force; before, it was not.
+        """
+        client = tree.connect()
+        client.say(GET % b"a")
+        tree.wire.reactor.advance(1000)
+        assert client.connected
+        tree.channels[0].close()
+        client.pump()
+        tree.wire.reactor.advance(59)
+        assert client.transport.disconnecting == 0
+        tree.wire.reactor.advance(2)
+        client.pump()
+        assert client.transport.disconnecting == 1
+        client.disconnect()
+
+    @pytest.mark.parametrize("together", [True, False])
+    def test_pipelined(self, tree: Tree, together: bool) -> None:
+        """
+        What the client sends behind its request is served in its turn, from the same packet or a later one.
+        """
+        client = tree.connect()
+        if together:
+            client.say(GET % b"a" + GET % b"b" + (GET % b"plain")[:10])
+        else:
+            client.say(GET % b"a")
+            client.say(GET % b"b")
+            client.say((GET % b"plain")[:10])
+        assert len(tree.channels) == 1
+        tree.channels[0].close()
+        client.pump()
+        assert len(tree.channels) == 2
+        tree.channels[1].close()
+        client.say((GET % b"plain")[10:])
+        assert client.ended
+        assert client.raw.count(b"HTTP/1.1 200 OK\r\n") == 2
+        assert client.raw.endswith(b"\r\n\r\nplain")
+        client.disconnect()
+
+    def test_closed_before_the_packet_is_read_to_its_end(self, plain: Wire) -> None:
+        """
+        A handler that closes at once does not lose what stands behind the request.
+        """
+        resource = SSEResource(lambda channel: channel.close(), upgrader=plain.upgrader(keep_request=False))
+        client = Client(plain, Site(resource, reactor=plain.reactor, timeout=None))
+        client.say(GET % b"a" + GET % b"b" + GET % b"c")
+        assert client.raw.count(b"HTTP/1.1 200 OK\r\n") == 2
+        assert client.raw.endswith(b"\r\n\r\n0\r\n\r\n")
+        client.disconnect()
+
+    def test_more_than_is_kept(self, tree: Tree) -> None:
+        """
+        Past 16 KiB the client's bytes stay in the kernel, until there is use for them.
+        """
+        client = tree.connect()
+        client.say(GET % b"a")
+        client.say(b"\r\n" + b"x" * (0x4000 - 2))
+        assert client.transport in tree.wire.reactor.readers
+        client.say(b"x")
+        assert client.transport not in tree.wire.reactor.readers
+        tree.channels[0].close()
+        client.pump()
+        assert client.transport in tree.wire.reactor.readers
+        client.disconnect()
+
+    def test_connection_that_is_not_kept(self, tree: Tree) -> None:
+        """
+        A client that asked for its end gets it, behind the last byte.
+        """
+        client = tree.connect()
+        client.say(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert type(tree.channels[0].sink) is DetachedSink
+        tree.channels[0].send("x")
+        tree.channels[0].close()
+        client.pump()
+        assert (client.body, client.ended, client.connected) == (b"data: x\n\n", True, False)
+        assert tree.logged == [(b"/a", 9)]
+
+    def test_client_goes(self, tree: Tree) -> None:
+        """
+        The access log is told once, and so is the channel.
+        """
+        client = tree.connect()
+        client.say(GET % b"a")
+        told: list[object] = []
+        tree.channels[0].when_closed().addCallback(told.append)
+        client.disconnect(clean=False)
+        assert told == [CloseReason.CLIENT_GONE]
+        assert tree.logged == [(b"/a", 0)]
+
+
+class ClosingSiteTests:
+    def test_its_connections_stay_its_own(self, plain: Wire) -> None:
+        """
+        The site closes a connection during its stream as well as behind it.
+        """
+        tree = Tree(plain)
+        site = ClosingSite(tree.root, reactor=plain.reactor)
+        clients = [Client(plain, site) for _ in range(2)]
+        for client in clients:
+            client.say(GET % b"a")
+            assert type(client.transport.protocol) is Connection
+            assert type(client.transport.protocol.protocol) is DetachedSink
+        tree.channels[0].close()
+        clients[0].pump()
+        clients[0].reset_response()
+        clients[0].say(GET % b"plain")
+        assert clients[0].body == b"plain"
+        assert type(clients[0].transport.protocol) is Connection
+        closed = Deferred.fromCoroutine(site.close())
+        for client in clients:
+            client.pump()
+        assert closed.called
+        assert not any(client.connected for client in clients)
+        assert tree.channels[1].close_reason is CloseReason.CLIENT_GONE
