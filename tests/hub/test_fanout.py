@@ -419,11 +419,31 @@ class FailureTests:
         assert members[1].client.reset
         (event,) = failures
         assert event["log_failure"].type is ZeroDivisionError
-        assert event["subscriber"].channel is world.channels[1]
+        assert str(event["subscriber"]).startswith("<Subscriber 2 ")
         assert event["log_format"] == "{subscriber} is dropped"
         metrics = world.hub.metrics()
         assert (metrics.failures, metrics.delivered, metrics.channels) == (1, 2, 2)
         assert metrics.closes == {CloseReason.SERVER_CLOSED: 1}
+
+    def test_cannot_even_be_cut_off(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        Then it is sent nothing any more; the rest get their event all the same.
+        """
+        members = crowd(world, 3)
+        members[1].socket.error = ZeroDivisionError("broken")
+
+        def failing(**options: object) -> bool:
+            raise OSError("broken too")
+
+        world.channels[1].abort = failing  # type: ignore[method-assign]
+        world.publish("a", "b")
+        world.reactor.run_soon()
+        world.publish("c")
+        assert [members[0].texts, members[2].texts] == [["a", "b", "c"]] * 2
+        assert members[1].texts == []
+        assert [event["log_failure"].type for event in failures] == [ZeroDivisionError, OSError]
+        assert world.hub.metrics().failures == 1
+        assert world.hub.subscribers.total == 2
 
     def test_failing_in_the_middle_of_a_batch(self, world: World, failures: list[LogEvent]) -> None:
         """

@@ -15,6 +15,7 @@ from twisted.logger import LogEvent
 from tests.fakes import FakeReactor, Wire
 from tests.hub.fakes import Prefix, ScriptedJournal, World, lost, outcome_of, result_of, turn
 from txsse import (
+    Access,
     CloseReason,
     Hub,
     HubStopped,
@@ -237,6 +238,113 @@ class PublishTests:
         world.hub.publish("news", "a").addCallback(lambda _: world.hub.publish("news", "b"))
         world.publish("c")
         assert member.texts == ["a", "b", "c"]
+
+
+class TellTests:
+    def test_told(self, any_world: World) -> None:
+        """
+        It reaches those who listen, in order with what is published, and has no id.
+        """
+        member, other = any_world.join(), any_world.join("sport")
+        any_world.publish("a", id="1")
+        any_world.hub.tell("news", "b", event="note")
+        any_world.publish("c", id="2")
+        any_world.hub.tell(["sport", "news"], b"d")
+        assert member.texts == ["a", "b", "c", "d"]
+        assert [event.event for event in member.events] == ["message", "note", "message", "message"]
+        assert b"event: note\ndata: b\n\n" in member.client.body
+        assert member.last_event_id == "2"
+        assert other.texts == ["d"]
+
+    def test_not_recorded(self, world: World) -> None:
+        """
+        Who comes or resumes later does not get it, and it does not count as published.
+        """
+        (first,) = world.publish("a")
+        listener = world.join()
+        world.hub.tell("news", "b")
+        world.reactor.run_soon()
+        world.publish("c")
+        world.reactor.run_soon()
+        assert listener.texts == ["b", "c"]
+        assert world.join(last_event_id=first).texts == ["c"]
+        assert world.join(last_event_id="earliest").texts == ["a", "c"]
+        assert world.hub.metrics().published == 2
+
+    def test_nobody_was_there_before(self, new_world: Callable[..., World]) -> None:
+        """
+        It may be the first thing that a hub does.
+        """
+        world = new_world()
+        world.hub.tell("news", "a")
+        world.reactor.run_soon()
+        assert world.hub.metrics().delivered == 0
+
+    def test_client_that_is_behind(self, world: World) -> None:
+        """
+        Who does not keep up misses it, and nothing else.
+        """
+        member = world.join()
+        member.client.pump()
+        member.stop_reading()
+        for number in range(3):
+            world.publish(f"{number}")
+            world.reactor.run_soon()
+            world.hub.tell("news", f"told {number}")
+            world.reactor.run_soon()
+        member.read_on()
+        world.hub.tell("news", "last")
+        world.publish("end")
+        assert member.texts == ["0", "1", "2", "last", "end"]
+
+    def test_refused(self, world: World) -> None:
+        """
+        One whose client cannot take it reads on from the journal, and gets nothing twice.
+        """
+        member = world.join()
+        world.publish("a")
+        world.reactor.run_soon()
+        member.stop_reading()
+        world.hub.tell("news", "told")
+        world.reactor.run_soon()
+        world.hub.tell("news", "refused")
+        world.reactor.run_soon()
+        world.publish("b")
+        member.read_on()
+        assert member.texts == ["a", "told", "b"]
+
+    def test_private(self, world: World) -> None:
+        """
+        What is private is for those who were granted it.
+        """
+        granted, public = world.join(Access("news", private="news")), world.join()
+        world.hub.tell("news", "secret", private=True)
+        assert (granted.texts, public.texts) == (["secret"], [])
+
+    def test_what_cannot_be_sent(self, new_world: Callable[..., World]) -> None:
+        """
+        It is refused at once, as with publishing.
+        """
+        world = new_world(max_update_size=20)
+        member = world.join("*")
+        for topics, data, error in (
+            ("*", "x", InvalidField),
+            ([], "x", InvalidField),
+            ("news", b"\xff", InvalidField),
+            ("news", "x" * (21 - len("data: \n\n")), UpdateTooLarge),
+        ):
+            with pytest.raises(error):
+                world.hub.tell(topics, data)
+        world.hub.tell("news", "x" * (20 - len("data: \n\n")))
+        assert len(member.texts) == 1
+
+    def test_stopped(self, world: World) -> None:
+        """
+        A hub that has stopped tells nothing.
+        """
+        result_of(world.hub.stop())
+        with pytest.raises(HubStopped):
+            world.hub.tell("news", "x")
 
 
 class JournalTests:
@@ -534,6 +642,18 @@ class CountsTests:
         ann.channel.close()
         counts = world.hub.subscribers
         assert (counts.total, dict(counts.by_topic)) == (1, {})
+
+    def test_each(self, world: World) -> None:
+        """
+        They can be gone through, and closed on the way.
+        """
+        members = [world.join() for _ in range(3)]
+        assert len(world.hub.subscribers) == 3
+        assert [each.channel for each in world.hub.subscribers] == world.channels
+        for subscriber in world.hub.subscribers:
+            subscriber.channel.close()
+        assert [member.client.ended for member in members if member.events == []] == [True] * 3
+        assert len(world.hub.subscribers) == 0
 
     def test_nothing_is_left(self, world: World) -> None:
         """

@@ -522,6 +522,19 @@ class MemoryJournalTests:
             subject.append("1", "2", "3", "4", data="x" * (size - frame))
             assert len(subject.read(0).entries) == count
 
+    def test_page_to_the_byte(self) -> None:
+        """
+        One byte less, and another update belongs to it.
+        """
+        frame = len(update("1").frame) - 1
+        for second, count in ((32768, 2), (32767, 3)):
+            subject = memory()
+            subject.start()
+            subject.append("1", data="x" * (32768 - frame))
+            subject.append("2", data="x" * (second - frame))
+            subject.append("3")
+            assert len(subject.read(0).entries) == count
+
     def test_places_are_tidied_up(self) -> None:
         """
         The places of what has gone are given back, and no position changes.

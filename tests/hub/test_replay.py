@@ -495,7 +495,7 @@ class EndTests:
         assert member.channel.close_reason is CloseReason.SERVER_CLOSED
         (event,) = failures
         assert event["log_format"] == "{subscriber} is dropped"
-        assert event["subscriber"].channel is member.channel
+        assert str(event["subscriber"]).startswith("<Subscriber 1 ")
         metrics = world.hub.metrics()
         assert (metrics.failures, metrics.behind, metrics.channels) == (1, 0, 0)
 
@@ -730,6 +730,24 @@ class MissedTests:
         world.publish("c")
         if member.last_event_id:
             assert world.join(last_event_id=member.last_event_id).texts == ["c"]
+
+    def test_journal_that_fails_afterwards(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        Where it cannot say what its newest update is, that is logged, and everybody reads on all the same.
+        """
+        journal = ScriptedJournal(reactor=world.reactor)
+        world = World(world.wire, journal=journal)
+        member = world.join()
+        world.publish("a")
+        world.reactor.run_soon()
+        journal.errors["last_id"] = OSError("no journal")
+        unseen(world, "b")
+        assert member.texts == ["a", "b"]
+        assert [event["log_failure"].type for event in failures] == [OSError]
+        assert world.join().last_event_id == ""
+        world.publish("c")
+        assert member.texts == ["a", "b", "c"]
+        world.end()
 
     def test_between_slices(self, world: World) -> None:
         """

@@ -8,6 +8,7 @@ import pytest
 
 from txsse import InvalidField, ServerSentEvent, Update
 from txsse.hub import update as update_module
+from txsse.hub.update import Telling
 
 
 def event(id: str | None = "1", data: str = "x") -> ServerSentEvent:
@@ -70,6 +71,8 @@ class UpdateTests:
             (" 1", "begins or ends with a space"),
             ("1 ", "begins or ends with a space"),
             ("\t1", "begins or ends with a space"),
+            ("1\x0b", "begins or ends with a space"),
+            ("\u00a01", "begins or ends with a space"),
             ("1\t", "begins or ends with a space"),
             ("x" * 1025, "more than 1024 bytes"),
             ("é" * 512 + "x", "more than 1024 bytes"),
@@ -126,3 +129,31 @@ class UpdateTests:
         """
         assert repr(Update(["a", "b"], event("7", "secret"))) == "<Update 7 to a, b>"
         assert repr(Update("a", event("7"), private=True)) == "<Update 7 to a private>"
+
+
+class TellingTests:
+    def test_what_it_holds(self) -> None:
+        """
+        Topics, privacy, and the event as it is sent, without an id.
+        """
+        telling = Telling(["b", "a", "b"], ServerSentEvent("x", "kind"), private=True)
+        assert telling.topics == ("b", "a")
+        assert telling.private
+        assert telling.frame == b"event: kind\ndata: x\n\n"
+        assert not Telling("news", ServerSentEvent("x")).private
+
+    def test_id(self) -> None:
+        """
+        It is refused: a client would resume from what nobody recorded.
+        """
+        with pytest.raises(InvalidField, match="nobody could resume from it") as caught:
+            Telling("news", ServerSentEvent("x", id="1"))
+        assert caught.value.field == "id"
+
+    @pytest.mark.parametrize("topics", ["*", [], ["a", "*"]])
+    def test_topics(self, topics: str | list[str]) -> None:
+        """
+        They are those of an update.
+        """
+        with pytest.raises(InvalidField):
+            Telling(topics, ServerSentEvent("x"))

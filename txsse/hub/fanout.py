@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from txsse.errors import ChannelClosed
 from txsse.hub.counters import Counters
@@ -224,9 +225,7 @@ class Fanout:
                 elif subscriber.since < batch.last:
                     self._send_rest(batch, subscriber)
             except Exception:
-                self._counters.failures += 1
-                _log.failure("{subscriber} is dropped", subscriber=subscriber)
-                subscriber.channel.abort()
+                self._replay.drop(subscriber, Failure())
         self._counters.delivered += sent * len(batch.entries)
         self._counters.bytes += sent * len(framed.data)
 

@@ -149,9 +149,19 @@ class Replay:
 
     def _failed(self, failure: Failure, subscriber: Subscriber) -> None:
         if not failure.check(ChannelClosed):
-            self._counters.failures += 1
-            _log.failure("{subscriber} is dropped", failure, subscriber=subscriber)
+            self.drop(subscriber, failure)
+
+    def drop(self, subscriber: Subscriber, failure: Failure) -> None:
+        """
+        Give a subscriber up, for an error that nobody expected. The others do not depend on it.
+        """
+        self._counters.failures += 1
+        _log.failure("{subscriber} is dropped", failure, subscriber=subscriber)
+        try:
             subscriber.channel.abort()
+        except Exception:
+            _log.failure("{subscriber} cannot be cut off", subscriber=subscriber)
+            subscriber.unsubscribe()
 
     def _done(self, _: object) -> None:
         self.behind -= 1

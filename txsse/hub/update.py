@@ -107,7 +107,7 @@ def _check_id(id: str | None) -> str:
         raise InvalidField("id", "an update needs an id; a client resumes from it")
     if id == EARLIEST:
         raise InvalidField("id", f"{EARLIEST!r} stands for everything that the journal holds")
-    if id[0] in " \t" or id[-1] in " \t":
+    if id != id.strip():
         raise InvalidField("id", "begins or ends with a space, which a header field loses on the way back")
     if len(id) > MAX_ID_BYTES or (not id.isascii() and len(id.encode()) > MAX_ID_BYTES):
         raise InvalidField("id", f"has more than {MAX_ID_BYTES} bytes")

@@ -418,7 +418,7 @@ class SSEChannel:
         elif not self._backlog.put(key, frame):
             _log.info(
                 "{channel} closes: the client reads too slowly, {buffered} bytes were held back",
-                channel=self,
+                channel=repr(self),
                 buffered=self.buffered,
             )
             self.abort(reason=CloseReason.SLOW_READER)
@@ -463,7 +463,7 @@ class SSEChannel:
         self._flush = None
         _log.info(
             "{channel} is cut off: the client left {buffered} bytes unread",
-            channel=self,
+            channel=repr(self),
             buffered=self.buffered,
         )
         self.abort(reason=CloseReason.FLUSH_TIMEOUT)
