@@ -463,6 +463,30 @@ class JournalTests:
         assert [event["log_format"] for event in failures] == ["the journal did not start"]
 
 
+class InsideTests:
+    def test_stopped_in_the_middle_of_a_send(self, world: World) -> None:
+        """
+        Whoever stops the hub when it is told something keeps it from nobody else.
+        """
+        members = [world.join() for _ in range(3)]
+        for member in members:
+            member.client.pump()
+        outcomes: list[list[object]] = []
+
+        def stop() -> None:
+            if not outcomes:
+                outcomes.append(outcome_of(world.hub.stop()))
+
+        members[1].socket.before_send = stop
+        world.publish("a")
+        world.reactor.run_soon()
+        assert [member.texts for member in members] == [["a"]] * 3
+        for member in members:
+            member.client.pump()
+        assert all(member.client.ended for member in members)
+        assert outcomes == [[None]]
+
+
 class WireTests:
     def test_connections_can_be_used_again(self, plain: Wire) -> None:
         """

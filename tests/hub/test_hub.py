@@ -46,6 +46,15 @@ def journal_of(world: World) -> ScriptedJournal:
     return journal
 
 
+class PresenceTopicTests:
+    def test_one_that_cannot_be(self) -> None:
+        """
+        It is refused when the hub is made, and not when somebody comes.
+        """
+        with pytest.raises(ValueError, match="stands for all topics"):
+            Hub(presence_topic="*")
+
+
 class OptionsTests:
     @pytest.mark.parametrize("name", ["max_update_size", "max_topics"])
     @pytest.mark.parametrize("limit", [0, -1])

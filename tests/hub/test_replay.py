@@ -565,6 +565,29 @@ class FailingJournalTests:
         assert "read" not in journal.calls
 
 
+class FailingForManyTests:
+    def test_one_entry_in_the_log(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        They wait together: a journal that is down is not told about by each of those who want to read it.
+        """
+        journal = ScriptedJournal(reactor=world.reactor)
+        world = World(world.wire, journal=journal)
+        first, _ = world.publish("a", "b")
+        journal.errors["read"] = OSError("no journal")
+        members = [world.join(last_event_id=first) for _ in range(5)]
+        world.reactor.run_soon()
+        assert len(failures) == 1
+        assert len(world.reactor.getDelayedCalls()) == 1
+        world.reactor.advance(1)
+        world.reactor.run_soon()
+        assert len(failures) == 2
+        del journal.errors["read"]
+        world.reactor.advance(1)
+        assert [member.texts for member in members] == [["b"]] * 5
+        assert world.hub.metrics().behind == 0
+        world.end()
+
+
 class SlowJournalTests:
     def test_head_moves_while_a_page_is_read(self, world: World) -> None:
         """
@@ -730,6 +753,20 @@ class MissedTests:
         world.publish("c")
         if member.last_event_id:
             assert world.join(last_event_id=member.last_event_id).texts == ["c"]
+
+    def test_in_the_middle_of_a_send(self, world: World) -> None:
+        """
+        A journal that tells of it while an update is being sent is listened to when that is done.
+        """
+        members = [world.join() for _ in range(3)]
+        world.reactor.run_soon()
+        texts = ["b"]
+        members[1].client.pump()
+        members[1].socket.before_send = lambda: texts and unseen(world, texts.pop())
+        world.publish("a")
+        world.reactor.run_soon()
+        assert [member.texts for member in members] == [["a", "b"]] * 3
+        assert world.hub.metrics().gaps == 0
 
     def test_journal_that_fails_afterwards(self, world: World, failures: list[LogEvent]) -> None:
         """

@@ -305,6 +305,33 @@ class GivingBackTests:
         assert (client.body, client.ended, client.connected) == (b"data: x\n\n", True, False)
         assert tree.logged == [(b"/a", 9)]
 
+    def test_no_time_out_of_the_peer(self, plain: Wire) -> None:
+        """
+        Where none is wanted, none is set, nor restored.
+        """
+        tree = Tree(plain, peer_timeout=None)
+        client = tree.connect()
+        options: list[object] = []
+        client.socket.setsockopt = lambda *option: options.append(option)  # type: ignore[method-assign]
+        client.say(GET % b"a")
+        tree.channels[0].close()
+        client.pump()
+        assert (client.ended, options) == (True, [])
+        client.disconnect()
+
+    def test_transport_that_tells_late(self, tree: Tree) -> None:
+        """
+        A sink whose stream has ended does nothing when the transport has room.
+        """
+        client = tree.connect()
+        client.say(GET % b"a")
+        sink = tree.channels[0].sink
+        tree.channels[0].close()
+        client.pump()
+        sink.resumeProducing()  # type: ignore[attr-defined]
+        assert client.ended
+        client.disconnect()
+
     def test_client_goes(self, tree: Tree) -> None:
         """
         The access log is told once, and so is the channel.

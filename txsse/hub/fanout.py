@@ -55,6 +55,9 @@ class Fanout:
     :param private: who may have private updates, of what.
     :param replay: where subscribers go whose clients are behind.
     :param counters: where is counted.
+    :ivar sent_up_to: the position up to which all who are live have been sent everything, but for the fan-out
+        that is under way.
+    :ivar busy: whether something is being sent in this very moment.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class Fanout:
         self._work: Iterator[None] | None = None
         self._seconds = 0.0
         self._call: IDelayedCall | None = None
-        self._busy = False
+        self.busy = False
 
     def add(self, entry: _Item) -> None:
         """
@@ -86,7 +89,7 @@ class Fanout:
         self._pending.append(entry)
         self._pending_size += len(entry[1].frame)
         # What is sent may bring about further updates; whoever is at work sends them too.
-        if self._busy:
+        if self.busy:
             return
         if self._pending_size > _MAX_PENDING:
             self.flush()
@@ -104,25 +107,25 @@ class Fanout:
         """
         Send everything now.
         """
-        if self._busy:
+        if self.busy:
             return
-        self._busy = True
+        self.busy = True
         while self._step():
             pass
-        self._busy = False
+        self.busy = False
         if self._call is not None:
             self._call.cancel()
             self._call = None
 
     def _slice(self) -> None:
         self._call = None
-        self._busy = True
+        self.busy = True
         over = self._reactor.seconds() + _SLICE_SECONDS
         while self._step():
             if self._reactor.seconds() >= over:
                 self._call = self._reactor.callLater(0, self._slice)
                 break
-        self._busy = False
+        self.busy = False
 
     def _step(self) -> bool:
         """
@@ -135,7 +138,6 @@ class Fanout:
                 return False
             self._work = self._fan_out(self._next_batch())
         began = self._reactor.seconds()
-        over = False
         try:
             over = next(self._work, _OVER) is _OVER
         except Exception:

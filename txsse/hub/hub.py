@@ -11,6 +11,7 @@ from typing import cast
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -65,6 +66,7 @@ class Hub:
     :param presence_topic: a topic that is told of it as well (see :meth:`tell`), by an event of the type
         ``presence`` whose data is JSON: ``subscriber``, ``topics``, ``present``, and ``subscribers``, how
         many there are now.
+    :raises ValueError: for a limit below 1, and for a ``presence_topic`` that cannot be.
     :ivar upgrader: the upgrader.
     """
 
@@ -88,6 +90,9 @@ class Hub:
         self._max_update_size = max_update_size
         self._max_topics = max_topics
         self._presence: Presence | None = None
+        if presence_topic is not None:
+            # One that cannot be told anything is better refused here.
+            Telling(presence_topic, ServerSentEvent())
         if presence is not None or presence_topic is not None:
             self._presence = Presence(presence, presence_topic, self._tell)
         self._counters = Counters()
@@ -281,10 +286,10 @@ class Hub:
             return succeed(None)
         if self._starting is not None:
             return self._starting.wait()
-        self._starting = Waiting()
-        started = self._starting.wait()
+        self._starting = waiting = Waiting[None]()
+        started = waiting.wait()
         work = Deferred.fromCoroutine(self._start(live))
-        work.addCallbacks(self._has_started, self._has_not_started)
+        work.addBoth(self._has_started, waiting)
         return started
 
     async def _start(self, live: _Live) -> None:
@@ -295,15 +300,12 @@ class Hub:
         live.learn_head_id(last_id or live.origin.anchor)
         live.started = True
 
-    def _has_started(self, _: object) -> None:
-        waiting, self._starting = self._starting, None
-        if waiting is not None:
+    def _has_started(self, result: Failure | None, waiting: Waiting[None]) -> None:
+        self._starting = None
+        if isinstance(result, Failure):
+            waiting.fail(cast(Exception, result.value))
+        else:
             waiting.fire(None)
-
-    def _has_not_started(self, failure: Failure) -> None:
-        waiting, self._starting = self._starting, None
-        if waiting is not None:
-            waiting.fail(cast(Exception, failure.value))
 
     def stop(
         self,
@@ -329,19 +331,22 @@ class Hub:
             raise ValueError(f"deadline must be a positive number of seconds, not {deadline!r}")
         if self._stopped:
             return succeed(None)
-        if self._stopping is None:
-            self._stopping = Waiting()
-            work = Deferred.fromCoroutine(self._stop(farewell, retry, deadline))
-            work.addErrback(lambda failure: _log.failure("the journal did not stop well", failure))
-            work.addCallback(self._has_stopped)
-            if self._stopped:
-                return succeed(None)
-        return self._stopping.wait()
+        if self._stopping is not None:
+            return self._stopping.wait()
+        self._stopping = waiting = Waiting[None]()
+        stopped = waiting.wait()
+        work = Deferred.fromCoroutine(self._stop(farewell, retry, deadline))
+        work.addErrback(lambda failure: _log.failure("the journal did not stop well", failure))
+        work.addCallback(self._has_stopped, waiting)
+        return stopped
 
     async def _stop(
         self, farewell: ServerSentEvent | None, retry: tuple[float, float], deadline: float
     ) -> None:
         live = self._live or self._come_alive()
+        if live.fanout.busy:
+            # Somebody who was just sent something stops the hub; the others are to get it too.
+            await deferLater(live.reactor, 0)
         live.fanout.flush()
         await drain(self._members, live.reactor, farewell=farewell, retry=retry, deadline=deadline)
         # A journal that could not be started has nothing to end.
@@ -349,10 +354,9 @@ class Hub:
             await self.start()
             await live.journal.stop()
 
-    def _has_stopped(self, _: object) -> None:
+    def _has_stopped(self, _: object, waiting: Waiting[None]) -> None:
         self._stopped = True
-        if self._stopping is not None:
-            self._stopping.fire(None)
+        waiting.fire(None)
 
     # What the resource asks for.
 
@@ -454,6 +458,9 @@ class Hub:
         """
         live = self._live
         assert live is not None
+        if live.fanout.busy:
+            live.reactor.callLater(0, self.updates_missed, position)
+            return
         # In the middle of a fan-out, nobody knows how far each of them is.
         live.fanout.flush()
         for subscriber in list(self._members.values()):

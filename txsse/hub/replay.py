@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -29,6 +28,7 @@ from txsse.protocol.encoder import encode_event, encode_id
 from txsse.protocol.event import ServerSentEvent
 from txsse.server.payload import to_json
 from txsse.server.sink import Framed
+from txsse.server.waiting import Waiting
 
 __all__ = ["Replay", "stream_reset"]
 
@@ -55,6 +55,7 @@ class Replay:
         self._journal = journal
         self._reactor = reactor
         self._counters = counters
+        self._paused: Waiting[None] | None = None
 
     def rewind(self, subscriber: Subscriber, position: int) -> None:
         """
@@ -139,13 +140,24 @@ class Replay:
             try:
                 answer = await ask()
             except Exception:
-                _log.failure(
-                    "the journal cannot be read; trying again in {seconds} s", seconds=_RETRY_JOURNAL
-                )
-                await deferLater(self._reactor, _RETRY_JOURNAL)
+                await self._pause()
             else:
                 return answer if subscriber.is_subscribed else None
         return None
+
+    def _pause(self) -> Deferred[None]:
+        """
+        Wait for the time to try again: all together, and with one entry in the log.
+        """
+        if self._paused is None:
+            _log.failure("the journal cannot be read; trying again in {seconds} s", seconds=_RETRY_JOURNAL)
+            self._paused = Waiting()
+            self._reactor.callLater(_RETRY_JOURNAL, self._try_again, self._paused)
+        return self._paused.wait()
+
+    def _try_again(self, paused: Waiting[None]) -> None:
+        self._paused = None
+        paused.fire(None)
 
     def _failed(self, failure: Failure, subscriber: Subscriber) -> None:
         if not failure.check(ChannelClosed):

@@ -196,13 +196,6 @@ class Upgrader:
         """
         return self._channel_options().reactor
 
-    @property
-    def budget(self) -> Budget:
-        """
-        What the channels hold back, all together.
-        """
-        return self._budget
-
     def _open(self, request: Request, accepted: Accepted, *, keep_request: bool) -> SSEChannel:
         _forget_encoder(request)
         _set_headers(request, [*accepted.headers, *self._headers])
