@@ -8,7 +8,10 @@ What can go wrong, as one small tree::
     ├── UpgradeRefused   a request that got another answer than a stream
     ├── UpdateTooLarge   an update that exceeds the hub's limit
     ├── TooManyTopics    a subscription that exceeds the hub's limit
-    └── HubStopped       an update for a hub that has stopped
+    ├── HubStopped       an update for a hub that has stopped
+    ├── StreamRefused    a reply that opens no stream, to a client
+    ├── StreamEnded      the end of a stream, as a client sees it
+    └── PeerSilent       a server that a client has not heard of for too long
 """
 
 from __future__ import annotations
@@ -24,7 +27,10 @@ __all__ = [
     "EventTooLarge",
     "HubStopped",
     "InvalidField",
+    "PeerSilent",
     "SSEError",
+    "StreamEnded",
+    "StreamRefused",
     "TooManyTopics",
     "UpdateTooLarge",
     "UpgradeRefused",
@@ -179,3 +185,41 @@ class HubStopped(SSEError):
 
     def __init__(self) -> None:
         super().__init__("the hub has been stopped")
+
+
+class StreamRefused(SSEError):
+    """
+    A server did not open the stream that a client asked for.
+
+    :ivar url: what was asked for, behind all redirects.
+    :ivar status: the status of the reply.
+    """
+
+    def __init__(self, problem: str, *, url: str, status: int) -> None:
+        super().__init__(f"{url}: {problem}")
+        self.url = url
+        self.status = status
+
+
+class StreamEnded(SSEError):
+    """
+    A stream has ended; by its server, unless the client closed it.
+
+    :ivar url: where it was.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"{url}: the stream has ended")
+        self.url = url
+
+
+class PeerSilent(SSEError):
+    """
+    Nothing came from a server for too long.
+
+    :ivar seconds: for how long, in seconds.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"nothing came for {seconds:g} s")
+        self.seconds = seconds

@@ -1,0 +1,185 @@
+"""
+A server without a network: what an event source asks for, and whatever a test answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent
+from zope.interface import implementer
+
+from txsse.client.source import EventSource
+
+STREAM = {"Content-Type": "text/event-stream"}
+
+
+@implementer(IPushProducer)
+class FakeTransport:
+    """
+    What a response's body comes from.
+    """
+
+    def __init__(self) -> None:
+        self.paused = False
+        self.cut = False
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+
+    def stopProducing(self) -> None:
+        self.cut = True
+
+    def abortConnection(self) -> None:
+        self.cut = True
+
+
+class FakeResponse:
+    """
+    A reply.
+
+    :ivar body: the protocol that reads its body; ``None`` before somebody wants it.
+    """
+
+    def __init__(self, code: int, headers: dict[str, str]) -> None:
+        self.code = code
+        self.headers = Headers({name: [value] for name, value in headers.items()})
+        self.transport = FakeTransport()
+        self.body: Any = None
+
+    def deliverBody(self, protocol: Any) -> None:  # noqa: N802
+        self.body = protocol
+        protocol.makeConnection(self.transport)
+
+    def bring(self, text: str | bytes) -> None:
+        """
+        Bring some of the body.
+        """
+        assert not self.transport.paused, "the client has asked to wait"
+        self.body.dataReceived(text.encode() if isinstance(text, str) else text)
+
+    def end(self, reason: Exception | None = None) -> None:
+        """
+        End the body, properly unless there is a reason.
+        """
+        self.body.connectionLost(Failure(reason or ResponseDone()))
+
+
+class Asked:
+    """
+    A request that waits for its reply.
+    """
+
+    def __init__(self, method: bytes, uri: bytes, headers: Headers, body: Any) -> None:
+        self.method = method.decode()
+        self.uri = uri.decode()
+        self.headers = {name.decode().lower(): values[0] for name, values in headers.getAllRawHeaders()}
+        self.body = b""
+        self.cancelled = False
+        self.answer: Deferred[Any] = Deferred(self._cancel)
+        if body is not None:
+            body.startProducing(self)
+            assert body.length == len(self.body)
+
+    def write(self, data: bytes) -> None:
+        self.body += data
+
+    def _cancel(self, _: object) -> None:
+        self.cancelled = True
+
+    def reply(self, code: int = 200, headers: dict[str, str] | None = None) -> FakeResponse:
+        """
+        Answer.
+        """
+        response = FakeResponse(code, STREAM if headers is None else headers)
+        self.answer.callback(response)
+        return response
+
+    def lose(self, error: Exception | None = None) -> None:
+        """
+        Fail to reach the server.
+        """
+        self.answer.errback(Failure(error or ConnectionLost()))
+
+
+@implementer(IAgent)
+class FakeAgent:
+    """
+    Takes requests.
+
+    :ivar requests: all of them, in order.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[Asked] = []
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IConsumer | None = None,  # noqa: N803
+    ) -> Deferred[Any]:
+        asked = Asked(method, uri, headers or Headers(), bodyProducer)
+        self.requests.append(asked)
+        return asked.answer
+
+
+class Followed:
+    """
+    An event source, the server that it asks, and what it brought.
+
+    :ivar texts: the data of the events, where they are pushed.
+    :ivar errors: what it told of.
+    """
+
+    def __init__(self, url: str = "https://example.org/events", *, push: bool = True, **options: Any) -> None:
+        self.clock = Clock()
+        self.agent = FakeAgent()
+        self.texts: list[str] = []
+        self.errors: list[Exception] = []
+        if push:
+            options.setdefault("event_received", lambda event: self.texts.append(event.data))
+        self.source = EventSource(
+            url, reactor=self.clock, agent=self.agent, on_error=self.errors.append, **options
+        )
+        self.source.start()
+
+    @property
+    def asked(self) -> Asked:
+        """
+        The last request.
+        """
+        return self.agent.requests[-1]
+
+    def again(self, seconds: float) -> Asked:
+        """
+        Wait for the next request, which comes after so many seconds and no sooner.
+        """
+        before = len(self.agent.requests)
+        self.clock.advance(seconds - 0.001)
+        assert len(self.agent.requests) == before, "too soon"
+        self.clock.advance(0.002)
+        assert len(self.agent.requests) == before + 1, "too late"
+        return self.asked
+
+
+def outcome_of(waiting: Deferred[Any]) -> list[Any]:
+    """
+    Return a list that holds what a Deferred fires with, once it does.
+    """
+    outcome: list[Any] = []
+    keep: Callable[[Any], None] = outcome.append
+    waiting.addBoth(lambda result: keep(result.value if isinstance(result, Failure) else result))
+    return outcome

@@ -1,0 +1,195 @@
+"""
+What a reply means for a stream.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hyperlink import URL
+
+from txsse.client.reply import Asked, Opens, Redirects, Refuses, judge, parse_url
+
+ASKED = Asked(URL.from_text("https://example.org/a/events?x=1"), "GET", (), None)
+
+
+def judged(
+    status: int, headers: dict[str, str] | None = None, asked: Asked = ASKED, temporary: tuple[int, ...] = ()
+) -> Opens | Redirects | Refuses:
+    fields = headers or {}
+    return judge(asked, status, fields.get, temporary=temporary, now=1_000_000_000.0)
+
+
+class OpenTests:
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            "text/event-stream",
+            "text/event-stream; charset=utf-8",
+            "Text/Event-Stream ;charset=latin-1",
+            "text/event-stream;",
+        ],
+    )
+    def test_event_stream(self, kind: str) -> None:
+        """
+        The media type opens it, whatever its parameters say.
+        """
+        assert isinstance(judged(200, {"Content-Type": kind}), Opens)
+
+    @pytest.mark.parametrize(
+        "kind", [None, "", "text/html", "text/event-streams", "text/plain; text/event-stream"]
+    )
+    def test_another_type(self, kind: str | None) -> None:
+        """
+        Anything else is final.
+        """
+        decision = judged(200, {} if kind is None else {"Content-Type": kind})
+        assert isinstance(decision, Refuses) and decision.final
+        assert "not text/event-stream" in str(decision.error)
+        assert (decision.error.status, decision.error.url) == (200, "https://example.org/a/events?x=1")
+
+    def test_compressed(self) -> None:
+        """
+        What was not asked for cannot be read.
+        """
+        headers = {"Content-Type": "text/event-stream", "Content-Encoding": "gzip"}
+        decision = judged(200, headers)
+        assert isinstance(decision, Refuses) and decision.final
+        assert "as gzip" in str(decision.error)
+        assert isinstance(judged(200, {**headers, "Content-Encoding": "Identity"}), Opens)
+
+
+class RefusalTests:
+    @pytest.mark.parametrize("status", [204, 201, 206, 300, 304, 400, 401, 404, 410, 429, 500, 503])
+    def test_final(self, status: int) -> None:
+        """
+        Every status but 200 ends it, unless the user says otherwise.
+        """
+        decision = judged(status, {"Content-Type": "text/event-stream", "Retry-After": "1"})
+        assert isinstance(decision, Refuses)
+        assert (decision.final, decision.error.status) == (True, status)
+
+    @pytest.mark.parametrize(
+        ("retry_after", "seconds"),
+        [
+            (None, None),
+            ("7", 7.0),
+            (" 0 ", 0.0),
+            ("999999999", 999_999_999.0),
+            ("9" * 1000, None),
+            ("-1", None),
+            ("1.5", None),
+            ("٣", None),
+            ("soon", None),
+            ("Sun, 09 Sep 2001 01:47:40 GMT", 60.0),
+            ("Sun, 09 Sep 2001 01:40:00 GMT", 0.0),
+            ("Sun, 99 Sep 2001 01:40:00 GMT", None),
+        ],
+    )
+    def test_temporary(self, retry_after: str | None, seconds: float | None) -> None:
+        """
+        With one that the user calls temporary, the server may say when to come back.
+        """
+        headers = {} if retry_after is None else {"Retry-After": retry_after}
+        decision = judged(503, headers, temporary=(503,))
+        assert isinstance(decision, Refuses)
+        assert (decision.final, decision.retry_after) == (False, seconds)
+
+
+class RedirectTests:
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    @pytest.mark.parametrize(
+        ("location", "url"),
+        [
+            ("/b", "https://example.org/b"),
+            ("b?y", "https://example.org/a/b?y"),
+            ("//other.example/", "https://other.example/"),
+            ("http://example.org:81/ä b#here", "http://example.org:81/%C3%A4%20b"),
+        ],
+    )
+    def test_followed(self, status: int, location: str, url: str) -> None:
+        """
+        Each of these statuses, to wherever it leads.
+        """
+        decision = judged(status, {"Location": location})
+        assert isinstance(decision, Redirects)
+        assert decision.asked.url.to_text() == url
+        assert decision.asked.method == "GET"
+
+    @pytest.mark.parametrize(
+        "location", ["ftp://example.org/", "javascript:alert(1)", "http://", "http://[::1"]
+    )
+    def test_nowhere(self, location: str) -> None:
+        """
+        What is no URL of HTTP cannot be followed.
+        """
+        decision = judged(302, {"Location": location})
+        assert isinstance(decision, Refuses) and decision.final
+        assert "cannot be followed" in str(decision.error)
+
+    def test_without_a_location(self) -> None:
+        """
+        It is a status like others.
+        """
+        assert isinstance(judged(302), Refuses)
+
+    @pytest.mark.parametrize(
+        ("method", "status", "kept"),
+        [
+            ("POST", 301, False),
+            ("POST", 302, False),
+            ("POST", 303, False),
+            ("POST", 307, True),
+            ("POST", 308, True),
+            ("QUERY", 301, True),
+            ("QUERY", 302, True),
+            ("QUERY", 303, False),
+        ],
+    )
+    def test_methods_and_bodies(self, method: str, status: int, kept: bool) -> None:
+        """
+        Some redirects make a GET of another method, and with that leave out the body and what describes it.
+        """
+        headers = (("Content-Type", "text/plain"), ("X-Own", "1"))
+        asked = Asked(ASKED.url, method, headers, b"body")
+        decision = judged(status, {"Location": "/b"}, asked)
+        assert isinstance(decision, Redirects)
+        follows = decision.asked
+        if kept:
+            assert (follows.method, follows.headers, follows.body) == (method, headers, b"body")
+        else:
+            assert (follows.method, follows.headers, follows.body) == ("GET", (("X-Own", "1"),), None)
+
+    @pytest.mark.parametrize(
+        ("location", "kept"),
+        [
+            ("https://example.org/b", True),
+            ("https://EXAMPLE.org:443/b", True),
+            ("https://example.org:444/b", False),
+            ("http://example.org/b", False),
+            ("https://other.example/b", False),
+        ],
+    )
+    def test_credentials(self, location: str, kept: bool) -> None:
+        """
+        They stay with their origin.
+        """
+        headers = (("authorization", "Bearer x"), ("Cookie", "a=b"), ("Proxy-Authorization", "y"), ("X", "1"))
+        decision = judged(307, {"Location": location}, Asked(ASKED.url, "GET", headers, None))
+        assert isinstance(decision, Redirects)
+        assert decision.asked.headers == (headers if kept else (("X", "1"),))
+
+
+class UrlTests:
+    @pytest.mark.parametrize("text", ["", "/events", "example.org/events", "ftp://example.org/", "http:///x"])
+    def test_no_url_of_http(self, text: str) -> None:
+        """
+        It is refused, with what one looks like.
+        """
+        with pytest.raises(ValueError, match="begins with http://"):
+            parse_url(text)
+
+    def test_fragment(self) -> None:
+        """
+        It is not part of what is asked for.
+        """
+        assert parse_url("http://example.org/a#b").to_text() == "http://example.org/a"

@@ -1,0 +1,502 @@
+"""
+An event source, with nothing below it but what a test answers.
+
+Source of the rules: https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost, ConnectionRefusedError
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseFailed, ResponseNeverReceived
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent
+from zope.interface.verify import verifyObject
+
+from tests.client.fakes import FakeAgent, Followed, outcome_of
+from txsse.client.machine import ReadyState
+from txsse.client.source import EventSource
+from txsse.errors import EventTooLarge, PeerSilent, StreamEnded, StreamRefused
+
+
+@pytest.fixture(autouse=True)
+def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+
+
+class RequestTests:
+    def test_fake(self) -> None:
+        """
+        What stands for the agent is one.
+        """
+        verifyObject(IAgent, FakeAgent())
+
+    def test_headers(self) -> None:
+        """
+        The request asks for a stream, and for none out of a cache; it resumes nothing.
+        """
+        asked = Followed().asked
+        assert (asked.method, asked.uri) == ("GET", "https://example.org/events")
+        assert asked.headers == {"accept": b"text/event-stream", "cache-control": b"no-cache"}
+
+    @pytest.mark.parametrize(
+        "headers", [{"X-Own": "1", "accept": "text/*"}, Headers({"X-Own": ["1"], "Accept": ["text/*"]})]
+    )
+    def test_own_headers(self, headers: Any) -> None:
+        """
+        The user's own come with it, and in the place of the usual ones.
+        """
+        asked = Followed(headers=headers).asked
+        assert asked.headers == {"x-own": b"1", "accept": b"text/*", "cache-control": b"no-cache"}
+
+    def test_last_event_id(self) -> None:
+        """
+        It is sent in UTF-8.
+        """
+        followed = Followed(last_event_id="ä 1")
+        assert followed.asked.headers["last-event-id"] == "ä 1".encode()
+        assert followed.source.last_event_id == "ä 1"
+
+    def test_method_and_body(self) -> None:
+        """
+        Language models stream the answer to a POST; each attempt sends it anew.
+        """
+        followed = Followed(method="POST", body=b"{}", retry=1.0)
+        assert (followed.asked.method, followed.asked.body) == ("POST", b"{}")
+        followed.asked.lose()
+        assert followed.again(1.0).body == b"{}"
+
+    def test_not_before_it_is_started(self) -> None:
+        """
+        Making one asks for nothing, and starting it twice asks once.
+        """
+        agent = FakeAgent()
+        source = EventSource("http://example.org/", agent=agent, reactor=Clock())
+        assert (agent.requests, source.ready_state) == ([], ReadyState.CONNECTING)
+        source.start()
+        source.start()
+        assert len(agent.requests) == 1
+
+    def test_url(self) -> None:
+        """
+        A wrong one is refused at once.
+        """
+        with pytest.raises(ValueError, match="no URL of HTTP"):
+            EventSource("/events")
+
+
+class OpenTests:
+    def test_open(self) -> None:
+        """
+        A good reply opens it, before the first event.
+        """
+        followed = Followed()
+        opened = outcome_of(followed.source.when_open())
+        assert (followed.source.ready_state, opened) == (0, [])
+        followed.asked.reply()
+        assert (followed.source.ready_state, opened) == (1, [None])
+        assert outcome_of(followed.source.when_open()) == [None]
+        assert "open" in repr(followed.source)
+
+    def test_refused(self) -> None:
+        """
+        Any other ends it, and the program is told why.
+        """
+        followed = Followed()
+        opened, closed = outcome_of(followed.source.when_open()), outcome_of(followed.source.when_closed())
+        response = followed.asked.reply(404)
+        (error,) = followed.errors
+        assert isinstance(error, StreamRefused) and error.status == 404
+        assert opened == closed == [error]
+        assert followed.source.ready_state is ReadyState.CLOSED
+        assert followed.source.last_error is error
+        assert outcome_of(followed.source.when_open()) == [error]
+        assert outcome_of(followed.source.when_closed()) == [error]
+        assert response.transport.cut
+        assert followed.clock.getDelayedCalls() == []
+
+    def test_temporary(self) -> None:
+        """
+        One that the user calls temporary is followed by another attempt, when the server says.
+        """
+        followed = Followed(reconnect_on=[503], retry=1.0)
+        followed.asked.reply(503, {"Retry-After": "30"})
+        assert followed.source.ready_state is ReadyState.CONNECTING
+        followed.again(30.0).reply()
+        assert followed.source.ready_state is ReadyState.OPEN
+
+    def test_redirect(self) -> None:
+        """
+        It is followed, and the next attempt goes where it led.
+        """
+        followed = Followed(retry=1.0)
+        first = followed.asked.reply(307, {"Location": "https://other.example/"})
+        assert first.transport.cut
+        assert followed.asked.uri == "https://other.example/"
+        assert followed.source.url == "https://example.org/events"
+        followed.asked.reply().end()
+        assert followed.source.url == "https://other.example/"
+        assert followed.again(1.0).uri == "https://other.example/"
+
+    def test_redirects_in_a_circle(self) -> None:
+        """
+        After twenty that is the end.
+        """
+        followed = Followed()
+        for _ in range(21):
+            followed.asked.reply(302, {"Location": "/events"})
+        assert len(followed.agent.requests) == 21
+        assert isinstance(followed.source.last_error, StreamRefused)
+        assert "more than 20 redirects" in str(followed.source.last_error)
+        assert followed.source.ready_state is ReadyState.CLOSED
+
+    def test_closed_when_it_is_told(self) -> None:
+        """
+        Somebody who closes it as soon as it is open gets nothing.
+        """
+        followed = Followed()
+        followed.source.when_open().addCallback(lambda _: followed.source.close())
+        response = followed.asked.reply()
+        assert response.transport.cut
+        assert followed.source.ready_state is ReadyState.CLOSED
+
+
+class EventTests:
+    def test_as_they_come(self) -> None:
+        """
+        Each is handed over the moment its last byte is there.
+        """
+        followed = Followed()
+        response = followed.asked.reply()
+        response.bring("data: a\n\ndata: b\n")
+        assert followed.texts == ["a"]
+        response.bring("\n")
+        assert followed.texts == ["a", "b"]
+
+    def test_by_type(self) -> None:
+        """
+        Listeners get what they listen to, beside what gets all.
+        """
+        followed = Followed()
+        heard: list[tuple[str, str]] = []
+        for name in ("message", "x"):
+            followed.source.add_listener(name, lambda event, name=name: heard.append((name, event.data)))
+        followed.asked.reply().bring("data: 1\n\nevent: x\ndata: 2\n\nevent: y\ndata: 3\n\n")
+        assert heard == [("message", "1"), ("x", "2")]
+        assert followed.texts == ["1", "2", "3"]
+
+    def test_closed_inside_a_callback(self) -> None:
+        """
+        What came in the same packet is not handed over any more.
+        """
+        followed = Followed(event_received=lambda event: (texts.append(event.data), followed.source.close()))
+        texts: list[str] = []
+        response = followed.asked.reply()
+        response.bring("data: a\n\ndata: b\n\n")
+        assert texts == ["a"]
+        assert response.transport.cut
+        assert outcome_of(followed.source.when_closed()) == [None]
+        assert followed.clock.getDelayedCalls() == []
+
+    def test_callback_that_fails(self) -> None:
+        """
+        The next event does not depend on it.
+        """
+        texts: list[str] = []
+
+        def received(event: Any) -> None:
+            texts.append(event.data)
+            raise ZeroDivisionError
+
+        Followed(event_received=received).asked.reply().bring("data: a\n\ndata: b\n\n")
+        assert texts == ["a", "b"]
+
+    def test_callback_that_takes_its_time(self) -> None:
+        """
+        The server waits for it, and so do the events behind.
+        """
+        working: list[Deferred[None]] = []
+        texts: list[str] = []
+
+        def received(event: Any) -> Deferred[None]:
+            texts.append(event.data)
+            working.append(Deferred())
+            return working[-1]
+
+        response = Followed(event_received=received).asked.reply()
+        response.bring("data: a\n\ndata: b\n\n")
+        assert (texts, response.transport.paused) == (["a"], True)
+        working[0].callback(None)
+        assert (texts, response.transport.paused) == (["a", "b"], True)
+        working[1].errback(Failure(ZeroDivisionError()))
+        assert response.transport.paused is False
+        response.bring("data: c\n\n")
+        assert texts == ["a", "b", "c"]
+
+    def test_many_at_once(self) -> None:
+        """
+        A packet of tiny events does not keep the reactor busy: after ten milliseconds it gets its turn.
+        """
+        followed = Followed(event_received=lambda event: followed.clock.advance(0.001))
+        response = followed.asked.reply()
+        response.bring("data\n\n" * 1000)
+        assert response.transport.paused
+        assert 0 < len(followed.source._delivery.pending) < 1000
+        for _ in range(100):
+            followed.clock.advance(0)
+        assert not followed.source._delivery.pending
+        assert not response.transport.paused
+
+    def test_too_large(self) -> None:
+        """
+        What came before it is handed over, and then the source ends: it would come again.
+        """
+        followed = Followed(max_event_size=10)
+        response = followed.asked.reply()
+        response.bring("data: a\n\ndata: " + "x" * 100)
+        assert followed.texts == ["a"]
+        assert isinstance(followed.source.last_error, EventTooLarge)
+        assert followed.source.ready_state is ReadyState.CLOSED
+        assert response.transport.cut
+
+
+class ReconnectionTests:
+    @pytest.mark.parametrize("reason", [None, PotentialDataLoss(), ResponseFailed([])])
+    def test_stream_that_ends(self, reason: Exception | None) -> None:
+        """
+        However it ends, it is asked for again after the time that it named, behind the last event.
+        """
+        followed = Followed()
+        response = followed.asked.reply()
+        response.bring("retry: 500\nid: 7\ndata: a\n\ndata: half an event\n")
+        response.end(reason)
+        assert followed.source.ready_state is ReadyState.CONNECTING
+        assert isinstance(
+            followed.errors[0], StreamEnded if not isinstance(reason, ResponseFailed) else ResponseFailed
+        )
+        assert followed.source.retry == 0.5
+        again = followed.again(0.5)
+        assert again.headers["last-event-id"] == b"7"
+        again.reply().bring("data: b\n\n")
+        assert followed.texts == ["a", "b"]
+        assert followed.source.last_event_id == "7"
+
+    def test_id_alone(self) -> None:
+        """
+        A block that has an id and no data is where to resume from, too; an empty id is nowhere.
+        """
+        followed = Followed(retry=1.0)
+        response = followed.asked.reply()
+        response.bring("id: 8\n\n")
+        assert followed.source.last_event_id == "8"
+        response.end()
+        response = followed.again(1.0).reply()
+        assert followed.asked.headers["last-event-id"] == b"8"
+        response.bring("id\ndata: x\n\n")
+        response.end()
+        assert "last-event-id" not in followed.again(2.0).headers
+
+    def test_byte_order_mark_of_each_stream(self) -> None:
+        """
+        Each stream begins anew.
+        """
+        followed = Followed(retry=1.0)
+        followed.asked.reply().end()
+        followed.again(1.0).reply().bring(b"\xef\xbb\xbfdata: a\n\n")
+        assert followed.texts == ["a"]
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            ConnectionRefusedError(),
+            ResponseNeverReceived([Failure(ConnectionRefusedError())]),
+            ResponseNeverReceived([Failure(ResponseFailed([Failure(ConnectionRefusedError())]))]),
+        ],
+    )
+    def test_failed_attempts(self, error: Exception) -> None:
+        """
+        The time between them doubles; the program sees what went wrong, and not what it was wrapped in.
+        """
+        followed = Followed(retry=1.0, max_retry=5.0)
+        for seconds in (1.0, 2.0, 4.0, 5.0, 5.0):
+            followed.asked.lose(error)
+            assert isinstance(followed.source.last_error, ConnectionRefusedError)
+            followed.again(seconds)
+        assert len(followed.errors) == 5
+
+    def test_stream_that_lasts(self) -> None:
+        """
+        It makes the failures before it forgotten; one that ends at once does not.
+        """
+        followed = Followed(retry=1.0, stable_after=10.0)
+        followed.asked.lose()
+        followed.again(1.0).reply().end()
+        response = followed.again(2.0).reply()
+        followed.clock.advance(9.9)
+        response.end()
+        response = followed.again(4.0).reply()
+        followed.clock.advance(10.1)
+        response.end()
+        followed.again(1.0)
+
+    def test_attempts_without_success(self) -> None:
+        """
+        After as many as the user allows, the last error is the end.
+        """
+        followed = Followed(retry=1.0, max_attempts=3)
+        closed = outcome_of(followed.source.when_closed())
+        followed.asked.lose()
+        followed.again(1.0).lose()
+        followed.again(2.0).lose()
+        assert isinstance(closed[0], ConnectionLost)
+        assert followed.clock.getDelayedCalls() == []
+
+    def test_no_reply(self) -> None:
+        """
+        An attempt that takes too long is given up, and counts as failed.
+        """
+        followed = Followed(connect_timeout=5.0, retry=1.0)
+        first = followed.asked
+        followed.clock.advance(4.9)
+        assert not first.cancelled
+        followed.clock.advance(0.2)
+        assert first.cancelled
+        assert isinstance(followed.source.last_error, PeerSilent)
+        followed.again(1.0).reply()
+        assert followed.source.ready_state is ReadyState.OPEN
+
+    def test_silent_peer(self) -> None:
+        """
+        A stream without a byte for too long is lost; any byte shows that it is not.
+        """
+        followed = Followed(read_timeout=5.0, retry=1.0)
+        response = followed.asked.reply()
+        for _ in range(3):
+            followed.clock.advance(4.9)
+            response.bring(":")
+        followed.clock.advance(4.9)
+        assert not response.transport.cut
+        followed.clock.advance(0.2)
+        assert response.transport.cut
+        assert isinstance(followed.source.last_error, PeerSilent)
+        # What the connection says when it is cut says nothing new.
+        response.end(ConnectionLost())
+        assert len(followed.errors) == 1
+        followed.again(1.0)
+
+
+class CloseTests:
+    @pytest.mark.parametrize("state", ["idle", "connecting", "open", "waiting"])
+    def test_in_every_state(self, state: str) -> None:
+        """
+        It leaves nothing behind, and asks for nothing more.
+        """
+        followed = Followed()
+        if state == "idle":
+            source = EventSource("http://example.org/", agent=followed.agent, reactor=followed.clock)
+            followed.source.close()
+        else:
+            source = followed.source
+        response = followed.asked.reply() if state in ("open", "waiting") else None
+        if state == "waiting" and response is not None:
+            response.end()
+        opened, closed = outcome_of(source.when_open()), outcome_of(source.when_closed())
+        source.close()
+        source.close()
+        source.start()
+        assert source.ready_state is ReadyState.CLOSED
+        assert closed == [None]
+        assert opened == [None] if state == "open" else isinstance(opened[0], StreamEnded)
+        if state == "connecting":
+            assert followed.asked.cancelled
+        if state == "open" and response is not None:
+            assert response.transport.cut
+        followed.clock.advance(1000)
+        assert len(followed.agent.requests) == 1
+        assert followed.clock.getDelayedCalls() == []
+
+
+class IterationTests:
+    def take(self, followed: Followed, texts: list[str]) -> Deferred[None]:
+        async def take() -> None:
+            async for event in followed.source:
+                texts.append(event.data)
+
+        return Deferred.fromCoroutine(take())
+
+    def test_pulled(self) -> None:
+        """
+        Each step waits for an event, over all connections, until the source is closed.
+        """
+        followed = Followed(push=False, retry=1.0)
+        texts: list[str] = []
+        done = outcome_of(self.take(followed, texts))
+        response = followed.asked.reply()
+        response.bring("data: a\n\ndata: b\n\n")
+        response.end()
+        followed.again(1.0).reply().bring("data: c\n\n")
+        assert (texts, done) == (["a", "b", "c"], [])
+        followed.source.close()
+        assert done == [None]
+
+    def test_consumer_that_is_slow(self) -> None:
+        """
+        While it is busy the server waits, and resuming begins behind what it has got.
+        """
+        followed = Followed(push=False)
+        response = followed.asked.reply()
+        response.bring("id: 1\ndata: a\n\nid: 2\ndata: b\n\n")
+        assert response.transport.paused
+        assert followed.source.last_event_id == ""
+        assert outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))[0].data == "a"
+        assert (response.transport.paused, followed.source.last_event_id) == (True, "1")
+        assert outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))[0].data == "b"
+        assert (response.transport.paused, followed.source.last_event_id) == (False, "2")
+
+    def test_refused(self) -> None:
+        """
+        The error that ends it is raised, behind the events that came, and once.
+        """
+        followed = Followed(push=False, max_event_size=10)
+        followed.asked.reply().bring("data: a\n\ndata: " + "x" * 100)
+        texts: list[str] = []
+        (error,) = outcome_of(self.take(followed, texts))
+        assert texts == ["a"]
+        assert isinstance(error, EventTooLarge)
+        assert outcome_of(self.take(followed, texts)) == [None]
+
+    def test_two_consumers(self) -> None:
+        """
+        There is one, and another is told so.
+        """
+        followed = Followed(push=False)
+        self.take(followed, [])
+        (error,) = outcome_of(self.take(followed, []))
+        assert isinstance(error, RuntimeError)
+
+    def test_with_callbacks(self) -> None:
+        """
+        What is pushed cannot be pulled too.
+        """
+        (error,) = outcome_of(self.take(Followed(), []))
+        assert isinstance(error, TypeError)
+
+    def test_consumer_that_gives_up(self) -> None:
+        """
+        Another one may take its place.
+        """
+        followed = Followed(push=False)
+        texts: list[str] = []
+        first = self.take(followed, texts)
+        outcome_of(first)
+        first.cancel()
+        self.take(followed, texts)
+        followed.asked.reply().bring("data: a\n\n")
+        assert texts == ["a"]

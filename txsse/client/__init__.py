@@ -1,0 +1,3 @@
+"""
+The other end: follow a stream.
+"""

@@ -1,0 +1,169 @@
+"""
+Handing events over: pulled by whoever iterates, or pushed to callbacks; one at a time, and never more in
+memory than one read of the connection brought.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from inspect import isawaitable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from txsse.client.stream import Reading
+from txsse.protocol.event import ServerSentEvent
+
+__all__ = ["Delivery", "EventCallback"]
+
+_log = Logger()
+
+EventCallback = Callable[[ServerSentEvent], Any]
+
+# How many seconds of events are pushed before the reactor has its turn, and after how many to look.
+_SLICE_SECONDS = 0.01
+_LOOK = 64
+
+
+class Delivery:
+    """
+    Events on their way to the program.
+
+    :param event_received: called with each event; ``None`` for nobody.
+    :param last_event_id: the id of the last event that the program has.
+    :param reactor: returns the reactor.
+    :ivar delivered_id: the id of the event that was handed over last.
+    :ivar pending: the events that were not handed over yet.
+    """
+
+    def __init__(
+        self,
+        event_received: EventCallback | None,
+        last_event_id: str,
+        reactor: Callable[[], IReactorTime],
+    ) -> None:
+        self.delivered_id = last_event_id
+        self.pending: deque[ServerSentEvent] = deque()
+        self._event_received = event_received
+        self._listeners: dict[str, list[EventCallback]] = {}
+        self._reactor = reactor
+        self._reading: Reading | None = None
+        self._wanted: Deferred[None] | None = None
+        # Whether a callback is at work, or the next slice is due.
+        self._busy = False
+
+    @property
+    def pushes(self) -> bool:
+        """
+        Whether there are callbacks.
+        """
+        return self._event_received is not None or bool(self._listeners)
+
+    def listen(self, type: str, callback: EventCallback) -> None:
+        """
+        Push events of a type.
+        """
+        self._listeners.setdefault(type, []).append(callback)
+
+    def read_from(self, reading: Reading | None) -> None:
+        """
+        Pause and resume another stream from now on; ``None`` for none.
+        """
+        self._reading = reading
+
+    def add(self, events: Iterable[ServerSentEvent]) -> None:
+        """
+        Hand events over, behind those that are pending.
+        """
+        self.pending.extend(events)
+        if self.pushes:
+            self._push()
+        elif self.pending:
+            self.wake()
+        if self.pending and self._reading is not None:
+            self._reading.pause()
+
+    def wake(self) -> None:
+        """
+        Have whoever waits look again.
+        """
+        if self._wanted is not None and not self._wanted.called:
+            self._wanted.callback(None)
+
+    async def wait(self) -> None:
+        """
+        Wait to be woken.
+
+        :raises RuntimeError: where somebody does so already.
+        """
+        if self._wanted is not None:
+            raise RuntimeError("somebody waits for the next event already; an EventSource has one consumer")
+        self._wanted = Deferred()
+        try:
+            await self._wanted
+        finally:
+            self._wanted = None
+
+    def take(self) -> ServerSentEvent:
+        """
+        Hand over the next event.
+        """
+        event = self.pending.popleft()
+        self.delivered_id = event.id or ""
+        self._read_on()
+        return event
+
+    def _read_on(self) -> None:
+        if not self.pending and not self._busy and self._reading is not None:
+            self._reading.resume()
+
+    def _push(self) -> None:
+        if self._busy:
+            return
+        reactor = self._reactor()
+        over = reactor.seconds() + _SLICE_SECONDS
+        count = 0
+        while self.pending:
+            work = self._push_one(self.take())
+            count += 1
+            if work is None and (count % _LOOK or reactor.seconds() < over):
+                continue
+            self._busy = True
+            if self._reading is not None:
+                self._reading.pause()
+            if work is not None:
+                work.addBoth(self._go_on)
+            else:
+                reactor.callLater(0, self._go_on, None)
+            return
+
+    def _push_one(self, event: ServerSentEvent) -> Deferred[None] | None:
+        callbacks = [] if self._event_received is None else [self._event_received]
+        callbacks += self._listeners.get(event.event or "message", ())
+        waiting: list[Awaitable[Any]] = []
+        for callback in callbacks:
+            try:
+                result = callback(event)
+            except Exception:
+                # The next event does not depend on it.
+                _log.failure("{callback} failed", callback=callback)
+                continue
+            if isawaitable(result):
+                waiting.append(result)
+        return Deferred.fromCoroutine(_await_all(waiting)) if waiting else None
+
+    def _go_on(self, _: object) -> None:
+        self._busy = False
+        self._push()
+        self._read_on()
+
+
+async def _await_all(waiting: Iterable[Awaitable[Any]]) -> None:
+    for each in waiting:
+        try:
+            await each
+        except Exception:
+            _log.failure("a callback failed")

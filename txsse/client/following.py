@@ -1,0 +1,332 @@
+"""
+What an event source does, state by state: requests, streams and the time between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IResponse
+
+from txsse._waiting import Waiting
+from txsse.client.delay import Delay
+from txsse.client.delivery import Delivery
+from txsse.client.machine import Inputs, ReadyState, new_machine
+from txsse.client.reply import Asked, Opens, Redirects, Refuses, judge
+from txsse.client.stream import Body, Reading
+from txsse.errors import EventTooLarge, PeerSilent, StreamEnded, StreamRefused
+from txsse.protocol.parser import EventStreamParser
+
+__all__ = ["Following", "Options"]
+
+_log = Logger()
+
+# As browsers do.
+_MAX_REDIRECTS = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    See :class:`txsse.EventSource`.
+    """
+
+    stable_after: float
+    max_attempts: int | None
+    reconnect_on: frozenset[int]
+    connect_timeout: float
+    read_timeout: float | None
+    max_event_size: int
+    on_error: Callable[[Exception], Any] | None
+
+
+class Following:
+    """
+    Follows a stream.
+
+    :param asked: the request.
+    :param delay: the time between attempts.
+    :param options: the options.
+    :param delivery: where events go.
+    :param agent: makes the requests; ``None`` for the usual one.
+    :param reactor: returns the reactor.
+    :ivar machine: what happens is told to this.
+    :ivar asked: the request, behind all redirects so far.
+    :ivar ready_state: the state, as the standard numbers them.
+    :ivar end: what ended it; ``None`` where it was closed, or has not ended.
+    :ivar last_error: what went wrong last.
+    :ivar parser: reads the stream, and knows the last event ID over all of them.
+    """
+
+    def __init__(
+        self,
+        asked: Asked,
+        delay: Delay,
+        options: Options,
+        delivery: Delivery,
+        agent: IAgent | None,
+        reactor: Callable[[], IReactorTime],
+    ) -> None:
+        self.machine: Inputs = new_machine(self)
+        self.asked = asked
+        self.delay = delay
+        self.ready_state = ReadyState.CONNECTING
+        self.end: Exception | None = None
+        self.last_error: Exception | None = None
+        self.when_open: Waiting[None] = Waiting()
+        self.when_closed: Waiting[Exception | None] = Waiting()
+        self._options = options
+        self._delivery = delivery
+        self._agent = agent
+        self._reactor = reactor
+        self.parser = self._new_parser(delivery.delivered_id)
+        self._request: Deferred[Any] | None = None
+        self._reading: Reading | None = None
+        self._calls: dict[str, IDelayedCall] = {}
+
+    # What the machine has done.
+
+    def connect(self) -> None:
+        """
+        Send the request.
+        """
+        if self._agent is None:
+            reactor = self._reactor()
+            pool = HTTPConnectionPool(reactor, persistent=False)
+            self._agent = Agent(reactor, connectTimeout=self._options.connect_timeout, pool=pool)
+        self._call("connect", self._options.connect_timeout, self._no_reply)
+        self._send(self.asked, _MAX_REDIRECTS)
+
+    def disconnect(self) -> None:
+        """
+        Give the request or the stream up.
+        """
+        request, self._request = self._request, None
+        if request is not None:
+            request.cancel()
+        reading = self._reading
+        self._read_from(None)
+        if reading is not None:
+            reading.give_up()
+
+    def announce(self) -> None:
+        """
+        Tell that the stream is open.
+        """
+        self.ready_state = ReadyState.OPEN
+        self._call("stable", self._options.stable_after, self.delay.reset)
+        self._hear()
+        self.when_open.fire(None)
+
+    def wait(self, error: Exception, retry_after: float | None) -> None:
+        """
+        Arrange for the next attempt.
+        """
+        self.ready_state = ReadyState.CONNECTING
+        self._cancel_calls()
+        self._call("retry", self.delay.next(retry_after), self.machine.due)
+        self._tell(error)
+
+    def stop_waiting(self) -> None:
+        """
+        Call it off.
+        """
+        self._cancel_calls()
+
+    def finish(self, error: Exception | None) -> None:
+        """
+        Tell that it is over. What came before an error is handed over all the same.
+        """
+        self.ready_state = ReadyState.CLOSED
+        self._cancel_calls()
+        self.end = error
+        if error is None:
+            self._delivery.pending.clear()
+        else:
+            self._tell(error)
+        self.when_open.fail(error or StreamEnded(self.asked.url.to_text()))
+        self.when_closed.fire(error)
+        self._delivery.wake()
+
+    # What comes back.
+
+    def _send(self, asked: Asked, hops: int) -> None:
+        fields = Headers({"Accept": ["text/event-stream"], "Cache-Control": ["no-cache"]})
+        for name, _ in asked.headers:
+            fields.removeHeader(name)
+        for name, value in asked.headers:
+            fields.addRawHeader(name, value)
+        if self.parser.last_event_id:
+            fields.setRawHeaders(b"Last-Event-ID", [self.parser.last_event_id.encode()])
+        body = None if asked.body is None else Body(asked.body)
+        assert self._agent is not None
+        request: Deferred[IResponse] = self._agent.request(
+            asked.method.encode("ascii"), asked.url.to_text().encode("ascii"), fields, body
+        )
+        self._request = request
+        request.addCallbacks(
+            self._answered, self._not_answered, callbackArgs=(asked, hops), errbackArgs=(request,)
+        )
+        request.addErrback(lambda failure: _log.failure("following {url} failed", failure, url=asked.url))
+
+    def _answered(self, response: IResponse, asked: Asked, hops: int) -> None:
+        self._request = None
+        decision = judge(
+            asked,
+            response.code,
+            lambda name: _header(response, name),
+            temporary=self._options.reconnect_on,
+            now=self._reactor().seconds(),
+        )
+        if isinstance(decision, Opens):
+            self.asked = asked
+            self._open(response)
+            return
+        _discard(response)
+        if isinstance(decision, Refuses):
+            if decision.final:
+                self.machine.refused(decision.error)
+            else:
+                self._interrupted(decision.error, decision.retry_after)
+        elif isinstance(decision, Redirects) and hops:
+            self._send(decision.asked, hops - 1)
+        else:
+            problem = f"more than {_MAX_REDIRECTS} redirects"
+            error = StreamRefused(problem, url=asked.url.to_text(), status=response.code)
+            self.machine.refused(error)
+
+    def _open(self, response: IResponse) -> None:
+        self._cancel("connect")
+        reading = Reading(self)
+        self._read_from(reading)
+        self.machine.opened()
+        if self._reading is reading:
+            response.deliverBody(reading)
+        else:
+            # Closed by somebody who was told that it is open.
+            _discard(response)
+
+    def _not_answered(self, failure: Failure, request: Deferred[Any]) -> None:
+        if self._request is request:
+            self._request = None
+            self._interrupted(_cause(failure))
+
+    def _no_reply(self) -> None:
+        request, self._request = self._request, None
+        if request is not None:
+            request.cancel()
+        self._interrupted(PeerSilent(self._options.connect_timeout))
+
+    def stream_brought(self, reading: Reading, data: bytes) -> None:
+        """
+        Take what came of a stream.
+        """
+        if reading is not self._reading:
+            return
+        self._hear()
+        too_large: EventTooLarge | None = None
+        try:
+            events = self.parser.feed(data)
+        except EventTooLarge as error:
+            events, too_large = error.events, error
+        if self.parser.retry is not None:
+            self.delay.base = self.parser.retry
+        self._delivery.add(events)
+        if too_large is not None and reading is self._reading:
+            # It would come again, and again be too large.
+            self.machine.refused(too_large)
+
+    def stream_ended(self, reading: Reading, error: Exception | None) -> None:
+        """
+        Ask for the stream again.
+        """
+        if reading is self._reading:
+            self._lose(error or StreamEnded(self.asked.url.to_text()))
+
+    def _lose(self, error: Exception) -> None:
+        self._read_from(None)
+        # What had begun and did not end is no event.
+        self.parser = self._new_parser(self.parser.last_event_id)
+        self._interrupted(error)
+
+    def _new_parser(self, last_event_id: str) -> EventStreamParser:
+        return EventStreamParser(self._options.max_event_size, last_event_id=last_event_id)
+
+    def _read_from(self, reading: Reading | None) -> None:
+        self._reading = reading
+        self._delivery.read_from(reading)
+
+    def _interrupted(self, error: Exception, retry_after: float | None = None) -> None:
+        most = self._options.max_attempts
+        if most is not None and self.delay.failures + 1 >= most:
+            self.machine.refused(error)
+        else:
+            self.machine.interrupted(error, retry_after)
+
+    def _tell(self, error: Exception) -> None:
+        self.last_error = error
+        if self._options.on_error is None:
+            return
+        try:
+            self._options.on_error(error)
+        except Exception:
+            _log.failure("on_error failed")
+
+    # Time.
+
+    def _hear(self) -> None:
+        """
+        Take note that the peer is alive.
+        """
+        if self._options.read_timeout is not None:
+            self._call("silence", self._options.read_timeout, self._silent, self._options.read_timeout)
+
+    def _silent(self, seconds: float) -> None:
+        reading = self._reading
+        if reading is not None:
+            reading.give_up()
+            self._lose(PeerSilent(seconds))
+
+    def _call(self, name: str, seconds: float, then: Callable[..., object], *args: object) -> None:
+        self._cancel(name)
+        self._calls[name] = self._reactor().callLater(seconds, then, *args)
+
+    def _cancel(self, name: str) -> None:
+        call = self._calls.pop(name, None)
+        if call is not None and call.active():
+            call.cancel()
+
+    def _cancel_calls(self) -> None:
+        for name in list(self._calls):
+            self._cancel(name)
+
+
+def _header(response: IResponse, name: str) -> str | None:
+    values = response.headers.getRawHeaders(name.encode("ascii"))
+    return None if not values else values[-1].decode("latin-1")
+
+
+def _discard(response: IResponse) -> None:
+    reading = Reading(None)
+    response.deliverBody(reading)
+    reading.give_up()
+
+
+def _cause(failure: Failure) -> Exception:
+    """
+    Unwrap what :class:`twisted.web.client.Agent` wraps a failure into.
+    """
+    error = failure.value
+    reasons = getattr(error, "reasons", None)
+    while reasons:
+        error = reasons[0].value
+        reasons = getattr(error, "reasons", None)
+    return cast(Exception, error)

@@ -1,0 +1,175 @@
+"""
+What a reply means for a stream, decided without touching it.
+
+Strategy: :func:`judge` takes what was asked and the reply's head, all plain values, and returns one of
+:class:`Opens`, :class:`Redirects` and :class:`Refuses`; it raises nothing.
+
+Sources: https://html.spec.whatwg.org/multipage/server-sent-events.html#sse-processing-model (which replies
+open a stream), https://fetch.spec.whatwg.org/#http-redirect-fetch (redirects),
+https://www.rfc-editor.org/rfc/rfc9110#field.retry-after (``Retry-After``)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+
+from hyperlink import URL
+
+from txsse.errors import StreamRefused
+
+__all__ = ["Asked", "Opens", "Redirects", "Refuses", "judge", "parse_url"]
+
+Headers = tuple[tuple[str, str], ...]
+
+_REDIRECTS = frozenset([301, 302, 303, 307, 308])
+
+# What belongs to the origin that it was meant for.
+_CREDENTIALS = frozenset(["authorization", "cookie", "proxy-authorization"])
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """
+    A request.
+
+    :ivar url: where it goes.
+    :ivar method: its method.
+    :ivar headers: the user's own header fields.
+    :ivar body: its body; ``None`` for none.
+    """
+
+    url: URL
+    method: str
+    headers: Headers
+    body: bytes | None
+
+
+@dataclass(frozen=True)
+class Opens:
+    """
+    The stream begins.
+    """
+
+
+@dataclass(frozen=True)
+class Redirects:
+    """
+    Ask somewhere else.
+    """
+
+    asked: Asked
+
+
+@dataclass(frozen=True)
+class Refuses:
+    """
+    There is no stream.
+
+    :ivar error: why.
+    :ivar final: whether asking again is futile.
+    :ivar retry_after: when the server wants to be asked again, in seconds; ``None`` where it does not say.
+    """
+
+    error: StreamRefused
+    final: bool
+    retry_after: float | None = None
+
+
+def judge(
+    asked: Asked,
+    status: int,
+    header: Callable[[str], str | None],
+    *,
+    temporary: Container[int],
+    now: float,
+) -> Opens | Redirects | Refuses:
+    """
+    Decide what a reply means.
+
+    :param asked: the request.
+    :param status: the reply's status.
+    :param header: returns a header field of the reply, ``None`` where there is none.
+    :param temporary: the statuses behind which a stream may open later.
+    :param now: the time, in seconds since 1970, for a ``Retry-After`` that names a date.
+    """
+    if status in _REDIRECTS:
+        location = header("Location")
+        if location is not None:
+            return _redirect(asked, status, location)
+    if status == 200:
+        return _open(asked, header)
+    refused = StreamRefused(f"the server answered {status}", url=asked.url.to_text(), status=status)
+    if status in temporary:
+        return Refuses(refused, final=False, retry_after=_seconds(header("Retry-After"), now))
+    return Refuses(refused, final=True)
+
+
+def parse_url(text: str, *, base: URL | None = None) -> URL:
+    """
+    Read an absolute URL of HTTP, or one relative to another.
+
+    :raises ValueError: for anything else.
+    """
+    try:
+        url = URL.from_text(text) if base is None else base.click(text)
+    except NotImplementedError:
+        # Such as "javascript:alert(1)".
+        raise ValueError(f"{text!r} is no URL of HTTP") from None
+    url = url.to_uri().replace(fragment="")
+    if url.scheme not in _DEFAULT_PORTS or not url.host:
+        raise ValueError(f"{text!r} is no URL of HTTP; one begins with http:// or https:// and a host")
+    return url
+
+
+def _open(asked: Asked, header: Callable[[str], str | None]) -> Opens | Refuses:
+    url = asked.url.to_text()
+    kind = header("Content-Type") or "nothing"
+    # Whatever parameters there are: the format knows UTF-8 alone.
+    if kind.partition(";")[0].strip().lower() != "text/event-stream":
+        problem = f"the server sends {kind}, and not text/event-stream"
+        return Refuses(StreamRefused(problem, url=url, status=200), final=True)
+    encoding = header("Content-Encoding") or "identity"
+    if encoding.strip().lower() != "identity":
+        problem = f"the server sends the stream as {encoding}, which was not asked for"
+        return Refuses(StreamRefused(problem, url=url, status=200), final=True)
+    return Opens()
+
+
+def _redirect(asked: Asked, status: int, location: str) -> Redirects | Refuses:
+    try:
+        url = parse_url(location, base=asked.url)
+    except ValueError as error:
+        problem = f"the server redirects to what cannot be followed: {error}"
+        return Refuses(StreamRefused(problem, url=asked.url.to_text(), status=status), final=True)
+    following = replace(asked, url=url)
+    if (status in (301, 302) and asked.method == "POST") or (
+        status == 303 and asked.method not in ("GET", "HEAD")
+    ):
+        # What the body was for has been done.
+        headers = tuple(field for field in asked.headers if not field[0].lower().startswith("content-"))
+        following = replace(following, method="GET", headers=headers, body=None)
+    if _origin(url) != _origin(asked.url):
+        headers = tuple(field for field in following.headers if field[0].lower() not in _CREDENTIALS)
+        following = replace(following, headers=headers)
+    return Redirects(following)
+
+
+def _origin(url: URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host.lower(), url.port or _DEFAULT_PORTS.get(url.scheme)
+
+
+def _seconds(retry_after: str | None, now: float) -> float | None:
+    if retry_after is None:
+        return None
+    text = retry_after.strip()
+    # A number of more digits than any clock has is no number of seconds.
+    if text.isascii() and text.isdigit() and len(text) <= 9:
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, TypeError, OverflowError):
+        return None

@@ -1,0 +1,220 @@
+"""
+Follow a stream, as a browser does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent
+
+from txsse._reactor import global_reactor
+from txsse.client.delay import Delay
+from txsse.client.delivery import Delivery, EventCallback
+from txsse.client.following import Following, Options
+from txsse.client.machine import ReadyState
+from txsse.client.reply import Asked, parse_url
+from txsse.errors import StreamEnded
+from txsse.protocol.event import ServerSentEvent
+from txsse.protocol.parser import DEFAULT_MAX_EVENT_SIZE
+
+__all__ = ["EventSource"]
+
+
+class EventSource:
+    """
+    Follows a stream over lost connections and ended streams, until it is closed::
+
+        async for event in EventSource("https://example.org/events"):
+            print(event.data)
+
+    It connects when it is first iterated over, or by :meth:`start`. Events are pulled, one by one; or they
+    are pushed, where ``event_received`` is given. Either way a consumer that is slow makes the server wait:
+    there is never more in memory than what one read brought.
+
+    :param url: where the stream is.
+    :param agent: makes the requests; ``None`` for a :class:`twisted.web.client.Agent`, which verifies
+        certificates.
+    :param headers: further header fields of the requests.
+    :param last_event_id: where to resume; ``""`` for nowhere.
+    :param method: the method of the requests.
+    :param body: their body.
+    :param retry: how long to wait before the stream is asked for again, in seconds, until the stream says
+        otherwise. It doubles with each failure in a row.
+    :param max_retry: what it grows to.
+    :param stable_after: how long a stream must last until the failures before it do not count any more, in
+        seconds.
+    :param max_attempts: how many failures in a row end it; ``None`` for any number.
+    :param reconnect_on: the statuses that are worth another attempt, such as 429 and 503. All others than
+        200, and redirects, are final.
+    :param connect_timeout: how long an attempt may take until the reply begins, in seconds.
+    :param read_timeout: how long the stream may be silent until it counts as lost, in seconds; ``None`` for
+        ever. A server that sends keep-alives makes it a few times as long as its interval.
+    :param max_event_size: the largest event that is accepted, in bytes.
+    :param event_received: called with each event, instead of the iteration. Where it returns a Deferred or
+        another awaitable, the next event waits for that.
+    :param on_error: called with every error, the temporary ones too.
+    :param reactor: the reactor; ``None`` for the global one.
+    :raises ValueError: for a URL that is none.
+
+    Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        reactor: IReactorTime | None = None,
+        agent: IAgent | None = None,
+        headers: Mapping[str, str] | Headers | None = None,
+        last_event_id: str = "",
+        method: str = "GET",
+        body: bytes | None = None,
+        retry: float = 3.0,
+        max_retry: float = 60.0,
+        stable_after: float = 10.0,
+        max_attempts: int | None = None,
+        reconnect_on: Iterable[int] = (),
+        connect_timeout: float = 30.0,
+        read_timeout: float | None = None,
+        max_event_size: int = DEFAULT_MAX_EVENT_SIZE,
+        event_received: EventCallback | None = None,
+        on_error: Callable[[Exception], Any] | None = None,
+    ) -> None:
+        # Not before it is used, so that making one at import time installs no reactor.
+        def get_reactor() -> IReactorTime:
+            return reactor or global_reactor()
+
+        options = Options(
+            stable_after=stable_after,
+            max_attempts=max_attempts,
+            reconnect_on=frozenset(reconnect_on),
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            max_event_size=max_event_size,
+            on_error=on_error,
+        )
+        asked = Asked(parse_url(url), method, _to_fields(headers), body)
+        self._delivery = Delivery(event_received, last_event_id, get_reactor)
+        self._following = Following(
+            asked, Delay(retry, max_retry), options, self._delivery, agent, get_reactor
+        )
+        self._raised = False
+
+    def __repr__(self) -> str:
+        return f"<EventSource {self.url} {self.ready_state.name.lower()}>"
+
+    @property
+    def url(self) -> str:
+        """
+        Where the stream is, behind all redirects so far.
+        """
+        return self._following.asked.url.to_text()
+
+    @property
+    def ready_state(self) -> ReadyState:
+        """
+        Connecting, open or closed, as the standard numbers them.
+        """
+        return self._following.ready_state
+
+    @property
+    def last_error(self) -> Exception | None:
+        """
+        What went wrong last; ``None`` for nothing so far.
+        """
+        return self._following.last_error
+
+    @property
+    def retry(self) -> float:
+        """
+        How long to wait before the stream is asked for again, in seconds: what the stream said last.
+        """
+        return self._following.delay.base
+
+    @property
+    def last_event_id(self) -> str:
+        """
+        What to resume from: the id of the last event that was handed over, or what came behind it alone.
+        """
+        if self._delivery.pending:
+            return self._delivery.delivered_id
+        return self._following.parser.last_event_id
+
+    def start(self) -> None:
+        """
+        Connect, unless that has been done.
+        """
+        self._following.machine.start()
+
+    def close(self) -> None:
+        """
+        End it: nothing is handed over from now on, whatever has come already.
+        """
+        self._following.machine.close()
+
+    def when_open(self) -> Deferred[None]:
+        """
+        Wait until a stream is open.
+
+        :returns: a Deferred that fires then, at once where one is; it fails with the error that ended the
+            source, or with :exc:`~txsse.errors.StreamEnded` where it was closed.
+        """
+        if self.ready_state is ReadyState.OPEN:
+            return succeed(None)
+        if self.ready_state is ReadyState.CLOSED:
+            return fail(self._following.end or StreamEnded(self.url))
+        return self._following.when_open.wait()
+
+    def when_closed(self) -> Deferred[Exception | None]:
+        """
+        Wait for the end.
+
+        :returns: a Deferred that fires with the error that ended the source, and with ``None`` where it was
+            closed.
+        """
+        if self.ready_state is ReadyState.CLOSED:
+            return succeed(self._following.end)
+        return self._following.when_closed.wait()
+
+    def add_listener(self, type: str, callback: EventCallback) -> None:
+        """
+        Have events of a type pushed, as ``event_received`` has all.
+
+        :param type: the type, ``message`` for events without one.
+        :param callback: called with each.
+        """
+        self._delivery.listen(type, callback)
+
+    def __aiter__(self) -> EventSource:
+        return self
+
+    async def __anext__(self) -> ServerSentEvent:
+        if self._delivery.pushes:
+            raise TypeError("an EventSource with callbacks pushes its events, and cannot be iterated over")
+        self.start()
+        while not self._delivery.pending:
+            if self.ready_state is ReadyState.CLOSED:
+                end = self._following.end
+                if end is not None and not self._raised:
+                    self._raised = True
+                    raise end
+                raise StopAsyncIteration
+            await self._delivery.wait()
+        return self._delivery.take()
+
+
+def _to_fields(headers: Mapping[str, str] | Headers | None) -> tuple[tuple[str, str], ...]:
+    if headers is None:
+        return ()
+    if isinstance(headers, Headers):
+        return tuple(
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, values in headers.getAllRawHeaders()
+            for value in values
+        )
+    return tuple(headers.items())

@@ -1,0 +1,129 @@
+"""
+The body of a reply, as it comes in.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IConsumer
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import IBodyProducer
+from zope.interface import implementer
+
+__all__ = ["Body", "Reader", "Reading"]
+
+
+class Reader(Protocol):
+    """
+    Who reads a stream.
+    """
+
+    def stream_brought(self, reading: Reading, data: bytes) -> None:
+        """
+        Take what came.
+        """
+
+    def stream_ended(self, reading: Reading, error: Exception | None) -> None:
+        """
+        The stream has ended; ``None`` for a proper end.
+        """
+
+
+class Reading(TwistedProtocol):
+    """
+    Reads the body of one reply, and pauses it where its reader does not keep up.
+
+    :param reader: who gets it; ``None`` for nobody.
+    """
+
+    def __init__(self, reader: Reader | None) -> None:
+        self._reader = reader
+        self._paused = False
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Pass on what came.
+        """
+        if self._reader is not None:
+            self._reader.stream_brought(self, data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Tell the end. A body without a length, and one whose last chunk is missing, end in their own ways; so
+        may a stream, at any time.
+        """
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            proper = reason.check(ResponseDone, PotentialDataLoss)
+            error = reason.value if isinstance(reason.value, Exception) else None
+            reader.stream_ended(self, None if proper else error)
+
+    def pause(self) -> None:
+        """
+        Have the sender wait.
+        """
+        transport: Any = self.transport
+        if not self._paused and self._reader is not None and transport is not None:
+            self._paused = True
+            transport.pauseProducing()
+
+    def resume(self) -> None:
+        """
+        Go on.
+        """
+        transport: Any = self.transport
+        if self._paused and self._reader is not None and transport is not None:
+            self._paused = False
+            transport.resumeProducing()
+
+    def give_up(self) -> None:
+        """
+        Cut the connection, and tell nobody.
+        """
+        self._reader = None
+        transport: Any = self.transport
+        if transport is not None:
+            cut = getattr(transport, "abortConnection", None) or transport.loseConnection
+            cut()
+
+
+@implementer(IBodyProducer)
+class Body:
+    """
+    The body of a request.
+
+    :param body: the bytes.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self.length = len(body)
+        self._body = BytesIO(body)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """
+        Write it, all at once: it is in memory anyway.
+        """
+        consumer.write(self._body.read())
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """
+        It has been written.
+        """
+
+    def resumeProducing(self) -> None:
+        """
+        It has been written.
+        """
+
+    def stopProducing(self) -> None:
+        """
+        It has been written.
+        """
