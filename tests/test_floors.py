@@ -17,6 +17,7 @@ FLOORS = {
     "errors": -1,
     "_version": -1,
     "_reactor": 0,
+    "_waiting": 0,
     "protocol": 0,
     "server": 1,
     "hub": 2,

@@ -268,7 +268,9 @@ class EventTests:
 
 
 class ReconnectionTests:
-    @pytest.mark.parametrize("reason", [None, PotentialDataLoss(), ResponseFailed([])])
+    @pytest.mark.parametrize(
+        "reason", [None, PotentialDataLoss(), ResponseFailed([Failure(ConnectionLost())])]
+    )
     def test_stream_that_ends(self, reason: Exception | None) -> None:
         """
         However it ends, it is asked for again after the time that it named, behind the last event.
@@ -278,9 +280,8 @@ class ReconnectionTests:
         response.bring("retry: 500\nid: 7\ndata: a\n\ndata: half an event\n")
         response.end(reason)
         assert followed.source.ready_state is ReadyState.CONNECTING
-        assert isinstance(
-            followed.errors[0], StreamEnded if not isinstance(reason, ResponseFailed) else ResponseFailed
-        )
+        lost = ConnectionLost if isinstance(reason, ResponseFailed) else StreamEnded
+        assert isinstance(followed.errors[0], lost)
         assert followed.source.retry == 0.5
         again = followed.again(0.5)
         assert again.headers["last-event-id"] == b"7"

@@ -45,7 +45,7 @@ class FakeTransport(StringTransport):
     def loseConnection(self) -> None:  # noqa: N802
         self.asked.append("loseConnection")
 
-    def abortConnection(self) -> None:  # noqa: N802
+    def abortConnection(self) -> None:
         self.asked.append("abortConnection")
 
 

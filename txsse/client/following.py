@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -21,7 +21,7 @@ from txsse.client.delay import Delay
 from txsse.client.delivery import Delivery
 from txsse.client.machine import Inputs, ReadyState, new_machine
 from txsse.client.reply import Asked, Opens, Redirects, Refuses, judge
-from txsse.client.stream import Body, Reading
+from txsse.client.stream import Body, Reading, cause_of
 from txsse.errors import EventTooLarge, PeerSilent, StreamEnded, StreamRefused
 from txsse.protocol.parser import EventStreamParser
 
@@ -217,7 +217,7 @@ class Following:
     def _not_answered(self, failure: Failure, request: Deferred[Any]) -> None:
         if self._request is request:
             self._request = None
-            self._interrupted(_cause(failure))
+            self._interrupted(cause_of(failure))
 
     def _no_reply(self) -> None:
         request, self._request = self._request, None
@@ -318,15 +318,3 @@ def _discard(response: IResponse) -> None:
     reading = Reading(None)
     response.deliverBody(reading)
     reading.give_up()
-
-
-def _cause(failure: Failure) -> Exception:
-    """
-    Unwrap what :class:`twisted.web.client.Agent` wraps a failure into.
-    """
-    error = failure.value
-    reasons = getattr(error, "reasons", None)
-    while reasons:
-        error = reasons[0].value
-        reasons = getattr(error, "reasons", None)
-    return cast(Exception, error)

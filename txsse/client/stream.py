@@ -5,7 +5,7 @@ The body of a reply, as it comes in.
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer
@@ -17,7 +17,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-__all__ = ["Body", "Reader", "Reading"]
+__all__ = ["Body", "Reader", "Reading", "cause_of"]
 
 
 class Reader(Protocol):
@@ -62,8 +62,7 @@ class Reading(TwistedProtocol):
         reader, self._reader = self._reader, None
         if reader is not None:
             proper = reason.check(ResponseDone, PotentialDataLoss)
-            error = reason.value if isinstance(reason.value, Exception) else None
-            reader.stream_ended(self, None if proper else error)
+            reader.stream_ended(self, None if proper else cause_of(reason))
 
     def pause(self) -> None:
         """
@@ -92,6 +91,18 @@ class Reading(TwistedProtocol):
         if transport is not None:
             cut = getattr(transport, "abortConnection", None) or transport.loseConnection
             cut()
+
+
+def cause_of(failure: Failure) -> Exception:
+    """
+    Unwrap what :class:`twisted.web.client.Agent` wraps a failure into.
+    """
+    error = failure.value
+    reasons = getattr(error, "reasons", None)
+    while reasons:
+        error = reasons[0].value
+        reasons = getattr(error, "reasons", None)
+    return cast(Exception, error)
 
 
 @implementer(IBodyProducer)

@@ -8,11 +8,12 @@ wrong, with one line on stderr.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NoReturn
 
 from txsse._version import __version__
+from txsse.cli.command import Command
+from txsse.cli.tail import TAIL
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -23,24 +24,7 @@ the service is a plugin of Twisted's:
 """
 
 
-@dataclass(frozen=True)
-class Command:
-    """
-    What ``txsse NAME`` does.
-
-    :ivar name: the name.
-    :ivar summary: one line for the help.
-    :ivar add_arguments: tells a parser of the command's arguments.
-    :ivar run: does it, and returns the exit status.
-    """
-
-    name: str
-    summary: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
-
-
-COMMANDS: Sequence[Command] = ()
+COMMANDS: Sequence[Command] = (TAIL,)
 
 
 def main(argv: Sequence[str] | None = None, *, commands: Sequence[Command] = COMMANDS) -> int:
@@ -76,7 +60,13 @@ def _parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
     if commands:
         table = parser.add_subparsers(title="commands", metavar="COMMAND")
         for command in commands:
-            subparser = table.add_parser(command.name, help=command.summary, description=command.summary)
+            subparser = table.add_parser(
+                command.name,
+                help=command.summary,
+                description=command.summary,
+                epilog=command.epilog,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
             command.add_arguments(subparser)
             subparser.set_defaults(command=command)
     return parser

@@ -1,0 +1,323 @@
+"""
+``txsse tail``, in the process with nothing below it, and as a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from tests.client.fakes import FakeAgent, FakeResponse, outcome_of
+from txsse.cli import main
+from txsse.cli.tail import TAIL, follow
+
+URL = "https://example.org/events"
+
+
+class Terminal(io.StringIO):
+    """
+    A terminal, as far as colours go.
+    """
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Tail:
+    """
+    A run.
+
+    :ivar status: holds the exit status, once there is one.
+    """
+
+    def __init__(self, *arguments: str, url: str = URL, out: io.StringIO | None = None) -> None:
+        parser = argparse.ArgumentParser()
+        TAIL.add_arguments(parser)
+        self.clock = Clock()
+        self.agent = FakeAgent()
+        self.out, self.err = out or io.StringIO(), io.StringIO()
+        parsed = parser.parse_args([url, *arguments])
+        self.status = outcome_of(
+            Deferred.fromCoroutine(follow(self.clock, parsed, self.out, self.err, agent=self.agent))
+        )
+
+    def reply(self, *arguments: Any) -> FakeResponse:
+        return self.agent.requests[-1].reply(*arguments)
+
+
+class PrintingTests:
+    def test_for_a_person(self) -> None:
+        """
+        Without options it prints for reading, and no colours where it is no terminal.
+        """
+        tail = Tail()
+        tail.reply().bring("id: 7\nevent: tick\ndata: a\n\n")
+        assert tail.out.getvalue()[8:] == " tick id 7  a\n"
+        assert tail.status == []
+
+    def test_colours_on_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        On a terminal it has them, unless the user wants none anywhere.
+        """
+        for no_color, expected in (("", True), ("1", False)):
+            monkeypatch.setenv("NO_COLOR", no_color)
+            tail = Tail(out=Terminal())
+            tail.reply().bring("data: a\n\n")
+            assert ("\x1b[" in tail.out.getvalue()) is expected
+
+    def test_json(self) -> None:
+        """
+        An object on a line for each.
+        """
+        tail = Tail("--json")
+        tail.reply().bring("data: a\n\ndata: b\n\n")
+        assert [json.loads(line)["data"] for line in tail.out.getvalue().splitlines()] == ["a", "b"]
+
+    def test_types_and_count(self) -> None:
+        """
+        Events of other types are not printed, and do not count.
+        """
+        tail = Tail("--data", "--type", "x", "--type", "y", "--count", "2")
+        response = tail.reply()
+        response.bring("event: x\ndata: 1\n\ndata: 2\n\nevent: y\ndata: 3\n\nevent: x\ndata: 4\n\n")
+        assert tail.out.getvalue() == "1\n3\n"
+        assert tail.status == [0]
+        assert response.transport.cut
+        assert tail.clock.getDelayedCalls() == []
+
+
+class RequestTests:
+    def test_all_of_it(self) -> None:
+        """
+        Header fields, method, body and the id are as the options say.
+        """
+        tail = Tail(
+            "--header",
+            "X-A: 1:2",
+            "--header",
+            "X-B:",
+            "--method",
+            "post",
+            "--body",
+            "ä",
+            "--last-event-id",
+            "7",
+        )
+        asked = tail.agent.requests[0]
+        assert (asked.method, asked.body) == ("POST", "ä".encode())
+        assert (asked.headers["x-a"], asked.headers["x-b"]) == (b"1:2", b"")
+        assert asked.headers["last-event-id"] == b"7"
+
+    @pytest.mark.parametrize("arguments", [["--header", "x"], ["--header", ": y"]])
+    def test_wrong_header(self, arguments: list[str]) -> None:
+        """
+        It is named, and nothing is asked for.
+        """
+        tail = Tail(*arguments)
+        assert tail.status == [2]
+        assert "no NAME:VALUE" in tail.err.getvalue()
+        assert tail.agent.requests == []
+
+    def test_wrong_url(self) -> None:
+        """
+        So it is here.
+        """
+        tail = Tail(url="example.org")
+        assert tail.status == [2]
+        assert "no URL of HTTP" in tail.err.getvalue()
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [["--count", "0"], ["--count", "x"], ["--timeout", "-1"], ["--timeout", "inf"], ["--json", "--data"]],
+    )
+    def test_wrong_options(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        """
+        The command says in one line what is wrong.
+        """
+        assert main(["tail", URL, *arguments]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and len(err.splitlines()) == 1
+
+
+class EndTests:
+    def test_refused(self) -> None:
+        """
+        A server that opens no stream is named, once.
+        """
+        tail = Tail()
+        tail.reply(404)
+        assert tail.status == [1]
+        assert tail.err.getvalue() == f"txsse tail: {URL}: the server answered 404\n"
+
+    def test_reconnection(self) -> None:
+        """
+        It is told on stderr, and goes on behind the last event.
+        """
+        tail = Tail("--data")
+        response = tail.reply()
+        response.bring("id: 1\nretry: 100\ndata: a\n\n")
+        response.end()
+        assert tail.err.getvalue() == f"txsse tail: {URL}: the stream has ended; trying again\n"
+        tail.clock.advance(0.2)
+        assert tail.agent.requests[-1].headers["last-event-id"] == b"1"
+        tail.reply().bring("data: b\n\n")
+        assert tail.out.getvalue() == "a\nb\n"
+
+    @pytest.mark.parametrize(("arguments", "status"), [([], 0), (["--count", "2"], 3)])
+    def test_timeout(self, arguments: list[str], status: int) -> None:
+        """
+        It is an end like any other, unless more events were wanted.
+        """
+        tail = Tail("--timeout", "5", *arguments)
+        tail.reply().bring("data: a\n\n")
+        tail.clock.advance(4.9)
+        assert tail.status == []
+        tail.clock.advance(0.2)
+        assert tail.status == [status]
+
+    def test_reader_that_has_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A closed pipe is the end, and no failure.
+        """
+        tail = Tail()
+
+        def closed(text: str) -> int:
+            raise BrokenPipeError
+
+        duplicated: list[tuple[int, int]] = []
+        monkeypatch.setattr(os, "dup2", lambda *numbers: duplicated.append(numbers))
+        monkeypatch.setattr(tail.out, "write", closed)
+        monkeypatch.setattr(tail.out, "fileno", lambda: 1)
+        tail.reply().bring("data: a\n\n")
+        assert tail.status == [0]
+        assert duplicated[0][1] == 1
+        os.close(duplicated[0][0])
+
+
+class StateTests:
+    def test_resumed(self, tmp_path: Path) -> None:
+        """
+        Each run begins behind the last event that the one before printed; no more was done with the others.
+        """
+        state = tmp_path / "state"
+        tail = Tail("--data", "--count", "2", "--state", str(state), "--last-event-id", "0")
+        assert tail.agent.requests[0].headers["last-event-id"] == b"0"
+        tail.reply().bring("id: 1\ndata: a\n\nid: 2\ndata: b\n\nid: 3\ndata: c\n\n")
+        assert (tail.out.getvalue(), state.read_text()) == ("a\nb\n", "2\n")
+        again = Tail("--state", str(state))
+        assert again.agent.requests[0].headers["last-event-id"] == b"2"
+
+    def test_types_that_are_not_printed(self, tmp_path: Path) -> None:
+        """
+        They were seen all the same.
+        """
+        state = tmp_path / "state"
+        tail = Tail("--type", "x", "--state", str(state))
+        tail.reply().bring("id: 1\ndata: a\n\n")
+        assert state.read_text() == "1\n"
+
+    @pytest.mark.parametrize(("content", "status"), [(b"a\nb", 2), (b"\xff", 2), (None, 1)])
+    def test_file_that_cannot_be_read(self, tmp_path: Path, content: bytes | None, status: int) -> None:
+        """
+        It is named, with what is wrong with it.
+        """
+        state = tmp_path / "state"
+        state.mkdir() if content is None else state.write_bytes(content)
+        tail = Tail("--state", str(state))
+        assert tail.status == [status]
+        assert str(state) in tail.err.getvalue()
+
+    def test_file_that_cannot_be_written(self, tmp_path: Path) -> None:
+        """
+        That ends it: the next run would begin at the wrong place.
+        """
+        state = tmp_path / "nowhere" / "state"
+        tail = Tail("--state", str(state))
+        tail.reply().bring("data: a\n\ndata: b\n\n")
+        assert tail.status == [1]
+        assert "No such file or directory" in tail.err.getvalue()
+        assert len(tail.out.getvalue().splitlines()) == 1
+
+
+SERVER = """
+import sys
+from twisted.internet import endpoints, reactor, task
+from twisted.web.server import Site
+from txsse import SSEResource
+
+async def count(channel):
+    number = int(channel.last_event_id or 0)
+    while True:
+        number += 1
+        channel.send(str(number), id=str(number))
+        await task.deferLater(reactor, 0.01)
+
+listening = endpoints.serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(Site(SSEResource(count)))
+listening.addCallback(lambda port: print(port.getHost().port, flush=True))
+reactor.callLater(60, reactor.stop)
+reactor.run()
+"""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """
+    A server that counts, ten times a second.
+    """
+    with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield f"http://127.0.0.1:{server.stdout.readline().strip()}/"
+        server.terminate()
+
+
+class ProcessTests:
+    def run(self, url: str, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "txsse", "tail", url, *arguments]
+
+    def test_whole(self, url: str) -> None:
+        """
+        It prints what comes, and ends.
+        """
+        done = subprocess.run(
+            self.run(url, "--data", "--count", "3"), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "1\n2\n3\n", "")
+
+    def test_closed_pipe(self, url: str) -> None:
+        """
+        ``head`` ends it without a word.
+        """
+        with subprocess.Popen(
+            self.run(url, "--data"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as tail:
+            assert tail.stdout is not None and tail.stderr is not None
+            assert tail.stdout.readline() == "1\n"
+            tail.stdout.close()
+            assert tail.stderr.read() == ""
+            assert tail.wait(60) == 0
+
+    def test_interrupted(self, url: str) -> None:
+        """
+        Ctrl-C ends it without a word.
+        """
+        with subprocess.Popen(
+            self.run(url, "--data"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as tail:
+            assert tail.stdout is not None and tail.stderr is not None
+            assert tail.stdout.readline() == "1\n"
+            tail.send_signal(signal.SIGINT)
+            tail.stdout.read()
+            assert tail.stderr.read() == ""
+            assert tail.wait(60) == 0

@@ -1,0 +1,46 @@
+"""
+TLS without a look at certificates, for servers on somebody's own desk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.web.iweb import IPolicyForHTTPS
+from zope.interface import implementer
+
+try:
+    from OpenSSL import SSL
+except ImportError:
+    # Without it there is no TLS at all, and Twisted says so.
+    SSL = None  # type: ignore[assignment]
+
+__all__ = ["TrustAnyone"]
+
+
+@implementer(IPolicyForHTTPS)
+class TrustAnyone:
+    """
+    Encrypts to whoever is there.
+    """
+
+    def creatorForNetloc(  # noqa: N802
+        self, hostname: bytes, port: int
+    ) -> IOpenSSLClientConnectionCreator:
+        """
+        Make what makes connections to a host.
+        """
+        return _Creator(hostname)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Creator:
+    def __init__(self, hostname: bytes) -> None:
+        self._hostname = hostname
+
+    def clientConnectionForTLS(self, protocol: Any) -> Any:  # noqa: N802
+        connection = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+        connection.set_app_data(protocol)
+        connection.set_tlsext_host_name(self._hostname)
+        return connection

@@ -1,0 +1,58 @@
+"""
+Events as ``txsse tail`` prints them.
+
+Strategy: a function from an event to the text of its lines for each way to print; no I/O.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import datetime
+
+from txsse.protocol.event import ServerSentEvent
+
+__all__ = ["Show", "as_data", "as_json", "as_text"]
+
+Show = Callable[[ServerSentEvent, datetime], str]
+
+# All that could move the cursor, change colours or do worse on a terminal: the server is not trusted with
+# that.
+_CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+_DIM, _BOLD, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[0m"
+
+
+def as_json(event: ServerSentEvent, time: datetime) -> str:
+    """
+    Write one object on one line.
+    """
+    fields = {"time": time.isoformat(), "event": event.event, "id": event.id, "data": event.data}
+    # ASCII alone, so that whatever reads it need not know the encoding, and U+2028 ends no line.
+    return json.dumps(fields) + "\n"
+
+
+def as_data(event: ServerSentEvent, time: datetime) -> str:
+    """
+    Write the data as it is.
+    """
+    return event.data + "\n"
+
+
+def as_text(event: ServerSentEvent, time: datetime, *, colours: bool = False) -> str:
+    """
+    Write for a person: time, type, id, and the data, whose further lines are indented.
+    """
+    dim, bold, plain = (_DIM, _BOLD, _PLAIN) if colours else ("", "", "")
+    first, *rest = map(_visible, event.data.split("\n"))
+    named = f" {dim}id {_visible(event.id)}{plain}" if event.id else ""
+    head = f"{dim}{time:%H:%M:%S}{plain} {bold}{_visible(event.event or 'message')}{plain}{named}"
+    lines = [f"{head}  {first}" if not rest else head]
+    if rest:
+        lines += [f"    {line}" for line in (first, *rest)]
+    return "\n".join(lines) + "\n"
+
+
+def _visible(text: str) -> str:
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found.group()):04x}", text)

@@ -1,0 +1,230 @@
+"""
+``txsse tail URL``: follow a stream, and print it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+from twisted.internet import task
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.iweb import IAgent
+
+from txsse.cli.command import Command
+from txsse.cli.insecure import TrustAnyone
+from txsse.cli.show import Show, as_data, as_json, as_text
+from txsse.cli.state import read_state, write_state
+from txsse.client.machine import ReadyState
+from txsse.client.source import EventSource
+
+__all__ = ["TAIL"]
+
+# Exit statuses; 2 is argparse's own.
+_OK, _FAILED, _WRONG, _TOO_FEW = 0, 1, 2, 3
+
+_EPILOG = """\
+Lost connections, and attempts that failed, are told on stderr, and made again.
+
+exit status:
+  0  as many events as --count asked for, the time of --timeout, or Ctrl-C
+  1  the server opens no stream, or the stream or a file cannot be read or written
+  2  the command line is wrong
+  3  the time of --timeout is over, and there were fewer events than --count asked for
+"""
+
+
+class Stop(Exception):
+    """
+    The end.
+
+    :ivar status: the exit status.
+    :ivar message: what is said of it; ``""`` for nothing.
+    """
+
+    def __init__(self, status: int, message: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", help="where the stream is")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print an object of JSON on a line for each event")
+    shape.add_argument("--data", action="store_true", help="print the data alone")
+    parser.add_argument(
+        "--type", action="append", metavar="TYPE", help="print events of this type alone; may be repeated"
+    )
+    parser.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        metavar="NAME:VALUE",
+        help="a header field of the request; may be repeated",
+    )
+    parser.add_argument("--last-event-id", default="", metavar="ID", help="resume behind this event")
+    parser.add_argument(
+        "--state", type=Path, metavar="FILE", help="resume where the last run with this file ended"
+    )
+    parser.add_argument("--count", type=_positive(int), metavar="N", help="end after so many printed events")
+    parser.add_argument("--timeout", type=_positive(float), metavar="S", help="end after so many seconds")
+    parser.add_argument("--method", default="GET", help="the method of the request")
+    parser.add_argument("--body", help="its body")
+    parser.add_argument("--insecure", action="store_true", help="accept any certificate")
+
+
+def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise ValueError
+        return value
+
+    convert.__name__ = "positive number"
+    return convert
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    statuses: list[int] = []
+
+    def main(reactor: Any) -> Deferred[None]:
+        following = Deferred.fromCoroutine(follow(reactor, arguments, sys.stdout, sys.stderr))
+        # At Ctrl-C, before the connection is lost and that is told as an error.
+        reactor.addSystemEventTrigger("before", "shutdown", following.cancel)
+        return following.addCallback(statuses.append)
+
+    try:
+        task.react(main, ())
+    except SystemExit:
+        # What react makes of it; Ctrl-C is as good an end as any.
+        pass
+    return statuses[0] if statuses else _OK
+
+
+async def follow(
+    reactor: IReactorTime,
+    arguments: argparse.Namespace,
+    out: TextIO,
+    err: TextIO,
+    *,
+    agent: IAgent | None = None,
+) -> int:
+    """
+    Follow a stream until one of the ends.
+
+    :returns: the exit status.
+    """
+    try:
+        source = _source(reactor, arguments, err, agent)
+    except ValueError as error:
+        err.write(f"txsse tail: {error}\n")
+        return _WRONG
+    except OSError as error:
+        err.write(f"txsse tail: {arguments.state}: {error.strerror}\n")
+        return _FAILED
+    timer = None
+    if arguments.timeout is not None:
+        timer = reactor.callLater(arguments.timeout, source.close)
+    try:
+        await _print_all(source, arguments, out)
+    except Stop as stop:
+        if stop.message:
+            err.write(f"txsse tail: {stop.message}\n")
+        return stop.status
+    except CancelledError:
+        return _OK
+    except Exception as error:
+        err.write(f"txsse tail: {error}\n")
+        return _FAILED
+    finally:
+        source.close()
+        if timer is not None and timer.active():
+            timer.cancel()
+    # Nothing but the timer has closed it.
+    return _OK if arguments.count is None else _TOO_FEW
+
+
+def _source(
+    reactor: IReactorTime, arguments: argparse.Namespace, err: TextIO, agent: IAgent | None
+) -> EventSource:
+    headers = {}
+    for header in arguments.header:
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip():
+            raise ValueError(f"--header {header!r} is no NAME:VALUE")
+        headers[name.strip()] = value.strip()
+    last_event_id = arguments.last_event_id
+    if arguments.state is not None:
+        try:
+            last_event_id = read_state(arguments.state) or last_event_id
+        except UnicodeDecodeError:
+            raise ValueError(f"{arguments.state}: it is no text") from None
+        except ValueError as error:
+            raise ValueError(f"{arguments.state}: {error}") from None
+    if arguments.insecure and agent is None:
+        pool = HTTPConnectionPool(reactor, persistent=False)
+        agent = Agent(reactor, contextFactory=TrustAnyone(), pool=pool)
+
+    def told(error: Exception) -> None:
+        # The last one is told by whoever waits for the end.
+        if source.ready_state is not ReadyState.CLOSED:
+            err.write(f"txsse tail: {error}; trying again\n")
+
+    source = EventSource(
+        arguments.url,
+        reactor=reactor,
+        agent=agent,
+        headers=headers,
+        last_event_id=last_event_id,
+        method=arguments.method.upper(),
+        body=None if arguments.body is None else arguments.body.encode(),
+        on_error=told,
+    )
+    return source
+
+
+async def _print_all(source: EventSource, arguments: argparse.Namespace, out: TextIO) -> None:
+    show = _shape(arguments, out)
+    printed = 0
+    async for event in source:
+        if not arguments.type or event.event in arguments.type:
+            _print(out, show(event, datetime.now().astimezone()))
+            printed += 1
+        if arguments.state is not None:
+            # Behind the printing, so that an event may be printed twice, and never not at all.
+            try:
+                write_state(arguments.state, source.last_event_id)
+            except OSError as error:
+                raise Stop(_FAILED, f"{arguments.state}: {error.strerror}") from None
+        if printed == arguments.count:
+            raise Stop(_OK)
+
+
+def _shape(arguments: argparse.Namespace, out: TextIO) -> Show:
+    if arguments.json:
+        return as_json
+    if arguments.data:
+        return as_data
+    return partial(as_text, colours=out.isatty() and not os.environ.get("NO_COLOR"))
+
+
+def _print(out: TextIO, text: str) -> None:
+    try:
+        out.write(text)
+        out.flush()
+    except BrokenPipeError:
+        # Whoever read it has seen enough. What Python would flush at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        raise Stop(_OK) from None
+
+
+TAIL = Command("tail", "Follow a stream, and print it.", _add_arguments, _run, _EPILOG)
