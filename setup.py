@@ -46,7 +46,8 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["txsse", "txsse.*"]), "twisted.plugins"],
     package_data={"txsse": ["py.typed", "demo/*.html"]},
-    install_requires=["Twisted>=24.7.0"],
+    # Automat comes with Twisted, in whatever version; the state machine of the client wants typed ones.
+    install_requires=["Twisted>=24.7.0", "automat>=24.8.0"],
     extras_require={"http2": http2, "metrics": metrics, "test": test, "docs": docs, "dev": dev},
     entry_points={"console_scripts": ["txsse = txsse.cli:main"]},
     classifiers=[
