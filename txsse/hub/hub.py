@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import fields
+from functools import lru_cache
 from typing import cast
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -419,9 +420,8 @@ class Hub:
         return subscriber
 
     def _begin(self, live: _Live, subscriber: Subscriber, place: Place) -> None:
-        first = b"" if place.anchor is None else encode_id(place.anchor)
         up_to_date = place.position == live.journal.head and not place.missed
-        if up_to_date and (not first or subscriber.sink.offer(Framed(first))):
+        if up_to_date and (place.anchor is None or subscriber.sink.offer(_anchor(place.anchor))):
             subscriber.since = place.position
         else:
             live.replay.begin(subscriber, place)
@@ -503,6 +503,12 @@ class Hub:
         self._live = _Live(reactor, replay, fanout, IdMaker(reactor.seconds), journal)
         self.start().addErrback(lambda failure: _log.failure("the journal did not start", failure))
         return self._live
+
+
+# Those who come between two updates get the same.
+@lru_cache(maxsize=8)
+def _anchor(id: str) -> Framed:
+    return Framed(encode_id(id))
 
 
 def _log_failed_journal(failure: Failure) -> None:

@@ -30,7 +30,7 @@ __all__ = ["AskedRequest", "DetachedSink", "can_detach"]
 _MAX_PIPELINED = 0x4000
 
 # What the formatters of access logs ask for.
-_KEPT_HEADERS = (b"referer", b"user-agent", b"x-forwarded-for")
+_KEPT_HEADERS = frozenset([b"referer", b"user-agent", b"x-forwarded-for"])
 
 
 # Looked up once: the module is behind a proxy that warns of old names, and slow.
@@ -53,8 +53,11 @@ class AskedRequest:
         self.clientproto = request.clientproto
         self.sentLength = request.sentLength
         self._transport = transport
-        headers = [(name, request.getHeader(name)) for name in _KEPT_HEADERS]
-        self._headers = tuple((name, value) for name, value in headers if value is not None)
+        self._headers = tuple(
+            (name.lower(), values[-1])
+            for name, values in request.requestHeaders.getAllRawHeaders()
+            if name.lower() in _KEPT_HEADERS
+        )
 
     @property
     def path(self) -> bytes:

@@ -102,7 +102,9 @@ def read_asked(request: Request, last_event_id_parameter: bytes | None) -> Asked
         method=request.method,
         accept=fields.getRawHeaders(b"Accept") or [],
         origin=request.getHeader(b"Origin"),
-        requested_method=request.getHeader(b"Access-Control-Request-Method"),
+        requested_method=(
+            request.getHeader(b"Access-Control-Request-Method") if request.method == b"OPTIONS" else None
+        ),
         last_event_id=last_event_id,
     )
 
