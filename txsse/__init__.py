@@ -15,13 +15,18 @@ The smallest server::
 """
 
 from txsse._version import __version__ as _version
+from txsse.client.machine import ReadyState
+from txsse.client.source import EventSource
 from txsse.errors import (
     ChannelClosed,
     CloseReason,
     EventTooLarge,
     HubStopped,
     InvalidField,
+    PeerSilent,
     SSEError,
+    StreamEnded,
+    StreamRefused,
     TooManyTopics,
     UpdateTooLarge,
     UpgradeRefused,
@@ -45,6 +50,7 @@ __all__ = [
     "Access",
     "ChannelClosed",
     "CloseReason",
+    "EventSource",
     "EventStreamParser",
     "EventTooLarge",
     "Hub",
@@ -54,10 +60,14 @@ __all__ = [
     "InvalidField",
     "Limits",
     "MemoryJournal",
+    "PeerSilent",
+    "ReadyState",
     "SSEChannel",
     "SSEError",
     "SSEResource",
     "ServerSentEvent",
+    "StreamEnded",
+    "StreamRefused",
     "TooManyTopics",
     "Update",
     "UpdateTooLarge",

@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse._waiting import Waiting
 from txsse.errors import HubStopped, TooManyTopics, UpdateTooLarge
 from txsse.hub.access import AccessRule
 from txsse.hub.counters import Counters, HubMetrics
@@ -38,7 +39,6 @@ from txsse.server.payload import to_text
 from txsse.server.resource import SSEResource
 from txsse.server.sink import Framed
 from txsse.server.upgrade import Upgrader
-from txsse.server.waiting import Waiting
 
 __all__ = ["Hub", "Subscribers"]
 

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse._waiting import Waiting
 from txsse.errors import ChannelClosed
 from txsse.hub.counters import Counters
 from txsse.hub.journal import IJournal, Page
@@ -28,7 +29,6 @@ from txsse.protocol.encoder import encode_event, encode_id
 from txsse.protocol.event import ServerSentEvent
 from txsse.server.payload import to_json
 from txsse.server.sink import Framed
-from txsse.server.waiting import Waiting
 
 __all__ = ["Replay", "stream_reset"]
 

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 
+from txsse._waiting import Waiting
 from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.encoder import encode_comment, encode_event
 from txsse.protocol.event import ServerSentEvent
@@ -30,7 +31,6 @@ from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.payload import to_text, to_xml
 from txsse.server.sending import Source, send_all
 from txsse.server.sink import Framed, Sink
-from txsse.server.waiting import Waiting
 
 __all__ = ["ChannelOptions", "ChannelWatcher", "SSEChannel"]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import CancelledError
 
-from txsse.server.waiting import Waiting
+from txsse._waiting import Waiting
 
 
 class WaitingTests:
