@@ -631,7 +631,7 @@ class HubMachine(RuleBasedStateMachine):
         if not self.started:
             return
         metrics = self.hub.metrics()
-        assert self.upgrader.budget.held == metrics.buffered
+        assert self.upgrader._budget.held == metrics.buffered
         if self.policy == "rewind":
             assert metrics.buffered == 0, "a hub holds nothing back where it can read on"
         assert metrics.buffered <= self.max_buffer * metrics.channels
