@@ -318,8 +318,9 @@ class GivingBackTests:
         tree.channels[0].close()
         client.pump()
         client.disconnect()
-        # Twisted's own is another one.
-        assert (client.ended, set(options)) == (True, {socket.TCP_NODELAY})
+        # Twisted may set others.
+        assert client.ended
+        assert getattr(socket, "TCP_USER_TIMEOUT", None) not in options
 
     def test_transport_that_tells_late(self, tree: Tree) -> None:
         """
