@@ -4,10 +4,9 @@ Publish once, and reach every subscriber.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import fields
-from functools import lru_cache
 from typing import cast
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -25,6 +24,8 @@ from txsse.hub.fanout import Fanout
 from txsse.hub.ids import IdMaker
 from txsse.hub.index import TopicIndex
 from txsse.hub.journal import Entry, IJournal, MemoryJournal
+from txsse.hub.live import Live, anchor_frames
+from txsse.hub.members import Subscribers
 from txsse.hub.place import OLDEST, Place
 from txsse.hub.presence import Listener, Presence
 from txsse.hub.replay import Replay
@@ -32,15 +33,14 @@ from txsse.hub.resource import HubResource
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.topics import Topics, TopicSet
 from txsse.hub.update import EARLIEST, Telling, Update
-from txsse.protocol.encoder import encode_id, encode_retry
+from txsse.protocol.encoder import encode_retry
 from txsse.protocol.event import ServerSentEvent
 from txsse.server.channel import SSEChannel
 from txsse.server.payload import to_text
 from txsse.server.resource import SSEResource
-from txsse.server.sink import Framed
 from txsse.server.upgrade import Upgrader
 
-__all__ = ["Hub", "Subscribers"]
+__all__ = ["Hub"]
 
 _log = Logger()
 
@@ -101,7 +101,7 @@ class Hub:
         self._index: TopicIndex[Subscriber] = TopicIndex()
         self._private: TopicIndex[Subscriber] = TopicIndex()
         self._number = 0
-        self._live: _Live | None = None
+        self._live: Live | None = None
         self._starting: Waiting[None] | None = None
         self._stopping: Waiting[None] | None = None
         self._stopped = False
@@ -293,7 +293,7 @@ class Hub:
         work.addBoth(self._has_started, waiting)
         return started
 
-    async def _start(self, live: _Live) -> None:
+    async def _start(self, live: Live) -> None:
         await live.journal.start(self)
         live.origin = Place(live.journal.head, anchor=live.ids.next())
         last_id = await live.journal.last_id()
@@ -419,9 +419,9 @@ class Hub:
             live.replay.begin_where(subscriber, lambda: self.locate(channel.last_event_id))
         return subscriber
 
-    def _begin(self, live: _Live, subscriber: Subscriber, place: Place) -> None:
+    def _begin(self, live: Live, subscriber: Subscriber, place: Place) -> None:
         up_to_date = place.position == live.journal.head and not place.missed
-        if up_to_date and (place.anchor is None or subscriber.sink.offer(_anchor(place.anchor))):
+        if up_to_date and (place.anchor is None or subscriber.sink.offer(anchor_frames(place.anchor))):
             subscriber.since = place.position
         else:
             live.replay.begin(subscriber, place)
@@ -494,85 +494,16 @@ class Hub:
                 # A subscriber does not depend on who is told of it.
                 _log.failure("presence cannot be told")
 
-    def _come_alive(self) -> _Live:
+    def _come_alive(self) -> Live:
         # Not before it is used, so that making a hub at import time installs no reactor.
         reactor = self._given_reactor or self.upgrader.reactor
         journal = self._given_journal or MemoryJournal(reactor=reactor)
         replay = Replay(journal, reactor, self._counters)
         fanout = Fanout(reactor, self._index, self._private, replay, self._counters)
-        self._live = _Live(reactor, replay, fanout, IdMaker(reactor.seconds), journal)
+        self._live = Live(reactor, replay, fanout, IdMaker(reactor.seconds), journal)
         self.start().addErrback(lambda failure: _log.failure("the journal did not start", failure))
         return self._live
 
 
-# Those who come between two updates get the same.
-@lru_cache(maxsize=8)
-def _anchor(id: str) -> Framed:
-    return Framed(encode_id(id))
-
-
 def _log_failed_journal(failure: Failure) -> None:
     _log.failure("the journal cannot be read", failure)
-
-
-class Subscribers:
-    """
-    The subscribers of a hub. It shows how things are when it is looked at.
-
-    :ivar by_topic: how many want each topic by its name.
-    """
-
-    def __init__(self, members: Collection[Subscriber], by_topic: Mapping[str, int]) -> None:
-        self._members = members
-        self.by_topic = by_topic
-
-    @property
-    def total(self) -> int:
-        """
-        How many there are in all.
-        """
-        return len(self._members)
-
-    def __len__(self) -> int:
-        return self.total
-
-    def __iter__(self) -> Iterator[Subscriber]:
-        # A copy: who is closed on the way leaves.
-        return iter(list(self._members))
-
-    def __getitem__(self, topic: str) -> int:
-        return self.by_topic[topic]
-
-    def __repr__(self) -> str:
-        return f"<Subscribers {self.total} in all, of {len(self.by_topic)} topics>"
-
-
-class _Live:
-    """
-    What a hub has from its first use on.
-    """
-
-    def __init__(
-        self, reactor: IReactorTime, replay: Replay, fanout: Fanout, ids: IdMaker, journal: IJournal
-    ) -> None:
-        self.reactor = reactor
-        self.replay = replay
-        self.fanout = fanout
-        self.ids = ids
-        self.started = False
-        self.origin = Place(0)
-        self.head_id: str | None = None
-        self.journal = journal
-
-    def learn_head_id(self, id: str | None) -> None:
-        """
-        Take note of the id at the journal's head, unless an update came meanwhile.
-        """
-        if self.head_id is None:
-            self.head_id = id
-
-    def here(self) -> Place:
-        """
-        Return the place of a client that comes for the first time.
-        """
-        return Place(self.journal.head, anchor=self.head_id)

@@ -5,8 +5,7 @@ From a request to a channel.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, Literal
 
@@ -25,14 +24,13 @@ from txsse.server.detached import DetachedSink, can_detach
 from txsse.server.http2 import Http2Sink
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.limits import Limits
-from txsse.server.negotiation import Accepted, Answer, Rules, decide, read_asked
+from txsse.server.negotiation import Accepted, Answer, decide, read_asked
+from txsse.server.options import OwnHeaders, seconds, to_headers, to_rules
 from txsse.server.payload import to_json
 from txsse.server.peer import MAX_PEER_TIMEOUT, PeerTimeout
 from txsse.server.sink import DirectSink, RequestSink, Sink
 
 __all__ = ["DEFAULT_MAX_BUFFER", "Upgrader", "answer", "upgrade"]
-
-OwnHeaders = Sequence[tuple[bytes, bytes | None]]
 
 # A second's worth of a busy stream. A thousand slow readers then hold a gigabyte of frames; small ones take a
 # few times their bytes in memory.
@@ -117,9 +115,9 @@ class Upgrader:
         reactor: IReactorTime | None = None,
     ) -> None:
         self._opening = b"" if retry is None else encode_retry(retry)
-        self._keepalive = _seconds("keepalive", keepalive)
-        self._headers = _to_headers(headers or {})
-        self._rules = _to_rules(methods, allow_origins, allow_credentials, allow_headers, max_last_event_id)
+        self._keepalive = seconds("keepalive", keepalive)
+        self._headers = to_headers(headers or {})
+        self._rules = to_rules(methods, allow_origins, allow_credentials, allow_headers, max_last_event_id)
         self._last_event_id_parameter = (
             None if last_event_id_parameter is None else last_event_id_parameter.encode()
         )
@@ -132,9 +130,9 @@ class Upgrader:
         self._slow_policy = slow_policy
         self._new_backlog = POLICIES[slow_policy or "close"]
         self._limits = limits or Limits()
-        self._flush_timeout = _seconds("flush_timeout", flush_timeout) or 0
-        self._max_lifetime = _seconds("max_lifetime", max_lifetime)
-        self._peers = PeerTimeout(_seconds("peer_timeout", peer_timeout, MAX_PEER_TIMEOUT))
+        self._flush_timeout = seconds("flush_timeout", flush_timeout) or 0
+        self._max_lifetime = seconds("max_lifetime", max_lifetime)
+        self._peers = PeerTimeout(seconds("peer_timeout", peer_timeout, MAX_PEER_TIMEOUT))
         self._dumps = dumps
         self._direct = direct
         self._keep_request = keep_request
@@ -377,61 +375,3 @@ def _set_headers(request: Request, headers: Iterable[tuple[bytes, bytes | None]]
             request.responseHeaders.addRawHeader(name, value)
         else:
             request.responseHeaders.setRawHeaders(name, [value])
-
-
-def _to_headers(headers: Mapping[str, str | None]) -> OwnHeaders:
-    for name, value in headers.items():
-        if not _TOKEN.fullmatch(name):
-            raise ValueError(f"headers: {name!r} is no name of a header")
-        if value is not None and any(character in value for character in "\r\n\0"):
-            raise ValueError(f"headers: the value of {name} holds CR, LF or NUL")
-    return [
-        (name.encode("ascii"), None if value is None else value.encode()) for name, value in headers.items()
-    ]
-
-
-# https://www.rfc-editor.org/rfc/rfc9110#name-tokens
-_TOKEN = re.compile("[-!#$%&'*+.^_`|~0-9A-Za-z]+")
-
-
-def _to_rules(
-    methods: Iterable[str],
-    allow_origins: Iterable[str],
-    allow_credentials: bool,
-    allow_headers: Iterable[str],
-    max_last_event_id: int,
-) -> Rules:
-    # A single string is iterable too, and would be taken letter by letter.
-    for name, value in (
-        ("methods", methods),
-        ("allow_origins", allow_origins),
-        ("allow_headers", allow_headers),
-    ):
-        if isinstance(value, str):
-            raise ValueError(f"{name} must be a list of strings, not a single one: [{value!r}]")
-    rules = Rules(
-        methods=tuple(method.encode("ascii") for method in methods),
-        allow_origins=frozenset(origin.encode("ascii") for origin in allow_origins),
-        allow_credentials=allow_credentials,
-        allow_headers=tuple(name.encode("ascii") for name in allow_headers),
-        max_last_event_id=max_last_event_id,
-    )
-    if allow_credentials and b"*" in rules.allow_origins:
-        raise ValueError("allow_credentials needs a list of origins: browsers refuse it with *")
-    for origin in rules.allow_origins - {b"*"}:
-        scheme, _, host = origin.partition(b"://")
-        if not scheme or not host or b"/" in host:
-            raise ValueError(
-                f"allow_origins: {origin.decode('ascii')!r} is no origin; "
-                "one is a scheme and a host, and a port where it is not the usual one: "
-                "https://example.org"
-            )
-    return rules
-
-
-def _seconds(name: str, value: float | None, most: float = math.inf) -> float | None:
-    if value is not None and not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
-    if value is not None and value > most:
-        raise ValueError(f"{name} must be at most {most:.0f} seconds, not {value!r}")
-    return value

@@ -1,0 +1,59 @@
+"""
+What a hub has from its first use on.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from twisted.internet.interfaces import IReactorTime
+
+from txsse.hub.fanout import Fanout
+from txsse.hub.ids import IdMaker
+from txsse.hub.journal import IJournal
+from txsse.hub.place import Place
+from txsse.hub.replay import Replay
+from txsse.protocol.encoder import encode_id
+from txsse.server.sink import Framed
+
+__all__ = ["Live", "anchor_frames"]
+
+
+# Those who come between two updates get the same.
+@lru_cache(maxsize=8)
+def anchor_frames(id: str) -> Framed:
+    """
+    Encode the id that a newcomer is sent first.
+    """
+    return Framed(encode_id(id))
+
+
+class Live:
+    """
+    What a hub has from its first use on.
+    """
+
+    def __init__(
+        self, reactor: IReactorTime, replay: Replay, fanout: Fanout, ids: IdMaker, journal: IJournal
+    ) -> None:
+        self.reactor = reactor
+        self.replay = replay
+        self.fanout = fanout
+        self.ids = ids
+        self.started = False
+        self.origin = Place(0)
+        self.head_id: str | None = None
+        self.journal = journal
+
+    def learn_head_id(self, id: str | None) -> None:
+        """
+        Take note of the id at the journal's head, unless an update came meanwhile.
+        """
+        if self.head_id is None:
+            self.head_id = id
+
+    def here(self) -> Place:
+        """
+        Return the place of a client that comes for the first time.
+        """
+        return Place(self.journal.head, anchor=self.head_id)

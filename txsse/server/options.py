@@ -1,0 +1,88 @@
+"""
+The options of :class:`txsse.Upgrader`, checked, and as they are needed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from txsse.server.negotiation import Rules
+
+__all__ = ["OwnHeaders", "seconds", "to_headers", "to_rules"]
+
+OwnHeaders = Sequence[tuple[bytes, bytes | None]]
+
+
+def to_headers(headers: Mapping[str, str | None]) -> OwnHeaders:
+    """
+    Read the user's own response headers.
+
+    :raises ValueError: for what cannot be one.
+    """
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"headers: {name!r} is no name of a header")
+        if value is not None and any(character in value for character in "\r\n\0"):
+            raise ValueError(f"headers: the value of {name} holds CR, LF or NUL")
+    return [
+        (name.encode("ascii"), None if value is None else value.encode()) for name, value in headers.items()
+    ]
+
+
+# https://www.rfc-editor.org/rfc/rfc9110#name-tokens
+_TOKEN = re.compile("[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+
+
+def to_rules(
+    methods: Iterable[str],
+    allow_origins: Iterable[str],
+    allow_credentials: bool,
+    allow_headers: Iterable[str],
+    max_last_event_id: int,
+) -> Rules:
+    """
+    Read what is allowed.
+
+    :raises ValueError: for what cannot be, or does not go together.
+    """
+    # A single string is iterable too, and would be taken letter by letter.
+    for name, value in (
+        ("methods", methods),
+        ("allow_origins", allow_origins),
+        ("allow_headers", allow_headers),
+    ):
+        if isinstance(value, str):
+            raise ValueError(f"{name} must be a list of strings, not a single one: [{value!r}]")
+    rules = Rules(
+        methods=tuple(method.encode("ascii") for method in methods),
+        allow_origins=frozenset(origin.encode("ascii") for origin in allow_origins),
+        allow_credentials=allow_credentials,
+        allow_headers=tuple(name.encode("ascii") for name in allow_headers),
+        max_last_event_id=max_last_event_id,
+    )
+    if allow_credentials and b"*" in rules.allow_origins:
+        raise ValueError("allow_credentials needs a list of origins: browsers refuse it with *")
+    for origin in rules.allow_origins - {b"*"}:
+        scheme, _, host = origin.partition(b"://")
+        if not scheme or not host or b"/" in host:
+            raise ValueError(
+                f"allow_origins: {origin.decode('ascii')!r} is no origin; "
+                "one is a scheme and a host, and a port where it is not the usual one: "
+                "https://example.org"
+            )
+    return rules
+
+
+def seconds(name: str, value: float | None, most: float = math.inf) -> float | None:
+    """
+    Read a positive number of seconds, or ``None``.
+
+    :raises ValueError: for anything else, and for more than the most.
+    """
+    if value is not None and not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
+    if value is not None and value > most:
+        raise ValueError(f"{name} must be at most {most:.0f} seconds, not {value!r}")
+    return value
