@@ -575,3 +575,34 @@ class AuthorisedTopicsTests(Example):
         Whoever shows no token, or one that nobody has, gets no stream.
         """
         assert fetch(url, path, **headers).status == status
+
+
+class FollowTests:
+    def follow(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "examples/follow.py", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def test_clock(self) -> None:
+        """
+        It prints what the clock says.
+        """
+        with running("clock.py") as url:
+            done = self.follow(f"{url.geturl()}events", "2")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.fullmatch(r"(\d\d:\d\d:\d\d\n){2}", done.stdout)
+
+    def test_no_stream(self) -> None:
+        """
+        A page is no stream, and that is said.
+        """
+        with running("clock.py") as url:
+            done = self.follow(url.geturl())
+        assert (done.returncode, done.stderr) == (1, "")
+        assert "not text/event-stream" in done.stdout
