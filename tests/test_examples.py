@@ -606,3 +606,21 @@ class FollowTests:
             done = self.follow(url.geturl())
         assert (done.returncode, done.stderr) == (1, "")
         assert "not text/event-stream" in done.stdout
+
+
+class RelayTests:
+    def test_clock(self) -> None:
+        """
+        What the clock says comes by way of the relay, to whoever asks there.
+        """
+        with running("clock.py") as url, running("relay.py", f"{url.geturl()}events") as relay:
+            assert b"EventSource" in fetch(relay, "/").body
+            with closing(connect(relay)) as connection:
+                connection.request("GET", "/events", headers={"Accept": "text/event-stream"})
+                response = connection.getresponse()
+                parser = EventStreamParser()
+                events: list[ServerSentEvent] = []
+                while len(events) < 2:
+                    events += parser.feed(response.read1())
+            assert all(re.fullmatch(r"\d\d:\d\d:\d\d", event.data) for event in events)
+            assert events[0].id != events[1].id != ""
