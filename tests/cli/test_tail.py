@@ -12,7 +12,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -286,6 +289,27 @@ class ProcessTests:
     def run(self, url: str, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "txsse", "tail", url, *arguments]
 
+    @contextmanager
+    def running(self, url: str) -> Iterator[subprocess.Popen[str]]:
+        """
+        Run it, and kill it if it hangs.
+        """
+        with subprocess.Popen(
+            self.run(url, "--data"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell has what it runs in the background ignore Ctrl-C, and this inherits that.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        ) as tail:
+            watchdog = Timer(60, tail.kill)
+            watchdog.start()
+            try:
+                yield tail
+            finally:
+                watchdog.cancel()
+                tail.kill()
+
     def test_whole(self, url: str) -> None:
         """
         It prints what comes, and ends.
@@ -299,9 +323,7 @@ class ProcessTests:
         """
         ``head`` ends it without a word.
         """
-        with subprocess.Popen(
-            self.run(url, "--data"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as tail:
+        with self.running(url) as tail:
             assert tail.stdout is not None and tail.stderr is not None
             assert tail.stdout.readline() == "1\n"
             tail.stdout.close()
@@ -312,9 +334,7 @@ class ProcessTests:
         """
         Ctrl-C ends it without a word.
         """
-        with subprocess.Popen(
-            self.run(url, "--data"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as tail:
+        with self.running(url) as tail:
             assert tail.stdout is not None and tail.stderr is not None
             assert tail.stdout.readline() == "1\n"
             tail.send_signal(signal.SIGINT)
