@@ -1,0 +1,9 @@
+"""
+What the tests of streams and of their readers need: a server that plays a script, and a network in memory
+with a clock that stands still until it is told to go on.
+"""
+
+from txsse.testing.memory import MemoryAgent, MemoryPair
+from txsse.testing.script import CUT, HOLD, Reply, ScriptedResource, Step, Visit
+
+__all__ = ["CUT", "HOLD", "MemoryAgent", "MemoryPair", "Reply", "ScriptedResource", "Step", "Visit"]
