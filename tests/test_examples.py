@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection, HTTPSConnection
 from itertools import islice, pairwise
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
 from typing import ClassVar, NamedTuple
 from urllib.parse import SplitResult, urlencode, urlsplit
 
@@ -577,24 +577,28 @@ class AuthorisedTopicsTests(Example):
         assert fetch(url, path, **headers).status == status
 
 
-class FollowTests:
-    def follow(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "examples/follow.py", *arguments],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """
+    Run an example that comes to an end.
+    """
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
 
+
+class FollowTests:
     def test_clock(self) -> None:
         """
         It prints what the clock says.
         """
         with running("clock.py") as url:
-            done = self.follow(f"{url.geturl()}events", "2")
+            done = run("examples/follow.py", f"{url.geturl()}events", "2")
         assert (done.returncode, done.stderr) == (0, "")
         assert re.fullmatch(r"(\d\d:\d\d:\d\d\n){2}", done.stdout)
 
@@ -603,7 +607,7 @@ class FollowTests:
         A page is no stream, and that is said.
         """
         with running("clock.py") as url:
-            done = self.follow(url.geturl())
+            done = run("examples/follow.py", url.geturl())
         assert (done.returncode, done.stderr) == (1, "")
         assert "not text/event-stream" in done.stdout
 
@@ -624,3 +628,53 @@ class RelayTests:
                     events += parser.feed(response.read1())
             assert all(re.fullmatch(r"\d\d:\d\d:\d\d", event.data) for event in events)
             assert events[0].id != events[1].id != ""
+
+
+class LanguageModelTests:
+    def test_stub(self) -> None:
+        """
+        The stub's answer is printed whole.
+        """
+        done = run("examples/llm_stream.py", "Why?")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "You asked: Why? I am a stub, and know no better. \n"
+
+    def test_other_server(self) -> None:
+        """
+        Another server is asked with the key, once: what breaks off is not asked again.
+        """
+        asked: list[bytes] = []
+
+        def serve(listening: socket.socket) -> None:
+            for _ in range(2):
+                connection, _ = listening.accept()
+                with connection:
+                    request = b""
+                    while b"}]}" not in request:
+                        request += connection.recv(65536)
+                    asked.append(request)
+                    connection.sendall(
+                        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+                        b'data: {"choices": [{"delta": {"content": "Half"}}]}\n\n'
+                    )
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            Thread(target=serve, args=(listening,), daemon=True).start()
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+            done = run("examples/llm_stream.py", "Why?", url, API_KEY="secret")
+        assert done.returncode == 1
+        assert done.stdout == "Half"
+        assert "No answer" in done.stderr and "Traceback" not in done.stderr
+        assert len(asked) == 1
+        assert asked[0].startswith(b"POST /v1 ")
+        assert b"\r\nauthorization: bearer secret\r\n" in asked[0].lower()
+
+
+class TickerTests:
+    def test_tests(self) -> None:
+        """
+        The example's tests pass.
+        """
+        done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "examples/test_ticker.py", CI="")
+        assert done.returncode == 0, done.stdout
+        assert "2 passed" in done.stdout

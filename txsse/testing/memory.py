@@ -213,7 +213,6 @@ class _End:
         self._moving = False
         self._reading = True
         self._producer: Any = None
-        self._streaming = False
         # Whether the producer was asked to wait.
         self._waits = False
 
@@ -229,11 +228,9 @@ class _End:
         self.write(b"".join(data))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: N802
+        # A pull producer never gets here: Twisted's web has others in front of it.
         self._producer = producer
-        self._streaming = streaming
         self._waits = False
-        if not streaming:
-            producer.resumeProducing()
 
     def unregisterProducer(self) -> None:  # noqa: N802
         self._producer = None
@@ -287,8 +284,8 @@ class _End:
             del self._held[:_BUFFER]
             self.other._protocol.dataReceived(data)
             self._move_soon()
-        elif self._producer is not None and (self._waits or not self._streaming):
+        elif self._producer is not None and self._waits:
             self._waits = False
             self._producer.resumeProducing()
-        elif self.disconnecting:
+        elif self.disconnecting and not self._aborted:
             self._connection.end(ConnectionDone(), ConnectionDone(), self)

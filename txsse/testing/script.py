@@ -196,10 +196,12 @@ class _Playing:
                 continue
             # So that the client has the head at least.
             self._request.write(b"")
+            if not isinstance(step, Mark):
+                self._later(step)
+                return
+            self._ended = True
             if step is CUT:
                 self._cut()
-            elif not isinstance(step, Mark):
-                self._later(step)
             return
         self._later(0)
 

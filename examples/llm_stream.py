@@ -1,0 +1,59 @@
+# python examples/llm_stream.py "What is a stream?"
+# Asks a language model, and prints the answer word by word, as it comes. A URL behind the question asks
+# there, with the key in $API_KEY; else a stub of such a model answers, on this machine.
+
+import json
+import os
+import sys
+
+from twisted.internet import endpoints, task
+from twisted.web import server
+
+from txsse import EventSource, SSEResource, Upgrader
+
+
+class Model(SSEResource):
+    """The stub."""
+
+    async def channel_opened(self, channel):
+        question = json.load(channel.request.content)["messages"][-1]["content"]
+        for word in f"You asked: {question} I am a stub, and know no better.".split():
+            channel.send_json({"choices": [{"delta": {"content": word + " "}}]})
+            await task.deferLater(channel.reactor, 0.05)
+        channel.send("[DONE]")
+
+
+async def ask(url, question):
+    source = EventSource(
+        url,
+        method="POST",
+        body=json.dumps({"stream": True, "messages": [{"role": "user", "content": question}]}).encode(),
+        headers={
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {os.environ.get('API_KEY', '')}",
+        },
+        # An answer that breaks off would be made anew, and paid for again.
+        max_attempts=1,
+    )
+    async for event in source:
+        if event.data == "[DONE]":
+            source.close()
+        else:
+            delta = json.loads(event.data)["choices"][0]["delta"]
+            print(delta.get("content") or "", end="", flush=True)
+    print()
+
+
+async def main(reactor, question="What is a stream?", url=None):
+    if url is None:
+        endpoint = endpoints.serverFromString(reactor, "tcp:0:interface=127.0.0.1")
+        model = Model(upgrader=Upgrader(methods=["POST"]))
+        listening = await endpoint.listen(server.Site(model))
+        url = f"http://127.0.0.1:{listening.getHost().port}/"
+    try:
+        await ask(url, question)
+    except Exception as error:
+        raise SystemExit(f"No answer: {error}") from None
+
+
+task.react(main, sys.argv[1:])

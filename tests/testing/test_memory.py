@@ -1,0 +1,311 @@
+"""
+The network in memory: a stream and its reader, on a clock that stands still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost, ConnectionRefusedError
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+from twisted.web.iweb import IResponse
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from txsse import (
+    CloseReason,
+    EventSource,
+    Hub,
+    ReadyState,
+    ServerSentEvent,
+    SSEChannel,
+    SSEResource,
+    StreamEnded,
+    Upgrader,
+)
+from txsse.testing import MemoryAgent, MemoryPair
+
+
+class Opened(SSEResource):
+    """
+    Keeps its channels.
+    """
+
+    def __init__(self, clock: Clock, **options: object) -> None:
+        super().__init__(upgrader=Upgrader(reactor=clock, **options))  # type: ignore[arg-type]
+        self.channels: list[SSEChannel] = []
+
+    def channel_opened(self, channel: SSEChannel) -> None:
+        self.channels.append(channel)
+
+
+class Answer(Resource):
+    """
+    Says one thing.
+    """
+
+    isLeaf = True
+
+    def __init__(self, text: bytes) -> None:
+        Resource.__init__(self)
+        self._text = text
+
+    def render_GET(self, request: Request) -> bytes:
+        return self._text
+
+
+def fetched(resource: Resource) -> bytes:
+    """
+    Return the body of an answer, which leaves no connection behind.
+    """
+    clock = Clock()
+    agent = MemoryAgent(resource, clock)
+    body = b""
+
+    class Body(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            nonlocal body
+            body += data
+
+    def read(response: IResponse) -> None:
+        response.deliverBody(Body())
+
+    agent.request(b"GET", b"http://localhost/").addCallback(read)
+    clock.advance(0)
+    assert not agent.connections
+    return body
+
+
+def texts_of(pair: MemoryPair) -> list[str]:
+    return [event.data for event in pair.events]
+
+
+class PairTests:
+    def test_events(self) -> None:
+        """
+        What a resource sends is there when the clock has its turn, and not before.
+        """
+        clock = Clock()
+        opened = Opened(clock)
+        pair = MemoryPair(opened, clock=clock)
+        assert pair.source.ready_state is ReadyState.OPEN
+        opened.channels[0].send("a", event="x", id="1")
+        assert not pair.events
+        pair.advance()
+        assert [event[:3] for event in pair.events] == [("a", "x", "1")]
+
+    def test_time(self) -> None:
+        """
+        Seconds go by as the test says: a keep-alive keeps a suspicious reader, and without one it gives up.
+        """
+        clock = Clock()
+        patient = MemoryPair(Opened(clock, keepalive=15.0), clock=clock, read_timeout=40.0)
+        hasty = MemoryPair(Opened(clock, keepalive=None), clock=clock, read_timeout=40.0)
+        for _ in range(7):
+            clock.advance(10)
+        assert not patient.errors
+        assert len(hasty.errors) == 1
+
+    def test_reader_that_goes(self) -> None:
+        """
+        The server sees it, and nothing is left behind.
+        """
+        clock = Clock()
+        opened = Opened(clock)
+        pair = MemoryPair(opened, clock=clock)
+        reasons: list[CloseReason] = []
+        opened.channels[0].when_closed().addCallback(reasons.append)
+        pair.source.close()
+        pair.advance()
+        assert reasons == [CloseReason.CLIENT_GONE]
+        assert not pair.agent.connections
+        assert not clock.getDelayedCalls()
+
+    def test_server_that_ends_it(self) -> None:
+        """
+        The reader comes back with its last id.
+        """
+        clock = Clock()
+        opened = Opened(clock)
+        pair = MemoryPair(opened, clock=clock, retry=2.0)
+        opened.channels[0].send("a", id="1")
+        opened.channels[0].close()
+        pair.advance()
+        assert [type(error) for error in pair.errors] == [StreamEnded]
+        pair.advance(2)
+        assert [channel.last_event_id for channel in opened.channels] == ["", "1"]
+
+    def test_cut(self) -> None:
+        """
+        A network that fails takes with it what was on its way; both sides are told.
+        """
+        clock = Clock()
+        opened = Opened(clock)
+        pair = MemoryPair(opened, clock=clock)
+        opened.channels[0].send("lost")
+        pair.agent.cut()
+        assert not opened.channels[0].is_open
+        assert [type(error) for error in pair.errors] == [ConnectionLost]
+        pair.advance(3)
+        assert len(opened.channels) == 2
+        assert not pair.events
+
+    def test_server_that_cuts(self) -> None:
+        """
+        It may cut a stream off with what waits to be sent, even one that is ending.
+        """
+        clock = Clock()
+        opened = Opened(clock)
+        pair = MemoryPair(opened, clock=clock)
+        opened.channels[0].send("lost")
+        transport = opened.channels[0].request.transport
+        transport.loseConnection()
+        opened.channels[0].abort()
+        transport.abortConnection()
+        pair.advance()
+        assert not pair.events
+        assert [type(error) for error in pair.errors] == [ConnectionLost]
+        assert not pair.agent.connections
+
+    def test_server_that_is_not_there(self) -> None:
+        """
+        Connections are refused until it is.
+        """
+        clock = Clock()
+        opened = Opened(clock)
+        agent = MemoryAgent(opened, clock)
+        agent.listening = False
+        errors: list[Exception] = []
+        source = EventSource(
+            "http://localhost/", reactor=clock, agent=agent, retry=1.0, on_error=errors.append
+        )
+        source.start()
+        clock.advance(1)
+        assert {type(error) for error in errors} == {ConnectionRefusedError}
+        agent.listening = True
+        clock.advance(10)
+        assert source.ready_state is ReadyState.OPEN
+
+    def test_slow_reader(self) -> None:
+        """
+        A reader that takes its time holds the server up, as it does over a socket.
+        """
+        clock = Clock()
+        opened = Opened(clock, max_buffer=10_000_000)
+        work: list[Deferred[None]] = []
+
+        def received(event: ServerSentEvent) -> Deferred[None]:
+            work.append(Deferred())
+            return work[-1]
+
+        pair = MemoryPair(opened, clock=clock, event_received=received)
+        channel = opened.channels[0]
+        for _ in range(300):
+            channel.send("x" * 1000)
+            pair.advance()
+        assert len(work) == 1
+        assert channel.is_behind
+        while work:
+            work.pop().callback(None)
+            pair.advance()
+        assert not channel.is_behind
+        assert not channel.buffered
+
+    def test_hub(self) -> None:
+        """
+        Several readers of a hub share the time.
+        """
+        clock = Clock()
+        hub = Hub(reactor=clock)
+        pairs = [MemoryPair(hub.resource("news"), clock=clock) for _ in range(3)]
+        hub.publish("news", "a")
+        clock.advance(0)
+        assert [texts_of(pair) for pair in pairs] == [["a"]] * 3
+
+    def test_tree(self) -> None:
+        """
+        The URL's path and query find their resource, as they do on a server.
+        """
+        clock = Clock()
+        root = Resource()
+        asked: list[bytes] = []
+        root.putChild(
+            b"events",
+            SSEResource(lambda channel: asked.append(channel.request.uri), upgrader=Upgrader(reactor=clock)),
+        )
+        MemoryPair(root, "http://example.org/events?a=b", clock=clock)
+        assert asked == [b"/events?a=b"]
+
+    def test_callbacks_of_ones_own(self) -> None:
+        """
+        They take the place of the lists.
+        """
+        clock = Clock()
+        opened = Opened(clock)
+        got: list[str] = []
+        errors: list[Exception] = []
+        pair = MemoryPair(
+            opened, clock=clock, event_received=lambda event: got.append(event.data), on_error=errors.append
+        )
+        opened.channels[0].send("a")
+        pair.advance()
+        pair.agent.cut()
+        assert got == ["a"]
+        assert len(errors) == 1
+        assert not pair.events and not pair.errors
+
+    def test_clock_of_its_own(self) -> None:
+        """
+        Without a clock it makes one.
+        """
+        pair = MemoryPair(Answer(b"hello"))
+        assert pair.source.ready_state is ReadyState.CLOSED
+        assert "text/html" in str(pair.errors[0])
+
+
+class AgentTests:
+    @pytest.mark.parametrize("size", [0, 1, 200_000])
+    def test_body(self, size: int) -> None:
+        """
+        It serves other requests too, of any size.
+        """
+        assert fetched(Answer(b"x" * size)) == b"x" * size
+
+    def test_reader_that_has_enough(self) -> None:
+        """
+        It may end the connection by its body's transport.
+        """
+        clock = Clock()
+        opened = Opened(clock)
+        agent = MemoryAgent(opened, clock)
+
+        class Enough(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                self.transport.stopProducing()  # type: ignore[union-attr]
+
+        def read(response: IResponse) -> None:
+            response.deliverBody(Enough())
+
+        agent.request(b"GET", b"http://localhost/").addCallback(read)
+        clock.advance(0)
+        opened.channels[0].send("a")
+        clock.advance(0)
+        assert not opened.channels[0].is_open
+        assert not agent.connections
+
+
+@pytest.fixture(autouse=True)
+def _no_global_reactor(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """
+    Nothing here may ask for the real one.
+    """
+
+    def refuse() -> None:
+        raise AssertionError("the global reactor was asked for")
+
+    for module in ("txsse.server.upgrade", "txsse.client.source", "txsse.testing.script", "txsse.hub.hub"):
+        monkeypatch.setattr(f"{module}.global_reactor", refuse, raising=False)
+    yield

@@ -1,0 +1,210 @@
+"""
+The server that plays a script: in memory, and over real sockets.
+"""
+
+from __future__ import annotations
+
+from itertools import repeat
+
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+
+from tests.integration.clients import listen, until
+from txsse import EventSource, ReadyState, ServerSentEvent, StreamEnded, StreamRefused
+from txsse.testing import CUT, HOLD, MemoryPair, Reply, ScriptedResource
+
+
+class ScriptTests:
+    def test_in_order(self) -> None:
+        """
+        Each request gets the next reply; behind the last one a reader ends for good.
+        """
+        clock = Clock()
+        script = ScriptedResource(
+            [["data: a\n\n"], Reply(status=503, headers={"Retry-After": "7"}), [b"data: b\n\n"]],
+            reactor=clock,
+        )
+        pair = MemoryPair(script, clock=clock, retry=1.0, reconnect_on=[503])
+        pair.advance(1)
+        pair.advance(6.9)
+        assert len(script.visits) == 2
+        pair.advance(0.2)
+        assert len(script.visits) == 3
+        pair.advance(60)
+        assert [event.data for event in pair.events] == ["a", "b"]
+        assert isinstance(pair.source.last_error, StreamRefused)
+        assert pair.source.last_error.status == 204
+        assert pair.source.ready_state is ReadyState.CLOSED
+        assert len(script.visits) == 4
+        assert not clock.getDelayedCalls()
+
+    def test_waits(self) -> None:
+        """
+        A number is so many seconds between two writes.
+        """
+        clock = Clock()
+        script = ScriptedResource([[2.5, "data: a\n\n", 1, "data: b\n\n", HOLD]], reactor=clock)
+        pair = MemoryPair(script, clock=clock)
+        assert pair.source.ready_state is ReadyState.OPEN
+        counts = []
+        for _ in range(4):
+            pair.advance(1)
+            counts.append(len(pair.events))
+        assert counts == [0, 0, 1, 2]
+
+    def test_hold(self) -> None:
+        """
+        It is open until the reader goes.
+        """
+        clock = Clock()
+        script = ScriptedResource([[HOLD]], reactor=clock)
+        pair = MemoryPair(script, clock=clock)
+        pair.advance(10_000)
+        assert pair.source.ready_state is ReadyState.OPEN
+        assert script.open == 1
+        pair.source.close()
+        pair.advance()
+        assert script.open == 0
+
+    def test_cut(self) -> None:
+        """
+        What was written before arrives, and no end does.
+        """
+        clock = Clock()
+        script = ScriptedResource([["data: a\n\ndata: b", CUT, "data: never\n\n"]], reactor=clock)
+        pair = MemoryPair(script, clock=clock)
+        assert [event.data for event in pair.events] == ["a"]
+        assert [type(error) for error in pair.errors] == [ConnectionDone]
+        assert script.open == 0
+
+    def test_end(self) -> None:
+        """
+        A reply without a mark ends as it should, at once where there is no step.
+        """
+        clock = Clock()
+        script = ScriptedResource([[]], reactor=clock)
+        pair = MemoryPair(script, clock=clock)
+        assert [type(error) for error in pair.errors] == [StreamEnded]
+
+    def test_event(self) -> None:
+        """
+        An event may stand for its bytes.
+        """
+        clock = Clock()
+        event = ServerSentEvent("ä\nb", event="x", id="1")
+        pair = MemoryPair(ScriptedResource([[event, HOLD]], reactor=clock), clock=clock)
+        assert pair.events == [event]
+
+    def test_wrong_length(self) -> None:
+        """
+        What a header says is sent as it is.
+        """
+        clock = Clock()
+        reply = Reply(["data: a\n\n", CUT], headers={"Content-Length": "1000"})
+        pair = MemoryPair(ScriptedResource([reply], reactor=clock), clock=clock)
+        assert [event.data for event in pair.events] == ["a"]
+        assert len(pair.errors) == 1
+
+    def test_reader_that_goes_in_between(self) -> None:
+        """
+        The rest is not played.
+        """
+        clock = Clock()
+        script = ScriptedResource([["data: a\n\n", 5, "data: b\n\n"]], reactor=clock)
+        pair = MemoryPair(script, clock=clock)
+        pair.source.close()
+        pair.advance()
+        assert not clock.getDelayedCalls()
+
+    def test_endless(self) -> None:
+        """
+        A script without an end waits for a reader that is slow.
+        """
+        clock = Clock()
+        played = []
+
+        def endless() -> object:
+            for number in repeat("data: " + "x" * 1000 + "\n\n"):
+                played.append(number)
+                yield number
+
+        pair = MemoryPair(
+            ScriptedResource([Reply(endless())], reactor=clock),  # type: ignore[arg-type]
+            clock=clock,
+            event_received=lambda event: Deferred(),
+        )
+        pair.advance(100)
+        assert 64 <= len(played) < 1000
+
+    def test_held_while_the_reader_is_slow(self) -> None:
+        """
+        What is written reaches a reader that pauses, and the stream is held behind it.
+        """
+        clock = Clock()
+        work: list[Deferred[None]] = []
+
+        def received(event: ServerSentEvent) -> Deferred[None]:
+            work.append(Deferred())
+            return work[-1]
+
+        script = ScriptedResource([[*["data: " + "x" * 50_000 + "\n\n"] * 10, HOLD]], reactor=clock)
+        pair = MemoryPair(script, clock=clock, event_received=received)
+        for count in range(1, 11):
+            assert len(work) == count
+            work[-1].callback(None)
+            pair.advance()
+        assert pair.source.ready_state is ReadyState.OPEN
+        assert script.open == 1
+
+    def test_visits(self) -> None:
+        """
+        What was asked is there to see.
+        """
+        clock = Clock()
+        script = ScriptedResource([], reactor=clock)
+        MemoryPair(
+            script,
+            "http://localhost/a?b=c",
+            clock=clock,
+            method="POST",
+            body=b"question",
+            headers={"X-Y": "z"},
+            last_event_id="ä",
+        )
+        visit = script.visits[0]
+        assert (visit.method, visit.path, visit.body) == ("POST", "/a?b=c", b"question")
+        assert (visit.headers["x-y"], visit.last_event_id) == ("z", "ä")
+
+    def test_first_visit(self) -> None:
+        """
+        It has no last event ID.
+        """
+        clock = Clock()
+        script = ScriptedResource([], reactor=clock)
+        MemoryPair(script, clock=clock)
+        assert script.visits[0].last_event_id is None
+
+
+class RealReactorTests:
+    @pytest_twisted.ensureDeferred
+    async def test_played(self) -> None:
+        """
+        The same over sockets, with the global reactor.
+        """
+        script = ScriptedResource([["id: 1\ndata: a\n\n", 0.001, "data: half", CUT], ["data: b\n\n", HOLD]])
+        port = await listen(script)
+        got: list[str] = []
+        source = EventSource(
+            f"http://127.0.0.1:{port.getHost().port}/",
+            retry=0.001,
+            event_received=lambda event: got.append(event.data),
+        )
+        source.start()
+        await until(lambda: len(got) == 2)
+        assert got == ["a", "b"]
+        assert [visit.last_event_id for visit in script.visits] == [None, "1"]
+        source.close()
+        await until(lambda: not script.open)
+        await port.stopListening()
