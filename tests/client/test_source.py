@@ -24,6 +24,7 @@ from tests.client.fakes import FakeAgent, Followed, outcome_of
 from txsse.client.machine import ReadyState
 from txsse.client.source import EventSource
 from txsse.errors import EventTooLarge, PeerSilent, StreamEnded, StreamRefused
+from txsse.protocol.event import ServerSentEvent
 
 
 @pytest.fixture(autouse=True)
@@ -391,6 +392,29 @@ class ReconnectionTests:
         response.end(ConnectionLost())
         assert len(followed.errors) == 1
         followed.again(1.0)
+
+    def test_peer_that_waits(self) -> None:
+        """
+        A peer that has to wait for the program is not silent; when it is read from again it has its time.
+        """
+        work: list[Deferred[None]] = []
+
+        def received(event: ServerSentEvent) -> Deferred[None]:
+            work.append(Deferred())
+            return work[-1]
+
+        followed = Followed(read_timeout=15.0, event_received=received)
+        response = followed.asked.reply()
+        response.bring("data: a\n\n")
+        followed.clock.pump([1.0] * 44)
+        assert response.transport.paused
+        assert not followed.errors
+        work[0].callback(None)
+        followed.clock.advance(14.9)
+        assert not followed.errors
+        followed.clock.advance(0.2)
+        assert [type(error) for error in followed.errors] == [PeerSilent]
+        assert response.transport.cut
 
 
 class CloseTests:

@@ -244,6 +244,12 @@ class Following:
             # It would come again, and again be too large.
             self.machine.refused(too_large)
 
+    def stream_resumed(self, reading: Reading) -> None:
+        """
+        Wait for the peer again.
+        """
+        self._hear()
+
     def stream_ended(self, reading: Reading, error: Exception | None) -> None:
         """
         Ask for the stream again.
@@ -291,7 +297,8 @@ class Following:
 
     def _silent(self, seconds: float) -> None:
         reading = self._reading
-        if reading is not None:
+        # A peer that is made to wait may be silent.
+        if reading is not None and not reading.paused:
             reading.give_up()
             self._lose(PeerSilent(seconds))
 

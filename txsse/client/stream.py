@@ -30,6 +30,11 @@ class Reader(Protocol):
         Take what came.
         """
 
+    def stream_resumed(self, reading: Reading) -> None:
+        """
+        The sender no longer waits for the reader.
+        """
+
     def stream_ended(self, reading: Reading, error: Exception | None) -> None:
         """
         The stream has ended; ``None`` for a proper end.
@@ -41,11 +46,12 @@ class Reading(TwistedProtocol):
     Reads the body of one reply, and pauses it where its reader does not keep up.
 
     :param reader: who gets it; ``None`` for nobody.
+    :ivar paused: whether the sender waits for the reader.
     """
 
     def __init__(self, reader: Reader | None) -> None:
         self._reader = reader
-        self._paused = False
+        self.paused = False
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -69,8 +75,8 @@ class Reading(TwistedProtocol):
         Have the sender wait.
         """
         transport: Any = self.transport
-        if not self._paused and self._reader is not None and transport is not None:
-            self._paused = True
+        if not self.paused and self._reader is not None and transport is not None:
+            self.paused = True
             transport.pauseProducing()
 
     def resume(self) -> None:
@@ -78,9 +84,10 @@ class Reading(TwistedProtocol):
         Go on.
         """
         transport: Any = self.transport
-        if self._paused and self._reader is not None and transport is not None:
-            self._paused = False
+        if self.paused and self._reader is not None and transport is not None:
+            self.paused = False
             transport.resumeProducing()
+            self._reader.stream_resumed(self)
 
     def give_up(self) -> None:
         """
