@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from tests.fakes import Client, FakeReactor, FakeSocket, Wire
 from txsse import EventStreamParser, Hub, IJournal, ISelector, MemoryJournal, ServerSentEvent, SSEChannel
-from txsse.hub.journal import Page
+from txsse.hub.entry import Page
 from txsse.hub.update import Update
 
 T = TypeVar("T")

@@ -27,7 +27,7 @@ from txsse import (
     Upgrader,
 )
 from txsse.hub.counters import FANOUT_BUCKETS, Counters
-from txsse.hub.journal import Entry
+from txsse.hub.entry import Entry
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from tests.fakes import FakeReactor
 from tests.hub.fakes import result_of
 from txsse import IJournal, MemoryJournal, ServerSentEvent, Update
 from txsse.hub import journal as journal_module
-from txsse.hub.journal import Entry, Page
+from txsse.hub import recent as recent_module
+from txsse.hub.entry import Entry, Page
 from txsse.hub.place import OLDEST
 
 
@@ -474,14 +475,14 @@ class MemoryJournalTests:
         subject.append("1")
         subject.advance(60)
         subject.append("2")
-        assert list(subject.journal._positions) == ["2"]
+        assert list(subject.journal._recent._positions) == ["2"]
 
     def test_bytes_to_the_byte(self) -> None:
         """
         An update counts with its text, as given and as sent, and what the objects take beside.
         """
         frame = update("1").frame
-        size = 2 * len(frame) + journal_module._OVERHEAD
+        size = 2 * len(frame) + recent_module._OVERHEAD
         for max_bytes, kept in ((2 * size, ["1", "2"]), (2 * size - 1, ["2"])):
             subject = memory(max_bytes=max_bytes)
             subject.start()
@@ -492,7 +493,7 @@ class MemoryJournalTests:
         """
         What has gone takes no room any more.
         """
-        size = 2 * len(update("1").frame) + journal_module._OVERHEAD
+        size = 2 * len(update("1").frame) + recent_module._OVERHEAD
         subject = memory(max_bytes=3 * size)
         subject.start()
         for number in range(9):
@@ -543,7 +544,7 @@ class MemoryJournalTests:
         subject.start()
         for number in range(1, 1001):
             subject.append(str(number))
-            assert len(subject.journal._entries) <= 10 + journal_module._GONE_ENTRIES + 1
+            assert len(subject.journal._recent._entries) <= 10 + recent_module._GONE_ENTRIES + 1
             assert subject.find(str(number)) == number
             assert subject.ids_after(number - 1) == [str(number)]
 

@@ -34,11 +34,12 @@ from twisted.web import http
 from zope.interface import implementer
 
 import txsse.hub.fanout
-import txsse.hub.journal
+import txsse.hub.recent
 from tests.fakes import WIRES, Client, FakeReactor, Wire
 from txsse import EventStreamParser, Hub, IJournal, MemoryJournal, SSEChannel, SSEResource, Update
 from txsse.hub.access import Access
-from txsse.hub.journal import IFollower, Page
+from txsse.hub.entry import Page
+from txsse.hub.journal import IFollower
 from txsse.hub.place import OLDEST
 from txsse.hub.topics import ISelector, TopicSet
 from txsse.protocol.event import ServerSentEvent
@@ -414,7 +415,7 @@ class HubMachine(RuleBasedStateMachine):
     ) -> Any:
         # Smaller than they are, so that a test of a few subscribers gets to see several of everything.
         for module, name, value in (
-            (txsse.hub.journal, "_PAGE_COUNT", page),
+            (txsse.hub.recent, "PAGE_COUNT", page),
             (txsse.hub.fanout, "_LOOK", look),
             (txsse.hub.fanout, "_SLICE_SECONDS", slice_seconds),
             (txsse.hub.fanout, "_MAX_BATCH", batch),

@@ -16,7 +16,7 @@ from tests.fakes import Wire
 from tests.hub.fakes import Member, Prefix, ScriptedJournal, World, turn
 from txsse import Access, CloseReason, MemoryJournal
 from txsse.hub import replay as replay_module
-from txsse.hub.journal import Page
+from txsse.hub.entry import Page
 from txsse.hub.replay import stream_reset
 
 

@@ -20,10 +20,11 @@ from txsse.errors import HubStopped, TooManyTopics, UpdateTooLarge
 from txsse.hub.access import AccessRule
 from txsse.hub.counters import Counters, HubMetrics
 from txsse.hub.drain import drain
+from txsse.hub.entry import Entry
 from txsse.hub.fanout import Fanout
 from txsse.hub.ids import IdMaker
 from txsse.hub.index import TopicIndex
-from txsse.hub.journal import Entry, IJournal, MemoryJournal
+from txsse.hub.journal import IJournal, MemoryJournal
 from txsse.hub.live import Live, anchor_frames
 from txsse.hub.members import Subscribers
 from txsse.hub.place import OLDEST, Place

@@ -5,7 +5,6 @@ The ordered record of updates that a hub replays from and follows: the contract,
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -13,21 +12,24 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import Attribute, Interface, implementer
 
 from txsse._reactor import global_reactor
-from txsse.hub.place import OLDEST
+from txsse.hub.entry import Entry, Page
+from txsse.hub.recent import Recent
 from txsse.hub.update import Update
 
-__all__ = ["Entry", "IFollower", "IJournal", "MemoryJournal", "Page"]
-
-# An update and its position.
-Entry = tuple[int, Update]
+__all__ = [
+    "DEFAULT_AGE",
+    "DEFAULT_BYTES",
+    "DEFAULT_COUNT",
+    "IFollower",
+    "IJournal",
+    "MemoryJournal",
+    "check_bounds",
+]
 
 # For how many updates, bytes and seconds a client may be away, unless it is said otherwise.
-_DEFAULT_COUNT = 10_000
-_DEFAULT_BYTES = 64 * 1024 * 1024
-_DEFAULT_AGE = 24 * 3600.0
-
-# What an update takes beside its text: the objects, and their places in the journal.
-_OVERHEAD = 600
+DEFAULT_COUNT = 10_000
+DEFAULT_BYTES = 64 * 1024 * 1024
+DEFAULT_AGE = 24 * 3600.0
 
 
 class IFollower(Protocol):
@@ -44,21 +46,6 @@ class IFollower(Protocol):
         """
         The journal lost sight of what was appended up to a position, and goes on behind it.
         """
-
-
-@dataclass(frozen=True)
-class Page:
-    """
-    A part of a journal.
-
-    :ivar entries: updates with their positions, in order.
-    :ivar end: the position up to which the reader has now got everything there is.
-    :ivar missed: whether updates are missing before these: the journal does not hold them any more.
-    """
-
-    entries: list[Entry]
-    end: int
-    missed: bool
 
 
 class IJournal(Interface):
@@ -133,28 +120,24 @@ class MemoryJournal:
     def __init__(
         self,
         *,
-        max_count: int = _DEFAULT_COUNT,
-        max_bytes: int = _DEFAULT_BYTES,
-        max_age: float | None = _DEFAULT_AGE,
+        max_count: int = DEFAULT_COUNT,
+        max_bytes: int = DEFAULT_BYTES,
+        max_age: float | None = DEFAULT_AGE,
         reactor: IReactorTime | None = None,
     ) -> None:
-        for name, bound in (("max_count", max_count), ("max_bytes", max_bytes), ("max_age", max_age)):
-            if bound is not None and not bound > 0:
-                raise ValueError(f"{name} must be more than 0, not {bound}")
-        self.head = 0
-        self._max_count = max_count
-        self._max_bytes = max_bytes
-        self._max_age = math.inf if max_age is None else max_age
+        check_bounds(max_count, max_bytes, max_age)
         self._reactor = reactor
         self._follower: IFollower | None = None
-        # Positions are consecutive: that of an entry is its index and the base. The entries before the first
-        # are gone; that they keep their places for a while saves moving the others at each append.
-        self._entries: list[Entry | None] = []
-        self._times: list[float] = []
-        self._first = 0
-        self._base = 1
-        self._bytes = 0
-        self._positions: dict[str, int] = {}
+        self._recent = Recent(
+            max_count=max_count, max_bytes=max_bytes, max_age=math.inf if max_age is None else max_age
+        )
+
+    @property
+    def head(self) -> int:
+        """
+        The position of the newest update.
+        """
+        return self._recent.head
 
     def start(self, follower: IFollower) -> Deferred[None]:
         """
@@ -168,61 +151,33 @@ class MemoryJournal:
         """
         Keep an update.
         """
-        assert self._reactor is not None, "the journal has not been started"
-        assert self._follower is not None
-        now = self._reactor.seconds()
-        if update.id in self._positions:
-            self._trim()
-            known = self._positions.get(update.id)
+        assert self._follower is not None, "the journal has not been started"
+        recent, now = self._recent, self._now()
+        if recent.holds(update.id):
+            known = recent.find(update.id, now)
             if known is not None:
                 return succeed(known)
-        self.head = position = self.head + 1
-        entry = (position, update)
-        self._entries.append(entry)
-        self._times.append(now)
-        self._bytes += _size(update)
-        self._positions[update.id] = position
-        if (
-            self._bytes > self._max_bytes
-            or len(self._positions) > self._max_count
-            or self._times[self._first] <= now - self._max_age
-        ):
-            self._trim()
+        entry = recent.add(recent.head + 1, update, now)
         self._follower.update_appended(entry)
-        return succeed(position)
+        return succeed(entry[0])
 
     def find(self, id: str) -> Deferred[int | None]:
         """
         Look an id up.
         """
-        self._trim()
-        return succeed(self._positions.get(id))
+        return succeed(self._recent.find(id, self._now()))
 
     def read(self, after: int) -> Deferred[Page]:
         """
-        Read on behind a position: some 64 KiB, or some 256 updates.
+        Read on behind a position.
         """
-        self._trim()
-        oldest = self._base + self._first
-        missed = OLDEST < after < oldest - 1
-        entries: list[Entry] = []
-        size = 0
-        position = max(after + 1, oldest)
-        while position <= self.head and size < _PAGE_BYTES and len(entries) < _PAGE_COUNT:
-            entry = self._entries[position - self._base]
-            assert entry is not None
-            entries.append(entry)
-            size += len(entry[1].frame)
-            position += 1
-        return succeed(Page(entries, position - 1, missed))
+        return succeed(self._recent.read(after, self._now()))
 
     def last_id(self) -> Deferred[str | None]:
         """
         Return the id of the newest update.
         """
-        self._trim()
-        entry = self._entries[-1] if self._entries else None
-        return succeed(None if entry is None else entry[1].id)
+        return succeed(self._recent.last_id(self._now()))
 
     def stop(self) -> Deferred[None]:
         """
@@ -230,41 +185,17 @@ class MemoryJournal:
         """
         return succeed(None)
 
-    def _trim(self) -> None:
-        """
-        Forget what is too much or too old.
-        """
+    def _now(self) -> float:
         assert self._reactor is not None, "the journal has not been started"
-        too_old = self._reactor.seconds() - self._max_age
-        while self._first < len(self._entries):
-            if (
-                len(self._positions) <= self._max_count
-                and self._bytes <= self._max_bytes
-                and self._times[self._first] > too_old
-            ):
-                break
-            entry = self._entries[self._first]
-            assert entry is not None
-            self._bytes -= _size(entry[1])
-            del self._positions[entry[1].id]
-            self._entries[self._first] = None
-            self._first += 1
-        if self._first > _GONE_ENTRIES and self._first * 2 > len(self._entries):
-            del self._entries[: self._first]
-            del self._times[: self._first]
-            self._base += self._first
-            self._first = 0
+        return self._reactor.seconds()
 
 
-_PAGE_BYTES = 65536
-_PAGE_COUNT = 256
-
-# How many places of entries that are gone are never worth tidying up.
-_GONE_ENTRIES = 64
-
-
-def _size(update: Update) -> int:
+def check_bounds(max_count: int, max_bytes: int, max_age: float | None) -> None:
     """
-    Return roughly how much memory an update takes: its text is there as it was given, and as it is sent.
+    Check the bounds of a journal.
+
+    :raises ValueError: for one that holds nothing.
     """
-    return 2 * len(update.frame) + _OVERHEAD
+    for name, bound in (("max_count", max_count), ("max_bytes", max_bytes), ("max_age", max_age)):
+        if bound is not None and not bound > 0:
+            raise ValueError(f"{name} must be more than 0, not {bound}")

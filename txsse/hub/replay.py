@@ -21,7 +21,8 @@ from twisted.python.failure import Failure
 from txsse._waiting import Waiting
 from txsse.errors import ChannelClosed
 from txsse.hub.counters import Counters
-from txsse.hub.journal import IJournal, Page
+from txsse.hub.entry import Page
+from txsse.hub.journal import IJournal
 from txsse.hub.place import Place
 from txsse.hub.subscriber import BEHIND, Subscriber
 from txsse.hub.update import EARLIEST

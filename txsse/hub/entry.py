@@ -1,0 +1,29 @@
+"""
+What is read from a journal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from txsse.hub.update import Update
+
+__all__ = ["Entry", "Page"]
+
+# An update and its position.
+Entry = tuple[int, Update]
+
+
+@dataclass(frozen=True)
+class Page:
+    """
+    A part of a journal.
+
+    :ivar entries: updates with their positions, in order.
+    :ivar end: the position up to which the reader has now got everything there is.
+    :ivar missed: whether updates are missing before these: the journal does not hold them any more.
+    """
+
+    entries: list[Entry]
+    end: int
+    missed: bool
