@@ -9,6 +9,7 @@ What can go wrong, as one small tree::
     ├── UpdateTooLarge   an update that exceeds the hub's limit
     ├── TooManyTopics    a subscription that exceeds the hub's limit
     ├── HubStopped       an update for a hub that has stopped
+    ├── JournalFailed    a journal that cannot be read or written at the moment
     ├── StreamRefused    a reply that opens no stream, to a client
     ├── StreamEnded      the end of a stream, as a client sees it
     └── PeerSilent       a server that a client has not heard of for too long
@@ -27,6 +28,7 @@ __all__ = [
     "EventTooLarge",
     "HubStopped",
     "InvalidField",
+    "JournalFailed",
     "PeerSilent",
     "SSEError",
     "StreamEnded",
@@ -185,6 +187,23 @@ class HubStopped(SSEError):
 
     def __init__(self) -> None:
         super().__init__("the hub has been stopped")
+
+
+class JournalFailed(SSEError):
+    """
+    A journal cannot be read or written. Where it comes from an update's publication, the update is not
+    recorded, unless ``uncertain`` says otherwise; in any case it may be published again, with the same id.
+
+    :ivar journal: which one.
+    :ivar problem: what is wrong, and what to do.
+    :ivar uncertain: whether the update may have been recorded all the same.
+    """
+
+    def __init__(self, journal: str, problem: str, *, uncertain: bool = False) -> None:
+        super().__init__(f"{journal}: {problem}")
+        self.journal = journal
+        self.problem = problem
+        self.uncertain = uncertain
 
 
 class StreamRefused(SSEError):

@@ -5,13 +5,16 @@ What the tests of the hub share.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import pytest_twisted
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from tests.fakes import Wire
 from tests.hub.fakes import World
+from tests.hub.journals import Maker, Subject, memory, sqlite
 
 
 @pytest.fixture
@@ -75,3 +78,26 @@ def any_world(wire: Wire) -> Iterator[World]:
     world = World(wire)
     yield world
     world.end()
+
+
+@pytest.fixture(params=["memory", "sqlite", "sqlite without memory"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
+    """
+    Makes journals of each kind, and stops them.
+    """
+    made: list[Subject] = []
+
+    def make(*, max_count: int = 1000, max_bytes: int = 10**9, max_age: float | None = None) -> Subject:
+        bounds: dict[str, Any] = {"max_count": max_count, "max_bytes": max_bytes, "max_age": max_age}
+        if request.param == "memory":
+            subject = memory(**bounds)
+        else:
+            recent_bytes = 1 if request.param == "sqlite without memory" else 10**6
+            path = tmp_path / f"{len(made)}.sqlite"
+            subject = sqlite(path, recent_bytes=recent_bytes, **bounds)
+        made.append(subject)
+        return subject
+
+    yield make
+    for subject in made:
+        pytest_twisted.blockon(subject.journal.stop())

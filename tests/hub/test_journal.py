@@ -1,110 +1,26 @@
 """
 Journals: what is promised of all of them, and the one in memory.
 
-For another journal, add to ``JOURNALS`` what makes it.
+For another journal, add what makes it to the fixture ``make``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
+import pytest_twisted
 from zope.interface.verify import verifyObject
 
 from tests.fakes import FakeReactor
-from tests.hub.fakes import result_of
+from tests.hub.journals import Follower, Maker, Subject, memory, update
 from txsse import IJournal, MemoryJournal, ServerSentEvent, Update
 from txsse.hub import journal as journal_module
 from txsse.hub import recent as recent_module
-from txsse.hub.entry import Entry, Page
+from txsse.hub.entry import Entry
 from txsse.hub.place import OLDEST
 
 
-class Follower:
-    """
-    Notes what it is told.
-    """
-
-    def __init__(self) -> None:
-        self.told: list[Entry] = []
-        self.missed: list[int] = []
-
-    def update_appended(self, entry: Entry) -> None:
-        self.told.append(entry)
-
-    def updates_missed(self, position: int) -> None:
-        self.missed.append(position)
-
-
-@dataclass
-class Subject:
-    """
-    A journal with what is needed to test it.
-
-    :ivar journal: the journal, not started.
-    :ivar result: waits for a Deferred, and returns its result or raises its failure.
-    :ivar advance: has time go by for the journal.
-    """
-
-    journal: Any
-    result: Callable[[Any], Any]
-    advance: Callable[[float], None]
-
-    def start(self) -> Follower:
-        follower = Follower()
-        self.result(self.journal.start(follower))
-        return follower
-
-    def append(self, *ids: str, **options: Any) -> list[int]:
-        return [self.result(self.journal.append(update(id, **options))) for id in ids]
-
-    def find(self, id: str) -> int | None:
-        found: int | None = self.result(self.journal.find(id))
-        return found
-
-    def read(self, after: int) -> Page:
-        page: Page = self.result(self.journal.read(after))
-        return page
-
-    def ids_after(self, position: int) -> list[str]:
-        """
-        Read to the end.
-        """
-        ids: list[str] = []
-        while True:
-            page = self.read(position)
-            ids += [update.id for _, update in page.entries]
-            position = page.end
-            if position >= self.journal.head:
-                return ids
-
-
-class Maker(Protocol):
-    """
-    Makes a subject with the bounds of a journal.
-    """
-
-    def __call__(
-        self, *, max_count: int = 1000, max_bytes: int = 10**9, max_age: float | None = None
-    ) -> Subject: ...
-
-
-def memory(*, max_count: int = 1000, max_bytes: int = 10**9, max_age: float | None = None) -> Subject:
-    reactor = FakeReactor()
-    journal = MemoryJournal(max_count=max_count, max_bytes=max_bytes, max_age=max_age, reactor=reactor)
-    return Subject(journal, result_of, reactor.advance)
-
-
-JOURNALS: list[Maker] = [memory]
-
-
-def update(id: str, data: str = "x", topics: str = "news", **options: Any) -> Update:
-    return Update(topics, ServerSentEvent(data, id=id), **options)
-
-
-@pytest.mark.parametrize("make", JOURNALS)
 class JournalContractTests:
     def test_interface(self, make: Maker) -> None:
         """
@@ -112,52 +28,56 @@ class JournalContractTests:
         """
         assert verifyObject(IJournal, make().journal)
 
-    def test_empty(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_empty(self, make: Maker) -> None:
         """
         There is nothing to be found, nothing to be read, and nothing is missed.
         """
         subject = make()
-        follower = subject.start()
+        follower = await subject.start()
         assert subject.journal.head == 0
-        assert subject.find("1") is None
-        assert subject.result(subject.journal.last_id()) is None
+        assert await subject.find("1") is None
+        assert await subject.journal.last_id() is None
         for after in (OLDEST, 0):
-            page = subject.read(after)
+            page = await subject.read(after)
             assert (page.entries, page.missed) == ([], False)
             assert page.end == 0
         assert follower.told == []
 
-    def test_append(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_append(self, make: Maker) -> None:
         """
         Positions grow, and the head is the last one.
         """
         subject = make()
-        subject.start()
-        positions = subject.append("b", "a", "c")
+        await subject.start()
+        positions = await subject.append("b", "a", "c")
         assert positions == sorted(set(positions))
         assert positions[0] > 0
         assert subject.journal.head == positions[-1]
-        assert subject.result(subject.journal.last_id()) == "c"
+        assert await subject.journal.last_id() == "c"
 
-    def test_follower(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_follower(self, make: Maker) -> None:
         """
         It is told of every update once, in order and with its position, before the publisher is.
         """
         subject = make()
-        follower = subject.start()
+        follower = await subject.start()
         told: list[int] = []
         for id in ("1", "2"):
             deferred = subject.journal.append(update(id))
             deferred.addCallback(lambda _: told.append(len(follower.told)))
-            subject.result(deferred)
+            await deferred
         assert told == [1, 2]
         assert [(position, each.id) for position, each in follower.told] == [
-            (subject.find("1"), "1"),
-            (subject.find("2"), "2"),
+            (await subject.find("1"), "1"),
+            (await subject.find("2"), "2"),
         ]
         assert follower.missed == []
 
-    def test_head_when_the_follower_is_told(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_head_when_the_follower_is_told(self, make: Maker) -> None:
         """
         The head is where the follower is.
         """
@@ -168,83 +88,89 @@ class JournalContractTests:
             def update_appended(self, entry: Entry) -> None:
                 heads.append((entry[0], subject.journal.head))
 
-        subject.result(subject.journal.start(Looking()))
-        subject.append("1", "2")
+        await subject.journal.start(Looking())
+        await subject.append("1", "2")
         assert [head for _, head in heads] == [position for position, _ in heads]
         assert len(heads) == 2
 
-    def test_whole_update(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_whole_update(self, make: Maker) -> None:
         """
         What is read is what was appended: topics, event and privacy.
         """
         subject = make()
-        follower = subject.start()
+        follower = await subject.start()
         full = Update(["a", "b ü"], ServerSentEvent("x\ny ü", "kind", "1", 2.5), private=True)
-        subject.result(subject.journal.append(full))
-        ((_, read),) = subject.read(0).entries
+        await subject.journal.append(full)
+        ((_, read),) = (await subject.read(0)).entries
         assert read == full
         assert read.frame == full.frame
         assert follower.told[0][1] == full
 
-    def test_find(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_find(self, make: Maker) -> None:
         """
         An id leads to its position, whoever made it; one that is not there to nothing.
         """
         subject = make()
-        subject.start()
-        positions = subject.append("of my own", "ü", "3")
-        assert [subject.find(id) for id in ("of my own", "ü", "3")] == positions
-        assert subject.find("4") is None
-        assert subject.find("") is None
+        await subject.start()
+        positions = await subject.append("of my own", "ü", "3")
+        assert [await subject.find(id) for id in ("of my own", "ü", "3")] == positions
+        assert await subject.find("4") is None
+        assert await subject.find("") is None
 
-    def test_id_that_is_there(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_id_that_is_there(self, make: Maker) -> None:
         """
         An update with the id of one that the journal holds is not appended again, whatever it says.
         """
         subject = make()
-        follower = subject.start()
-        first, second = subject.append("1", "2")
-        assert subject.append("1", data="other") == [first]
+        follower = await subject.start()
+        first, second = await subject.append("1", "2")
+        assert await subject.append("1", data="other") == [first]
         assert subject.journal.head == second
-        assert [each.event.data for _, each in subject.read(0).entries] == ["x", "x"]
+        assert [each.event.data for _, each in (await subject.read(0)).entries] == ["x", "x"]
         assert len(follower.told) == 2
 
-    def test_read_on(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_read_on(self, make: Maker) -> None:
         """
         What comes behind a position is read, in order, and not that position itself.
         """
         subject = make()
-        subject.start()
-        positions = subject.append("1", "2", "3")
-        assert subject.ids_after(0) == ["1", "2", "3"]
-        assert subject.ids_after(OLDEST) == ["1", "2", "3"]
-        assert subject.ids_after(positions[0]) == ["2", "3"]
-        page = subject.read(positions[1])
+        await subject.start()
+        positions = await subject.append("1", "2", "3")
+        assert await subject.ids_after(0) == ["1", "2", "3"]
+        assert await subject.ids_after(OLDEST) == ["1", "2", "3"]
+        assert await subject.ids_after(positions[0]) == ["2", "3"]
+        page = await subject.read(positions[1])
         assert [(position, each.id) for position, each in page.entries] == [(positions[2], "3")]
         assert (page.end, page.missed) == (positions[2], False)
 
-    def test_read_at_the_head(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_read_at_the_head(self, make: Maker) -> None:
         """
         There is nothing, and the reader stays where it is.
         """
         subject = make()
-        subject.start()
-        subject.append("1", "2")
-        page = subject.read(subject.journal.head)
+        await subject.start()
+        await subject.append("1", "2")
+        page = await subject.read(subject.journal.head)
         assert (page.entries, page.end, page.missed) == ([], subject.journal.head, False)
 
-    def test_read_page_by_page(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_read_page_by_page(self, make: Maker) -> None:
         """
         What is too much for one page comes in several, each of which ends where the next one begins.
         """
         subject = make()
-        subject.start()
+        await subject.start()
         ids = [str(number) for number in range(40)]
-        subject.append(*ids, data="x" * 8000)
+        await subject.append(*ids, data="x" * 8000)
         seen: list[str] = []
         position, pages = 0, 0
         while position < subject.journal.head:
-            page = subject.read(position)
+            page = await subject.read(position)
             assert page.entries
             assert page.end == page.entries[-1][0]
             assert sum(len(each.frame) for _, each in page.entries) < 256 * 1024
@@ -255,147 +181,157 @@ class JournalContractTests:
         assert seen == ids
         assert pages > 1
 
-    def test_max_count(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_max_count(self, make: Maker) -> None:
         """
         The oldest goes when there is one more than that, and is not found any more.
         """
         subject = make(max_count=3)
-        subject.start()
-        positions = subject.append("1", "2", "3")
-        assert subject.ids_after(0) == ["1", "2", "3"]
-        subject.append("4")
-        assert subject.ids_after(OLDEST) == ["2", "3", "4"]
-        assert subject.find("1") is None
-        assert subject.find("2") == positions[1]
+        await subject.start()
+        positions = await subject.append("1", "2", "3")
+        assert await subject.ids_after(0) == ["1", "2", "3"]
+        await subject.append("4")
+        assert await subject.ids_after(OLDEST) == ["2", "3", "4"]
+        assert await subject.find("1") is None
+        assert await subject.find("2") == positions[1]
 
-    def test_max_age(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_max_age(self, make: Maker) -> None:
         """
         What has become that old goes, also where nothing comes.
         """
         subject = make(max_age=60.0)
-        subject.start()
-        subject.append("1")
+        await subject.start()
+        await subject.append("1")
         subject.advance(1)
-        subject.append("2")
+        await subject.append("2")
         subject.advance(58.9)
-        assert subject.ids_after(OLDEST) == ["1", "2"]
-        assert subject.find("1") is not None
+        assert await subject.ids_after(OLDEST) == ["1", "2"]
+        assert await subject.find("1") is not None
         subject.advance(0.2)
-        assert subject.find("1") is None
-        assert subject.ids_after(OLDEST) == ["2"]
+        assert await subject.find("1") is None
+        assert await subject.ids_after(OLDEST) == ["2"]
         subject.advance(1)
-        assert subject.ids_after(OLDEST) == []
-        assert subject.find("2") is None
+        assert await subject.ids_after(OLDEST) == []
+        assert await subject.find("2") is None
 
-    def test_max_bytes(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_max_bytes(self, make: Maker) -> None:
         """
         Large updates drive older ones out, and small ones are kept along.
         """
         subject = make(max_bytes=50_000)
-        subject.start()
-        subject.append("1", "2", "3")
-        assert subject.ids_after(OLDEST) == ["1", "2", "3"]
-        subject.append("4", data="x" * 15_000)
-        assert subject.ids_after(OLDEST) == ["1", "2", "3", "4"]
-        subject.append("5", data="x" * 15_000)
-        subject.append("6", data="x" * 15_000)
-        subject.append("7", data="x" * 15_000)
-        kept = subject.ids_after(OLDEST)
+        await subject.start()
+        await subject.append("1", "2", "3")
+        assert await subject.ids_after(OLDEST) == ["1", "2", "3"]
+        await subject.append("4", data="x" * 15_000)
+        assert await subject.ids_after(OLDEST) == ["1", "2", "3", "4"]
+        await subject.append("5", data="x" * 15_000)
+        await subject.append("6", data="x" * 15_000)
+        await subject.append("7", data="x" * 15_000)
+        kept = await subject.ids_after(OLDEST)
         assert kept[-1] == "7"
         assert len(kept) < 4
         assert kept == ["4", "5", "6", "7"][-len(kept) :]
 
-    def test_missed(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_missed(self, make: Maker) -> None:
         """
         A reader is told that updates are missing from exactly when one is that it has not read.
         """
         subject = make(max_count=3)
-        subject.start()
-        positions = subject.append("1", "2", "3", "4", "5")
+        await subject.start()
+        positions = await subject.append("1", "2", "3", "4", "5")
         # 1 and 2 are gone.
         for after, missed in ((0, True), (positions[0], True), (positions[1], False), (positions[2], False)):
-            assert subject.read(after).missed is missed
-        assert not subject.read(OLDEST).missed
-        assert [each.id for _, each in subject.read(0).entries] == ["3", "4", "5"]
+            assert (await subject.read(after)).missed is missed
+        assert not (await subject.read(OLDEST)).missed
+        assert [each.id for _, each in (await subject.read(0)).entries] == ["3", "4", "5"]
 
-    def test_missed_all(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_missed_all(self, make: Maker) -> None:
         """
         Where nothing is left, the reader is told that it missed something, and is at the head.
         """
         subject = make(max_age=60.0)
-        subject.start()
-        positions = subject.append("1", "2")
+        await subject.start()
+        positions = await subject.append("1", "2")
         subject.advance(61)
-        page = subject.read(positions[0])
+        page = await subject.read(positions[0])
         assert (page.entries, page.end, page.missed) == ([], positions[1], True)
-        page = subject.read(OLDEST)
+        page = await subject.read(OLDEST)
         assert (page.entries, page.end, page.missed) == ([], positions[1], False)
-        page = subject.read(positions[1])
+        page = await subject.read(positions[1])
         assert (page.entries, page.end, page.missed) == ([], positions[1], False)
-        assert subject.result(subject.journal.last_id()) is None
+        assert await subject.journal.last_id() is None
 
-    def test_positions_do_not_come_again(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_positions_do_not_come_again(self, make: Maker) -> None:
         """
         What is gone leaves its position behind.
         """
         subject = make(max_age=60.0)
-        subject.start()
-        (first,) = subject.append("1")
+        await subject.start()
+        (first,) = await subject.append("1")
         subject.advance(61)
-        (second,) = subject.append("2")
+        (second,) = await subject.append("2")
         assert second > first
-        assert subject.ids_after(OLDEST) == ["2"]
+        assert await subject.ids_after(OLDEST) == ["2"]
 
-    def test_id_of_an_update_that_is_gone(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_id_of_an_update_that_is_gone(self, make: Maker) -> None:
         """
         It may come again, and is another update then.
         """
         subject = make(max_age=60.0)
-        follower = subject.start()
-        (first,) = subject.append("1")
+        follower = await subject.start()
+        (first,) = await subject.append("1")
         subject.advance(59.9)
-        assert subject.append("1") == [first]
+        assert await subject.append("1") == [first]
         subject.advance(0.2)
-        (second,) = subject.append("1")
+        (second,) = await subject.append("1")
         assert second > first
-        assert subject.find("1") == second
+        assert await subject.find("1") == second
         assert len(follower.told) == 2
 
-    def test_update_that_exceeds_the_bound_alone(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_update_that_exceeds_the_bound_alone(self, make: Maker) -> None:
         """
         It reaches the follower all the same, and is not kept.
         """
         subject = make(max_bytes=2000)
-        follower = subject.start()
-        (position,) = subject.append("1", data="x" * 5000)
+        follower = await subject.start()
+        (position,) = await subject.append("1", data="x" * 5000)
         assert [each.id for _, each in follower.told] == ["1"]
         assert subject.journal.head == position
-        assert subject.find("1") is None
-        page = subject.read(0)
+        assert await subject.find("1") is None
+        page = await subject.read(0)
         assert (page.entries, page.end, page.missed) == ([], position, True)
 
-    def test_many_updates(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_many_updates(self, make: Maker) -> None:
         """
         What is left after many is what the bound says, and each is found at its place.
         """
         subject = make(max_count=10)
-        subject.start()
+        await subject.start()
         ids = [str(number) for number in range(500)]
-        positions = dict(zip(ids, subject.append(*ids), strict=True))
-        assert subject.ids_after(OLDEST) == ids[-10:]
+        positions = dict(zip(ids, await subject.append(*ids), strict=True))
+        assert await subject.ids_after(OLDEST) == ids[-10:]
         for id in ids[-10:]:
-            assert subject.find(id) == positions[id]
-            assert subject.ids_after(positions[id]) == ids[ids.index(id) + 1 :]
-        assert all(subject.find(id) is None for id in ids[:-10])
+            assert await subject.find(id) == positions[id]
+            assert await subject.ids_after(positions[id]) == ids[ids.index(id) + 1 :]
+        assert not any([await subject.find(id) for id in ids[:-10]])
 
-    def test_stop(self, make: Maker) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_stop(self, make: Maker) -> None:
         """
         It ends.
         """
         subject = make()
-        subject.start()
-        subject.append("1")
-        assert subject.result(subject.journal.stop()) is None
+        await subject.start()
+        await subject.append("1")
+        assert await subject.journal.stop() is None
 
 
 class MemoryJournalTests:
@@ -409,75 +345,82 @@ class MemoryJournalTests:
         with pytest.raises(ValueError, match=f"{name} must be more than 0, not {bound}"):
             MemoryJournal(**bounds)
 
-    def test_smallest_bounds(self) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_smallest_bounds(self) -> None:
         """
         One of each is a bound too.
         """
         subject = memory(max_count=1, max_bytes=10_000, max_age=0.001)
-        subject.start()
-        subject.append("1", "2")
-        assert subject.ids_after(OLDEST) == ["2"]
+        await subject.start()
+        await subject.append("1", "2")
+        assert await subject.ids_after(OLDEST) == ["2"]
 
-    def test_usual_bounds(self) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_usual_bounds(self) -> None:
         """
         They are 10,000 updates, and a day.
         """
         reactor = FakeReactor()
         journal = MemoryJournal(reactor=reactor)
-        subject = Subject(journal, result_of, reactor.advance)
-        subject.start()
-        subject.append(*map(str, range(10_000)))
-        assert subject.find("0") == 1
-        subject.append("last")
-        assert subject.find("0") is None
-        assert subject.find("1") == 2
+        subject = Subject(journal, reactor.advance)
+        await subject.start()
+        await subject.append(*map(str, range(10_000)))
+        assert await subject.find("0") == 1
+        await subject.append("last")
+        assert await subject.find("0") is None
+        assert await subject.find("1") == 2
         reactor.advance(24 * 3600 - 1)
-        assert subject.find("1") == 2
+        assert await subject.find("1") == 2
         reactor.advance(1)
-        assert subject.find("last") is None
+        assert await subject.find("last") is None
 
-    def test_usual_bytes(self) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_usual_bytes(self) -> None:
         """
         And some 64 MiB of memory.
         """
-        subject = Subject(MemoryJournal(reactor=FakeReactor()), result_of, lambda _: None)
-        subject.start()
+        subject = Subject(MemoryJournal(reactor=FakeReactor()), lambda _: None)
+        await subject.start()
         ids = [str(number) for number in range(80)]
-        subject.append(*ids, data="x" * 2**20)
-        assert 20 <= len(subject.ids_after(OLDEST)) <= 64
+        await subject.append(*ids, data="x" * 2**20)
+        assert 20 <= len(await subject.ids_after(OLDEST)) <= 64
 
-    def test_positions(self) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_positions(self) -> None:
         """
         They are consecutive, from 1.
         """
         subject = memory(max_count=1)
-        subject.start()
-        assert subject.append("a", "b", "c") == [1, 2, 3]
+        await subject.start()
+        assert await subject.append("a", "b", "c") == [1, 2, 3]
 
-    def test_age_to_the_second(self) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_age_to_the_second(self) -> None:
         """
         An update goes when it is max_age old, and is there until then.
         """
         subject = memory(max_age=60.0)
-        subject.start()
-        subject.append("1")
+        await subject.start()
+        await subject.append("1")
         subject.advance(59.5)
-        assert subject.find("1") == 1
+        assert await subject.find("1") == 1
         subject.advance(0.5)
-        assert subject.find("1") is None
+        assert await subject.find("1") is None
 
-    def test_nothing_old_is_read_or_kept_when_something_comes(self) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_nothing_old_is_read_or_kept_when_something_comes(self) -> None:
         """
         An append makes room too.
         """
         subject = memory(max_age=60.0)
-        subject.start()
-        subject.append("1")
+        await subject.start()
+        await subject.append("1")
         subject.advance(60)
-        subject.append("2")
+        await subject.append("2")
         assert list(subject.journal._recent._positions) == ["2"]
 
-    def test_bytes_to_the_byte(self) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_bytes_to_the_byte(self) -> None:
         """
         An update counts with its text, as given and as sent, and what the objects take beside.
         """
@@ -485,70 +428,76 @@ class MemoryJournalTests:
         size = 2 * len(frame) + recent_module._OVERHEAD
         for max_bytes, kept in ((2 * size, ["1", "2"]), (2 * size - 1, ["2"])):
             subject = memory(max_bytes=max_bytes)
-            subject.start()
-            subject.append("1", "2")
-            assert subject.ids_after(OLDEST) == kept
+            await subject.start()
+            await subject.append("1", "2")
+            assert await subject.ids_after(OLDEST) == kept
 
-    def test_bytes_are_given_back(self) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_bytes_are_given_back(self) -> None:
         """
         What has gone takes no room any more.
         """
         size = 2 * len(update("1").frame) + recent_module._OVERHEAD
         subject = memory(max_bytes=3 * size)
-        subject.start()
+        await subject.start()
         for number in range(9):
-            subject.append(str(number))
-            assert len(subject.ids_after(OLDEST)) == min(number + 1, 3)
+            await subject.append(str(number))
+            assert len(await subject.ids_after(OLDEST)) == min(number + 1, 3)
 
-    def test_page_of_many(self) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_page_of_many(self) -> None:
         """
         A page has at most 256 updates.
         """
         subject = memory()
-        subject.start()
-        subject.append(*map(str, range(300)))
-        page = subject.read(0)
+        await subject.start()
+        await subject.append(*map(str, range(300)))
+        page = await subject.read(0)
         assert (len(page.entries), page.end) == (256, 256)
-        page = subject.read(256)
+        page = await subject.read(256)
         assert (len(page.entries), page.end) == (44, 300)
 
-    def test_page_of_large_ones(self) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_page_of_large_ones(self) -> None:
         """
         A page ends with the update that fills 64 KiB.
         """
         frame = len(update("1").frame) - 1
         for size, count in ((65536 // 2, 2), (65536 // 2 - 1, 3), (100_000, 1)):
             subject = memory()
-            subject.start()
-            subject.append("1", "2", "3", "4", data="x" * (size - frame))
-            assert len(subject.read(0).entries) == count
+            await subject.start()
+            await subject.append("1", "2", "3", "4", data="x" * (size - frame))
+            assert len((await subject.read(0)).entries) == count
 
-    def test_page_to_the_byte(self) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_page_to_the_byte(self) -> None:
         """
         One byte less, and another update belongs to it.
         """
         frame = len(update("1").frame) - 1
         for second, count in ((32768, 2), (32767, 3)):
             subject = memory()
-            subject.start()
-            subject.append("1", data="x" * (32768 - frame))
-            subject.append("2", data="x" * (second - frame))
-            subject.append("3")
-            assert len(subject.read(0).entries) == count
+            await subject.start()
+            await subject.append("1", data="x" * (32768 - frame))
+            await subject.append("2", data="x" * (second - frame))
+            await subject.append("3")
+            assert len((await subject.read(0)).entries) == count
 
-    def test_places_are_tidied_up(self) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_places_are_tidied_up(self) -> None:
         """
         The places of what has gone are given back, and no position changes.
         """
         subject = memory(max_count=10)
-        subject.start()
+        await subject.start()
         for number in range(1, 1001):
-            subject.append(str(number))
+            await subject.append(str(number))
             assert len(subject.journal._recent._entries) <= 10 + recent_module._GONE_ENTRIES + 1
-            assert subject.find(str(number)) == number
-            assert subject.ids_after(number - 1) == [str(number)]
+            assert await subject.find(str(number)) == number
+            assert await subject.ids_after(number - 1) == [str(number)]
 
-    def test_without_a_reactor(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_without_a_reactor(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         It takes the global one's clock when it starts, and not before.
         """
@@ -562,9 +511,9 @@ class MemoryJournalTests:
         monkeypatch.setattr(journal_module, "global_reactor", fetch)
         journal = MemoryJournal(max_age=60.0)
         assert fetched == []
-        subject = Subject(journal, result_of, reactor.advance)
-        subject.start()
+        subject = Subject(journal, reactor.advance)
+        await subject.start()
         assert fetched == [reactor]
-        subject.append("1")
+        await subject.append("1")
         reactor.advance(60)
-        assert subject.find("1") is None
+        assert await subject.find("1") is None

@@ -66,6 +66,8 @@ class IJournal(Interface):
 
     head: int = Attribute("""The position of the newest update that the follower was told of.""")
 
+    problem: Exception | None = Attribute("""What is wrong at the moment; ``None`` where nothing is.""")
+
     def start(follower: IFollower) -> Deferred[None]:  # noqa: N805
         """
         Begin. From now on the follower is told of every update once, in the order of their positions: of
@@ -126,6 +128,7 @@ class MemoryJournal:
         reactor: IReactorTime | None = None,
     ) -> None:
         check_bounds(max_count, max_bytes, max_age)
+        self.problem: Exception | None = None
         self._reactor = reactor
         self._follower: IFollower | None = None
         self._recent = Recent(

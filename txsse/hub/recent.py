@@ -102,6 +102,18 @@ class Recent:
             size += len(entry[1].frame)
         return Page(entries, entries[-1][0] if entries else max(after, self.head), missed)
 
+    def forget(self, up_to: int) -> None:
+        """
+        Forget all up to a position.
+        """
+        while self._first < len(self._entries):
+            entry = self._entries[self._first]
+            assert entry is not None
+            if entry[0] > up_to:
+                break
+            self._forget_oldest(entry)
+        self.floor = max(self.floor, up_to)
+
     def last_id(self, now: float) -> str | None:
         """
         Return the id of the newest update.
@@ -124,15 +136,18 @@ class Recent:
                 break
             entry = self._entries[self._first]
             assert entry is not None
-            self.floor, update = entry
-            self._bytes -= size_of(update)
-            del self._positions[update.id]
-            self._entries[self._first] = None
-            self._first += 1
+            self._forget_oldest(entry)
         if self._first > _GONE_ENTRIES and self._first * 2 > len(self._entries):
             del self._entries[: self._first]
             del self._times[: self._first]
             self._first = 0
+
+    def _forget_oldest(self, entry: Entry) -> None:
+        self.floor, update = entry
+        self._bytes -= size_of(update)
+        del self._positions[update.id]
+        self._entries[self._first] = None
+        self._first += 1
 
 
 def size_of(update: Update) -> int:

@@ -1,0 +1,126 @@
+"""
+Journals of all kinds, to be held against the same contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from twisted.internet import reactor
+
+from tests.fakes import FakeReactor
+from txsse import MemoryJournal, ServerSentEvent, Update
+from txsse.hub.entry import Entry, Page
+from txsse.hub.sqlite import SQLiteJournal
+
+
+class Follower:
+    """
+    Notes what it is told.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[Entry] = []
+        self.missed: list[int] = []
+
+    def update_appended(self, entry: Entry) -> None:
+        self.told.append(entry)
+
+    def updates_missed(self, position: int) -> None:
+        self.missed.append(position)
+
+
+@dataclass
+class Subject:
+    """
+    A journal with what is needed to test it.
+
+    :ivar journal: the journal, not started.
+    :ivar advance: has time go by for the journal.
+    """
+
+    journal: Any
+    advance: Callable[[float], None]
+
+    async def start(self) -> Follower:
+        follower = Follower()
+        await self.journal.start(follower)
+        return follower
+
+    async def append(self, *ids: str, **options: Any) -> list[int]:
+        return [await self.journal.append(update(id, **options)) for id in ids]
+
+    async def find(self, id: str) -> int | None:
+        found: int | None = await self.journal.find(id)
+        return found
+
+    async def read(self, after: int) -> Page:
+        page: Page = await self.journal.read(after)
+        return page
+
+    async def ids_after(self, position: int) -> list[str]:
+        """
+        Read to the end.
+        """
+        ids: list[str] = []
+        while True:
+            page = await self.read(position)
+            ids += [update.id for _, update in page.entries]
+            position = page.end
+            if position >= self.journal.head:
+                return ids
+
+
+class Maker(Protocol):
+    """
+    Makes a subject with the bounds of a journal.
+    """
+
+    def __call__(
+        self, *, max_count: int = 1000, max_bytes: int = 10**9, max_age: float | None = None
+    ) -> Subject: ...
+
+
+def memory(*, max_count: int = 1000, max_bytes: int = 10**9, max_age: float | None = None) -> Subject:
+    reactor = FakeReactor()
+    journal = MemoryJournal(max_count=max_count, max_bytes=max_bytes, max_age=max_age, reactor=reactor)
+    return Subject(journal, reactor.advance)
+
+
+class Later:
+    """
+    The real reactor, at another time.
+
+    :ivar seconds_later: how much later it is.
+    """
+
+    def __init__(self) -> None:
+        self.later = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+    def seconds(self) -> float:
+        return float(reactor.seconds()) + self.later
+
+    def advance(self, seconds: float) -> None:
+        self.later += seconds
+
+
+def sqlite(path: Path, **options: Any) -> Subject:
+    """
+    A journal in a file. It has to be stopped.
+    """
+    later = Later()
+    options.setdefault("max_age", None)
+    return Subject(
+        SQLiteJournal(path, reactor=later, **options),  # type: ignore[arg-type]
+        later.advance,
+    )
+
+
+def update(id: str, data: str = "x", topics: str = "news", **options: Any) -> Update:
+    return Update(topics, ServerSentEvent(data, id=id), **options)

@@ -1,0 +1,358 @@
+"""
+A journal in a file, for one process.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar, cast
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorCore, IReactorTime
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from txsse._reactor import global_reactor
+from txsse.errors import JournalFailed
+from txsse.hub.database import Bounds, Database
+from txsse.hub.entry import Entry, Page
+from txsse.hub.journal import DEFAULT_AGE, IFollower, IJournal, check_bounds
+from txsse.hub.recent import Recent
+from txsse.hub.update import Update
+
+__all__ = ["SQLiteJournal"]
+
+T = TypeVar("T")
+
+_log = Logger()
+
+# How much goes into one transaction.
+_BATCH_COUNT = 1000
+_BATCH_BYTES = 4 * 1024 * 1024
+
+# How often is looked for what is too old, where nothing is published, in seconds.
+_TIDY_INTERVAL = 60.0
+
+# How many updates of the newest are kept in memory.
+_RECENT_COUNT = 10_000
+
+
+class _Waiting(NamedTuple):
+    update: Update
+    time: float
+    recorded: Deferred[int]
+
+
+@implementer(IJournal)
+class SQLiteJournal:
+    """
+    A journal in a file, which the next process goes on with. SQLite works in a thread of its own: the reactor
+    never waits for the disk. What comes while a transaction runs goes into the next one, all together.
+
+    An update that was published is there after the process was killed. With ``synchronous="FULL"`` it is
+    there after a power cut too, and each transaction waits for the disk.
+
+    One process has the file for itself; for several, there is :class:`txsse.hub.redis.RedisJournal`.
+
+    :param path: the file, which is made where there is none. Beside it is another, ``-wal``, while it is in
+        use.
+    :param max_count: how many updates it holds.
+    :param max_bytes: how many bytes of the file they take, roughly.
+    :param max_age: for how long it holds one, in seconds; ``None`` for as long as the others let it.
+    :param recent_bytes: how many bytes of memory the newest part takes, which is read from there.
+    :param max_pending: how many bytes of updates may wait to be recorded; more of them fail.
+    :param synchronous: ``NORMAL`` or ``FULL``.
+    :param lock_timeout: how long to wait for another process that still has the file, in seconds.
+    :param reactor: the reactor; ``None`` for the global one.
+    :raises ValueError: for a bound that holds nothing.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_count: int = 1_000_000,
+        max_bytes: int = 1024 * 1024 * 1024,
+        max_age: float | None = DEFAULT_AGE,
+        recent_bytes: int = 16 * 1024 * 1024,
+        max_pending: int = 64 * 1024 * 1024,
+        synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
+        lock_timeout: float = 5.0,
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        check_bounds(max_count, max_bytes, max_age)
+        if synchronous not in ("NORMAL", "FULL"):
+            raise ValueError(f"synchronous must be NORMAL or FULL, not {synchronous!r}")
+        age = math.inf if max_age is None else max_age
+        self.problem: Exception | None = None
+        self._path = Path(path)
+        self._database = Database(
+            self._path,
+            Bounds(max_count, max_bytes, age),
+            synchronous=synchronous,
+            lock_timeout=lock_timeout,
+        )
+        self._recent_bytes = recent_bytes
+        self._max_age = age
+        self._recent = self._new_recent(0)
+        self._floor = 0
+        self._max_pending = max_pending
+        self._given_reactor = reactor
+        self._reactor: Any = None
+        self._threads: ThreadPool | None = None
+        self._at_exit: Any = None
+        self._follower: IFollower | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._pending = 0
+        self._committing = False
+        self._idle: Deferred[None] | None = None
+        self._tidying: IDelayedCall | None = None
+
+    def __repr__(self) -> str:
+        return f"<SQLiteJournal {self._path}>"
+
+    @property
+    def head(self) -> int:
+        """
+        The position of the newest update that the follower was told of.
+        """
+        return self._recent.head
+
+    def start(self, follower: IFollower) -> Deferred[None]:
+        """
+        Open the file.
+        """
+        self._follower = follower
+        self._reactor = self._given_reactor or global_reactor()
+        if self._threads is None:
+            self._threads = ThreadPool(1, 1, name="txsse-sqlite")
+            self._threads.start()
+            # Its thread would keep a process alive that does not stop its hub.
+            core = cast(IReactorCore, self._reactor)
+            self._at_exit = core.addSystemEventTrigger("after", "shutdown", self._threads.stop)
+        started = self._in_thread(self._open, self._now())
+        return started.addCallbacks(self._has_opened, self._has_not_opened)
+
+    def append(self, update: Update) -> Deferred[int]:
+        """
+        Record an update.
+        """
+        now = self._now()
+        if self._recent.holds(update.id):
+            known = self._recent.find(update.id, now)
+            if known is not None:
+                return succeed(known)
+        if self._pending and self._pending + len(update.frame) > self._max_pending:
+            problem = (
+                f"{self._pending} bytes wait to be recorded; publish less, or wait for what was published"
+            )
+            return fail(JournalFailed(str(self._path), problem))
+        recorded: Deferred[int] = Deferred()
+        self._waiting.append(_Waiting(update, now, recorded))
+        self._pending += len(update.frame)
+        self._commit()
+        return recorded
+
+    def find(self, id: str) -> Deferred[int | None]:
+        """
+        Look an id up.
+        """
+        now = self._now()
+        position = self._recent.find(id, now)
+        if position is not None or self._all_is_recent():
+            return succeed(position)
+        return self._ask(self._database.find, id, now)
+
+    def read(self, after: int) -> Deferred[Page]:
+        """
+        Read on behind a position: the newest part from memory.
+        """
+        now = self._now()
+        self._recent.trim(now)
+        if after >= self._recent.floor or self._all_is_recent():
+            return succeed(self._recent.read(after, now))
+        return self._ask(self._database.read, after, now)
+
+    def last_id(self) -> Deferred[str | None]:
+        """
+        Return the id of the newest update.
+        """
+        now = self._now()
+        id = self._recent.last_id(now)
+        if id is not None or self._all_is_recent():
+            return succeed(id)
+        return self._ask(self._database.last_id, now)
+
+    def stop(self) -> Deferred[None]:
+        """
+        Close the file, behind what was appended.
+        """
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._committing:
+            self._idle = Deferred()
+            await self._idle
+        threads, self._threads = self._threads, None
+        if threads is None:
+            return
+        if self._tidying is not None:
+            self._tidying.cancel()
+            self._tidying = None
+        await deferToThreadPool(self._reactor, threads, self._database.close)
+        self._reactor.removeSystemEventTrigger(self._at_exit)
+        threads.stop()
+
+    # In the thread.
+
+    def _open(self, now: float) -> tuple[list[tuple[Entry, float]], int, int]:
+        self._database.open(now)
+        newest = self._database.newest(_RECENT_COUNT, self._recent_bytes)
+        return newest, self._database.head, self._database.floor
+
+    # Back from it.
+
+    def _has_opened(self, found: tuple[list[tuple[Entry, float]], int, int]) -> None:
+        newest, head, self._floor = found
+        self._recent = self._new_recent(newest[0][0][0] - 1 if newest else head)
+        for (position, update), time in newest:
+            self._recent.add(position, update, time)
+        if self._tidying is None:
+            self._tidy_later()
+
+    def _has_not_opened(self, failure: Failure) -> Failure:
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            self._reactor.removeSystemEventTrigger(self._at_exit)
+            threads.stop()
+        return failure
+
+    def _commit(self) -> None:
+        if self._committing or not self._waiting:
+            return
+        self._committing = True
+        batch: list[_Waiting] = []
+        size = 0
+        while self._waiting and len(batch) < _BATCH_COUNT and size < _BATCH_BYTES:
+            batch.append(self._waiting.popleft())
+            size += len(batch[-1].update.frame)
+        recorded = self._ask(self._database.append, [(each.update, each.time) for each in batch])
+        recorded.addCallbacks(
+            self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
+        )
+        recorded.addErrback(lambda failure: _log.failure("{journal} cannot tell", failure, journal=self))
+        recorded.addBoth(self._go_on, size)
+
+    def _has_recorded(self, positions: list[int], batch: list[_Waiting]) -> None:
+        assert self._follower is not None
+        for position, waiting in zip(positions, batch, strict=True):
+            if position > self._recent.head:
+                self._follower.update_appended(self._recent.add(position, waiting.update, waiting.time))
+        self._recent.forget(self._floor)
+        for position, waiting in zip(positions, batch, strict=True):
+            waiting.recorded.callback(position)
+
+    def _has_not_recorded(self, failure: Failure, batch: list[_Waiting]) -> None:
+        for waiting in batch:
+            waiting.recorded.errback(failure)
+
+    def _go_on(self, _: object, size: int) -> None:
+        self._pending -= size
+        self._committing = False
+        self._commit()
+        if not self._committing and self._idle is not None:
+            self._idle.callback(None)
+
+    # Time.
+
+    def _tidy_later(self, seconds: float = _TIDY_INTERVAL) -> None:
+        self._tidying = self._reactor.callLater(seconds, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        tidied = self._ask(self._database.tidy, self._now())
+        tidied.addCallbacks(self._has_tidied, lambda _: self._has_tidied(False))
+
+    def _has_tidied(self, more: bool) -> None:
+        if self._threads is not None:
+            self._tidy_later(0.0 if more else _TIDY_INTERVAL)
+
+    # The thread.
+
+    def _ask(self, ask: Callable[..., T], *arguments: object) -> Deferred[T]:
+        """
+        Ask the database, and take note of how it is.
+        """
+
+        def work() -> tuple[T, int]:
+            return ask(*arguments), self._database.floor
+
+        def answered(answer: tuple[T, int]) -> T:
+            result, self._floor = answer
+            return result
+
+        return self._in_thread(work).addCallback(answered)
+
+    def _in_thread(self, work: Callable[..., T], *arguments: object) -> Deferred[T]:
+        if self._threads is None:
+            return fail(JournalFailed(str(self._path), "has not been started, or has been stopped"))
+        done: Deferred[T] = deferToThreadPool(self._reactor, self._threads, work, *arguments)
+        return done.addCallbacks(self._works, self._fails)
+
+    def _works(self, result: T) -> T:
+        if self.problem is not None:
+            self.problem = None
+            _log.info("{journal} works again", journal=self)
+        return result
+
+    def _fails(self, failure: Failure) -> Failure:
+        if failure.check(sqlite3.Error, OSError):
+            error = JournalFailed(str(self._path), _explain(cast(Exception, failure.value)))
+            failure = Failure(error)
+        if self.problem is None:
+            _log.error("{problem}", problem=failure.getErrorMessage())
+        self.problem = cast(Exception, failure.value)
+        return failure
+
+    def _new_recent(self, head: int) -> Recent:
+        return Recent(
+            max_count=_RECENT_COUNT, max_bytes=self._recent_bytes, max_age=self._max_age, head=head
+        )
+
+    def _all_is_recent(self) -> bool:
+        return self._recent.floor <= self._floor
+
+    def _now(self) -> float:
+        assert self._reactor is not None, "the journal has not been started"
+        return float(self._reactor.seconds())
+
+
+def _explain(error: Exception) -> str:
+    """
+    Say what SQLite means, and what to do.
+    """
+    said = str(error)
+    for part, advice in _ADVICE.items():
+        if part in said:
+            return f"{advice} ({said})"
+    return said
+
+
+# By what SQLite says: its error codes are known from Python 3.11 on.
+_ADVICE = {
+    "locked": "another process has the file; stop that one, name another file, or share a Redis",
+    "not a database": "is not a journal, or is damaged; move it away, or name another file",
+    "malformed": "is damaged; restore it, or move it away",
+    "disk is full": "the disk is full; make room, and publish again",
+    "readonly": "cannot be written; see whose it is, and whose its directory is",
+    "unable to open": "cannot be opened; see whether its directory is there and may be written",
+    "disk I/O": "cannot be read or written; see the system's log for what the disk has",
+}
