@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,17 +146,14 @@ class Database:
         """
         connection = self._opened
         before = self.head, self.floor, self._count, self._bytes
-        connection.execute("BEGIN IMMEDIATE")
         try:
-            positions = [self._append(connection, update, now) for update, now in batch]
-            # As much as comes goes, so that there is nothing left to do behind a burst.
-            self._delete(connection, len(positions))
-            connection.execute("COMMIT")
+            with _transaction(connection):
+                positions = [self._append(connection, update, now) for update, now in batch]
+                # As much as comes goes, so that there is nothing left to do behind a burst.
+                self._delete(connection, len(positions))
         except BaseException:
             self.head, self.floor, self._count, self._bytes = before
             self._oldest.clear()
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
             raise
         return positions
 
@@ -258,14 +256,8 @@ class Database:
         row = connection.execute("SELECT min(position) FROM updates").fetchone()
         if row[0] is None or row[0] > self.floor:
             return False
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with _transaction(connection):
             self._delete(connection, _STEP)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
         return True
 
     def close(self) -> None:
@@ -278,8 +270,7 @@ class Database:
 
     @property
     def _opened(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise sqlite3.ProgrammingError("the journal has been stopped")
+        assert self._connection is not None, "the file has not been opened"
         return self._connection
 
     def _delete(self, connection: sqlite3.Connection, count: int) -> None:
@@ -310,6 +301,19 @@ class Database:
             "SELECT position, time, size FROM updates WHERE position > ? ORDER BY position LIMIT ?",
             [self.floor, _STEP],
         ).fetchall()
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # Where the disk is full, SQLite has done so already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _to_entry(row: tuple[int, float, str, int, str, str | None, float | None, str]) -> tuple[Entry, float]:

@@ -132,12 +132,11 @@ class SQLiteJournal:
         """
         self._follower = follower
         self._reactor = self._given_reactor or global_reactor()
-        if self._threads is None:
-            self._threads = ThreadPool(1, 1, name="txsse-sqlite")
-            self._threads.start()
-            # Its thread would keep a process alive that does not stop its hub.
-            core = cast(IReactorCore, self._reactor)
-            self._at_exit = core.addSystemEventTrigger("after", "shutdown", self._threads.stop)
+        self._threads = ThreadPool(1, 1, name="txsse-sqlite")
+        self._threads.start()
+        # Its thread would keep a process alive that does not stop its hub.
+        core = cast(IReactorCore, self._reactor)
+        self._at_exit = core.addSystemEventTrigger("after", "shutdown", self._threads.stop)
         started = self._in_thread(self._open, self._now())
         return started.addCallbacks(self._has_opened, self._has_not_opened)
 
@@ -204,9 +203,9 @@ class SQLiteJournal:
         threads, self._threads = self._threads, None
         if threads is None:
             return
-        if self._tidying is not None:
-            self._tidying.cancel()
-            self._tidying = None
+        tidying, self._tidying = self._tidying, None
+        if tidying is not None:
+            tidying.cancel()
         await deferToThreadPool(self._reactor, threads, self._database.close)
         self._reactor.removeSystemEventTrigger(self._at_exit)
         threads.stop()
@@ -225,8 +224,7 @@ class SQLiteJournal:
         self._recent = self._new_recent(newest[0][0][0] - 1 if newest else head)
         for (position, update), time in newest:
             self._recent.add(position, update, time)
-        if self._tidying is None:
-            self._tidy_later()
+        self._tidy_later()
 
     def _has_not_opened(self, failure: Failure) -> Failure:
         threads, self._threads = self._threads, None
@@ -245,11 +243,16 @@ class SQLiteJournal:
             batch.append(self._waiting.popleft())
             size += len(batch[-1].update.frame)
         recorded = self._ask(self._database.append, [(each.update, each.time) for each in batch])
+        recorded.addBoth(self._release, size)
         recorded.addCallbacks(
             self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
         )
         recorded.addErrback(lambda failure: _log.failure("{journal} cannot tell", failure, journal=self))
-        recorded.addBoth(self._go_on, size)
+        recorded.addBoth(self._go_on)
+
+    def _release(self, result: T, size: int) -> T:
+        self._pending -= size
+        return result
 
     def _has_recorded(self, positions: list[int], batch: list[_Waiting]) -> None:
         assert self._follower is not None
@@ -264,8 +267,7 @@ class SQLiteJournal:
         for waiting in batch:
             waiting.recorded.errback(failure)
 
-    def _go_on(self, _: object, size: int) -> None:
-        self._pending -= size
+    def _go_on(self, _: object) -> None:
         self._committing = False
         self._commit()
         if not self._committing and self._idle is not None:
@@ -274,16 +276,16 @@ class SQLiteJournal:
     # Time.
 
     def _tidy_later(self, seconds: float = _TIDY_INTERVAL) -> None:
-        self._tidying = self._reactor.callLater(seconds, self._tidy)
+        if self._threads is not None:
+            self._tidying = self._reactor.callLater(seconds, self._tidy)
 
     def _tidy(self) -> None:
         self._tidying = None
-        tidied = self._ask(self._database.tidy, self._now())
-        tidied.addCallbacks(self._has_tidied, lambda _: self._has_tidied(False))
+        self._tidy_now().addCallback(lambda more: self._tidy_later(0.0 if more else _TIDY_INTERVAL))
 
-    def _has_tidied(self, more: bool) -> None:
-        if self._threads is not None:
-            self._tidy_later(0.0 if more else _TIDY_INTERVAL)
+    def _tidy_now(self) -> Deferred[bool]:
+        # Where it fails, that has been logged, and the next time is soon enough.
+        return self._ask(self._database.tidy, self._now()).addErrback(lambda _: False)
 
     # The thread.
 
@@ -323,9 +325,7 @@ class SQLiteJournal:
         return failure
 
     def _new_recent(self, head: int) -> Recent:
-        return Recent(
-            max_count=_RECENT_COUNT, max_bytes=self._recent_bytes, max_age=self._max_age, head=head
-        )
+        return Recent(max_count=_RECENT_COUNT, max_bytes=self._recent_bytes, max_age=self._max_age, head=head)
 
     def _all_is_recent(self) -> bool:
         return self._recent.floor <= self._floor
