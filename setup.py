@@ -18,9 +18,11 @@ version = f"{year}.{month}.{patch}" + (f".dev{dev}" if dev is not None else "")
 
 http2 = ["Twisted[http2,tls]"]
 metrics = ["prometheus-client>=0.20"]
+redis = ["txredisapi>=1.6", "hiredis>=3"]
 test = [
     *http2,
     *metrics,
+    *redis,
     "flask>=3",
     "httpx>=0.27",
     "httpx-sse>=0.4",
@@ -45,10 +47,10 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=[*find_packages(include=["txsse", "txsse.*"]), "twisted.plugins"],
-    package_data={"txsse": ["py.typed", "demo/*.html"]},
+    package_data={"txsse": ["py.typed", "demo/*.html", "hub/*.lua"]},
     # Automat comes with Twisted, in whatever version; the state machine of the client wants typed ones.
     install_requires=["Twisted>=24.7.0", "automat>=24.8.0"],
-    extras_require={"http2": http2, "metrics": metrics, "test": test, "docs": docs, "dev": dev},
+    extras_require={"http2": http2, "metrics": metrics, "redis": redis, "test": test, "docs": docs, "dev": dev},
     entry_points={"console_scripts": ["txsse = txsse.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

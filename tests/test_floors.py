@@ -18,6 +18,7 @@ FLOORS = {
     "_version": -1,
     "_reactor": 0,
     "_waiting": 0,
+    "_delay": 0,
     "protocol": 0,
     "server": 1,
     "hub": 2,

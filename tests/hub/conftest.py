@@ -5,6 +5,7 @@ What the tests of the hub share.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,8 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from tests.fakes import Wire
 from tests.hub.fakes import World
-from tests.hub.journals import Maker, Subject, memory, sqlite
+from tests.hub.journals import Maker, Subject, memory, redis, sqlite
+from tests.hub.redis_server import RedisServer, running
 
 
 @pytest.fixture
@@ -80,7 +82,20 @@ def any_world(wire: Wire) -> Iterator[World]:
     world.end()
 
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite without memory"])
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """
+    One Redis for all who use keys of their own, and leave it alone otherwise.
+    """
+    with running(tmp_path_factory.mktemp("redis"), appendonly="no") as server:
+        yield server
+
+
+_KINDS = ["memory", "sqlite", "sqlite without memory", "redis", "redis without memory"]
+_numbers = count()
+
+
+@pytest.fixture(params=_KINDS)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
     """
     Makes journals of each kind, and stops them.
@@ -89,12 +104,14 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
 
     def make(*, max_count: int = 1000, max_bytes: int = 10**9, max_age: float | None = None) -> Subject:
         bounds: dict[str, Any] = {"max_count": max_count, "max_bytes": max_bytes, "max_age": max_age}
+        recent_bytes = 1 if "without" in request.param else 10**6
         if request.param == "memory":
             subject = memory(**bounds)
+        elif request.param.startswith("sqlite"):
+            subject = sqlite(tmp_path / f"{len(made)}.sqlite", recent_bytes=recent_bytes, **bounds)
         else:
-            recent_bytes = 1 if request.param == "sqlite without memory" else 10**6
-            path = tmp_path / f"{len(made)}.sqlite"
-            subject = sqlite(path, recent_bytes=recent_bytes, **bounds)
+            url = request.getfixturevalue("shared_redis").url
+            subject = redis(url, key=str(next(_numbers)), recent_bytes=recent_bytes, **bounds)
         made.append(subject)
         return subject
 

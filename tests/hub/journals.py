@@ -14,6 +14,7 @@ from twisted.internet import reactor
 from tests.fakes import FakeReactor
 from txsse import MemoryJournal, ServerSentEvent, Update
 from txsse.hub.entry import Entry, Page
+from txsse.hub.redis import RedisJournal
 from txsse.hub.sqlite import SQLiteJournal
 
 
@@ -120,6 +121,15 @@ def sqlite(path: Path, **options: Any) -> Subject:
         SQLiteJournal(path, reactor=later, **options),  # type: ignore[arg-type]
         later.advance,
     )
+
+
+def redis(url: str, **options: Any) -> Subject:
+    """
+    A journal in a Redis. It has to be stopped.
+    """
+    later = Later()
+    options.setdefault("max_age", None)
+    return Subject(RedisJournal(url, reactor=later, **options), later.advance)  # type: ignore[arg-type]
 
 
 def update(id: str, data: str = "x", topics: str = "news", **options: Any) -> Update:

@@ -16,8 +16,8 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
+from txsse._delay import Delay
 from txsse._waiting import Waiting
-from txsse.client.delay import Delay
 from txsse.client.delivery import Delivery
 from txsse.client.machine import Inputs, ReadyState, new_machine
 from txsse.client.reply import Asked, Opens, Redirects, Refuses, judge

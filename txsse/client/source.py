@@ -12,8 +12,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
 
+from txsse._delay import Delay
 from txsse._reactor import global_reactor
-from txsse.client.delay import Delay
 from txsse.client.delivery import Delivery, EventCallback
 from txsse.client.following import Following, Options
 from txsse.client.machine import ReadyState

@@ -102,6 +102,12 @@ class Recent:
             size += len(entry[1].frame)
         return Page(entries, entries[-1][0] if entries else max(after, self.head), missed)
 
+    def entries(self) -> list[Entry]:
+        """
+        Return all that are here, in order.
+        """
+        return [entry for entry in self._entries if entry is not None]
+
     def forget(self, up_to: int) -> None:
         """
         Forget all up to a position.

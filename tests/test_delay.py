@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from txsse.client.delay import Delay
+from txsse._delay import Delay
 
 
 class DelayTests:

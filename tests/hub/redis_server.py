@@ -1,0 +1,118 @@
+"""
+A real Redis, for a test, or for all of them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Far beyond what starting and stopping take, so that only a hang runs into it.
+_PATIENCE = 30.0
+
+
+class RedisServer:
+    """
+    A server on a port of its own, with its data in a directory of its own.
+
+    :param options: further lines of its configuration.
+    :ivar port: its port, which it keeps over restarts.
+    """
+
+    def __init__(self, directory: Path, **options: str) -> None:
+        self.program = shutil.which("redis-server")
+        if self.program is None:
+            pytest.skip("install Debian's package redis-server")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.directory = directory
+        self.options = options
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self, **options: str) -> None:
+        """
+        Start it, and wait until it answers.
+        """
+        assert self.program is not None
+        settings = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "dir": str(self.directory),
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "logfile": str(self.directory / "redis.log"),
+            **self.options,
+            **options,
+        }
+        arguments = [each for name, value in settings.items() for each in (f"--{name}", *value.split(" "))]
+        self.process = subprocess.Popen([self.program, *arguments], stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + _PATIENCE
+        while self.ask("PING") is None:
+            assert self.process.poll() is None, (self.directory / "redis.log").read_text()
+            assert time.monotonic() < deadline, "Redis does not answer"
+            time.sleep(0.02)
+
+    def ask(self, *command: str) -> str | None:
+        """
+        Send a command, as by hand, and return the first of its reply; ``None`` where it is not there.
+        """
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            text = f"*{len(command)}\r\n" + "".join(
+                f"${len(each.encode())}\r\n{each}\r\n" for each in command
+            )
+            connection.sendall(text.encode())
+            reply = connection.recv(65536).decode()
+            return None if reply.startswith("-LOADING") else reply
+        return None
+
+    def kill(self) -> None:
+        """
+        End it, as by ``kill -9``.
+        """
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def pause(self) -> None:
+        """
+        Have it hang.
+        """
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """
+        Have it go on.
+        """
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def running(directory: Path, **options: Any) -> Iterator[RedisServer]:
+    """
+    Run a server.
+    """
+    server = RedisServer(directory, **options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()

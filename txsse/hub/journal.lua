@@ -1,0 +1,220 @@
+-- What a journal does inside of Redis, in one step each. The first argument says what.
+--
+-- {key}:updates  a stream; each entry has the fields of an update, and `after`: the id of the entry before it,
+--                by which a follower notices that it was overtaken, or that the record is another one.
+-- {key}:ids      a hash: the id of an update, and that of its entry.
+-- {key}:meta     a hash: `last`, the newest entry there ever was; `floor`, the entry up to which all are given
+--                up; `count` and `bytes` of those that are not, `gone` and `gone_bytes` of those that are given
+--                up and still there, so that followers who are a little late get them.
+--
+-- An entry's id is the time in milliseconds and a number, so they grow. The time is an argument: that of this
+-- Redis when the session began, and what has gone by since.
+
+local stream, ids, meta = KEYS[1], KEYS[2], KEYS[3]
+
+-- How much of what was given up is left to those who are late: entries, bytes, and milliseconds.
+local LATE_COUNT, LATE_BYTES, LATE_AGE = 1000, 16 * 1024 * 1024, 10000
+
+local function parts(id)
+    local time, number = string.match(id, '^(%d+)-(%d+)$')
+    return tonumber(time), tonumber(number)
+end
+
+local function is_before(one, other)
+    local time, number = parts(one)
+    local other_time, other_number = parts(other)
+    return time < other_time or (time == other_time and number < other_number)
+end
+
+local function field(entry, name)
+    for i = 1, #entry[2], 2 do
+        if entry[2][i] == name then return entry[2][i + 1] end
+    end
+end
+
+local function size_of(entry)
+    local size = 100
+    for i = 2, #entry[2], 2 do size = size + #entry[2][i] end
+    return size
+end
+
+local function first_after(id)
+    return redis.call('XRANGE', stream, '(' .. id, '+', 'COUNT', 1)[1]
+end
+
+local function exists(id)
+    return redis.call('XRANGE', stream, id, id, 'COUNT', 1)[1]
+end
+
+local function load()
+    local found = redis.call('HMGET', meta, 'last', 'floor', 'count', 'bytes', 'gone', 'gone_bytes')
+    if not found[1] then
+        -- A new journal, or one whose hash somebody has deleted.
+        local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+        found[1] = newest and newest[1]
+    end
+    return {
+        last = found[1] or '0-0',
+        floor = found[2] or '0-0',
+        count = tonumber(found[3] or '0'),
+        bytes = tonumber(found[4] or '0'),
+        gone = tonumber(found[5] or '0'),
+        gone_bytes = tonumber(found[6] or '0'),
+    }
+end
+
+local function save(state)
+    redis.call('HSET', meta, 'last', state.last, 'floor', state.floor, 'count', state.count,
+        'bytes', state.bytes, 'gone', state.gone, 'gone_bytes', state.gone_bytes)
+end
+
+-- Somebody else has removed entries, so that what was counted is not true any more.
+local function recount(state)
+    redis.call('DEL', ids)
+    state.count, state.bytes, state.gone, state.gone_bytes = 0, 0, 0, 0
+    local id = '-'
+    while true do
+        local page = redis.call('XRANGE', stream, id, '+', 'COUNT', 1000)
+        if #page == 0 then return end
+        for _, entry in ipairs(page) do
+            if is_before(state.floor, entry[1]) then
+                state.count, state.bytes = state.count + 1, state.bytes + size_of(entry)
+                redis.call('HSET', ids, field(entry, 'id'), entry[1])
+            else
+                state.gone, state.gone_bytes = state.gone + 1, state.gone_bytes + size_of(entry)
+            end
+        end
+        id = '(' .. page[#page][1]
+    end
+end
+
+-- Give up what is too much or too old, and remove what was given up before; at most so many of each.
+local function trim(state, bounds, steps)
+    if redis.call('XLEN', stream) ~= state.count + state.gone then recount(state) end
+    for _ = 1, steps do
+        if state.count == 0 then break end
+        local entry = first_after(state.floor)
+        if state.count <= bounds.count and state.bytes <= bounds.bytes and parts(entry[1]) > bounds.oldest then
+            break
+        end
+        local size, id = size_of(entry), field(entry, 'id')
+        state.floor = entry[1]
+        state.count, state.bytes = state.count - 1, state.bytes - size
+        state.gone, state.gone_bytes = state.gone + 1, state.gone_bytes + size
+        if redis.call('HGET', ids, id) == entry[1] then redis.call('HDEL', ids, id) end
+    end
+    local late = bounds.now - LATE_AGE
+    for _ = 1, steps do
+        if state.gone == 0 then break end
+        local entry = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+        if state.gone <= LATE_COUNT and state.gone_bytes <= LATE_BYTES and parts(entry[1]) > late then break end
+        redis.call('XDEL', stream, entry[1])
+        state.gone, state.gone_bytes = state.gone - 1, state.gone_bytes - size_of(entry)
+    end
+end
+
+local function bounds()
+    return {
+        now = tonumber(ARGV[2]),
+        oldest = tonumber(ARGV[3]),
+        count = tonumber(ARGV[4]),
+        bytes = tonumber(ARGV[5]),
+    }
+end
+
+local function next_id(state, now)
+    local time, number = parts(state.last)
+    if now > time then return string.format('%d-0', now) end
+    return string.format('%d-%d', time, number + 1)
+end
+
+local function held(state, id, oldest)
+    local entry = redis.call('HGET', ids, id)
+    if entry and is_before(state.floor, entry) and parts(entry) > oldest and exists(entry) then return entry end
+end
+
+local commands = {}
+
+-- now, oldest, max_count, max_bytes; then for each update: id, topics, event, retry, private, data, and which of
+-- the optional ones there are. Returns the entry up to which all are given up, and that of each update.
+function commands.append()
+    local state, within = load(), bounds()
+    -- First, so that a Redis without memory gets some back.
+    trim(state, within, 100)
+    local entries = {}
+    for i = 6, #ARGV, 7 do
+        local id = ARGV[i]
+        local entry = held(state, id, within.oldest)
+        if not entry then
+            local fields = { 'after', state.last, 'id', id, 'topics', ARGV[i + 1], 'data', ARGV[i + 5] }
+            for j, name in ipairs({ 'event', 'retry', 'private' }) do
+                if string.sub(ARGV[i + 6], j, j) == '1' then
+                    fields[#fields + 1], fields[#fields + 2] = name, ARGV[i + 1 + j]
+                end
+            end
+            entry = redis.call('XADD', stream, next_id(state, within.now), unpack(fields))
+            redis.call('HSET', ids, id, entry)
+            state.last = entry
+            state.count, state.bytes = state.count + 1, state.bytes + size_of({ entry, fields })
+        end
+        entries[#entries + 1] = entry
+    end
+    trim(state, within, 100 + #entries)
+    save(state)
+    return { state.floor, entries }
+end
+
+-- now, oldest, max_count, max_bytes. Returns whether there may be more to do.
+function commands.tidy()
+    local state, within = load(), bounds()
+    local floor, gone = state.floor, state.gone
+    trim(state, within, 1000)
+    if state.floor ~= floor or state.gone ~= gone then
+        save(state)
+        return 1
+    end
+    return 0
+end
+
+-- oldest, id. Returns the entry of an update.
+function commands.find()
+    return held(load(), ARGV[3], tonumber(ARGV[2])) or false
+end
+
+-- oldest, from, to, bytes, count. Returns whether something is missing behind `from`, whether there may be more
+-- entries up to `to`, and entries.
+function commands.read()
+    local state, oldest, from, to = load(), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+    local missed = is_before(from, state.floor)
+    local start = missed and state.floor or from
+    if not missed and is_before(state.floor, from) and not exists(from) then
+        -- Removed by somebody else, and who knows what behind it.
+        local first = first_after(from)
+        missed = is_before(from, first and field(first, 'after') or state.last)
+    end
+    if oldest >= 0 and is_before(start, oldest .. '-18446744073709551615') then
+        local last_old = oldest .. '-18446744073709551615'
+        missed = missed or #redis.call('XRANGE', stream, '(' .. start, last_old, 'COUNT', 1) > 0
+        start = last_old
+    end
+    local entries, size, max_size, max_count = {}, 0, tonumber(ARGV[5]), tonumber(ARGV[6])
+    while true do
+        local page = redis.call('XRANGE', stream, '(' .. start, to, 'COUNT', 16)
+        if #page == 0 then return { missed and 1 or 0, 0, entries } end
+        for _, entry in ipairs(page) do
+            entries[#entries + 1] = entry
+            size = size + size_of(entry)
+            start = entry[1]
+            if size >= max_size or #entries >= max_count then return { missed and 1 or 0, 1, entries } end
+        end
+    end
+end
+
+-- A position. Returns how things stand, and the id of the update there.
+function commands.look()
+    local state = load()
+    local entry = exists(ARGV[2])
+    return { state.last, state.floor, entry and field(entry, 'id') or false }
+end
+
+return commands[ARGV[1]]()

@@ -1,0 +1,645 @@
+"""
+A journal in Redis Streams, which many processes share.
+
+Strategy: what has to happen in one step happens in a script, ``journal.lua``. A connection sends commands;
+another one follows the stream. Both together are a session: where either is lost, so is the session, and a
+new one begins where the last one was, as soon as there is a server. Until then nothing can be published, and
+the newest part is read from memory.
+
+Entries are told to the follower as the stream brings them, this process's own among them, so that the order
+is the same everywhere. Each names the entry before it, and what does not fit shows that this process was
+overtaken by trimming; or that the record is another one than it was, as it is behind a failover that lost
+something.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import math
+import random
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from txsse._delay import Delay
+from txsse._reactor import global_reactor
+from txsse._waiting import Waiting
+from txsse.errors import JournalFailed
+from txsse.hub.entry import Page
+from txsse.hub.journal import (
+    DEFAULT_AGE,
+    DEFAULT_BYTES,
+    DEFAULT_COUNT,
+    IFollower,
+    IJournal,
+    check_bounds,
+)
+from txsse.hub.place import OLDEST
+from txsse.hub.recent import PAGE_BYTES, PAGE_COUNT, Recent, size_of
+from txsse.hub.redis_link import Link, connect, parse_url
+from txsse.hub.timeline import Timeline, to_number, to_text
+from txsse.hub.update import Update
+from txsse.protocol.event import ServerSentEvent
+
+__all__ = ["RedisJournal"]
+
+_log = Logger()
+
+_SCRIPT = files("txsse.hub").joinpath("journal.lua").read_text(encoding="utf-8")
+_SHA = hashlib.sha1(_SCRIPT.encode()).hexdigest()
+
+# How much goes into one call of the script.
+_BATCH_COUNT = 500
+_BATCH_BYTES = 1024 * 1024
+
+# How many entries the follower takes at once.
+_FOLLOW_COUNT = 256
+
+# How many updates of the newest are kept in memory.
+_RECENT_COUNT = 10_000
+
+# The first and the longest wait before the next attempt to connect, in seconds.
+_RETRY = 0.2
+_MAX_RETRY = 10.0
+
+# How often is looked for what is too old, where nothing is published, in seconds.
+_TIDY_INTERVAL = 60.0
+
+
+class _Session(NamedTuple):
+    commands: Link
+    following: Link
+
+
+class _Waiting(NamedTuple):
+    update: Update
+    recorded: Deferred[int]
+
+
+@implementer(IJournal)
+class RedisJournal:
+    """
+    A journal in a Redis, from 6.2 on, or a Valkey. Hubs in many processes that share it act as one: each
+    shows its subscribers every update once, in the same order, and a client may resume at any of them.
+
+    An update that was published is as safe as the Redis is: see its ``appendfsync``, and mind that a failover
+    may lose the newest. That is noticed, and subscribers are told.
+
+    While the Redis is out, publishing fails at once, and subscribers stay; it is looked for again and again.
+
+    :param url: ``redis://host:6379/0``, ``rediss://`` for TLS, ``unix:///path?db=0``, or
+        ``redis+sentinel://host1,host2/service``; each with ``user:password@`` where needed.
+    :param key: what the names of its keys begin with. Hubs with the same key share a journal.
+    :param max_count: how many updates it holds.
+    :param max_bytes: how many bytes they take, roughly.
+    :param max_age: for how long it holds one, in seconds; ``None`` for as long as the others let it.
+    :param recent_bytes: how many bytes of memory the newest part takes, which is read from there.
+    :param max_pending: how many bytes of updates may be on their way; more of them fail.
+    :param timeout: how long the Redis may take to answer, in seconds, until it counts as lost.
+    :param reactor: the reactor; ``None`` for the global one.
+    :raises ValueError: for a URL that is none, and for a bound that holds nothing.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str = "txsse",
+        max_count: int = DEFAULT_COUNT,
+        max_bytes: int = DEFAULT_BYTES,
+        max_age: float | None = DEFAULT_AGE,
+        recent_bytes: int = 16 * 1024 * 1024,
+        max_pending: int = 64 * 1024 * 1024,
+        timeout: float = 5.0,
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        check_bounds(max_count, max_bytes, max_age)
+        if not 0 < timeout < math.inf:
+            raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+        self.problem: Exception | None = None
+        self._server = parse_url(url)
+        # The braces keep the keys together in a cluster.
+        self._keys = [f"{{{key}}}:{name}" for name in ("updates", "ids", "meta")]
+        self._max_count = max_count
+        self._recent_count = min(max_count, _RECENT_COUNT)
+        self._max_bytes = max_bytes
+        self._max_age = math.inf if max_age is None else max_age
+        self._recent_bytes = recent_bytes
+        self._max_pending = max_pending
+        self._timeout = timeout
+        self._given_reactor = reactor
+        self._reactor: Any = None
+        self._follower: IFollower | None = None
+        self._timeline = Timeline()
+        self._recent = self._new_recent(0)
+        self._head_id: str | None = None
+        # The entry up to which the journal gave all up, as far as this process knows.
+        self._floor = 0
+        # By how much the clock of the Redis is ahead of this one, in seconds.
+        self._ahead = 0.0
+        self._session: _Session | None = None
+        self._staying: Deferred[None] | None = None
+        self._tidying: Any = None
+        self._batch: list[_Waiting] = []
+        self._flushing: Any = None
+        self._pending = 0
+        # Recorded, and not told to the follower yet: by position.
+        self._untold: list[tuple[int, int, Deferred[int]]] = []
+        self._order = 0
+        # How many updates were appended whose publishers have not heard of them.
+        self._outstanding = 0
+        self._settled: Waiting[None] = Waiting()
+        self._stopping = False
+
+    def __repr__(self) -> str:
+        return f"<RedisJournal {self._server.name}>"
+
+    @property
+    def head(self) -> int:
+        """
+        The position of the newest update that the follower was told of.
+        """
+        return self._recent.head
+
+    def start(self, follower: IFollower) -> Deferred[None]:
+        """
+        Connect, and follow.
+        """
+        self._follower = follower
+        self._reactor = self._given_reactor or global_reactor()
+        self._stopping = False
+        return Deferred.fromCoroutine(self._start())
+
+    def append(self, update: Update) -> Deferred[int]:
+        """
+        Record an update.
+        """
+        if self._recent.holds(update.id):
+            known = self._recent.find(update.id, self._now())
+            if known is not None:
+                return succeed(known)
+        if self._session is None:
+            return fail(self._unreachable())
+        if self._pending and self._pending + len(update.frame) > self._max_pending:
+            problem = f"{self._pending} bytes are on their way; publish less, or wait for what was published"
+            return fail(JournalFailed(self._server.name, problem))
+        recorded: Deferred[int] = Deferred()
+        self._outstanding += 1
+        recorded.addBoth(self._settle)
+        self._batch.append(_Waiting(update, recorded))
+        self._pending += len(update.frame)
+        if self._flushing is None:
+            # At the end of the turn: what is published in it goes in one call.
+            self._flushing = self._reactor.callLater(0, self._flush)
+        return recorded
+
+    def find(self, id: str) -> Deferred[int | None]:
+        """
+        Look an id up.
+        """
+        position = self._recent.find(id, self._now())
+        if position is not None:
+            return succeed(position)
+        return Deferred.fromCoroutine(self._find(id))
+
+    def read(self, after: int) -> Deferred[Page]:
+        """
+        Read on behind a position: the newest part from memory.
+        """
+        now = self._now()
+        self._recent.trim(now)
+        if after >= self._recent.floor:
+            return succeed(self._recent.read(after, now))
+        return Deferred.fromCoroutine(self._read(after))
+
+    def last_id(self) -> Deferred[str | None]:
+        """
+        Return the id of the newest update.
+        """
+        id = self._recent.last_id(self._now())
+        if id is not None or self._head_id is None:
+            return succeed(id)
+        # It may have been too large for the memory, or too old for the journal.
+        head_id = self._head_id
+        return self.find(head_id).addCallback(lambda found: None if found is None else head_id)
+
+    def stop(self) -> Deferred[None]:
+        """
+        Disconnect, behind what was appended.
+        """
+        return Deferred.fromCoroutine(self._stop())
+
+    # The session.
+
+    async def _start(self) -> None:
+        try:
+            session = await self._connect()
+            try:
+                await self._set_clock(session)
+                last, floor, _ = await self._look(session, 0)
+                self._timeline = Timeline()
+                await self._load_recent(session, last, floor)
+            except BaseException:
+                _cut(session)
+                raise
+        except JournalFailed as error:
+            self._note(error)
+            raise
+        self._staying = Deferred.fromCoroutine(self._stay(session))
+        self._staying.addErrback(self._gave_up)
+        self._tidy_later()
+
+    async def _connect(self) -> _Session:
+        """
+        Begin a session.
+        """
+        commands = await connect(self._server, timeout=self._timeout, reactor=self._reactor)
+        try:
+            await commands.ask("SCRIPT", "LOAD", _SCRIPT)
+            following = await connect(self._server, timeout=self._timeout, reactor=self._reactor)
+        except BaseException:
+            commands.cut()
+            raise
+        return _Session(commands, following)
+
+    async def _set_clock(self, session: _Session) -> None:
+        """
+        All go by the clock of the Redis, however their own are.
+        """
+        seconds, microseconds = await session.commands.ask("TIME")
+        self._ahead = int(seconds) + int(microseconds) / 1e6 - float(self._reactor.seconds())
+
+    async def _stay(self, session: _Session) -> None:
+        """
+        Follow the stream, over lost sessions.
+        """
+        while True:
+            self._session = session
+            self._note(None)
+            try:
+                await self._follow(session)
+            except JournalFailed as error:
+                self._lose(error)
+            finally:
+                _cut(session)
+            session = await self._reconnect()
+
+    async def _follow(self, session: _Session) -> None:
+        # The commands' connection is lost alone where somebody kills it.
+        session.commands.when_lost.addCallback(lambda _: session.following.cut())
+        while True:
+            found = await session.following.ask(
+                "XREAD",
+                "COUNT",
+                _FOLLOW_COUNT,
+                "BLOCK",
+                max(1, int(self._timeout * 500)),
+                "STREAMS",
+                self._keys[0],
+                to_text(self._timeline.number_of(self._recent.head)),
+            )
+            if found is not None:
+                await self._tell(session, found[0][1])
+
+    async def _reconnect(self) -> _Session:
+        delay = Delay(_RETRY, _MAX_RETRY)
+        while True:
+            # All nodes lose it in the same moment, and need not come back in the same.
+            await deferLater(self._reactor, delay.next() * random.uniform(0.5, 1.0))
+            try:
+                session = await self._connect()
+                try:
+                    await self._set_clock(session)
+                    await self._find_place(session)
+                except BaseException:
+                    _cut(session)
+                    raise
+            except JournalFailed as error:
+                if self._stopping:
+                    raise CancelledError from None
+                self._note(error)
+            else:
+                return session
+
+    def _lose(self, error: JournalFailed) -> None:
+        self._session = None
+        self._note(error)
+        waiting, self._batch = self._batch, []
+        for each in waiting:
+            self._release(each)
+            each.recorded.errback(self._unreachable())
+        # These are recorded; that their follower learns of them later is the lesser evil.
+        untold, self._untold = self._untold, []
+        for position, _, recorded in untold:
+            recorded.callback(position)
+
+    async def _stop(self) -> None:
+        while self._outstanding:
+            await self._settled.wait()
+        self._stopping = True
+        tidying, self._tidying = self._tidying, None
+        if tidying is not None:
+            tidying.cancel()
+        staying, self._staying = self._staying, None
+        if staying is not None:
+            staying.cancel()
+        self._session = None
+
+    def _settle(self, result: Any) -> Any:
+        self._outstanding -= 1
+        if not self._outstanding:
+            self._settled.fire(None)
+        return result
+
+    def _gave_up(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            _log.failure("{journal} gave up", failure, journal=self)
+
+    # Where it goes on.
+
+    async def _find_place(self, session: _Session) -> None:
+        """
+        See whether the record goes on from where this process was.
+        """
+        number = self._timeline.number_of(self._recent.head)
+        last, floor, there = await self._look(session, number)
+        if number and (last < number or (there is None and floor < number) or not self._is_head(there)):
+            await self._find_fork(session)
+        elif floor > number:
+            self._skip_to(floor)
+
+    def _is_head(self, there: str | None) -> bool:
+        return there is None or self._head_id is None or there == self._head_id
+
+    async def _find_fork(self, session: _Session) -> None:
+        """
+        The record is another one. Find where it departed from what this process has seen.
+        """
+        fork = self._timeline.number_of(self._recent.floor)
+        known = self._recent.entries()
+        # What is the same is a beginning of what is known.
+        while known:
+            middle = len(known) // 2
+            position, update = known[middle]
+            number = self._timeline.number_of(position)
+            _, _, there = await self._look(session, number)
+            if there == update.id:
+                fork, known = number, known[middle + 1 :]
+            else:
+                known = known[:middle]
+        _log.error(
+            "{journal} has lost updates that it had acknowledged; those who had them are told", journal=self
+        )
+        self._timeline.fork(fork)
+        self._begin_anew(self._timeline.position_of(fork, behind_fork=True))
+
+    def _skip_to(self, number: int) -> None:
+        """
+        Trimming has overtaken this process.
+        """
+        _log.error("{journal} held less than was missed; those who missed it are told", journal=self)
+        self._begin_anew(self._timeline.position_of(number))
+
+    def _begin_anew(self, position: int) -> None:
+        self._recent = self._new_recent(position)
+        self._head_id = None
+        assert self._follower is not None
+        self._follower.updates_missed(position)
+
+    async def _load_recent(self, session: _Session, last: int, floor: int) -> None:
+        """
+        Fill the memory with the newest part.
+        """
+        newest: list[tuple[int, Update]] = []
+        size, before = 0, to_text(last)
+        while len(newest) < self._recent_count and size < self._recent_bytes:
+            found = await session.commands.ask("XREVRANGE", self._keys[0], before, "-", "COUNT", PAGE_COUNT)
+            for each in found:
+                number, _, update = _to_update(each)
+                if number > floor:
+                    newest.append((number, update))
+                    size += size_of(update)
+            if len(found) < PAGE_COUNT:
+                break
+            before = f"({found[-1][0].decode()}"
+        self._recent = self._new_recent(newest[-1][0] - 1 if newest else last)
+        for number, update in reversed(newest):
+            self._recent.add(number, update, _time_of(number))
+        self._recent.head = last
+        self._head_id = newest[0][1].id if newest else None
+
+    # Updates.
+
+    async def _tell(self, session: _Session, found: Sequence[Any]) -> None:
+        """
+        Tell the follower what the stream brought.
+        """
+        assert self._follower is not None
+        for each in found:
+            number, after, update = _to_update(each)
+            here = self._timeline.number_of(self._recent.head)
+            if after != here:
+                # Somebody who publishes faster than this process reads; or another record.
+                await self._find_place(session)
+                if self._timeline.number_of(self._recent.head) == here:
+                    self._skip_to(after)
+            position = self._timeline.position_of(number)
+            if position <= self._recent.head:
+                continue
+            self._head_id = update.id
+            self._follower.update_appended(self._recent.add(position, update, _time_of(number)))
+        self._tell_publishers()
+
+    def _tell_publishers(self) -> None:
+        if self._floor <= self._timeline.number_of(self._recent.head):
+            self._recent.forget(self._timeline.position_of(self._floor))
+        while self._untold and self._untold[0][0] <= self._recent.head:
+            position, _, recorded = heapq.heappop(self._untold)
+            recorded.callback(position)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        while self._batch and self._session is not None:
+            size, count = 0, 0
+            while count < min(len(self._batch), _BATCH_COUNT) and size < _BATCH_BYTES:
+                size += len(self._batch[count].update.frame)
+                count += 1
+            batch, self._batch = self._batch[:count], self._batch[count:]
+            arguments = [argument for each in batch for argument in _to_arguments(each.update)]
+            recorded = self._run(self._session, "append", *self._bounds(), *arguments)
+            recorded.addCallbacks(
+                self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
+            )
+            recorded.addErrback(lambda failure: _log.failure("{journal} cannot tell", failure, journal=self))
+
+    def _has_recorded(self, answer: tuple[bytes, list[bytes]], batch: list[_Waiting]) -> None:
+        floor, numbers = answer
+        self._note(None)
+        self._floor = to_number(floor)
+        for number, each in zip(numbers, batch, strict=True):
+            self._release(each)
+            position = self._timeline.position_of(to_number(number))
+            if position <= self._recent.head or self._session is None:
+                each.recorded.callback(position)
+            else:
+                self._order += 1
+                heapq.heappush(self._untold, (position, self._order, each.recorded))
+
+    def _has_not_recorded(self, failure: Failure, batch: list[_Waiting]) -> None:
+        for each in batch:
+            self._release(each)
+            each.recorded.errback(failure)
+
+    def _release(self, each: _Waiting) -> None:
+        self._pending -= len(each.update.frame)
+
+    # The script.
+
+    async def _find(self, id: str) -> int | None:
+        found = await self._run(self._require_session(), "find", self._oldest(), id)
+        return None if found is None else self._timeline.position_of(to_number(found))
+
+    async def _read(self, after: int) -> Page:
+        head = self._recent.head
+        start, forked = self._timeline.resume(after) if after > OLDEST else (0, False)
+        missed, more, found = await self._run(
+            self._require_session(),
+            "read",
+            self._oldest(),
+            to_text(start),
+            to_text(self._timeline.number_of(head)),
+            PAGE_BYTES,
+            PAGE_COUNT,
+        )
+        entries = []
+        for each in found:
+            number, _, update = _to_update(each)
+            entries.append((self._timeline.position_of(number), update))
+        end = entries[-1][0] if more else max(head, after)
+        return Page(entries, end, after > OLDEST and bool(missed or forked))
+
+    async def _look(self, session: _Session, number: int) -> tuple[int, int, str | None]:
+        """
+        Return the newest entry there ever was, that up to which all are given up, and the id at a number.
+        """
+        last, floor, id = await self._run(session, "look", to_text(number))
+        return to_number(last), to_number(floor), None if id is None else id.decode()
+
+    def _run(self, session: _Session, *arguments: str | bytes | int) -> Deferred[Any]:
+        done = session.commands.ask("EVALSHA", _SHA, len(self._keys), *self._keys, *arguments)
+        return done.addErrback(self._failed, session)
+
+    def _failed(self, failure: Failure, session: _Session) -> Failure:
+        error = failure.value
+        if isinstance(error, JournalFailed) and session is self._session:
+            self._note(error)
+            if "READONLY" in error.problem or "NOSCRIPT" in error.problem:
+                # Another one is the master now; or this one has forgotten what it was told.
+                _cut(session)
+        return failure
+
+    def _bounds(self) -> tuple[int, int, int, int]:
+        return int(self._now() * 1000), self._oldest(), self._max_count, self._max_bytes
+
+    def _oldest(self) -> int:
+        """
+        Return the time up to which everything is too old, in milliseconds.
+        """
+        return -1 if self._max_age == math.inf else int((self._now() - self._max_age) * 1000)
+
+    # Time.
+
+    def _tidy_later(self, seconds: float = _TIDY_INTERVAL) -> None:
+        if self._staying is not None:
+            self._tidying = self._reactor.callLater(seconds, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        self._tidy_now().addCallback(lambda more: self._tidy_later(0.0 if more else _TIDY_INTERVAL))
+
+    def _tidy_now(self) -> Deferred[bool]:
+        if self._session is None:
+            return succeed(False)
+        tidied = self._run(self._session, "tidy", *self._bounds())
+        return tidied.addCallbacks(bool, lambda _: False)
+
+    # How it is.
+
+    def _note(self, problem: JournalFailed | None) -> None:
+        """
+        Take note of how it is, and log where that has changed.
+        """
+        if problem is None and self.problem is not None:
+            _log.info("{journal} works again", journal=self)
+        elif problem is not None and self.problem is None:
+            _log.error("{problem}", problem=str(problem))
+        self.problem = problem
+
+    def _require_session(self) -> _Session:
+        if self._session is None:
+            raise self._unreachable()
+        return self._session
+
+    def _unreachable(self) -> JournalFailed:
+        problem = "not started"
+        if isinstance(self.problem, JournalFailed):
+            problem = self.problem.problem
+        return JournalFailed(self._server.name, problem)
+
+    def _new_recent(self, head: int) -> Recent:
+        return Recent(
+            max_count=self._recent_count,
+            max_bytes=self._recent_bytes,
+            max_age=self._max_age,
+            head=head,
+        )
+
+    def _now(self) -> float:
+        assert self._reactor is not None, "the journal has not been started"
+        return float(self._reactor.seconds()) + self._ahead
+
+
+def _cut(session: _Session) -> None:
+    session.commands.cut()
+    session.following.cut()
+
+
+def _time_of(number: int) -> float:
+    return (number >> 64) / 1000
+
+
+def _to_arguments(update: Update) -> tuple[str, ...]:
+    event = update.event
+    given = "".join("01"[here] for here in (event.event is not None, event.retry is not None, update.private))
+    return (
+        update.id,
+        json.dumps(update.topics, ensure_ascii=False),
+        event.event or "",
+        "" if event.retry is None else repr(event.retry),
+        "1",
+        event.data,
+        given,
+    )
+
+
+def _to_update(entry: Any) -> tuple[int, int, Update]:
+    """
+    Read an entry: its number, that of the one before it, and the update.
+    """
+    number, flat = entry
+    fields = {name: value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    retry = fields.get(b"retry")
+    event = ServerSentEvent(
+        fields[b"data"], fields.get(b"event"), fields[b"id"], None if retry is None else float(retry)
+    )
+    update = Update(json.loads(fields[b"topics"]), event, private=b"private" in fields)
+    return to_number(number), to_number(fields[b"after"]), update
