@@ -37,6 +37,7 @@ class Delivery:
     :param reactor: returns the reactor.
     :ivar delivered_id: the id of the event that was handed over last.
     :ivar pending: the events that were not handed over yet.
+    :ivar pushes: whether there are callbacks.
     """
 
     def __init__(
@@ -47,7 +48,8 @@ class Delivery:
     ) -> None:
         self.delivered_id = last_event_id
         self.pending: deque[ServerSentEvent] = deque()
-        self._event_received = event_received
+        self.pushes = event_received is not None
+        self._for_all = [] if event_received is None else [event_received]
         self._listeners: dict[str, list[EventCallback]] = {}
         self._reactor = reactor
         self._reading: Reading | None = None
@@ -55,17 +57,11 @@ class Delivery:
         # Whether a callback is at work, or the next slice is due.
         self._busy = False
 
-    @property
-    def pushes(self) -> bool:
-        """
-        Whether there are callbacks.
-        """
-        return self._event_received is not None or bool(self._listeners)
-
     def listen(self, type: str, callback: EventCallback) -> None:
         """
         Push events of a type.
         """
+        self.pushes = True
         self._listeners.setdefault(type, []).append(callback)
 
     def read_from(self, reading: Reading | None) -> None:
@@ -113,7 +109,8 @@ class Delivery:
         """
         event = self.pending.popleft()
         self.delivered_id = event.id or ""
-        self._read_on()
+        if not self.pending:
+            self._read_on()
         return event
 
     def _read_on(self) -> None:
@@ -127,7 +124,9 @@ class Delivery:
         over = reactor.seconds() + _SLICE_SECONDS
         count = 0
         while self.pending:
-            work = self._push_one(self.take())
+            event = self.pending.popleft()
+            self.delivered_id = event.id or ""
+            work = self._push_one(event)
             count += 1
             if work is None and (count % _LOOK or reactor.seconds() < over):
                 continue
@@ -139,11 +138,13 @@ class Delivery:
             else:
                 reactor.callLater(0, self._go_on, None)
             return
+        self._read_on()
 
     def _push_one(self, event: ServerSentEvent) -> Deferred[None] | None:
-        callbacks = [] if self._event_received is None else [self._event_received]
-        callbacks += self._listeners.get(event.event or "message", ())
-        waiting: list[Awaitable[Any]] = []
+        callbacks = self._for_all
+        if self._listeners:
+            callbacks = callbacks + self._listeners.get(event.event or "message", [])
+        waiting: list[Awaitable[Any]] | None = None
         for callback in callbacks:
             try:
                 result = callback(event)
@@ -151,9 +152,9 @@ class Delivery:
                 # The next event does not depend on it.
                 _log.failure("{callback} failed", callback=callback)
                 continue
-            if isawaitable(result):
-                waiting.append(result)
-        return Deferred.fromCoroutine(_await_all(waiting)) if waiting else None
+            if result is not None and isawaitable(result):
+                waiting = [*(waiting or ()), result]
+        return None if waiting is None else Deferred.fromCoroutine(_await_all(waiting))
 
     def _go_on(self, _: object) -> None:
         self._busy = False

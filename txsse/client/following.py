@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -24,6 +25,12 @@ from txsse.client.reply import Asked, Opens, Redirects, Refuses, judge
 from txsse.client.stream import Body, Reading, cause_of
 from txsse.errors import EventTooLarge, PeerSilent, StreamEnded, StreamRefused
 from txsse.protocol.parser import EventStreamParser
+
+try:
+    from txsse.client.chunked import new_pool
+except (AttributeError, ImportError):  # pragma: no cover
+    # A Twisted that has other names for what it keeps to itself: slower, and as good.
+    new_pool = partial(HTTPConnectionPool, persistent=False)
 
 __all__ = ["Following", "Options"]
 
@@ -100,8 +107,7 @@ class Following:
         """
         if self._agent is None:
             reactor = self._reactor()
-            pool = HTTPConnectionPool(reactor, persistent=False)
-            self._agent = Agent(reactor, connectTimeout=self._options.connect_timeout, pool=pool)
+            self._agent = Agent(reactor, connectTimeout=self._options.connect_timeout, pool=new_pool(reactor))
         self._call("connect", self._options.connect_timeout, self._no_reply)
         self._send(self.asked, _MAX_REDIRECTS)
 

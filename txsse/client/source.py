@@ -5,6 +5,7 @@ Follow a stream, as a browser does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -86,6 +87,7 @@ class EventSource:
         on_error: Callable[[Exception], Any] | None = None,
     ) -> None:
         # Not before it is used, so that making one at import time installs no reactor.
+        @cache
         def get_reactor() -> IReactorTime:
             return reactor or global_reactor()
 
@@ -194,18 +196,21 @@ class EventSource:
         return self
 
     async def __anext__(self) -> ServerSentEvent:
-        if self._delivery.pushes:
+        delivery = self._delivery
+        if delivery.pushes:
             raise TypeError("an EventSource with callbacks pushes its events, and cannot be iterated over")
+        if delivery.pending:
+            return delivery.take()
         self.start()
-        while not self._delivery.pending:
+        while not delivery.pending:
             if self.ready_state is ReadyState.CLOSED:
                 end = self._following.end
                 if end is not None and not self._raised:
                     self._raised = True
                     raise end
                 raise StopAsyncIteration
-            await self._delivery.wait()
-        return self._delivery.take()
+            await delivery.wait()
+        return delivery.take()
 
 
 def _to_fields(headers: Mapping[str, str] | Headers | None) -> tuple[tuple[str, str], ...]:

@@ -34,9 +34,10 @@ def columns(text: str) -> dict[str, list[str]] | None:
             return None
         column = lines[row::height]
         prefix = name + ": "
+        joined = "\n".join(column)
         # A line holds no LF, so what is found behind one is the beginning of a line.
-        if ("\n" + "\n".join(column)).count("\n" + prefix) != len(column):
+        values = joined[len(prefix) :].split("\n" + prefix)
+        if not joined.startswith(prefix) or len(values) != len(column):
             return None
-        start = len(prefix)
-        found[name] = [line[start:] for line in column]
+        found[name] = values
     return found if "data" in found else None
