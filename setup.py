@@ -32,7 +32,9 @@ test = [
     "pytest-cov>=5",
     "pytest-twisted>=1.14",
     "selenium>=4.20",
+    "sse-starlette>=2.1",
     "sseclient-py>=1.8",
+    "uvicorn>=0.30",
 ]
 docs = ["sphinx>=7", "furo"]
 dev = [*test, *docs, "build", "mypy>=1.11", "mypy-zope>=1.0", "ruff>=0.6", "towncrier"]

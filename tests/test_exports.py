@@ -23,6 +23,7 @@ PUBLIC = {
     "IJournal",
     "ISelector",
     "InvalidField",
+    "JournalFailed",
     "Limits",
     "MemoryJournal",
     "PeerSilent",

@@ -122,39 +122,35 @@ class Delivery:
             return
         reactor = self._reactor()
         over = reactor.seconds() + _SLICE_SECONDS
+        pending, callbacks = self.pending, self._for_all
         count = 0
-        while self.pending:
-            event = self.pending.popleft()
+        while pending:
+            event = pending.popleft()
             self.delivered_id = event.id or ""
-            work = self._push_one(event)
+            if self._listeners:
+                callbacks = self._for_all + self._listeners.get(event.event or "message", [])
+            waiting: list[Awaitable[Any]] | None = None
+            for callback in callbacks:
+                try:
+                    result = callback(event)
+                except Exception:
+                    # The next event does not depend on it.
+                    _log.failure("{callback} failed", callback=callback)
+                else:
+                    if result is not None and isawaitable(result):
+                        waiting = [*(waiting or ()), result]
             count += 1
-            if work is None and (count % _LOOK or reactor.seconds() < over):
+            if waiting is None and (count % _LOOK or reactor.seconds() < over):
                 continue
             self._busy = True
             if self._reading is not None:
                 self._reading.pause()
-            if work is not None:
-                work.addBoth(self._go_on)
+            if waiting is not None:
+                Deferred.fromCoroutine(_await_all(waiting)).addBoth(self._go_on)
             else:
                 reactor.callLater(0, self._go_on, None)
             return
         self._read_on()
-
-    def _push_one(self, event: ServerSentEvent) -> Deferred[None] | None:
-        callbacks = self._for_all
-        if self._listeners:
-            callbacks = callbacks + self._listeners.get(event.event or "message", [])
-        waiting: list[Awaitable[Any]] | None = None
-        for callback in callbacks:
-            try:
-                result = callback(event)
-            except Exception:
-                # The next event does not depend on it.
-                _log.failure("{callback} failed", callback=callback)
-                continue
-            if result is not None and isawaitable(result):
-                waiting = [*(waiting or ()), result]
-        return None if waiting is None else Deferred.fromCoroutine(_await_all(waiting))
 
     def _go_on(self, _: object) -> None:
         self._busy = False
