@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -168,7 +168,7 @@ class Link:
         try:
             reply: Deferred[Any] = self._protocol.execute_command(*command)
         except LostConnection:
-            raise JournalFailed(self._name, "the connection is lost") from None
+            return fail(JournalFailed(self._name, "the connection is lost"))
         reply.addTimeout(self._timeout, self._reactor)
         return reply.addErrback(self._failed)
 

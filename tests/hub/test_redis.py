@@ -1,0 +1,597 @@
+"""
+The journal in Redis: many processes with one record, and what befalls servers. All of it is a real Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, formatEvent
+
+from tests.hub.journals import Follower, Subject, redis, update
+from tests.hub.redis_server import RedisServer, running
+from tests.integration.clients import until
+from txsse import Hub, JournalFailed
+from txsse.hub import redis as redis_module
+from txsse.hub.place import OLDEST
+from txsse.hub.redis import RedisJournal
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_module, "_RETRY", 0.02)
+    monkeypatch.setattr(redis_module, "_MAX_RETRY", 0.1)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """
+    A Redis of its own, for a test that does it harm. What it has acknowledged is on its disk.
+    """
+    with running(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def new(server: RedisServer) -> Iterator[Callable[..., Subject]]:
+    """
+    Makes journals, each as another process has it, and stops them.
+    """
+    made: list[Subject] = []
+
+    def make(**options: Any) -> Subject:
+        options.setdefault("timeout", 0.5)
+        made.append(redis(server.url, **options))
+        return made[-1]
+
+    yield make
+    for subject in made:
+        pytest_twisted.blockon(subject.journal.stop())
+
+
+async def problem_of(work: Awaitable[object]) -> JournalFailed:
+    """
+    Wait for a failure, and return it.
+    """
+    with pytest.raises(JournalFailed) as raised:
+        await work
+    return raised.value
+
+
+def works(*subjects: Subject) -> Callable[[], bool]:
+    return lambda: all(subject.journal.problem is None for subject in subjects)
+
+
+def fails(*subjects: Subject) -> Callable[[], bool]:
+    return lambda: all(subject.journal.problem is not None for subject in subjects)
+
+
+def ids_of(follower: Follower) -> list[str]:
+    return [update.id for _, update in follower.told]
+
+
+class ClusterTests:
+    @pytest_twisted.ensureDeferred
+    async def test_one_order(self, new: Callable[..., Subject]) -> None:
+        """
+        All processes tell the same, their own updates among them, however they publish at once.
+        """
+        subjects = [new(), new(), new()]
+        followers = [await subject.start() for subject in subjects]
+        recorded = [
+            subject.journal.append(update(f"{node} {number}"))
+            for number in range(100)
+            for node, subject in enumerate(subjects)
+        ]
+        for each in recorded:
+            await each
+        await until(lambda: all(len(follower.told) == 300 for follower in followers))
+        assert followers[0].told == followers[1].told == followers[2].told
+        assert len(set(ids_of(followers[0]))) == 300
+
+    @pytest_twisted.ensureDeferred
+    async def test_resumed_elsewhere(self, new: Callable[..., Subject]) -> None:
+        """
+        Whoever was at one process goes on at another, also at one that began later.
+        """
+        first = new()
+        await first.start()
+        await first.append("1", "2", "3")
+        second = new()
+        await second.start()
+        position = await second.find("2")
+        assert position is not None
+        assert await second.ids_after(position) == ["3"]
+        assert await second.journal.last_id() == "3"
+        assert second.journal.head == first.journal.head
+
+    @pytest_twisted.ensureDeferred
+    async def test_same_id_at_two(self, new: Callable[..., Subject]) -> None:
+        """
+        It is one update, whoever publishes it.
+        """
+        first, second = new(), new()
+        followers = [await first.start(), await second.start()]
+        one, two = first.journal.append(update("1")), second.journal.append(update("1"))
+        assert await one == await two
+        await until(lambda: all(follower.told for follower in followers))
+        assert [ids_of(follower) for follower in followers] == [["1"], ["1"]]
+
+    @pytest_twisted.ensureDeferred
+    async def test_other_keys(self, new: Callable[..., Subject]) -> None:
+        """
+        Journals with other keys have nothing to do with each other.
+        """
+        first, second = new(key="a"), new(key="b")
+        await first.start()
+        await second.start()
+        await first.append("1")
+        assert await second.find("1") is None
+        assert await second.ids_after(OLDEST) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_faster_than_the_bounds(self, new: Callable[..., Subject]) -> None:
+        """
+        What is given up at once is told all the same, in the process that publishes and in the others.
+        """
+        first, second = new(max_count=5), new(max_count=5)
+        followers = [await first.start(), await second.start()]
+        ids = [str(number) for number in range(600)]
+        for each in [first.journal.append(update(id)) for id in ids]:
+            await each
+        await until(lambda: len(followers[1].told) == 600)
+        assert [ids_of(follower) for follower in followers] == [ids, ids]
+        assert not followers[0].missed and not followers[1].missed
+        assert await first.ids_after(OLDEST) == ids[-5:]
+
+    @pytest_twisted.ensureDeferred
+    async def test_clocks_that_differ(self, new: Callable[..., Subject]) -> None:
+        """
+        Everybody goes by the clock of the Redis, so that a process whose own is wrong gives nothing up.
+        """
+        right, wrong = new(max_age=60.0), new(max_age=60.0)
+        wrong.advance(7200)
+        await right.start()
+        await right.append("1")
+        follower = await wrong.start()
+        await wrong.append("2")
+        assert ids_of(follower) == ["2"]
+        assert await right.ids_after(OLDEST) == await wrong.ids_after(OLDEST) == ["1", "2"]
+
+
+class OutageTests:
+    @pytest_twisted.ensureDeferred
+    async def test_restarted(
+        self, server: RedisServer, new: Callable[..., Subject], logged: list[LogEvent]
+    ) -> None:
+        """
+        While it is out, publishing fails at once, and what is in memory can be read; when it is back, all
+        goes on where it was. The log has both ends of it, once.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.append("1")
+        server.kill()
+        await until(fails(subject))
+        failing = subject.journal.append(update("2"))
+        assert failing.called
+        assert not (await problem_of(failing)).uncertain
+        assert await subject.ids_after(0) == ["1"]
+        await deferLater(reactor, 0.2)
+        server.start()
+        await until(works(subject))
+        await subject.append("2")
+        assert ids_of(follower) == ["1", "2"]
+        assert not follower.missed
+        texts = [formatEvent(event) or "" for event in logged]
+        assert len([text for text in texts if "connection is lost" in text]) == 1
+        assert len([text for text in texts if "works again" in text]) == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_what_was_missed(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        What others published while this process could not hear it comes afterwards.
+        """
+        deaf, other = new(), new()
+        followers = [await deaf.start(), await other.start()]
+        await other.append("1")
+        await until(lambda: len(followers[0].told) == 1)
+        session = deaf.journal._session
+        reconnect = deaf.journal._connect
+        deaf.journal._connect = lambda: Deferred()
+        session.following.cut()
+        await until(lambda: deaf.journal._session is None)
+        await other.append("2", "3")
+        deaf.journal._connect = reconnect
+        # It waits for a connection that does not come about.
+        deaf.journal._staying.cancel()
+        await deaf.journal.stop()
+        again = await deaf.start()
+        await other.append("4")
+        await until(lambda: len(again.told) == 1)
+        assert await deaf.ids_after(OLDEST) == ["1", "2", "3", "4"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_connections_cut(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        Whichever of its connections is cut, it comes back, and nothing is lost or doubled.
+        """
+        subject, other = new(), new()
+        follower = await subject.start()
+        await other.start()
+        for number in range(20):
+            session = subject.journal._session
+            (session.following if number % 2 else session.commands).cut()
+            await other.append(str(number))
+            await until(lambda session=session: subject.journal._session not in (None, session))
+        await until(lambda: len(follower.told) == 20)
+        assert ids_of(follower) == [str(number) for number in range(20)]
+        assert not follower.missed
+
+    @pytest_twisted.ensureDeferred
+    async def test_killed_in_mid_burst(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        What was acknowledged is there, once; what was not may be published again, and is there once too.
+        """
+        subject = new()
+        follower = await subject.start()
+        outcomes: dict[str, object] = {}
+        for number in range(3000):
+            id = str(number)
+            subject.journal.append(update(id)).addBoth(lambda result, id=id: outcomes.__setitem__(id, result))
+            if number % 100 == 99:
+                await deferLater(reactor, 0)
+            if number == 1500:
+                server.kill()
+        await until(lambda: len(outcomes) == 3000)
+        acknowledged = [id for id, outcome in outcomes.items() if isinstance(outcome, int)]
+        failed = [id for id, outcome in outcomes.items() if not isinstance(outcome, int)]
+        assert acknowledged and failed
+        server.start()
+        await until(works(subject))
+        assert [await subject.find(id) is not None for id in acknowledged] == [True] * len(acknowledged)
+        for id in failed:
+            await subject.append(id)
+        assert len(ids_of(follower)) == len(set(ids_of(follower))) == 3000
+        assert sorted(await subject.ids_after(OLDEST)) == sorted(map(str, range(3000)))
+        assert not follower.missed
+
+    @pytest_twisted.ensureDeferred
+    async def test_hangs(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        One that hangs for longer than every time-out counts as lost; an update on its way may have arrived.
+        """
+        subject = new(timeout=0.2)
+        follower = await subject.start()
+        await subject.append("1")
+        server.pause()
+        error = await problem_of(subject.journal.append(update("2")))
+        assert error.uncertain
+        assert "no answer for 0.2 s" in error.problem
+        await until(lambda: subject.journal._session is None)
+        assert subject.journal.append(update("3")).addErrback(lambda _: None).called
+        await deferLater(reactor, 0.5)
+        server.resume()
+        await until(works(subject))
+        await subject.append("2", "3")
+        assert ids_of(follower) == ["1", "2", "3"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_restarted_empty(
+        self, server: RedisServer, new: Callable[..., Subject], logged: list[LogEvent]
+    ) -> None:
+        """
+        One that has forgotten everything is noticed, and told; what is new comes.
+        """
+        first, second = new(), new()
+        followers = [await first.start(), await second.start()]
+        await first.append("1", "2", "3")
+        await until(lambda: len(followers[1].told) == 3)
+        head = second.journal.head
+        server.kill()
+        await until(fails(first, second))
+        for file in (server.directory / "appendonlydir").iterdir():
+            file.unlink()
+        server.start()
+        await until(works(first, second))
+        assert [follower.missed != [] for follower in followers] == [True, True]
+        page = await second.read(head)
+        assert page.missed
+        (position,) = await first.append("4")
+        assert position > head
+        await until(lambda: len(followers[1].told) == 4)
+        assert await second.find("3") is None
+        page = await second.read(head)
+        assert page.missed
+        assert [each.id for _, each in page.entries] == ["4"]
+        assert any(
+            "has lost updates that it had acknowledged" in (formatEvent(each) or "") for each in logged
+        )
+
+    @pytest_twisted.ensureDeferred
+    async def test_rolled_back(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        A record that was set back, as by a failover to a replica that was late, goes on with others than
+        before. Each process shows what is new to it, in order, and tells what was lost.
+        """
+        first, second = new(), new()
+        followers = [await first.start(), await second.start()]
+        await first.append("1", "2")
+        await until(lambda: len(followers[1].told) == 2)
+        kept = {file.name: file.read_bytes() for file in (server.directory / "appendonlydir").iterdir()}
+        (position,) = await first.append("lost")
+        await until(lambda: len(followers[1].told) == 3)
+        server.kill()
+        await until(fails(first, second))
+        await second.journal.stop()
+        for name, content in kept.items():
+            (server.directory / "appendonlydir" / name).write_bytes(content)
+        server.start()
+        await until(works(first))
+        assert followers[0].missed
+        (new_position,) = await first.append("4")
+        assert new_position > position
+        assert ids_of(followers[0]) == ["1", "2", "lost", "4"]
+        assert await first.find("lost") is None
+        page = await first.read(position)
+        assert page.missed
+        assert [each.id for _, each in page.entries] == ["4"]
+        two = await first.find("2")
+        assert two is not None
+        page = await first.read(two)
+        assert not page.missed
+        assert [each.id for _, each in page.entries] == ["4"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_rolled_back_and_on_already(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        The same where others have published meanwhile, more than was lost.
+        """
+        first, second = new(), new()
+        followers = [await first.start(), await second.start()]
+        await first.append("1", "2")
+        await until(lambda: len(followers[1].told) == 2)
+        kept = {file.name: file.read_bytes() for file in (server.directory / "appendonlydir").iterdir()}
+        await first.append("lost")
+        await until(lambda: len(followers[1].told) == 3)
+        connect = second.journal._connect
+        second.journal._connect = lambda: _fail()
+        server.kill()
+        await until(fails(first, second))
+        for name, content in kept.items():
+            (server.directory / "appendonlydir" / name).write_bytes(content)
+        server.start()
+        await until(works(first))
+        await first.append(*map(str, range(4, 24)))
+        second.journal._connect = connect
+        await until(works(second))
+        await until(lambda: len(followers[1].told) == 23)
+        assert ids_of(followers[1]) == ["1", "2", "lost", *map(str, range(4, 24))]
+        assert len(followers[1].missed) == 1
+        positions = [position for position, _ in followers[1].told]
+        assert positions == sorted(positions)
+
+    @pytest_twisted.ensureDeferred
+    async def test_trimmed_below(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        A process that was away for longer than the record reaches back tells it, and goes on.
+        """
+        away, other = new(max_count=5), new(max_count=5)
+        followers = [await away.start(), await other.start()]
+        await other.append("1")
+        await until(lambda: len(followers[0].told) == 1)
+        head = away.journal.head
+        connect = away.journal._connect
+        away.journal._connect = lambda: _fail()
+        away.journal._session.commands.cut()
+        await until(fails(away))
+        await other.append(*map(str, range(2, 2000)))
+        away.journal._connect = connect
+        await until(works(away))
+        assert followers[0].missed
+        assert (await away.read(head)).missed
+        await other.append("end")
+        await until(lambda: ids_of(followers[0])[-1] == "end")
+        assert await away.ids_after(OLDEST) == ["1996", "1997", "1998", "1999", "end"]
+
+    @pytest.mark.parametrize("left", [0, 2])
+    @pytest_twisted.ensureDeferred
+    async def test_trimmed_by_hand(self, server: RedisServer, new: Callable[..., Subject], left: int) -> None:
+        """
+        What somebody else removes is missed by whoever had not read it, and the bounds hold for what is left.
+        """
+        subject = new(recent_bytes=1, max_count=10)
+        follower = await subject.start()
+        positions = await subject.append("1", "2", "3", "4")
+        server.ask("XTRIM", "{txsse}:updates", "MAXLEN", str(left))
+        assert await subject.ids_after(OLDEST) == ["3", "4"][2 - left :]
+        assert await subject.find("1") is None
+        assert (await subject.read(positions[0])).missed
+        assert not (await subject.read(positions[3])).missed
+        await subject.append(*map(str, range(5, 25)))
+        assert await subject.ids_after(OLDEST) == [str(number) for number in range(15, 25)]
+        assert len(follower.told) == 24
+        assert "10" in (server.ask("HLEN", "{txsse}:ids") or "")
+
+    @pytest_twisted.ensureDeferred
+    async def test_keys_deleted_by_hand(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        Nobody should, and it goes on all the same.
+        """
+        subject = new(recent_bytes=1)
+        follower = await subject.start()
+        await subject.append("1", "2")
+        server.ask("DEL", "{txsse}:meta", "{txsse}:ids")
+        await subject.append("3")
+        assert await subject.find("1") is not None
+        server.ask("FLUSHALL")
+        await subject.append("4")
+        assert ids_of(follower) == ["1", "2", "3", "4"]
+        assert await subject.ids_after(OLDEST) == ["4"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_out_of_memory(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        It takes no more, says so, and what is there can be read; when there is memory again, all is well.
+        """
+        subject = new(recent_bytes=1)
+        follower = await subject.start()
+        await subject.append("1")
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        error = await problem_of(subject.append("2"))
+        assert "it has no memory left; raise its maxmemory" in error.problem
+        assert not error.uncertain
+        assert subject.journal.problem is error or fails(subject)()
+        assert await subject.ids_after(OLDEST) == ["1"]
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+        await subject.append("2")
+        assert works(subject)()
+        assert ids_of(follower) == ["1", "2"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_became_a_replica(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        A master that is one no more takes nothing; when there is one again, all is well.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.append("1")
+        server.ask("REPLICAOF", "127.0.0.1", "1")
+        await problem_of(subject.append("2"))
+        await until(fails(subject))
+        await until(
+            lambda: "slave" in str(subject.journal.problem) or "replica" in str(subject.journal.problem)
+        )
+        server.ask("REPLICAOF", "NO", "ONE")
+        await until(works(subject))
+        await subject.append("2")
+        assert ids_of(follower) == ["1", "2"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_script_forgotten(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        It is brought again.
+        """
+        subject = new()
+        await subject.start()
+        server.ask("SCRIPT", "FLUSH")
+        await problem_of(subject.append("1"))
+        await until(works(subject))
+        await subject.append("1")
+
+    @pytest_twisted.ensureDeferred
+    async def test_not_there_at_the_start(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        The start fails, says where it looked, and may be tried again.
+        """
+        server.kill()
+        subject = new()
+        error = await problem_of(subject.start())
+        assert f"cannot connect to 127.0.0.1:{server.port}" in error.problem
+        assert "see whether it runs there" in error.problem
+        server.start()
+        await subject.start()
+        await subject.append("1")
+
+    @pytest_twisted.ensureDeferred
+    async def test_stopped_while_it_is_out(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        There is nothing to wait for.
+        """
+        for delay in (0.0, 0.01, 0.05):
+            server.kill()
+            server.start()
+            subject = new()
+            await subject.start()
+            server.kill()
+            await until(fails(subject))
+            await deferLater(reactor, delay)
+            await subject.journal.stop()
+            assert subject.journal._staying is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_stop(self, new: Callable[..., Subject]) -> None:
+        """
+        What was appended is recorded, and told, before the end.
+        """
+        subject = new()
+        follower = await subject.start()
+        recorded = [subject.journal.append(update(str(number))) for number in range(2000)]
+        await subject.journal.stop()
+        assert all(each.called for each in recorded)
+        assert len(follower.told) == 2000
+        assert (await problem_of(subject.journal.append(update("late")))).journal.startswith("redis://")
+
+    @pytest_twisted.ensureDeferred
+    async def test_hub(self, server: RedisServer) -> None:
+        """
+        A hub whose Redis is not there at the start says so, and begins when it is.
+        """
+        server.kill()
+        hub = Hub(journal=RedisJournal(server.url, timeout=0.5))
+        assert "cannot connect" in str(await problem_of(hub.publish("news", "x")))
+        server.start()
+        await hub.publish("news", "x")
+        await hub.stop()
+
+
+class BoundTests:
+    @pytest_twisted.ensureDeferred
+    async def test_pending(self, new: Callable[..., Subject]) -> None:
+        """
+        What is on its way is bounded; what is beyond fails at once.
+        """
+        subject = new(max_pending=2000)
+        await subject.start()
+        first = subject.journal.append(update("1", data="x" * 5000))
+        assert "are on their way" in str(await problem_of(subject.journal.append(update("2"))))
+        await first
+        await subject.append("2")
+
+    @pytest_twisted.ensureDeferred
+    async def test_tidied(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        What is too old goes, without anything being published, and after a while from the server too.
+        """
+        subject = new(max_age=60.0)
+        await subject.start()
+        await subject.append(*map(str, range(2500)))
+        subject.advance(61)
+        subject.journal._tidying.reset(0)
+        await until(lambda: server.ask("XLEN", "{txsse}:updates") == ":0\r\n")
+        assert server.ask("HLEN", "{txsse}:ids") == ":0\r\n"
+        await until(lambda: subject.journal._tidying is not None)
+        assert await subject.ids_after(OLDEST) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_large_updates(self, new: Callable[..., Subject]) -> None:
+        """
+        They go in several calls, and come in several pages.
+        """
+        subject = new(recent_bytes=1)
+        follower = await subject.start()
+        ids = [str(number) for number in range(40)]
+        for each in [subject.journal.append(update(id, data="x" * 100_000)) for id in ids]:
+            await each
+        assert ids_of(follower) == ids
+        assert await subject.ids_after(OLDEST) == ids
+
+    @pytest.mark.parametrize("options", [{"max_count": 0}, {"timeout": 0.0}, {"timeout": float("inf")}])
+    def test_options_that_cannot_be(self, options: dict[str, Any]) -> None:
+        """
+        They are refused by name.
+        """
+        (name,) = options
+        with pytest.raises(ValueError, match=name):
+            RedisJournal("redis://localhost", **options)
+
+
+async def _fail() -> Any:
+    raise JournalFailed("redis", "not now")
