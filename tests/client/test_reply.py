@@ -193,3 +193,29 @@ class UrlTests:
         It is not part of what is asked for.
         """
         assert parse_url("http://example.org/a#b").to_text() == "http://example.org/a"
+
+
+class ParseTests:
+    @pytest.mark.parametrize(
+        ("text", "base", "expected"),
+        [
+            ("http://[::1]:8080/a", None, "http://[::1]:8080/a"),
+            ("http://exämple.org/ä?ö#x", None, "http://xn--exmple-cua.org/%C3%A4?%C3%B6"),
+            ("//other/x", "http://a:8080/", "http://other/x"),
+            ("//[::1]:81/x", "http://a:8080/", "http://[::1]:81/x"),
+            ("/x", "http://[::1]:8080/a", "http://[::1]:8080/x"),
+        ],
+    )
+    def test_read(self, text: str, base: str | None, expected: str) -> None:
+        """
+        Addresses of IPv6 and other hosts of the same scheme are URLs too.
+        """
+        above = None if base is None else parse_url(base)
+        assert parse_url(text, base=above).to_text() == expected
+
+    def test_credentials(self) -> None:
+        """
+        They do not belong into a URL, which is logged and told.
+        """
+        with pytest.raises(ValueError, match="these go into the Authorization header"):
+            parse_url("http://user:secret@example.org/")

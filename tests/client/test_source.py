@@ -416,6 +416,49 @@ class ReconnectionTests:
         assert [type(error) for error in followed.errors] == [PeerSilent]
         assert response.transport.cut
 
+    @pytest.mark.parametrize("push", [True, False])
+    def test_slow_program_and_streams_that_end(self, push: bool) -> None:
+        """
+        A server that ends its streams is not asked again until the program has what came: each stream would
+        bring one read more.
+        """
+        work: list[Deferred[None]] = []
+
+        def received(event: ServerSentEvent) -> Deferred[None]:
+            work.append(Deferred())
+            return work[-1]
+
+        options: dict[str, Any] = {"event_received": received} if push else {}
+        followed = Followed(push=push, **options)
+        first = None if push else outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
+        response = followed.asked.reply()
+        response.bring("id: 1\ndata: a\n\nid: 2\ndata: b\n\n")
+        response.end()
+        followed.clock.advance(60)
+        assert len(followed.agent.requests) == 1
+        if push:
+            work[0].callback(None)
+            assert len(followed.agent.requests) == 1
+            work[1].callback(None)
+        else:
+            assert first
+            outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
+        assert len(followed.agent.requests) == 2
+        assert followed.asked.headers["last-event-id"] == b"2"
+
+    def test_closed_by_a_slow_program(self) -> None:
+        """
+        Nothing is asked for behind the end.
+        """
+        followed = Followed(event_received=lambda event: Deferred())
+        response = followed.asked.reply()
+        response.bring("data: a\n\ndata: b\n\n")
+        response.end()
+        followed.clock.advance(60)
+        followed.source.close()
+        followed.clock.advance(60)
+        assert len(followed.agent.requests) == 1
+
 
 class CloseTests:
     @pytest.mark.parametrize("state", ["idle", "connecting", "open", "waiting"])

@@ -54,6 +54,7 @@ class Delivery:
         self._reactor = reactor
         self._reading: Reading | None = None
         self._wanted: Deferred[None] | None = None
+        self._then: Callable[[], object] | None = None
         # Whether a callback is at work, or the next slice is due.
         self._busy = False
 
@@ -81,6 +82,14 @@ class Delivery:
             self.wake()
         if self.pending and self._reading is not None:
             self._reading.pause()
+
+    def when_empty(self, then: Callable[[], object]) -> None:
+        """
+        Call something once all events are handed over: the next stream is not asked for before, since each of
+        them would bring one read more, and a server may end as many as it likes.
+        """
+        self._then = then
+        self._read_on()
 
     def wake(self) -> None:
         """
@@ -114,7 +123,12 @@ class Delivery:
         return event
 
     def _read_on(self) -> None:
-        if not self.pending and not self._busy and self._reading is not None:
+        if self.pending or self._busy:
+            return
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+        elif self._reading is not None:
             self._reading.resume()
 
     def _push(self) -> None:

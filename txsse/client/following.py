@@ -138,7 +138,7 @@ class Following:
         """
         self.ready_state = ReadyState.CONNECTING
         self._cancel_calls()
-        self._call("retry", self.delay.next(retry_after), self.machine.due)
+        self._call("retry", self.delay.next(retry_after), self._delivery.when_empty, self.machine.due)
         self._tell(error)
 
     def stop_waiting(self) -> None:
@@ -324,7 +324,14 @@ class Following:
 
 def _header(response: IResponse, name: str) -> str | None:
     values = response.headers.getRawHeaders(name.encode("ascii"))
-    return None if not values else values[-1].decode("latin-1")
+    if not values:
+        return None
+    # Browsers take a Location that is not ASCII for UTF-8, and servers send it so.
+    value: bytes = values[-1]
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _discard(response: IResponse) -> None:

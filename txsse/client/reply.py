@@ -115,11 +115,21 @@ def parse_url(text: str, *, base: URL | None = None) -> URL:
     :raises ValueError: for anything else.
     """
     try:
+        if base is not None and text.startswith("//"):
+            # hyperlink would keep the port of the base, which belongs to another host.
+            text, base = f"{base.scheme}:{text}", None
         url = URL.from_text(text) if base is None else base.click(text)
     except NotImplementedError:
         # Such as "javascript:alert(1)".
         raise ValueError(f"{text!r} is no URL of HTTP") from None
-    url = url.to_uri().replace(fragment="")
+    if url.userinfo:
+        # Which are not shown.
+        raise ValueError(f"the URL of {url.host} holds credentials; these go into the Authorization header")
+    # IDNA is for names: in an address of IPv6 it would find colons, which it does not allow.
+    host = url.host if ":" in url.host else None
+    url = url.replace(fragment="", host="x" if host else url.host).to_uri()
+    if host:
+        url = url.replace(host=host)
     if url.scheme not in _DEFAULT_PORTS or not url.host:
         raise ValueError(f"{text!r} is no URL of HTTP; one begins with http:// or https:// and a host")
     return url

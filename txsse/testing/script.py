@@ -82,7 +82,7 @@ class Visit:
         The ``Last-Event-ID``; ``None`` where there was none.
         """
         value = self.headers.get("last-event-id")
-        return None if value is None else value.encode("latin-1").decode()
+        return None if value is None else value.encode("latin-1").decode("utf-8", "replace")
 
 
 class ScriptedResource(Resource):
