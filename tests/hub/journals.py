@@ -26,12 +26,16 @@ class Follower:
     def __init__(self) -> None:
         self.told: list[Entry] = []
         self.missed: list[int] = []
+        self.counts: dict[str, int] = {}
 
     def update_appended(self, entry: Entry) -> None:
         self.told.append(entry)
 
     def updates_missed(self, position: int) -> None:
         self.missed.append(position)
+
+    def subscriber_counts(self) -> dict[str, int]:
+        return self.counts
 
 
 @dataclass

@@ -119,6 +119,13 @@ class TakingItsTime:
     def head(self) -> int:
         return self._journal.head
 
+    @property
+    def problem(self) -> Exception | None:
+        return None
+
+    def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
+        return self._journal.subscribers_elsewhere(topic)
+
     def start(self, follower: IFollower) -> Deferred[None]:
         def begin() -> Deferred[None]:
             self.running = True

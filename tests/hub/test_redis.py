@@ -17,8 +17,9 @@ from twisted.logger import LogEvent, formatEvent
 
 from tests.hub.journals import Follower, Subject, redis, update
 from tests.hub.redis_server import RedisServer, running
-from tests.integration.clients import until
-from txsse import Hub, JournalFailed
+from tests.integration.clients import listen, until
+from txsse import EventSource, Hub, JournalFailed
+from txsse.hub import nodes as nodes_module
 from txsse.hub import redis as redis_module
 from txsse.hub.place import OLDEST
 from txsse.hub.redis import RedisJournal
@@ -164,6 +165,100 @@ class ClusterTests:
         await wrong.append("2")
         assert ids_of(follower) == ["2"]
         assert await right.ids_after(OLDEST) == await wrong.ids_after(OLDEST) == ["1", "2"]
+
+
+class NodesTests:
+    @pytest_twisted.ensureDeferred
+    async def test_summed(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Each learns how many the others have, soon after that has changed.
+        """
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.01)
+        subjects = [new(), new(), new()]
+        followers = [await subject.start() for subject in subjects]
+
+        async def told(topic: str) -> list[int]:
+            return [await subject.journal.subscribers_elsewhere(topic) for subject in subjects]
+
+        async def until_told(topic: str, *expected: int) -> None:
+            while await told(topic) != list(expected):
+                await deferLater(reactor, 0.01)
+
+        await until_told("*", 0, 0, 0)
+        followers[0].counts = {"*": 5, "news": 3}
+        followers[1].counts = {"*": 7, "news": 2, "other": 1}
+        await until_told("*", 7, 5, 12)
+        await until_told("news", 2, 3, 5)
+        followers[1].counts = {"*": 1}
+        await until_told("news", 0, 3, 3)
+        await until_told("other", 0, 0, 0)
+        await subjects[0].journal.stop()
+        assert await subjects[2].journal.subscribers_elsewhere("*") == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_node_that_died(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        One that is not heard of any more counts no more.
+        """
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.02)
+        dead, alive = new(), new()
+        follower = await dead.start()
+        await alive.start()
+        follower.counts = {"*": 5}
+        while await alive.journal.subscribers_elsewhere("*") != 5:
+            await deferLater(reactor, 0.01)
+        dead.journal._nodes._call.cancel()
+        while await alive.journal.subscribers_elsewhere("*") != 0:
+            await deferLater(reactor, 0.01)
+
+    @pytest_twisted.ensureDeferred
+    async def test_behind_an_outage(
+        self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        A Redis that has forgotten who is there is told again. While it is out, nobody knows.
+        """
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.02)
+        one, other = new(), new()
+        follower = await one.start()
+        await other.start()
+        follower.counts = {f"topic {number}": 1 for number in range(2500)}
+        while await other.journal.subscribers_elsewhere("topic 2499") != 1:
+            await deferLater(reactor, 0.01)
+        server.kill()
+        await until(fails(one, other))
+        await problem_of(other.journal.subscribers_elsewhere("*"))
+        for file in (server.directory / "appendonlydir").iterdir():
+            file.unlink()
+        server.start()
+        await until(works(one, other))
+        while await other.journal.subscribers_elsewhere("topic 2499") != 1:
+            await deferLater(reactor, 0.01)
+
+    @pytest_twisted.ensureDeferred
+    async def test_hubs(self, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A hub counts its own as they are, and adds the others.
+        """
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.01)
+        hubs = [Hub(journal=RedisJournal(server.url)) for _ in range(2)]
+        ports = [await listen(hub.resource("news")) for hub in hubs]
+        sources = [
+            EventSource(f"http://127.0.0.1:{port.getHost().port}/", event_received=print)
+            for port in [ports[0], ports[0], ports[1]]
+        ]
+        for source in sources:
+            source.start()
+            await source.when_open()
+        for topic, count in ((None, 3), ("news", 3), ("other", 0)):
+            for hub in hubs:
+                while await hub.count_subscribers(topic) != count:
+                    await deferLater(reactor, 0.01)
+        for source in sources:
+            source.close()
+        for hub, port in zip(hubs, ports, strict=True):
+            await hub.stop()
+            await port.stopListening()
 
 
 class OutageTests:

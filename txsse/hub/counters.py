@@ -66,12 +66,14 @@ class HubMetrics:
 
     :ivar channels: how many channels are open now.
     :ivar topics: how many topics somebody wants now.
+    :ivar journal_up: whether the journal can be read and written.
     :ivar behind: how many channels read from the journal now.
     :ivar buffered: how many bytes are held back for clients that are behind.
     """
 
     channels: int
     topics: int
+    journal_up: bool
     behind: int
     buffered: int
     published: int

@@ -4,7 +4,7 @@ Publish once, and reach every subscriber.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import fields
 from typing import cast
@@ -32,7 +32,7 @@ from txsse.hub.presence import Listener, Presence
 from txsse.hub.replay import Replay
 from txsse.hub.resource import HubResource
 from txsse.hub.subscriber import Subscriber
-from txsse.hub.topics import Topics, TopicSet
+from txsse.hub.topics import ALL, Topics, TopicSet
 from txsse.hub.update import EARLIEST, Telling, Update
 from txsse.protocol.encoder import encode_retry
 from txsse.protocol.event import ServerSentEvent
@@ -254,11 +254,32 @@ class Hub:
         """
         return Subscribers(self._members.values(), self._index.counts())
 
+    def count_subscribers(self, topic: str | None = None) -> Deferred[int]:
+        """
+        Count the subscribers at all nodes of a cluster. Those of the others are what each told some seconds
+        ago.
+
+        :param topic: those of a topic, by its name; ``None`` for all.
+        :returns: a Deferred that fires with the number; it fails with what befell the journal.
+        """
+        here = len(self._members) if topic is None else self._index.counts()[topic]
+        live = self._live or self._come_alive()
+        elsewhere = live.journal.subscribers_elsewhere(ALL if topic is None else topic)
+        return elsewhere.addCallback(lambda there: here + there)
+
     def listeners(self) -> list[Listener]:
         """
         Return who listens at this moment.
         """
         return [Listener.of(subscriber) for subscriber in self._members.values()]
+
+    @property
+    def problem(self) -> Exception | None:
+        """
+        What is wrong with the journal at the moment; ``None`` where nothing is. While it is, nothing can be
+        published, and the subscribers stay.
+        """
+        return None if self._live is None else self._live.journal.problem
 
     def metrics(self) -> HubMetrics:
         """
@@ -271,6 +292,7 @@ class Hub:
         return HubMetrics(
             channels=len(self._members),
             topics=len(self._index.counts()),
+            journal_up=self.problem is None,
             behind=0 if self._live is None else self._live.replay.behind,
             buffered=sum(channel.buffered for channel in self._members),
             **counted,
@@ -452,6 +474,12 @@ class Hub:
         live.head_id = entry[1].id
         self._counters.published += 1
         live.fanout.add(entry)
+
+    def subscriber_counts(self) -> Mapping[str, int]:
+        """
+        Return how many subscribers want each topic, for the other nodes.
+        """
+        return {**self._index.counts(), ALL: len(self._members)}
 
     def updates_missed(self, position: int) -> None:
         """

@@ -217,4 +217,43 @@ function commands.look()
     return { state.last, state.floor, entry and field(entry, 'id') or false }
 end
 
+-- Who listens where. {key}:nodes is a sorted set of the nodes that live, by when they have to be heard of again,
+-- in milliseconds; {key}:nodes:<node> a hash: how many want each topic, and under * how many there are in all.
+
+local nodes = KEYS[4]
+
+-- now, node, for how long, whether all is new; then topics and how many want each. Returns nothing.
+function commands.announce()
+    local now, node, lifetime = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+    local counts = nodes .. ':' .. node
+    if ARGV[5] == '1' then redis.call('DEL', counts) end
+    for i = 6, #ARGV, 2 do
+        if ARGV[i + 1] == '0' then
+            redis.call('HDEL', counts, ARGV[i])
+        else
+            redis.call('HSET', counts, ARGV[i], ARGV[i + 1])
+        end
+    end
+    redis.call('PEXPIRE', counts, lifetime)
+    redis.call('ZADD', nodes, now + lifetime, node)
+end
+
+-- node.
+function commands.leave()
+    redis.call('DEL', nodes .. ':' .. ARGV[2])
+    redis.call('ZREM', nodes, ARGV[2])
+end
+
+-- now, node, topic. Returns how many want a topic at the other nodes.
+function commands.elsewhere()
+    redis.call('ZREMRANGEBYSCORE', nodes, '-inf', ARGV[2])
+    local sum = 0
+    for _, node in ipairs(redis.call('ZRANGE', nodes, 0, -1)) do
+        if node ~= ARGV[3] then
+            sum = sum + tonumber(redis.call('HGET', nodes .. ':' .. node, ARGV[4]) or '0')
+        end
+    end
+    return sum
+end
+
 return commands[ARGV[1]]()

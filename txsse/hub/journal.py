@@ -5,6 +5,7 @@ The ordered record of updates that a hub replays from and follows: the contract,
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -45,6 +46,11 @@ class IFollower(Protocol):
     def updates_missed(self, position: int) -> None:
         """
         The journal lost sight of what was appended up to a position, and goes on behind it.
+        """
+
+    def subscriber_counts(self) -> Mapping[str, int]:
+        """
+        Return how many subscribers want each topic by its name; ``*`` for how many there are in all.
         """
 
 
@@ -99,6 +105,12 @@ class IJournal(Interface):
     def last_id() -> Deferred[str | None]:
         """
         Return the id of the update at :attr:`head`; ``None`` where the journal holds none.
+        """
+
+    def subscribers_elsewhere(topic: str) -> Deferred[int]:  # noqa: N805
+        """
+        Return how many subscribers want a topic by its name at the other nodes with this journal; ``*`` for
+        how many there are in all. Where there are no others, it is 0.
         """
 
     def stop() -> Deferred[None]:
@@ -181,6 +193,12 @@ class MemoryJournal:
         Return the id of the newest update.
         """
         return succeed(self._recent.last_id(self._now()))
+
+    def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
+        """
+        There are no others.
+        """
+        return succeed(0)
 
     def stop(self) -> Deferred[None]:
         """

@@ -26,6 +26,7 @@ __all__ = ["HubCollector", "MetricsResource"]
 _GAUGES = {
     "channels": "Channels that are open.",
     "topics": "Topics that somebody wants.",
+    "journal_up": "Whether the journal can be read and written.",
     "behind": "Channels that read from the journal.",
     "buffered": "Bytes held back for clients that are behind.",
 }

@@ -43,6 +43,7 @@ from txsse.hub.journal import (
     IJournal,
     check_bounds,
 )
+from txsse.hub.nodes import Nodes
 from txsse.hub.place import OLDEST
 from txsse.hub.recent import PAGE_BYTES, PAGE_COUNT, Recent, size_of
 from txsse.hub.redis_link import Link, connect, parse_url
@@ -128,7 +129,7 @@ class RedisJournal:
         self.problem: Exception | None = None
         self._server = parse_url(url)
         # The braces keep the keys together in a cluster.
-        self._keys = [f"{{{key}}}:{name}" for name in ("updates", "ids", "meta")]
+        self._keys = [f"{{{key}}}:{name}" for name in ("updates", "ids", "meta", "nodes")]
         self._max_count = max_count
         self._recent_count = min(max_count, _RECENT_COUNT)
         self._max_bytes = max_bytes
@@ -148,6 +149,7 @@ class RedisJournal:
         self._ahead = 0.0
         self._session: _Session | None = None
         self._staying: Deferred[None] | None = None
+        self._nodes: Nodes | None = None
         self._tidying: Any = None
         self._batch: list[_Waiting] = []
         self._flushing: Any = None
@@ -232,6 +234,12 @@ class RedisJournal:
         head_id = self._head_id
         return self.find(head_id).addCallback(lambda found: None if found is None else head_id)
 
+    def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
+        """
+        Return how many want a topic at the other nodes.
+        """
+        return fail(self._unreachable()) if self._nodes is None else self._nodes.elsewhere(topic)
+
     def stop(self) -> Deferred[None]:
         """
         Disconnect, behind what was appended.
@@ -256,6 +264,8 @@ class RedisJournal:
             raise
         self._staying = Deferred.fromCoroutine(self._stay(session))
         self._staying.addErrback(self._gave_up)
+        assert self._follower is not None
+        self._nodes = Nodes(self._try, self._follower.subscriber_counts, self._now, self._reactor)
         self._tidy_later()
 
     async def _connect(self) -> _Session:
@@ -345,6 +355,9 @@ class RedisJournal:
     async def _stop(self) -> None:
         while self._outstanding:
             await self._settled.wait()
+        nodes, self._nodes = self._nodes, None
+        if nodes is not None:
+            await nodes.stop()
         self._stopping = True
         tidying, self._tidying = self._tidying, None
         if tidying is not None:
@@ -505,14 +518,13 @@ class RedisJournal:
     # The script.
 
     async def _find(self, id: str) -> int | None:
-        found = await self._run(self._require_session(), "find", self._oldest(), id)
+        found = await self._try("find", self._oldest(), id)
         return None if found is None else self._timeline.position_of(to_number(found))
 
     async def _read(self, after: int) -> Page:
         head = self._recent.head
         start, forked = self._timeline.resume(after) if after > OLDEST else (0, False)
-        missed, more, found = await self._run(
-            self._require_session(),
+        missed, more, found = await self._try(
             "read",
             self._oldest(),
             to_text(start),
@@ -533,6 +545,11 @@ class RedisJournal:
         """
         last, floor, id = await self._run(session, "look", to_text(number))
         return to_number(last), to_number(floor), None if id is None else id.decode()
+
+    def _try(self, *arguments: str | bytes | int) -> Deferred[Any]:
+        if self._session is None:
+            return fail(self._unreachable())
+        return self._run(self._session, *arguments)
 
     def _run(self, session: _Session, *arguments: str | bytes | int) -> Deferred[Any]:
         done = session.commands.ask("EVALSHA", _SHA, len(self._keys), *self._keys, *arguments)
@@ -567,9 +584,7 @@ class RedisJournal:
         self._tidy_now().addCallback(lambda more: self._tidy_later(0.0 if more else _TIDY_INTERVAL))
 
     def _tidy_now(self) -> Deferred[bool]:
-        if self._session is None:
-            return succeed(False)
-        tidied = self._run(self._session, "tidy", *self._bounds())
+        tidied = self._try("tidy", *self._bounds())
         return tidied.addCallbacks(bool, lambda _: False)
 
     # How it is.
@@ -583,11 +598,6 @@ class RedisJournal:
         elif problem is not None and self.problem is None:
             _log.error("{problem}", problem=str(problem))
         self.problem = problem
-
-    def _require_session(self) -> _Session:
-        if self._session is None:
-            raise self._unreachable()
-        return self._session
 
     def _unreachable(self) -> JournalFailed:
         problem = "not started"

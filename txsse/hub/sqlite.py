@@ -190,6 +190,12 @@ class SQLiteJournal:
             return succeed(id)
         return self._ask(self._database.last_id, now)
 
+    def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
+        """
+        There are no others.
+        """
+        return succeed(0)
+
     def stop(self) -> Deferred[None]:
         """
         Close the file, behind what was appended.
