@@ -35,6 +35,7 @@ from twisted.web.server import Site
 from txsse._reactor import global_reactor
 from txsse._version import __version__
 from txsse.demo.resource import Demo
+from txsse.hub.named import JOURNAL_NAMES
 from txsse.server.site import ClosingSite
 
 __all__ = ["Options", "makeService"]
@@ -49,8 +50,11 @@ class Options(usage.Options):
     The options of ``twist txsse``.
     """
 
-    synopsis = "[--listen=ENDPOINT ...] --demo"
+    synopsis = "[--listen=ENDPOINT ...] [--journal=NAME] --demo"
     longdesc = f"Server-sent events over HTTP. Without --listen it listens on {_DEFAULT_ENDPOINT}."
+    optParameters = [  # noqa: RUF012
+        ["journal", None, "memory:", f"What those who come back resume from: {JOURNAL_NAMES}."],
+    ]
     optFlags = [  # noqa: RUF012
         ["demo", None, "Serve a page that shows live streams in a browser."],
     ]
@@ -109,7 +113,10 @@ def makeService(options: Options) -> MultiService:
     :raises SystemExit: with one line, where an endpoint cannot be.
     """
     reactor = global_reactor()
-    demo = Demo(reactor)
+    try:
+        demo = Demo(reactor, options["journal"])
+    except (ValueError, ImportError) as error:
+        _exit(f"--journal: {error}")
     site = ClosingSite(demo, reactor=reactor)
     listeners = [
         Listener(description, _endpoint(reactor, description), site) for description in options["listen"]
@@ -136,6 +143,14 @@ class HTTPService(MultiService):
         self._reactor = reactor
         self._demo = demo
         self._site = site
+
+    def startService(self) -> None:
+        """
+        Listen, and start what takes its time. That the hub's journal did not start is in the log, and it is
+        tried again when it is needed.
+        """
+        MultiService.startService(self)
+        self._demo.start().addErrback(lambda _: None)
 
     def stopService(self) -> Deferred[None]:
         """

@@ -17,7 +17,7 @@ from twisted.web.server import NOT_DONE_YET
 from txsse.demo.answers import Sentence, refuse_method, refuse_strangers
 from txsse.errors import ChannelClosed, InvalidField
 from txsse.hub.hub import Hub
-from txsse.hub.journal import MemoryJournal
+from txsse.hub.named import journal_named
 from txsse.hub.subscriber import Subscriber
 from txsse.server.payload import to_json
 from txsse.server.upgrade import Upgrader
@@ -50,11 +50,12 @@ class DemoHub:
     one it is, so that it counts once; a client that does not say counts by itself.
 
     :param reactor: the reactor.
+    :param journal: the name of its journal, as on the command line.
     :ivar stream: the resource that subscribes.
     :ivar publish: the resource that publishes.
     """
 
-    def __init__(self, reactor: IReactorTime) -> None:
+    def __init__(self, reactor: IReactorTime, journal: str = "memory:") -> None:
         self._reactor = reactor
         # Each with its page.
         self._subscribers: dict[Subscriber, Hashable] = {}
@@ -62,13 +63,19 @@ class DemoHub:
         self._told = 0
         self._telling: IDelayedCall | None = None
         self._hub = Hub(
-            journal=MemoryJournal(max_count=_REPLAYED, reactor=reactor),
+            journal=journal_named(journal, max_count=_REPLAYED, reactor=reactor),
             upgrader=Upgrader(reactor=reactor, flush_timeout=_FLUSH_TIMEOUT, retry=_RETRY),
             reactor=reactor,
             presence=self._changed,
         )
         self.stream = self._hub.resource(_TOPIC)
         self.publish = Publish(self._hub)
+
+    def start(self) -> Deferred[None]:
+        """
+        Start the journal, so that whoever starts the service learns of what is wrong with it.
+        """
+        return self._hub.start()
 
     def close_all(self) -> int:
         """

@@ -34,12 +34,14 @@ class Demo(Branch):
     The root. It looks at each request before anything else does.
 
     :param reactor: the reactor.
+    :param journal: the name of the hub's journal.
+    :raises ValueError: for a name that is none.
     """
 
-    def __init__(self, reactor: IReactorTime) -> None:
+    def __init__(self, reactor: IReactorTime, journal: str = "memory:") -> None:
         Branch.__init__(self, "There is nothing here: the demo is at /.")
         self._streams = demo_streams(reactor)
-        self._hub = DemoHub(reactor)
+        self._hub = DemoHub(reactor, journal)
         closing = {name: stream.close_all for name, stream in self._streams.items()}
         streams = Streams({**self._streams, "hub": self._hub.stream}, {**closing, "hub": self._hub.close_all})
         publishing = Branch("There is nothing here: pages publish at /hub/publish.")
@@ -60,6 +62,14 @@ class Demo(Branch):
             return Sentence(403, refused)
         child: IResource = Resource.getChildWithDefault(self, path, request)
         return child
+
+    def start(self) -> Deferred[None]:
+        """
+        Start what takes its time.
+
+        :returns: a Deferred that fires when that is done, or fails.
+        """
+        return self._hub.start()
 
     async def stop(self) -> None:
         """

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txsse._waiting import Waiting
-from txsse.errors import HubStopped, TooManyTopics, UpdateTooLarge
+from txsse.errors import HubStopped, JournalFailed, TooManyTopics, UpdateTooLarge
 from txsse.hub.access import AccessRule
 from txsse.hub.counters import Counters, HubMetrics
 from txsse.hub.drain import drain
@@ -530,8 +530,14 @@ class Hub:
         replay = Replay(journal, reactor, self._counters)
         fanout = Fanout(reactor, self._index, self._private, replay, self._counters)
         self._live = Live(reactor, replay, fanout, IdMaker(reactor.seconds), journal)
-        self.start().addErrback(lambda failure: _log.failure("the journal did not start", failure))
+        self.start().addErrback(_log_not_started)
         return self._live
+
+
+def _log_not_started(failure: Failure) -> None:
+    # A journal that knows what is wrong has said so itself.
+    if not failure.check(JournalFailed):
+        _log.failure("the journal did not start", failure)
 
 
 def _log_failed_journal(failure: Failure) -> None:

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txsse._waiting import Waiting
-from txsse.errors import ChannelClosed
+from txsse.errors import ChannelClosed, JournalFailed
 from txsse.hub.counters import Counters
 from txsse.hub.entry import Page
 from txsse.hub.journal import IJournal
@@ -140,7 +140,14 @@ class Replay:
         while subscriber.is_subscribed:
             try:
                 answer = await ask()
+            except JournalFailed:
+                # It says so itself.
+                await self._pause()
             except Exception:
+                if self._paused is None:
+                    _log.failure(
+                        "the journal cannot be read; trying again in {seconds} s", seconds=_RETRY_JOURNAL
+                    )
                 await self._pause()
             else:
                 return answer if subscriber.is_subscribed else None
@@ -148,10 +155,9 @@ class Replay:
 
     def _pause(self) -> Deferred[None]:
         """
-        Wait for the time to try again: all together, and with one entry in the log.
+        Wait for the time to try again, all together.
         """
         if self._paused is None:
-            _log.failure("the journal cannot be read; trying again in {seconds} s", seconds=_RETRY_JOURNAL)
             self._paused = Waiting()
             self._reactor.callLater(_RETRY_JOURNAL, self._try_again, self._paused)
         return self._paused.wait()
