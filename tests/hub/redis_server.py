@@ -20,6 +20,27 @@ import pytest
 _PATIENCE = 30.0
 
 
+def free_port() -> int:
+    """
+    Return a port that nobody uses.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ask(port: int, *command: str) -> str | None:
+    """
+    Send a command, and return what comes of the reply at first; ``None`` where nobody answers.
+    """
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        parts = [f"${len(each.encode())}\r\n{each}\r\n" for each in command]
+        connection.sendall(f"*{len(parts)}\r\n{''.join(parts)}".encode())
+        reply = connection.recv(65536).decode()
+        return None if reply.startswith("-LOADING") else reply
+    return None
+
+
 class RedisServer:
     """
     A server on a port of its own, with its data in a directory of its own.
@@ -32,9 +53,7 @@ class RedisServer:
         self.program = shutil.which("redis-server")
         if self.program is None:
             pytest.skip("install Debian's package redis-server")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.directory = directory
         self.options = options
         self.process: subprocess.Popen[bytes] | None = None
@@ -69,16 +88,9 @@ class RedisServer:
 
     def ask(self, *command: str) -> str | None:
         """
-        Send a command, as by hand, and return the first of its reply; ``None`` where it is not there.
+        Send a command, as by hand, and return its reply; ``None`` where it is not there.
         """
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-            text = f"*{len(command)}\r\n" + "".join(
-                f"${len(each.encode())}\r\n{each}\r\n" for each in command
-            )
-            connection.sendall(text.encode())
-            reply = connection.recv(65536).decode()
-            return None if reply.startswith("-LOADING") else reply
-        return None
+        return ask(self.port, *command)
 
     def kill(self) -> None:
         """
@@ -116,3 +128,32 @@ def running(directory: Path, **options: Any) -> Iterator[RedisServer]:
         yield server
     finally:
         server.kill()
+
+
+@contextmanager
+def sentinel(directory: Path, master: int) -> Iterator[int]:
+    """
+    Run a sentinel for a master, which it calls ``main``.
+
+    :param master: the port of the master.
+    :returns: the port of the sentinel.
+    """
+    program = shutil.which("redis-server")
+    assert program is not None
+    port = free_port()
+    configuration = directory / "sentinel.conf"
+    configuration.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {directory}\nlogfile {directory}/sentinel.log\n"
+        f"sentinel monitor main 127.0.0.1 {master} 1\n"
+        "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n"
+    )
+    process = subprocess.Popen([program, str(configuration), "--sentinel"], stdin=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while ask(port, "PING") is None:
+            assert process.poll() is None and time.monotonic() < deadline, "the sentinel does not answer"
+            time.sleep(0.02)
+        yield port
+    finally:
+        process.kill()
+        process.wait()

@@ -27,7 +27,8 @@ def journal_named(name: str, **options: Any) -> IJournal:
     if name == "memory:":
         return MemoryJournal(**options)
     if scheme == "sqlite" and rest:
-        # Only for those who ask for it: it brings SQLite with it, and the other one packages that are optional.
+        # Only for those who ask: this one needs SQLite, which not every Python has, and the other one needs
+        # packages that are optional.
         from txsse.hub.sqlite import SQLiteJournal
 
         return SQLiteJournal(rest.removeprefix("//"), **options)

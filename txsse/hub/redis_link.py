@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
@@ -138,8 +138,20 @@ class _Protocol(HiredisProtocol):  # type: ignore[misc]
     Bytes in, bytes out.
     """
 
+    why_lost = ""
+
     def __init__(self) -> None:
         super().__init__(charset=None, convertNumbers=False)
+
+    def connectionLost(self, why: Failure = connectionDone) -> None:
+        """
+        Keep what TLS has against the peer.
+        """
+        reason = why.value.args[0] if why.value is not None and why.value.args else None
+        if isinstance(reason, list) and reason:
+            # As OpenSSL tells it: the last part of the last of its errors.
+            self.why_lost = f": {reason[-1][-1]}"
+        super().connectionLost(why)
 
 
 class Link:
@@ -168,7 +180,7 @@ class Link:
         try:
             reply: Deferred[Any] = self._protocol.execute_command(*command)
         except LostConnection:
-            return fail(JournalFailed(self._name, "the connection is lost"))
+            return fail(JournalFailed(self._name, self._lost()))
         reply.addTimeout(self._timeout, self._reactor)
         return reply.addErrback(self._failed)
 
@@ -187,7 +199,10 @@ class Link:
             return Failure(JournalFailed(self._name, problem, uncertain=True))
         if failure.check(ResponseError):
             return Failure(JournalFailed(self._name, explain(str(failure.value))))
-        return Failure(JournalFailed(self._name, "the connection is lost", uncertain=True))
+        return Failure(JournalFailed(self._name, self._lost(), uncertain=True))
+
+    def _lost(self) -> str:
+        return f"the connection is lost{self._protocol.why_lost}"
 
 
 async def connect(server: Server, *, timeout: float, reactor: Any) -> Link:

@@ -145,9 +145,7 @@ class Replay:
                 await self._pause()
             except Exception:
                 if self._paused is None:
-                    _log.failure(
-                        "the journal cannot be read; trying again in {seconds} s", seconds=_RETRY_JOURNAL
-                    )
+                    _log.failure("the journal cannot be read; it is tried again")
                 await self._pause()
             else:
                 return answer if subscriber.is_subscribed else None
