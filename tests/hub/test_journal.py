@@ -324,6 +324,17 @@ class JournalContractTests:
         assert not any([await subject.find(id) for id in ids[:-10]])
 
     @pytest_twisted.ensureDeferred
+    async def test_subscribers_elsewhere(self, make: Maker) -> None:
+        """
+        Where nobody shares it, there are none.
+        """
+        subject = make()
+        follower = await subject.start()
+        follower.counts = {"*": 5, "news": 3}
+        assert await subject.journal.subscribers_elsewhere("*") == 0
+        assert await subject.journal.subscribers_elsewhere("news") == 0
+
+    @pytest_twisted.ensureDeferred
     async def test_stop(self, make: Maker) -> None:
         """
         It ends.

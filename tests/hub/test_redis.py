@@ -21,8 +21,10 @@ from tests.integration.clients import listen, until
 from txsse import EventSource, Hub, JournalFailed
 from txsse.hub import nodes as nodes_module
 from txsse.hub import redis as redis_module
+from txsse.hub.entry import Entry
 from txsse.hub.place import OLDEST
 from txsse.hub.redis import RedisJournal
+from txsse.hub.timeline import to_text
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +114,25 @@ class ClusterTests:
         assert await second.ids_after(position) == ["3"]
         assert await second.journal.last_id() == "3"
         assert second.journal.head == first.journal.head
+
+    @pytest.mark.parametrize(("count", "recent_bytes"), [(600, 10**9), (512, 10**9), (600, 100_000)])
+    @pytest_twisted.ensureDeferred
+    async def test_memory_at_the_start(
+        self, new: Callable[..., Subject], count: int, recent_bytes: int
+    ) -> None:
+        """
+        A process that begins reads the newest part, as much as it may hold, so that a storm touches no Redis.
+        """
+        first, second = new(max_count=550), new(max_count=550, recent_bytes=recent_bytes)
+        await first.start()
+        ids = [str(number) for number in range(count)]
+        for each in [first.journal.append(update(id)) for id in ids]:
+            await each
+        await second.start()
+        here = [each.id for _, each in second.journal._recent.entries()]
+        assert here == ids[-len(here) :]
+        assert len(here) == (min(count, 550) if recent_bytes == 10**9 else len(here)) > 50
+        assert await second.ids_after(OLDEST) == ids[-550:]
 
     @pytest_twisted.ensureDeferred
     async def test_same_id_at_two(self, new: Callable[..., Subject]) -> None:
@@ -635,6 +656,140 @@ class OutageTests:
         server.start()
         await hub.publish("news", "x")
         await hub.stop()
+
+
+class StrangeTests:
+    """
+    What a Redis may hold that no hub has put there.
+    """
+
+    @pytest_twisted.ensureDeferred
+    async def test_entries(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        They are passed over, wherever they are found, and go when they are in the way.
+        """
+        subject = new(recent_bytes=1)
+        follower = await subject.start()
+        await subject.append("1")
+        server.ask("XADD", "{txsse}:updates", "*", "a", "b")
+        server.ask("XADD", "{txsse}:updates", "*", "after", "x", "id", "y", "topics", "z", "data", "")
+        await deferLater(reactor, 0.05)
+        assert subject.journal._session is not None
+        assert await subject.ids_after(OLDEST) == ["1"]
+        other = new()
+        await other.start()
+        assert await other.ids_after(OLDEST) == ["1"]
+        await subject.append("2", "3")
+        assert ids_of(follower) == ["1", "2", "3"]
+        assert await subject.ids_after(OLDEST) == ["1", "2", "3"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_entry_from_the_future(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        Others come behind it, since an id may only grow.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.append("1")
+        server.ask("XADD", "{txsse}:updates", "9999999999999-0", "a", "b")
+        await subject.append("2", "3")
+        assert ids_of(follower) == ["1", "2", "3"]
+        assert await subject.ids_after(OLDEST) == ["1", "2", "3"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_entry_that_does_not_fit(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        One that says that it comes behind another one than the last is told, and that something is missing.
+        """
+        subject = new()
+        follower = await subject.start()
+        (position,) = await subject.append("1")
+        entry = ("after", "5-5", "id", "2", "topics", '["news"]', "data", "x")
+        server.ask("XADD", "{txsse}:updates", "*", *entry)
+        await until(lambda: len(follower.told) == 2)
+        assert follower.missed == [position]
+
+    @pytest_twisted.ensureDeferred
+    async def test_other_record_with_the_same_number(
+        self, server: RedisServer, new: Callable[..., Subject]
+    ) -> None:
+        """
+        It is another one all the same.
+        """
+        subject = new()
+        follower = await subject.start()
+        (position,) = await subject.append("1")
+        number = to_text(position)
+        server.ask("DEL", "{txsse}:updates", "{txsse}:meta", "{txsse}:ids")
+        entry = ("after", "0-0", "id", "other", "topics", '["news"]', "data", "x")
+        server.ask("XADD", "{txsse}:updates", number, *entry)
+        subject.journal._session.commands.cut()
+        await until(lambda: len(follower.told) == 2)
+        assert ids_of(follower) == ["1", "other"]
+        assert len(follower.missed) == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_keys_of_another_type(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        The start fails, and so does every attempt to go on, until they are gone.
+        """
+        server.ask("SET", "{txsse}:meta", "x")
+        subject = new()
+        assert "WRONGTYPE" in (await problem_of(subject.start())).problem
+        server.ask("DEL", "{txsse}:meta")
+        follower = await subject.start()
+        await subject.append("1")
+        server.ask("RENAME", "{txsse}:meta", "kept")
+        server.ask("SET", "{txsse}:meta", "x")
+        subject.journal._session.commands.cut()
+        await until(lambda: "WRONGTYPE" in str(subject.journal.problem))
+        server.ask("DEL", "{txsse}:meta")
+        server.ask("RENAME", "kept", "{txsse}:meta")
+        await until(works(subject))
+        await subject.append("2")
+        assert ids_of(follower) == ["1", "2"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_follower_that_fails(self, new: Callable[..., Subject], failures: list[LogEvent]) -> None:
+        """
+        It is logged, and the next update comes.
+        """
+
+        class Failing(Follower):
+            def update_appended(self, entry: Entry) -> None:
+                super().update_appended(entry)
+                if entry[1].id == "1":
+                    raise RuntimeError("no")
+
+        subject = new()
+        follower = Failing()
+        await subject.journal.start(follower)
+        await subject.append("1")
+        await until(lambda: subject.journal._session is None)
+        await until(works(subject))
+        await subject.append("2")
+        assert ids_of(follower) == ["1", "2"]
+        assert len(failures) == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_second_connection_refused(
+        self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        The first one is not left behind.
+        """
+        links: list[Any] = []
+        connect = redis_module.connect
+
+        async def once(*arguments: Any, **options: Any) -> Any:
+            if links:
+                raise JournalFailed("redis", "too many")
+            links.append(await connect(*arguments, **options))
+            return links[0]
+
+        monkeypatch.setattr(redis_module, "connect", once)
+        assert "too many" in (await problem_of(new().start())).problem
+        await links[0].when_lost
 
 
 class BoundTests:

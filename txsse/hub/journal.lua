@@ -77,7 +77,10 @@ local function recount(state)
         local page = redis.call('XRANGE', stream, id, '+', 'COUNT', 1000)
         if #page == 0 then return end
         for _, entry in ipairs(page) do
-            if is_before(state.floor, entry[1]) then
+            if not field(entry, 'id') then
+                -- Nothing of ours.
+                redis.call('XDEL', stream, entry[1])
+            elseif is_before(state.floor, entry[1]) then
                 state.count, state.bytes = state.count + 1, state.bytes + size_of(entry)
                 redis.call('HSET', ids, field(entry, 'id'), entry[1])
             else
@@ -152,7 +155,12 @@ function commands.append()
                     fields[#fields + 1], fields[#fields + 2] = name, ARGV[i + 1 + j]
                 end
             end
-            entry = redis.call('XADD', stream, next_id(state, within.now), unpack(fields))
+            entry = redis.pcall('XADD', stream, next_id(state, within.now), unpack(fields))
+            if type(entry) == 'table' then
+                if not string.find(entry.err, 'equal or smaller') then return entry end
+                -- Somebody else has added something.
+                entry = redis.call('XADD', stream, '*', unpack(fields))
+            end
             redis.call('HSET', ids, id, entry)
             state.last = entry
             state.count, state.bytes = state.count + 1, state.bytes + size_of({ entry, fields })

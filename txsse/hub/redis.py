@@ -19,7 +19,8 @@ import heapq
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -143,6 +144,8 @@ class RedisJournal:
         self._timeline = Timeline()
         self._recent = self._new_recent(0)
         self._head_id: str | None = None
+        # The entry up to which the stream has been read.
+        self._cursor = 0
         # The entry up to which the journal gave all up, as far as this process knows.
         self._floor = 0
         # By how much the clock of the Redis is ahead of this one, in seconds.
@@ -299,6 +302,11 @@ class RedisJournal:
                 await self._follow(session)
             except JournalFailed as error:
                 self._lose(error)
+            except CancelledError:
+                raise
+            except Exception as error:
+                _log.failure("{journal} cannot be followed", journal=self)
+                self._lose(JournalFailed(self._server.name, f"cannot be followed: {error!r}"))
             finally:
                 _cut(session)
             session = await self._reconnect()
@@ -315,7 +323,7 @@ class RedisJournal:
                 max(1, int(self._timeout * 500)),
                 "STREAMS",
                 self._keys[0],
-                to_text(self._timeline.number_of(self._recent.head)),
+                to_text(self._cursor),
             )
             if found is not None:
                 await self._tell(session, found[0][1])
@@ -424,6 +432,7 @@ class RedisJournal:
 
     def _begin_anew(self, position: int) -> None:
         self._recent = self._new_recent(position)
+        self._cursor = self._timeline.number_of(position)
         self._head_id = None
         assert self._follower is not None
         self._follower.updates_missed(position)
@@ -436,8 +445,7 @@ class RedisJournal:
         size, before = 0, to_text(last)
         while len(newest) < self._recent_count and size < self._recent_bytes:
             found = await session.commands.ask("XREVRANGE", self._keys[0], before, "-", "COUNT", PAGE_COUNT)
-            for each in found:
-                number, _, update = _to_update(each)
+            for number, update in _to_updates(found):
                 if number > floor:
                     newest.append((number, update))
                     size += size_of(update)
@@ -447,7 +455,7 @@ class RedisJournal:
         self._recent = self._new_recent(newest[-1][0] - 1 if newest else last)
         for number, update in reversed(newest):
             self._recent.add(number, update, _time_of(number))
-        self._recent.head = last
+        self._recent.head = self._cursor = last
         self._head_id = newest[0][1].id if newest else None
 
     # Updates.
@@ -458,13 +466,19 @@ class RedisJournal:
         """
         assert self._follower is not None
         for each in found:
-            number, after, update = _to_update(each)
+            try:
+                number, after, update = _to_update(each)
+            except (KeyError, ValueError, TypeError):
+                _log.error("{journal} holds what no hub has published: {entry}", journal=self, entry=each[0])
+                self._cursor = to_number(each[0])
+                continue
             here = self._timeline.number_of(self._recent.head)
             if after != here:
                 # Somebody who publishes faster than this process reads; or another record.
                 await self._find_place(session)
                 if self._timeline.number_of(self._recent.head) == here:
-                    self._skip_to(after)
+                    self._skip_to(max(after, here))
+            self._cursor = number
             position = self._timeline.position_of(number)
             if position <= self._recent.head:
                 continue
@@ -532,11 +546,8 @@ class RedisJournal:
             PAGE_BYTES,
             PAGE_COUNT,
         )
-        entries = []
-        for each in found:
-            number, _, update = _to_update(each)
-            entries.append((self._timeline.position_of(number), update))
-        end = entries[-1][0] if more else max(head, after)
+        entries = [(self._timeline.position_of(number), update) for number, update in _to_updates(found)]
+        end = self._timeline.position_of(to_number(found[-1][0])) if more else max(head, after)
         return Page(entries, end, after > OLDEST and bool(missed or forked))
 
     async def _look(self, session: _Session, number: int) -> tuple[int, int, str | None]:
@@ -639,6 +650,16 @@ def _to_arguments(update: Update) -> tuple[str, ...]:
         event.data,
         given,
     )
+
+
+def _to_updates(entries: Iterable[Any]) -> Iterator[tuple[int, Update]]:
+    """
+    Read entries, but for those that are none of a hub's.
+    """
+    for entry in entries:
+        with suppress(KeyError, ValueError, TypeError):
+            number, _, update = _to_update(entry)
+            yield number, update
 
 
 def _to_update(entry: Any) -> tuple[int, int, Update]:
