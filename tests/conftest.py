@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import WIRES, Wire
+from tests.hub.redis_server import RedisServer, running
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +50,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         + made.public_bytes(serialization.Encoding.PEM)
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """
+    One Redis for all who use keys of their own, and leave it alone otherwise.
+    """
+    with running(tmp_path_factory.mktemp("redis"), appendonly="no") as server:
+        yield server
 
 
 @pytest.fixture(params=WIRES)

@@ -15,9 +15,11 @@ import sys
 import sysconfig
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from twisted.application.service import IServiceMaker
@@ -33,7 +35,8 @@ from twisted.web.resource import Resource
 
 import txsse
 from tests.fakes import Client, Wire
-from txsse import tap
+from tests.hub.redis_server import RedisServer, free_port
+from txsse import EventStreamParser, tap
 from txsse.server.site import ClosingSite
 from txsse.tap import Listener, Options, makeService
 
@@ -484,6 +487,98 @@ def trusting(*protocols: str) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(list(protocols))
     return context
+
+
+def publish(url: str, text: str) -> None:
+    """
+    Publish a message, as the demo's page does.
+    """
+    request = urllib.request.Request(
+        f"{url}hub/publish",
+        data=urlencode({"data": text}).encode(),
+        headers={"Origin": url.rstrip("/"), "Sec-Fetch-Site": "same-origin"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.status == 200
+
+
+def read_until(url: str, text: str) -> list[str]:
+    """
+    Read the hub's stream from its beginning until a message is there, and return all messages.
+    """
+    with closing(HTTPConnection(urlsplit(url).netloc, timeout=60)) as client:
+        client.request("GET", "/streams/hub", headers={"Last-Event-ID": "earliest"})
+        response = client.getresponse()
+        parser = EventStreamParser()
+        texts: list[str] = []
+        while text not in texts:
+            texts += [event.data for event in parser.feed(response.read1()) if event.event == "message"]
+        response.close()
+        return texts
+
+
+class JournalTests:
+    listen = "--listen=tcp:0:interface=127.0.0.1"
+
+    def test_file(self, tmp_path: Path) -> None:
+        """
+        What was published is there in the next process, also where the first one was killed.
+        """
+        journal = f"--journal=sqlite:{tmp_path}/hub.sqlite"
+        with running("--demo", self.listen, journal) as (process, [url]):
+            publish(url, "one")
+            process.kill()
+            process.wait()
+        with running("--demo", self.listen, journal) as (process, [url]):
+            publish(url, "two")
+            assert read_until(url, "two") == ["one", "two"]
+            process.terminate()
+            log = wait(process)
+        assert "Traceback" not in log
+
+    def test_redis(self, shared_redis: RedisServer) -> None:
+        """
+        Two processes with the same Redis are one hub.
+        """
+        journal = f"--journal={shared_redis.url}/7"
+        with (
+            running("--demo", self.listen, journal) as (first, [one]),
+            running("--demo", self.listen, journal) as (second, [other]),
+        ):
+            publish(one, "one")
+            publish(other, "two")
+            assert read_until(one, "two") == read_until(other, "two") == ["one", "two"]
+            for process in (first, second):
+                process.terminate()
+                assert "Traceback" not in wait(process)
+
+    def test_not_there(self) -> None:
+        """
+        The log has one line about a Redis that is not there, and the service runs on.
+        """
+        with running("--demo", self.listen, f"--journal=redis://127.0.0.1:{free_port()}") as (process, [url]):
+            open_stream(url, "clock").close()
+            process.terminate()
+            log = wait(process)
+        assert log.count("cannot connect to 127.0.0.1") == 1
+        assert "Traceback" not in log
+
+    def test_wrong(self) -> None:
+        """
+        A name that is none ends it, with one line.
+        """
+        done = subprocess.run(
+            [TWIST, "txsse", "--demo", "--journal=mongodb://localhost"],
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert "'mongodb://localhost' is no journal; name memory:, sqlite:PATH" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 class ProcessTests:

@@ -16,7 +16,6 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from tests.fakes import Wire
 from tests.hub.fakes import World
 from tests.hub.journals import Maker, Subject, memory, redis, sqlite
-from tests.hub.redis_server import RedisServer, running
 
 
 @pytest.fixture
@@ -80,15 +79,6 @@ def any_world(wire: Wire) -> Iterator[World]:
     world = World(wire)
     yield world
     world.end()
-
-
-@pytest.fixture(scope="session")
-def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """
-    One Redis for all who use keys of their own, and leave it alone otherwise.
-    """
-    with running(tmp_path_factory.mktemp("redis"), appendonly="no") as server:
-        yield server
 
 
 _KINDS = ["memory", "sqlite", "sqlite without memory", "redis", "redis without memory"]

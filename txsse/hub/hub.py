@@ -375,7 +375,11 @@ class Hub:
         await drain(self._members, live.reactor, farewell=farewell, retry=retry, deadline=deadline)
         # A journal that could not be started has nothing to end.
         if live.started or self._starting is not None:
-            await self.start()
+            try:
+                await self.start()
+            except JournalFailed:
+                # It has said so itself.
+                return
             await live.journal.stop()
 
     def _has_stopped(self, _: object, waiting: Waiting[None]) -> None:

@@ -154,6 +154,11 @@ class _Protocol(HiredisProtocol):  # type: ignore[misc]
         super().connectionLost(why)
 
 
+class _Protocols(Factory):
+    noisy = False
+    protocol = _Protocol
+
+
 class Link:
     """
     One connection. Every failure of it is a :exc:`~txsse.errors.JournalFailed` that says what to do.
@@ -256,12 +261,13 @@ async def _ask_sentinels(server: Server, timeout: float, reactor: Any) -> Addres
 async def _open(server: Server, address: Address, timeout: float, reactor: Any) -> Link:
     endpoint = _endpoint(server, address, timeout, reactor)
     try:
-        protocol = await endpoint.connect(Factory.forProtocol(_Protocol))
+        protocol = await endpoint.connect(_Protocols())
     except CancelledError:
         raise
     except Exception as error:
         where = address.path or f"{address.host}:{address.port}"
-        problem = f"cannot connect to {where}: {error}; see whether it runs there"
+        said = str(error).strip().rstrip(".")
+        problem = f"cannot connect to {where}: {said}; see whether it runs there"
         raise JournalFailed(server.name, " ".join(problem.split())) from None
     return Link(protocol, server.name, timeout, reactor)
 
