@@ -21,6 +21,7 @@ from tests.integration.clients import listen, until
 from txsse import EventSource, Hub, JournalFailed
 from txsse.hub import nodes as nodes_module
 from txsse.hub import redis as redis_module
+from txsse.hub import redis_session
 from txsse.hub.entry import Entry
 from txsse.hub.place import OLDEST
 from txsse.hub.redis import RedisJournal
@@ -779,7 +780,7 @@ class StrangeTests:
         The first one is not left behind.
         """
         links: list[Any] = []
-        connect = redis_module.connect
+        connect = redis_session.connect
 
         async def once(*arguments: Any, **options: Any) -> Any:
             if links:
@@ -787,7 +788,7 @@ class StrangeTests:
             links.append(await connect(*arguments, **options))
             return links[0]
 
-        monkeypatch.setattr(redis_module, "connect", once)
+        monkeypatch.setattr(redis_session, "connect", once)
         assert "too many" in (await problem_of(new().start())).problem
         await links[0].when_lost
 

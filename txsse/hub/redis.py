@@ -14,14 +14,10 @@ something.
 
 from __future__ import annotations
 
-import hashlib
 import heapq
-import json
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from importlib.resources import files
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -47,17 +43,15 @@ from txsse.hub.journal import (
 from txsse.hub.nodes import Nodes
 from txsse.hub.place import OLDEST
 from txsse.hub.recent import PAGE_BYTES, PAGE_COUNT, Recent, size_of
-from txsse.hub.redis_link import Link, connect, parse_url
+from txsse.hub.redis_codec import NOT_OURS, time_of, to_arguments, to_update, to_updates
+from txsse.hub.redis_link import parse_url
+from txsse.hub.redis_session import Session, open_session
 from txsse.hub.timeline import Timeline, to_number, to_text
 from txsse.hub.update import Update
-from txsse.protocol.event import ServerSentEvent
 
 __all__ = ["RedisJournal"]
 
 _log = Logger()
-
-_SCRIPT = files("txsse.hub").joinpath("journal.lua").read_text(encoding="utf-8")
-_SHA = hashlib.sha1(_SCRIPT.encode()).hexdigest()
 
 # How much goes into one call of the script.
 _BATCH_COUNT = 500
@@ -75,11 +69,6 @@ _MAX_RETRY = 10.0
 
 # How often is looked for what is too old, where nothing is published, in seconds.
 _TIDY_INTERVAL = 60.0
-
-
-class _Session(NamedTuple):
-    commands: Link
-    following: Link
 
 
 class _Waiting(NamedTuple):
@@ -129,8 +118,7 @@ class RedisJournal:
             raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
         self.problem: Exception | None = None
         self._server = parse_url(url)
-        # The braces keep the keys together in a cluster.
-        self._keys = [f"{{{key}}}:{name}" for name in ("updates", "ids", "meta", "nodes")]
+        self._key = key
         self._max_count = max_count
         self._recent_count = min(max_count, _RECENT_COUNT)
         self._max_bytes = max_bytes
@@ -150,7 +138,7 @@ class RedisJournal:
         self._floor = 0
         # By how much the clock of the Redis is ahead of this one, in seconds.
         self._ahead = 0.0
-        self._session: _Session | None = None
+        self._session: Session | None = None
         self._staying: Deferred[None] | None = None
         self._nodes: Nodes | None = None
         self._tidying: Any = None
@@ -256,11 +244,11 @@ class RedisJournal:
             session = await self._connect()
             try:
                 await self._set_clock(session)
-                last, floor, _ = await self._look(session, 0)
+                last, floor, _ = await session.look(0)
                 self._timeline = Timeline()
                 await self._load_recent(session, last, floor)
             except BaseException:
-                _cut(session)
+                session.cut()
                 raise
         except JournalFailed as error:
             self._note(error)
@@ -271,27 +259,19 @@ class RedisJournal:
         self._nodes = Nodes(self._try, self._follower.subscriber_counts, self._now, self._reactor)
         self._tidy_later()
 
-    async def _connect(self) -> _Session:
+    async def _connect(self) -> Session:
         """
         Begin a session.
         """
-        commands = await connect(self._server, timeout=self._timeout, reactor=self._reactor)
-        try:
-            await commands.ask("SCRIPT", "LOAD", _SCRIPT)
-            following = await connect(self._server, timeout=self._timeout, reactor=self._reactor)
-        except BaseException:
-            commands.cut()
-            raise
-        return _Session(commands, following)
+        return await open_session(self._server, self._key, timeout=self._timeout, reactor=self._reactor)
 
-    async def _set_clock(self, session: _Session) -> None:
+    async def _set_clock(self, session: Session) -> None:
         """
         All go by the clock of the Redis, however their own are.
         """
-        seconds, microseconds = await session.commands.ask("TIME")
-        self._ahead = int(seconds) + int(microseconds) / 1e6 - float(self._reactor.seconds())
+        self._ahead = await session.clock() - float(self._reactor.seconds())
 
-    async def _stay(self, session: _Session) -> None:
+    async def _stay(self, session: Session) -> None:
         """
         Follow the stream, over lost sessions.
         """
@@ -308,27 +288,14 @@ class RedisJournal:
                 _log.failure("{journal} cannot be followed", journal=self)
                 self._lose(JournalFailed(self._server.name, f"cannot be followed: {error!r}"))
             finally:
-                _cut(session)
+                session.cut()
             session = await self._reconnect()
 
-    async def _follow(self, session: _Session) -> None:
-        # The commands' connection is lost alone where somebody kills it.
-        session.commands.when_lost.addCallback(lambda _: session.following.cut())
+    async def _follow(self, session: Session) -> None:
         while True:
-            found = await session.following.ask(
-                "XREAD",
-                "COUNT",
-                _FOLLOW_COUNT,
-                "BLOCK",
-                max(1, int(self._timeout * 500)),
-                "STREAMS",
-                self._keys[0],
-                to_text(self._cursor),
-            )
-            if found is not None:
-                await self._tell(session, found[0][1])
+            await self._tell(session, await session.wait_for_entries(self._cursor, _FOLLOW_COUNT))
 
-    async def _reconnect(self) -> _Session:
+    async def _reconnect(self) -> Session:
         delay = Delay(_RETRY, _MAX_RETRY)
         while True:
             # All nodes lose it in the same moment, and need not come back in the same.
@@ -339,7 +306,7 @@ class RedisJournal:
                     await self._set_clock(session)
                     await self._find_place(session)
                 except BaseException:
-                    _cut(session)
+                    session.cut()
                     raise
             except JournalFailed as error:
                 if self._stopping:
@@ -387,12 +354,12 @@ class RedisJournal:
 
     # Where it goes on.
 
-    async def _find_place(self, session: _Session) -> None:
+    async def _find_place(self, session: Session) -> None:
         """
         See whether the record goes on from where this process was.
         """
         number = self._timeline.number_of(self._recent.head)
-        last, floor, there = await self._look(session, number)
+        last, floor, there = await session.look(number)
         if number and (last < number or (there is None and floor < number) or not self._is_head(there)):
             await self._find_fork(session)
         elif floor > number:
@@ -401,7 +368,7 @@ class RedisJournal:
     def _is_head(self, there: str | None) -> bool:
         return there is None or self._head_id is None or there == self._head_id
 
-    async def _find_fork(self, session: _Session) -> None:
+    async def _find_fork(self, session: Session) -> None:
         """
         The record is another one. Find where it departed from what this process has seen.
         """
@@ -412,7 +379,7 @@ class RedisJournal:
             middle = len(known) // 2
             position, update = known[middle]
             number = self._timeline.number_of(position)
-            _, _, there = await self._look(session, number)
+            _, _, there = await session.look(number)
             if there == update.id:
                 fork, known = number, known[middle + 1 :]
             else:
@@ -437,38 +404,38 @@ class RedisJournal:
         assert self._follower is not None
         self._follower.updates_missed(position)
 
-    async def _load_recent(self, session: _Session, last: int, floor: int) -> None:
+    async def _load_recent(self, session: Session, last: int, floor: int) -> None:
         """
         Fill the memory with the newest part.
         """
         newest: list[tuple[int, Update]] = []
-        size, before = 0, to_text(last)
+        size, before = 0, last
         while len(newest) < self._recent_count and size < self._recent_bytes:
-            found = await session.commands.ask("XREVRANGE", self._keys[0], before, "-", "COUNT", PAGE_COUNT)
-            for number, update in _to_updates(found):
+            found = await session.entries_before(before, PAGE_COUNT)
+            for number, update in to_updates(found):
                 if number > floor:
                     newest.append((number, update))
                     size += size_of(update)
             if len(found) < PAGE_COUNT:
                 break
-            before = f"({found[-1][0].decode()}"
+            before = to_number(found[-1][0]) - 1
         self._recent = self._new_recent(newest[-1][0] - 1 if newest else last)
         for number, update in reversed(newest):
-            self._recent.add(number, update, _time_of(number))
+            self._recent.add(number, update, time_of(number))
         self._recent.head = self._cursor = last
         self._head_id = newest[0][1].id if newest else None
 
     # Updates.
 
-    async def _tell(self, session: _Session, found: Sequence[Any]) -> None:
+    async def _tell(self, session: Session, found: Sequence[Any]) -> None:
         """
         Tell the follower what the stream brought.
         """
         assert self._follower is not None
         for each in found:
             try:
-                number, after, update = _to_update(each)
-            except (KeyError, ValueError, TypeError):
+                number, after, update = to_update(each)
+            except NOT_OURS:
                 _log.error("{journal} holds what no hub has published: {entry}", journal=self, entry=each[0])
                 self._cursor = to_number(each[0])
                 continue
@@ -483,12 +450,16 @@ class RedisJournal:
             if position <= self._recent.head:
                 continue
             self._head_id = update.id
-            self._follower.update_appended(self._recent.add(position, update, _time_of(number)))
+            self._follower.update_appended(self._recent.add(position, update, time_of(number)))
+        self._forget_given_up()
         self._tell_publishers()
 
-    def _tell_publishers(self) -> None:
+    def _forget_given_up(self) -> None:
+        # What is given up and was not told yet has to be told first.
         if self._floor <= self._timeline.number_of(self._recent.head):
             self._recent.forget(self._timeline.position_of(self._floor))
+
+    def _tell_publishers(self) -> None:
         while self._untold and self._untold[0][0] <= self._recent.head:
             position, _, recorded = heapq.heappop(self._untold)
             recorded.callback(position)
@@ -501,7 +472,7 @@ class RedisJournal:
                 size += len(self._batch[count].update.frame)
                 count += 1
             batch, self._batch = self._batch[:count], self._batch[count:]
-            arguments = [argument for each in batch for argument in _to_arguments(each.update)]
+            arguments = [argument for each in batch for argument in to_arguments(each.update)]
             recorded = self._run(self._session, "append", *self._bounds(), *arguments)
             recorded.addCallbacks(
                 self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
@@ -512,6 +483,7 @@ class RedisJournal:
         floor, numbers = answer
         self._note(None)
         self._floor = to_number(floor)
+        self._forget_given_up()
         for number, each in zip(numbers, batch, strict=True):
             self._release(each)
             position = self._timeline.position_of(to_number(number))
@@ -546,33 +518,25 @@ class RedisJournal:
             PAGE_BYTES,
             PAGE_COUNT,
         )
-        entries = [(self._timeline.position_of(number), update) for number, update in _to_updates(found)]
+        entries = [(self._timeline.position_of(number), update) for number, update in to_updates(found)]
         end = self._timeline.position_of(to_number(found[-1][0])) if more else max(head, after)
         return Page(entries, end, after > OLDEST and bool(missed or forked))
-
-    async def _look(self, session: _Session, number: int) -> tuple[int, int, str | None]:
-        """
-        Return the newest entry there ever was, that up to which all are given up, and the id at a number.
-        """
-        last, floor, id = await self._run(session, "look", to_text(number))
-        return to_number(last), to_number(floor), None if id is None else id.decode()
 
     def _try(self, *arguments: str | bytes | int) -> Deferred[Any]:
         if self._session is None:
             return fail(self._unreachable())
         return self._run(self._session, *arguments)
 
-    def _run(self, session: _Session, *arguments: str | bytes | int) -> Deferred[Any]:
-        done = session.commands.ask("EVALSHA", _SHA, len(self._keys), *self._keys, *arguments)
-        return done.addErrback(self._failed, session)
+    def _run(self, session: Session, *arguments: str | bytes | int) -> Deferred[Any]:
+        return session.run(*arguments).addErrback(self._failed, session)
 
-    def _failed(self, failure: Failure, session: _Session) -> Failure:
+    def _failed(self, failure: Failure, session: Session) -> Failure:
         error = failure.value
         if isinstance(error, JournalFailed) and session is self._session:
             self._note(error)
             if "READONLY" in error.problem or "NOSCRIPT" in error.problem:
                 # Another one is the master now; or this one has forgotten what it was told.
-                _cut(session)
+                session.cut()
         return failure
 
     def _bounds(self) -> tuple[int, int, int, int]:
@@ -627,50 +591,3 @@ class RedisJournal:
     def _now(self) -> float:
         assert self._reactor is not None, "the journal has not been started"
         return float(self._reactor.seconds()) + self._ahead
-
-
-def _cut(session: _Session) -> None:
-    session.commands.cut()
-    session.following.cut()
-
-
-def _time_of(number: int) -> float:
-    return (number >> 64) / 1000
-
-
-def _to_arguments(update: Update) -> tuple[str, ...]:
-    event = update.event
-    given = "".join("01"[here] for here in (event.event is not None, event.retry is not None, update.private))
-    return (
-        update.id,
-        json.dumps(update.topics, ensure_ascii=False),
-        event.event or "",
-        "" if event.retry is None else repr(event.retry),
-        "1",
-        event.data,
-        given,
-    )
-
-
-def _to_updates(entries: Iterable[Any]) -> Iterator[tuple[int, Update]]:
-    """
-    Read entries, but for those that are none of a hub's.
-    """
-    for entry in entries:
-        with suppress(KeyError, ValueError, TypeError):
-            number, _, update = _to_update(entry)
-            yield number, update
-
-
-def _to_update(entry: Any) -> tuple[int, int, Update]:
-    """
-    Read an entry: its number, that of the one before it, and the update.
-    """
-    number, flat = entry
-    fields = {name: value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
-    retry = fields.get(b"retry")
-    event = ServerSentEvent(
-        fields[b"data"], fields.get(b"event"), fields[b"id"], None if retry is None else float(retry)
-    )
-    update = Update(json.loads(fields[b"topics"]), event, private=b"private" in fields)
-    return to_number(number), to_number(fields[b"after"]), update
