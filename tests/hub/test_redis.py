@@ -773,6 +773,46 @@ class StrangeTests:
         assert len(failures) == 1
 
     @pytest_twisted.ensureDeferred
+    async def test_follower_that_fails_behind_an_outage(
+        self, server: RedisServer, new: Callable[..., Subject], failures: list[LogEvent]
+    ) -> None:
+        """
+        The same where it is told that something is missing.
+        """
+
+        class Failing(Follower):
+            def updates_missed(self, position: int) -> None:
+                super().updates_missed(position)
+                if len(self.missed) == 1:
+                    raise RuntimeError("no")
+
+        subject = new()
+        follower = Failing()
+        await subject.journal.start(follower)
+        await subject.append("1")
+        server.ask("FLUSHALL")
+        subject.journal._session.commands.cut()
+        await until(lambda: len(failures) == 1)
+        await until(works(subject))
+        await subject.append("2")
+        assert ids_of(follower) == ["1", "2"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_stopped_while_it_tidies(self, new: Callable[..., Subject]) -> None:
+        """
+        It does not come again.
+        """
+        subject = new()
+        await subject.start()
+        tidying = subject.journal._tidying
+        tidying.cancel()
+        subject.journal._tidy()
+        await subject.journal.stop()
+        assert subject.journal._tidying is None
+        subject.journal._tidy_later()
+        assert subject.journal._tidying is None
+
+    @pytest_twisted.ensureDeferred
     async def test_second_connection_refused(
         self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:

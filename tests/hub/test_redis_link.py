@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 
 from tests.hub.journals import Subject, redis
-from tests.hub.redis_server import ask, free_port, running, sentinel
+from tests.hub.redis_server import RedisServer, ask, free_port, running, sentinel
 from tests.hub.test_redis import problem_of
 from tests.integration.clients import until
 from txsse.hub import redis as redis_module
 from txsse.hub import redis_link
-from txsse.hub.redis_link import Address, explain, parse_url
+from txsse.hub.redis_link import Address, connect, explain, parse_url
 
 
 @pytest.fixture
@@ -193,6 +195,32 @@ class ConnectionTests:
             error = await problem_of(opened(url).start())
             assert "cannot connect to" in error.problem
             assert error.problem.count("see whether it runs there") == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_asked_when_it_is_lost(self, shared_redis: RedisServer) -> None:
+        """
+        There is no answer to wait for.
+        """
+        link = await connect(parse_url(shared_redis.url), timeout=2.0, reactor=reactor)
+        link.cut()
+        await link.when_lost
+        assert (await problem_of(link.ask("PING"))).problem == "the connection is lost"
+
+    @pytest_twisted.ensureDeferred
+    async def test_called_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Whoever waits for a connection may stop waiting.
+        """
+
+        class Never:
+            def connect(self, factory: object) -> Deferred[object]:
+                return Deferred()
+
+        monkeypatch.setattr(redis_link, "_endpoint", lambda *_: Never())
+        connecting = Deferred.fromCoroutine(connect(parse_url("redis://a"), timeout=2.0, reactor=reactor))
+        connecting.cancel()
+        with pytest.raises(CancelledError):
+            await connecting
 
 
 class SentinelTests:

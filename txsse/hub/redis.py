@@ -132,8 +132,9 @@ class RedisJournal:
         self._timeline = Timeline()
         self._recent = self._new_recent(0)
         self._head_id: str | None = None
-        # The entry up to which the stream has been read.
+        # The entry up to which the stream has been read, and whether the next one may come behind any other.
         self._cursor = 0
+        self._anew = False
         # The entry up to which the journal gave all up, as far as this process knows.
         self._floor = 0
         # By how much the clock of the Redis is ahead of this one, in seconds.
@@ -254,7 +255,7 @@ class RedisJournal:
             self._note(error)
             raise
         self._staying = Deferred.fromCoroutine(self._stay(session))
-        self._staying.addErrback(self._gave_up)
+        self._staying.addErrback(lambda failure: failure.trap(CancelledError))
         assert self._follower is not None
         self._nodes = Nodes(self._try, self._follower.subscriber_counts, self._now, self._reactor)
         self._tidy_later()
@@ -280,13 +281,10 @@ class RedisJournal:
             self._note(None)
             try:
                 await self._follow(session)
-            except JournalFailed as error:
-                self._lose(error)
             except CancelledError:
                 raise
             except Exception as error:
-                _log.failure("{journal} cannot be followed", journal=self)
-                self._lose(JournalFailed(self._server.name, f"cannot be followed: {error!r}"))
+                self._lose(self._to_failed(error))
             finally:
                 session.cut()
             session = await self._reconnect()
@@ -308,10 +306,10 @@ class RedisJournal:
                 except BaseException:
                     session.cut()
                     raise
-            except JournalFailed as error:
+            except Exception as error:
                 if self._stopping:
                     raise CancelledError from None
-                self._note(error)
+                self._note(self._to_failed(error))
             else:
                 return session
 
@@ -348,9 +346,12 @@ class RedisJournal:
             self._settled.fire(None)
         return result
 
-    def _gave_up(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
-            _log.failure("{journal} gave up", failure, journal=self)
+    def _to_failed(self, error: Exception) -> JournalFailed:
+        if isinstance(error, JournalFailed):
+            return error
+        # Such as a follower that fails.
+        _log.failure("{journal} cannot be followed", journal=self)
+        return JournalFailed(self._server.name, f"cannot be followed: {error!r}")
 
     # Where it goes on.
 
@@ -400,6 +401,7 @@ class RedisJournal:
     def _begin_anew(self, position: int) -> None:
         self._recent = self._new_recent(position)
         self._cursor = self._timeline.number_of(position)
+        self._anew = True
         self._head_id = None
         assert self._follower is not None
         self._follower.updates_missed(position)
@@ -439,16 +441,18 @@ class RedisJournal:
                 _log.error("{journal} holds what no hub has published: {entry}", journal=self, entry=each[0])
                 self._cursor = to_number(each[0])
                 continue
-            here = self._timeline.number_of(self._recent.head)
-            if after != here:
+            head = self._recent.head
+            here = self._timeline.number_of(head)
+            if after != here and not self._anew:
                 # Somebody who publishes faster than this process reads; or another record.
                 await self._find_place(session)
-                if self._timeline.number_of(self._recent.head) == here:
-                    self._skip_to(max(after, here))
+                if self._recent.head != head:
+                    # To be read from there.
+                    return
+                self._skip_to(max(after, here))
+            self._anew = False
             self._cursor = number
             position = self._timeline.position_of(number)
-            if position <= self._recent.head:
-                continue
             self._head_id = update.id
             self._follower.update_appended(self._recent.add(position, update, time_of(number)))
         self._forget_given_up()
