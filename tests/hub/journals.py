@@ -4,6 +4,9 @@ Journals of all kinds, to be held against the same contract.
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,3 +141,26 @@ def redis(url: str, **options: Any) -> Subject:
 
 def update(id: str, data: str = "x", topics: str = "news", **options: Any) -> Update:
     return Update(topics, ServerSentEvent(data, id=id), **options)
+
+
+def acknowledged_before_a_kill(*arguments: str) -> list[str]:
+    """
+    Run a process that publishes, kill it in the middle, and return the ids that were acknowledged.
+
+    :param arguments: those of ``tests.hub.publishing``.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.hub.publishing", *arguments],
+        cwd=Path(__file__).parent.parent.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        acknowledged = [process.stdout.readline().strip() for _ in range(500)]
+        process.kill()
+        # The last line may be half of one.
+        acknowledged += [line.strip() for line in process.stdout if line.endswith("\n")]
+    assert process.returncode == -signal.SIGKILL
+    assert acknowledged == [str(number) for number in range(len(acknowledged))]
+    return acknowledged

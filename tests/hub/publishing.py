@@ -8,11 +8,12 @@ from itertools import count
 from twisted.internet import defer, task
 
 from tests.hub.journals import Follower, update
-from txsse.hub.sqlite import SQLiteJournal
+from txsse.hub.named import journal_named
 
 
-async def main(reactor, path, synchronous):
-    journal = SQLiteJournal(path, synchronous=synchronous)
+async def main(reactor, name, synchronous=None):
+    options = {} if synchronous is None else {"synchronous": synchronous}
+    journal = journal_named(name, max_count=10**9, **options)
     await journal.start(Follower())
     numbers = count()
 

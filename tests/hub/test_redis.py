@@ -5,17 +5,19 @@ The journal in Redis: many processes with one record, and what befalls servers. 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
+from twisted.internet import endpoints, reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, formatEvent
+from twisted.protocols import portforward
 
-from tests.hub.journals import Follower, Subject, redis, update
+from tests.hub.journals import Follower, Subject, acknowledged_before_a_kill, redis, update
 from tests.hub.redis_server import RedisServer, running
 from tests.integration.clients import listen, until
 from txsse import EventSource, Hub, JournalFailed
@@ -51,13 +53,48 @@ def new(server: RedisServer) -> Iterator[Callable[..., Subject]]:
     made: list[Subject] = []
 
     def make(**options: Any) -> Subject:
-        options.setdefault("timeout", 0.5)
+        options.setdefault("timeout", 10.0)
         made.append(redis(server.url, **options))
         return made[-1]
 
     yield make
     for subject in made:
         pytest_twisted.blockon(subject.journal.stop())
+
+
+class CuttingProxy(portforward.ProxyFactory):
+    """
+    Passes on what comes, and cuts each connection when so many bytes of replies have been passed on.
+    """
+
+    noisy = False
+
+    def __init__(self, port: int, budget: Callable[[], int]) -> None:
+        super().__init__("127.0.0.1", port)
+        self.budget = budget
+
+    def buildProtocol(self, addr: object) -> CuttingServer:
+        server = CuttingServer()
+        server.factory = self
+        server.left = self.budget()
+        return server
+
+
+class CuttingServer(portforward.ProxyServer):
+    left = 0
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        write = transport.write
+
+        def cutting(data: bytes) -> None:
+            write(data[: self.left])
+            self.left -= len(data)
+            if self.left <= 0:
+                transport.loseConnection()
+
+        transport.write = cutting
+        super().connectionMade()
 
 
 async def problem_of(work: Awaitable[object]) -> JournalFailed:
@@ -381,6 +418,44 @@ class OutageTests:
         assert not follower.missed
 
     @pytest_twisted.ensureDeferred
+    async def test_publisher_killed(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        What was acknowledged to a process that was killed then is there.
+        """
+        subject = new(max_count=10**9)
+        follower = await subject.start()
+        acknowledged = acknowledged_before_a_kill(server.url)
+        await subject.append("next")
+        assert ids_of(follower)[: len(acknowledged)] == acknowledged
+        assert await subject.ids_after(OLDEST) == ids_of(follower)
+
+    @pytest_twisted.ensureDeferred
+    async def test_cut_in_mid_reply(self, server: RedisServer) -> None:
+        """
+        Wherever a connection is cut, in a reply or between two, nothing is lost or doubled.
+        """
+        budgets = cycle([3000, 3001, 3017, 3100, 3500, 4000, 5000, 9000])
+        proxy = await endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
+            CuttingProxy(server.port, lambda: next(budgets))
+        )
+        subject = redis(f"redis://127.0.0.1:{proxy.getHost().port}", timeout=2.0)
+        follower = await subject.start()
+        failed = 0
+        for number in range(300):
+            for _ in range(100):
+                try:
+                    await subject.append(str(number), data="x" * (number % 50))
+                    break
+                except JournalFailed:
+                    failed += 1
+                    await until(works(subject))
+        assert failed
+        assert ids_of(follower) == [str(number) for number in range(300)]
+        assert not follower.missed
+        await subject.journal.stop()
+        await proxy.stopListening()
+
+    @pytest_twisted.ensureDeferred
     async def test_hangs(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
         One that hangs for longer than every time-out counts as lost; an update on its way may have arrived.
@@ -652,7 +727,7 @@ class OutageTests:
         A hub whose Redis is not there at the start says so, and begins when it is.
         """
         server.kill()
-        hub = Hub(journal=RedisJournal(server.url, timeout=0.5))
+        hub = Hub(journal=RedisJournal(server.url, timeout=10.0))
         assert "cannot connect" in str(await problem_of(hub.publish("news", "x")))
         server.start()
         await hub.publish("news", "x")
