@@ -13,6 +13,7 @@ import txsse
 
 PUBLIC = {
     "Access",
+    "BrokenReply",
     "ChannelClosed",
     "CloseReason",
     "EventSource",

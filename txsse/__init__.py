@@ -18,6 +18,7 @@ from txsse._version import __version__ as _version
 from txsse.client.machine import ReadyState
 from txsse.client.source import EventSource
 from txsse.errors import (
+    BrokenReply,
     ChannelClosed,
     CloseReason,
     EventTooLarge,
@@ -49,6 +50,7 @@ __version__ = _version.public()
 
 __all__ = [
     "Access",
+    "BrokenReply",
     "ChannelClosed",
     "CloseReason",
     "EventSource",

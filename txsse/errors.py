@@ -11,6 +11,7 @@ What can go wrong, as one small tree::
     ├── HubStopped       an update for a hub that has stopped
     ├── JournalFailed    a journal that cannot be read or written at the moment
     ├── StreamRefused    a reply that opens no stream, to a client
+    ├── BrokenReply      a reply that a client cannot make sense of
     ├── StreamEnded      the end of a stream, as a client sees it
     └── PeerSilent       a server that a client has not heard of for too long
 """
@@ -23,6 +24,7 @@ from enum import Enum, auto
 from typing import Any
 
 __all__ = [
+    "BrokenReply",
     "ChannelClosed",
     "CloseReason",
     "EventTooLarge",
@@ -218,6 +220,12 @@ class StreamRefused(SSEError):
         super().__init__(f"{url}: {problem}")
         self.url = url
         self.status = status
+
+
+class BrokenReply(SSEError):
+    """
+    What a server answered is no HTTP, or more of it than anybody needs.
+    """
 
 
 class StreamEnded(SSEError):

@@ -50,6 +50,7 @@ class FakeResponse:
     A reply.
 
     :ivar body: the protocol that reads its body; ``None`` before somebody wants it.
+    :ivar early: what of the body has come by then.
     """
 
     def __init__(self, code: int, headers: dict[str, str]) -> None:
@@ -57,10 +58,15 @@ class FakeResponse:
         self.headers = Headers({name: [value] for name, value in headers.items()})
         self.transport = FakeTransport()
         self.body: Any = None
+        self.early = b""
 
     def deliverBody(self, protocol: Any) -> None:  # noqa: N802
         self.body = protocol
         protocol.makeConnection(self.transport)
+        if self.early:
+            # As Twisted does with what came before anybody wanted it.
+            protocol.dataReceived(self.early)
+            self.transport.resumeProducing()
 
     def bring(self, text: str | bytes) -> None:
         """
@@ -98,11 +104,14 @@ class Asked:
     def _cancel(self, _: object) -> None:
         self.cancelled = True
 
-    def reply(self, code: int = 200, headers: dict[str, str] | None = None) -> FakeResponse:
+    def reply(
+        self, code: int = 200, headers: dict[str, str] | None = None, early: bytes = b""
+    ) -> FakeResponse:
         """
         Answer.
         """
         response = FakeResponse(code, STREAM if headers is None else headers)
+        response.early = early
         self.answer.callback(response)
         return response
 

@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.web._newclient import Request
+from twisted.python.failure import Failure
+from twisted.web._newclient import Request, RequestNotSent
 from twisted.web.http import _ChunkedTransferDecoder
 from twisted.web.http_headers import Headers
 
 from txsse.client.chunked import Decoder, new_pool
+from txsse.client.stream import cause_of
+from txsse.errors import BrokenReply
 
 
 def decoded(make: Any, reads: list[bytes]) -> tuple[bytes, list[bytes], str | None, bool]:
@@ -114,3 +118,54 @@ class PoolTests:
         protocol.makeConnection(StringTransport())
         protocol.request(Request(b"GET", b"/", Headers({b"host": [b"a"]}), None))
         assert protocol._parser._transferDecoders == {b"chunked": Decoder}
+
+    @pytest.mark.parametrize(
+        ("reads", "problem"),
+        [
+            ([b"HTTP/1.1 200 OK\r\n", *[b"A: b\r\n" * 1000] * 60], "more than 262144 bytes"),
+            ([b"HTTP/1.1 100 x\r\n\r\n" * 20_000], "more than 262144 bytes"),
+            ([b"HTTP/1.1 200 OK\r\nA: " + b"x" * 20_000], "a line that is too long"),
+        ],
+    )
+    def test_head_that_is_too_large(self, reads: list[bytes], problem: str) -> None:
+        """
+        It ends the connection, and the error says so.
+        """
+        protocol: Any = new_pool(Clock())._factory(lambda _: None, "").buildProtocol(None)
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        replied = protocol.request(Request(b"GET", b"/", Headers({b"host": [b"a"]}), None))
+        for read in reads:
+            if not transport.disconnecting:
+                protocol.dataReceived(read)
+        assert transport.disconnecting
+        failures: list[Any] = []
+        replied.addErrback(failures.append)
+        protocol.connectionLost(Failure(ConnectionLost()))
+        error = cause_of(failures[0])
+        assert isinstance(error, BrokenReply)
+        assert problem in str(error)
+
+    def test_body_of_any_size(self) -> None:
+        """
+        The limit is for the head alone.
+        """
+        protocol: Any = new_pool(Clock())._factory(lambda _: None, "").buildProtocol(None)
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        protocol.request(Request(b"GET", b"/", Headers({b"host": [b"a"]}), None))
+        protocol.dataReceived(b"HTTP/1.1 200 OK\r\n\r\n")
+        for _ in range(10):
+            protocol.dataReceived(b"x" * 65536)
+        assert not transport.disconnecting
+
+    def test_not_connected(self) -> None:
+        """
+        A connection that is lost takes no request.
+        """
+        protocol: Any = new_pool(Clock())._factory(lambda _: None, "").buildProtocol(None)
+        protocol.makeConnection(StringTransport())
+        protocol.connectionLost(Failure(ConnectionLost()))
+        failures: list[Any] = []
+        protocol.request(Request(b"GET", b"/", Headers(), None)).addErrback(failures.append)
+        assert failures[0].check(RequestNotSent)

@@ -13,6 +13,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
@@ -20,10 +21,10 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
 from zope.interface.verify import verifyObject
 
-from tests.client.fakes import FakeAgent, Followed, outcome_of
+from tests.client.fakes import FakeAgent, FakeResponse, Followed, outcome_of
 from txsse.client.machine import ReadyState
 from txsse.client.source import EventSource
-from txsse.errors import EventTooLarge, PeerSilent, StreamEnded, StreamRefused
+from txsse.errors import BrokenReply, EventTooLarge, PeerSilent, StreamEnded, StreamRefused
 from txsse.protocol.event import ServerSentEvent
 
 
@@ -458,6 +459,63 @@ class ReconnectionTests:
         followed.source.close()
         followed.clock.advance(60)
         assert len(followed.agent.requests) == 1
+
+    def test_on_error_that_fails(self) -> None:
+        """
+        It is logged, and the next attempt comes.
+        """
+
+        def fail(error: Exception) -> None:
+            raise RuntimeError("no")
+
+        clock, agent = Clock(), FakeAgent()
+        source = EventSource("http://a/", reactor=clock, agent=agent, on_error=fail)
+        source.start()
+        with capturedLogs() as logged:
+            agent.requests[0].lose()
+        assert [event["log_format"] for event in logged] == ["on_error failed"]
+        clock.advance(3)
+        assert len(agent.requests) == 2
+
+    @pytest.mark.parametrize("error", [ValueError("abc"), AttributeError("x"), KeyError("y")])
+    def test_parser_that_stumbles(self, error: Exception) -> None:
+        """
+        What Twisted's parser falls over is told as what it is.
+        """
+        followed = Followed()
+        followed.asked.lose(ResponseFailed([Failure(error)]))
+        assert isinstance(followed.errors[0], BrokenReply)
+        assert str(error) in str(followed.errors[0])
+
+    def test_slow_program_and_early_bytes(self) -> None:
+        """
+        What came before the program wanted it makes the server wait as well.
+        """
+        followed = Followed(event_received=lambda event: Deferred())
+        response = followed.asked.reply(early=b"data: a\n\ndata: b\n\n")
+        assert response.transport.paused
+
+    def test_comments_alone(self) -> None:
+        """
+        Where nothing is to be had, nobody is woken.
+        """
+        followed = Followed(push=False)
+        got = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
+        response = followed.asked.reply()
+        response.bring(": a\n\n")
+        assert not got
+        response.bring("data: b\n\n")
+        assert got[0].data == "b"
+
+    def test_redirect_that_is_no_text(self) -> None:
+        """
+        Bytes that are not UTF-8 are taken for Latin-1.
+        """
+        followed = Followed()
+        response = FakeResponse(302, {})
+        response.headers.setRawHeaders(b"Location", [b"/\xe9"])
+        followed.asked.answer.callback(response)
+        assert followed.asked.uri == "https://example.org/%C3%A9"
 
 
 class CloseTests:

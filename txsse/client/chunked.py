@@ -17,16 +17,22 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.python.failure import Failure
 from twisted.web import client, http
 from twisted.web._newclient import HTTP11ClientProtocol
 from twisted.web.client import HTTPConnectionPool
 from twisted.web.iweb import IResponse
+
+from txsse.errors import BrokenReply
 
 __all__ = ["Decoder", "new_pool"]
 
 # The sizes of chunks, as they are written: small ones, which come by the hundred.
 _SIZES = {form % size: size for size in range(1, 4096) for form in (b"%x", b"%X")}
 _LONGEST_SIZE = max(map(len, _SIZES))
+
+# What the head of a reply may take.
+_MAX_HEAD = 256 * 1024
 
 
 class Decoder(http._ChunkedTransferDecoder):
@@ -116,15 +122,41 @@ def _take_chunks(data: bytes, pieces: list[bytes]) -> bytes:
 
 
 class _Protocol(HTTP11ClientProtocol):
+    """
+    One connection.
+    """
+
+    # How many bytes of the head have come, interim replies and all.
+    _head_size = 0
+
     def request(self, request: Any) -> Deferred[IResponse]:
         """
         Send a request, and read its reply this way.
         """
         replied: Deferred[IResponse] = super().request(request)
-        parser = getattr(self, "_parser", None)
+        parser: Any = self._parser
         if parser is not None:
             parser._transferDecoders = {b"chunked": Decoder}
+            parser.lineLengthExceeded = self._line_too_long
         return replied
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Take what came, unless the head is larger than any that makes sense: Twisted looks at its lines alone.
+        """
+        HTTP11ClientProtocol.dataReceived(self, data)
+        parser = self._parser
+        if parser is not None and parser.state in ("STATUS", "HEADER"):
+            self._head_size += len(data)
+            if self._head_size > _MAX_HEAD:
+                self._refuse(f"the head of the reply has more than {_MAX_HEAD} bytes")
+
+    def _line_too_long(self, line: bytes) -> None:
+        self._refuse("the head of the reply has a line that is too long")
+
+    def _refuse(self, problem: str) -> None:
+        give_up: Any = self._giveUp
+        give_up(Failure(BrokenReply(problem)))
 
 
 class _Factory(client._HTTP11ClientFactory):

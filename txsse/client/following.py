@@ -23,7 +23,7 @@ from txsse.client.delivery import Delivery
 from txsse.client.machine import Inputs, ReadyState, new_machine
 from txsse.client.reply import Asked, Opens, Redirects, Refuses, judge
 from txsse.client.stream import Body, Reading, cause_of
-from txsse.errors import EventTooLarge, PeerSilent, StreamEnded, StreamRefused
+from txsse.errors import BrokenReply, EventTooLarge, PeerSilent, StreamEnded, StreamRefused
 from txsse.protocol.parser import EventStreamParser
 
 try:
@@ -35,6 +35,9 @@ except (AttributeError, ImportError):  # pragma: no cover
 __all__ = ["Following", "Options"]
 
 _log = Logger()
+
+# What Twisted's parser raises where a reply is not what it should be.
+_STUMBLED = (ValueError, AttributeError, TypeError, LookupError)
 
 # As browsers do.
 _MAX_REDIRECTS = 20
@@ -169,7 +172,7 @@ class Following:
         for name, _ in asked.headers:
             fields.removeHeader(name)
         for name, value in asked.headers:
-            fields.addRawHeader(name, value)
+            fields.addRawHeader(name.encode("ascii"), value if isinstance(value, bytes) else value.encode())
         if self.parser.last_event_id:
             fields.setRawHeaders(b"Last-Event-ID", [self.parser.last_event_id.encode()])
         body = None if asked.body is None else Body(asked.body)
@@ -215,7 +218,7 @@ class Following:
         self._read_from(reading)
         self.machine.opened()
         if self._reading is reading:
-            response.deliverBody(reading)
+            reading.read(response)
         else:
             # Closed by somebody who was told that it is open.
             _discard(response)
@@ -223,20 +226,21 @@ class Following:
     def _not_answered(self, failure: Failure, request: Deferred[Any]) -> None:
         if self._request is request:
             self._request = None
-            self._interrupted(cause_of(failure))
+            error = cause_of(failure)
+            if isinstance(error, _STUMBLED):
+                error = BrokenReply(f"{self.asked.url.to_text()}: the reply is no HTTP: {error!r}")
+            self._interrupted(error)
 
     def _no_reply(self) -> None:
         request, self._request = self._request, None
-        if request is not None:
-            request.cancel()
+        assert request is not None
+        request.cancel()
         self._interrupted(PeerSilent(self._options.connect_timeout))
 
     def stream_brought(self, reading: Reading, data: bytes) -> None:
         """
         Take what came of a stream.
         """
-        if reading is not self._reading:
-            return
         self._hear()
         too_large: EventTooLarge | None = None
         try:
@@ -260,8 +264,7 @@ class Following:
         """
         Ask for the stream again.
         """
-        if reading is self._reading:
-            self._lose(error or StreamEnded(self.asked.url.to_text()))
+        self._lose(error or StreamEnded(self.asked.url.to_text()))
 
     def _lose(self, error: Exception) -> None:
         self._read_from(None)

@@ -21,7 +21,7 @@ from txsse.errors import StreamRefused
 
 __all__ = ["Asked", "Opens", "Redirects", "Refuses", "judge", "parse_url"]
 
-Headers = tuple[tuple[str, str], ...]
+Headers = tuple[tuple[str, str | bytes], ...]
 
 _REDIRECTS = frozenset([301, 302, 303, 307, 308])
 

@@ -213,13 +213,11 @@ class EventSource:
         return delivery.take()
 
 
-def _to_fields(headers: Mapping[str, str] | Headers | None) -> tuple[tuple[str, str], ...]:
+def _to_fields(headers: Mapping[str, str] | Headers | None) -> tuple[tuple[str, str | bytes], ...]:
     if headers is None:
         return ()
     if isinstance(headers, Headers):
         return tuple(
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, values in headers.getAllRawHeaders()
-            for value in values
+            (name.decode("ascii"), value) for name, values in headers.getAllRawHeaders() for value in values
         )
     return tuple(headers.items())

@@ -14,7 +14,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
-from twisted.web.iweb import IBodyProducer
+from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
 __all__ = ["Body", "Reader", "Reading", "cause_of"]
@@ -89,12 +89,24 @@ class Reading(TwistedProtocol):
             transport.resumeProducing()
             self._reader.stream_resumed(self)
 
+    def read(self, response: IResponse) -> None:
+        """
+        Read the body of a reply.
+        """
+        response.deliverBody(self)
+        transport: Any = self.transport
+        if self.paused and transport is not None:
+            # What had come before was delivered just now, and then Twisted had the sender go on.
+            transport.pauseProducing()
+
     def give_up(self) -> None:
         """
         Cut the connection, and tell nobody.
         """
         self._reader = None
         transport: Any = self.transport
+        # Behind a proxy of Twisted's that can only close it: over TLS, that waits for the peer's farewell.
+        transport = getattr(transport, "_producer", None) or transport
         if transport is not None:
             cut = getattr(transport, "abortConnection", None) or transport.loseConnection
             cut()

@@ -1,0 +1,779 @@
+"""
+Servers that mean no good, on the real reactor: what the source holds stays bounded, the error has a name, and
+the program is told of it.
+
+A test that is expected to fail shows a fault that is known; it says which.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import endpoints, reactor, ssl
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock, deferLater
+from twisted.web.client import Agent
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from tests.integration.clients import until
+from tests.integration.test_client import HEAD
+from tests.integration.test_standard import (
+    _nothing_left,  # noqa: F401
+    answering,
+    following,
+    played,
+    redirect,
+    serving,
+)
+from txsse import (
+    EventSource,
+    EventTooLarge,
+    PeerSilent,
+    ReadyState,
+    ServerSentEvent,
+    StreamEnded,
+    StreamRefused,
+)
+from txsse.cli.insecure import TrustAnyone
+from txsse.testing import CUT, HOLD, Reply, Step
+
+CHUNK = 2**16
+LIMIT = 2**20
+LONG = b"x" * 1000
+
+# What one read brings in the smallest events that there are, twice: of two chunks, say.
+MOST_EVENTS = 2 * CHUNK // len("data\n\n")
+
+
+class Holding:
+    """
+    The most that a source has held so far.
+
+    :ivar size: bytes of what is no event yet.
+    :ivar events: events that were not handed over yet.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.events = 0
+
+    def look(self, source: EventSource) -> None:
+        parser = source._following.parser
+        self.size = max(self.size, len(parser._pending) + sum(map(len, parser._data)))
+        self.events = max(self.events, len(source._delivery.pending))
+
+
+class Flood(Protocol):
+    """
+    Sends a beginning, and then the same again and again, as fast as it is read, up to a most.
+
+    :ivar sent: how much it has sent.
+    :ivar lost: whether the client has gone.
+    """
+
+    # More than the buffers of two sockets hold, so a client that has cut the connection was told to in time.
+    MOST = 16 * 2**20
+
+    def __init__(self, first: bytes, again: bytes) -> None:
+        self.sent = 0
+        self.lost = False
+        self._first = first
+        self._again = again * (CHUNK // len(again))
+        self._paused = False
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self.transport
+        transport.write(self._first)
+        transport.registerProducer(self, True)
+        self._send()
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        reactor.callLater(0, self._send)
+
+    def stopProducing(self) -> None:
+        self._paused = True
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.lost = True
+
+    def cut(self) -> None:
+        transport: Any = self.transport
+        self._paused = True
+        if not self.lost:
+            transport.abortConnection()
+
+    def _send(self) -> None:
+        transport: Any = self.transport
+        while not self._paused and not self.lost:
+            if self.sent > self.MOST:
+                self.cut()
+                return
+            transport.write(self._again)
+            self.sent += len(self._again)
+
+
+@asynccontextmanager
+async def flooding(first: bytes, again: bytes) -> AsyncIterator[tuple[str, list[Flood]]]:
+    """
+    Flood whoever comes.
+    """
+
+    class Floods(Factory):
+        noisy = False
+
+        def buildProtocol(self, addr: object) -> Flood:
+            floods.append(Flood(first, again))
+            return floods[-1]
+
+    floods: list[Flood] = []
+    endpoint = endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+    port: Any = await endpoint.listen(Floods())
+    try:
+        yield f"http://127.0.0.1:{port.getHost().port}/", floods
+        await until(lambda: all(flood.lost for flood in floods))
+    finally:
+        await port.stopListening()
+
+
+def watched(steps: Iterator[Step], followed: Callable[[], EventSource], holding: Holding) -> Iterator[Step]:
+    """
+    Look at what the source holds behind each step, when it has had time to come.
+    """
+    for step in steps:
+        yield step
+        yield 0.0
+        holding.look(followed())
+
+
+class EndlessTests:
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize(
+        ("first", "again"),
+        [
+            ("data: ", "x" * CHUNK),
+            ("event: ", "x" * CHUNK),
+            ("id: ", "x" * CHUNK),
+            ("", "x" * CHUNK),
+            (":", "x" * CHUNK),
+            ("", "data: x\n" * (CHUNK // 8)),
+            ("", "data\n" * (CHUNK // 5)),
+            ("data: x\n", "event: x\nid: x\nretry: 1\n" * (CHUNK // 24)),
+        ],
+        ids=["data", "event", "id", "field", "comment", "lines", "short lines", "fields"],
+    )
+    @pytest.mark.parametrize("pulled", [False, True])
+    async def test_line_or_event(self, first: str, again: str, pulled: bool) -> None:
+        """
+        A line, or an event of many lines, that does not end is given up at the limit, for good, since it
+        would come again; whatever came before it is handed over.
+        """
+
+        def steps() -> Iterator[Step]:
+            yield "data: before\n\n" + first
+            yield from repeat(again)
+
+        holding = Holding()
+        async with serving(Reply(watched(steps(), lambda: source, holding))) as server:
+            texts: list[str] = []
+            errors: list[Exception] = []
+            source = EventSource(server.url, max_event_size=LIMIT, on_error=errors.append)
+            if pulled:
+                with pytest.raises(EventTooLarge, match="more than 1048576 bytes"):
+                    async for event in source:
+                        texts.append(event.data)
+            else:
+                source.add_listener("message", lambda event: texts.append(event.data))
+                source.start()
+                assert isinstance(await source.when_closed(), EventTooLarge)
+            assert [type(error) for error in errors] == [EventTooLarge]
+            assert (texts, len(server.visits)) == (["before"], 1)
+            assert holding.size <= LIMIT + CHUNK
+            parser = source._following.parser
+            assert (len(parser._pending), parser._data) == (0, [])
+
+    @pytest_twisted.ensureDeferred
+    async def test_comments(self) -> None:
+        """
+        64 MB of comments take their time and no memory; the event behind them arrives.
+        """
+
+        def steps() -> Iterator[Step]:
+            chunk = b":" + b"c" * 98 + b"\n"
+            yield from repeat(chunk * (CHUNK // 100), 1024)
+            yield "data: after all\n\n"
+            yield HOLD
+
+        holding = Holding()
+        async with (
+            serving(Reply(watched(steps(), lambda: followed.source, holding))) as server,
+            following(server.url, max_event_size=1000) as followed,
+        ):
+            await until(lambda: followed.texts == ["after all"])
+            # No more than the line that was cut.
+            assert (holding.size < 100, holding.events, followed.errors) == (True, 0, [])
+
+    @pytest_twisted.ensureDeferred
+    async def test_body_that_nobody_wants(self) -> None:
+        """
+        The body of a redirect, or of a refusal, is not read: the connection is cut.
+        """
+        sent = 0
+
+        def steps() -> Iterator[Step]:
+            nonlocal sent
+            while True:
+                sent += CHUNK
+                yield "x" * CHUNK
+
+        async with (
+            serving(
+                Reply(steps(), status=302, headers={"Location": "/b"}), Reply(steps(), status=404)
+            ) as server,
+            following(server.url) as followed,
+        ):
+            assert isinstance(await followed.source.when_closed(), StreamRefused)
+            await until(lambda: not server.resource.open)
+            # What fits into the buffers of two sockets, twice.
+            assert sent < 32 * 2**20
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize(
+        ("first", "again"),
+        [
+            (b"HTTP/1.1 200 OK\r\n", b"A: %s\r\n" % LONG),
+            (b"HTTP/1.1 200 OK\r\nA: b\r\n", b" %s\r\n" % LONG),
+            (b"", b"HTTP/1.1 100 %s\r\n\r\n" % LONG),
+            (b"HTTP/1.1 103 x\r\n", b"A: %s\r\n\r\nHTTP/1.1 103 x\r\n" % LONG),
+        ],
+        ids=["fields", "continuation lines", "interim replies", "interim replies with fields"],
+    )
+    async def test_head(self, first: bytes, again: bytes) -> None:
+        """
+        A head without an end is given up when it is larger than any that makes sense, and not only when the
+        time for connecting is over.
+        """
+        async with flooding(first, again) as (url, floods), following(url, max_attempts=1) as followed:
+            assert await followed.source.when_closed() is followed.errors[0]
+            assert floods[0].sent < floods[0].MOST
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize(
+        ("first", "again"),
+        [(b"", b"x"), (b"HTTP/1.1 200 ", b"x"), (b"HTTP/1.1 200 OK\r\nA: ", b"x")],
+        ids=["no HTTP", "status line", "field"],
+    )
+    async def test_line_of_the_head(self, first: bytes, again: bytes) -> None:
+        """
+        A line of the head that does not end is given up at once.
+        """
+        async with flooding(first, again) as (url, floods), following(url, max_attempts=2) as followed:
+            assert await followed.source.when_closed() is followed.errors[1]
+            assert len(floods) == len(followed.errors) == 2
+            assert all(flood.sent < flood.MOST for flood in floods)
+
+
+class ManyTests:
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize("pulled", [False, True])
+    async def test_tiny_events(self, pulled: bool) -> None:
+        """
+        Of a million tiny events in one chunk, to a program that takes its time, never more are in memory than
+        one read brought; and all arrive.
+        """
+        count = 0
+        holding = Holding()
+
+        def received(event: ServerSentEvent) -> Deferred[None] | None:
+            nonlocal count
+            count += 1
+            if count % 1000:
+                return None
+            holding.look(followed.source)
+            return deferLater(reactor, 0)
+
+        async def pull() -> None:
+            async for event in followed.source:
+                work = received(event)
+                if work is not None:
+                    await work
+
+        options = {"event_received": None if pulled else received}
+        async with (
+            serving(["data\n\n" * 1_000_000, HOLD]) as server,
+            following(server.url, **options) as followed,
+        ):
+            pulling = Deferred.fromCoroutine(pull()) if pulled else None
+            await until(lambda: count == 1_000_000)
+            assert 0 < holding.events <= MOST_EVENTS
+            assert followed.errors == []
+            followed.source.close()
+            await (pulling or followed.source.when_closed())
+
+    @pytest_twisted.ensureDeferred
+    async def test_short_streams(self) -> None:
+        """
+        A server that ends stream upon stream, to a program that takes its time: no more is read until it has
+        got what came before.
+        """
+        working: list[Deferred[None]] = []
+
+        def received(event: ServerSentEvent) -> Deferred[None]:
+            working.append(Deferred())
+            return working[-1]
+
+        holding = Holding()
+        # Each as short as to come in one piece, with its end.
+        replies: list[list[Step]] = [["retry: 0\n" + "data\n\n" * 2000]] * 40
+        async with (
+            serving(*replies) as server,
+            following(server.url, retry=0.0, event_received=received) as followed,
+        ):
+            await until(lambda: working)
+            for _ in range(100):
+                await deferLater(reactor, 0.001)
+            holding.look(followed.source)
+            assert len(server.visits) <= 2
+            assert holding.events <= MOST_EVENTS
+
+    @pytest_twisted.ensureDeferred
+    async def test_agent_that_takes_its_time(self) -> None:
+        """
+        Whatever the agent does with a reply before it hands it over, a slow program makes the server wait.
+        """
+        working: list[Deferred[None]] = []
+
+        def received(event: ServerSentEvent) -> Deferred[None]:
+            working.append(Deferred())
+            return working[-1]
+
+        holding = Holding()
+        steps = repeat("data\n\n" * (CHUNK // 6), 200)
+        async with (
+            serving(Reply(watched(steps, lambda: followed.source, holding))) as server,
+            following(server.url, event_received=received, agent=LateAgent()) as followed,
+        ):
+            await until(lambda: working)
+            for _ in range(100):
+                await deferLater(reactor, 0.001)
+            assert holding.events <= 2 * MOST_EVENTS
+
+
+@implementer(IAgent)
+class LateAgent:
+    """
+    Hands replies over some turns later, as one that has asked somebody about them.
+    """
+
+    def __init__(self) -> None:
+        self._agent = Agent(reactor)
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,  # noqa: N803
+    ) -> Deferred[IResponse]:
+        asked: Deferred[IResponse] = self._agent.request(method, uri, headers, bodyProducer)
+        return asked.addCallback(lambda response: deferLater(reactor, 0.05, lambda: response))
+
+
+class NonsenseTests:
+    @pytest_twisted.ensureDeferred
+    async def test_bytes_that_are_no_text(self) -> None:
+        """
+        Invalid UTF-8 arrives as U+FFFD, NULs as they are; and nothing of it is an error.
+        """
+        script = await played(
+            [
+                b"data: \xff\xfe\x00\n\n",
+                b"data: \xc3",
+                b"\n\n",
+                b"data: \xed\xa0\x80\xf4\x90\x80\x80\n\n",
+                b"\x00\n\n",
+            ],
+            [b"\xff\xfe" + "data: UTF-16\n\n".encode("utf-16-le"), CUT],
+            [bytes(range(256)) * 100 + b"\n\ndata: behind\n\n"],
+        )
+        assert script.texts == ["\ufffd\ufffd\0", "\ufffd", "\ufffd" * 7, "behind"]
+        assert [type(error).__name__ for error in script.errors] == [
+            "StreamEnded",
+            "ConnectionDone",
+            "StreamEnded",
+            "StreamRefused",
+        ]
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize("digits", [16, 1000, 5000, CHUNK * 2])
+    async def test_retry(self, digits: int) -> None:
+        """
+        A time of so many digits is the longest that there is, and the reactor can wait for it.
+        """
+        async with (
+            serving(["data: a\n\nretry: " + "9" * digits + "\n\n"]) as server,
+            following(server.url) as followed,
+        ):
+            await until(lambda: followed.errors)
+            assert followed.source.retry == 10.0**12
+            assert followed.source.ready_state is ReadyState.CONNECTING
+            followed.source.close()
+            assert (len(server.visits), followed.texts) == (1, ["a"])
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize("status", [301, 307])
+    async def test_redirect_loop(self, status: int) -> None:
+        """
+        It is followed twenty times, and then final.
+        """
+        async with (
+            serving(*[redirect(status, "/b"), redirect(status, "/")] * 20) as server,
+            following(server.url) as followed,
+        ):
+            error = await followed.source.when_closed()
+            assert isinstance(error, StreamRefused)
+            assert (error.status, error.url) == (status, server.url)
+            assert "more than 20 redirects" in str(error)
+            assert (len(server.visits), followed.errors) == (21, [error])
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize(
+        "location", ["", "ftp://127.0.0.1/", "javascript:alert(1)", "http://", "http://[::1", "http://%00/"]
+    )
+    async def test_redirect_to_nowhere(self, location: str) -> None:
+        """
+        What is no URL of HTTP ends it, and so does a redirect to itself.
+        """
+        script = await played(*[redirect(302, location)] * 30)
+        assert script.end == 302
+        assert len(script.visits) == (21 if location == "" else 1)
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize(
+        "value", ["text/event-stream, text/html", "x" * 10_000, "text/event-stream\0", "text/\x01\x7f", "é"]
+    )
+    async def test_media_type(self, value: str) -> None:
+        """
+        A media type that is none is another one.
+        """
+        script = await played(Reply(["data: a\n\n", HOLD], headers={"Content-Type": value}))
+        assert (script.end, script.texts) == (200, [])
+
+
+class FramingTests:
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize(
+        ("length", "texts", "error"),
+        [
+            (12, ["a"], "StreamEnded"),
+            (9, ["a"], "StreamEnded"),
+            (8, [], "StreamEnded"),
+            (0, [], "StreamEnded"),
+            (1000, ["a", "b"], "ConnectionDone"),
+        ],
+    )
+    async def test_wrong_content_length(self, length: int, texts: list[str], error: str) -> None:
+        """
+        Of a body that is longer than it says the rest is not looked at, and one that is shorter is a lost
+        connection; either way the stream is asked for again.
+        """
+
+        def play(script: Any, request: bytes) -> None:
+            came.append(request)
+            if len(came) == 1:
+                script.say(HEAD + b"Content-Length: %d\r\n\r\ndata: a\n\ndata: b\n\n" % length)
+                script.end()
+            else:
+                script.say(HEAD + b"\r\n")
+
+        came: list[bytes] = []
+        async with answering(play) as url, following(url) as followed:
+            await until(lambda: len(came) > 1)
+            assert followed.texts == texts
+            assert type(followed.errors[0]).__name__ == error
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize(
+        ("size", "problem"),
+        [
+            (b"-1", "Chunk-size must be an integer"),
+            (b"+9", "Chunk-size must be an integer"),
+            (b"0x9", "Chunk-size must be an integer"),
+            (b"", "Chunk-size must be an integer"),
+            (b"z", "Chunk-size must be an integer"),
+            (b"1", "Chunk did not end with CRLF"),
+            (b"9;" + b"x" * 2000, "Chunk size line exceeds maximum"),
+            (b"F" * 2000, "Chunk size line exceeds maximum"),
+        ],
+    )
+    async def test_chunk_size_that_is_none(self, size: bytes, problem: str) -> None:
+        """
+        The error says what is wrong, and the stream is asked for again.
+        """
+
+        def play(script: Any, request: bytes) -> None:
+            came.append(request)
+            script.say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + size + b"\r\ndata: a\n\n\r\n")
+
+        came: list[bytes] = []
+        async with answering(play) as url, following(url) as followed:
+            await until(lambda: len(came) > 1)
+            assert problem in str(followed.errors[0])
+            assert followed.events == []
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize("size", [b"7FFFFFFFFFFFFFFF", b"F" * 1000])
+    async def test_chunk_without_an_end(self, size: bytes) -> None:
+        """
+        A chunk of more than there is on earth is read as it comes.
+        """
+
+        def play(script: Any, request: bytes) -> None:
+            script.say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + size + b"\r\n")
+            script.say(b"data: a\n\n" + b":" * CHUNK * 4 + b"\ndata: b\n\n")
+
+        async with answering(play) as url, following(url) as followed:
+            await until(lambda: followed.texts == ["a", "b"])
+            assert followed.errors == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_chunks_of_a_byte(self) -> None:
+        """
+        They are chunks like others.
+        """
+        text = ": comment\ndata: a\n\n" * 2000
+
+        def play(script: Any, request: bytes) -> None:
+            chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in text.encode())
+            script.say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+
+        async with answering(play) as url, following(url) as followed:
+            await until(lambda: len(followed.events) == 2000)
+            assert followed.errors == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_trailers(self) -> None:
+        """
+        Trailers without an end are given up.
+        """
+        first = HEAD + b"Transfer-Encoding: chunked\r\n\r\n9\r\ndata: a\n\n\r\n0\r\n"
+        async with flooding(first, b"A: b\r\n") as (url, floods), following(url, max_attempts=1) as followed:
+            error = await followed.source.when_closed()
+            assert "Trailer headers data is too long" in str(error)
+            assert (followed.texts, followed.errors) == (["a"], [error])
+            assert floods[0].sent < floods[0].MOST
+
+
+class EncodingTests:
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip", "x"])
+    async def test_declared(self, encoding: str) -> None:
+        """
+        A body that is compressed though nobody asked for that is refused: it is not decompressed, so it
+        cannot grow, and it is not read as text.
+        """
+        body = gzip.compress(b"data: a\n\n" * 1_000_000)
+        script = await played(Reply([body, HOLD], headers={"Content-Encoding": encoding}))
+        assert (script.end, script.texts) == (200, [])
+        assert f"sends the stream as {encoding}, which was not asked for" in str(script.errors[0])
+
+    @pytest_twisted.ensureDeferred
+    async def test_not_declared(self) -> None:
+        """
+        One that does not say so is text, of which no event comes.
+        """
+        script = await played([gzip.compress(b"data: a\n\n" * 1_000_000)])
+        assert (script.end, script.texts) == (204, [])
+        assert isinstance(script.errors[0], StreamEnded)
+
+
+NO_HTTP = {
+    "another protocol": (b"SSH-2.0-OpenSSH_9.9\r\n", "wrong number of parts"),
+    "status": (b"HTTP/1.1 abc OK\r\n", "non-integer status code"),
+    "version": (b"HTTP/x.y 200 OK\r\n", "HTTP/x.y"),
+    "two lengths": (b"HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n", "conflicting Content-Length"),
+}
+
+# Of these, the program gets an error that says nothing.
+NAMELESS = {
+    "field without a colon": b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+    "continuation of nothing": b"HTTP/1.1 200 OK\r\n continued\r\n\r\n",
+    "length": b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+    "transfer encoding": HEAD + b"Transfer-Encoding: gzip\r\n\r\n",
+    "two transfer encodings": HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+    "line too long": b"HTTP/1.1 200 OK\r\nA: " + b"x" * 20_000 + b"\r\n\r\n",
+}
+
+
+class NoHttpTests:
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize(("reply", "problem"), NO_HTTP.values(), ids=NO_HTTP)
+    async def test_named(self, reply: bytes, problem: str) -> None:
+        """
+        What is no HTTP is an error that says what came, or what is wrong with it; another attempt follows.
+        """
+
+        def play(script: Any, request: bytes) -> None:
+            came.append(request)
+            script.say(reply)
+
+        came: list[bytes] = []
+        async with answering(play) as url, following(url) as followed:
+            await until(lambda: len(came) > 1)
+            assert problem in repr(followed.errors[0])
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize("reply", NAMELESS.values(), ids=NAMELESS)
+    async def test_nameless(self, reply: bytes) -> None:
+        """
+        That holds for whatever else is wrong with a head.
+        """
+
+        def play(script: Any, request: bytes) -> None:
+            script.say(reply)
+
+        async with answering(play) as url, following(url, max_attempts=1) as followed:
+            error = await followed.source.when_closed()
+            name = type(error).__name__
+            assert name not in ("ValueError", "AttributeError", "TypeError", "KeyError", "ConnectionDone")
+
+
+class SlowTests:
+    @pytest_twisted.ensureDeferred
+    async def test_drip(self) -> None:
+        """
+        Any byte shows that the server is there, be it one of an event that never ends: a drip keeps a stream
+        alive for as long as ``max_event_size`` allows, and a silence ends it.
+        """
+
+        def steps() -> Iterator[Step]:
+            yield "data: "
+            while not silent:
+                if dripping:
+                    dripped.append(dripping.pop())
+                    yield "x"
+                yield 0.001
+            yield HOLD
+
+        silent: list[bool] = []
+        dripping: list[bool] = []
+        dripped: list[bool] = []
+        # A clock of its own, so that no machine is too slow.
+        clock = Clock()
+        options = {"reactor": clock, "agent": Agent(reactor), "read_timeout": 10.0, "max_attempts": 1}
+        async with serving(Reply(steps())) as server, following(server.url, **options) as followed:
+            source = followed.source
+            await source.when_open()
+            pending = source._following.parser._pending
+            await until(lambda: pending == b"data: ")
+            for _ in range(20):
+                clock.advance(9.9)
+                dripping.append(True)
+                await until(lambda: not dripping and len(pending) == len("data: ") + len(dripped))
+            assert len(dripped) == 20
+            assert (source.ready_state, followed.errors) == (ReadyState.OPEN, [])
+            silent.append(True)
+            clock.advance(10.0)
+            error = await source.when_closed()
+            assert isinstance(error, PeerSilent)
+            assert (str(error), followed.errors) == ("nothing came for 10 s", [error])
+
+    @pytest_twisted.ensureDeferred
+    async def test_drip_of_a_head(self) -> None:
+        """
+        A head may take as long as connecting may, however much of it drips in.
+        """
+
+        def play(script: Any, request: bytes) -> None:
+            scripts.append(script)
+            script.say(b"HTTP/1.1 200 OK\r\n")
+
+        scripts: list[Any] = []
+        clock = Clock()
+        options = {"reactor": clock, "agent": Agent(reactor), "connect_timeout": 10.0, "max_attempts": 1}
+        async with answering(play) as url, following(url, **options) as followed:
+            await until(lambda: scripts)
+            for _ in range(10):
+                assert followed.source.ready_state is ReadyState.CONNECTING
+                scripts[0].say(b"A: b\r\n")
+                clock.advance(1.0)
+            assert isinstance(await followed.source.when_closed(), PeerSilent)
+
+    @pytest_twisted.ensureDeferred
+    async def test_slow_program(self) -> None:
+        """
+        A server that was asked to wait is not silent.
+        """
+
+        def steps() -> Iterator[Step]:
+            while True:
+                yield "data: a\n\n"
+                yield 0.001
+
+        def received(event: ServerSentEvent) -> Deferred[None]:
+            working.append(Deferred())
+            return working[-1]
+
+        working: list[Deferred[None]] = []
+        clock = Clock()
+        options = {"reactor": clock, "agent": Agent(reactor), "read_timeout": 10.0}
+        async with (
+            serving(Reply(steps()), [HOLD]) as server,
+            following(server.url, event_received=received, **options) as followed,
+        ):
+            await until(lambda: working)
+            clock.advance(10.1)
+            assert followed.errors == []
+
+
+class CloseTests:
+    @pytest_twisted.ensureDeferred
+    async def test_tls(self, certificate: Path) -> None:
+        """
+        A source that is closed reads no more, also from a server that does not want to hear of it.
+        """
+
+        class Deaf(Flood):
+            MOST = 2**40
+
+            def dataReceived(self, data: bytes) -> None:
+                transport: Any = self.transport
+                transport.pauseProducing()
+                super().dataReceived(data)
+
+        class DeafServers(Factory):
+            noisy = False
+
+            def buildProtocol(self, addr: object) -> Flood:
+                floods.append(Deaf(HEAD + b"\r\n", b": comment\n"))
+                return floods[-1]
+
+        floods: list[Flood] = []
+        loaded = ssl.PrivateCertificate.loadPEM(certificate.read_bytes())
+        endpoint = endpoints.SSL4ServerEndpoint(reactor, 0, loaded.options(), interface="127.0.0.1")
+        port: Any = await endpoint.listen(DeafServers())
+        url = f"https://127.0.0.1:{port.getHost().port}/"
+        try:
+            async with following(url, agent=Agent(reactor, contextFactory=TrustAnyone())) as followed:
+                await followed.source.when_open()
+                followed.source.close()
+                sent = floods[0].sent
+                await until(lambda: floods[0].lost or floods[0].sent > sent + Flood.MOST)
+                assert floods[0].lost
+        finally:
+            for flood in floods:
+                flood.cut()
+            await port.stopListening()
