@@ -1,0 +1,29 @@
+"""
+aiohttp-sse-client2: ``python with_aiohttp.py URL EVENTS TYPE``
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from aiohttp import ClientTimeout
+from aiohttp_sse_client2.client import EventSource
+from tally import Take, Tell, tally
+
+
+async def read(url: str, take: Take, tell: Tell) -> None:
+    async with EventSource(url, timeout=ClientTimeout(total=None)) as source:
+        async for event in source:
+            if take(event.data):
+                tell(event.data, event.type or "message", event.last_event_id)
+                break
+
+
+def main() -> None:
+    url, events, _ = sys.argv[1:]
+    asyncio.run(read(url, *tally(int(events))))
+
+
+if __name__ == "__main__":
+    main()
