@@ -14,7 +14,7 @@ from twisted.logger import LogEvent
 
 from tests.fakes import Wire
 from tests.hub.fakes import Member, Prefix, ScriptedJournal, World, turn
-from txsse import Access, CloseReason, MemoryJournal
+from txsse import Access, CloseReason, JournalFailed, MemoryJournal
 from txsse.hub import replay as replay_module
 from txsse.hub.entry import Page
 from txsse.hub.replay import stream_reset
@@ -532,7 +532,6 @@ class FailingJournalTests:
         world.publish("c")
         assert member.texts == ["a", "b", "c"]
         assert [event["log_failure"].type for event in failures] == [OSError] * 2
-        assert {event["seconds"] for event in failures} == {1.0}
         assert world.hub.metrics().failures == 0
         world.end()
 
@@ -566,6 +565,20 @@ class FailingJournalTests:
 
 
 class FailingForManyTests:
+    def test_failure_that_the_journal_knows(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        It has said so itself.
+        """
+        world, journal, member = self.failing(world, "read")
+        journal.errors["read"] = JournalFailed("journal", "not now")
+        failures.clear()
+        world.reactor.advance(3)
+        assert failures == []
+        del journal.errors["read"]
+        world.reactor.advance(1)
+        assert member.texts == ["a"]
+        world.end()
+
     def test_one_entry_in_the_log(self, world: World, failures: list[LogEvent]) -> None:
         """
         They wait together: a journal that is down is not told about by each of those who want to read it.

@@ -62,7 +62,8 @@ class Publisher:
     async def _publish(self, data: str, id: str | None) -> None:
         while data not in self.acknowledged:
             try:
-                self.acknowledged[data] = await self._chance.choice(self._hubs).publish("news", data, id=id)
+                hub, topic = self._chance.choice(self._hubs), self._chance.choice(["news", "sport"])
+                self.acknowledged[data] = await hub.publish(topic, data, id=id)
             except JournalFailed as error:
                 self.counts["uncertain" if error.uncertain else "certain"] += 1
                 if id is None:
@@ -186,7 +187,7 @@ async def nodes_at(server: RedisServer) -> AsyncIterator[tuple[list[Hub], list[A
     await hubs[0].publish("news", "the first one", id="seed")
     for hub in hubs:
         await hub.start()
-    ports = [await listen(hub.resource("news")) for hub in hubs]
+    ports = [await listen(hub.resource("*")) for hub in hubs]
     try:
         yield hubs, ports
     finally:

@@ -44,7 +44,6 @@ from txsse import (
     StreamEnded,
     StreamRefused,
 )
-from txsse.cli.insecure import TrustAnyone
 from txsse.testing import CUT, HOLD, Reply, Step
 
 CHUNK = 2**16
@@ -739,41 +738,100 @@ class SlowTests:
             assert followed.errors == []
 
 
-class CloseTests:
+class Deaf(Flood):
+    """
+    Does not read what its client says, and so never hears its farewell.
+    """
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self.transport
+        transport.pauseProducing()
+        super().dataReceived(data)
+
+
+@asynccontextmanager
+async def deaf(certificate: Path, first: bytes, again: bytes) -> AsyncIterator[tuple[str, list[Deaf]]]:
+    """
+    Flood whoever comes over TLS, and do not listen.
+    """
+
+    class DeafServers(Factory):
+        noisy = False
+
+        def buildProtocol(self, addr: object) -> Deaf:
+            floods.append(Deaf(first, again))
+            return floods[-1]
+
+    floods: list[Deaf] = []
+    loaded = ssl.PrivateCertificate.loadPEM(certificate.read_bytes())
+    endpoint = endpoints.SSL4ServerEndpoint(reactor, 0, loaded.options(), interface="127.0.0.1")
+    port: Any = await endpoint.listen(DeafServers())
+    try:
+        yield f"https://127.0.0.1:{port.getHost().port}/", floods
+    finally:
+        for flood in floods:
+            flood.cut()
+        await port.stopListening()
+
+
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+WAITS = pytest.mark.xfail(strict=True, reason="what Twisted closes by itself waits for the server's farewell")
+
+
+class FarewellTests:
+    @pytest.fixture(autouse=True)
+    def _trusted(self, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Where OpenSSL looks for those that it trusts.
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+
     @pytest_twisted.ensureDeferred
-    async def test_tls(self, certificate: Path) -> None:
+    async def test_closed(self, certificate: Path) -> None:
         """
-        A source that is closed reads no more, also from a server that does not want to hear of it.
+        A source that is closed reads no more over TLS either, from a server that does not want to hear of it.
         """
+        async with (
+            deaf(certificate, HEAD + b"\r\n", b": comment\n") as (url, floods),
+            following(url) as followed,
+        ):
+            await followed.source.when_open()
+            followed.source.close()
+            await until(lambda: floods[0].lost)
+            assert floods[0].sent < floods[0].MOST
 
-        class Deaf(Flood):
-            MOST = 2**40
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize(
+        ("first", "again"),
+        [
+            pytest.param(b"HTTP/1.1 200 OK\r\n", b"A: %s\r\n" % LONG, marks=WAITS, id="head"),
+            pytest.param(b"HTTP/1.1 200 OK\r\nA: ", b"x", marks=WAITS, id="line"),
+            pytest.param(CHUNKED + b"0\r\n\r\n", b"x", marks=WAITS, id="behind the last chunk"),
+            pytest.param(CHUNKED + b"z\r\n", b"x", marks=WAITS, id="no chunk"),
+            pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", b"x", marks=WAITS, id="no content"),
+            pytest.param(b"HTTP/1.1 404 Not Found\r\n\r\n", b"x", id="refusal"),
+            pytest.param(b"HTTP/1.1 302 Found\r\nLocation: ftp://x/\r\n\r\n", b"x", id="redirect"),
+        ],
+    )
+    async def test_over(self, certificate: Path, first: bytes, again: bytes) -> None:
+        """
+        Nor does one that is done with a reply, for whatever reason.
+        """
+        async with (
+            deaf(certificate, first, again) as (url, floods),
+            following(url, max_attempts=1) as followed,
+        ):
+            assert await followed.source.when_closed() is not None
+            await until(lambda: floods[0].lost)
+            assert floods[0].sent < floods[0].MOST
 
-            def dataReceived(self, data: bytes) -> None:
-                transport: Any = self.transport
-                transport.pauseProducing()
-                super().dataReceived(data)
-
-        class DeafServers(Factory):
-            noisy = False
-
-            def buildProtocol(self, addr: object) -> Flood:
-                floods.append(Deaf(HEAD + b"\r\n", b": comment\n"))
-                return floods[-1]
-
-        floods: list[Flood] = []
-        loaded = ssl.PrivateCertificate.loadPEM(certificate.read_bytes())
-        endpoint = endpoints.SSL4ServerEndpoint(reactor, 0, loaded.options(), interface="127.0.0.1")
-        port: Any = await endpoint.listen(DeafServers())
-        url = f"https://127.0.0.1:{port.getHost().port}/"
-        try:
-            async with following(url, agent=Agent(reactor, contextFactory=TrustAnyone())) as followed:
-                await followed.source.when_open()
-                followed.source.close()
-                sent = floods[0].sent
-                await until(lambda: floods[0].lost or floods[0].sent > sent + Flood.MOST)
-                assert floods[0].lost
-        finally:
-            for flood in floods:
-                flood.cut()
-            await port.stopListening()
+    @pytest_twisted.ensureDeferred
+    @WAITS
+    async def test_left_open(self, certificate: Path) -> None:
+        """
+        Nor is a connection left open whose server stays behind the end of its stream, attempt after attempt.
+        """
+        first = HEAD + b"Content-Length: 20\r\n\r\nretry: 1\ndata: a\n\n"
+        async with deaf(certificate, first, b"x") as (url, floods), following(url) as followed:
+            await until(lambda: len(floods) > 3)
+            followed.source.close()
+            await until(lambda: all(flood.lost for flood in floods))
+            assert all(flood.sent < flood.MOST for flood in floods)
