@@ -52,7 +52,14 @@ setup(
     package_data={"txsse": ["py.typed", "demo/*.html", "hub/*.lua"]},
     # Automat comes with Twisted, in whatever version; the state machine of the client wants typed ones.
     install_requires=["Twisted>=24.7.0", "automat>=24.8.0"],
-    extras_require={"http2": http2, "metrics": metrics, "redis": redis, "test": test, "docs": docs, "dev": dev},
+    extras_require={
+        "http2": http2,
+        "metrics": metrics,
+        "redis": redis,
+        "test": test,
+        "docs": docs,
+        "dev": dev,
+    },
     entry_points={"console_scripts": ["txsse = txsse.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

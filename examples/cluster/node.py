@@ -1,0 +1,60 @@
+# python examples/cluster/node.py one 8081 redis://127.0.0.1:6379; run.py starts two, and all that they need
+# A node of a cluster. What it knows is in the Redis that it shares with the others: kill it when you like.
+
+import json
+import sys
+from contextlib import suppress
+
+from twisted.internet import defer, endpoints, task
+from twisted.web import resource, server, static
+
+from txsse import Hub, HubStopped, JournalFailed, SSEError, Upgrader
+from txsse.hub.redis import RedisJournal
+
+
+class Publish(resource.Resource):
+    def __init__(self, hub, node):
+        super().__init__()
+        self.hub, self.node = hub, node
+
+    def render_POST(self, request):
+        defer.Deferred.fromCoroutine(self.publish(request))
+        return server.NOT_DONE_YET
+
+    async def publish(self, request):
+        text, id = (request.args.get(name, [b""])[0].decode("utf-8", "replace") for name in (b"text", b"id"))
+        update = json.dumps({"text": text, "node": self.node})
+        try:
+            status, answer = 200, await self.hub.publish("messages", update, id=id or None)
+        except (JournalFailed, HubStopped) as error:
+            status, answer = 503, f"Nothing can be published at the moment ({error})."
+        except SSEError as error:
+            status, answer = 400, str(error)
+        if request.channel is not None:  # the client is still there
+            request.setResponseCode(status)
+            request.setHeader("Content-Type", "text/plain; charset=utf-8")
+            request.write(answer.encode())
+            request.finish()
+
+
+async def main(reactor, name, port, url):
+    def greet(subscriber, there):
+        if there:
+            subscriber.channel.send_json({"node": name}, event="node")
+
+    hub = Hub(journal=RedisJournal(url), presence=greet, upgrader=Upgrader(retry=1, headers={"X-Node": name}))
+    root = resource.Resource()
+    root.putChild(b"", static.File(__file__.replace("node.py", "page.html")))
+    root.putChild(b"events", hub.resource(["messages", "status"]))
+    root.putChild(b"publish", Publish(hub, name))
+    reactor.addSystemEventTrigger("before", "shutdown", hub.stop, retry=(1, 3), deadline=3)
+    await endpoints.serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1").listen(server.Site(root))
+    with suppress(HubStopped):
+        while True:  # until Ctrl-C
+            # At all nodes together. That is not known while Redis is out.
+            count = await hub.count_subscribers().addErrback(lambda failure: None)
+            hub.tell("status", json.dumps({"subscribers": count}), event="subscribers")
+            await task.deferLater(reactor, 1.0)
+
+
+task.react(main, sys.argv[1:])
