@@ -535,6 +535,20 @@ class FailingJournalTests:
         assert world.hub.metrics().failures == 0
         world.end()
 
+    def test_failure_that_the_journal_knows(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        It has said so itself.
+        """
+        world, journal, member = self.failing(world, "read")
+        journal.errors["read"] = JournalFailed("journal", "not now")
+        failures.clear()
+        world.reactor.advance(3)
+        assert failures == []
+        del journal.errors["read"]
+        world.reactor.advance(1)
+        assert member.texts == ["a"]
+        world.end()
+
     @pytest.mark.parametrize("name", ["read", "find"])
     def test_client_goes_meanwhile(self, world: World, name: str) -> None:
         """
@@ -565,20 +579,6 @@ class FailingJournalTests:
 
 
 class FailingForManyTests:
-    def test_failure_that_the_journal_knows(self, world: World, failures: list[LogEvent]) -> None:
-        """
-        It has said so itself.
-        """
-        world, journal, member = self.failing(world, "read")
-        journal.errors["read"] = JournalFailed("journal", "not now")
-        failures.clear()
-        world.reactor.advance(3)
-        assert failures == []
-        del journal.errors["read"]
-        world.reactor.advance(1)
-        assert member.texts == ["a"]
-        world.end()
-
     def test_one_entry_in_the_log(self, world: World, failures: list[LogEvent]) -> None:
         """
         They wait together: a journal that is down is not told about by each of those who want to read it.

@@ -19,7 +19,7 @@ import pytest_twisted
 from twisted.internet import endpoints, reactor, ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock, LoopingCall, deferLater
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
@@ -321,6 +321,55 @@ class ManyTests:
             assert followed.errors == []
             followed.source.close()
             await (pulling or followed.source.when_closed())
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize(
+        "pulled",
+        [
+            False,
+            pytest.param(
+                True, marks=pytest.mark.xfail(strict=True, reason="a loop takes all of a read in one turn")
+            ),
+        ],
+    )
+    async def test_program_that_has_to_work(self, pulled: bool) -> None:
+        """
+        Events that came in one read, and keep the program busy, do not keep the reactor: it has its turns.
+        """
+
+        def work(event: ServerSentEvent) -> None:
+            nonlocal count
+            if not count:
+                turning.start(0)
+            count += 1
+            begun = reactor.seconds()
+            while reactor.seconds() < begun + 0.001:
+                """
+                It thinks.
+                """
+            if count == 300:
+                turning.stop()
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+
+        async def pull() -> None:
+            async for event in followed.source:
+                work(event)
+
+        count = turns = 0
+        turning = LoopingCall(turn)
+        options = {"event_received": None if pulled else work}
+        async with (
+            serving(["data\n\n" * 300, HOLD]) as server,
+            following(server.url, **options) as followed,
+        ):
+            pulling = Deferred.fromCoroutine(pull()) if pulled else None
+            await until(lambda: count == 300)
+            followed.source.close()
+            await (pulling or followed.source.when_closed())
+        assert turns > 3
 
     @pytest_twisted.ensureDeferred
     async def test_short_streams(self) -> None:
