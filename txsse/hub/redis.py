@@ -405,6 +405,7 @@ class RedisJournal:
         self._head_id = None
         assert self._follower is not None
         self._follower.updates_missed(position)
+        self._tell_publishers()
 
     async def _load_recent(self, session: Session, last: int, floor: int) -> None:
         """
