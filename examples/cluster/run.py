@@ -4,6 +4,7 @@
 
 import importlib.util
 import os
+import random
 import re
 import shlex
 import shutil
@@ -86,21 +87,26 @@ def choose_ports(*wanted):
     """
     Return ports that nobody listens at.
     """
-    ports = []
-    # All at once, so that they differ.
     with ExitStack() as probes:
-        for port in wanted:
-            probe = probes.enter_context(socket.socket())
-            # As they all do it, so that connections that have just ended are in nobody's way.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", int(port)))
-            except (ValueError, OverflowError):
-                sys.exit(f"{port} is no port. Give numbers up to 65535; 0 is a free one.")
-            except OSError as error:
-                sys.exit(f"Port {port} cannot be had ({error.strerror}). Give another one; 0 is a free one.")
-            ports.append(probe.getsockname()[1])
-    return ports
+        # All at once, so that they differ.
+        return [choose_port(port, probes.enter_context(socket.socket())) for port in wanted]
+
+
+def choose_port(wanted, probe):
+    # As they all do it, so that connections that have just ended are in nobody's way.
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # None of those that the system gives to whoever asks for any: somebody else could get it before it is used.
+    ports = [wanted] if wanted != "0" else random.sample(range(20000, 30000), 100)
+    for port in ports:
+        try:
+            probe.bind(("127.0.0.1", int(port)))
+        except (ValueError, OverflowError):
+            sys.exit(f"{port} is no port. Give numbers up to 65535; 0 is a free one.")
+        except OSError as error:
+            problem = error.strerror
+        else:
+            return int(port)
+    sys.exit(f"Port {port} cannot be had ({problem}). Give another one; 0 is a free one.")
 
 
 def listens(port):

@@ -27,6 +27,7 @@ from txsse.hub import redis_session
 from txsse.hub.entry import Entry
 from txsse.hub.place import OLDEST
 from txsse.hub.redis import RedisJournal
+from txsse.hub.subscriber import BEHIND
 from txsse.hub.timeline import to_text
 
 
@@ -569,6 +570,22 @@ class OutageTests:
         assert len(followers[1].missed) == 1
         positions = [position for position, _ in followers[1].told]
         assert positions == sorted(positions)
+
+    @pytest_twisted.ensureDeferred
+    async def test_positions_behind_forks(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        They are never as great as that of a subscriber who is behind, which gets nothing live.
+        """
+        subject = new()
+        await subject.start()
+        for _ in range(5):
+            await subject.append("1")
+            server.ask("FLUSHALL")
+            subject.journal._session.commands.cut()
+            await until(lambda: subject.journal._session is None)
+            await until(works(subject))
+        (position,) = await subject.append("2")
+        assert 5 << 128 < position < BEHIND
 
     @pytest_twisted.ensureDeferred
     async def test_trimmed_below(self, server: RedisServer, new: Callable[..., Subject]) -> None:

@@ -20,7 +20,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -56,6 +56,9 @@ _log = Logger()
 # How much goes into one call of the script.
 _BATCH_COUNT = 500
 _BATCH_BYTES = 1024 * 1024
+
+# How many pages are read at once. What is published has to wait for their replies, and so has its time-out.
+_READ_COUNT = 2
 
 # How many entries the follower takes at once.
 _FOLLOW_COUNT = 256
@@ -146,6 +149,7 @@ class RedisJournal:
         self._batch: list[_Waiting] = []
         self._flushing: Any = None
         self._pending = 0
+        self._reading = DeferredSemaphore(_READ_COUNT)
         # Recorded, and not told to the follower yet: by position.
         self._untold: list[tuple[int, int, Deferred[int]]] = []
         self._order = 0
@@ -405,6 +409,13 @@ class RedisJournal:
         self._head_id = None
         assert self._follower is not None
         self._follower.updates_missed(position)
+        # What was passed over will not be told; behind a fork, what is new has other positions.
+        timeline = self._timeline
+        self._untold = [
+            (timeline.position_of(timeline.number_of(position)), order, recorded)
+            for position, order, recorded in self._untold
+        ]
+        heapq.heapify(self._untold)
         self._tell_publishers()
 
     async def _load_recent(self, session: Session, last: int, floor: int) -> None:
@@ -513,6 +524,13 @@ class RedisJournal:
         return None if found is None else self._timeline.position_of(to_number(found))
 
     async def _read(self, after: int) -> Page:
+        await self._reading.acquire()
+        try:
+            return await self._read_now(after)
+        finally:
+            self._reading.release()
+
+    async def _read_now(self, after: int) -> Page:
         head = self._recent.head
         start, forked = self._timeline.resume(after) if after > OLDEST else (0, False)
         missed, more, found = await self._try(

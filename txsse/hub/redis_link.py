@@ -143,6 +143,13 @@ class _Protocol(HiredisProtocol):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__(charset=None, convertNumbers=False)
 
+    def tryConvertData(self, data: Any) -> Any:  # noqa: N802
+        """
+        Leave a reply as it is. The library would go through a page of entries string by string, and change
+        nothing.
+        """
+        return data
+
     def connectionLost(self, why: Failure = connectionDone) -> None:
         """
         Keep what TLS has against the peer.

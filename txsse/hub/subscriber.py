@@ -7,7 +7,6 @@ journal: when it resumes, or when its client does not keep up.
 
 from __future__ import annotations
 
-import sys
 from typing import Protocol
 
 from txsse.hub.topics import TopicSet
@@ -16,8 +15,9 @@ from txsse.server.channel import SSEChannel
 
 __all__ = ["BEHIND", "Subscriber"]
 
-# Greater than any position: one who is behind has, as far as the fan-out goes, got everything already.
-BEHIND = sys.maxsize**2
+# Greater than any position, those behind the forks of a RedisJournal too: one who is behind has, as far as
+# the fan-out goes, got everything already.
+BEHIND = 1 << 1024
 
 
 class _Owner(Protocol):
