@@ -857,10 +857,7 @@ class StrangeTests:
         subject = new()
         follower = Failing()
         await subject.journal.start(follower)
-        await subject.append("1")
-        await until(lambda: subject.journal._session is None)
-        await until(works(subject))
-        await subject.append("2")
+        await subject.append("1", "2")
         assert ids_of(follower) == ["1", "2"]
         assert len(failures) == 1
 

@@ -466,7 +466,12 @@ class RedisJournal:
             self._cursor = number
             position = self._timeline.position_of(number)
             self._head_id = update.id
-            self._follower.update_appended(self._recent.add(position, update, time_of(number)))
+            entry = self._recent.add(position, update, time_of(number))
+            try:
+                self._follower.update_appended(entry)
+            except Exception:
+                # The next one does not depend on it.
+                _log.failure("{journal} cannot tell of {update}", journal=self, update=update)
         self._forget_given_up()
         self._tell_publishers()
 
