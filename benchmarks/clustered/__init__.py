@@ -1,0 +1,3 @@
+"""
+The parts of the soak of a cluster: see ``benchmarks/cluster.py``.
+"""

@@ -1,0 +1,3 @@
+"""
+The parts of the benchmark of the journals: see ``benchmarks/journals.py``.
+"""

@@ -1,0 +1,98 @@
+"""
+Where everything is: processes on their cores, journals on the disk or in a Redis.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from fanout import peers
+from fanout.processes import Cpu, Failed, Process
+
+from recording.contestants import REDIS, Contestant
+from recording.program import redis_server
+
+__all__ = ["PATIENCE", "Cores", "Place", "choose_cores", "ending", "placed"]
+
+P = TypeVar("P", bound=Process)
+
+# What starting a program, filling a journal, or ending may take, in seconds.
+PATIENCE = 120
+
+
+@dataclass(frozen=True)
+class Cores:
+    """
+    Who is where. With two cores, the second node is on the first one's, and the Redis is on that of the
+    clients.
+    """
+
+    node: int
+    other_node: int
+    clients: int
+    redis: int
+
+
+def choose_cores() -> Cores:
+    """
+    Choose the cores, and keep ourselves off the node's.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise Failed("two cores are needed: one for the nodes, one for the clients")
+    os.sched_setaffinity(0, cores[1:2])
+    return Cores(
+        node=cores[0],
+        other_node=cores[2] if len(cores) > 2 else cores[0],
+        clients=cores[1],
+        redis=cores[3] if len(cores) > 3 else cores[1],
+    )
+
+
+class Place:
+    """
+    Where a journal records.
+
+    :ivar name: its file, or its port.
+    :ivar redis: its Redis.
+    """
+
+    def __init__(self, folder: Path, name: str, redis: Process | None) -> None:
+        self.folder = folder
+        self.name = name
+        self._redis = redis
+
+    def redis_cpu(self) -> Cpu:
+        """
+        Tell what the Redis has used.
+        """
+        return Cpu(0, 0, 0) if self._redis is None else self._redis.cpu()
+
+
+@contextmanager
+def placed(contestant: Contestant, cores: Cores) -> Iterator[Place]:
+    # On the disk of the checkout: /tmp may be none.
+    with tempfile.TemporaryDirectory(prefix="run-", dir=peers.CACHE) as name:
+        folder = Path(name)
+        if contestant.kind == REDIS:
+            with redis_server(contestant.sync, core=cores.redis, folder=folder) as (redis, port):
+                yield Place(folder, str(port), redis)
+        else:
+            yield Place(folder, str(folder / "journal.db"), None)
+
+
+@contextmanager
+def ending(process: P) -> Iterator[P]:
+    """
+    End a process in the end.
+    """
+    try:
+        yield process
+    finally:
+        process.end()

@@ -1,0 +1,3 @@
+"""
+What runs in processes of their own.
+"""

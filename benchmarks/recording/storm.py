@@ -1,0 +1,66 @@
+"""
+Clients that come back, all at once, with an old id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from recording.contestants import REDIS, Contestant
+from recording.place import PATIENCE, Cores, Place, ending, placed
+from recording.program import Program
+from recording.sizes import Sizes
+
+__all__ = ["storm"]
+
+# How long a storm may last, in seconds.
+_LONGEST = 200
+
+
+def storm(contestant: Contestant, sizes: Sizes, cores: Cores) -> Mapping[str, float]:
+    """
+    Have clients come back, until all have everything.
+    """
+    count = sizes.clients if contestant.held else sizes.few_clients
+    with placed(contestant, cores) as place:
+        arguments = (contestant.name, place.name, 2 * sizes.replayed)
+        with ending(Program("node", *arguments, core=cores.node, folder=place.folder)) as node:
+            port = node.answer(PATIENCE)
+            first, _ = node.asked("fill", sizes.replayed + 1, seconds=PATIENCE)
+            with ending(_clients(port, count, first, sizes, cores, place)) as clients:
+                figures = _measure(node, clients, place, count * sizes.replayed)
+                # One that saw its clients leave would work on that.
+                node.end()
+    if contestant.kind != REDIS:
+        del figures["redis"]
+    return figures | {"clients": count}
+
+
+def _clients(port: int, count: int, last_event_id: str, sizes: Sizes, cores: Cores, place: Place) -> Program:
+    arguments = (port, count, last_event_id, sizes.replayed)
+    return Program("returning", *arguments, core=cores.clients, folder=place.folder)
+
+
+def _measure(node: Program, clients: Program, place: Place, updates: int) -> dict[str, float]:
+    node.asked("watch", seconds=PATIENCE)
+    node.forget_peak()
+    resident, cpu, redis = node.resident(), node.cpu(), place.redis_cpu()
+    clients.ask("come")
+    found: dict[str, float] = clients.answer(_LONGEST)
+    used = node.cpu() - cpu
+    told = node.asked("told", seconds=PATIENCE)
+    return {
+        "seconds": found["seconds"],
+        "half": found["half"],
+        "rate": updates / found["seconds"],
+        "cpu": used.total,
+        "cpu_each": used.total / updates,
+        "system": used.system,
+        "redis": (place.redis_cpu() - redis).total,
+        "pause": told["pause"],
+        "busy": told["busy"],
+        "publish": told["publish"],
+        "resident": resident,
+        "peak": node.peak(),
+        "clients_cpu": found["clients_cpu"],
+    }

@@ -1,0 +1,155 @@
+"""
+Two nodes that share a Redis, each with subscribers on real sockets, which hold every event that arrives
+against the sequence. What has no server to be shared has one node, to compare with.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from fanout import peers
+from fanout.processes import Failed, Load
+
+from recording.contestants import REDIS, Contestant
+from recording.place import PATIENCE, Cores, Place, ending, placed
+from recording.program import Program
+from recording.sizes import Sizes
+
+__all__ = ["compile_load", "fast", "steady"]
+
+
+def steady(contestant: Contestant, sizes: Sizes, cores: Cores) -> Mapping[str, float]:
+    """
+    Updates at a steady rate.
+    """
+    return _run(contestant, sizes, cores, "steady", sizes.steady, sizes.steady_rate)
+
+
+def fast(contestant: Contestant, sizes: Sizes, cores: Cores) -> Mapping[str, float]:
+    """
+    Updates as fast as they go.
+    """
+    return _run(contestant, sizes, cores, "fast", sizes.fast, sizes.fast_in_flight)
+
+
+def _run(
+    contestant: Contestant, sizes: Sizes, cores: Cores, way: str, updates: int, pace: int
+) -> Mapping[str, float]:
+    with ExitStack() as stack:
+        place = stack.enter_context(placed(contestant, cores))
+        pair = _Nodes(stack, contestant, sizes, cores, place)
+        # What is compiled at run time is compiled now, and the buffers of the sockets have grown.
+        pair.deliver(way, updates // 10, pace)
+        figures = pair.measure(way, updates, pace)
+        pair.check_silent()
+        return figures
+
+
+class _Nodes:
+    """
+    The nodes with their subscribers.
+    """
+
+    def __init__(
+        self, stack: ExitStack, contestant: Contestant, sizes: Sizes, cores: Cores, place: Place
+    ) -> None:
+        self._place = place
+        self._subscribers = sizes.subscribers
+        self._is_shared = contestant.kind == REDIS
+        wanted = (cores.node, cores.other_node) if self._is_shared else (cores.node,)
+        arguments = (contestant.name, place.name, sizes.held)
+        nodes = [Program("node", *arguments, core=core, folder=place.folder) for core in wanted]
+        loads = []
+        for node in nodes:
+            stack.callback(node.end)
+        for node in nodes:
+            load = stack.enter_context(ending(self._load(node.answer(PATIENCE), cores.clients)))
+            # A node that saw its clients leave would work on that, so it ends before them.
+            stack.callback(node.end)
+            self._connect(load)
+            loads.append(load)
+        self._nodes, self._loads = nodes, loads
+
+    def _load(self, port: int, core: int) -> Load:
+        folder = self._place.folder
+        errors = folder / f"load-{port}.log"
+        return Load([str(peers.LOAD), str(port), "/events"], core=core, folder=folder, errors=errors)
+
+    def _connect(self, load: Load) -> None:
+        load.ask("connect", self._subscribers, seconds=60)
+        connected = load.answer()["connected"]
+        if connected < self._subscribers:
+            raise Failed(f"{connected} of {self._subscribers} have a stream after 60 s")
+
+    def measure(self, way: str, updates: int, pace: int) -> Mapping[str, float]:
+        """
+        Publish at the first node, and return what came of it.
+        """
+        redis, before = self._place.redis_cpu(), [node.cpu() for node in self._nodes]
+        took, answers = self.deliver(way, updates, pace)
+        figures = {
+            "rate": updates / took,
+            "deliveries": updates * self._subscribers * len(self._nodes) / took,
+        }
+        if self._is_shared:
+            figures["redis"] = (self._place.redis_cpu() - redis).total / updates
+        for name, node, used, answer in zip("ab", self._nodes, before, answers, strict=False):
+            figures |= {f"{name}_{key}": answer[key] for key in ("p50", "p99", "longest")}
+            figures[f"{name}_cpu"] = (node.cpu() - used).total / updates
+            figures[f"{name}_rewinds"] = self._rewinds(node)
+        return figures
+
+    def deliver(self, way: str, updates: int, pace: int) -> tuple[float, list[dict[str, Any]]]:
+        """
+        Publish at the first node, until everybody has everything.
+
+        :raises Failed: where somebody missed something, or saw it twice.
+        """
+        for load in self._loads:
+            load.ask("expect", updates, seconds=PATIENCE)
+        began = time.monotonic()
+        self._nodes[0].ask(way, updates, pace)
+        answers = [load.answer() for load in self._loads]
+        took = time.monotonic() - began
+        for answer in answers:
+            if answer["arrived"] < self._subscribers or answer["events"] != updates * self._subscribers:
+                raise Failed(
+                    f"{answer['arrived']} of {self._subscribers} have every event after {took:.0f} s"
+                )
+        self._nodes[0].answer(PATIENCE)
+        return took, answers
+
+    def check_silent(self) -> None:
+        """
+        Check that nothing comes any more.
+        """
+        for load in self._loads:
+            load.ask("watch", seconds=0.2)
+            if load.answer()["events"]:
+                raise Failed("there are more events than were published")
+
+    @staticmethod
+    def _rewinds(node: Program) -> float:
+        told: dict[str, float] = node.asked("told", seconds=PATIENCE)
+        if told["gaps"]:
+            raise Failed(f"{told['gaps']:g} times a subscriber was told that it missed something")
+        return told["rewinds"]
+
+
+def compile_load() -> None:
+    """
+    Compile the subscribers, unless that is done.
+
+    :raises Failed: where that cannot be.
+    """
+    source = peers.HERE / "load.c"
+    if peers.LOAD.exists() and peers.LOAD.stat().st_mtime > source.stat().st_mtime:
+        return
+    try:
+        subprocess.run(["gcc", "-O2", "-o", str(peers.LOAD), str(source)], check=True, capture_output=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Failed(f"needs gcc: {error}") from None
