@@ -95,7 +95,7 @@ def choose_ports(*wanted):
 def choose_port(wanted, probe):
     # As they all do it, so that connections that have just ended are in nobody's way.
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # None of those that the system gives to whoever asks for any: somebody else could get it before it is used.
+    # None of those that the system gives to who asks for any: somebody else could get it before it is used.
     ports = [wanted] if wanted != "0" else random.sample(range(20000, 30000), 100)
     for port in ports:
         try:

@@ -75,6 +75,14 @@ class RequestTests:
         followed.asked.lose()
         assert followed.again(1.0).body == b"{}"
 
+    @pytest.mark.parametrize("options", [{"method": "GE T"}, {"method": ""}, {"headers": {"ä": "b"}}])
+    def test_cannot_be(self, options: dict[str, Any]) -> None:
+        """
+        What cannot be sent is refused before anything is.
+        """
+        with pytest.raises(ValueError, match="is no"):
+            EventSource("http://a/", **options)
+
     def test_not_before_it_is_started(self) -> None:
         """
         Making one asks for nothing, and starting it twice asks once.

@@ -327,9 +327,7 @@ class ManyTests:
         "pulled",
         [
             False,
-            pytest.param(
-                True, marks=pytest.mark.xfail(strict=True, reason="a loop takes all of a read in one turn")
-            ),
+            pytest.param(True),
         ],
     )
     async def test_program_that_has_to_work(self, pulled: bool) -> None:
@@ -824,7 +822,6 @@ async def deaf(certificate: Path, first: bytes, again: bytes) -> AsyncIterator[t
 
 
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-WAITS = pytest.mark.xfail(strict=True, reason="what Twisted closes by itself waits for the server's farewell")
 
 
 class FarewellTests:
@@ -851,11 +848,11 @@ class FarewellTests:
     @pytest.mark.parametrize(
         ("first", "again"),
         [
-            pytest.param(b"HTTP/1.1 200 OK\r\n", b"A: %s\r\n" % LONG, marks=WAITS, id="head"),
-            pytest.param(b"HTTP/1.1 200 OK\r\nA: ", b"x", marks=WAITS, id="line"),
-            pytest.param(CHUNKED + b"0\r\n\r\n", b"x", marks=WAITS, id="behind the last chunk"),
-            pytest.param(CHUNKED + b"z\r\n", b"x", marks=WAITS, id="no chunk"),
-            pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", b"x", marks=WAITS, id="no content"),
+            pytest.param(b"HTTP/1.1 200 OK\r\n", b"A: %s\r\n" % LONG, id="head"),
+            pytest.param(b"HTTP/1.1 200 OK\r\nA: ", b"x", id="line"),
+            pytest.param(CHUNKED + b"0\r\n\r\n", b"x", id="behind the last chunk"),
+            pytest.param(CHUNKED + b"z\r\n", b"x", id="no chunk"),
+            pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", b"x", id="no content"),
             pytest.param(b"HTTP/1.1 404 Not Found\r\n\r\n", b"x", id="refusal"),
             pytest.param(b"HTTP/1.1 302 Found\r\nLocation: ftp://x/\r\n\r\n", b"x", id="redirect"),
         ],
@@ -873,7 +870,6 @@ class FarewellTests:
             assert floods[0].sent < floods[0].MOST
 
     @pytest_twisted.ensureDeferred
-    @WAITS
     async def test_left_open(self, certificate: Path) -> None:
         """
         Nor is a connection left open whose server stays behind the end of its stream, attempt after attempt.

@@ -31,6 +31,11 @@ __all__ = ["Decoder", "new_pool"]
 _SIZES = {form % size: size for size in range(1, 4096) for form in (b"%x", b"%X")}
 _LONGEST_SIZE = max(map(len, _SIZES))
 
+# Twisted reads 64 KiB at once. As a head of tiny fields, or of interim replies, these take 60 to 80 ms, since
+# each line copies the rest; as events or chunks, up to 50.
+_READ_OF_HEAD = 2**13
+_READ = 2**15
+
 # What the head of a reply may take.
 _MAX_HEAD = 256 * 1024
 
@@ -73,9 +78,9 @@ class Decoder(http._ChunkedTransferDecoder):
         """
         Decode the chunks that are plain, and return what comes behind them.
         """
-        if self.state == "BODY":
+        if self.state in ("BODY", "CRLF"):
             # The last read ended in the middle of a chunk, as most do. Its line end belongs to it.
-            end = self.length + 2
+            end = self.length + 2 if self.state == "BODY" else 2 - len(self._buffer)
             super().dataReceived(data[:end])
             data = data[end:]
         if self.state != "CHUNK_LENGTH" or not data:
@@ -129,6 +134,13 @@ class _Protocol(HTTP11ClientProtocol):
     # How many bytes of the head have come, interim replies and all.
     _head_size = 0
 
+    def connectionMade(self) -> None:
+        """
+        Read little at once.
+        """
+        super().connectionMade()
+        self._read(_READ_OF_HEAD)
+
     def request(self, request: Any) -> Deferred[IResponse]:
         """
         Send a request, and read its reply this way.
@@ -146,10 +158,29 @@ class _Protocol(HTTP11ClientProtocol):
         """
         HTTP11ClientProtocol.dataReceived(self, data)
         parser = self._parser
-        if parser is not None and parser.state in ("STATUS", "HEADER"):
+        if parser is None:
+            return
+        if parser.state not in ("STATUS", "HEADER"):
+            self._read(_READ)
+        else:
             self._head_size += len(data)
             if self._head_size > _MAX_HEAD:
                 self._refuse(f"the head of the reply has more than {_MAX_HEAD} bytes")
+
+    def _read(self, size: int) -> None:
+        transport: Any = self.transport
+        # TLS is around another one.
+        transport = getattr(transport, "transport", None) or transport
+        transport.bufferSize = size
+
+    def _giveUp(self, reason: Failure) -> None:  # noqa: N802
+        give_up: Any = super()._giveUp
+        give_up(reason)
+        # Over TLS that waits for the peer's farewell, for ever: what comes meanwhile is read, or the
+        # connection is just left open, one more with each attempt.
+        below = getattr(self.transport, "transport", None)
+        if below is not None:
+            below.loseConnection()
 
     def _line_too_long(self, line: bytes) -> None:
         self._refuse("the head of the reply has a line that is too long")

@@ -25,7 +25,7 @@ EventCallback = Callable[[ServerSentEvent], Any]
 
 # How many seconds of events are pushed before the reactor has its turn, and after how many to look.
 _SLICE_SECONDS = 0.01
-_LOOK = 64
+_LOOK = 8
 
 
 class Delivery:
@@ -55,6 +55,9 @@ class Delivery:
         self._reading: Reading | None = None
         self._wanted: Deferred[None] | None = None
         self._then: Callable[[], object] | None = None
+        # Until when whoever pulls may do so in this turn of the reactor, and how many were taken so far.
+        self._over = 0.0
+        self._taken = 0
         # Whether a callback is at work, or the next slice is due.
         self._busy = False
 
@@ -79,6 +82,7 @@ class Delivery:
         if self.pushes:
             self._push()
         elif self.pending:
+            self._over = self._reactor().seconds() + _SLICE_SECONDS
             self.wake()
         if self.pending and self._reading is not None:
             self._reading.pause()
@@ -112,12 +116,34 @@ class Delivery:
         finally:
             self._wanted = None
 
+    @property
+    def is_over(self) -> bool:
+        """
+        Whether the reactor is to have its turn before the next event is taken.
+        """
+        return self._taken % _LOOK == 0 and self._reactor().seconds() >= self._over
+
+    async def let_go(self) -> None:
+        """
+        Let the reactor have its turn.
+        """
+        reactor = self._reactor()
+        turn: Deferred[None] = Deferred()
+        call = reactor.callLater(0, turn.callback, None)
+        try:
+            await turn
+        finally:
+            if call.active():
+                call.cancel()
+        self._over = reactor.seconds() + _SLICE_SECONDS
+
     def take(self) -> ServerSentEvent:
         """
         Hand over the next event.
         """
         event = self.pending.popleft()
         self.delivered_id = event.id or ""
+        self._taken += 1
         if not self.pending:
             self._read_on()
         return event

@@ -60,7 +60,7 @@ class EventSource:
         another awaitable, the next event waits for that.
     :param on_error: called with every error, the temporary ones too.
     :param reactor: the reactor; ``None`` for the global one.
-    :raises ValueError: for a URL that is none.
+    :raises ValueError: for a URL that is none, and for a method or a header's name that cannot be.
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
@@ -100,6 +100,8 @@ class EventSource:
             max_event_size=max_event_size,
             on_error=on_error,
         )
+        if not (method.isascii() and method.isalpha()):
+            raise ValueError(f"{method!r} is no method; one is written like GET or POST")
         asked = Asked(parse_url(url), method, _to_fields(headers), body)
         self._delivery = Delivery(event_received, last_event_id, get_reactor)
         self._following = Following(
@@ -200,7 +202,10 @@ class EventSource:
         if delivery.pushes:
             raise TypeError("an EventSource with callbacks pushes its events, and cannot be iterated over")
         if delivery.pending:
-            return delivery.take()
+            if not delivery.is_over:
+                return delivery.take()
+            # A read can hold ten thousand events, and a loop over them never waits for anything.
+            await delivery.let_go()
         self.start()
         while not delivery.pending:
             if self.ready_state is ReadyState.CLOSED:
@@ -220,4 +225,7 @@ def _to_fields(headers: Mapping[str, str] | Headers | None) -> tuple[tuple[str, 
         return tuple(
             (name.decode("ascii"), value) for name, values in headers.getAllRawHeaders() for value in values
         )
+    for name in headers:
+        if not name.isascii():
+            raise ValueError(f"{name!r} is no name of a header field")
     return tuple(headers.items())

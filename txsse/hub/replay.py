@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -57,6 +57,8 @@ class Replay:
         self._reactor = reactor
         self._counters = counters
         self._paused: Waiting[None] | None = None
+        # What is being read, by the position behind which it is.
+        self._reading: dict[int, Waiting[Page]] = {}
 
     def rewind(self, subscriber: Subscriber, position: int) -> None:
         """
@@ -101,7 +103,7 @@ class Replay:
             first.append(encode_id(place.anchor))
         while subscriber.is_subscribed:
             await subscriber.channel.drain()
-            page = await self._persist(subscriber, partial(self._journal.read, position))
+            page = await self._persist(subscriber, partial(self._read, position))
             if page is None:
                 return
             # From here to the end of the step nothing else happens.
@@ -112,6 +114,28 @@ class Replay:
             if position >= self._journal.head:
                 subscriber.since = position
                 return
+
+    def _read(self, position: int) -> Deferred[Page]:
+        """
+        Read a page, once for all who want the same at the same time, as those do who come back at once.
+        """
+        reading = self._reading.get(position)
+        if reading is not None:
+            return reading.wait()
+        asked = self._journal.read(position)
+        if asked.called:
+            return asked
+        self._reading[position] = reading = Waiting()
+        page = reading.wait()
+        asked.addBoth(self._has_read, position, reading)
+        return page
+
+    def _has_read(self, result: Page | Failure, position: int, reading: Waiting[Page]) -> None:
+        del self._reading[position]
+        if isinstance(result, Failure):
+            reading.fail(cast(Exception, result.value))
+        else:
+            reading.fire(result)
 
     def _send(self, subscriber: Subscriber, first: list[bytes], page: Page) -> bool:
         """

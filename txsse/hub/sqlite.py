@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorCore, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -37,6 +37,9 @@ _log = Logger()
 # How much goes into one transaction.
 _BATCH_COUNT = 1000
 _BATCH_BYTES = 4 * 1024 * 1024
+
+# How many pages wait for the thread at a time: what is published meanwhile comes behind these alone.
+_READS = 2
 
 # How often is looked for what is too old, where nothing is published, in seconds.
 _TIDY_INTERVAL = 60.0
@@ -113,6 +116,7 @@ class SQLiteJournal:
         self._waiting: deque[_Waiting] = deque()
         self._pending = 0
         self._committing = False
+        self._reading = DeferredSemaphore(_READS)
         self._idle: Deferred[None] | None = None
         self._tidying: IDelayedCall | None = None
 
@@ -178,7 +182,7 @@ class SQLiteJournal:
         self._recent.trim(now)
         if after >= self._recent.floor or self._all_is_recent():
             return succeed(self._recent.read(after, now))
-        return self._ask(self._database.read, after, now)
+        return self._reading.run(self._ask, self._database.read, after, now)
 
     def last_id(self) -> Deferred[str | None]:
         """
