@@ -10,7 +10,7 @@ import random
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
@@ -524,6 +524,29 @@ class ReconnectionTests:
         response.headers.setRawHeaders(b"Location", [b"/\xe9"])
         followed.asked.answer.callback(response)
         assert followed.asked.uri == "https://example.org/%C3%A9"
+
+    def test_consumer_that_gives_up_between_two_turns(self) -> None:
+        """
+        Whoever pulls for long waits for the reactor's next turn, and may stop waiting.
+        """
+        followed = Followed(push=False)
+        first = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
+        followed.asked.reply().bring("data: a\n\n" * 100)
+        assert first
+        followed.clock.advance(1)
+        pulling: Deferred[Any] = Deferred()
+        for _ in range(10):
+            pulling = Deferred.fromCoroutine(followed.source.__anext__())
+            if not pulling.called:
+                break
+        calls = len(followed.clock.getDelayedCalls())
+        outcome = outcome_of(pulling)
+        pulling.cancel()
+        assert isinstance(outcome[0], CancelledError)
+        assert len(followed.clock.getDelayedCalls()) == calls - 1
+        again = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
+        followed.clock.advance(0)
+        assert again[0].data == "a"
 
 
 class CloseTests:
