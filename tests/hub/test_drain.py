@@ -14,7 +14,7 @@ from twisted.logger import LogEvent
 
 from tests.fakes import Wire
 from tests.hub.fakes import Member, ScriptedJournal, World, outcome_of, result_of, turn
-from txsse import CloseReason, EventStreamParser, HubStopped, ServerSentEvent
+from txsse import CloseReason, EventStreamParser, HubStopped, JournalFailed, ServerSentEvent
 from txsse.hub import drain as drain_module
 
 
@@ -461,6 +461,21 @@ class JournalTests:
         assert result_of(world.hub.stop()) is None
         assert "stop" not in journal.calls
         assert [event["log_format"] for event in failures] == ["the journal did not start"]
+
+    def test_does_not_start_meanwhile(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        One that is about to start when the hub is stopped, and does not, has said why itself.
+        """
+        world, journal = self.journalled(world)
+        journal.held.add("start")
+        world.hub.publish("news", "x").addErrback(lambda _: None)
+        stopped = outcome_of(world.hub.stop())
+        assert not stopped
+        journal.errors["start"] = JournalFailed("journal", "not now")
+        journal.release("start")
+        assert stopped == [None]
+        assert "stop" not in journal.calls
+        assert failures == []
 
 
 class InsideTests:

@@ -579,6 +579,28 @@ class FailingJournalTests:
 
 
 class FailingForManyTests:
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_read_once_for_all(self, world: World, failures: list[LogEvent], fails: bool) -> None:
+        """
+        Those who want the same page at the same time get the same one, or the same failure.
+        """
+        journal = ScriptedJournal(reactor=world.reactor)
+        world = World(world.wire, journal=journal)
+        first, _ = world.publish("a", "b")
+        journal.held.add("read")
+        members = [world.join(last_event_id=first) for _ in range(5)]
+        world.reactor.run_soon()
+        assert journal.calls.count("read") == 1
+        if fails:
+            journal.errors["read"] = OSError("no journal")
+        journal.release("read")
+        world.reactor.run_soon()
+        assert len(failures) == fails
+        journal.errors.clear()
+        world.reactor.advance(1)
+        assert [member.texts for member in members] == [["b"]] * 5
+        world.end()
+
     def test_one_entry_in_the_log(self, world: World, failures: list[LogEvent]) -> None:
         """
         They wait together: a journal that is down is not told about by each of those who want to read it.
