@@ -23,6 +23,9 @@ class Waiting(Generic[T]):
     def __init__(self) -> None:
         self._waiting: list[Deferred[T]] = []
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def wait(self) -> Deferred[T]:
         """
         Return a Deferred for the next time.

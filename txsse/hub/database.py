@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from txsse.errors import JournalFailed
@@ -40,7 +41,7 @@ CREATE TABLE updates (
 )
 """
 
-_INSERT = "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 _COLUMNS = "position, time, id, private, topics, type, retry, data"
 
 # What a row takes in the file beside its text.
@@ -158,30 +159,17 @@ class Database:
         return positions
 
     def _append(self, connection: sqlite3.Connection, update: Update, now: float) -> int:
-        row = connection.execute("SELECT position FROM updates WHERE id = ?", [update.id]).fetchone()
-        if row is not None:
-            self._advance_floor(now)
-            (known,) = row
-            if known > self.floor:
-                return int(known)
-            connection.execute("DELETE FROM updates WHERE position = ?", [known])
-        self.head += 1
+        event, topics = update.event, _to_json(update.topics)
         size = len(update.frame) + sum(map(len, update.topics)) + _OVERHEAD
-        event, topics = update.event, json.dumps(update.topics)
-        connection.execute(
-            _INSERT,
-            (
-                self.head,
-                now,
-                size,
-                update.id,
-                update.private,
-                topics,
-                event.event,
-                event.retry,
-                event.data,
-            ),
-        )
+        private = int(update.private)
+        row = (self.head + 1, now, size, update.id, private, topics, event.event, event.retry, event.data)
+        if not connection.execute(_INSERT, row).rowcount:
+            known = self.find(update.id, now)
+            if known is not None:
+                return known
+            connection.execute("DELETE FROM updates WHERE id = ?", [update.id])
+            connection.execute(_INSERT, row)
+        self.head += 1
         self._count += 1
         self._bytes += size
         self._advance_floor(now)
@@ -301,6 +289,12 @@ class Database:
             "SELECT position, time, size FROM updates WHERE position > ? ORDER BY position LIMIT ?",
             [self.floor, _STEP],
         ).fetchall()
+
+
+# Most of what is published goes to the same few topics again.
+@lru_cache(maxsize=1024)
+def _to_json(topics: tuple[str, ...]) -> str:
+    return json.dumps(topics)
 
 
 @contextmanager

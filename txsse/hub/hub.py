@@ -496,6 +496,7 @@ class Hub:
             return
         # In the middle of a fan-out, nobody knows how far each of them is.
         live.fanout.flush()
+        live.replay.forget_pages()
         for subscriber in list(self._members.values()):
             if not subscriber.is_behind:
                 live.replay.rewind(subscriber, max(subscriber.since, live.fanout.sent_up_to))

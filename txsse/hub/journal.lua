@@ -91,29 +91,69 @@ local function recount(state)
     end
 end
 
--- Give up what is too much or too old, and remove what was given up before; at most so many of each.
+-- How many entries to look at next, where so many are too many: few where there may be nothing to do, and not so
+-- many that Lua's stack could not take their names.
+local function step(excess, left)
+    return math.max(1, math.min(excess, left, 100))
+end
+
+-- Forget the ids of entries, but for those that stand for newer entries by now.
+local function forget(entries, names)
+    local known, forgotten = redis.call('HMGET', ids, unpack(names)), {}
+    for i, entry in ipairs(entries) do
+        if known[i] == entry then forgotten[#forgotten + 1] = names[i] end
+    end
+    if #forgotten > 0 then redis.call('HDEL', ids, unpack(forgotten)) end
+end
+
+-- Give up what is too much or too old; at most so many entries.
+local function give_up(state, bounds, left)
+    while left > 0 and state.count > 0 do
+        local size = step(state.count - bounds.count, left)
+        local page = redis.call('XRANGE', stream, '(' .. state.floor, '+', 'COUNT', size)
+        if #page == 0 then return end
+        local entries, names = {}, {}
+        for _, entry in ipairs(page) do
+            if state.count <= bounds.count and state.bytes <= bounds.bytes and parts(entry[1]) > bounds.oldest then
+                left = 0
+                break
+            end
+            local bytes = size_of(entry)
+            state.floor = entry[1]
+            state.count, state.bytes = state.count - 1, state.bytes - bytes
+            state.gone, state.gone_bytes = state.gone + 1, state.gone_bytes + bytes
+            entries[#entries + 1], names[#names + 1] = entry[1], field(entry, 'id') or ''
+        end
+        if #entries > 0 then forget(entries, names) end
+        left = left - #page
+    end
+end
+
+-- Remove what was given up, and is too much or too old for those who are late; at most so many entries.
+local function remove(state, bounds, left)
+    local late = bounds.now - LATE_AGE
+    while left > 0 and state.gone > 0 do
+        local size = step(state.gone - LATE_COUNT, math.min(left, state.gone))
+        local page = redis.call('XRANGE', stream, '-', '+', 'COUNT', size)
+        if #page == 0 then return end
+        local removed = {}
+        for _, entry in ipairs(page) do
+            if state.gone <= LATE_COUNT and state.gone_bytes <= LATE_BYTES and parts(entry[1]) > late then
+                left = 0
+                break
+            end
+            removed[#removed + 1] = entry[1]
+            state.gone, state.gone_bytes = state.gone - 1, state.gone_bytes - size_of(entry)
+        end
+        if #removed > 0 then redis.call('XDEL', stream, unpack(removed)) end
+        left = left - #page
+    end
+end
+
 local function trim(state, bounds, steps)
     if redis.call('XLEN', stream) ~= state.count + state.gone then recount(state) end
-    for _ = 1, steps do
-        if state.count == 0 then break end
-        local entry = first_after(state.floor)
-        if state.count <= bounds.count and state.bytes <= bounds.bytes and parts(entry[1]) > bounds.oldest then
-            break
-        end
-        local size, id = size_of(entry), field(entry, 'id')
-        state.floor = entry[1]
-        state.count, state.bytes = state.count - 1, state.bytes - size
-        state.gone, state.gone_bytes = state.gone + 1, state.gone_bytes + size
-        if redis.call('HGET', ids, id) == entry[1] then redis.call('HDEL', ids, id) end
-    end
-    local late = bounds.now - LATE_AGE
-    for _ = 1, steps do
-        if state.gone == 0 then break end
-        local entry = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-        if state.gone <= LATE_COUNT and state.gone_bytes <= LATE_BYTES and parts(entry[1]) > late then break end
-        redis.call('XDEL', stream, entry[1])
-        state.gone, state.gone_bytes = state.gone - 1, state.gone_bytes - size_of(entry)
-    end
+    give_up(state, bounds, steps)
+    remove(state, bounds, steps)
 end
 
 local function bounds()

@@ -149,6 +149,8 @@ class RedisJournal:
         self._batch: list[_Waiting] = []
         self._flushing: Any = None
         self._pending = 0
+        # What is on its way, by id: as the stream brings it back, it need not be made again.
+        self._own: dict[bytes, Update] = {}
         self._reading = DeferredSemaphore(_READ_COUNT)
         # Recorded, and not told to the follower yet: by position.
         self._untold: list[tuple[int, int, Deferred[int]]] = []
@@ -192,7 +194,9 @@ class RedisJournal:
             return fail(JournalFailed(self._server.name, problem))
         recorded: Deferred[int] = Deferred()
         self._outstanding += 1
-        recorded.addBoth(self._settle)
+        key = update.id.encode()
+        self._own[key] = update
+        recorded.addBoth(self._settle, key)
         self._batch.append(_Waiting(update, recorded))
         self._pending += len(update.frame)
         if self._flushing is None:
@@ -344,7 +348,8 @@ class RedisJournal:
             staying.cancel()
         self._session = None
 
-    def _settle(self, result: Any) -> Any:
+    def _settle(self, result: Any, key: bytes) -> Any:
+        self._own.pop(key, None)
         self._outstanding -= 1
         if not self._outstanding:
             self._settled.fire(None)
@@ -448,7 +453,7 @@ class RedisJournal:
         assert self._follower is not None
         for each in found:
             try:
-                number, after, update = to_update(each)
+                number, after, update = to_update(each, self._own)
             except NOT_OURS:
                 _log.error("{journal} holds what no hub has published: {entry}", journal=self, entry=each[0])
                 self._cursor = to_number(each[0])
@@ -487,18 +492,25 @@ class RedisJournal:
 
     def _flush(self) -> None:
         self._flushing = None
-        while self._batch and self._session is not None:
-            size, count = 0, 0
-            while count < min(len(self._batch), _BATCH_COUNT) and size < _BATCH_BYTES:
-                size += len(self._batch[count].update.frame)
-                count += 1
-            batch, self._batch = self._batch[:count], self._batch[count:]
-            arguments = [argument for each in batch for argument in to_arguments(each.update)]
-            recorded = self._run(self._session, "append", *self._bounds(), *arguments)
-            recorded.addCallbacks(
-                self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
-            )
-            recorded.addErrback(lambda failure: _log.failure("{journal} cannot tell", failure, journal=self))
+        waiting, self._batch = self._batch, []
+        batch: list[_Waiting] = []
+        size = 0
+        for each in waiting:
+            batch.append(each)
+            size += len(each.update.frame)
+            if len(batch) == _BATCH_COUNT or size >= _BATCH_BYTES:
+                self._record(batch)
+                batch, size = [], 0
+        if batch:
+            self._record(batch)
+
+    def _record(self, batch: list[_Waiting]) -> None:
+        arguments = [argument for each in batch for argument in to_arguments(each.update)]
+        recorded = self._try("append", *self._bounds(), *arguments)
+        recorded.addCallbacks(
+            self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
+        )
+        recorded.addErrback(lambda failure: _log.failure("{journal} cannot tell", failure, journal=self))
 
     def _has_recorded(self, answer: tuple[bytes, list[bytes]], batch: list[_Waiting]) -> None:
         floor, numbers = answer

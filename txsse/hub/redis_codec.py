@@ -5,8 +5,10 @@ Updates as entries of a stream, and back.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from txsse.hub.timeline import to_number
@@ -19,28 +21,60 @@ __all__ = ["NOT_OURS", "time_of", "to_arguments", "to_update", "to_updates"]
 NOT_OURS = (KeyError, ValueError, TypeError)
 
 
-def to_arguments(update: Update) -> tuple[str, ...]:
+_NONE: Mapping[bytes, Update] = MappingProxyType({})
+
+_GIVEN = (b"0", b"1")
+
+
+def to_arguments(update: Update) -> tuple[bytes, ...]:
     """
     Write an update as the script takes it.
     """
     event = update.event
-    given = "".join("01"[here] for here in (event.event is not None, event.retry is not None, update.private))
+    given = _GIVEN[event.event is not None] + _GIVEN[event.retry is not None] + _GIVEN[update.private]
     return (
-        update.id,
-        json.dumps(update.topics, ensure_ascii=False),
-        event.event or "",
-        "" if event.retry is None else repr(event.retry),
-        "1",
-        event.data,
+        update.id.encode(),
+        _to_json(update.topics),
+        (event.event or "").encode(),
+        b"" if event.retry is None else repr(event.retry).encode(),
+        b"1",
+        event.data.encode(),
         given,
     )
 
 
-def to_update(entry: Any) -> tuple[int, int, Update]:
+# Most of what is published goes to the same few topics again.
+@lru_cache(maxsize=1024)
+def _to_json(topics: tuple[str, ...]) -> bytes:
+    return json.dumps(topics, ensure_ascii=False).encode()
+
+
+def _to_fields(update: Update) -> list[bytes]:
+    """
+    Write an update as the script stores it, behind its id.
+    """
+    event = update.event
+    fields = [b"topics", _to_json(update.topics), b"data", event.data.encode()]
+    if event.event is not None:
+        fields += [b"event", event.event.encode()]
+    if event.retry is not None:
+        fields += [b"retry", repr(event.retry).encode()]
+    if update.private:
+        fields += [b"private", b"1"]
+    return fields
+
+
+def to_update(entry: Any, own: Mapping[bytes, Update] = _NONE) -> tuple[int, int, Update]:
     """
     Read an entry: its number, that of the one before it, and the update.
+
+    :param own: updates by their ids, of which one is taken that is the same: making another costs more.
     """
     number, flat = entry
+    if len(flat) > 3:
+        known = own.get(flat[3])
+        if known is not None and flat[4:] == _to_fields(known):
+            return to_number(number), to_number(flat[1]), known
     fields = {name: value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
     retry = fields.get(b"retry")
     event = ServerSentEvent(

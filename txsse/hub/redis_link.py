@@ -150,6 +150,14 @@ class _Protocol(HiredisProtocol):  # type: ignore[misc]
         """
         return data
 
+    def _build_command(self, *arguments: str | bytes | int, **_: object) -> bytes:
+        # The library's own would try each argument for each of its types.
+        parts = [b"*%d\r\n" % len(arguments)]
+        for argument in arguments:
+            value = argument if isinstance(argument, bytes) else str(argument).encode()
+            parts.append(b"$%d\r\n%b\r\n" % (len(value), value))
+        return b"".join(parts)
+
     def connectionLost(self, why: Failure = connectionDone) -> None:
         """
         Keep what TLS has against the peer.

@@ -4,7 +4,8 @@ Subscribers that are behind, on their way through the journal.
 Strategy: there is no queue for what comes live meanwhile. A subscriber that is behind is sent nothing live;
 it reads page after page, each when its client has taken the one before, until it has reached the journal's
 head, and is live from that very moment on. Since reaching the head and becoming live are one step, nothing is
-lost between them, nothing comes twice, and a page is all that is ever held.
+lost between them, nothing comes twice, and a page is all that is ever held. Those who come back at once
+read the same pages, which are read and framed once, and take turns.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,7 +25,9 @@ from txsse.hub.counters import Counters
 from txsse.hub.entry import Page
 from txsse.hub.journal import IJournal
 from txsse.hub.place import Place
+from txsse.hub.shared import SharedPage, SharedPages
 from txsse.hub.subscriber import BEHIND, Subscriber
+from txsse.hub.turns import Turns
 from txsse.hub.update import EARLIEST
 from txsse.protocol.encoder import encode_event, encode_id
 from txsse.protocol.event import ServerSentEvent
@@ -57,8 +60,10 @@ class Replay:
         self._reactor = reactor
         self._counters = counters
         self._paused: Waiting[None] | None = None
+        self._turns = Turns(reactor)
+        self._shared = SharedPages(reactor)
         # What is being read, by the position behind which it is.
-        self._reading: dict[int, Waiting[Page]] = {}
+        self._reading: dict[int, Waiting[SharedPage]] = {}
 
     def rewind(self, subscriber: Subscriber, position: int) -> None:
         """
@@ -68,6 +73,12 @@ class Replay:
         """
         self._counters.rewinds += 1
         self.begin(subscriber, Place(position))
+
+    def forget_pages(self) -> None:
+        """
+        Read all anew: the record is another one.
+        """
+        self._shared.clear()
 
     def begin(self, subscriber: Subscriber, place: Place) -> None:
         """
@@ -103,26 +114,31 @@ class Replay:
             first.append(encode_id(place.anchor))
         while subscriber.is_subscribed:
             await subscriber.channel.drain()
-            page = await self._persist(subscriber, partial(self._read, position))
-            if page is None:
+            shared = await self._persist(subscriber, partial(self._read, position))
+            if shared is None:
                 return
+            if self._turns.is_over:
+                await self._turns.wait()
             # From here to the end of the step nothing else happens.
-            if not self._send(subscriber, first, page):
+            if not self._send(subscriber, first, shared):
                 continue
             first = []
-            position = page.end
+            position = shared.page.end
             if position >= self._journal.head:
                 subscriber.since = position
                 return
 
-    def _read(self, position: int) -> Deferred[Page]:
+    def _read(self, position: int) -> Deferred[SharedPage]:
         """
-        Read a page, once for all who want the same at the same time, as those do who come back at once.
+        Read a page, once for all who want the same at about the same time.
         """
+        known = self._shared.find(position)
+        if known is not None:
+            return succeed(known)
         reading = self._reading.get(position)
         if reading is not None:
             return reading.wait()
-        asked = self._journal.read(position)
+        asked = self._journal.read(position).addCallback(self._share, position)
         if asked.called:
             return asked
         self._reading[position] = reading = Waiting()
@@ -130,29 +146,37 @@ class Replay:
         asked.addBoth(self._has_read, position, reading)
         return page
 
-    def _has_read(self, result: Page | Failure, position: int, reading: Waiting[Page]) -> None:
+    def _share(self, page: Page, position: int) -> SharedPage:
+        shared = SharedPage(page)
+        if page.end < self._journal.head and not page.missed:
+            self._shared.add(position, shared)
+        return shared
+
+    def _has_read(self, result: SharedPage | Failure, position: int, reading: Waiting[SharedPage]) -> None:
         del self._reading[position]
         if isinstance(result, Failure):
             reading.fail(cast(Exception, result.value))
         else:
             reading.fire(result)
 
-    def _send(self, subscriber: Subscriber, first: list[bytes], page: Page) -> bool:
+    def _send(self, subscriber: Subscriber, first: list[bytes], shared: SharedPage) -> bool:
         """
         Send what a subscriber may have of a page.
 
         :param first: what is sent before.
         :returns: whether it was taken; where not, the client is behind again and the page has to wait.
         """
-        frames = [update.frame for _, update in page.entries if subscriber.may_have(update)]
-        reset = [stream_reset()] if page.missed else []
-        data = b"".join(first + reset + frames)
-        if data and not subscriber.channel.offer(Framed(data)):
+        framed, count = shared.frames_for(subscriber)
+        if shared.page.missed:
+            first = [*first, stream_reset()]
+        if first:
+            framed = Framed(b"".join([*first, framed.data]))
+        if framed.data and not subscriber.channel.offer(framed):
             return False
-        self._counters.delivered += len(frames)
-        self._counters.replayed += len(frames)
-        self._counters.bytes += len(data)
-        self._counters.gaps += len(reset)
+        self._counters.delivered += count
+        self._counters.replayed += count
+        self._counters.bytes += framed.size
+        self._counters.gaps += shared.page.missed
         return True
 
     async def _persist(self, subscriber: Subscriber, ask: Callable[[], Awaitable[T]]) -> T | None:
@@ -206,6 +230,8 @@ class Replay:
 
     def _done(self, _: object) -> None:
         self.behind -= 1
+        if not self.behind:
+            self.forget_pages()
 
 
 def stream_reset() -> bytes:

@@ -18,8 +18,7 @@ def to_number(id: str | bytes) -> int:
     """
     Read an entry's id.
     """
-    text = id.decode("ascii") if isinstance(id, bytes) else id
-    time, _, number = text.partition("-")
+    time, _, number = id.partition("-") if isinstance(id, str) else id.partition(b"-")
     return int(time) << 64 | int(number)
 
 

@@ -1,0 +1,108 @@
+"""
+Pages of a journal that many read at about the same time: those who come back at once, after a restart.
+
+Strategy: what is sent of a page is joined and framed once for all who get the same of it. Who gets the same
+is told by the kinds of updates in it, by topics and privacy, of which there are fewer than updates.
+"""
+
+from __future__ import annotations
+
+from itertools import compress
+
+from twisted.internet.interfaces import IReactorTime
+
+from txsse.hub.entry import Page
+from txsse.hub.recent import PAGE_BYTES
+from txsse.hub.subscriber import Subscriber
+from txsse.hub.update import Update
+from txsse.server.sink import Framed
+
+__all__ = ["SharedPage", "SharedPages"]
+
+# How many pages are kept, of what size at most, for how many audiences each: some 20 MiB in all.
+_PAGES = 16
+_MAX_SIZE = 2 * PAGE_BYTES
+_AUDIENCES = 4
+
+# How long a page is kept, in seconds. What the journal gives up meanwhile is still sent.
+_SECONDS = 1.0
+
+
+# What tells one kind of update from another: who may have it.
+_Kind = tuple[tuple[str, ...], bool]
+
+
+class SharedPage:
+    """
+    A page, and what is made of it.
+
+    :ivar size: how many bytes the frames of its updates are.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.size = sum(len(update.frame) for _, update in page.entries)
+        self._kinds: dict[_Kind, Update] = {_kind_of(update): update for _, update in page.entries}
+        self._made: dict[tuple[bool, ...], tuple[Framed, int]] = {}
+
+    def frames_for(self, subscriber: Subscriber) -> tuple[Framed, int]:
+        """
+        Return the frames that a subscriber may have, and how many they are.
+        """
+        allowed = tuple(map(subscriber.may_have, self._kinds.values()))
+        made = self._made.get(allowed)
+        if made is None:
+            made = self._frame(allowed)
+            if len(self._made) < _AUDIENCES:
+                self._made[allowed] = made
+        return made
+
+    def _frame(self, allowed: tuple[bool, ...]) -> tuple[Framed, int]:
+        kinds = set(compress(self._kinds, allowed))
+        frames = [update.frame for _, update in self.page.entries if _kind_of(update) in kinds]
+        return Framed(b"".join(frames)), len(frames)
+
+
+def _kind_of(update: Update) -> _Kind:
+    return update.topics, update.private
+
+
+class SharedPages:
+    """
+    The pages that were read last.
+
+    :param reactor: the reactor.
+    """
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = reactor
+        # By the position behind which each is, with the time from which it has to be read again.
+        self._pages: dict[int, tuple[float, SharedPage]] = {}
+
+    def find(self, after: int) -> SharedPage | None:
+        """
+        Return the page behind a position, if it is here.
+        """
+        found = self._pages.get(after)
+        if found is None:
+            return None
+        until, shared = found
+        if self._reactor.seconds() < until:
+            return shared
+        del self._pages[after]
+        return None
+
+    def add(self, after: int, shared: SharedPage) -> None:
+        """
+        Keep a page that will not grow any more.
+        """
+        if shared.size <= _MAX_SIZE:
+            if len(self._pages) >= _PAGES:
+                del self._pages[next(iter(self._pages))]
+            self._pages[after] = self._reactor.seconds() + _SECONDS, shared
+
+    def clear(self) -> None:
+        """
+        Forget all.
+        """
+        self._pages.clear()

@@ -1,0 +1,54 @@
+"""
+Work that many have to do at once, by slices, between which the reactor has its turn.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from txsse._waiting import Waiting
+
+__all__ = ["Turns"]
+
+# How long the work of a turn may take, in seconds.
+_SLICE_SECONDS = 0.01
+
+
+class Turns:
+    """
+    How much time is left in this turn of the reactor, for all who share it.
+
+    :param reactor: the reactor.
+    """
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = reactor
+        self._over = 0.0
+        self._call: IDelayedCall | None = None
+        self._waiting: Waiting[None] = Waiting()
+
+    @property
+    def is_over(self) -> bool:
+        """
+        Whether to :meth:`wait` before more is done.
+        """
+        if self._call is None:
+            self._begin()
+        return self._reactor.seconds() >= self._over
+
+    def wait(self) -> Deferred[None]:
+        """
+        Return a Deferred for a later turn, behind all who wait already.
+        """
+        return self._waiting.wait()
+
+    def _begin(self) -> None:
+        self._over = self._reactor.seconds() + _SLICE_SECONDS
+        self._call = self._reactor.callLater(0, self._next)
+
+    def _next(self) -> None:
+        self._call = None
+        if self._waiting:
+            self._begin()
+            self._waiting.fire(None, unless=lambda: self._reactor.seconds() >= self._over)
