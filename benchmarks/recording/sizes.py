@@ -27,7 +27,7 @@ class Sizes:
     clients: int = 1_000
     replayed: int = 10_000
     # Where every page is read from where it was recorded.
-    few_clients: int = 100
+    few_clients: int = 1_000
 
     def within(self, files: int) -> Sizes:
         """
