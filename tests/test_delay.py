@@ -28,6 +28,17 @@ class DelayTests:
         delay.reset()
         assert delay.next() == 3.0
 
+    def test_none_at_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A server that asks for none gets its client back at once, and not again and again.
+        """
+        monkeypatch.setattr(random, "uniform", lambda low, high: high)
+        delay = Delay(0.0, 60.0)
+        assert [delay.next() for _ in range(4)] == [0.0, 0.02, 0.04, 0.08]
+        assert [delay.next() for _ in range(20)][-1] == 60.0
+        delay.reset()
+        assert delay.next() == 0.0
+
     def test_jitter(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         Up to half of it is taken off, but from the first one.

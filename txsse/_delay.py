@@ -12,6 +12,9 @@ __all__ = ["Delay"]
 # Of the delay, at random: clients that lost the same server do not come back all at once.
 _JITTER = 0.5
 
+# What doubles where the first delay is shorter, in seconds: a server may ask for none at all.
+_LEAST_DOUBLED = 0.01
+
 # 2**64 times any delay is past every ceiling, and further failures need not be told apart.
 _MOST_DOUBLINGS = 64
 
@@ -38,7 +41,8 @@ class Delay:
         """
         doublings = min(self.failures, _MOST_DOUBLINGS)
         self.failures += 1
-        longest = min(self.base * 2.0**doublings, max(self.ceiling, self.base))
+        doubled = max(self.base, _LEAST_DOUBLED) * 2.0**doublings if doublings else self.base
+        longest = min(doubled, max(self.ceiling, self.base))
         # Never less than half, and a server that ended a good stream gets its client back in its own time.
         delay = longest if doublings == 0 else longest * random.uniform(1 - _JITTER, 1)
         return max(delay, retry_after or 0.0)

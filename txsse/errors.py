@@ -117,6 +117,9 @@ class CloseReason(Enum):
     MAX_LIFETIME = auto()
     """The stream reached its ``max_lifetime``."""
 
+    EXPIRED = auto()
+    """What allowed the stream to be read has expired."""
+
     DRAINED = auto()
     """The hub stopped, and sent its subscribers elsewhere."""
 

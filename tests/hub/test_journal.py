@@ -345,6 +345,22 @@ class JournalContractTests:
         assert await subject.journal.stop() is None
 
 
+    @pytest_twisted.ensureDeferred
+    async def test_anchor(self, make: Maker) -> None:
+        """
+        Where there is an id for a journal without updates, it is found where they begin.
+        """
+        subject = make()
+        await subject.start()
+        anchor = subject.journal.anchor()
+        await subject.append("a", "b")
+        if anchor is not None:
+            position = await subject.find(anchor)
+            assert position is not None
+            assert await subject.ids_after(position) == ["a", "b"]
+        assert (anchor is None) == (type(subject.journal).__name__ != "RedisJournal")
+
+
 class MemoryJournalTests:
     @pytest.mark.parametrize("name", ["max_count", "max_bytes", "max_age"])
     @pytest.mark.parametrize("bound", [0, -1, float("nan")])

@@ -145,6 +145,9 @@ class TakingItsTime:
     def last_id(self) -> Deferred[str | None]:
         return self._answer(self._journal.last_id)
 
+    def anchor(self) -> str | None:
+        return self._journal.anchor()
+
     def stop(self) -> Deferred[None]:
         self.running = False
         return self._journal.stop()

@@ -154,6 +154,36 @@ class ClusterTests:
         assert await second.journal.last_id() == "3"
         assert second.journal.head == first.journal.head
 
+    @pytest_twisted.ensureDeferred
+    async def test_resumed_elsewhere_from_nothing(self, new: Callable[..., Subject]) -> None:
+        """
+        So does who came when there was no update yet; and where the first ones are gone by then, that is
+        known.
+        """
+        first, second = new(), new(max_count=3)
+        await first.start()
+        await second.start()
+        anchor = first.journal.anchor()
+        await first.append("1", "2")
+        position = await second.find(anchor)
+        assert position is not None
+        assert await second.ids_after(position) == ["1", "2"]
+        await second.append("3", "4")
+        page = await second.journal.read(await second.find(anchor))
+        assert page.missed
+        assert [found.id for _, found in page.entries] == ["2", "3", "4"]
+
+    @pytest.mark.parametrize("id", ["@99999999999999999999-0", "@0-", "@-1-0", "@1", "@0-0-0", "@٣-0"])
+    @pytest_twisted.ensureDeferred
+    async def test_place_that_is_none(self, new: Callable[..., Subject], id: str) -> None:
+        """
+        A place that nobody can have been at is not known.
+        """
+        subject = new()
+        await subject.start()
+        await subject.append("1")
+        assert await subject.find(id) is None
+
     @pytest.mark.parametrize(("count", "recent_bytes"), [(600, 10**9), (512, 10**9), (600, 100_000)])
     @pytest_twisted.ensureDeferred
     async def test_memory_at_the_start(

@@ -267,6 +267,17 @@ class Hub:
         elsewhere = live.journal.subscribers_elsewhere(ALL if topic is None else topic)
         return elsewhere.addCallback(lambda there: here + there)
 
+    def last_id(self) -> Deferred[str | None]:
+        """
+        Return the id of the newest update that the journal holds: who resumes from it misses nothing that
+        comes from now on.
+
+        :returns: a Deferred that fires with the id, ``None`` where there is no update; it fails with what
+            befell the journal.
+        """
+        live = self._live or self._come_alive()
+        return self.start().addCallback(lambda _: live.journal.last_id())
+
     def listeners(self) -> list[Listener]:
         """
         Return who listens at this moment.
@@ -318,7 +329,7 @@ class Hub:
 
     async def _start(self, live: Live) -> None:
         await live.journal.start(self)
-        live.origin = Place(live.journal.head, anchor=live.ids.next())
+        live.origin = Place(live.journal.head, anchor=live.journal.anchor() or live.ids.next())
         last_id = await live.journal.last_id()
         # An update of another node's may have come meanwhile.
         live.learn_head_id(last_id or live.origin.anchor)

@@ -107,6 +107,12 @@ class IJournal(Interface):
         Return the id of the update at :attr:`head`; ``None`` where the journal holds none.
         """
 
+    def anchor() -> str | None:
+        """
+        Return an id that ``find`` takes for :attr:`head`, at any node with this journal, where no update is
+        there to name it; ``None`` where there are no others.
+        """
+
     def subscribers_elsewhere(topic: str) -> Deferred[int]:  # noqa: N805
         """
         Return how many subscribers want a topic by its name at the other nodes with this journal; ``*`` for
@@ -193,6 +199,12 @@ class MemoryJournal:
         Return the id of the newest update.
         """
         return succeed(self._recent.last_id(self._now()))
+
+    def anchor(self) -> str | None:
+        """
+        There are no others.
+        """
+        return None
 
     def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
         """

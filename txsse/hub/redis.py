@@ -17,6 +17,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -72,6 +73,9 @@ _MAX_RETRY = 10.0
 
 # How often is looked for what is too old, where nothing is published, in seconds.
 _TIDY_INTERVAL = 60.0
+
+
+_ANCHOR = re.compile(r"@[0-9]{1,20}-[0-9]{1,20}", re.ASCII)
 
 
 class _Waiting(NamedTuple):
@@ -211,6 +215,8 @@ class RedisJournal:
         position = self._recent.find(id, self._now())
         if position is not None:
             return succeed(position)
+        if _ANCHOR.fullmatch(id) and to_number(id[1:]) <= self._timeline.number_of(self._recent.head):
+            return succeed(self._timeline.position_of(to_number(id[1:])))
         return Deferred.fromCoroutine(self._find(id))
 
     def read(self, after: int) -> Deferred[Page]:
@@ -233,6 +239,12 @@ class RedisJournal:
         # It may have been too large for the memory, or too old for the journal.
         head_id = self._head_id
         return self.find(head_id).addCallback(lambda found: None if found is None else head_id)
+
+    def anchor(self) -> str | None:
+        """
+        Return the newest entry's id in the stream, as one of an update.
+        """
+        return f"@{to_text(self._timeline.number_of(self._recent.head))}"
 
     def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
         """

@@ -5,7 +5,7 @@ A hub as a resource in a web tree.
 from __future__ import annotations
 
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from inspect import isawaitable
 from typing import Any, Protocol
 
@@ -68,19 +68,38 @@ class HubResource(SSEResource):
 
     :param hub: the hub.
     :param rule: the topics, or what tells them for a request.
+    :param upgrader: makes the channels; ``None`` for the hub's own.
+    :ivar resume_fields: the response headers that tell where a replay begins.
     """
 
-    def __init__(self, hub: Admission, rule: AccessRule) -> None:
-        super().__init__(upgrader=hub.upgrader)
+    resume_fields: Sequence[bytes] = (b"Last-Event-ID",)
+
+    def __init__(self, hub: Admission, rule: AccessRule, *, upgrader: Upgrader | None = None) -> None:
+        super().__init__(upgrader=upgrader or hub.upgrader)
         self._hub = hub
+        self._streams = upgrader or hub.upgrader
         self._rule = rule
-        self._fixed = None if callable(rule) else _sets(rule)
+        self._fixed = None if callable(rule) else _Wanted(rule)
+
+    def subscribed(self, channel: SSEChannel, access: Access) -> None:
+        """
+        Take note of a new subscriber. This does nothing.
+
+        :param channel: its channel.
+        :param access: what the rule returned.
+        """
+
+    def resumes_at(self, request: Request, place: Place) -> str | None:
+        """
+        Tell what the response says of a place; ``None`` for nothing.
+        """
+        return place.named
 
     def render(self, request: Request) -> int:
         """
         Open a channel and subscribe it, or answer otherwise.
         """
-        decision = self._hub.upgrader.decide(request)
+        decision = self._streams.decide(request)
         if isinstance(decision, Accepted):
             self._render_stream(request, decision)
         elif decision.status == 200 and self._fixed is None:
@@ -92,10 +111,10 @@ class HubResource(SSEResource):
 
     def _render_stream(self, request: Request, accepted: Accepted) -> None:
         if self._fixed is not None and not accepted.last_event_id:
-            place = self._hub.place_of_newcomer(self._fixed[0])
+            place = self._hub.place_of_newcomer(self._fixed.topics)
             if place is not None:
                 # Most requests: nothing has to be waited for.
-                self._open(request, accepted, *self._fixed, place)
+                self._open(request, accepted, self._fixed, place)
                 return
         gone: list[Deferred[None]] = []
         admitting = self._begin(request, self._admit(request, accepted, gone), accepted.cors)
@@ -111,8 +130,8 @@ class HubResource(SSEResource):
         return working.addErrback(self._failed, request, headers)
 
     async def _admit(self, request: Request, accepted: Accepted, gone: list[Deferred[None]]) -> None:
-        topics, private = self._fixed or await self._granted(request)
-        self._hub.check(topics)
+        wanted = self._fixed or await self._granted(request)
+        self._hub.check(wanted.topics)
         try:
             place = await self._hub.locate(accepted.last_event_id)
         except CancelledError:
@@ -123,39 +142,40 @@ class HubResource(SSEResource):
             _log.failure("the journal cannot be read; {request} resumes later", request=request)
             place = None
         # That may have taken its time.
-        self._hub.check(topics)
-        if place is not None and place.named is not None:
-            request.responseHeaders.setRawHeaders(b"Last-Event-ID", [place.named.encode()])
-            if accepted.cors:
-                request.responseHeaders.addRawHeader(b"Access-Control-Expose-Headers", b"Last-Event-ID")
+        self._hub.check(wanted.topics)
+        named = None if place is None else self.resumes_at(request, place)
+        if named is not None:
+            for field in self.resume_fields:
+                request.responseHeaders.setRawHeaders(field, [named.encode()])
+                if accepted.cors:
+                    request.responseHeaders.addRawHeader(b"Access-Control-Expose-Headers", field)
         for waiting in gone:
             # From here on the channel looks after its client, and after nobody else may the upgrader have to
             # look.
             waiting.cancel()
-        self._open(request, accepted, topics, private, place)
+        self._open(request, accepted, wanted, place)
 
     async def _admit_head(self, request: Request, decision: Answer) -> None:
-        topics, _ = await self._granted(request)
-        self._hub.check(topics)
+        wanted = await self._granted(request)
+        self._hub.check(wanted.topics)
         self._carry_out(request, decision)
 
-    def _open(
-        self, request: Request, accepted: Accepted, topics: TopicSet, private: TopicSet, place: Place | None
-    ) -> None:
+    def _open(self, request: Request, accepted: Accepted, wanted: _Wanted, place: Place | None) -> None:
         channel = self._carry_out(request, accepted)
         if channel is not None:
-            self._hub.admit(channel, topics, private, place)
+            self._hub.admit(channel, wanted.topics, wanted.private, place)
+            self.subscribed(channel, wanted.access)
 
     def _carry_out(self, request: Request, decision: Accepted | Answer) -> SSEChannel | None:
         try:
-            return self._hub.upgrader.carry_out(request, decision, keep_request=False)
+            return self._streams.carry_out(request, decision, keep_request=False)
         except UpgradeRefused as refused:
             _log.debug("{request}: {refused}", request=request, refused=refused)
             return None
 
-    async def _granted(self, request: Request) -> tuple[TopicSet, TopicSet]:
+    async def _granted(self, request: Request) -> _Wanted:
         granted: Any = self._rule(request)  # type: ignore[operator]
-        return _sets(await granted if isawaitable(granted) else granted)
+        return _Wanted(await granted if isawaitable(granted) else granted)
 
     def _failed(self, failure: Failure, request: Request, headers: Headers) -> None:
         if request.finished or getattr(request, "channel", None) is None:
@@ -187,14 +207,20 @@ def _come_back_later(headers: Headers) -> Answer:
     return Answer(200, "the hub stops", [*STREAM_HEADERS, later, *headers], encode_retry(retry))
 
 
-def _sets(granted: Any) -> tuple[TopicSet, TopicSet]:
-    access = granted if isinstance(granted, Access) else Access(granted)
-    try:
-        return TopicSet(access.topics), TopicSet(access.private)
-    except TypeError as error:
-        raise TypeError(
-            f"{error}; give topics, or an Access, and raise UpgradeRefused where there are none"
-        ) from None
+class _Wanted:
+    """
+    What a rule returned, told apart.
+    """
+
+    def __init__(self, granted: Any) -> None:
+        self.access = access = granted if isinstance(granted, Access) else Access(granted)
+        try:
+            self.topics = TopicSet(access.topics)
+            self.private = TopicSet(access.private)
+        except TypeError as error:
+            raise TypeError(
+                f"{error}; give topics, or an Access, and raise UpgradeRefused where there are none"
+            ) from None
 
 
 def _cancel(gone: Failure, work: Deferred[Any]) -> None:

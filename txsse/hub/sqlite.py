@@ -194,6 +194,12 @@ class SQLiteJournal:
             return succeed(id)
         return self._ask(self._database.last_id, now)
 
+    def anchor(self) -> str | None:
+        """
+        There are no others.
+        """
+        return None
+
     def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
         """
         There are no others.

@@ -19,7 +19,7 @@ from functools import lru_cache
 
 from twisted.web.http import Request
 
-__all__ = ["Accepted", "Answer", "Asked", "Rules", "decide", "read_asked", "refusal"]
+__all__ = ["Accepted", "Answer", "Asked", "Rules", "cors_headers", "decide", "read_asked", "refusal"]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -113,7 +113,7 @@ def decide(asked: Asked, rules: Rules) -> Accepted | Answer:
     """
     Decide what a request gets.
     """
-    cors = _cors_headers(asked, rules)
+    cors = cors_headers(asked, rules)
     allow = _allowed_methods(rules)
     if asked.method == b"OPTIONS":
         if asked.requested_method is not None and _is_allowed(asked, rules):
@@ -206,7 +206,7 @@ def refusal(status: int, reason: str, headers: Headers) -> Answer:
     return Answer(status, reason, [kind, *headers], reason.encode() + b"\n")
 
 
-def _cors_headers(asked: Asked, rules: Rules) -> Headers:
+def cors_headers(asked: Asked, rules: Rules) -> Headers:
     """
     Tell a page of another origin that it may read the answer. Without these headers the browser keeps it
     from the page; a request from the same origin needs none.
