@@ -18,9 +18,11 @@ version = f"{year}.{month}.{patch}" + (f".dev{dev}" if dev is not None else "")
 
 http2 = ["Twisted[http2,tls]"]
 metrics = ["prometheus-client>=0.20"]
+mercure = ["PyJWT[crypto]>=2.10", "urlpattern>=0.3", 'tomli>=2; python_version < "3.11"']
 redis = ["txredisapi>=1.6", "hiredis>=3"]
 test = [
     *http2,
+    *mercure,
     *metrics,
     *redis,
     "flask>=3",
@@ -54,6 +56,7 @@ setup(
     install_requires=["Twisted>=24.7.0", "automat>=24.8.0"],
     extras_require={
         "http2": http2,
+        "mercure": mercure,
         "metrics": metrics,
         "redis": redis,
         "test": test,

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
+from typing import cast
 
 import pytest
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from tests.fakes import WIRES, Wire
 from tests.hub.redis_server import RedisServer, running
@@ -91,3 +93,32 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if os.environ.get("CI") == "true" and reporter is not None and reporter.stats.get("skipped"):
         reporter.write_line("Tests were skipped, and CI is true: that counts as a failure.", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+def logged() -> Iterator[list[LogEvent]]:
+    """
+    What is logged meanwhile.
+    """
+    events: list[LogEvent] = []
+    observer = cast(ILogObserver, events.append)
+    globalLogPublisher.addObserver(observer)
+    yield events
+    globalLogPublisher.removeObserver(observer)
+
+
+@pytest.fixture
+def failures() -> Iterator[list[LogEvent]]:
+    """
+    The failures that are logged meanwhile.
+    """
+    events: list[LogEvent] = []
+
+    def observe(event: LogEvent) -> None:
+        if "log_failure" in event:
+            events.append(event)
+
+    observer = cast(ILogObserver, observe)
+    globalLogPublisher.addObserver(observer)
+    yield events
+    globalLogPublisher.removeObserver(observer)

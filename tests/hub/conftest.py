@@ -7,44 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from tests.fakes import Wire
 from tests.hub.fakes import World
 from tests.hub.journals import Maker, Subject, memory, redis, sqlite
-
-
-@pytest.fixture
-def logged() -> Iterator[list[LogEvent]]:
-    """
-    What is logged meanwhile.
-    """
-    events: list[LogEvent] = []
-    observer = cast(ILogObserver, events.append)
-    globalLogPublisher.addObserver(observer)
-    yield events
-    globalLogPublisher.removeObserver(observer)
-
-
-@pytest.fixture
-def failures() -> Iterator[list[LogEvent]]:
-    """
-    The failures that are logged meanwhile.
-    """
-    events: list[LogEvent] = []
-
-    def observe(event: LogEvent) -> None:
-        if "log_failure" in event:
-            events.append(event)
-
-    observer = cast(ILogObserver, observe)
-    globalLogPublisher.addObserver(observer)
-    yield events
-    globalLogPublisher.removeObserver(observer)
 
 
 @pytest.fixture

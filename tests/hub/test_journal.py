@@ -344,7 +344,6 @@ class JournalContractTests:
         await subject.append("1")
         assert await subject.journal.stop() is None
 
-
     @pytest_twisted.ensureDeferred
     async def test_anchor(self, make: Maker) -> None:
         """

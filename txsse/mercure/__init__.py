@@ -1,0 +1,30 @@
+"""
+The protocol Mercure: a hub that any language publishes to, and any browser reads from::
+
+    settings = Settings(url="https://example.org/.well-known/mercure", issuers=[shared_secret("…")])
+    root.putChild(b".well-known", well_known(hub, settings))
+
+It needs PyJWT, cryptography and urlpattern: ``pip install 'txsse[mercure]'``.
+"""
+
+from txsse.mercure.keys import BadKey, Key, jwks_keys, pem_key, read_key, secret_key
+from txsse.mercure.remote import RemoteKeys
+from txsse.mercure.resource import MercureResource, well_known
+from txsse.mercure.settings import Settings
+from txsse.mercure.tokens import FixedKeys, Issuer, shared_secret
+
+__all__ = [
+    "BadKey",
+    "FixedKeys",
+    "Issuer",
+    "Key",
+    "MercureResource",
+    "RemoteKeys",
+    "Settings",
+    "jwks_keys",
+    "pem_key",
+    "read_key",
+    "secret_key",
+    "shared_secret",
+    "well_known",
+]

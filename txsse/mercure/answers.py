@@ -1,0 +1,104 @@
+"""
+Answers that are no streams.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+
+from txsse.errors import HubStopped, InvalidField, JournalFailed, UpdateTooLarge
+from txsse.mercure.refusal import Refusal
+from txsse.mercure.settings import Settings
+
+__all__ = ["TEXT", "challenge", "failed", "metadata_path", "refused", "segments_below", "send"]
+
+_log = Logger()
+
+TEXT = b"text/plain; charset=utf-8"
+
+# When to try again what cannot be done at the moment, in seconds.
+_RETRY_AFTER = b"5"
+
+
+def send(
+    request: Request, status: int, body: bytes, content_type: bytes = TEXT, *, cache: bytes = b"no-store"
+) -> None:
+    """
+    Answer, unless the client has gone.
+    """
+    if request.finished or getattr(request, "channel", None) is None:
+        return
+    request.setResponseCode(status)
+    request.setHeader(b"Content-Type", content_type)
+    request.setHeader(b"Content-Length", b"%d" % len(body))
+    request.responseHeaders.setRawHeaders(b"Cache-Control", [cache])
+    if request.method != b"HEAD":
+        request.write(body)
+    request.finish()
+
+
+def segments_below(request: Request) -> list[str]:
+    """
+    Return the rest of a request's path, behind its resource, decoded.
+    """
+    # Requests of twisted.web.server alone have it.
+    below: list[bytes] = request.postpath  # type: ignore[attr-defined]
+    return [segment.decode("utf-8", "replace") for segment in below]
+
+
+def refused(request: Request, refusal: Refusal, settings: Settings) -> None:
+    """
+    Refuse a request.
+    """
+    if refusal.error is not None:
+        request.setHeader(b"WWW-Authenticate", challenge(refusal.error, settings).encode())
+    # Why a token is not good is in the log, and nobody else's business.
+    reason = "the token is not good" if refusal.error == "invalid_token" else refusal.reason
+    send(request, refusal.status, reason.encode() + b"\n")
+
+
+def failed(failure: Failure, request: Request, settings: Settings) -> None:
+    """
+    Answer where something went wrong.
+    """
+    error = failure.value
+    if isinstance(error, CancelledError):
+        # The client has gone.
+        return
+    if isinstance(error, Refusal):
+        refused(request, error, settings)
+    elif isinstance(error, InvalidField):
+        send(request, 400, f"{error}\n".encode())
+    elif isinstance(error, UpdateTooLarge):
+        send(request, 413, f"{error}\n".encode())
+    elif isinstance(error, JournalFailed | HubStopped):
+        request.setHeader(b"Retry-After", _RETRY_AFTER)
+        why = "the hub stops" if isinstance(error, HubStopped) else "the journal cannot be written"
+        if isinstance(error, JournalFailed) and error.uncertain:
+            why += "; whether it was, is not known: publish it again, with the same id"
+        send(request, 503, f"{why}\n".encode())
+    else:
+        _log.failure("{request} failed", failure, request=request)
+        send(request, 500, b"something went wrong; the log of the hub tells what\n")
+
+
+def challenge(error: str, settings: Settings) -> str:
+    """
+    Write what a client has to come with.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9728#section-5.1
+    """
+    named = [f'error="{error}"'] if error else []
+    return "Bearer " + ", ".join([*named, f'resource_metadata="{settings.origin}{metadata_path(settings)}"'])
+
+
+def metadata_path(settings: Settings) -> str:
+    """
+    Return where the description of the hub is.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9728#section-3.1
+    """
+    return f"/.well-known/oauth-protected-resource{settings.path}"

@@ -1,0 +1,76 @@
+"""
+The token that a request presents.
+
+Source: https://www.rfc-editor.org/rfc/rfc6750#section-2
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from twisted.web.http import Request
+
+from txsse.mercure.refusal import BadPresentation, Forbidden
+from txsse.mercure.settings import OLD_COOKIE, Settings
+
+__all__ = ["Credential", "check_origin", "find_credential"]
+
+_BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/=-]+) *", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Credential:
+    """
+    A token as it was presented.
+
+    :ivar by_cookie: whether the browser added it by itself, whoever made the request.
+    """
+
+    token: str
+    by_cookie: bool = False
+
+
+def find_credential(request: Request, settings: Settings) -> Credential | None:
+    """
+    Return what a request presents: its ``Authorization`` field, or else its cookie.
+
+    :raises BadPresentation: for a field that makes no sense.
+    """
+    fields = request.requestHeaders.getRawHeaders(b"Authorization") or []
+    if len(fields) > 1:
+        raise BadPresentation("more than one Authorization")
+    if fields:
+        if fields[0][:7].lower().rstrip() != b"bearer":
+            # That of somebody else, such as a proxy's.
+            return None
+        found = _BEARER.fullmatch(fields[0])
+        if found is None:
+            raise BadPresentation("Authorization holds no token behind Bearer")
+        return Credential(found[1].decode("ascii"))
+    if settings.compatibility:
+        named = (request.args or {}).get(b"authorization", [])
+        if named:
+            return Credential(named[0].decode("ascii", "replace"))
+    for name in (settings.cookie, *([OLD_COOKIE] if settings.compatibility else [])):
+        cookie = request.received_cookies.get(name.encode())
+        if cookie:
+            return Credential(cookie.decode("ascii", "replace"), by_cookie=True)
+    return None
+
+
+def check_origin(request: Request, settings: Settings) -> None:
+    """
+    See that a page may publish in the name of whoever looks at it.
+
+    :raises Forbidden: for a page of anybody else's, and where nothing tells whose it is.
+    """
+    origin = request.getHeader(b"Origin")
+    if origin is None:
+        referer = urlsplit((request.getHeader(b"Referer") or b"").decode("latin-1"))
+        named = f"{referer.scheme}://{referer.netloc}"
+    else:
+        named = origin.decode("latin-1")
+    if named.lower() not in {settings.origin, *(each.lower() for each in settings.publish_origins)}:
+        raise Forbidden("this origin may not publish by a cookie")

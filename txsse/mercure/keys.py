@@ -1,0 +1,186 @@
+"""
+Keys that tokens are verified with. The cryptography is PyJWT's.
+
+Strategy: a key says itself for which algorithms it is good, by its kind; what a token names is only compared
+with that. So a public key is never taken for a secret, and nothing is taken for ``none``.
+
+Sources: https://www.rfc-editor.org/rfc/rfc7517, https://www.rfc-editor.org/rfc/rfc8725
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+try:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+    from cryptography.x509 import load_pem_x509_certificate
+    from jwt import PyJWK
+    from jwt.exceptions import PyJWTError
+except ImportError as error:  # pragma: no cover
+    raise ImportError("tokens need PyJWT and cryptography: pip install 'txsse[mercure]'") from error
+
+__all__ = ["ALGORITHMS", "BadKey", "Key", "jwks_keys", "pem_key", "read_key", "secret_key"]
+
+_HMAC = ("HS256", "HS384", "HS512")
+_RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_EC = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+
+#: All algorithms that may be allowed.
+ALGORITHMS = (*_HMAC, *_RSA, *_EC.values(), "EdDSA")
+
+# By RFC 7518, section 3.2, no shorter than the hash; more is asked of nobody.
+_MIN_SECRET = 32
+_MIN_RSA_BITS = 2048
+
+
+class BadKey(ValueError):
+    """
+    What was given is no key that can be used.
+    """
+
+
+@dataclass(frozen=True)
+class Key:
+    """
+    A key.
+
+    :ivar algorithms: what it is good for.
+    :ivar material: a secret, or a public key.
+    :ivar id: what tokens may call it by.
+    :ivar private: the private key, where it was given: it can sign, too.
+    """
+
+    algorithms: Sequence[str]
+    material: Any = field(repr=False)
+    id: str | None = None
+    private: Any = field(default=None, repr=False)
+
+    def limited_to(self, algorithms: Iterable[str]) -> Key:
+        """
+        Return the same key for fewer algorithms.
+        """
+        allowed = set(algorithms)
+        return replace(self, algorithms=tuple(each for each in self.algorithms if each in allowed))
+
+
+def secret_key(secret: str | bytes, *, id: str | None = None) -> Key:
+    """
+    Make a key out of a secret that the hub shares with those who make tokens.
+
+    :raises BadKey: for one that is too short to be safe.
+    """
+    material = secret.encode() if isinstance(secret, str) else secret
+    if len(material) < _MIN_SECRET:
+        raise BadKey(
+            f"a secret needs at least {_MIN_SECRET} bytes, and this one has {len(material)}; "
+            "make one with: openssl rand -base64 48"
+        )
+    if b"-----BEGIN" in material:
+        # Its public half is known to all, and would then sign tokens.
+        raise BadKey("a PEM file is no secret; give it as a key file")
+    return Key(_HMAC, material, id, material)
+
+
+def pem_key(pem: bytes, *, id: str | None = None) -> Key:
+    """
+    Make a key out of a PEM file: a public key, a certificate, or a private key.
+
+    :raises BadKey: for any other.
+    """
+    private = None
+    try:
+        if b"PRIVATE KEY-----" in pem:
+            private = load_pem_private_key(pem, None)
+            public: Any = private.public_key()
+        elif b"BEGIN CERTIFICATE-----" in pem:
+            public = load_pem_x509_certificate(pem).public_key()
+        else:
+            public = load_pem_public_key(pem)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise BadKey(f"no key in PEM format: {_first_line(error)}") from None
+    return Key(_algorithms_of(public), public, id, private)
+
+
+def jwks_keys(document: str | bytes) -> list[Key]:
+    """
+    Read a set of keys. Those of kinds that are not known here, and those that are not for signatures, are
+    passed over.
+
+    :raises BadKey: for what is no such set, and for one without any key that can be used.
+    """
+    try:
+        parsed = json.loads(document)
+        entries = parsed["keys"]
+        assert isinstance(entries, list)
+    except (ValueError, TypeError, KeyError, AssertionError, RecursionError):
+        raise BadKey("no JSON Web Key Set: an object with a list named keys") from None
+    keys = [key for key in map(_jwk, entries) if key is not None]
+    if not keys:
+        raise BadKey("the JSON Web Key Set holds no key that can be used")
+    return keys
+
+
+def read_key(path: Path) -> list[Key]:
+    """
+    Read a file: PEM, a JSON Web Key Set, or a secret on a line of its own.
+
+    :raises BadKey: for one that cannot be read, or is none of these.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadKey(f"cannot read {path} ({error.strerror})") from None
+    try:
+        if b"-----BEGIN" in content:
+            return [pem_key(content)]
+        if content.lstrip().startswith(b"{"):
+            return jwks_keys(content)
+        return [secret_key(content.rstrip(b"\r\n"))]
+    except BadKey as error:
+        raise BadKey(f"{path}: {error}") from None
+
+
+def _jwk(entry: Any) -> Key | None:
+    if not isinstance(entry, Mapping) or entry.get("use", "sig") != "sig":
+        return None
+    operations = entry.get("key_ops")
+    if isinstance(operations, list) and "verify" not in operations:
+        return None
+    try:
+        key = _public_jwk(entry)
+    except (PyJWTError, ValueError, TypeError, KeyError, AttributeError, UnsupportedAlgorithm):
+        return None
+    named = entry.get("alg")
+    return key if named is None else key.limited_to([named])
+
+
+def _public_jwk(entry: Mapping[str, Any]) -> Key:
+    id = entry.get("kid")
+    id = id if isinstance(id, str) else None
+    parsed: Any = PyJWK(dict(entry), algorithm=entry.get("alg")).key
+    if isinstance(parsed, bytes):
+        return secret_key(parsed, id=id)
+    public = parsed.public_key() if hasattr(parsed, "private_bytes") else parsed
+    return Key(_algorithms_of(public), public, id)
+
+
+def _algorithms_of(public: Any) -> Sequence[str]:
+    if isinstance(public, rsa.RSAPublicKey):
+        if public.key_size < _MIN_RSA_BITS:
+            raise BadKey(f"an RSA key needs at least {_MIN_RSA_BITS} bits")
+        return _RSA
+    if isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name in _EC:
+        return (_EC[public.curve.name],)
+    if isinstance(public, ed25519.Ed25519PublicKey):
+        return ("EdDSA",)
+    raise BadKey("a kind of key that no algorithm here uses; there are RSA, P-256, P-384, P-521 and Ed25519")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,115 @@
+"""
+The subscriptions of a hub, listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from urllib.parse import quote
+
+from twisted.internet.defer import Deferred
+from twisted.web.http import CACHED, Request
+from twisted.web.server import NOT_DONE_YET
+
+from txsse.hub.hub import Hub
+from txsse.hub.update import EARLIEST
+from txsse.mercure.answers import failed, send
+from txsse.mercure.credentials import find_credential
+from txsse.mercure.matchers import TYPES
+from txsse.mercure.refusal import Forbidden, MissingToken, Refusal
+from txsse.mercure.settings import Settings
+from txsse.mercure.subscriptions import Subscriptions
+from txsse.mercure.tokens import Verifier
+from txsse.server.payload import to_json
+
+__all__ = ["Listing"]
+
+
+class _NotFound(Refusal):
+    """
+    There is no such subscription.
+    """
+
+    status = 404
+
+
+class Listing:
+    """
+    Answers who is subscribed.
+    """
+
+    def __init__(
+        self, hub: Hub, verifier: Verifier, settings: Settings, subscriptions: Subscriptions
+    ) -> None:
+        self._hub = hub
+        self._verifier = verifier
+        self._settings = settings
+        self._subscriptions = subscriptions
+
+    def render(self, request: Request, segments: Sequence[str]) -> int:
+        """
+        Answer a request.
+
+        :param segments: its path behind ``subscriptions``, decoded.
+        """
+        if request.method not in (b"GET", b"HEAD"):
+            request.setHeader(b"Allow", b"GET, HEAD, OPTIONS")
+            send(request, 405, b"allowed here: GET, HEAD, OPTIONS\n")
+            return NOT_DONE_YET
+        working = Deferred.fromCoroutine(self._list(request, segments))
+        working.addErrback(failed, request, self._settings)
+        return NOT_DONE_YET
+
+    async def _list(self, request: Request, segments: Sequence[str]) -> None:
+        path = "/".join(
+            [f"{self._settings.path}/subscriptions", *(quote(each, safe="") for each in segments)]
+        )
+        await self._authorise(request, path)
+        last_id = await self._hub.last_id() or EARLIEST
+        document = to_json(self._document(path, segments)).encode()
+        tag = b'"' + sha256(last_id.encode() + b"\0" + document).hexdigest()[:32].encode() + b'"'
+        request.setHeader(b"Link", self._cursor(last_id).encode())
+        if request.setETag(tag) is CACHED:
+            request.finish()
+            return
+        send(request, 200, document, b"application/json", cache=b"private, must-revalidate")
+
+    async def _authorise(self, request: Request, path: str) -> None:
+        credential = find_credential(request, self._settings)
+        if credential is None:
+            raise MissingToken("subscriptions are listed to those with a token")
+        grants = await self._verifier.verify(credential.token, "subscribe")
+        if not grants.subscribe.has([path]):
+            raise Forbidden("the token does not allow to see these subscriptions")
+
+    def _document(self, path: str, segments: Sequence[str]) -> dict[str, object]:
+        found = self._subscriptions.find(path)
+        if found is not None:
+            return found.document()
+        within = self._subscriptions.below(path) if segments else list(self._subscriptions)
+        if not within and len(segments) != 0 and not self._may_be_empty(segments):
+            raise _NotFound("there is no such subscription")
+        return {
+            "id": path,
+            "type": "subscriptions",
+            "subscriptions": [each.document() for each in within],
+        }
+
+    def _may_be_empty(self, segments: Sequence[str]) -> bool:
+        """
+        Tell whether a path is that of a matcher, which nobody may have at the moment.
+        """
+        return (segments[0] in TYPES and len(segments) == 2) or (
+            self._settings.compatibility and len(segments) == 1
+        )
+
+    def _cursor(self, last_id: str) -> str:
+        """
+        Tell from where the events about subscriptions go on behind the list.
+        """
+        id = quote(last_id, safe=":/#?@!$&'()*+,;=-._~")
+        return (
+            f'<{self._settings.url}>; rel="mercure"; last-event-id="{id}"; type="mercure"; '
+            'content-type="application/json"'
+        )

@@ -1,0 +1,80 @@
+"""
+What selects topics, as requests and tokens write it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from txsse.hub.topics import ALL, ISelector
+from txsse.mercure.patterns import PatternSelector, weight_of
+from txsse.mercure.templates import TemplateSelector
+from txsse.mercure.texts import is_clean
+
+__all__ = ["EXACT", "MAX_PATTERN", "PATTERN", "TEMPLATE", "TYPES", "Matcher", "make_matcher"]
+
+EXACT = "exact"
+PATTERN = "urlpattern"
+
+#: How a topic was selected before Mercure 1.0: as it is written, or by a URI template.
+TEMPLATE = "template"
+
+#: The types that requests and tokens may name.
+TYPES = (EXACT, PATTERN)
+
+#: The longest matcher, in characters.
+MAX_PATTERN = 2048
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """
+    A matcher.
+
+    :ivar type: what its value is.
+    :ivar value: the topic, pattern or template; ``*`` is all topics, whatever the type.
+    :ivar selector: the same for a hub: a topic, or what selects topics.
+    """
+
+    type: str
+    value: str
+    selector: str | ISelector = field(compare=False)
+
+    @property
+    def weight(self) -> int:
+        """
+        What it costs to make and to ask, beside others.
+        """
+        return weight_of(self.value) if self.type == PATTERN else len(self.value)
+
+
+def make_matcher(type: str, value: str, base: str) -> Matcher:
+    """
+    Make a matcher.
+
+    :param type: what its value is.
+    :param value: the value.
+    :param base: the hub's URL, which relative patterns are resolved against.
+    :raises ValueError: for one that cannot be, with the reason.
+    """
+    if len(value) > MAX_PATTERN:
+        raise ValueError(f"it has more than {MAX_PATTERN} characters")
+    if not is_clean(value):
+        raise ValueError("it holds a control character, or an invisible one")
+    if type == EXACT or value == ALL:
+        return Matcher(type, value, value)
+    if type == PATTERN:
+        return Matcher(type, value, PatternSelector(value, base))
+    if type == TEMPLATE:
+        return Matcher(type, value, _template(value))
+    raise ValueError(f"{type} is no type of matcher; there are {' and '.join(TYPES)}")
+
+
+def _template(value: str) -> str | ISelector:
+    if "{" not in value and "}" not in value:
+        return value
+    try:
+        return TemplateSelector(value)
+    except ValueError:
+        # Any string was a topic, too.
+        return value

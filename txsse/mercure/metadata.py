@@ -1,0 +1,65 @@
+"""
+What the hub tells of itself.
+
+Source: https://www.rfc-editor.org/rfc/rfc9728
+"""
+
+from __future__ import annotations
+
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from txsse.mercure.answers import segments_below, send
+from txsse.mercure.grants import DETAIL_TYPE
+from txsse.mercure.matchers import TYPES
+from txsse.mercure.settings import Settings
+from txsse.server.payload import to_json
+
+__all__ = ["MetadataResource"]
+
+
+class MetadataResource(Resource):
+    """
+    The description of a hub, for clients that come without a token.
+    """
+
+    isLeaf = True
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._path = settings.path
+        self._document = to_json(_describe(settings)).encode()
+
+    def render(self, request: Request) -> int:
+        """
+        Tell.
+        """
+        # Anybody may know, pages of any origin too.
+        request.setHeader(b"Access-Control-Allow-Origin", b"*")
+        asked = "/" + "/".join(segments_below(request))
+        if request.method not in (b"GET", b"HEAD"):
+            request.setHeader(b"Allow", b"GET, HEAD")
+            send(request, 405, b"allowed here: GET, HEAD\n")
+        elif asked != self._path:
+            send(request, 404, b"there is nothing here\n")
+        else:
+            send(request, 200, self._document, b"application/json")
+        return NOT_DONE_YET
+
+
+def _describe(settings: Settings) -> dict[str, object]:
+    # Clients put the first audience into their tokens.
+    document: dict[str, object] = {"resource": next(iter(settings.audience), settings.url)}
+    issuers = [issuer.name for issuer in settings.issuers if issuer.name is not None]
+    if issuers:
+        document["authorization_servers"] = issuers
+    document |= {
+        "authorization_details_types_supported": [DETAIL_TYPE],
+        "bearer_methods_supported": ["header"],
+        "mercure_cookie": True,
+        "mercure_matcher_types_supported": list(TYPES),
+    }
+    if settings.subscriptions:
+        document["mercure_subscriptions"] = True
+    return document

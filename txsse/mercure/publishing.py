@@ -1,0 +1,141 @@
+"""
+Publications, from forms.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from uuid import uuid4
+
+from twisted.web.http import Request
+
+from txsse.hub.hub import Hub
+from txsse.hub.topics import ALL
+from txsse.hub.update import EARLIEST, MAX_ID_BYTES, Update
+from txsse.mercure.credentials import check_origin, find_credential
+from txsse.mercure.forms import Fields, check_form, read_body
+from txsse.mercure.grants import Grants
+from txsse.mercure.matchers import MAX_PATTERN
+from txsse.mercure.patterns import path_pattern
+from txsse.mercure.refusal import BadRequest, Forbidden, MissingToken, Refusal, TooLarge
+from txsse.mercure.settings import Settings
+from txsse.mercure.subscriptions import EVENT_TYPE
+from txsse.mercure.texts import check_text
+from txsse.mercure.tokens import Verifier
+from txsse.protocol.event import ServerSentEvent
+
+__all__ = ["Publisher"]
+
+# Thirty years, in milliseconds: a number that is longer is a mistake.
+_MAX_RETRY_DIGITS = 12
+
+
+class _Reserved(Refusal):
+    """
+    The topic is the hub's own.
+    """
+
+    status = 403
+
+
+class Publisher:
+    """
+    Publishes what requests bring.
+
+    :param hub: the hub.
+    :param verifier: tells who may.
+    :param settings: what the hub was told.
+    """
+
+    def __init__(self, hub: Hub, verifier: Verifier, settings: Settings) -> None:
+        self._hub = hub
+        self._verifier = verifier
+        self._settings = settings
+        self._reserved = path_pattern(settings.path)
+
+    async def publish(self, request: Request) -> str:
+        """
+        Publish what a request brings.
+
+        :returns: the update's id.
+        :raises Refusal: where it gets another answer.
+        """
+        credential = find_credential(request, self._settings)
+        if credential is None:
+            raise MissingToken("publishing takes a token")
+        grants = await self._verifier.verify(credential.token, "publish")
+        if credential.by_cookie:
+            check_origin(request, self._settings)
+        check_form(request)
+        update = self._read(read_body(request, self._settings.max_body))
+        self._check_topics(update.topics, grants)
+        return await self._hub.publish_update(update)
+
+    def _read(self, fields: Fields) -> Update:
+        values: defaultdict[str, list[str]] = defaultdict(list)
+        for name, value in fields:
+            values[name].append(value)
+        topics = values["topic"]
+        if not topics:
+            raise BadRequest("the field topic is missing")
+        if len(topics) > self._settings.max_topics:
+            raise TooLarge(f"an update may have {self._settings.max_topics} topics")
+        event = ServerSentEvent(
+            _single(values, "data"),
+            _read_type(_single(values, "type")),
+            _read_id(_single(values, "id")),
+            _read_retry(_single(values, "retry")),
+        )
+        return Update(map(_check_topic, topics), event, private="private" in values)
+
+    def _check_topics(self, topics: Iterable[str], grants: Grants) -> None:
+        for topic in topics:
+            if self._reserved.test(topic, self._settings.url):
+                raise _Reserved(f"topics below {self._settings.path} are the hub's own")
+            if not grants.publish.has([topic]):
+                raise Forbidden("the token does not allow to publish to this topic")
+
+
+def _single(values: dict[str, list[str]], name: str) -> str:
+    given = values[name]
+    if len(given) > 1:
+        raise BadRequest(f"the field {name} is there more than once")
+    return given[0] if given else ""
+
+
+def _check_topic(topic: str) -> str:
+    if len(topic) > MAX_PATTERN:
+        raise TooLarge(f"a topic may have {MAX_PATTERN} characters")
+    if topic == ALL:
+        raise BadRequest("* stands for all topics, and cannot be published to")
+    return check_text("topic", topic)
+
+
+def _read_id(id: str) -> str:
+    if not id:
+        # Nobody can tell from it how much was published in between.
+        return f"urn:uuid:{uuid4()}"
+    if len(id.encode()) > MAX_ID_BYTES:
+        raise TooLarge(f"an id may have {MAX_ID_BYTES} bytes")
+    if id.startswith("#") or id == EARLIEST:
+        raise BadRequest(f"ids that begin with #, and {EARLIEST}, are the hub's own")
+    return check_text("id", id)
+
+
+def _read_type(type: str) -> str | None:
+    if len(type) > MAX_PATTERN:
+        raise TooLarge(f"a type may have {MAX_PATTERN} characters")
+    if type == EVENT_TYPE:
+        raise BadRequest(f"the type {EVENT_TYPE} is the hub's own")
+    return check_text("type", type) or None
+
+
+def _read_retry(retry: str) -> float | None:
+    if not retry:
+        return None
+    if not (retry.isascii() and retry.isdigit()):
+        raise BadRequest("retry is a number of milliseconds, in digits alone")
+    if len(retry) > _MAX_RETRY_DIGITS:
+        raise TooLarge(f"retry may have {_MAX_RETRY_DIGITS} digits")
+    return int(retry) / 1000

@@ -1,0 +1,180 @@
+"""
+Keys that an authorisation server publishes, and changes from time to time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IResponse
+
+from txsse._waiting import Waiting
+from txsse.mercure.keys import BadKey, Key, jwks_keys
+
+__all__ = ["RemoteKeys"]
+
+_log = Logger()
+
+# How long a set of keys is taken for what it was, in seconds, where the server does not say how long.
+_FRESH = 300.0
+_MIN_FRESH = 30.0
+_MAX_FRESH = 3600.0
+
+# How often a set is asked for again because of a key that is not in it, or because it could not be had, in
+# seconds. Anybody can name a key.
+_RETRY = 10.0
+
+# How long the server may take, in seconds, and how much it may say, in bytes.
+_TIMEOUT = 10.0
+_MAX_SIZE = 256 * 1024
+
+_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})")
+
+
+class RemoteKeys:
+    """
+    A JSON Web Key Set behind a URL. It is fetched when it is first needed, again when it gets old, and when a
+    token names a key that is not in it; while it cannot be fetched, the last one goes on.
+
+    :param url: the URL, ``https://``; or ``http://`` on this machine.
+    :param reactor: the reactor.
+    :param agent: what fetches it; ``None`` for a plain ``Agent``. No redirects are followed.
+    :raises ValueError: for any other URL.
+    """
+
+    def __init__(self, url: str, *, reactor: Any, agent: IAgent | None = None) -> None:
+        if not re.match(r"https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/]", url):
+            raise ValueError(f"keys are fetched by https, not from {url}")
+        self.version = 0
+        self._url = url
+        self._reactor: IReactorTime = reactor
+        self._agent = agent or Agent(reactor, connectTimeout=_TIMEOUT)
+        self._keys: Sequence[Key] = ()
+        self._fresh_until = 0.0
+        self._not_before = 0.0
+        self._fetching: Waiting[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<RemoteKeys {self._url}>"
+
+    async def find(self, id: str | None) -> Sequence[Key]:
+        """
+        Return the keys.
+        """
+        now = self._reactor.seconds()
+        missing = not self._keys or (id is not None and all(key.id != id for key in self._keys))
+        if now >= self._not_before and (missing or now >= self._fresh_until):
+            fetched = self._fetch()
+            if missing:
+                await fetched
+        return self._keys
+
+    def _fetch(self) -> Deferred[None]:
+        if self._fetching is None:
+            self._fetching = waiting = Waiting[None]()
+            fetched = waiting.wait()
+            work = Deferred.fromCoroutine(self._try())
+            work.addBoth(self._has_fetched, waiting)
+            return fetched
+        return self._fetching.wait()
+
+    def _has_fetched(self, result: object, waiting: Waiting[None]) -> None:
+        if isinstance(result, Failure):
+            _log.failure("{keys} cannot be read", result, keys=self)
+        self._fetching = None
+        waiting.fire(None)
+
+    async def _try(self) -> None:
+        self._not_before = self._reactor.seconds() + _RETRY
+        try:
+            keys, fresh = await self._ask().addTimeout(_TIMEOUT, self._reactor)
+        except Exception as error:
+            _log.error("{keys} cannot be had: {problem}", keys=self, problem=_describe(error))
+            return
+        if keys != self._keys:
+            _log.info("{keys} has {count} keys", keys=self, count=len(keys))
+            self._keys = keys
+            self.version += 1
+        self._fresh_until = self._reactor.seconds() + fresh
+
+    def _ask(self) -> Deferred[tuple[Sequence[Key], float]]:
+        return Deferred.fromCoroutine(self._request())
+
+    async def _request(self) -> tuple[Sequence[Key], float]:
+        headers = Headers({"Accept": ["application/jwk-set+json, application/json"]})
+        response: IResponse = await self._agent.request(b"GET", self._url.encode(), headers)
+        body: Deferred[bytes] = Deferred(lambda _: collector.abort())
+        collector = _Collector(body)
+        response.deliverBody(collector)
+        content = await body
+        if response.code != 200:
+            raise BadKey(f"the server answers {response.code}")
+        return jwks_keys(content), _freshness(response)
+
+
+def _freshness(response: IResponse) -> float:
+    fields = response.headers.getRawHeaders("Cache-Control") or []
+    found = _MAX_AGE.search(",".join(fields).lower())
+    return _FRESH if found is None else min(max(float(found[1]), _MIN_FRESH), _MAX_FRESH)
+
+
+def _describe(error: Exception) -> str:
+    reasons = getattr(error, "reasons", None)
+    if reasons:
+        # As Twisted's HTTP client tells it.
+        error = reasons[0].value
+    return str(error) or type(error).__name__
+
+
+class _Collector(Protocol):
+    """
+    Collects a body, and no more than is good.
+    """
+
+    def __init__(self, collected: Deferred[bytes]) -> None:
+        self._collected = collected
+        self._content = bytearray()
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Take in a piece.
+        """
+        self._content += data
+        if len(self._content) > _MAX_SIZE:
+            self.abort()
+            self._end(BadKey(f"the server answers with more than {_MAX_SIZE} bytes"))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Tell what came.
+        """
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self._end(None)
+        else:
+            self._end(reason.value if isinstance(reason.value, Exception) else ConnectionDone())
+
+    def abort(self) -> None:
+        """
+        Take no more.
+        """
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def _end(self, error: Exception | None) -> None:
+        if self._collected.called:
+            return
+        if error is None:
+            self._collected.callback(bytes(self._content))
+        else:
+            self._collected.errback(error)

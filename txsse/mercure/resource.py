@@ -1,0 +1,140 @@
+"""
+A hub that speaks Mercure, for any web tree.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from txsse.hub.hub import Hub
+from txsse.mercure.answers import failed, segments_below, send
+from txsse.mercure.listing import Listing
+from txsse.mercure.metadata import MetadataResource
+from txsse.mercure.publishing import Publisher
+from txsse.mercure.settings import Settings
+from txsse.mercure.subscribing import QUERY, SubscribeResource
+from txsse.mercure.subscriptions import Subscriptions
+from txsse.mercure.tokens import Verifier
+from txsse.server.negotiation import Answer, cors_headers, decide, read_asked
+from txsse.server.options import to_rules
+from txsse.server.upgrade import Upgrader, answer
+
+__all__ = ["MercureResource", "well_known"]
+
+_METHODS = ("GET", "QUERY", "POST")
+_HEADERS = ("Accept", "Authorization", "Cache-Control", "Content-Type", "If-None-Match", "Last-Event-ID")
+
+
+class MercureResource(Resource):
+    """
+    The hub's URL, and what is below it.
+
+    :param hub: the hub.
+    :param settings: what it is told.
+    :param stream_options: those of an :class:`~txsse.Upgrader`, for the streams: ``keepalive``, ``limits``,
+        ``max_lifetime`` and others. Which origins may read them the settings say.
+    """
+
+    isLeaf = True
+
+    def __init__(self, hub: Hub, settings: Settings, **stream_options: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        origins = tuple(settings.origins)
+        credentials = bool(origins) and "*" not in origins
+        exposed = ["Link", "Mercure-Last-Event-ID", *(["Last-Event-ID"] if settings.compatibility else [])]
+        own = {"Accept-Query": "application/x-www-form-urlencoded"}
+        if origins:
+            own["Access-Control-Expose-Headers"] = ", ".join(exposed)
+        upgrader = Upgrader(
+            methods=("GET", "QUERY"),
+            allow_origins=origins,
+            allow_credentials=credentials,
+            allow_headers=_HEADERS,
+            last_event_id_parameter=None,
+            headers={**own, **stream_options.pop("headers", {})},
+            **{"reactor": hub.upgrader.reactor, **stream_options},
+        )
+        self._rules = to_rules(_METHODS, origins, credentials, _HEADERS, 1024)
+        self._exposed = ", ".join(exposed).encode()
+        self._settings = settings
+        verifier = Verifier(
+            settings.issuers,
+            base=settings.url,
+            audience=tuple(settings.audience) or (settings.url,),
+            algorithms=settings.algorithms,
+            compatibility=settings.compatibility,
+            seconds=upgrader.reactor.seconds,
+        )
+        subscriptions = Subscriptions(hub, settings) if settings.subscriptions else None
+        self._publisher = Publisher(hub, verifier, settings)
+        self._streams = SubscribeResource(
+            hub, verifier, settings, upgrader=upgrader, subscriptions=subscriptions
+        )
+        self._listing = None if subscriptions is None else Listing(hub, verifier, settings, subscriptions)
+
+    def render(self, request: Request) -> int:
+        """
+        Answer whatever is asked of the hub.
+        """
+        below = segments_below(request)
+        if below[:1] == ["subscriptions"] and self._listing is not None:
+            self._set_cors(request)
+            if request.method == b"OPTIONS":
+                return self._render_options(request)
+            return self._listing.render(request, below[1:])
+        if below not in ([], [""]):
+            self._set_cors(request)
+            send(request, 404, b"there is nothing here\n")
+            return NOT_DONE_YET
+        if request.method == b"POST":
+            self._set_cors(request)
+            working = Deferred.fromCoroutine(self._publisher.publish(request))
+            working.addCallback(_tell_id, request)
+            working.addErrback(failed, request, self._settings)
+            return NOT_DONE_YET
+        if request.method == b"OPTIONS" or request.method not in (b"GET", b"HEAD", QUERY):
+            return self._render_options(request)
+        return self._streams.render(request)
+
+    def _render_options(self, request: Request) -> int:
+        decision = decide(read_asked(request, None), self._rules)
+        assert isinstance(decision, Answer)
+        answer(request, decision)
+        return NOT_DONE_YET
+
+    def _set_cors(self, request: Request) -> None:
+        headers = cors_headers(read_asked(request, None), self._rules)
+        for name, value in headers:
+            request.responseHeaders.addRawHeader(name, value)
+        if headers:
+            request.setHeader(b"Access-Control-Expose-Headers", self._exposed + b", ETag")
+
+
+def well_known(hub: Hub, settings: Settings, **stream_options: Any) -> Resource:
+    """
+    Make what a web tree has at ``.well-known``, where a hub is looked for::
+
+        root.putChild(b".well-known", well_known(hub, settings))
+
+    :param hub: the hub.
+    :param settings: what it is told. Its URL's path is :data:`~txsse.mercure.settings.PATH`, or another one
+        below ``/.well-known/``.
+    :param stream_options: as for :class:`MercureResource`.
+    :raises ValueError: for a URL with another path. There, put a :class:`MercureResource` where it is.
+    """
+    beginning, _, name = settings.path.rpartition("/")
+    if beginning != "/.well-known" or not name:
+        raise ValueError(f"{settings.url} is not below /.well-known/; put a MercureResource there")
+    tree = Resource()
+    tree.putChild(name.encode(), MercureResource(hub, settings, **stream_options))
+    tree.putChild(b"oauth-protected-resource", MetadataResource(settings))
+    return tree
+
+
+def _tell_id(id: str, request: Request) -> None:
+    send(request, 200, id.encode())

@@ -1,0 +1,205 @@
+"""
+Subscriptions, from requests.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from twisted.web.http import Request
+
+from txsse.errors import CloseReason, UpgradeRefused
+from txsse.hub.access import Access
+from txsse.hub.hub import Hub
+from txsse.hub.place import Place
+from txsse.hub.resource import HubResource
+from txsse.hub.update import EARLIEST
+from txsse.mercure.answers import challenge
+from txsse.mercure.credentials import find_credential
+from txsse.mercure.forms import Fields, check_form, read_body, read_query
+from txsse.mercure.grants import Grants
+from txsse.mercure.matchers import EXACT, MAX_PATTERN, PATTERN, TEMPLATE, Matcher, make_matcher
+from txsse.mercure.patterns import MAX_WEIGHT
+from txsse.mercure.refusal import BadRequest, MissingToken, Refusal
+from txsse.mercure.settings import Settings
+from txsse.mercure.subscriptions import Subscriptions
+from txsse.mercure.tokens import Verifier
+from txsse.server.channel import SSEChannel
+from txsse.server.upgrade import Upgrader
+
+__all__ = ["QUERY", "SubscribeResource"]
+
+#: A GET with a body: https://www.ietf.org/archive/id/draft-ietf-httpbis-safe-method-w-body-14.html
+QUERY = b"QUERY"
+
+# What all the matchers of a request may weigh together: some 20 ms.
+_MAX_TOTAL_WEIGHT = 4 * MAX_WEIGHT
+
+# The longest that a stream may last by a token, in seconds: timers of the system end soon behind that.
+_MAX_LIFETIME = 2_000_000.0
+
+_PARAMETERS = {"match": EXACT, "match_exact": EXACT, "match_urlpattern": PATTERN}
+
+
+class _Timers(Protocol):
+    def seconds(self) -> float: ...
+    def callLater(self, delay: float, callable: Any, /, *args: Any) -> Any: ...  # noqa: N802
+
+
+@dataclass(frozen=True)
+class MatchedAccess(Access):
+    """
+    What a request gets, with what that comes from.
+    """
+
+    matchers: tuple[Matcher, ...] = ()
+    grants: Grants = field(default_factory=Grants)
+
+
+class SubscribeResource(HubResource):
+    """
+    Subscribes whoever asks.
+
+    :param hub: the hub.
+    :param verifier: tells who may read what.
+    :param settings: what the hub was told.
+    :param upgrader: makes the streams.
+    :param subscriptions: where subscriptions are told of; ``None`` for nowhere.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        verifier: Verifier,
+        settings: Settings,
+        *,
+        upgrader: Upgrader,
+        subscriptions: Subscriptions | None,
+    ) -> None:
+        super().__init__(hub, self._find_access, upgrader=upgrader)
+        self._verifier = verifier
+        self._settings = settings
+        self._subscriptions = subscriptions
+        old = (b"Last-Event-ID",) if settings.compatibility else ()
+        self.resume_fields = (b"Mercure-Last-Event-ID", *old)
+
+    def render(self, request: Request) -> int:
+        """
+        Open a stream, or answer otherwise.
+        """
+        with suppress(Refusal):
+            # What is wrong with the fields is told when the matchers are looked for among them.
+            self._find_last_event_id(request)
+        return super().render(request)
+
+    def resumes_at(self, request: Request, place: Place) -> str | None:
+        """
+        Tell what the response says of a place. One who resumes from nothing is told where that is.
+        """
+        if place.named is None and request.requestHeaders.hasHeader(b"Last-Event-ID"):
+            return place.anchor or EARLIEST
+        return place.named
+
+    def subscribed(self, channel: SSEChannel, access: Access) -> None:
+        """
+        Have a stream end with its token, and tell of its subscriptions.
+        """
+        assert isinstance(access, MatchedAccess)
+        if access.grants.expires is not None:
+            self._end_at(channel, access.grants.expires)
+        if self._subscriptions is not None:
+            self._subscriptions.begin(channel, access.matchers, access.grants)
+
+    def _end_at(self, channel: SSEChannel, expires: float) -> None:
+        reactor: _Timers = self._streams.reactor
+        left = min(max(0.0, expires - reactor.seconds()), _MAX_LIFETIME)
+        ending = reactor.callLater(left, _expire, channel)
+        channel.when_closed().addCallback(lambda _: ending.active() and ending.cancel())
+
+    def _find_last_event_id(self, request: Request) -> None:
+        """
+        Put the id that a client resumes from where the upgrader looks for it.
+        """
+        values = request.requestHeaders.getRawHeaders(b"Last-Event-ID")
+        if values is None:
+            names = ["last_event_id"]
+            if self._settings.compatibility:
+                names += ["lastEventID", "Last-Event-ID"]
+            fields = self._fields(request)
+            values = [value.encode() for name, value in fields if name in names]
+        if len(values) > 1:
+            # Which one was meant cannot be told; who gets all misses nothing.
+            values = [EARLIEST.encode()]
+        if values:
+            request.requestHeaders.setRawHeaders(b"Last-Event-ID", values)
+
+    async def _find_access(self, request: Request) -> MatchedAccess:
+        try:
+            credential = find_credential(request, self._settings)
+            if credential is not None:
+                grants = await self._verifier.verify(credential.token, "subscribe")
+            elif self._settings.anonymous:
+                grants = Grants()
+            else:
+                raise MissingToken("subscribing takes a token here")
+            matchers = self._read_matchers(self._fields(request))
+        except Refusal as refusal:
+            headers = {}
+            reason = refusal.reason
+            if refusal.error is not None:
+                headers["WWW-Authenticate"] = challenge(refusal.error, self._settings)
+            if refusal.error == "invalid_token":
+                reason = "the token is not good"
+            raise UpgradeRefused(reason, status=refusal.status, headers=headers) from None
+        topics = [matcher.selector for matcher in matchers]
+        return MatchedAccess(topics, tuple(grants.subscribe), matchers, grants)  # type: ignore[arg-type]
+
+    def _fields(self, request: Request) -> Fields:
+        fields = read_query(request)
+        if request.method == QUERY:
+            check_form(request)
+            fields += read_body(request, self._settings.max_body)
+        return fields
+
+    def _read_matchers(self, fields: Fields) -> tuple[Matcher, ...]:
+        matchers: dict[Matcher, None] = {}
+        weight = 0
+        for name, value in fields:
+            type = self._type_of(name)
+            if type is None:
+                continue
+            if len(value) > MAX_PATTERN:
+                raise BadRequest(f"a matcher may have {MAX_PATTERN} characters")
+            try:
+                matcher = make_matcher(type, value, self._settings.url)
+            except ValueError as error:
+                raise BadRequest(f"{name}: {error}") from None
+            matchers[matcher] = None
+            weight += matcher.weight
+            if len(matchers) > self._settings.max_matchers:
+                raise BadRequest(f"a subscription may have {self._settings.max_matchers} matchers")
+            if weight > _MAX_TOTAL_WEIGHT + len(matchers) * MAX_PATTERN // 8:
+                raise BadRequest("these patterns together would take too long to match")
+        if not matchers:
+            raise BadRequest("what to subscribe to is missing: match=TOPIC, or match_urlpattern=PATTERN")
+        return tuple(matchers)
+
+    def _type_of(self, name: str) -> str | None:
+        """
+        Tell what a parameter's value is; ``None`` for one that is no matcher.
+        """
+        if name in _PARAMETERS:
+            return _PARAMETERS[name]
+        if name[:5].lower() == "match":
+            raise BadRequest(f"{name[:100]} is no kind of matcher; there are {', '.join(_PARAMETERS)}")
+        if name == "topic":
+            if not self._settings.compatibility:
+                raise BadRequest("topic is how it was before Mercure 1.0; ask by match or match_urlpattern")
+            return TEMPLATE
+        return None
+
+
+def _expire(channel: SSEChannel) -> None:
+    channel.close(reason=CloseReason.EXPIRED)

@@ -1,0 +1,137 @@
+"""
+Who is subscribed to what: told by updates, and listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+from uuid import uuid4
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txsse.errors import HubStopped, JournalFailed
+from txsse.hub.hub import Hub
+from txsse.hub.update import Update
+from txsse.mercure.grants import Grants
+from txsse.mercure.matchers import TEMPLATE, Matcher
+from txsse.mercure.settings import Settings
+from txsse.protocol.event import ServerSentEvent
+from txsse.server.channel import SSEChannel
+from txsse.server.payload import to_json
+
+__all__ = ["EVENT_TYPE", "Subscription", "Subscriptions"]
+
+_log = Logger()
+
+#: The type of the events that tell of subscriptions.
+EVENT_TYPE = "mercure"
+
+_CONTEXT = "https://mercure.rocks/"
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """
+    That somebody is subscribed to what a matcher selects.
+
+    :ivar topic: the topic that its events have, which is where it can be looked up, too.
+    :ivar payload: what its subscriber's token tells of it; ``None`` for nothing.
+    """
+
+    topic: str
+    matcher: Matcher
+    subscriber: str
+    payload: object
+
+    def document(self, *, active: bool = True) -> dict[str, object]:
+        """
+        Describe it.
+        """
+        told: dict[str, object] = {"id": self.topic}
+        if self.matcher.type == TEMPLATE:
+            told |= {"@context": _CONTEXT, "type": "Subscription", "topic": self.matcher.value}
+        else:
+            told |= {"type": "subscription", "match_type": self.matcher.type, "match": self.matcher.value}
+        told |= {"subscriber": self.subscriber, "active": active}
+        if self.payload is not None:
+            told["payload"] = self.payload
+        return told
+
+    def event(self, *, active: bool) -> Update:
+        """
+        Make the update that tells that it begins, or ends.
+        """
+        type = None if self.matcher.type == TEMPLATE else EVENT_TYPE
+        told = to_json(self.document(active=active))
+        return Update(self.topic, ServerSentEvent(told, type, f"urn:uuid:{uuid4()}"), private=True)
+
+
+class Subscriptions:
+    """
+    The subscriptions of a hub, at this node.
+
+    :param hub: the hub.
+    :param settings: what it was told.
+    :ivar changes: how often they have changed.
+    """
+
+    def __init__(self, hub: Hub, settings: Settings) -> None:
+        self.changes = 0
+        self._hub = hub
+        self._path = f"{settings.path}/subscriptions"
+        self._by_topic: dict[str, Subscription] = {}
+
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter(self._by_topic.values())
+
+    def find(self, topic: str) -> Subscription | None:
+        """
+        Return the subscription that is told of by a topic.
+        """
+        return self._by_topic.get(topic)
+
+    def below(self, path: str) -> list[Subscription]:
+        """
+        Return those whose topics begin with a path.
+        """
+        return [each for topic, each in self._by_topic.items() if topic.startswith(f"{path}/")]
+
+    def begin(self, channel: SSEChannel, matchers: Sequence[Matcher], grants: Grants) -> None:
+        """
+        Take note of a channel's subscriptions, until it ends.
+        """
+        subscriber = f"urn:uuid:{uuid4()}"
+        begun = [
+            Subscription(self.topic_of(matcher, subscriber), matcher, subscriber, grants.payload_for(matcher))
+            for matcher in matchers
+        ]
+        for each in begun:
+            self._by_topic[each.topic] = each
+        self._tell(begun, active=True)
+        channel.when_closed().addCallback(lambda _: self._end(begun))
+
+    def topic_of(self, matcher: Matcher, subscriber: str) -> str:
+        """
+        Return the topic that tells of a subscription.
+        """
+        named = [] if matcher.type == TEMPLATE else [matcher.type]
+        return "/".join([self._path, *(quote(each, safe="") for each in (*named, matcher.value, subscriber))])
+
+    def _end(self, ended: Sequence[Subscription]) -> None:
+        for each in ended:
+            del self._by_topic[each.topic]
+        self._tell(ended, active=False)
+
+    def _tell(self, told: Sequence[Subscription], *, active: bool) -> None:
+        self.changes += 1
+        for each in told:
+            self._hub.publish_update(each.event(active=active)).addErrback(_not_told)
+
+
+def _not_told(failure: Failure) -> None:
+    # A journal says itself what is wrong with it, and a hub that stops ends all subscriptions.
+    if not failure.check(JournalFailed, HubStopped):
+        _log.failure("a subscription cannot be told of", failure)

@@ -1,0 +1,269 @@
+"""
+Tokens: whose they are, and what they allow.
+
+Sources: https://www.rfc-editor.org/rfc/rfc9068, https://www.rfc-editor.org/rfc/rfc8725
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+from jwt import PyJWS
+from jwt.exceptions import PyJWTError
+from twisted.logger import Logger
+
+from txsse.mercure.grants import Grants, read_claim, read_details
+from txsse.mercure.keys import ALGORITHMS, Key, secret_key
+from txsse.mercure.refusal import InvalidToken
+
+__all__ = ["FixedKeys", "IKeys", "Issuer", "Role", "Verifier", "shared_secret"]
+
+_log = Logger()
+
+Role = Literal["publish", "subscribe"]
+
+# What is longer was made by nobody who means well.
+_MAX_LENGTH = 16384
+
+# How many tokens are remembered that were good. A publisher sends the same one again and again.
+_MAX_REMEMBERED = 1000
+
+# How far a token's maker may be ahead of this clock, in seconds.
+_LEEWAY = 30.0
+
+# What is later than that is no time, NaN is not, and neither are numbers that no float can hold.
+_MAX_TIME = 1e12
+
+
+class IKeys(Protocol):
+    """
+    Where keys come from.
+
+    :ivar version: grows when the keys are others than before.
+    """
+
+    version: int
+
+    async def find(self, id: str | None) -> Sequence[Key]:
+        """
+        Return the keys, those of this name among them, if there are any.
+        """
+
+
+class FixedKeys:
+    """
+    Keys that stay the same.
+    """
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self.version = 0
+        self._keys = tuple(keys)
+
+    async def find(self, id: str | None) -> Sequence[Key]:
+        """
+        Return the keys.
+        """
+        return self._keys
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """
+    Who makes tokens, and with what keys.
+
+    :ivar publish: the keys of tokens that publish.
+    :ivar subscribe: the keys of tokens that subscribe.
+    :ivar name: what the tokens have as ``iss``; ``None`` for those who share a key with the hub, and need no
+        name.
+    """
+
+    publish: IKeys
+    subscribe: IKeys
+    name: str | None = None
+
+
+def shared_secret(secret: str, *, subscribe: str | None = None, name: str | None = None) -> Issuer:
+    """
+    Trust whoever has a secret.
+
+    :param secret: the secret, of at least 32 bytes.
+    :param subscribe: another one for the tokens of subscribers; ``None`` for the same.
+    :param name: what the tokens have as ``iss``; ``None`` for whatever they have.
+    :raises BadKey: for one that is too short.
+    """
+    publish = FixedKeys([secret_key(secret)])
+    return Issuer(publish, publish if subscribe is None else FixedKeys([secret_key(subscribe)]), name)
+
+
+class Verifier:
+    """
+    Tells good tokens from others.
+
+    :param issuers: who is trusted.
+    :param base: the hub's URL.
+    :param audience: what tokens have to be meant for: any of these.
+    :param algorithms: what tokens may be signed with.
+    :param compatibility: whether tokens from before Mercure 1.0 are taken, too.
+    :param seconds: the time, in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        issuers: Iterable[Issuer],
+        *,
+        base: str,
+        audience: Iterable[str],
+        algorithms: Iterable[str] = ALGORITHMS,
+        compatibility: bool = False,
+        seconds: Callable[[], float],
+    ) -> None:
+        self._issuers = {issuer.name: issuer for issuer in issuers}
+        self._base = base
+        self._audience = frozenset(audience)
+        self._algorithms = frozenset(algorithms) & frozenset(ALGORITHMS)
+        self._compatibility = compatibility
+        self._seconds = seconds
+        self._remembered: OrderedDict[tuple[str, Role], tuple[IKeys, int, Grants]] = OrderedDict()
+        self._jws = PyJWS(list(self._algorithms))
+
+    async def verify(self, token: str, role: Role) -> Grants:
+        """
+        Verify a token.
+
+        :param token: the token.
+        :param role: what it is presented for, which tells the keys.
+        :returns: what it allows.
+        :raises InvalidToken: for one that is not good; the log says why.
+        """
+        try:
+            return self._recall(token, role) or await self._verify(token, role)
+        except InvalidToken as error:
+            _log.debug("a token to {role} is refused: {problem}", role=role, problem=error.reason)
+            raise
+
+    def _recall(self, token: str, role: Role) -> Grants | None:
+        known = self._remembered.get((token, role))
+        if known is None:
+            return None
+        keys, version, grants = known
+        if keys.version != version:
+            del self._remembered[token, role]
+            return None
+        _check_not_expired(grants.expires, self._seconds())
+        self._remembered.move_to_end((token, role))
+        return grants
+
+    async def _verify(self, token: str, role: Role) -> Grants:
+        if len(token) > _MAX_LENGTH:
+            raise InvalidToken(f"it has more than {_MAX_LENGTH} characters")
+        header, unverified = self._read(token)
+        issuer = self._issuer_of(unverified)
+        keys = issuer.publish if role == "publish" else issuer.subscribe
+        algorithm, id = header.get("alg"), header.get("kid")
+        if algorithm not in self._algorithms:
+            raise InvalidToken("its algorithm is not allowed")
+        if "crit" in header:
+            raise InvalidToken("it holds extensions that are not known here")
+        found = await keys.find(id)
+        version = keys.version
+        claims = self._claims(token, algorithm, _candidates(found, algorithm, id))
+        grants = self._read_grants(header, claims)
+        self._remembered[token, role] = keys, version, grants
+        if len(self._remembered) > _MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
+        return grants
+
+    def _read(self, token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """
+        Read a token whose signature may be anybody's.
+        """
+        try:
+            read = self._jws.decode_complete(token, options={"verify_signature": False})
+            return read["header"], _to_claims(read["payload"])
+        except (PyJWTError, ValueError, TypeError, RecursionError):
+            raise InvalidToken("it is no JSON Web Token") from None
+
+    def _issuer_of(self, claims: Mapping[str, Any]) -> Issuer:
+        """
+        Tell whose keys a token has to be signed with: those of the one that it names, and nobody else's.
+        """
+        name = claims.get("iss")
+        issuer = self._issuers.get(name) if isinstance(name, str) else None
+        issuer = issuer or self._issuers.get(None)
+        if issuer is None:
+            raise InvalidToken("its issuer is not trusted")
+        return issuer
+
+    def _claims(self, token: str, algorithm: str, keys: Sequence[Key]) -> Mapping[str, Any]:
+        for key in keys:
+            try:
+                read = self._jws.decode_complete(token, key.material, [algorithm])
+            except (PyJWTError, ValueError, TypeError):
+                continue
+            return _to_claims(read["payload"])
+        raise InvalidToken("none of the keys fits its signature")
+
+    def _read_grants(self, header: Mapping[str, Any], claims: Mapping[str, Any]) -> Grants:
+        old = self._compatibility and not _is_access_token(header)
+        expires = _time(claims, "exp")
+        if not old:
+            if not _is_access_token(header):
+                raise InvalidToken("its typ is not at+jwt")
+            if expires is None:
+                raise InvalidToken("it has no exp")
+            self._check_audience(claims.get("aud"))
+        _check_not_expired(expires, self._seconds())
+        begins = _time(claims, "nbf")
+        if begins is not None and begins > self._seconds() + _LEEWAY:
+            raise InvalidToken("it is not valid yet")
+        grants = read_claim(claims, self._base) if old else read_details(claims, self._base)
+        return replace(grants, expires=expires)
+
+    def _check_audience(self, audience: object) -> None:
+        named = audience if isinstance(audience, list) else [audience]
+        if not any(isinstance(each, str) and each in self._audience for each in named):
+            raise InvalidToken("it is meant for somebody else")
+
+
+def _candidates(keys: Sequence[Key], algorithm: str, id: object) -> Sequence[Key]:
+    """
+    Return the keys that a token may be signed with. Its ``kid`` is a hint, and keys may have no name.
+    """
+    fitting = [key for key in keys if algorithm in key.algorithms]
+    named = [key for key in fitting if key.id is not None and key.id == id]
+    return named or [key for key in fitting if key.id is None or id is None]
+
+
+def _to_claims(payload: bytes) -> Mapping[str, Any]:
+    claims = json.loads(payload, parse_constant=_refuse_constant)
+    if not isinstance(claims, dict):
+        raise InvalidToken("its claims are no object")
+    return claims
+
+
+def _refuse_constant(name: str) -> None:
+    # Python's own reader takes NaN and Infinity, which JSON does not have.
+    raise ValueError(name)
+
+
+def _is_access_token(header: Mapping[str, Any]) -> bool:
+    type = header.get("typ")
+    return isinstance(type, str) and type.lower().removeprefix("application/") == "at+jwt"
+
+
+def _time(claims: Mapping[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _MAX_TIME:
+        raise InvalidToken(f"its {name} is no time")
+    return float(value)
+
+
+def _check_not_expired(expires: float | None, now: float) -> None:
+    if expires is not None and expires <= now:
+        raise InvalidToken("it has expired")
