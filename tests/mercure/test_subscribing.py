@@ -1,0 +1,513 @@
+"""
+Subscriptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.mercure.world import PATH, PUBLISHER, URL, MercureWorld, old_token, token
+from txsse import CloseReason, Limits
+
+
+class MatchTests:
+    def test_exact(self, world: MercureWorld) -> None:
+        """
+        A topic selects what is written just as it is.
+        """
+        reader = world.subscribe("https://example.com/foo", "bar")
+        for topic in (
+            "bar",
+            "https://example.com/foo",
+            "Bar",
+            "https://EXAMPLE.com/foo",
+            "https://example.com/foo/",
+            "b%61r",
+        ):
+            world.publish(topic, topic)
+        assert reader.texts == ["bar", "https://example.com/foo"]
+
+    def test_no_normalisation(self, world: MercureWorld) -> None:
+        """
+        What looks the same and is written otherwise is another topic.
+        """
+        composed, decomposed = "caf\u00e9", "cafe\u0301"
+        reader = world.subscribe(composed)
+        world.publish(decomposed, "decomposed")
+        world.publish(composed, "composed")
+        assert reader.texts == ["composed"]
+
+    def test_pattern(self, world: MercureWorld) -> None:
+        """
+        A pattern selects what it matches, absolute and relative.
+        """
+        absolute = world.subscribe(patterns=["https://example.com/books/:id"])
+        relative = world.subscribe(patterns=["/books/:id"])
+        topics = [
+            "https://example.com/books/1",
+            "https://example.com/books/1/2",
+            "/books/1",
+            "https://EXAMPLE.com/books/2",
+            "https://example.com/Books/1",
+            "no URL",
+        ]
+        for topic in topics:
+            world.publish(topic, topic)
+        assert absolute.texts == ["https://example.com/books/1", "https://EXAMPLE.com/books/2"]
+        assert relative.texts == ["/books/1"]
+
+    @pytest.mark.parametrize("name", ["match", "match_exact", "match_urlpattern"])
+    def test_everything(self, world: MercureWorld, name: str) -> None:
+        """
+        A star is all topics, whatever it is given as.
+        """
+        reader = world.subscribe(more=[(name, "*")])
+        world.publish("a", "1")
+        world.publish("https://[broken", "2")
+        assert reader.texts == ["1", "2"]
+
+    def test_same_matcher_twice(self, world: MercureWorld) -> None:
+        """
+        It counts once.
+        """
+        reader = world.subscribe(*["news"] * 200)
+        world.publish("news", "x")
+        assert reader.texts == ["x"]
+
+    def test_other_parameters(self, world: MercureWorld) -> None:
+        """
+        They are nobody's business.
+        """
+        assert world.subscribe("news", more=[("color", "red"), ("mat", "x")]).status == 200
+
+    def test_empty_topic(self, world: MercureWorld) -> None:
+        """
+        A parameter without a value has an empty one.
+        """
+        assert world.ask(path=f"{PATH}?match").status == 200
+
+    def test_plus_is_a_space(self, world: MercureWorld) -> None:
+        """
+        A query is read as a form.
+        """
+        reader = world.subscribe()
+        client = world.ask(path=f"{PATH}?match=a+b")
+        world.publish("a b", "x")
+        client.pump()
+        assert b"data: x" in client.body
+        assert reader.status == 400
+
+    @pytest.mark.parametrize(
+        ("query", "reason"),
+        [
+            ("", "is missing"),
+            ("color=red", "is missing"),
+            ("matcher=x", "no kind of matcher"),
+            ("Match=x", "no kind of matcher"),
+            ("MATCH_EXACT=x", "no kind of matcher"),
+            ("match_regex=x", "no kind of matcher"),
+            ("matchURLPattern=x", "no kind of matcher"),
+            ("topic=x", "before Mercure 1.0"),
+            ("match=%00", "control character"),
+            ("match=a%0Ab", "control character"),
+            ("match=%E2%80%8B", "invisible"),
+            ("match=%FF", "not UTF-8"),
+            ("%FF=x", "not UTF-8"),
+            ("match_urlpattern=https://%5B", "match_urlpattern"),
+            ("match_urlpattern=(", "match_urlpattern"),
+            ("match_urlpattern=" + "*" * 30, "too long to match"),
+            ("match=" + "x" * 2049, "2048 characters"),
+            ("&".join(f"match={number}" for number in range(101)), "100 matchers"),
+            (
+                "&".join(
+                    f"match_urlpattern=/{number}/(%5Cw%5Cw%5Cw%5Cw%5Cw%5Cw%5Cw)" for number in range(20)
+                ),
+                "together",
+            ),
+            ("match=x&" + "&" * 2000, "2000 fields"),
+        ],
+    )
+    def test_malformed(self, world: MercureWorld, query: str, reason: str) -> None:
+        """
+        Who asks for what makes no sense is told so.
+        """
+        client = world.ask(path=f"{PATH}?{query}")
+        assert client.status == 400
+        assert reason in client.body.decode()
+
+
+class QueryTests:
+    def test_body(self, world: MercureWorld) -> None:
+        """
+        QUERY takes matchers from a form, and from the URL as well.
+        """
+        form = [("match", "a")]
+        client = world.ask("QUERY", query=[("match_urlpattern", "/b/:x")], form=form)
+        assert client.status == 200
+        for topic in ("a", "/b/1", "c"):
+            world.publish(topic, topic)
+        client.pump()
+        assert client.body.count(b"data: ") == 2
+
+    def test_last_event_id(self, world: MercureWorld) -> None:
+        """
+        It may be in the form, too.
+        """
+        for number in range(3):
+            world.publish("a", str(number), id=f"id-{number}")
+        client = world.ask("QUERY", form=[("match", "a"), ("last_event_id", "id-0")])
+        assert client.headers["mercure-last-event-id"] == "id-0"
+        assert client.body.count(b"data: ") == 2
+
+    def test_no_form(self, world: MercureWorld) -> None:
+        """
+        Any other body is refused.
+        """
+        client = world.ask("QUERY", body=b"{}", headers={"Content-Type": "application/json"})
+        assert client.status == 400
+
+
+class AccessTests:
+    def test_no_token(self, new: Callable[..., MercureWorld]) -> None:
+        """
+        Unless it is let in, a client without a token is sent away, and told where to learn what it takes.
+        """
+        client = new().subscribe("news")
+        assert client.status == 401
+        assert client.headers["www-authenticate"].startswith("Bearer resource_metadata=")
+
+    def test_bad_token(self, world: MercureWorld) -> None:
+        """
+        A token that is not good is worse than none.
+        """
+        for bad in ("x", "a.b.c", token(subscribe=["*"], exp=0), token(subscribe=["*"], aud="x")):
+            client = world.subscribe("news", token=bad)
+            assert client.status == 401
+            assert client.headers["www-authenticate"].startswith('Bearer error="invalid_token", ')
+            assert client.client.body == b"the token is not good\n"
+
+    def test_head(self, new: Callable[..., MercureWorld]) -> None:
+        """
+        HEAD gets what GET would, without a stream.
+        """
+        world = new()
+        good = token(subscribe=["*"])
+        assert world.ask("HEAD", query=[("match", "a")], token=good).status == 200
+        assert world.ask("HEAD", query=[("match", "a")]).status == 401
+        assert world.ask("HEAD", query=[("matcher", "a")], token=good).status == 400
+        assert world.hub.subscribers.total == 0
+
+    @pytest.mark.parametrize(
+        ("granted", "seen"),
+        [
+            ([], ["public"]),
+            (["news"], ["public", "private"]),
+            (["sport"], ["public"]),
+            (["*"], ["public", "private"]),
+            ([{"match": "/n:x", "match_type": "urlpattern"}], ["public"]),
+            ([{"match": "/.well-known/news", "match_type": "urlpattern"}], ["public", "private"]),
+        ],
+    )
+    def test_private(self, world: MercureWorld, granted: list[Any], seen: list[str]) -> None:
+        """
+        Private updates go to those whose token says so, live and by replay. What is asked for grants nothing.
+        """
+        access = token(subscribe=granted)
+        live = world.subscribe("*", "news", token=access)
+        (first,) = [world.publish("other", "x").body.decode()]
+        world.publish("news", "public")
+        world.publish("news", "private", private="on")
+        later = world.subscribe("news", token=access, more=[("last_event_id", first)])
+        assert live.texts == ["x", *seen]
+        assert later.texts == seen
+
+    def test_one_of_several_topics(self, world: MercureWorld) -> None:
+        """
+        To be allowed to read one of an update's topics is enough.
+        """
+        reader = world.subscribe("b", token=token(subscribe=["a"]))
+        form = [("topic", "a"), ("topic", "b"), ("data", "x"), ("private", "on")]
+        world.ask("POST", form=form, token=PUBLISHER)
+        assert reader.texts == ["x"]
+
+    def test_expires(self, world: MercureWorld) -> None:
+        """
+        A stream ends with its token.
+        """
+        reader = world.subscribe("news", token=token(subscribe=["news"], exp=100))
+        anonymous = world.subscribe("news")
+        world.reactor.advance(99.9)
+        world.publish("news", "x")
+        assert reader.texts == ["x"]
+        assert not reader.client.ended
+        world.reactor.advance(0.1)
+        reader.client.pump()
+        assert reader.client.ended
+        assert world.hub.metrics().closes == {CloseReason.EXPIRED: 1}
+        assert not anonymous.client.ended
+
+    def test_expires_in_the_far_future(self, world: MercureWorld) -> None:
+        """
+        No timer is set that the system could not hold.
+        """
+        world.subscribe("news", token=token(subscribe=["news"], exp=10**11))
+        assert max(call.getTime() for call in world.reactor.getDelayedCalls()) <= 2_000_000
+
+    def test_cookie(self, new: Callable[..., MercureWorld]) -> None:
+        """
+        A browser brings its token in a cookie; a header comes first.
+        """
+        world = new()
+        good = {"Cookie": f"a=b; __Secure-mercure_access_token={token(subscribe=['news'])}"}
+        assert world.subscribe("news", headers=good).status == 200
+        assert world.subscribe("news", headers={"Cookie": "__Secure-mercure_access_token=x"}).status == 401
+        assert world.subscribe("news", token="x", headers=good).status == 401
+
+    def test_query_is_no_place(self, new: Callable[..., MercureWorld]) -> None:
+        """
+        URLs are logged everywhere.
+        """
+        world = new()
+        good = token(subscribe=["news"])
+        for name in ("access_token", "authorization"):
+            assert world.subscribe("news", more=[(name, good)]).status == 401
+
+    def test_limits(self, new: Callable[..., MercureWorld]) -> None:
+        """
+        The streams have the options that they are given.
+        """
+        world = new(anonymous=True, streams={"limits": Limits(channels=1)})
+        assert world.subscribe("news").status == 200
+        assert world.subscribe("news").status == 503
+
+
+class ResumeTests:
+    @pytest.fixture
+    def ids(self, world: MercureWorld) -> list[str]:
+        return [world.publish("news", str(number)).body.decode() for number in range(3)]
+
+    def test_header(self, world: MercureWorld, ids: list[str]) -> None:
+        """
+        What came behind the id is sent, and the answer says from where.
+        """
+        reader = world.subscribe("news", headers={"Last-Event-ID": ids[0]})
+        assert reader.texts == ["1", "2"]
+        assert reader.headers["mercure-last-event-id"] == ids[0]
+        assert "last-event-id" not in reader.headers
+
+    def test_parameter(self, world: MercureWorld, ids: list[str]) -> None:
+        """
+        A browser that comes for the first time cannot send the header; where it is there, it counts.
+        """
+        assert world.subscribe("news", more=[("last_event_id", ids[1])]).texts == ["2"]
+        both = world.subscribe("news", more=[("last_event_id", ids[1])], headers={"Last-Event-ID": ids[0]})
+        assert both.texts == ["1", "2"]
+
+    @pytest.mark.parametrize("asked", ["earliest", "unknown", "urn:uuid:" + "0" * 36])
+    def test_everything(self, world: MercureWorld, ids: list[str], asked: str) -> None:
+        """
+        Who asks for all, or from where nobody knows, gets all that there is, and is told so.
+        """
+        reader = world.subscribe("news", headers={"Last-Event-ID": asked})
+        assert reader.texts == ["0", "1", "2"]
+        assert reader.headers["mercure-last-event-id"] == "earliest"
+
+    def test_two(self, world: MercureWorld, ids: list[str]) -> None:
+        """
+        Which of two is meant nobody can tell.
+        """
+        more = [("last_event_id", ids[0]), ("last_event_id", ids[1])]
+        reader = world.subscribe("news", more=more)
+        assert reader.texts == ["0", "1", "2"]
+        assert reader.headers["mercure-last-event-id"] == "earliest"
+
+    def test_newest(self, world: MercureWorld, ids: list[str]) -> None:
+        """
+        Who has it all gets nothing twice.
+        """
+        reader = world.subscribe("news", headers={"Last-Event-ID": ids[2]})
+        assert reader.texts == []
+        assert reader.headers["mercure-last-event-id"] == ids[2]
+
+    def test_empty(self, world: MercureWorld, ids: list[str]) -> None:
+        """
+        An empty id asks for nothing, and is told where that is.
+        """
+        reader = world.subscribe("news", more=[("last_event_id", "")])
+        assert reader.texts == []
+        assert reader.headers["mercure-last-event-id"] == ids[2]
+
+    def test_none(self, world: MercureWorld, ids: list[str]) -> None:
+        """
+        Who does not ask is not told.
+        """
+        assert "mercure-last-event-id" not in world.subscribe("news").headers
+
+    def test_old_names(self, world: MercureWorld, ids: list[str]) -> None:
+        """
+        What it was called before Mercure 1.0 is any other parameter.
+        """
+        for name in ("lastEventID", "Last-Event-ID", "lastEventId"):
+            assert world.subscribe("news", more=[(name, ids[0])]).texts == []
+
+
+class CorsTests:
+    ORIGIN = "https://app.example"
+
+    def test_allowed(self, new: Callable[..., MercureWorld]) -> None:
+        """
+        Pages of the listed origins may come with their cookies, and read what they need.
+        """
+        world = new(anonymous=True, origins=[self.ORIGIN])
+        headers = {"Origin": self.ORIGIN}
+        for client in (
+            world.subscribe("news", headers=headers).client,
+            world.ask("POST", form=[("topic", "a")], token=PUBLISHER, headers=headers),
+            world.ask("POST", form=[], headers=headers),
+            world.ask(path=f"{PATH}?x", headers=headers),
+        ):
+            assert client.headers["access-control-allow-origin"] == self.ORIGIN
+            assert client.headers["access-control-allow-credentials"] == "true"
+            assert "origin" in client.headers["vary"].lower()
+        reader = world.subscribe("news", headers={**headers, "Last-Event-ID": "earliest"})
+        assert "Mercure-Last-Event-ID" in reader.headers["access-control-expose-headers"]
+
+    def test_others(self, new: Callable[..., MercureWorld]) -> None:
+        """
+        Others may not; an origin is never sent back because it came.
+        """
+        world = new(anonymous=True, origins=[self.ORIGIN])
+        for origin in ("https://evil.example", "null", "https://app.example.evil.example"):
+            client = world.subscribe("news", headers={"Origin": origin})
+            assert "access-control-allow-origin" not in client.headers
+
+    def test_preflight(self, new: Callable[..., MercureWorld]) -> None:
+        """
+        A page may ask first whether it may publish.
+        """
+        world = new(origins=[self.ORIGIN])
+        headers = {"Origin": self.ORIGIN, "Access-Control-Request-Method": "POST"}
+        client = world.ask("OPTIONS", headers=headers)
+        assert client.status == 204
+        assert "POST" in client.headers["access-control-allow-methods"]
+        assert "Authorization" in client.headers["access-control-allow-headers"]
+        assert client.headers["allow"] == "GET, QUERY, POST, HEAD, OPTIONS"
+
+    def test_methods(self, world: MercureWorld) -> None:
+        """
+        There are no others.
+        """
+        for method in ("PUT", "DELETE", "PATCH", "FOO"):
+            client = world.ask(method)
+            assert (client.status, client.headers["allow"]) == (405, "GET, QUERY, POST, HEAD, OPTIONS")
+
+    def test_nothing_below(self, world: MercureWorld) -> None:
+        """
+        What is not there is not found.
+        """
+        assert world.ask(path=f"{PATH}/x").status == 404
+        assert world.ask(path=f"{PATH}/", query=[("match", "x")]).status == 200
+
+
+class CompatibilityTests:
+    @pytest.fixture
+    def old(self, new: Callable[..., MercureWorld]) -> MercureWorld:
+        return new(compatibility=True)
+
+    def test_topics(self, old: MercureWorld) -> None:
+        """
+        Clients from before Mercure 1.0 ask by topic, as it is or by a template.
+        """
+        access = old_token(subscribe=["*"])
+        reader = old.subscribe(token=access, more=[("topic", "https://a.example/{id}"), ("topic", "b")])
+        for topic in ("https://a.example/1", "b", "https://a.example/1/2", "c"):
+            old.publish(topic, topic, token=old_token(publish=["*"]))
+        assert reader.texts == ["https://a.example/1", "b"]
+
+    def test_tokens(self, old: MercureWorld) -> None:
+        """
+        Their tokens have a claim of their own, and may last for ever.
+        """
+        publisher = old_token(publish=["https://a.example/{id}", "b"])
+        assert old.publish("https://a.example/1", token=publisher).status == 200
+        assert old.publish("b", token=publisher).status == 200
+        assert old.publish("c", token=publisher).status == 403
+        assert old.publish("b", token=old_token(publish=[])).status == 403
+        assert old.publish("b", token=old_token()).status == 403
+        reader = old.subscribe(token=old_token(subscribe=["b"]), more=[("topic", "*")])
+        old.publish("b", "mine", token=publisher, private="on")
+        old.publish("https://a.example/1", "not mine", token=publisher, private="on")
+        assert reader.texts == ["mine"]
+
+    def test_new_ones_too(self, old: MercureWorld) -> None:
+        """
+        Clients and tokens of today are understood as ever.
+        """
+        reader = old.subscribe("news", token=token(subscribe=["news"]))
+        assert old.publish("news", "x").status == 200
+        assert reader.texts == ["x"]
+
+    def test_resume(self, old: MercureWorld) -> None:
+        """
+        They name the last id in their own way, and are answered in it.
+        """
+        ids = [old.publish("a", str(number)).body.decode() for number in range(3)]
+        access = old_token(subscribe=[])
+        for name in ("lastEventID", "Last-Event-ID", "last_event_id"):
+            reader = old.subscribe(token=access, more=[("topic", "a"), (name, ids[0])])
+            assert reader.texts == ["1", "2"]
+            assert reader.headers["last-event-id"] == ids[0]
+            assert reader.headers["mercure-last-event-id"] == ids[0]
+
+    def test_credentials(self, old: MercureWorld) -> None:
+        """
+        They may present a token in a cookie of another name, and in the query.
+        """
+        access = old_token(subscribe=["*"])
+        more = [("topic", "a")]
+        assert old.subscribe(more=[*more, ("authorization", access)]).status == 200
+        assert old.subscribe(more=more, headers={"Cookie": f"mercureAuthorization={access}"}).status == 200
+        assert old.subscribe(more=more).status == 401
+
+    def test_off(self, world: MercureWorld) -> None:
+        """
+        Nothing of that is understood unless it was asked for.
+        """
+        assert world.publish("a", token=old_token(publish=["*"])).status == 401
+        assert world.subscribe("a", token=old_token(subscribe=["*"])).status == 401
+        assert world.subscribe(more=[("topic", "a")]).status == 400
+
+
+class MetadataTests:
+    def test_described(self, new: Callable[..., MercureWorld]) -> None:
+        """
+        The hub tells what it takes.
+        """
+        import json
+
+        client = new().ask(path=f"/.well-known/oauth-protected-resource{PATH}")
+        assert client.headers["content-type"] == "application/json"
+        assert client.headers["access-control-allow-origin"] == "*"
+        assert json.loads(client.body) == {
+            "resource": URL,
+            "authorization_details_types_supported": ["https://mercure.rocks/authorization-detail"],
+            "bearer_methods_supported": ["header"],
+            "mercure_cookie": True,
+            "mercure_matcher_types_supported": ["exact", "urlpattern"],
+            "mercure_subscriptions": True,
+        }
+
+    def test_otherwise(self, world: MercureWorld) -> None:
+        """
+        There is nothing else there.
+        """
+        base = "/.well-known/oauth-protected-resource"
+        assert world.ask(path=f"{base}/x").status == 404
+        assert world.ask(path=base).status == 404
+        assert world.ask("POST", path=f"{base}{PATH}", form=[]).status == 405
+        assert world.ask("HEAD", path=f"{base}{PATH}").status == 200
+        assert quote(URL, safe="") not in base
