@@ -14,6 +14,10 @@ from tests.mercure.world import PATH, PUBLISHER, URL, MercureWorld, old_token, t
 from txsse import CloseReason, Limits
 
 
+# Seven classes of characters, which weigh something.
+HEAVY = "%5Cw" * 7
+
+
 class MatchTests:
     def test_exact(self, world: MercureWorld) -> None:
         """
