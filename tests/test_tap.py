@@ -29,7 +29,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import capturedLogs
+from twisted.logger import Logger, capturedLogs
 from twisted.plugin import getPlugins
 from twisted.web.resource import Resource
 
@@ -38,7 +38,12 @@ from tests.fakes import Client, Wire
 from tests.hub.redis_server import RedisServer, free_port
 from txsse import EventStreamParser, tap
 from txsse.server.site import ClosingSite
-from txsse.tap import Listener, Options, makeService
+from txsse.service import endpoints
+from txsse.service.config import read_config
+from txsse.service.endpoints import Listener
+from txsse.tap import Options, makeService
+
+_log = Logger()
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,6 +69,13 @@ def one_line(exit: pytest.ExceptionInfo[SystemExit]) -> str:
     return line
 
 
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> MemoryReactorClock:
+    reactor = MemoryReactorClock()
+    monkeypatch.setattr(tap, "global_reactor", lambda: reactor)
+    return reactor
+
+
 class PluginTests:
     def test_found(self) -> None:
         """
@@ -79,22 +91,25 @@ class OptionsTests:
         """
         Without --listen it is this machine alone that is served.
         """
-        assert options("--demo")["listen"] == ["tcp:8080:interface=127.0.0.1"]
+        config, _ = read_config(options("--demo").sources())
+        assert config.listen == ("tcp:8080:interface=127.0.0.1",)
 
     def test_several_endpoints(self) -> None:
         """
         With it, what was asked for and no more.
         """
         made = options("--listen=tcp:1", "--demo", "--listen", "ssl:2:privateKey=x.pem")
-        assert made["listen"] == ["tcp:1", "ssl:2:privateKey=x.pem"]
+        config, _ = read_config(made.sources())
+        assert config.listen == ("tcp:1", "ssl:2:privateKey=x.pem")
 
-    def test_nothing_to_serve(self) -> None:
+    def test_nothing_to_serve(self, memory: MemoryReactorClock) -> None:
         """
-        Without --demo there is nothing to serve yet.
+        Without a key nobody could publish, which is no service.
         """
         with pytest.raises(SystemExit) as exit:
-            options("--listen=tcp:0")
-        assert "--demo" in one_line(exit)
+            makeService(options("--listen=tcp:0"))
+        line = one_line(exit)
+        assert "--key-file" in line and "--demo" in line
 
     @pytest.mark.parametrize(
         ("argv", "said"),
@@ -139,13 +154,6 @@ class OptionsTests:
         assert capsys.readouterr().out == f"txsse {txsse.__version__}\n"
 
 
-@pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> MemoryReactorClock:
-    reactor = MemoryReactorClock()
-    monkeypatch.setattr(tap, "global_reactor", lambda: reactor)
-    return reactor
-
-
 class MakeServiceTests:
     def test_listens_on_all(self, memory: MemoryReactorClock) -> None:
         """
@@ -172,7 +180,9 @@ class MakeServiceTests:
         """
         with capturedLogs() as logs:
             makeService(options("--demo", "--listen=tcp:8080")).startService()
-        assert [log["url"] for log in logs if "url" in log] == ["http://127.0.0.1:8080/"]
+        demo, hub = [log for log in logs if "url" in log]
+        assert demo["url"] == "http://127.0.0.1:8080/"
+        assert hub["url"] == "http://127.0.0.1:8080/.well-known/mercure"
 
     def test_stops(self, memory: MemoryReactorClock) -> None:
         """
@@ -239,7 +249,7 @@ class MakeServiceTests:
         def refuse(reactor: object, description: str) -> None:
             raise ModuleNotFoundError("No module named 'OpenSSL'", name="OpenSSL")
 
-        monkeypatch.setattr(tap, "serverFromString", refuse)
+        monkeypatch.setattr(endpoints, "serverFromString", refuse)
         with pytest.raises(SystemExit) as exit:
             makeService(options("--demo", "--listen=ssl:8443"))
         assert one_line(exit).endswith("No module named 'OpenSSL'; for TLS, install Twisted[tls]")
@@ -284,7 +294,8 @@ class FakeEndpoint:
 
 
 def listener(endpoint: FakeEndpoint, description: str = "tcp:8080") -> Listener:
-    return Listener(description, endpoint, ClosingSite(Resource(), reactor=Clock()))  # type: ignore[arg-type]
+    site = ClosingSite(Resource(), reactor=Clock())  # type: ignore[arg-type]
+    return Listener(description, endpoint, site, lambda url: _log.info("at {url}", url=url))
 
 
 class ListenerTests:
@@ -388,7 +399,7 @@ class ServiceTests:
         """
         endpoint = FakeEndpoint(port := FakePort())
         monkeypatch.setattr(tap, "global_reactor", lambda: plain.reactor)
-        monkeypatch.setattr(tap, "serverFromString", lambda reactor, description: endpoint)
+        monkeypatch.setattr(endpoints, "serverFromString", lambda reactor, description: endpoint)
         sites: list[ClosingSite] = []
         monkeypatch.setattr(endpoint, "listen", lambda site: sites.append(site) or endpoint.listening)
         service = makeService(options("--demo"))

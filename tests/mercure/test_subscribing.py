@@ -13,7 +13,6 @@ import pytest
 from tests.mercure.world import PATH, PUBLISHER, URL, MercureWorld, old_token, token
 from txsse import CloseReason, Limits
 
-
 # Seven classes of characters, which weigh something.
 HEAVY = "%5Cw" * 7
 

@@ -51,6 +51,7 @@ class DemoHub:
 
     :param reactor: the reactor.
     :param journal: the name of its journal, as on the command line.
+    :ivar hub: the hub.
     :ivar stream: the resource that subscribes.
     :ivar publish: the resource that publishes.
     """
@@ -62,20 +63,20 @@ class DemoHub:
         self._newcomers: set[Subscriber] = set()
         self._told = 0
         self._telling: IDelayedCall | None = None
-        self._hub = Hub(
+        self.hub = Hub(
             journal=journal_named(journal, max_count=_REPLAYED, reactor=reactor),
             upgrader=Upgrader(reactor=reactor, flush_timeout=_FLUSH_TIMEOUT, retry=_RETRY),
             reactor=reactor,
             presence=self._changed,
         )
-        self.stream = self._hub.resource(_TOPIC)
-        self.publish = Publish(self._hub)
+        self.stream = self.hub.resource(_TOPIC)
+        self.publish = Publish(self.hub)
 
     def start(self) -> Deferred[None]:
         """
         Start the journal, so that whoever starts the service learns of what is wrong with it.
         """
-        return self._hub.start()
+        return self.hub.start()
 
     def close_all(self) -> int:
         """
@@ -94,7 +95,7 @@ class DemoHub:
 
         :returns: a Deferred that fires when all channels are closed.
         """
-        return self._hub.stop(retry=_RETRY_STOPPED, deadline=_FLUSH_TIMEOUT)
+        return self.hub.stop(retry=_RETRY_STOPPED, deadline=_FLUSH_TIMEOUT)
 
     def _changed(self, subscriber: Subscriber, present: bool) -> None:
         if present:

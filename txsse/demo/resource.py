@@ -36,12 +36,14 @@ class Demo(Branch):
     :param reactor: the reactor.
     :param journal: the name of the hub's journal.
     :raises ValueError: for a name that is none.
+    :ivar hub: the hub.
     """
 
     def __init__(self, reactor: IReactorTime, journal: str = "memory:") -> None:
         Branch.__init__(self, "There is nothing here: the demo is at /.")
         self._streams = demo_streams(reactor)
         self._hub = DemoHub(reactor, journal)
+        self.hub = self._hub.hub
         closing = {name: stream.close_all for name, stream in self._streams.items()}
         streams = Streams({**self._streams, "hub": self._hub.stream}, {**closing, "hub": self._hub.close_all})
         publishing = Branch("There is nothing here: pages publish at /hub/publish.")

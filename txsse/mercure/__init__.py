@@ -9,7 +9,7 @@ It needs PyJWT, cryptography and urlpattern: ``pip install 'txsse[mercure]'``.
 
 from txsse.mercure.keys import BadKey, Key, jwks_keys, pem_key, read_key, secret_key
 from txsse.mercure.remote import RemoteKeys
-from txsse.mercure.resource import MercureResource, well_known
+from txsse.mercure.resource import MercureResource, put_hub, well_known
 from txsse.mercure.settings import Settings
 from txsse.mercure.tokens import FixedKeys, Issuer, shared_secret
 
@@ -23,6 +23,7 @@ __all__ = [
     "Settings",
     "jwks_keys",
     "pem_key",
+    "put_hub",
     "read_key",
     "secret_key",
     "shared_secret",

@@ -13,10 +13,11 @@ from twisted.web.server import NOT_DONE_YET
 
 from txsse.hub.hub import Hub
 from txsse.mercure.answers import failed, segments_below, send
+from txsse.mercure.branch import Branch
 from txsse.mercure.listing import Listing
 from txsse.mercure.metadata import MetadataResource
 from txsse.mercure.publishing import Publisher
-from txsse.mercure.settings import Settings
+from txsse.mercure.settings import PATH, Settings
 from txsse.mercure.subscribing import QUERY, SubscribeResource
 from txsse.mercure.subscriptions import Subscriptions
 from txsse.mercure.tokens import Verifier
@@ -24,7 +25,7 @@ from txsse.server.negotiation import Answer, cors_headers, decide, read_asked
 from txsse.server.options import to_rules
 from txsse.server.upgrade import Upgrader, answer
 
-__all__ = ["MercureResource", "well_known"]
+__all__ = ["MercureResource", "put_hub", "well_known"]
 
 _METHODS = ("GET", "QUERY", "POST")
 _HEADERS = ("Accept", "Authorization", "Cache-Control", "Content-Type", "If-None-Match", "Last-Event-ID")
@@ -125,15 +126,38 @@ def well_known(hub: Hub, settings: Settings, **stream_options: Any) -> Resource:
     :param settings: what it is told. Its URL's path is :data:`~txsse.mercure.settings.PATH`, or another one
         below ``/.well-known/``.
     :param stream_options: as for :class:`MercureResource`.
-    :raises ValueError: for a URL with another path. There, put a :class:`MercureResource` where it is.
+    :raises ValueError: for a URL with another path; see :func:`put_hub`.
     """
-    beginning, _, name = settings.path.rpartition("/")
-    if beginning != "/.well-known" or not name:
-        raise ValueError(f"{settings.url} is not below /.well-known/; put a MercureResource there")
-    tree = Resource()
-    tree.putChild(name.encode(), MercureResource(hub, settings, **stream_options))
-    tree.putChild(b"oauth-protected-resource", MetadataResource(settings))
+    root = Branch()
+    put_hub(root, hub, settings, **stream_options)
+    tree: Resource = root.children[b".well-known"]
+    if not settings.path.startswith("/.well-known/"):
+        raise ValueError(f"{settings.url} is not below /.well-known/; use put_hub")
     return tree
+
+
+def put_hub(root: Resource, hub: Hub, settings: Settings, **stream_options: Any) -> None:
+    """
+    Put a hub into a web tree, at the path of its URL, and its description where that is looked for.
+
+    :param root: the root of the tree, without a child named ``.well-known``.
+    :param stream_options: as for :class:`MercureResource`.
+    :raises ValueError: for a URL without a path.
+    """
+    *parents, name = settings.path.strip("/").split("/")
+    if not name:
+        raise ValueError(f"{settings.url}: a hub needs a path of its own, such as {PATH}")
+    described = Branch()
+    described.putChild(b"oauth-protected-resource", MetadataResource(settings))
+    root.putChild(b".well-known", described)
+    place = root
+    for parent in parents:
+        known: Resource | None = place.children.get(parent.encode())
+        if known is None:
+            known = Branch()
+            place.putChild(parent.encode(), known)
+        place = known
+    place.putChild(name.encode(), MercureResource(hub, settings, **stream_options))
 
 
 def _tell_id(id: str, request: Request) -> None:

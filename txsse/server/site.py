@@ -43,7 +43,13 @@ class ClosingSite(Site):
         Serve a connection, and remember it while it is there.
         """
         protocol = Site.buildProtocol(self, addr)
-        return None if protocol is None else Connection(protocol, self._connections, self.reactor)
+        return None if protocol is None else self.make_connection(protocol)
+
+    def make_connection(self, protocol: IProtocol) -> Connection:
+        """
+        Make what stands for a connection.
+        """
+        return Connection(protocol, self._connections, self.reactor)
 
     async def close(self) -> None:
         """

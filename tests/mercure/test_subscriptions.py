@@ -1,0 +1,338 @@
+"""
+Who is subscribed to what: told, and listed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.mercure.world import PATH, URL, MercureWorld, Reader, detail, old_token, token
+from txsse import Hub, HubStopped, JournalFailed
+
+ALL = f"{PATH}/subscriptions"
+EVENTS = {"match": f"{ALL}/:type/:match/:subscriber", "match_type": "urlpattern"}
+
+
+NEWS = detail(["subscribe"], "news", payload={"a": 1})
+ALL_TOPICS = detail(["subscribe"], "*", payload={"b": 2})
+
+
+def told(reader: Reader) -> list[dict[str, Any]]:
+    """
+    Return what a reader was told of subscriptions.
+    """
+    return [json.loads(event.data) for event in reader.events if event.event == "mercure"]
+
+
+@pytest.fixture
+def watcher(world: MercureWorld) -> Reader:
+    """
+    One who may see all subscriptions, its own among them.
+    """
+    reader = world.subscribe(patterns=[EVENTS["match"]], token=token(subscribe=[EVENTS]))
+    assert [each["active"] for each in told(reader)] == [True]
+    return reader
+
+
+class EventTests:
+    def test_begun_and_ended(self, world: MercureWorld, watcher: Reader) -> None:
+        """
+        Whoever may know is told when a subscription begins, and when it ends.
+        """
+        watched = world.subscribe("https://a.example/1?x=%20", patterns=["/books/:id"])
+        begun = told(watcher)[1:]
+        assert [(each["match_type"], each["match"], each["active"]) for each in begun] == [
+            ("exact", "https://a.example/1?x=%20", True),
+            ("urlpattern", "/books/:id", True),
+        ]
+        assert begun[0]["subscriber"] == begun[1]["subscriber"]
+        assert begun[0]["subscriber"].startswith("urn:uuid:")
+        watched.leave()
+        ended = told(watcher)[3:]
+        assert ended == [{**each, "active": False} for each in begun]
+
+    def test_topic(self, world: MercureWorld, watcher: Reader) -> None:
+        """
+        Its topic is written from its parts, each encoded once as a whole.
+        """
+        world.subscribe("https://a.example/1?x=%20")
+        (event,) = watcher.events[1:]
+        document = json.loads(event.data)
+        subscriber = quote(document["subscriber"], safe="")
+        assert document == {
+            "id": f"{ALL}/exact/https%3A%2F%2Fa.example%2F1%3Fx%3D%2520/{subscriber}",
+            "type": "subscription",
+            "match_type": "exact",
+            "match": "https://a.example/1?x=%20",
+            "subscriber": document["subscriber"],
+            "active": True,
+        }
+        assert event.id is not None and event.id.startswith("urn:uuid:")
+
+    def test_nobody_else(self, world: MercureWorld) -> None:
+        """
+        They are private: without a token for them, whatever is asked for, nothing is told.
+        """
+        anonymous = world.subscribe("*", patterns=[EVENTS["match"]])
+        other = world.subscribe("*", token=token(subscribe=["news"]))
+        world.subscribe("news").leave()
+        later = world.subscribe("*", more=[("last_event_id", "earliest")])
+        assert told(anonymous) == told(other) == told(later) == []
+
+    def test_each_has_its_own_name(self, world: MercureWorld, watcher: Reader) -> None:
+        """
+        Two with the same token are two subscribers, and a client cannot choose its name.
+        """
+        same = token(subscribe=["news"], sub="me")
+        for _ in range(2):
+            world.subscribe("news", token=same, more=[("subscriber", "me")])
+        names = [each["subscriber"] for each in told(watcher)]
+        assert len(set(names)) == 3 and "me" not in names
+
+    @pytest.mark.parametrize(
+        ("details", "payloads"),
+        [
+            ([detail(["subscribe"], "news", payload={"a": 1})], [{"a": 1}, None]),
+            ([detail(["subscribe"], "*", payload={"a": 1})], [{"a": 1}, {"a": 1}]),
+            (
+                [
+                    detail(["subscribe"], "news", payload={"a": 1}),
+                    detail(["subscribe"], "*", payload={"b": 2}),
+                ],
+                [{"a": 1}, {"b": 2}],
+            ),
+            (
+                [
+                    detail(["subscribe"], "*", payload={"b": 2}),
+                    detail(["subscribe"], "news", payload={"a": 1}),
+                ],
+                [{"b": 2}, {"b": 2}],
+            ),
+            ([detail(["publish"], "*", payload={"a": 1})], [None, None]),
+            (
+                [
+                    detail(
+                        ["subscribe"],
+                        {"match": "/books/:id", "match_type": "urlpattern"},
+                        payload={"a": 1},
+                    )
+                ],
+                [None, {"a": 1}],
+            ),
+        ],
+    )
+    def test_payload(
+        self, world: MercureWorld, watcher: Reader, details: list[Any], payloads: list[Any]
+    ) -> None:
+        """
+        The first detail that fits a subscription says what else is told of it.
+        """
+        world.subscribe("news", patterns=["/books/:id"], token=token(authorization_details=details))
+        assert [each.get("payload") for each in told(watcher)[1:]] == payloads
+
+    def test_off(self, new: Callable[..., MercureWorld]) -> None:
+        """
+        Unless it is wanted, nothing is told or listed.
+        """
+        world = new(anonymous=True, subscriptions=False)
+        everything = world.subscribe("*", token=token(subscribe=["*"]))
+        world.subscribe("news")
+        assert everything.events == []
+        assert world.ask(path=ALL, token=token(subscribe=["*"])).status == 404
+
+    @pytest.mark.parametrize("error", [JournalFailed("x", "is out"), HubStopped()])
+    def test_journal_out(
+        self, new: Callable[..., MercureWorld], plain: Any, failures: list[Any], error: Exception
+    ) -> None:
+        """
+        A subscriber does not depend on who is told of it.
+        """
+        from tests.hub.fakes import ScriptedJournal
+
+        journal = ScriptedJournal(reactor=plain.reactor)
+        world = new(hub=Hub(journal=journal, reactor=plain.reactor), anonymous=True)
+        journal.errors["append"] = error
+        assert world.subscribe("news").status == 200
+        assert failures == []
+        journal.errors["append"] = RuntimeError("unexpected")
+        assert world.subscribe("news").status == 200
+        assert [event["log_failure"].type for event in failures] == [RuntimeError]
+
+
+class ListTests:
+    def ask(self, world: MercureWorld, path: str = ALL, **options: Any) -> dict[str, Any]:
+        client = world.ask(path=path, token=token(subscribe=["*"]), **options)
+        assert client.status == 200
+        assert client.headers["content-type"] == "application/json"
+        document: dict[str, Any] = json.loads(client.body)
+        return document
+
+    def test_all(self, world: MercureWorld) -> None:
+        """
+        All subscriptions there are, as the events tell them.
+        """
+        assert self.ask(world) == {"id": ALL, "type": "subscriptions", "subscriptions": []}
+        world.subscribe("a", "b")
+        gone = world.subscribe("c")
+        gone.leave()
+        listed = self.ask(world)["subscriptions"]
+        assert [each["match"] for each in listed] == ["a", "b"]
+        assert all(each["active"] for each in listed)
+
+    def test_of_a_matcher(self, world: MercureWorld) -> None:
+        """
+        Those with the same matcher have a list of their own, which may be empty.
+        """
+        for _ in range(2):
+            world.subscribe("a/b", "other")
+        path = f"{ALL}/exact/a%2Fb"
+        document = self.ask(world, path)
+        assert document["id"] == path
+        assert [each["match"] for each in document["subscriptions"]] == ["a/b"] * 2
+        assert self.ask(world, f"{ALL}/urlpattern/a%2Fb")["subscriptions"] == []
+        assert self.ask(world, f"{ALL}/exact/a")["subscriptions"] == []
+
+    def test_one(self, world: MercureWorld) -> None:
+        """
+        A single one is found at its own topic, while it lasts.
+        """
+        reader = world.subscribe("a")
+        (listed,) = self.ask(world)["subscriptions"]
+        assert self.ask(world, listed["id"]) == listed
+        reader.leave()
+        assert world.ask(path=listed["id"], token=token(subscribe=["*"])).status == 404
+
+    @pytest.mark.parametrize("path", [f"{ALL}/exact", f"{ALL}/regex/a", f"{ALL}/exact/a/b", f"{ALL}/a/b/c/d"])
+    def test_none(self, world: MercureWorld, path: str) -> None:
+        """
+        There is nothing else.
+        """
+        assert world.ask(path=path, token=token(subscribe=["*"])).status == 404
+
+    @pytest.mark.parametrize(
+        ("granted", "path", "status"),
+        [
+            ([ALL], ALL, 200),
+            ([ALL], f"{ALL}/exact/a", 403),
+            ([f"{ALL}/exact/a"], f"{ALL}/exact/a", 200),
+            ([f"{ALL}/exact/a"], ALL, 403),
+            ([{"match": f"{ALL}/*", "match_type": "urlpattern"}], f"{ALL}/exact/a", 200),
+            ([{"match": f"{URL}/subscriptions", "match_type": "urlpattern"}], ALL, 200),
+            ([f"{URL}/subscriptions"], ALL, 403),
+            (["news"], ALL, 403),
+            ([], ALL, 403),
+        ],
+    )
+    def test_allowed(self, world: MercureWorld, granted: list[Any], path: str, status: int) -> None:
+        """
+        Who may read the topic of a list may read the list.
+        """
+        client = world.ask(path=path, token=token(subscribe=granted))
+        assert client.status == status
+        if status == 403:
+            assert 'error="insufficient_scope"' in client.headers["www-authenticate"]
+
+    def test_no_token(self, world: MercureWorld) -> None:
+        """
+        Without a token nobody may, even where streams are for all; a query is no part of the topic.
+        """
+        assert world.ask(path=ALL).status == 401
+        assert world.ask(path=ALL, token="x").status == 401
+        assert world.ask(path=ALL, token=token(publish=["*"])).status == 403
+        assert world.ask(path=ALL, query=[("a", "b")], token=token(subscribe=[ALL])).status == 200
+
+    def test_methods(self, world: MercureWorld) -> None:
+        """
+        They can be read, and that is all.
+        """
+        access = token(subscribe=["*"])
+        head = world.ask("HEAD", path=ALL, token=access)
+        assert (head.status, head.body) == (200, b"")
+        client = world.ask("DELETE", path=ALL, token=access)
+        assert (client.status, client.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+        assert world.ask("OPTIONS", path=ALL).status == 204
+
+    def test_cursor(self, world: MercureWorld) -> None:
+        """
+        The answer says from where the events go on behind the list.
+        """
+        access = token(subscribe=["*"])
+        assert 'last-event-id="earliest"' in world.ask(path=ALL, token=access).headers["link"]
+        world.subscribe("a")
+        link = world.ask(path=ALL, token=access).headers["link"]
+        assert link.startswith(f'<{URL}>; rel="mercure"; last-event-id="urn:uuid:')
+        assert link.endswith('; type="mercure"; content-type="application/json"')
+        cursor = link.split('"')[3]
+        world.subscribe("b")
+        later = world.subscribe(patterns=[EVENTS["match"]], token=access, more=[("last_event_id", cursor)])
+        assert [each["match"] for each in told(later)] == ["b", EVENTS["match"]]
+
+    def test_unchanged(self, world: MercureWorld) -> None:
+        """
+        Who has it already is told so.
+        """
+        world.subscribe("a")
+        access = token(subscribe=["*"])
+        first = world.ask(path=ALL, token=access)
+        assert first.headers["cache-control"] == "private, must-revalidate"
+        known = {"If-None-Match": first.headers["etag"]}
+        again = world.ask(path=ALL, token=access, headers=known)
+        assert (again.status, again.body) == (304, b"")
+        world.subscribe("b")
+        assert world.ask(path=ALL, token=access, headers=known).status == 200
+
+    def test_cors(self, new: Callable[..., MercureWorld]) -> None:
+        """
+        Pages of the listed origins may read them, and the cursor.
+        """
+        world = new(origins=["https://app.example"])
+        client = world.ask(path=ALL, token=token(subscribe=["*"]), headers={"Origin": "https://app.example"})
+        assert client.headers["access-control-allow-origin"] == "https://app.example"
+        assert "Link" in client.headers["access-control-expose-headers"]
+
+    def test_journal_out(self, new: Callable[..., MercureWorld], plain: Any) -> None:
+        """
+        Without its journal the hub cannot tell from where to go on.
+        """
+        from tests.hub.fakes import ScriptedJournal
+
+        journal = ScriptedJournal(reactor=plain.reactor)
+        world = new(hub=Hub(journal=journal, reactor=plain.reactor))
+        journal.errors["last_id"] = JournalFailed("x", "is out")
+        assert world.ask(path=ALL, token=token(subscribe=["*"])).status == 503
+
+
+class CompatibilityTests:
+    def test_old_form(self, new: Callable[..., MercureWorld]) -> None:
+        """
+        What was subscribed to by topic is told as it was then, and is listed at its old place.
+        """
+        world = new(compatibility=True)
+        access = old_token(subscribe=["*"], payload={"user": "me"})
+        watcher = world.subscribe(token=access, more=[("topic", f"{ALL}{{/topic}}{{/subscriber}}")])
+        watched = world.subscribe(token=access, more=[("topic", "https://a.example/{id}")])
+        event = watcher.events[-1]
+        document = json.loads(event.data)
+        subscriber = document["subscriber"]
+        assert event.event == "message"
+        assert document == {
+            "@context": "https://mercure.rocks/",
+            "id": f"{ALL}/https%3A%2F%2Fa.example%2F%7Bid%7D/{quote(subscriber, safe='')}",
+            "type": "Subscription",
+            "topic": "https://a.example/{id}",
+            "subscriber": subscriber,
+            "active": True,
+            "payload": {"user": "me"},
+        }
+        one = world.ask(path=document["id"], token=access)
+        assert json.loads(one.body) == document
+        of_topic = world.ask(path=document["id"].rpartition("/")[0], token=access)
+        assert json.loads(of_topic.body)["subscriptions"] == [document]
+        assert world.ask(path=f"{ALL}/nothing", token=access).status == 200
+        watched.leave()
+        assert json.loads(watcher.events[-1].data) == {**document, "active": False}

@@ -1,0 +1,200 @@
+"""
+The service as a process, and those who use it over real sockets.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+from tests.mercure.world import PATH, SECRET
+from txsse import EventStreamParser, ServerSentEvent
+from txsse.mercure.minting import make_token
+
+ROOT = Path(__file__).parent.parent.parent
+TWIST = str(Path(sysconfig.get_path("scripts")) / "twist")
+
+# Far beyond what anything takes here, so that only a hang runs into it.
+PATIENCE = 60.0
+
+#: What clients take the hub for, whatever it listens on.
+HUB_URL = f"http://hub.example{PATH}"
+
+
+# Becomes a program that finds a socket where systemd puts one; the variable has to name the very process.
+_HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Process:
+    """
+    A running service.
+
+    :ivar urls: what it listens on, as it says itself.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.urls: list[str] = []
+        self.log = ""
+
+    def wait_until_it_listens(self, count: int) -> None:
+        """
+        Read its log until it has said so often that it listens.
+        """
+        assert self.process.stdout is not None and self.process.stderr is not None
+        while len(self.urls) < count:
+            line = self.process.stdout.readline()
+            assert line, self.process.stderr.read()
+            self.log += line
+            self.urls += re.findall(r"Listening at (\S+)", line)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> str:
+        """
+        Have it end, and return its log.
+        """
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> str:
+        """
+        Wait until it has ended, and return its log.
+        """
+        out, err = self.process.communicate(timeout=PATIENCE)
+        assert "Traceback" not in out + err, out + err
+        return self.log + out + err
+
+
+@contextmanager
+def running(
+    *argv: str,
+    listens: int = 1,
+    environ: Mapping[str, str] | None = None,
+    inherited: socket.socket | None = None,
+) -> Iterator[Process]:
+    """
+    Run ``twist txsse``, and wait until it listens.
+
+    :param listens: on how many endpoints.
+    :param inherited: a socket that it is handed, as systemd does.
+    """
+    command = [TWIST, "--log-format=text", "txsse", *argv]
+    own = {key: value for key, value in os.environ.items() if not key.startswith("TXSSE_")}
+    if inherited is not None:
+        command = [sys.executable, "-c", _HAND_OVER, str(inherited.fileno()), *command]
+        own |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "hub"}
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**own, "PYTHONPATH": str(ROOT), "TXSSE_KEY": SECRET, **(environ or {})},
+        pass_fds=[] if inherited is None else [inherited.fileno()],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    made = Process(process)
+    try:
+        made.wait_until_it_listens(listens)
+        yield made
+    finally:
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+
+
+def token(**options: object) -> str:
+    """
+    Make a token that is good for the next minutes.
+    """
+    given: dict[str, object] = {"publish": ["*"], "subscribe": ["*"], **options}
+    return make_token(SECRET, audience=HUB_URL, expires=time.time() + 600, **given)  # type: ignore[arg-type]
+
+
+def publish(url: str, topic: str, data: str, **fields: str) -> str:
+    """
+    Publish, and return the id. What fails raises.
+    """
+    form = urlencode({"topic": topic, "data": data, **fields}).encode()
+    headers = {"Authorization": f"Bearer {token()}"}
+    request = urllib.request.Request(url, form, headers)
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        return str(answer.read().decode())
+
+
+def get(url: str) -> tuple[int, str]:
+    """
+    Fetch something small.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+class Subscriber:
+    """
+    A client that comes back with its last id, as browsers do, at once.
+
+    :ivar events: what it got.
+    :ivar visits: how often it was let in.
+    """
+
+    def __init__(self, url: str, topic: str = "news", last_event_id: str = "earliest") -> None:
+        self.events: list[ServerSentEvent] = []
+        self.visits = 0
+        self.retry: float | None = None
+        self._url = urlsplit(url)
+        self._target = f"{self._url.path}?{urlencode({'match': topic})}"
+        self._last_event_id = last_event_id
+
+    def read_until(self, text: str) -> list[str]:
+        """
+        Read until some data have come, and return all.
+        """
+        over = time.monotonic() + PATIENCE
+        while text not in self.texts:
+            assert time.monotonic() < over, self.texts[-5:]
+            try:
+                self._visit(text)
+            except (OSError, HTTPException):
+                time.sleep(0.02)
+        return self.texts
+
+    @property
+    def texts(self) -> list[str]:
+        return [event.data for event in self.events if event.event == "message"]
+
+    def _visit(self, text: str) -> None:
+        connection = HTTPConnection(self._url.netloc, timeout=PATIENCE)
+        parser = EventStreamParser()
+        try:
+            headers = {"Authorization": f"Bearer {token()}", "Last-Event-ID": self._last_event_id}
+            connection.request("GET", self._target, headers=headers)
+            response = connection.getresponse()
+            assert response.status == 200, response.read()
+            self.visits += 1
+            while text not in self.texts and (data := response.read1()):
+                self.events += parser.feed(data)
+                self._last_event_id = parser.last_event_id or self._last_event_id
+                self.retry = parser.retry if parser.retry is not None else self.retry
+        finally:
+            connection.close()

@@ -1,0 +1,202 @@
+"""
+What the service is told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from txsse.service.config import BadConfig, Config, Sources, options, read_config
+from txsse.service.kinds import COUNT, DURATION, FLAG, LIST, SIZE, TEXT, Kind
+
+
+def read(
+    given: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> tuple[Config, Mapping[str, str]]:
+    return read_config(Sources(given or {}, environ or {}, file))
+
+
+def problem(**sources: Any) -> str:
+    with pytest.raises(BadConfig) as raised:
+        read(**sources)
+    return str(raised.value)
+
+
+class KindTests:
+    @pytest.mark.parametrize(
+        ("kind", "value", "read"),
+        [
+            (TEXT, "x", "x"),
+            (LIST, "a  b", ("a", "b")),
+            (LIST, ["a", "b c"], ("a", "b c")),
+            (FLAG, True, True),
+            (FLAG, "Yes", True),
+            (FLAG, "0", False),
+            (COUNT, "12", 12),
+            (COUNT, 12, 12),
+            (COUNT, "off", None),
+            (SIZE, "65536", 65536),
+            (SIZE, "64k", 65536),
+            (SIZE, "1 MiB", 1024**2),
+            (SIZE, "2GB", 2 * 1024**3),
+            (SIZE, 5, 5),
+            (DURATION, "15", 15.0),
+            (DURATION, "1.5s", 1.5),
+            (DURATION, "250ms", 0.25),
+            (DURATION, "10m", 600.0),
+            (DURATION, "1h", 3600.0),
+            (DURATION, "7d", 604800.0),
+            (DURATION, 3, 3.0),
+            (DURATION, "off", None),
+        ],
+    )
+    def test_read(self, kind: Kind, value: Any, read: Any) -> None:
+        """
+        Values are read as text, and as what TOML has.
+        """
+        result = kind.read(value)
+        assert result == read and type(result) is type(read)
+
+    @pytest.mark.parametrize(
+        ("kind", "value"),
+        [
+            (TEXT, 5),
+            (LIST, 5),
+            (LIST, ["a", 5]),
+            (FLAG, "maybe"),
+            (FLAG, 1),
+            (COUNT, "0"),
+            (COUNT, 0),
+            (COUNT, True),
+            (COUNT, "-1"),
+            (COUNT, "1.5"),
+            (COUNT, "١"),
+            (COUNT, 1.5),
+            (SIZE, "0"),
+            (SIZE, "1 tonne"),
+            (SIZE, True),
+            (SIZE, 1.5),
+            (SIZE, -1),
+            (DURATION, "0"),
+            (DURATION, "soon"),
+            (DURATION, "1w"),
+            (DURATION, True),
+            (DURATION, float("inf")),
+            (DURATION, float("nan")),
+            (DURATION, -1),
+            (DURATION, None),
+        ],
+    )
+    def test_wrong(self, kind: Kind, value: Any) -> None:
+        """
+        Others are refused.
+        """
+        with pytest.raises(ValueError, match=r"^is "):
+            kind.read(value)
+
+
+class ConfigTests:
+    def test_defaults(self) -> None:
+        """
+        Nobody is let in who has not been asked in, and only this machine is served.
+        """
+        config, places = read()
+        assert config == Config()
+        assert not config.anonymous and not config.compatibility and not config.page
+        assert config.listen == ("tcp:8080:interface=127.0.0.1",)
+        assert config.key_file == () and config.status == ()
+        assert set(places.values()) == {"default"}
+
+    def test_every_option_everywhere(self, tmp_path: Path) -> None:
+        """
+        Each can be said on the command line, in the environment and in the file.
+        """
+        samples = {TEXT: "x", LIST: "x", FLAG: "yes", COUNT: "7", SIZE: "7", DURATION: "7"}
+        for option in options():
+            file = tmp_path / "hub.toml"
+            file.write_text(f'{option.name} = "{samples[option.kind]}"')
+            field = option.name.replace("-", "_")
+            values = [
+                getattr(read(given={option.name: samples[option.kind]})[0], field),
+                getattr(read(environ={option.variable: samples[option.kind]})[0], field),
+                getattr(read(file=file)[0], field),
+            ]
+            assert values[0] == values[1] == values[2] == option.kind.read(samples[option.kind])
+
+    def test_table_is_whole(self) -> None:
+        """
+        Every field is an option with a help text.
+        """
+        named = {option.name.replace("-", "_") for option in options()}
+        assert named == {field.name for field in dataclasses.fields(Config)}
+        assert all(option.help.endswith(".") for option in options())
+
+    def test_precedence(self, tmp_path: Path) -> None:
+        """
+        The command line counts before the environment, and that before the file.
+        """
+        file = tmp_path / "hub.toml"
+        file.write_text('journal = "memory:"\nurl = "https://file.example/x"\nmax_streams = 5\n')
+        config, places = read(
+            {"journal": "sqlite:a"},
+            {"TXSSE_JOURNAL": "sqlite:b", "TXSSE_URL": "https://variable.example/x"},
+            file,
+        )
+        assert (config.journal, config.url, config.max_streams) == (
+            "sqlite:a",
+            "https://variable.example/x",
+            5,
+        )
+        assert (places["journal"], places["url"]) == ("--journal", "TXSSE_URL")
+        assert places["max-streams"] == f"{file}: max-streams"
+
+    def test_other_variables(self) -> None:
+        """
+        Those of other programs are left alone, and so are those of the command txsse.
+        """
+        read(environ={"PATH": "/bin", "TXSSE_CONFIG": "x", "TXSSE_TOKEN": "x"})
+
+    @pytest.mark.parametrize(
+        ("sources", "said"),
+        [
+            ({"given": {"max-body": "a lot"}}, "--max-body: 'a lot' is no number of bytes"),
+            ({"environ": {"TXSSE_MAX_BODY": "a lot"}}, "TXSSE_MAX_BODY: 'a lot' is no number of bytes"),
+            ({"environ": {"TXSSE_MAX_BODDY": "1"}}, "TXSSE_MAX_BODDY is the variable of no option"),
+        ],
+    )
+    def test_wrong(self, sources: dict[str, Any], said: str) -> None:
+        """
+        The error says what stands where.
+        """
+        assert problem(**sources).startswith(said)
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            ("colour = 1", "colour is no option"),
+            ("anonymous = 5", "anonymous: 5 is neither true nor false"),
+            ("anonymous", "is no TOML"),
+            (b"\xff", "is no TOML"),
+            ("key = 5", "key: the value is no text"),
+        ],
+    )
+    def test_wrong_file(self, tmp_path: Path, content: str | bytes, said: str) -> None:
+        """
+        So does one about the file; and secrets are not shown.
+        """
+        file = tmp_path / "hub.toml"
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        assert said in problem(file=file)
+
+    def test_no_file(self, tmp_path: Path) -> None:
+        """
+        A file that is not there is not passed over.
+        """
+        assert "cannot read" in problem(file=tmp_path / "none.toml")

@@ -1,0 +1,320 @@
+"""
+The service, made of what it was told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs
+from twisted.web.server import Request, Site
+
+from tests.fakes import Client, Wire
+from tests.mercure.world import SECRET, URL, old_token, token
+from txsse.service import hub as hub_module
+from txsse.service.config import BadConfig, Config
+from txsse.service.hub import default_url, make_hub
+from txsse.service.issuers import make_issuers
+from txsse.service.report import report
+from txsse.service.status import Health, status_tree
+from txsse.service.tree import HubTree, make_settings
+from txsse.tap import Options, makeService
+
+KEYED = {"url": URL, "key": SECRET}
+
+
+class Tree:
+    """
+    A service's tree on a fake network.
+    """
+
+    def __init__(self, wire: Wire, **told: Any) -> None:
+        config = Config(**{**KEYED, **told})
+        settings = make_settings(config, make_issuers(config, wire.reactor), URL)
+        self.tree = HubTree(config, settings, wire.reactor)
+        self._wire = wire
+        self._clients: list[Client] = []
+
+    def ask(self, path: str, method: str = "GET", body: bytes = b"", **headers: str) -> Client:
+        site = Site(self.tree, requestFactory=Request, reactor=self._wire.reactor, timeout=None)
+        site.log = lambda request: None
+        client = Client(self._wire, site)
+        self._clients.append(client)
+        fields = {"Host": "hub.example", "Content-Length": str(len(body)), **headers}
+        head = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+        client.say("\r\n".join([*head, "", ""]).encode() + body)
+        return client
+
+    def end(self) -> None:
+        for client in self._clients:
+            if client.transport.connected:
+                client.disconnect(clean=False)
+
+
+@pytest.fixture
+def serve(plain: Wire) -> Iterator[Callable[..., Tree]]:
+    trees: list[Tree] = []
+
+    def serve(**told: Any) -> Tree:
+        trees.append(Tree(plain, **told))
+        return trees[-1]
+
+    yield serve
+    for tree in trees:
+        tree.end()
+
+
+class IssuerTests:
+    def test_keys_by_role(self, serve: Callable[..., Tree], tmp_path: Path) -> None:
+        """
+        A key is for what it was given for.
+        """
+        file = tmp_path / "key"
+        file.write_text(SECRET + "\n")
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        bearer = f"Bearer {token(publish=['*'], subscribe=['*'])}"
+        for told, statuses in (
+            ({"key_file": (str(file),), "key": None}, (200, 200)),
+            ({"publish_key_file": (str(file),), "key": None}, (200, 401)),
+            ({"publish_key": SECRET, "subscribe_key": "x" * 32, "key": None}, (200, 401)),
+            ({"publish_key": "x" * 32, "subscribe_key": SECRET, "key": None}, (401, 200)),
+        ):
+            tree = serve(**told)
+            published = tree.ask("/.well-known/mercure", "POST", b"topic=a", Authorization=bearer, **form)
+            read = tree.ask("/.well-known/mercure?match=a", Authorization=bearer)
+            assert (published.status, read.status) == statuses
+
+    @pytest.mark.parametrize(
+        ("told", "said"),
+        [
+            ({"key": None}, "nobody could publish"),
+            ({"key": None, "subscribe_key": SECRET}, "nobody could publish"),
+            ({"key": "short"}, "at least 32 bytes"),
+            ({"key_file": ("/nowhere/key",)}, "cannot read /nowhere/key"),
+            ({"issuer": ("https://a.example",)}, "--issuer and --jwks go together"),
+            ({"issuer": ("a",), "jwks": ("http://a.example/keys",)}, "--jwks: keys are fetched by https"),
+            ({"algorithm": ("HS256", "none")}, "none is not known here"),
+            ({"url": "hub.example"}, "--url: 'hub.example' is no URL"),
+            ({"url": "https://hub.example"}, "needs a path of its own"),
+            ({"journal": "x:"}, "--journal: 'x:' is no journal"),
+            ({"slow_policy": "wait"}, "--slow-policy: 'wait' is none of"),
+            ({"origin": ("app.example",)}, "app.example"),
+        ],
+    )
+    def test_wrong(self, serve: Callable[..., Tree], told: dict[str, Any], said: str) -> None:
+        """
+        What cannot be is told in one sentence, and secrets are not.
+        """
+        with pytest.raises(BadConfig) as raised:
+            serve(**told)
+        assert said in str(raised.value)
+        assert SECRET not in str(raised.value)
+
+
+class TreeTests:
+    def test_elsewhere(self, serve: Callable[..., Tree]) -> None:
+        """
+        The hub may be at any path, and its description is where it is looked for.
+        """
+        tree = serve(url="https://hub.example/live/events", anonymous=True, page=True)
+        assert tree.ask("/live/events?match=a").status == 200
+        assert tree.ask("/.well-known/mercure?match=a").status == 404
+        described = tree.ask("/.well-known/oauth-protected-resource/live/events")
+        assert json.loads(described.body)["resource"] == "https://hub.example/live/events"
+        assert tree.ask("/").status in (200, 403)
+
+    def test_options_arrive(self, serve: Callable[..., Tree]) -> None:
+        """
+        What is told is what is done.
+        """
+        tree = serve(anonymous=True, max_streams=1, max_matchers=2, max_body=100, compatibility=True)
+        assert tree.ask("/.well-known/mercure?match=a&match=b&match=c").status == 400
+        old = tree.ask("/.well-known/mercure?topic=a", Authorization=f"Bearer {old_token(subscribe=['a'])}")
+        assert old.status == 200
+        assert tree.ask("/.well-known/mercure?match=a").status == 503
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        large = tree.ask(
+            "/.well-known/mercure",
+            "POST",
+            b"topic=a&data=" + b"x" * 100,
+            Authorization=f"Bearer {token(publish=['a'])}",
+            **headers,
+        )
+        assert large.status == 413
+        assert tree.ask("/").status == 404
+
+
+class StatusTests:
+    def test_ready(self, serve: Callable[..., Tree], plain: Wire) -> None:
+        """
+        It is ready between its start and its end.
+        """
+        from twisted.internet.defer import Deferred
+
+        tree = serve().tree
+        health: Health = tree.health
+        client = Client(plain, _site(status_tree(tree.hub, health), plain))
+        for happens, status, said in (
+            (lambda: None, 503, "the journal has not started yet"),
+            (lambda: Deferred.fromCoroutine(tree.start()), 200, "ok"),
+            (tree.stop, 503, "the service stops"),
+        ):
+            happens()
+            client.reset_response()
+            client.request("/health/ready")
+            assert (client.status, client.body.decode()) == (status, f"{said}\n")
+        client.reset_response()
+        client.request("/health/live")
+        assert client.status == 200
+
+    def test_no_metrics(
+        self, serve: Callable[..., Tree], plain: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Without the package for them, their place says what to install.
+        """
+        import sys
+
+        monkeypatch.setitem(sys.modules, "txsse.hub.prometheus", None)
+        tree = serve().tree
+        client = Client(plain, _site(status_tree(tree.hub, tree.health), plain)).request("/metrics")
+        assert client.status == 503
+        assert b"pip install 'txsse[metrics]'" in client.body
+
+
+def _site(root: Any, wire: Wire) -> Site:
+    site = Site(root, reactor=wire.reactor, timeout=None)
+    site.log = lambda request: None
+    return site
+
+
+class UrlTests:
+    @pytest.mark.parametrize(
+        ("endpoints", "url"),
+        [
+            (["tcp:8080:interface=127.0.0.1"], "http://127.0.0.1:8080"),
+            (["tcp:80"], "http://localhost:80"),
+            (["tcp:port=80:interface=0.0.0.0"], "http://localhost:80"),
+            (["tcp6:81:interface=\\:\\:"], "http://localhost:81"),
+            (["tcp6:81:interface=\\:\\:1"], "http://[::1]:81"),
+            (["ssl:443:privateKey=x.pem"], "https://localhost:443"),
+            (["systemd:domain=INET:index=0", "tcp:80"], "http://localhost:80"),
+        ],
+    )
+    def test_default(self, endpoints: list[str], url: str) -> None:
+        """
+        Without a URL it is that of what is listened on first.
+        """
+        assert default_url(endpoints) == url + "/.well-known/mercure"
+
+    @pytest.mark.parametrize("endpoints", [["tcp:0"], ["unix:/run/x"], ["systemd:domain=INET:index=0"]])
+    def test_unknown(self, endpoints: list[str]) -> None:
+        """
+        Where that does not tell it, it has to be said.
+        """
+        with pytest.raises(BadConfig, match="--url: say under which URL"):
+            default_url(endpoints)
+
+
+class ReportTests:
+    def test_no_secrets(self) -> None:
+        """
+        Everything is shown but what nobody is to see.
+        """
+        config = Config(**KEYED, subscribe_key="y" * 40, anonymous=True, keepalive=None)
+        text = report(config, dict.fromkeys(_names(), "default"))
+        assert SECRET not in text and "y" * 40 not in text
+        lines = [line.split() for line in text.splitlines()]
+        assert ["anonymous", "yes", "default"] in lines
+        assert ["keepalive", "-", "default"] in lines
+        assert ["key", "(secret)", "default"] in lines
+
+
+def _names() -> list[str]:
+    from txsse.service.config import options
+
+    return [option.name for option in options()]
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> MemoryReactorClock:
+    from txsse import tap
+
+    for name in [name for name in __import__("os").environ if name.startswith("TXSSE_")]:
+        monkeypatch.delenv(name)
+    reactor = MemoryReactorClock()
+    monkeypatch.setattr(tap, "global_reactor", lambda: reactor)
+    return reactor
+
+
+def make(*argv: str) -> Any:
+    options = Options()
+    options.parseOptions(argv)
+    return makeService(options)
+
+
+class ServiceTests:
+    def test_listens(self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        The hub and its status each have their endpoints, and both stop.
+        """
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        service = make("--listen=tcp:1", "--status=tcp:2")
+        with capturedLogs() as logs:
+            service.privilegedStartService()
+            service.startService()
+        assert sorted(server[0] for server in memory.tcpServers) == [1, 2]
+        assert {log["url"] for log in logs if "url" in log} == {
+            "http://127.0.0.1:1/.well-known/mercure",
+            "http://127.0.0.1:2/health/ready",
+        }
+        stopped = service.stopService()
+        for _ in range(5):
+            memory.advance(0)
+        assert stopped.called
+
+    def test_access_log(self, memory: MemoryReactorClock, tmp_path: Path) -> None:
+        """
+        A file that cannot be written is told at the start.
+        """
+        config = Config(**KEYED, access_log=str(tmp_path))
+        with pytest.raises(BadConfig, match="--access-log: cannot write"):
+            make_hub(config, memory)
+        make_hub(Config(**KEYED, access_log=str(tmp_path / "log")), memory)
+        make_hub(Config(**KEYED, access_log="-"), memory)
+        assert (tmp_path / "log").exists()
+
+    def test_packages_missing(self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Without the packages for a hub, one line says what to install; the demo does without.
+        """
+        import sys
+
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        for name in [name for name in sys.modules if name.startswith("txsse.mercure")]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.delitem(sys.modules, hub_module.__name__)
+        monkeypatch.setitem(sys.modules, "jwt", None)
+        with pytest.raises(SystemExit) as exit:
+            make("--listen=tcp:1")
+        assert "pip install 'txsse[mercure]'" in str(exit.value.code)
+        with capturedLogs() as logs:
+            make("--demo", "--listen=tcp:1").startService()
+        assert any("pip install" in log["log_format"] for log in logs)
+
+    def test_demo(self, memory: MemoryReactorClock) -> None:
+        """
+        The demo has a hub to play with, and lines that can be pasted.
+        """
+        with capturedLogs() as logs:
+            make("--demo", "--listen=tcp:8080").startService()
+        (log,) = [log for log in logs if "token" in log]
+        assert log["url"] == "http://127.0.0.1:8080/.well-known/mercure"
+        assert log["token"].count(".") == 2
+        text = log["log_format"].format(**log)
+        assert "curl -N 'http://127.0.0.1:8080/.well-known/mercure?match=demo'" in text

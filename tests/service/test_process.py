@@ -1,0 +1,240 @@
+"""
+The service as a process.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+import urllib.error
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.hub.redis_server import RedisServer, free_port
+from tests.mercure.world import PATH
+from tests.service.process import HUB_URL, PATIENCE, Subscriber, get, publish, running
+
+LISTEN = "--listen=tcp:0:interface=127.0.0.1"
+URL = f"--url={HUB_URL}"
+
+
+class HubTests:
+    @pytest.mark.parametrize("journal", ["memory", "sqlite", "redis"])
+    def test_published_and_read(self, journal: str, tmp_path: Path, shared_redis: RedisServer) -> None:
+        """
+        With every journal, what is published over HTTP is read over HTTP, and the process ends in order.
+        """
+        name = {
+            "memory": "memory:",
+            "sqlite": f"sqlite:{tmp_path}/hub.sqlite",
+            "redis": f"{shared_redis.url}/8",
+        }[journal]
+        with running(LISTEN, URL, f"--journal={name}") as process:
+            [url] = process.urls
+            assert url.endswith(PATH)
+            ids = [publish(url, "news", text) for text in ("one", "two")]
+            assert all(id.startswith("urn:uuid:") for id in ids)
+            assert Subscriber(url).read_until("two")[-2:] == ["one", "two"]
+            log = process.stop()
+        assert f"Tokens are for {HUB_URL}" in log
+        assert "Main loop terminated" in log
+
+    def test_nobody_without_a_token(self) -> None:
+        """
+        Nobody is let in, and nobody may publish, unless it was said.
+        """
+        with running(LISTEN, URL) as process:
+            [url] = process.urls
+            assert get(f"{url}?match=news")[0] == 401
+            with pytest.raises(urllib.error.HTTPError) as raised:
+                urllib.request.urlopen(url, b"topic=news", timeout=PATIENCE)
+            with raised.value:
+                assert raised.value.code == 401
+            assert get(url.removesuffix(PATH) + "/")[0] == 404
+
+    def test_two_nodes(self, shared_redis: RedisServer) -> None:
+        """
+        Two processes with the same Redis are one hub: a client goes on at the other one.
+        """
+        journal = f"--journal={shared_redis.url}/9"
+        with running(LISTEN, URL, journal) as one, running(LISTEN, URL, journal) as other:
+            publish(one.urls[0], "news", "1")
+            last = publish(other.urls[0], "news", "2")
+            publish(one.urls[0], "news", "3")
+            for process in (one, other):
+                assert Subscriber(process.urls[0]).read_until("3") == ["1", "2", "3"]
+                assert Subscriber(process.urls[0], last_event_id=last).read_until("3") == ["3"]
+
+    def test_config(self, tmp_path: Path) -> None:
+        """
+        All can be said in a file.
+        """
+        file = tmp_path / "hub.toml"
+        file.write_text(
+            f'listen = ["tcp:0:interface=127.0.0.1"]\nurl = "{HUB_URL}"\nanonymous = true\npage = true\n'
+        )
+        with running(environ={"TXSSE_CONFIG": str(file)}) as process:
+            [url] = process.urls
+            publish(url, "news", "x")
+            assert Subscriber(url).read_until("x") == ["x"]
+            status, page = get(url.removesuffix(PATH) + "/")
+            assert status == 200 and "<title>" in page
+
+    def test_access_log(self, tmp_path: Path) -> None:
+        """
+        Each request has a line in it, streams whose client goes among them; and no token is there.
+        """
+        log = tmp_path / "access.log"
+        with running(LISTEN, URL, f"--access-log={log}") as process:
+            [url] = process.urls
+            publish(url, "news", "x")
+            Subscriber(url).read_until("x")
+            over = time.monotonic() + PATIENCE
+            while log.read_text().count("\n") < 2 and time.monotonic() < over:
+                time.sleep(0.05)
+        text = log.read_text()
+        assert f'"POST {PATH} HTTP/1.1" 200' in text
+        assert f'"GET {PATH}?match=news HTTP/1.1" 200' in text
+        assert "eyJ" not in text
+
+
+class StatusTests:
+    def test_health_and_metrics(self) -> None:
+        """
+        They have an endpoint of their own.
+        """
+        with running(LISTEN, URL, "--status=tcp:0:interface=127.0.0.1", listens=2) as process:
+            ready, hub = process.urls
+            assert ready.endswith("/health/ready")
+            publish(hub, "news", "x")
+            assert get(ready) == (200, "ok\n")
+            assert get(ready.replace("ready", "live")) == (200, "ok\n")
+            status, metrics = get(ready.replace("health/ready", "metrics"))
+            assert status == 200 and "txsse_published_total 1.0" in metrics
+            assert get(hub.removesuffix(PATH) + "/health/ready")[0] == 404
+            process.stop()
+
+    def test_journal_out(self) -> None:
+        """
+        Without its journal it lives, and is not ready; the answer says why.
+        """
+        journal = f"--journal=redis://127.0.0.1:{free_port()}"
+        with running(LISTEN, URL, journal, "--status=tcp:0:interface=127.0.0.1", listens=2) as process:
+            ready, hub = process.urls
+            over = time.monotonic() + PATIENCE
+            while "cannot connect" not in get(ready)[1] and time.monotonic() < over:
+                time.sleep(0.05)
+            status, said = get(ready)
+            assert status == 503 and "cannot connect" in said
+            assert get(ready.replace("ready", "live"))[0] == 200
+            with pytest.raises(urllib.error.HTTPError) as raised:
+                publish(hub, "news", "x")
+            with raised.value as error:
+                assert (error.code, error.headers["Retry-After"]) == (503, "5")
+
+
+class EndTests:
+    def test_drained(self) -> None:
+        """
+        At the end clients are told when to come again, and their streams end in good order.
+        """
+        with running(LISTEN, URL) as process:
+            [url] = process.urls
+            publish(url, "news", "x")
+            subscriber = Subscriber(url)
+            reading = threading.Thread(target=lambda: _read_to_the_end(subscriber))
+            reading.start()
+            over = time.monotonic() + PATIENCE
+            while "x" not in subscriber.texts and time.monotonic() < over:
+                time.sleep(0.02)
+            process.stop()
+            reading.join(PATIENCE)
+        assert subscriber.retry is not None and 1 <= subscriber.retry <= 10
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+    def test_restart(self, tmp_path: Path, number: signal.Signals) -> None:
+        """
+        With a socket that outlives it, as systemd's do, the next process goes on without an event lost, a
+        client refused, or anything seen twice: in good order, and behind a kill.
+        """
+        journal = f"--journal=sqlite:{tmp_path}/hub.sqlite"
+        with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}{PATH}"
+            argv = ["--listen=systemd:domain=INET:index=0", URL, journal]
+            published: list[str] = []
+            over = threading.Event()
+            publishing = threading.Thread(target=_publish_on, args=(url, published, over))
+            subscriber = Subscriber(url)
+            reading = threading.Thread(target=subscriber.read_until, args=("last",))
+            with running(*argv, inherited=listening) as first:
+                publishing.start()
+                reading.start()
+                _wait_for(lambda: len(subscriber.texts) > 20)
+                first.process.send_signal(number)
+                first.process.wait(PATIENCE)
+            with running(*argv, inherited=listening):
+                seen = len(subscriber.texts)
+                _wait_for(lambda: len(subscriber.texts) > seen + 20)
+                over.set()
+                publishing.join(PATIENCE)
+                publish(url, "news", "last")
+                reading.join(PATIENCE)
+        assert subscriber.visits > 1
+        assert subscriber.texts == [*published, "last"]
+
+    def test_check(self) -> None:
+        """
+        What would be is told, without the secrets, and nothing is served.
+        """
+        import subprocess
+
+        from tests.mercure.world import SECRET
+        from tests.service.process import ROOT, TWIST
+
+        done = subprocess.run(
+            [TWIST, "txsse", "--check", "--anonymous"],
+            cwd=ROOT,
+            env={"PATH": "/bin", "PYTHONPATH": str(ROOT), "TXSSE_KEY": SECRET},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert SECRET not in done.stdout + done.stderr
+        lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line}
+        assert lines["key"] == ["key", "(secret)", "TXSSE_KEY"]
+        assert lines["anonymous"] == ["anonymous", "yes", "--anonymous"]
+        assert "keys to publish: HS256/HS384/HS512" in done.stdout
+
+
+def _wait_for(condition: object) -> None:
+    over = time.monotonic() + PATIENCE
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < over
+        time.sleep(0.02)
+
+
+def _read_to_the_end(subscriber: Subscriber) -> None:
+    # There is no such text: it reads until the stream ends.
+    subscriber._visit("\0")
+
+
+def _publish_on(url: str, published: list[str], over: threading.Event) -> None:
+    """
+    Publish one update after the other, each again until it is acknowledged, by its id.
+    """
+    number = 0
+    while not over.is_set():
+        text = str(number)
+        try:
+            publish(url, "news", text, id=f"urn:x:{number}")
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.02)
+            continue
+        published.append(text)
+        number += 1

@@ -1,0 +1,137 @@
+"""
+A page that shows a hub at work: it subscribes, publishes, reads tokens and watches who is subscribed.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterable
+from hashlib import sha256
+from importlib.resources import files
+from urllib.parse import urlsplit
+
+from twisted.web.http import Request
+from twisted.web.resource import IResource, Resource
+
+from txsse.demo.access import refuse_host
+from txsse.demo.answers import Sentence, refuse_method
+from txsse.mercure.settings import Settings
+from txsse.server.payload import to_json
+
+__all__ = ["PageResource"]
+
+# What stands in the file where the page is told of its hub.
+_NOTHING_TOLD = '<script type="application/json" id="hub">null</script>'
+
+_HOST = re.compile(r"([0-9A-Za-z._-]+)(?::[0-9]*)?")
+
+_ANY = "*"
+
+
+class PageResource(Resource):
+    """
+    The page: one file, with everything in it. It may be anywhere at the hub's origin; it holds no secret, and
+    can do nothing that the hub would not let anybody do with the same token.
+
+    It answers under the name in the hub's URL, as ``localhost``, and by an IP address. Any other name may be
+    one that a page of somebody else's had resolve to this machine (DNS rebinding).
+
+    :param settings: what the hub is told.
+    :param hosts: more names that it answers under, such as the one that a proxy asks for; ``*`` for any.
+    :raises ValueError: for a name that is none.
+    """
+
+    def __init__(self, settings: Settings, *, hosts: Iterable[str] | None = None) -> None:
+        Resource.__init__(self)
+        if isinstance(hosts, str):
+            raise ValueError(f"hosts must be a list of strings, not a single one: [{hosts!r}]")
+        self._hosts = {_read_host(host) for host in hosts or ()} | {urlsplit(settings.url).hostname}
+        # As text, because a browser hashes what it parsed, with line ends that are LF.
+        page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+        self._policy = _content_security_policy(page)
+        self._page = page.replace(_NOTHING_TOLD, _NOTHING_TOLD.replace("null", _describe(settings))).encode()
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        """
+        Answer for what is below it, which is nothing.
+        """
+        _protect(request)
+        return Sentence(404, "There is nothing here.")
+
+    def render(self, request: Request) -> bytes:
+        """
+        Send the page.
+        """
+        _protect(request)
+        if not self._may_answer(request):
+            refusal = "This page answers under the name in the hub's URL: any other one may be DNS rebinding."
+            return Sentence(403, refusal).render(request)
+        if request.method not in (b"GET", b"HEAD"):
+            return refuse_method(request, "GET, HEAD")
+        request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
+        request.setHeader(b"Content-Security-Policy", self._policy)
+        # So that a newer hub does not meet the page of an older one.
+        request.setHeader(b"Cache-Control", b"no-cache")
+        return self._page
+
+    def _may_answer(self, request: Request) -> bool:
+        hosts = request.requestHeaders.getRawHeaders(b"Host") or []
+        if _ANY in self._hosts or refuse_host(hosts, request.clientproto) is None:
+            return True
+        return len(hosts) == 1 and _name_in(hosts[0].decode("latin-1")) in self._hosts - {None}
+
+
+def _read_host(host: str) -> str:
+    name = host if host == _ANY else _name_in(host)
+    if name is None:
+        raise ValueError(f"{host!r} is no name of a host; one is hub.example.org")
+    return name
+
+
+def _name_in(host: str) -> str | None:
+    """
+    Return the name in the value of ``Host``, without its port; ``None`` where there is none.
+    """
+    found = _HOST.fullmatch(host)
+    return found[1].lower().removesuffix(".") if found is not None else None
+
+
+def _describe(settings: Settings) -> str:
+    """
+    Write what the page has to know, as JSON that no browser takes for the end of its script.
+
+    Source: https://html.spec.whatwg.org/#restrictions-for-contents-of-script-elements
+    """
+    told = {
+        "url": settings.url,
+        "path": settings.path,
+        "audience": list(settings.audience) or [settings.url],
+        "anonymous": settings.anonymous,
+        "compatibility": settings.compatibility,
+    }
+    return to_json(told).replace("<", "\\u003c")
+
+
+def _content_security_policy(page: str) -> bytes:
+    """
+    Allow a page its own script and style, requests to its own server, and nothing else; its script cannot
+    make elements out of text.
+
+    Sources: https://www.w3.org/TR/CSP3/, https://www.w3.org/TR/trusted-types/
+    """
+
+    def hashes(element: str) -> str:
+        texts = re.findall(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
+        return " ".join(f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in texts)
+
+    return (
+        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; "
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    ).encode("ascii")
+
+
+def _protect(request: Request) -> None:
+    request.setHeader(b"X-Content-Type-Options", b"nosniff")
+    request.setHeader(b"Referrer-Policy", b"no-referrer")

@@ -1,0 +1,3 @@
+"""
+A hub as a service: what ``twist txsse`` runs.
+"""

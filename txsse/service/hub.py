@@ -1,0 +1,100 @@
+"""
+The service without a demo: a hub.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.logger import Logger
+from twisted.web.server import Site
+
+from txsse.mercure.settings import PATH
+from txsse.server.site import ClosingSite
+from txsse.service.config import BadConfig, Config
+from txsse.service.endpoints import Listener, make_endpoint
+from txsse.service.issuers import make_issuers
+from txsse.service.notify import Notifier
+from txsse.service.request import BoundedSite
+from txsse.service.service import HTTPService
+from txsse.service.status import status_tree
+from txsse.service.tree import HubTree, make_settings
+
+__all__ = ["default_url", "make_hub"]
+
+_log = Logger()
+
+
+def make_hub(config: Config, reactor: Any) -> MultiService:
+    """
+    Make the service.
+
+    :raises BadConfig: where it cannot be.
+    """
+    issuers = make_issuers(config, reactor)
+    settings = make_settings(config, issuers, config.url or default_url(config.listen))
+    tree = HubTree(config, settings, reactor)
+    site = BoundedSite(
+        tree,
+        reactor=reactor,
+        # What is not a publication is small, and a form may be three times what it holds.
+        max_body=config.max_body,
+        request_timeout=config.request_timeout,
+    )
+    if config.access_log not in (None, "-"):
+        site.logPath = _writable(config.access_log)
+    if config.access_log is None:
+        site.log = lambda request: None  # type: ignore[method-assign]
+    listeners = _listeners(reactor, config.listen, site, f"{settings.path}")
+    status = None
+    if config.status:
+        status_site = ClosingSite(status_tree(tree.hub, tree.health), reactor=reactor)
+        status_site.log = lambda request: None  # type: ignore[method-assign]
+        beside = MultiService()
+        for listener in _listeners(reactor, config.status, status_site, "/health/ready"):
+            beside.addService(listener)
+        status = status_site, beside
+    _log.info("Tokens are for {audience}", audience=", ".join(settings.audience or (settings.url,)))
+    return HTTPService(reactor, tree, site, listeners, status=status, notifier=Notifier())
+
+
+def _listeners(reactor: Any, endpoints: Iterable[str], site: Site, path: str) -> list[Listener]:
+    def announce(url: str) -> None:
+        _log.info("Listening at {url}", url=f"{url.removesuffix('/')}{path}")
+
+    return [Listener(each, make_endpoint(reactor, each), site, announce) for each in endpoints]
+
+
+_TCP = re.compile(r"(tcp6?|ssl|tls):(?:port=)?([1-9][0-9]*)(.*)")
+_INTERFACE = re.compile(r":interface=((?:[^:\\]|\\.)+)")
+
+
+def default_url(endpoints: Iterable[str]) -> str:
+    """
+    Return the URL of a hub that says nothing else, from what it listens on.
+
+    :raises BadConfig: where that does not tell.
+    """
+    for endpoint in endpoints:
+        found = _TCP.fullmatch(endpoint)
+        if found is not None:
+            kind, port, rest = found.groups()
+            interface = _INTERFACE.search(rest)
+            host = "localhost" if interface is None else interface[1].replace("\\", "")
+            if ":" in host:
+                host = f"[{host}]"
+            if host in ("0.0.0.0", "[::]"):
+                host = "localhost"
+            return f"{'http' if kind.startswith('tcp') else 'https'}://{host}:{port}{PATH}"
+    raise BadConfig("--url: say under which URL clients see the hub, as in https://example.org" + PATH)
+
+
+def _writable(path: str) -> str:
+    try:
+        with open(path, "ab"):
+            return path
+    except OSError as error:
+        raise BadConfig(f"--access-log: cannot write {path} ({error.strerror})") from None

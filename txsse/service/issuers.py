@@ -1,0 +1,78 @@
+"""
+Whose tokens the service trusts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from txsse.mercure.keys import ALGORITHMS, BadKey, Key, read_key, secret_key
+from txsse.mercure.remote import RemoteKeys
+from txsse.mercure.tokens import FixedKeys, Issuer
+from txsse.service.config import BadConfig, Config
+
+__all__ = ["describe_keys", "make_issuers", "read_keys"]
+
+
+def read_keys(config: Config, role: str) -> Sequence[Key]:
+    """
+    Read the keys for a role.
+
+    :param role: ``publish`` or ``subscribe``.
+    :raises BadConfig: for one that cannot be.
+    """
+    own_files = getattr(config, f"{role}_key_file")
+    own_secret = getattr(config, f"{role}_key")
+    keys: list[Key] = []
+    for path in (*config.key_file, *own_files):
+        try:
+            keys += read_key(Path(path))
+        except BadKey as error:
+            raise BadConfig(str(error)) from None
+    for name, secret in (("key", config.key), (f"{role}-key", own_secret)):
+        if secret is not None:
+            try:
+                keys.append(secret_key(secret))
+            except BadKey as error:
+                raise BadConfig(f"{name}: {error}") from None
+    return keys
+
+
+def make_issuers(config: Config, reactor: Any) -> list[Issuer]:
+    """
+    Make those who are trusted.
+
+    :raises BadConfig: where nobody is, and for keys and names that cannot be.
+    """
+    if len(config.issuer) != len(config.jwks):
+        raise BadConfig("--issuer and --jwks go together: a name, and where its keys are")
+    unknown = set(config.algorithm) - set(ALGORITHMS)
+    if unknown:
+        raise BadConfig(f"--algorithm: {min(unknown)} is not known here; there are {', '.join(ALGORITHMS)}")
+    issuers = []
+    for name, url in zip(config.issuer, config.jwks, strict=True):
+        try:
+            keys = RemoteKeys(url, reactor=reactor)
+        except ValueError as error:
+            raise BadConfig(f"--jwks: {error}") from None
+        issuers.append(Issuer(keys, keys, name))
+    publish, subscribe = read_keys(config, "publish"), read_keys(config, "subscribe")
+    if publish or subscribe:
+        issuers.append(Issuer(FixedKeys(publish), FixedKeys(subscribe)))
+    if not issuers or not (publish or config.issuer):
+        raise BadConfig(
+            "nobody could publish: give a key by --key-file or TXSSE_KEY, or --issuer and --jwks; "
+            "or try --demo first"
+        )
+    return issuers
+
+
+def describe_keys(keys: Sequence[Key]) -> str:
+    """
+    Say what keys there are, without themselves.
+    """
+    return ", ".join(
+        f"{'/'.join(key.algorithms)}{f' ({key.id})' if key.id is not None else ''}" for key in keys
+    )

@@ -1,0 +1,111 @@
+"""
+What an option's value may be, and how it is written.
+
+Strategy: values come as text, from a command line or the environment, or as what TOML has; a kind reads both,
+and raises :exc:`ValueError` with what is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["COUNT", "DURATION", "FLAG", "LIST", "SIZE", "TEXT", "Kind"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """
+    A kind of value.
+
+    :ivar name: what stands for a value in help texts; ``""`` where there is none to give.
+    :ivar read: reads one.
+    :ivar many: whether an option may be given several times.
+    """
+
+    name: str
+    read: Callable[[Any], Any]
+    many: bool = False
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("is no text")
+    return value
+
+
+def _list(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(value.split())
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ValueError("is no list of texts")
+    return tuple(value)
+
+
+_FLAGS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in _FLAGS:
+        return _FLAGS[value.lower()]
+    raise ValueError("is neither true nor false")
+
+
+def _count(value: Any) -> int | None:
+    if value == "off":
+        return None
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,12}", value, re.ASCII):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError("is no number from 1 on, nor off")
+    return value
+
+
+_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+_SIZE = re.compile(r"([0-9]{1,12})\s*([kmg]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
+
+
+def _size(value: Any) -> int:
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is not None:
+        value = int(found[1]) * _UNITS[found[2].lower()]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError("is no number of bytes; one is 65536, 64KiB or 1MiB")
+    return value
+
+
+_SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|[smhd]?)", re.ASCII)
+
+
+def _duration(value: Any) -> float | None:
+    if value == "off":
+        return None
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is not None:
+        value = float(found[1]) * _SECONDS[found[2]]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError("is no time; one is 15, 1.5s, 10m, 1h or 7d; and off is none")
+    return float(value)
+
+
+TEXT = Kind("TEXT", _text)
+LIST = Kind("TEXT", _list, many=True)
+FLAG = Kind("", _flag)
+COUNT = Kind("N", _count)
+SIZE = Kind("BYTES", _size)
+DURATION = Kind("TIME", _duration)

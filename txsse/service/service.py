@@ -1,0 +1,110 @@
+"""
+A web tree as a service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from typing import Protocol
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from txsse.server.site import ClosingSite
+from txsse.service.notify import Notifier
+
+__all__ = ["HTTPService", "Tree"]
+
+
+class Tree(Protocol):
+    """
+    What is served, beside being a resource.
+    """
+
+    def start(self) -> Awaitable[None]:
+        """
+        Start what takes its time.
+        """
+
+    def stop(self) -> Awaitable[None]:
+        """
+        End all streams, and wait until that is done.
+        """
+
+
+class HTTPService(MultiService):
+    """
+    A web tree behind all of its endpoints.
+
+    :param reactor: the reactor.
+    :param tree: the web tree.
+    :param site: the site that serves it.
+    :param listeners: what the site listens on.
+    :param status: further listeners, which are the last to end, and their site.
+    :param notifier: who tells a service manager.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        tree: Tree,
+        site: ClosingSite,
+        listeners: Iterable[IService],
+        *,
+        status: tuple[ClosingSite, MultiService] | None = None,
+        notifier: Notifier | None = None,
+    ) -> None:
+        MultiService.__init__(self)
+        for listener in listeners:
+            MultiService.addService(self, listener)
+        self._reactor = reactor
+        self._tree = tree
+        self._site = site
+        self._status = status
+        self._notifier = notifier or Notifier({})
+
+    def privilegedStartService(self) -> None:
+        """
+        Listen, while there still are privileges.
+        """
+        if self._status is not None:
+            self._status[1].privilegedStartService()
+        MultiService.privilegedStartService(self)
+
+    def startService(self) -> None:
+        """
+        Listen, and start what takes its time. That the hub's journal did not start is in the log, and it is
+        tried again when it is needed.
+        """
+        if self._status is not None:
+            self._status[1].startService()
+        MultiService.startService(self)
+        started = Deferred.fromCoroutine(_await(self._tree.start()))
+        started.addCallbacks(lambda _: self._notifier.ready(), lambda _: None)
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop listening, end all streams and close all connections.
+
+        :returns: a Deferred that fires when that is done, and nothing of it is left in the reactor.
+        """
+        self._notifier.stopping()
+        return Deferred.fromCoroutine(self._stop(MultiService.stopService(self)))
+
+    async def _stop(self, listeners_stopped: Deferred[object]) -> None:
+        await listeners_stopped
+        await self._tree.stop()
+        # In the same turn, so that no connection brings a request in between.
+        await self._site.close()
+        if self._status is not None:
+            site, listeners = self._status
+            await listeners.stopService()
+            await site.close()
+        # A stream's handler is cancelled in the turn after its end.
+        await deferLater(self._reactor, 0)
+
+
+async def _await(work: Awaitable[None]) -> None:
+    await work

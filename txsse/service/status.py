@@ -1,0 +1,80 @@
+"""
+How the service is, for those who look after it::
+
+    /health/live    200, as long as the process answers
+    /health/ready   200 while updates can be published and subscribers come in; 503 otherwise, with the reason
+    /metrics        for Prometheus
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from txsse.hub.hub import Hub
+from txsse.mercure.answers import send
+from txsse.mercure.branch import Branch
+
+__all__ = ["Health", "status_tree"]
+
+
+class Health:
+    """
+    Whether the service can be used.
+
+    :param hub: the hub.
+    :ivar started: whether the hub has started.
+    :ivar stopping: whether the service ends.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self.started = False
+        self.stopping = False
+        self._hub = hub
+
+    @property
+    def problem(self) -> str | None:
+        """
+        Why it cannot be used; ``None`` where it can.
+        """
+        if self.stopping:
+            return "the service stops"
+        if self._hub.problem is not None:
+            return str(self._hub.problem)
+        return None if self.started else "the journal has not started yet"
+
+
+def status_tree(hub: Hub, health: Health) -> Resource:
+    """
+    Make the web tree.
+    """
+    root = Branch()
+    healths = Branch()
+    healths.putChild(b"live", _Sentence(lambda: None))
+    healths.putChild(b"ready", _Sentence(lambda: health.problem))
+    root.putChild(b"health", healths)
+    try:
+        from txsse.hub.prometheus import MetricsResource
+    except ImportError:
+        root.putChild(
+            b"metrics", _Sentence(lambda: "metrics need prometheus-client: pip install 'txsse[metrics]'")
+        )
+    else:
+        root.putChild(b"metrics", MetricsResource(hub))
+    return root
+
+
+class _Sentence(Resource):
+    isLeaf = True
+
+    def __init__(self, problem: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._problem = problem
+
+    def render(self, request: Request) -> int:
+        problem = self._problem()
+        send(request, 200 if problem is None else 503, f"{problem or 'ok'}\n".encode())
+        return NOT_DONE_YET

@@ -1,0 +1,121 @@
+"""
+The web tree of the service: a hub behind its URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+
+from txsse.hub.hub import Hub
+from txsse.hub.named import journal_named
+from txsse.mercure.branch import Branch
+from txsse.mercure.page import PageResource
+from txsse.mercure.resource import put_hub
+from txsse.mercure.settings import Settings
+from txsse.mercure.tokens import Issuer
+from txsse.server.limits import Limits
+from txsse.server.upgrade import Upgrader
+from txsse.service.config import BadConfig, Config
+from txsse.service.status import Health
+
+__all__ = ["HubTree", "make_settings"]
+
+
+def make_settings(config: Config, issuers: Sequence[Issuer], url: str) -> Settings:
+    """
+    Make what the hub is told.
+
+    :param url: the URL, where the configuration has none.
+    :raises BadConfig: for what cannot be.
+    """
+    try:
+        return Settings(
+            url=config.url or url,
+            issuers=issuers,
+            audience=config.audience,
+            **({"algorithms": config.algorithm} if config.algorithm else {}),
+            anonymous=config.anonymous,
+            origins=config.origin,
+            publish_origins=config.publish_origin,
+            cookie=config.cookie,
+            subscriptions=config.subscriptions,
+            compatibility=config.compatibility,
+            max_body=config.max_body,
+            max_matchers=config.max_matchers,
+            max_topics=config.max_topics,
+        )
+    except ValueError as error:
+        raise BadConfig(f"--url: {error}") from None
+
+
+class HubTree(Branch):
+    """
+    A hub, where clients look for it, and the page.
+
+    :param config: what the service is told.
+    :param settings: what the hub is told.
+    :param reactor: the reactor.
+    :raises BadConfig: for what cannot be.
+    :ivar hub: the hub.
+    :ivar health: how it is.
+    """
+
+    def __init__(self, config: Config, settings: Settings, reactor: Any) -> None:
+        super().__init__()
+        self._drain = config.drain
+        try:
+            journal = journal_named(
+                config.journal,
+                max_count=config.journal_count,
+                max_bytes=config.journal_bytes,
+                max_age=config.journal_age,
+                reactor=reactor,
+            )
+        except (ValueError, ImportError) as error:
+            raise BadConfig(f"--journal: {error}") from None
+        self.hub = Hub(
+            journal=journal,
+            upgrader=Upgrader(reactor=reactor),
+            reactor=reactor,
+            # What a form of that size may come to, framed.
+            max_update_size=2 * config.max_body,
+            max_topics=config.max_matchers,
+        )
+        self.health = Health(self.hub)
+        streams = _stream_options(config)
+        try:
+            put_hub(self, self.hub, settings, **streams)
+        except ValueError as error:
+            raise BadConfig(f"--url: {error}") from None
+        if config.page:
+            self.putChild(b"", PageResource(settings))
+
+    async def start(self) -> None:
+        """
+        Start the journal.
+        """
+        await self.hub.start()
+        self.health.started = True
+
+    def stop(self) -> Deferred[None]:
+        """
+        Send the subscribers away, and end the journal.
+        """
+        self.health.stopping = True
+        return self.hub.stop(deadline=self._drain)
+
+
+def _stream_options(config: Config) -> dict[str, Any]:
+    if config.slow_policy not in ("rewind", "close", "drop", "latest"):
+        raise BadConfig(f"--slow-policy: {config.slow_policy!r} is none of rewind, close, drop and latest")
+    return {
+        "keepalive": config.keepalive,
+        "max_lifetime": config.max_lifetime,
+        "max_buffer": config.max_buffer,
+        "max_total_buffer": config.max_total_buffer,
+        "slow_policy": cast(Any, config.slow_policy),
+        "limits": Limits(channels=config.max_streams, per_address=config.max_streams_per_address),
+    }
