@@ -13,7 +13,9 @@ from typing import NoReturn
 
 from txsse._version import __version__
 from txsse.cli.command import Command
+from txsse.cli.publish import PUBLISH
 from txsse.cli.tail import TAIL
+from txsse.cli.token import TOKEN
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -24,7 +26,7 @@ the service is a plugin of Twisted's:
 """
 
 
-COMMANDS: Sequence[Command] = (TAIL,)
+COMMANDS: Sequence[Command] = (TAIL, PUBLISH, TOKEN)
 
 
 def main(argv: Sequence[str] | None = None, *, commands: Sequence[Command] = COMMANDS) -> int:

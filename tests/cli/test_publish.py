@@ -1,0 +1,857 @@
+"""
+``txsse publish``: in the process with nothing below it, against a hub on the real reactor, and as a process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qsl
+
+import jwt
+import pytest
+import pytest_twisted
+from OpenSSL import SSL
+from service_identity import VerificationError
+from twisted.internet import reactor, task
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionDone,
+    ConnectionRefusedError,
+    DNSLookupError,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseNeverReceived
+from twisted.web.http import PotentialDataLoss
+from twisted.web.resource import Resource
+
+from tests.client.fakes import Asked, FakeAgent, outcome_of
+from tests.integration.clients import listen, listen_tls, until
+from tests.mercure.world import SECRET
+from txsse import Hub
+from txsse.cli import feed, main, verdict
+from txsse.cli.posting import Poster
+from txsse.cli.publish import PUBLISH, publish
+from txsse.hub.update import Update
+from txsse.mercure import Settings, shared_secret, well_known
+
+URL = "https://hub.example/.well-known/mercure"
+TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+HTML = {"Content-Type": "text/html"}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Without tokens of the person's that runs the tests.
+    """
+    for name in ("TXSSE_TOKEN", "TXSSE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    PUBLISH.add_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+class Publishing:
+    """
+    A run, without a network.
+
+    :ivar status: holds the exit status, once there is one.
+    """
+
+    def __init__(self, *arguments: str, out: io.StringIO | None = None, given: Any = None) -> None:
+        self.clock = Clock()
+        self.agent = FakeAgent()
+        self.out, self.err = out or io.StringIO(), io.StringIO()
+        self.running = Deferred.fromCoroutine(
+            publish(self.clock, parsed(*arguments), given, self.out, self.err, agent=self.agent)
+        )
+        self.status = outcome_of(self.running)
+
+    @property
+    def asked(self) -> Asked:
+        return self.agent.requests[-1]
+
+    @property
+    def form(self) -> list[tuple[str, str]]:
+        return parse_qsl(self.asked.body.decode(), keep_blank_values=True)
+
+    @property
+    def token(self) -> str:
+        kind, _, token = self.asked.headers["authorization"].decode().partition(" ")
+        assert kind == "Bearer"
+        return token
+
+    def reply(self, body: str | bytes = "id-1", code: int = 200, headers: dict[str, str] = TEXT) -> None:
+        response = self.asked.reply(code, headers)
+        response.bring(body)
+        response.end()
+
+    @property
+    def problem(self) -> str:
+        """
+        The one line on stderr, once it is over.
+        """
+        assert len(self.status) == 1
+        assert self.clock.getDelayedCalls() == []
+        (line,) = self.err.getvalue().splitlines()
+        assert line.startswith("txsse publish: ") and line.isprintable()
+        return line.removeprefix("txsse publish: ")
+
+
+class RequestTests:
+    def test_form(self) -> None:
+        """
+        All that the options say is in it, and the id that comes back is printed.
+        """
+        run = Publishing(
+            *(URL, "a", "ä&=\n+"),
+            *("--topic", "b", "--topic", "c", "--id", "7", "--type", "tick", "--retry", "1.5", "--private"),
+        )
+        assert (run.asked.method, run.asked.uri) == ("POST", URL)
+        assert run.asked.headers["content-type"] == b"application/x-www-form-urlencoded"
+        assert "authorization" not in run.asked.headers
+        assert run.form == [
+            *[("topic", "a"), ("topic", "b"), ("topic", "c"), ("id", "7"), ("type", "tick")],
+            *[("retry", "1500"), ("private", "on"), ("data", "ä&=\n+")],
+        ]
+        assert run.status == []
+        run.reply("7")
+        assert (run.status, run.out.getvalue(), run.err.getvalue()) == ([0], "7\n", "")
+
+    def test_least(self) -> None:
+        """
+        Topic and data, and nothing else; data may be empty.
+        """
+        run = Publishing(URL, "a", "")
+        assert run.form == [("topic", "a"), ("data", "")]
+
+    def test_lines(self) -> None:
+        """
+        Each is an update of its own, sent when the one before is there.
+        """
+        run = Publishing(URL, "a", "x\r\n\ny", "--lines")
+        for number, data in enumerate(("x", "", "y"), 1):
+            assert run.form == [("topic", "a"), ("data", data)]
+            assert len(run.agent.requests) == number
+            run.reply(f"id-{number}")
+        assert (run.status, run.out.getvalue()) == ([0], "id-1\nid-2\nid-3\n")
+
+    @pytest.mark.parametrize("data", ["x\n", "x\r\n", "x"])
+    def test_end_of_the_last_line(self, data: str) -> None:
+        """
+        It is no part of the data.
+        """
+        assert Publishing(URL, "a", data).form[-1] == ("data", "x")
+
+
+class TokenTests:
+    def test_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        It counts more than the environment.
+        """
+        monkeypatch.setenv("TXSSE_TOKEN", "a.b.c")
+        assert Publishing(URL, "a", "x").token == "a.b.c"
+        path = tmp_path / "token"
+        path.write_text(" d.e.f\n")
+        assert Publishing(URL, "a", "x", "--token-file", str(path)).token == "d.e.f"
+
+    def test_made(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        By a key one is made for a minute, this hub and these topics, whatever else is in the environment.
+        """
+        monkeypatch.setenv("TXSSE_TOKEN", "a.b.c")
+        path = tmp_path / "secret"
+        path.write_text(SECRET)
+        token = Publishing(URL, "a", "x", "--topic", "b", "--key", str(path), "--kid", "k").token
+        assert jwt.get_unverified_header(token) == {"alg": "HS256", "kid": "k", "typ": "at+jwt"}
+        claims = jwt.decode(token, options={"verify_signature": False})
+        assert (claims["aud"], claims["iat"], claims["exp"]) == (URL, 0, 60)
+        (detail,) = claims["authorization_details"]
+        assert (detail["actions"], detail["topics"]) == (["publish"], [{"match": "a"}, {"match": "b"}])
+
+    def test_made_otherwise(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        The hub may know itself by another URL, want an issuer, or be from before Mercure 1.0.
+        """
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        options = ("--compat", "--audience", "https://else.example", "--issuer", "me")
+        token = Publishing(URL, "a", "x", *options).token
+        claims = jwt.decode(token, options={"verify_signature": False})
+        assert (claims["aud"], claims["iss"]) == ("https://else.example", "me")
+        assert claims["mercure"] == {"publish": ["a"]}
+
+    def test_made_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Lines that come later than half a minute have a younger token.
+        """
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        run = Publishing(URL, "a", "1\n2\n3", "--lines")
+        first = run.token
+        run.reply()
+        assert run.token == first
+        run.clock.advance(29)
+        run.reply()
+        assert run.token == first
+        run = Publishing(URL, "a", "1\n2", "--lines", "--timeout", "60")
+        first = run.token
+        run.clock.advance(31)
+        run.reply()
+        assert run.token != first
+
+    def test_wrong(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Nothing is sent with what is no token, no key or both, and none of it is shown.
+        """
+        secret = tmp_path / "secret"
+        secret.write_text("hunter2")
+        binary = tmp_path / "binary"
+        binary.write_bytes(b"\xff")
+        spaced = tmp_path / "spaced"
+        spaced.write_text("hunter2 is my password")
+        for arguments, problem in (
+            (["--token-file", str(tmp_path / "nowhere")], "No such file"),
+            (["--token-file", str(binary)], "holds no token"),
+            (["--token-file", str(spaced)], "holds no token"),
+            (["--token-file", str(spaced), "--key", str(secret)], "one is enough"),
+            (["--key", str(secret)], "a secret needs at least 32 bytes"),
+        ):
+            run = Publishing(URL, "a", "x", *arguments)
+            assert (run.status, run.agent.requests) == ([2], [])
+            assert problem in run.problem and "hunter2" not in run.problem
+        monkeypatch.setitem(sys.modules, "txsse.cli.minting", None)
+        assert "pip install 'txsse[mercure]'" in Publishing(URL, "a", "x", "--key", str(secret)).problem
+
+
+class WrongTests:
+    @pytest.mark.parametrize(
+        ("arguments", "problem"),
+        [
+            (["hub.example", "a", "x"], "no URL of HTTP"),
+            (["https://me:x@hub.example", "a", "x"], "credentials"),
+            ([URL, "a", "x", "--file", "y"], "a --file too"),
+            ([URL, "a", "-", "--file", "y"], "a --file too"),
+            ([URL, "a"], "there are no data"),
+            ([URL, "a", "x", "--lines", "--id", "1"], "--id is for one update"),
+            ([URL, "\udcff", "x"], "topic is no text"),
+            ([URL, "a", "x", "--type", "\udcff"], "type is no text"),
+        ],
+    )
+    def test_command_line(self, arguments: list[str], problem: str) -> None:
+        """
+        Nothing is sent, and one line says what is wrong.
+        """
+        run = Publishing(*arguments)
+        assert (run.status, run.agent.requests) == ([2], [])
+        assert problem in run.problem
+
+    def test_terminal(self) -> None:
+        """
+        Nobody waits at a terminal for what is not announced.
+        """
+        run = Publishing(URL, "a", given=SimpleNamespace(isatty=lambda: True))
+        assert run.status == [2]
+        assert "- to type them" in run.problem
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [["--timeout", "0"], ["--timeout", "inf"], ["--retry", "-1"], ["--retry", "nan"], ["--retry", "x"]],
+    )
+    def test_options(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        """
+        So it is before the command begins.
+        """
+        assert main(["publish", URL, "a", "x", *arguments]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and len(err.splitlines()) == 1
+
+    @pytest.mark.parametrize("arguments", [["\udcff"], ["\udcff", "--lines"]])
+    def test_data(self, arguments: list[str]) -> None:
+        """
+        Data are text.
+        """
+        run = Publishing(URL, "a", *arguments)
+        assert (run.status, run.agent.requests) == ([1], [])
+        assert "no text in UTF-8" in run.problem
+
+    @pytest.mark.parametrize("arguments", [["x" * 11], ["x" * 11, "--lines"]])
+    def test_too_much(self, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        What no hub would take is not collected without end.
+        """
+        monkeypatch.setattr(feed, "MAX_DATA", 10)
+        run = Publishing(URL, "a", *arguments)
+        assert (run.status, run.agent.requests) == ([1], [])
+        assert "may have 10 bytes" in run.problem
+
+
+class RefusalTests:
+    @pytest.mark.parametrize(
+        ("code", "headers", "body", "expected"),
+        [
+            (401, TEXT, "publishing takes a token\n", "the hub wants a token: name a file by --token-file"),
+            (403, TEXT, "no\n", "does not allow to publish to a and b (the hub says: no)"),
+            (
+                404,
+                TEXT,
+                "",
+                f"{URL} is no hub of Mercure's: it answered 404; most of them are at /.well-known",
+            ),
+            (405, TEXT, "", "it answered 405"),
+            (404, HTML, "<h1>Not found</h1>", "it answered 404; most of them are at /.well-known/mercure"),
+            (500, HTML, "<h1>Oops</h1>", "it answered 500; most of them are at /.well-known/mercure"),
+            (413, {}, "", "the update is larger than the hub takes"),
+            (503, {"Retry-After": "5"}, "", "try again in 5 seconds"),
+            (503, {"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"}, "", "try again later"),
+            (503, {}, "<p>", "try again later"),
+            (429, {}, "", "try again later"),
+            (307, {"Location": "https://x/\x1b"}, "", "publish to https://x/\\u001b"),
+            (304, {}, "", "the hub answered 304"),
+            (
+                400,
+                TEXT,
+                "the id is\x1b[2J bad\n",
+                "the hub answered 400 (the hub says: the id is\\u001b[2J bad)",
+            ),
+            (500, TEXT, "x" * 1000, f"(the hub says: {'x' * 300}…)"),
+            (200, HTML, "<p>Welcome</p>", "it answered 200, and no id"),
+            (200, {}, "<p>Welcome</p>", "it answered 200, and no id"),
+            (204, {}, "", "it answered 204, and no id"),
+            (200, TEXT, "a\nb", "it answered 200, and no id"),
+            (200, TEXT, "\x1b[2J", "it answered 200, and no id"),
+        ],
+    )
+    def test_answers(self, code: int, headers: dict[str, str], body: str, expected: str) -> None:
+        """
+        One line says what to do.
+        """
+        run = Publishing(URL, "a", "x", "--topic", "b")
+        run.reply(body, code, headers)
+        assert (run.status, run.out.getvalue()) == ([1], "")
+        assert expected in run.problem
+
+    def test_bad_token(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        One that is refused is another matter than one that is missing.
+        """
+        monkeypatch.setenv("TXSSE_TOKEN", "a.b.c")
+        run = Publishing(URL, "a", "x")
+        run.reply("the token is not good\n", 401)
+        assert "the hub does not take the token" in run.problem and "a.b.c" not in run.problem
+
+    def test_in_the_middle(self) -> None:
+        """
+        It says which line it was, and how many were published before.
+        """
+        run = Publishing(URL, "a", "1\n2\n3", "--lines")
+        run.reply()
+        run.reply("", 413)
+        assert run.status == [1]
+        assert run.problem == "line 2: the update is larger than the hub takes; 1 published"
+        assert len(run.agent.requests) == 2
+
+    def test_endless_answer(self) -> None:
+        """
+        It is not collected: what there is of it counts.
+        """
+        run = Publishing(URL, "a", "x")
+        response = run.asked.reply(500, TEXT)
+        response.bring("x" * 65536)
+        assert not response.transport.cut
+        response.bring("x")
+        assert response.transport.cut
+        response.bring("x")
+        response.end()
+        assert "the hub answered 500" in run.problem
+
+    def test_answer_without_a_length(self) -> None:
+        """
+        Its end is the connection's.
+        """
+        run = Publishing(URL, "a", "x")
+        response = run.asked.reply(200, TEXT)
+        response.bring("id-1")
+        response.end(PotentialDataLoss())
+        assert (run.status, run.out.getvalue()) == ([0], "id-1\n")
+
+    def test_broken_answer(self) -> None:
+        """
+        Nobody knows whether it was published.
+        """
+        run = Publishing(URL, "a", "x")
+        run.asked.reply(200, TEXT).end(ConnectionDone())
+        assert run.problem.startswith(f"{URL} broke off (Connection was closed cleanly.)")
+        assert run.problem.endswith("whether it was published, is not known")
+
+    @pytest.mark.parametrize("answered", [False, True])
+    def test_timeout(self, answered: bool) -> None:
+        """
+        It is for the whole answer.
+        """
+        run = Publishing(URL, "a", "x", "--timeout", "2.5")
+        response = run.asked.reply(200, TEXT) if answered else None
+        run.clock.advance(2.4)
+        assert run.status == []
+        run.clock.advance(0.2)
+        assert run.status == [1]
+        assert "has not answered in 2.5 s" in run.problem
+        assert response.transport.cut if response else run.asked.cancelled
+
+
+class ConnectionTests:
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [
+            (ConnectionRefusedError(), f"nobody listens at {URL}; does the hub run?"),
+            (DNSLookupError(), "there is no host of that name"),
+            (
+                ConnectError(string="No route to host"),
+                "cannot be reached: An error occurred while connecting",
+            ),
+            (ResponseNeverReceived([Failure(ConnectionDone())]), "broke off"),
+            (ResponseNeverReceived([Failure(VerificationError([]))]), "--insecure accepts any"),
+            (SSL.Error([("", "", "certificate verify failed")]), "is not trusted; --insecure accepts any"),
+            (
+                SSL.Error([("", "", "wrong version number")]),
+                "(wrong version number); does the hub speak http,",
+            ),
+            (SSL.Error(), "there is no TLS"),
+            (SSL.Error([]), "there is no TLS"),
+            (SSL.Error("x"), "there is no TLS"),
+            (NotImplementedError(), "pip install 'Twisted[tls]'"),
+            (ValueError("not enough values\n"), "does not answer as a hub would (not enough values\\u000a)"),
+            (ValueError(), "does not answer as a hub would (ValueError)"),
+        ],
+    )
+    def test_errors(self, error: Exception, expected: str) -> None:
+        """
+        Each is told with what to do about it.
+        """
+        run = Publishing(URL, "a", "x")
+        run.asked.lose(error)
+        assert run.status == [1]
+        assert expected in run.problem
+
+    def test_without_tls(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Where pyOpenSSL and service_identity are missing, nothing else is different.
+        """
+        monkeypatch.setitem(sys.modules, "OpenSSL.SSL", None)
+        monkeypatch.setitem(sys.modules, "service_identity", None)
+        names = runpy.run_path(verdict.__file__)
+        assert (
+            str(names["explain"](ConnectionRefusedError(), URL))
+            == f"nobody listens at {URL}; does the hub run?"
+        )
+        monkeypatch.undo()
+        program = (
+            "import sys; sys.modules['OpenSSL'] = sys.modules['OpenSSL.SSL'] = None;"
+            "sys.modules['service_identity'] = None;"
+            "from txsse.cli import main; sys.exit(main(['publish', 'https://127.0.0.1:1/', 'a', 'x']))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.splitlines()[-1].endswith("pip install 'Twisted[tls]'")
+
+
+class EndTests:
+    @pytest.mark.parametrize("error", [None, ConnectingCancelledError(None)])
+    def test_interrupted(self, error: Exception | None) -> None:
+        """
+        Ctrl-C ends it without a word, whatever it waits for.
+        """
+        run = Publishing(URL, "a", "x")
+        if error is None:
+            run.running.cancel()
+            assert run.asked.cancelled
+        else:
+            run.asked.lose(error)
+        assert (run.status, run.out.getvalue(), run.err.getvalue()) == ([130], "", "")
+        assert run.clock.getDelayedCalls() == []
+
+    def test_interrupted_in_the_middle(self) -> None:
+        """
+        With lines, it says how many were published.
+        """
+        run = Publishing(URL, "a", "1\n2", "--lines")
+        run.reply()
+        run.running.cancel()
+        assert run.status == [130]
+        assert run.problem == "1 published"
+
+    def test_reader_that_has_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Nobody reads the ids any more, and the updates are published all the same.
+        """
+        out = io.StringIO()
+        run = Publishing(URL, "a", "1\n2", "--lines", out=out)
+
+        def closed(text: str) -> int:
+            raise BrokenPipeError
+
+        duplicated: list[tuple[int, int]] = []
+        monkeypatch.setattr(os, "dup2", lambda *numbers: duplicated.append(numbers))
+        with monkeypatch.context() as patch:
+            patch.setattr(out, "write", closed)
+            patch.setattr(out, "fileno", lambda: 1)
+            run.reply("id-1")
+        ((null, number),) = duplicated
+        os.close(null)
+        assert number == 1
+        run.reply("id-2")
+        assert (run.status, out.getvalue()) == ([0], "id-2\n")
+
+    def test_full_disk(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        That ends it, and says what was published.
+        """
+        out = io.StringIO()
+        run = Publishing(URL, "a", "1\n2", "--lines", out=out)
+
+        def full(text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(out, "write", full)
+        run.reply()
+        assert run.status == [1]
+        assert run.problem.endswith("stdout cannot be written: No space left on device; 1 published")
+
+    def test_terminal_without_the_characters(self) -> None:
+        """
+        The id is printed all the same.
+        """
+        written = io.BytesIO()
+        run = Publishing(URL, "a", "x", out=io.TextIOWrapper(written, "ascii"))  # type: ignore[arg-type]
+        run.reply("ä")
+        assert (run.status, written.getvalue()) == ([0], b"\\xe4\n")
+
+
+class RunTests:
+    """
+    What is between the command and the reactor.
+    """
+
+    class Reactor(Clock):
+        def addSystemEventTrigger(self, phase: str, event: str, trigger: Callable[[], None]) -> None:  # noqa: N802
+            assert (phase, event) == ("before", "shutdown")
+            self.trigger = trigger
+
+    def run(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[Any, Any], None], code: int = 0) -> int:
+        monkeypatch.setattr(
+            "txsse.cli.publish.Poster",
+            lambda *arguments, **options: Poster(*arguments, **{**options, "agent": FakeAgent()}),
+        )
+
+        def react(main: Any, arguments: object) -> None:
+            act(main, self.Reactor())
+            raise SystemExit(code)
+
+        monkeypatch.setattr(task, "react", react)
+        return main(["publish", "http://127.0.0.1:1/", "a", "x"])
+
+    def test_interrupted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        The end of the reactor is the command's.
+        """
+
+        def act(main: Any, reactor: Any) -> None:
+            running = main(reactor)
+            reactor.trigger()
+            assert outcome_of(running) == [None]
+
+        assert self.run(monkeypatch, act) == 130
+
+    def test_interrupted_before_the_beginning(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        So it is where nothing has begun.
+        """
+        assert self.run(monkeypatch, lambda main, reactor: None) == 130
+
+    def test_failed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        What nobody has thought of is no interruption.
+        """
+        assert self.run(monkeypatch, lambda main, reactor: None, 1) == 1
+
+
+class World:
+    """
+    A hub behind a real socket, and what was published to it.
+
+    :ivar connections: how many there were.
+    """
+
+    def __init__(self) -> None:
+        self.updates: list[Update] = []
+        self.hub = Hub()
+        publish_update = self.hub.publish_update
+
+        def record(update: Update) -> Any:
+            self.updates.append(update)
+            return publish_update(update)
+
+        self.hub.publish_update = record  # type: ignore[method-assign]
+        self.root = Resource()
+        self.connections = 0
+
+    async def start(self, certificate: Path | None = None) -> None:
+        self.port = await (listen_tls(self.root, certificate) if certificate else listen(self.root))
+        scheme = "https" if certificate else "http"
+        self.url = f"{scheme}://127.0.0.1:{self.port.getHost().port}/.well-known/mercure"
+        settings = Settings(url=self.url, issuers=[shared_secret(SECRET)])
+        self.root.putChild(b".well-known", well_known(self.hub, settings))
+        site = self.port.factory.wrappedFactory if certificate else self.port.factory
+        build = site.buildProtocol
+
+        def count(address: Any) -> Any:
+            self.connections += 1
+            return build(address)
+
+        site.buildProtocol = count
+
+    async def stop(self) -> None:
+        await self.hub.stop()
+        await self.port.stopListening()
+
+    @property
+    def texts(self) -> list[str]:
+        return [update.event.data for update in self.updates]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """
+    A hub that is not there yet.
+    """
+    world = World()
+    yield world
+    pytest_twisted.blockon(Deferred.fromCoroutine(world.stop()))
+
+
+class Plain(Protocol):
+    """
+    A server that takes whatever comes for bad HTTP, as nginx does.
+    """
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n\r\n<h1>400</h1>")
+        self.transport.loseConnection()
+
+
+async def run(*arguments: str, given: Any = None) -> tuple[int, str, str]:
+    """
+    Run the command on the real reactor.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    status = await publish(reactor, parsed(*arguments), given, out, err)
+    return status, out.getvalue(), err.getvalue()
+
+
+class HubTests:
+    @pytest_twisted.ensureDeferred
+    async def test_published(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A hub takes what the options say, by the token that was made of the key.
+        """
+        await world.start()
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        options = ("--topic", "b", "--id", "7", "--type", "tick", "--retry", "1.5", "--private")
+        assert await run(world.url, "a", "dätä", *options) == (0, "7\n", "")
+        (update,) = world.updates
+        assert (sorted(update.topics), update.private) == (["a", "b"], True)
+        event = update.event
+        assert (event.data, event.id, event.event, event.retry) == ("dätä", "7", "tick", 1.5)
+
+    @pytest_twisted.ensureDeferred
+    async def test_nowhere_to_print(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Where stdout is closed, it is published all the same.
+        """
+        await world.start()
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        err = io.StringIO()
+        assert await publish(reactor, parsed(world.url, "a", "x"), None, None, err) == 0
+        assert (world.texts, err.getvalue()) == (["x"], "")
+
+    @pytest_twisted.ensureDeferred
+    async def test_token(self, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """
+        It takes what ``txsse token`` makes, for its topics alone.
+        """
+        await world.start()
+        key, token = tmp_path / "key", tmp_path / "token"
+        key.write_text(SECRET)
+        assert main(["token", "--audience", world.url, "--publish", "a", "--key", str(key)]) == 0
+        token.write_text(capsys.readouterr().out)
+        status, _, err = await run(world.url, "a", "x", "--token-file", str(token))
+        assert (status, err, world.texts) == (0, "", ["x"])
+        status, _, err = await run(world.url, "b", "x", "--token-file", str(token))
+        assert status == 1
+        assert err.startswith("txsse publish: the token does not allow to publish to b (the hub says: ")
+        status, _, err = await run(world.url, "b", "x")
+        assert status == 1
+        assert err.startswith("txsse publish: the hub wants a token: ")
+        token.write_text("x" + token.read_text())
+        status, _, err = await run(world.url, "a", "x", "--token-file", str(token))
+        assert status == 1
+        assert err.startswith("txsse publish: the hub does not take the token: ")
+
+    @pytest_twisted.ensureDeferred
+    async def test_lines_of_a_file(
+        self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Many lines, longer than one read, arrive in order over one connection.
+        """
+        await world.start()
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        lines = [f"{number} {'ä' * 700}" for number in range(150)]
+        path = tmp_path / "lines"
+        path.write_text("\n".join([*lines, "z" * 150_000]) + "\n", encoding="utf-8")
+        status, out, err = await run(world.url, "a", "--lines", "--file", str(path))
+        assert (status, err) == (0, "")
+        assert world.texts == [*lines, "z" * 150_000]
+        assert len(set(out.splitlines())) == 151
+        assert world.connections == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_whole_file(self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Without ``--lines`` it is one update; a file that is not there is named.
+        """
+        await world.start()
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        path = tmp_path / "file"
+        status, _, err = await run(world.url, "a", "--file", str(path))
+        assert (status, err) == (1, f"txsse publish: {path}: No such file or directory\n")
+        path.write_text("one\ntwo\n" + "x" * 100_000 + "\n")
+        assert (await run(world.url, "a", "--file", str(path)))[0] == 0
+        assert world.texts == ["one\ntwo\n" + "x" * 100_000]
+
+    @pytest.mark.parametrize("arguments", [[], ["-"], ["--file", "-"]])
+    @pytest_twisted.ensureDeferred
+    async def test_stdin(self, world: World, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Lines are published as they come, and not when all are there.
+        """
+        await world.start()
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        ours, theirs = os.pipe()
+        with open(ours) as given:
+            running = Deferred.fromCoroutine(run(world.url, "a", *arguments, "--lines", given=given))
+            for number in range(3):
+                os.write(theirs, f"line {number}\n".encode())
+                await until(lambda number=number: len(world.texts) == number + 1)
+            os.write(theirs, b"no end")
+            os.close(theirs)
+            assert (await running)[0] == 0
+        assert world.texts == ["line 0", "line 1", "line 2", "no end"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_certificates(
+        self, world: World, certificate: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        One that nobody vouches for is not trusted, unless the user says so.
+        """
+        await world.start(certificate)
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        status, _, err = await run(world.url, "a", "x")
+        assert status == 1
+        assert (
+            err == f"txsse publish: the certificate of {world.url} is not trusted; --insecure accepts any\n"
+        )
+        assert (await run(world.url, "a", "x", "--insecure"))[0] == 0
+        assert world.texts == ["x"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_wrong_addresses(self, world: World) -> None:
+        """
+        TLS where there is none, a path without a hub, and a port without a listener are told apart.
+        """
+        await world.start()
+        plain = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Factory.forProtocol(Plain))
+        expected = {
+            f"https://127.0.0.1:{plain.getHost().port}/": "does the hub speak http, without the s?",
+            f"http://127.0.0.1:{plain.getHost().port}/": "it answered 400",
+            world.url + "x": "is no hub of Mercure's: it answered 404",
+            "http://127.0.0.1:1/": "nobody listens at http://127.0.0.1:1/",
+        }
+        for url, problem in expected.items():
+            status, out, err = await run(url, "a", "x")
+            assert (status, out, len(err.splitlines())) == (1, "", 1)
+            assert problem in err
+        await plain.stopListening()
+
+
+class ProcessTests:
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "txsse", "publish", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TXSSE_KEY": SECRET},
+            # A shell has what it runs in the background ignore Ctrl-C, and this inherits that.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        )
+
+    @pytest_twisted.ensureDeferred
+    async def test_whole(self, world: World) -> None:
+        """
+        What is piped into it is published, and its id is printed.
+        """
+        await world.start()
+
+        def work() -> tuple[int, str, str]:
+            with self.start(world.url, "a", "--id", "7") as process:
+                out, err = process.communicate("some\ndata\n", timeout=60)
+            return process.returncode, out, err
+
+        assert await deferToThread(work) == (0, "7\n", "")
+        assert world.texts == ["some\ndata"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_interrupted(self, world: World) -> None:
+        """
+        Ctrl-C ends it at once, even while it waits for stdin, with a status of its own.
+        """
+        await world.start()
+
+        def work() -> tuple[int, str]:
+            with self.start(world.url, "a", "--lines") as process:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                assert process.stderr is not None
+                process.stdin.write("line\n")
+                process.stdin.flush()
+                process.stdout.readline()
+                process.send_signal(signal.SIGINT)
+                status = process.wait(60)
+                return status, process.stderr.read()
+
+        assert await deferToThread(work) == (130, "txsse publish: 1 published\n")
+        assert world.texts == ["line"]

@@ -1,0 +1,145 @@
+"""
+Updates posted to a hub, one after the other over one connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IResponse
+
+from txsse.cli.insecure import TrustAnyone
+from txsse.cli.verdict import NotPublished, explain, judge
+from txsse.client.stream import Body, cause_of
+
+__all__ = ["Poster"]
+
+# A hub answers with an id, or one sentence.
+_MAX_ANSWER = 65536
+
+# How long a connection is kept for the next update, in seconds: less than servers keep it, of which Node's
+# has the least patience, 5 s. What is sent while the server hangs up, is lost.
+_KEPT = 4
+
+
+class Poster:
+    """
+    Posts updates.
+
+    :param url: where the hub is.
+    :param timeout: how long one may take, in seconds.
+    :param insecure: whether any certificate will do.
+    :param agent: makes the requests; ``None`` for one of its own.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        url: str,
+        *,
+        timeout: float,
+        insecure: bool = False,
+        agent: IAgent | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._url = url
+        self._timeout = timeout
+        self._pool = HTTPConnectionPool(reactor)
+        self._pool.maxPersistentPerHost = 1
+        self._pool.cachedConnectionTimeout = _KEPT
+        if agent is None:
+            options = {"contextFactory": TrustAnyone()} if insecure else {}
+            # So that a host that is not there is told as that.
+            patience = 0.9 * timeout
+            agent = Agent(reactor, connectTimeout=patience, pool=self._pool, **options)
+        self._agent = agent
+
+    async def post(self, fields: Sequence[tuple[str, str]], token: str | None) -> str:
+        """
+        Post one update.
+
+        :param fields: its form.
+        :param token: what allows that; ``None`` for nothing.
+        :returns: its id.
+        :raises NotPublished: where there is none.
+        :raises CancelledError: where this is cancelled.
+        """
+        posting = Deferred.fromCoroutine(self._exchange(fields, token))
+        posting.addTimeout(self._timeout, self._reactor, self._timed_out)
+        try:
+            return await posting
+        except NotPublished:
+            raise
+        except Exception as error:
+            cause = cause_of(Failure(error))
+            if isinstance(cause, (CancelledError, ConnectingCancelledError)):
+                raise CancelledError() from None
+            raise explain(cause, self._url) from None
+
+    async def close(self) -> None:
+        """
+        Close the connection.
+        """
+        await self._pool.closeCachedConnections()
+
+    async def _exchange(self, fields: Sequence[tuple[str, str]], token: str | None) -> str:
+        headers = Headers({"Content-Type": ["application/x-www-form-urlencoded"], "User-Agent": ["txsse"]})
+        if token is not None:
+            headers.addRawHeader("Authorization", f"Bearer {token}")
+        body = Body(urlencode(fields).encode("ascii"))
+        response: IResponse = await self._agent.request(b"POST", self._url.encode("ascii"), headers, body)
+        answer = _Answer()
+        response.deliverBody(answer)
+        content = await answer.done
+
+        def header(name: str) -> str | None:
+            values = response.headers.getRawHeaders(name.encode("ascii"))
+            return values[-1].decode("utf-8", "replace") if values else None
+
+        topics = [value for name, value in fields if name == "topic"]
+        return judge(
+            response.code, header, content, url=self._url, topics=topics, has_token=token is not None
+        )
+
+    def _timed_out(self, _: object, seconds: float) -> Failure:
+        problem = f"{self._url} has not answered in {seconds:g} s; whether it was published, is not known"
+        return Failure(NotPublished(problem))
+
+
+class _Answer(Protocol):
+    """
+    Collects what a hub answers, as far as anybody wants to read.
+    """
+
+    def __init__(self) -> None:
+        self._content = bytearray()
+        self.done: Deferred[bytes] = Deferred(lambda _: self._stop())
+
+    def dataReceived(self, data: bytes) -> None:
+        self._content += data
+        if len(self._content) > _MAX_ANSWER and not self.done.called:
+            self._stop()
+            self.done.callback(bytes(self._content[:_MAX_ANSWER]))
+
+    def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008
+        if self.done.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.done.callback(bytes(self._content))
+        else:
+            self.done.errback(reason)
+
+    def _stop(self) -> None:
+        # Not a whole transport: the producer of the body.
+        transport: Any = self.transport
+        transport.stopProducing()

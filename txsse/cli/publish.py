@@ -1,0 +1,287 @@
+"""
+``txsse publish URL TOPIC [DATA]``: publish to a hub.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+from twisted.internet import task
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.web.iweb import IAgent
+
+from txsse.cli.command import Command
+from txsse.cli.feed import BadFeed, lines_of, open_number, open_path, pieces_of, whole_of
+from txsse.cli.posting import Poster
+from txsse.cli.signing import KEY_ENVIRONMENT, Wrong, add_key_arguments, load
+from txsse.cli.verdict import NotPublished
+from txsse.client.reply import parse_url
+
+__all__ = ["PUBLISH", "publish"]
+
+# Exit statuses; 2 is argparse's own.
+_OK, _FAILED, _WRONG, _INTERRUPTED = 0, 1, 2, 130
+
+#: The environment variable that holds a token.
+_TOKEN_ENVIRONMENT = "TXSSE_TOKEN"
+
+_EPILOG = f"""\
+DATA stands right behind TOPIC. Without it, or where it is -, the data come from stdin. The ids of what was
+published are printed, one on a line.
+
+The token comes from --token-file, or the environment variable {_TOKEN_ENVIRONMENT}. With --key, or a secret
+in {KEY_ENVIRONMENT}, one is made for a minute, which allows these topics and nothing else; that needs what
+this installs: pip install 'txsse[mercure]'. There is no option for a token or a secret: everybody on the
+machine would see it on the command line.
+
+Nothing is tried twice: where it is not known whether an update was published, that is said.
+
+exit status:
+    0  it was published
+    1  the hub refused it or cannot be reached, or the input cannot be read
+    2  the command line is wrong, or the token or key
+  130  Ctrl-C
+"""
+
+# Of a token that is made here, in seconds. It is made anew when half of that is over.
+_LIFETIME = 60
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+
+# Gives the token to publish with.
+_Tokens = Callable[[], str | None]
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+_positive.__name__ = "positive number"
+
+
+def _milliseconds(text: str) -> int:
+    value = float(text)
+    if not 0 <= value < 1e9:
+        raise ValueError
+    return round(value * 1000)
+
+
+_milliseconds.__name__ = "number of seconds"
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "url", metavar="URL", help="where the hub is: https://example.org/.well-known/mercure"
+    )
+    parser.add_argument("topic", metavar="TOPIC", help="what the update is about")
+    parser.add_argument("data", metavar="DATA", nargs="?", help="the data; - for stdin")
+    parser.add_argument("--file", metavar="PATH", help="take the data from a file; - for stdin")
+    parser.add_argument("--lines", action="store_true", help="publish an update for each line, as it comes")
+    parser.add_argument(
+        "--topic",
+        action="append",
+        default=[],
+        dest="topics",
+        metavar="T",
+        help="another name of the same; may be repeated",
+    )
+    parser.add_argument("--id", metavar="ID", help="the id; otherwise the hub makes one")
+    parser.add_argument("--type", metavar="TYPE", help="the type of the event")
+    parser.add_argument(
+        "--retry", type=_milliseconds, metavar="SECONDS", help="when subscribers are to reconnect"
+    )
+    parser.add_argument(
+        "--private", action="store_true", help="for those alone whose token allows to read the topic"
+    )
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="what holds the token")
+    parser.add_argument("--insecure", action="store_true", help="accept any certificate")
+    parser.add_argument(
+        "--timeout",
+        type=_positive,
+        default=30.0,
+        metavar="S",
+        help="how long an update may take, in seconds; 30 if nothing is said",
+    )
+    add_key_arguments(parser)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    statuses: list[int] = []
+
+    def main(reactor: Any) -> Deferred[None]:
+        publishing = Deferred.fromCoroutine(publish(reactor, arguments, sys.stdin, sys.stdout, sys.stderr))
+        # At Ctrl-C, before the connection is lost and that is told as an error.
+        reactor.addSystemEventTrigger("before", "shutdown", publishing.cancel)
+        return publishing.addCallback(statuses.append)
+
+    try:
+        task.react(main, ())
+    except SystemExit as end:
+        # What react makes of it: 1 for an error that nobody has thought of, which it has told.
+        statuses.append(_FAILED if end.code else _INTERRUPTED)
+    return statuses[0]
+
+
+async def publish(
+    reactor: Any,
+    arguments: argparse.Namespace,
+    given: TextIO | None,
+    out: TextIO | None,
+    err: TextIO,
+    *,
+    agent: IAgent | None = None,
+) -> int:
+    """
+    Publish what the arguments, the file or ``given`` hold.
+
+    :returns: the exit status.
+    """
+    try:
+        url = parse_url(arguments.url).to_text()
+        data = _data(reactor, arguments, given)
+        fields = _fields(arguments)
+        tokens = _tokens(reactor, arguments, os.environ)
+    except (Wrong, ValueError) as error:
+        err.write(f"txsse publish: {error}\n")
+        return _WRONG
+    poster = Poster(reactor, url, timeout=arguments.timeout, insecure=arguments.insecure, agent=agent)
+    published = 0
+    problem = ""
+    status = _FAILED
+    try:
+        async for each in data:
+            id = await poster.post([*fields, ("data", each)], tokens())
+            published += 1
+            _print(out, id)
+        status = _OK
+    except CancelledError:
+        status = _INTERRUPTED
+    except OSError as error:
+        problem = f"it was published, but stdout cannot be written: {error.strerror}"
+    except (NotPublished, BadFeed) as error:
+        problem = f"line {published + 1}: {error}" if arguments.lines else str(error)
+    finally:
+        await poster.close()
+    if arguments.lines and status != _OK:
+        problem = "; ".join([*([problem] if problem else []), f"{published} published"])
+    if problem:
+        err.write(f"txsse publish: {problem}\n")
+    return status
+
+
+def _data(reactor: Any, arguments: argparse.Namespace, given: TextIO | None) -> AsyncIterator[str]:
+    source = arguments.file
+    if arguments.data is not None and source is not None:
+        raise Wrong("there are DATA, and a --file too")
+    if arguments.data not in (None, "-"):
+        pieces = _given(arguments.data)
+    elif source not in (None, "-"):
+        pieces = pieces_of(reactor, partial(open_path, source), source)
+    elif given is None or (given.isatty() and "-" not in (arguments.data, source)):
+        raise Wrong("there are no data: give DATA, or --file, or - to type them")
+    else:
+        pieces = pieces_of(reactor, partial(open_number, given.fileno()), "stdin")
+    if arguments.lines and arguments.id is not None:
+        raise Wrong("--id is for one update, and --lines are many: hubs take those with one id for the same")
+    return lines_of(pieces) if arguments.lines else whole_of(pieces)
+
+
+async def _given(data: str) -> AsyncIterator[bytes]:
+    yield os.fsencode(data)
+
+
+def _fields(arguments: argparse.Namespace) -> list[tuple[str, str]]:
+    fields = [("topic", topic) for topic in (arguments.topic, *arguments.topics)]
+    for name in ("id", "type", "retry"):
+        value = getattr(arguments, name)
+        if value is not None:
+            fields.append((name, str(value)))
+    if arguments.private:
+        fields.append(("private", "on"))
+    for name, value in fields:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Wrong(f"{name} is no text in UTF-8") from None
+    return fields
+
+
+def _tokens(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str, str]) -> _Tokens:
+    """
+    Return what gives the token: what the command line names counts more than what is in the environment.
+    """
+    if arguments.token_file is not None:
+        if arguments.key is not None:
+            raise Wrong("there are a --token-file and a --key; one is enough")
+        try:
+            return _fixed(arguments.token_file.read_text("utf-8"), str(arguments.token_file))
+        except OSError as error:
+            raise Wrong(f"{arguments.token_file}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise Wrong(f"{arguments.token_file} holds no token") from None
+    if arguments.key is None:
+        if environment.get(_TOKEN_ENVIRONMENT):
+            return _fixed(environment[_TOKEN_ENVIRONMENT], _TOKEN_ENVIRONMENT)
+        if not environment.get(KEY_ENVIRONMENT):
+            return lambda: None
+    return _made(reactor, arguments, environment)
+
+
+def _fixed(text: str, where: str) -> _Tokens:
+    token = text.strip()
+    if not _TOKEN.fullmatch(token):
+        # Which is not shown: it may be another secret.
+        raise Wrong(f"{where} holds no token")
+    return lambda: token
+
+
+def _made(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str, str]) -> _Tokens:
+    minting = load("minting")
+    wanted = minting.Wanted(
+        publish=[arguments.topic, *arguments.topics],
+        audience=arguments.audience or arguments.url,
+        issuer=arguments.issuer,
+        lifetime=_LIFETIME,
+        compat=arguments.compat,
+    )
+    keys = minting.read_keys(arguments.key, environment)
+    key = minting.choose_key(keys, arguments.algorithm, arguments.kid)
+    made: list[tuple[float, str]] = []
+
+    def give() -> str:
+        now = reactor.seconds()
+        if not made or now - made[-1][0] > _LIFETIME / 2:
+            claims = minting.make_claims(wanted, now)
+            made[:] = [(now, minting.sign(claims, key, compat=arguments.compat))]
+        return made[-1][1]
+
+    # What is wrong with it is said before anything is sent.
+    give()
+    return give
+
+
+def _print(out: TextIO | None, id: str) -> None:
+    if out is None:
+        # Closed by whoever started this.
+        return
+    encoding = out.encoding or "utf-8"
+    try:
+        out.write(id.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        out.flush()
+    except BrokenPipeError:
+        # Whoever read the ids has seen enough; the updates are for others, and go on. What is written from
+        # now on goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+
+
+PUBLISH = Command("publish", "Publish to a hub.", _add_arguments, _run, _EPILOG)

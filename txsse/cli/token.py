@@ -1,0 +1,130 @@
+"""
+``txsse token``: make a token, or look at one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from txsse.cli.command import Command
+from txsse.cli.signing import KEY_ENVIRONMENT, Wrong, add_key_arguments, load
+
+__all__ = ["TOKEN"]
+
+# Exit statuses; 2 is argparse's own.
+_OK, _NOT_GOOD, _WRONG = 0, 1, 2
+
+_EPILOG = f"""\
+A topic is taken as it is; * is all of them. With --compat it may be a URI template, such as
+https://example.org/books/{{id}}. A token without any topic allows to read what is public.
+
+There is no option for a secret: everybody on the machine would see it on the command line. Put it into a
+file, or into the environment variable {KEY_ENVIRONMENT}. So it is with tokens: --decode - reads one from
+stdin.
+
+It needs what this installs: pip install 'txsse[mercure]'
+
+exit status:
+  0  a token was made, or the one to decode is good as far as can be seen from here
+  1  the token to decode is none, has expired or is not valid yet, or the key did not sign it
+  2  the command line is wrong, or the key
+"""
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+# More than any token has; what is longer is something else.
+_MAX_TOKEN = 65536
+
+
+def _lifetime(text: str) -> int | None:
+    if text == "never":
+        return None
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    if found is None or not int(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; one is written like 30s, 10m, 1h or 7d")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    for name, metavar, what in (
+        ("--publish", "TOPIC", "allow to publish to this topic"),
+        ("--publish-pattern", "PATTERN", "allow to publish to the topics that match this URL pattern"),
+        ("--subscribe", "TOPIC", "allow to read the private updates of this topic"),
+        ("--subscribe-pattern", "PATTERN", "allow to read those of the topics that match this URL pattern"),
+    ):
+        parser.add_argument(
+            name, action="append", default=[], metavar=metavar, help=f"{what}; may be repeated"
+        )
+    parser.add_argument("--payload", metavar="JSON", help="what the hub tells others of the subscriptions")
+    parser.add_argument("--subject", metavar="NAME", help="who the token is given to")
+    parser.add_argument(
+        "--expires-in",
+        type=_lifetime,
+        default=3600,
+        metavar="TIME",
+        help="how long it is good for: 30s, 10m, 1h (if nothing is said) or 7d; with --compat, never",
+    )
+    add_key_arguments(parser)
+    parser.add_argument(
+        "--decode",
+        metavar="TOKEN",
+        help="show what a token says, and whether the key, if there is one, made it",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        if arguments.decode is not None:
+            return _decode(arguments, os.environ, sys.stdin, sys.stdout)
+        _make(arguments, os.environ, sys.stdout)
+    except Wrong as error:
+        sys.stderr.write(f"txsse token: {error}\n")
+        return _WRONG
+    return _OK
+
+
+def _make(arguments: argparse.Namespace, environment: Mapping[str, str], out: TextIO) -> None:
+    minting: Any = load("minting")
+    wanted = minting.Wanted(
+        publish=arguments.publish,
+        publish_patterns=arguments.publish_pattern,
+        subscribe=arguments.subscribe,
+        subscribe_patterns=arguments.subscribe_pattern,
+        payload=arguments.payload,
+        audience=arguments.audience,
+        issuer=arguments.issuer,
+        subject=arguments.subject,
+        lifetime=arguments.expires_in,
+        compat=arguments.compat,
+    )
+    claims = minting.make_claims(wanted, time.time())
+    keys = minting.read_keys(arguments.key, environment)
+    key = minting.choose_key(keys, arguments.algorithm, arguments.kid)
+    out.write(minting.sign(claims, key, compat=arguments.compat) + "\n")
+
+
+def _decode(arguments: argparse.Namespace, environment: Mapping[str, str], given: TextIO, out: TextIO) -> int:
+    if any((arguments.publish, arguments.publish_pattern, arguments.subscribe, arguments.subscribe_pattern)):
+        raise Wrong("--decode makes no token; leave out what it should allow")
+    minting, inspecting = load("minting"), load("inspecting")
+    keys = minting.read_keys(arguments.key, environment)
+    token = arguments.decode
+    try:
+        if token == "-":
+            token = given.read(_MAX_TOKEN)
+        text, good = inspecting.describe(token, keys, time.time())
+    except (UnicodeDecodeError, inspecting.NoToken) as error:
+        problem = error if isinstance(error, inspecting.NoToken) else "this is no JSON Web Token"
+        sys.stderr.write(f"txsse token: {problem}\n")
+        return _NOT_GOOD
+    out.write(text)
+    return _OK if good else _NOT_GOOD
+
+
+TOKEN = Command("token", "Make a token for a hub, or look at one.", _add_arguments, _run, _EPILOG)
