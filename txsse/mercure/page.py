@@ -46,7 +46,8 @@ class PageResource(Resource):
         Resource.__init__(self)
         if isinstance(hosts, str):
             raise ValueError(f"hosts must be a list of strings, not a single one: [{hosts!r}]")
-        self._hosts = {_read_host(host) for host in hosts or ()} | {urlsplit(settings.url).hostname}
+        own = urlsplit(settings.url).hostname or ""
+        self._hosts = {own, *map(_read_host, hosts or ())}
         # As text, because a browser hashes what it parsed, with line ends that are LF.
         page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
         self._policy = _content_security_policy(page)
@@ -79,7 +80,7 @@ class PageResource(Resource):
         hosts = request.requestHeaders.getRawHeaders(b"Host") or []
         if _ANY in self._hosts or refuse_host(hosts, request.clientproto) is None:
             return True
-        return len(hosts) == 1 and _name_in(hosts[0].decode("latin-1")) in self._hosts - {None}
+        return len(hosts) == 1 and _name_in(hosts[0].decode("latin-1")) in self._hosts
 
 
 def _read_host(host: str) -> str:

@@ -1,0 +1,295 @@
+"""
+The page of a hub, over real HTTP on a fake network, and as text. What it does in a browser is for
+tests/browser.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+from hashlib import sha256
+from html.parser import HTMLParser
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from twisted.web.resource import Resource
+
+from tests.fakes import Client, Wire
+from tests.mercure.world import PATH, URL
+from txsse.mercure import Settings
+from txsse.mercure.page import PageResource
+
+PAGE = files("txsse.mercure").joinpath("page.html").read_text(encoding="utf-8")
+
+
+def tree(*, hosts: Any = None, **settings: Any) -> Resource:
+    """
+    Make a web tree with the page at its root.
+    """
+    root = Resource()
+    root.putChild(b"", PageResource(Settings(**{"url": URL, **settings}), hosts=hosts))
+    return root
+
+
+@pytest.fixture
+def client(plain: Wire) -> Iterator[Client]:
+    client = plain.connect(tree())
+    yield client
+    client.disconnect()
+
+
+def ask(client: Client, *lines: str) -> Client:
+    """
+    Send a request of these lines and no others.
+    """
+    client.reset_response()
+    client.say("\r\n".join([*lines, "", ""]).encode("latin-1"))
+    return client
+
+
+def told(body: bytes) -> dict[str, Any]:
+    """
+    Return what a page was told of its hub, read as a browser does.
+    """
+    [text] = re.findall(r'<script type="application/json" id="hub">(.*?)</script', body.decode(), re.DOTALL)
+    read: dict[str, Any] = json.loads(text)
+    return read
+
+
+class AnswerTests:
+    def test_get(self, client: Client) -> None:
+        """
+        The page is there, as it stands in the file, but for what it is told of its hub.
+        """
+        client.request("/")
+        assert client.status == 200
+        assert client.headers["content-type"] == "text/html; charset=utf-8"
+        assert client.headers["cache-control"] == "no-cache"
+        before, _, behind = PAGE.partition(">null<")
+        assert client.body.decode().startswith(before)
+        assert client.body.decode().endswith(behind)
+
+    def test_head(self, client: Client) -> None:
+        """
+        HEAD gets the headers alone.
+        """
+        client.request("/", method="HEAD")
+        assert (client.status, client.body) == (200, b"")
+        assert "content-security-policy" in client.headers
+
+    @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+    def test_another_method(self, client: Client, method: str) -> None:
+        """
+        Only GET and HEAD are allowed, and the answer says so.
+        """
+        client.request("/", method=method)
+        assert (client.status, client.headers["allow"]) == (405, "GET, HEAD")
+
+    @pytest.mark.parametrize("path", ["//", "//page.html", "//../page.py"])
+    def test_below(self, client: Client, path: str) -> None:
+        """
+        Below it there is nothing.
+        """
+        client.request(path)
+        assert client.status == 404
+        assert client.headers["content-type"] == "text/plain; charset=utf-8"
+
+    @pytest.mark.parametrize("path", ["/", "//nothing"])
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    @pytest.mark.parametrize("host", ["hub.example", "other.example"])
+    def test_headers(self, client: Client, method: str, path: str, host: str) -> None:
+        """
+        No answer's type is guessed at, and no address is passed on.
+        """
+        ask(client, f"{method} {path} HTTP/1.1", f"Host: {host}")
+        assert client.headers["x-content-type-options"] == "nosniff"
+        assert client.headers["referrer-policy"] == "no-referrer"
+
+    def test_policy(self, client: Client) -> None:
+        """
+        The browser is to run this one script, apply this one style, and talk to this server alone; no page
+        may show this one in a frame.
+        """
+        policy = dict(
+            directive.split(" ", 1)
+            for directive in client.request("/").headers["content-security-policy"].split("; ")
+        )
+
+        def hash_of(element: str) -> str:
+            [text] = re.findall(f"<{element}>(.*?)</{element}>", client.body.decode(), re.DOTALL)
+            return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+        assert policy == {
+            "default-src": "'none'",
+            "script-src": hash_of("script"),
+            "style-src": hash_of("style"),
+            "connect-src": "'self'",
+            "img-src": "data:",
+            "base-uri": "'none'",
+            "form-action": "'none'",
+            "frame-ancestors": "'none'",
+            "require-trusted-types-for": "'script'",
+            "trusted-types": "'none'",
+        }
+
+
+class HostTests:
+    @pytest.mark.parametrize(
+        "host", ["hub.example", "HUB.example:8443", "hub.example.", "localhost:3000", "127.0.0.1", "[::1]:80"]
+    )
+    def test_own(self, client: Client, host: str) -> None:
+        """
+        It answers under the name in the hub's URL, whatever the port, and those of this machine.
+        """
+        assert ask(client, "GET / HTTP/1.1", f"Host: {host}").status == 200
+
+    @pytest.mark.parametrize("host", ["rebound.example", "hub.example.rebound.example", "hub.example:x", "*"])
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+    def test_another(self, client: Client, method: str, host: str) -> None:
+        """
+        Under any other name it does not.
+        """
+        ask(client, f"{method} / HTTP/1.1", f"Host: {host}")
+        assert client.status == 403
+        assert b"<script>" not in client.body
+
+    def test_none(self, client: Client) -> None:
+        """
+        Nor without one, in HTTP/1.1.
+        """
+        assert ask(client, "GET / HTTP/1.1").status == 403
+
+    @pytest.mark.parametrize("host", ["proxy.example", "proxy.example:8080", "hub.example", "localhost"])
+    def test_more(self, plain: Wire, host: str) -> None:
+        """
+        It answers under more names where it is told to.
+        """
+        client = plain.connect(tree(hosts=["Proxy.example:80"]))
+        assert ask(client, "GET / HTTP/1.1", f"Host: {host}").status == 200
+        assert ask(client, "GET / HTTP/1.1", "Host: rebound.example").status == 403
+        client.disconnect()
+
+    def test_any(self, plain: Wire) -> None:
+        """
+        And under any, if it has to.
+        """
+        client = plain.connect(tree(hosts=["*"]))
+        assert ask(client, "GET / HTTP/1.1", "Host: proxy.example").status == 200
+        client.disconnect()
+
+    @pytest.mark.parametrize("hosts", ["hub.example", ["https://hub.example"], [""]])
+    def test_wrong(self, hosts: Any) -> None:
+        """
+        What is no list of names is refused at once.
+        """
+        with pytest.raises(ValueError):
+            tree(hosts=hosts)
+
+
+class ToldTests:
+    def test_hub(self, client: Client) -> None:
+        """
+        The page knows where its hub is, and what tokens for it have to say.
+        """
+        assert told(client.request("/").body) == {
+            "url": URL,
+            "path": PATH,
+            "audience": [URL],
+            "anonymous": False,
+            "compatibility": False,
+        }
+
+    def test_settings(self, plain: Wire) -> None:
+        """
+        All of it comes from the settings.
+        """
+        settings = {"audience": ["https://api.example"], "anonymous": True, "compatibility": True}
+        client = plain.connect(tree(url="https://hub.example/events/", **settings))
+        assert told(client.request("/").body) == {
+            "url": "https://hub.example/events/",
+            "path": "/events",
+            **settings,
+        }
+        client.disconnect()
+
+    @pytest.mark.parametrize("text", ["</script><script>alert(1)", "<!--<script>", '"\\u2028&amp;'])
+    def test_hostile(self, plain: Wire, text: str) -> None:
+        """
+        No text in the settings ends the element that it stands in.
+        """
+        client = plain.connect(tree(audience=[text], url=f"https://hub.example/{text}"))
+        body = client.request("/").body
+        assert told(body)["audience"] == [text]
+        assert body.count(b"<script") == PAGE.count("<script")
+        assert body.count(b"<!--") == 0
+        client.disconnect()
+
+
+class TextTests:
+    def test_asks_nobody_else(self) -> None:
+        """
+        The page loads nothing, and holds no address of another server but examples and names.
+        """
+        addresses = set(re.findall(r"(?:https?:)?//[\w.]+[\w/.]*", PAGE))
+        allowed = r"http://www\.w3\.org/2000/svg|https://example\.com/.*|https://html\.spec\.whatwg\.org/.*"
+        assert [each for each in addresses if not re.fullmatch(allowed, each)] == []
+        assert not re.search(r"<(link(?! rel=\"icon\" href=\"data:)|img|iframe)|@import|url\(", PAGE)
+
+    def test_holds_to_its_policy(self) -> None:
+        """
+        Neither attributes nor code do what the policy forbids.
+        """
+        assert not re.search(r"\son\w+=|\sstyle=", PAGE)
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", PAGE)
+
+    def test_keeps_nothing(self) -> None:
+        """
+        Nothing outlives the page.
+        """
+        assert not re.search(r"(local|session)Storage|indexedDB|\.cookie|caches\.|history\.", PAGE)
+
+    def test_well_formed(self) -> None:
+        """
+        Every element that is opened is closed, every id is there once, and what refers to one finds it.
+        """
+        parser = Elements()
+        parser.feed(PAGE)
+        assert parser.open == []
+        assert len(parser.ids) == len(set(parser.ids))
+        assert set(parser.references) <= set(parser.ids)
+
+    def test_fields_are_not_filled_in(self) -> None:
+        """
+        Browsers neither offer what was typed before, nor send it to be spelt.
+        """
+        fields = re.findall(r"<(?:textarea|input(?! type=))[^>]*>", PAGE)
+        assert len(fields) == 11
+        assert all('autocomplete="off"' in field for field in fields)
+        assert all('spellcheck="false"' in field for field in fields if "numeric" not in field)
+
+
+class Elements(HTMLParser):
+    """
+    Takes note of the elements of a page.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value or "")
+            elif name in ("for", "aria-labelledby", "aria-describedby"):
+                self.references += (value or "").split()
+        if tag not in ("meta", "link", "input"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
