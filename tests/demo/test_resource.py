@@ -154,6 +154,8 @@ class PageTests:
             "default-src": "'none'",
             "script-src": hash_of("script"),
             "style-src": hash_of("style"),
+            "require-trusted-types-for": "'script'",
+            "trusted-types": "'none'",
             "connect-src": "'self'",
             "img-src": "data:",
             "base-uri": "'none'",

@@ -9,13 +9,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 import jwt
-from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from tests.fakes import Client, Wire
 from txsse import EventStreamParser, Hub, ServerSentEvent
 from txsse.mercure import Settings, shared_secret, well_known
 from txsse.mercure.grants import DETAIL_TYPE
+from txsse.server.plain import NOTHING, Branch
 
 URL = "https://hub.example/.well-known/mercure"
 PATH = "/.well-known/mercure"
@@ -125,7 +125,7 @@ class MercureWorld:
         streams = {"keepalive": None, **settings.pop("streams", {})}
         settings = {"url": URL, "issuers": [shared_secret(SECRET)], **settings}
         self.settings = Settings(**settings)
-        self.root = Resource()
+        self.root = Branch(NOTHING)
         self.root.putChild(b".well-known", well_known(self.hub, self.settings, **streams))
         self.clients: list[Client] = []
 

@@ -14,12 +14,12 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from txsse.demo.answers import Sentence, refuse_method, refuse_strangers
 from txsse.errors import ChannelClosed, InvalidField
 from txsse.hub.hub import Hub
 from txsse.hub.named import journal_named
 from txsse.hub.subscriber import Subscriber
 from txsse.server.payload import to_json
+from txsse.server.plain import Sentence, refuse_method, refuse_strangers
 from txsse.server.upgrade import Upgrader
 
 __all__ = ["DemoHub"]

@@ -9,10 +9,7 @@ The demo's web tree::
 
 from __future__ import annotations
 
-import re
-from base64 import b64encode
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from importlib.resources import files
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -20,11 +17,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
 from twisted.web.resource import IResource, Resource
 
-from txsse.demo.access import refuse_host
-from txsse.demo.answers import Branch, Sentence, refuse_method, refuse_strangers
 from txsse.demo.hub import DemoHub
 from txsse.demo.streams import demo_streams
+from txsse.server.local import refuse_host
 from txsse.server.payload import to_json
+from txsse.server.plain import Branch, Sentence, refuse_method, refuse_strangers
+from txsse.server.policy import content_security_policy
 
 __all__ = ["Demo"]
 
@@ -91,7 +89,7 @@ class Page(Branch):
         # As text, because a browser hashes what it parsed, with line ends that are LF.
         page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
         self._page = page.encode()
-        self._policy = _content_security_policy(page)
+        self._policy = content_security_policy(page)
 
     def render(self, request: Request) -> bytes:
         """
@@ -149,20 +147,3 @@ class CloseStreams(Resource):
             return Sentence(400, f"The form field stream must be one of {names}.").render(request)
         request.setHeader(b"Content-Type", b"application/json")
         return to_json({"closed": close()}).encode()
-
-
-def _content_security_policy(page: str) -> bytes:
-    """
-    Allow a page its own script and style, requests to its own server, and nothing else.
-
-    Source: https://www.w3.org/TR/CSP3/
-    """
-
-    def hashes(element: str) -> str:
-        texts = re.findall(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
-        return " ".join(f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in texts)
-
-    return (
-        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; "
-        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ).encode("ascii")

@@ -68,9 +68,17 @@ def check_origin(request: Request, settings: Settings) -> None:
     """
     origin = request.getHeader(b"Origin")
     if origin is None:
-        referer = urlsplit((request.getHeader(b"Referer") or b"").decode("latin-1"))
-        named = f"{referer.scheme}://{referer.netloc}"
+        named = _origin_of((request.getHeader(b"Referer") or b"").decode("latin-1"))
     else:
         named = origin.decode("latin-1")
     if named.lower() not in {settings.origin, *(each.lower() for each in settings.publish_origins)}:
         raise Forbidden("this origin may not publish by a cookie")
+
+
+def _origin_of(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # Such as one with half an IPv6 address.
+        return ""
+    return f"{parts.scheme}://{parts.netloc}"

@@ -25,6 +25,9 @@ DETAIL_TYPE = "https://mercure.rocks/authorization-detail"
 _MAX_DETAILS = 100
 _MAX_MATCHERS = 1000
 
+# How many levels a payload may have. Python reads some that it cannot write.
+_MAX_DEPTH = 100
+
 
 @dataclass(frozen=True)
 class Grants:
@@ -118,11 +121,18 @@ def _is_own(detail: object) -> bool:
 
 
 def _check_json(payload: object) -> None:
+    if _is_deep(payload, _MAX_DEPTH):
+        raise InvalidToken(f"payload has more than {_MAX_DEPTH} levels")
     try:
         to_json(payload)
     except ValueError:
         # A number that is too large is read as infinity, which cannot be written.
         raise InvalidToken("payload cannot be written as JSON") from None
+
+
+def _is_deep(value: object, room: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inner is not None and (not room or any(_is_deep(each, room - 1) for each in inner))
 
 
 def _is_list_of(kind: type, value: object) -> bool:

@@ -21,6 +21,7 @@ try:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
     from cryptography.x509 import load_pem_x509_certificate
     from jwt import PyJWK
+    from jwt.algorithms import HMACAlgorithm
     from jwt.exceptions import PyJWTError
 except ImportError as error:  # pragma: no cover
     raise ImportError("tokens need PyJWT and cryptography: pip install 'txsse[mercure]'") from error
@@ -75,7 +76,8 @@ def secret_key(secret: str | bytes, *, id: str | None = None) -> Key:
 
     :raises BadKey: for one that is too short to be safe.
     """
-    material = secret.encode() if isinstance(secret, str) else secret
+    # The environment has surrogates for what is not UTF-8.
+    material = secret.encode("utf-8", "surrogateescape") if isinstance(secret, str) else secret
     if len(material) < _MIN_SECRET:
         raise BadKey(
             f"a secret needs at least {_MIN_SECRET} bytes, and this one has {len(material)}; "
@@ -84,6 +86,11 @@ def secret_key(secret: str | bytes, *, id: str | None = None) -> Key:
     if b"-----BEGIN" in material:
         # Its public half is known to all, and would then sign tokens.
         raise BadKey("a PEM file is no secret; give it as a key file")
+    try:
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(material)
+    except PyJWTError:
+        # It would be refused with every token.
+        raise BadKey("a key in SSH, DER or JWK format is no secret; give it as a key file") from None
     return Key(_HMAC, material, id, material)
 
 
@@ -117,9 +124,10 @@ def jwks_keys(document: str | bytes) -> list[Key]:
     try:
         parsed = json.loads(document)
         entries = parsed["keys"]
-        assert isinstance(entries, list)
-    except (ValueError, TypeError, KeyError, AssertionError, RecursionError):
-        raise BadKey("no JSON Web Key Set: an object with a list named keys") from None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        entries = None
+    if not isinstance(entries, list):
+        raise BadKey("no JSON Web Key Set: an object with a list named keys")
     keys = [key for key in map(_jwk, entries) if key is not None]
     if not keys:
         raise BadKey("the JSON Web Key Set holds no key that can be used")
@@ -149,6 +157,9 @@ def read_key(path: Path) -> list[Key]:
 def _jwk(entry: Any) -> Key | None:
     if not isinstance(entry, Mapping) or entry.get("use", "sig") != "sig":
         return None
+    named = entry.get("alg")
+    if named is not None and named not in ALGORITHMS:
+        return None
     operations = entry.get("key_ops")
     if isinstance(operations, list) and "verify" not in operations:
         return None
@@ -156,8 +167,8 @@ def _jwk(entry: Any) -> Key | None:
         key = _public_jwk(entry)
     except (PyJWTError, ValueError, TypeError, KeyError, AttributeError, UnsupportedAlgorithm):
         return None
-    named = entry.get("alg")
-    return key if named is None else key.limited_to([named])
+    limited = key if named is None else key.limited_to([named])
+    return limited if limited.algorithms else None
 
 
 def _public_jwk(entry: Mapping[str, Any]) -> Key:

@@ -70,6 +70,9 @@ class Listing:
         document = to_json(self._document(path, segments)).encode()
         tag = b'"' + sha256(last_id.encode() + b"\0" + document).hexdigest()[:32].encode() + b'"'
         request.setHeader(b"Link", self._cursor(last_id).encode())
+        if request.channel is None:
+            # The client has gone.
+            return
         if request.setETag(tag) is CACHED:
             request.finish()
             return

@@ -5,19 +5,18 @@ A page that shows a hub at work: it subscribes, publishes, reads tokens and watc
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Iterable
-from hashlib import sha256
 from importlib.resources import files
 from urllib.parse import urlsplit
 
 from twisted.web.http import Request
 from twisted.web.resource import IResource, Resource
 
-from txsse.demo.access import refuse_host
-from txsse.demo.answers import Sentence, refuse_method
 from txsse.mercure.settings import Settings
+from txsse.server.local import refuse_host
 from txsse.server.payload import to_json
+from txsse.server.plain import Sentence, refuse_method
+from txsse.server.policy import content_security_policy
 
 __all__ = ["PageResource"]
 
@@ -50,7 +49,7 @@ class PageResource(Resource):
         self._hosts = {own, *map(_read_host, hosts or ())}
         # As text, because a browser hashes what it parsed, with line ends that are LF.
         page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-        self._policy = _content_security_policy(page)
+        self._policy = content_security_policy(page)
         self._page = page.replace(_NOTHING_TOLD, _NOTHING_TOLD.replace("null", _describe(settings))).encode()
 
     def getChild(self, path: bytes, request: Request) -> IResource:
@@ -112,25 +111,6 @@ def _describe(settings: Settings) -> str:
         "compatibility": settings.compatibility,
     }
     return to_json(told).replace("<", "\\u003c")
-
-
-def _content_security_policy(page: str) -> bytes:
-    """
-    Allow a page its own script and style, requests to its own server, and nothing else; its script cannot
-    make elements out of text.
-
-    Sources: https://www.w3.org/TR/CSP3/, https://www.w3.org/TR/trusted-types/
-    """
-
-    def hashes(element: str) -> str:
-        texts = re.findall(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
-        return " ".join(f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in texts)
-
-    return (
-        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; "
-        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        "require-trusted-types-for 'script'; trusted-types 'none'"
-    ).encode("ascii")
 
 
 def _protect(request: Request) -> None:

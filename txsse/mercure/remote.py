@@ -39,6 +39,7 @@ _RETRY = 10.0
 _TIMEOUT = 10.0
 _MAX_SIZE = 256 * 1024
 
+_URL = re.compile(r"https://[^/]|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)")
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})")
 
 
@@ -54,7 +55,7 @@ class RemoteKeys:
     """
 
     def __init__(self, url: str, *, reactor: Any, agent: IAgent | None = None) -> None:
-        if not re.match(r"https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/]", url):
+        if not _URL.match(url):
             raise ValueError(f"keys are fetched by https, not from {url}")
         self.version = 0
         self._url = url
@@ -74,20 +75,17 @@ class RemoteKeys:
         """
         now = self._reactor.seconds()
         missing = not self._keys or (id is not None and all(key.id != id for key in self._keys))
-        if now >= self._not_before and (missing or now >= self._fresh_until):
-            fetched = self._fetch()
-            if missing:
-                await fetched
+        due = now >= self._not_before and (missing or now >= self._fresh_until)
+        if due and self._fetching is None:
+            self._fetch()
+        if missing and self._fetching is not None:
+            # Whoever comes while they are fetched waits, too: those who come first are often many.
+            await self._fetching.wait()
         return self._keys
 
-    def _fetch(self) -> Deferred[None]:
-        if self._fetching is None:
-            self._fetching = waiting = Waiting[None]()
-            fetched = waiting.wait()
-            work = Deferred.fromCoroutine(self._try())
-            work.addBoth(self._has_fetched, waiting)
-            return fetched
-        return self._fetching.wait()
+    def _fetch(self) -> None:
+        self._fetching = waiting = Waiting[None]()
+        Deferred.fromCoroutine(self._try()).addBoth(self._has_fetched, waiting)
 
     def _has_fetched(self, result: object, waiting: Waiting[None]) -> None:
         if isinstance(result, Failure):
@@ -150,10 +148,14 @@ class _Collector(Protocol):
         """
         Take in a piece.
         """
+        if self._collected.called:
+            # What comes before the connection is closed.
+            return
         self._content += data
         if len(self._content) > _MAX_SIZE:
-            self.abort()
+            # First, for the transport may tell of the loss at once.
             self._end(BadKey(f"the server answers with more than {_MAX_SIZE} bytes"))
+            self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -169,7 +171,10 @@ class _Collector(Protocol):
         Take no more.
         """
         transport: Any = self.transport
-        transport.abortConnection()
+        # Behind a proxy of Twisted's that can only close it: over TLS, that waits for the peer's farewell.
+        transport = getattr(transport, "_producer", None) or transport
+        cut = getattr(transport, "abortConnection", None) or transport.loseConnection
+        cut()
 
     def _end(self, error: Exception | None) -> None:
         if self._collected.called:

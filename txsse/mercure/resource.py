@@ -13,7 +13,6 @@ from twisted.web.server import NOT_DONE_YET
 
 from txsse.hub.hub import Hub
 from txsse.mercure.answers import failed, segments_below, send
-from txsse.mercure.branch import Branch
 from txsse.mercure.listing import Listing
 from txsse.mercure.metadata import MetadataResource
 from txsse.mercure.publishing import Publisher
@@ -21,8 +20,9 @@ from txsse.mercure.settings import PATH, Settings
 from txsse.mercure.subscribing import QUERY, SubscribeResource
 from txsse.mercure.subscriptions import Subscriptions
 from txsse.mercure.tokens import Verifier
-from txsse.server.negotiation import Answer, cors_headers, decide, read_asked
+from txsse.server.negotiation import Answer, Rules, cors_headers, decide, read_asked
 from txsse.server.options import to_rules
+from txsse.server.plain import NOTHING, Branch
 from txsse.server.upgrade import Upgrader, answer
 
 __all__ = ["MercureResource", "put_hub", "well_known"]
@@ -61,6 +61,7 @@ class MercureResource(Resource):
             **{"reactor": hub.upgrader.reactor, **stream_options},
         )
         self._rules = to_rules(_METHODS, origins, credentials, _HEADERS, 1024)
+        self._list_rules = to_rules(("GET",), origins, credentials, _HEADERS, 1024)
         self._exposed = ", ".join(exposed).encode()
         self._settings = settings
         verifier = Verifier(
@@ -86,7 +87,7 @@ class MercureResource(Resource):
         if below[:1] == ["subscriptions"] and self._listing is not None:
             self._set_cors(request)
             if request.method == b"OPTIONS":
-                return self._render_options(request)
+                return _render_options(request, self._list_rules)
             return self._listing.render(request, below[1:])
         if below not in ([], [""]):
             self._set_cors(request)
@@ -99,14 +100,8 @@ class MercureResource(Resource):
             working.addErrback(failed, request, self._settings)
             return NOT_DONE_YET
         if request.method == b"OPTIONS" or request.method not in (b"GET", b"HEAD", QUERY):
-            return self._render_options(request)
+            return _render_options(request, self._rules)
         return self._streams.render(request)
-
-    def _render_options(self, request: Request) -> int:
-        decision = decide(read_asked(request, None), self._rules)
-        assert isinstance(decision, Answer)
-        answer(request, decision)
-        return NOT_DONE_YET
 
     def _set_cors(self, request: Request) -> None:
         headers = cors_headers(read_asked(request, None), self._rules)
@@ -128,7 +123,7 @@ def well_known(hub: Hub, settings: Settings, **stream_options: Any) -> Resource:
     :param stream_options: as for :class:`MercureResource`.
     :raises ValueError: for a URL with another path; see :func:`put_hub`.
     """
-    root = Branch()
+    root = Branch(NOTHING)
     put_hub(root, hub, settings, **stream_options)
     tree: Resource = root.children[b".well-known"]
     if not settings.path.startswith("/.well-known/"):
@@ -147,17 +142,24 @@ def put_hub(root: Resource, hub: Hub, settings: Settings, **stream_options: Any)
     *parents, name = settings.path.strip("/").split("/")
     if not name:
         raise ValueError(f"{settings.url}: a hub needs a path of its own, such as {PATH}")
-    described = Branch()
+    described = Branch(NOTHING)
     described.putChild(b"oauth-protected-resource", MetadataResource(settings))
     root.putChild(b".well-known", described)
     place = root
     for parent in parents:
         known: Resource | None = place.children.get(parent.encode())
         if known is None:
-            known = Branch()
+            known = Branch(NOTHING)
             place.putChild(parent.encode(), known)
         place = known
     place.putChild(name.encode(), MercureResource(hub, settings, **stream_options))
+
+
+def _render_options(request: Request, rules: Rules) -> int:
+    decision = decide(read_asked(request, None), rules)
+    assert isinstance(decision, Answer)
+    answer(request, decision)
+    return NOT_DONE_YET
 
 
 def _tell_id(id: str, request: Request) -> None:

@@ -22,6 +22,8 @@ COOKIE = "__Secure-mercure_access_token"
 #: The same before Mercure 1.0.
 OLD_COOKIE = "mercureAuthorization"
 
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -67,7 +69,9 @@ class Settings:
                 raise ValueError(f"{name} must be a list of strings, not a single one: [{given!r}]")
             object.__setattr__(self, name, tuple(given))
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        if parts.scheme not in _DEFAULT_PORTS or not parts.netloc or parts.query or parts.fragment:
             raise ValueError(f"{self.url!r} is no URL of a hub; one is https://example.org{PATH}")
         object.__setattr__(self, "path", parts.path.rstrip("/") or "/")
-        object.__setattr__(self, "origin", f"{parts.scheme}://{parts.netloc}".lower())
+        # Browsers name no port that goes without saying.
+        host = parts.netloc.removesuffix(_DEFAULT_PORTS[parts.scheme])
+        object.__setattr__(self, "origin", f"{parts.scheme}://{host}".lower())

@@ -129,6 +129,8 @@ class SubscribeResource(HubResource):
                 names += ["lastEventID", "Last-Event-ID"]
             fields = self._fields(request)
             values = [value.encode() for name, value in fields if name in names]
+        # Symfony writes the same id under both of its old names.
+        values = list(dict.fromkeys(values))
         if len(values) > 1:
             # Which one was meant cannot be told; who gets all misses nothing.
             values = [EARLIEST.encode()]

@@ -109,6 +109,7 @@ class Verifier:
     :param algorithms: what tokens may be signed with.
     :param compatibility: whether tokens from before Mercure 1.0 are taken, too.
     :param seconds: the time, in seconds since 1970.
+    :raises ValueError: for issuers of which two have the same name, or none.
     """
 
     def __init__(
@@ -121,7 +122,12 @@ class Verifier:
         compatibility: bool = False,
         seconds: Callable[[], float],
     ) -> None:
-        self._issuers = {issuer.name: issuer for issuer in issuers}
+        self._issuers: dict[str | None, Issuer] = {}
+        for issuer in issuers:
+            if issuer.name in self._issuers:
+                # The keys of one would count, and silently not those of the other.
+                raise ValueError(f"two issuers have the name {issuer.name!r}; give one of them all the keys")
+            self._issuers[issuer.name] = issuer
         self._base = base
         self._audience = frozenset(audience)
         self._algorithms = frozenset(algorithms) & frozenset(ALGORITHMS)
@@ -140,21 +146,24 @@ class Verifier:
         :raises InvalidToken: for one that is not good; the log says why.
         """
         try:
-            return self._recall(token, role) or await self._verify(token, role)
+            return await self._recall(token, role) or await self._verify(token, role)
         except InvalidToken as error:
             _log.debug("a token to {role} is refused: {problem}", role=role, problem=error.reason)
             raise
 
-    def _recall(self, token: str, role: Role) -> Grants | None:
+    async def _recall(self, token: str, role: Role) -> Grants | None:
         known = self._remembered.get((token, role))
         if known is None:
             return None
         keys, version, grants = known
+        self._remembered.move_to_end((token, role))
+        # Whoever is asked looks for newer keys: a key that was withdrawn would be good otherwise, as long as
+        # nobody comes with another token.
+        await keys.find(None)
         if keys.version != version:
-            del self._remembered[token, role]
+            self._remembered.pop((token, role), None)
             return None
         _check_not_expired(grants.expires, self._seconds())
-        self._remembered.move_to_end((token, role))
         return grants
 
     async def _verify(self, token: str, role: Role) -> Grants:
@@ -164,10 +173,10 @@ class Verifier:
         issuer = self._issuer_of(unverified)
         keys = issuer.publish if role == "publish" else issuer.subscribe
         algorithm, id = header.get("alg"), header.get("kid")
-        if algorithm not in self._algorithms:
+        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             raise InvalidToken("its algorithm is not allowed")
-        if "crit" in header:
-            raise InvalidToken("it holds extensions that are not known here")
+        if "crit" in header or not isinstance(header.get("kid", ""), str):
+            raise InvalidToken("its header holds what is not known here")
         found = await keys.find(id)
         version = keys.version
         claims = self._claims(token, algorithm, _candidates(found, algorithm, id))
@@ -202,7 +211,7 @@ class Verifier:
         for key in keys:
             try:
                 read = self._jws.decode_complete(token, key.material, [algorithm])
-            except (PyJWTError, ValueError, TypeError):
+            except (PyJWTError, ValueError, TypeError, RecursionError):
                 continue
             return _to_claims(read["payload"])
         raise InvalidToken("none of the keys fits its signature")

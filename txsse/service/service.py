@@ -8,14 +8,19 @@ from collections.abc import Awaitable, Iterable
 from typing import Protocol
 
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from txsse.errors import JournalFailed
 from txsse.server.site import ClosingSite
 from txsse.service.notify import Notifier
 
 __all__ = ["HTTPService", "Tree"]
+
+_log = Logger()
 
 
 class Tree(Protocol):
@@ -64,6 +69,7 @@ class HTTPService(MultiService):
         self._site = site
         self._status = status
         self._notifier = notifier or Notifier({})
+        self._starting: Deferred[None] | None = None
 
     def privilegedStartService(self) -> None:
         """
@@ -75,14 +81,13 @@ class HTTPService(MultiService):
 
     def startService(self) -> None:
         """
-        Listen, and start what takes its time. That the hub's journal did not start is in the log, and it is
-        tried again when it is needed.
+        Listen, and start what takes its time. That the hub's journal did not start is in the log.
         """
         if self._status is not None:
             self._status[1].startService()
         MultiService.startService(self)
-        started = Deferred.fromCoroutine(_await(self._tree.start()))
-        started.addCallbacks(lambda _: self._notifier.ready(), lambda _: None)
+        self._starting = started = Deferred.fromCoroutine(_await(self._tree.start()))
+        started.addCallback(lambda _: self._notifier.ready()).addErrback(_did_not_start)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -91,6 +96,8 @@ class HTTPService(MultiService):
         :returns: a Deferred that fires when that is done, and nothing of it is left in the reactor.
         """
         self._notifier.stopping()
+        if self._starting is not None:
+            self._starting.cancel()
         return Deferred.fromCoroutine(self._stop(MultiService.stopService(self)))
 
     async def _stop(self, listeners_stopped: Deferred[object]) -> None:
@@ -104,6 +111,12 @@ class HTTPService(MultiService):
             await site.close()
         # A stream's handler is cancelled in the turn after its end.
         await deferLater(self._reactor, 0)
+
+
+def _did_not_start(failure: Failure) -> None:
+    # A journal has said so itself.
+    if not failure.check(CancelledError, JournalFailed):
+        _log.failure("the service did not start", failure)
 
 
 async def _await(work: Awaitable[None]) -> None:

@@ -16,7 +16,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from txsse.hub.hub import Hub
 from txsse.mercure.answers import send
-from txsse.mercure.branch import Branch
+from txsse.server.plain import NOTHING, Branch
 
 __all__ = ["Health", "status_tree"]
 
@@ -51,8 +51,8 @@ def status_tree(hub: Hub, health: Health) -> Resource:
     """
     Make the web tree.
     """
-    root = Branch()
-    healths = Branch()
+    root = Branch(NOTHING)
+    healths = Branch(NOTHING)
     healths.putChild(b"live", _Sentence(lambda: None))
     healths.putChild(b"ready", _Sentence(lambda: health.problem))
     root.putChild(b"health", healths)

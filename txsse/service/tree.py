@@ -8,20 +8,26 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
+from txsse._delay import Delay
+from txsse.errors import JournalFailed
 from txsse.hub.hub import Hub
 from txsse.hub.named import journal_named
-from txsse.mercure.branch import Branch
 from txsse.mercure.page import PageResource
 from txsse.mercure.resource import put_hub
 from txsse.mercure.settings import Settings
 from txsse.mercure.tokens import Issuer
 from txsse.server.limits import Limits
+from txsse.server.plain import NOTHING, Branch
 from txsse.server.upgrade import Upgrader
 from txsse.service.config import BadConfig, Config
 from txsse.service.status import Health
 
 __all__ = ["HubTree", "make_settings"]
+
+# After how long the journal is started again: at first, and at most; in seconds.
+_RETRY = (1.0, 10.0)
 
 
 def make_settings(config: Config, issuers: Sequence[Issuer], url: str) -> Settings:
@@ -64,8 +70,9 @@ class HubTree(Branch):
     """
 
     def __init__(self, config: Config, settings: Settings, reactor: Any) -> None:
-        super().__init__()
+        super().__init__(NOTHING)
         self._drain = config.drain
+        self._reactor = reactor
         try:
             journal = journal_named(
                 config.journal,
@@ -95,10 +102,18 @@ class HubTree(Branch):
 
     async def start(self) -> None:
         """
-        Start the journal.
+        Start the journal, again and again until it is there: a node that is not ready is left alone by what
+        stands in front of it, so that nobody else would start it.
         """
-        await self.hub.start()
-        self.health.started = True
+        delay = Delay(*_RETRY)
+        while not self.health.started:
+            try:
+                await self.hub.start()
+            except JournalFailed:
+                # It has said so itself.
+                await deferLater(self._reactor, delay.next())
+            else:
+                self.health.started = True
 
     def stop(self) -> Deferred[None]:
         """

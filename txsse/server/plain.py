@@ -1,5 +1,5 @@
 """
-What the demo answers with where there is no stream.
+Answers of one plain sentence, for pages and their like.
 """
 
 from __future__ import annotations
@@ -7,9 +7,13 @@ from __future__ import annotations
 from twisted.web.http import Request
 from twisted.web.resource import IResource, Resource
 
-from txsse.demo.access import refuse_origin
+from txsse.server.local import refuse_origin
 
-__all__ = ["Branch", "Sentence", "refuse_method", "refuse_strangers"]
+__all__ = ["NOTHING", "Branch", "Sentence", "refuse_method", "refuse_strangers"]
+
+
+#: For what does not exist.
+NOTHING = "There is nothing here."
 
 
 class Branch(Resource):
