@@ -459,9 +459,10 @@ class JournalTests:
         journal = world.hub._given_journal or world.hub._live.journal
         second = World(world.wire, journal=journal)
         member = second.join()
-        assert member.last_event_id == ids[1]
+        place = member.last_event_id
         second.publish("c")
         assert member.texts == ["c"]
+        assert second.join(last_event_id=place).texts == ["c"]
         assert second.join(last_event_id=ids[0]).texts == ["b", "c"]
         second.end()
 
@@ -623,6 +624,20 @@ class SubscribeTests:
         world.hub.subscribe(opened.channel, "news")
         opened.client.pump()
         assert opened.client.body == f"id: {first}\n\n".encode()
+
+    def test_anchor_behind_a_private_update(self, world: World) -> None:
+        """
+        The id of an update that it may not have is none of its business, and says perhaps whose it is.
+        """
+        world.publish("a", id="of-ada", private=True)
+        member = world.join()
+        assert member.last_event_id.startswith("#")
+        member.leave()
+        world.publish("b", private=True)
+        world.publish("c")
+        assert world.join(last_event_id=member.last_event_id).texts == ["c"]
+        granted = world.join(Access("news", private="news"), last_event_id=member.last_event_id)
+        assert granted.texts == ["b", "c"]
 
     def test_in_two_hubs(self, plain: Wire) -> None:
         """

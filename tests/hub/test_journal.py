@@ -347,17 +347,20 @@ class JournalContractTests:
     @pytest_twisted.ensureDeferred
     async def test_anchor(self, make: Maker) -> None:
         """
-        Where there is an id for a journal without updates, it is found where they begin.
+        There is an id for the head that names no update, and it is found where it was.
         """
         subject = make()
         await subject.start()
         anchor = subject.journal.anchor()
         await subject.append("a", "b")
-        if anchor is not None:
-            position = await subject.find(anchor)
+        later = subject.journal.anchor()
+        await subject.append("c")
+        for each, behind in ((anchor, ["a", "b", "c"]), (later, ["c"])):
+            position = await subject.find(each)
             assert position is not None
-            assert await subject.ids_after(position) == ["a", "b"]
-        assert (anchor is None) == (type(subject.journal).__name__ != "RedisJournal")
+            assert await subject.ids_after(position) == behind
+        for none in ("#999999999999999-0", later + "x", "#", "#sqlite-", "#sqlite-x"):
+            assert await subject.find(none) is None
 
 
 class MemoryJournalTests:

@@ -145,7 +145,7 @@ class TakingItsTime:
     def last_id(self) -> Deferred[str | None]:
         return self._answer(self._journal.last_id)
 
-    def anchor(self) -> str | None:
+    def anchor(self) -> str:
         return self._journal.anchor()
 
     def stop(self) -> Deferred[None]:
@@ -293,7 +293,9 @@ class Viewer:
                 self._check_place(self._position(self.last_id))
 
     def _position(self, id: str) -> int:
-        # The id of a place before everything is none of an update.
+        if id.startswith("#"):
+            # A place that is named by itself.
+            return int(id.rpartition("-")[2])
         return next((position for position, update in self._journal.record if update.id == id), 0)
 
     def _check_place(self, position: int) -> None:

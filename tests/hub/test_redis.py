@@ -173,7 +173,7 @@ class ClusterTests:
         assert page.missed
         assert [found.id for _, found in page.entries] == ["2", "3", "4"]
 
-    @pytest.mark.parametrize("id", ["@99999999999999999999-0", "@0-", "@-1-0", "@1", "@0-0-0", "@٣-0"])
+    @pytest.mark.parametrize("id", ["#99999999999999999999-0", "#0-", "#-1-0", "#1", "#0-0-0", "#٣-0"])
     @pytest_twisted.ensureDeferred
     async def test_place_that_is_none(self, new: Callable[..., Subject], id: str) -> None:
         """

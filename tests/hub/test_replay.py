@@ -816,8 +816,9 @@ class MissedTests:
         unseen(world, "b")
         assert member.texts == ["a", "b"]
         assert [event["log_failure"].type for event in failures] == [OSError]
-        assert world.join().last_event_id == ""
+        later = world.join()
         world.publish("c")
+        assert later.texts == ["c"]
         assert member.texts == ["a", "b", "c"]
         world.end()
 

@@ -329,10 +329,9 @@ class Hub:
 
     async def _start(self, live: Live) -> None:
         await live.journal.start(self)
-        live.origin = Place(live.journal.head, anchor=live.journal.anchor() or live.ids.next())
         last_id = await live.journal.last_id()
         # An update of another node's may have come meanwhile.
-        live.learn_head_id(last_id or live.origin.anchor)
+        live.learn_head_id(last_id)
         live.started = True
 
     def _has_started(self, result: Failure | None, waiting: Waiting[None]) -> None:
@@ -432,8 +431,6 @@ class Hub:
         if last_event_id == live.head_id:
             # Also where the journal does not hold it any more: nothing came since.
             return Place(live.journal.head, named=last_event_id)
-        if last_event_id == live.origin.anchor:
-            return Place(live.origin.position, named=last_event_id)
         position = await live.journal.find(last_event_id)
         if position is None:
             return Place(OLDEST, missed=True, named=EARLIEST)
@@ -486,7 +483,7 @@ class Hub:
         """
         live = self._live
         assert live is not None
-        live.head_id = entry[1].id
+        live.update_appended(entry[1])
         self._counters.published += 1
         live.fanout.add(entry)
 
@@ -511,8 +508,7 @@ class Hub:
         for subscriber in list(self._members.values()):
             if not subscriber.is_behind:
                 live.replay.rewind(subscriber, max(subscriber.since, live.fanout.sent_up_to))
-        # The update at the head is another one now.
-        live.head_id = None
+        live.forget_head_id()
         asked = live.journal.last_id()
         asked.addCallbacks(live.learn_head_id, _log_failed_journal)
 

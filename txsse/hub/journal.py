@@ -5,6 +5,7 @@ The ordered record of updates that a hub replays from and follows: the contract,
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import Attribute, Interface, implementer
 
 from txsse._reactor import global_reactor
+from txsse.hub.anchors import Anchors
 from txsse.hub.entry import Entry, Page
 from txsse.hub.recent import Recent
 from txsse.hub.update import Update
@@ -107,10 +109,10 @@ class IJournal(Interface):
         Return the id of the update at :attr:`head`; ``None`` where the journal holds none.
         """
 
-    def anchor() -> str | None:
+    def anchor() -> str:
         """
-        Return an id that ``find`` takes for :attr:`head`, at any node with this journal, where no update is
-        there to name it; ``None`` where there are no others.
+        Return an id that ``find`` takes for :attr:`head`, at any node with this journal, and that tells
+        nothing of the update there.
         """
 
     def subscribers_elsewhere(topic: str) -> Deferred[int]:  # noqa: N805
@@ -149,6 +151,8 @@ class MemoryJournal:
         self.problem: Exception | None = None
         self._reactor = reactor
         self._follower: IFollower | None = None
+        # The next process begins at 0 again.
+        self._anchors = Anchors(secrets.token_hex(4))
         self._recent = Recent(
             max_count=max_count, max_bytes=max_bytes, max_age=math.inf if max_age is None else max_age
         )
@@ -186,7 +190,8 @@ class MemoryJournal:
         """
         Look an id up.
         """
-        return succeed(self._recent.find(id, self._now()))
+        position = self._recent.find(id, self._now())
+        return succeed(self._anchors.find(id, self.head) if position is None else position)
 
     def read(self, after: int) -> Deferred[Page]:
         """
@@ -200,11 +205,11 @@ class MemoryJournal:
         """
         return succeed(self._recent.last_id(self._now()))
 
-    def anchor(self) -> str | None:
+    def anchor(self) -> str:
         """
-        There are no others.
+        Return an id for the head.
         """
-        return None
+        return self._anchors.anchor(self.head)
 
     def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
         """

@@ -13,6 +13,7 @@ from txsse.hub.ids import IdMaker
 from txsse.hub.journal import IJournal
 from txsse.hub.place import Place
 from txsse.hub.replay import Replay
+from txsse.hub.update import Update
 from txsse.protocol.encoder import encode_id
 from txsse.server.sink import Framed
 
@@ -41,9 +42,23 @@ class Live:
         self.fanout = fanout
         self.ids = ids
         self.started = False
-        self.origin = Place(0)
         self.head_id: str | None = None
+        self._head_is_public = False
         self.journal = journal
+
+    def update_appended(self, update: Update) -> None:
+        """
+        Take note of the update at the journal's head.
+        """
+        self.head_id = update.id
+        self._head_is_public = not update.private
+
+    def forget_head_id(self) -> None:
+        """
+        The update at the head is another one now.
+        """
+        self.head_id = None
+        self._head_is_public = False
 
     def learn_head_id(self, id: str | None) -> None:
         """
@@ -56,4 +71,5 @@ class Live:
         """
         Return the place of a client that comes for the first time.
         """
-        return Place(self.journal.head, anchor=self.head_id)
+        anchor = self.head_id if self._head_is_public else self.journal.anchor()
+        return Place(self.journal.head, anchor=anchor)

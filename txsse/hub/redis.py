@@ -75,7 +75,7 @@ _MAX_RETRY = 10.0
 _TIDY_INTERVAL = 60.0
 
 
-_ANCHOR = re.compile(r"@[0-9]{1,20}-[0-9]{1,20}", re.ASCII)
+_ANCHOR = re.compile(r"#[0-9]{1,20}-[0-9]{1,20}", re.ASCII)
 
 
 class _Waiting(NamedTuple):
@@ -240,11 +240,11 @@ class RedisJournal:
         head_id = self._head_id
         return self.find(head_id).addCallback(lambda found: None if found is None else head_id)
 
-    def anchor(self) -> str | None:
+    def anchor(self) -> str:
         """
-        Return the newest entry's id in the stream, as one of an update.
+        Return an id for the head.
         """
-        return f"@{to_text(self._timeline.number_of(self._recent.head))}"
+        return f"#{to_text(self._timeline.number_of(self._recent.head))}"
 
     def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
         """

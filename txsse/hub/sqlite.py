@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from txsse._reactor import global_reactor
 from txsse.errors import JournalFailed
+from txsse.hub.anchors import Anchors
 from txsse.hub.database import Bounds, Database
 from txsse.hub.entry import Entry, Page
 from txsse.hub.journal import DEFAULT_AGE, IFollower, IJournal, check_bounds
@@ -36,6 +37,9 @@ _log = Logger()
 
 # How much goes into one transaction.
 _BATCH_COUNT = 1000
+
+# Positions do not come again, not even behind a restart.
+_ANCHORS = Anchors("sqlite")
 _BATCH_BYTES = 4 * 1024 * 1024
 
 # How many pages wait for the thread at a time: what is published meanwhile comes behind these alone.
@@ -170,6 +174,8 @@ class SQLiteJournal:
         """
         now = self._now()
         position = self._recent.find(id, now)
+        if position is None:
+            position = _ANCHORS.find(id, self.head)
         if position is not None or self._all_is_recent():
             return succeed(position)
         return self._ask(self._database.find, id, now)
@@ -194,11 +200,11 @@ class SQLiteJournal:
             return succeed(id)
         return self._ask(self._database.last_id, now)
 
-    def anchor(self) -> str | None:
+    def anchor(self) -> str:
         """
-        There are no others.
+        Return an id for the head.
         """
-        return None
+        return _ANCHORS.anchor(self.head)
 
     def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
         """

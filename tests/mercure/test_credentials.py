@@ -1,0 +1,376 @@
+"""
+The token that a request presents, and whether its page may use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.web.server import Request
+from twisted.web.test.requesthelper import DummyChannel
+
+from tests.mercure.world import PUBLISHER, URL, MercureWorld, old_token
+from txsse.mercure.credentials import Credential, check_origin, find_credential
+from txsse.mercure.refusal import BadPresentation, Forbidden
+from txsse.mercure.settings import COOKIE, OLD_COOKIE, Settings
+
+CURRENT = Settings(url=URL)
+COMPATIBLE = Settings(url=URL, compatibility=True)
+
+
+def asked(*fields: tuple[str, str | bytes], **query: list[bytes]) -> Request:
+    """
+    Make a request.
+    """
+    request: Any = Request(DummyChannel(), False)
+    for name, value in fields:
+        request.requestHeaders.addRawHeader(
+            name.encode(), value if isinstance(value, bytes) else value.encode()
+        )
+    request.parseCookies()
+    request.args = {name.encode(): values for name, values in query.items()}
+    made: Request = request
+    return made
+
+
+def found(
+    *fields: tuple[str, str | bytes], settings: Settings = CURRENT, **query: list[bytes]
+) -> Credential | None:
+    return find_credential(asked(*fields, **query), settings)
+
+
+class HeaderTests:
+    @pytest.mark.parametrize("written", ["Bearer {}", "bearer {}", "BEARER {}", "Bearer   {}", "Bearer {}  "])
+    @pytest.mark.parametrize("token", ["a", "a.b.c", "aZ09-._~+/==", PUBLISHER])
+    def test_token(self, written: str, token: str) -> None:
+        """
+        It stands behind the word, whatever its case.
+        """
+        assert found(("Authorization", written.format(token))) == Credential(token, by_cookie=False)
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "Bearer",
+            "Bearer ",
+            "Bearer a b",
+            "Bearer a,b",
+            'Bearer "a"',
+            "Bearer\ta",
+            "Bearer a\t",
+            b"Bearer \xe9",
+            "Bearer é",
+            "bearer a;b",
+            "Bearer \x00",
+            "Bearer Bearer a",
+        ],
+    )
+    def test_malformed(self, value: str | bytes) -> None:
+        """
+        What is no token there is the client's mistake, and no other token is looked for.
+        """
+        with pytest.raises(BadPresentation, match="holds no token behind Bearer") as raised:
+            found(("Authorization", value), ("Cookie", f"{COOKIE}=c"))
+        assert (raised.value.status, raised.value.error) == (400, "invalid_request")
+
+    @pytest.mark.parametrize(
+        "value", ["Basic YTpi", "basic", "Digest x", "Bearerx a", "Bearer,", "BearerBearer a", "", "DPoP x"]
+    )
+    def test_for_others(self, value: str) -> None:
+        """
+        Another scheme is somebody else's, and counts as no token.
+        """
+        assert found(("Authorization", value)) is None
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            ("Bearer a", "Bearer a"),
+            ("Bearer a", "Bearer b"),
+            ("Basic YTpi", "Bearer a"),
+            ("Basic YTpi", "Basic YTpi"),
+            ("", ""),
+        ],
+    )
+    def test_several(self, values: tuple[str, str]) -> None:
+        """
+        Two are refused: whatever is in front may have looked at the other one.
+        """
+        with pytest.raises(BadPresentation, match="more than one Authorization"):
+            found(*(("Authorization", value) for value in values))
+        with pytest.raises(BadPresentation, match="more than one Authorization"):
+            found(("authorization", values[0]), ("AUTHORIZATION", values[1]))
+
+    def test_answer(self, world: MercureWorld) -> None:
+        """
+        The client is told that its request was malformed.
+        """
+        client = world.ask("POST", form=[("topic", "a")], headers={"Authorization": "Bearer a b"})
+        assert client.status == 400
+        assert client.headers["www-authenticate"].startswith('Bearer error="invalid_request", ')
+
+
+class CookieTests:
+    def test_token(self) -> None:
+        """
+        The browser presents it by itself, which is noted.
+        """
+        assert found(("Cookie", f"x=y; {COOKIE}=a.b.c; z=1")) == Credential("a.b.c", by_cookie=True)
+
+    @pytest.mark.parametrize(
+        "value", ["", "x=y", f"{COOKIE}=", f"{COOKIE.lower()}=a", "mercure_access_token=a", COOKIE]
+    )
+    def test_none(self, value: str) -> None:
+        """
+        An empty one, and one of another name, is none.
+        """
+        assert found(("Cookie", value)) is None
+        assert found() is None
+
+    def test_other_name(self) -> None:
+        """
+        Its name may be another; then that alone counts.
+        """
+        named = Settings(url=URL, cookie="token")
+        assert found(("Cookie", "token=a"), settings=named) == Credential("a", by_cookie=True)
+        assert found(("Cookie", f"{COOKIE}=a"), settings=named) is None
+
+    def test_bytes(self) -> None:
+        """
+        What is not ASCII makes a bad token, and nothing worse.
+        """
+        assert found(("Cookie", f"{COOKIE}=".encode() + b"\xff.b")) == Credential("\ufffd.b", by_cookie=True)
+
+    def test_behind_the_header(self) -> None:
+        """
+        The header counts before the cookie, which only the browser has chosen.
+        """
+        fields = [("Cookie", f"{COOKIE}=c"), ("Authorization", "Bearer h")]
+        assert found(*fields) == Credential("h", by_cookie=False)
+
+
+class OldTests:
+    """
+    How tokens were presented before Mercure 1.0.
+    """
+
+    def test_query(self) -> None:
+        """
+        The URL may have one, between the header and the cookie; nobody's browser has added it by itself.
+        """
+        header, cookie = ("Authorization", "Bearer h"), ("Cookie", f"{OLD_COOKIE}=c")
+        assert found(cookie, settings=COMPATIBLE, authorization=[b"q"]) == Credential("q", by_cookie=False)
+        assert found(header, cookie, settings=COMPATIBLE, authorization=[b"q"]) == Credential("h")
+        assert found(settings=COMPATIBLE, authorization=[b"\xff"]) == Credential("\ufffd")
+
+    def test_cookie(self) -> None:
+        """
+        The cookie had another name; today's counts before it.
+        """
+        assert found(("Cookie", f"{OLD_COOKIE}=o"), settings=COMPATIBLE) == Credential("o", by_cookie=True)
+        both = ("Cookie", f"{OLD_COOKIE}=o; {COOKIE}=c")
+        assert found(both, settings=COMPATIBLE) == Credential("c", by_cookie=True)
+        assert found(("Cookie", f"{OLD_COOKIE}=o; {COOKIE}="), settings=COMPATIBLE) == Credential(
+            "o", by_cookie=True
+        )
+
+    def test_nothing(self) -> None:
+        """
+        Without any there is none.
+        """
+        assert found(settings=COMPATIBLE) is None
+        assert found(settings=COMPATIBLE, authorization=[]) is None
+        request: Any = asked()
+        request.args = None
+        assert find_credential(request, COMPATIBLE) is None
+
+    def test_not_otherwise(self) -> None:
+        """
+        Today a URL, which gets into logs, has none, and the cookie is another.
+        """
+        assert found(("Cookie", f"{OLD_COOKIE}=o"), authorization=[b"q"], access_token=[b"q"]) is None
+
+    def test_access_token(self) -> None:
+        """
+        There never was a name in the URL but that one.
+        """
+        assert found(settings=COMPATIBLE, access_token=[b"q"]) is None
+
+
+class OriginTests:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(
+            url="https://Hub.example/.well-known/mercure", publish_origins=["https://App.example:8443"]
+        )
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            [("Origin", "https://hub.example")],
+            [("Origin", "HTTPS://HUB.example")],
+            [("Origin", "https://app.example:8443")],
+            [("Referer", "https://hub.example")],
+            [("Referer", "https://hub.example/")],
+            [("Referer", "https://hub.example/a/b?c#d")],
+            [("Referer", "https://HUB.example?x")],
+            [("Referer", "https://app.example:8443/x")],
+            # Where there is an origin, it alone counts.
+            [("Origin", "https://hub.example"), ("Referer", "https://evil.example/")],
+        ],
+    )
+    def test_ours(self, settings: Settings, fields: list[tuple[str, str]]) -> None:
+        """
+        The hub's own pages may publish, and those that are named.
+        """
+        check_origin(asked(*fields), settings)
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            [],
+            [("Origin", "")],
+            [("Origin", "null")],
+            [("Origin", "*")],
+            [("Origin", "://")],
+            [("Origin", "https://evil.example")],
+            [("Origin", "http://hub.example")],
+            [("Origin", "https://hub.example:8443")],
+            [("Origin", "https://hub.example/")],
+            [("Origin", "https://app.example")],
+            [("Origin", "https://app.example:443")],
+            [("Origin", "https://x.hub.example")],
+            [("Origin", "https://hub.example.evil.example")],
+            [("Origin", "https://hub.example, https://evil.example")],
+            [("Origin", b"https://hub.example\xff")],
+            [("Referer", "")],
+            [("Referer", "/")],
+            [("Referer", "about:blank")],
+            [("Referer", "hub.example")],
+            [("Referer", "//hub.example/")],
+            [("Referer", "https://evil.example/https://hub.example/")],
+            [("Referer", "https://hub.example@evil.example/")],
+            [("Referer", "https://hub.example:x@evil.example/")],
+            [("Referer", "https://evil.example?https://hub.example")],
+            [("Referer", "https://evil.example#@hub.example")],
+            [("Referer", "https://evil.example\\@hub.example/")],
+            [("Referer", "https://hub.example.evil.example/")],
+            [("Referer", "http://hub.example/")],
+            # No URLs at all.
+            [("Referer", "https://[hub.example/")],
+            [("Referer", "https://[::1/")],
+            [("Referer", b"https://\xff/")],
+            [("Origin", "https://evil.example"), ("Referer", "https://hub.example/")],
+            [("Origin", "null"), ("Referer", "https://hub.example/")],
+            [("Origin", ""), ("Referer", "https://hub.example/")],
+        ],
+    )
+    def test_not_ours(self, settings: Settings, fields: list[tuple[str, str]]) -> None:
+        """
+        No other page may, and nobody who does not say what page it is.
+        """
+        with pytest.raises(Forbidden, match="this origin may not publish by a cookie"):
+            check_origin(asked(*fields), settings)
+
+    @pytest.mark.parametrize(
+        ("url", "origin"),
+        [
+            ("https://hub.example:443/hub", "https://hub.example"),
+            ("http://hub.example:80/", "http://hub.example"),
+            ("https://hub.example:80/", "https://hub.example:80"),
+            ("http://hub.example:443/", "http://hub.example:443"),
+            ("https://hub.example:8443/", "https://hub.example:8443"),
+            ("https://[::1]:443/", "https://[::1]"),
+            ("https://[::443]/", "https://[::443]"),
+        ],
+    )
+    def test_port(self, url: str, origin: str) -> None:
+        """
+        Browsers do not name the port that goes without saying, and name all others.
+        """
+        check_origin(asked(("Origin", origin)), Settings(url=url))
+        check_origin(asked(("Referer", f"{origin}/x")), Settings(url=url))
+
+    def test_null_where_it_was_asked_for(self) -> None:
+        """
+        Whoever names it has it.
+        """
+        check_origin(asked(("Origin", "null")), Settings(url=URL, publish_origins=["null"]))
+
+    def test_readers(self) -> None:
+        """
+        Who may read may not publish therefore.
+        """
+        with pytest.raises(Forbidden):
+            check_origin(
+                asked(("Origin", "https://a.example")), Settings(url=URL, origins=["https://a.example"])
+            )
+
+    def test_publishing(self, world: MercureWorld) -> None:
+        """
+        It counts for the cookie alone: a header is what no foreign page can send by itself.
+        """
+        cookie = {"Cookie": f"{COOKIE}={PUBLISHER}"}
+        evil = {"Origin": "https://evil.example"}
+        form = [("topic", "a")]
+        assert world.ask("POST", form=form, headers=cookie | {"Origin": "https://hub.example"}).status == 200
+        assert world.ask("POST", form=form, headers=cookie | evil).status == 403
+        assert world.ask("POST", form=form, headers=cookie).status == 403
+        assert world.ask("POST", form=form, headers=cookie | {"Referer": "https://[x"}).status == 403
+        assert world.ask("POST", form=form, headers=evil, token=PUBLISHER).status == 200
+
+    def test_publishing_with_an_old_cookie(self, new: Callable[..., MercureWorld]) -> None:
+        """
+        So it does for the old one.
+        """
+        world = new(compatibility=True)
+        headers = {"Cookie": f"{OLD_COOKIE}={old_token(publish=['*'])}"}
+        assert world.ask("POST", form=[("topic", "a")], headers=headers).status == 403
+        headers["Origin"] = "https://hub.example"
+        assert world.ask("POST", form=[("topic", "a")], headers=headers).status == 200
+
+
+class SettingsTests:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "",
+            "/hub",
+            "hub.example",
+            "ftp://hub.example/",
+            "https://",
+            "https:///x",
+            "https://a/?x",
+            "https://a/#x",
+        ],
+    )
+    def test_no_url(self, url: str) -> None:
+        """
+        The hub's URL is a whole one, without a query.
+        """
+        with pytest.raises(ValueError, match="is no URL of a hub; one is https://example"):
+            Settings(url=url)
+
+    @pytest.mark.parametrize(
+        ("url", "path"),
+        [("https://a", "/"), ("https://a/", "/"), ("https://a/hub", "/hub"), ("https://a/b/hub/", "/b/hub")],
+    )
+    def test_path(self, url: str, path: str) -> None:
+        """
+        Its path has no slash at the end.
+        """
+        assert Settings(url=url).path == path
+
+    @pytest.mark.parametrize("name", ["audience", "algorithms", "origins", "publish_origins", "issuers"])
+    def test_text_for_a_list(self, name: str) -> None:
+        """
+        A single text is not its letters; the error shows what was meant.
+        """
+        given: Any = {name: "abc"}
+        with pytest.raises(
+            ValueError, match=rf"{name} must be a list of strings, not a single one: \['abc'\]"
+        ):
+            Settings(url=URL, **given)
+        assert getattr(Settings(url=URL, **{name: iter(["abc"])}), name) == ("abc",)

@@ -1,0 +1,407 @@
+"""
+What tokens allow.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.mercure.world import URL, detail
+from txsse.mercure.grants import DETAIL_TYPE, Grants, read_claim, read_details
+from txsse.mercure.matchers import EXACT, PATTERN, make_matcher
+from txsse.mercure.refusal import InvalidToken
+
+ALL = {"match": "*"}
+BOOKS = {"match": "https://a.example/books/:id", "match_type": "urlpattern"}
+
+# Claims as JSON may have them.
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=10,
+)
+matchers = st.fixed_dictionaries(
+    {}, optional={"match": anything, "match_type": anything | st.just("urlpattern")}
+)
+details = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.just(DETAIL_TYPE) | anything,
+        "actions": st.lists(st.sampled_from(["publish", "subscribe", "walk"])) | anything,
+        "topics": st.lists(matchers, max_size=3) | anything,
+        "payload": anything,
+    },
+)
+
+
+def read(*details: Any) -> Grants:
+    return read_details({"authorization_details": list(details)}, URL)
+
+
+def read_old(**claim: Any) -> Grants:
+    return read_claim({"mercure": claim}, URL)
+
+
+def payload(grants: Grants, value: str, type: str = EXACT) -> object:
+    return grants.payload_for(make_matcher(type, value, URL))
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """
+    Make an object that has so many levels.
+    """
+    made: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        made = {"a": made}
+    return made
+
+
+class DetailTests:
+    def test_nothing(self) -> None:
+        """
+        A token without details is good, and allows nothing.
+        """
+        for grants in (read_details({}, URL), read(), Grants()):
+            assert (len(grants.publish), len(grants.subscribe), grants.payloads) == (
+                0,
+                0,
+                grants.payloads[:0],
+            )
+            assert grants.expires is None
+            assert payload(grants, "news") is None
+
+    def test_actions(self) -> None:
+        """
+        Each detail allows what it names, and no more.
+        """
+        grants = read(
+            detail(["publish"], "a"), detail(["subscribe"], "b"), detail(["subscribe", "publish"], "c")
+        )
+        assert grants.publish.exact == ("a", "c")
+        assert grants.subscribe.exact == ("b", "c")
+
+    def test_matchers(self) -> None:
+        """
+        A topic is exact, unless it says that it is a pattern; relative ones begin at the hub.
+        """
+        relative = {"match": "/books/:id", "match_type": "urlpattern"}
+        exact = {"match": "https://a.example/:id", "match_type": "exact"}
+        topics = read(detail(["publish"], BOOKS, relative, exact, "news")).publish
+        assert topics.has(["https://a.example/books/1"])
+        assert topics.has(["https://hub.example/books/1"])
+        assert topics.has(["https://a.example/:id"])
+        assert topics.has(["news"])
+        assert not topics.has(["https://a.example/1", "sport", "https://b.example/books/1"])
+
+    @pytest.mark.parametrize("type", [{}, {"match_type": "exact"}, {"match_type": "urlpattern"}])
+    def test_all(self, type: dict[str, str]) -> None:
+        """
+        A star is everything, whatever it is called.
+        """
+        assert read(detail(["publish"], {**ALL, **type})).publish.all
+
+    @pytest.mark.parametrize(
+        "foreign",
+        [
+            {},
+            {"type": "mercure"},
+            {"type": DETAIL_TYPE + "/"},
+            {"type": DETAIL_TYPE.upper()},
+            {"type": None},
+            {"type": [DETAIL_TYPE]},
+            {"type": {"a": 1}},
+            {"type": "payment", "actions": 7, "topics": "all", "payload": []},
+        ],
+    )
+    def test_for_others(self, foreign: dict[str, Any]) -> None:
+        """
+        What is meant for others is ignored, whatever it holds.
+        """
+        grants = read(
+            foreign, detail(["publish"], "news"), {**detail(["publish"], "other"), **foreign, "type": "x"}
+        )
+        assert grants.publish.exact == ("news",)
+
+    def test_unknown_actions(self) -> None:
+        """
+        They are ignored, so that there may be others one day.
+        """
+        grants = read(detail(["walk", "publish"], "a"), detail(["Subscribe", " publish"], "b"))
+        assert (grants.publish.exact, len(grants.subscribe)) == (("a",), 0)
+
+    def test_unknown_members(self) -> None:
+        """
+        So are they.
+        """
+        grants = read(
+            detail(["publish"], {"match": "a", "color": "red"}, locations=["https://b.example"], color=7)
+        )
+        assert grants.publish.exact == ("a",)
+
+    @pytest.mark.parametrize("details", [None, {}, "a", 7, True, detail(["publish"], "a")])
+    def test_no_list(self, details: Any) -> None:
+        """
+        The details are a list.
+        """
+        with pytest.raises(InvalidToken, match="authorization_details is no list"):
+            read_details({"authorization_details": details}, URL)
+
+    @pytest.mark.parametrize("entry", [None, [], "a", 7, True])
+    def test_no_object(self, entry: Any) -> None:
+        """
+        Of objects: one that is none is bad, though the others are good.
+        """
+        with pytest.raises(InvalidToken, match="authorization_details holds what is no object"):
+            read(detail(["publish"], "a"), entry)
+
+    @pytest.mark.parametrize(
+        ("members", "reason"),
+        [
+            ({"actions": None}, "actions is no list of strings"),
+            ({"actions": []}, "actions is no list of strings"),
+            ({"actions": "publish"}, "actions is no list of strings"),
+            ({"actions": ["publish", 7]}, "actions is no list of strings"),
+            ({"actions": {"publish": True}}, "actions is no list of strings"),
+            ({"topics": None}, "topics is no list of objects"),
+            ({"topics": []}, "topics is no list of objects"),
+            ({"topics": "*"}, "topics is no list of objects"),
+            ({"topics": ["*"]}, "topics is no list of objects"),
+            ({"topics": ALL}, "topics is no list of objects"),
+            ({"topics": [ALL, None]}, "topics is no list of objects"),
+            ({"topics": [ALL, {}]}, "match is no string"),
+            ({"topics": [{"match": None}]}, "match is no string"),
+            ({"topics": [{"match": ["a"]}]}, "match is no string"),
+            ({"topics": [{"match_type": "exact"}]}, "match is no string"),
+            ({"topics": [{**ALL, "match_type": None}]}, "match_type is not known here"),
+            ({"topics": [{**ALL, "match_type": ["exact"]}]}, "match_type is not known here"),
+            ({"topics": [{**ALL, "match_type": {}}]}, "match_type is not known here"),
+            ({"topics": [{**ALL, "match_type": "Exact"}]}, "match_type is not known here"),
+            ({"topics": [{**ALL, "match_type": "URLPattern"}]}, "match_type is not known here"),
+            ({"topics": [{"match": "a{b}", "match_type": "template"}]}, "match_type is not known here"),
+            ({"topics": [{**ALL, "match_type": ""}]}, "match_type is not known here"),
+            ({"topics": [{"match": "a\nb"}]}, "a matcher cannot be: it holds a control character"),
+            ({"topics": [{"match": "a\ud800b"}]}, "a matcher cannot be: it holds a control character"),
+            ({"topics": [{"match": "a" * 2049}]}, "a matcher cannot be: it has more than 2048 characters"),
+            ({"topics": [{"match": "/(", "match_type": "urlpattern"}]}, "a matcher cannot be: "),
+            (
+                {"topics": [{"match": r"/(\w{99})", "match_type": "urlpattern"}]},
+                "it would take too long to match",
+            ),
+            ({"payload": None}, "payload is no object"),
+            ({"payload": []}, "payload is no object"),
+            ({"payload": "a"}, "payload is no object"),
+            ({"payload": {"a": float("inf")}}, "payload cannot be written as JSON"),
+            ({"payload": {"a": [{"b": -float("inf")}]}}, "payload cannot be written as JSON"),
+            ({"payload": nested(101)}, "payload has more than 100 levels"),
+            ({"payload": {"a": [{}, nested(99)]}}, "payload has more than 100 levels"),
+        ],
+    )
+    @pytest.mark.parametrize("action", ["publish", "subscribe", "walk"])
+    def test_malformed(self, action: str, members: dict[str, Any], reason: str) -> None:
+        """
+        A detail that is not as it should be makes the token a bad one, whatever it was for.
+        """
+        with pytest.raises(InvalidToken) as raised:
+            read(detail(["publish"], "good"), {**detail([action], "a"), **members})
+        assert reason in raised.value.reason
+
+    def test_missing(self) -> None:
+        """
+        Actions and topics have to be there.
+        """
+        for name in ("actions", "topics"):
+            whole = detail(["publish"], "a")
+            del whole[name]
+            with pytest.raises(InvalidToken, match=f"{name} is no list"):
+                read(whole)
+
+    def test_deep_payload_as_it_is_read(self) -> None:
+        """
+        What can be read, and could not be written, is refused, and so is what can only just be read.
+        """
+        for levels in (101, 500, 900):
+            claims = json.loads('{"a":' * levels + "{}" + "}" * levels)
+            with pytest.raises(InvalidToken, match="more than 100 levels"):
+                read({**detail(["subscribe"], "a"), "payload": claims})
+            with pytest.raises(InvalidToken, match="more than 100 levels"):
+                read_old(payload=claims)
+        for good in (nested(100), {"a": [{}, nested(98)]}):
+            assert payload(read(detail(["subscribe"], "a", payload=good)), "a") == good
+
+    @settings(derandomize=True, deadline=None, max_examples=100)
+    @given(st.lists(details, max_size=3) | anything)
+    def test_anything(self, claim: Any) -> None:
+        """
+        Whatever a claim is, it can be read or it is a bad token's.
+        """
+        try:
+            grants = read_details({"authorization_details": claim}, URL)
+        except InvalidToken:
+            return
+        granted = [each for each in claim if each.get("type") == DETAIL_TYPE]
+        assert bool(grants.publish) <= any("publish" in each["actions"] for each in granted)
+        assert len(grants.payloads) == sum("subscribe" in each["actions"] for each in granted)
+
+
+class LimitTests:
+    def test_details(self) -> None:
+        """
+        A hundred details are read; those of others do not count.
+        """
+        hundred = [detail(["publish"], str(number)) for number in range(100)]
+        assert len(read(*hundred, *[{"type": "x"}] * 500).publish) == 100
+        with pytest.raises(InvalidToken, match="authorization_details has more than 100 entries"):
+            read(*hundred, detail(["walk"], "a"))
+
+    @pytest.mark.parametrize("action", ["publish", "subscribe"])
+    def test_matchers(self, action: str) -> None:
+        """
+        A thousand matchers are read, for each action, in one detail or in several.
+        """
+        some = [str(number) for number in range(400)]
+        grants = read(*[detail([action], *some)] * 2, detail([action], *some[:200]))
+        assert len(getattr(grants, action)) == 400
+        with pytest.raises(InvalidToken, match="more than 1000 matchers"):
+            read(*[detail([action], *some)] * 2, detail([action], *some[:201]))
+        both = [detail(["publish"], *some), detail(["subscribe"], *some)] * 2
+        assert len(read(*both).publish) == 400
+
+    def test_old_matchers(self) -> None:
+        """
+        It is the same with old tokens.
+        """
+        thousand = [str(number) for number in range(1000)]
+        grants = read_old(publish=thousand, subscribe=thousand)
+        assert (len(grants.publish), len(grants.subscribe)) == (1000, 1000)
+        for action in ("publish", "subscribe"):
+            with pytest.raises(InvalidToken, match="more than 1000 matchers"):
+                read_old(**{action: [*thousand, "x"]})
+
+
+class PayloadTests:
+    def test_first_that_fits(self) -> None:
+        """
+        The order counts, and not how well it fits.
+        """
+        grants = read(
+            detail(["subscribe"], "a", payload={"n": 1}),
+            detail(["subscribe"], "a", "b", payload={"n": 2}),
+            detail(["subscribe"], ALL, payload={"n": 3}),
+            detail(["subscribe"], "c", payload={"n": 4}),
+        )
+        assert [payload(grants, value) for value in "abc"] == [{"n": 1}, {"n": 2}, {"n": 3}]
+        assert payload(grants, "*") == {"n": 3}
+
+    def test_first_has_none(self) -> None:
+        """
+        A detail without a payload fits all the same, and then there is none.
+        """
+        grants = read(detail(["subscribe"], "a"), detail(["subscribe"], ALL, payload={"n": 1}))
+        assert payload(grants, "a") is None
+        assert payload(grants, "b") == {"n": 1}
+
+    def test_nothing_fits(self) -> None:
+        """
+        There is none, then; all topics are what only a star is for.
+        """
+        grants = read(detail(["subscribe"], "a", payload={}))
+        assert payload(grants, "a") == {}
+        assert payload(grants, "b") is None
+        assert payload(grants, "*") is None
+
+    def test_only_for_subscribers(self) -> None:
+        """
+        The payload of a publisher's detail is for nobody.
+        """
+        grants = read(
+            detail(["publish"], ALL, payload={"n": 1}),
+            detail(["publish", "subscribe"], "a", payload={"n": 2}),
+        )
+        assert payload(grants, "a") == {"n": 2}
+        assert payload(grants, "b") is None
+
+    def test_patterns(self) -> None:
+        """
+        The matcher of a subscription is looked for as though it were a topic, so a pattern fits itself.
+        """
+        grants = read(detail(["subscribe"], BOOKS, payload={"n": 1}))
+        assert payload(grants, BOOKS["match"], PATTERN) == {"n": 1}
+        assert payload(grants, "https://a.example/books/7") == {"n": 1}
+        assert payload(grants, "https://a.example/films/:id", PATTERN) is None
+
+
+class OldTests:
+    def test_nothing(self) -> None:
+        """
+        A token without the claim, or without anything in it, allows nothing.
+        """
+        for claims in ({}, {"mercure": {}}, {"mercure": {"publish": None, "subscribe": []}}):
+            grants = read_claim(claims, URL)
+            assert (len(grants.publish), len(grants.subscribe), grants.payloads) == (0, 0, [])
+
+    def test_selectors(self) -> None:
+        """
+        They are topics, templates or a star.
+        """
+        grants = read_old(publish=["*"], subscribe=["https://a.example/{id}", "news", "a{b"])
+        assert grants.publish.all
+        for topic in ("https://a.example/1", "https://a.example/{id}", "news", "a{b"):
+            assert grants.subscribe.has([topic])
+        assert not grants.subscribe.has(["https://a.example/1/2", "sport"])
+
+    @pytest.mark.parametrize("value", [{"a": 1}, [1], "a", 0, False, "", {}])
+    def test_payload(self, value: Any) -> None:
+        """
+        It is anything, and for every subscription.
+        """
+        grants = read_old(subscribe=["a"], payload=value)
+        assert payload(grants, "a") == payload(grants, "b") == payload(grants, "*") == value
+
+    def test_no_payload(self) -> None:
+        """
+        None is none.
+        """
+        assert payload(read_old(subscribe=["*"], payload=None), "a") is None
+        assert read_old(subscribe=["*"]).payloads == []
+
+    @pytest.mark.parametrize("claim", [None, [], "a", 7, True])
+    def test_no_object(self, claim: Any) -> None:
+        """
+        The claim is an object.
+        """
+        with pytest.raises(InvalidToken, match="mercure is no object"):
+            read_claim({"mercure": claim}, URL)
+
+    @pytest.mark.parametrize("action", ["publish", "subscribe"])
+    @pytest.mark.parametrize(
+        ("selectors", "reason"),
+        [
+            ("*", "is no list of strings"),
+            ({"*": 1}, "is no list of strings"),
+            (7, "is no list of strings"),
+            (["a", 7], "is no list of strings"),
+            ([["a"]], "is no list of strings"),
+            ([None], "is no list of strings"),
+            (["a\nb"], "a matcher cannot be"),
+            (["a" * 2049], "a matcher cannot be"),
+        ],
+    )
+    def test_malformed(self, action: str, selectors: Any, reason: str) -> None:
+        """
+        What is not as it should be makes the token a bad one.
+        """
+        with pytest.raises(InvalidToken, match=reason) as raised:
+            read_old(**{action: selectors})
+        assert ("list" not in reason) or raised.value.reason.startswith(f"mercure.{action} ")
+
+    def test_payload_that_cannot_be_written(self) -> None:
+        """
+        Nobody could be told of it.
+        """
+        with pytest.raises(InvalidToken, match="payload cannot be written as JSON"):
+            read_old(payload=float("nan"))

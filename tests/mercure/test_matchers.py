@@ -1,0 +1,141 @@
+"""
+Matchers, as requests and tokens write them.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.mercure.world import URL
+from txsse.hub.topics import ISelector, TopicSet
+from txsse.mercure.matchers import EXACT, MAX_PATTERN, PATTERN, TEMPLATE, TYPES, Matcher, make_matcher
+from txsse.mercure.patterns import PatternSelector
+from txsse.mercure.templates import TemplateSelector
+
+
+def matches(type: str, value: str, topic: str) -> bool:
+    return TopicSet([make_matcher(type, value, URL).selector]).has([topic])
+
+
+class ExactTests:
+    def test_literally(self) -> None:
+        """
+        It is a topic as it is written, and nothing is resolved, decoded or folded.
+        """
+        for value in ("news", "https://a.example/:id", "a{b}", "/a", "", "(", "é", "**", "a*"):
+            assert make_matcher(EXACT, value, URL).selector == value
+        assert matches(EXACT, "https://a.example/:id", "https://a.example/:id")
+        assert not matches(EXACT, "https://a.example/:id", "https://a.example/1")
+        assert not matches(EXACT, "/a", "https://hub.example/a")
+        assert not matches(EXACT, "https://A.example/", "https://a.example/")
+        assert not matches(EXACT, "a%20b", "a b")
+        assert not matches(EXACT, "caf\u00e9", "cafe\u0301")
+
+    @pytest.mark.parametrize("type", [EXACT, PATTERN, TEMPLATE])
+    def test_star(self, type: str) -> None:
+        """
+        A star alone is all topics, whatever its type.
+        """
+        matcher = make_matcher(type, "*", URL)
+        assert (matcher.type, matcher.value, matcher.selector) == (type, "*", "*")
+        assert matches(type, "*", "https://a.example/") and matches(type, "*", "no URL")
+
+
+class TypeTests:
+    def test_pattern(self) -> None:
+        """
+        A pattern selects by the rules of URLs, from the hub's.
+        """
+        matcher = make_matcher(PATTERN, "/books/:id", URL)
+        assert matcher.selector == PatternSelector("/books/:id", URL)
+        assert matches(PATTERN, "/books/:id", "https://hub.example/books/1")
+        assert not matches(PATTERN, "/books/:id", "https://a.example/books/1")
+        assert matches(PATTERN, "/books/1", "/books/1")
+
+    def test_template(self) -> None:
+        """
+        A template selects what it expands to.
+        """
+        assert make_matcher(TEMPLATE, "/books/{id}", URL).selector == TemplateSelector("/books/{id}")
+        assert matches(TEMPLATE, "/books/{id}", "/books/1")
+
+    @pytest.mark.parametrize("value", ["news", "a{", "a}b", "{}", "a{b}{", "{!a}", "{a b}"])
+    def test_no_template(self, value: str) -> None:
+        """
+        What is none was a topic in those days, and still is.
+        """
+        assert make_matcher(TEMPLATE, value, URL).selector == value
+
+    @pytest.mark.parametrize("type", ["", "Exact", "URLPattern", "regexp", "template "])
+    def test_unknown(self, type: str) -> None:
+        """
+        The error names those that there are: the old one is for old clients.
+        """
+        with pytest.raises(ValueError, match=r"is no type of matcher; there are exact and urlpattern$"):
+            make_matcher(type, "a", URL)
+        assert TYPES == ("exact", "urlpattern")
+
+
+class LimitTests:
+    @pytest.mark.parametrize("type", [EXACT, PATTERN, TEMPLATE])
+    def test_length(self, type: str) -> None:
+        """
+        Of every type, the longest has 2048 characters.
+        """
+        longest = "/" + "é" * (MAX_PATTERN - 1)
+        assert make_matcher(type, longest, URL).value == longest
+        with pytest.raises(ValueError, match="more than 2048 characters"):
+            make_matcher(type, longest + "é", URL)
+
+    @pytest.mark.parametrize("type", [EXACT, PATTERN, TEMPLATE])
+    @pytest.mark.parametrize("value", ["a\nb", "\0", "a\x7f", "\x85", "a\u200b", "\ud800", "*\n"])
+    def test_characters(self, type: str, value: str) -> None:
+        """
+        What cannot be seen cannot be matched.
+        """
+        with pytest.raises(ValueError, match="a control character, or an invisible one"):
+            make_matcher(type, value, URL)
+
+    def test_weight(self) -> None:
+        """
+        A pattern weighs by what it repeats, and anything else by its length.
+        """
+        assert make_matcher(EXACT, "(a{100})", URL).weight == 8
+        assert make_matcher(TEMPLATE, "{a}", URL).weight == 3
+        assert make_matcher(PATTERN, "/(a{100})", URL).weight == 9 * 101
+        assert make_matcher(PATTERN, "*", URL).weight == 1
+
+    @settings(derandomize=True, deadline=None, max_examples=300)
+    @given(
+        st.sampled_from([EXACT, PATTERN, TEMPLATE]),
+        st.text(st.sampled_from("/:*(){}?+\\[]^$|aZ1.-,%é ")),
+        st.text(),
+    )
+    def test_anything(self, type: str, value: str, topic: str) -> None:
+        """
+        Whatever is written makes a matcher or a ValueError, and a matcher answers for whatever topic.
+        """
+        try:
+            matcher = make_matcher(type, value, URL)
+        except ValueError:
+            assert type == PATTERN
+            return
+        if isinstance(matcher.selector, str):
+            assert matcher.selector == value
+        else:
+            assert ISelector.providedBy(matcher.selector)
+            assert matcher.selector.matches(topic) in (True, False)
+
+
+class EqualityTests:
+    def test_equal(self) -> None:
+        """
+        Two are equal that are written the same.
+        """
+        assert make_matcher(EXACT, "a", URL) == make_matcher(EXACT, "a", URL)
+        assert make_matcher(EXACT, "*", URL) != make_matcher(PATTERN, "*", URL)
+        assert make_matcher(EXACT, "a", URL) != make_matcher(EXACT, "b", URL)
+        assert len({make_matcher(PATTERN, "/:a", URL), make_matcher(PATTERN, "/:a", URL)}) == 1
+        assert Matcher(EXACT, "a", "a") == Matcher(EXACT, "a", "b")

@@ -1,0 +1,196 @@
+"""
+The description of the hub, ``docs/openapi.yaml``, against a hub that serves: what fits the description, and
+what does not, gets an answer that is described.
+
+Run as a program, this is that hub.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.mercure.world import PATH, token
+
+requests: Any = pytest.importorskip("requests", reason="pip install schemathesis")
+schemathesis: Any = pytest.importorskip("schemathesis", reason="pip install schemathesis")
+
+ROOT = Path(__file__).parents[2]
+CHECKS = schemathesis.checks
+
+# Streams that end soon, for whoever reads them reads them to their end.
+LIFETIME = 0.05
+
+GOOD = token(publish=["*"], subscribe=["*"], exp=time.time() + 3600, payload={"user": "x"})
+POOR = token(publish=["nothing"], subscribe=["nothing"], exp=time.time() + 3600)
+
+every = settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=20,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def serve() -> None:
+    """
+    Serve a hub on a free port, and say which.
+    """
+    from twisted.internet import reactor
+    from twisted.web.resource import Resource
+    from twisted.web.server import Site
+
+    from tests.mercure.world import SECRET, URL
+    from txsse import Hub
+    from txsse.mercure import Settings, shared_secret, well_known
+
+    given = Settings(
+        url=URL, issuers=[shared_secret(SECRET)], anonymous=True, origins=["https://example.org"]
+    )
+    root = Resource()
+    root.putChild(b".well-known", well_known(Hub(), given, max_lifetime=LIFETIME))
+    site = Site(root)
+    site.log = lambda request: None
+    port = reactor.listenTCP(0, site, interface="127.0.0.1")
+    print(port.getHost().port, flush=True)
+    reactor.run()
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[str]:
+    """
+    The URL of a hub in a process of its own.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.mercure.test_openapi"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+# Beside what is usual for data that is refused.
+REFUSED = [400, 401, 403, 413]
+CONFIG = {"checks": {"negative_data_rejection": {"expected-statuses": REFUSED}}}
+
+schema = schemathesis.openapi.from_path(
+    ROOT / "docs" / "openapi.yaml", config=schemathesis.Config.from_dict(CONFIG)
+)
+
+ANSWERS: list[Callable[..., Any]] = [
+    CHECKS.not_a_server_error,
+    CHECKS.status_code_conformance,
+    CHECKS.content_type_conformance,
+    CHECKS.response_headers_conformance,
+    CHECKS.response_schema_conformance,
+]
+
+# What Twisted takes of a line.
+LINE = 16_384
+
+
+def ask(case: Any, service: str, *more: Callable[..., Any], token: str | None = None) -> None:
+    """
+    Send a request, and check its answer.
+    """
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    checks = [*ANSWERS, *more]
+    try:
+        case.call_and_validate(base_url=service, headers=headers, checks=checks, timeout=10)
+    except requests.ConnectionError:
+        assert (
+            len(requests.Request(**case.as_transport_kwargs(base_url=service)).prepare().url or "")
+            > LINE - 100
+        )
+
+
+class DescriptionTests:
+    def test_valid(self) -> None:
+        """
+        It is a description as the standard has it.
+        """
+        schema.validate()
+
+    @schema.parametrize()
+    @every
+    def test_with_a_good_token(self, case: Any, service: str) -> None:
+        """
+        Whatever is allowed is answered as it is described, and a publication that cannot be is refused.
+        """
+        more = [CHECKS.negative_data_rejection] if case.method == "POST" else []
+        ask(case, service, *more, token=GOOD)
+
+    @schema.parametrize()
+    @every
+    def test_with_a_poor_token(self, case: Any, service: str) -> None:
+        """
+        Likewise where little is allowed.
+        """
+        ask(case, service, token=POOR)
+
+    @schema.parametrize()
+    @every
+    def test_without_a_token(self, case: Any, service: str) -> None:
+        """
+        Likewise with whatever the case brings along.
+        """
+        ask(case, service)
+
+    @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+    @pytest.mark.parametrize("path", sorted(schema.raw_schema["paths"]))
+    def test_other_methods(self, service: str, path: str, method: str) -> None:
+        """
+        What is not described is answered as the description says of it.
+        """
+        response = requests.request(method, service + re.sub("{.*?}", "x", path), timeout=10)
+        assert response.status_code == 405
+        allowed = set(response.headers["Allow"].split(", "))
+        described = {name.upper() for name in schema.raw_schema["paths"][path]} - {"PARAMETERS"}
+        assert described <= allowed <= described | {"HEAD", "OPTIONS", "QUERY"}
+        assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert response.text.endswith("\n")
+        told = requests.options(response.url, timeout=10)
+        if "OPTIONS" in allowed:
+            assert set(told.headers["Allow"].split(", ")) == allowed
+
+    def test_somebody_there(self, service: str) -> None:
+        """
+        Those who are subscribed are listed as it is described, and asked for again, nothing is sent.
+        """
+        headers = {"Authorization": f"Bearer {GOOD}"}
+        operation = schema["/.well-known/mercure/subscriptions"]["GET"]
+        single = schema["/.well-known/mercure/subscriptions/{match_type}/{match}/{subscriber}"]["GET"]
+        for _ in range(100):
+            # On a machine that has much to do, a stream may have ended before the list is there.
+            with requests.get(f"{service}{PATH}?match=a", headers=headers, stream=True, timeout=10):
+                listed = requests.get(f"{service}{PATH}/subscriptions", headers=headers, timeout=10)
+                if not listed.json()["subscriptions"]:
+                    continue
+                again = {**headers, "If-None-Match": listed.headers["ETag"]}
+                unchanged = requests.get(listed.url, headers=again, timeout=10)
+                *_, subscription = listed.json()["subscriptions"]
+                found = requests.get(service + subscription["id"], headers=headers, timeout=10)
+            operation.validate_response(listed)
+            if unchanged.status_code == 304 and found.status_code == 200:
+                assert unchanged.content == b""
+                single.validate_response(found)
+                assert found.json()["payload"] == {"user": "x"}
+                return
+        raise AssertionError("nobody is ever there")
+
+
+if __name__ == "__main__":
+    serve()

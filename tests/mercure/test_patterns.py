@@ -1,0 +1,224 @@
+"""
+URL patterns.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.mercure.world import URL
+from txsse.mercure.patterns import MAX_WEIGHT, PatternSelector, path_pattern, weight_of
+
+
+def matches(pattern: str, topic: str) -> bool:
+    return PatternSelector(pattern, URL).matches(topic)
+
+
+class MatchingTests:
+    @pytest.mark.parametrize(
+        ("pattern", "topic"),
+        [
+            ("https://a.example/books/:id", "https://a.example/books/1"),
+            ("https://a.example/books/:id", "https://a.example/books/1?x=1"),
+            ("https://a.example/books/*", "https://a.example/books/"),
+            ("https://a.example/books/*", "https://a.example/books/1/2"),
+            ("https://a.example/books/:id?", "https://a.example/books"),
+            (r"https://a.example/(\d+)", "https://a.example/123"),
+            ("https://*.example/", "https://a.b.example/"),
+            ("http{s}?://a.example/", "http://a.example/"),
+            ("*://a.example/", "ftp://a.example/"),
+            ("https://a.example/x?y=:z", "https://a.example/x?y=1"),
+            ("https://a.example:8443/", "https://a.example:8443/"),
+            # The host has no case, and the port that goes without saying is none.
+            ("https://a.example/x", "https://A.EXAMPLE/x"),
+            ("https://A.Example/x", "https://a.example/x"),
+            ("https://a.example/x", "HTTPS://a.example:443/x"),
+            # Both are written as URLs are.
+            ("https://a.example/é", "https://a.example/%C3%A9"),
+            ("https://a.example/a/c", "https://a.example/a/b/../c"),
+            ("https://bücher.example/", "https://xn--bcher-kva.example/"),
+            # What is relative begins at the hub.
+            ("/books/:id", "/books/1"),
+            ("/books/:id", "https://hub.example/books/1"),
+            ("/books/:id", "//hub.example/books/1"),
+            ("https://hub.example/books/:id", "/books/1"),
+            ("https://hub.example/.well-known/:x", "x"),
+            ("/.well-known/:x", "x"),
+        ],
+    )
+    def test_meant(self, pattern: str, topic: str) -> None:
+        """
+        The topic is one of those.
+        """
+        assert matches(pattern, topic)
+
+    @pytest.mark.parametrize(
+        ("pattern", "topic"),
+        [
+            ("https://a.example/books/:id", "https://a.example/books/"),
+            ("https://a.example/books/:id", "https://a.example/books/1/2"),
+            ("https://a.example/books/:id", "http://a.example/books/1"),
+            ("https://a.example/books/:id", "https://b.example/books/1"),
+            ("https://a.example/books/:id", "https://a.example.evil.example/books/1"),
+            ("https://a.example/books/:id", "https://a.example@evil.example/books/1"),
+            ("https://a.example/books/:id", "https://a.example:8443/books/1"),
+            # All but the host has a case.
+            ("https://a.example/books/:id", "https://a.example/Books/1"),
+            ("https://a.example/x?y=:z", "https://a.example/x?Y=1"),
+            (r"https://a.example/(\d+)", "https://a.example/12a"),
+            ("/books/:id", "https://a.example/books/1"),
+            ("/books/:id", "books/1"),
+            # These are no URLs, not even relative ones.
+            ("*://*/*", "https://[broken"),
+            ("https://*", "https://"),
+            ("/*", "http://a b/"),
+            ("/*", "https://a.example:99999/"),
+        ],
+    )
+    def test_not_meant(self, pattern: str, topic: str) -> None:
+        """
+        The topic is none of those.
+        """
+        assert not matches(pattern, topic)
+
+    def test_wildcard(self) -> None:
+        """
+        A star within a pattern is no star alone: a topic has to be a URL.
+        """
+        assert matches("*://*/*", "https://a.example/b")
+        assert not matches("*://*/*", "urn:a")
+
+
+class BadTests:
+    @pytest.mark.parametrize(
+        "pattern", ["/(", "/)(", "/{", "/(?=a)", "/(a(b))", "/([)", "https://[", "/:a/:a"]
+    )
+    def test_no_pattern(self, pattern: str) -> None:
+        """
+        What is none is refused.
+        """
+        with pytest.raises(ValueError):
+            PatternSelector(pattern, URL)
+
+    @pytest.mark.parametrize(
+        "pattern",
+        [
+            "/(a{5000})",
+            "/(a{1,5000})",
+            "/(a{5000,})",
+            "/(a{0,5000})",
+            "/((?:a{100}){100})",
+            "/(a{20}{20}{20})",
+            # The engine takes spaces there, too.
+            "/(a{ 5000 })",
+            "/(a{1 , 5000})",
+            "/((?x)a{5 0 0 0})",
+            "/(a{\u20035000})",
+            r"/(\w\w\w\w\w\w\w\w\w\w)",
+            r"/(\w{10})",
+            r"/(\w{ 10 })",
+            r"/(\p{L}{10})",
+            r"/(\d{26})",
+            r"/(\d{100})",
+            r"/((?:\d{9}){3})",
+            r"/(\pL{10})",
+            r"/([^\W]{10})",
+            "/:a" * 21,
+            "/*" * 21,
+            "/(a)" * 21,
+            "/((?:(?:(?:(?:(?:(?:(?:(?:(?:(?:(?:(?:(?:(?:(?:(?:(?:(?:(?:(?:a))))))))))))))))))))",
+            "x" * (MAX_WEIGHT + 1),
+        ],
+    )
+    def test_heavy(self, pattern: str) -> None:
+        """
+        What would take too long is not even compiled; the error says what to do without.
+        """
+        with pytest.raises(ValueError, match="too long to match; use fewer groups, classes and repetitions"):
+            PatternSelector(pattern, URL)
+
+    @pytest.mark.parametrize(
+        "pattern",
+        [
+            "/(a{400})",
+            r"/(\d{4}-\d{2}-\d{2})",
+            r"/(\d{4})/(\d{2})/(\d\d)",
+            r"/(\w{9})",
+            "/*" * 20,
+            "/(a+)+",
+            "/((?:a+)+b)",
+            "x" * 2048,
+        ],
+    )
+    def test_not_heavy(self, pattern: str) -> None:
+        """
+        What people write is taken, and a topic of any length is answered for.
+        """
+        assert matches(pattern, "https://hub.example/" + "a" * 20_000) in (True, False)
+
+    def test_weight(self) -> None:
+        """
+        It grows with the length, the classes, and whatever is repeated.
+        """
+        assert weight_of("") == 0
+        assert weight_of("/a") == 2
+        assert weight_of(r"/(\w)") == 5 + 500
+        assert weight_of(r"/(\d)") == 5 + 200
+        assert weight_of(r"/(\w{3}\d{2})") == weight_of(r"/(\w\w\w\d\d)") == 13 + 3 * 500 + 2 * 200
+        assert weight_of(r"/((?:\d{3}){2})") == (16 + 3 * 200) * 3
+        assert weight_of(r"/(\d{3}{2})") == (12 + 3 * 200) * 3
+        assert weight_of(r"/(\d{0})") == 3
+        assert weight_of("/(a{3})") == 7 * 4
+        assert weight_of("/(a{3,9})") == weight_of("/(a{9,3})") == 9 * 10
+        assert weight_of("/(a{3,})") == 8 * 4
+        assert weight_of("/(a{3}{9})") == 10 * 4 * 10
+        assert weight_of("/(a{ 3 , 9 })") == 13 * 10
+        assert weight_of("/(a{ })") == 7
+        # These repeat nothing.
+        assert weight_of("/{a}?") == 5
+        assert weight_of("/{x3}") == 5
+
+
+class EqualityTests:
+    def test_equal(self) -> None:
+        """
+        Those that mean the same are one to a hub; another base is another meaning.
+        """
+        one, two = PatternSelector("/:a", URL), PatternSelector("/:a", URL)
+        assert one == two
+        assert hash(one) == hash(two)
+        assert len({one, two, PatternSelector("/:b", URL), PatternSelector("/:a", "https://a.example/")}) == 3
+        assert one != "/:a"
+        assert repr(one) == f"PatternSelector('/:a', {URL!r})"
+
+
+class PathPatternTests:
+    @pytest.mark.parametrize("path", ["/a-b/c.d_~1", "/.well-known/mercure"])
+    def test_path(self, path: str) -> None:
+        """
+        The path and what is below it are meant, with any origin and any spelling; other paths are not.
+        """
+        pattern = path_pattern(path)
+        encoded = "".join(it if it == "/" else f"%{ord(it):02X}" for it in path)
+        for spelled in (
+            path,
+            encoded,
+            encoded.lower(),
+            f"/x/..{path}",
+            f"{path}/",
+            f"{path}/x/y",
+            f"{path}?x",
+            f"{path}#x",
+        ):
+            assert pattern.test(spelled, URL), spelled
+            assert pattern.test(f"http://a.example:1{spelled}"), spelled
+        for other in (
+            path + "x",
+            path[:-1],
+            f"/x{path}",
+            path.replace("/", "%2F"),
+            path.upper(),
+            path.replace(".", "x"),
+            "/",
+        ):
+            assert not pattern.test(f"https://hub.example{other}"), other

@@ -1,0 +1,722 @@
+"""
+Keys that are fetched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionLost, ConnectionRefusedError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss, Request
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IResponse
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from tests.hub.fakes import outcome_of, result_of
+from tests.integration.clients import listen
+from tests.mercure.signers import ec_key, ed_key, jwk, jwks, rsa_key
+from tests.mercure.world import URL, detail, sign
+from txsse.mercure.keys import Key
+from txsse.mercure.refusal import InvalidToken
+from txsse.mercure.remote import RemoteKeys
+from txsse.mercure.tokens import Issuer, Verifier
+from txsse.testing import MemoryAgent
+
+SET = jwks(jwk(ec_key(), kid="a")).encode()
+BOTH = jwks(jwk(ec_key(), kid="a"), jwk(ed_key(), kid="b")).encode()
+OTHER = jwks(jwk(ed_key(), kid="b")).encode()
+AT = "https://as.example/jwks"
+
+
+@implementer(IResponse)
+class Answer:
+    """
+    An answer whose body comes when the test says so.
+
+    :ivar cut: how often its connection was cut.
+    """
+
+    def __init__(self, code: int = 200, **headers: str) -> None:
+        self.code = code
+        self.headers = Headers({name.replace("_", "-"): [value] for name, value in headers.items()})
+        self.protocol: Any = None
+        self.cut = 0
+
+    def deliverBody(self, protocol: Any) -> None:  # noqa: N802
+        self.protocol = protocol
+        protocol.makeConnection(self)
+
+    def abortConnection(self) -> None:
+        self.cut += 1
+        self.end(ConnectionLost())
+
+    def end(self, reason: Exception | None = None) -> None:
+        self.protocol.connectionLost(Failure(reason or ResponseDone()))
+
+
+@implementer(IAgent)
+class ScriptedAgent:
+    """
+    Takes note of requests, which the test answers.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[bytes, bytes, Headers]] = []
+        self.waiting: list[Deferred[Any]] = []
+        self.cancelled = 0
+        self.error: BaseException | None = None
+
+    def request(self, method: bytes, uri: bytes, headers: Any = None, bodyProducer: Any = None) -> Any:  # noqa: N803
+        self.requests.append((method, uri, headers))
+        if self.error is not None:
+            return fail(Failure(self.error))
+        self.waiting.append(Deferred(self._cancel))
+        return self.waiting[-1]
+
+    def _cancel(self, _: object) -> None:
+        self.cancelled += 1
+
+    @property
+    def count(self) -> int:
+        return len(self.requests)
+
+    def answer(self, body: bytes = SET, answer: Answer | None = None) -> Answer:
+        """
+        Answer the oldest request.
+        """
+        answer = answer or Answer()
+        self.waiting.pop(0).callback(answer)
+        for place in range(0, len(body), 100):
+            answer.protocol.dataReceived(body[place : place + 100])
+        answer.end()
+        return answer
+
+
+class World:
+    """
+    Keys that are fetched from nowhere.
+    """
+
+    def __init__(self, url: str = AT) -> None:
+        self.clock = Clock()
+        # Not at the beginning of time, as on a real machine.
+        self.clock.advance(1_000_000)
+        self.agent = ScriptedAgent()
+        self.keys = RemoteKeys(url, reactor=self.clock, agent=self.agent)
+
+    def find(self, id: str | None = None) -> list[Any]:
+        """
+        Look for keys; what is found gets into a list, once it is.
+        """
+        return outcome_of(Deferred.fromCoroutine(self.keys.find(id)))
+
+    def found(self, id: str | None = None) -> list[str | None]:
+        """
+        Return the names of the keys that are found at once.
+        """
+        (keys,) = self.find(id)
+        return names(keys)
+
+    def filled(self, body: bytes = SET, **headers: str) -> World:
+        """
+        Have them fetched.
+        """
+        found = self.find()
+        self.agent.answer(body, Answer(**headers))
+        assert found
+        return self
+
+
+def names(keys: Sequence[Key]) -> list[str | None]:
+    return [key.id for key in keys]
+
+
+@pytest.fixture
+def world() -> Any:
+    world = World()
+    yield world
+    assert world.clock.getDelayedCalls() == []
+
+
+def problems(logged: list[LogEvent]) -> list[str]:
+    return [event["problem"] for event in logged if "problem" in event]
+
+
+class UrlTests:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            AT,
+            "https://as.example",
+            "http://localhost/jwks",
+            "http://localhost:8080/",
+            "http://127.0.0.1:1/",
+            "http://[::1]:1/",
+            "http://localhost",
+        ],
+    )
+    def test_good(self, url: str) -> None:
+        """
+        It is https, or this machine.
+        """
+        assert repr(RemoteKeys(url, reactor=Clock(), agent=ScriptedAgent())) == f"<RemoteKeys {url}>"
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "",
+            "https://",
+            "https:///jwks",
+            "as.example/jwks",
+            "ftp://as.example/",
+            "file:///etc/passwd",
+            "http://as.example/",
+            "http://localhost.as.example/",
+            "http://127.0.0.1.as.example/",
+            "http://localhost:x@as.example/",
+            "http://localhost:1@as.example/",
+            "http://localhost@as.example/",
+            "http://as.example/http://localhost/",
+        ],
+    )
+    def test_bad(self, url: str) -> None:
+        """
+        Whoever is on the way could give other keys.
+        """
+        with pytest.raises(ValueError, match="keys are fetched by https, not from"):
+            RemoteKeys(url, reactor=Clock(), agent=ScriptedAgent())
+
+    def test_own_agent(self) -> None:
+        """
+        Without an agent, there is one; nothing is fetched before it is needed.
+        """
+        assert RemoteKeys(AT, reactor=Clock()).version == 0
+
+
+class FetchTests:
+    def test_first(self, world: World, logged: list[LogEvent]) -> None:
+        """
+        Keys are fetched when they are first needed, and whoever needs them waits.
+        """
+        assert world.agent.count == 0
+        found = world.find("a")
+        assert found == []
+        ((method, uri, headers),) = world.agent.requests
+        assert (method, uri) == (b"GET", AT.encode())
+        assert headers.getRawHeaders("Accept") == ["application/jwk-set+json, application/json"]
+        world.agent.answer()
+        assert names(found[0]) == ["a"]
+        assert world.keys.version == 1
+        assert [event["count"] for event in logged if "count" in event] == [1]
+
+    def test_together(self, world: World) -> None:
+        """
+        All who come meanwhile wait for the same answer, and each gets the keys.
+        """
+        found = [world.find(id) for id in ("a", None, "a", "x")]
+        world.clock.advance(9)
+        found.append(world.find("a"))
+        assert found == [[]] * 5
+        world.agent.answer()
+        assert [names(keys) for (keys,) in found] == [["a"]] * 5
+        assert world.agent.count == 1
+
+    def test_one_gives_up(self, world: World) -> None:
+        """
+        The others get the keys all the same.
+        """
+        one = Deferred.fromCoroutine(world.keys.find("a"))
+        other = world.find("a")
+        gone = outcome_of(one)
+        one.cancel()
+        assert len(gone) == 1
+        world.agent.answer()
+        assert names(other[0]) == ["a"]
+
+    def test_kept(self, world: World) -> None:
+        """
+        They are kept for five minutes, where the server does not say how long.
+        """
+        world.filled()
+        world.clock.advance(299)
+        assert world.found("a") == ["a"]
+        assert world.agent.count == 1
+        world.clock.advance(1)
+        assert world.found("a") == ["a"]
+        assert world.agent.count == 2
+        world.agent.answer()
+
+    @pytest.mark.parametrize(
+        ("header", "seconds"),
+        [
+            ("max-age=60", 60),
+            ("public, Max-Age=120, must-revalidate", 120),
+            ('max-age="90"', 90),
+            ("max-age=0", 30),
+            ("max-age=29", 30),
+            ("max-age=86400", 3600),
+            ("max-age=" + "9" * 400, 3600),
+            ("max-age=-1", 300),
+            ("max-age=soon", 300),
+            ("max-age", 300),
+            ("no-store", 300),
+            ("s-maxage=60", 300),
+            ("x-max-age=60", 300),
+            ("", 300),
+        ],
+    )
+    def test_how_long(self, world: World, header: str, seconds: float) -> None:
+        """
+        The server says how long, within half a minute and an hour.
+        """
+        world.filled(Cache_Control=header)
+        world.clock.advance(seconds - 0.1)
+        assert world.found() == ["a"]
+        assert world.agent.count == 1
+        world.clock.advance(0.2)
+        assert world.found() == ["a"]
+        assert world.agent.count == 2
+        world.agent.answer()
+
+    def test_old_ones_go_on(self, world: World) -> None:
+        """
+        While newer ones are fetched, nobody waits; then they count, and the version tells of it.
+        """
+        world.filled()
+        world.clock.advance(300)
+        assert world.found("a") == ["a"]
+        assert world.found("a") == ["a"]
+        assert world.agent.count == 2
+        world.agent.answer(OTHER)
+        assert world.keys.version == 2
+        assert world.found() == ["b"]
+
+    def test_same_again(self, world: World, logged: list[LogEvent]) -> None:
+        """
+        The same keys are no others: what was verified with them stays so.
+        """
+        world.filled(BOTH)
+        world.clock.advance(300)
+        world.found()
+        world.agent.answer(json.dumps(json.loads(BOTH), indent=2).encode())
+        assert world.keys.version == 1
+        assert len([event for event in logged if "count" in event]) == 1
+        world.clock.advance(299)
+        world.found()
+        assert world.agent.count == 2
+
+
+class RotationTests:
+    def test_new_name(self, world: World) -> None:
+        """
+        A token that names a key that is not there has them fetched, and waits for that.
+        """
+        world.filled()
+        world.clock.advance(10)
+        found = world.find("b")
+        assert found == []
+        # The others do not.
+        assert world.found("a") == ["a"]
+        assert world.found() == ["a"]
+        world.agent.answer(BOTH)
+        assert names(found[0]) == ["a", "b"]
+        assert (world.agent.count, world.keys.version) == (2, 2)
+
+    def test_not_too_often(self, world: World) -> None:
+        """
+        Anybody can name a key: that is looked for every ten seconds, and not with every token.
+        """
+        world.filled()
+        for name in ("x", "y", "z"):
+            world.clock.advance(9.99 / 3)
+            assert world.found(name) == ["a"]
+        assert world.agent.count == 1
+        world.clock.advance(0.02)
+        found = world.find("x")
+        world.agent.answer()
+        assert names(found[0]) == ["a"]
+        assert world.found("x") == ["a"]
+        assert world.agent.count == 2
+
+    def test_keys_without_names(self, world: World) -> None:
+        """
+        They may be what a token means that names one, and are looked for again as well.
+        """
+        world.filled(jwks(jwk(ec_key())).encode())
+        assert world.found("a") == [None]
+        world.clock.advance(10)
+        assert world.find("a") == []
+        world.agent.answer()
+
+
+class TroubleTests:
+    def trouble(self, world: World, found: list[Any], logged: list[LogEvent]) -> str:
+        """
+        Return what the log says, after a fetch that failed.
+        """
+        assert found == [()]
+        (event,) = [event for event in logged if "problem" in event]
+        assert event["log_level"].name == "error"
+        assert event["log_format"].startswith("{keys} cannot be had")
+        assert event["keys"] is world.keys
+        assert world.keys.version == 0
+        problem: str = event["problem"]
+        return problem
+
+    @pytest.mark.parametrize("code", [404, 500, 302, 204, 201])
+    def test_status(self, world: World, logged: list[LogEvent], code: int) -> None:
+        """
+        Any other answer than 200 is none, whatever its body, and nothing is followed.
+        """
+        found = world.find()
+        world.agent.answer(SET, Answer(code, Location="https://elsewhere.example/"))
+        assert self.trouble(world, found, logged) == f"the server answers {code}"
+        assert world.agent.count == 1
+
+    @pytest.mark.parametrize(
+        ("body", "problem"),
+        [
+            (b"", "no JSON Web Key Set: an object with a list named keys"),
+            (b"<html>", "no JSON Web Key Set: an object with a list named keys"),
+            (b"\xff", "no JSON Web Key Set: an object with a list named keys"),
+            (b"[" * 100_000, "no JSON Web Key Set: an object with a list named keys"),
+            (b'{"keys": []}', "the JSON Web Key Set holds no key that can be used"),
+            (jwks(jwk(rsa_key(), use="enc")).encode(), "the JSON Web Key Set holds no key that can be used"),
+            (SET[:-1], "no JSON Web Key Set: an object with a list named keys"),
+        ],
+        ids=["empty", "html", "bytes", "deep", "none", "unusable", "cut"],
+    )
+    def test_no_keys(self, world: World, logged: list[LogEvent], body: bytes, problem: str) -> None:
+        """
+        What is no set of keys is none.
+        """
+        found = world.find()
+        world.agent.answer(body)
+        assert self.trouble(world, found, logged) == problem
+
+    def test_too_large(self, world: World, logged: list[LogEvent]) -> None:
+        """
+        What is larger than 256 KiB is not read to its end.
+        """
+        answer = Answer()
+        found = world.find()
+        world.agent.waiting.pop().callback(answer)
+        answer.protocol.dataReceived(b" " * 256 * 1024)
+        assert (found, answer.cut) == ([], 0)
+        answer.protocol.dataReceived(b" ")
+        assert answer.cut == 1
+        # What comes before the connection is closed is not kept.
+        answer.protocol.dataReceived(b" " * 1000)
+        assert (answer.cut, len(answer.protocol._content)) == (1, 256 * 1024 + 1)
+        assert self.trouble(world, found, logged) == "the server answers with more than 262144 bytes"
+
+    def test_largest(self, world: World) -> None:
+        """
+        What has just that size is read.
+        """
+        world.filled(SET + b" " * (256 * 1024 - len(SET)))
+        assert world.found() == ["a"]
+
+    def test_without_length(self, world: World) -> None:
+        """
+        An answer may end with its connection.
+        """
+        answer, found = Answer(), world.find()
+        world.agent.waiting.pop().callback(answer)
+        answer.protocol.dataReceived(SET)
+        answer.end(PotentialDataLoss())
+        assert names(found[0]) == ["a"]
+
+    def test_cut_off(self, world: World, logged: list[LogEvent]) -> None:
+        """
+        And not in the middle.
+        """
+        answer, found = Answer(), world.find()
+        world.agent.waiting.pop().callback(answer)
+        answer.protocol.dataReceived(SET)
+        answer.end(ConnectionLost("unplugged"))
+        assert "unplugged" in self.trouble(world, found, logged)
+
+    def test_cut_off_for_no_reason(self, world: World, logged: list[LogEvent]) -> None:
+        """
+        Even if it ends for something that is no error.
+        """
+        answer, found = Answer(), world.find()
+        world.agent.waiting.pop().callback(answer)
+        answer.protocol.connectionLost(Failure(KeyboardInterrupt()))
+        assert self.trouble(world, found, logged) == "Connection was closed cleanly."
+
+    def test_refused(self, world: World, logged: list[LogEvent]) -> None:
+        """
+        Whoever cannot be reached is told of by what the system says.
+        """
+        world.agent.error = ConnectionRefusedError()
+        assert "refused" in self.trouble(world, world.find(), logged)
+
+    def test_reasons(self, world: World, logged: list[LogEvent]) -> None:
+        """
+        What Twisted's client has wrapped is unwrapped, and an error without a text is told by its name.
+        """
+        error = Exception()
+        error.reasons = [Failure(ZeroDivisionError())]  # type: ignore[attr-defined]
+        world.agent.error = error
+        assert self.trouble(world, world.find(), logged) == "ZeroDivisionError"
+
+    def test_slow_to_answer(self, world: World, logged: list[LogEvent]) -> None:
+        """
+        The server has ten seconds.
+        """
+        found = world.find()
+        world.clock.advance(9.99)
+        assert found == []
+        world.clock.advance(0.01)
+        assert world.agent.cancelled == 1
+        assert "10" in self.trouble(world, found, logged)
+
+    @pytest.mark.parametrize("cut", ["abortConnection", "loseConnection"])
+    def test_slow_to_end(self, world: World, logged: list[LogEvent], cut: str) -> None:
+        """
+        They are for the whole answer; then its connection is cut, by whatever means there is.
+        """
+
+        class Transport:
+            def __init__(self, cut: str) -> None:
+                self.cut = 0
+                setattr(self, cut, self.note)
+
+            def note(self) -> None:
+                self.cut += 1
+
+        answer, found, transport = Answer(), world.find(), Transport(cut)
+        world.agent.waiting.pop().callback(answer)
+        answer.protocol.transport = transport
+        for _ in range(9):
+            world.clock.advance(1)
+            answer.protocol.dataReceived(b" ")
+        assert (found, transport.cut) == ([], 0)
+        world.clock.advance(1)
+        assert transport.cut == 1
+        answer.end()
+        assert "10" in self.trouble(world, found, logged)
+
+    def test_again(self, world: World) -> None:
+        """
+        After a failure, the next one to come has them fetched, and not before ten seconds have gone.
+        """
+        found = world.find()
+        world.agent.answer(b"")
+        assert found == [()]
+        world.clock.advance(9.9)
+        assert world.find("a") == [()]
+        assert world.agent.count == 1
+        world.clock.advance(0.2)
+        found = world.find("a")
+        world.agent.answer()
+        assert names(found[0]) == ["a"]
+
+    def test_old_ones_while_it_fails(self, world: World, logged: list[LogEvent]) -> None:
+        """
+        The last ones are good for as long as there are no others, and are asked for every ten seconds.
+        """
+        world.filled()
+        world.clock.advance(300)
+        for round in range(10):
+            assert world.found("a") == ["a"]
+            world.agent.answer(b"")
+            assert world.found("a") == ["a"]
+            assert world.agent.count == round + 2
+            world.clock.advance(10)
+        assert len(problems(logged)) == 10
+        assert world.keys.version == 1
+        assert world.found("a") == ["a"]
+        world.agent.answer(BOTH)
+        assert world.found("b") == ["a", "b"]
+
+    def test_something_unexpected(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        It is logged, nobody waits for ever, and the next one to come tries again.
+        """
+        world.agent.error = GeneratorExit()
+        assert world.find() == [()]
+        assert [event["log_failure"].type for event in failures] == [GeneratorExit]
+        world.agent.error = None
+        world.clock.advance(10)
+        world.filled()
+
+
+class VerifierTests:
+    """
+    A verifier with such keys.
+    """
+
+    def claims(self, **more: Any) -> dict[str, Any]:
+        return {
+            "iss": "https://as.example",
+            "aud": URL,
+            "exp": 2_000_000,
+            "authorization_details": [detail(["publish"], "news")],
+            **more,
+        }
+
+    def verifier(self, world: World) -> Verifier:
+        issuer = Issuer(world.keys, world.keys, "https://as.example")
+        return Verifier([issuer], base=URL, audience=[URL], seconds=world.clock.seconds)
+
+    def verify(self, by: Verifier, token: str) -> list[Any]:
+        return outcome_of(Deferred.fromCoroutine(by.verify(token, "publish")))
+
+    def test_withdrawn(self, world: World) -> None:
+        """
+        A key that is withdrawn is good no more once that is known, though its token was good before, and
+        nobody comes with another one.
+        """
+        by = self.verifier(world)
+        token = sign(self.claims(), key=ec_key(), algorithm="ES256", headers={"kid": "a"})
+        first = self.verify(by, token)
+        world.agent.answer()
+        assert first[0].publish.has(["news"])
+        world.clock.advance(299)
+        assert self.verify(by, token) == first
+        assert world.agent.count == 1
+        world.clock.advance(1)
+        # It is asked for now, and nobody waits.
+        assert self.verify(by, token) == first
+        assert world.agent.count == 2
+        world.agent.answer(OTHER)
+        world.clock.advance(10)
+        again = self.verify(by, token)
+        world.agent.answer(OTHER)
+        assert isinstance(again[0], InvalidToken)
+
+    def test_rotated(self, world: World) -> None:
+        """
+        A new key's first token is good, and the old key's go on being so.
+        """
+        world.filled()
+        world.clock.advance(10)
+        by = self.verifier(world)
+        new = self.verify(by, sign(self.claims(), key=ed_key(), algorithm="EdDSA", headers={"kid": "b"}))
+        assert new == []
+        world.agent.answer(BOTH)
+        assert new[0].publish.has(["news"])
+        old = self.verify(by, sign(self.claims(), key=ec_key(), algorithm="ES256", headers={"kid": "a"}))
+        assert old[0].publish.has(["news"])
+
+    def test_nobody_is_asked_for_nothing(self, world: World) -> None:
+        """
+        What is refused for its form, its issuer or its algorithm does not have keys fetched.
+        """
+        by = self.verifier(world)
+        for token in (
+            "a.b.c",
+            sign(self.claims(iss="x")),
+            sign(self.claims(), headers={"alg": "none"}, key=""),
+        ):
+            (error,) = self.verify(by, token)
+            assert isinstance(error, InvalidToken)
+        assert world.agent.count == 0
+
+
+class Keys(Resource):
+    """
+    A server of keys.
+    """
+
+    isLeaf = True
+
+    def __init__(self, body: bytes = SET, *, code: int = 200) -> None:
+        super().__init__()
+        self.body = body
+        self.code = code
+        self.asked = 0
+
+    def render_GET(self, request: Request) -> bytes:
+        self.asked += 1
+        request.setResponseCode(self.code)
+        request.setHeader("Cache-Control", "max-age=60")
+        return self.body
+
+
+class Endless(Resource):
+    """
+    A server whose answer never ends.
+    """
+
+    isLeaf = True
+
+    def __init__(self, piece: bytes) -> None:
+        super().__init__()
+        self.piece = piece
+        self.ended: Deferred[None] = Deferred()
+
+    def render_GET(self, request: Any) -> int:
+        request.notifyFinish().addErrback(lambda _: self.ended.callback(None))
+        request.write(self.piece)
+        return NOT_DONE_YET
+
+
+class TwistedTests:
+    """
+    With Twisted's own client and server.
+    """
+
+    def test_in_memory(self) -> None:
+        """
+        Keys come over HTTP.
+        """
+        clock, server = Clock(), Keys()
+        keys = RemoteKeys(AT, reactor=clock, agent=MemoryAgent(server, clock))
+        finding = Deferred.fromCoroutine(keys.find("a"))
+        clock.pump([0] * 20)
+        assert names(result_of(finding)) == ["a"]
+
+    def test_endless_in_memory(self, logged: list[LogEvent]) -> None:
+        """
+        A server that never comes to an end is left, and nobody waits any longer.
+        """
+        clock, server = Clock(), Endless(b"x")
+        agent = MemoryAgent(server, clock)
+        keys = RemoteKeys(AT, reactor=clock, agent=agent)
+        finding = outcome_of(Deferred.fromCoroutine(keys.find("a")))
+        clock.pump([0] * 20)
+        assert (finding, agent.connections) == ([], 1)
+        clock.advance(10)
+        clock.pump([0] * 20)
+        assert finding == [()]
+        assert agent.connections == 0
+        assert server.ended.called
+        assert len(problems(logged)) == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_real_server(self, logged: list[LogEvent]) -> None:
+        """
+        On a real machine, too; and what is too large is cut off there as well.
+        """
+        clock: IReactorTime = reactor
+        server = Keys()
+        port = await listen(server)
+        keys = RemoteKeys(f"http://127.0.0.1:{port.getHost().port}/jwks", reactor=clock)
+        assert [names(await keys.find(id)) for id in ("a", None, "x")] == [["a"]] * 3
+        assert server.asked == 1
+        await port.stopListening()
+
+        endless = Endless(b"x" * 300_000)
+        port = await listen(endless)
+        keys = RemoteKeys(f"http://127.0.0.1:{port.getHost().port}/jwks", reactor=clock)
+        assert await keys.find("a") == ()
+        await endless.ended
+        assert problems(logged) == ["the server answers with more than 262144 bytes"]
+        await port.stopListening()

@@ -1,0 +1,953 @@
+"""
+Tokens: which are good, and for whom.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Mapping, Sequence
+from string import ascii_letters, digits
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent
+
+from tests.hub.fakes import outcome_of, result_of
+from tests.mercure.signers import ec_key, ed_key, jwk, jwks, public_pem, rsa_key
+from tests.mercure.world import OTHER_SECRET, SECRET, URL, detail, old_token, sign, token
+from txsse.mercure.grants import Grants
+from txsse.mercure.keys import BadKey, Key, jwks_keys, pem_key, secret_key
+from txsse.mercure.refusal import InvalidToken
+from txsse.mercure.tokens import FixedKeys, Issuer, Role, Verifier, shared_secret
+
+NOW = 1_000.0
+CLAIMS = {"aud": URL, "exp": 3600, "authorization_details": [detail(["publish"], "news")]}
+
+
+class Time:
+    """
+    A clock that the test sets.
+    """
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class CountingKeys:
+    """
+    Keys that count how often they are asked for, and may be others the next time.
+    """
+
+    def __init__(self, *keys: Key) -> None:
+        self.version = 0
+        self.keys: Sequence[Key] = keys
+        self.asked: list[str | None] = []
+        self.held: list[Deferred[None]] | None = None
+
+    async def find(self, id: str | None) -> Sequence[Key]:
+        self.asked.append(id)
+        if self.held is not None:
+            self.held.append(Deferred())
+            await self.held[-1]
+        return self.keys
+
+    def change(self, *keys: Key) -> None:
+        self.keys = keys
+        self.version += 1
+
+
+def verifier(*issuers: Issuer, **options: Any) -> Verifier:
+    """
+    Make a verifier; it trusts a secret, unless it is told whom else.
+    """
+    given: dict[str, Any] = {"base": URL, "audience": [URL], "seconds": lambda: NOW, **options}
+    return Verifier(issuers or [shared_secret(SECRET)], **given)
+
+
+def holding(*keys: Key, name: str | None = None) -> Issuer:
+    """
+    Make an issuer with the same keys for everything.
+    """
+    fixed = FixedKeys(keys)
+    return Issuer(fixed, fixed, name)
+
+
+def verify(by: Verifier, token: str, role: Role = "publish") -> Grants:
+    """
+    Return what a token allows.
+    """
+    return result_of(Deferred.fromCoroutine(by.verify(token, role)))
+
+
+def refused(by: Verifier, token: str, role: Role = "publish") -> str:
+    """
+    See that a token is refused, and return why.
+    """
+    with pytest.raises(InvalidToken) as raised:
+        verify(by, token, role)
+    return raised.value.reason
+
+
+def takes(by: Verifier, token: str, role: Role = "publish") -> bool:
+    """
+    Tell whether a token is good, and allows what those here do.
+    """
+    try:
+        grants = verify(by, token, role)
+    except InvalidToken:
+        return False
+    assert grants.publish.has(["news"])
+    return True
+
+
+def part(content: bytes | str | Mapping[str, Any]) -> str:
+    """
+    Write a part of a token.
+    """
+    if isinstance(content, Mapping):
+        content = json.dumps(content)
+    if isinstance(content, str):
+        content = content.encode()
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def forge(
+    header: bytes | str | Mapping[str, Any], claims: bytes | str | Mapping[str, Any], secret: bytes | str
+) -> str:
+    """
+    Sign with a secret whatever stands there, which no library would.
+    """
+    signed = f"{part(header)}.{part(claims)}"
+    key = secret.encode() if isinstance(secret, str) else secret
+    return f"{signed}.{part(hmac.new(key, signed.encode(), hashlib.sha256).digest())}"
+
+
+def signature_of(token: str) -> bytes:
+    """
+    Read a token's signature.
+    """
+    written = token.rsplit(".", 1)[-1]
+    return base64.urlsafe_b64decode(written + "=" * (-len(written) % 4))
+
+
+HEADER = {"typ": "at+jwt", "alg": "HS256"}
+ALPHABET = ascii_letters + digits + "-_=."
+
+
+class GoodTests:
+    def test_grants(self) -> None:
+        """
+        What it allows is in it, and until when.
+        """
+        details = [detail(["publish"], "news"), detail(["subscribe"], "sport")]
+        grants = verify(verifier(), sign({**CLAIMS, "authorization_details": details}))
+        assert (grants.publish.exact, grants.subscribe.exact, grants.expires) == (
+            ("news",),
+            ("sport",),
+            3600.0,
+        )
+
+    def test_forged_here(self) -> None:
+        """
+        What this file signs by itself is good, so that what is refused below is so for its reason.
+        """
+        assert takes(verifier(), forge(HEADER, CLAIMS, SECRET))
+
+    @pytest.mark.parametrize(
+        ("private", "algorithm"),
+        [
+            (rsa_key(), "RS256"),
+            (rsa_key(), "RS512"),
+            (rsa_key(), "PS384"),
+            (ec_key(), "ES256"),
+            (ec_key(ec.SECP384R1), "ES384"),
+            (ec_key(ec.SECP521R1), "ES512"),
+            (ed_key(), "EdDSA"),
+        ],
+    )
+    def test_public_keys(self, private: Any, algorithm: str) -> None:
+        """
+        Every algorithm works with a key of its kind, and no other key.
+        """
+        by = verifier(holding(pem_key(public_pem(private))))
+        assert takes(by, sign(CLAIMS, key=private, algorithm=algorithm))
+        others = {"R": rsa_key("b"), "P": rsa_key("b"), "E": ed_key("b")}
+        other = ec_key(type(private.curve), "b") if algorithm.startswith("ES") else others[algorithm[0]]
+        assert "none of the keys" in refused(by, sign(CLAIMS, key=other, algorithm=algorithm))
+
+    @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+    @pytest.mark.filterwarnings("ignore::Warning")
+    def test_secrets(self, algorithm: str) -> None:
+        """
+        A secret is good for all three.
+        """
+        assert takes(verifier(), sign(CLAIMS, algorithm=algorithm))
+        assert not takes(verifier(), sign(CLAIMS, key=OTHER_SECRET, algorithm=algorithm))
+
+    def test_any_of_the_keys(self) -> None:
+        """
+        Several keys may be good at a time, of one kind and of several.
+        """
+        keys = [secret_key(SECRET), secret_key(OTHER_SECRET), pem_key(public_pem(ec_key()))]
+        by = verifier(holding(*keys))
+        assert takes(by, sign(CLAIMS))
+        assert takes(by, sign(CLAIMS, key=OTHER_SECRET))
+        assert takes(by, sign(CLAIMS, key=ec_key(), algorithm="ES256"))
+
+
+class FormTests:
+    @pytest.mark.parametrize(
+        "token",
+        [
+            "",
+            ".",
+            "..",
+            "...",
+            "a",
+            "a.b",
+            "a.b.c",
+            sign(CLAIMS) + ".",
+            sign(CLAIMS) + "." + part("{}"),
+            sign(CLAIMS).rsplit(".", 1)[0],
+            sign(CLAIMS).split(".", 1)[1],
+            sign(CLAIMS).replace(".", ",", 1),
+            "\udcff" + sign(CLAIMS),
+            forge("", CLAIMS, SECRET),
+            forge("[]", CLAIMS, SECRET),
+            forge('"at+jwt"', CLAIMS, SECRET),
+            forge("null", CLAIMS, SECRET),
+            forge(b"\xff", CLAIMS, SECRET),
+            forge("[" * 5000, CLAIMS, SECRET),
+            forge('{"a":' * 2000 + "1" + "}" * 2000, CLAIMS, SECRET),
+            forge(HEADER, "", SECRET),
+            forge(HEADER, b"\xff", SECRET),
+            forge(HEADER, "{", SECRET),
+            forge(HEADER, "[" * 5000, SECRET),
+            forge(HEADER, '{"a":' * 2000 + "1" + "}" * 2000, SECRET),
+            forge(HEADER, '{"exp": NaN}', SECRET),
+            forge(HEADER, '{"exp": Infinity}', SECRET),
+            forge(HEADER, '{"a": -Infinity}', SECRET),
+            forge(HEADER, '{"exp": ' + "9" * 5000 + "}", SECRET),
+        ],
+    )
+    def test_no_token(self, token: str) -> None:
+        """
+        What has not three parts of base64 and JSON is refused, whoever signed it.
+        """
+        assert refused(verifier(), token) == "it is no JSON Web Token"
+
+    @pytest.mark.parametrize("more", [" ", "\t", "é", "=", "\0", "Bearer "])
+    def test_around_it(self, more: str) -> None:
+        """
+        Nothing may stand before or behind it, even what some readers of base64 pass over.
+        """
+        assert not takes(verifier(), more + sign(CLAIMS))
+        assert not takes(verifier(), sign(CLAIMS).replace(".", more + ".", 1))
+
+    @pytest.mark.parametrize("claims", ["[]", "null", "7", '"a"'])
+    def test_claims_that_are_no_object(self, claims: str) -> None:
+        """
+        They are refused.
+        """
+        assert refused(verifier(), forge(HEADER, claims, SECRET)) == "its claims are no object"
+
+    def test_too_long(self) -> None:
+        """
+        There is a limit, and a token that just has that length is read.
+        """
+        room = 16384 - len(forge(HEADER, {**CLAIMS, "pad": ""}, SECRET))
+        long = forge(HEADER, {**CLAIMS, "pad": "x" * (room * 3 // 4)}, SECRET)
+        assert len(long) == 16384
+        assert takes(verifier(), long)
+        assert refused(verifier(), long + "x") == "it has more than 16384 characters"
+
+    def test_reasons_are_logged(self, logged: list[LogEvent]) -> None:
+        """
+        The log says why, and has not the token, which may be good elsewhere.
+        """
+        given = sign(CLAIMS, key=OTHER_SECRET)
+        refused(verifier(), given, "subscribe")
+        (event,) = [event for event in logged if "problem" in event]
+        assert (event["role"], event["problem"]) == ("subscribe", "none of the keys fits its signature")
+        assert given not in str(event)
+
+
+class AlgorithmTests:
+    @pytest.mark.parametrize(
+        "name", ["none", "None", "NONE", "nOnE", "", " none", "hs256", "HS256 ", "HS1", "RS1"]
+    )
+    def test_none(self, name: str) -> None:
+        """
+        Unsigned tokens are refused, however that is spelled; so are algorithms that nobody knows.
+        """
+        for signature in ("", part("x"), forge(HEADER, CLAIMS, SECRET).rsplit(".")[-1]):
+            unsigned = f"{part({**HEADER, 'alg': name})}.{part(CLAIMS)}.{signature}"
+            assert refused(verifier(), unsigned) == "its algorithm is not allowed"
+
+    @pytest.mark.parametrize("name", [None, 7, True, ["HS256"], {"HS256": 1}])
+    def test_no_text(self, name: Any) -> None:
+        """
+        What is no name at all is refused as well.
+        """
+        assert (
+            refused(verifier(), forge({**HEADER, "alg": name}, CLAIMS, SECRET))
+            == "its algorithm is not allowed"
+        )
+
+    def test_missing(self) -> None:
+        """
+        A token has to name one, even where there is only one.
+        """
+        by = verifier(algorithms=["HS256"])
+        assert refused(by, forge({"typ": "at+jwt"}, CLAIMS, SECRET)) == "its algorithm is not allowed"
+
+    @pytest.mark.parametrize("private", [rsa_key(), ec_key(), ed_key()], ids=["rsa", "ec", "ed"])
+    def test_public_key_as_secret(self, private: Any) -> None:
+        """
+        Whoever signs with what all know, as though it were a secret, is refused.
+        """
+        pem = public_pem(private)
+        by = verifier(holding(pem_key(pem)))
+        for secret in (pem, pem.strip(), json.dumps(jwk(private)).encode()):
+            assert refused(by, forge(HEADER, CLAIMS, secret)) == "none of the keys fits its signature"
+
+    @pytest.mark.parametrize(
+        ("algorithm", "key"),
+        [
+            ("ES256", pem_key(public_pem(rsa_key()))),
+            ("ES256", secret_key(SECRET)),
+            ("ES384", pem_key(public_pem(ec_key()))),
+            ("RS256", pem_key(public_pem(ec_key()))),
+            ("EdDSA", pem_key(public_pem(ec_key()))),
+            ("ES256", pem_key(public_pem(ed_key()))),
+        ],
+    )
+    def test_key_of_another_kind(self, algorithm: str, key: Key) -> None:
+        """
+        What a token names does not make a key good for it.
+        """
+        claimed = f"{part({**HEADER, 'alg': algorithm})}.{part(CLAIMS)}.{part(b'x' * 64)}"
+        assert refused(verifier(holding(key)), claimed) == "none of the keys fits its signature"
+
+    def test_allow_list(self) -> None:
+        """
+        What is not on it is refused though a key would fit; what nobody knows cannot be put on it.
+        """
+        issuers = [holding(secret_key(SECRET), pem_key(public_pem(rsa_key())))]
+        by = verifier(*issuers, algorithms=["RS256", "none", "HS1"])
+        assert takes(by, sign(CLAIMS, key=rsa_key(), algorithm="RS256"))
+        assert refused(by, sign(CLAIMS, key=rsa_key(), algorithm="RS384")) == "its algorithm is not allowed"
+        assert refused(by, sign(CLAIMS)) == "its algorithm is not allowed"
+        assert (
+            refused(by, f"{part({**HEADER, 'alg': 'none'})}.{part(CLAIMS)}.")
+            == "its algorithm is not allowed"
+        )
+        nothing = verifier(*issuers, algorithms=[])
+        assert refused(nothing, sign(CLAIMS)) == "its algorithm is not allowed"
+
+    def test_key_that_is_limited(self) -> None:
+        """
+        A key that names an algorithm in its set is good for no other.
+        """
+        by = verifier(holding(*jwks_keys(jwks(jwk(rsa_key(), alg="PS256")))))
+        assert takes(by, sign(CLAIMS, key=rsa_key(), algorithm="PS256"))
+        assert not takes(by, sign(CLAIMS, key=rsa_key(), algorithm="RS256"))
+
+
+class SignatureTests:
+    def test_wrong_secret(self) -> None:
+        """
+        Another secret's token is refused.
+        """
+        assert refused(verifier(), sign(CLAIMS, key=OTHER_SECRET)) == "none of the keys fits its signature"
+
+    def test_parts_of_two_tokens(self) -> None:
+        """
+        The signature of one does not fit the claims of another.
+        """
+        one, two = sign(CLAIMS).split("."), sign({**CLAIMS, "exp": 7200}).split(".")
+        assert not takes(verifier(), ".".join([one[0], two[1], one[2]]))
+        assert not takes(verifier(), ".".join([one[0], one[1], two[2]]))
+        assert not takes(verifier(), ".".join([*one[:2], ""]))
+
+    @settings(derandomize=True, deadline=None, max_examples=300)
+    @given(st.sampled_from(["HS256", "ES256", "EdDSA"]), st.data())
+    def test_one_byte(self, algorithm: str, data: st.DataObject) -> None:
+        """
+        A token of which one byte is another is refused. Only the signature's own spelling may differ, in the
+        bits of its last character that count for nothing.
+        """
+        private: Any = {"HS256": SECRET, "ES256": ec_key(), "EdDSA": ed_key()}[algorithm]
+        key = secret_key(private) if isinstance(private, str) else pem_key(public_pem(private))
+        by = verifier(holding(key))
+        good = sign(CLAIMS, key=private, algorithm=algorithm)
+        assert takes(by, good)
+        place = data.draw(st.integers(0, len(good) - 1) | st.just(len(good) - 1))
+        other = st.sampled_from(ALPHABET) | st.characters(max_codepoint=127)
+        changed = good[:place] + data.draw(other.filter(lambda it: it != good[place])) + good[place + 1 :]
+        if takes(by, changed):
+            assert place == len(good) - 1
+            assert signature_of(changed) == signature_of(good)
+
+    @settings(derandomize=True, deadline=None, max_examples=200)
+    @given(st.text(max_size=80) | st.lists(st.binary(max_size=40), min_size=3, max_size=3))
+    def test_anything(self, given: str | list[bytes]) -> None:
+        """
+        Whatever is presented is refused, and nothing worse happens.
+        """
+        assert not takes(verifier(), given if isinstance(given, str) else ".".join(map(part, given)))
+
+
+class HeaderTests:
+    @pytest.mark.parametrize(
+        "type", ["at+jwt", "AT+JWT", "at+JWT", "application/at+jwt", "Application/AT+jwt"]
+    )
+    def test_type(self, type: str) -> None:
+        """
+        It is an access token, whatever the case, with the long name as with the short one.
+        """
+        assert takes(verifier(), sign(CLAIMS, headers={"typ": type}))
+
+    @pytest.mark.parametrize(
+        "type",
+        [
+            None,
+            "",
+            "JWT",
+            "jwt",
+            "at",
+            "at+jwt ",
+            "at+jwt;x",
+            "x/at+jwt",
+            "application/application/at+jwt",
+            7,
+            ["at+jwt"],
+        ],
+    )
+    def test_other_type(self, type: Any) -> None:
+        """
+        Tokens for something else, such as those that tell who somebody is, are refused.
+        """
+        header = {"alg": "HS256"} if type is None else {"alg": "HS256", "typ": type}
+        assert refused(verifier(), forge(header, CLAIMS, SECRET)) == "its typ is not at+jwt"
+
+    @pytest.mark.parametrize("extensions", [["b64"], ["exp"], ["x"], [], "b64", None])
+    def test_critical(self, extensions: Any) -> None:
+        """
+        A token with extensions that have to be understood is refused: none is understood.
+        """
+        assert not takes(verifier(), forge({**HEADER, "crit": extensions, "x": 1}, CLAIMS, SECRET))
+
+    def test_critical_and_known_to_others(self) -> None:
+        """
+        One is refused as well where PyJWT understands it.
+        """
+        given = forge({**HEADER, "crit": ["b64"], "b64": True}, CLAIMS, SECRET)
+        assert refused(verifier(), given) == "its header holds what is not known here"
+
+    def test_unencoded(self) -> None:
+        """
+        Claims that are not encoded are no claims, with and without the extension's name.
+        """
+        for more in ({"b64": False}, {"b64": False, "crit": ["b64"]}):
+            header = {**HEADER, **more}
+            for claims in (part(CLAIMS), json.dumps(CLAIMS), ""):
+                signed = f"{part(header)}.{claims}"
+                signature = part(hmac.new(SECRET.encode(), signed.encode(), hashlib.sha256).digest())
+                assert refused(verifier(), f"{signed}.{signature}") == "it is no JSON Web Token"
+
+    @pytest.mark.parametrize("private", [True, False])
+    def test_key_within(self, private: bool) -> None:
+        """
+        A key that comes with the token, or that it says where to find, is nobody's.
+        """
+        mine = ec_key(name="mine")
+        by = verifier(holding(pem_key(public_pem(ec_key()))))
+        headers = {
+            "jwk": jwk(mine),
+            "jku": "https://evil.example/keys",
+            "x5u": "https://evil.example/",
+            "x5c": ["AAAA"],
+        }
+        with_them = sign(CLAIMS, key=mine, algorithm="ES256", headers=headers)
+        assert refused(by, with_them) == "none of the keys fits its signature"
+        # They do not harm a good token, either.
+        assert takes(by, sign(CLAIMS, key=ec_key(), algorithm="ES256", headers=headers))
+
+
+class KeyNameTests:
+    """
+    A key's name is a hint: it never makes a key good that is not.
+    """
+
+    def named(self, **keys: str) -> Verifier:
+        return verifier(holding(*(secret_key(secret, id=name) for name, secret in keys.items())))
+
+    def by_name(self, name: Any, secret: str = SECRET) -> str:
+        return forge({**HEADER, "kid": name}, CLAIMS, secret)
+
+    def test_key_with_that_name(self) -> None:
+        """
+        It alone is tried.
+        """
+        by = self.named(a=SECRET, b=OTHER_SECRET)
+        assert takes(by, self.by_name("a"))
+        assert takes(by, self.by_name("b", OTHER_SECRET))
+        assert not takes(by, self.by_name("b"))
+
+    def test_no_name(self) -> None:
+        """
+        All keys are tried for a token that names none.
+        """
+        by = self.named(a=OTHER_SECRET, b=SECRET)
+        assert takes(by, sign(CLAIMS))
+
+    def test_name_that_no_key_has(self) -> None:
+        """
+        Keys without a name are tried, and those with another one are not.
+        """
+        assert not takes(self.named(a=SECRET), self.by_name("b"))
+        assert takes(verifier(), self.by_name("b"))
+        mixed = verifier(holding(secret_key(OTHER_SECRET, id="a"), secret_key(SECRET)))
+        assert takes(mixed, self.by_name("b"))
+
+    def test_several_with_that_name(self) -> None:
+        """
+        All of them are tried.
+        """
+        by = verifier(holding(secret_key(OTHER_SECRET, id="a"), secret_key(SECRET, id="a")))
+        assert takes(by, self.by_name("a"))
+
+    def test_same_name_of_another_kind(self) -> None:
+        """
+        Only keys for the token's algorithm count; if that one has no name, it is tried.
+        """
+        by = verifier(holding(pem_key(public_pem(ec_key()), id="a"), secret_key(SECRET)))
+        assert takes(by, self.by_name("a"))
+
+    @pytest.mark.parametrize("name", [7, ["a"], {"a": 1}, True])
+    def test_name_that_is_no_text(self, name: Any) -> None:
+        """
+        It makes the token none.
+        """
+        assert not takes(verifier(), self.by_name(name))
+
+    def test_odd_names(self) -> None:
+        """
+        A name is compared, and nothing else is done with it.
+        """
+        for name in ("", "../../etc/passwd", "a' or 1=1", "é" * 100):
+            assert takes(self.named(**{name: SECRET}), self.by_name(name))
+            assert not takes(self.named(a=SECRET), self.by_name(name))
+
+
+class AudienceTests:
+    @pytest.mark.parametrize(
+        "audience", [URL, [URL], ["https://other.example", URL], [7, URL], [None, [], URL]]
+    )
+    def test_for_us(self, audience: Any) -> None:
+        """
+        It is meant for this hub, perhaps among others.
+        """
+        assert takes(verifier(), forge(HEADER, {**CLAIMS, "aud": audience}, SECRET))
+
+    @pytest.mark.parametrize(
+        "audience",
+        [
+            None,
+            "",
+            [],
+            [[URL]],
+            {URL: 1},
+            7,
+            True,
+            "https://other.example",
+            ["https://other.example"],
+            URL + "/",
+            URL.upper(),
+            URL[:-1],
+            f"{URL} https://other.example",
+        ],
+    )
+    def test_for_others(self, audience: Any) -> None:
+        """
+        What is meant for others, or for nobody, is refused.
+        """
+        assert (
+            refused(verifier(), forge(HEADER, {**CLAIMS, "aud": audience}, SECRET))
+            == "it is meant for somebody else"
+        )
+
+    def test_missing(self) -> None:
+        """
+        So is what does not say whom it is meant for.
+        """
+        assert refused(verifier(), token(publish=["news"], aud=None)) == "it is meant for somebody else"
+
+    def test_several_names(self) -> None:
+        """
+        A hub may be meant by more than one name.
+        """
+        by = verifier(audience=["a", "b"])
+        assert takes(by, token(publish=["news"], aud="b"))
+        assert not takes(by, token(publish=["news"]))
+        assert not takes(verifier(audience=[]), token(publish=["news"]))
+
+
+class IssuerTests:
+    def issuers(self, *, unnamed: bool) -> list[Issuer]:
+        named = [
+            holding(secret_key("a" * 32), name="https://a.example"),
+            holding(secret_key("b" * 32), name="https://b.example"),
+        ]
+        return [*named, *([shared_secret(SECRET)] if unnamed else [])]
+
+    def by(self, name: Any, secret: str) -> str:
+        claims = CLAIMS if name is None else {**CLAIMS, "iss": name}
+        return forge(HEADER, claims, secret)
+
+    @pytest.mark.parametrize("unnamed", [True, False])
+    def test_trusted(self, unnamed: bool) -> None:
+        """
+        Each issuer's tokens are verified with its own keys, and no other's.
+        """
+        by = verifier(*self.issuers(unnamed=unnamed))
+        assert takes(by, self.by("https://a.example", "a" * 32))
+        assert takes(by, self.by("https://b.example", "b" * 32))
+        for secret in ("b" * 32, SECRET):
+            assert refused(by, self.by("https://a.example", secret)) == "none of the keys fits its signature"
+
+    @pytest.mark.parametrize(
+        "name", [None, "https://c.example", "https://a.example/", "", 7, ["https://a.example"]]
+    )
+    def test_unknown(self, name: Any) -> None:
+        """
+        Who is not named is not trusted; where a key is shared without a name, that key counts, and no other.
+        """
+        strict = verifier(*self.issuers(unnamed=False))
+        for secret in ("a" * 32, "b" * 32):
+            assert refused(strict, self.by(name, secret)) == "its issuer is not trusted"
+        lenient = verifier(*self.issuers(unnamed=True))
+        assert takes(lenient, self.by(name, SECRET))
+        assert refused(lenient, self.by(name, "a" * 32)) == "none of the keys fits its signature"
+
+    def test_nobody(self) -> None:
+        """
+        A hub that trusts nobody takes no token.
+        """
+        by = Verifier([], base=URL, audience=[URL], seconds=lambda: NOW)
+        assert refused(by, sign(CLAIMS)) == "its issuer is not trusted"
+
+    def test_same_name_twice(self) -> None:
+        """
+        It is an error: only the keys of one would count.
+        """
+        with pytest.raises(ValueError, match="two issuers have the name None"):
+            verifier(shared_secret(SECRET), shared_secret(OTHER_SECRET))
+
+    def test_shared_secret(self) -> None:
+        """
+        It may have a name, and another secret for subscribers.
+        """
+        issuer = shared_secret(SECRET, subscribe=OTHER_SECRET, name="https://a.example")
+        assert issuer.name == "https://a.example"
+        by = verifier(issuer)
+        good = {**CLAIMS, "iss": "https://a.example"}
+        assert takes(by, sign(good), "publish")
+        assert takes(by, sign(good, key=OTHER_SECRET), "subscribe")
+        assert not takes(by, sign(good), "subscribe")
+        assert not takes(by, sign(good, key=OTHER_SECRET), "publish")
+        for secrets in (("short", None), (SECRET, "short")):
+            with pytest.raises(BadKey, match="at least 32 bytes"):
+                shared_secret(secrets[0], subscribe=secrets[1])
+
+
+class TimeTests:
+    @pytest.mark.parametrize("expires", [NOW + 1, NOW + 0.001, 3600.5, 1e12 - 1])
+    def test_not_expired(self, expires: float) -> None:
+        """
+        A token is good until then, which may be a fraction of a second.
+        """
+        assert verify(verifier(), token(publish=["news"], exp=expires)).expires == expires
+
+    @pytest.mark.parametrize("expires", [NOW, NOW - 0.001, 1, 0, -1, -1e11, -0.0])
+    def test_expired(self, expires: float) -> None:
+        """
+        Then, and from then on, it is not; nobody is given a minute more.
+        """
+        assert refused(verifier(), token(publish=["news"], exp=expires)) == "it has expired"
+
+    @pytest.mark.parametrize(
+        "written", ['"3600"', "true", "false", "[]", "{}", "1e12", "1e999", "-1e12", "9" * 400]
+    )
+    @pytest.mark.parametrize("name", ["exp", "nbf"])
+    def test_no_time(self, name: str, written: str) -> None:
+        """
+        What is no number, or a number that is no time (such as one in milliseconds), is refused.
+        """
+        claims = json.dumps({**CLAIMS, name: "?"}).replace('"?"', written)
+        assert refused(verifier(), forge(HEADER, claims, SECRET)) == f"its {name} is no time"
+
+    def test_for_ever(self) -> None:
+        """
+        A token has to end.
+        """
+        assert refused(verifier(), token(publish=["news"], exp=None)) == "it has no exp"
+        assert refused(verifier(), forge(HEADER, {**CLAIMS, "exp": None}, SECRET)) == "it has no exp"
+
+    @pytest.mark.parametrize("begins", [NOW, NOW + 30, 0, -5, NOW + 29.9, None])
+    def test_begun(self, begins: float | None) -> None:
+        """
+        The issuer's clock may be half a minute ahead.
+        """
+        assert takes(verifier(), forge(HEADER, {**CLAIMS, "nbf": begins}, SECRET))
+
+    @pytest.mark.parametrize("begins", [NOW + 30.1, NOW + 31, 3600])
+    def test_not_begun(self, begins: float) -> None:
+        """
+        And no more than that.
+        """
+        assert refused(verifier(), token(publish=["news"], nbf=begins)) == "it is not valid yet"
+
+    def test_time_goes_on(self) -> None:
+        """
+        The time is that of the moment.
+        """
+        time = Time()
+        by = verifier(seconds=time)
+        late = token(publish=["news"], nbf=NOW + 100, exp=NOW + 200)
+        assert not takes(by, late)
+        time.now += 70
+        assert takes(by, late)
+        time.now += 130
+        assert not takes(by, late)
+
+
+class RoleTests:
+    def test_keys_of_each(self) -> None:
+        """
+        Those who can make tokens for subscribers cannot make any that publish.
+        """
+        keys = [FixedKeys([secret_key(SECRET)]), FixedKeys([secret_key(OTHER_SECRET)])]
+        by = verifier(Issuer(publish=keys[0], subscribe=keys[1]))
+        publisher, subscriber = sign(CLAIMS), sign(CLAIMS, key=OTHER_SECRET)
+        for _ in range(2):
+            # The second time, what is remembered is no way around it.
+            assert takes(by, publisher, "publish")
+            assert not takes(by, publisher, "subscribe")
+            assert takes(by, subscriber, "subscribe")
+            assert not takes(by, subscriber, "publish")
+
+
+class RememberedTests:
+    @pytest.fixture
+    def time(self) -> Time:
+        return Time()
+
+    @pytest.fixture
+    def keys(self) -> CountingKeys:
+        return CountingKeys(secret_key(SECRET, id="a"))
+
+    @pytest.fixture
+    def by(self, keys: CountingKeys, time: Time) -> Verifier:
+        return verifier(Issuer(keys, keys), seconds=time)
+
+    @pytest.fixture
+    def verifications(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """
+        The tokens whose signature is verified meanwhile.
+        """
+        verified: list[str] = []
+        decode: Callable[..., Any] = jwt.PyJWS.decode_complete
+
+        def note(self: Any, token: str, key: Any = "", *args: Any, **options: Any) -> Any:
+            if key:
+                verified.append(token)
+            return decode(self, token, key, *args, **options)
+
+        monkeypatch.setattr(jwt.PyJWS, "decode_complete", note)
+        return verified
+
+    def test_again(self, by: Verifier, verifications: list[str]) -> None:
+        """
+        A good token is verified once, and means the same the next time.
+        """
+        good = sign(CLAIMS)
+        assert verify(by, good) is verify(by, good)
+        assert verifications == [good]
+
+    def test_bad_ones_are_not(self, by: Verifier, verifications: list[str]) -> None:
+        """
+        What is refused is not remembered: anybody can make any number of those.
+        """
+        bad = sign(CLAIMS, key=OTHER_SECRET)
+        for _ in range(2):
+            assert not takes(by, bad)
+        assert verifications == [bad, bad]
+
+    def test_expired_meanwhile(self, by: Verifier, time: Time) -> None:
+        """
+        That it was good does not make it good for ever.
+        """
+        good = token(publish=["news"], exp=NOW + 10)
+        assert takes(by, good)
+        time.now += 9.999
+        assert takes(by, good)
+        time.now += 0.001
+        assert refused(by, good) == "it has expired"
+
+    def test_other_keys(self, by: Verifier, keys: CountingKeys, verifications: list[str]) -> None:
+        """
+        Where the keys are others, all tokens are verified again.
+        """
+        good = sign(CLAIMS)
+        assert takes(by, good)
+        keys.change(secret_key(SECRET), secret_key(OTHER_SECRET))
+        assert takes(by, good)
+        assert takes(by, good)
+        assert verifications == [good, good]
+        keys.change(secret_key(OTHER_SECRET))
+        assert not takes(by, good)
+
+    def test_keys_are_asked_for(self, by: Verifier, keys: CountingKeys) -> None:
+        """
+        A token that is known has the keys looked for, too: else nobody would notice that they are others. It
+        is by its name the first time.
+        """
+        good = sign(CLAIMS, headers={"kid": "a"})
+        for _ in range(3):
+            assert takes(by, good)
+        assert keys.asked == ["a", None, None]
+
+    def test_withdrawn_while_asked_for(self, by: Verifier, keys: CountingKeys) -> None:
+        """
+        What is found while a known token waits counts for it, for as many as wait.
+        """
+        good = sign(CLAIMS)
+        assert takes(by, good)
+        keys.held = []
+        outcomes = [outcome_of(Deferred.fromCoroutine(by.verify(good, "publish"))) for _ in range(2)]
+        waiting, keys.held = keys.held, None
+        keys.change(secret_key(OTHER_SECRET))
+        for each in waiting:
+            each.callback(None)
+        for (error,) in outcomes:
+            assert isinstance(error, InvalidToken)
+
+    def test_limit(self, by: Verifier, verifications: list[str]) -> None:
+        """
+        A thousand are remembered; what was not presented for longest goes first.
+        """
+        tokens = [forge(HEADER, {**CLAIMS, "jti": number}, SECRET) for number in range(1001)]
+        for each in tokens[:1000]:
+            assert takes(by, each)
+        assert takes(by, tokens[0])
+        assert takes(by, tokens[1000])
+        verifications.clear()
+        assert takes(by, tokens[0])
+        assert takes(by, tokens[2])
+        assert verifications == []
+        assert takes(by, tokens[1])
+        assert verifications == [tokens[1]]
+
+
+class OldTests:
+    @pytest.fixture
+    def by(self) -> Verifier:
+        return verifier(compatibility=True)
+
+    def test_claim(self, by: Verifier) -> None:
+        """
+        A token of those days needs no type, no audience and no end.
+        """
+        grants = verify(by, old_token(publish=["news"], subscribe=["a/{b}"]))
+        assert grants.publish.has(["news"])
+        assert grants.subscribe.has(["a/1"])
+        assert grants.expires is None
+
+    @pytest.mark.parametrize("header", [{}, {"typ": "JWT"}, {"typ": "x"}])
+    def test_type(self, by: Verifier, header: dict[str, str]) -> None:
+        """
+        Whatever is no access token is one of those.
+        """
+        assert takes(by, forge({"alg": "HS256", **header}, {"mercure": {"publish": ["news"]}}, SECRET))
+
+    def test_not_otherwise(self) -> None:
+        """
+        They are only taken where that was asked for.
+        """
+        assert refused(verifier(), old_token(publish=["news"])) == "its typ is not at+jwt"
+
+    def test_new_ones(self, by: Verifier) -> None:
+        """
+        What a new token has to have, it has to have here, too.
+        """
+        assert takes(by, sign(CLAIMS))
+        assert refused(by, token(publish=["news"], exp=None)) == "it has no exp"
+        assert refused(by, token(publish=["news"], aud=None)) == "it is meant for somebody else"
+
+    def test_not_both(self, by: Verifier) -> None:
+        """
+        An old token is not read as a new one, nor a new one as an old one.
+        """
+        both = {**CLAIMS, "mercure": {"publish": ["old"], "subscribe": ["old"]}}
+        new = verify(by, sign(both))
+        assert (new.publish.exact, new.subscribe.exact) == (("news",), ())
+        old = verify(by, sign(both, headers={"typ": "JWT"}))
+        assert (old.publish.exact, old.subscribe.exact, old.expires) == (("old",), ("old",), 3600.0)
+
+    def test_nothing_in_it(self, by: Verifier) -> None:
+        """
+        One that says nothing of Mercure allows nothing.
+        """
+        grants = verify(by, sign({"sub": "a"}, headers={"typ": "JWT"}))
+        assert (len(grants.publish), len(grants.subscribe)) == (0, 0)
+
+    @pytest.mark.parametrize(
+        ("claims", "reason"),
+        [
+            ({"exp": NOW}, "it has expired"),
+            ({"exp": "soon"}, "its exp is no time"),
+            ({"nbf": NOW + 31}, "it is not valid yet"),
+            ({"mercure": []}, "mercure is no object"),
+        ],
+    )
+    def test_refused(self, by: Verifier, claims: dict[str, Any], reason: str) -> None:
+        """
+        What it does have counts.
+        """
+        given = {"mercure": {"publish": ["news"]}, **claims}
+        assert refused(by, sign(given, headers={"typ": "JWT"})) == reason
+
+    def test_signature(self, by: Verifier) -> None:
+        """
+        It is signed as any other.
+        """
+        for algorithm, key in (("HS256", OTHER_SECRET), ("none", None)):
+            given = jwt.encode({"mercure": {"publish": ["news"]}}, key, algorithm)
+            assert not takes(by, given)
+
+    def test_expires_meanwhile(self) -> None:
+        """
+        One that is remembered ends like others, and one without an end does not.
+        """
+        time = Time()
+        by = verifier(compatibility=True, seconds=time)
+        ends = sign({"exp": NOW + 10, "mercure": {"publish": ["news"]}}, headers={"typ": "JWT"})
+        stays = old_token(publish=["news"])
+        assert takes(by, ends)
+        assert takes(by, stays)
+        time.now += 1e9
+        assert not takes(by, ends)
+        assert takes(by, stays)
