@@ -212,6 +212,7 @@ class ListTests:
         """
         There is nothing else.
         """
+        world.subscribe("a")
         assert world.ask(path=path, token=token(subscribe=["*"])).status == 404
 
     @pytest.mark.parametrize(

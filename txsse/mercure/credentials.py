@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from twisted.web.http import Request
 
+from txsse.mercure.forms import read_query
 from txsse.mercure.refusal import BadPresentation, Forbidden
 from txsse.mercure.settings import OLD_COOKIE, Settings
 
@@ -50,9 +51,9 @@ def find_credential(request: Request, settings: Settings) -> Credential | None:
             raise BadPresentation("Authorization holds no token behind Bearer")
         return Credential(found[1].decode("ascii"))
     if settings.compatibility:
-        named = (request.args or {}).get(b"authorization", [])
+        named = [value for name, value in read_query(request) if name == "authorization"]
         if named:
-            return Credential(named[0].decode("ascii", "replace"))
+            return Credential(named[0])
     for name in (settings.cookie, *([OLD_COOKIE] if settings.compatibility else [])):
         cookie = request.received_cookies.get(name.encode())
         if cookie:

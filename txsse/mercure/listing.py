@@ -90,18 +90,18 @@ class Listing:
         found = self._subscriptions.find(path)
         if found is not None:
             return found.document()
-        within = self._subscriptions.below(path) if segments else list(self._subscriptions)
-        if not within and len(segments) != 0 and not self._may_be_empty(segments):
+        if segments and not self._is_list(segments):
             raise _NotFound("there is no such subscription")
+        within = self._subscriptions.below(path) if segments else list(self._subscriptions)
         return {
             "id": path,
             "type": "subscriptions",
             "subscriptions": [each.document() for each in within],
         }
 
-    def _may_be_empty(self, segments: Sequence[str]) -> bool:
+    def _is_list(self, segments: Sequence[str]) -> bool:
         """
-        Tell whether a path is that of a matcher, which nobody may have at the moment.
+        Tell whether a path is that of a matcher, whether anybody has it at the moment or not.
         """
         return (segments[0] in TYPES and len(segments) == 2) or (
             self._settings.compatibility and len(segments) == 1

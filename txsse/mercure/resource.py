@@ -35,6 +35,9 @@ class MercureResource(Resource):
     """
     The hub's URL, and what is below it.
 
+    Twisted reads a request's body, all of it, before anybody is asked. Where strangers may publish, serve the
+    tree by a :class:`~txsse.service.request.BoundedSite`.
+
     :param hub: the hub.
     :param settings: what it is told.
     :param stream_options: those of an :class:`~txsse.Upgrader`, for the streams: ``keepalive``, ``limits``,

@@ -35,8 +35,9 @@ class Settings:
     :ivar audience: what tokens have to be meant for: any of these; without any, the URL.
     :ivar algorithms: what tokens may be signed with.
     :ivar anonymous: whether subscribers without a token are let in. They never see a private update.
-    :ivar origins: the origins whose pages may read streams and publish, with their cookies.
-    :ivar publish_origins: the origins whose pages may publish by a cookie, besides the hub's own.
+    :ivar origins: the origins whose pages may ask for something at all; the hub's own may.
+    :ivar publish_origins: those of them whose pages may publish by a cookie, and not only by a token that
+        they have themselves; the hub's own may.
     :ivar cookie: the name of the cookie.
     :ivar subscriptions: whether subscriptions are told of, and listed.
     :ivar compatibility: whether clients and tokens from before Mercure 1.0 are understood, too.

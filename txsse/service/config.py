@@ -116,10 +116,13 @@ class Config:
         FLAG, False, "Let subscribers without a token in. Private updates are not for them."
     )
     origin: tuple[str, ...] = _option(
-        LIST, (), "An origin whose pages may subscribe and publish from there.", value="ORIGIN"
+        LIST,
+        (),
+        "An origin whose pages may subscribe, and publish by a token that they have.",
+        value="ORIGIN",
     )
     publish_origin: tuple[str, ...] = _option(
-        LIST, (), "An origin whose pages may publish by a cookie; the hub's own may.", value="ORIGIN"
+        LIST, (), "One of them whose pages may publish by a cookie, too; the hub's own may.", value="ORIGIN"
     )
     cookie: str = _option(TEXT, "__Secure-mercure_access_token", "The cookie with a token.", value="NAME")
     subscriptions: bool = _option(

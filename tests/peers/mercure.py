@@ -1,0 +1,188 @@
+"""
+What readers of hubs show, and who publishes for them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.browser.remote import wait_until
+from tests.mercure.world import SECRET
+from tests.mercure.world import old_token as make_old_token
+from tests.service.process import HUB_URL, PATIENCE
+from txsse.mercure.minting import make_token
+
+__all__ = [
+    "BOOKS",
+    "LISTEN",
+    "URL",
+    "Note",
+    "Program",
+    "find_node",
+    "following",
+    "old_token",
+    "publish_to",
+    "target",
+    "token_for",
+]
+
+HERE = Path(__file__).parent
+
+LISTEN = "--listen=tcp:0:interface=127.0.0.1"
+URL = f"--url={HUB_URL}"
+
+BOOKS = "https://example.com/books"
+
+#: What a program prints.
+Note = list[Any]
+
+
+def token_for(hub: str, **topics: list[str]) -> str:
+    """
+    Make a token that is good for the next minutes, for everything unless topics are named.
+    """
+    given: dict[str, Any] = topics or {"publish": ["*"], "subscribe": ["*"]}
+    return make_token(SECRET, audience=hub, expires=time.time() + 600, **given)
+
+
+def old_token(**claims: list[str]) -> str:
+    """
+    Make the same as it was before Mercure 1.0.
+    """
+    return make_old_token(**(claims or {"publish": ["*"], "subscribe": ["*"]}))
+
+
+def target(url: str, **parameters: str | list[str]) -> str:
+    """
+    Write the URL of a subscription.
+    """
+    return f"{url}?{urlencode(parameters, doseq=True)}"
+
+
+def publish_to(url: str, token: str, topic: str, data: str, **fields: str) -> str:
+    """
+    Publish over TLS that nobody vouches for, and return the id.
+    """
+    import ssl
+
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    form = urlencode({"topic": topic, "data": data, **fields}).encode()
+    request = urllib.request.Request(url, form, {"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=PATIENCE, context=context) as answer:
+        return str(answer.read().decode())
+
+
+def find_node(*packages: str) -> str:
+    """
+    Find Node, with packages.
+    """
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip("install Node 18 or newer and npm, such as Debian's packages nodejs and npm")
+    if not all((HERE / "node_modules" / package).is_dir() for package in packages):
+        pytest.skip("npm install --prefix tests/peers --no-package-lock --no-audit --no-fund")
+    return found
+
+
+class Program:
+    """
+    A program that prints notes.
+
+    :ivar notes: those so far.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.notes: list[Note] = []
+        self._process = process
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+
+    @property
+    def events(self) -> list[tuple[str, str, str]]:
+        """
+        The type, data and id of each event so far that has data.
+        """
+        return [(type or "message", data, id) for type, data, id in self.shown if data]
+
+    @property
+    def shown(self) -> list[Note]:
+        """
+        The same of all that was shown as one.
+        """
+        return [note[1:] for note in self.notes if note[0] == "event"]
+
+    def wait_for(self, kind: str, number: int = 1) -> list[Note]:
+        """
+        Wait until there are so many notes of a kind, and return them.
+        """
+        return wait_until(
+            lambda: [note for note in self.notes if note[0] == kind],
+            lambda found: len(found) >= number,
+            f"{number} times {kind}; there is {self.notes!r}",
+        )
+
+    def wait_for_data(self, data: str) -> list[tuple[str, str, str]]:
+        """
+        Wait until some data have come, and return all events so far.
+        """
+        return wait_until(
+            lambda: self.events,
+            lambda events: any(each[1] == data for each in events),
+            f"{data}; there is {self.notes!r}",
+        )
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.notes.append(json.loads(line))
+
+
+@contextmanager
+def following(
+    node: str,
+    client: str,
+    url: str,
+    *,
+    token: str | None = None,
+    types: tuple[str, ...] = (),
+    onclose: str = "end",
+    json_alone: bool = False,
+    **headers: str,
+) -> Iterator[Program]:
+    """
+    Follow a stream with one of Node's clients, for a while.
+
+    :param onclose: whether ``fetch-event-source`` comes ``again`` behind an end that is in order.
+    :param json_alone: whether its program takes all data for JSON.
+    """
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    asked = {
+        "client": client,
+        "url": url,
+        "headers": headers,
+        "types": types,
+        "onclose": onclose,
+        "json": json_alone,
+    }
+    process = subprocess.Popen(
+        [node, HERE / "mercure_reader.mjs", json.dumps(asked)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield Program(process)
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
