@@ -30,12 +30,16 @@ test = [
     "httpx-sse>=0.4",
     "hypothesis>=6.100",
     "klein>=23.5",
+    "mercure-publisher==0.1.0",
+    "pymercure==0.0.1.0",
     "pytest>=8",
     "pytest-cov>=5",
     "pytest-twisted>=1.14",
+    "schemathesis>=4.32",
     "selenium>=4.20",
     "sse-starlette>=2.1",
     "sseclient-py>=1.8",
+    "uritemplate>=4",
     "uvicorn>=0.30",
 ]
 docs = ["sphinx>=7", "furo"]
