@@ -435,8 +435,8 @@ class AnythingTests:
             (listed,) = json.loads(world.ask(path=f"{PATH}/subscriptions", token=every).body)["subscriptions"]
             *_, first, second, third = listed["id"].split("/")
             paths = [f"{PATH}/subscriptions"]
-            for name in (first, second, third):
-                paths.append(f"{paths[-1]}/{name}")
+            paths.append(f"{paths[0]}/{first}/{second}")
+            paths.append(f"{paths[1]}/{third}")
             for granted in paths:
                 for asked in paths:
                     client = world.ask(path=asked, token=token(subscribe=[granted]))

@@ -215,6 +215,15 @@ class BadTests:
         """
         assert world.publish(topic).status == 200
 
+    def test_more_than_the_hub_takes(self, new: Callable[..., MercureWorld], plain: Any) -> None:
+        """
+        The hub has a limit of its own, which counts too.
+        """
+        world = new(hub=Hub(reactor=plain.reactor, max_update_size=100))
+        client = world.publish("news", "x" * 200)
+        assert client.status == 413
+        assert "max_update_size is 100" in client.body.decode()
+
 
 class AllowedTests:
     def test_no_token(self, world: MercureWorld) -> None:

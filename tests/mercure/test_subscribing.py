@@ -4,14 +4,17 @@ Subscriptions.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from tests.fakes import Wire
 from tests.mercure.world import PATH, PUBLISHER, URL, MercureWorld, old_token, token
-from txsse import CloseReason, Limits
+from txsse import CloseReason, Hub, Limits
+from txsse.mercure import FixedKeys, Issuer, Settings, secret_key, well_known
 
 # Seven classes of characters, which weigh something.
 HEAVY = "%5Cw" * 7
@@ -490,8 +493,6 @@ class MetadataTests:
         """
         The hub tells what it takes.
         """
-        import json
-
         client = new().ask(path=f"/.well-known/oauth-protected-resource{PATH}")
         assert client.headers["content-type"] == "application/json"
         assert client.headers["access-control-allow-origin"] == "*"
@@ -503,6 +504,30 @@ class MetadataTests:
             "mercure_matcher_types_supported": ["exact", "urlpattern"],
             "mercure_subscriptions": True,
         }
+
+    def test_authorization_servers(self, new: Callable[..., MercureWorld]) -> None:
+        """
+        Those whose tokens are trusted are named, and so is what tokens are to be meant for.
+        """
+        keys = FixedKeys([secret_key("x" * 32)])
+        issuers = [Issuer(keys, keys, "https://auth.example"), Issuer(keys, keys)]
+        world = new(issuers=issuers, audience=["hub", "other"], subscriptions=False)
+        document = json.loads(world.ask(path=f"/.well-known/oauth-protected-resource{PATH}").body)
+        assert document["resource"] == "hub"
+        assert document["authorization_servers"] == ["https://auth.example"]
+        assert "mercure_subscriptions" not in document
+
+    def test_elsewhere(self, plain: Wire) -> None:
+        """
+        A hub at another path has another way into the tree.
+        """
+        hub = Hub(reactor=plain.reactor)
+        for url, said in (
+            ("https://hub.example/x", "use put_hub"),
+            ("https://hub.example/", "a path of its own"),
+        ):
+            with pytest.raises(ValueError, match=said):
+                well_known(hub, Settings(url=url))
 
     def test_otherwise(self, world: MercureWorld) -> None:
         """

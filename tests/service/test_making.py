@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
 from twisted.web.server import Request, Site
 
 from tests.fakes import Client, Wire
+from tests.hub.fakes import ScriptedJournal
 from tests.mercure.world import SECRET, URL, old_token, token
+from txsse import Hub, JournalFailed
 from txsse.service import hub as hub_module
 from txsse.service.config import BadConfig, Config
 from txsse.service.hub import default_url, make_hub
@@ -89,6 +92,18 @@ class IssuerTests:
             read = tree.ask("/.well-known/mercure?match=a", Authorization=bearer)
             assert (published.status, read.status) == statuses
 
+    def test_servers(self, plain: Wire) -> None:
+        """
+        Each authorization server has its own keys, beside those who share one with the hub.
+        """
+        names = ("https://a.example", "https://b.example")
+        urls = ("https://a.example/keys", "http://localhost:8000/keys")
+        issuers = make_issuers(Config(issuer=names, jwks=urls), plain.reactor)
+        assert [issuer.name for issuer in issuers] == list(names)
+        assert [repr(issuer.publish) for issuer in issuers] == [f"<RemoteKeys {url}>" for url in urls]
+        both = make_issuers(Config(**KEYED, issuer=names[:1], jwks=urls[:1]), plain.reactor)
+        assert [issuer.name for issuer in both] == [names[0], None]
+
     @pytest.mark.parametrize(
         ("told", "said"),
         [
@@ -149,13 +164,58 @@ class TreeTests:
         assert tree.ask("/").status == 404
 
 
+class StartTests:
+    def test_again_and_again(
+        self, serve: Callable[..., Tree], plain: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        A journal that is not there yet is asked for again; it is ready when the journal is.
+        """
+        tree = serve().tree
+        answers: list[Any] = [fail(JournalFailed("x", "is out")) for _ in range(3)]
+        real = tree.hub.start
+        monkeypatch.setattr(tree.hub, "start", lambda: answers.pop() if answers else real())
+        starting = Deferred.fromCoroutine(tree.start())
+        for _ in range(3):
+            assert tree.health.problem == "the journal has not started yet"
+            plain.reactor.advance(10)
+        assert starting.called and tree.health.problem is None
+        assert answers == []
+
+    def test_journal_that_fails(self, plain: Wire) -> None:
+        """
+        What is wrong with it makes the service not ready.
+        """
+        journal = ScriptedJournal(reactor=plain.reactor)
+        journal.problem = JournalFailed("x", "is out")
+        hub = Hub(journal=journal, reactor=plain.reactor)
+        hub.publish("a", "b")
+        health = Health(hub)
+        health.started = True
+        assert health.problem == "x: is out"
+
+    def test_stopped_before(self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A service that ends does not go on with its start; one without a status has none to begin with.
+        """
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        monkeypatch.setattr(Hub, "start", lambda self: fail(JournalFailed("x", "is out")))
+        service = make("--listen=tcp:1")
+        service.privilegedStartService()
+        service.startService()
+        assert memory.getDelayedCalls() != []
+        stopped = service.stopService()
+        for _ in range(5):
+            memory.advance(0)
+        assert stopped.called
+        assert memory.getDelayedCalls() == []
+
+
 class StatusTests:
     def test_ready(self, serve: Callable[..., Tree], plain: Wire) -> None:
         """
         It is ready between its start and its end.
         """
-        from twisted.internet.defer import Deferred
-
         tree = serve().tree
         health: Health = tree.health
         client = Client(plain, _site(status_tree(tree.hub, health), plain))

@@ -4,7 +4,6 @@ Answers that are no streams.
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
@@ -65,9 +64,6 @@ def failed(failure: Failure, request: Request, settings: Settings) -> None:
     Answer where something went wrong.
     """
     error = failure.value
-    if isinstance(error, CancelledError):
-        # The client has gone.
-        return
     if isinstance(error, Refusal):
         refused(request, error, settings)
     elif isinstance(error, InvalidField):

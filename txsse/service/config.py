@@ -234,7 +234,7 @@ def _read(option: Option, value: Any, place: str) -> Any:
 def _read_file(path: Path) -> Mapping[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
-    else:
+    else:  # pragma: no cover
         try:
             import tomli as tomllib  # type: ignore[import-not-found, no-redef, unused-ignore]
         except ImportError:
