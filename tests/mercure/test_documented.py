@@ -1,0 +1,53 @@
+"""
+The table of what the protocol asks for.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+TABLE = (ROOT / "docs" / "mercure-conformance.rst").read_text(encoding="utf-8")
+
+NAMED = sorted(set(re.findall(r"``((?:tests/[\w/]+/)?test_\w+\.\w[\w.]*|tests/[\w/]+\.\w+[\w.]*)``", TABLE)))
+
+
+def names_in(path: Path) -> set[str]:
+    """
+    Return the tests and their classes in a file.
+    """
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            found.add(node.name)
+            found |= {
+                f"{node.name}.{each.name}"
+                for each in node.body
+                if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+            }
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+    return found
+
+
+def test_long() -> None:
+    """
+    It names most of the tests that there are for it.
+    """
+    assert len(NAMED) > 60
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_there(name: str) -> None:
+    """
+    Each test that it names is there.
+    """
+    folder, _, rest = name.rpartition("/")
+    module, _, test = rest.partition(".")
+    path = ROOT / (folder or "tests/mercure") / f"{module}.py"
+    assert path.is_file()
+    assert test == "py" or test in names_in(path)
