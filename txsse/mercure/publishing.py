@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 from uuid import uuid4
 
 from twisted.web.http import Request
@@ -52,7 +53,9 @@ class Publisher:
         self._hub = hub
         self._verifier = verifier
         self._settings = settings
-        self._reserved = path_pattern(settings.path)
+        pattern = path_pattern(settings.path)
+        # Most of what is published goes to the same few topics again.
+        self._is_reserved = lru_cache(maxsize=1024)(lambda topic: pattern.test(topic, settings.url))
 
     async def publish(self, request: Request) -> str:
         """
@@ -91,7 +94,7 @@ class Publisher:
 
     def _check_topics(self, topics: Iterable[str], grants: Grants) -> None:
         for topic in topics:
-            if self._reserved.test(topic, self._settings.url):
+            if self._is_reserved(topic):
                 raise _Reserved(f"topics below {self._settings.path} are the hub's own")
             if not grants.publish.has([topic]):
                 raise Forbidden("the token does not allow to publish to this topic")

@@ -107,6 +107,8 @@ class MercureResource(Resource):
         return self._streams.render(request)
 
     def _set_cors(self, request: Request) -> None:
+        if not self._rules.allow_origins:
+            return
         headers = cors_headers(read_asked(request, None), self._rules)
         for name, value in headers:
             request.responseHeaders.addRawHeader(name, value)

@@ -38,11 +38,10 @@ class BoundedRequest(_Request):  # type: ignore[misc]
     :param channel: what Twisted makes it with.
     """
 
-    # A form is read by those who know how many fields there may be.
-    _parsePOSTFormSubmission = False  # noqa: N815
-
     def __init__(self, connection: TimedConnection, channel: Any, *args: Any, **options: Any) -> None:
         super().__init__(channel, *args, **options)
+        # A form is read by those who know how many fields there may be. Twisted sets this for each request.
+        self._parsePOSTFormSubmission = False
         self._connection = connection
         self._size = 0
         self._deadline: IDelayedCall | None = None

@@ -1,0 +1,105 @@
+"""
+What the servers are put through. Each scenario gets a fresh server and a fresh load generator, and returns
+its figures: times in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fanout.processes import Failed
+
+from serving.bench import Bench, Found
+from serving.contestants import ALL as CONTESTANTS
+from serving.contestants import Contestant
+from serving.sizes import Sizes
+
+__all__ = ["ALL", "Late", "Scenario"]
+
+Figures = Mapping[str, float]
+
+# What part of the rate that was asked for has to be there, or latencies are those of some other rate.
+_KEPT = 0.95
+
+
+class Late(Failed):
+    """
+    The rate could not be kept in this round, be it for what else the machine did.
+    """
+
+
+def steady(bench: Bench, sizes: Sizes) -> Figures:
+    """
+    A steady rate, on one connection.
+    """
+    bench.connect(sizes.subscribers)
+    # What is compiled at run time is compiled now, and the buffers of the sockets have grown.
+    bench.publish(max(1, sizes.steady // 10), connections=1, rate=sizes.steady_rate)
+    found = bench.publish(sizes.steady, connections=1, rate=sizes.steady_rate)
+    figures = _figures(found, sizes.steady)
+    if figures["rate"] < _KEPT * sizes.steady_rate:
+        raise Late(f"only {figures['rate']:.0f} updates a second were acknowledged")
+    return figures | {"p50": found.p50, "p99": found.p99, "longest": found.longest}
+
+
+def fast(bench: Bench, sizes: Sizes) -> Figures:
+    """
+    As fast as several connections go.
+    """
+    bench.connect(sizes.subscribers)
+    found = _publish_fast(bench, sizes.fast, sizes.publishers)
+    deliveries = sizes.fast * sizes.subscribers
+    return _figures(found, sizes.fast) | {
+        "deliveries": deliveries / found.seconds,
+        "cpu_each": found.cpu.total / deliveries,
+        "user_each": found.cpu.user / deliveries,
+        "system_each": found.cpu.system / deliveries,
+    }
+
+
+def alone(bench: Bench, sizes: Sizes) -> Figures:
+    """
+    The same, without subscribers.
+    """
+    return _figures(_publish_fast(bench, sizes.alone, sizes.publishers), sizes.alone)
+
+
+def _publish_fast(bench: Bench, count: int, connections: int) -> Found:
+    bench.publish(max(connections, count // 10), connections=connections)
+    return bench.publish(count, connections=connections)
+
+
+def _figures(found: Found, count: int) -> dict[str, float]:
+    return {
+        "rate": count / found.answered,
+        "cpu": found.cpu.total / count,
+        "user": found.cpu.user / count,
+        "system": found.cpu.system / count,
+        # Where that comes near 1, the rate is the load generator's.
+        "load": found.load / found.seconds,
+    }
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """
+    A scenario.
+
+    :ivar run: runs it.
+    :ivar contestants: who takes part.
+    """
+
+    name: str
+    run: Callable[[Bench, Sizes], Figures]
+    contestants: tuple[Contestant, ...]
+
+
+_STREAMS = tuple(each for each in CONTESTANTS if each.streams)
+
+ALL = (
+    Scenario("steady", steady, _STREAMS),
+    Scenario("fast", fast, _STREAMS),
+    # Nobody is there to whom an update could be private.
+    Scenario("alone", alone, tuple(each for each in CONTESTANTS if each.name != "private")),
+)
