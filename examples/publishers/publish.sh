@@ -1,0 +1,14 @@
+#!/bin/sh
+# HUB_TOKEN=$(txsse token --key key --audience "$HUB_URL" --publish news) sh publish.sh news 'Hello'
+# Needs curl and HUB_URL, such as http://localhost:8080/.well-known/mercure. Prints the id of the update.
+set -eu
+topic=$1 text=$2
+
+# With an id of its own an update may be sent again when nobody knows whether it arrived: it is there once.
+id=urn:uuid:$(cat /proc/sys/kernel/random/uuid 2>/dev/null || uuidgen | tr A-F a-f)
+
+# The token comes by stdin, as everybody on the machine sees a command line.
+printf 'header = "Authorization: Bearer %s"\n' "$HUB_TOKEN" |
+    curl --config - --silent --show-error --fail-with-body --max-time 30 --retry 5 --retry-connrefused \
+        --data-urlencode "topic=$topic" --data-urlencode "data=$text" --data-urlencode "id=$id" "$HUB_URL"
+echo
