@@ -1,0 +1,101 @@
+"""
+Every public update for exactly those who want it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from twisted.logger import LogEvent
+
+from tests.mercure.fuzzing import check_secret, fuzz, hub
+from tests.mercure.model import ORIGIN, Match, Record, Told, modern, olden, told_to, updates
+from tests.mercure.world import (
+    MercureWorld,
+    Reader,
+    token,
+)
+
+
+class DeliveryTests:
+    @pytest.mark.parametrize("compatibility", [False, True])
+    def test_model(self, failures: list[LogEvent], compatibility: bool) -> None:
+        """
+        Everybody gets exactly what they ask for and may have, replayed and live, in order.
+        """
+        matchers = olden if compatibility else modern
+
+        @fuzz(200)
+        @given(
+            st.lists(matchers, min_size=1, max_size=4),
+            st.lists(modern, max_size=2),
+            st.lists(updates, max_size=6),
+            st.lists(updates, max_size=4),
+            st.none() | st.sampled_from(["earliest", "unknown"]) | st.integers(0, 5),
+            st.sampled_from(["header", "query", "body"]),
+        )
+        @example(
+            [Match("urlpattern", "/a")],
+            [Match("exact", "/a")],
+            [],
+            [Told([f"{ORIGIN}/a"], True)],
+            None,
+            "query",
+        )
+        @example(
+            [Match("urlpattern", "/A")],
+            [],
+            [Told(["/a"], False), Told(["/A"], False)],
+            [],
+            "earliest",
+            "body",
+        )
+        def deliver(
+            wanted: list[Match],
+            granted: list[Match],
+            before: list[Told],
+            after: list[Told],
+            resumed: str | int | None,
+            carrier: str,
+        ) -> None:
+            with hub(compatibility=compatibility) as world:
+                record = Record(world)
+                for update in before:
+                    record.publish(update)
+                last_id = f"u{resumed}" if isinstance(resumed, int) else resumed
+                start = record.begin(last_id)
+                reader = self.ask(world, wanted, granted, last_id, carrier)
+                assert reader.status == 200
+                if last_id is not None:
+                    named = last_id if start else "earliest"
+                    assert reader.headers["mercure-last-event-id"] == named
+                for update in after:
+                    record.publish(update)
+                assert told_to(reader) == record.due(wanted, granted, start)
+                if not granted:
+                    check_secret(reader.client)
+
+        deliver()
+        assert failures == []
+
+    def ask(
+        self,
+        world: MercureWorld,
+        wanted: Sequence[Match],
+        granted: Sequence[Match],
+        last_id: str | None,
+        carrier: str,
+    ) -> Reader:
+        fields = [match.parameter for match in wanted]
+        given = token(subscribe=[match.granted for match in granted]) if granted else None
+        sent = {}
+        if last_id is not None and carrier == "header":
+            sent["Last-Event-ID"] = last_id
+        elif last_id is not None:
+            fields.append(("last_event_id", last_id))
+        if carrier == "body":
+            return Reader(world.ask("QUERY", form=fields, token=given, headers=sent))
+        return Reader(world.ask(query=fields, token=given, headers=sent))
