@@ -11,7 +11,8 @@ import pytest
 from twisted.web.resource import Resource
 
 from tests.fakes import Client, Http2Client, Wire
-from txsse import SSEResource, Upgrader
+from txsse import SSEChannel, SSEResource, Upgrader
+from txsse.server.detached import DetachedSink
 from txsse.service.request import BoundedSite
 
 
@@ -35,7 +36,15 @@ def echo() -> Echo:
 
 
 @pytest.fixture
-def connect(plain: Wire, echo: Echo) -> Iterator[Callable[..., Client]]:
+def channels() -> list[SSEChannel]:
+    """
+    Those that were opened.
+    """
+    return []
+
+
+@pytest.fixture
+def connect(plain: Wire, echo: Echo, channels: list[SSEChannel]) -> Iterator[Callable[..., Client]]:
     """
     Connects clients to a site whose requests may have a thousand bytes, and ten seconds.
     """
@@ -43,8 +52,14 @@ def connect(plain: Wire, echo: Echo) -> Iterator[Callable[..., Client]]:
 
     def connect(kind: Callable[..., Client] = Client) -> Client:
         root = Resource()
+        upgrader = Upgrader(reactor=plain.reactor, keepalive=None, keep_request=False)
         root.putChild(b"echo", echo)
-        root.putChild(b"stream", SSEResource(upgrader=Upgrader(reactor=plain.reactor, keepalive=None)))
+        root.putChild(
+            b"stream",
+            SSEResource(
+                channels.append, upgrader=Upgrader(reactor=plain.reactor, keepalive=None, keep_request=False)
+            ),
+        )
         site = BoundedSite(root, reactor=plain.reactor, max_body=1000, request_timeout=10)
         site.timeOut = None
         site.log = lambda request: None
@@ -181,13 +196,44 @@ class TimeTests:
 
     def test_stream(self, connect: Callable[..., Client], plain: Wire) -> None:
         """
-        A stream may last.
+        A stream may last; and it takes as little as it may, which a subclass of anything could cost it.
         """
         client = connect()
         client.request("/stream")
         assert client.status == 200
+        assert isinstance(client.protocol.protocol, DetachedSink)
         plain.reactor.advance(3600)
         assert client.connected
+
+    def test_stream_behind_a_stream(
+        self, connect: Callable[..., Client], plain: Wire, channels: list[SSEChannel]
+    ) -> None:
+        """
+        Behind a stream the connection is used again, and each request has its time as before.
+        """
+        client = connect()
+        for _ in range(2):
+            client.reset_response()
+            client.request("/stream")
+            plain.reactor.advance(100)
+            channels[-1].close()
+            client.pump()
+            assert client.ended and client.connected
+            client.reset_response()
+            client.say(post(3) + b"abc")
+            assert client.body == b"3"
+        client.reset_response()
+        client.say(post(1001) + b"x" * 1001)
+        assert client.status == 413
+        client.reset_response()
+        client.request("/stream")
+        plain.reactor.advance(100)
+        assert client.connected
+        channels[-1].close()
+        client.pump()
+        client.say(b"P")
+        plain.reactor.advance(11)
+        assert not client.connected
 
     def test_http2(self, connect: Callable[..., Client], plain: Wire) -> None:
         """

@@ -109,11 +109,9 @@ class MercureResource(Resource):
     def _set_cors(self, request: Request) -> None:
         if not self._rules.allow_origins:
             return
-        headers = cors_headers(read_asked(request, None), self._rules)
-        for name, value in headers:
+        for name, value in cors_headers(read_asked(request, None), self._rules):
             request.responseHeaders.addRawHeader(name, value)
-        if headers:
-            request.setHeader(b"Access-Control-Expose-Headers", self._exposed + b", ETag")
+        request.setHeader(b"Access-Control-Expose-Headers", self._exposed + b", ETag")
 
 
 def well_known(hub: Hub, settings: Settings, **stream_options: Any) -> Resource:

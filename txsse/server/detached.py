@@ -237,8 +237,9 @@ class DetachedSink:
     def _give_back(self) -> None:
         transport = self._transport
         successor = self._factory.buildProtocol(transport.getPeer())
-        if type(successor) is Connection:
-            successor = successor.protocol
+        if isinstance(successor, Connection):
+            # What stands for the connection is there already.
+            successor = transport.protocol.renew(successor)
         self._take_place(successor)
         self._successor = successor
         successor.makeConnection(transport)
@@ -249,7 +250,7 @@ class DetachedSink:
 
     def _take_place(self, protocol: Any) -> None:
         holder = self._transport.protocol
-        if type(holder) is Connection:
+        if isinstance(holder, Connection):
             holder.protocol = protocol
         else:
             self._transport.protocol = protocol
@@ -335,7 +336,7 @@ def can_detach(request: Request) -> bool:
     channel: Any = request.channel
     transport = channel.transport
     holder: Any = transport.protocol
-    if type(holder) is Connection:
+    if isinstance(holder, Connection):
         holder = holder.protocol
     return (
         channel.requests == [request]

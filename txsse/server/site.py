@@ -81,6 +81,14 @@ class Connection(Protocol):
         self._lost: Deferred[None] | None = None
         self._calls: tuple[IDelayedCall, ...] = ()
 
+    def renew(self, successor: Connection) -> IProtocol:
+        """
+        Return what speaks HTTP from now on, behind a stream.
+
+        :param successor: what the site has made for that; this goes on in its place.
+        """
+        return successor.protocol
+
     def connectionMade(self) -> None:
         """
         The connection is there.

@@ -121,10 +121,7 @@ class BoundedSite(ClosingSite):
         """
         Make a connection that does not wait for ever.
         """
-        connection = TimedConnection(protocol, self._connections, self.reactor, self)
-        # Twisted tells a request where it belongs when it has come, which is too late.
-        protocol.requestFactory = partial(BoundedRequest, connection)  # type: ignore[attr-defined]
-        return connection
+        return TimedConnection(protocol, self._connections, self.reactor, self)
 
 
 class TimedConnection(Connection):
@@ -144,6 +141,18 @@ class TimedConnection(Connection):
         super().__init__(protocol, connections, reactor)
         self._site = site
         self._deadline: IDelayedCall | None = None
+        self._own(protocol)
+
+    def renew(self, successor: Connection) -> IProtocol:
+        """
+        Return what speaks HTTP from now on; its requests are this connection's.
+        """
+        self._own(successor.protocol)
+        return successor.protocol
+
+    def _own(self, protocol: Any) -> None:
+        # Twisted tells a request where it belongs when it has come, which is too late.
+        protocol.requestFactory = partial(BoundedRequest, self)
 
     @property
     def max_body(self) -> int:
