@@ -54,12 +54,7 @@ def connect(plain: Wire, echo: Echo, channels: list[SSEChannel]) -> Iterator[Cal
         root = Resource()
         upgrader = Upgrader(reactor=plain.reactor, keepalive=None, keep_request=False)
         root.putChild(b"echo", echo)
-        root.putChild(
-            b"stream",
-            SSEResource(
-                channels.append, upgrader=Upgrader(reactor=plain.reactor, keepalive=None, keep_request=False)
-            ),
-        )
+        root.putChild(b"stream", SSEResource(channels.append, upgrader=upgrader))
         site = BoundedSite(root, reactor=plain.reactor, max_body=1000, request_timeout=10)
         site.timeOut = None
         site.log = lambda request: None
