@@ -229,12 +229,10 @@ class FormTests:
             forge("null", CLAIMS, SECRET),
             forge(b"\xff", CLAIMS, SECRET),
             forge("[" * 5000, CLAIMS, SECRET),
-            forge('{"a":' * 2000 + "1" + "}" * 2000, CLAIMS, SECRET),
             forge(HEADER, "", SECRET),
             forge(HEADER, b"\xff", SECRET),
             forge(HEADER, "{", SECRET),
             forge(HEADER, "[" * 5000, SECRET),
-            forge(HEADER, '{"a":' * 2000 + "1" + "}" * 2000, SECRET),
             forge(HEADER, '{"exp": NaN}', SECRET),
             forge(HEADER, '{"exp": Infinity}', SECRET),
             forge(HEADER, '{"a": -Infinity}', SECRET),
@@ -246,6 +244,14 @@ class FormTests:
         What has not three parts of base64 and JSON is refused, whoever signed it.
         """
         assert refused(verifier(), token) == "it is no JSON Web Token"
+
+    @pytest.mark.parametrize("deep", ['{"a":' * 2000 + "1" + "}" * 2000])
+    def test_deep(self, deep: str) -> None:
+        """
+        What some Pythons read and others do not is refused by all.
+        """
+        assert refused(verifier(), forge(deep, CLAIMS, SECRET))
+        assert refused(verifier(), forge(HEADER, deep, SECRET))
 
     @pytest.mark.parametrize("more", [" ", "\t", "é", "=", "\0", "Bearer "])
     def test_around_it(self, more: str) -> None:
