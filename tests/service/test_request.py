@@ -23,9 +23,11 @@ class Echo(Resource):
         super().__init__()
         self.bodies: list[bytes] = []
         self.args: list[Any] = []
+        self.types: list[Any] = []
 
     def render(self, request: Any) -> bytes:
         self.args.append(request.args)
+        self.types.append(request.getHeader(b"Content-Type"))
         self.bodies.append(request.content.read())
         return b"%d" % len(self.bodies[-1])
 
@@ -146,6 +148,7 @@ class SizeTests:
         client.say(post(7, f"Content-Type: {kind}\r\n") + b"a=1&b=2")
         assert client.body == b"7"
         assert echo.args == [{}]
+        assert echo.types == [kind.encode()]
 
 
 class TimeTests:

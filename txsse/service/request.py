@@ -40,8 +40,7 @@ class BoundedRequest(_Request):  # type: ignore[misc]
 
     def __init__(self, connection: TimedConnection, channel: Any, *args: Any, **options: Any) -> None:
         super().__init__(channel, *args, **options)
-        # A form is read by those who know how many fields there may be. Twisted sets this for each request.
-        self._parsePOSTFormSubmission = False
+        self._content_type: Any = None
         self._connection = connection
         self._size = 0
         self._deadline: IDelayedCall | None = None
@@ -64,10 +63,21 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         elif self._size > self._connection.max_body * _OVERDRAFT:
             self._cut()
 
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:  # noqa: N802
+        """
+        Take in the end of the request. A form is read by those who know how many fields there may be, and so
+        Twisted, which would do that here, is not told that it is one.
+        """
+        self._content_type = self.requestHeaders.getRawHeaders(b"Content-Type")
+        self.requestHeaders.removeHeader(b"Content-Type")
+        super().requestReceived(command, path, version)
+
     def process(self) -> None:
         """
         Answer, unless there was too much.
         """
+        if self._content_type is not None:
+            self.requestHeaders.setRawHeaders(b"Content-Type", self._content_type)
         self._expect_nothing()
         self._connection.request_came()
         limit = self._connection.max_body
