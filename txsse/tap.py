@@ -123,6 +123,8 @@ def makeService(options: Options) -> MultiService:
     reactor = global_reactor()
     try:
         config, places = read_config(options.sources())
+        if options["demo"]:
+            _check_demo(places)
         make = _maker(demo=bool(options["demo"]))
         made = make(config, reactor)
         if options["check"]:
@@ -143,6 +145,15 @@ def _maker(*, demo: bool) -> Callable[[Config, Any], MultiService]:
     except ImportError as error:
         raise BadConfig(f"a hub needs {error.name}: pip install 'txsse[mercure]'; or try --demo") from None
     return make_hub
+
+
+def _check_demo(places: Mapping[str, str]) -> None:
+    """
+    See that nobody asks the demo for what it would not do.
+    """
+    for name, place in places.items():
+        if place.startswith("--") and name not in ("listen", "journal"):
+            raise BadConfig(f"{place}: the demo takes --listen and --journal alone")
 
 
 def _check(config: Config, places: Mapping[str, str]) -> NoReturn:

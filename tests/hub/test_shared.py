@@ -13,6 +13,7 @@ from txsse import Access, ServerSentEvent, Update
 from txsse.hub import shared as shared_module
 from txsse.hub.entry import Entry, Page
 from txsse.hub.shared import SharedPage, SharedPages
+from txsse.hub.subscriber import BEHIND, Subscriber
 
 
 def entries(*kinds: tuple[str, bool]) -> list[Entry]:
@@ -178,6 +179,28 @@ class StormTests:
             assert len(spent) < 100
         assert max(spent) < 0.02
         assert all(member.texts == ["b"] for member in members)
+        storm.end()
+
+    def test_unsubscribed_while_it_waits(self, storm: World, journal: ScriptedJournal) -> None:
+        """
+        Who has unsubscribed before its turn came gets nothing any more, though its channel is open.
+        """
+        first, *_ = storm.publish("a", "b")
+        journal.held.add("read")
+        members = [storm.join(last_event_id=first) for _ in range(30)]
+        for member in members:
+            member.client.pump()
+            member.socket.cost = 0.001
+        journal.release("read")
+        last = members[-1]
+        subscriber = last.channel.watcher
+        assert isinstance(subscriber, Subscriber) and last.socket.sends[1:] == []
+        subscriber.unsubscribe()
+        settle(storm)
+        assert last.texts == []
+        assert subscriber.since == BEHIND
+        assert members[-2].texts == ["b"]
+        assert storm.hub.metrics().behind == 0
         storm.end()
 
     def test_another_record(self, storm: World, journal: ScriptedJournal) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from txsse.service.config import BadConfig, Config, Sources, options, read_config
-from txsse.service.kinds import COUNT, DURATION, FLAG, LIST, SIZE, TEXT, Kind
+from txsse.service.kinds import COUNT, DURATION, FLAG, INTERVAL, LIMIT, LIST, SIZE, TEXT, Kind
 
 
 def read(
@@ -41,7 +41,8 @@ class KindTests:
             (FLAG, "0", False),
             (COUNT, "12", 12),
             (COUNT, 12, 12),
-            (COUNT, "off", None),
+            (LIMIT, "off", None),
+            (LIMIT, "12", 12),
             (SIZE, "65536", 65536),
             (SIZE, "64k", 65536),
             (SIZE, "1 MiB", 1024**2),
@@ -54,7 +55,8 @@ class KindTests:
             (DURATION, "1h", 3600.0),
             (DURATION, "7d", 604800.0),
             (DURATION, 3, 3.0),
-            (DURATION, "off", None),
+            (INTERVAL, "off", None),
+            (INTERVAL, "15", 15.0),
         ],
     )
     def test_read(self, kind: Kind, value: Any, read: Any) -> None:
@@ -74,6 +76,10 @@ class KindTests:
             (FLAG, 1),
             (COUNT, "0"),
             (COUNT, 0),
+            (COUNT, "off"),
+            (LIMIT, "0"),
+            (DURATION, "off"),
+            (INTERVAL, "0"),
             (COUNT, True),
             (COUNT, "-1"),
             (COUNT, "1.5"),
@@ -118,17 +124,26 @@ class ConfigTests:
         """
         Each can be said on the command line, in the environment and in the file.
         """
-        samples = {TEXT: "x", LIST: "x", FLAG: "yes", COUNT: "7", SIZE: "7", DURATION: "7"}
+        samples = {
+            TEXT: "x",
+            LIST: "x",
+            FLAG: "yes",
+            COUNT: "7",
+            SIZE: "7",
+            DURATION: "7",
+            LIMIT: "7",
+            INTERVAL: "7",
+        }
         for option in options():
             file = tmp_path / "hub.toml"
-            file.write_text(f'{option.name} = "{samples[option.kind]}"')
+            file.write_text(f'{option.name} = "{samples.get(option.kind, "7")}"')
             field = option.name.replace("-", "_")
             values = [
-                getattr(read(given={option.name: samples[option.kind]})[0], field),
-                getattr(read(environ={option.variable: samples[option.kind]})[0], field),
+                getattr(read(given={option.name: samples.get(option.kind, "7")})[0], field),
+                getattr(read(environ={option.variable: samples.get(option.kind, "7")})[0], field),
                 getattr(read(file=file)[0], field),
             ]
-            assert values[0] == values[1] == values[2] == option.kind.read(samples[option.kind])
+            assert values[0] == values[1] == values[2] == option.kind.read(samples.get(option.kind, "7"))
 
     def test_table_is_whole(self) -> None:
         """
@@ -137,6 +152,16 @@ class ConfigTests:
         named = {option.name.replace("-", "_") for option in options()}
         assert named == {field.name for field in dataclasses.fields(Config)}
         assert all(option.help.endswith(".") for option in options())
+
+    def test_off_where_there_may_be_none(self) -> None:
+        """
+        What the service cannot do without is not switched off.
+        """
+        kinds = {option.name.replace("-", "_"): option.kind for option in options()}
+        for field in dataclasses.fields(Config):
+            kind = kinds[field.name]
+            if kind in (COUNT, SIZE, DURATION, LIMIT, INTERVAL):
+                assert ("None" in str(field.type)) == (kind in (LIMIT, INTERVAL)), field.name
 
     def test_precedence(self, tmp_path: Path) -> None:
         """

@@ -367,6 +367,18 @@ class ServiceTests:
             make("--demo", "--listen=tcp:1").startService()
         assert any("pip install" in log["log_format"] for log in logs)
 
+    def test_options_that_are_none_of_the_demo(
+        self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Who asks the demo for more is told that it would not do that; what the environment has is for others.
+        """
+        with pytest.raises(SystemExit) as exit:
+            make("--demo", "--anonymous")
+        assert "--anonymous: the demo takes --listen and --journal alone" in str(exit.value.code)
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        make("--demo", "--listen=tcp:1", "--journal=memory:")
+
     def test_demo(self, memory: MemoryReactorClock) -> None:
         """
         The demo has a hub to play with, and lines that can be pasted.

@@ -119,6 +119,8 @@ class Replay:
                 return
             if self._turns.is_over:
                 await self._turns.wait()
+                if not subscriber.is_subscribed:
+                    return
             # From here to the end of the step nothing else happens.
             if not self._send(subscriber, first, shared):
                 continue

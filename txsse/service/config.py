@@ -17,7 +17,7 @@ from typing import Any
 from txsse.hub.journal import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT
 from txsse.hub.named import JOURNAL_NAMES
 from txsse.server.upgrade import DEFAULT_MAX_BUFFER, DEFAULT_MAX_TOTAL_BUFFER
-from txsse.service.kinds import COUNT, DURATION, FLAG, LIST, SIZE, TEXT, Kind
+from txsse.service.kinds import COUNT, DURATION, FLAG, INTERVAL, LIMIT, LIST, SIZE, TEXT, Kind
 
 __all__ = ["DEFAULT_ENDPOINT", "BadConfig", "Config", "Option", "Sources", "options", "read_config"]
 
@@ -80,7 +80,7 @@ class Config:
     )
     journal_count: int = _option(COUNT, DEFAULT_COUNT, "How many updates the journal holds.")
     journal_bytes: int = _option(SIZE, DEFAULT_BYTES, "How many bytes they take.")
-    journal_age: float | None = _option(DURATION, DEFAULT_AGE, "For how long it holds one.")
+    journal_age: float | None = _option(INTERVAL, DEFAULT_AGE, "For how long it holds one.")
     key_file: tuple[str, ...] = _option(
         LIST,
         (),
@@ -133,9 +133,9 @@ class Config:
     max_body: int = _option(SIZE, 1024 * 1024, "How many bytes a publication may have.")
     max_topics: int = _option(COUNT, 100, "How many topics an update may have.")
     max_matchers: int = _option(COUNT, 100, "How many matchers a subscription may have.")
-    max_streams: int | None = _option(COUNT, None, "How many streams there may be.")
+    max_streams: int | None = _option(LIMIT, None, "How many streams there may be.")
     max_streams_per_address: int | None = _option(
-        COUNT, None, "How many of one address; not behind a proxy, where all have the same."
+        LIMIT, None, "How many of one address; not behind a proxy, where all have the same."
     )
     max_buffer: int = _option(
         SIZE, DEFAULT_MAX_BUFFER, "How many bytes are held back for a client, with --slow-policy."
@@ -148,9 +148,9 @@ class Config:
         "latest are what they are in txsse.Upgrader.",
         value="NAME",
     )
-    keepalive: float | None = _option(DURATION, 15.0, "The longest silence on a stream.")
+    keepalive: float | None = _option(INTERVAL, 15.0, "The longest silence on a stream.")
     max_lifetime: float | None = _option(
-        DURATION, 3600.0, "When a stream ends, less up to 20 % at random, so that its client comes again."
+        INTERVAL, 3600.0, "When a stream ends, less up to 20 % at random, so that its client comes again."
     )
     request_timeout: float = _option(DURATION, 30.0, "How long a client may take to send a request.")
     drain: float = _option(

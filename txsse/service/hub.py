@@ -40,7 +40,6 @@ def make_hub(config: Config, reactor: Any) -> MultiService:
     site = BoundedSite(
         tree,
         reactor=reactor,
-        # What is not a publication is small, and a form may be three times what it holds.
         max_body=config.max_body,
         request_timeout=config.request_timeout,
     )

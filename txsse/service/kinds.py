@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["COUNT", "DURATION", "FLAG", "LIST", "SIZE", "TEXT", "Kind"]
+__all__ = ["COUNT", "DURATION", "FLAG", "INTERVAL", "LIMIT", "LIST", "SIZE", "TEXT", "Kind"]
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,11 @@ def _flag(value: Any) -> bool:
     raise ValueError("is neither true nor false")
 
 
-def _count(value: Any) -> int | None:
-    if value == "off":
-        return None
+def _count(value: Any) -> int:
     if isinstance(value, str) and re.fullmatch("[0-9]{1,12}", value, re.ASCII):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError("is no number from 1 on, nor off")
+        raise ValueError("is no number from 1 on")
     return value
 
 
@@ -92,15 +90,25 @@ _SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|[smhd]?)", re.ASCII)
 
 
-def _duration(value: Any) -> float | None:
-    if value == "off":
-        return None
+def _duration(value: Any) -> float:
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is not None:
         value = float(found[1]) * _SECONDS[found[2]]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError("is no time; one is 15, 1.5s, 10m, 1h or 7d; and off is none")
+        raise ValueError("is no time; one is 15, 1.5s, 10m, 1h or 7d")
     return float(value)
+
+
+def _or_off(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def read_or_off(value: Any) -> Any:
+        if value == "off":
+            return None
+        try:
+            return read(value)
+        except ValueError as error:
+            raise ValueError(f"{error}; or off, for none") from None
+
+    return read_or_off
 
 
 TEXT = Kind("TEXT", _text)
@@ -109,3 +117,7 @@ FLAG = Kind("", _flag)
 COUNT = Kind("N", _count)
 SIZE = Kind("BYTES", _size)
 DURATION = Kind("TIME", _duration)
+
+#: The same, where there may be none.
+LIMIT = Kind("N", _or_off(_count))
+INTERVAL = Kind("TIME", _or_off(_duration))

@@ -96,7 +96,7 @@ class HubTree(Branch):
         try:
             put_hub(self, self.hub, settings, **streams)
         except ValueError as error:
-            raise BadConfig(f"--url: {error}") from None
+            raise BadConfig(str(error)) from None
         if config.page:
             self.putChild(b"", PageResource(settings))
 
