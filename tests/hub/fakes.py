@@ -307,6 +307,10 @@ class ScriptedJournal(MemoryJournal):
     def last_id(self) -> Deferred[str | None]:
         return self._answer("last_id", super().last_id)
 
+    def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
+        notes_elsewhere = super().notes_elsewhere
+        return self._answer("notes_elsewhere", lambda: notes_elsewhere(name))
+
     def stop(self) -> Deferred[None]:
         return self._answer("stop", super().stop)
 

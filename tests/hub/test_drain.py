@@ -14,7 +14,7 @@ from twisted.logger import LogEvent
 
 from tests.fakes import Wire
 from tests.hub.fakes import Member, ScriptedJournal, World, outcome_of, result_of, turn
-from txsse import CloseReason, EventStreamParser, HubStopped, JournalFailed, ServerSentEvent
+from txsse import CloseReason, EventStreamParser, HubStopped, JournalFailed, ServerSentEvent, Update
 from txsse.hub import drain as drain_module
 
 
@@ -95,6 +95,36 @@ class StopTests:
         monkeypatch.setattr(random, "uniform", uniform)
         world.hub.stop()
         assert asked == [(1.0, 10.0)]
+
+    def test_last_words(self, world: World) -> None:
+        """
+        What is told of those who leave is recorded while they do, and not behind that.
+        """
+        last = Update("news", ServerSentEvent("left", id="left"))
+        words: list[Deferred[str]] = []
+        member = world.join()
+        member.channel.when_closed().addCallback(lambda _: words.append(world.hub.publish_to_the_end(last)))
+        result_of(world.hub.stop())
+        assert [result_of(each) for each in words] == ["left"]
+        assert world.hub.metrics().published == 1
+        for publish in (world.hub.publish_to_the_end, world.hub.publish_update):
+            [failed] = outcome_of(publish(last))
+            assert isinstance(failed, HubStopped)
+
+    def test_last_words_to_those_who_are_left(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Who has not been sent away by then gets them.
+        """
+        monkeypatch.setattr(drain_module, "_SLICE", 1)
+        first, second = world.join(), world.join()
+        first.channel.when_closed().addCallback(
+            lambda _: world.hub.publish_to_the_end(Update("news", ServerSentEvent("left", id="left")))
+        )
+        stopped = outcome_of(world.hub.stop())
+        world.reactor.run_soon()
+        world.reactor.run_soon()
+        assert stopped == [None]
+        assert (first.texts, second.texts) == ([], ["left"])
 
     @pytest.mark.parametrize("retry", [(-1.0, 1.0), (1.0, float("inf")), (-2.0, -1.0)])
     def test_times_that_cannot_be(self, world: World, retry: tuple[float, float]) -> None:

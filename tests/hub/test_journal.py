@@ -335,6 +335,18 @@ class JournalContractTests:
         assert await subject.journal.subscribers_elsewhere("news") == 0
 
     @pytest_twisted.ensureDeferred
+    async def test_notes(self, make: Maker) -> None:
+        """
+        Where nobody shares it, nobody has notes but oneself.
+        """
+        subject = make()
+        await subject.start()
+        subject.journal.put_note("a/b", "mine")
+        assert await subject.journal.notes_elsewhere("a") == []
+        subject.journal.put_note("a/b", None)
+        assert await subject.journal.notes_elsewhere("a") == []
+
+    @pytest_twisted.ensureDeferred
     async def test_stop(self, make: Maker) -> None:
         """
         It ends.

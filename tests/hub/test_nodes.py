@@ -6,10 +6,45 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+import pytest
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
+from txsse import JournalFailed
 from txsse.hub.nodes import Nodes
+
+
+class Server:
+    """
+    Notes what it is asked, and answers when it is told to.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.waiting: list[Deferred[Any]] = []
+        self.out = False
+        self.clock = Clock()
+        self.nodes = Nodes(self.run, lambda: {"*": 1}, self.clock.seconds)
+        self.nodes.start(self.clock)
+
+    def run(self, command: str, *arguments: Any) -> Deferred[Any]:
+        self.asked.append((command, *arguments))
+        if self.out:
+            return fail(JournalFailed("x", "is out"))
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def answer(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for each in waiting:
+            each.callback(None)
+
+    def notes(self) -> list[tuple[str, ...]]:
+        """
+        Return what notes it was sent since it was last looked, one item for each command.
+        """
+        asked, self.asked = self.asked, []
+        return [tuple(arguments[2:]) for command, *arguments in asked if command == "note"]
 
 
 class StopTests:
@@ -17,17 +52,128 @@ class StopTests:
         """
         It does not announce itself again.
         """
-        asked: list[tuple[Any, Deferred[Any]]] = []
+        server = Server()
+        server.clock.advance(0)
+        server.nodes.stop()
+        server.answer()
+        server.clock.advance(60)
+        assert [command for command, *_ in server.asked] == ["announce", "leave"]
+        assert not server.clock.getDelayedCalls()
 
-        def run(*arguments: Any) -> Deferred[Any]:
-            asked.append((arguments[0], Deferred()))
-            return asked[-1][1]
-
-        clock = Clock()
-        nodes = Nodes(run, lambda: {"*": 1}, clock.seconds, clock)  # type: ignore[arg-type]
-        clock.advance(0)
+    def test_before_it_starts(self) -> None:
+        """
+        There is nothing to end.
+        """
+        server = Server()
+        nodes = Nodes(server.run, dict, server.clock.seconds)
+        server.out = True
         nodes.stop()
-        asked[0][1].callback(None)
-        clock.advance(60)
-        assert [command for command, _ in asked] == ["announce", "leave"]
-        assert not clock.getDelayedCalls()
+        assert server.asked[-1][0] == "leave"
+
+
+class StartTests:
+    def test_again(self) -> None:
+        """
+        Behind a session that was lost it tells all anew, at once, and then now and then as before.
+        """
+        server = Server()
+        server.clock.advance(0)
+        server.answer()
+        server.clock.advance(1)
+        server.nodes.start(server.clock)
+        server.clock.advance(0)
+        server.answer()
+        assert [(command, each[3], each[4:]) for command, *each in server.asked] == [
+            ("announce", 1, ["*", 1]),
+        ] * 2
+        server.clock.advance(2)
+        assert len(server.asked) == 3
+        assert len(server.clock.getDelayedCalls()) == 0
+
+    def test_while_it_announces(self) -> None:
+        """
+        What was on its way does not make it tell twice as often.
+        """
+        server = Server()
+        server.clock.advance(0)
+        server.nodes.start(server.clock)
+        server.answer()
+        assert len(server.clock.getDelayedCalls()) == 1
+
+
+class NoteTests:
+    def test_sent(self) -> None:
+        """
+        Each is sent once, as it is by then; what is taken back is sent empty.
+        """
+        server = Server()
+        server.clock.advance(0)
+        server.nodes.put_note("a", "1")
+        server.nodes.put_note("a", "2")
+        server.nodes.put_note("b", "3")
+        server.nodes.send_notes()
+        server.nodes.send_notes()
+        server.nodes.put_note("a", None)
+        server.nodes.put_note("unknown", None)
+        server.nodes.send_notes()
+        assert server.notes() == [("a", "2", "b", "3"), ("a", "", "unknown", "")]
+        server.answer()
+        server.clock.advance(60)
+        assert server.notes() == []
+
+    def test_before_it_joins(self) -> None:
+        """
+        They go behind what begins it anew.
+        """
+        server = Server()
+        server.nodes.put_note("a", "1")
+        server.nodes.send_notes()
+        assert server.asked == []
+        server.clock.advance(0)
+        assert [command for command, *_ in server.asked] == ["announce", "note"]
+        assert server.asked[0][4] == 1
+        assert server.notes() == [("a", "1")]
+
+    def test_many(self) -> None:
+        """
+        No command has more than a hundred of them.
+        """
+        server = Server()
+        server.clock.advance(0)
+        for number in range(250):
+            server.nodes.put_note(str(number), "x")
+        server.nodes.send_notes()
+        sent = server.notes()
+        assert [len(each) // 2 for each in sent] == [100, 100, 50]
+        assert [name for each in sent for name in each[::2]] == list(map(str, range(250)))
+
+    @pytest.mark.parametrize("failing", ["announce", "note"])
+    def test_outage(self, failing: str) -> None:
+        """
+        Behind an outage all that there are by then are sent anew.
+        """
+        server = Server()
+        server.clock.advance(0)
+        server.answer()
+        server.nodes.put_note("a", "1")
+        server.nodes.put_note("b", "2")
+        server.nodes.send_notes()
+        server.answer()
+        server.out = True
+        if failing == "announce":
+            server.clock.advance(2)
+        else:
+            server.nodes.put_note("b", "3")
+            server.nodes.send_notes()
+        server.notes()
+        server.nodes.put_note("a", None)
+        server.nodes.put_note("c", "4")
+        server.nodes.send_notes()
+        assert server.notes() == []
+        server.out = False
+        server.clock.advance(2)
+        assert [arguments[4] for arguments in server.asked if arguments[0] == "announce"] == [1]
+        assert server.notes() == [("b", "2" if failing == "announce" else "3", "c", "4")]
+        server.nodes.put_note("d", "5")
+        server.nodes.send_notes()
+        assert server.notes() == [("d", "5")]

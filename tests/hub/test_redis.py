@@ -115,6 +115,13 @@ def fails(*subjects: Subject) -> Callable[[], bool]:
     return lambda: all(subject.journal.problem is not None for subject in subjects)
 
 
+def silence(subject: Subject) -> None:
+    """
+    Have a node tell nothing of itself any more, as one that has died.
+    """
+    subject.journal._nodes._reactor = None
+
+
 def ids_of(follower: Follower) -> list[str]:
     return [update.id for _, update in follower.told]
 
@@ -297,7 +304,7 @@ class NodesTests:
         follower.counts = {"*": 5}
         while await alive.journal.subscribers_elsewhere("*") != 5:
             await deferLater(reactor, 0.01)
-        dead.journal._nodes._call.cancel()
+        silence(dead)
         while await alive.journal.subscribers_elsewhere("*") != 0:
             await deferLater(reactor, 0.01)
 
@@ -323,6 +330,72 @@ class NodesTests:
         server.start()
         await until(works(one, other))
         while await other.journal.subscribers_elsewhere("topic 2499") != 1:
+            await deferLater(reactor, 0.01)
+
+    @pytest_twisted.ensureDeferred
+    async def test_notes(self, new: Callable[..., Subject]) -> None:
+        """
+        Whoever is told of an update finds what was noted in front of it, by name and by what is below.
+        """
+        one, other, third = new(), new(), new()
+        follower = await other.start()
+        found: list[Deferred[list[str]]] = []
+        told = follower.update_appended
+
+        def look(entry: Entry) -> None:
+            told(entry)
+            found.append(other.journal.notes_elsewhere("a"))
+
+        follower.update_appended = look  # type: ignore[method-assign]
+        one.journal.put_note("early", "0")
+        await one.start()
+        await third.start()
+        third.journal.put_note("a/3", "third")
+        await third.append("0")
+        one.journal.put_note("a/1", "first ¹")
+        one.journal.put_note("ab", "no")
+        await until(lambda: len(found) == 1)
+        await one.append("1")
+        await until(lambda: len(found) == 2)
+        assert [sorted(await each) for each in found] == [["third"], ["first ¹", "third"]]
+        one.journal.put_note("a/2", "second")
+        one.journal.put_note("a/1", None)
+        await one.append("2")
+        await until(lambda: len(found) == 3)
+        assert sorted(await found[2]) == ["second", "third"]
+        assert await other.journal.notes_elsewhere("early") == ["0"]
+        assert await other.journal.notes_elsewhere("a/2") == ["second"]
+        assert await one.journal.notes_elsewhere("a") == ["third"]
+        await third.journal.stop()
+        assert await one.journal.notes_elsewhere("a") == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_notes_behind_an_outage(
+        self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        A Redis that has forgotten them gets them again; those of a node that died are gone after a while.
+        """
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.02)
+        one, other = new(), new()
+        await one.start()
+        await other.start()
+        for number in range(250):
+            one.journal.put_note(f"a/{number}", str(number))
+        await one.append("1")
+        assert len(await other.journal.notes_elsewhere("a")) == 250
+        server.kill()
+        await until(fails(one, other))
+        await problem_of(other.journal.notes_elsewhere("a"))
+        one.journal.put_note("a/0", None)
+        for file in (server.directory / "appendonlydir").iterdir():
+            file.unlink()
+        server.start()
+        await until(works(one, other))
+        while len(await other.journal.notes_elsewhere("a")) != 249:
+            await deferLater(reactor, 0.01)
+        silence(one)
+        while await other.journal.notes_elsewhere("a"):
             await deferLater(reactor, 0.01)
 
     @pytest_twisted.ensureDeferred

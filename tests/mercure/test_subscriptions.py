@@ -10,9 +10,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from twisted.internet.defer import Deferred, succeed
 
+from tests.hub.fakes import result_of
 from tests.mercure.world import PATH, URL, MercureWorld, Reader, detail, old_token, token
-from txsse import Hub, HubStopped, JournalFailed
+from txsse import Hub, HubStopped, JournalFailed, MemoryJournal, Update
+from txsse.hub.place import OLDEST
 
 ALL = f"{PATH}/subscriptions"
 EVENTS = {"match": f"{ALL}/:type/:match/:subscriber", "match_type": "urlpattern"}
@@ -144,6 +147,24 @@ class EventTests:
         world.subscribe("news")
         assert everything.events == []
         assert world.ask(path=ALL, token=token(subscribe=["*"])).status == 404
+
+    def test_end_of_the_hub(self, world: MercureWorld) -> None:
+        """
+        Where the hub stops, all that end with it are told of: to who comes back, and to other nodes.
+        """
+        world.subscribe("a")
+        world.subscribe("b")
+        journal = world.hub._live.journal  # type: ignore[union-attr]
+        result_of(world.hub.stop())
+        page = result_of(journal.read(OLDEST))
+        said = [json.loads(update.event.data) for _, update in page.entries]
+        assert [(each["match"], each["active"]) for each in said] == [
+            ("a", True),
+            ("b", True),
+            ("a", False),
+            ("b", False),
+        ]
+        assert all(update.private for _, update in page.entries)
 
     @pytest.mark.parametrize("error", [JournalFailed("x", "is out"), HubStopped()])
     def test_journal_out(
@@ -306,6 +327,96 @@ class ListTests:
         world = new(hub=Hub(journal=journal, reactor=plain.reactor))
         journal.errors["last_id"] = JournalFailed("x", "is out")
         assert world.ask(path=ALL, token=token(subscribe=["*"])).status == 503
+
+
+class OneOfMany(MemoryJournal):
+    """
+    The journal of a node that has others beside it.
+
+    :ivar shown: the notes that it shows them.
+    :ivar theirs: those that they show, by name.
+    :ivar appended: what it showed when it appended something.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.shown: dict[str, str] = {}
+        self.theirs: dict[str, str] = {}
+        self.appended: list[list[str]] = []
+
+    def append(self, update: Update) -> Deferred[int]:
+        self.appended.append(list(self.shown))
+        return super().append(update)
+
+    def put_note(self, name: str, note: str | None) -> None:
+        if note is None:
+            del self.shown[name]
+        else:
+            self.shown[name] = note
+
+    def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
+        below = f"{name}/"
+        return succeed([note for key, note in self.theirs.items() if key == name or key.startswith(below)])
+
+
+class ClusterTests:
+    @pytest.fixture
+    def journal(self, plain: Any) -> OneOfMany:
+        return OneOfMany(reactor=plain.reactor)
+
+    @pytest.fixture
+    def node(self, new: Callable[..., MercureWorld], plain: Any, journal: OneOfMany) -> MercureWorld:
+        """
+        One of many.
+        """
+        return new(hub=Hub(journal=journal, reactor=plain.reactor), anonymous=True)
+
+    def ask(self, node: MercureWorld, path: str = ALL) -> Any:
+        client = node.ask(path=path, token=token(subscribe=["*"]))
+        return json.loads(client.body) if client.status == 200 else client.status
+
+    def test_shown(self, node: MercureWorld, journal: OneOfMany) -> None:
+        """
+        Others are shown what is listed here, before they are told that it begins or ends.
+        """
+        reader = node.subscribe("a", "b")
+        listed = self.ask(node)["subscriptions"]
+        assert [json.loads(journal.shown[each["id"]]) for each in listed] == listed
+        assert len(journal.shown) == 2
+        reader.leave()
+        assert journal.shown == {}
+        assert list(map(len, journal.appended)) == [2, 2, 0, 0]
+
+    def test_those_of_others(
+        self, node: MercureWorld, journal: OneOfMany, new: Callable[..., MercureWorld], plain: Any
+    ) -> None:
+        """
+        All are listed, wherever they are, and found by matcher and by name, in the same order everywhere.
+        """
+        other_journal = OneOfMany(reactor=plain.reactor)
+        other = new(hub=Hub(journal=other_journal, reactor=plain.reactor), anonymous=True)
+        node.subscribe("a", "c")
+        other.subscribe("b", "c")
+        journal.theirs, other_journal.theirs = other_journal.shown, journal.shown
+        listed = self.ask(node)
+        assert [each["match"] for each in listed["subscriptions"]] == ["a", "b", "c", "c"]
+        assert self.ask(other) == listed
+        for each in listed["subscriptions"]:
+            assert self.ask(node, each["id"]) == self.ask(other, each["id"]) == each
+        assert len(self.ask(node, f"{ALL}/exact/c")["subscriptions"]) == 2
+        assert len(self.ask(node, f"{ALL}/exact/b")["subscriptions"]) == 1
+        assert self.ask(node, f"{ALL}/exact/b/nobody") == 404
+
+    def test_unheard(self, new: Callable[..., MercureWorld], plain: Any) -> None:
+        """
+        A list without the others would be wrong.
+        """
+        from tests.hub.fakes import ScriptedJournal
+
+        journal = ScriptedJournal(reactor=plain.reactor)
+        world = new(hub=Hub(journal=journal, reactor=plain.reactor))
+        journal.errors["notes_elsewhere"] = JournalFailed("x", "is out")
+        assert self.ask(world) == 503
 
 
 class CompatibilityTests:

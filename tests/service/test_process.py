@@ -4,11 +4,13 @@ The service as a process.
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import threading
 import time
 import urllib.error
+import urllib.request
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 
 from tests.hub.redis_server import RedisServer, free_port
 from tests.mercure.world import PATH
-from tests.service.process import HUB_URL, PATIENCE, Subscriber, get, publish, running
+from tests.service.process import HUB_URL, PATIENCE, Subscriber, get, publish, running, token
 
 LISTEN = "--listen=tcp:0:interface=127.0.0.1"
 URL = f"--url={HUB_URL}"
@@ -68,6 +70,30 @@ class HubTests:
             for process in (one, other):
                 assert Subscriber(process.urls[0]).read_until("3") == ["1", "2", "3"]
                 assert Subscriber(process.urls[0], last_event_id=last).read_until("3") == ["3"]
+
+    def test_subscriptions_of_two_nodes(self, shared_redis: RedisServer) -> None:
+        """
+        Each lists those of both; those of a node that ends are told of by the other, and gone from its list.
+        """
+        options = [LISTEN, URL, f"--journal={shared_redis.url}/10", "--subscriptions"]
+        with running(*options) as one, running(*options) as other:
+            readers = [Subscriber(process.urls[0]) for process in (one, one, other)]
+            reading = [threading.Thread(target=_read_to_the_end, args=(reader,)) for reader in readers]
+            for each in reading:
+                each.start()
+            _wait_for(lambda: len(_list(one.urls[0])) == 3)
+            assert _list(other.urls[0]) == _list(one.urls[0])
+            one.stop()
+            assert len(_list(other.urls[0])) == 1
+            publish(other.urls[0], "news", "x")
+            watcher = Subscriber(other.urls[0], "*")
+            watcher.read_until("x")
+            told = [json.loads(event.data) for event in watcher.events if event.event == "mercure"]
+            ended = [each["subscriber"] for each in told if not each["active"]]
+            assert len(ended) == len(set(ended)) == 2
+            other.stop()
+            for each in reading:
+                each.join(PATIENCE)
 
     def test_config(self, tmp_path: Path) -> None:
         """
@@ -217,6 +243,14 @@ def _wait_for(condition: object) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < over
         time.sleep(0.02)
+
+
+def _list(url: str) -> list[object]:
+    headers = {"Authorization": f"Bearer {token()}"}
+    request = urllib.request.Request(f"{url}/subscriptions", headers=headers)
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        found: list[object] = json.load(answer)["subscriptions"]
+    return found
 
 
 def _read_to_the_end(subscriber: Subscriber) -> None:

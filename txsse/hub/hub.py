@@ -105,6 +105,7 @@ class Hub:
         self._live: Live | None = None
         self._starting: Waiting[None] | None = None
         self._stopping: Waiting[None] | None = None
+        self._ended = False
         self._stopped = False
 
     def publish(
@@ -151,6 +152,22 @@ class Hub:
             raise UpdateTooLarge(len(update.frame), self._max_update_size)
         if self._stopping is not None:
             return fail(HubStopped())
+        return self._record(update)
+
+    def publish_to_the_end(self, update: Update) -> Deferred[str]:
+        """
+        Publish an update also while the hub stops, as long as its channels leave: what is told of them. Those
+        who are left get it, the other nodes', and those who come back.
+
+        :param update: the update.
+        :returns: a Deferred, as :meth:`publish` does.
+        :raises UpdateTooLarge: for more than ``max_update_size``.
+        """
+        if self._ended:
+            return fail(HubStopped())
+        return self._record(update)
+
+    def _record(self, update: Update) -> Deferred[str]:
         live = self._live or self._come_alive()
         if live.started:
             recorded = live.journal.append(update)
@@ -266,6 +283,26 @@ class Hub:
         live = self._live or self._come_alive()
         elsewhere = live.journal.subscribers_elsewhere(ALL if topic is None else topic)
         return elsewhere.addCallback(lambda there: here + there)
+
+    def put_note(self, name: str, note: str | None) -> None:
+        """
+        Show the other nodes of a cluster a note of this one's, until the node ends; ``None`` takes it back.
+        Who is told of an update that is published later finds it so.
+
+        :param name: what it is called. Two nodes may have notes of the same name.
+        """
+        live = self._live or self._come_alive()
+        live.journal.put_note(name, note)
+
+    def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
+        """
+        Return the notes of the other nodes.
+
+        :param name: that of a note; those below it come as well, whose names begin with it and a slash.
+        :returns: a Deferred that fires with the notes, in no order; it fails with what befell the journal.
+        """
+        live = self._live or self._come_alive()
+        return self.start().addCallback(lambda _: live.journal.notes_elsewhere(name))
 
     def last_id(self) -> Deferred[str | None]:
         """
@@ -383,6 +420,7 @@ class Hub:
             await deferLater(live.reactor, 0)
         live.fanout.flush()
         await drain(self._members, live.reactor, farewell=farewell, retry=retry, deadline=deadline)
+        self._ended = True
         # A journal that could not be started has nothing to end.
         if live.started or self._starting is not None:
             try:

@@ -266,15 +266,28 @@ function commands.look()
 end
 
 -- Who listens where. {key}:nodes is a sorted set of the nodes that live, by when they have to be heard of again,
--- in milliseconds; {key}:nodes:<node> a hash: how many want each topic, and under * how many there are in all.
+-- in milliseconds; {key}:nodes:<node> a hash: how many want each topic, and under * how many there are in all;
+-- {key}:nodes:<node>:notes a hash, too: what it shows the others, by name.
 
 local nodes = KEYS[4]
+
+local function counts_of(node) return nodes .. ':' .. node end
+local function notes_of(node) return nodes .. ':' .. node .. ':notes' end
+
+local function others(now, node)
+    redis.call('ZREMRANGEBYSCORE', nodes, '-inf', now)
+    local found = redis.call('ZRANGE', nodes, 0, -1)
+    for i = #found, 1, -1 do
+        if found[i] == node then table.remove(found, i) end
+    end
+    return found
+end
 
 -- now, node, for how long, whether all is new; then topics and how many want each. Returns nothing.
 function commands.announce()
     local now, node, lifetime = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-    local counts = nodes .. ':' .. node
-    if ARGV[5] == '1' then redis.call('DEL', counts) end
+    local counts, notes = counts_of(node), notes_of(node)
+    if ARGV[5] == '1' then redis.call('DEL', counts, notes) end
     for i = 6, #ARGV, 2 do
         if ARGV[i + 1] == '0' then
             redis.call('HDEL', counts, ARGV[i])
@@ -283,25 +296,49 @@ function commands.announce()
         end
     end
     redis.call('PEXPIRE', counts, lifetime)
+    redis.call('PEXPIRE', notes, lifetime)
     redis.call('ZADD', nodes, now + lifetime, node)
 end
 
 -- node.
 function commands.leave()
-    redis.call('DEL', nodes .. ':' .. ARGV[2])
+    redis.call('DEL', counts_of(ARGV[2]), notes_of(ARGV[2]))
     redis.call('ZREM', nodes, ARGV[2])
 end
 
 -- now, node, topic. Returns how many want a topic at the other nodes.
 function commands.elsewhere()
-    redis.call('ZREMRANGEBYSCORE', nodes, '-inf', ARGV[2])
     local sum = 0
-    for _, node in ipairs(redis.call('ZRANGE', nodes, 0, -1)) do
-        if node ~= ARGV[3] then
-            sum = sum + tonumber(redis.call('HGET', nodes .. ':' .. node, ARGV[4]) or '0')
-        end
+    for _, node in ipairs(others(ARGV[2], ARGV[3])) do
+        sum = sum + tonumber(redis.call('HGET', counts_of(node), ARGV[4]) or '0')
     end
     return sum
+end
+
+-- node, for how long; then names and their notes, empty ones for those that are taken back. Returns nothing.
+function commands.note()
+    local notes = notes_of(ARGV[2])
+    for i = 4, #ARGV, 2 do
+        if ARGV[i + 1] == '' then
+            redis.call('HDEL', notes, ARGV[i])
+        else
+            redis.call('HSET', notes, ARGV[i], ARGV[i + 1])
+        end
+    end
+    redis.call('PEXPIRE', notes, ARGV[3])
+end
+
+-- now, node, name. Returns the notes of the other nodes: that with the name, and those below it.
+function commands.notes()
+    local name, found = ARGV[4], {}
+    local below = name .. '/'
+    for _, node in ipairs(others(ARGV[2], ARGV[3])) do
+        local notes = redis.call('HGETALL', notes_of(node))
+        for i = 1, #notes, 2 do
+            if notes[i] == name or string.sub(notes[i], 1, #below) == below then found[#found + 1] = notes[i + 1] end
+        end
+    end
+    return found
 end
 
 return commands[ARGV[1]]()

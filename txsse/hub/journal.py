@@ -121,6 +121,19 @@ class IJournal(Interface):
         how many there are in all. Where there are no others, it is 0.
         """
 
+    def put_note(name: str, note: str | None) -> None:  # noqa: N805
+        """
+        Show the other nodes with this journal a note of this one's, until the node ends; ``None`` takes it
+        back. Whoever is told of an update that is appended later finds it so. Where there are no others,
+        nothing is done.
+        """
+
+    def notes_elsewhere(name: str) -> Deferred[list[str]]:  # noqa: N805
+        """
+        Return the notes of the other nodes: those with a name, and those whose names begin with it and a
+        slash.
+        """
+
     def stop() -> Deferred[None]:
         """
         End, behind what was appended.
@@ -216,6 +229,17 @@ class MemoryJournal:
         There are no others.
         """
         return succeed(0)
+
+    def put_note(self, name: str, note: str | None) -> None:
+        """
+        There is nobody to show it to.
+        """
+
+    def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
+        """
+        There are no others.
+        """
+        return succeed([])
 
     def stop(self) -> Deferred[None]:
         """

@@ -1,16 +1,17 @@
 """
-How many listen at the nodes of a cluster: each tells the others of its own now and then, and is forgotten
-when it is not heard of any more.
+What the nodes of a cluster tell each other: how many listen at each, now and then; and notes, at once. A node
+that is not heard of any more is forgotten.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 __all__ = ["Nodes"]
 
@@ -21,7 +22,14 @@ _LIVES = 5
 # How many topics are told at once; a node with more of them tells the rest the next time.
 _MOST_TOPICS = 1000
 
+# How many notes go into one command.
+_MOST_NOTES = 100
+
 Run = Callable[..., "Deferred[Any]"]
+
+
+def _lifetime() -> int:
+    return int(_INTERVAL * _LIVES * 1000)
 
 
 class Nodes:
@@ -31,7 +39,6 @@ class Nodes:
     :param run: runs a command of the journal's script, and may fail.
     :param counts: returns how many want each topic here, and under ``*`` how many there are in all.
     :param now: returns the time, in seconds.
-    :param reactor: the reactor.
     """
 
     def __init__(
@@ -39,17 +46,28 @@ class Nodes:
         run: Run,
         counts: Callable[[], Mapping[str, int]],
         now: Callable[[], float],
-        reactor: IReactorTime,
     ) -> None:
         self._run = run
         self._counts = counts
         self._now = now
-        self._reactor = reactor
         self._name = secrets.token_hex(8)
         self._told: dict[str, int] = {}
+        self._notes: dict[str, str] = {}
+        # The names of those that the others do not have as they are now.
+        self._unsent: dict[str, None] = {}
         self._anew = True
+        self._reactor: IReactorTime | None = None
+        self._call: IDelayedCall | None = None
+
+    def start(self, reactor: IReactorTime) -> None:
+        """
+        Join, or join again: all is told anew, and at once.
+        """
+        self._reactor = reactor
+        self._anew = True
+        if self._call is not None and self._call.active():
+            self._call.cancel()
         self._call = reactor.callLater(0, self._announce)
-        self._stopped = False
 
     def elsewhere(self, topic: str) -> Deferred[int]:
         """
@@ -57,41 +75,71 @@ class Nodes:
         """
         return self._run("elsewhere", self._milliseconds(), self._name, topic)
 
+    def put_note(self, name: str, note: str | None) -> None:
+        """
+        Change a note of this node's; :meth:`send_notes` shows it to the others.
+        """
+        if note is None:
+            self._notes.pop(name, None)
+        else:
+            self._notes[name] = note
+        self._unsent[name] = None
+
+    def send_notes(self) -> None:
+        """
+        Show the others what has changed, before whatever is asked of the server next.
+        """
+        while self._unsent and not self._anew:
+            names = list(islice(self._unsent, _MOST_NOTES))
+            for name in names:
+                del self._unsent[name]
+            told = [each for name in names for each in (name, self._notes.get(name, ""))]
+            self._run("note", self._name, _lifetime(), *told).addErrback(self._has_not_announced)
+
+    def notes_elsewhere(self, name: str) -> Deferred[list[bytes]]:
+        """
+        Return the notes of the others: those with a name, and those below it.
+        """
+        return self._run("notes", self._milliseconds(), self._name, name)
+
     def stop(self) -> Deferred[Any]:
         """
         Leave.
         """
-        self._stopped = True
-        if self._call.active():
+        self._reactor = None
+        if self._call is not None and self._call.active():
             self._call.cancel()
         return self._run("leave", self._name).addErrback(lambda _: None)
 
     def _announce(self) -> None:
+        anew, self._anew = self._anew, False
+        if anew:
+            self._told.clear()
+            self._unsent = dict.fromkeys(self._notes)
         counts = self._counts()
         changes = {topic: count for topic, count in counts.items() if self._told.get(topic) != count}
         changes.update((topic, 0) for topic in self._told if topic not in counts)
         changes = dict(list(changes.items())[:_MOST_TOPICS])
-        lifetime = int(_INTERVAL * _LIVES * 1000)
         told = [each for change in changes.items() for each in change]
-        done = self._run("announce", self._milliseconds(), self._name, lifetime, int(self._anew), *told)
+        done = self._run("announce", self._milliseconds(), self._name, _lifetime(), int(anew), *told)
         done.addCallbacks(self._has_announced, self._has_not_announced, callbackArgs=(changes,))
         done.addBoth(self._again)
+        self.send_notes()
 
     def _has_announced(self, _: object, changes: Mapping[str, int]) -> None:
-        self._anew = False
         for topic, count in changes.items():
             if count:
                 self._told[topic] = count
             else:
-                del self._told[topic]
+                self._told.pop(topic, None)
 
     def _has_not_announced(self, _: object) -> None:
         # Who knows what the others have of it.
         self._anew = True
-        self._told.clear()
 
     def _again(self, _: object) -> None:
-        if not self._stopped:
+        assert self._call is not None
+        if self._reactor is not None and not self._call.active():
             self._call = self._reactor.callLater(_INTERVAL, self._announce)
 
     def _milliseconds(self) -> int:

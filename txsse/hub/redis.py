@@ -18,7 +18,7 @@ import heapq
 import math
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail, succeed
@@ -148,7 +148,7 @@ class RedisJournal:
         self._ahead = 0.0
         self._session: Session | None = None
         self._staying: Deferred[None] | None = None
-        self._nodes: Nodes | None = None
+        self._nodes = Nodes(self._try, self._counts, self._now)
         self._tidying: Any = None
         self._batch: list[_Waiting] = []
         self._flushing: Any = None
@@ -203,9 +203,7 @@ class RedisJournal:
         recorded.addBoth(self._settle, key)
         self._batch.append(_Waiting(update, recorded))
         self._pending += len(update.frame)
-        if self._flushing is None:
-            # At the end of the turn: what is published in it goes in one call.
-            self._flushing = self._reactor.callLater(0, self._flush)
+        self._flush_soon()
         return recorded
 
     def find(self, id: str) -> Deferred[int | None]:
@@ -250,7 +248,26 @@ class RedisJournal:
         """
         Return how many want a topic at the other nodes.
         """
-        return fail(self._unreachable()) if self._nodes is None else self._nodes.elsewhere(topic)
+        if self._session is None:
+            return fail(self._unreachable())
+        return self._nodes.elsewhere(topic)
+
+    def put_note(self, name: str, note: str | None) -> None:
+        """
+        Show the other nodes a note, in front of what is appended from now on.
+        """
+        self._nodes.put_note(name, note)
+        if self._session is not None:
+            self._flush_soon()
+
+    def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
+        """
+        Return the notes of the other nodes.
+        """
+        if self._session is None:
+            return fail(self._unreachable())
+        found = self._nodes.notes_elsewhere(name)
+        return found.addCallback(lambda notes: [note.decode() for note in notes])
 
     def stop(self) -> Deferred[None]:
         """
@@ -276,8 +293,6 @@ class RedisJournal:
             raise
         self._staying = Deferred.fromCoroutine(self._stay(session))
         self._staying.addErrback(lambda failure: failure.trap(CancelledError))
-        assert self._follower is not None
-        self._nodes = Nodes(self._try, self._follower.subscriber_counts, self._now, self._reactor)
         self._tidy_later()
 
     async def _connect(self) -> Session:
@@ -299,6 +314,7 @@ class RedisJournal:
         while True:
             self._session = session
             self._note(None)
+            self._nodes.start(self._reactor)
             try:
                 await self._follow(session)
             except CancelledError:
@@ -348,9 +364,7 @@ class RedisJournal:
     async def _stop(self) -> None:
         while self._outstanding:
             await self._settled.wait()
-        nodes, self._nodes = self._nodes, None
-        if nodes is not None:
-            await nodes.stop()
+        await self._nodes.stop()
         self._stopping = True
         tidying, self._tidying = self._tidying, None
         if tidying is not None:
@@ -502,8 +516,14 @@ class RedisJournal:
             position, _, recorded = heapq.heappop(self._untold)
             recorded.callback(position)
 
+    def _flush_soon(self) -> None:
+        if self._flushing is None:
+            # At the end of the turn: what is published in it goes in one call.
+            self._flushing = self._reactor.callLater(0, self._flush)
+
     def _flush(self) -> None:
         self._flushing = None
+        self._nodes.send_notes()
         waiting, self._batch = self._batch, []
         batch: list[_Waiting] = []
         size = 0
@@ -625,6 +645,10 @@ class RedisJournal:
         elif problem is not None and self.problem is None:
             _log.error("{problem}", problem=str(problem))
         self.problem = problem
+
+    def _counts(self) -> Mapping[str, int]:
+        assert self._follower is not None
+        return self._follower.subscriber_counts()
 
     def _unreachable(self) -> JournalFailed:
         problem = "not started"

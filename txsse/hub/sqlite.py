@@ -212,6 +212,17 @@ class SQLiteJournal:
         """
         return succeed(0)
 
+    def put_note(self, name: str, note: str | None) -> None:
+        """
+        There is nobody to show it to.
+        """
+
+    def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
+        """
+        There are no others.
+        """
+        return succeed([])
+
     def stop(self) -> Deferred[None]:
         """
         Close the file, behind what was appended.

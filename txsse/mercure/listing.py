@@ -67,7 +67,8 @@ class Listing:
         )
         await self._authorise(request, path)
         last_id = await self._hub.last_id() or EARLIEST
-        document = to_json(self._document(path, segments)).encode()
+        # Behind the id, so that what began before it is there.
+        document = to_json(await self._document(path, segments)).encode()
         tag = b'"' + sha256(last_id.encode() + b"\0" + document).hexdigest()[:32].encode() + b'"'
         request.setHeader(b"Link", self._cursor(last_id).encode())
         if request.channel is None:
@@ -86,18 +87,13 @@ class Listing:
         if not grants.subscribe.has([path]):
             raise Forbidden("the token does not allow to see these subscriptions")
 
-    def _document(self, path: str, segments: Sequence[str]) -> dict[str, object]:
-        found = self._subscriptions.find(path)
-        if found is not None:
-            return found.document()
+    async def _document(self, path: str, segments: Sequence[str]) -> dict[str, object]:
+        found = await self._subscriptions.documents(path)
+        if path in found:
+            return found[path]
         if segments and not self._is_list(segments):
             raise _NotFound("there is no such subscription")
-        within = self._subscriptions.below(path) if segments else list(self._subscriptions)
-        return {
-            "id": path,
-            "type": "subscriptions",
-            "subscriptions": [each.document() for each in within],
-        }
+        return {"id": path, "type": "subscriptions", "subscriptions": list(found.values())}
 
     def _is_list(self, segments: Sequence[str]) -> bool:
         """

@@ -4,7 +4,8 @@ Who is subscribed to what: told by updates, and listed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 from uuid import uuid4
@@ -71,33 +72,29 @@ class Subscription:
 
 class Subscriptions:
     """
-    The subscriptions of a hub, at this node.
+    The subscriptions of a hub: those here, and what the other nodes of a cluster show of theirs.
 
     :param hub: the hub.
     :param settings: what it was told.
-    :ivar changes: how often they have changed.
     """
 
     def __init__(self, hub: Hub, settings: Settings) -> None:
-        self.changes = 0
         self._hub = hub
         self._path = f"{settings.path}/subscriptions"
         self._by_topic: dict[str, Subscription] = {}
 
-    def __iter__(self) -> Iterator[Subscription]:
-        return iter(self._by_topic.values())
+    async def documents(self, path: str) -> dict[str, dict[str, object]]:
+        """
+        Describe those whose topics are a path, or begin with it; by topic.
 
-    def find(self, topic: str) -> Subscription | None:
+        :raises JournalFailed: where the other nodes cannot be heard of.
         """
-        Return the subscription that is told of by a topic.
-        """
-        return self._by_topic.get(topic)
-
-    def below(self, path: str) -> list[Subscription]:
-        """
-        Return those whose topics begin with a path.
-        """
-        return [each for topic, each in self._by_topic.items() if topic.startswith(f"{path}/")]
+        elsewhere = [json.loads(note) for note in await self._hub.notes_elsewhere(path)]
+        found = {document["id"]: document for document in elsewhere}
+        for topic, each in self._by_topic.items():
+            if topic == path or topic.startswith(f"{path}/"):
+                found[topic] = each.document()
+        return dict(sorted(found.items()))
 
     def begin(self, channel: SSEChannel, matchers: Sequence[Matcher], grants: Grants) -> None:
         """
@@ -110,6 +107,7 @@ class Subscriptions:
         ]
         for each in begun:
             self._by_topic[each.topic] = each
+            self._hub.put_note(each.topic, to_json(each.document()))
         self._tell(begun, active=True)
         channel.when_closed().addCallback(lambda _: self._end(begun))
 
@@ -123,15 +121,15 @@ class Subscriptions:
     def _end(self, ended: Sequence[Subscription]) -> None:
         for each in ended:
             del self._by_topic[each.topic]
+            self._hub.put_note(each.topic, None)
         self._tell(ended, active=False)
 
     def _tell(self, told: Sequence[Subscription], *, active: bool) -> None:
-        self.changes += 1
         for each in told:
-            self._hub.publish_update(each.event(active=active)).addErrback(_not_told)
+            self._hub.publish_to_the_end(each.event(active=active)).addErrback(_not_told)
 
 
 def _not_told(failure: Failure) -> None:
-    # A journal says itself what is wrong with it, and a hub that stops ends all subscriptions.
+    # A journal says itself what is wrong with it.
     if not failure.check(JournalFailed, HubStopped):
         _log.failure("a subscription cannot be told of", failure)
