@@ -75,7 +75,7 @@ class HubTests:
         """
         Each lists those of both; those of a node that ends are told of by the other, and gone from its list.
         """
-        options = [LISTEN, URL, f"--journal={shared_redis.url}/10", "--subscriptions"]
+        options = [LISTEN, URL, f"--journal={shared_redis.url}/6", "--subscriptions"]
         with running(*options) as one, running(*options) as other:
             readers = [Subscriber(process.urls[0]) for process in (one, one, other)]
             reading = [threading.Thread(target=_read_to_the_end, args=(reader,)) for reader in readers]

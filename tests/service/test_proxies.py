@@ -4,129 +4,23 @@ The service behind nginx, HAProxy and Caddy, each with its file from the documen
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import signal
-import socket
-import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.hub.redis_server import RedisServer, free_port
-from tests.mercure.world import PATH
-from tests.service.process import HUB_URL, PATIENCE, ROOT, Process, get, running, token
+from tests.service.process import HUB_URL, PATIENCE, get, token
+from tests.service.proxies import HOSTS, KINDS, METADATA, Front, channels, node, program, proxy, wait_until
 from txsse import EventStreamParser
 
 httpx = pytest.importorskip("httpx", reason="pip install httpx")
-
-FOLDER = ROOT / "docs" / "deployment"
-
-# What the files have as the first node, the second one, and the port of their status.
-ONE, TWO, STATUS = "10.0.0.11:8080", "10.0.0.12:8080", "9090"
-
-# Different addresses, as some want the same port everywhere.
-HOSTS = ("127.0.0.1", "127.0.0.2")
-
-METADATA = "/.well-known/oauth-protected-resource/.well-known/mercure"
-
-
-def put(text: str, *replacements: tuple[str, str]) -> str:
-    """
-    Replace what has to be there.
-    """
-    for old, new in replacements:
-        assert old in text, old
-        text = text.replace(old, new)
-    return text
-
-
-def configure_nginx(directory: Path, port: int, certificate: Path) -> tuple[str, list[str]]:
-    places = "".join(
-        f"{name}_temp_path {directory}/{name}; "
-        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    text = put(
-        (FOLDER / "nginx.conf").read_text(encoding="utf-8"),
-        ("user www-data;", "user root; daemon off;" if os.getuid() == 0 else "daemon off;"),
-        ("worker_processes auto", "worker_processes 2"),
-        ("worker_rlimit_nofile 131072;", ""),
-        ("worker_connections 65536", "worker_connections 512"),
-        ("/run/nginx.pid", f"{directory}/nginx.pid"),
-        ("/var/log/nginx/error.log", "stderr"),
-        ("/var/log/nginx/access.log", f"{directory}/access.log"),
-        ("http {", f"http {{ {places}"),
-        ("listen 443", f"listen 127.0.0.1:{port}"),
-        ("/etc/ssl/hub.example.org.pem", f"{certificate}"),
-        ("/etc/ssl/private/hub.example.org.key", f"{certificate}"),
-    )
-    return text, ["nginx", "-e", "stderr", "-p", f"{directory}", "-c"]
-
-
-def configure_haproxy(directory: Path, port: int, certificate: Path) -> tuple[str, list[str]]:
-    text = put(
-        (FOLDER / "haproxy.cfg").read_text(encoding="utf-8"),
-        ("/dev/log local0", "stderr format raw local0"),
-        ("maxconn 60000", "maxconn 200"),
-        ("bind :443", f"bind 127.0.0.1:{port}"),
-        ("/etc/haproxy/hub.example.org.pem", f"{certificate}"),
-    )
-    return text, ["haproxy", "-db", "-f"]
-
-
-def configure_caddy(directory: Path, port: int, certificate: Path) -> tuple[str, list[str]]:
-    # Caddy takes neither the other's block out of a file, nor a certificate that it did not make.
-    pem = certificate.read_text()
-    for name, kind in (("key", "PRIVATE KEY"), ("cert", "CERTIFICATE")):
-        found = re.search(f"-----BEGIN {kind}-----.*-----END {kind}-----\n", pem, re.DOTALL)
-        assert found is not None
-        (directory / f"{name}.pem").write_text(found[0])
-    text = put(
-        (FOLDER / "Caddyfile").read_text(encoding="utf-8"),
-        ("\tgrace_period", "\tadmin off\n\tauto_https disable_redirects\n\tgrace_period"),
-        (
-            "hub.example.org {",
-            f"https://127.0.0.1:{port} {{\n\ttls {directory}/cert.pem {directory}/key.pem\n",
-        ),
-    )
-    return text, ["caddy", "run", "--adapter", "caddyfile", "--config"]
-
-
-KINDS = {"nginx": configure_nginx, "haproxy": configure_haproxy, "caddy": configure_caddy}
-
-
-class Front:
-    """
-    A proxy that is there.
-
-    :ivar url: the hub's URL at it.
-    """
-
-    def __init__(self, port: int, certificate: Path) -> None:
-        self.origin = f"https://127.0.0.1:{port}"
-        self.url = self.origin + PATH
-        self._context = ssl.create_default_context(cafile=certificate)
-
-    def client(self, *, http2: bool = True) -> httpx.Client:
-        """
-        Make a client, which is somebody of their own.
-        """
-        return httpx.Client(http2=http2, verify=self._context, timeout=PATIENCE)
-
-    def publish(self, text: str, id: str | None = None) -> httpx.Response:
-        """
-        Publish by a client of its own.
-        """
-        form = {"topic": "news", "data": text, **({} if id is None else {"id": id})}
-        with self.client() as client:
-            return client.post(self.url, data=form, headers={"Authorization": f"Bearer {token()}"})
 
 
 class Reader:
@@ -200,17 +94,6 @@ class Reader:
         self._chunks = None
 
 
-def program(name: str) -> str:
-    """
-    Return where a program is, or skip the test.
-    """
-    # Debian has some where only root looks.
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
-    if found is None:
-        pytest.skip(f"install Debian's package {name}")
-    return found
-
-
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     program(request.param)
@@ -225,88 +108,9 @@ def start(kind: str, tmp_path: Path, certificate: Path) -> Iterator[Callable[...
     with ExitStack() as left:
 
         def start(*urls: str, status: int, timeout: str = "60s", name: str = kind) -> Front:
-            return left.enter_context(_proxy(name, tmp_path, certificate, urls, status, timeout))
+            return left.enter_context(proxy(name, tmp_path, certificate, urls, status, timeout))
 
         yield start
-
-
-@contextmanager
-def _proxy(
-    kind: str, directory: Path, certificate: Path, urls: tuple[str, ...], status: int, timeout: str
-) -> Iterator[Front]:
-    port = free_port()
-    text, command = KINDS[kind](directory, port, certificate)
-    nodes = [re.sub("http://([^/]+)/.*", r"\1", url) for url in urls]
-    text = put(text, (ONE, nodes[0]), *([(TWO, nodes[1])] if len(nodes) > 1 else []))
-    if len(nodes) == 1:
-        # As the files say: without the other.
-        text = re.sub(rf"(?m)^ +server .*{TWO}.*\n| {TWO}", "", text)
-    if kind != "nginx":
-        text = put(text, (f"port {STATUS}", f"port {status}"))
-    if timeout != "60s":
-        text, count = re.subn(r"(read_timeout|timeout server|timeout client) 60s", rf"\1 {timeout}", text)
-        assert count
-    assert "10.0.0" not in text
-    configuration = directory / f"{kind}.conf"
-    configuration.write_text(text)
-    command[0] = program(kind)
-    log = directory / f"{kind}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, f"{configuration}"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            # Where Caddy would keep what it needs.
-            env={**os.environ, "HOME": f"{directory}", "XDG_DATA_HOME": f"{directory}"},
-        )
-    try:
-        over = time.monotonic() + PATIENCE
-        while not _listens(port):
-            assert process.poll() is None and time.monotonic() < over, log.read_text()
-            time.sleep(0.05)
-        yield Front(port, certificate)
-    finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _listens(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=PATIENCE):
-        return True
-    return False
-
-
-@contextmanager
-def node(status: int, *argv: str, host: str = HOSTS[0]) -> Iterator[Process]:
-    """
-    Run a node.
-    """
-    listen = [f"--listen=tcp:0:interface={host}", f"--status=tcp:{status}:interface={host}"]
-    with running(*listen, f"--url={HUB_URL}", *argv, listens=2) as process:
-        assert get(process.urls[0])[0] in (200, 503)
-        yield process
-
-
-def channels(node: Process) -> float:
-    """
-    Return how many streams a node has.
-    """
-    _, text = get(node.urls[0].replace("/health/ready", "/metrics"))
-    found = re.search(r"^txsse_channels (\S+)$", text, re.MULTILINE)
-    assert found is not None, text
-    return float(found[1])
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    over = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < over
-        time.sleep(0.05)
 
 
 class OneNodeTests:
