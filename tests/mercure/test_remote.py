@@ -5,7 +5,7 @@ Keys that are fetched.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -28,9 +28,9 @@ from zope.interface import implementer
 from tests.hub.fakes import outcome_of, result_of
 from tests.integration.clients import listen
 from tests.mercure.signers import ec_key, ed_key, jwk, jwks, rsa_key
-from tests.mercure.world import URL, detail, sign
+from tests.mercure.world import PATH, SECRET, URL, MercureWorld, detail, sign
 from txsse.mercure.keys import Key
-from txsse.mercure.refusal import InvalidToken
+from txsse.mercure.refusal import InvalidToken, Unavailable
 from txsse.mercure.remote import RemoteKeys
 from txsse.mercure.tokens import Issuer, Verifier
 from txsse.testing import MemoryAgent
@@ -303,6 +303,18 @@ class FetchTests:
         world.agent.answer(OTHER)
         assert world.keys.version == 2
         assert world.found() == ["b"]
+
+    def test_secrets(self, world: World, logged: list[LogEvent]) -> None:
+        """
+        Whoever can read the set would have them: they are passed over.
+        """
+        world.filled(jwks(jwk(SECRET, kid="s"), jwk(ec_key(), kid="a")).encode())
+        assert world.found() == ["a"]
+        world = World()
+        found = world.find()
+        world.agent.answer(jwks(jwk(SECRET, kid="s")).encode())
+        assert found == [[]] or found == [()]
+        assert problems(logged) == ["the JSON Web Key Set holds no key that can be used"]
 
     def test_same_again(self, world: World, logged: list[LogEvent]) -> None:
         """
@@ -600,6 +612,43 @@ class VerifierTests:
         again = self.verify(by, token)
         world.agent.answer(OTHER)
         assert isinstance(again[0], InvalidToken)
+
+    def test_never_had(self, world: World) -> None:
+        """
+        While the keys could not be had, nobody can tell; once they can, it is told.
+        """
+        by = self.verifier(world)
+        token = sign(self.claims(), key=ec_key(), algorithm="ES256", headers={"kid": "a"})
+        first = self.verify(by, token)
+        world.agent.answer(b"", Answer(500))
+        assert isinstance(first[0], Unavailable)
+        # Not asked for again so soon.
+        (second,) = self.verify(by, token)
+        assert isinstance(second, Unavailable)
+        world.clock.advance(10)
+        third = self.verify(by, token)
+        world.agent.answer()
+        assert third[0].publish.has(["news"])
+        world.clock.advance(300)
+        world.agent.error = ConnectionRefusedError()
+        (other,) = self.verify(by, sign(self.claims(), key=ed_key(), algorithm="EdDSA", headers={"kid": "b"}))
+        assert isinstance(other, InvalidToken)
+
+    def test_answers(self, world: World, new: Callable[..., MercureWorld]) -> None:
+        """
+        Clients are told to come again.
+        """
+        world.agent.error = ConnectionRefusedError()
+        hub = new(issuers=[Issuer(world.keys, world.keys, "https://as.example")], subscriptions=True)
+        token = sign(self.claims(), key=ec_key(), algorithm="ES256", headers={"kid": "a"})
+        for client in (
+            hub.publish("news", token=token),
+            hub.ask(query=[("match", "news")], token=token),
+            hub.ask(path=f"{PATH}/subscriptions", token=token),
+        ):
+            assert (client.status, client.headers["retry-after"]) == (503, "5")
+            assert b"the keys of the token's issuer cannot be had at the moment" in client.body
+            assert "www-authenticate" not in client.headers
 
     def test_rotated(self, world: World) -> None:
         """

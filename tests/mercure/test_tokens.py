@@ -50,6 +50,8 @@ class CountingKeys:
     Keys that count how often they are asked for, and may be others the next time.
     """
 
+    known = True
+
     def __init__(self, *keys: Key) -> None:
         self.version = 0
         self.keys: Sequence[Key] = keys

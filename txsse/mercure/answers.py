@@ -12,14 +12,14 @@ from txsse.errors import HubStopped, InvalidField, JournalFailed, UpdateTooLarge
 from txsse.mercure.refusal import Refusal
 from txsse.mercure.settings import Settings
 
-__all__ = ["TEXT", "challenge", "failed", "metadata_path", "refused", "segments_below", "send"]
+__all__ = ["RETRY_AFTER", "TEXT", "challenge", "failed", "metadata_path", "refused", "segments_below", "send"]
 
 _log = Logger()
 
 TEXT = b"text/plain; charset=utf-8"
 
 # When to try again what cannot be done at the moment, in seconds.
-_RETRY_AFTER = b"5"
+RETRY_AFTER = b"5"
 
 
 def send(
@@ -55,6 +55,8 @@ def refused(request: Request, refusal: Refusal, settings: Settings) -> None:
     if refusal.error is not None:
         request.setHeader(b"WWW-Authenticate", challenge(refusal.error, settings).encode())
     # Why a token is not good is in the log, and nobody else's business.
+    if refusal.status == 503:
+        request.setHeader(b"Retry-After", RETRY_AFTER)
     reason = "the token is not good" if refusal.error == "invalid_token" else refusal.reason
     send(request, refusal.status, reason.encode() + b"\n")
 
@@ -71,7 +73,7 @@ def failed(failure: Failure, request: Request, settings: Settings) -> None:
     elif isinstance(error, UpdateTooLarge):
         send(request, 413, f"{error}\n".encode())
     elif isinstance(error, JournalFailed | HubStopped):
-        request.setHeader(b"Retry-After", _RETRY_AFTER)
+        request.setHeader(b"Retry-After", RETRY_AFTER)
         why = "the hub stops" if isinstance(error, HubStopped) else "the journal cannot be written"
         if isinstance(error, JournalFailed) and error.uncertain:
             why += "; whether it was, is not known: publish it again, with the same id"

@@ -114,11 +114,12 @@ def pem_key(pem: bytes, *, id: str | None = None) -> Key:
     return Key(_algorithms_of(public), public, id, private)
 
 
-def jwks_keys(document: str | bytes) -> list[Key]:
+def jwks_keys(document: str | bytes, *, public: bool = False) -> list[Key]:
     """
     Read a set of keys. Those of kinds that are not known here, and those that are not for signatures, are
     passed over.
 
+    :param public: whether anybody can read it; then secrets are passed over, too, as they are none.
     :raises BadKey: for what is no such set, and for one without any key that can be used.
     """
     try:
@@ -129,6 +130,8 @@ def jwks_keys(document: str | bytes) -> list[Key]:
     if not isinstance(entries, list):
         raise BadKey("no JSON Web Key Set: an object with a list named keys")
     keys = [key for key in map(_jwk, entries) if key is not None]
+    if public:
+        keys = [key for key in keys if not set(key.algorithms) & set(_HMAC)]
     if not keys:
         raise BadKey("the JSON Web Key Set holds no key that can be used")
     return keys

@@ -14,6 +14,7 @@ __all__ = [
     "MissingToken",
     "Refusal",
     "TooLarge",
+    "Unavailable",
 ]
 
 
@@ -84,3 +85,11 @@ class Forbidden(Refusal):
 
     status = 403
     error = "insufficient_scope"
+
+
+class Unavailable(Refusal):
+    """
+    Nobody can tell at the moment. Later it may be told.
+    """
+
+    status = 503

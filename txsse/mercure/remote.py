@@ -66,6 +66,13 @@ class RemoteKeys:
         self._not_before = 0.0
         self._fetching: Waiting[None] | None = None
 
+    @property
+    def known(self) -> bool:
+        """
+        Whether they could ever be had.
+        """
+        return bool(self._keys)
+
     def __repr__(self) -> str:
         return f"<RemoteKeys {self._url}>"
 
@@ -118,7 +125,7 @@ class RemoteKeys:
         content = await body
         if response.code != 200:
             raise BadKey(f"the server answers {response.code}")
-        return jwks_keys(content), _freshness(response)
+        return jwks_keys(content, public=True), _freshness(response)
 
 
 def _freshness(response: IResponse) -> float:

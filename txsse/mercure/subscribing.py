@@ -16,7 +16,7 @@ from txsse.hub.hub import Hub
 from txsse.hub.place import Place
 from txsse.hub.resource import HubResource
 from txsse.hub.update import EARLIEST
-from txsse.mercure.answers import challenge
+from txsse.mercure.answers import RETRY_AFTER, challenge
 from txsse.mercure.credentials import find_credential
 from txsse.mercure.forms import Fields, check_form, read_body, read_query
 from txsse.mercure.grants import Grants
@@ -154,6 +154,8 @@ class SubscribeResource(HubResource):
                 headers["WWW-Authenticate"] = challenge(refusal.error, self._settings)
             if refusal.error == "invalid_token":
                 reason = "the token is not good"
+            if refusal.status == 503:
+                headers["Retry-After"] = RETRY_AFTER.decode()
             raise UpgradeRefused(reason, status=refusal.status, headers=headers) from None
         topics = [matcher.selector for matcher in matchers]
         return MatchedAccess(topics, tuple(grants.subscribe), matchers, grants)  # type: ignore[arg-type]

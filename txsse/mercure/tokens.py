@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from txsse.mercure.grants import Grants, read_claim, read_details
 from txsse.mercure.keys import ALGORITHMS, Key, secret_key
-from txsse.mercure.refusal import InvalidToken
+from txsse.mercure.refusal import InvalidToken, Unavailable
 
 __all__ = ["FixedKeys", "IKeys", "Issuer", "Role", "Verifier", "shared_secret"]
 
@@ -44,9 +44,13 @@ class IKeys(Protocol):
     Where keys come from.
 
     :ivar version: grows when the keys are others than before.
+    :ivar known: whether there is an answer yet.
     """
 
     version: int
+
+    @property
+    def known(self) -> bool: ...
 
     async def find(self, id: str | None) -> Sequence[Key]:
         """
@@ -58,6 +62,8 @@ class FixedKeys:
     """
     Keys that stay the same.
     """
+
+    known = True
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self.version = 0
@@ -144,6 +150,7 @@ class Verifier:
         :param role: what it is presented for, which tells the keys.
         :returns: what it allows.
         :raises InvalidToken: for one that is not good; the log says why.
+        :raises Unavailable: while nobody knows the keys of who made it.
         """
         try:
             return await self._recall(token, role) or await self._verify(token, role)
@@ -178,6 +185,8 @@ class Verifier:
         if "crit" in header or not isinstance(header.get("kid", ""), str):
             raise InvalidToken("its header holds what is not known here")
         found = await keys.find(id)
+        if not keys.known:
+            raise Unavailable("the keys of the token's issuer cannot be had at the moment")
         version = keys.version
         claims = self._claims(token, algorithm, _candidates(found, algorithm, id))
         grants = self._read_grants(header, claims)
