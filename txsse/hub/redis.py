@@ -14,12 +14,11 @@ something.
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -30,7 +29,6 @@ from zope.interface import implementer
 
 from txsse._delay import Delay
 from txsse._reactor import global_reactor
-from txsse._waiting import Waiting
 from txsse.errors import JournalFailed
 from txsse.hub.entry import Page
 from txsse.hub.journal import (
@@ -46,6 +44,7 @@ from txsse.hub.place import OLDEST
 from txsse.hub.recent import PAGE_BYTES, PAGE_COUNT, Recent, size_of
 from txsse.hub.redis_codec import NOT_OURS, time_of, to_arguments, to_update, to_updates
 from txsse.hub.redis_link import parse_url
+from txsse.hub.redis_outbox import Outbox
 from txsse.hub.redis_session import Session, open_session
 from txsse.hub.timeline import Timeline, to_number, to_text
 from txsse.hub.update import Update
@@ -53,10 +52,6 @@ from txsse.hub.update import Update
 __all__ = ["RedisJournal"]
 
 _log = Logger()
-
-# How much goes into one call of the script.
-_BATCH_COUNT = 500
-_BATCH_BYTES = 1024 * 1024
 
 # How many pages are read at once. What is published has to wait for their replies, and so has its time-out.
 _READ_COUNT = 2
@@ -76,11 +71,6 @@ _TIDY_INTERVAL = 60.0
 
 
 _ANCHOR = re.compile(r"#[0-9]{1,20}-[0-9]{1,20}", re.ASCII)
-
-
-class _Waiting(NamedTuple):
-    update: Update
-    recorded: Deferred[int]
 
 
 @implementer(IJournal)
@@ -150,18 +140,9 @@ class RedisJournal:
         self._staying: Deferred[None] | None = None
         self._nodes = Nodes(self._try, self._counts, self._now)
         self._tidying: Any = None
-        self._batch: list[_Waiting] = []
+        self._outbox = Outbox(self._record, self._told_up_to)
         self._flushing: Any = None
-        self._pending = 0
-        # What is on its way, by id: as the stream brings it back, it need not be made again.
-        self._own: dict[bytes, Update] = {}
         self._reading = DeferredSemaphore(_READ_COUNT)
-        # Recorded, and not told to the follower yet: by position.
-        self._untold: list[tuple[int, int, Deferred[int]]] = []
-        self._order = 0
-        # How many updates were appended whose publishers have not heard of them.
-        self._outstanding = 0
-        self._settled: Waiting[None] = Waiting()
         self._stopping = False
 
     def __repr__(self) -> str:
@@ -193,16 +174,11 @@ class RedisJournal:
                 return succeed(known)
         if self._session is None:
             return fail(self._unreachable())
-        if self._pending and self._pending + len(update.frame) > self._max_pending:
-            problem = f"{self._pending} bytes are on their way; publish less, or wait for what was published"
+        pending = self._outbox.bytes
+        if pending and pending + len(update.frame) > self._max_pending:
+            problem = f"{pending} bytes are on their way; publish less, or wait for what was published"
             return fail(JournalFailed(self._server.name, problem))
-        recorded: Deferred[int] = Deferred()
-        self._outstanding += 1
-        key = update.id.encode()
-        self._own[key] = update
-        recorded.addBoth(self._settle, key)
-        self._batch.append(_Waiting(update, recorded))
-        self._pending += len(update.frame)
+        recorded = self._outbox.add(update)
         self._flush_soon()
         return recorded
 
@@ -352,18 +328,10 @@ class RedisJournal:
     def _lose(self, error: JournalFailed) -> None:
         self._session = None
         self._note(error)
-        waiting, self._batch = self._batch, []
-        for each in waiting:
-            self._release(each)
-            each.recorded.errback(self._unreachable())
-        # These are recorded; that their follower learns of them later is the lesser evil.
-        untold, self._untold = self._untold, []
-        for position, _, recorded in untold:
-            recorded.callback(position)
+        self._outbox.lose(self._unreachable)
 
     async def _stop(self) -> None:
-        while self._outstanding:
-            await self._settled.wait()
+        await self._outbox.settle()
         await self._nodes.stop()
         self._stopping = True
         tidying, self._tidying = self._tidying, None
@@ -373,13 +341,6 @@ class RedisJournal:
         if staying is not None:
             staying.cancel()
         self._session = None
-
-    def _settle(self, result: Any, key: bytes) -> Any:
-        self._own.pop(key, None)
-        self._outstanding -= 1
-        if not self._outstanding:
-            self._settled.fire(None)
-        return result
 
     def _to_failed(self, error: Exception) -> JournalFailed:
         if isinstance(error, JournalFailed):
@@ -442,12 +403,8 @@ class RedisJournal:
         self._follower.updates_missed(position)
         # What was passed over will not be told; behind a fork, what is new has other positions.
         timeline = self._timeline
-        self._untold = [
-            (timeline.position_of(timeline.number_of(position)), order, recorded)
-            for position, order, recorded in self._untold
-        ]
-        heapq.heapify(self._untold)
-        self._tell_publishers()
+        self._outbox.rename(lambda each: timeline.position_of(timeline.number_of(each)))
+        self._outbox.tell()
 
     async def _load_recent(self, session: Session, last: int, floor: int) -> None:
         """
@@ -479,7 +436,7 @@ class RedisJournal:
         assert self._follower is not None
         for each in found:
             try:
-                number, after, update = to_update(each, self._own)
+                number, after, update = to_update(each, self._outbox.own)
             except NOT_OURS:
                 _log.error("{journal} holds what no hub has published: {entry}", journal=self, entry=each[0])
                 self._cursor = to_number(each[0])
@@ -504,17 +461,12 @@ class RedisJournal:
                 # The next one does not depend on it.
                 _log.failure("{journal} cannot tell of {update}", journal=self, update=update)
         self._forget_given_up()
-        self._tell_publishers()
+        self._outbox.tell()
 
     def _forget_given_up(self) -> None:
         # What is given up and was not told yet has to be told first.
         if self._floor <= self._timeline.number_of(self._recent.head):
             self._recent.forget(self._timeline.position_of(self._floor))
-
-    def _tell_publishers(self) -> None:
-        while self._untold and self._untold[0][0] <= self._recent.head:
-            position, _, recorded = heapq.heappop(self._untold)
-            recorded.callback(position)
 
     def _flush_soon(self) -> None:
         if self._flushing is None:
@@ -524,47 +476,22 @@ class RedisJournal:
     def _flush(self) -> None:
         self._flushing = None
         self._nodes.send_notes()
-        waiting, self._batch = self._batch, []
-        batch: list[_Waiting] = []
-        size = 0
-        for each in waiting:
-            batch.append(each)
-            size += len(each.update.frame)
-            if len(batch) == _BATCH_COUNT or size >= _BATCH_BYTES:
-                self._record(batch)
-                batch, size = [], 0
-        if batch:
-            self._record(batch)
+        self._outbox.flush()
 
-    def _record(self, batch: list[_Waiting]) -> None:
-        arguments = [argument for each in batch for argument in to_arguments(each.update)]
-        recorded = self._try("append", *self._bounds(), *arguments)
-        recorded.addCallbacks(
-            self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
-        )
-        recorded.addErrback(lambda failure: _log.failure("{journal} cannot tell", failure, journal=self))
+    def _record(self, updates: Sequence[Update]) -> Deferred[list[int]]:
+        arguments = [argument for update in updates for argument in to_arguments(update)]
+        return self._try("append", *self._bounds(), *arguments).addCallback(self._has_recorded)
 
-    def _has_recorded(self, answer: tuple[bytes, list[bytes]], batch: list[_Waiting]) -> None:
+    def _has_recorded(self, answer: tuple[bytes, list[bytes]]) -> list[int]:
         floor, numbers = answer
         self._note(None)
         self._floor = to_number(floor)
         self._forget_given_up()
-        for number, each in zip(numbers, batch, strict=True):
-            self._release(each)
-            position = self._timeline.position_of(to_number(number))
-            if position <= self._recent.head or self._session is None:
-                each.recorded.callback(position)
-            else:
-                self._order += 1
-                heapq.heappush(self._untold, (position, self._order, each.recorded))
+        return [self._timeline.position_of(to_number(number)) for number in numbers]
 
-    def _has_not_recorded(self, failure: Failure, batch: list[_Waiting]) -> None:
-        for each in batch:
-            self._release(each)
-            each.recorded.errback(failure)
-
-    def _release(self, each: _Waiting) -> None:
-        self._pending -= len(each.update.frame)
+    def _told_up_to(self) -> float:
+        # Without a session, the follower is told when there is one again; publishers do not wait for that.
+        return math.inf if self._session is None else self._recent.head
 
     # The script.
 
