@@ -23,6 +23,7 @@ __all__ = [
     "DEFAULT_AGE",
     "DEFAULT_BYTES",
     "DEFAULT_COUNT",
+    "Alone",
     "IFollower",
     "IJournal",
     "MemoryJournal",
@@ -140,8 +141,31 @@ class IJournal(Interface):
         """
 
 
+class Alone:
+    """
+    A journal that no other node has.
+    """
+
+    def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
+        """
+        There are no others.
+        """
+        return succeed(0)
+
+    def put_note(self, name: str, note: str | None) -> None:
+        """
+        There is nobody to show it to.
+        """
+
+    def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
+        """
+        There are no others.
+        """
+        return succeed([])
+
+
 @implementer(IJournal)
-class MemoryJournal:
+class MemoryJournal(Alone):
     """
     A journal in memory, which ends with the process.
 
@@ -223,23 +247,6 @@ class MemoryJournal:
         Return an id for the head.
         """
         return self._anchors.anchor(self.head)
-
-    def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
-        """
-        There are no others.
-        """
-        return succeed(0)
-
-    def put_note(self, name: str, note: str | None) -> None:
-        """
-        There is nobody to show it to.
-        """
-
-    def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
-        """
-        There are no others.
-        """
-        return succeed([])
 
     def stop(self) -> Deferred[None]:
         """

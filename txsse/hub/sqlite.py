@@ -25,7 +25,7 @@ from txsse.errors import JournalFailed
 from txsse.hub.anchors import Anchors
 from txsse.hub.database import Bounds, Database
 from txsse.hub.entry import Entry, Page
-from txsse.hub.journal import DEFAULT_AGE, IFollower, IJournal, check_bounds
+from txsse.hub.journal import DEFAULT_AGE, Alone, IFollower, IJournal, check_bounds
 from txsse.hub.recent import Recent
 from txsse.hub.update import Update
 
@@ -59,7 +59,7 @@ class _Waiting(NamedTuple):
 
 
 @implementer(IJournal)
-class SQLiteJournal:
+class SQLiteJournal(Alone):
     """
     A journal in a file, which the next process goes on with. SQLite works in a thread of its own: the reactor
     never waits for the disk. What comes while a transaction runs goes into the next one, all together.
@@ -205,23 +205,6 @@ class SQLiteJournal:
         Return an id for the head.
         """
         return _ANCHORS.anchor(self.head)
-
-    def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
-        """
-        There are no others.
-        """
-        return succeed(0)
-
-    def put_note(self, name: str, note: str | None) -> None:
-        """
-        There is nobody to show it to.
-        """
-
-    def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
-        """
-        There are no others.
-        """
-        return succeed([])
 
     def stop(self) -> Deferred[None]:
         """
