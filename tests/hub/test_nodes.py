@@ -4,6 +4,7 @@ A node among others, on a clock that stands still.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +13,15 @@ from twisted.internet.task import Clock
 
 from txsse import JournalFailed
 from txsse.hub.nodes import Nodes
+
+
+class Turns(Clock):
+    """
+    A clock on which what is to be done at once is done in the next turn, and not in this one.
+    """
+
+    def callLater(self, when: float, what: Callable[..., object], *args: Any, **kwargs: Any) -> Any:  # noqa: N802
+        return super().callLater(when or 0.001, what, *args, **kwargs)
 
 
 class Server:
@@ -23,7 +33,7 @@ class Server:
         self.asked: list[tuple[Any, ...]] = []
         self.waiting: list[Deferred[Any]] = []
         self.out = False
-        self.clock = Clock()
+        self.clock = Turns()
         self.nodes = Nodes(self.run, lambda: {"*": 1}, self.clock.seconds)
         self.nodes.start(self.clock)
 
@@ -33,6 +43,9 @@ class Server:
             return fail(JournalFailed("x", "is out"))
         self.waiting.append(Deferred())
         return self.waiting[-1]
+
+    def turn(self) -> None:
+        self.clock.advance(0.001)
 
     def answer(self) -> None:
         waiting, self.waiting = self.waiting, []
@@ -53,7 +66,7 @@ class StopTests:
         It does not announce itself again.
         """
         server = Server()
-        server.clock.advance(0)
+        server.turn()
         server.nodes.stop()
         server.answer()
         server.clock.advance(60)
@@ -77,11 +90,11 @@ class StartTests:
         Behind a session that was lost it tells all anew, at once, and then now and then as before.
         """
         server = Server()
-        server.clock.advance(0)
+        server.turn()
         server.answer()
         server.clock.advance(1)
         server.nodes.start(server.clock)
-        server.clock.advance(0)
+        server.turn()
         server.answer()
         assert [(command, each[3], each[4:]) for command, *each in server.asked] == [
             ("announce", 1, ["*", 1]),
@@ -95,7 +108,7 @@ class StartTests:
         What was on its way does not make it tell twice as often.
         """
         server = Server()
-        server.clock.advance(0)
+        server.turn()
         server.nodes.start(server.clock)
         server.answer()
         assert len(server.clock.getDelayedCalls()) == 1
@@ -107,7 +120,7 @@ class NoteTests:
         Each is sent once, as it is by then; what is taken back is sent empty.
         """
         server = Server()
-        server.clock.advance(0)
+        server.turn()
         server.nodes.put_note("a", "1")
         server.nodes.put_note("a", "2")
         server.nodes.put_note("b", "3")
@@ -129,7 +142,7 @@ class NoteTests:
         server.nodes.put_note("a", "1")
         server.nodes.send_notes()
         assert server.asked == []
-        server.clock.advance(0)
+        server.turn()
         assert [command for command, *_ in server.asked] == ["announce", "note"]
         assert server.asked[0][4] == 1
         assert server.notes() == [("a", "1")]
@@ -139,7 +152,7 @@ class NoteTests:
         No command has more than a hundred of them.
         """
         server = Server()
-        server.clock.advance(0)
+        server.turn()
         for number in range(250):
             server.nodes.put_note(str(number), "x")
         server.nodes.send_notes()
@@ -147,13 +160,47 @@ class NoteTests:
         assert [len(each) // 2 for each in sent] == [100, 100, 50]
         assert [name for each in sent for name in each[::2]] == list(map(str, range(250)))
 
+    def test_many_anew(self) -> None:
+        """
+        A thousand go in a turn, and what changes meanwhile does not wait for them.
+        """
+        server = Server()
+        for number in range(2500):
+            server.nodes.put_note(str(number), "x")
+        server.turn()
+        assert len(server.notes()) == 10
+        server.nodes.put_note("2400", None)
+        server.nodes.put_note("2500", "y")
+        server.nodes.send_notes()
+        assert server.notes() == [("2400", "", "2500", "y")]
+        server.turn()
+        server.turn()
+        later = [name for each in server.notes() for name in each[::2]]
+        assert later == [str(number) for number in range(1000, 2500) if number != 2400]
+        assert len(server.clock.getDelayedCalls()) == 0
+
+    def test_stopped_while_many_are_sent(self) -> None:
+        """
+        The rest is not sent any more; so it is where the server is out.
+        """
+        for end in (lambda server: server.nodes.stop(), lambda server: setattr(server, "out", True)):
+            server = Server()
+            for number in range(2500):
+                server.nodes.put_note(str(number), "x")
+            server.turn()
+            server.notes()
+            end(server)
+            server.turn()
+            server.turn()
+            assert len(server.notes()) <= 1
+
     @pytest.mark.parametrize("failing", ["announce", "note"])
     def test_outage(self, failing: str) -> None:
         """
         Behind an outage all that there are by then are sent anew.
         """
         server = Server()
-        server.clock.advance(0)
+        server.turn()
         server.answer()
         server.nodes.put_note("a", "1")
         server.nodes.put_note("b", "2")

@@ -352,12 +352,13 @@ class NodesTests:
         await third.start()
         third.journal.put_note("a/3", "third")
         await third.append("0")
+        await until(lambda: len(found) == 1)
+        assert await found[0] == ["third"]
         one.journal.put_note("a/1", "first ¹")
         one.journal.put_note("ab", "no")
-        await until(lambda: len(found) == 1)
         await one.append("1")
         await until(lambda: len(found) == 2)
-        assert [sorted(await each) for each in found] == [["third"], ["first ¹", "third"]]
+        assert sorted(await found[1]) == ["first ¹", "third"]
         one.journal.put_note("a/2", "second")
         one.journal.put_note("a/1", None)
         await one.append("2")
@@ -366,6 +367,19 @@ class NodesTests:
         assert await other.journal.notes_elsewhere("early") == ["0"]
         assert await other.journal.notes_elsewhere("a/2") == ["second"]
         assert await one.journal.notes_elsewhere("a") == ["third"]
+        assert await other.journal.notes_elsewhere("a/1") == []
+        for name in ("x*", "x*/1", "x?/1", "x[a]/1", "x\\/1", "xa/1", "é/1"):
+            one.journal.put_note(name, name)
+        await one.append("3")
+        for name, expected in {
+            "x*": ["x*", "x*/1"],
+            "x?": ["x?/1"],
+            "x[a]": ["x[a]/1"],
+            "x\\": ["x\\/1"],
+            "x": [],
+            "é": ["é/1"],
+        }.items():
+            assert sorted(await other.journal.notes_elsewhere(name)) == expected
         await third.journal.stop()
         assert await one.journal.notes_elsewhere("a") == []
 
@@ -380,10 +394,10 @@ class NodesTests:
         one, other = new(), new()
         await one.start()
         await other.start()
-        for number in range(250):
-            one.journal.put_note(f"a/{number}", str(number))
+        for number in range(2500):
+            one.journal.put_note(f"a/{number}", "the same")
         await one.append("1")
-        assert len(await other.journal.notes_elsewhere("a")) == 250
+        assert await other.journal.notes_elsewhere("a") == ["the same"] * 2500
         server.kill()
         await until(fails(one, other))
         await problem_of(other.journal.notes_elsewhere("a"))
@@ -392,7 +406,7 @@ class NodesTests:
             file.unlink()
         server.start()
         await until(works(one, other))
-        while len(await other.journal.notes_elsewhere("a")) != 249:
+        while len(await other.journal.notes_elsewhere("a")) != 2499:
             await deferLater(reactor, 0.01)
         silence(one)
         while await other.journal.notes_elsewhere("a"):

@@ -328,17 +328,20 @@ function commands.note()
     redis.call('PEXPIRE', notes, ARGV[3])
 end
 
--- now, node, name. Returns the notes of the other nodes: that with the name, and those below it.
+-- now, node. Returns the other nodes.
+function commands.others()
+    return others(ARGV[2], ARGV[3])
+end
+
+-- node, name. Returns its note of that name.
+function commands.note_named()
+    return redis.call('HGET', notes_of(ARGV[2]), ARGV[3])
+end
+
+-- node, where to go on, pattern, about how many to look at. Returns where to go on, 0 for nowhere, and names that
+-- match with their notes.
 function commands.notes()
-    local name, found = ARGV[4], {}
-    local below = name .. '/'
-    for _, node in ipairs(others(ARGV[2], ARGV[3])) do
-        local notes = redis.call('HGETALL', notes_of(node))
-        for i = 1, #notes, 2 do
-            if notes[i] == name or string.sub(notes[i], 1, #below) == below then found[#found + 1] = notes[i + 1] end
-        end
-    end
-    return found
+    return redis.call('HSCAN', notes_of(ARGV[2]), ARGV[3], 'MATCH', ARGV[4], 'COUNT', ARGV[5])
 end
 
 return commands[ARGV[1]]()

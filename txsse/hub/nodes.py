@@ -5,9 +5,9 @@ that is not heard of any more is forgotten.
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Callable, Mapping
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -22,8 +22,11 @@ _LIVES = 5
 # How many topics are told at once; a node with more of them tells the rest the next time.
 _MOST_TOPICS = 1000
 
-# How many notes go into one command.
+# How many notes go into one command, how many are sent in one turn where all are, and about how many are
+# looked at in one step of the server's.
 _MOST_NOTES = 100
+_MOST_IN_A_TURN = 1000
+_LOOK_AT = 1000
 
 Run = Callable[..., "Deferred[Any]"]
 
@@ -55,6 +58,7 @@ class Nodes:
         self._notes: dict[str, str] = {}
         # The names of those that the others do not have as they are now.
         self._unsent: dict[str, None] = {}
+        self._stale: list[str] = []
         self._anew = True
         self._reactor: IReactorTime | None = None
         self._call: IDelayedCall | None = None
@@ -64,7 +68,7 @@ class Nodes:
         Join, or join again: all is told anew, and at once.
         """
         self._reactor = reactor
-        self._anew = True
+        self._begin_anew()
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = reactor.callLater(0, self._announce)
@@ -83,30 +87,40 @@ class Nodes:
             self._notes.pop(name, None)
         else:
             self._notes[name] = note
-        self._unsent[name] = None
+        if not self._anew:
+            self._unsent[name] = None
 
     def send_notes(self) -> None:
         """
         Show the others what has changed, before whatever is asked of the server next.
         """
-        while self._unsent and not self._anew:
-            names = list(islice(self._unsent, _MOST_NOTES))
-            for name in names:
-                del self._unsent[name]
-            told = [each for name in names for each in (name, self._notes.get(name, ""))]
-            self._run("note", self._name, _lifetime(), *told).addErrback(self._has_not_announced)
+        names, self._unsent = list(self._unsent), {}
+        self._send(names)
 
-    def notes_elsewhere(self, name: str) -> Deferred[list[bytes]]:
+    async def notes_elsewhere(self, name: str) -> list[str]:
         """
-        Return the notes of the others: those with a name, and those below it.
+        Return the notes of the others: those with a name, and those below it. They are looked for page by
+        page, so that the server is not kept from the rest of its work.
         """
-        return self._run("notes", self._milliseconds(), self._name, name)
+        found: list[bytes] = []
+        pattern = re.sub(r"([\\*?[\]])", r"\\\1", name) + "/*"
+        for node in await self._run("others", self._milliseconds(), self._name):
+            named = await self._run("note_named", node, name)
+            # What changes meanwhile may come twice.
+            below: dict[bytes, bytes] = {}
+            cursor = None
+            while cursor != b"0":
+                cursor, notes = await self._run("notes", node, cursor or 0, pattern, _LOOK_AT)
+                below.update(zip(notes[::2], notes[1::2], strict=True))
+            found += [*([] if named is None else [named]), *below.values()]
+        return [note.decode() for note in found]
 
     def stop(self) -> Deferred[Any]:
         """
         Leave.
         """
         self._reactor = None
+        self._stale.clear()
         if self._call is not None and self._call.active():
             self._call.cancel()
         return self._run("leave", self._name).addErrback(lambda _: None)
@@ -115,7 +129,7 @@ class Nodes:
         anew, self._anew = self._anew, False
         if anew:
             self._told.clear()
-            self._unsent = dict.fromkeys(self._notes)
+            self._stale = list(self._notes)
         counts = self._counts()
         changes = {topic: count for topic, count in counts.items() if self._told.get(topic) != count}
         changes.update((topic, 0) for topic in self._told if topic not in counts)
@@ -124,7 +138,8 @@ class Nodes:
         done = self._run("announce", self._milliseconds(), self._name, _lifetime(), int(anew), *told)
         done.addCallbacks(self._has_announced, self._has_not_announced, callbackArgs=(changes,))
         done.addBoth(self._again)
-        self.send_notes()
+        if anew:
+            self._send_stale()
 
     def _has_announced(self, _: object, changes: Mapping[str, int]) -> None:
         for topic, count in changes.items():
@@ -135,12 +150,39 @@ class Nodes:
 
     def _has_not_announced(self, _: object) -> None:
         # Who knows what the others have of it.
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._anew = True
+        self._unsent.clear()
+        self._stale.clear()
 
     def _again(self, _: object) -> None:
         assert self._call is not None
         if self._reactor is not None and not self._call.active():
             self._call = self._reactor.callLater(_INTERVAL, self._announce)
+
+    def _send_stale(self) -> None:
+        """
+        Send all anew, a part in each turn.
+        """
+        self._send([name for name in self._stale[:_MOST_IN_A_TURN] if name in self._notes])
+        del self._stale[:_MOST_IN_A_TURN]
+        if self._stale:
+            assert self._reactor is not None
+            self._reactor.callLater(0, self._send_stale)
+
+    def _send(self, names: Sequence[str]) -> None:
+        for start in range(0, len(names), _MOST_NOTES):
+            if self._anew:
+                # All will be sent.
+                return
+            told = [
+                each
+                for name in names[start : start + _MOST_NOTES]
+                for each in (name, self._notes.get(name, ""))
+            ]
+            self._run("note", self._name, _lifetime(), *told).addErrback(self._has_not_announced)
 
     def _milliseconds(self) -> int:
         return int(self._now() * 1000)

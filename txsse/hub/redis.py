@@ -242,8 +242,7 @@ class RedisJournal:
         """
         if self._session is None:
             return fail(self._unreachable())
-        found = self._nodes.notes_elsewhere(name)
-        return found.addCallback(lambda notes: [note.decode() for note in notes])
+        return Deferred.fromCoroutine(self._nodes.notes_elsewhere(name))
 
     def stop(self) -> Deferred[None]:
         """
