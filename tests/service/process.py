@@ -14,7 +14,7 @@ import sysconfig
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -88,14 +88,16 @@ def running(
     listens: int = 1,
     environ: Mapping[str, str] | None = None,
     inherited: socket.socket | None = None,
+    starter: Sequence[str] = (),
 ) -> Iterator[Process]:
     """
     Run ``twist txsse``, and wait until it listens.
 
     :param listens: on how many endpoints.
     :param inherited: a socket that it is handed, as systemd does.
+    :param starter: the program that becomes it, with its arguments.
     """
-    command = [TWIST, "--log-format=text", "txsse", *argv]
+    command = [*starter, TWIST, "--log-format=text", "txsse", *argv]
     own = {key: value for key, value in os.environ.items() if not key.startswith("TXSSE_")}
     if inherited is not None:
         command = [sys.executable, "-c", _HAND_OVER, str(inherited.fileno()), *command]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub.redis_server import RedisServer
+from tests.hub.redis_server import RedisServer, free_port
 from tests.mercure.world import OTHER_SECRET, PATH, SECRET
 from tests.service.process import HUB_URL, PATIENCE, ROOT, TWIST, Process, Subscriber, get, publish, running
 
@@ -157,6 +157,29 @@ class RunTests:
                 reading.join(PATIENCE)
                 second.stop()
         assert subscriber.texts == ["before", "after"]
+
+    def test_socket_of_systemd(self, argv: list[str]) -> None:
+        """
+        It understands what systemd itself hands over. A client that comes before the service waits for it.
+        """
+        program = shutil.which("systemd-socket-activate")
+        if program is None:
+            pytest.skip("install Debian's package systemd")
+        address = f"127.0.0.1:{free_port()}"
+        # Of its own environment, it passes little on.
+        kept = ["--setenv=PYTHONPATH", "--setenv=TXSSE_KEY"]
+        starter = [program, f"--listen={address}", "--fdname=hub", *kept]
+        url = f"http://{address}{PATH}"
+        subscriber = Subscriber(url)
+        reading = threading.Thread(target=subscriber.read_until, args=("after",))
+        reading.start()
+        with running(*argv, listens=2, starter=starter) as process:
+            assert process.urls[1] == url
+            publish(url, "news", "after")
+            reading.join(PATIENCE)
+            process.stop()
+            assert process.process.returncode == END
+        assert (subscriber.texts, subscriber.visits) == (["after"], 1)
 
     def test_journal_comes_late(self, notified: Notified, tmp_path: Path) -> None:
         """
