@@ -347,6 +347,43 @@ class JournalContractTests:
         assert await subject.journal.notes_elsewhere("a") == []
 
     @pytest_twisted.ensureDeferred
+    async def test_id_comes_again(self, make: Maker) -> None:
+        """
+        Once the journal has given an update up, its id may stand for another one, and that is found.
+        """
+        subject = make(max_age=60.0)
+        follower = await subject.start()
+        await subject.append("daily", "1")
+        subject.advance(61)
+        await subject.append("daily", "2", "3")
+        assert await subject.ids_after(OLDEST) == ["daily", "2", "3"]
+        position = await subject.find("daily")
+        assert position is not None
+        assert await subject.ids_after(position) == ["2", "3"]
+        subject.advance(61)
+        await subject.append("4", "daily")
+        assert await subject.ids_after(OLDEST) == ["4", "daily"]
+        assert [each.id for _, each in follower.told] == ["daily", "1", "daily", "2", "3", "4", "daily"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_id_comes_again_at_once(self, make: Maker) -> None:
+        """
+        So it is where both are published together, as many in between as the journal holds.
+        """
+        subject = make(max_count=3)
+        follower = await subject.start()
+        for ids in ("abcda", "efghi", "ab"):
+            for recorded in [subject.journal.append(update(id)) for id in ids]:
+                await recorded
+        # Some give up what is too much behind what is recorded together.
+        told = "".join(each.id for _, each in follower.told)
+        assert told in ("abcdaefghiab", "abcdefghiab")
+        assert await subject.ids_after(OLDEST) == ["i", "a", "b"]
+        found = await subject.find("a")
+        assert found is not None
+        assert await subject.ids_after(found) == ["b"]
+
+    @pytest_twisted.ensureDeferred
     async def test_stop(self, make: Maker) -> None:
         """
         It ends.
@@ -371,7 +408,8 @@ class JournalContractTests:
             position = await subject.find(each)
             assert position is not None
             assert await subject.ids_after(position) == behind
-        for none in ("#999999999999999-0", later + "x", "#", "#sqlite-", "#sqlite-x"):
+        assert len(anchor) == len(later)
+        for none in ("#999999999999999-0", later + "x", later[:-1], "#"):
             assert await subject.find(none) is None
 
 

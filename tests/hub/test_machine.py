@@ -38,6 +38,7 @@ import txsse.hub.recent
 from tests.fakes import WIRES, Client, FakeReactor, Wire
 from txsse import EventStreamParser, Hub, IJournal, MemoryJournal, SSEChannel, SSEResource, Update
 from txsse.hub.access import Access
+from txsse.hub.anchors import Anchors
 from txsse.hub.entry import Page
 from txsse.hub.journal import IFollower
 from txsse.hub.place import OLDEST
@@ -157,6 +158,10 @@ class TakingItsTime:
     def stop(self) -> Deferred[None]:
         self.running = False
         return self._journal.stop()
+
+    @property
+    def anchors(self) -> Anchors:
+        return self._journal._anchors
 
     def oldest(self) -> int:
         """
@@ -301,7 +306,10 @@ class Viewer:
     def _position(self, id: str) -> int:
         if id.startswith("#"):
             # A place that is named by itself.
-            return int(id.rpartition("-")[2])
+            anchors: Anchors = self._journal.anchors
+            found = anchors.find(id, self._journal.head)
+            assert found is not None, "a name of no place"
+            return found
         return next((position for position, update in self._journal.record if update.id == id), 0)
 
     def _check_place(self, position: int) -> None:

@@ -4,6 +4,7 @@ Connections to Redis: URLs, TLS, sockets, users, sentinels.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -22,7 +23,10 @@ from tests.hub.test_redis import problem_of
 from tests.integration.clients import until
 from txsse.hub import redis as redis_module
 from txsse.hub import redis_link
+from txsse.hub.place import OLDEST
 from txsse.hub.redis_link import Address, connect, explain, parse_url
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -149,13 +153,40 @@ class ConnectionTests:
             general = redis_cli(port, "general")
             general("ACL", "SETUSER", "hub", "on", ">secret", "~{txsse}:*", "+@all", "-@admin", "-@dangerous")
             error = await problem_of(opened(f"redis://hub:secret@127.0.0.1:{port}").start())
-            assert "let it use" in error.problem
+            assert "docs/journals.rst has the rights that it needs" in error.problem
             assert "secret" not in str(error)
-            general("ACL", "SETUSER", "hub", "+role")
-            subject = opened(f"redis://hub:secret@127.0.0.1:{port}")
-            await subject.start()
-            assert await subject.find("1") is not None
-            await subject.append("2")
+            general("ACL", "SETUSER", "hub", "reset", "on", ">secret", "~{txsse}:*", "+@all", "-hset")
+            error = await problem_of(opened(f"redis://hub:secret@127.0.0.1:{port}", key="new").start())
+            assert "docs/journals.rst has the rights that it needs" in error.problem
+
+    @pytest_twisted.ensureDeferred
+    async def test_rights(self, tmp_path: Path, opened: Callable[..., Subject]) -> None:
+        """
+        What the documentation lets a user do is all that is done.
+        """
+        documented = (ROOT / "docs" / "journals.rst").read_text(encoding="utf-8")
+        found = re.search(r"ACL SETUSER hub on >password (~.*?)\n\n", documented, re.DOTALL)
+        assert found is not None
+        rights = found[1].split()
+        for command in re.findall(r"redis\.p?call\('(\w+)'", (ROOT / "txsse/hub/journal.lua").read_text()):
+            assert f"+{command.lower()}" in rights
+        with running(tmp_path, requirepass="general") as server:
+            redis_cli(server.port, "general")("ACL", "SETUSER", "hub", "on", ">secret", *rights)
+            subjects = [opened(f"redis://hub:secret@127.0.0.1:{server.port}", max_count=10) for _ in range(2)]
+            for subject in subjects:
+                await subject.start()
+            one, other = subjects
+            other.journal.put_note("a/b", "note")
+            await other.append(*map(str, range(2000)))
+            other.journal.put_note("a/c", "note")
+            other.journal.put_note("a/c", None)
+            await other.append("last")
+            assert await one.find("1999") is not None
+            assert await one.journal._tidy_now() is False
+            assert await one.journal._read(OLDEST)
+            assert await one.journal.subscribers_elsewhere("*") == 0
+            assert await one.journal.notes_elsewhere("a") == ["note"]
+            await other.journal.stop()
 
     @pytest_twisted.ensureDeferred
     async def test_tls(

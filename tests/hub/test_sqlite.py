@@ -206,6 +206,91 @@ class RestartTests:
         assert subject.journal._tidying is None
 
 
+class PlaceTests:
+    """
+    Places with names of their own.
+    """
+
+    @pytest_twisted.ensureDeferred
+    async def test_behind_a_restart(self, new: Callable[..., Subject]) -> None:
+        """
+        They are known to the next process, and the next one.
+        """
+        anchors = []
+        for number in range(3):
+            subject = new()
+            await subject.start()
+            anchors.append(subject.journal.anchor())
+            await subject.append(str(number))
+            anchors.append(subject.journal.anchor())
+            await subject.journal.stop()
+        subject = new()
+        await subject.start()
+        assert [await subject.find(anchor) for anchor in anchors] == [0, 1, 1, 2, 2, 3]
+        assert len(set(anchors)) == 6
+
+    @pytest_twisted.ensureDeferred
+    async def test_file_set_back(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        Where a copy took the place of the file, as a power cut leaves one too, those from behind it are not
+        known, though there are other updates at their positions by then.
+        """
+        subject = new()
+        await subject.start()
+        await subject.append("1", "2")
+        known = subject.journal.anchor()
+        await subject.journal.stop()
+        copy = path.read_bytes()
+        await subject.start()
+        also_known = subject.journal.anchor()
+        await subject.append("3", "4")
+        lost = subject.journal.anchor()
+        await subject.journal.stop()
+        path.write_bytes(copy)
+        await subject.start()
+        await subject.append("5", "6", "7")
+        assert await subject.find(known) == 2
+        assert await subject.find(also_known) is None
+        assert await subject.find(lost) is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_set_back_while_it_was_open(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        So it is where the process that made it had begun before.
+        """
+        subject = new()
+        await subject.start()
+        await subject.append("1")
+        known = subject.journal.anchor()
+        subject.journal._database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        copy = path.read_bytes()
+        await subject.append("2")
+        lost = subject.journal.anchor()
+        await subject.journal.stop()
+        path.write_bytes(copy)
+        await subject.start()
+        await subject.append("3", "4")
+        assert await subject.find(known) == 1
+        assert await subject.find(lost) is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_many_restarts(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        The last hundred are remembered.
+        """
+        anchors = []
+        subject = new()
+        for _ in range(105):
+            await subject.start()
+            anchors.append(subject.journal.anchor())
+            await subject.journal.stop()
+        await subject.start()
+        assert [await subject.find(anchor) for anchor in anchors] == [None] * 6 + [0] * 99
+        await subject.journal.stop()
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT count(*) FROM visits").fetchone() == (100,)
+
+
 class CommitTests:
     @pytest_twisted.ensureDeferred
     async def test_together(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -491,8 +576,11 @@ class TroubleTests:
             batch = [subject.journal.append(update(f"{n}", data="x" * 20_000)) for n in (3, 4)]
             for recorded in batch:
                 assert "the disk is full; make room" in await problem_of(recorded)
-        assert isinstance(subject.journal.problem, JournalFailed)
         assert await subject.ids_after(0) == ["1", "2"]
+        # That it can be read does not mean that it works.
+        assert await subject.find("nothing") is None
+        assert await subject.journal._tidy_now() is False
+        assert isinstance(subject.journal.problem, JournalFailed)
         connection.execute("PRAGMA max_page_count = 100000")
         await subject.append("4", "3")
         assert subject.journal.problem is None
@@ -501,6 +589,35 @@ class TroubleTests:
         texts = [formatEvent(event) for event in logged]
         assert len([text for text in texts if "the disk is full" in text]) == 1
         assert len([text for text in texts if "works again" in text]) == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_nobody_publishes_any_more(self, new: Callable[..., Subject]) -> None:
+        """
+        Whether there is room again is looked for soon, and again, until there is.
+        """
+        subject = new()
+        await subject.start()
+        journal = subject.journal
+        connection = journal._database._connection
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        assert journal._tidying.getTime() - reactor.seconds() > 50
+        await problem_of(subject.append("1", data="x" * 20_000))
+
+        async def look() -> None:
+            call = journal._tidying
+            call.reset(0)
+            await until(lambda: journal._tidying not in (None, call))
+
+        for _ in range(2):
+            assert 4 < journal._tidying.getTime() - reactor.seconds() <= 5
+            await look()
+            assert journal.problem is not None
+        connection.execute("PRAGMA max_page_count = 100000")
+        await look()
+        assert journal.problem is None
+        assert journal._tidying.getTime() - reactor.seconds() > 50
+        assert await subject.ids_after(OLDEST) == []
 
     @pytest_twisted.ensureDeferred
     async def test_read_only(self, new: Callable[..., Subject]) -> None:

@@ -41,6 +41,10 @@ CREATE TABLE updates (
 )
 """
 
+# Each process that has opened the file: a secret of its own, and the position where the last one ended.
+_CREATE_VISITS = "CREATE TABLE IF NOT EXISTS visits (number INTEGER PRIMARY KEY, secret BLOB, begin INTEGER)"
+_MOST_VISITS = 100
+
 _INSERT = "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 _COLUMNS = "position, time, id, private, topics, type, retry, data"
 
@@ -133,9 +137,27 @@ class Database:
                 f"was made by a newer txsse (its schema is {schema}, and {_SCHEMA} is known here); "
                 "install that version again, or name another file",
             )
+        connection.execute(_CREATE_VISITS)
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+
+    def begin_visit(self, secret: bytes) -> list[tuple[bytes, int]]:
+        """
+        Record that a process goes on with the file.
+
+        :param secret: what its places are named by.
+        :returns: the secrets of the last processes, this one's at the end, and the position where each ended.
+        """
+        connection = self._opened
+        with _transaction(connection):
+            connection.execute("INSERT INTO visits (secret, begin) VALUES (?, ?)", [secret, self.head])
+            connection.execute(
+                "DELETE FROM visits WHERE number <= (SELECT max(number) FROM visits) - ?", [_MOST_VISITS]
+            )
+        rows = connection.execute("SELECT secret, begin FROM visits ORDER BY number").fetchall()
+        ends = [begin for _, begin in rows[1:]]
+        return [(row[0], end) for row, end in zip(rows, [*ends, self.head], strict=True)]
 
     def append(self, batch: Iterable[tuple[Update, float]]) -> list[int]:
         """
@@ -232,6 +254,17 @@ class Database:
             "SELECT id FROM updates WHERE position > ? ORDER BY position DESC LIMIT 1", [self.floor]
         ).fetchone()
         return None if row is None else str(row[0])
+
+    def probe(self) -> None:
+        """
+        Take some room, and give it back.
+
+        :raises sqlite3.Error: where there is none.
+        """
+        connection = self._opened
+        with _transaction(connection):
+            connection.execute("INSERT INTO visits (number, secret) VALUES (-1, zeroblob(65536))")
+            connection.execute("DELETE FROM visits WHERE number = -1")
 
     def tidy(self, now: float) -> bool:
         """

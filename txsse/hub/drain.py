@@ -13,8 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from txsse.errors import ChannelClosed, CloseReason
-from txsse.protocol.encoder import encode_event, encode_retry
-from txsse.protocol.event import ServerSentEvent
+from txsse.protocol.encoder import encode_retry
 from txsse.server.channel import SSEChannel
 
 __all__ = ["drain"]
@@ -29,19 +28,18 @@ async def drain(
     channels: Iterable[SSEChannel],
     reactor: IReactorTime,
     *,
-    farewell: ServerSentEvent | None,
+    last: bytes,
     retry: tuple[float, float],
     deadline: float,
 ) -> None:
     """
     Close channels, and wait until they are closed.
 
-    :param farewell: an event that they are sent last; ``None`` for none.
+    :param last: what they are sent last, in frames.
     :param retry: the shortest and the longest time after which they are to reconnect, in seconds. Each is
         sent one of its own in between, so that they do not all come at once to whoever is there then.
     :param deadline: how long the whole may take, in seconds; who has not read everything by then is cut off.
     """
-    last = encode_event(farewell) if farewell is not None else b""
     leaving = list(channels)
     over = reactor.seconds() + deadline
     for count, channel in enumerate(leaving):

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import fields
 from typing import cast
+from weakref import WeakKeyDictionary
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -34,8 +36,8 @@ from txsse.hub.resource import HubResource
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.topics import ALL, Topics, TopicSet
 from txsse.hub.update import EARLIEST, Telling, Update
-from txsse.protocol.encoder import encode_retry
-from txsse.protocol.event import ServerSentEvent
+from txsse.protocol.encoder import encode_event, encode_retry
+from txsse.protocol.event import ServerSentEvent, check_text
 from txsse.server.channel import SSEChannel
 from txsse.server.payload import to_text
 from txsse.server.resource import SSEResource
@@ -107,6 +109,11 @@ class Hub:
         self._stopping: Waiting[None] | None = None
         self._ended = False
         self._stopped = False
+        # How many updates the journal has not answered for.
+        self._on_their_way = 0
+        self._arrived: Waiting[None] = Waiting()
+        # How far open channels have come that were subscribed before; ``None`` for those that were live.
+        self._reached: WeakKeyDictionary[SSEChannel, int | None] = WeakKeyDictionary()
 
     def publish(
         self,
@@ -159,9 +166,8 @@ class Hub:
         Publish an update also while the hub stops, as long as its channels leave: what is told of them. Those
         who are left get it, the other nodes', and those who come back.
 
-        :param update: the update.
+        :param update: the update, of whatever size.
         :returns: a Deferred, as :meth:`publish` does.
-        :raises UpdateTooLarge: for more than ``max_update_size``.
         """
         if self._ended:
             return fail(HubStopped())
@@ -176,7 +182,15 @@ class Hub:
                 return succeed(update.id)
         else:
             recorded = self.start().addCallback(lambda _: live.journal.append(update))
+        self._on_their_way += 1
+        recorded.addBoth(self._has_arrived)
         return recorded.addCallback(lambda _: update.id)
+
+    def _has_arrived(self, result: object) -> object:
+        self._on_their_way -= 1
+        if not self._on_their_way:
+            self._arrived.fire(None)
+        return result
 
     def tell(
         self,
@@ -236,7 +250,7 @@ class Hub:
     def subscribe(self, channel: SSEChannel, topics: Topics, *, private: Topics = ()) -> Subscriber:
         """
         Send a channel the updates of some topics from now on; and, where its client resumes, those first that
-        it missed.
+        it missed. One that was subscribed before goes on from there.
 
         :param channel: the channel, open.
         :param topics: a topic, an :class:`~txsse.hub.topics.ISelector`, or several; ``*`` for all topics.
@@ -290,7 +304,11 @@ class Hub:
         Who is told of an update that is published later finds it so.
 
         :param name: what it is called. Two nodes may have notes of the same name.
+        :raises ValueError: for an empty one; so is :exc:`InvalidField` for lone surrogates.
         """
+        check_text("name", name)
+        if note is not None and not check_text("note", note):
+            raise ValueError("a note is a text that is not empty")
         live = self._live or self._come_alive()
         live.journal.put_note(name, note)
 
@@ -351,8 +369,11 @@ class Hub:
         Start the journal. The hub does so by itself when it is first used; this tells when it is done, and
         whether it failed.
 
-        :returns: a Deferred that fires when updates can be published.
+        :returns: a Deferred that fires when updates can be published; it fails with what befell the journal,
+            and with :exc:`~txsse.errors.HubStopped`.
         """
+        if self._stopped:
+            return fail(HubStopped())
         live = self._live or self._come_alive()
         if live.started:
             return succeed(None)
@@ -395,31 +416,37 @@ class Hub:
         :param deadline: how long this may take, in seconds; who has not read everything by then is cut off.
         :returns: a Deferred that fires when the last channel is closed and the journal has ended.
         :raises ValueError: for times that cannot be.
+        :raises AttributeError: for a farewell that is no event.
         """
         for seconds in retry:
             encode_retry(seconds)
         if not deadline > 0:
             raise ValueError(f"deadline must be a positive number of seconds, not {deadline!r}")
+        last = b"" if farewell is None else encode_event(farewell)
         if self._stopped:
             return succeed(None)
         if self._stopping is not None:
             return self._stopping.wait()
         self._stopping = waiting = Waiting[None]()
         stopped = waiting.wait()
-        work = Deferred.fromCoroutine(self._stop(farewell, retry, deadline))
+        work = Deferred.fromCoroutine(self._stop(last, retry, deadline))
         work.addErrback(lambda failure: _log.failure("the journal did not stop well", failure))
         work.addCallback(self._has_stopped, waiting)
         return stopped
 
-    async def _stop(
-        self, farewell: ServerSentEvent | None, retry: tuple[float, float], deadline: float
-    ) -> None:
+    async def _stop(self, last: bytes, retry: tuple[float, float], deadline: float) -> None:
         live = self._live or self._come_alive()
+        over = live.reactor.seconds() + deadline
+        with suppress(TimeoutError):
+            # What is recorded is to be sent, and is told of then.
+            while self._on_their_way:
+                await self._arrived.wait().addTimeout(over - live.reactor.seconds(), live.reactor)
         if live.fanout.busy:
             # Somebody who was just sent something stops the hub; the others are to get it too.
             await deferLater(live.reactor, 0)
         live.fanout.flush()
-        await drain(self._members, live.reactor, farewell=farewell, retry=retry, deadline=deadline)
+        deadline = over - live.reactor.seconds()
+        await drain(self._members, live.reactor, last=last, retry=retry, deadline=deadline)
         self._ended = True
         # A journal that could not be started has nothing to end.
         if live.started or self._starting is not None:
@@ -481,8 +508,8 @@ class Hub:
         Subscribe a channel; without a place, it is looked for until it is found.
         """
         live = self._live or self._come_alive()
-        if place is None and live.started and not channel.last_event_id:
-            place = live.here()
+        if place is None and live.started:
+            place = self._place_of(channel, live)
         subscriber = self._join(channel, topics, private)
         if not subscriber.is_subscribed:
             return subscriber
@@ -491,6 +518,15 @@ class Hub:
         else:
             live.replay.begin_where(subscriber, lambda: self.locate(channel.last_event_id))
         return subscriber
+
+    def _place_of(self, channel: SSEChannel, live: Live) -> Place | None:
+        """
+        Return where a channel goes on, where that need not be looked for.
+        """
+        if channel in self._reached:
+            position = self._reached.pop(channel)
+            return live.here() if position is None else Place(position)
+        return None if channel.last_event_id else live.here()
 
     def _begin(self, live: Live, subscriber: Subscriber, place: Place) -> None:
         up_to_date = place.position == live.journal.head and not place.missed
@@ -529,7 +565,7 @@ class Hub:
         """
         Return how many subscribers want each topic, for the other nodes.
         """
-        return {**self._index.counts(), ALL: len(self._members)}
+        return {ALL: len(self._members), **self._index.counts()}
 
     def updates_missed(self, position: int) -> None:
         """
@@ -560,6 +596,8 @@ class Hub:
         self._index.remove(subscriber, subscriber.topics)
         self._private.remove(subscriber, subscriber.private)
         self._counters.drops += subscriber.drops
+        if channel.is_open and (not subscriber.is_behind or subscriber.reached is not None):
+            self._reached[channel] = subscriber.reached if subscriber.is_behind else None
         if channel.close_reason is not None:
             self._counters.closes[channel.close_reason] += 1
         if self._presence is not None:

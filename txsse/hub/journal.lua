@@ -5,7 +5,8 @@
 -- {key}:ids      a hash: the id of an update, and that of its entry.
 -- {key}:meta     a hash: `last`, the newest entry there ever was; `floor`, the entry up to which all are given
 --                up; `count` and `bytes` of those that are not, `gone` and `gone_bytes` of those that are given
---                up and still there, so that followers who are a little late get them.
+--                up and still there, so that followers who are a little late get them; `secret`, which the
+--                names of places are made with.
 --
 -- An entry's id is the time in milliseconds and a number, so they grow. The time is an argument: that of this
 -- Redis when the session began, and what has gone by since.
@@ -258,6 +259,16 @@ function commands.read()
     end
 end
 
+-- A secret. Returns that of the journal, which is this one where there was none.
+function commands.secret()
+    local known = redis.call('HGET', meta, 'secret')
+    if not known then
+        redis.call('HSET', meta, 'secret', ARGV[2])
+        known = ARGV[2]
+    end
+    return known
+end
+
 -- A position. Returns how things stand, and the id of the update there.
 function commands.look()
     local state = load()
@@ -283,10 +294,12 @@ local function others(now, node)
     return found
 end
 
--- now, node, for how long, whether all is new; then topics and how many want each. Returns nothing.
+-- now, node, for how long, whether all is new; then topics and how many want each. Returns whether there was anything
+-- of both before.
 function commands.announce()
     local now, node, lifetime = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
     local counts, notes = counts_of(node), notes_of(node)
+    local there = { redis.call('EXISTS', counts), redis.call('EXISTS', notes) }
     if ARGV[5] == '1' then redis.call('DEL', counts, notes) end
     for i = 6, #ARGV, 2 do
         if ARGV[i + 1] == '0' then
@@ -298,6 +311,7 @@ function commands.announce()
     redis.call('PEXPIRE', counts, lifetime)
     redis.call('PEXPIRE', notes, lifetime)
     redis.call('ZADD', nodes, now + lifetime, node)
+    return there
 end
 
 -- node.

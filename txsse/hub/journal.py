@@ -5,7 +5,6 @@ The ordered record of updates that a hub replays from and follows: the contract,
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -14,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import Attribute, Interface, implementer
 
 from txsse._reactor import global_reactor
-from txsse.hub.anchors import Anchors
+from txsse.hub.anchors import Anchors, new_secret
 from txsse.hub.entry import Entry, Page
 from txsse.hub.recent import Recent
 from txsse.hub.update import Update
@@ -113,7 +112,7 @@ class IJournal(Interface):
     def anchor() -> str:
         """
         Return an id that ``find`` takes for :attr:`head`, at any node with this journal, and that tells
-        nothing of the update there.
+        nothing of the update there. In a record that was set back, or is another one, it is not found.
         """
 
     def subscribers_elsewhere(topic: str) -> Deferred[int]:  # noqa: N805
@@ -189,7 +188,7 @@ class MemoryJournal(Alone):
         self._reactor = reactor
         self._follower: IFollower | None = None
         # The next process begins at 0 again.
-        self._anchors = Anchors(secrets.token_hex(4))
+        self._anchors = Anchors(new_secret())
         self._recent = Recent(
             max_count=max_count, max_bytes=max_bytes, max_age=math.inf if max_age is None else max_age
         )

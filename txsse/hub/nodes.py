@@ -8,18 +8,22 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 __all__ = ["Nodes"]
+
+_log = Logger()
 
 # How often a node tells how many it has, in seconds, and for how many times as long that counts.
 _INTERVAL = 2.0
 _LIVES = 5
 
-# How many topics are told at once; a node with more of them tells the rest the next time.
+# How many topics are told at once; a node with more of them tells the rest when these have arrived.
 _MOST_TOPICS = 1000
 
 # How many notes go into one command, how many are sent in one turn where all are, and about how many are
@@ -113,7 +117,7 @@ class Nodes:
                 cursor, notes = await self._run("notes", node, cursor or 0, pattern, _LOOK_AT)
                 below.update(zip(notes[::2], notes[1::2], strict=True))
             found += [*([] if named is None else [named]), *below.values()]
-        return [note.decode() for note in found]
+        return [note.decode("utf-8", "replace") for note in found]
 
     def stop(self) -> Deferred[Any]:
         """
@@ -126,6 +130,14 @@ class Nodes:
         return self._run("leave", self._name).addErrback(lambda _: None)
 
     def _announce(self) -> None:
+        try:
+            self._announce_now()
+        except Exception:
+            # Such as a follower that fails.
+            _log.failure("what a node has cannot be told")
+            self._later(None, _INTERVAL)
+
+    def _announce_now(self) -> None:
         anew, self._anew = self._anew, False
         if anew:
             self._told.clear()
@@ -133,20 +145,26 @@ class Nodes:
         counts = self._counts()
         changes = {topic: count for topic, count in counts.items() if self._told.get(topic) != count}
         changes.update((topic, 0) for topic in self._told if topic not in counts)
-        changes = dict(list(changes.items())[:_MOST_TOPICS])
-        told = [each for change in changes.items() for each in change]
+        some = dict(islice(changes.items(), _MOST_TOPICS))
+        told = [each for change in some.items() for each in change]
+        expected = bool(self._told), len(self._notes) > len(self._unsent) + len(self._stale)
         done = self._run("announce", self._milliseconds(), self._name, _lifetime(), int(anew), *told)
-        done.addCallbacks(self._has_announced, self._has_not_announced, callbackArgs=(changes,))
-        done.addBoth(self._again)
+        done.addCallbacks(self._has_announced, self._has_not_announced, callbackArgs=(some, expected))
+        done.addBoth(self._later, 0.0 if len(some) < len(changes) else _INTERVAL)
         if anew:
             self._send_stale()
 
-    def _has_announced(self, _: object, changes: Mapping[str, int]) -> None:
+    def _has_announced(
+        self, there: Sequence[int], changes: Mapping[str, int], expected: Sequence[bool]
+    ) -> None:
         for topic, count in changes.items():
             if count:
                 self._told[topic] = count
             else:
                 self._told.pop(topic, None)
+        if any(each and not found for each, found in zip(expected, there, strict=True)):
+            # The server has forgotten it: this node was silent for too long.
+            self._begin_anew()
 
     def _has_not_announced(self, _: object) -> None:
         # Who knows what the others have of it.
@@ -157,10 +175,10 @@ class Nodes:
         self._unsent.clear()
         self._stale.clear()
 
-    def _again(self, _: object) -> None:
+    def _later(self, _: object, seconds: float) -> None:
         assert self._call is not None
         if self._reactor is not None and not self._call.active():
-            self._call = self._reactor.callLater(_INTERVAL, self._announce)
+            self._call = self._reactor.callLater(seconds, self._announce)
 
     def _send_stale(self) -> None:
         """

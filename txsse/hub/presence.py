@@ -66,12 +66,7 @@ class Presence:
 
         :param count: how many there are now.
         """
-        if self._changed is not None:
-            try:
-                self._changed(subscriber, present)
-            except Exception:
-                # A subscriber does not depend on who is told of it.
-                _log.failure("telling of {subscriber} failed", subscriber=subscriber)
+        # First, for who is called may have others come and go, and they are told of then.
         if self._topic is not None:
             listener = Listener.of(subscriber)
             told = {
@@ -81,3 +76,9 @@ class Presence:
                 "subscribers": count,
             }
             self._tell(self._topic, to_json(told), "presence")
+        if self._changed is not None:
+            try:
+                self._changed(subscriber, present)
+            except Exception:
+                # A subscriber does not depend on who is told of it.
+                _log.failure("telling of {subscriber} failed", subscriber=subscriber)

@@ -66,7 +66,7 @@ class Recent:
         self._positions[update.id] = position
         if (
             self._bytes > self._max_bytes
-            or len(self._positions) > self._max_count
+            or len(self._entries) - self._first > self._max_count
             or self._times[self._first] <= now - self._max_age
         ):
             self.trim(now)
@@ -135,7 +135,7 @@ class Recent:
         too_old = now - self._max_age
         while self._first < len(self._entries):
             if (
-                len(self._positions) <= self._max_count
+                len(self._entries) - self._first <= self._max_count
                 and self._bytes <= self._max_bytes
                 and self._times[self._first] > too_old
             ):
@@ -151,7 +151,9 @@ class Recent:
     def _forget_oldest(self, entry: Entry) -> None:
         self.floor, update = entry
         self._bytes -= size_of(update)
-        del self._positions[update.id]
+        # Where the journal had given it up, a newer one may have its id.
+        if self._positions[update.id] == self.floor:
+            del self._positions[update.id]
         self._entries[self._first] = None
         self._first += 1
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import random
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +29,7 @@ from zope.interface import implementer
 from txsse._delay import Delay
 from txsse._reactor import global_reactor
 from txsse.errors import JournalFailed
+from txsse.hub.anchors import Anchors, new_secret
 from txsse.hub.entry import Page
 from txsse.hub.journal import (
     DEFAULT_AGE,
@@ -68,9 +68,6 @@ _MAX_RETRY = 10.0
 
 # How often is looked for what is too old, where nothing is published, in seconds.
 _TIDY_INTERVAL = 60.0
-
-
-_ANCHOR = re.compile(r"#[0-9]{1,20}-[0-9]{1,20}", re.ASCII)
 
 
 @implementer(IJournal)
@@ -138,8 +135,9 @@ class RedisJournal:
         self._ahead = 0.0
         self._session: Session | None = None
         self._staying: Deferred[None] | None = None
-        self._nodes = Nodes(self._try, self._counts, self._now)
+        self._nodes = Nodes(self._try_for_nodes, self._counts, self._now)
         self._tidying: Any = None
+        self._anchors = Anchors(new_secret())
         self._outbox = Outbox(self._record, self._told_up_to)
         self._flushing: Any = None
         self._reading = DeferredSemaphore(_READ_COUNT)
@@ -168,10 +166,7 @@ class RedisJournal:
         """
         Record an update.
         """
-        if self._recent.holds(update.id):
-            known = self._recent.find(update.id, self._now())
-            if known is not None:
-                return succeed(known)
+        # Whether there is one with its id, the script decides: the memory may hold what Redis has given up.
         if self._session is None:
             return fail(self._unreachable())
         pending = self._outbox.bytes
@@ -189,8 +184,9 @@ class RedisJournal:
         position = self._recent.find(id, self._now())
         if position is not None:
             return succeed(position)
-        if _ANCHOR.fullmatch(id) and to_number(id[1:]) <= self._timeline.number_of(self._recent.head):
-            return succeed(self._timeline.position_of(to_number(id[1:])))
+        number = self._anchors.find(id, self._timeline.number_of(self._recent.head))
+        if number is not None:
+            return succeed(self._timeline.position_of(number))
         return Deferred.fromCoroutine(self._find(id))
 
     def read(self, after: int) -> Deferred[Page]:
@@ -218,7 +214,7 @@ class RedisJournal:
         """
         Return an id for the head.
         """
-        return f"#{to_text(self._timeline.number_of(self._recent.head))}"
+        return self._anchors.anchor(self._timeline.number_of(self._recent.head))
 
     def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
         """
@@ -256,7 +252,7 @@ class RedisJournal:
         try:
             session = await self._connect()
             try:
-                await self._set_clock(session)
+                await self._agree(session)
                 last, floor, _ = await session.look(0)
                 self._timeline = Timeline()
                 await self._load_recent(session, last, floor)
@@ -276,10 +272,11 @@ class RedisJournal:
         """
         return await open_session(self._server, self._key, timeout=self._timeout, reactor=self._reactor)
 
-    async def _set_clock(self, session: Session) -> None:
+    async def _agree(self, session: Session) -> None:
         """
-        All go by the clock of the Redis, however their own are.
+        All go by the clock of the Redis, however their own are, and name places by the same secret.
         """
+        self._anchors = Anchors(await session.run("secret", new_secret()))
         self._ahead = await session.clock() - float(self._reactor.seconds())
 
     async def _stay(self, session: Session) -> None:
@@ -312,7 +309,7 @@ class RedisJournal:
             try:
                 session = await self._connect()
                 try:
-                    await self._set_clock(session)
+                    await self._agree(session)
                     await self._find_place(session)
                 except BaseException:
                     session.cut()
@@ -357,18 +354,21 @@ class RedisJournal:
         number = self._timeline.number_of(self._recent.head)
         last, floor, there = await session.look(number)
         if number and (last < number or (there is None and floor < number) or not self._is_head(there)):
-            await self._find_fork(session)
+            await self._find_fork(session, last)
         elif floor > number:
             self._skip_to(floor)
 
     def _is_head(self, there: str | None) -> bool:
         return there is None or self._head_id is None or there == self._head_id
 
-    async def _find_fork(self, session: Session) -> None:
+    async def _find_fork(self, session: Session, last: int) -> None:
         """
         The record is another one. Find where it departed from what this process has seen.
+
+        :param last: the newest entry there.
         """
-        fork = self._timeline.number_of(self._recent.floor)
+        # No further than that: what comes next is behind it, whatever the clock there says.
+        fork = min(self._timeline.number_of(self._recent.floor), last)
         known = self._recent.entries()
         # What is the same is a beginning of what is known.
         while known:
@@ -482,8 +482,7 @@ class RedisJournal:
         return self._try("append", *self._bounds(), *arguments).addCallback(self._has_recorded)
 
     def _has_recorded(self, answer: tuple[bytes, list[bytes]]) -> list[int]:
-        floor, numbers = answer
-        self._note(None)
+        floor, numbers = self._has_written(answer)
         self._floor = to_number(floor)
         self._forget_given_up()
         return [self._timeline.position_of(to_number(number)) for number in numbers]
@@ -524,6 +523,15 @@ class RedisJournal:
         if self._session is None:
             return fail(self._unreachable())
         return self._run(self._session, *arguments)
+
+    def _try_for_nodes(self, command: str, *arguments: str | bytes | int) -> Deferred[Any]:
+        done = self._try(command, *arguments)
+        # Where nothing is published here, this alone shows that it takes what is written.
+        return done.addCallback(self._has_written) if command == "announce" else done
+
+    def _has_written(self, result: Any) -> Any:
+        self._note(None)
+        return result
 
     def _run(self, session: Session, *arguments: str | bytes | int) -> Deferred[Any]:
         return session.run(*arguments).addErrback(self._failed, session)

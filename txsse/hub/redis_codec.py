@@ -18,7 +18,7 @@ from txsse.protocol.event import ServerSentEvent
 __all__ = ["NOT_OURS", "time_of", "to_arguments", "to_update", "to_updates"]
 
 # What reading an entry raises that no hub has written.
-NOT_OURS = (KeyError, ValueError, TypeError)
+NOT_OURS = (KeyError, ValueError, TypeError, RecursionError)
 
 
 _NONE: Mapping[bytes, Update] = MappingProxyType({})

@@ -154,7 +154,7 @@ class _Protocol(HiredisProtocol):  # type: ignore[misc]
         # The library's own would try each argument for each of its types.
         parts = [b"*%d\r\n" % len(arguments)]
         for argument in arguments:
-            value = argument if isinstance(argument, bytes) else str(argument).encode()
+            value = argument if isinstance(argument, bytes) else _encode(str(argument))
             parts.append(b"$%d\r\n%b\r\n" % (len(value), value))
         return b"".join(parts)
 
@@ -167,6 +167,11 @@ class _Protocol(HiredisProtocol):  # type: ignore[misc]
             # As OpenSSL tells it: the last part of the last of its errors.
             self.why_lost = f": {reason[-1][-1]}"
         super().connectionLost(why)
+
+
+def _encode(text: str) -> bytes:
+    # A topic that somebody asks for may be any text, also one that no update can have.
+    return text.encode("utf-8", "surrogatepass")
 
 
 class _Protocols(Factory):
@@ -208,7 +213,9 @@ class Link:
         """
         End it, at once.
         """
-        self._protocol.transport.abortConnection()
+        if not self.when_lost.called:
+            # Over TLS, what is lost cannot be cut off any more.
+            self._protocol.transport.abortConnection()
 
     def _failed(self, failure: Failure) -> Failure:
         if failure.check(CancelledError):
@@ -307,13 +314,16 @@ def explain(said: str) -> str:
     return said
 
 
+_MORE_RIGHTS = "this user may not do that; docs/journals.rst has the rights that it needs"
+
 _ADVICE = {
     "OOM": "it has no memory left; raise its maxmemory, or lower the journal's bounds",
     "READONLY": "it is a replica now, and takes no updates",
     "MISCONF": "it cannot save to its disk, and takes no updates; see its log",
     "NOAUTH": "it wants a password; put one into the URL",
     "WRONGPASS": "it does not know this user with this password; see the URL",
-    "NOPERM": "this user may not do that; let it use EVALSHA, SCRIPT, XREAD and ROLE on the journal's keys",
+    "NOPERM": _MORE_RIGHTS,
+    "The user executing the script": _MORE_RIGHTS,
     "LOADING": "it is still reading its data from the disk",
     "NOREPLICAS": "it has too few replicas, and takes no updates",
     "UNBLOCKED": "it became a replica",

@@ -72,6 +72,7 @@ class Replay:
         :param position: the position up to which it was sent everything.
         """
         self._counters.rewinds += 1
+        subscriber.reached = position
         self.begin(subscriber, Place(position))
 
     def forget_pages(self) -> None:
@@ -125,7 +126,7 @@ class Replay:
             if not self._send(subscriber, first, shared):
                 continue
             first = []
-            position = shared.page.end
+            position = subscriber.reached = shared.page.end
             if position >= self._journal.head:
                 subscriber.since = position
                 return

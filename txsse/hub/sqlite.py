@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from txsse._reactor import global_reactor
 from txsse.errors import JournalFailed
-from txsse.hub.anchors import Anchors
+from txsse.hub.anchors import Anchors, new_secret
 from txsse.hub.database import Bounds, Database
 from txsse.hub.entry import Entry, Page
 from txsse.hub.journal import DEFAULT_AGE, Alone, IFollower, IJournal, check_bounds
@@ -38,8 +38,6 @@ _log = Logger()
 # How much goes into one transaction.
 _BATCH_COUNT = 1000
 
-# Positions do not come again, not even behind a restart.
-_ANCHORS = Anchors("sqlite")
 _BATCH_BYTES = 4 * 1024 * 1024
 
 # How many pages wait for the thread at a time: what is published meanwhile comes behind these alone.
@@ -47,6 +45,9 @@ _READS = 2
 
 # How often is looked for what is too old, where nothing is published, in seconds.
 _TIDY_INTERVAL = 60.0
+
+# How often is looked whether what is wrong is so still, in seconds.
+_PROBE_INTERVAL = 5.0
 
 # How many updates of the newest are kept in memory.
 _RECENT_COUNT = 10_000
@@ -111,6 +112,10 @@ class SQLiteJournal(Alone):
         self._max_age = age
         self._recent = self._new_recent(0)
         self._floor = 0
+        # Names of places from this visit of the file, and from those before, each with where it ended: behind
+        # that may be other updates than there were, if the file was set back by a power cut, or by a backup.
+        self._anchors = Anchors(new_secret())
+        self._earlier: list[tuple[Anchors, int]] = []
         self._max_pending = max_pending
         self._given_reactor = reactor
         self._reactor: Any = None
@@ -145,7 +150,7 @@ class SQLiteJournal(Alone):
         # Its thread would keep a process alive that does not stop its hub.
         core = cast(IReactorCore, self._reactor)
         self._at_exit = core.addSystemEventTrigger("after", "shutdown", self._threads.stop)
-        started = self._in_thread(self._open, self._now())
+        started = self._in_thread(self._open, self._now()).addCallback(self._can_write)
         return started.addCallbacks(self._has_opened, self._has_not_opened)
 
     def append(self, update: Update) -> Deferred[int]:
@@ -175,7 +180,7 @@ class SQLiteJournal(Alone):
         now = self._now()
         position = self._recent.find(id, now)
         if position is None:
-            position = _ANCHORS.find(id, self.head)
+            position = self._find_anchor(id)
         if position is not None or self._all_is_recent():
             return succeed(position)
         return self._ask(self._database.find, id, now)
@@ -204,7 +209,14 @@ class SQLiteJournal(Alone):
         """
         Return an id for the head.
         """
-        return _ANCHORS.anchor(self.head)
+        return self._anchors.anchor(self.head)
+
+    def _find_anchor(self, id: str) -> int | None:
+        for anchors, end in self._earlier:
+            position = anchors.find(id, end)
+            if position is not None:
+                return position
+        return self._anchors.find(id, self.head)
 
     def stop(self) -> Deferred[None]:
         """
@@ -228,15 +240,18 @@ class SQLiteJournal(Alone):
 
     # In the thread.
 
-    def _open(self, now: float) -> tuple[list[tuple[Entry, float]], int, int]:
+    def _open(self, now: float) -> tuple[list[tuple[Entry, float]], list[tuple[bytes, int]], int]:
         self._database.open(now)
-        newest = self._database.newest(_RECENT_COUNT, self._recent_bytes)
-        return newest, self._database.head, self._database.floor
+        visits = self._database.begin_visit(new_secret())
+        return self._database.newest(_RECENT_COUNT, self._recent_bytes), visits, self._database.floor
 
     # Back from it.
 
-    def _has_opened(self, found: tuple[list[tuple[Entry, float]], int, int]) -> None:
-        newest, head, self._floor = found
+    def _has_opened(self, found: tuple[list[tuple[Entry, float]], list[tuple[bytes, int]], int]) -> None:
+        newest, visits, self._floor = found
+        *earlier, (secret, head) = visits
+        self._earlier = [(Anchors(each), end) for each, end in earlier]
+        self._anchors = Anchors(secret)
         self._recent = self._new_recent(newest[0][0][0] - 1 if newest else head)
         for (position, update), time in newest:
             self._recent.add(position, update, time)
@@ -259,6 +274,7 @@ class SQLiteJournal(Alone):
             batch.append(self._waiting.popleft())
             size += len(batch[-1].update.frame)
         recorded = self._ask(self._database.append, [(each.update, each.time) for each in batch])
+        recorded.addCallback(self._can_write)
         recorded.addBoth(self._release, size)
         recorded.addCallbacks(
             self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
@@ -297,11 +313,22 @@ class SQLiteJournal(Alone):
 
     def _tidy(self) -> None:
         self._tidying = None
-        self._tidy_now().addCallback(lambda more: self._tidy_later(0.0 if more else _TIDY_INTERVAL))
+        self._tidy_now().addCallback(self._has_tidied)
+
+    def _has_tidied(self, more: bool) -> None:
+        pause = _TIDY_INTERVAL if self.problem is None else _PROBE_INTERVAL
+        self._tidy_later(0.0 if more else pause)
 
     def _tidy_now(self) -> Deferred[bool]:
         # Where it fails, that has been logged, and the next time is soon enough.
-        return self._ask(self._database.tidy, self._now()).addErrback(lambda _: False)
+        return Deferred.fromCoroutine(self._probe_and_tidy()).addErrback(lambda _: False)
+
+    async def _probe_and_tidy(self) -> bool:
+        if self.problem is not None:
+            # Perhaps nobody publishes while it is there.
+            await self._ask(self._database.probe)
+            self._can_write(None)
+        return await self._ask(self._database.tidy, self._now())
 
     # The thread.
 
@@ -323,9 +350,12 @@ class SQLiteJournal(Alone):
         if self._threads is None:
             return fail(JournalFailed(str(self._path), "has not been started, or has been stopped"))
         done: Deferred[T] = deferToThreadPool(self._reactor, self._threads, work, *arguments)
-        return done.addCallbacks(self._works, self._fails)
+        return done.addErrback(self._fails)
 
-    def _works(self, result: T) -> T:
+    def _can_write(self, result: T) -> T:
+        """
+        Take note that it works. That it can be read says little: a disk that is full can be read.
+        """
         if self.problem is not None:
             self.problem = None
             _log.info("{journal} works again", journal=self)
@@ -337,6 +367,8 @@ class SQLiteJournal(Alone):
             failure = Failure(error)
         if self.problem is None:
             _log.error("{problem}", problem=failure.getErrorMessage())
+            if self._tidying is not None:
+                self._tidying.reset(_PROBE_INTERVAL)
         self.problem = cast(Exception, failure.value)
         return failure
 

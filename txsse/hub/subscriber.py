@@ -36,9 +36,20 @@ class Subscriber:
     :ivar topics: what it wants.
     :ivar private: the topics whose private updates it may have.
     :ivar since: the position behind which it is to be sent updates; :data:`BEHIND` while it is behind.
+    :ivar reached: while it is behind, the position up to which it has come; ``None`` where it begins.
     """
 
-    __slots__ = ("_dropped_before", "_number", "_owner", "channel", "private", "since", "sink", "topics")
+    __slots__ = (
+        "_dropped_before",
+        "_number",
+        "_owner",
+        "channel",
+        "private",
+        "reached",
+        "since",
+        "sink",
+        "topics",
+    )
 
     def __init__(
         self, channel: SSEChannel, topics: TopicSet, private: TopicSet, *, number: int, owner: _Owner
@@ -48,6 +59,7 @@ class Subscriber:
         self.topics = topics
         self.private = private
         self.since = BEHIND
+        self.reached: int | None = None
         self._dropped_before = channel.dropped
         self._number = number
         self._owner: _Owner | None = owner
@@ -110,8 +122,8 @@ class Subscriber:
 
     def _leave(self) -> None:
         owner, self._owner = self._owner, None
-        self.since = BEHIND
         if owner is not None:
             if self.channel.watcher is self:
                 self.channel.watcher = None
             owner.subscriber_left(self)
+        self.since = BEHIND

@@ -32,8 +32,8 @@ class Update:
     :ivar id: the event's id.
     :ivar frame: the event as it goes over the wire, encoded once for all who get it.
     :raises InvalidField: for no topic at all, ``*``, a lone surrogate in a topic, and for an id that no
-        client could send back: empty, with spaces around it, longer than :data:`MAX_ID_BYTES`, or
-        ``earliest``.
+        client could send back: empty, with spaces around it, longer than :data:`MAX_ID_BYTES`; for
+        ``earliest``, and one that begins with ``#``, which mean something else.
     :raises TypeError: for a topic that is no string.
     """
 
@@ -107,6 +107,8 @@ def _check_id(id: str | None) -> str:
         raise InvalidField("id", "an update needs an id; a client resumes from it")
     if id == EARLIEST:
         raise InvalidField("id", f"{EARLIEST!r} stands for everything that the journal holds")
+    if id[0] == "#":
+        raise InvalidField("id", "begins with '#', as names of places in a journal do")
     if id != id.strip():
         raise InvalidField("id", "begins or ends with a space, which a header field loses on the way back")
     if len(id) > MAX_ID_BYTES or (not id.isascii() and len(id.encode()) > MAX_ID_BYTES):
