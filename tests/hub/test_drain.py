@@ -96,6 +96,83 @@ class StopTests:
         world.hub.stop()
         assert asked == [(1.0, 10.0)]
 
+    def test_what_is_on_its_way(self, new_world: Callable[..., World], plain: Wire) -> None:
+        """
+        What the journal has not recorded yet is waited for, and sent before the farewell.
+        """
+        journal = ScriptedJournal(reactor=plain.reactor)
+        world = new_world(journal=journal)
+        member = world.join()
+        journal.held.add("append")
+        published = outcome_of(world.hub.publish("news", "a"))
+        stopped = outcome_of(world.hub.stop(farewell=ServerSentEvent("bye")))
+        world.reactor.run_soon()
+        assert (published, stopped, member.texts) == ([], [], [])
+        journal.release("append")
+        world.reactor.run_soon()
+        assert member.texts == ["a", "bye"]
+        assert len(published) == len(stopped) == 1
+        assert world.reactor.getDelayedCalls() == []
+
+    def test_what_never_arrives(self, new_world: Callable[..., World], plain: Wire) -> None:
+        """
+        Not longer than the whole may take.
+        """
+        journal = ScriptedJournal(reactor=plain.reactor)
+        world = new_world(journal=journal)
+        member = world.join()
+        journal.held.add("append")
+        published = outcome_of(world.hub.publish("news", "a"))
+        stopped = outcome_of(world.hub.stop(deadline=5.0))
+        world.reactor.advance(4.9)
+        assert not member.client.ended
+        world.reactor.advance(0.2)
+        world.reactor.run_soon()
+        assert (published, stopped, member.texts) == ([], [None], [])
+        assert member.client.ended
+        journal.release("append")
+
+    def test_what_fails(self, new_world: Callable[..., World], plain: Wire) -> None:
+        """
+        What is not recorded is not waited for.
+        """
+        journal = ScriptedJournal(reactor=plain.reactor)
+        world = new_world(journal=journal)
+        world.join()
+        journal.held.add("append")
+        published = outcome_of(world.hub.publish("news", "a"))
+        stopped = outcome_of(world.hub.stop())
+        journal.errors["append"] = JournalFailed("x", "is out")
+        journal.release("append")
+        world.reactor.run_soon()
+        assert isinstance(published[0], JournalFailed)
+        assert stopped == [None]
+
+    def test_farewell_that_is_none(self, world: World) -> None:
+        """
+        It is refused, and the hub goes on.
+        """
+        member = world.join()
+        with pytest.raises(AttributeError):
+            world.hub.stop(farewell="bye")  # type: ignore[arg-type]
+        world.publish("a")
+        assert member.texts == ["a"]
+
+    def test_nothing_begins_again(self, new_world: Callable[..., World], plain: Wire) -> None:
+        """
+        A hub that has ended starts no journal, whatever is asked of it.
+        """
+        journal = ScriptedJournal(reactor=plain.reactor)
+        world = new_world(journal=journal)
+        journal.errors["start"] = JournalFailed("x", "is out")
+        result_of(world.hub.stop())
+        del journal.errors["start"]
+        calls = len(journal.calls)
+        for ask in (world.hub.start, world.hub.last_id, lambda: world.hub.notes_elsewhere("a")):
+            (outcome,) = outcome_of(ask())
+            assert isinstance(outcome, HubStopped)
+        assert len(journal.calls) == calls
+
     def test_last_words(self, world: World) -> None:
         """
         What is told of those who leave is recorded while they do, and not behind that.

@@ -498,6 +498,30 @@ class JournalTests:
         assert scripted.hub.metrics().published == 1
 
 
+class NoteTests:
+    """
+    Notes to other nodes, of which a hub with a journal of its own has none.
+    """
+
+    def test_alone(self, world: World) -> None:
+        """
+        It has none of others.
+        """
+        world.hub.put_note("a", "b")
+        world.hub.put_note("a", None)
+        assert result_of(world.hub.notes_elsewhere("a")) == []
+
+    @pytest.mark.parametrize(
+        ("name", "note"), [("a", ""), ("\ud800", "x"), ("a", "\udfff"), ("\ud800", None)]
+    )
+    def test_none(self, world: World, name: str, note: str | None) -> None:
+        """
+        What is none is refused before anybody has it.
+        """
+        with pytest.raises(ValueError):
+            world.hub.put_note(name, note)
+
+
 class SubscribeTests:
     def test_subscriber(self, world: World) -> None:
         """

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent
 
 from txsse import JournalFailed
 from txsse.hub.nodes import Nodes
@@ -34,7 +35,9 @@ class Server:
         self.waiting: list[Deferred[Any]] = []
         self.out = False
         self.clock = Turns()
-        self.nodes = Nodes(self.run, lambda: {"*": 1}, self.clock.seconds)
+        self.counts = {"*": 1}
+        self.there = [1, 1]
+        self.nodes = Nodes(self.run, lambda: self.counts, self.clock.seconds)
         self.nodes.start(self.clock)
 
     def run(self, command: str, *arguments: Any) -> Deferred[Any]:
@@ -50,7 +53,7 @@ class Server:
     def answer(self) -> None:
         waiting, self.waiting = self.waiting, []
         for each in waiting:
-            each.callback(None)
+            each.callback(self.there)
 
     def notes(self) -> list[tuple[str, ...]]:
         """
@@ -112,6 +115,91 @@ class StartTests:
         server.nodes.start(server.clock)
         server.answer()
         assert len(server.clock.getDelayedCalls()) == 1
+
+
+class CountTests:
+    """
+    How many want what, told now and then.
+    """
+
+    def told(self, server: Server) -> list[dict[str, int]]:
+        asked, server.asked = server.asked, []
+        return [
+            dict(zip(arguments[4::2], arguments[5::2], strict=True))
+            for command, *arguments in asked
+            if command == "announce"
+        ]
+
+    def test_many(self) -> None:
+        """
+        More than go at once are told as soon as these have arrived, and not before; how many there are in all
+        comes first.
+        """
+        server = Server()
+        server.counts = {"*": 7, **{str(number): 1 for number in range(2500)}}
+        server.turn()
+        (first,) = self.told(server)
+        assert (len(first), first["*"]) == (1000, 7)
+        server.turn()
+        assert self.told(server) == []
+        later = []
+        for _ in range(2):
+            server.answer()
+            server.turn()
+            later += self.told(server)
+        assert [len(each) for each in later] == [1000, 501]
+        assert len({**first, **later[0], **later[1]}) == 2501
+        server.answer()
+        server.turn()
+        assert self.told(server) == []
+
+    @pytest.mark.parametrize("forgotten", ["counts", "notes"])
+    def test_forgotten(self, forgotten: str) -> None:
+        """
+        Where the server has forgotten it, because it was silent for too long, all is told anew.
+        """
+        server = Server()
+        server.nodes.put_note("a", "1")
+        server.turn()
+        server.answer()
+        server.clock.advance(2)
+        server.answer()
+        server.clock.advance(2)
+        assert [each for each in self.told(server)] == [{"*": 1}, {}, {}]
+        server.there = [0, 1] if forgotten == "counts" else [1, 0]
+        server.answer()
+        server.clock.advance(2)
+        assert server.asked[0][4] == 1
+        assert server.notes() == [("a", "1")]
+        server.there = [1, 1]
+        server.answer()
+        server.clock.advance(2)
+        assert server.asked[0][4] == 0
+
+    def test_nothing_to_forget(self) -> None:
+        """
+        That there is nothing of what was never there is no reason to.
+        """
+        server = Server()
+        server.counts = {}
+        server.there = [0, 0]
+        for _ in range(3):
+            server.clock.advance(2)
+            server.answer()
+        assert [arguments[4] for arguments in server.asked] == [1, 0, 0]
+
+    def test_follower_that_fails(self, failures: list[LogEvent]) -> None:
+        """
+        It is asked again the next time.
+        """
+        server = Server()
+        counts, server.counts = server.counts, None  # type: ignore[assignment]
+        server.turn()
+        assert [event["log_failure"].type for event in failures] == [AttributeError]
+        failures.clear()
+        server.counts = counts
+        server.clock.advance(2)
+        assert self.told(server) == [{"*": 1}]
 
 
 class NoteTests:

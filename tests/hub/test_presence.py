@@ -11,6 +11,7 @@ from twisted.logger import LogEvent
 
 from tests.hub.fakes import Prefix, World
 from txsse.hub.subscriber import Subscriber
+from txsse.server.channel import SSEChannel
 
 
 class Watching:
@@ -65,6 +66,32 @@ class CallbackTests:
         subscriber.unsubscribe()
         channel.close()
         assert watching.told == [("1", True), ("1", False)]
+
+    def test_one_that_closes_another(self, new_world: Callable[..., World]) -> None:
+        """
+        What the topic is told is in order, with what is so then, though the callback has others go.
+        """
+        channels: list[SSEChannel] = []
+
+        def only_the_newest(subscriber: Subscriber, present: bool) -> None:
+            if present:
+                for channel in channels:
+                    channel.close()
+                channels[:] = [subscriber.channel]
+
+        world = new_world(presence=only_the_newest, presence_topic="presence")
+        watching = world.join("presence")
+        channels.clear()
+        world.join()
+        world.join()
+        world.reactor.run_soon()
+        told = [json.loads(text) for text in watching.texts]
+        assert [(each["present"], each["subscribers"]) for each in told] == [
+            (True, 1),
+            (True, 2),
+            (True, 3),
+            (False, 2),
+        ]
 
     def test_failing(self, new_world: Callable[..., World], failures: list[LogEvent]) -> None:
         """

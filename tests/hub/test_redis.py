@@ -146,6 +146,36 @@ class ClusterTests:
         assert len(set(ids_of(followers[0]))) == 300
 
     @pytest_twisted.ensureDeferred
+    async def test_id_comes_again(self, new: Callable[..., Subject]) -> None:
+        """
+        An id that was given up may come again at any process, and all go on.
+        """
+        one, other = new(max_age=60.0, max_count=5), new(max_age=60.0, max_count=5)
+        followers = [await one.start(), await other.start()]
+        await one.append("daily")
+        await until(lambda: len(followers[1].told) == 1)
+        # The other's clock stands still, so that it does not know that this one was given up.
+        one.advance(61)
+        await one.append("daily", *map(str, range(10)))
+        await until(lambda: len(followers[1].told) == 12)
+        assert [each.id for _, each in followers[1].told] == [each.id for _, each in followers[0].told]
+        assert other.journal.problem is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_id_that_this_process_alone_remembers(self, new: Callable[..., Subject]) -> None:
+        """
+        Whether there is an update with an id already, the Redis knows best.
+        """
+        one, other = new(max_bytes=10_000), new(max_bytes=10_000)
+        await one.start()
+        follower = await other.start()
+        await one.append("status", *map(str, range(10)), data="x" * 2000)
+        await until(lambda: len(follower.told) == 11)
+        assert await other.journal._find("status") is None
+        await other.append("status")
+        assert ids_of(follower)[-1] == "status"
+
+    @pytest_twisted.ensureDeferred
     async def test_resumed_elsewhere(self, new: Callable[..., Subject]) -> None:
         """
         Whoever was at one process goes on at another, also at one that began later.
@@ -413,6 +443,22 @@ class NodesTests:
             await deferLater(reactor, 0.01)
 
     @pytest_twisted.ensureDeferred
+    async def test_topic_that_no_update_has(
+        self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        What somebody asks for may be any text, and the others are told of the rest all the same.
+        """
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.01)
+        one, other = new(), new()
+        follower = await one.start()
+        await other.start()
+        follower.counts = {"*": 2, "\ud800": 1, "news": 1}
+        while await other.journal.subscribers_elsewhere("news") != 1:
+            await deferLater(reactor, 0.01)
+        assert await other.journal.subscribers_elsewhere("\ud800") == 1
+
+    @pytest_twisted.ensureDeferred
     async def test_hubs(self, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         A hub counts its own as they are, and adds the others.
@@ -626,6 +672,34 @@ class OutageTests:
         )
 
     @pytest_twisted.ensureDeferred
+    async def test_restarted_empty_with_another_clock(
+        self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        What is new comes, also where it is older than all that was, by the clock there.
+        """
+        for number in range(3):
+            writer = new()
+            await writer.start()
+            await writer.append(str(number))
+            await writer.journal.stop()
+        subject = new(max_count=3)
+        follower = await subject.start()
+        clock = redis_session.Session.clock
+
+        async def behind(session: redis_session.Session) -> float:
+            return await clock(session) - 30
+
+        monkeypatch.setattr(redis_session.Session, "clock", behind)
+        server.ask("DEL", "{txsse}:updates", "{txsse}:meta", "{txsse}:ids")
+        server.ask("CLIENT", "KILL", "TYPE", "normal")
+        await until(fails(subject))
+        await until(works(subject))
+        await subject.append("new", "newer")
+        assert ids_of(follower) == ["new", "newer"]
+        assert follower.missed
+
+    @pytest_twisted.ensureDeferred
     async def test_rolled_back(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
         A record that was set back, as by a failover to a replica that was late, goes on with others than
@@ -782,6 +856,33 @@ class OutageTests:
         assert ids_of(follower) == ["1", "2"]
 
     @pytest_twisted.ensureDeferred
+    async def test_out_of_memory_where_nobody_publishes(
+        self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Where nothing is published any more, it is looked whether there is again, now and then.
+        """
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.02)
+        subject = new()
+        await subject.start()
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        await problem_of(subject.append("1"))
+        probes: list[str] = []
+        run = subject.journal._run
+
+        def counting(session: object, *arguments: Any) -> Deferred[Any]:
+            probes.extend(each for each in arguments[:1] if each == "probe")
+            return run(session, *arguments)
+
+        subject.journal._run = counting
+        await until(lambda: len(probes) > 3)
+        # That it can be read does not mean that it works.
+        await subject.journal._read(OLDEST)
+        assert subject.journal.problem is not None
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+        await until(works(subject))
+
+    @pytest_twisted.ensureDeferred
     async def test_became_a_replica(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
         A master that is one no more takes nothing; when there is one again, all is well.
@@ -872,6 +973,19 @@ class StrangeTests:
     """
     What a Redis may hold that no hub has put there.
     """
+
+    @pytest_twisted.ensureDeferred
+    async def test_nested_without_end(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        What cannot be read for its depth is passed over like all else.
+        """
+        subject = new()
+        follower = await subject.start()
+        entry = ("after", "0-0", "id", "x", "topics", "[" * 50_000, "data", "x")
+        server.ask("XADD", "{txsse}:updates", "*", *entry)
+        await subject.append("1")
+        assert ids_of(follower) == ["1"]
+        assert subject.journal.problem is None
 
     @pytest_twisted.ensureDeferred
     async def test_entries(self, server: RedisServer, new: Callable[..., Subject]) -> None:

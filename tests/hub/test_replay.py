@@ -471,6 +471,51 @@ class EndTests:
         assert member.texts == ["a", "b"]
         world.end()
 
+    def test_subscribed_again_further_on(self, world: World) -> None:
+        """
+        It goes on from where it was, also where it changes them while a page is sent.
+        """
+        (first,) = world.publish("first")
+        world.publish(*map(str, range(600)))
+        world.reactor.run_soon()
+        opened = world.open(headers={"Last-Event-ID": first})
+        opened.client.pump()
+        subscriber = world.hub.subscribe(opened.channel, "news")
+
+        def again() -> None:
+            opened.socket.before_send = int
+            subscriber.unsubscribe()
+            world.hub.subscribe(opened.channel, ["news", "sport"])
+
+        opened.socket.before_send = again
+        world.reactor.run_soon()
+        world.publish("live", topics="sport")
+        assert opened.texts == [*map(str, range(600)), "live"]
+        world.end()
+
+    def test_subscribed_again_when_live(self, world: World) -> None:
+        """
+        What its client missed does not come a second time, and what comes now is from now on.
+        """
+        (first,) = world.publish("first")
+        world.publish("a", "b")
+        world.reactor.run_soon()
+        opened = world.open(headers={"Last-Event-ID": first})
+        subscriber = world.hub.subscribe(opened.channel, "news")
+        world.reactor.run_soon()
+        world.publish("c")
+        world.reactor.run_soon()
+        subscriber.unsubscribe()
+        world.publish("while it was away")
+        world.reactor.run_soon()
+        again = world.hub.subscribe(opened.channel, ["news", "sport"])
+        world.publish("d", topics="sport")
+        world.reactor.run_soon()
+        assert opened.texts == ["a", "b", "c", "d"]
+        again.unsubscribe()
+        world.end()
+        assert len(world.hub._reached) <= 1
+
     def test_channel_closes(self, world: World, failures: list[LogEvent]) -> None:
         """
         A closed channel gets no page any more.

@@ -68,6 +68,7 @@ class UpdateTests:
             (None, "needs an id"),
             ("", "needs an id"),
             ("earliest", "'earliest' stands for everything"),
+            ("#1-0", "begins with '#', as names of places in a journal do"),
             (" 1", "begins or ends with a space"),
             ("1 ", "begins or ends with a space"),
             ("\t1", "begins or ends with a space"),

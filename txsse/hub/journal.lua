@@ -269,6 +269,11 @@ function commands.secret()
     return known
 end
 
+-- Writes a little. What announces a node would not do: Redis lets a script go on that has begun by making room.
+function commands.probe()
+    return redis.call('HSET', meta, 'probe', '')
+end
+
 -- A position. Returns how things stand, and the id of the update there.
 function commands.look()
     local state = load()

@@ -525,9 +525,10 @@ class RedisJournal:
         return self._run(self._session, *arguments)
 
     def _try_for_nodes(self, command: str, *arguments: str | bytes | int) -> Deferred[Any]:
-        done = self._try(command, *arguments)
-        # Where nothing is published here, this alone shows that it takes what is written.
-        return done.addCallback(self._has_written) if command == "announce" else done
+        if self.problem is not None and command == "announce":
+            # Where nothing is published here, this alone shows that it takes what is written.
+            self._try("probe").addCallbacks(self._has_written, lambda _: None)
+        return self._try(command, *arguments)
 
     def _has_written(self, result: Any) -> Any:
         self._note(None)

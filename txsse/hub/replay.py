@@ -122,11 +122,13 @@ class Replay:
                 await self._turns.wait()
                 if not subscriber.is_subscribed:
                     return
-            # From here to the end of the step nothing else happens.
+            # From here to the end of the step nothing else happens, but that it may unsubscribe meanwhile.
+            before, subscriber.reached = subscriber.reached, shared.page.end
             if not self._send(subscriber, first, shared):
+                subscriber.reached = before
                 continue
             first = []
-            position = subscriber.reached = shared.page.end
+            position = shared.page.end
             if position >= self._journal.head:
                 subscriber.since = position
                 return
