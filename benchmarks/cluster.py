@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -33,6 +32,7 @@ from clustered.crowd import Crowd
 from clustered.node import Node
 from clustered.processes import Broken, Child, RedisServer
 from clustered.publishing import Outage, Published, Publishing
+from shared.machine import allow_files
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.stdio import StandardIO
@@ -317,8 +317,7 @@ def main() -> None:
     parser.add_argument("--node", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--crowd", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allow_files()
     if not options.node and not options.crowd:
         raise SystemExit(measure(options))
     # Whoever started this process ends it.

@@ -26,7 +26,7 @@ from itertools import count, repeat
 from pathlib import Path
 from typing import Any, cast
 
-from fanout.results import describe_machine
+from shared.machine import describe_machine
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, globalLogBeginner

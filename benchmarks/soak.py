@@ -22,6 +22,7 @@ import sys
 from collections import Counter
 from typing import Any, cast
 
+from shared.machine import allow_files
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -504,8 +505,7 @@ def main() -> None:
     parser.add_argument("--subscribers", type=int, default=2000)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    most = allow_files()
     if options.serve:
         StandardIO(Serving())
         reactor.run()

@@ -7,24 +7,26 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fanout.processes import Failed, Process
+from shared import rounds
+from shared.peers import BENCHMARKS, CACHE
+from shared.processes import Failed, Process
+from shared.running import run_folder
 
 from clients import peers
 from clients.streams import Stream
 
-_PROGRAMS = peers.HERE / "programs"
+_PROGRAMS = Path(__file__).with_name("programs")
 
 # The longest that a run may take, in seconds. A client that lost an event waits for it until then.
 _PATIENCE = 180
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Contestant(rounds.Contestant):
     """
     A client.
 
@@ -32,8 +34,6 @@ class Contestant:
     :ivar ways: further arguments.
     """
 
-    name: str
-    title: str
     program: str
     ways: tuple[str, ...] = ()
 
@@ -48,7 +48,7 @@ class Contestant:
         """
         Make its command line.
         """
-        runs = "node" if self.needs == "node" else str(peers.PYTHON)
+        runs = "node" if self.needs == "node" else str(peers.PYTHON.python)
         url = f"http://127.0.0.1:{port}/events"
         return [runs, str(_PROGRAMS / self.program), url, str(stream.events), stream.type, *self.ways]
 
@@ -74,12 +74,11 @@ def run(contestant: Contestant, stream: Stream, cores: tuple[int, int]) -> dict[
     :returns: its CPU in seconds per event.
     :raises Failed: where it does not see every event as it was sent.
     """
-    with tempfile.TemporaryDirectory(prefix="run-", dir=peers.CACHE) as name:
-        folder = Path(name)
+    with run_folder() as folder:
         server = Process(
             [sys.executable, "-m", "clients.server", stream.name, str(stream.events)],
             core=cores[0],
-            folder=peers.HERE.parent,
+            folder=BENCHMARKS,
             errors=folder / "server.log",
         )
         try:
@@ -101,7 +100,7 @@ def _answer(command: list[str], core: int, folder: Path) -> dict[str, Any]:
         command,
         core=core,
         # Node looks there for its packages.
-        folder=peers.NODE if peers.NODE.exists() else peers.CACHE,
+        folder=peers.NODE.folder if peers.NODE.folder.exists() else CACHE,
         environment=peers.environment(),
         errors=folder / "client.log",
     )

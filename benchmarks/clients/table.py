@@ -1,90 +1,62 @@
 """
-The results as text: tables in reStructuredText, which read well on a screen too.
+The results as text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
-from fanout.results import Results
+from shared import tables
+from shared.results import Results
 
 from clients import bench
 from clients.streams import Stream, all_streams
 
 # What all are compared with, and the headings of that.
 _COMPARED = {"txsse": "to callbacks", "txsse-iteration": "to async for"}
-_NAMES = {contestant.name: contestant.title for contestant in bench.ALL}
+
+
+@dataclass(frozen=True)
+class Table(tables.Table):
+    """
+    A stream's table.
+    """
+
+    names: ClassVar = {contestant.name: contestant.title for contestant in bench.ALL}
+
+    def rows(self, results: Results) -> Iterator[list[str]]:
+        yield ["client", "CPU, µs", "user", "system", "1,000/s", *_COMPARED.values()]
+        for client in results.ranked(self.scenario, "cpu"):
+            cpu, *split = (
+                results.median(self.scenario, client, key) or 0 for key in ("cpu", "user", "system")
+            )
+            ratios = [results.ratio(self.scenario, client, other, "cpu") for other in _COMPARED]
+            yield [
+                self.names[client],
+                *(f"{seconds * 1e6:.2f}" for seconds in (cpu, *split)),
+                f"{1e-3 / (cpu or 1):,.0f}",
+                *map(tables.ratio_cell, ratios),
+            ]
 
 
 def written(results: Results) -> str:
     """
     Write everything.
     """
-    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
-    lines = [
-        ".. Written by benchmarks/client.py; not to be edited.",
-        "",
-        f"Taken on {results.taken}: {results.machine}; {versions}.",
+    events = results.sizes["events"]
+    introduction = [
+        f"{tables.taken(results)}.",
         "",
         "CPU of the client's process, all threads, for each event, from the first of "
-        f"{results.sizes['events']:,} to the last. Ratios above 1 are in favour of txsse.",
+        f"{events:,} to the last. Ratios above 1 are in favour of txsse.",
         "",
     ]
-    for stream in all_streams(results.sizes["events"]):
-        if results.figures.get(stream.name) or results.failures.get(stream.name):
-            lines += [*shown(stream, results), ""]
-    lines += [f"Without {_NAMES[name]}: {reason}." for name, reason in results.missing.items()]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def shown(stream: Stream, results: Results) -> Iterator[str]:
-    """
-    Write the table of one stream, line by line.
-    """
-    title = _title(stream)
-    yield title
-    yield "-" * len(title)
-    yield ""
-    rounds = results.rounds(stream.name)
-    if rounds:
-        clients = sorted(
-            results.servers(stream.name), key=lambda name: results.median(stream.name, name, "cpu") or 0
-        )
-        headings = ["client", "CPU, µs", "user", "system", "1,000/s", *_COMPARED.values()]
-        yield from _grid([headings, *(_row(stream.name, client, results) for client in clients)])
-        yield ""
-        yield "One round." if rounds == 1 else f"Medians of {rounds} rounds."
-    for client, reason in results.failures.get(stream.name, {}).items():
-        yield ""
-        yield f"{_NAMES[client]} failed: {reason}."
+    streams = [Table(stream.name, _title(stream)) for stream in all_streams(events)]
+    return tables.written("client.py", introduction, streams, results)
 
 
 def _title(stream: Stream) -> str:
     shape = "Id, type and data" if stream.named else "Data alone"
     return f"{shape}, {'one chunk for each event' if stream.alone else 'chunks of 64 KiB'}"
-
-
-def _row(name: str, client: str, results: Results) -> list[str]:
-    row = [_NAMES[client]]
-    for key in ("cpu", "user", "system"):
-        row.append(f"{(results.median(name, client, key) or 0) * 1e6:.2f}")
-    row.append(f"{1e-3 / (results.median(name, client, 'cpu') or 1):,.0f}")
-    for other in _COMPARED:
-        ratio = results.ratio(name, client, other, "cpu")
-        row.append("–" if ratio is None else f"{ratio:.2f}")
-    return row
-
-
-def _grid(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """
-    Lay out a simple table, numbers to the right.
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rule = "  ".join("=" * width for width in widths)
-    yield rule
-    for number, (first, *cells) in enumerate(rows):
-        right = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        yield "  ".join([first.ljust(widths[0]), *right])
-        if not number:
-            yield rule
-    yield rule

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import hiredis
+from shared.running import free_port, redis_command
 from twisted.internet import reactor as global_reactor
 from twisted.internet.protocol import ProcessProtocol
 
@@ -138,13 +139,9 @@ class RedisServer:
     """
 
     def __init__(self, directory: Path) -> None:
-        program = shutil.which("redis-server")
-        if program is None:
+        if shutil.which("redis-server") is None:
             raise Broken("install Debian's package redis-server")
-        self._program = program
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.seconds = 0.0
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
@@ -160,18 +157,7 @@ class RedisServer:
         """
         Start it. It does not answer before it has read its data.
         """
-        options = {
-            "port": str(self.port),
-            "bind": "127.0.0.1",
-            "dir": str(self._directory),
-            "save": "",
-            "appendonly": "yes",
-            "appendfsync": "always",
-            "logfile": str(self._directory / "redis.log"),
-        }
-        command = [self._program]
-        for name, value in options.items():
-            command += [f"--{name}", value]
+        command = redis_command(self.port, self._directory, "always")
         # Of a session of its own, so that Ctrl-C leaves its end to this program.
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 

@@ -10,10 +10,13 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fanout import peers
+from shared.peers import ROOT
+from shared.processes import Failed
+from shared.results import Figures
+
 from fanout.contestants import PATIENCE, SERVERS
-from fanout.processes import Failed
-from fanout.scenarios import Figures, Sizes
+from fanout.peers import PYTHON
+from fanout.scenarios import Sizes
 
 Arguments = tuple[str | int, ...]
 
@@ -71,8 +74,8 @@ def run(harness: Harness, sizes: Sizes, cores: tuple[int, int]) -> Figures:
 def _measure(arguments: Arguments, core: int) -> dict[str, float]:
     try:
         ended = subprocess.run(
-            [str(peers.PYTHON), str(SERVERS / "in_process.py"), *map(str, arguments)],
-            env={**os.environ, "PYTHONPATH": str(peers.ROOT)},
+            [str(PYTHON.python), str(SERVERS / "in_process.py"), *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
             capture_output=True,
             text=True,

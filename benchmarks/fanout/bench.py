@@ -4,20 +4,20 @@ One server on its core, one load generator on another, and what is measured betw
 
 from __future__ import annotations
 
-import os
-import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from shared.answering import Load
+from shared.peers import ROOT
+from shared.processes import Cpu, Failed, Process
+from shared.running import free_port, loaded, run_folder
 
 from fanout import peers
 from fanout.contestants import PATIENCE, Asked, Contestant
-from fanout.processes import Cpu, Failed, Load, Process
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,6 @@ class Bench:
         self._server = server
         self._load = load
         self._port = port
-        self._connected = 0
 
     def connect(self, count: int) -> tuple[Cpu, float]:
         """
@@ -56,13 +55,8 @@ class Bench:
         :returns: what that cost the server, and how many seconds it took.
         """
         before = self._server.cpu()
-        self._load.ask("connect", count, seconds=60)
-        answer = self._load.answer()
-        cpu = self._server.cpu() - before
-        if answer["connected"] < self._connected + count:
-            raise Failed(f"{answer['connected']} of {self._connected + count} have a stream after 60 s")
-        self._connected = answer["connected"]
-        return cpu, answer["seconds"]
+        seconds = self._load.connect(count, seconds=60)
+        return self._server.cpu() - before, seconds
 
     def publish(self, asked: Asked) -> Found:
         """
@@ -132,68 +126,18 @@ def benched(contestant: Contestant, *, cores: tuple[int, int], keepalive: float)
 
     :raises Failed: where one does not start, or dies, or an event comes twice at the end.
     """
-    with tempfile.TemporaryDirectory(prefix="run-", dir=peers.CACHE) as name:
-        folder = Path(name)
-        port = _free_port()
+    with run_folder() as folder:
+        port = free_port()
         server = Process(
             contestant.command(port, keepalive, folder),
             core=cores[0],
             folder=contestant.folder,
-            environment={"PYTHONPATH": str(peers.ROOT), "NODE_ENV": "production"},
+            environment={"PYTHONPATH": str(ROOT), "NODE_ENV": "production"},
             errors=folder / "server.log",
             child=contestant.child,
         )
-        load = None
-        try:
-            _wait_for(port, server)
-            load = Load(
-                [str(peers.LOAD), str(port), "/events"],
-                core=cores[1],
-                folder=folder,
-                errors=folder / "load.log",
-            )
+        command = [str(peers.LOAD.binary), str(port), "/events"]
+        with loaded(server, port, command, core=cores[1], folder=folder) as load:
             bench = Bench(contestant, server, load, port)
             yield bench
             bench.watch(0.2)
-        except (OSError, Failed) as error:
-            said = server.complaint()
-            ended = "" if server.popen.poll() is None else f"; it ended with {server.popen.returncode}"
-            raise Failed(f"{error}{ended}{f'; it said: {said}' if said else ''}") from error
-        finally:
-            # The server first: one that saw thousands of clients leave would work on that for long.
-            server.end()
-            if load is not None:
-                load.end()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _wait_for(port: int, server: Process) -> None:
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        if server.popen.poll() is not None:
-            raise Failed("it does not start")
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            # nginx listens before it has its worker.
-            time.sleep(0.3)
-            return
-    raise Failed("it does not listen")
-
-
-def choose_cores() -> tuple[int, int]:
-    """
-    Choose a core for the server and one for the load, and keep ourselves off the first.
-    """
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        raise Failed("two cores are needed: one for the server, one for the load")
-    os.sched_setaffinity(0, cores[1:])
-    return cores[0], cores[1]

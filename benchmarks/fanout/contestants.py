@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared import rounds
+from shared.peers import CACHE
+from shared.processes import Failed
+
 from fanout import peers
-from fanout.processes import Failed
 
 SERVERS = Path(__file__).parent / "servers"
 
@@ -42,7 +45,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Contestant(rounds.Contestant):
     """
     A server.
 
@@ -52,13 +55,11 @@ class Contestant:
     :ivar child: whether it works in its only child.
     """
 
-    name: str
-    title: str
     command: Callable[[int, float, Path], Sequence[str]]
     needs: str
     publish: Callable[[int, Asked], dict[str, Any]]
     child: bool = False
-    folder: Path = peers.CACHE
+    folder: Path = CACHE
 
 
 def ask_to_publish(port: int, asked: Asked) -> dict[str, Any]:
@@ -125,7 +126,7 @@ class NchanPublisher:
 
 def _python(name: str) -> Callable[[int, float, Path], Sequence[str]]:
     return lambda port, keepalive, _: [
-        str(peers.PYTHON),
+        str(peers.PYTHON.python),
         str(SERVERS / f"{name}.py"),
         str(port),
         str(keepalive),
@@ -164,15 +165,17 @@ ALL = (
         ],
         "node",
         ask_to_publish,
-        folder=peers.NODE,
+        folder=peers.NODE.folder,
     ),
     Contestant("nchan", "nginx, nchan", _nginx, "nchan", NchanPublisher(), child=True),
     Contestant("python", "floor in Python", _python("floor"), "python", ask_to_publish),
     Contestant(
         "c",
         "floor in C",
-        lambda port, keepalive, _: [str(peers.FLOOR), str(port), str(keepalive)],
+        lambda port, keepalive, _: [str(peers.FLOOR.binary), str(port), str(keepalive)],
         "c",
         ask_to_publish,
     ),
 )
+
+NAMES = {contestant.name: contestant.title for contestant in ALL}

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.sax.saxutils import escape
 
-from fanout import contestants
-from fanout.results import Results
+from shared.results import Results
+
+from fanout.contestants import NAMES
 
 _WIDTH = 720
 _LEFT = 140
@@ -29,20 +30,17 @@ def drawn(results: Results) -> str:
     """
     Draw the scenarios that have figures, one below the other.
     """
-    names = {contestant.name: contestant.title for contestant in contestants.ALL}
     parts: list[str] = []
     y = 10
     for scenario, title in _PANELS:
-        servers = sorted(
-            results.servers(scenario), key=lambda name: results.median(scenario, name, "cpu") or 0
-        )
+        servers = results.ranked(scenario, "cpu")
         if not servers:
             continue
         parts.append(_text(0, y + 14, f"{title.format(**results.sizes)}: CPU per delivery, µs", bold=True))
         y += 28
         longest = max(results.median(scenario, server, "cpu") or 0 for server in servers)
         for server in servers:
-            parts += _bar(results, scenario, server, names.get(server, server), y, longest)
+            parts += _bar(results, scenario, server, NAMES.get(server, server), y, longest)
             y += _ROW
         y += 16
     parts += [

@@ -5,14 +5,14 @@ its figures: times in seconds, sizes in bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+from shared.processes import Failed
+from shared.results import Figures
 
 from fanout.bench import Bench
 from fanout.contestants import Asked
-from fanout.processes import Failed
-
-Figures = Mapping[str, float]
 
 
 @dataclass(frozen=True)

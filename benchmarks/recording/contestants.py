@@ -6,13 +6,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shared import rounds
+
 __all__ = ["ALL", "MEMORY", "REDIS", "SQLITE", "Contestant", "named"]
 
 MEMORY, SQLITE, REDIS = "memory", "sqlite", "redis"
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Contestant(rounds.Contestant):
     """
     A journal with its options.
 
@@ -22,8 +24,6 @@ class Contestant:
     :ivar held: whether everything is in memory. A journal as it comes is between the two: its newest part is.
     """
 
-    name: str
-    title: str
     kind: str
     sync: str = ""
     alone: bool = False

@@ -5,22 +5,18 @@ Where everything is: processes on their cores, journals on the disk or in a Redi
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from fanout import peers
-from fanout.processes import Cpu, Failed, Process
+from shared.processes import Cpu, Failed, Process
+from shared.running import run_folder
 
 from recording.contestants import REDIS, Contestant
 from recording.program import redis_server
 
-__all__ = ["PATIENCE", "Cores", "Place", "choose_cores", "ending", "placed"]
-
-P = TypeVar("P", bound=Process)
+__all__ = ["PATIENCE", "Cores", "Place", "choose_cores", "placed"]
 
 # What starting a program, filling a journal, or ending may take, in seconds.
 PATIENCE = 120
@@ -77,22 +73,9 @@ class Place:
 
 @contextmanager
 def placed(contestant: Contestant, cores: Cores) -> Iterator[Place]:
-    # On the disk of the checkout: /tmp may be none.
-    with tempfile.TemporaryDirectory(prefix="run-", dir=peers.CACHE) as name:
-        folder = Path(name)
+    with run_folder() as folder:
         if contestant.kind == REDIS:
             with redis_server(contestant.sync, core=cores.redis, folder=folder) as (redis, port):
                 yield Place(folder, str(port), redis)
         else:
             yield Place(folder, str(folder / "journal.db"), None)
-
-
-@contextmanager
-def ending(process: P) -> Iterator[P]:
-    """
-    End a process in the end.
-    """
-    try:
-        yield process
-    finally:
-        process.end()

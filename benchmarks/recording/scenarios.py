@@ -5,20 +5,21 @@ figures: times in seconds, sizes in bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from shared.processes import ending
+from shared.results import Figures
 
 from recording.contestants import ALL as CONTESTANTS
 from recording.contestants import REDIS, SQLITE, Contestant
-from recording.place import PATIENCE, Cores, ending, placed
+from recording.place import PATIENCE, Cores, placed
 from recording.program import Program
 from recording.sizes import Sizes
 from recording.storm import storm
 from recording.two_nodes import fast, steady
 
 __all__ = ["ALL", "IN_FLIGHT", "Scenario"]
-
-Figures = Mapping[str, float]
 
 IN_FLIGHT = (1, 10, 1000)
 

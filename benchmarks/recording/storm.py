@@ -4,10 +4,11 @@ Clients that come back, all at once, with an old id.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from shared.processes import ending
+from shared.results import Figures
 
 from recording.contestants import REDIS, Contestant
-from recording.place import PATIENCE, Cores, Place, ending, placed
+from recording.place import PATIENCE, Cores, Place, placed
 from recording.program import Program
 from recording.sizes import Sizes
 
@@ -17,7 +18,7 @@ __all__ = ["storm"]
 _LONGEST = 200
 
 
-def storm(contestant: Contestant, sizes: Sizes, cores: Cores) -> Mapping[str, float]:
+def storm(contestant: Contestant, sizes: Sizes, cores: Cores) -> Figures:
     """
     Have clients come back, until all have everything.
     """
@@ -45,7 +46,7 @@ def _measure(node: Program, clients: Program, place: Place, updates: int) -> dic
     node.asked("watch", seconds=PATIENCE)
     node.forget_peak()
     resident, cpu, redis = node.resident(), node.cpu(), place.redis_cpu()
-    clients.ask("come")
+    clients.send("come")
     found: dict[str, float] = clients.answer(_LONGEST)
     used = node.cpu() - cpu
     told = node.asked("told", seconds=PATIENCE)

@@ -5,40 +5,38 @@ against the sequence. What has no server to be shared has one node, to compare w
 
 from __future__ import annotations
 
-import subprocess
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
 from fanout import peers
-from fanout.processes import Failed, Load
+from shared.answering import Load
+from shared.processes import Failed, ending
+from shared.results import Figures
 
 from recording.contestants import REDIS, Contestant
-from recording.place import PATIENCE, Cores, Place, ending, placed
+from recording.place import PATIENCE, Cores, Place, placed
 from recording.program import Program
 from recording.sizes import Sizes
 
-__all__ = ["compile_load", "fast", "steady"]
+__all__ = ["fast", "steady"]
 
 
-def steady(contestant: Contestant, sizes: Sizes, cores: Cores) -> Mapping[str, float]:
+def steady(contestant: Contestant, sizes: Sizes, cores: Cores) -> Figures:
     """
     Updates at a steady rate.
     """
     return _run(contestant, sizes, cores, "steady", sizes.steady, sizes.steady_rate)
 
 
-def fast(contestant: Contestant, sizes: Sizes, cores: Cores) -> Mapping[str, float]:
+def fast(contestant: Contestant, sizes: Sizes, cores: Cores) -> Figures:
     """
     Updates as fast as they go.
     """
     return _run(contestant, sizes, cores, "fast", sizes.fast, sizes.fast_in_flight)
 
 
-def _run(
-    contestant: Contestant, sizes: Sizes, cores: Cores, way: str, updates: int, pace: int
-) -> Mapping[str, float]:
+def _run(contestant: Contestant, sizes: Sizes, cores: Cores, way: str, updates: int, pace: int) -> Figures:
     with ExitStack() as stack:
         place = stack.enter_context(placed(contestant, cores))
         pair = _Nodes(stack, contestant, sizes, cores, place)
@@ -70,22 +68,16 @@ class _Nodes:
             load = stack.enter_context(ending(self._load(node.answer(PATIENCE), cores.clients)))
             # A node that saw its clients leave would work on that, so it ends before them.
             stack.callback(node.end)
-            self._connect(load)
+            load.connect(self._subscribers, seconds=60)
             loads.append(load)
         self._nodes, self._loads = nodes, loads
 
     def _load(self, port: int, core: int) -> Load:
         folder = self._place.folder
         errors = folder / f"load-{port}.log"
-        return Load([str(peers.LOAD), str(port), "/events"], core=core, folder=folder, errors=errors)
+        return Load([str(peers.LOAD.binary), str(port), "/events"], core=core, folder=folder, errors=errors)
 
-    def _connect(self, load: Load) -> None:
-        load.ask("connect", self._subscribers, seconds=60)
-        connected = load.answer()["connected"]
-        if connected < self._subscribers:
-            raise Failed(f"{connected} of {self._subscribers} have a stream after 60 s")
-
-    def measure(self, way: str, updates: int, pace: int) -> Mapping[str, float]:
+    def measure(self, way: str, updates: int, pace: int) -> Figures:
         """
         Publish at the first node, and return what came of it.
         """
@@ -112,7 +104,7 @@ class _Nodes:
         for load in self._loads:
             load.ask("expect", updates, seconds=PATIENCE)
         began = time.monotonic()
-        self._nodes[0].ask(way, updates, pace)
+        self._nodes[0].send(way, updates, pace)
         answers = [load.answer() for load in self._loads]
         took = time.monotonic() - began
         for answer in answers:
@@ -128,9 +120,7 @@ class _Nodes:
         Check that nothing comes any more.
         """
         for load in self._loads:
-            load.ask("watch", seconds=0.2)
-            if load.answer()["events"]:
-                raise Failed("there are more events than were published")
+            load.check_silent(0.2)
 
     @staticmethod
     def _rewinds(node: Program) -> float:
@@ -138,18 +128,3 @@ class _Nodes:
         if told["gaps"]:
             raise Failed(f"{told['gaps']:g} times a subscriber was told that it missed something")
         return told["rewinds"]
-
-
-def compile_load() -> None:
-    """
-    Compile the subscribers, unless that is done.
-
-    :raises Failed: where that cannot be.
-    """
-    source = peers.HERE / "load.c"
-    if peers.LOAD.exists() and peers.LOAD.stat().st_mtime > source.stat().st_mtime:
-        return
-    try:
-        subprocess.run(["gcc", "-O2", "-o", str(peers.LOAD), str(source)], check=True, capture_output=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise Failed(f"needs gcc: {error}") from None

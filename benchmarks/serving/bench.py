@@ -4,28 +4,23 @@ One server on its core, the load generator on another, and what is measured betw
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fanout import peers
-from fanout.processes import Cpu, Failed, Load, Process
-from recording.place import ending
-from recording.program import free_port
+from shared.answering import Load
+from shared.peers import CACHE, Compiled
+from shared.processes import Cpu, Failed, Process
+from shared.running import free_port, loaded, run_folder
 
 from serving.contestants import Contestant
 from serving.sizes import Sizes
 
-__all__ = ["Bench", "Found", "benched", "compile_load"]
+__all__ = ["LOAD", "Bench", "Found", "benched"]
 
-_SOURCE = Path(__file__).with_name("load.c")
-_LOAD = peers.CACHE / "serving-load"
+LOAD = Compiled(CACHE / "serving-load", Path(__file__).with_name("load.c"))
 
 # The longest that anything may take, in seconds.
 _PATIENCE = 120
@@ -58,16 +53,12 @@ class Bench:
     def __init__(self, server: Process, load: Load) -> None:
         self._server = server
         self._load = load
-        self._connected = 0
 
     def connect(self, count: int) -> None:
         """
         Open subscribers.
         """
-        self._load.ask("connect", count, seconds=_PATIENCE)
-        self._connected = self._load.answer()["connected"]
-        if self._connected < count:
-            raise Failed(f"{self._connected} of {count} have a stream after {_PATIENCE} s")
+        self._load.connect(count, seconds=_PATIENCE)
 
     def publish(self, count: int, *, connections: int, rate: float = 0) -> Found:
         """
@@ -81,24 +72,19 @@ class Bench:
         cpu = self._server.cpu() - before
         self._check(answer, count)
         return Found(
-            cpu, **{name: answer[name] for name in ("answered", "seconds", "load", "p50", "p99", "longest")}
+            cpu,
+            load=answer["user"] + answer["system"],
+            **{name: answer[name] for name in ("answered", "seconds", "p50", "p99", "longest")},
         )
-
-    def check_silent(self) -> None:
-        """
-        Check that nothing comes any more.
-        """
-        self._load.ask("watch", seconds=0.3)
-        if self._load.answer()["events"]:
-            raise Failed("there are more events than were published")
 
     def _check(self, answer: dict[str, Any], count: int) -> None:
         if answer["unanswered"]:
             raise Failed(f"{answer['unanswered']} of {count} were not acknowledged in {_PATIENCE} s")
-        if answer["arrived"] < self._connected:
-            raise Failed(f"{answer['arrived']} of {self._connected} have every event after {_PATIENCE} s")
-        if answer["events"] != count * self._connected:
-            raise Failed(f"{answer['events']} deliveries of {count * self._connected}")
+        connected = self._load.connected
+        if answer["arrived"] < connected:
+            raise Failed(f"{answer['arrived']} of {connected} have every event after {_PATIENCE} s")
+        if answer["events"] != count * connected:
+            raise Failed(f"{answer['events']} deliveries of {count * connected}")
 
 
 @contextmanager
@@ -108,10 +94,11 @@ def benched(contestant: Contestant, sizes: Sizes, cores: tuple[int, int]) -> Ite
 
     :raises Failed: where one does not start, or dies, or an event comes twice at the end.
     """
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=peers.CACHE)))
+    with run_folder() as folder:
         port = free_port()
         started = contestant.start(port, folder, sizes)
+        for name in ("subscribe", "publish"):
+            (folder / name).write_text(getattr(started, name), encoding="ascii", newline="")
         server = Process(
             started.command,
             core=cores[0],
@@ -120,48 +107,7 @@ def benched(contestant: Contestant, sizes: Sizes, cores: tuple[int, int]) -> Ite
             errors=folder / "server.log",
             child=contestant.child,
         )
-        stack.callback(server.end)
-        try:
-            _wait_for(port, server)
-            for name in ("subscribe", "publish"):
-                (folder / name).write_text(getattr(started, name), encoding="ascii", newline="")
-            command = [str(_LOAD), str(port), "subscribe", "publish"]
-            load = Load(command, core=cores[1], folder=folder, errors=folder / "load.log")
-            stack.enter_context(ending(load))
-            # The server first: one that saw thousands of clients leave would work on that for long.
-            stack.callback(server.end)
-            bench = Bench(server, load)
-            yield bench
-            bench.check_silent()
-        except (OSError, Failed) as error:
-            said = server.complaint()
-            ended = "" if server.popen.poll() is None else f"; it ended with {server.popen.returncode}"
-            raise Failed(f"{error}{ended}{f'; it said: {said}' if said else ''}") from error
-
-
-def compile_load() -> None:
-    """
-    Compile the load generator, unless that is done.
-
-    :raises Failed: where that cannot be.
-    """
-    if _LOAD.exists() and _LOAD.stat().st_mtime > _SOURCE.stat().st_mtime:
-        return
-    try:
-        subprocess.run(["gcc", "-O2", "-o", str(_LOAD), str(_SOURCE)], check=True, capture_output=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise Failed(f"needs gcc: {error}") from None
-
-
-def _wait_for(port: int, server: Process) -> None:
-    until = time.monotonic() + 20
-    while time.monotonic() < until and server.popen.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            # nginx listens before it has its worker.
-            time.sleep(0.3)
-            return
-    raise Failed("it does not start")
+        command = [str(LOAD.binary), str(port), "subscribe", "publish"]
+        with loaded(server, port, command, core=cores[1], folder=folder) as load:
+            yield Bench(server, load)
+            load.check_silent(0.3)

@@ -13,8 +13,9 @@ from pathlib import Path
 from urllib.parse import quote_plus
 
 from fanout import contestants as fanout
-from fanout import peers
-from fanout.processes import Failed
+from shared import rounds
+from shared.peers import ROOT
+from shared.processes import Failed
 
 from serving.sizes import SIZE, Sizes
 
@@ -44,7 +45,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Contestant(rounds.Contestant):
     """
     A server.
 
@@ -53,8 +54,6 @@ class Contestant:
     :ivar streams: whether there are subscribers.
     """
 
-    name: str
-    title: str
     start: Callable[[int, Path, Sizes], Started]
     child: bool = False
     streams: bool = True
@@ -75,7 +74,7 @@ def _service(*, private: bool) -> Callable[[int, Path, Sizes], Started]:
                 f"--journal-count={sizes.held}",
                 *([] if private else ["--anonymous"]),
             ],
-            {"PYTHONPATH": str(peers.ROOT), "TXSSE_KEY": key},
+            {"PYTHONPATH": str(ROOT), "TXSSE_KEY": key},
             _get(f"{PATH}?match={quote_plus(_TOPIC)}", _bearer(subscriber) if private else ""),
             _post(
                 PATH,

@@ -5,28 +5,21 @@ its figures: times in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from fanout.processes import Failed
+from shared.results import Figures
+from shared.rounds import Late
 
 from serving.bench import Bench, Found
 from serving.contestants import ALL as CONTESTANTS
 from serving.contestants import Contestant
 from serving.sizes import Sizes
 
-__all__ = ["ALL", "Late", "Scenario"]
-
-Figures = Mapping[str, float]
+__all__ = ["ALL", "Scenario"]
 
 # What part of the rate that was asked for has to be there, or latencies are those of some other rate.
 _KEPT = 0.95
-
-
-class Late(Failed):
-    """
-    The rate could not be kept in this round, be it for what else the machine did.
-    """
 
 
 def steady(bench: Bench, sizes: Sizes) -> Figures:

@@ -1,64 +1,74 @@
 """
-The results as text: tables in reStructuredText, which read well on a screen too.
+The results as text.
 """
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
-from fanout.results import Results
-from fanout.table import Column
+from shared import tables
+from shared.results import Results
+from shared.tables import MICRO, MILLI, PERCENT, Column, wrapped
 
 from serving import contestants
 from serving.sizes import SIZE
 
-__all__ = ["shown", "written"]
+__all__ = ["TABLES", "written"]
 
 
-@dataclass(frozen=True)
-class Table:
+@dataclass(frozen=True, kw_only=True)
+class Table(tables.Table):
     """
     A scenario's table.
 
-    :ivar title: filled in with the sizes; so is the note.
     :ivar compared: the figures that are compared with nchan's, and the headings of that.
     :ivar more: those of them of which more is better.
     """
 
-    scenario: str
-    title: str
-    columns: tuple[Column, ...]
+    names: ClassVar = {contestant.name: contestant.title for contestant in contestants.ALL}
+    wraps_notes = wraps_failures = True
+
     compared: tuple[tuple[str, str], ...]
-    note: str
     more: tuple[str, ...] = ("rate", "deliveries")
 
+    def rows(self, results: Results) -> Iterator[list[str]]:
+        there = set(results.servers(self.scenario))
+        compared = [heading for _, heading in self.compared]
+        yield ["server", *self.headings(self.columns, results), *compared]
+        for name in filter(there.__contains__, self.names):
+            ratios = [self._ratio(name, key, results) for key, _ in self.compared]
+            yield [*self.cells(self.columns, name, results), *map(tables.ratio_cell, ratios)]
 
-_MICRO, _MILLI, _PERCENT = 1e-6, 1e-3, 1e-2
+    def _ratio(self, name: str, key: str, results: Results) -> float | None:
+        pair = (name, contestants.NCHAN.name)
+        own, other = pair if key in self.more else reversed(pair)
+        return results.ratio(self.scenario, own, other, key)
+
 
 _RATE = Column("rate", "updates/s", 1, 0)
 _CPU = (
-    Column("cpu", "CPU, µs", _MICRO, 0),
-    Column("user", "user", _MICRO, 0),
-    Column("system", "system", _MICRO, 0),
+    Column("cpu", "CPU, µs", MICRO, 0),
+    Column("user", "user", MICRO, 0),
+    Column("system", "system", MICRO, 0),
 )
-_LOAD = Column("load", "load, %", _PERCENT, 0)
+_LOAD = Column("load", "load, %", PERCENT, 0)
 
 TABLES = (
     Table(
         "steady",
         "{subscribers:,} subscribers, {steady_rate} updates a second",
         (
-            Column("p50", "p50, ms", _MILLI, 2),
-            Column("p99", "p99, ms", _MILLI, 2),
-            Column("longest", "max, ms", _MILLI, 1),
+            Column("p50", "p50, ms", MILLI, 2),
+            Column("p99", "p99, ms", MILLI, 2),
+            Column("longest", "max, ms", MILLI, 1),
             *_CPU,
             _LOAD,
         ),
-        (("p50", "p50, ×"), ("p99", "p99, ×"), ("cpu", "CPU, ×")),
         "{steady:,} updates, on one connection. From just before the request is sent to when a subscriber "
         "has the event, all subscribers; CPU for each update, which is delivered {subscribers:,} times.",
+        compared=(("p50", "p50, ×"), ("p99", "p99, ×"), ("cpu", "CPU, ×")),
     ),
     Table(
         "fast",
@@ -66,45 +76,39 @@ TABLES = (
         (
             _RATE,
             Column("deliveries", "deliveries, 1,000/s", 1e3, 0),
-            Column("cpu_each", "CPU, µs", _MICRO, 2),
-            Column("user_each", "user", _MICRO, 2),
-            Column("system_each", "system", _MICRO, 2),
-            Column("cpu", "an update, µs", _MICRO, 0),
+            Column("cpu_each", "CPU, µs", MICRO, 2),
+            Column("user_each", "user", MICRO, 2),
+            Column("system_each", "system", MICRO, 2),
+            Column("cpu", "an update, µs", MICRO, 0),
             _LOAD,
         ),
-        (("rate", "updates, ×"), ("deliveries", "deliveries, ×"), ("cpu_each", "CPU, ×")),
         "{fast:,} updates. Those that are acknowledged in a second, and what is delivered; CPU for each "
         "delivery, and for each update.",
+        compared=(("rate", "updates, ×"), ("deliveries", "deliveries, ×"), ("cpu_each", "CPU, ×")),
     ),
     Table(
         "alone",
         "No subscribers, as fast as {publishers} connections go",
         (_RATE, *_CPU, _LOAD),
-        (("rate", "updates, ×"), ("cpu", "CPU, ×")),
         "{alone:,} updates; CPU for each. The bare POST is what twisted.web takes to read such a form and to "
         "answer, without anything behind it.",
+        compared=(("rate", "updates, ×"), ("cpu", "CPU, ×")),
     ),
 )
-
-_NAMES = {contestant.name: contestant.title for contestant in contestants.ALL}
 
 
 def written(results: Results) -> str:
     """
     Write everything.
     """
-    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     rounds = max((results.rounds(table.scenario) for table in TABLES), default=0)
-    lines = [
-        ".. Written by benchmarks/mercure.py; not to be edited.",
-        "",
-        *_wrapped(
-            f"Taken on {results.taken}: {results.machine}, {results.sizes['cores']} cores; {versions}. "
-            f"To get them again: ``PYTHONPATH=. python benchmarks/mercure.py --rounds {rounds}"
-            f"{results.sizes['options']} --write FILE``."
+    introduction = [
+        *wrapped(
+            f"{tables.taken(results)}. To get them again: ``PYTHONPATH=. python benchmarks/mercure.py "
+            f"--rounds {rounds}{results.sizes['options']} --write FILE``."
         ),
         "",
-        *_wrapped(
+        *wrapped(
             "The service, ``twist txsse`` with a journal in memory, beside nginx with nchan, one worker and "
             f"a buffer: both hold {results.sizes['held']:,} updates. Data have {SIZE} bytes. The service "
             "takes a form with a token, and is asked for by topic; its private updates go to subscribers "
@@ -115,69 +119,4 @@ def written(results: Results) -> str:
         ),
         "",
     ]
-    for table in TABLES:
-        if results.figures.get(table.scenario) or results.failures.get(table.scenario):
-            lines += [*_table(table, results), ""]
-    lines += [f"Without {_NAMES.get(name, name)}: {reason}." for name, reason in results.missing.items()]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def shown(scenario: str, results: Results) -> str:
-    """
-    Write the table of one scenario.
-    """
-    return "\n".join(
-        line for table in TABLES if table.scenario == scenario for line in _table(table, results)
-    )
-
-
-def _table(table: Table, results: Results) -> Iterator[str]:
-    title = table.title.format(**results.sizes)
-    yield title
-    yield "-" * len(title)
-    yield ""
-    rounds = results.rounds(table.scenario)
-    if rounds:
-        there = set(results.servers(table.scenario))
-        names = [each.name for each in contestants.ALL if each.name in there]
-        headings = ["server", *(column.heading for column in table.columns)]
-        headings += [heading for _, heading in table.compared]
-        yield from _grid([headings, *(_row(table, name, results) for name in names)])
-        yield ""
-        counted = "One round." if rounds == 1 else f"Medians of {rounds} rounds."
-        yield from _wrapped(f"{counted} {table.note.format(**results.sizes)}")
-    for name, reason in results.failures.get(table.scenario, {}).items():
-        yield ""
-        yield from _wrapped(f"{_NAMES[name]} failed: {reason}.")
-
-
-def _row(table: Table, name: str, results: Results) -> list[str]:
-    row = [_NAMES[name]]
-    for column in table.columns:
-        value = results.median(table.scenario, name, column.key)
-        row.append("–" if value is None else f"{value / column.unit:,.{column.digits}f}")
-    for key, _ in table.compared:
-        pair = (name, contestants.NCHAN.name)
-        own, other = pair if key in table.more else reversed(pair)
-        ratio = results.ratio(table.scenario, own, other, key)
-        row.append("–" if ratio is None else f"{ratio:.2f}")
-    return row
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, 118)
-
-
-def _grid(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """
-    Lay out a simple table, numbers to the right.
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rule = "  ".join("=" * width for width in widths)
-    yield rule
-    for number, (first, *cells) in enumerate(rows):
-        right = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        yield "  ".join([first.ljust(widths[0]), *right])
-        if not number:
-            yield rule
-    yield rule
+    return tables.written("mercure.py", introduction, TABLES, results)

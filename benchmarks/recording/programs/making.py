@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 from recording.contestants import MEMORY, SQLITE, Contestant
 from txsse import MemoryJournal
-from txsse.hub import redis, sqlite
+from txsse.hub import redis, redis_outbox, sqlite
 from txsse.hub.journal import IJournal
 
 __all__ = ["TOPIC", "make_journal", "record_alone", "tell"]
@@ -43,7 +43,7 @@ def record_alone(contestant: Contestant) -> None:
     journal that way would take minutes.
     """
     if contestant.alone:
-        sqlite._BATCH_COUNT = redis._BATCH_COUNT = 1
+        sqlite._BATCH_COUNT = redis_outbox._BATCH_COUNT = 1
 
 
 def tell(told: Any) -> None:

@@ -5,18 +5,17 @@ Processes that are pinned to a core, watched through ``/proc``, and ended by who
 from __future__ import annotations
 
 import ctypes
-import json
 import os
-import queue
 import resource
 import signal
 import subprocess
-import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+P = TypeVar("P", bound="Process")
 
 _PR_SET_PDEATHSIG = 1
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -121,8 +120,25 @@ class Process:
         """
         Tell how many bytes of memory the process has.
         """
+        return self._memory("VmRSS")
+
+    def forget_peak(self) -> None:
+        """
+        Count the peak of the memory from now on.
+
+        Source: proc(5), ``clear_refs``
+        """
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="ascii")
+
+    def peak(self) -> int:
+        """
+        Tell how many bytes of memory the process had at most.
+        """
+        return self._memory("VmHWM")
+
+    def _memory(self, name: str) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
         raise Failed("the process has ended")
 
@@ -149,52 +165,12 @@ class Process:
                 pipe.close()
 
 
-class Load(Process):
+@contextmanager
+def ending(process: P) -> Iterator[P]:
     """
-    The load generator.
+    End a process in the end.
     """
-
-    def __init__(self, command: Sequence[str], *, core: int, folder: Path, errors: Path) -> None:
-        super().__init__(command, core=core, folder=folder, errors=errors)
-        self._answers: queue.Queue[bytes] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-        self._deadline = 0.0
-
-    def ask(self, command: str, *values: float, seconds: float) -> None:
-        """
-        Begin something that takes at most some seconds.
-        """
-        assert self.popen.stdin is not None
-        self._deadline = time.monotonic() + seconds + 5
-        try:
-            self.popen.stdin.write(" ".join([command, *map(str, values), str(seconds)]).encode() + b"\n")
-        except OSError as error:
-            raise Failed(f"the load generator has ended: {self.complaint()}") from error
-
-    def answer(self) -> dict[str, Any]:
-        """
-        Wait for what came of it.
-
-        :raises Failed: where a subscriber missed something, saw it twice, or went away.
-        """
-        try:
-            line = self._answers.get(timeout=max(0, self._deadline - time.monotonic()))
-        except queue.Empty:
-            raise Failed("the load generator does not answer") from None
-        if not line:
-            raise Failed(f"the load generator has ended: {self.complaint()}")
-        answer: dict[str, Any] = json.loads(line)
-        if answer["wrong"] or answer["refused"] or answer["closed"]:
-            raise Failed(
-                f"{answer['wrong']} wrong events, {answer['refused']} refused, {answer['closed']} closed; "
-                f"first {answer['complaint'].rstrip(': ')}"
-            )
-        return answer
-
-    def _read(self) -> None:
-        assert self.popen.stdout is not None
-        pipe = os.fdopen(os.dup(self.popen.stdout.fileno()), "rb")
-        with pipe:
-            for line in pipe:
-                self._answers.put(line)
-        self._answers.put(b"")
+    try:
+        yield process
+    finally:
+        process.end()

@@ -5,13 +5,14 @@ What was measured, kept in a file as it grows, so that a table can be written wi
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+Figures = Mapping[str, float]
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Results:
         """
         path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
-    def add(self, scenario: str, server: str, round_: int, figures: Mapping[str, float]) -> None:
+    def add(self, scenario: str, server: str, round_: int, figures: Figures) -> None:
         """
         Take in a round.
         """
@@ -62,6 +63,12 @@ class Results:
         Name the servers that have figures, in the order of their first.
         """
         return iter(self.figures.get(scenario, {}))
+
+    def ranked(self, scenario: str, key: str) -> list[str]:
+        """
+        Name them in the order of the medians of a figure.
+        """
+        return sorted(self.servers(scenario), key=lambda name: self.median(scenario, name, key) or 0)
 
     def rounds(self, scenario: str) -> int:
         """
@@ -89,15 +96,3 @@ class Results:
             if key in own[number] and others[number].get(key)
         ]
         return statistics.median(ratios) if ratios else None
-
-
-def describe_machine() -> str:
-    """
-    Name the processor and the system's version.
-    """
-    model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return f"{model}, {platform.system()} {platform.release().split('-')[0]}"

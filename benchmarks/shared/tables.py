@@ -1,0 +1,153 @@
+"""
+Results as text: tables in reStructuredText, which read well on a screen too.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from shared.results import Results
+
+MICRO, MILLI, PERCENT, KIB = 1e-6, 1e-3, 1e-2, 1024.0
+
+
+@dataclass(frozen=True)
+class Column:
+    """
+    A column: a figure, the unit that it is shown in, and how many digits behind the point.
+    """
+
+    key: str
+    heading: str
+    unit: float
+    digits: int = 1
+
+    def cell(self, value: float | None) -> str:
+        """
+        Write a figure.
+        """
+        return "–" if value is None else f"{value / self.unit:,.{self.digits}f}"
+
+
+@dataclass(frozen=True)
+class Table(ABC):
+    """
+    A scenario's table.
+
+    :cvar names: what contestants are called in it.
+    :cvar wraps_notes: whether notes are wrapped.
+    :cvar wraps_failures: whether what is said of those that failed is.
+    :ivar title: filled in with the sizes; so are the headings, and the note.
+    :ivar note: what else to know.
+    """
+
+    names: ClassVar[Mapping[str, str]]
+    wraps_notes: ClassVar[bool] = False
+    wraps_failures: ClassVar[bool] = False
+
+    scenario: str
+    title: str
+    columns: tuple[Column, ...] = ()
+    note: str = ""
+
+    @abstractmethod
+    def rows(self, results: Results) -> Iterator[Sequence[str]]:
+        """
+        Write the headings, and then a row for each contestant that has figures.
+        """
+
+    def headings(self, columns: Iterable[Column], results: Results) -> list[str]:
+        """
+        Write the headings of some columns.
+        """
+        return [column.heading.format(**results.sizes) for column in columns]
+
+    def cells(self, columns: Iterable[Column], name: str, results: Results) -> list[str]:
+        """
+        Write a contestant's name, and its medians.
+        """
+        medians = [column.cell(results.median(self.scenario, name, column.key)) for column in columns]
+        return [self.names.get(name, name), *medians]
+
+    def lines(self, results: Results) -> Iterator[str]:
+        """
+        Write all of it.
+        """
+        title = self.title.format(**results.sizes)
+        yield from (title, "-" * len(title), "")
+        rounds = results.rounds(self.scenario)
+        if rounds:
+            yield from _grid([*self.rows(results)])
+            yield ""
+            counted = "One round." if rounds == 1 else f"Medians of {rounds} rounds."
+            note = f"{counted} {self.note.format(**results.sizes)}".rstrip()
+            yield from wrapped(note) if self.wraps_notes else [note]
+        for name, reason in results.failures.get(self.scenario, {}).items():
+            yield ""
+            failed = f"{self.names.get(name, name)} failed: {reason}."
+            yield from wrapped(failed) if self.wraps_failures else [failed]
+
+
+def written(program: str, introduction: Iterable[str], tables: Sequence[Table], results: Results) -> str:
+    """
+    Write everything.
+
+    :param program: the benchmark's.
+    :param introduction: the lines before the tables.
+    """
+    lines = [f".. Written by benchmarks/{program}; not to be edited.", "", *introduction]
+    for table in tables:
+        if results.figures.get(table.scenario) or results.failures.get(table.scenario):
+            lines += [*table.lines(results), ""]
+    names = tables[0].names
+    lines += [f"Without {names.get(name, name)}: {reason}." for name, reason in results.missing.items()]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def shown(tables: Iterable[Table], scenario: str, results: Results) -> str:
+    """
+    Write the table of one scenario.
+    """
+    return "\n".join(line for table in tables if table.scenario == scenario for line in table.lines(results))
+
+
+def taken(results: Results) -> str:
+    """
+    Write when, where and with what the results were taken.
+    """
+    cores = f", {results.sizes['cores']} cores" if "cores" in results.sizes else ""
+    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    return f"Taken on {results.taken}: {results.machine}{cores}; {versions}"
+
+
+def ratio_cell(ratio: float | None) -> str:
+    """
+    Write a ratio.
+    """
+    return "–" if ratio is None else f"{ratio:.2f}"
+
+
+def wrapped(text: str) -> list[str]:
+    """
+    Break a paragraph into lines.
+    """
+    return textwrap.wrap(text, 118)
+
+
+def _grid(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """
+    Lay out a simple table, numbers to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rule = "  ".join("=" * width for width in widths)
+    yield rule
+    for number, (first, *cells) in enumerate(rows):
+        right = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        yield "  ".join([first.ljust(widths[0]), *right])
+        if not number:
+            yield rule
+    yield rule
