@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.hub.fakes import Member, ScriptedJournal, World, turn
+from tests.hub.fakes import Member, Prefix, ScriptedJournal, World, turn
 from txsse import Access, ServerSentEvent, Update
 from txsse.hub import shared as shared_module
 from txsse.hub.entry import Entry, Page
 from txsse.hub.shared import SharedPage, SharedPages
 from txsse.hub.subscriber import BEHIND, Subscriber
+from txsse.hub.topics import ISelector, TopicSet
 
 
 def entries(*kinds: tuple[str, bool]) -> list[Entry]:
@@ -28,14 +29,14 @@ class Reader:
     Stands for a subscriber.
     """
 
-    def __init__(self, *topics: str, private: bool = False) -> None:
-        self.topics = topics
-        self.private = private
+    def __init__(self, *topics: str | ISelector, private: bool = False) -> None:
+        self.topics = TopicSet(topics)
+        self.private = TopicSet(topics if private else ())
         self.asked = 0
 
     def may_have(self, update: Update) -> bool:
         self.asked += 1
-        return update.topics[0] in self.topics and (self.private or not update.private)
+        return self.topics.has(update.topics) and (not update.private or self.private.has(update.topics))
 
 
 def frames(page: SharedPage, reader: Any) -> tuple[bytes, int]:
@@ -76,6 +77,25 @@ class SharedPageTests:
         one, other = Reader("news"), Reader("news", "sport")
         assert page.frames_for(one) is page.frames_for(other)  # type: ignore[arg-type]
         assert one.asked == other.asked == 1
+
+    def test_patterns(self) -> None:
+        """
+        Who has the same patterns is told by what they said before; who has others, or may have others of what
+        is private, is not.
+        """
+        found = entries(("news", False), ("news", True), ("sport", False))
+        page = SharedPage(Page(found, 3, False))
+        pattern = Prefix("n")
+        public, private = found[0][1].frame, found[1][1].frame
+        for _ in range(2):
+            assert frames(page, Reader(pattern)) == (public, 1)
+            assert frames(page, Reader(pattern, private=True)) == (public + private, 2)
+            assert frames(page, Reader(pattern, "sport")) == (public + found[2][1].frame, 2)
+            asked, pattern.asked = pattern.asked, []
+        assert asked == []
+        for number in range(200):
+            frames(page, Reader(Prefix(str(number))))
+        assert len(page._known) == 64
 
     def test_many_audiences(self) -> None:
         """

@@ -113,6 +113,9 @@ class Replay:
         self._counters.gaps += place.missed
         if place.anchor is not None:
             first.append(encode_id(place.anchor))
+        if self._turns.is_over:
+            # All at once are behind where the journal lost sight.
+            await self._turns.wait()
         while subscriber.is_subscribed:
             await subscriber.channel.drain()
             shared = await self._persist(subscriber, partial(self._read, position))

@@ -24,6 +24,9 @@ _PAGES = 16
 _MAX_SIZE = 2 * PAGE_BYTES
 _AUDIENCES = 4
 
+# For how many sets of patterns is remembered what they select of a page.
+_PATTERNS = 64
+
 # How long a page is kept, in seconds. What the journal gives up meanwhile is still sent.
 _SECONDS = 1.0
 
@@ -44,18 +47,34 @@ class SharedPage:
         self.size = sum(len(update.frame) for _, update in page.entries)
         self._kinds: dict[_Kind, Update] = {_kind_of(update): update for _, update in page.entries}
         self._made: dict[tuple[bool, ...], tuple[Framed, int]] = {}
+        self._known: dict[object, tuple[bool, ...]] = {}
 
     def frames_for(self, subscriber: Subscriber) -> tuple[Framed, int]:
         """
         Return the frames that a subscriber may have, and how many they are.
         """
-        allowed = tuple(map(subscriber.may_have, self._kinds.values()))
+        allowed = self._allowed(subscriber)
         made = self._made.get(allowed)
         if made is None:
             made = self._frame(allowed)
             if len(self._made) < _AUDIENCES:
                 self._made[allowed] = made
         return made
+
+    def _allowed(self, subscriber: Subscriber) -> tuple[bool, ...]:
+        """
+        Tell which kinds a subscriber may have. Patterns are asked once for all who have the same.
+        """
+        topics, private = subscriber.topics, subscriber.private
+        if not topics.selectors and not private.selectors:
+            return tuple(map(subscriber.may_have, self._kinds.values()))
+        key = (topics.key, private.key)
+        allowed = self._known.get(key)
+        if allowed is None:
+            allowed = tuple(map(subscriber.may_have, self._kinds.values()))
+            if len(self._known) < _PATTERNS:
+                self._known[key] = allowed
+        return allowed
 
     def _frame(self, allowed: tuple[bool, ...]) -> tuple[Framed, int]:
         kinds = set(compress(self._kinds, allowed))

@@ -5,7 +5,7 @@ meant.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import TypeAlias
 
 from twisted.logger import Logger
@@ -68,6 +68,13 @@ class TopicSet:
                 raise TypeError(f"a topic must be a string or a selector, not {type(topic).__name__}")
         self.exact = tuple(exact)
         self.selectors = tuple(selectors)
+
+    @property
+    def key(self) -> Hashable:
+        """
+        What is the same for all with the same topics and patterns.
+        """
+        return self.all, self.exact, self.selectors
 
     def __len__(self) -> int:
         return len(self.exact) + len(self.selectors) + self.all
