@@ -223,6 +223,36 @@ class StormTests:
         assert storm.hub.metrics().behind == 0
         storm.end()
 
+    def test_all_are_behind_at_once(
+        self, storm: World, journal: ScriptedJournal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Where the journal lost sight, all read on by turns, and are sent nothing live before they do.
+        """
+        storm.publish("a")
+        storm.reactor.run_soon()
+        members = [storm.join() for _ in range(30)]
+        assert storm.hub._live is not None
+        replay = storm.hub._live.replay
+        rewind, rewound = replay.rewind, []
+
+        def slow(subscriber: Subscriber, position: int) -> None:
+            storm.reactor.rightNow += 0.001
+            rewound.append(subscriber)
+            rewind(subscriber, position)
+
+        monkeypatch.setattr(replay, "rewind", slow)
+        storm.hub.updates_missed(journal.head)
+        assert 5 < len(rewound) < 15
+        gone = members[-1].channel.watcher
+        assert isinstance(gone, Subscriber)
+        gone.unsubscribe()
+        storm.publish("b")
+        settle(storm)
+        assert len(rewound) == 29
+        assert [member.texts for member in members] == [["b"]] * 29 + [[]]
+        storm.end()
+
     def test_another_record(self, storm: World, journal: ScriptedJournal) -> None:
         """
         Where the journal says that its record is another one, what was read of the last one is not used.

@@ -579,9 +579,11 @@ class Hub:
         # In the middle of a fan-out, nobody knows how far each of them is.
         live.fanout.flush()
         live.replay.forget_pages()
-        for subscriber in list(self._members.values()):
-            if not subscriber.is_behind:
-                live.replay.rewind(subscriber, max(subscriber.since, live.fanout.sent_up_to))
+        live.replay.rewind_all(
+            (subscriber, max(subscriber.since, live.fanout.sent_up_to))
+            for subscriber in self._members.values()
+            if not subscriber.is_behind
+        )
         live.forget_head_id()
         asked = live.journal.last_id()
         asked.addCallbacks(live.learn_head_id, _log_failed_journal)

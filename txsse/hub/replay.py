@@ -10,7 +10,7 @@ read the same pages, which are read and framed once, and take turns.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -75,6 +75,26 @@ class Replay:
         subscriber.reached = position
         self.begin(subscriber, Place(position))
 
+    def rewind_all(self, subscribers: Iterable[tuple[Subscriber, int]]) -> None:
+        """
+        Leave many to the journal, by turns.
+
+        :param subscribers: each with the position up to which it was sent everything.
+        """
+        leaving = list(subscribers)
+        for subscriber, position in leaving:
+            # Nothing live from this very moment on.
+            subscriber.since = BEHIND
+            subscriber.reached = position
+        Deferred.fromCoroutine(self._rewind_by_turns(leaving))
+
+    async def _rewind_by_turns(self, leaving: Iterable[tuple[Subscriber, int]]) -> None:
+        for subscriber, position in leaving:
+            if self._turns.is_over:
+                await self._turns.wait()
+            if subscriber.is_subscribed:
+                self.rewind(subscriber, position)
+
     def forget_pages(self) -> None:
         """
         Read all anew: the record is another one.
@@ -113,9 +133,6 @@ class Replay:
         self._counters.gaps += place.missed
         if place.anchor is not None:
             first.append(encode_id(place.anchor))
-        if self._turns.is_over:
-            # All at once are behind where the journal lost sight.
-            await self._turns.wait()
         while subscriber.is_subscribed:
             await subscriber.channel.drain()
             shared = await self._persist(subscriber, partial(self._read, position))
