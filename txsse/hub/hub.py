@@ -416,7 +416,6 @@ class Hub:
         :param deadline: how long this may take, in seconds; who has not read everything by then is cut off.
         :returns: a Deferred that fires when the last channel is closed and the journal has ended.
         :raises ValueError: for times that cannot be.
-        :raises AttributeError: for a farewell that is no event.
         """
         for seconds in retry:
             encode_retry(seconds)
