@@ -188,6 +188,21 @@ class StopTests:
             [failed] = outcome_of(publish(last))
             assert isinstance(failed, HubStopped)
 
+    def test_too_late_for_last_words(self, new_world: Callable[..., World], plain: Wire) -> None:
+        """
+        A journal that ends takes no more of them.
+        """
+        journal = ScriptedJournal(reactor=plain.reactor)
+        world = new_world(journal=journal)
+        world.publish("a")
+        journal.held.add("stop")
+        stopped = outcome_of(world.hub.stop())
+        (failed,) = outcome_of(world.hub.publish_to_the_end(Update("news", ServerSentEvent("b", id="b"))))
+        assert isinstance(failed, HubStopped)
+        assert stopped == []
+        journal.release("stop")
+        assert stopped == [None]
+
     def test_last_words_to_those_who_are_left(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         Who has not been sent away by then gets them.

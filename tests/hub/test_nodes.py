@@ -176,6 +176,20 @@ class CountTests:
         server.clock.advance(2)
         assert server.asked[0][4] == 0
 
+    def test_not_sent_yet(self) -> None:
+        """
+        What was not sent cannot have been forgotten.
+        """
+        server = Server()
+        server.turn()
+        server.answer()
+        server.nodes.put_note("a", "1")
+        server.there = [1, 0]
+        for _ in range(2):
+            server.clock.advance(2)
+            server.answer()
+        assert [arguments[4] for arguments in server.asked] == [1, 0, 0]
+
     def test_nothing_to_forget(self) -> None:
         """
         That there is nothing of what was never there is no reason to.

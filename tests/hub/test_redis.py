@@ -414,6 +414,27 @@ class NodesTests:
         assert await one.journal.notes_elsewhere("a") == []
 
     @pytest_twisted.ensureDeferred
+    async def test_notes_go_first(self, new: Callable[..., Subject]) -> None:
+        """
+        What is noted in the turn of an update is there before it.
+        """
+        subject = new()
+        await subject.start()
+        await subject.append("1")
+        asked: list[Any] = []
+        run = subject.journal._run
+
+        def noting(session: object, *arguments: Any) -> Deferred[Any]:
+            asked.append(arguments[0])
+            return run(session, *arguments)
+
+        subject.journal._run = noting
+        recorded = subject.journal.append(update("2"))
+        subject.journal.put_note("a", "b")
+        await recorded
+        assert [each for each in asked if each in ("note", "append")] == ["note", "append"]
+
+    @pytest_twisted.ensureDeferred
     async def test_notes_behind_an_outage(
         self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -122,7 +122,12 @@ def _addresses(hosts: str, default_port: int) -> tuple[Address, ...]:
         one = urlsplit(f"//{each}")
         if not one.hostname:
             raise ValueError("a host is missing")
-        addresses.append(Address(one.hostname, one.port or default_port))
+        try:
+            port = one.port or default_port
+        except ValueError:
+            # Python would say what stands there, which may be a piece of a password.
+            raise ValueError("a port is no number") from None
+        addresses.append(Address(one.hostname, port))
     return tuple(addresses)
 
 
