@@ -132,6 +132,38 @@ class OptionsTests:
         line = one_line(exit)
         assert said in line and line.endswith("; see twist txsse --help")
 
+    @pytest.mark.parametrize("name", ["key", "publish-key", "subscribe-key"])
+    @pytest.mark.parametrize("equals", [True, False])
+    def test_secret(self, name: str, equals: bool) -> None:
+        """
+        A secret has no place on a command line, and is not taken for the name of a file, which is shown.
+        """
+        argv = [f"--{name}=hunter2"] if equals else [f"--{name}", "hunter2"]
+        with pytest.raises(SystemExit) as exit:
+            options("--listen=tcp:1", *argv)
+        line = one_line(exit)
+        variable = f"TXSSE_{name.replace('-', '_').upper()}"
+        assert f"put the secret into {variable}, or into a file for --{name}-file" in line
+        assert "hunter2" not in line
+
+    @pytest.mark.parametrize("name", ["ke", "k", "publish-k", "subscribe-ke"])
+    def test_beginning_of_a_secret(self, name: str) -> None:
+        """
+        Nor is it by an abbreviation.
+        """
+        with pytest.raises(SystemExit) as exit:
+            options(f"--{name}", "hunter2")
+        line = one_line(exit)
+        assert "not a unique prefix" in line and "hunter2" not in line
+
+    def test_password(self) -> None:
+        """
+        Passwords are not told, wherever they stand.
+        """
+        with pytest.raises(SystemExit) as exit:
+            options("redis://admin:hunter2@h")
+        assert "'redis://admin:***@h'" in one_line(exit)
+
     def test_help(self, capsys: pytest.CaptureFixture[str]) -> None:
         """
         The help tells of every option, and of the default.
@@ -141,7 +173,11 @@ class OptionsTests:
         assert not exit.value.code
         out = " ".join(capsys.readouterr().out.split())
         assert all(
-            word in out for word in ("--listen=", "--demo", "--version", "tcp:8080:interface=127.0.0.1")
+            word in out
+            for word in (
+                *("--listen=", "--demo", "--version", "tcp:8080:interface=127.0.0.1"),
+                "Not here: TXSSE_KEY, or --key-file.",
+            )
         )
 
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:

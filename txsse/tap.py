@@ -19,6 +19,7 @@ from twisted.python import usage
 
 from txsse._reactor import global_reactor
 from txsse._version import __version__
+from txsse.hub.named import without_passwords
 from txsse.service.config import DEFAULT_ENDPOINT, BadConfig, Config, Option, Sources, options, read_config
 from txsse.service.kinds import FLAG
 
@@ -31,6 +32,17 @@ def _taker(option: Option) -> Any:
 
     take.__doc__ = f"{option.help} May be repeated."
     return take
+
+
+def _refuser(option: Option) -> Any:
+    def refuse(self: Options, value: str) -> None:
+        raise usage.UsageError(
+            f"--{option.name} would be seen by everybody on the machine; put the secret into "
+            f"{option.variable}, or into a file for --{option.name}-file"
+        )
+
+    refuse.__doc__ = f"Not here: {option.variable}, or --{option.name}-file."
+    return refuse
 
 
 class Options(usage.Options):
@@ -62,6 +74,9 @@ class Options(usage.Options):
     for _option in options():
         if _option.kind.many:
             locals()[f"opt_{_option.name.replace('-', '_')}"] = _taker(_option)
+        elif _option.secret:
+            # Otherwise getopt takes --key for --key-file, and an error has the secret as the file's name.
+            locals()[f"opt_{_option.name.replace('-', '_')}"] = _refuser(_option)
     del _option
 
     def __init__(self) -> None:
@@ -121,14 +136,14 @@ def makeService(options: Options) -> MultiService:
     :raises SystemExit: with one line, where it cannot be; and behind ``--check``.
     """
     reactor = global_reactor()
+    demo = bool(options["demo"])
     try:
         config, places = read_config(options.sources())
-        if options["demo"]:
+        if demo:
             _check_demo(places)
-        make = _maker(demo=bool(options["demo"]))
-        made = make(config, reactor)
+        made = _maker(demo=demo)(config, reactor)
         if options["check"]:
-            _check(config, places)
+            _check(config, places, demo=demo)
     except BadConfig as error:
         _exit(str(error))
     return made
@@ -151,18 +166,28 @@ def _check_demo(places: Mapping[str, str]) -> None:
     """
     See that nobody asks the demo for what it would not do.
     """
+    from txsse.service.demo import TAKEN
+
     for name, place in places.items():
-        if place.startswith("--") and name not in ("listen", "journal"):
+        if place.startswith("--") and name not in TAKEN:
             raise BadConfig(f"{place}: the demo takes --listen and --journal alone")
 
 
-def _check(config: Config, places: Mapping[str, str]) -> NoReturn:
+def _check(config: Config, places: Mapping[str, str], *, demo: bool) -> NoReturn:
     from txsse.service.report import report
 
-    sys.stdout.write(report(config, places))
+    if demo:
+        from txsse.service.demo import TAKEN
+
+        text = report(config, places, taken=TAKEN)
+    else:
+        from txsse.service.issuers import describe_keys
+
+        text = report(config, places, describe_keys(config))
+    sys.stdout.write(text)
     raise SystemExit(0)
 
 
 def _exit(problem: str) -> NoReturn:
     # One line, whatever others wrote into their errors.
-    raise SystemExit("twist txsse: " + " ".join(problem.split()))
+    raise SystemExit("twist txsse: " + " ".join(without_passwords(problem).split()))

@@ -8,6 +8,7 @@ import argparse
 import io
 import os
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -833,6 +834,54 @@ class ProcessTests:
 
         assert await deferToThread(work) == (0, "7\n", "")
         assert world.texts == ["some\ndata"]
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize(
+        ("redirection", "status", "said"),
+        [
+            (">/dev/full", 1, "it was published, but stdout cannot be written: No space left on device"),
+            # Whoever has closed it does not want the ids.
+            (">&-", 0, ""),
+        ],
+    )
+    async def test_stdout(self, world: World, redirection: str, status: int, said: str) -> None:
+        """
+        Where the id cannot be printed, one line says that it was published.
+        """
+        await world.start()
+        command = shlex.join([sys.executable, "-m", "txsse", "publish", world.url, "a", "x"])
+
+        def work() -> tuple[int, str]:
+            done = subprocess.run(
+                ["sh", "-c", f"{command} {redirection}"],
+                capture_output=True,
+                text=True,
+                env={**os.environ, "TXSSE_KEY": SECRET},
+                timeout=60,
+                check=False,
+            )
+            return done.returncode, done.stderr
+
+        expected = f"txsse publish: {said}\n" if said else ""
+        assert await deferToThread(work) == (status, expected)
+        assert world.texts == ["x"]
+
+    def test_stdin(self) -> None:
+        """
+        Where there is none, one line says what to give.
+        """
+        command = shlex.join([sys.executable, "-m", "txsse", "publish", URL, "a"])
+        for given in ("", "-"):
+            done = subprocess.run(
+                ["sh", "-c", f"{command} {given} <&-"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr.startswith("txsse publish: there are no data: give DATA")
+            assert done.stderr.count("\n") == 1
 
     @pytest_twisted.ensureDeferred
     async def test_interrupted(self, world: World) -> None:

@@ -8,6 +8,7 @@ import argparse
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -208,6 +209,34 @@ class EndTests:
         assert duplicated[0][1] == 1
         os.close(duplicated[0][0])
 
+    def test_full(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Where what comes cannot be printed, one line says so.
+        """
+        out = io.StringIO()
+        tail = Tail(out=out)
+
+        def full(text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(out, "write", full)
+        tail.reply().bring("data: 1\n\n")
+        assert tail.status == [1]
+        assert tail.err.getvalue() == "txsse tail: stdout cannot be written: No space left on device\n"
+
+    def test_closed(self) -> None:
+        """
+        Nobody is asked for what cannot be printed.
+        """
+        tail = Tail()
+        arguments = argparse.ArgumentParser()
+        TAIL.add_arguments(arguments)
+        parsed, err = arguments.parse_args([URL]), io.StringIO()
+        following = Deferred.fromCoroutine(follow(tail.clock, parsed, None, err, agent=tail.agent))
+        assert outcome_of(following) == [1]
+        assert err.getvalue() == "txsse tail: stdout is closed, and there is nowhere to print to\n"
+        assert len(tail.agent.requests) == 1
+
 
 class StateTests:
     def test_resumed(self, tmp_path: Path) -> None:
@@ -318,6 +347,22 @@ class ProcessTests:
             self.run(url, "--data", "--count", "3"), capture_output=True, text=True, timeout=60, check=False
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "1\n2\n3\n", "")
+
+    @pytest.mark.parametrize("shape", ["--data", ""])
+    @pytest.mark.parametrize(
+        ("redirection", "said"),
+        [
+            (">&-", "txsse tail: stdout is closed, and there is nowhere to print to\n"),
+            (">/dev/full", "txsse tail: stdout cannot be written: No space left on device\n"),
+        ],
+    )
+    def test_stdout(self, url: str, shape: str, redirection: str, said: str) -> None:
+        """
+        Where nothing can be printed, one line says so, and the status.
+        """
+        line = f"{shlex.join([sys.executable, '-m', 'txsse', 'tail', url])} {shape} {redirection}"
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (1, said)
 
     def test_closed_pipe(self, url: str) -> None:
         """

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shlex
 import subprocess
 import sys
 import time
@@ -25,9 +27,13 @@ from txsse.cli import main
 from txsse.mercure import FixedKeys, Issuer, pem_key, secret_key
 from txsse.mercure.grants import Grants
 from txsse.mercure.keys import Key
+from txsse.mercure.refusal import InvalidToken
 from txsse.mercure.tokens import Role, Verifier
 
 HUB = ("--audience", URL)
+
+# What a token of Mercure 1.0 has to say.
+GOOD = {"aud": URL, "exp": 9e11}
 
 
 class Tokens:
@@ -71,13 +77,20 @@ def tokens(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     return Tokens(capsys)
 
 
-def verify(token: str, role: Role = "publish", *, key: Key | None = None, compat: bool = False) -> Grants:
+def verify(
+    token: str,
+    role: Role = "publish",
+    *,
+    key: Key | None = None,
+    compat: bool = False,
+    audience: str = URL,
+) -> Grants:
     """
     Verify a token as a hub does.
     """
     keys = FixedKeys([key or secret_key(SECRET)])
     verifier = Verifier(
-        [Issuer(keys, keys)], base=URL, audience=[URL], compatibility=compat, seconds=time.time
+        [Issuer(keys, keys)], base=URL, audience=[audience], compatibility=compat, seconds=time.time
     )
     (grants,) = outcome_of(Deferred.fromCoroutine(verifier.verify(token, role)))
     if isinstance(grants, Exception):
@@ -203,6 +216,18 @@ class MakingTests:
         """
         assert problem in tokens.refused(*arguments)
 
+    @pytest.mark.parametrize("audience", ["my-hub", "urn:x:hub", "http://[", ""])
+    def test_audience_that_is_no_url(self, tokens: Tokens, audience: str) -> None:
+        """
+        A hub may have any text for an audience; patterns are relative to its URL all the same.
+        """
+        token = tokens.make("--audience", audience, "--publish-pattern", "/books/:id")
+        claims = claims_of(token)
+        assert claims["aud"] == audience
+        assert verify(token, audience=audience).publish.has([f"{URL[:19]}/books/7"])
+        line = tokens.refused("--audience", audience, "--publish-pattern", "/books/(")
+        assert "no hub would take this token: a matcher cannot be" in line
+
 
 class KeyTests:
     @pytest.mark.parametrize(
@@ -325,39 +350,113 @@ class DecodingTests:
     @pytest.mark.parametrize(
         ("claims", "status", "expected"),
         [
-            ({}, 0, "it never expires"),
+            ({"exp": None}, 1, "no hub takes it: it has no exp"),
             ({"exp": True}, 1, "its exp is no time"),
             ({"exp": 1e13}, 1, "its exp is no time"),
             ({"nbf": "x"}, 1, "its nbf is no time"),
-            ({"nbf": 0}, 0, "it never expires"),
+            ({"nbf": 0}, 0, "it is a token of Mercure 1.0"),
+            ({"aud": None}, 1, "no hub takes it: it has no aud"),
+            ({"aud": [1]}, 1, "no hub takes it: its aud is no text, such as the hub's URL"),
+            ({"aud": ["x", "y"]}, 0, "it is a token of Mercure 1.0"),
+            (
+                {"authorization_details": [detail(["publish"])]},
+                1,
+                "no hub takes it: topics is no list of objects",
+            ),
+            (
+                {"authorization_details": [detail(["publish"], {"match": "x", "match_type": "\x1b[2J"})]},
+                1,
+                "no hub takes it: match_type is not known here",
+            ),
+            (
+                {
+                    "authorization_details": [
+                        detail(["publish"], {"match": "/a/:id", "match_type": "urlpattern"})
+                    ]
+                },
+                0,
+                "it is a token of Mercure 1.0",
+            ),
         ],
     )
     def test_validity(self, tokens: Tokens, claims: dict[str, Any], status: int, expected: str) -> None:
         """
         The exit status says whether it is good.
         """
-        assert expected in self.show(tokens, sign(claims), status)
+        lines = self.show(tokens, sign({**GOOD, **claims}), status)
+        assert expected in lines and all(line.isprintable() for line in lines)
 
     @pytest.mark.parametrize(
-        ("typ", "claims", "expected"),
+        ("claims", "status", "expected"),
         [
-            ("application/AT+JWT", {}, "it is a token of Mercure 1.0"),
-            ("JWT", {"mercure": {}}, "it is a token from before Mercure 1.0"),
-            ("JWT", {}, "it is no token of Mercure's"),
+            ({"mercure": {}}, 0, "it never expires"),
+            ({"mercure": {"publish": "*"}}, 1, "no hub takes it: mercure.publish is no list of strings"),
+            ({"mercure": []}, 1, "no hub takes it: mercure is no object"),
         ],
     )
-    def test_dialect(self, tokens: Tokens, typ: str, claims: dict[str, Any], expected: str) -> None:
+    def test_validity_before_mercure_1(
+        self, tokens: Tokens, claims: dict[str, Any], status: int, expected: str
+    ) -> None:
+        """
+        So it does for the older kind, which needs neither an audience nor an end.
+        """
+        assert expected in self.show(tokens, sign(claims, headers={"typ": "JWT"}), status)
+
+    @pytest.mark.parametrize("old", [True, False])
+    @pytest.mark.parametrize(
+        "claims",
+        [
+            {},
+            {"exp": None},
+            {"aud": None},
+            {"aud": 5},
+            {"authorization_details": {}},
+            {"authorization_details": [5]},
+            {"authorization_details": [detail(["publish"])]},
+            {"authorization_details": [detail("publish", "a")]},
+            {"authorization_details": [detail([], "a")]},
+            {"authorization_details": [detail(["publish"], "a\n")]},
+            {"authorization_details": [detail(["subscribe"], "a", payload=1)]},
+            {"mercure": 5},
+            {"mercure": {"subscribe": [5]}},
+            {"mercure": {"subscribe": ["a\n"]}},
+        ],
+    )
+    def test_as_a_hub_says(self, tokens: Tokens, claims: dict[str, Any], old: bool) -> None:
+        """
+        What is shown as good is taken by a hub, and what is not, is refused.
+        """
+        made = sign({**GOOD, "mercure": {}, **claims}, headers={"typ": "JWT"} if old else {})
+        tokens("--decode", made)
+        try:
+            verify(made, compat=True)
+        except InvalidToken:
+            assert tokens.status == 1
+        else:
+            assert tokens.status == 0
+
+    @pytest.mark.parametrize(
+        ("typ", "claims", "status", "expected"),
+        [
+            ("application/AT+JWT", {}, 0, "it is a token of Mercure 1.0"),
+            ("JWT", {"mercure": {}}, 0, "it is a token from before Mercure 1.0"),
+            ("JWT", {}, 1, "it is no token of Mercure's"),
+        ],
+    )
+    def test_dialect(
+        self, tokens: Tokens, typ: str, claims: dict[str, Any], status: int, expected: str
+    ) -> None:
         """
         It is told.
         """
-        lines = self.show(tokens, sign(claims, headers={"typ": typ}), 0)
+        lines = self.show(tokens, sign({**GOOD, **claims}, headers={"typ": typ}), status)
         assert any(line.startswith(expected) for line in lines)
 
     def test_signature(self, tokens: Tokens, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """
         Another key's does not fit; without a key it is left open.
         """
-        foreign = sign({}, key=OTHER_SECRET)
+        foreign = sign(GOOD, key=OTHER_SECRET)
         assert self.show(tokens, foreign, 1)[-1] == "its signature does not fit the key"
         path = tmp_path / "public.pem"
         path.write_bytes(public_pem(ec.generate_private_key(ec.SECP256R1())))
@@ -369,7 +468,7 @@ class DecodingTests:
         """
         It cannot command the terminal.
         """
-        token = sign({"\x1b[2J": "\x1b]0;x\x07\u202e\x7f\x9b", "a": ["\x1b"]})
+        token = sign({**GOOD, "\x1b[2J": "\x1b]0;x\x07\u202e\x7f\x9b", "a": ["\x1b"]})
         assert all(line.isprintable() and line.isascii() for line in self.show(tokens, token, 0))
 
     @pytest.mark.parametrize("text", ["{}\n", "Bearer {}", "  bearer  {} "])
@@ -394,7 +493,7 @@ class DecodingTests:
         """
         How many levels Python reads, and how many it writes, depends on its version; what it cannot, is told.
         """
-        deep = f'{{"a": {"[" * levels}{"]" * levels}}}'
+        deep = f'{{"mercure": {{}}, "a": {"[" * levels}{"]" * levels}}}'
         shown = tokens("--decode", jwt.PyJWS().encode(deep.encode(), SECRET, "HS256"))
         problem = tokens.err.splitlines()
         assert (tokens.status, len(problem)) == ((0, 0) if shown else (1, 1))
@@ -418,6 +517,78 @@ class DecodingTests:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), "utf-8"))
         assert (tokens("--decode", "-"), tokens.status) == ("", 1)
         assert tokens.err == "txsse token: this is no JSON Web Token\n"
+
+
+class ProcessTests:
+    """
+    What becomes of it in a shell, where streams may be closed, and devices full.
+    """
+
+    def run(self, line: str, status: int) -> list[str]:
+        """
+        Return what is said on stderr; ``txsse`` in the line is the command.
+        """
+        command = f"{shlex.quote(sys.executable)} -m txsse"
+        done = subprocess.run(
+            ["sh", "-c", line.replace("txsse", command, 1)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "TXSSE_KEY": SECRET},
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (status, "")
+        return done.stderr.splitlines()
+
+    @pytest.mark.parametrize("arguments", [f"token --audience {URL}", f"token --decode {sign(GOOD)}"])
+    @pytest.mark.parametrize(
+        ("redirection", "said"),
+        [
+            (">&-", "txsse token: stdout is closed"),
+            (">/dev/full", "txsse token: stdout cannot be written: No space left on device"),
+        ],
+    )
+    def test_stdout(self, arguments: str, redirection: str, said: str) -> None:
+        """
+        One line says that nothing was printed, and the status does.
+        """
+        assert self.run(f"txsse {arguments} {redirection}", 1) == [said]
+
+    @pytest.mark.parametrize(
+        ("redirection", "said"),
+        [
+            ("<&-", "txsse token: stdin is closed; --decode - reads the token from there"),
+            ("0>/dev/null", "txsse token: stdin cannot be read: Bad file descriptor"),
+        ],
+    )
+    def test_stdin(self, redirection: str, said: str) -> None:
+        """
+        So it is where nothing can be read.
+        """
+        assert self.run(f"txsse token --decode - {redirection}", 2) == [said]
+
+    def test_stderr(self) -> None:
+        """
+        Where that is closed, the status tells all the same.
+        """
+        assert self.run("txsse token 2>&-", 2) == []
+        assert self.run("txsse token --decode - <&- >&- 2>&-", 2) == []
+
+    @pytest.mark.parametrize("arguments", ["--help", "token --help", "--version", ""])
+    def test_help(self, arguments: str) -> None:
+        """
+        What argparse prints has to get there, too.
+        """
+        said = "txsse: stdout cannot be written: No space left on device"
+        assert self.run(f"txsse {arguments} >/dev/full", 1) == [said]
+
+    def test_reader_that_has_gone(self) -> None:
+        """
+        A token that nobody reads was not given to anybody; half a help is help enough.
+        """
+        line = "txsse token --audience x | true; exit 0"
+        assert self.run(line, 0) in ([], ["txsse token: stdout cannot be written: Broken pipe"])
+        assert self.run("txsse --help | true; exit 0", 0) == []
 
 
 WITHOUT = """

@@ -12,7 +12,19 @@ from typing import Any
 import pytest
 
 from txsse.service.config import BadConfig, Config, Sources, options, read_config
-from txsse.service.kinds import COUNT, DURATION, FLAG, INTERVAL, LIMIT, LIST, SIZE, TEXT, Kind
+from txsse.service.kinds import (
+    COUNT,
+    DURATION,
+    FLAG,
+    INTERVAL,
+    LIMIT,
+    LIST,
+    ORIGINS,
+    ORIGINS_OR_ANY,
+    SIZE,
+    TEXT,
+    Kind,
+)
 
 
 def read(
@@ -36,6 +48,14 @@ class KindTests:
             (TEXT, "x", "x"),
             (LIST, "a  b", ("a", "b")),
             (LIST, ["a", "b c"], ("a", "b c")),
+            (ORIGINS, "https://App.Example.org:443", ("https://app.example.org",)),
+            (ORIGINS, ["http://a:80", "http://a:0443"], ("http://a", "http://a:443")),
+            (
+                ORIGINS,
+                "https://[::1]:8443 capacitor://localhost",
+                ("https://[::1]:8443", "capacitor://localhost"),
+            ),
+            (ORIGINS_OR_ANY, "* HTTPS://a:80", ("*", "https://a:80")),
             (FLAG, True, True),
             (FLAG, "Yes", True),
             (FLAG, "0", False),
@@ -107,6 +127,36 @@ class KindTests:
         with pytest.raises(ValueError, match=r"^is "):
             kind.read(value)
 
+    @pytest.mark.parametrize("kind", [ORIGINS, ORIGINS_OR_ANY])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "app.example.org",
+            "https://app.example.org/",
+            "https://app.example.org/x",
+            "https://*.example.org",
+            "https://me@app.example.org",
+            "https://app.example.org:99999",
+            "https://app.example.org:",
+            "https://bücher.example",
+            "null",
+            "",
+        ],
+    )
+    def test_no_origin(self, kind: Kind, text: str) -> None:
+        """
+        What no browser ever sends as an origin is refused, and would match nothing.
+        """
+        with pytest.raises(ValueError, match=r"which is no origin; one is .* https://example\.org"):
+            kind.read([text])
+
+    def test_any_origin(self) -> None:
+        """
+        Not all the world may publish by somebody's cookie.
+        """
+        with pytest.raises(ValueError, match=r"holds '\*', which is no origin"):
+            ORIGINS.read("*")
+
 
 class ConfigTests:
     def test_defaults(self) -> None:
@@ -133,6 +183,8 @@ class ConfigTests:
             DURATION: "7",
             LIMIT: "7",
             INTERVAL: "7",
+            ORIGINS: "https://x",
+            ORIGINS_OR_ANY: "https://x",
         }
         for option in options():
             file = tmp_path / "hub.toml"
@@ -182,6 +234,16 @@ class ConfigTests:
         assert (places["journal"], places["url"]) == ("--journal", "TXSSE_URL")
         assert places["max-streams"] == f"{file}: max-streams"
 
+    def test_empty_variable(self, tmp_path: Path) -> None:
+        """
+        A variable that is empty says nothing; the file still does.
+        """
+        file = tmp_path / "hub.toml"
+        file.write_text('cookie = "c"\n')
+        config, places = read({}, {option.variable: "" for option in options()}, file)
+        assert config == Config(cookie="c")
+        assert places["listen"] == "default"
+
     def test_other_variables(self) -> None:
         """
         Those of other programs are left alone, and so are those of the command txsse.
@@ -194,6 +256,10 @@ class ConfigTests:
             ({"given": {"max-body": "a lot"}}, "--max-body: 'a lot' is no number of bytes"),
             ({"environ": {"TXSSE_MAX_BODY": "a lot"}}, "TXSSE_MAX_BODY: 'a lot' is no number of bytes"),
             ({"environ": {"TXSSE_MAX_BODDY": "1"}}, "TXSSE_MAX_BODDY is the variable of no option"),
+            (
+                {"environ": {"TXSSE_PUBLISH_ORIGIN": "https://a/"}},
+                "TXSSE_PUBLISH_ORIGIN: 'https://a/' holds 'https://a/', which is no origin",
+            ),
         ],
     )
     def test_wrong(self, sources: dict[str, Any], said: str) -> None:
@@ -210,6 +276,7 @@ class ConfigTests:
             ("anonymous", "is no TOML"),
             (b"\xff", "is no TOML"),
             ("key = 5", "key: the value is no text"),
+            ("max_body = 1\nmax-body = 2", "max-body is there twice"),
         ],
     )
     def test_wrong_file(self, tmp_path: Path, content: str | bytes, said: str) -> None:

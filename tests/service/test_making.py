@@ -17,12 +17,13 @@ from twisted.web.server import Request, Site
 
 from tests.fakes import Client, Wire
 from tests.hub.fakes import ScriptedJournal
+from tests.mercure.signers import ec_key, public_pem
 from tests.mercure.world import SECRET, URL, old_token, token
 from txsse import Hub, JournalFailed
 from txsse.service import hub as hub_module
 from txsse.service.config import BadConfig, Config
 from txsse.service.hub import default_url, make_hub
-from txsse.service.issuers import make_issuers
+from txsse.service.issuers import describe_keys, make_issuers
 from txsse.service.report import report
 from txsse.service.status import Health, status_tree
 from txsse.service.tree import HubTree, make_settings
@@ -38,7 +39,7 @@ class Tree:
 
     def __init__(self, wire: Wire, **told: Any) -> None:
         config = Config(**{**KEYED, **told})
-        settings = make_settings(config, make_issuers(config, wire.reactor), URL)
+        settings = make_settings(config, make_issuers(config, wire.reactor), config.url or URL)
         self.tree = HubTree(config, settings, wire.reactor)
         self._wire = wire
         self._clients: list[Client] = []
@@ -114,9 +115,34 @@ class IssuerTests:
             ({"issuer": ("https://a.example",)}, "--issuer and --jwks go together"),
             ({"issuer": ("a",), "jwks": ("http://a.example/keys",)}, "--jwks: keys are fetched by https"),
             ({"algorithm": ("HS256", "none")}, "none is not known here"),
+            (
+                {"algorithm": ("RS256", "ES256")},
+                "--algorithm: RS256, ES256 is allowed, and the keys to publish",
+            ),
+            ({"algorithm": ("RS256",)}, "are for HS256/HS384/HS512"),
             ({"url": "hub.example"}, "--url: 'hub.example' is no URL"),
+            ({"url": "http://hub.example/a b"}, "--url: 'http://hub.example/a b' holds what cannot stand"),
+            ({"url": "https://hub.example/a\n"}, "holds what cannot stand in a URL"),
+            ({"url": "https://bücher.example/hub"}, "as xn--"),
+            ({"url": "https://hub.example:p/hub"}, "--url: it has a host or a port that is none"),
+            ({"url": "https://[hub.example/hub"}, "--url: it has a host or a port that is none"),
+            ({"url": "https://hub.example/a%20b"}, "take a path without %"),
+            ({"url": "https://hub.example/a/../hub"}, "take a path without %"),
+            ({"url": f"https://me:{SECRET}@hub.example/hub"}, "--url: it holds a user or a password; leave"),
+            (
+                {"issuer": ("a",), "jwks": (f"https://me:{SECRET.replace(' ', '')}@a.example/keys",)},
+                "--jwks: it holds a user or a password; leave",
+            ),
+            (
+                {"issuer": ("a",), "jwks": ("https://a.example/the keys",)},
+                "--jwks: 'https://a.example/the k",
+            ),
             ({"url": "https://hub.example"}, "needs a path of its own"),
             ({"journal": "x:"}, "--journal: 'x:' is no journal"),
+            (
+                {"journal": f"reddis://admin:{SECRET}@h/0"},
+                "--journal: 'reddis://admin:***@h/0' is no journal",
+            ),
             ({"slow_policy": "wait"}, "--slow-policy: 'wait' is none of"),
             ({"origin": ("app.example",)}, "app.example"),
         ],
@@ -128,7 +154,18 @@ class IssuerTests:
         with pytest.raises(BadConfig) as raised:
             serve(**told)
         assert said in str(raised.value)
-        assert SECRET not in str(raised.value)
+        assert SECRET not in str(raised.value) and SECRET.replace(" ", "") not in str(raised.value)
+
+    def test_algorithm_of_one_key(self, serve: Callable[..., Tree], tmp_path: Path) -> None:
+        """
+        One key that is good for what is allowed is enough; each role has to have one, where it has any.
+        """
+        serve(algorithm=("RS256", "HS512"))
+        file = tmp_path / "public.pem"
+        file.write_bytes(public_pem(ec_key()))
+        serve(algorithm=("ES256",), key_file=(str(file),))
+        with pytest.raises(BadConfig, match="the keys to subscribe are for ES256; allow"):
+            serve(algorithm=("HS256",), key=None, publish_key=SECRET, subscribe_key_file=(str(file),))
 
 
 class TreeTests:
@@ -294,6 +331,40 @@ class ReportTests:
         assert ["keepalive", "-", "default"] in lines
         assert ["key", "(secret)", "default"] in lines
 
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("redis://admin:S3cretPass@localhost:6379/0", "redis://admin:***@localhost:6379/0"),
+            ("redis+sentinel://:S3cretPass@a,b:26379/main", "redis+sentinel://:***@a,b:26379/main"),
+            ("unix://u:S3cretPass@/run/redis.sock?db=0", "unix://u:***@/run/redis.sock?db=0"),
+            # Not as a URL has them, and secret all the same.
+            ("redis://admin:S3cretPass/1?x=@2@localhost", "redis://admin:***@localhost"),
+            ("redis://admin:my S3cretPass@localhost", "redis://admin:***@localhost"),
+            ("redis://admin:S3cretPass,2@localhost", "redis://admin:***@localhost"),
+            ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+            ("sqlite:/var/lib/a@b:c", "sqlite:/var/lib/a@b:c"),
+        ],
+    )
+    def test_no_passwords(self, url: str, shown: str) -> None:
+        """
+        Those within URLs are cut out, whichever option has them.
+        """
+        config = Config(**KEYED, journal=url, audience=("x", url))
+        text = report(config, dict.fromkeys(_names(), "default"))
+        assert "S3cretPass" not in text
+        assert f"  {shown} " in text and f"  x {shown} " in text
+
+    def test_keys(self, tmp_path: Path) -> None:
+        """
+        What they are good for is told, and what they are called.
+        """
+        file = tmp_path / "keys.json"
+        file.write_text(json.dumps({"keys": [{"kty": "oct", "kid": "k1", "k": "a" * 43}]}))
+        assert list(describe_keys(Config(publish_key=SECRET, publish_key_file=(str(file),)))) == [
+            "keys to publish: HS256/HS384/HS512 (k1), HS256/HS384/HS512",
+            "keys to subscribe: none",
+        ]
+
 
 def _names() -> list[str]:
     from txsse.service.config import options
@@ -319,6 +390,37 @@ def make(*argv: str) -> Any:
 
 
 class ServiceTests:
+    @pytest.mark.parametrize("argv", [(), ("--demo",)])
+    def test_listens_nowhere(
+        self,
+        memory: MemoryReactorClock,
+        monkeypatch: pytest.MonkeyPatch,
+        argv: tuple[str, ...],
+        tmp_path: Path,
+    ) -> None:
+        """
+        A service that would listen nowhere is refused.
+        """
+        file = tmp_path / "hub.toml"
+        file.write_text("listen = []")
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        monkeypatch.setenv("TXSSE_URL", URL)
+        for told in (("TXSSE_LISTEN", " "), ("TXSSE_CONFIG", str(file))):
+            with monkeypatch.context() as patch, pytest.raises(SystemExit) as exit:
+                patch.setenv(*told)
+                make(*argv)
+            assert "--listen: there is no endpoint; name one, such as tcp:8080" in str(exit.value.code)
+
+    def test_empty_variable(self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        One that is there and empty is as if it was not there.
+        """
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        monkeypatch.setenv("TXSSE_URL", URL)
+        monkeypatch.setenv("TXSSE_LISTEN", "")
+        make().privilegedStartService()
+        assert [server[0] for server in memory.tcpServers] == [8080]
+
     def test_listens(self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         The hub and its status each have their endpoints, and both stop.
@@ -378,6 +480,41 @@ class ServiceTests:
         assert "--anonymous: the demo takes --listen and --journal alone" in str(exit.value.code)
         monkeypatch.setenv("TXSSE_KEY", SECRET)
         make("--demo", "--listen=tcp:1", "--journal=memory:")
+
+    def test_demo_checked(
+        self, memory: MemoryReactorClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """
+        What is told of the demo is what it takes, and which of the rest it does not.
+        """
+        file = tmp_path / "hub.toml"
+        file.write_text(f'listen = ["tcp:1"]\nkey = "{SECRET}"\nanonymous = true\nurl = "{URL}"\n')
+        with pytest.raises(SystemExit) as exit:
+            make("--demo", "--check", f"--config={file}")
+        assert exit.value.code == 0
+        out = capsys.readouterr().out
+        assert out.splitlines() == [
+            f"listen   tcp:1    {file}: listen",
+            "journal  memory:  default",
+            "",
+            f"the demo does not take {file}: url",
+            f"the demo does not take {file}: key",
+            f"the demo does not take {file}: anonymous",
+            "The service can be like that.",
+        ]
+
+    def test_demo_checked_without_packages(
+        self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Nor does that need the packages for a hub.
+        """
+        import sys
+
+        monkeypatch.setitem(sys.modules, "txsse.service.issuers", None)
+        with pytest.raises(SystemExit) as exit:
+            make("--demo", "--check")
+        assert exit.value.code == 0
 
     def test_demo(self, memory: MemoryReactorClock) -> None:
         """

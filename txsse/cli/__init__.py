@@ -2,17 +2,20 @@
 The command ``txsse``.
 
 Strategy: :func:`main` returns the exit status and lets nothing through: 0, or 2 where the command line is
-wrong, with one line on stderr.
+wrong, or 1 where something else is, with one line on stderr.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from txsse._version import __version__
 from txsse.cli.command import Command
+from txsse.cli.output import Unwritable, give_up, put
 from txsse.cli.publish import PUBLISH
 from txsse.cli.tail import TAIL
 from txsse.cli.token import TOKEN
@@ -37,15 +40,35 @@ def main(argv: Sequence[str] | None = None, *, commands: Sequence[Command] = COM
     :param commands: the commands that there are.
     :returns: the exit status.
     """
+    if sys.stderr is None:
+        # Closed by whoever started this. What is wrong then goes nowhere, and the status still tells.
+        sys.stderr = open(os.devnull, "w")
+    status = 0
+    try:
+        status = _run(argv, commands)
+        if sys.stdout is not None:
+            # Such as the help, of which argparse leaves in a buffer what fits into it.
+            put(sys.stdout, "")
+    except Unwritable as error:
+        if not error.unread:
+            sys.stderr.write(f"txsse: {error}\n")
+            return status or 1
+    return status
+
+
+def _run(argv: Sequence[str] | None, commands: Sequence[Command]) -> int:
     parser = _parser(commands)
     try:
         arguments = parser.parse_args(argv)
+        if arguments.command is None:
+            parser.print_help()
+            return 0
     except SystemExit as end:
         # argparse ends the process after --help, --version and errors; whoever calls this may not want that.
         return end.code if isinstance(end.code, int) else 2
-    if arguments.command is None:
-        parser.print_help()
-        return 0
+    except OSError as error:
+        # Before Python 3.11 it lets this through.
+        raise give_up(sys.stdout, error) from None
     command: Command = arguments.command
     return command.run(arguments)
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 import json
 import textwrap
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 from jwt import PyJWS
 from jwt.exceptions import PyJWTError
 
+from txsse.cli.minting import BASE
+from txsse.mercure.grants import read_claim, read_details
 from txsse.mercure.keys import ALGORITHMS, Key
+from txsse.mercure.refusal import InvalidToken
 
 __all__ = ["NoToken", "describe"]
 
@@ -46,7 +49,7 @@ def describe(token: str, keys: Sequence[Key], now: float) -> tuple[str, bool]:
         token = token[7:].strip()
     header, claims = _read(token)
     verdicts = [
-        (_dialect(header, claims), True),
+        *_dialect(header, claims),
         _expiry(claims.get("exp"), now),
         *_beginning(claims.get("nbf"), now),
         _signature(token, header, keys),
@@ -78,10 +81,14 @@ def _line(entry: tuple[str, Any]) -> str:
         # ASCII alone: whoever made the token is not trusted with the terminal.
         shown = "\n" + textwrap.indent(json.dumps(value, indent=2), "    ")
     elif isinstance(value, str):
-        shown = " " + json.dumps(value)[1:-1].replace('\\"', '"')
+        shown = f" {_visible(value)}"
     else:
         shown = " " + json.dumps(value)
     return f"  {json.dumps(name)[1:-1]}:{shown}"
+
+
+def _visible(text: str) -> str:
+    return json.dumps(text)[1:-1].replace('\\"', '"')
 
 
 def _is_time(value: object) -> bool:
@@ -107,13 +114,38 @@ def _span(seconds: float) -> str:
     return f"{int(seconds // size)} {unit}"
 
 
-def _dialect(header: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
+def _dialect(header: Mapping[str, Any], claims: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """
+    Tell what kind of token it is, and why no hub would take it, whatever the time, the key and the URL are.
+    """
     type = header.get("typ")
     if isinstance(type, str) and type.lower().removeprefix("application/") == "at+jwt":
-        return "it is a token of Mercure 1.0"
-    if "mercure" in claims:
-        return "it is a token from before Mercure 1.0"
-    return "it is no token of Mercure's: its typ is not at+jwt, and it has no claim mercure"
+        missing = [f"it has no {name}" for name in ("exp", "aud") if claims.get(name) is None]
+        problems = [*missing, *_audience(claims), *_grants(read_details, claims)]
+        verdict = "it is a token of Mercure 1.0"
+    elif "mercure" in claims:
+        problems = [*_audience(claims), *_grants(read_claim, claims)]
+        verdict = "it is a token from before Mercure 1.0"
+    else:
+        return [("it is no token of Mercure's: its typ is not at+jwt, and it has no claim mercure", False)]
+    return [(verdict, True), *((f"no hub takes it: {problem}", False) for problem in problems)]
+
+
+def _audience(claims: Mapping[str, Any]) -> list[str]:
+    audience = claims.get("aud")
+    named = audience if isinstance(audience, list) else [audience]
+    if audience is None or any(isinstance(each, str) for each in named):
+        return []
+    return ["its aud is no text, such as the hub's URL"]
+
+
+def _grants(read: Callable[[Mapping[str, Any], str], object], claims: Mapping[str, Any]) -> list[str]:
+    try:
+        read(claims, BASE)
+    except InvalidToken as error:
+        # Which may have words of the token's.
+        return [_visible(error.reason)]
+    return []
 
 
 def _expiry(expires: Any, now: float) -> tuple[str, bool]:

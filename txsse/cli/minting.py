@@ -26,7 +26,11 @@ from txsse.mercure.keys import BadKey, Key, read_key, secret_key
 from txsse.mercure.matchers import PATTERN
 from txsse.mercure.refusal import InvalidToken
 
-__all__ = ["Wanted", "choose_key", "make_claims", "read_keys", "sign"]
+__all__ = ["BASE", "Wanted", "choose_key", "make_claims", "read_keys", "sign"]
+
+#: What stands for the hub's URL where patterns are relative to it: an audience may be any text. Whether they
+#: can be patterns, does not depend on that.
+BASE = "https://hub.example/.well-known/mercure"
 
 # By RFC 7518, section 3.2, no shorter than the hash; for HS256 the key itself has seen to that.
 _MIN_SECRETS = {"HS384": 48, "HS512": 64}
@@ -168,7 +172,7 @@ def _grants(wanted: Wanted) -> dict[str, Any]:
                 details[-1]["payload"] = _parse(wanted.payload)
     grants = {"authorization_details": details}
     try:
-        read_details(grants, wanted.audience)
+        read_details(grants, BASE)
     except InvalidToken as error:
         raise Wrong(f"no hub would take this token: {error.reason}") from None
     return grants
@@ -188,7 +192,7 @@ def _old_grants(wanted: Wanted) -> dict[str, Any]:
         claim["payload"] = _parse(wanted.payload)
     grants = {"mercure": claim}
     try:
-        read_claim(grants, wanted.audience or "")
+        read_claim(grants, BASE)
     except InvalidToken as error:
         raise Wrong(f"no hub would take this token: {error.reason}") from None
     return grants

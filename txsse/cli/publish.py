@@ -19,6 +19,7 @@ from twisted.web.iweb import IAgent
 
 from txsse.cli.command import Command
 from txsse.cli.feed import BadFeed, lines_of, open_number, open_path, pieces_of, whole_of
+from txsse.cli.output import Unwritable, put
 from txsse.cli.posting import Poster
 from txsse.cli.signing import KEY_ENVIRONMENT, Wrong, add_key_arguments, load
 from txsse.cli.verdict import NotPublished
@@ -166,8 +167,8 @@ async def publish(
         status = _OK
     except CancelledError:
         status = _INTERRUPTED
-    except OSError as error:
-        problem = f"it was published, but stdout cannot be written: {error.strerror}"
+    except Unwritable as error:
+        problem = f"it was published, but {error}"
     except (NotPublished, BadFeed) as error:
         problem = f"line {published + 1}: {error}" if arguments.lines else str(error)
     finally:
@@ -272,16 +273,15 @@ def _made(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str,
 
 def _print(out: TextIO | None, id: str) -> None:
     if out is None:
-        # Closed by whoever started this.
+        # Closed by whoever started this, who does not want the ids.
         return
     encoding = out.encoding or "utf-8"
     try:
-        out.write(id.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-        out.flush()
-    except BrokenPipeError:
-        # Whoever read the ids has seen enough; the updates are for others, and go on. What is written from
-        # now on goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        put(out, id.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    except Unwritable as error:
+        # Whoever read the ids may have seen enough; the updates are for others, and go on.
+        if not error.unread:
+            raise
 
 
 PUBLISH = Command("publish", "Publish to a hub.", _add_arguments, _run, _EPILOG)

@@ -21,6 +21,7 @@ from twisted.web.iweb import IAgent
 
 from txsse.cli.command import Command
 from txsse.cli.insecure import TrustAnyone
+from txsse.cli.output import Unwritable, put
 from txsse.cli.show import Show, as_data, as_json, as_text
 from txsse.cli.state import read_state, write_state
 from txsse.client.machine import ReadyState
@@ -113,7 +114,7 @@ def _run(arguments: argparse.Namespace) -> int:
 async def follow(
     reactor: IReactorTime,
     arguments: argparse.Namespace,
-    out: TextIO,
+    out: TextIO | None,
     err: TextIO,
     *,
     agent: IAgent | None = None,
@@ -123,6 +124,9 @@ async def follow(
 
     :returns: the exit status.
     """
+    if out is None:
+        err.write("txsse tail: stdout is closed, and there is nowhere to print to\n")
+        return _FAILED
     try:
         source = _source(reactor, arguments, err, agent)
     except ValueError as error:
@@ -219,12 +223,9 @@ def _shape(arguments: argparse.Namespace, out: TextIO) -> Show:
 
 def _print(out: TextIO, text: str) -> None:
     try:
-        out.write(text)
-        out.flush()
-    except BrokenPipeError:
-        # Whoever read it has seen enough. What Python would flush at its end goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-        raise Stop(_OK) from None
+        put(out, text)
+    except Unwritable as error:
+        raise (Stop(_OK) if error.unread else Stop(_FAILED, str(error))) from None
 
 
 TAIL = Command("tail", "Follow a stream, and print it.", _add_arguments, _run, _EPILOG)

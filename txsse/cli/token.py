@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from txsse.cli.command import Command
+from txsse.cli.output import Unwritable, put
 from txsse.cli.signing import KEY_ENVIRONMENT, Wrong, add_key_arguments, load
 
 __all__ = ["TOKEN"]
@@ -32,7 +33,8 @@ It needs what this installs: pip install 'txsse[mercure]'
 
 exit status:
   0  a token was made, or the one to decode is good as far as can be seen from here
-  1  the token to decode is none, has expired or is not valid yet, or the key did not sign it
+  1  the token to decode is one that no hub takes, or not at this time, or the key did not sign it; or it
+     cannot be printed
   2  the command line is wrong, or the key
 """
 
@@ -86,10 +88,13 @@ def _run(arguments: argparse.Namespace) -> int:
     except Wrong as error:
         sys.stderr.write(f"txsse token: {error}\n")
         return _WRONG
+    except Unwritable as error:
+        sys.stderr.write(f"txsse token: {error}\n")
+        return _NOT_GOOD
     return _OK
 
 
-def _make(arguments: argparse.Namespace, environment: Mapping[str, str], out: TextIO) -> None:
+def _make(arguments: argparse.Namespace, environment: Mapping[str, str], out: TextIO | None) -> None:
     minting: Any = load("minting")
     wanted = minting.Wanted(
         publish=arguments.publish,
@@ -106,10 +111,15 @@ def _make(arguments: argparse.Namespace, environment: Mapping[str, str], out: Te
     claims = minting.make_claims(wanted, time.time())
     keys = minting.read_keys(arguments.key, environment)
     key = minting.choose_key(keys, arguments.algorithm, arguments.kid)
-    out.write(minting.sign(claims, key, compat=arguments.compat) + "\n")
+    put(out, minting.sign(claims, key, compat=arguments.compat) + "\n")
 
 
-def _decode(arguments: argparse.Namespace, environment: Mapping[str, str], given: TextIO, out: TextIO) -> int:
+def _decode(
+    arguments: argparse.Namespace,
+    environment: Mapping[str, str],
+    given: TextIO | None,
+    out: TextIO | None,
+) -> int:
     if any((arguments.publish, arguments.publish_pattern, arguments.subscribe, arguments.subscribe_pattern)):
         raise Wrong("--decode makes no token; leave out what it should allow")
     minting, inspecting = load("minting"), load("inspecting")
@@ -117,14 +127,23 @@ def _decode(arguments: argparse.Namespace, environment: Mapping[str, str], given
     token = arguments.decode
     try:
         if token == "-":
-            token = given.read(_MAX_TOKEN)
+            token = _read(given)
         text, good = inspecting.describe(token, keys, time.time())
     except (UnicodeDecodeError, inspecting.NoToken) as error:
         problem = error if isinstance(error, inspecting.NoToken) else "this is no JSON Web Token"
         sys.stderr.write(f"txsse token: {problem}\n")
         return _NOT_GOOD
-    out.write(text)
+    put(out, text)
     return _OK if good else _NOT_GOOD
+
+
+def _read(given: TextIO | None) -> str:
+    if given is None:
+        raise Wrong("stdin is closed; --decode - reads the token from there")
+    try:
+        return given.read(_MAX_TOKEN)
+    except OSError as error:
+        raise Wrong(f"stdin cannot be read: {error.strerror}") from None
 
 
 TOKEN = Command("token", "Make a token for a hub, or look at one.", _add_arguments, _run, _EPILOG)

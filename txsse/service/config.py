@@ -17,7 +17,19 @@ from typing import Any
 from txsse.hub.journal import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT
 from txsse.hub.named import JOURNAL_NAMES
 from txsse.server.upgrade import DEFAULT_MAX_BUFFER, DEFAULT_MAX_TOTAL_BUFFER
-from txsse.service.kinds import COUNT, DURATION, FLAG, INTERVAL, LIMIT, LIST, SIZE, TEXT, Kind
+from txsse.service.kinds import (
+    COUNT,
+    DURATION,
+    FLAG,
+    INTERVAL,
+    LIMIT,
+    LIST,
+    ORIGINS,
+    ORIGINS_OR_ANY,
+    SIZE,
+    TEXT,
+    Kind,
+)
 
 __all__ = ["DEFAULT_ENDPOINT", "BadConfig", "Config", "Option", "Sources", "options", "read_config"]
 
@@ -116,13 +128,12 @@ class Config:
         FLAG, False, "Let subscribers without a token in. Private updates are not for them."
     )
     origin: tuple[str, ...] = _option(
-        LIST,
+        ORIGINS_OR_ANY,
         (),
         "An origin whose pages may subscribe, and publish by a token that they have.",
-        value="ORIGIN",
     )
     publish_origin: tuple[str, ...] = _option(
-        LIST, (), "One of them whose pages may publish by a cookie, too; the hub's own may.", value="ORIGIN"
+        ORIGINS, (), "One of them whose pages may publish by a cookie, too; the hub's own may."
     )
     cookie: str = _option(TEXT, "__Secure-mercure_access_token", "The cookie with a token.", value="NAME")
     subscriptions: bool = _option(
@@ -211,7 +222,8 @@ def read_config(sources: Sources) -> tuple[Config, Mapping[str, str]]:
     for option in known.values():
         for value, place in (
             (sources.given.get(option.name), f"--{option.name}"),
-            (sources.environ.get(option.variable), option.variable),
+            # One that is empty is none: that is how a shell, a unit or a container's file leaves one out.
+            (sources.environ.get(option.variable) or None, option.variable),
             (from_file.get(option.name), f"{sources.file}: {option.name}"),
         ):
             if value is not None and value != ():
@@ -245,7 +257,13 @@ def _read_file(path: Path) -> Mapping[str, Any]:
         raise BadConfig(f"cannot read {path} ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadConfig(f"{path} is no TOML: {error}") from None
-    return {name.replace("_", "-"): value for name, value in content.items()}
+    values: dict[str, Any] = {}
+    for written, value in content.items():
+        name = written.replace("_", "-")
+        if name in values:
+            raise BadConfig(f"{path}: {name} is there twice, with - and with _; take one of them away")
+        values[name] = value
+    return values
 
 
 # What other programs of ours read.

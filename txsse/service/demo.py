@@ -14,12 +14,15 @@ from twisted.logger import Logger
 from txsse.demo.resource import Demo
 from txsse.server.site import ClosingSite
 from txsse.service.config import BadConfig, Config
-from txsse.service.endpoints import Listener, make_endpoint
+from txsse.service.endpoints import Listener, check_listens, make_endpoint
 from txsse.service.service import HTTPService
 
-__all__ = ["make_demo"]
+__all__ = ["TAKEN", "make_demo"]
 
 _log = Logger()
+
+#: The options that it takes.
+TAKEN = ("listen", "journal")
 
 # How long the token lasts that is made for it, in seconds.
 _TOKEN_LIFETIME = 24 * 3600
@@ -31,6 +34,7 @@ def make_demo(config: Config, reactor: Any) -> MultiService:
 
     :raises BadConfig: where it cannot be.
     """
+    check_listens(config.listen)
     try:
         demo = Demo(reactor, config.journal)
     except (ValueError, ImportError) as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -21,7 +21,7 @@ from twisted.web.server import Site
 
 from txsse.service.config import DEFAULT_ENDPOINT, BadConfig
 
-__all__ = ["Listener", "make_endpoint"]
+__all__ = ["Listener", "check_listens", "make_endpoint"]
 
 _log = Logger()
 
@@ -96,6 +96,16 @@ class Listener(Service):
     def _listens(self, port: IListeningPort) -> IListeningPort:
         self._announce(_url(self._description, port.getHost()))
         return port
+
+
+def check_listens(endpoints: Sequence[str]) -> None:
+    """
+    See that a service listens somewhere.
+
+    :raises BadConfig: where it does not.
+    """
+    if not endpoints:
+        raise BadConfig(f"--listen: there is no endpoint; name one, such as {DEFAULT_ENDPOINT}")
 
 
 def make_endpoint(reactor: IReactorTime, description: str) -> IStreamServerEndpoint:

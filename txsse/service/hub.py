@@ -15,7 +15,7 @@ from twisted.web.server import Site
 from txsse.mercure.settings import PATH
 from txsse.server.site import ClosingSite
 from txsse.service.config import BadConfig, Config
-from txsse.service.endpoints import Listener, make_endpoint
+from txsse.service.endpoints import Listener, check_listens, make_endpoint
 from txsse.service.issuers import make_issuers
 from txsse.service.notify import Notifier
 from txsse.service.request import BoundedSite
@@ -34,6 +34,7 @@ def make_hub(config: Config, reactor: Any) -> MultiService:
 
     :raises BadConfig: where it cannot be.
     """
+    check_listens(config.listen)
     issuers = make_issuers(config, reactor)
     settings = make_settings(config, issuers, config.url or default_url(config.listen))
     tree = HubTree(config, settings, reactor)

@@ -4,7 +4,7 @@ Whose tokens the service trusts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,52 @@ from txsse.mercure.keys import ALGORITHMS, BadKey, Key, read_key, secret_key
 from txsse.mercure.remote import RemoteKeys
 from txsse.mercure.tokens import FixedKeys, Issuer
 from txsse.service.config import BadConfig, Config
+from txsse.service.urls import check_url
 
-__all__ = ["describe_keys", "make_issuers", "read_keys"]
+__all__ = ["describe_keys", "make_issuers"]
 
 
-def read_keys(config: Config, role: str) -> Sequence[Key]:
+def make_issuers(config: Config, reactor: Any) -> list[Issuer]:
+    """
+    Make those who are trusted.
+
+    :raises BadConfig: where nobody is, and for keys and names that cannot be.
+    """
+    if len(config.issuer) != len(config.jwks):
+        raise BadConfig("--issuer and --jwks go together: a name, and where its keys are")
+    unknown = set(config.algorithm) - set(ALGORITHMS)
+    if unknown:
+        raise BadConfig(f"--algorithm: {min(unknown)} is not known here; there are {', '.join(ALGORITHMS)}")
+    issuers = []
+    for name, url in zip(config.issuer, config.jwks, strict=True):
+        try:
+            check_url(url)
+            keys = RemoteKeys(url, reactor=reactor)
+        except ValueError as error:
+            raise BadConfig(f"--jwks: {error}") from None
+        issuers.append(Issuer(keys, keys, name))
+    publish, subscribe = _read_keys(config, "publish"), _read_keys(config, "subscribe")
+    _check_algorithms(config, publish, subscribe)
+    if publish or subscribe:
+        issuers.append(Issuer(FixedKeys(publish), FixedKeys(subscribe)))
+    if not issuers or not (publish or config.issuer):
+        raise BadConfig(
+            "nobody could publish: give a key by --key-file or TXSSE_KEY, or --issuer and --jwks; "
+            "or try --demo first"
+        )
+    return issuers
+
+
+def describe_keys(config: Config) -> Iterator[str]:
+    """
+    Say what keys there are for each role, without themselves.
+    """
+    for role in ("publish", "subscribe"):
+        named = [f"{_kinds(key)}{f' ({key.id})' if key.id else ''}" for key in _read_keys(config, role)]
+        yield f"keys to {role}: {', '.join(named) or 'none'}"
+
+
+def _read_keys(config: Config, role: str) -> Sequence[Key]:
     """
     Read the keys for a role.
 
@@ -40,39 +81,21 @@ def read_keys(config: Config, role: str) -> Sequence[Key]:
     return keys
 
 
-def make_issuers(config: Config, reactor: Any) -> list[Issuer]:
+def _check_algorithms(config: Config, publish: Sequence[Key], subscribe: Sequence[Key]) -> None:
     """
-    Make those who are trusted.
-
-    :raises BadConfig: where nobody is, and for keys and names that cannot be.
+    See that there are tokens that would be good; every one would get 401 otherwise.
     """
-    if len(config.issuer) != len(config.jwks):
-        raise BadConfig("--issuer and --jwks go together: a name, and where its keys are")
-    unknown = set(config.algorithm) - set(ALGORITHMS)
-    if unknown:
-        raise BadConfig(f"--algorithm: {min(unknown)} is not known here; there are {', '.join(ALGORITHMS)}")
-    issuers = []
-    for name, url in zip(config.issuer, config.jwks, strict=True):
-        try:
-            keys = RemoteKeys(url, reactor=reactor)
-        except ValueError as error:
-            raise BadConfig(f"--jwks: {error}") from None
-        issuers.append(Issuer(keys, keys, name))
-    publish, subscribe = read_keys(config, "publish"), read_keys(config, "subscribe")
-    if publish or subscribe:
-        issuers.append(Issuer(FixedKeys(publish), FixedKeys(subscribe)))
-    if not issuers or not (publish or config.issuer):
-        raise BadConfig(
-            "nobody could publish: give a key by --key-file or TXSSE_KEY, or --issuer and --jwks; "
-            "or try --demo first"
-        )
-    return issuers
+    if not config.algorithm:
+        return
+    allowed, named = set(config.algorithm), ", ".join(config.algorithm)
+    for role, keys in (("publish", publish), ("subscribe", subscribe)):
+        if keys and not any(allowed & set(key.algorithms) for key in keys):
+            good = ", ".join(dict.fromkeys(map(_kinds, keys)))
+            raise BadConfig(
+                f"--algorithm: {named} is allowed, and the keys to {role} are for {good}; allow one of "
+                "those, or give another key"
+            )
 
 
-def describe_keys(keys: Sequence[Key]) -> str:
-    """
-    Say what keys there are, without themselves.
-    """
-    return ", ".join(
-        f"{'/'.join(key.algorithms)}{f' ({key.id})' if key.id is not None else ''}" for key in keys
-    )
+def _kinds(key: Key) -> str:
+    return "/".join(key.algorithms)

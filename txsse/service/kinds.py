@@ -13,7 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["COUNT", "DURATION", "FLAG", "INTERVAL", "LIMIT", "LIST", "SIZE", "TEXT", "Kind"]
+__all__ = [
+    "COUNT",
+    "DURATION",
+    "FLAG",
+    "INTERVAL",
+    "LIMIT",
+    "LIST",
+    "ORIGINS",
+    "ORIGINS_OR_ANY",
+    "SIZE",
+    "TEXT",
+    "Kind",
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,33 @@ def _list(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise ValueError("is no list of texts")
     return tuple(value)
+
+
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.ASCII)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def _origins(value: Any) -> tuple[str, ...]:
+    return tuple(map(_origin, _list(value)))
+
+
+def _origins_or_any(value: Any) -> tuple[str, ...]:
+    return tuple(each if each == "*" else _origin(each) for each in _list(value))
+
+
+def _origin(text: str) -> str:
+    """
+    Write an origin as browsers do, who are compared with it to the letter.
+    """
+    found = _ORIGIN.fullmatch(text.lower())
+    if found is None or int(found[3] or 0) > 65535:
+        raise ValueError(
+            f"holds {text!r}, which is no origin; one is a scheme and a host, and a port where it is not the "
+            "usual one: https://example.org"
+        )
+    scheme, host, port = found.groups()
+    named = port is not None and int(port) != _DEFAULT_PORTS.get(scheme)
+    return f"{scheme}://{host}:{int(port)}" if named else f"{scheme}://{host}"
 
 
 _FLAGS = {
@@ -113,6 +152,8 @@ def _or_off(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 TEXT = Kind("TEXT", _text)
 LIST = Kind("TEXT", _list, many=True)
+ORIGINS = Kind("ORIGIN", _origins, many=True)
+ORIGINS_OR_ANY = Kind("ORIGIN", _origins_or_any, many=True)
 FLAG = Kind("", _flag)
 COUNT = Kind("N", _count)
 SIZE = Kind("BYTES", _size)

@@ -19,6 +19,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request
 
 from txsse.server.site import ClosingSite, Connection
+from txsse.service.discreet import DiscreetRequest, without_token
 
 __all__ = ["BoundedRequest", "BoundedSite"]
 
@@ -46,6 +47,11 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         self._deadline: IDelayedCall | None = None
         if not isinstance(channel, HTTPChannel):
             self._deadline = connection.call_when_late(self._cut)
+
+    def __repr__(self) -> str:
+        # It stands in the service's log where something fails.
+        uri = without_token(self.uri).decode("latin-1")
+        return f"<{type(self).__name__} {self.method.decode('latin-1')} {uri}>"
 
     def gotLength(self, length: int | None) -> None:  # noqa: N802
         """
@@ -126,6 +132,12 @@ class BoundedSite(ClosingSite):
         super().__init__(resource, reactor=reactor)
         self.max_body = max_body
         self.request_timeout = request_timeout
+
+    def log(self, request: Any) -> None:
+        """
+        Write a line into the access log.
+        """
+        super().log(DiscreetRequest(request))  # type: ignore[arg-type]
 
     def make_connection(self, protocol: IProtocol) -> Connection:
         """

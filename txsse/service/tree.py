@@ -23,6 +23,7 @@ from txsse.server.plain import NOTHING, Branch
 from txsse.server.upgrade import Upgrader
 from txsse.service.config import BadConfig, Config
 from txsse.service.status import Health
+from txsse.service.urls import check_hub_url
 
 __all__ = ["HubTree", "make_settings"]
 
@@ -34,12 +35,13 @@ def make_settings(config: Config, issuers: Sequence[Issuer], url: str) -> Settin
     """
     Make what the hub is told.
 
-    :param url: the URL, where the configuration has none.
+    :param url: the hub's URL.
     :raises BadConfig: for what cannot be.
     """
     try:
+        check_hub_url(url)
         return Settings(
-            url=config.url or url,
+            url=url,
             issuers=issuers,
             audience=config.audience,
             **({"algorithms": config.algorithm} if config.algorithm else {}),

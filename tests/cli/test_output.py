@@ -1,0 +1,128 @@
+"""
+What becomes of what is printed.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from tests.mercure.world import SECRET, URL
+from txsse.cli import main, output
+from txsse.cli.output import Unwritable, put
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+GONE = BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+class Failing(io.StringIO):
+    """
+    Takes what is written, and cannot pass it on; or does not even take it.
+    """
+
+    def __init__(self, error: OSError, *, late: bool = True) -> None:
+        super().__init__()
+        self.error = error
+        self.late = late
+
+    def write(self, text: str) -> int:
+        if not self.late:
+            raise self.error
+        return super().write(text)
+
+    def flush(self) -> None:
+        raise self.error
+
+
+@pytest.fixture
+def dropped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """
+    What was made to lead nowhere.
+    """
+    numbers: list[int] = []
+
+    def dup2(source: int, target: int) -> None:
+        os.close(source)
+        numbers.append(target)
+
+    # Not in the module itself: pytest needs it to catch what tests print.
+    own = SimpleNamespace(dup2=dup2, open=os.open, devnull=os.devnull, O_WRONLY=os.O_WRONLY)
+    monkeypatch.setattr(output, "os", own)
+    monkeypatch.setattr(Failing, "fileno", lambda self: 1)
+    return numbers
+
+
+class PutTests:
+    def test_printed(self) -> None:
+        """
+        What is put is there.
+        """
+        out = io.StringIO()
+        put(out, "x\n")
+        assert out.getvalue() == "x\n"
+
+    @pytest.mark.parametrize("late", [True, False])
+    @pytest.mark.parametrize(("error", "unread"), [(FULL, False), (GONE, True)])
+    def test_failed(self, dropped: list[int], error: OSError, unread: bool, late: bool) -> None:
+        """
+        One error says so; and what is left does not fail once more at the process's end.
+        """
+        with pytest.raises(Unwritable, match=f"^stdout cannot be written: {error.strerror}$") as raised:
+            put(Failing(error, late=late), "x")
+        assert raised.value.unread == unread
+        assert dropped == [1]
+
+    def test_closed(self) -> None:
+        """
+        Where there is no stdout, nothing is printed there.
+        """
+        with pytest.raises(Unwritable, match=r"^stdout is closed$"):
+            put(None, "x")
+
+
+class MainTests:
+    @pytest.mark.parametrize("late", [True, False])
+    @pytest.mark.parametrize("argv", [[], ["--help"], ["--version"], ["token", "--help"]])
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [(FULL, (1, "txsse: stdout cannot be written: No space left on device\n")), (GONE, (0, ""))],
+    )
+    def test_help(
+        self,
+        dropped: list[int],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        argv: list[str],
+        error: OSError,
+        expected: tuple[int, str],
+        late: bool,
+    ) -> None:
+        """
+        Help that cannot be printed is told of, unless nobody wants more of it.
+        """
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", Failing(error, late=late))
+            status = main(argv)
+        assert (status, capsys.readouterr().err) == expected
+        assert 1 in dropped
+
+    def test_all_closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        With nothing to write to, the status tells how it was.
+        """
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        for argv, status in (
+            (["token", "--audience", URL], 1),
+            (["token"], 2),
+            (["token", "--decode", "-"], 2),
+        ):
+            with monkeypatch.context() as patch:
+                for name in ("stdin", "stdout", "stderr"):
+                    patch.setattr(sys, name, None)
+                assert main(argv) == status
+                sys.stderr.close()
