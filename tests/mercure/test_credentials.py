@@ -85,9 +85,12 @@ class HeaderTests:
     )
     def test_for_others(self, value: str) -> None:
         """
-        Another scheme is somebody else's, and counts as no token.
+        Another scheme is somebody else's, and counts as no token: a browser behind such a lock still has its
+        cookie.
         """
         assert found(("Authorization", value)) is None
+        cookie = ("Cookie", f"{COOKIE}=c")
+        assert found(("Authorization", value), cookie) == Credential("c", by_cookie=True)
 
     @pytest.mark.parametrize(
         "values",

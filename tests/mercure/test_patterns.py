@@ -4,9 +4,12 @@ URL patterns.
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from tests.mercure.world import URL
+from txsse.mercure import patterns
 from txsse.mercure.patterns import MAX_WEIGHT, PatternSelector, path_pattern, weight_of
 
 
@@ -114,15 +117,19 @@ class BadTests:
             "/(a{1 , 5000})",
             "/((?x)a{5 0 0 0})",
             "/(a{\u20035000})",
-            r"/(\w\w\w\w\w\w\w\w\w\w)",
-            r"/(\w{10})",
-            r"/(\w{ 10 })",
-            r"/(\p{L}{10})",
-            r"/(\d{26})",
-            r"/(\d{100})",
-            r"/((?:\d{9}){3})",
-            r"/(\pL{10})",
-            r"/([^\W]{10})",
+            r"/(.{100})",
+            r"/([^a]{100})",
+            r"/(\W{100})",
+            r"/(.{ 100 })",
+            r"/((?:.{9}){9})",
+            r"/(\p{L})",
+            r"/(\PL)",
+            r"/([\p{L}])",
+            r"/((?i)[^a]{20})",
+            r"/((?x)a)",
+            r"{/(.{40})}*",
+            r"/(.{40})+",
+            r"/([^]a]{100})",
             "/:a" * 21,
             "/*" * 21,
             "/(a)" * 21,
@@ -144,6 +151,13 @@ class BadTests:
             r"/(\d{4}-\d{2}-\d{2})",
             r"/(\d{4})/(\d{2})/(\d\d)",
             r"/(\w{9})",
+            r"/(\w\w\w\w\w\w\w\w\w\w)",
+            r"/(\w{100})",
+            r"/(\d{100})",
+            r"/((?:\d{9}){3})",
+            r"/([^\W]{10})",
+            r"/([\w.~-]+)/(\d+)",
+            "".join(f"/:a{number}" for number in range(20)),
             "/*" * 20,
             "/(a+)+",
             "/((?:a+)+b)",
@@ -158,25 +172,39 @@ class BadTests:
 
     def test_weight(self) -> None:
         """
-        It grows with the length, the classes, and whatever is repeated.
+        It grows with the length, the groups, and what is in them, which counts twice where it is repeated
+        from outside.
         """
-        assert weight_of("") == 0
-        assert weight_of("/a") == 2
-        assert weight_of(r"/(\w)") == 5 + 500
-        assert weight_of(r"/(\d)") == 5 + 200
-        assert weight_of(r"/(\w{3}\d{2})") == weight_of(r"/(\w\w\w\d\d)") == 13 + 3 * 500 + 2 * 200
-        assert weight_of(r"/((?:\d{3}){2})") == (16 + 3 * 200) * 3
-        assert weight_of(r"/(\d{3}{2})") == (12 + 3 * 200) * 3
-        assert weight_of(r"/(\d{0})") == 3
-        assert weight_of("/(a{3})") == 7 * 4
-        assert weight_of("/(a{3,9})") == weight_of("/(a{9,3})") == 9 * 10
-        assert weight_of("/(a{3,})") == 8 * 4
-        assert weight_of("/(a{3}{9})") == 10 * 4 * 10
-        assert weight_of("/(a{ 3 , 9 })") == 13 * 10
-        assert weight_of("/(a{ })") == 7
-        # These repeat nothing.
-        assert weight_of("/{a}?") == 5
-        assert weight_of("/{x3}") == 5
+        assert weight_of("") == 600
+        assert weight_of("/a") == 602
+        assert weight_of("/:a") == 600 + 3 + 55
+        assert weight_of("/:a*") == 600 + 4 + 2 * 2 * 55
+        assert weight_of("/(a)") == 600 + 4 + 55 + 6
+        assert weight_of("/(a)+") == 600 + 5 + 2 * (55 + 6)
+        assert weight_of("{/(a)}*") == 600 + 7 + 2 * (2 * 55 + 6)
+        assert weight_of(r"/(\w)") == weight_of("/([0-9A-Za-z_])") - 10
+
+
+class SharedTests:
+    def test_shared(self) -> None:
+        """
+        Those who have the same pattern share what it was compiled to.
+        """
+        one, two = PatternSelector("/shared/:a", URL), PatternSelector("/shared/:a", URL)
+        assert one._compiled is two._compiled
+        assert PatternSelector("/shared/:a", "https://a.example/")._compiled is not one._compiled
+
+    def test_forgotten(self) -> None:
+        """
+        When nobody has it any more, it is not kept: anybody can bring a thousand.
+        """
+        kept = PatternSelector("/kept", URL)
+        before = len(patterns._in_use)
+        for number in range(100):
+            PatternSelector(f"/{number}", URL)
+        gc.collect()
+        assert len(patterns._in_use) == before
+        assert kept.matches("/kept")
 
 
 class EqualityTests:

@@ -304,6 +304,41 @@ class FetchTests:
         assert world.keys.version == 2
         assert world.found() == ["b"]
 
+    def test_much_too_old(self, world: World) -> None:
+        """
+        Whoever comes a minute later waits for the newer ones: the old ones may be known to a thief.
+        """
+        world.filled()
+        world.clock.advance(359.9)
+        assert world.found("a") == ["a"]
+        assert world.agent.count == 2
+        world.clock.advance(0.1)
+        first, second = world.find("a"), world.find()
+        assert (first, second) == ([], [])
+        assert world.agent.count == 2
+        world.agent.answer(OTHER)
+        assert names(first[0]) == names(second[0]) == ["b"]
+        assert world.found() == ["b"]
+
+    def test_much_too_old_and_no_others(self, world: World, logged: list[LogEvent]) -> None:
+        """
+        Where there are none to be had the old ones go on, and for a minute nobody waits.
+        """
+        world.filled()
+        world.clock.advance(100_000)
+        found = world.find("a")
+        assert found == []
+        world.agent.answer(b"")
+        assert names(found[0]) == ["a"]
+        world.clock.advance(59.9)
+        assert world.found("a") == ["a"]
+        assert world.agent.count == 3
+        world.clock.advance(0.1)
+        found = world.find("a")
+        assert found == []
+        world.agent.answer()
+        assert names(found[0]) == ["a"]
+
     def test_secrets(self, world: World, logged: list[LogEvent]) -> None:
         """
         Whoever can read the set would have them: they are passed over.
@@ -612,6 +647,24 @@ class VerifierTests:
         again = self.verify(by, token)
         world.agent.answer(OTHER)
         assert isinstance(again[0], InvalidToken)
+
+    def test_withdrawn_long_ago(self, world: World) -> None:
+        """
+        Nor is it good for the first who comes after a long time, whether its token was good before or not.
+        """
+        by = self.verifier(world)
+        token = sign(self.claims(), key=ec_key(), algorithm="ES256", headers={"kid": "a"})
+        first = self.verify(by, token)
+        world.agent.answer()
+        assert first[0].publish.has(["news"])
+        world.clock.advance(3 * 24 * 3600)
+        again = self.verify(by, token)
+        forged = self.verify(by, sign(self.claims(jti="2"), key=ec_key(), algorithm="ES256"))
+        assert again == forged == []
+        world.agent.answer(OTHER)
+        # The one was recalled, and its key is looked for once more.
+        world.clock.advance(10)
+        assert [type(each) for each in (*again, *forged)] == [InvalidToken, InvalidToken]
 
     def test_never_had(self, world: World) -> None:
         """

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import LogEvent
 
 from tests.hub.fakes import result_of
 from tests.mercure.world import PATH, URL, MercureWorld, Reader, detail, old_token, token
@@ -30,6 +31,15 @@ def told(reader: Reader) -> list[dict[str, Any]]:
     Return what a reader was told of subscriptions.
     """
     return [json.loads(event.data) for event in reader.events if event.event == "mercure"]
+
+
+def listed(world: MercureWorld) -> list[Any]:
+    """
+    Return the subscriptions that are listed.
+    """
+    client = world.ask(path=ALL, token=token(subscribe=[ALL]))
+    found: list[Any] = json.loads(client.body)["subscriptions"]
+    return found
 
 
 @pytest.fixture
@@ -58,6 +68,23 @@ class EventTests:
         watched.leave()
         ended = told(watcher)[3:]
         assert ended == [{**each, "active": False} for each in begun]
+
+    def test_nobody_stays_listed(
+        self, world: MercureWorld, monkeypatch: pytest.MonkeyPatch, failures: list[LogEvent]
+    ) -> None:
+        """
+        Whatever fails when a subscription is told of, it ends with its stream.
+        """
+        put_note = world.hub.put_note
+
+        def fail_once(name: str, note: str | None) -> None:
+            monkeypatch.setattr(world.hub, "put_note", put_note)
+            raise RuntimeError
+
+        monkeypatch.setattr(world.hub, "put_note", fail_once)
+        reader = world.subscribe("a", "b")
+        reader.leave()
+        assert listed(world) == []
 
     def test_topic(self, world: MercureWorld, watcher: Reader) -> None:
         """
@@ -287,12 +314,27 @@ class ListTests:
         assert 'last-event-id="earliest"' in world.ask(path=ALL, token=access).headers["link"]
         world.subscribe("a")
         link = world.ask(path=ALL, token=access).headers["link"]
-        assert link.startswith(f'<{URL}>; rel="mercure"; last-event-id="urn:uuid:')
+        assert link.startswith(f'<{URL}>; rel="mercure"; last-event-id="#')
         assert link.endswith('; type="mercure"; content-type="application/json"')
         cursor = link.split('"')[3]
         world.subscribe("b")
         later = world.subscribe(patterns=[EVENTS["match"]], token=access, more=[("last_event_id", cursor)])
         assert [each["match"] for each in told(later)] == ["b", EVENTS["match"]]
+
+    def test_cursor_tells_nothing(self, world: MercureWorld) -> None:
+        """
+        An update that not everybody may read is not named there; one that everybody may is.
+        """
+        access = token(subscribe=[ALL, EVENTS])
+        world.publish("secret", "x", id="patient-4711", private="on")
+        link = world.ask(path=ALL, token=access).headers["link"]
+        assert "4711" not in link
+        cursor = link.split('"')[3]
+        world.subscribe("a")
+        reader = world.subscribe(patterns=[EVENTS["match"]], token=access, more=[("last_event_id", cursor)])
+        assert [each["match"] for each in told(reader)] == ["a", EVENTS["match"]]
+        world.publish("news", "x", id="known-to-all")
+        assert 'last-event-id="known-to-all"' in world.ask(path=ALL, token=access).headers["link"]
 
     def test_unchanged(self, world: MercureWorld) -> None:
         """
@@ -420,6 +462,19 @@ class ClusterTests:
 
 
 class CompatibilityTests:
+    def test_no_types(self, new: Callable[..., MercureWorld]) -> None:
+        """
+        What was subscribed to otherwise is not listed among those of a topic that is called like its type.
+        """
+        world = new(compatibility=True)
+        grant = {"match": f"{ALL}/:x", "match_type": "urlpattern"}
+        world.subscribe("secret", token=token(subscribe=["*"]))
+        world.subscribe(token=token(subscribe=["*"]), more=[("topic", "exact")])
+        world.subscribe(token=token(subscribe=["*"]), more=[("topic", "exact/a")])
+        listed = json.loads(world.ask(path=f"{ALL}/exact", token=token(subscribe=[grant])).body)
+        assert [each["topic"] for each in listed["subscriptions"]] == ["exact"]
+        assert world.ask(path=f"{ALL}/exact/secret", token=token(subscribe=[grant])).status == 403
+
     def test_old_form(self, new: Callable[..., MercureWorld]) -> None:
         """
         What was subscribed to by topic is told as it was then, and is listed at its old place.

@@ -901,6 +901,17 @@ class OldTests:
         """
         assert takes(by, forge({"alg": "HS256", **header}, {"mercure": {"publish": ["news"]}}, SECRET))
 
+    def test_audience(self, by: Verifier) -> None:
+        """
+        They need no audience; where one is there, it counts.
+        """
+        claims = {"mercure": {"publish": ["news"]}}
+        for audience in (None, URL, [URL], ["https://other.example", URL]):
+            assert takes(by, forge({"alg": "HS256"}, {**claims, "aud": audience}, SECRET))
+        for audience in ("https://other.example/", [], ["x"], "", 7, {}):
+            token = forge({"alg": "HS256"}, {**claims, "aud": audience}, SECRET)
+            assert refused(by, token) == "it is meant for somebody else"
+
     def test_not_otherwise(self) -> None:
         """
         They are only taken where that was asked for.

@@ -333,6 +333,17 @@ class Hub:
         live = self._live or self._come_alive()
         return self.start().addCallback(lambda _: live.journal.last_id())
 
+    def here(self) -> Deferred[str | None]:
+        """
+        Return an id from which whoever resumes misses nothing that comes from now on, and that tells nothing
+        of an update that is not for everybody.
+
+        :returns: a Deferred that fires with the id, ``None`` where the journal holds no update; it fails with
+            what befell the journal.
+        """
+        live = self._live or self._come_alive()
+        return self.last_id().addCallback(lambda id: None if id is None else live.here().anchor)
+
     def listeners(self) -> list[Listener]:
         """
         Return who listens at this moment.

@@ -89,6 +89,15 @@ class HubResource(SSEResource):
         :param access: what the rule returned.
         """
 
+    def check_access(self, access: Access) -> None:
+        """
+        Raise where what the rule returned is not so any more: looking for a client's place may have taken its
+        time. This does nothing.
+
+        :param access: what the rule returned.
+        :raises UpgradeRefused: what the client gets then.
+        """
+
     def resumes_at(self, request: Request, place: Place) -> str | None:
         """
         Tell what the response says of a place; ``None`` for nothing.
@@ -143,6 +152,7 @@ class HubResource(SSEResource):
             place = None
         # That may have taken its time.
         self._hub.check(wanted.topics)
+        self.check_access(wanted.access)
         named = None if place is None else self.resumes_at(request, place)
         if named is not None:
             for field in self.resume_fields:

@@ -36,17 +36,15 @@ class Credential:
 
 def find_credential(request: Request, settings: Settings) -> Credential | None:
     """
-    Return what a request presents: its ``Authorization`` field, or else its cookie.
+    Return what a request presents: its ``Authorization`` field, where that is a Bearer's, or else its cookie.
 
     :raises BadPresentation: for a field that makes no sense.
     """
     fields = request.requestHeaders.getRawHeaders(b"Authorization") or []
     if len(fields) > 1:
         raise BadPresentation("more than one Authorization")
-    if fields:
-        if fields[0][:7].lower().rstrip() != b"bearer":
-            # That of somebody else, such as a proxy's.
-            return None
+    # What is there by another scheme is meant for somebody else, such as a proxy, and presents no token.
+    if fields and fields[0][:7].lower().rstrip() == b"bearer":
         found = _BEARER.fullmatch(fields[0])
         if found is None:
             raise BadPresentation("Authorization holds no token behind Bearer")

@@ -66,7 +66,7 @@ class Listing:
             [f"{self._settings.path}/subscriptions", *(quote(each, safe="") for each in segments)]
         )
         await self._authorise(request, path)
-        last_id = await self._hub.last_id() or EARLIEST
+        last_id = await self._hub.here() or EARLIEST
         # Behind the id, so that what began before it is there.
         document = to_json(await self._document(path, segments)).encode()
         tag = b'"' + sha256(last_id.encode() + b"\0" + document).hexdigest()[:32].encode() + b'"'
@@ -91,6 +91,9 @@ class Listing:
         found = await self._subscriptions.documents(path)
         if path in found:
             return found[path]
+        if len(segments) == 1:
+            # A type is below there as well, and its subscriptions are for those who may read their topics.
+            found = {id: each for id, each in found.items() if each.get("topic") == segments[0]}
         if segments and not self._is_list(segments):
             raise _NotFound("there is no such subscription")
         return {"id": path, "type": "subscriptions", "subscriptions": list(found.values())}

@@ -10,51 +10,38 @@ Source: https://urlpattern.spec.whatwg.org/
 
 from __future__ import annotations
 
-import math
 import re
-from functools import lru_cache
+from weakref import WeakValueDictionary
 
 from urlpattern import URLPattern
 from zope.interface import implementer
 
 from txsse.hub.topics import ISelector
+from txsse.mercure.regexps import spell_out, weigh
 
 __all__ = ["MAX_WEIGHT", "PatternSelector", "path_pattern", "weight_of"]
 
-# What a pattern may weigh: some 5 ms and 4 MiB to compile.
-MAX_WEIGHT = 5000
+#: What a pattern may weigh, in tenths of a KiB: some 400 KiB, and 640 at the very most, and 2 ms to compile.
+MAX_WEIGHT = 4000
+
+# What each weighs, for its eight parts, and each name, wildcard and expression in it, and what is repeated
+# from outside of an expression: the engine writes that twice.
+_WEIGHT = 600
+_GROUP_WEIGHT = 55
+_REPEATED = re.compile(r"[)}*a-zA-Z0-9_][+*]")
 
 # How many names, wildcards and expressions it may have. Each doubles what the engine has to remember.
 _MAX_GROUPS = 20
 
-# What stands for a great many characters of Unicode's, and what that weighs beside a plain one. Digits are
-# fewer.
-_CLASS = re.compile(r"\\[a-zA-Z]")
-_CLASS_WEIGHT = 500
-_DIGIT_WEIGHT = 200
-
-# A class that is repeated by itself, as in a date, weighs no more than written that often.
-_REPEATED_CLASS = re.compile(r"(\\[dDsSwW])\{(\d\d?)\}")
-
 _GROUP = re.compile(r"[:*(]")
-# The engine takes spaces anywhere in it.
-_COUNT = re.compile(r"\{([\d\s]+)(?:,([\d\s]*))?\}")
-_SPACE = re.compile(r"\s+")
 
 
 def weight_of(pattern: str) -> int:
     """
-    Tell what a pattern weighs at most: roughly, how many states its expression has.
+    Tell what a pattern weighs, roughly and at most: the memory that it takes, in tenths of a KiB.
     """
-    pattern = _REPEATED_CLASS.sub(lambda found: found[1] * int(found[2]), pattern)
-    classes = sum(_DIGIT_WEIGHT if each == r"\d" else _CLASS_WEIGHT for each in _CLASS.findall(pattern))
-    counts = _COUNT.findall(pattern)
-    repeated = math.prod(max(_number(least), _number(most)) + 1 for least, most in counts)
-    return (len(pattern) + classes) * repeated
-
-
-def _number(digits: str) -> int:
-    return int(_SPACE.sub("", digits) or 0)
+    groups = len(_GROUP.findall(pattern)) * _GROUP_WEIGHT + weigh(spell_out(pattern))
+    return _WEIGHT + len(pattern) + groups * (2 if _REPEATED.search(pattern) else 1)
 
 
 @implementer(ISelector)
@@ -72,7 +59,7 @@ class PatternSelector:
     def __init__(self, pattern: str, base: str) -> None:
         self.pattern = pattern
         self.base = base
-        self._compiled = _compile(pattern, base)
+        self._compiled = _compiled(pattern, base)
 
     def __repr__(self) -> str:
         return f"PatternSelector({self.pattern!r}, {self.base!r})"
@@ -85,19 +72,45 @@ class PatternSelector:
     def __hash__(self) -> int:
         return hash((PatternSelector, self.pattern, self.base))
 
+    @property
+    def weight(self) -> int:
+        """
+        What it takes, in tenths of a KiB.
+        """
+        return self._compiled.weight
+
     def matches(self, topic: str) -> bool:
         """
         Tell whether a topic is meant. One that is no URL is not.
         """
-        return self._compiled.test(topic, self.base)
+        return self._compiled.pattern.test(topic, self.base)
 
 
-# A thousand subscribers with one pattern have one compiled one.
-@lru_cache(maxsize=1024)
-def _compile(pattern: str, base: str) -> URLPattern:
-    if weight_of(pattern) > MAX_WEIGHT or len(_GROUP.findall(pattern)) > _MAX_GROUPS:
-        raise ValueError("it would take too long to match; use fewer groups, classes and repetitions")
-    return URLPattern(pattern, base)
+class _Compiled:
+    """
+    A compiled pattern, that those who use it share.
+    """
+
+    __slots__ = ("__weakref__", "pattern", "weight")
+
+    def __init__(self, pattern: URLPattern, weight: int) -> None:
+        self.pattern = pattern
+        self.weight = weight
+
+
+# A thousand subscribers with one pattern have one compiled one, for as long as one of them is there: one that
+# nobody has is not kept, for anybody can bring as many as he likes.
+_in_use: WeakValueDictionary[tuple[str, str], _Compiled] = WeakValueDictionary()
+
+
+def _compiled(pattern: str, base: str) -> _Compiled:
+    known = _in_use.get((pattern, base))
+    if known is None:
+        weight = weight_of(pattern)
+        if weight > MAX_WEIGHT or len(_GROUP.findall(pattern)) > _MAX_GROUPS:
+            raise ValueError("it would take too long to match; use fewer groups, classes and repetitions")
+        known = _in_use[pattern, base] = _Compiled(URLPattern(spell_out(pattern), base), weight)
+    return known
 
 
 def path_pattern(path: str) -> URLPattern:

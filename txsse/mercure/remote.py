@@ -31,6 +31,11 @@ _FRESH = 300.0
 _MIN_FRESH = 30.0
 _MAX_FRESH = 3600.0
 
+# How much older than that it may get before whoever comes waits for a newer one, in seconds; and how long
+# nobody waits once more, where there was none to be had. Without it, a key that was withdrawn would be good
+# for whoever comes first, however long nobody came.
+_LENIENCE = 60.0
+
 # How often a set is asked for again because of a key that is not in it, or because it could not be had, in
 # seconds. Anybody can name a key.
 _RETRY = 10.0
@@ -46,7 +51,8 @@ _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})")
 class RemoteKeys:
     """
     A JSON Web Key Set behind a URL. It is fetched when it is first needed, again when it gets old, and when a
-    token names a key that is not in it; while it cannot be fetched, the last one goes on.
+    token names a key that is not in it; while it cannot be fetched, the last one goes on. Whoever comes when
+    it is much too old waits until that is known.
 
     :param url: the URL, ``https://``; or ``http://`` on this machine.
     :param reactor: the reactor.
@@ -63,6 +69,7 @@ class RemoteKeys:
         self._agent = agent or Agent(reactor, connectTimeout=_TIMEOUT)
         self._keys: Sequence[Key] = ()
         self._fresh_until = 0.0
+        self._lenient_until = 0.0
         self._not_before = 0.0
         self._fetching: Waiting[None] | None = None
 
@@ -85,7 +92,7 @@ class RemoteKeys:
         due = now >= self._not_before and (missing or now >= self._fresh_until)
         if due and self._fetching is None:
             self._fetch()
-        if missing and self._fetching is not None:
+        if self._fetching is not None and (missing or now >= self._lenient_until):
             # Whoever comes while they are fetched waits, too: those who come first are often many.
             await self._fetching.wait()
         return self._keys
@@ -106,12 +113,14 @@ class RemoteKeys:
             keys, fresh = await self._ask().addTimeout(_TIMEOUT, self._reactor)
         except Exception as error:
             _log.error("{keys} cannot be had: {problem}", keys=self, problem=_describe(error))
+            self._lenient_until = self._reactor.seconds() + _LENIENCE
             return
         if keys != self._keys:
             _log.info("{keys} has {count} keys", keys=self, count=len(keys))
             self._keys = keys
             self.version += 1
         self._fresh_until = self._reactor.seconds() + fresh
+        self._lenient_until = self._fresh_until + _LENIENCE
 
     def _ask(self) -> Deferred[tuple[Sequence[Key], float]]:
         return Deferred.fromCoroutine(self._request())

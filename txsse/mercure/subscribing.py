@@ -21,8 +21,7 @@ from txsse.mercure.credentials import find_credential
 from txsse.mercure.forms import Fields, check_form, read_body, read_query
 from txsse.mercure.grants import Grants
 from txsse.mercure.matchers import EXACT, MAX_PATTERN, PATTERN, TEMPLATE, Matcher, make_matcher
-from txsse.mercure.patterns import MAX_WEIGHT
-from txsse.mercure.refusal import BadRequest, MissingToken, Refusal
+from txsse.mercure.refusal import BadRequest, InvalidToken, MissingToken, Refusal
 from txsse.mercure.settings import Settings
 from txsse.mercure.subscriptions import Subscriptions
 from txsse.mercure.tokens import Verifier
@@ -34,8 +33,9 @@ __all__ = ["QUERY", "SubscribeResource"]
 #: A GET with a body: https://www.ietf.org/archive/id/draft-ietf-httpbis-safe-method-w-body-14.html
 QUERY = b"QUERY"
 
-# What all the matchers of a request may weigh together: some 20 ms.
-_MAX_TOTAL_WEIGHT = 4 * MAX_WEIGHT
+# What all the matchers of a request may weigh together: some 550 KiB of memory for as long as the stream
+# lasts, and 2 ms for a topic of 2 KB. Eight plain patterns do, or a hundred topics of 270 characters.
+_MAX_TOTAL_WEIGHT = 5500
 
 # The longest that a stream may last by a token, in seconds: timers of the system end soon behind that.
 _MAX_LIFETIME = 2_000_000.0
@@ -102,6 +102,15 @@ class SubscribeResource(HubResource):
             return place.anchor or EARLIEST
         return place.named
 
+    def check_access(self, access: Access) -> None:
+        """
+        See that the token has not expired meanwhile, for a replay would begin at once.
+        """
+        assert isinstance(access, MatchedAccess)
+        expires = access.grants.expires
+        if expires is not None and expires <= self._streams.reactor.seconds():
+            raise self._refused(InvalidToken("it has expired"))
+
     def subscribed(self, channel: SSEChannel, access: Access) -> None:
         """
         Have a stream end with its token, and tell of its subscriptions.
@@ -148,17 +157,20 @@ class SubscribeResource(HubResource):
                 raise MissingToken("subscribing takes a token here")
             matchers = self._read_matchers(self._fields(request))
         except Refusal as refusal:
-            headers = {}
-            reason = refusal.reason
-            if refusal.error is not None:
-                headers["WWW-Authenticate"] = challenge(refusal.error, self._settings)
-            if refusal.error == "invalid_token":
-                reason = "the token is not good"
-            if refusal.status == 503:
-                headers["Retry-After"] = RETRY_AFTER.decode()
-            raise UpgradeRefused(reason, status=refusal.status, headers=headers) from None
+            raise self._refused(refusal) from None
         topics = [matcher.selector for matcher in matchers]
         return MatchedAccess(topics, tuple(grants.subscribe), matchers, grants)  # type: ignore[arg-type]
+
+    def _refused(self, refusal: Refusal) -> UpgradeRefused:
+        headers = {}
+        reason = refusal.reason
+        if refusal.error is not None:
+            headers["WWW-Authenticate"] = challenge(refusal.error, self._settings)
+        if refusal.error == "invalid_token":
+            reason = "the token is not good"
+        if refusal.status == 503:
+            headers["Retry-After"] = RETRY_AFTER.decode()
+        return UpgradeRefused(reason, status=refusal.status, headers=headers)
 
     def _fields(self, request: Request) -> Fields:
         fields = read_query(request)
@@ -180,12 +192,16 @@ class SubscribeResource(HubResource):
                 matcher = make_matcher(type, value, self._settings.url)
             except ValueError as error:
                 raise BadRequest(f"{name}: {error}") from None
+            if matcher in matchers:
+                continue
             matchers[matcher] = None
             weight += matcher.weight
             if len(matchers) > self._settings.max_matchers:
                 raise BadRequest(f"a subscription may have {self._settings.max_matchers} matchers")
-            if weight > _MAX_TOTAL_WEIGHT + len(matchers) * MAX_PATTERN // 8:
-                raise BadRequest("these patterns together would take too long to match")
+            if weight > _MAX_TOTAL_WEIGHT:
+                raise BadRequest(
+                    "these matchers together would take too much; ask for fewer, or simpler ones"
+                )
         if not matchers:
             raise BadRequest("what to subscribe to is missing: match=TOPIC, or match_urlpattern=PATTERN")
         return tuple(matchers)

@@ -105,11 +105,12 @@ class Subscriptions:
             Subscription(self.topic_of(matcher, subscriber), matcher, subscriber, grants.payload_for(matcher))
             for matcher in matchers
         ]
+        # First, for what fails behind it must not leave anybody listed for ever.
+        channel.when_closed().addCallback(lambda _: self._end(begun))
         for each in begun:
             self._by_topic[each.topic] = each
             self._hub.put_note(each.topic, to_json(each.document()))
         self._tell(begun, active=True)
-        channel.when_closed().addCallback(lambda _: self._end(begun))
 
     def topic_of(self, matcher: Matcher, subscriber: str) -> str:
         """
@@ -119,10 +120,10 @@ class Subscriptions:
         return "/".join([self._path, *(quote(each, safe="") for each in (*named, matcher.value, subscriber))])
 
     def _end(self, ended: Sequence[Subscription]) -> None:
-        for each in ended:
-            del self._by_topic[each.topic]
+        known = [each for each in ended if self._by_topic.pop(each.topic, None)]
+        for each in known:
             self._hub.put_note(each.topic, None)
-        self._tell(ended, active=False)
+        self._tell(known, active=False)
 
     def _tell(self, told: Sequence[Subscription], *, active: bool) -> None:
         for each in told:

@@ -233,6 +233,9 @@ class Verifier:
                 raise InvalidToken("its typ is not at+jwt")
             if expires is None:
                 raise InvalidToken("it has no exp")
+        if not old or claims.get("aud") is not None:
+            # Old ones need none, but one that is there counts:
+            # https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3
             self._check_audience(claims.get("aud"))
         _check_not_expired(expires, self._seconds())
         begins = _time(claims, "nbf")
