@@ -300,6 +300,10 @@ class ScriptedJournal(MemoryJournal):
         find = super().find
         return self._answer("find", lambda: find(id))
 
+    def at(self, position: int) -> Deferred[Update | None]:
+        at = super().at
+        return self._answer("at", lambda: at(position))
+
     def read(self, after: int) -> Deferred[Page]:
         read = super().read
         return self._answer("read", lambda: read(after))

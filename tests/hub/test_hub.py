@@ -649,6 +649,43 @@ class SubscribeTests:
         opened.client.pump()
         assert opened.client.body == f"id: {first}\n\n".encode()
 
+    @pytest.mark.parametrize("newest", [False, True])
+    def test_id_of_a_private_update(self, world: World, newest: bool) -> None:
+        """
+        It is as one that nobody knows for those who may not have the update; for the others it is as any.
+        """
+        world.publish("a")
+        (secret,) = world.publish("secret", private=True)
+        if not newest:
+            world.publish("b")
+        world.reactor.run_soon()
+        after = [] if newest else ["b"]
+        stranger = world.join(last_event_id=secret)
+        nobody = world.join(last_event_id="no such id")
+        friend = world.join(Access("news", private="news"), last_event_id=secret)
+        other = world.join(Access("news", private="sport"), last_event_id=secret)
+        world.reactor.run_soon()
+        assert stranger.texts == nobody.texts == other.texts == ["stream-reset", "a", *after]
+        for member in (stranger, nobody, other):
+            assert member.client.headers["last-event-id"] == "earliest"
+        assert friend.texts == after
+        assert friend.client.headers["last-event-id"] == secret
+
+    def test_here(self, world: World) -> None:
+        """
+        The place where all are is told without what is not for everybody.
+        """
+        assert result_of(world.hub.here()) is None
+        (first,) = world.publish("a")
+        assert result_of(world.hub.here()) == first
+        (secret,) = world.publish("secret", private=True)
+        here = result_of(world.hub.here())
+        assert here is not None and here[0] == "#" and here != secret
+        world.publish("b")
+        member = world.join(last_event_id=here)
+        world.reactor.run_soon()
+        assert member.texts == ["b"]
+
     def test_anchor_behind_a_private_update(self, world: World) -> None:
         """
         The id of an update that it may not have is none of its business, and says perhaps whose it is.

@@ -347,6 +347,20 @@ class JournalContractTests:
         assert await subject.journal.notes_elsewhere("a") == []
 
     @pytest_twisted.ensureDeferred
+    async def test_at(self, make: Maker) -> None:
+        """
+        What is found can be looked at, while the journal holds it.
+        """
+        subject = make(max_age=60.0)
+        await subject.start()
+        (first,) = await subject.append("1", private=True, topics=["a", "b"])
+        (second,) = await subject.append("2")
+        assert await subject.journal.at(first) == update("1", topics=["a", "b"], private=True)
+        assert await subject.journal.at(second) == update("2")
+        for none in (first - 1, second + 1, first + 1 if first + 1 != second else 0):
+            assert await subject.journal.at(none) is None
+
+    @pytest_twisted.ensureDeferred
     async def test_id_comes_again(self, make: Maker) -> None:
         """
         Once the journal has given an update up, its id may stand for another one, and that is found.

@@ -146,6 +146,9 @@ class TakingItsTime:
     def find(self, id: str) -> Deferred[int | None]:
         return self._answer(lambda: self._journal.find(id))
 
+    def at(self, position: int) -> Deferred[Update | None]:
+        return self._answer(lambda: self._journal.at(position))
+
     def read(self, after: int) -> Deferred[Page]:
         return self._answer(lambda: self._journal.read(after))
 

@@ -166,14 +166,17 @@ class Record:
         assert self.world.ask("POST", form=form, token=PUBLISHER).status == 200
         self.told.append(update)
 
-    def begin(self, last_id: str | None) -> int:
+    def begin(self, last_id: str | None, granted: Sequence[Match]) -> int:
         """
-        Tell from where on somebody gets what there is.
+        Tell from where on somebody gets what there is. An id that is not for them is as one that is none.
         """
         if last_id is None:
             return len(self.told)
-        ids = [update.id for update in self.told]
-        return ids.index(last_id) + 1 if last_id in ids else 0
+        for number, update in enumerate(self.told, 1):
+            if update.id == last_id:
+                may = any(match.selects(topic) for match in granted for topic in update.topics)
+                return number if may or not update.private else 0
+        return 0
 
     def due(
         self, wanted: Sequence[Match], granted: Sequence[Match], start: int, end: int | None = None

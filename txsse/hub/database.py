@@ -205,6 +205,13 @@ class Database:
         row = self._opened.execute("SELECT position FROM updates WHERE id = ?", [id]).fetchone()
         return row[0] if row is not None and row[0] > self.floor else None
 
+    def at(self, position: int, now: float) -> Update | None:
+        """
+        Return the update at a position.
+        """
+        page = self.read(position - 1, now)
+        return next((update for found, update in page.entries if found == position), None)
+
     def read(self, after: int, now: float) -> Page:
         """
         Read on behind a position.

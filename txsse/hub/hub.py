@@ -492,9 +492,12 @@ class Hub:
             return None
         return live.here()
 
-    async def locate(self, last_event_id: str) -> Place:
+    async def locate(self, last_event_id: str, private: TopicSet) -> Place:
         """
         Find the place where a client resumes.
+
+        :param private: the topics whose private updates it may have. The id of any other is as one that is
+            not known: that there is such an update is not told either.
         """
         await self.start()
         live = self._live
@@ -503,11 +506,17 @@ class Hub:
             return live.here()
         if last_event_id == EARLIEST:
             return Place(OLDEST, named=EARLIEST)
-        if last_event_id == live.head_id:
-            # Also where the journal does not hold it any more: nothing came since.
-            return Place(live.journal.head, named=last_event_id)
-        position = await live.journal.find(last_event_id)
-        if position is None:
+        update = live.head
+        position = None
+        if update is None or last_event_id != update.id:
+            position = await live.journal.find(last_event_id)
+            # A place with a name of its own is no update's.
+            nobodys = position is None or last_event_id[0] == "#"
+            update = None if nobodys else await live.journal.at(cast(int, position))
+        if position is None and last_event_id == live.head_id:
+            # Where it is the one at the head, the journal need not hold it any more: nothing came since.
+            position = live.journal.head
+        if position is None or (update is not None and update.private and not private.has(update.topics)):
             return Place(OLDEST, missed=True, named=EARLIEST)
         return Place(position, named=last_event_id)
 
@@ -526,7 +535,7 @@ class Hub:
         if place is not None:
             self._begin(live, subscriber, place)
         else:
-            live.replay.begin_where(subscriber, lambda: self.locate(channel.last_event_id))
+            live.replay.begin_where(subscriber, lambda: self.locate(channel.last_event_id, private))
         return subscriber
 
     def _place_of(self, channel: SSEChannel, live: Live) -> Place | None:

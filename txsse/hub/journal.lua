@@ -230,6 +230,11 @@ function commands.find()
     return held(load(), ARGV[3], tonumber(ARGV[2])) or false
 end
 
+-- A position. Returns the entry there.
+function commands.at()
+    return exists(ARGV[2]) or false
+end
+
 -- oldest, from, to, bytes, count. Returns whether something is missing behind `from`, whether there may be more
 -- entries up to `to`, and entries.
 function commands.read()

@@ -98,6 +98,12 @@ class IJournal(Interface):
         :returns: a Deferred that fires with its position; with ``None`` where the journal does not hold it.
         """
 
+    def at(position: int) -> Deferred[Update | None]:  # noqa: N805
+        """
+        Return the update at a position that ``find`` returned; ``None`` where the journal does not hold it
+        any more.
+        """
+
     def read(after: int) -> Deferred[Page]:  # noqa: N805
         """
         Read on behind a position, a part that is convenient to be sent at once. Behind
@@ -228,6 +234,12 @@ class MemoryJournal(Alone):
         """
         position = self._recent.find(id, self._now())
         return succeed(self._anchors.find(id, self.head) if position is None else position)
+
+    def at(self, position: int) -> Deferred[Update | None]:
+        """
+        Return the update at a position.
+        """
+        return succeed(self._recent.at(position, self._now()))
 
     def read(self, after: int) -> Deferred[Page]:
         """

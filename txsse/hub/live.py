@@ -42,8 +42,9 @@ class Live:
         self.fanout = fanout
         self.ids = ids
         self.started = False
+        # What is known of the update at the journal's head.
         self.head_id: str | None = None
-        self._head_is_public = False
+        self.head: Update | None = None
         self.journal = journal
 
     def update_appended(self, update: Update) -> None:
@@ -51,14 +52,14 @@ class Live:
         Take note of the update at the journal's head.
         """
         self.head_id = update.id
-        self._head_is_public = not update.private
+        self.head = update
 
     def forget_head_id(self) -> None:
         """
         The update at the head is another one now.
         """
         self.head_id = None
-        self._head_is_public = False
+        self.head = None
 
     def learn_head_id(self, id: str | None) -> None:
         """
@@ -71,5 +72,6 @@ class Live:
         """
         Return the place of a client that comes for the first time.
         """
-        anchor = self.head_id if self._head_is_public else self.journal.anchor()
+        head = self.head
+        anchor = self.journal.anchor() if head is None or head.private else head.id
         return Place(self.journal.head, anchor=anchor)

@@ -4,7 +4,7 @@ The newest part of a record, in memory.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from operator import itemgetter
 from typing import Any
 
@@ -84,6 +84,15 @@ class Recent:
         """
         self.trim(now)
         return self._positions.get(id)
+
+    def at(self, position: int, now: float) -> Update | None:
+        """
+        Return the update at a position.
+        """
+        self.trim(now)
+        index = bisect_left(self._entries, position, lo=self._first, key=_position_of)
+        entry = self._entries[index] if index < len(self._entries) else None
+        return entry[1] if entry is not None and entry[0] == position else None
 
     def read(self, after: int, now: float) -> Page:
         """

@@ -189,6 +189,15 @@ class RedisJournal:
             return succeed(self._timeline.position_of(number))
         return Deferred.fromCoroutine(self._find(id))
 
+    def at(self, position: int) -> Deferred[Update | None]:
+        """
+        Return the update at a position: one of the newest part from memory.
+        """
+        update = self._recent.at(position, self._now())
+        if update is not None:
+            return succeed(update)
+        return Deferred.fromCoroutine(self._at(position))
+
     def read(self, after: int) -> Deferred[Page]:
         """
         Read on behind a position: the newest part from memory.
@@ -496,6 +505,12 @@ class RedisJournal:
     async def _find(self, id: str) -> int | None:
         found = await self._try("find", self._oldest(), id)
         return None if found is None else self._timeline.position_of(to_number(found))
+
+    async def _at(self, position: int) -> Update | None:
+        entry = await self._try("at", to_text(self._timeline.number_of(position)))
+        for _, update in to_updates([] if entry is None else [entry]):
+            return update
+        return None
 
     async def _read(self, after: int) -> Page:
         await self._reading.acquire()

@@ -51,7 +51,7 @@ class Admission(Protocol):
         known.
         """
 
-    async def locate(self, last_event_id: str) -> Place:
+    async def locate(self, last_event_id: str, private: TopicSet) -> Place:
         """
         Find the place where a client resumes.
         """
@@ -142,7 +142,7 @@ class HubResource(SSEResource):
         wanted = self._fixed or await self._granted(request)
         self._hub.check(wanted.topics)
         try:
-            place = await self._hub.locate(accepted.last_event_id)
+            place = await self._hub.locate(accepted.last_event_id, wanted.private)
         except CancelledError:
             raise
         except Exception:

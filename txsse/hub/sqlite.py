@@ -185,6 +185,16 @@ class SQLiteJournal(Alone):
             return succeed(position)
         return self._ask(self._database.find, id, now)
 
+    def at(self, position: int) -> Deferred[Update | None]:
+        """
+        Return the update at a position: one of the newest part from memory.
+        """
+        now = self._now()
+        update = self._recent.at(position, now)
+        if update is not None or self._all_is_recent():
+            return succeed(update)
+        return self._ask(self._database.at, position, now)
+
     def read(self, after: int) -> Deferred[Page]:
         """
         Read on behind a position: the newest part from memory.
