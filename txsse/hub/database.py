@@ -209,8 +209,11 @@ class Database:
         """
         Return the update at a position.
         """
-        page = self.read(position - 1, now)
-        return next((update for found, update in page.entries if found == position), None)
+        self._advance_floor(now)
+        row = self._opened.execute(
+            f"SELECT {_COLUMNS} FROM updates WHERE position = ? AND position > ?", [position, self.floor]
+        ).fetchone()
+        return None if row is None else _to_entry(row)[0][1]
 
     def read(self, after: int, now: float) -> Page:
         """
