@@ -148,6 +148,24 @@ class StopTests:
         assert isinstance(published[0], JournalFailed)
         assert stopped == [None]
 
+    def test_journal_that_does_not_start(self, new_world: Callable[..., World], plain: Wire) -> None:
+        """
+        One that is starting is waited for, and has nothing to end where it fails.
+        """
+        journal = ScriptedJournal(reactor=plain.reactor)
+        world = new_world(journal=journal)
+        journal.held.add("start")
+        started = outcome_of(world.hub.start())
+        stopped = outcome_of(world.hub.stop())
+        world.reactor.run_soon()
+        assert (started, stopped) == ([], [])
+        journal.errors["start"] = JournalFailed("x", "is out")
+        journal.release("start")
+        world.reactor.run_soon()
+        assert isinstance(started[0], JournalFailed)
+        assert stopped == [None]
+        assert "stop" not in journal.calls
+
     def test_farewell_that_is_none(self, world: World) -> None:
         """
         It is refused, and the hub goes on.
