@@ -212,7 +212,10 @@ class CountTests:
         assert [event["log_failure"].type for event in failures] == [AttributeError]
         failures.clear()
         server.counts = counts
+        server.nodes.put_note("a", "1")
         server.clock.advance(2)
+        assert server.asked[0][4] == 1
+        assert server.asked[1][3:] == ("a", "1")
         assert self.told(server) == [{"*": 1}]
 
 

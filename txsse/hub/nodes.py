@@ -135,6 +135,7 @@ class Nodes:
         except Exception:
             # Such as a follower that fails.
             _log.failure("what a node has cannot be told")
+            self._begin_anew()
             self._later(None, _INTERVAL)
 
     def _announce_now(self) -> None:
