@@ -447,10 +447,10 @@ class Hub:
     async def _stop(self, last: bytes, retry: tuple[float, float], deadline: float) -> None:
         live = self._live or self._come_alive()
         over = live.reactor.seconds() + deadline
-        with suppress(TimeoutError):
+        if self._on_their_way:
             # What is recorded is to be sent, and is told of then.
-            while self._on_their_way:
-                await self._arrived.wait().addTimeout(over - live.reactor.seconds(), live.reactor)
+            with suppress(TimeoutError):
+                await self._arrived.wait().addTimeout(deadline, live.reactor)
         if live.fanout.busy:
             # Somebody who was just sent something stops the hub; the others are to get it too.
             await deferLater(live.reactor, 0)
@@ -515,7 +515,7 @@ class Hub:
             update = None if nobodys else await live.journal.at(cast(int, position))
         if position is None and last_event_id == live.head_id:
             # Where it is the one at the head, the journal need not hold it any more: nothing came since.
-            position = live.journal.head
+            position, update = live.journal.head, live.head
         if position is None or (update is not None and update.private and not private.has(update.topics)):
             return Place(OLDEST, missed=True, named=EARLIEST)
         return Place(position, named=last_event_id)
