@@ -278,21 +278,6 @@ class GivingBackTests:
         assert client.raw.endswith(b"\r\n\r\n0\r\n\r\n")
         client.disconnect()
 
-    def test_more_than_is_kept(self, tree: Tree) -> None:
-        """
-        Past 16 KiB the client's bytes stay in the kernel, until there is use for them.
-        """
-        client = tree.connect()
-        client.say(GET % b"a")
-        client.say(b"\r\n" + b"x" * (0x4000 - 2))
-        assert client.transport in tree.wire.reactor.readers
-        client.say(b"x")
-        assert client.transport not in tree.wire.reactor.readers
-        tree.channels[0].close()
-        client.pump()
-        assert client.transport in tree.wire.reactor.readers
-        client.disconnect()
-
     def test_connection_that_is_not_kept(self, tree: Tree) -> None:
         """
         A client that asked for its end gets it, behind the last byte.

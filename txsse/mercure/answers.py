@@ -11,6 +11,7 @@ from twisted.web.http import Request
 from txsse.errors import HubStopped, InvalidField, JournalFailed, UpdateTooLarge
 from txsse.mercure.refusal import Refusal
 from txsse.mercure.settings import Settings
+from txsse.server.http2 import was_reset
 
 __all__ = ["RETRY_AFTER", "TEXT", "challenge", "failed", "metadata_path", "refused", "segments_below", "send"]
 
@@ -28,7 +29,7 @@ def send(
     """
     Answer, unless the client has gone.
     """
-    if request.finished or getattr(request, "channel", None) is None:
+    if request.finished or getattr(request, "channel", None) is None or was_reset(request):
         return
     request.setResponseCode(status)
     request.setHeader(b"Content-Type", content_type)

@@ -21,13 +21,11 @@ from twisted.web.http import Request, parse_qs
 from zope.interface import implementer
 
 from txsse.server.peer import PeerTimeout
+from txsse.server.pipelining import MAX_DROPPED, MAX_PIPELINED
 from txsse.server.sink import Framed, SinkOwner, Ticks, as_chunk
 from txsse.server.site import Connection
 
 __all__ = ["AskedRequest", "DetachedSink", "can_detach"]
-
-# How many bytes of further requests are kept until the stream ends; as in ``HTTPChannel``.
-_MAX_PIPELINED = 0x4000
 
 # What the formatters of access logs ask for.
 _KEPT_HEADERS = frozenset([b"referer", b"user-agent", b"x-forwarded-for"])
@@ -109,6 +107,7 @@ class DetachedSink:
         "__weakref__",
         "_clear",
         "_clock",
+        "_dropped",
         "_factory",
         "_held",
         "_owner",
@@ -140,13 +139,16 @@ class DetachedSink:
         self._sent: int = request.sentLength
         self._factory = channel.factory
         self._persistent = bool(channel.persistent)
-        self._pipelined = b"".join(channel._dataBuffer)
+        self._pipelined = b""
+        self._dropped = 0
         self._successor: Any = None
         self._peers = peers
         self._held = peers.hold_alone(transport.socket)
         # The packet that brought the request may hold more behind it, which is on its way to the old
         # protocol.
         channel.rawDataReceived = self.dataReceived
+        for data in channel._dataBuffer:
+            self.dataReceived(data)
         channel.requests.clear()
         request.write = self.write  # type: ignore[method-assign]
 
@@ -161,6 +163,8 @@ class DetachedSink:
         # The headers are on their way.
         self._transport.producerPaused = True
         self._take_place(self)
+        # Twisted may have stopped to read while the stream was about to open.
+        self._transport.resumeProducing()
 
     def write(self, frame: bytes) -> None:
         """
@@ -244,7 +248,6 @@ class DetachedSink:
         self._successor = successor
         successor.makeConnection(transport)
         pipelined, self._pipelined = self._pipelined, b""
-        transport.resumeProducing()
         if pipelined:
             successor.dataReceived(pipelined)
 
@@ -304,14 +307,20 @@ class DetachedSink:
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Keep what the client sends behind its request until the stream has ended.
+        Keep what the client sends behind its request until the stream has ended; see
+        :mod:`txsse.server.pipelining`.
         """
         if self._successor is not None:
             self._successor.dataReceived(data)
             return
-        self._pipelined += data
-        if len(self._pipelined) > _MAX_PIPELINED:
-            self._transport.pauseProducing()
+        if not self._dropped and len(self._pipelined) + len(data) <= MAX_PIPELINED:
+            self._pipelined += data
+            return
+        self._pipelined = b""
+        self._persistent = False
+        self._dropped += len(data)
+        if self._dropped > MAX_DROPPED:
+            self._transport.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
         """

@@ -29,7 +29,7 @@ except ImportError:
         """
 
 
-__all__ = ["Http2Sink"]
+__all__ = ["Http2Sink", "reset", "was_reset"]
 
 # How many bytes are kept for one stream of HTTP/2 before it counts as blocked. The same as a TCP transport's
 # own buffer (``abstract.FileDescriptor.bufferSize``), so that a slow reader is noticed at the same point.
@@ -67,6 +67,13 @@ class Http2Sink(RequestSink):
         self._connection: Any = self._stream._conn
         self._pieces = _pieces.setdefault(self._connection, {})
 
+    @property
+    def kept(self) -> int:
+        """
+        How many bytes wait for the client to let them through.
+        """
+        return self._kept_size
+
     def write(self, frame: bytes) -> None:
         """
         Send a frame, or keep it.
@@ -85,7 +92,10 @@ class Http2Sink(RequestSink):
         if self._kept:
             self._finishing = True
         else:
-            super().finish()
+            self._end()
+
+    def _end(self) -> None:
+        super().finish()
 
     def abort(self) -> None:
         """
@@ -98,13 +108,7 @@ class Http2Sink(RequestSink):
 
     def _abort(self) -> None:
         self._call = None
-        try:
-            self._stream.abortConnection()
-        except ProtocolError:
-            # The connection is at its end already, with a client that does not read that either.
-            self._connection.transport.abortConnection()
-        # Twisted tells a request of a reset by the client alone.
-        self._request.connectionLost(Failure(ConnectionAborted()))
+        reset(self._request)
 
     def detach(self) -> None:
         """
@@ -152,7 +156,7 @@ class Http2Sink(RequestSink):
         if self._kept:
             return
         if self._finishing:
-            super().finish()
+            self._end()
         elif self.blocked:
             self.blocked = False
             self._ready()
@@ -173,7 +177,7 @@ class Http2Sink(RequestSink):
         if room > 0:
             piece = self._take(room)
             self._pieces[self._id] = len(piece)
-            self._request.write(piece)
+            self._hand_over(piece)
         if not self._kept:
             return
         if window > 0:
@@ -182,6 +186,9 @@ class Http2Sink(RequestSink):
             # Has the connection call resumeProducing when the client opens a window.
             self._waiting = True
             self._stream.flowControlBlocked()
+
+    def _hand_over(self, piece: bytes) -> None:
+        self._request.write(piece)
 
     def _take(self, size: int) -> bytes:
         """
@@ -218,6 +225,35 @@ class Http2Sink(RequestSink):
             del self._pieces[each]
         window = self._connection.conn.outbound_flow_control_window
         return int(window - sum(self._pieces.values()))
+
+
+def reset(request: Request) -> None:
+    """
+    Reset the stream of a request; the connection and its other streams go on.
+    """
+    stream: Any = request.channel
+    try:
+        stream.abortConnection()
+    except ProtocolError:
+        # The connection is at its end already, with a client that does not read that either.
+        stream._conn.transport.abortConnection()
+    # Twisted notifies a request of a reset by the client alone.
+    request.connectionLost(Failure(ConnectionAborted()))
+
+
+def was_reset(request: Request) -> bool:
+    """
+    Tell whether the client has reset the stream of a request, and Twisted has not noticed yet: h2 reads all
+    of a packet first, and to write to such a stream raises.
+    """
+    if request.clientproto != b"HTTP/2":
+        return False
+    stream: Any = request.channel
+    try:
+        stream._conn.conn.local_flow_control_window(stream.streamID)
+    except ProtocolError:
+        return True
+    return False
 
 
 # The pieces that stand in the queues of each connection, by stream.

@@ -20,7 +20,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
-__all__ = ["refuse_host", "refuse_origin"]
+__all__ = ["is_local_host", "refuse_host", "refuse_origin"]
 
 _HOST = re.compile(rb"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[0-9A-Za-z._-]+))(?::(?P<port>[0-9]*))?")
 
@@ -40,10 +40,17 @@ def refuse_host(hosts: Sequence[bytes], version: bytes) -> str | None:
         return None
     if len(hosts) != 1:
         return "A request must have one Host header."
-    found = _HOST.fullmatch(hosts[0])
-    if found is None or not _is_local_name(found):
+    if not is_local_host(hosts[0]):
         return "This demo answers only under an IP address or as localhost: other names may be DNS rebinding."
     return None
+
+
+def is_local_host(host: bytes) -> bool:
+    """
+    Tell whether a host, with or without a port, is an IP address or ``localhost``.
+    """
+    found = _HOST.fullmatch(host)
+    return found is not None and _is_local_name(found)
 
 
 def refuse_origin(

@@ -13,8 +13,10 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
-from twisted.web.http import Request
+from twisted.web.http import HTTPChannel, Request
 from zope.interface import implementer
+
+from txsse.server.pipelining import Pipelining
 
 __all__ = ["DirectSink", "Framed", "RequestSink", "Sink", "SinkOwner", "Ticks", "as_chunk"]
 
@@ -147,6 +149,7 @@ class RequestSink:
         self._owner: SinkOwner | None = None
         self._clock: Ticks = _NoTicks()
         self._refuses = False
+        self._pipelining: Pipelining | None = None
 
     def attach(self, owner: SinkOwner, clock: Ticks) -> None:
         """
@@ -155,6 +158,9 @@ class RequestSink:
         self._owner = owner
         self._clock = clock
         self._request.registerProducer(self, True)
+        channel = self._request.channel
+        if isinstance(channel, HTTPChannel):
+            self._pipelining = Pipelining(channel)
 
     def write(self, frame: bytes) -> None:
         """
@@ -185,6 +191,7 @@ class RequestSink:
         """
         End the response behind what was written.
         """
+        self._read_on()
         self._request.unregisterProducer()
         self._request.finish()
 
@@ -201,6 +208,12 @@ class RequestSink:
         """
         self._owner = None
         self._request.producer = None
+        self._read_on()
+
+    def _read_on(self) -> None:
+        pipelining, self._pipelining = self._pipelining, None
+        if pipelining is not None:
+            pipelining.stop()
 
     def poke(self) -> None:
         """

@@ -1,5 +1,6 @@
 """
-A site whose connections can be closed, for the end of a service.
+A site whose connections can be closed, for the end of a service, and which reads nothing more from a
+connection that is about to close.
 """
 
 from __future__ import annotations
@@ -17,6 +18,15 @@ __all__ = ["ClosingSite"]
 
 # How long a client may take to read what was written to it before the service stopped, in seconds.
 _CLOSE_TIMEOUT = 5.0
+
+# How long a connection may take to close, once the server has decided to close it: the client reads the rest
+# of the answer meanwhile. Twisted has no such limit: over TLS it waits for the client's close_notify without
+# end; in seconds.
+_LINGER = 30.0
+
+# How many bytes are read and dropped from a connection that is about to close. To close it while the client
+# still sends would reset it, and the client might lose the answer that says what was wrong.
+_MAX_DROPPED = 1024 * 1024
 
 # What was written to an HTTP/2 stream leaves with the next turns of the reactor, a frame in each, and Twisted
 # does not tell when the last one has; in seconds.
@@ -72,7 +82,7 @@ class Connection(Protocol):
     :ivar protocol: what speaks to the client; a stream may put itself into its place.
     """
 
-    __slots__ = ("_calls", "_connections", "_lost", "_reactor", "protocol")
+    __slots__ = ("_calls", "_connections", "_dropped", "_lost", "_reactor", "protocol")
 
     def __init__(self, protocol: IProtocol, connections: set[Connection], reactor: IReactorTime) -> None:
         self.protocol = protocol
@@ -80,6 +90,7 @@ class Connection(Protocol):
         self._reactor = reactor
         self._lost: Deferred[None] | None = None
         self._calls: tuple[IDelayedCall, ...] = ()
+        self._dropped = 0
 
     def renew(self, successor: Connection) -> IProtocol:
         """
@@ -99,9 +110,25 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Pass on what came.
+        Pass on what came, unless the connection is about to close: Twisted's HTTP/2, over TLS, would keep all
+        that comes after a protocol error or GOAWAY.
         """
+        transport: Any = self.transport
+        if getattr(transport, "disconnecting", False):
+            self._dropped += len(data)
+            if self._dropped > _MAX_DROPPED:
+                transport.abortConnection()
+            return
         self.protocol.dataReceived(data)
+        self.look_whether_closing()
+
+    def look_whether_closing(self) -> None:
+        """
+        Bound the time that the connection takes to close, where it is about to.
+        """
+        transport: Any = self.transport
+        if getattr(transport, "disconnecting", False) and not self._calls and self in self._connections:
+            self._calls = (self._reactor.callLater(_LINGER, transport.abortConnection),)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -130,7 +157,7 @@ class Connection(Protocol):
         """
         transport: Any = self.transport
         if getattr(transport, "negotiatedProtocol", None) == b"h2":
-            self._calls = (self._reactor.callLater(_HTTP2_FLUSH, self._lose),)
+            self._calls += (self._reactor.callLater(_HTTP2_FLUSH, self._lose),)
         else:
             self._lose()
         self._calls += (self._reactor.callLater(_CLOSE_TIMEOUT, transport.abortConnection),)

@@ -21,7 +21,8 @@ from txsse.protocol.encoder import encode_retry
 from txsse.server.backlog import POLICIES, Budget
 from txsse.server.channel import ChannelOptions, SSEChannel
 from txsse.server.detached import DetachedSink, can_detach
-from txsse.server.http2 import Http2Sink
+from txsse.server.framing import StrictChannel
+from txsse.server.http2 import Http2Sink, was_reset
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.limits import Limits
 from txsse.server.negotiation import Accepted, Answer, decide, read_asked
@@ -289,7 +290,7 @@ def default_upgrader() -> Upgrader:
 
 def _check_unanswered(request: Request) -> None:
     # A request that was passed on to another process has no channel, and no way to stream either.
-    if request.finished or getattr(request, "channel", None) is None:
+    if request.finished or getattr(request, "channel", None) is None or was_reset(request):
         raise UpgradeRefused("the request has ended: its client has gone", status=None)
     if request.startedWriting:
         raise UpgradeRefused("the response to the request has begun already", status=None)
@@ -321,7 +322,7 @@ def _goes_straight(request: Request) -> bool:
     channel: Any = request.channel
     return (
         bool(request.chunked)
-        and type(channel) is HTTPChannel
+        and type(channel) in (HTTPChannel, StrictChannel)
         and type(channel.transport) is tcp.Server
         # No interface of Twisted's tells whether something waits to be sent.
         and isinstance(getattr(channel.transport, "_tempDataBuffer", None), list)
@@ -339,6 +340,8 @@ def answer(request: Request, decided: Answer, own: OwnHeaders = ()) -> None:
     :param decided: the answer.
     :param own: further headers.
     """
+    if was_reset(request):
+        return
     _forget_encoder(request)
     request.setResponseCode(decided.status)
     _set_headers(request, [*decided.headers, *own])

@@ -1,0 +1,742 @@
+"""
+Connections with bounds: what is kept of them at each point of their life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import StringTransport
+from twisted.logger import LogLevel, capturedLogs
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+
+from tests.fakes import Client, Http2Client, Http10Client, Wire
+from tests.mercure.world import SECRET, URL, token
+from txsse import SSEChannel, SSEResource, Upgrader
+from txsse.server.sink import DirectSink
+from txsse.service.bounds import connections_by_files
+from txsse.service.config import Config
+from txsse.service.issuers import make_issuers
+from txsse.service.local import foreign_host_rule
+from txsse.service.site import BoundedConnection, BoundedSite
+from txsse.service.tree import HubTree, make_settings
+
+PAGE = b"p" * 30_000
+
+
+class Page(Resource):
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def render(self, request: Any) -> bytes:
+        self.count += 1
+        return PAGE
+
+
+class Later(Resource):
+    """
+    Answers when it is told to.
+    """
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[Any] = []
+
+    def render(self, request: Any) -> int:
+        self.requests.append(request)
+        return NOT_DONE_YET
+
+
+class World:
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.page = Page()
+        self.later = Later()
+        self.channels: list[SSEChannel] = []
+        self.root = Resource()
+        upgrader = Upgrader(reactor=wire.reactor, keepalive=None, keep_request=False)
+        self.root.putChild(b"page", self.page)
+        self.root.putChild(b"later", self.later)
+        self.root.putChild(b"stream", SSEResource(self.channels.append, upgrader=upgrader))
+        self.clients: list[Client] = []
+
+    def site(self, root: Resource | None = None, **options: Any) -> BoundedSite:
+        given = {"max_body": 1000, "request_timeout": 10.0, **options}
+        site = BoundedSite(root or self.root, reactor=self.wire.reactor, **given)
+        site.timeOut = None
+        site.log = lambda request: None
+        return site
+
+    def connect(self, kind: Callable[..., Client] = Client, site: Site | None = None, **options: Any) -> Any:
+        client = kind(self.wire, site or self.site(**options))
+        self.clients.append(client)
+        return client
+
+    def end(self) -> None:
+        for client in self.clients:
+            if client.transport.connected:
+                Client.disconnect(client, clean=False)
+        assert self.wire.reactor.getDelayedCalls() == []
+
+
+@pytest.fixture
+def world(plain: Wire) -> Iterator[World]:
+    world = World(plain)
+    yield world
+    world.end()
+
+
+def get(path: str, *fields: str) -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: x", *fields, "", ""]).encode()
+
+
+def unsent(client: Client) -> int:
+    transport: Any = client.transport
+    return len(transport.dataBuffer) + transport._tempDataLen
+
+
+# Of HTTP/2, with SETTINGS that say nothing.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5)
+
+
+class TLSTransport(StringTransport):
+    """
+    A transport that goes on to read after ``loseConnection``, as TLS does until the client has closed its
+    side.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.negotiatedProtocol: bytes | None = None
+        self.aborted = False
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+    def unregisterProducer(self) -> None:  # noqa: N802
+        self.producer = None
+
+
+class ClosingTests:
+    """
+    Connections that are about to close, and clients that do not stop.
+    """
+
+    @pytest.fixture
+    def connection(self, world: World) -> Iterator[Any]:
+        connection: Any = world.site().buildProtocol(None)
+        yield connection
+        connection.connectionLost(Failure(ConnectionDone()))
+
+    def begin(self, connection: Any, first: bytes, negotiated: bytes | None = None) -> tuple[Any, list[int]]:
+        """
+        Send something, and note the sizes of what the protocol gets after that.
+        """
+        transport = TLSTransport()
+        transport.negotiatedProtocol = negotiated
+        connection.makeConnection(transport)
+        connection.dataReceived(first)
+        got: list[int] = []
+        inner = connection.protocol
+        receive = inner.dataReceived
+        inner.dataReceived = lambda data: (got.append(len(data)), receive(data))
+        return transport, got
+
+    @pytest.mark.parametrize(
+        ("first", "negotiated"),
+        [
+            (b"bad request\r\n\r\n", None),
+            (get("/page", "Connection: close"), None),
+            (b"GET /page HTTP/1.0\r\n\r\n", None),
+            # A HEADERS frame on stream 0, and a GOAWAY, each behind the preface and SETTINGS.
+            (
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5) + b"\0\0\1\1" + bytes(6),
+                b"h2",
+            ),
+            (
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5) + b"\0\0\x08\7" + bytes(13),
+                b"h2",
+            ),
+            (b"no preface at all", b"h2"),
+        ],
+    )
+    def test_nothing_more_is_taken(
+        self, world: World, connection: Any, first: bytes, negotiated: bytes | None
+    ) -> None:
+        """
+        However the connection ends, what the client sends after that is dropped, and too much of it aborts
+        the connection.
+        """
+        transport, got = self.begin(connection, first, negotiated)
+        assert transport.disconnecting
+        for _ in range(16):
+            connection.dataReceived(b"x" * 65536)
+        assert not transport.aborted
+        connection.dataReceived(b"x")
+        assert transport.aborted
+        assert got == []
+        world.wire.reactor.advance(0)
+
+    def test_client_does_not_close(self, world: World, connection: Any) -> None:
+        """
+        A client that keeps its side open is cut off after 30 seconds.
+        """
+        transport, _ = self.begin(connection, get("/page", "Connection: close"))
+        world.wire.reactor.advance(29.9)
+        assert not transport.aborted
+        world.wire.reactor.advance(0.2)
+        assert transport.aborted
+
+    def test_client_does_not_read(self, world: World) -> None:
+        """
+        So is one that does not read the rest of its answer.
+        """
+        client = world.connect()
+        client.stop_reading()
+        client.say(get("/later", "Connection: close"))
+        world.later.requests[0].write(PAGE)
+        world.later.requests[0].finish()
+        world.wire.reactor.advance(29.9)
+        assert client.connected
+        world.wire.reactor.advance(0.2)
+        assert not client.connected
+
+    def test_another_end_meanwhile(self, world: World, connection: Any) -> None:
+        """
+        A site that closes does not wait for that.
+        """
+        transport, _ = self.begin(connection, get("/page", "Connection: close"))
+        connection.close()
+        world.wire.reactor.advance(5.1)
+        assert transport.aborted
+
+
+class PipeliningTests:
+    """
+    More requests than the client reads answers.
+    """
+
+    def test_one_after_the_other(self, world: World) -> None:
+        """
+        A request is answered when no more than 64 KiB of other answers are unsent. All are answered in the
+        end.
+        """
+        client = world.connect()
+        client.stop_reading()
+        for _ in range(4):
+            client.say(get("/page") * 25)
+        assert unsent(client) <= 65536 + 31_000
+        assert world.page.count == 3
+        client.read_on()
+        assert world.page.count == 100
+        assert client.body.count(b"HTTP/1.1 200 OK") + 1 == 100
+
+    @settings(max_examples=30, deadline=None, derandomize=True)
+    @given(
+        paths=st.lists(st.sampled_from(["/page", "/nothing", "/page", "/later"]), min_size=1, max_size=200),
+        reads=st.lists(st.integers(1, 200_000), max_size=8),
+    )
+    def test_unsent_is_bounded(self, paths: list[str], reads: list[int]) -> None:
+        """
+        For any requests, and however the client reads, no more is unsent than one answer and 64 KiB.
+        """
+        with pytest.MonkeyPatch.context() as patch:
+            world = World(Wire("direct", patch))
+            client = world.connect()
+            client.stop_reading()
+            client.say(b"".join(map(get, paths)))
+            for size in reads:
+                for request in world.later.requests:
+                    if not request.finished:
+                        request.write(PAGE)
+                        request.finish()
+                assert unsent(client) <= 65536 + 31_000
+                client.read_some(size)
+                assert unsent(client) <= 65536 + 31_000
+            world.end()
+
+    def test_turns(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        One connection has 16 requests answered in a turn; others have their turn in between.
+        """
+        turns: list[Callable[[], object]] = []
+        monkeypatch.setattr(BoundedConnection, "call_soon", lambda _, call: turns.append(call))
+        client = world.connect()
+        client.transport.write = client.transport.writeSequence = lambda data: None
+        client.say(get("/page") * 40)
+        counts = [world.page.count]
+        while turns:
+            turns.pop(0)()
+            counts.append(world.page.count)
+        assert counts == [16, 32, 40]
+
+    def test_client_that_never_reads(self, world: World) -> None:
+        """
+        A request that waits for that has as long as a request may take to come.
+        """
+        client = world.connect()
+        client.stop_reading()
+        client.say(get("/page") * 5)
+        world.wire.reactor.advance(9.9)
+        assert client.connected
+        world.wire.reactor.advance(0.2)
+        assert not client.connected
+
+    def test_http2(self, world: World) -> None:
+        """
+        Over HTTP/2 the streams of one connection share the bound, and nothing spins while the windows are
+        closed.
+        """
+        client = world.connect(Http2Client)
+        client.open_window(0)
+        streams = []
+        for _ in range(90):
+            stream = client.h2.get_next_available_stream_id()
+            pseudo = [(":method", "GET"), (":path", "/page"), (":scheme", "https"), (":authority", "x")]
+            client.h2.send_headers(stream, pseudo, end_stream=True)
+            streams.append(stream)
+        client.say(client.h2.data_to_send())
+        assert world.page.count == 3
+        client.open_window(2**20)
+        assert world.page.count == 90
+        assert len(client.body) == 90 * len(PAGE)
+
+    def test_http2_client_that_never_reads(self, world: World) -> None:
+        """
+        An answer of which nothing is read is reset, and so are those that wait for it.
+        """
+        client = world.connect(Http2Client)
+        client.open_window(0)
+        for _ in range(5):
+            client.request("/page")
+        world.wire.reactor.advance(10.1)
+        client.pump()
+        assert client.reset
+        assert world.page.count == 3
+        channel = client.protocol.protocol._channel
+        assert channel.streams == {}
+
+    def test_http2_client_that_reads_slowly(self, world: World) -> None:
+        """
+        A client that reads on has all the time that it takes.
+        """
+        client = world.connect(Http2Client)
+        client.open_window(1000)
+        client.h2.acknowledge_received_data = lambda *_: None
+        client.request("/page")
+        for _ in range(5):
+            world.wire.reactor.advance(9)
+            client.h2.increment_flow_control_window(100, client.stream)
+            client.say(client.h2.data_to_send())
+        assert not client.reset
+        assert len(client.body) == 1500
+
+    def test_http2_head(self, world: World) -> None:
+        """
+        An answer without a body ends at once.
+        """
+        client = world.connect(Http2Client)
+        client.open_window(0)
+        client.request("/page", method="HEAD")
+        assert (client.status, client.ended, client.body) == (200, True, b"")
+
+    def test_http2_resource_with_a_producer(self, world: World) -> None:
+        """
+        What a resource produces itself goes its own way.
+        """
+
+        class Producer:
+            def resumeProducing(self) -> None:
+                pass
+
+            pauseProducing = stopProducing = resumeProducing
+
+        client = world.connect(Http2Client)
+        client.request("/later")
+        request = world.later.requests[0]
+        request.registerProducer(Producer(), True)
+        request.write(b"abc")
+        request.unregisterProducer()
+        request.finish()
+        client.pump()
+        assert (client.body, client.ended) == (b"abc", True)
+
+    @pytest.mark.parametrize("path", ["/page", "/stream"])
+    def test_http2_client_goes_in_the_middle(self, world: World, path: str) -> None:
+        """
+        A stream that is reset in the middle of its answer leaves nothing, and others go on.
+        """
+        client = world.connect(Http2Client)
+        client.open_window(0)
+        client.request(path)
+        client.disconnect()
+        for _ in range(3):
+            client.request("/page")
+        client.open_window(2**20)
+        assert len(client.body) == 3 * len(PAGE)
+        assert len(client.protocol.protocol._channel.streams) == 0
+
+
+HEADS_AND_RESETS = ["stream", "refusal", "publication", "list", "page", "nothing"]
+
+
+class ResetTests:
+    """
+    Streams of HTTP/2 that are reset in the packet that opens them.
+    """
+
+    @pytest.fixture
+    def tree(self, plain: Wire) -> HubTree:
+        config = Config(url=URL, key=SECRET, subscriptions=True, page=True)
+        return HubTree(config, make_settings(config, make_issuers(config, plain.reactor), URL), plain.reactor)
+
+    def packet(self, client: Any, what: str, *, with_reset: bool) -> bytes:
+        bearer = f"Bearer {token(publish=['*'], subscribe=['*'])}"
+        path, method, fields = {
+            "stream": ("/.well-known/mercure?match=a", "GET", {"authorization": bearer}),
+            "refusal": ("/.well-known/mercure?match=a", "GET", {}),
+            "publication": (
+                "/.well-known/mercure",
+                "POST",
+                {"authorization": bearer, "content-type": "application/x-www-form-urlencoded"},
+            ),
+            "list": ("/.well-known/mercure/subscriptions", "GET", {"authorization": bearer}),
+            "page": ("/", "GET", {}),
+            "nothing": ("/nothing", "GET", {}),
+        }[what]
+        client.stream = client.h2.get_next_available_stream_id()
+        pseudo = [(":method", method), (":path", path), (":scheme", "https"), (":authority", "hub.example")]
+        client.h2.send_headers(client.stream, [*pseudo, *fields.items()], end_stream=method == "GET")
+        if method == "POST":
+            client.h2.send_data(client.stream, b"topic=a", end_stream=True)
+        if with_reset:
+            client.h2.reset_stream(client.stream)
+        data: bytes = client.h2.data_to_send()
+        return data
+
+    @pytest.mark.parametrize("what", HEADS_AND_RESETS)
+    def test_nothing_is_logged(self, world: World, tree: HubTree, what: str) -> None:
+        """
+        Whatever was asked, nothing is logged as an error, nothing is rendered, and the connection goes on.
+        """
+        rendered: list[object] = []
+        site = world.site(tree, max_body=1000, wants_body=tree.wants_body)
+        render = site.getResourceFor
+        site.getResourceFor = lambda request: (rendered.append(request), render(request))[1]  # type: ignore[method-assign]
+        client = world.connect(Http2Client, site)
+        with capturedLogs() as logged:
+            client.say(b"".join(self.packet(client, what, with_reset=True) for _ in range(20)))
+            assert rendered == []
+            client.say(self.packet(client, what, with_reset=False))
+        assert client.status == {"refusal": 401, "nothing": 404}.get(what, 200)
+        assert [event for event in logged if event["log_level"] >= LogLevel.error] == []
+        assert len(rendered) == 1
+        if what == "stream":
+            client.disconnect()
+
+    @pytest.mark.parametrize("what", ["stream", "refusal", "publication", "list"])
+    def test_plain_site(self, world: World, tree: HubTree, what: str) -> None:
+        """
+        It is the same on any site, for what is the library's.
+        """
+        site = Site(tree, reactor=world.wire.reactor, timeout=None)
+        site.log = lambda request: None
+        client = world.connect(Http2Client, site)
+        with capturedLogs() as logged:
+            client.say(b"".join(self.packet(client, what, with_reset=True) for _ in range(20)))
+            client.say(self.packet(client, what, with_reset=False))
+        assert client.status == (401 if what == "refusal" else 200)
+        assert [event for event in logged if event["log_level"] >= LogLevel.error] == []
+        if what == "stream":
+            client.disconnect()
+
+
+class StreamTests:
+    """
+    What comes behind the request of a stream.
+    """
+
+    @pytest.mark.parametrize("extra", [b"", b"x" * 60_000])
+    @pytest.mark.parametrize("keep", [False, True])
+    def test_kept(self, world: World, extra: bytes, keep: bool) -> None:
+        """
+        A stream keeps 4 KB of that at most, and notices at once that its client has gone.
+        """
+        upgrader = Upgrader(reactor=world.wire.reactor, keepalive=None, keep_request=keep)
+        world.root.putChild(b"kept", SSEResource(world.channels.append, upgrader=upgrader))
+        client = world.connect()
+        client.say(get("/kept") + extra)
+        for _ in range(10):
+            client.say(b"y" * 6000)
+        (channel,) = world.channels
+        sink: Any = channel.sink
+        if keep:
+            assert type(sink) is DirectSink
+            kept = sum(map(len, channel.request.channel._dataBuffer))
+        else:
+            kept = len(sink._pipelined)
+        assert kept <= 4096
+        assert client.transport in world.wire.reactor.readers
+        channel.send("on")
+        client.pump()
+        assert client.body == b"data: on\n\n"
+        channel.close()
+        client.pump()
+        # What was dropped cannot be answered.
+        assert client.ended and not client.connected
+
+    @pytest.mark.parametrize("keep", [False, True])
+    def test_flood(self, world: World, keep: bool) -> None:
+        """
+        A client that goes on to send is cut off.
+        """
+        upgrader = Upgrader(reactor=world.wire.reactor, keepalive=None, keep_request=keep)
+        world.root.putChild(b"kept", SSEResource(world.channels.append, upgrader=upgrader))
+        client = world.connect()
+        client.say(get("/kept"))
+        for _ in range(17):
+            client.say(b"y" * 65536)
+        assert not client.connected
+        assert not world.channels[0].is_open
+
+    @pytest.mark.parametrize("keep", [False, True])
+    def test_what_came_while_it_opened(self, world: World, keep: bool) -> None:
+        """
+        So it is with what came before the stream was open, when Twisted had stopped to read.
+        """
+        client = world.connect()
+        client.say(get("/later"))
+        client.say(b"y" * 20_000)
+        assert client.transport not in world.wire.reactor.readers
+        upgrader = Upgrader(reactor=world.wire.reactor, keepalive=None, keep_request=keep)
+        channel = upgrader.upgrade(world.later.requests[0])
+        assert client.transport in world.wire.reactor.readers
+        client.disconnect()
+        assert not channel.is_open
+
+    @pytest.mark.parametrize("keep", [False, True])
+    def test_one_more_request(self, world: World, keep: bool) -> None:
+        """
+        Another request is answered when the stream has ended.
+        """
+        upgrader = Upgrader(reactor=world.wire.reactor, keepalive=None, keep_request=keep)
+        world.root.putChild(b"kept", SSEResource(world.channels.append, upgrader=upgrader))
+        client = world.connect()
+        client.say(get("/kept") + get("/page")[:20])
+        client.say(get("/page")[20:])
+        assert world.page.count == 0
+        world.channels[0].close()
+        client.pump()
+        assert world.page.count == 1
+        client.say(get("/page"))
+        assert world.page.count == 2
+
+
+class FramingTests:
+    """
+    Heads that another server may read differently.
+    """
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            "GET /page HTTP/1.1",
+            "GET /page HTTP/1.1|Host: a|Host: b",
+            "GET /page HTTP/1.1|Host: a|Host: a",
+            "GET /page HTTP/1.0|Host: a|Host: b",
+            "POST /page HTTP/1.1|Host: a|Transfer-Encoding: identity",
+            "POST /page HTTP/1.1|Host: a|Transfer-Encoding: identity|Transfer-Encoding: chunked",
+            "POST /page HTTP/1.1|Host: a|Transfer-Encoding: chunked|Transfer-Encoding: identity",
+            "POST /page HTTP/1.1|Host: a|Transfer-Encoding:| chunked",
+            "POST /page HTTP/1.1|Host: a|Transfer-Encoding:|\tchunked",
+            "GET /page HTTP/1.1|Host: a|X: 1| 2",
+            "GET /page HTTP/1.1| Host: a",
+        ],
+    )
+    def test_refused(self, world: World, head: str) -> None:
+        """
+        They are refused with 400, and no resource sees them.
+        """
+        client = world.connect()
+        client.say(head.replace("|", "\r\n").encode() + b"\r\n\r\n0\r\n\r\n")
+        assert client.status == 400
+        assert world.page.count == 0
+
+    @pytest.mark.parametrize("head", ["GET /page HTTP/1.0", "GET /page HTTP/1.1|Host: a"])
+    def test_taken(self, world: World, head: str) -> None:
+        """
+        HTTP/1.0 needs no Host.
+        """
+        client = world.connect(Http10Client)
+        client.say(head.replace("|", "\r\n").encode() + b"\r\n\r\n")
+        assert client.status == 200
+
+    def test_chunked_in_any_case(self, world: World) -> None:
+        """
+        Names of codings have no case.
+        """
+        client = world.connect()
+        client.say(b"POST /page HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n")
+        assert client.status == 200
+
+    def test_http2(self, world: World) -> None:
+        """
+        Over HTTP/2 a client may give its host in both ways, if they are the same.
+        """
+        client = world.connect(Http2Client)
+        client.request("/page", headers={"Host": "x"})
+        assert client.status == 200
+
+
+class HostTests:
+    """
+    A hub on loopback, and names that resolve to it.
+    """
+
+    @pytest.mark.parametrize(
+        ("endpoints", "url", "checked"),
+        [
+            (["tcp:8080:interface=127.0.0.1"], "http://127.0.0.1:8080/hub", True),
+            (["tcp:8080:interface=localhost"], "http://localhost:8080/hub", True),
+            (["tcp:port=8080:interface=127.9.9.9:backlog=5"], "http://localhost:8080/hub", True),
+            ([r"tcp6:8080:interface=\:\:1"], "http://[::1]:8080/hub", True),
+            ([r"tcp6:8080:interface=0\:0\:0\:0\:0\:0\:0\:1"], "http://[::1]:8080/hub", True),
+            (["ssl:8443:interface=127.0.0.1:privateKey=a.pem"], "https://localhost:8443/hub", True),
+            (["tcp:8080:interface=127.0.0.1"], "https://hub.example/hub", False),
+            (["tcp:8080:interface=127.0.0.1", "tcp:8081"], "http://localhost:8080/hub", False),
+            (["tcp:8080"], "http://localhost:8080/hub", False),
+            (["tcp:8080:interface=0.0.0.0"], "http://localhost:8080/hub", False),
+            (["unix:/run/hub"], "http://localhost/hub", False),
+        ],
+    )
+    def test_where_it_is_checked(self, world: World, endpoints: list[str], url: str, checked: bool) -> None:
+        """
+        A hub that listens on loopback alone, and that is not known by another name.
+        """
+        client = world.connect(refuse=foreign_host_rule(endpoints, url))
+        client.say(b"GET /page HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+        assert client.status == (403 if checked else 200)
+        assert (b"--url" in client.body) == checked
+        for host in ("127.0.0.1:8080", "localhost", "[::1]:8080"):
+            client.reset_response()
+            client.say(f"GET /page HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            assert client.status == 200
+
+
+class CountTests:
+    """
+    How many connections there may be.
+    """
+
+    def test_too_many(self, world: World) -> None:
+        """
+        More are closed at once; the log says so, at most once in ten seconds. There is room when others have
+        ended.
+        """
+        site = world.site(max_connections=2, request_timeout=100)
+        first, _ = world.connect(site=site), world.connect(site=site)
+        with capturedLogs() as logged:
+            assert site.buildProtocol(None) is None
+            assert site.buildProtocol(None) is None
+            world.wire.reactor.advance(9.9)
+            assert site.buildProtocol(None) is None
+            assert len(logged) == 1
+            world.wire.reactor.advance(0.1)
+            assert site.buildProtocol(None) is None
+            assert len(logged) == 2
+        first.disconnect()
+        assert site.buildProtocol(None) is not None
+
+    def test_by_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        By default there may be as many as the process may have files, less some for other things.
+        """
+        resource: Any = pytest.importorskip("resource")
+        for limit, count in ((1024, 960), (10, 1), (resource.RLIM_INFINITY, None)):
+            monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+            assert connections_by_files() == count
+
+
+class HubTests:
+    """
+    The hub behind such a site.
+    """
+
+    @pytest.fixture
+    def ask(self, world: World, plain: Wire) -> Callable[..., Client]:
+        def ask(head: str, **told: Any) -> Client:
+            config = Config(**{"url": URL, "key": SECRET, **told})
+            made = make_settings(config, make_issuers(config, plain.reactor), URL)
+            tree = HubTree(config, made, plain.reactor)
+            client: Client = world.connect(site=world.site(tree, wants_body=tree.wants_body))
+            client.say(head.replace("|", "\r\n").encode() + b"\r\n\r\n")
+            return client
+
+        return ask
+
+    @pytest.mark.parametrize(
+        ("head", "status"),
+        [
+            ("POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 900", 401),
+            ("POST /.well-known/%6Dercure HTTP/1.1|Host: x|Content-Length: 900", 401),
+            ("QUERY /.well-known/mercure HTTP/1.1|Host: x|Transfer-Encoding: chunked", 401),
+            ("POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 9|Authorization: Bearer x", 401),
+            ("POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 9|Authorization: Bearer ?", 400),
+        ],
+    )
+    def test_refused_before_the_body(self, ask: Callable[..., Client], head: str, status: int) -> None:
+        """
+        Without a valid token, a publication or a subscription is refused before its body has come.
+        """
+        client = ask(head)
+        assert client.status == status
+        assert client.headers["www-authenticate"].startswith("Bearer")
+        assert client.headers["date"]
+
+    @pytest.mark.parametrize(
+        ("head", "told", "body"),
+        [
+            (
+                "POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 7|Authorization: TOKEN",
+                {},
+                "topic=a",
+            ),
+            ("QUERY PATH HTTP/1.1|Host: x|Content-Length: 7", {"anonymous": True}, "match=a"),
+        ],
+    )
+    def test_body_wanted(
+        self, ask: Callable[..., Client], head: str, told: dict[str, Any], body: str
+    ) -> None:
+        """
+        With one, the body is waited for.
+        """
+        kind = "|Content-Type: application/x-www-form-urlencoded"
+        head = head.replace("TOKEN", f"Bearer {token(publish=['*'])}").replace("PATH", "/.well-known/mercure")
+        client = ask(head + kind, **told)
+        assert client.status == 0
+        client.say(body.encode())
+        assert client.status == 200
+
+    @pytest.mark.parametrize("head", ["PUT /.well-known/mercure", "POST /", "POST /.well-known/mercure/x"])
+    def test_body_of_no_use(self, ask: Callable[..., Client], head: str) -> None:
+        """
+        The body of another request is dropped.
+        """
+        client = ask(f"{head} HTTP/1.1|Host: x|Content-Length: 900")
+        client.say(b"x" * 800)
+        site: Any = client.protocol.site
+        assert (client.status, site.bodies) == (0, 0)
+        client.say(b"x" * 100)
+        assert client.status in (404, 405)

@@ -1,0 +1,54 @@
+"""
+Request heads that two HTTP servers in a row may read differently, so that one takes a part of a request for
+another request (request smuggling), or one host for another.
+
+Strategy: :class:`StrictChannel` refuses what can be seen only while the head is read; :func:`refuse_framing`,
+a pure function on a request, returns why a request is refused, in one sentence, or ``None``.
+
+Sources: https://www.rfc-editor.org/rfc/rfc9112#section-3.2 (``Host``),
+https://www.rfc-editor.org/rfc/rfc9112#section-6.1 (``Transfer-Encoding``)
+"""
+
+from __future__ import annotations
+
+from twisted.web.http import HTTPChannel, Request
+
+__all__ = ["StrictChannel", "refuse_framing"]
+
+
+class StrictChannel(HTTPChannel):
+    """
+    HTTP/1 that refuses a folded line in a head with 400: Twisted unfolds it, and a proxy in front may have
+    read it otherwise.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9112#section-5.2
+    """
+
+    def lineReceived(self, line: bytes) -> None:  # noqa: N802
+        """
+        Take in a line of a head.
+        """
+        if line[:1] in (b" ", b"\t"):
+            self._respondToBadRequestAndDisconnect()  # type: ignore[no-untyped-call]
+        else:
+            super().lineReceived(line)  # type: ignore[no-untyped-call]
+
+
+def refuse_framing(request: Request) -> str | None:
+    """
+    Check what Twisted lets through: a missing or repeated ``Host``, and a ``Transfer-Encoding`` that is more
+    than ``chunked``.
+
+    :param request: the request, with its head.
+    :returns: why it is refused, or ``None``.
+    """
+    hosts = request.requestHeaders.getRawHeaders(b"Host") or []
+    if request.clientproto == b"HTTP/2":
+        # Twisted makes a Host of ``:authority``, beside the one that the client may have sent, too.
+        hosts = list(dict.fromkeys(hosts))
+    if len(hosts) > 1 or (not hosts and request.clientproto != b"HTTP/1.0"):
+        return "A request must have one Host header."
+    codings = request.requestHeaders.getRawHeaders(b"Transfer-Encoding") or []
+    if codings and [each.lower() for each in codings] != [b"chunked"]:
+        return "The only Transfer-Encoding that is understood here is chunked, given once."
+    return None
