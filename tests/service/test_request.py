@@ -1,9 +1,10 @@
 """
-Requests that take neither all of the memory nor for ever.
+Requests whose bodies take a bounded amount of memory and time.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from twisted.web.resource import Resource
 from tests.fakes import Client, Http2Client, Wire
 from txsse import SSEChannel, SSEResource, Upgrader
 from txsse.server.detached import DetachedSink
-from txsse.service.request import BoundedSite
+from txsse.service.site import BoundedSite
 
 
 class Echo(Resource):
@@ -51,23 +52,27 @@ def connect(plain: Wire, echo: Echo, channels: list[SSEChannel]) -> Iterator[Cal
     Connects clients to a site whose requests may have a thousand bytes, and ten seconds.
     """
     clients: list[Client] = []
+    sites: list[BoundedSite] = []
 
-    def connect(kind: Callable[..., Client] = Client) -> Client:
+    def connect(kind: Callable[..., Client] = Client, **options: Any) -> Client:
         root = Resource()
         upgrader = Upgrader(reactor=plain.reactor, keepalive=None, keep_request=False)
         root.putChild(b"echo", echo)
         root.putChild(b"stream", SSEResource(channels.append, upgrader=upgrader))
-        site = BoundedSite(root, reactor=plain.reactor, max_body=1000, request_timeout=10)
+        site = BoundedSite(root, reactor=plain.reactor, max_body=1000, request_timeout=10, **options)
         site.timeOut = None
         site.log = lambda request: None
+        sites.append(site)
         clients.append(kind(plain, site))
         return clients[-1]
 
     yield connect
     for client in clients:
         if client.transport.connected:
-            client.disconnect(clean=False)
+            Client.disconnect(client, clean=False)
     assert plain.reactor.getDelayedCalls() == []
+    # Whatever became of a request, no body is counted any more.
+    assert [site.bodies for site in sites] == [0] * len(sites)
 
 
 def post(size: int, head: str = "") -> bytes:
@@ -139,6 +144,27 @@ class SizeTests:
         assert client.reset
         assert len(echo.bodies) == 1
 
+    def test_declared(self, connect: Callable[..., Client]) -> None:
+        """
+        A request that says that it is too large has its answer before its body. The connection can be used
+        again.
+        """
+        client = connect()
+        client.say(post(1001))
+        assert (client.status, client.body) == (413, b"a request may have 1000 bytes\n")
+        client.say(b"x" * 1001)
+        client.reset_response()
+        client.say(post(3) + b"abc")
+        assert client.body == b"3"
+
+    def test_form_for_the_resource(self, connect: Callable[..., Client], echo: Echo) -> None:
+        """
+        A site may ask for forms in ``request.args``.
+        """
+        client = connect(parse_forms=True)
+        client.say(post(7, "Content-Type: application/x-www-form-urlencoded\r\n") + b"a=1&b=2")
+        assert echo.args == [{b"a": [b"1"], b"b": [b"2"]}]
+
     @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
     def test_nobody_reads_the_form(self, connect: Callable[..., Client], echo: Echo, kind: str) -> None:
         """
@@ -149,6 +175,184 @@ class SizeTests:
         assert client.body == b"7"
         assert echo.args == [{}]
         assert echo.types == [kind.encode()]
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+class Http2Poster:
+    """
+    Many requests on one HTTP/2 connection.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.streams: list[int] = []
+
+    def begin(self, path: str = "/echo", **fields: str) -> int:
+        client = self.client
+        stream: int = client.h2.get_next_available_stream_id()
+        pseudo = [(":method", "POST"), (":path", path), (":scheme", "https"), (":authority", "x")]
+        client.h2.send_headers(stream, [*pseudo, *fields.items()])
+        client.say(client.h2.data_to_send())
+        self.streams.append(stream)
+        return stream
+
+    def send(self, stream: int, data: bytes, *, end: bool = False) -> None:
+        self.client.h2.send_data(stream, data, end_stream=end)
+        self.client.say(self.client.h2.data_to_send())
+
+    def reset(self, stream: int) -> None:
+        self.client.h2.reset_stream(stream)
+        self.client.say(self.client.h2.data_to_send())
+
+
+CHUNKED = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class UnfinishedTests:
+    """
+    Requests whose bodies do not come, or not whole.
+    """
+
+    @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+    @pytest.mark.parametrize("http2", [False, True])
+    def test_no_descriptors(self, connect: Callable[..., Client], http2: bool) -> None:
+        """
+        No unfinished request opens a file, whatever it says of its size.
+        """
+        before = open_files()
+        if http2:
+            poster = Http2Poster(connect(Http2Client))
+            for _ in range(50):
+                poster.begin()
+                poster.begin(**{"content-length": "1000"})
+        else:
+            for head in (CHUNKED, CHUNKED + b"5\r\nabc", post(1000), post(10**9)):
+                connect().say(head)
+        assert open_files() == before
+
+    def test_budget(self, connect: Callable[..., Client], echo: Echo) -> None:
+        """
+        All bodies together take what they may: one that is too much gets 503, and there is room again when
+        others have ended, by whatever end.
+        """
+        poster = Http2Poster(connect(Http2Client, max_bodies=2500))
+        first, second, third = (poster.begin() for _ in range(3))
+        for stream in (first, second):
+            poster.send(stream, b"x" * 1000)
+        poster.client.reset_response()
+        poster.send(third, b"x" * 501, end=True)
+        assert poster.client.status == 503
+        assert poster.client.headers["retry-after"] == "5"
+        assert poster.client.body == b"there is no room for this request's body at the moment\n"
+        poster.reset(first)
+        poster.client.reset_response()
+        poster.send(poster.begin(), b"y" * 501, end=True)
+        assert poster.client.body == b"501"
+        assert echo.bodies == [b"y" * 501]
+
+    def test_body_of_a_get(self, connect: Callable[..., Client], echo: Echo) -> None:
+        """
+        A body that HTTP/2 brings with a GET is not held.
+        """
+        client: Any = connect(Http2Client, max_bodies=1)
+        client.stream = client.h2.get_next_available_stream_id()
+        pseudo = [(":method", "GET"), (":path", "/echo"), (":scheme", "https"), (":authority", "x")]
+        client.h2.send_headers(client.stream, pseudo)
+        client.h2.send_data(client.stream, b"x" * 900, end_stream=True)
+        client.say(client.h2.data_to_send())
+        assert (client.status, echo.bodies) == (200, [b""])
+
+    @pytest.mark.parametrize("head", [post(10), CHUNKED])
+    def test_not_wanted(self, connect: Callable[..., Client], echo: Echo, head: bytes) -> None:
+        """
+        A body that makes no difference is dropped, and the request answered as ever.
+        """
+        client = connect(wants_body=lambda request: False)
+        client.say(head)
+        assert client.status == 0
+        client.say(b"0123456789" if head == post(10) else b"3\r\nabc\r\n0\r\n\r\n")
+        assert (client.status, echo.bodies) == (200, [b""])
+
+    @pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"])
+    def test_answered_before_the_body(self, connect: Callable[..., Client], echo: Echo, expect: str) -> None:
+        """
+        A request can be refused by its head alone. The answer comes at once, instead of 100 Continue; the
+        body is dropped, and the connection can be used again.
+        """
+
+        def refuse(request: Any) -> bool:
+            assert (request.method, request.uri, request.path) == (b"POST", b"/echo", b"/echo")
+            assert request.getHeader(b"Authorization") is None
+            request.setResponseCode(401)
+            request.setHeader(b"Content-Length", b"2")
+            request.write(b"no")
+            request.finish()
+            return False
+
+        client = connect(wants_body=refuse)
+        client.say(post(900, expect))
+        assert (client.status, client.body) == (401, b"no")
+        client.say(b"x" * 900)
+        assert (client.raw, echo.bodies) == (b"", [])
+        client.reset_response()
+        client.say(b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.body == b"0"
+
+    def test_answered_before_the_body_on_http2(self, connect: Callable[..., Client], echo: Echo) -> None:
+        """
+        It is the same over HTTP/2, where the stream ends when the client's part has.
+        """
+
+        def refuse(request: Any) -> bool:
+            request.setResponseCode(401)
+            request.write(b"no")
+            request.finish()
+            return False
+
+        poster = Http2Poster(connect(Http2Client, wants_body=refuse))
+        stream = poster.begin()
+        client = poster.client
+        assert (client.status, client.body, client.ended) == (401, b"no", False)
+        poster.send(stream, b"x" * 500)
+        poster.send(stream, b"x" * 400, end=True)
+        assert (client.body, client.ended, echo.bodies) == (b"no", True, [])
+
+    def test_wanted(self, connect: Callable[..., Client], echo: Echo) -> None:
+        """
+        Where the site wants the body, the request goes on.
+        """
+        client = connect()
+        client.say(post(3, "Expect: 100-continue\r\n"))
+        assert client.status == 100
+        client.reset_response()
+        client.say(b"abc")
+        assert (client.status, echo.bodies) == (200, [b"abc"])
+
+    def test_answered_early_and_then_silent(self, connect: Callable[..., Client], plain: Wire) -> None:
+        """
+        A client that has its answer, and keeps its body back, is cut off as any other.
+        """
+        client = connect()
+        client.say(post(2000))
+        assert client.status == 413
+        plain.reactor.advance(9.9)
+        assert client.connected
+        plain.reactor.advance(0.2)
+        assert not client.connected
+
+    def test_second_request_has_its_time(self, connect: Callable[..., Client], plain: Wire) -> None:
+        """
+        It is the same where another request was answered before.
+        """
+        client = connect()
+        client.say(post(1) + b"x")
+        plain.reactor.advance(100)
+        client.say(post(2000))
+        plain.reactor.advance(10.1)
+        assert not client.connected
 
 
 class TimeTests:

@@ -7,19 +7,23 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from txsse.hub.hub import Hub
 from txsse.mercure.answers import failed, segments_below, send
+from txsse.mercure.credentials import find_credential
 from txsse.mercure.listing import Listing
 from txsse.mercure.metadata import MetadataResource
 from txsse.mercure.publishing import Publisher
+from txsse.mercure.refusal import MissingToken
 from txsse.mercure.settings import PATH, Settings
 from txsse.mercure.subscribing import QUERY, SubscribeResource
 from txsse.mercure.subscriptions import Subscriptions
-from txsse.mercure.tokens import Verifier
+from txsse.mercure.tokens import Role, Verifier
+from txsse.server.framing import refuse_framing
 from txsse.server.negotiation import Answer, Rules, cors_headers, decide, read_asked
 from txsse.server.options import to_rules
 from txsse.server.plain import NOTHING, Branch
@@ -36,7 +40,7 @@ class MercureResource(Resource):
     The hub's URL, and what is below it.
 
     Twisted reads a request's body, all of it, before anybody is asked. Where strangers may publish, serve the
-    tree by a :class:`~txsse.service.request.BoundedSite`.
+    tree by a :class:`~txsse.service.site.BoundedSite`.
 
     :param hub: the hub.
     :param settings: what it is told.
@@ -67,7 +71,7 @@ class MercureResource(Resource):
         self._list_rules = to_rules(("GET",), origins, credentials, _HEADERS, 1024)
         self._exposed = ", ".join(exposed).encode()
         self._settings = settings
-        verifier = Verifier(
+        self._verifier = verifier = Verifier(
             settings.issuers,
             base=settings.url,
             audience=tuple(settings.audience) or (settings.url,),
@@ -86,6 +90,10 @@ class MercureResource(Resource):
         """
         Answer whatever is asked of the hub.
         """
+        problem = refuse_framing(request)
+        if problem is not None:
+            send(request, 400, f"{problem}\n".encode())
+            return NOT_DONE_YET
         below = segments_below(request)
         if below[:1] == ["subscriptions"] and self._listing is not None:
             self._set_cors(request)
@@ -105,6 +113,32 @@ class MercureResource(Resource):
         if request.method == b"OPTIONS" or request.method not in (b"GET", b"HEAD", QUERY):
             return _render_options(request, self._rules)
         return self._streams.render(request)
+
+    def wants_body(self, request: Request) -> bool:
+        """
+        Tell whether the body of a request is wanted, from its head alone. A request whose token is missing or
+        not valid is refused at once. This is for :class:`~txsse.service.site.BoundedSite`.
+
+        :param request: the request, for this resource, of which the body has not come yet.
+        """
+        if request.method not in (b"POST", QUERY):
+            return False
+        role: Role = "publish" if request.method == b"POST" else "subscribe"
+        checking = Deferred.fromCoroutine(self._check_token(request, role))
+        refusals: list[Failure] = []
+        # Where the keys are still on their way, the body comes meanwhile.
+        checking.addErrback(refusals.append)
+        for refusal in refusals:
+            self._set_cors(request)
+            failed(refusal, request, self._settings)
+        return not refusals
+
+    async def _check_token(self, request: Request, role: Role) -> None:
+        credential = find_credential(request, self._settings)
+        if credential is not None:
+            await self._verifier.verify(credential.token, role)
+        elif role == "publish" or not self._settings.anonymous:
+            raise MissingToken("this takes a token")
 
     def _set_cors(self, request: Request) -> None:
         if not self._rules.allow_origins:
@@ -134,12 +168,13 @@ def well_known(hub: Hub, settings: Settings, **stream_options: Any) -> Resource:
     return tree
 
 
-def put_hub(root: Resource, hub: Hub, settings: Settings, **stream_options: Any) -> None:
+def put_hub(root: Resource, hub: Hub, settings: Settings, **stream_options: Any) -> MercureResource:
     """
     Put a hub into a web tree, at the path of its URL, and its description where that is looked for.
 
     :param root: the root of the tree, without a child named ``.well-known``.
     :param stream_options: as for :class:`MercureResource`.
+    :returns: the hub's resource.
     :raises ValueError: for a URL without a path.
     """
     *parents, name = settings.path.strip("/").split("/")
@@ -155,7 +190,9 @@ def put_hub(root: Resource, hub: Hub, settings: Settings, **stream_options: Any)
             known = Branch(NOTHING)
             place.putChild(parent.encode(), known)
         place = known
-    place.putChild(name.encode(), MercureResource(hub, settings, **stream_options))
+    resource = MercureResource(hub, settings, **stream_options)
+    place.putChild(name.encode(), resource)
+    return resource
 
 
 def _render_options(request: Request, rules: Rules) -> int:

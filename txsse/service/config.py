@@ -17,6 +17,7 @@ from typing import Any
 from txsse.hub.journal import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT
 from txsse.hub.named import JOURNAL_NAMES
 from txsse.server.upgrade import DEFAULT_MAX_BUFFER, DEFAULT_MAX_TOTAL_BUFFER
+from txsse.service.bounds import DEFAULT_MAX_BODIES
 from txsse.service.kinds import (
     COUNT,
     DURATION,
@@ -144,6 +145,15 @@ class Config:
     max_body: int = _option(SIZE, 1024 * 1024, "How many bytes a publication may have.")
     max_topics: int = _option(COUNT, 100, "How many topics an update may have.")
     max_matchers: int = _option(COUNT, 100, "How many matchers a subscription may have.")
+    max_bodies: int = _option(
+        SIZE, DEFAULT_MAX_BODIES, "How many bytes the bodies of all unfinished requests may have together."
+    )
+    max_connections: int | None = _option(
+        LIMIT,
+        None,
+        "How many connections there may be; more are closed at once. Without it, as many as the process may "
+        "have files, less 64.",
+    )
     max_streams: int | None = _option(LIMIT, None, "How many streams there may be.")
     max_streams_per_address: int | None = _option(
         LIMIT, None, "How many of one address; not behind a proxy, where all have the same."
@@ -163,7 +173,9 @@ class Config:
     max_lifetime: float | None = _option(
         INTERVAL, 3600.0, "When a stream ends, less up to 20 % at random, so that its client comes again."
     )
-    request_timeout: float = _option(DURATION, 30.0, "How long a client may take to send a request.")
+    request_timeout: float = _option(
+        DURATION, 30.0, "How long a client may take to send a request, and to read a part of an answer."
+    )
     drain: float = _option(
         DURATION, 10.0, "How long clients may take to read to the end when the service stops."
     )

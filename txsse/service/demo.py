@@ -12,10 +12,11 @@ from twisted.application.service import MultiService
 from twisted.logger import Logger
 
 from txsse.demo.resource import Demo
-from txsse.server.site import ClosingSite
+from txsse.service.bounds import connections_by_files
 from txsse.service.config import BadConfig, Config
 from txsse.service.endpoints import Listener, check_listens, make_endpoint
 from txsse.service.service import HTTPService
+from txsse.service.site import BoundedSite
 
 __all__ = ["TAKEN", "make_demo"]
 
@@ -39,7 +40,14 @@ def make_demo(config: Config, reactor: Any) -> MultiService:
         demo = Demo(reactor, config.journal)
     except (ValueError, ImportError) as error:
         raise BadConfig(f"--journal: {error}") from None
-    site = ClosingSite(demo, reactor=reactor)
+    site = BoundedSite(
+        demo,
+        reactor=reactor,
+        max_body=config.max_body,
+        request_timeout=config.request_timeout,
+        max_connections=connections_by_files(),
+        parse_forms=True,
+    )
     announce = _announcer(demo, reactor)
     listeners = [Listener(each, make_endpoint(reactor, each), site, announce) for each in config.listen]
     return HTTPService(reactor, demo, site, listeners)

@@ -13,13 +13,14 @@ from twisted.logger import Logger
 from twisted.web.server import Site
 
 from txsse.mercure.settings import PATH
-from txsse.server.site import ClosingSite
+from txsse.service.bounds import connections_by_files
 from txsse.service.config import BadConfig, Config
 from txsse.service.endpoints import Listener, check_listens, make_endpoint
 from txsse.service.issuers import make_issuers
+from txsse.service.local import foreign_host_rule
 from txsse.service.notify import Notifier
-from txsse.service.request import BoundedSite
 from txsse.service.service import HTTPService
+from txsse.service.site import BoundedSite
 from txsse.service.status import status_tree
 from txsse.service.tree import HubTree, make_settings
 
@@ -42,7 +43,11 @@ def make_hub(config: Config, reactor: Any) -> MultiService:
         tree,
         reactor=reactor,
         max_body=config.max_body,
+        max_bodies=config.max_bodies,
         request_timeout=config.request_timeout,
+        max_connections=config.max_connections or connections_by_files(),
+        wants_body=tree.wants_body,
+        refuse=foreign_host_rule(config.listen, settings.url),
     )
     if config.access_log not in (None, "-"):
         site.logPath = _writable(config.access_log)
@@ -51,7 +56,14 @@ def make_hub(config: Config, reactor: Any) -> MultiService:
     listeners = _listeners(reactor, config.listen, site, f"{settings.path}")
     status = None
     if config.status:
-        status_site = ClosingSite(status_tree(tree.hub, tree.health), reactor=reactor)
+        status_site = BoundedSite(
+            status_tree(tree.hub, tree.health),
+            reactor=reactor,
+            max_body=config.max_body,
+            request_timeout=config.request_timeout,
+            wants_body=lambda request: False,
+            refuse=foreign_host_rule(config.status, _LOCAL_URL),
+        )
         status_site.log = lambda request: None  # type: ignore[method-assign]
         beside = MultiService()
         for listener in _listeners(reactor, config.status, status_site, "/health/ready"):
@@ -67,6 +79,9 @@ def _listeners(reactor: Any, endpoints: Iterable[str], site: Site, path: str) ->
 
     return [Listener(each, make_endpoint(reactor, each), site, announce) for each in endpoints]
 
+
+# Clients of the health checks and metrics are told no URL.
+_LOCAL_URL = "http://localhost/"
 
 _TCP = re.compile(r"(tcp6?|ssl|tls):(?:port=)?([1-9][0-9]*)(.*)")
 _INTERFACE = re.compile(r":interface=((?:[^:\\]|\\.)+)")

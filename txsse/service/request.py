@@ -1,31 +1,40 @@
 """
-Requests that take neither all of the memory nor for ever.
+A request whose body and answer take a bounded amount of memory, and whose client has a bounded time for both.
 
-Twisted reads a request's body before anybody is asked whether it is welcome, and its time-out begins anew
-with every byte.
+Twisted makes a temporary file for a body before anybody has looked at the request, reads a form before
+anybody asks who sent it, answers pipelined requests whether or not the client reads the answers, and over
+HTTP/2 writes to streams that the client has reset.
+
+Strategy: a request has a head, then a body, then an answer. When a packet ends in between head and body,
+:meth:`BoundedRequest.look_ahead` asks whether the body is wanted. When the body is complete, ``process``
+waits, with :class:`~txsse.service.site.BoundedConnection` as the judge, until the client has read enough of
+the answers before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from io import BytesIO
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime
-from twisted.internet.protocol import connectionDone
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
-from twisted.web.resource import IResource
+from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.server import Request
+from zope.interface import implementer
 
-from txsse.server.site import ClosingSite, Connection
-from txsse.service.discreet import DiscreetRequest, without_token
+from txsse.server.framing import refuse_framing
+from txsse.server.http2 import Http2Sink, reset
+from txsse.server.plain import Sentence
+from txsse.service.discreet import without_token
+from txsse.service.owner import RequestOwner
 
-__all__ = ["BoundedRequest", "BoundedSite"]
+__all__ = ["BoundedRequest"]
 
-# How much of what is too much is read and thrown away, so that the client is there for the answer.
+# How many times the largest body is read and dropped, so that the client is there for the answer.
 _OVERDRAFT = 8
 
+# When to try again where there is no room for a body, in seconds.
+_RETRY_AFTER = b"5"
 
 # Twisted's has no types.
 _Request: Any = Request
@@ -33,76 +42,282 @@ _Request: Any = Request
 
 class BoundedRequest(_Request):  # type: ignore[misc]
     """
-    A request whose body may have so many bytes; on a stream of HTTP/2, it may take so long, too.
+    A request of a :class:`~txsse.service.site.BoundedSite`.
 
     :param connection: the connection that it comes on.
     :param channel: what Twisted makes it with.
     """
 
-    def __init__(self, connection: TimedConnection, channel: Any, *args: Any, **options: Any) -> None:
+    def __init__(self, connection: RequestOwner, channel: Any, *args: Any, **options: Any) -> None:
         super().__init__(channel, *args, **options)
-        self._content_type: Any = None
+        self.content = BytesIO()
         self._connection = connection
+        self._content_type: Any = None
+        # The body: how much has come, how much of it is held, whether it is to be held, and what is wrong
+        # with it.
         self._size = 0
+        self._held = 0
+        self._wanted = True
+        self._refusal: Sentence | None = None
+        # Whether all of it has come, and whether the answer was finished before.
+        self._complete = False
+        self._finished_early = False
         self._deadline: IDelayedCall | None = None
-        if not isinstance(channel, HTTPChannel):
+        self._waiting: IDelayedCall | None = None
+        self._sink: _AnswerSink | None = None
+        self._http2 = not isinstance(channel, HTTPChannel)
+        if self._http2:
             self._deadline = connection.call_when_late(self._cut)
+            # On the instance: a stream of HTTP/1.1 goes straight to its socket where the class writes as
+            # Twisted's.
+            self.write = self._write_http2
 
     def __repr__(self) -> str:
         # It stands in the service's log where something fails.
         uri = without_token(self.uri).decode("latin-1")
         return f"<{type(self).__name__} {self.method.decode('latin-1')} {uri}>"
 
+    # The body.
+
     def gotLength(self, length: int | None) -> None:  # noqa: N802
         """
-        Make room for the body, where there is to be some.
+        Note that a body comes, where one does. It is held in memory: a temporary file would cost a
+        descriptor.
         """
-        super().gotLength(None if length is None else min(length, self._connection.max_body))
+        if length == 0:
+            self._wanted = False
+            return
+        self._connection.incoming.append(self)
+        if length is not None and length > self._connection.site.max_body:
+            self._refuse_size()
+        if not self._http2 and self.requestHeaders.hasHeader(b"Expect"):
+            # Before Twisted sends 100 Continue.
+            self.look_ahead()
+            if self.startedWriting:
+                self.requestHeaders.removeHeader(b"Expect")
+
+    def look_ahead(self) -> None:
+        """
+        Decide, from the head alone, whether the body is wanted; it may be answered at once.
+        """
+        self._connection.incoming.remove(self)
+        channel: Any = self.channel
+        if self._http2:
+            self.method, self.uri, self.clientproto = channel.command, channel.path, b"HTTP/2"
+        else:
+            self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
+        self.path = self.uri.partition(b"?")[0]
+        self.setHeader(b"Date", datetimeToString())
+        if self._refusal is None and not self._connection.site.wants_body(self):
+            self._drop_body()
+        if self._refusal is not None:
+            self._send(self._refusal)
 
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802
         """
         Take in a part of the body.
         """
+        site = self._connection.site
         self._size += len(data)
-        if self._size <= self._connection.max_body:
-            super().handleContentChunk(data)
-        elif self._size > self._connection.max_body * _OVERDRAFT:
+        if self._size > site.max_body * _OVERDRAFT:
             self._cut()
+        elif self._size > site.max_body:
+            self._refuse_size()
+        elif self._wanted and site.bodies + len(data) > site.max_bodies:
+            self.setHeader(b"Retry-After", _RETRY_AFTER)
+            self._refuse(503, "there is no room for this request's body at the moment")
+        elif self._wanted:
+            self._held += len(data)
+            site.bodies += len(data)
+            self.content.write(data)
+
+    def _refuse_size(self) -> None:
+        self._refuse(413, f"a request may have {self._connection.site.max_body} bytes")
+
+    def _refuse(self, status: int, why: str) -> None:
+        if self._refusal is None:
+            self._refusal = Sentence(status, why)
+        self._drop_body()
+
+    def _drop_body(self) -> None:
+        self._wanted = False
+        self._release_body()
+        self.content = BytesIO()
+
+    def _release_body(self) -> None:
+        self._connection.site.bodies -= self._held
+        self._held = 0
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:  # noqa: N802
         """
-        Take in the end of the request. A form is read by those who know how many fields there may be, and so
-        Twisted, which would do that here, is not told that it is one.
+        Take in the end of the request. Unless the site wants it, Twisted does not learn that the body is a
+        form: it would read the form here, however many fields there are.
         """
-        self._content_type = self.requestHeaders.getRawHeaders(b"Content-Type")
-        self.requestHeaders.removeHeader(b"Content-Type")
+        self._complete = True
+        if self in self._connection.incoming:
+            self._connection.incoming.remove(self)
+        if not self._connection.site.parse_forms:
+            self._content_type = self.requestHeaders.getRawHeaders(b"Content-Type")
+            self.requestHeaders.removeHeader(b"Content-Type")
         super().requestReceived(command, path, version)
+
+    # The answer.
 
     def process(self) -> None:
         """
-        Answer, unless there was too much.
+        Answer, as soon as the client has read enough of what it was sent before.
         """
         if self._content_type is not None:
             self.requestHeaders.setRawHeaders(b"Content-Type", self._content_type)
-        self._expect_nothing()
         self._connection.request_came()
-        limit = self._connection.max_body
-        if self._size <= limit:
-            super().process()
+        if self._finished_early:
+            BoundedRequest.finish(self)
+        elif self._http2:
+            # In the next turn: the packet that brought the request may hold its reset as well, which h2 knows
+            # and Twisted does not yet.
+            self._waiting = self._connection.call_soon(self._answer_or_wait)
+        else:
+            self._answer_or_wait()
+
+    def _answer_or_wait(self) -> None:
+        self._waiting = None
+        if not self._connection.may_answer(self):
+            if self._deadline is None:
+                self._deadline = self._connection.call_when_late(self._cut)
             return
-        body = b"a request may have %d bytes\n" % limit
-        self.setResponseCode(413)
-        self.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
+        self._expect_nothing()
+        refusal = self._refusal
+        framing = refuse_framing(self)
+        if framing is not None:
+            refusal = Sentence(400, framing)
+        elif refusal is None:
+            refusal = self._connection.site.refuse(self)
+        if refusal is None:
+            super().process()
+        else:
+            self._send(refusal)
+            self.finish()
+
+    def look_again(self) -> None:
+        """
+        Answer, if the client has read enough by now.
+        """
+        self._answer_or_wait()
+
+    def wait_for_turn(self) -> None:
+        """
+        Answer in the next turn of the reactor.
+        """
+        self._waiting = self._connection.call_soon(self._answer_or_wait)
+
+    def wait_for_transport(self) -> None:
+        """
+        Answer when the transport has sent what it holds.
+        """
+        self.registerProducer(_Waiting(self), True)
+
+    def transport_ready(self) -> None:
+        """
+        The transport has sent what it held.
+        """
+        self.unregisterProducer()
+        self._answer_or_wait()
+
+    def _send(self, sentence: Sentence) -> None:
+        body = sentence.render(self)
         self.setHeader(b"Content-Length", b"%d" % len(body))
         self.write(body)
-        self.finish()
+        if not self._complete:
+            self._finished_early = True
+
+    def finish(self) -> None:
+        """
+        End the answer; behind the body, where that has not come whole, and behind what the client has not
+        read yet.
+        """
+        if not self._complete:
+            self._finished_early = True
+            return
+        if self._sink is None:
+            self.end()
+        else:
+            self._sink.finish()
+
+    def end(self) -> None:
+        """
+        End the answer: nothing waits any more. What a resource does with ``finish`` later makes no
+        difference.
+        """
+        self._expect_nothing()
+        self._release_body()
+        self._sink = None
+        super().finish()
+        self._connection.answered(self)
+
+    def _write_http2(self, data: bytes) -> None:
+        """
+        Write a part of the answer, as far as the client's window lets it through. Twisted's sending loop
+        would use all of a processor until the window opens.
+        """
+        if self._sink is None and (
+            self.producer is not None or not data or self.finished or self._disconnected
+        ):
+            Request.write(self, data)
+            return
+        if self._sink is None:
+            # The head.
+            Request.write(self, b"")
+            if self.method == b"HEAD":
+                return
+            self._sink = _AnswerSink(self)
+            self._connection.answering.append(self)
+            self.progress()
+        self._sink.write(data)
+
+    @property
+    def unsent(self) -> int:
+        """
+        How many bytes of the answer wait for the client, on HTTP/2.
+        """
+        return 0 if self._sink is None else self._sink.kept
 
     def connectionLost(self, reason: Failure) -> None:
         """
         The client has gone.
         """
         self._expect_nothing()
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        if self._sink is not None:
+            self._sink.detach()
+            self._sink = None
+        if self in self._connection.incoming:
+            self._connection.incoming.remove(self)
+        self._release_body()
         super().connectionLost(reason)
+        self._connection.answered(self)
+
+    @property
+    def is_complete(self) -> bool:
+        """
+        Whether all of the request has come.
+        """
+        return self._complete
+
+    @property
+    def is_http2(self) -> bool:
+        """
+        Whether it is a stream of an HTTP/2 connection.
+        """
+        return self._http2
+
+    def progress(self) -> None:
+        """
+        The client has read a part of the answer.
+        """
+        self._expect_nothing()
+        self._deadline = self._connection.call_when_late(self._cut)
 
     def _expect_nothing(self) -> None:
         deadline, self._deadline = self._deadline, None
@@ -111,127 +326,66 @@ class BoundedRequest(_Request):  # type: ignore[misc]
 
     def _cut(self) -> None:
         self._expect_nothing()
-        # A stream of HTTP/2 has no transport of its own.
-        channel: Any = self.channel
-        (getattr(channel, "transport", None) or channel).abortConnection()
+        if self._http2:
+            reset(self)
+        else:
+            channel: Any = self.channel
+            channel.transport.abortConnection()
 
 
-class BoundedSite(ClosingSite):
+class _AnswerSink(Http2Sink):
     """
-    A site that bounds how much a request may have, and how long it may take.
+    Writes an answer that is no stream to HTTP/2.
 
-    :param resource: the root of the web tree.
-    :param reactor: the reactor.
-    :param max_body: how many bytes a request's body may have.
-    :param request_timeout: how long a connection may take to come up with a whole request, in seconds.
-    """
-
-    def __init__(
-        self, resource: IResource, *, reactor: IReactorTime, max_body: int, request_timeout: float
-    ) -> None:
-        super().__init__(resource, reactor=reactor)
-        self.max_body = max_body
-        self.request_timeout = request_timeout
-
-    def log(self, request: Any) -> None:
-        """
-        Write a line into the access log.
-        """
-        super().log(DiscreetRequest(request))  # type: ignore[arg-type]
-
-    def make_connection(self, protocol: IProtocol) -> Connection:
-        """
-        Make a connection that does not wait for ever.
-        """
-        return TimedConnection(protocol, self._connections, self.reactor, self)
-
-
-class TimedConnection(Connection):
-    """
-    A connection that is cut off where a request takes too long to come.
+    :param request: the request, whose head has been written.
     """
 
-    __slots__ = ("_deadline", "_site")
+    def __init__(self, request: BoundedRequest) -> None:
+        super().__init__(request)
+        self._answered = request
+        self._owner = self
+        request.registerProducer(self, True)
 
-    def __init__(
-        self,
-        protocol: IProtocol,
-        connections: set[Connection],
-        reactor: IReactorTime,
-        site: BoundedSite,
-    ) -> None:
-        super().__init__(protocol, connections, reactor)
-        self._site = site
-        self._deadline: IDelayedCall | None = None
-        self._own(protocol)
+    def sink_ready(self) -> None:
+        """
+        Do nothing: all of the answer is here.
+        """
 
-    def renew(self, successor: Connection) -> IProtocol:
+    def request_ended(self, result: Failure | None) -> None:
         """
-        Return what speaks HTTP from now on; its requests are this connection's.
+        Do nothing: the request knows.
         """
-        self._own(successor.protocol)
-        return successor.protocol
 
-    def _own(self, protocol: Any) -> None:
-        # Twisted tells a request where it belongs when it has come, which is too late.
-        protocol.requestFactory = partial(BoundedRequest, self)
+    def _hand_over(self, piece: bytes) -> None:
+        Request.write(self._answered, piece)
+        self._answered.progress()
 
-    @property
-    def max_body(self) -> int:
-        """
-        How many bytes a request's body may have.
-        """
-        return self._site.max_body
-
-    def call_when_late(self, call: Callable[[], object]) -> IDelayedCall:
-        """
-        Call something when a request that begins now should have come.
-        """
-        return self._reactor.callLater(self._site.request_timeout, call)
-
-    def request_came(self) -> None:
-        """
-        A request is there as a whole.
-        """
-        deadline, self._deadline = self._deadline, None
-        if deadline is not None:
-            deadline.cancel()
-
-    def connectionMade(self) -> None:
-        """
-        The connection is there, and says nothing yet.
-        """
-        self._deadline = self.call_when_late(self._cut)
-        super().connectionMade()
-
-    def dataReceived(self, data: bytes) -> None:
-        """
-        Pass on what came. Behind a request that has been answered already, another one is waited for.
-        """
-        super().dataReceived(data)
-        if self._deadline is None and self in self._connections and self._is_idle():
-            self._deadline = self.call_when_late(self._cut)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        The connection is gone.
-        """
-        self.request_came()
-        super().connectionLost(reason)
-
-    def _is_idle(self) -> bool:
-        """
-        Tell whether nothing is being answered. Streams of HTTP/2 come and go beside each other; and one that
-        has taken the place of its protocol is being answered.
-        """
-        channel = getattr(self.protocol, "_channel", self.protocol)
-        return isinstance(channel, HTTPChannel) and not any(map(_has_come, channel.requests))
-
-    def _cut(self) -> None:
-        self._deadline = None
-        transport: Any = self.transport
-        transport.abortConnection()
+    def _end(self) -> None:
+        self._answered.unregisterProducer()
+        self._answered.end()
 
 
-def _has_come(request: Any) -> bool:
-    return bool(request.method != Request.method)
+@implementer(IPushProducer)
+class _Waiting:
+    """
+    Wakes a request whose connection could not send any more.
+    """
+
+    def __init__(self, request: BoundedRequest) -> None:
+        self._request = request
+
+    def pauseProducing(self) -> None:
+        """
+        Do nothing: nothing is produced.
+        """
+
+    def resumeProducing(self) -> None:
+        """
+        The connection has sent what it held.
+        """
+        self._request.transport_ready()
+
+    def stopProducing(self) -> None:
+        """
+        Do nothing: the request is notified of the connection's end.
+        """

@@ -138,9 +138,9 @@ class BoundedConnection(Connection):
     ) -> None:
         super().__init__(protocol, connections, reactor)
         self.site = site
-        self.incoming: list[BoundedRequest] = []
-        self.answering: list[BoundedRequest] = []
-        self._held: list[BoundedRequest] = []
+        self.incoming: list[Any] = []
+        self.answering: list[Any] = []
+        self._held: list[Any] = []
         self._answered = 0
         self._deadline: IDelayedCall | None = None
         self._own(protocol)

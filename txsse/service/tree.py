@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, cast
+from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.web.http import Request
 
 from txsse._delay import Delay
 from txsse.errors import JournalFailed
@@ -75,6 +77,7 @@ class HubTree(Branch):
         super().__init__(NOTHING)
         self._drain = config.drain
         self._reactor = reactor
+        self._path = settings.path.encode()
         try:
             journal = journal_named(
                 config.journal,
@@ -96,11 +99,19 @@ class HubTree(Branch):
         self.health = Health(self.hub)
         streams = _stream_options(config)
         try:
-            put_hub(self, self.hub, settings, **streams)
+            self._mercure = put_hub(self, self.hub, settings, **streams)
         except ValueError as error:
             raise BadConfig(str(error)) from None
         if config.page:
             self.putChild(b"", PageResource(settings))
+
+    def wants_body(self, request: Request) -> bool:
+        """
+        Tell whether the body of a request is wanted, from its head alone: that of a publication or a
+        subscription is, if it has a valid token.
+        """
+        # As the web tree reads paths.
+        return unquote_to_bytes(request.path) == self._path and self._mercure.wants_body(request)
 
     async def start(self) -> None:
         """
