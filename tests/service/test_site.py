@@ -20,6 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from tests.fakes import Client, Http2Client, Http10Client, Wire
 from tests.mercure.world import SECRET, URL, token
 from txsse import SSEChannel, SSEResource, Upgrader
+from txsse.server.plain import Branch
 from txsse.server.sink import DirectSink
 from txsse.service.bounds import connections_by_files
 from txsse.service.config import Config
@@ -65,7 +66,7 @@ class World:
         self.page = Page()
         self.later = Later()
         self.channels: list[SSEChannel] = []
-        self.root = Resource()
+        self.root = Branch("nothing")
         upgrader = Upgrader(reactor=wire.reactor, keepalive=None, keep_request=False)
         self.root.putChild(b"page", self.page)
         self.root.putChild(b"later", self.later)
@@ -191,10 +192,10 @@ class ClosingTests:
 
     def test_client_does_not_close(self, world: World, connection: Any) -> None:
         """
-        A client that keeps its side open is cut off after 30 seconds.
+        A client that keeps its side open is cut off when it has had as long as for a request.
         """
         transport, _ = self.begin(connection, get("/page", "Connection: close"))
-        world.wire.reactor.advance(29.9)
+        world.wire.reactor.advance(9.9)
         assert not transport.aborted
         world.wire.reactor.advance(0.2)
         assert transport.aborted
@@ -208,7 +209,7 @@ class ClosingTests:
         client.say(get("/later", "Connection: close"))
         world.later.requests[0].write(PAGE)
         world.later.requests[0].finish()
-        world.wire.reactor.advance(29.9)
+        world.wire.reactor.advance(9.9)
         assert client.connected
         world.wire.reactor.advance(0.2)
         assert not client.connected
@@ -267,20 +268,40 @@ class PipeliningTests:
                 assert unsent(client) <= 65536 + 31_000
             world.end()
 
+    @pytest.mark.parametrize("path", ["/page", "/later"])
+    def test_flood_behind(self, world: World, path: str) -> None:
+        """
+        A client that reads nothing, and sends on and on, is read no further. When it reads, it is.
+        """
+        client = world.connect()
+        client.stop_reading()
+        client.say(get(path) * 4)
+        for request in world.later.requests:
+            request.write(PAGE * 3)
+        for _ in range(5):
+            if client.transport in world.wire.reactor.readers:
+                client.say(get("/nothing") * 300)
+        assert client.transport not in world.wire.reactor.readers
+        client.read_on()
+        while any(not request.finished for request in world.later.requests):
+            world.later.requests[-1].finish()
+            client.pump()
+        assert client.transport in world.wire.reactor.readers
+
     def test_turns(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        One connection has 16 requests answered in a turn; others have their turn in between.
+        One connection has four requests answered in a turn; others have their turn in between.
         """
         turns: list[Callable[[], object]] = []
         monkeypatch.setattr(BoundedConnection, "call_soon", lambda _, call: turns.append(call))
         client = world.connect()
         client.transport.write = client.transport.writeSequence = lambda data: None
-        client.say(get("/page") * 40)
+        client.say(get("/page") * 18)
         counts = [world.page.count]
         while turns:
             turns.pop(0)()
             counts.append(world.page.count)
-        assert counts == [16, 32, 40]
+        assert counts == [4, 8, 12, 16, 18]
 
     def test_client_that_never_reads(self, world: World) -> None:
         """

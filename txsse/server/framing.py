@@ -18,11 +18,21 @@ __all__ = ["StrictChannel", "refuse_framing"]
 
 class StrictChannel(HTTPChannel):
     """
-    HTTP/1 that refuses a folded line in a head with 400: Twisted unfolds it, and a proxy in front may have
-    read it otherwise.
+    HTTP/1 without two weaknesses of Twisted's.
 
-    Source: https://www.rfc-editor.org/rfc/rfc9112#section-5.2
+    It refuses a folded line in a head with 400: Twisted unfolds it, and a proxy in front may have read it
+    otherwise (https://www.rfc-editor.org/rfc/rfc9112#section-5.2). And it reads no further when much has come
+    behind a request that is not answered yet: where its client reads no answers, Twisted reads on, and keeps
+    all of it.
     """
+
+    def rawDataReceived(self, data: bytes) -> None:  # noqa: N802
+        """
+        Take in a part of a body, or what comes behind a request.
+        """
+        super().rawDataReceived(data)
+        if self._handlingRequest and sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize:
+            self._networkProducer.pauseProducing()
 
     def lineReceived(self, line: bytes) -> None:  # noqa: N802
         """

@@ -128,7 +128,14 @@ class Connection(Protocol):
         """
         transport: Any = self.transport
         if getattr(transport, "disconnecting", False) and not self._calls and self in self._connections:
-            self._calls = (self._reactor.callLater(_LINGER, transport.abortConnection),)
+            self._calls = (self._reactor.callLater(self.linger, transport.abortConnection),)
+
+    @property
+    def linger(self) -> float:
+        """
+        How long the connection may take to close, in seconds.
+        """
+        return _LINGER
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """

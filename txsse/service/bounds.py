@@ -12,8 +12,8 @@ except ImportError:  # pragma: no cover
 
 __all__ = ["DEFAULT_MAX_BODIES", "connections_by_files"]
 
-#: The bodies of publications of a mebibyte, from 64 publishers at once.
-DEFAULT_MAX_BODIES = 64 * 1024 * 1024
+#: The bodies of publications of a mebibyte, from 32 publishers at once.
+DEFAULT_MAX_BODIES = 32 * 1024 * 1024
 
 # Files that are no connections: logs, journals, sockets to listen on, requests for keys, and what Python
 # opens.

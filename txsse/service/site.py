@@ -35,7 +35,7 @@ _MAX_UNSENT = 65536
 
 # How many pipelined requests of a connection are answered in one turn of the reactor; others have their turn
 # then.
-_REQUESTS_PER_TURN = 16
+_REQUESTS_PER_TURN = 4
 
 # How often the log says that connections are refused, in seconds.
 _LOG_INTERVAL = 10.0
@@ -144,6 +144,13 @@ class BoundedConnection(Connection):
         self._answered = 0
         self._deadline: IDelayedCall | None = None
         self._own(protocol)
+
+    @property
+    def linger(self) -> float:
+        """
+        How long the connection may take to close, in seconds.
+        """
+        return self.site.request_timeout
 
     def renew(self, successor: Connection) -> IProtocol:
         """
