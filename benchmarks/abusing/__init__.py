@@ -1,0 +1,3 @@
+"""
+What clients that mean harm can do to the service: the parts of ``benchmarks/abuse.py``.
+"""
