@@ -39,7 +39,10 @@ def _idle(bench: Bench) -> None:
 
 ATTACKS = (
     Attack("-", "none: the noise of this machine", _idle),
-    *(attack for each in (endings, unread, bodies, resets, patterns, behind) for attack in each.ATTACKS),
+    *sorted(
+        (attack for each in (endings, unread, bodies, resets, patterns, behind) for attack in each.ATTACKS),
+        key=lambda attack: int(attack.entry[1:]),
+    ),
 )
 
 
