@@ -79,7 +79,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tree", type=Path, metavar="FOLDER", default=ROOT, help="the service's checkout")
     parser.add_argument("--python", metavar="FILE", default=sys.executable, help="the service's interpreter")
     parser.add_argument(
-        "--seconds", type=float, default=170.0, help="begin no attack after so many (default: 170)"
+        "--seconds", type=float, default=150.0, help="begin no attack after so many (default: 150)"
     )
     return parser.parse_args()
 
