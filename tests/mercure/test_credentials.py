@@ -137,6 +137,44 @@ class CookieTests:
         assert found(("Cookie", value)) is None
         assert found() is None
 
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            [f"{COOKIE}=good; {COOKIE}=stale"],
+            [f"{COOKIE}=good", f"{COOKIE}=stale"],
+            [f"{COOKIE}=good; {COOKIE}="],
+            [f"{COOKIE}=good", f"{COOKIE}="],
+            [f"{COOKIE}=good", f"{COOKIE}"],
+            [f"{COOKIE}=; {COOKIE}=good"],
+            [f'{COOKIE}=""', f"{COOKIE}=good"],
+            ["a=b", f"c=d;{COOKIE}=good;e=f", f"{COOKIE}=stale"],
+            [f"x{COOKIE}=other; {COOKIE.lower()}=other; {COOKIE}=good"],
+            [f" \t{COOKIE}=good \t; {COOKIE}=stale"],
+            [f'{COOKIE}="good"; {COOKIE}=stale'],
+            [f"; ;=; {COOKIE}=good;"],
+        ],
+    )
+    def test_several(self, fields: list[str]) -> None:
+        """
+        The first with a value counts, which browsers send for the more specific path.
+        """
+        given = [("Cookie", field) for field in fields]
+        assert found(*given) == Credential("good", by_cookie=True)
+
+    def test_value(self) -> None:
+        """
+        A value may hold = and single quotes; half a pair of quotes belongs to it.
+        """
+        for value in ("a.b=", "a=b=c", "'a'", '"a', 'a"', '"'):
+            assert found(("Cookie", f"{COOKIE}={value}; x=y")) == Credential(value, by_cookie=True)
+
+    def test_stale(self, world: MercureWorld) -> None:
+        """
+        A stale cookie for a wider path does not hide the hub's own.
+        """
+        headers = {"Cookie": f"{COOKIE}={PUBLISHER}; {COOKIE}=stale", "Origin": "https://hub.example"}
+        assert world.ask("POST", form=[("topic", "a")], headers=headers).status == 200
+
     def test_other_name(self) -> None:
         """
         Its name may be another; then that alone counts.

@@ -1,7 +1,8 @@
 """
 The token that a request presents.
 
-Source: https://www.rfc-editor.org/rfc/rfc6750#section-2
+Sources: https://www.rfc-editor.org/rfc/rfc6750#section-2,
+https://www.rfc-editor.org/rfc/rfc6265#section-5.4 (``Cookie``)
 """
 
 from __future__ import annotations
@@ -54,9 +55,28 @@ def find_credential(request: Request, settings: Settings) -> Credential | None:
         if named:
             return Credential(named[0])
     for name in (settings.cookie, *([OLD_COOKIE] if settings.compatibility else [])):
-        cookie = request.received_cookies.get(name.encode())
+        cookie = _find_cookie(request, name.encode())
         if cookie:
             return Credential(cookie.decode("ascii", "replace"), by_cookie=True)
+    return None
+
+
+def _find_cookie(request: Request, name: bytes) -> bytes | None:
+    """
+    Return the first cookie of a name that has a value.
+
+    Browsers send several of one name where they were set for several paths, the more specific path first.
+    Twisted's ``received_cookies`` has the last of them: a stale one for ``/`` would hide the hub's own.
+    HTTP/2 may spread them over several fields: https://www.rfc-editor.org/rfc/rfc9113#section-8.2.3
+    """
+    for field in request.requestHeaders.getRawHeaders(b"Cookie") or []:
+        for pair in field.split(b";"):
+            found, _, value = pair.strip(b" \t").partition(b"=")
+            # Quotes belong to the value's syntax: https://www.rfc-editor.org/rfc/rfc6265#section-4.1.1
+            if len(value) > 1 and value[:1] == value[-1:] == b'"':
+                value = value[1:-1]
+            if found == name and value:
+                return value
     return None
 
 
