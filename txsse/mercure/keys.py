@@ -23,6 +23,8 @@ try:
     from jwt import PyJWK
     from jwt.algorithms import HMACAlgorithm
     from jwt.exceptions import PyJWTError
+
+    from txsse.mercure.key_material import recognise
 except ImportError as error:  # pragma: no cover
     raise ImportError("tokens need PyJWT and cryptography: pip install 'txsse[mercure]'") from error
 
@@ -74,23 +76,25 @@ def secret_key(secret: str | bytes, *, id: str | None = None) -> Key:
     """
     Make a key out of a secret that the hub shares with those who make tokens.
 
-    :raises BadKey: for one that is too short to be safe.
+    :raises BadKey: for one that is too short to be safe, and for what is recognised as something else, such
+        as a public key: everybody who has that could sign tokens.
     """
     # The environment has surrogates for what is not UTF-8.
     material = secret.encode("utf-8", "surrogateescape") if isinstance(secret, str) else secret
+    found = recognise(material)
+    if found is not None:
+        advice = found.advice if found.form is None else "give it as a key file"
+        raise BadKey(f"{found.what} is not a secret; {advice}")
     if len(material) < _MIN_SECRET:
         raise BadKey(
             f"a secret needs at least {_MIN_SECRET} bytes, and this one has {len(material)}; "
             "make one with: openssl rand -base64 48"
         )
-    if b"-----BEGIN" in material:
-        # Its public half is known to all, and would then sign tokens.
-        raise BadKey("a PEM file is no secret; give it as a key file")
     try:
         HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(material)
     except PyJWTError:
-        # It would be refused with every token.
-        raise BadKey("a key in SSH, DER or JWK format is no secret; give it as a key file") from None
+        # Some version of PyJWT recognises more. It would refuse this one with every token.
+        raise BadKey("this is a key in another format, not a secret; convert it to PEM") from None
     return Key(_HMAC, material, id, material)
 
 
@@ -139,7 +143,8 @@ def jwks_keys(document: str | bytes, *, public: bool = False) -> list[Key]:
 
 def read_key(path: Path) -> list[Key]:
     """
-    Read a file: PEM, a JSON Web Key Set, or a secret on a line of its own.
+    Read a file: PEM, a JSON Web Key Set, or a secret on a line of its own. A byte order mark, UTF-16, quotes
+    and white space around PEM and a set make no difference; what else is recognised is refused.
 
     :raises BadKey: for one that cannot be read, or is none of these.
     """
@@ -148,11 +153,14 @@ def read_key(path: Path) -> list[Key]:
     except OSError as error:
         raise BadKey(f"cannot read {path} ({error.strerror})") from None
     try:
-        if b"-----BEGIN" in content:
-            return [pem_key(content)]
-        if content.lstrip().startswith(b"{"):
-            return jwks_keys(content)
-        return [secret_key(content.rstrip(b"\r\n"))]
+        found = recognise(content)
+        if found is None:
+            return [secret_key(content.rstrip(b"\r\n"))]
+        if found.form == "pem":
+            return [pem_key(found.text)]
+        if found.form == "json":
+            return jwks_keys(found.text)
+        raise BadKey(f"it is {found.what}; {found.advice}")
     except BadKey as error:
         raise BadKey(f"{path}: {error}") from None
 
