@@ -7,7 +7,6 @@ Sources: https://www.rfc-editor.org/rfc/rfc9068, https://www.rfc-editor.org/rfc/
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
@@ -19,6 +18,7 @@ from twisted.logger import Logger
 from txsse.mercure.grants import Grants, read_claim, read_details
 from txsse.mercure.keys import ALGORITHMS, Key, secret_key
 from txsse.mercure.refusal import InvalidToken, Unavailable
+from txsse.mercure.remembered import Remembered, RememberedTokens
 
 __all__ = ["FixedKeys", "IKeys", "Issuer", "Role", "Verifier", "shared_secret"]
 
@@ -28,9 +28,6 @@ Role = Literal["publish", "subscribe"]
 
 # What is longer was made by nobody who means well.
 _MAX_LENGTH = 16384
-
-# How many tokens are remembered that were good. A publisher sends the same one again and again.
-_MAX_REMEMBERED = 1000
 
 # How far a token's maker may be ahead of this clock, in seconds.
 _LEEWAY = 30.0
@@ -139,7 +136,7 @@ class Verifier:
         self._algorithms = frozenset(algorithms) & frozenset(ALGORITHMS)
         self._compatibility = compatibility
         self._seconds = seconds
-        self._remembered: OrderedDict[tuple[str, Role], tuple[IKeys, int, Grants]] = OrderedDict()
+        self._remembered: RememberedTokens[IKeys] = RememberedTokens(seconds)
         self._jws = PyJWS(list(self._algorithms))
 
     async def verify(self, token: str, role: Role) -> Grants:
@@ -159,19 +156,17 @@ class Verifier:
             raise
 
     async def _recall(self, token: str, role: Role) -> Grants | None:
-        known = self._remembered.get((token, role))
+        known = self._remembered.find(token, role)
         if known is None:
             return None
-        keys, version, grants = known
-        self._remembered.move_to_end((token, role))
         # Whoever is asked looks for newer keys: a key that was withdrawn would be good otherwise, as long as
         # nobody comes with another token.
-        await keys.find(None)
-        if keys.version != version:
-            self._remembered.pop((token, role), None)
+        await known.keys.find(None)
+        if known.keys.version != known.version:
+            self._remembered.forget(token, role)
             return None
-        _check_not_expired(grants.expires, self._seconds())
-        return grants
+        _check_not_expired(known.grants.expires, self._seconds())
+        return known.grants
 
     async def _verify(self, token: str, role: Role) -> Grants:
         if len(token) > _MAX_LENGTH:
@@ -190,9 +185,7 @@ class Verifier:
         version = keys.version
         claims = self._claims(token, algorithm, _candidates(found, algorithm, id))
         grants = self._read_grants(header, claims)
-        self._remembered[token, role] = keys, version, grants
-        if len(self._remembered) > _MAX_REMEMBERED:
-            self._remembered.popitem(last=False)
+        self._remembered.add(token, role, Remembered(keys, version, grants))
         return grants
 
     def _read(self, token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
