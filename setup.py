@@ -18,7 +18,7 @@ version = f"{year}.{month}.{patch}" + (f".dev{dev}" if dev is not None else "")
 
 http2 = ["Twisted[http2,tls]"]
 metrics = ["prometheus-client>=0.20"]
-mercure = ["PyJWT[crypto]>=2.10", "urlpattern>=0.3", 'tomli>=2; python_version < "3.11"']
+mercure = ["PyJWT[crypto]>=2.12", "urlpattern>=0.3", 'tomli>=2; python_version < "3.11"']
 redis = ["txredisapi>=1.6", "hiredis>=3"]
 test = [
     *http2,
