@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "txsse"
 
 # errors.py stands below everything, so that every room may raise what is in it.
 FLOORS = {
+    "_redact": -2,
     "errors": -1,
     "_version": -1,
     "_reactor": 0,

@@ -23,6 +23,8 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any
 
+from txsse._redact import without_secrets
+
 __all__ = [
     "BrokenReply",
     "ChannelClosed",
@@ -220,7 +222,7 @@ class StreamRefused(SSEError):
     """
 
     def __init__(self, problem: str, *, url: str, status: int) -> None:
-        super().__init__(f"{url}: {problem}")
+        super().__init__(f"{without_secrets(url)}: {problem}")
         self.url = url
         self.status = status
 
@@ -239,7 +241,7 @@ class StreamEnded(SSEError):
     """
 
     def __init__(self, url: str) -> None:
-        super().__init__(f"{url}: the stream has ended")
+        super().__init__(f"{without_secrets(url)}: the stream has ended")
         self.url = url
 
 

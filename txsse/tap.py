@@ -18,8 +18,8 @@ from twisted.application.service import MultiService
 from twisted.python import usage
 
 from txsse._reactor import global_reactor
+from txsse._redact import without_secrets
 from txsse._version import __version__
-from txsse.hub.named import without_passwords
 from txsse.service.config import DEFAULT_ENDPOINT, BadConfig, Config, Option, Sources, options, read_config
 from txsse.service.kinds import FLAG
 
@@ -190,4 +190,4 @@ def _check(config: Config, places: Mapping[str, str], *, demo: bool) -> NoReturn
 
 def _exit(problem: str) -> NoReturn:
     # One line, whatever others wrote into their errors.
-    raise SystemExit("twist txsse: " + " ".join(without_passwords(problem).split()))
+    raise SystemExit("twist txsse: " + " ".join(without_secrets(problem).split()))

@@ -452,6 +452,20 @@ class ConnectionTests:
         assert run.status == [1]
         assert expected in run.problem
 
+    def test_secret_in_url(self, tmp_path: Path) -> None:
+        """
+        A URL with a token is refused on the command line, read from a file, and shown nowhere.
+        """
+        url = f"{URL}?authorization=hunter2"
+        refused = Publishing(url, "a", "x")
+        assert refused.status == [2] and refused.agent.requests == []
+        assert "give @FILE" in refused.problem and "hunter2" not in refused.problem
+        (tmp_path / "url").write_text(url)
+        run = Publishing(f"@{tmp_path / 'url'}", "a", "x")
+        assert run.asked.uri == url
+        run.asked.lose(ConnectionRefusedError())
+        assert "authorization=***" in run.problem and "hunter2" not in run.problem
+
     def test_without_tls(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         Where pyOpenSSL and service_identity are missing, nothing else is different.

@@ -134,6 +134,33 @@ class RequestTests:
         assert "no NAME:VALUE" in tail.err.getvalue()
         assert tail.agent.requests == []
 
+    def test_secrets_from_files(self, tmp_path: Path) -> None:
+        """
+        The URL and header fields with secrets are read from files, and not shown in errors.
+        """
+        (tmp_path / "url").write_text(f"{URL}?token=hunter2\n")
+        (tmp_path / "headers").write_text("Authorization: Bearer hunter2\n")
+        tail = Tail("--header", f"@{tmp_path / 'headers'}", url=f"@{tmp_path / 'url'}")
+        asked = tail.agent.requests[0]
+        assert asked.headers["authorization"] == b"Bearer hunter2"
+        assert asked.uri.endswith("?token=hunter2")
+        tail.reply(404)
+        assert tail.status == [1]
+        assert "token=***" in tail.err.getvalue() and "hunter2" not in tail.err.getvalue()
+
+    @pytest.mark.parametrize(
+        ("url", "arguments"),
+        [(f"{URL}?token=hunter2", []), (URL, ["--header", "Authorization: Bearer hunter2"])],
+    )
+    def test_secrets_on_the_command_line(self, url: str, arguments: list[str]) -> None:
+        """
+        There they are refused, and nothing is asked for.
+        """
+        tail = Tail(*arguments, url=url)
+        assert tail.status == [2]
+        assert "@FILE" in tail.err.getvalue() and "hunter2" not in tail.err.getvalue()
+        assert tail.agent.requests == []
+
     def test_wrong_url(self) -> None:
         """
         So it is here.

@@ -174,6 +174,15 @@ class UrlTests:
         """
         assert repr(RemoteKeys(url, reactor=Clock(), agent=ScriptedAgent())) == f"<RemoteKeys {url}>"
 
+    def test_token_in_url(self) -> None:
+        """
+        A token in the URL's query is sent, and shown neither in logs nor in errors.
+        """
+        world = World(f"{AT}?token=hunter2")
+        assert repr(world.keys) == f"<RemoteKeys {AT}?token=***>"
+        with pytest.raises(ValueError, match=r"not from http://as.example/\?token=\*\*\*$"):
+            World("http://as.example/?token=hunter2")
+
     @pytest.mark.parametrize(
         "url",
         [

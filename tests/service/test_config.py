@@ -251,6 +251,50 @@ class ConfigTests:
         read(environ={"PATH": "/bin", "TXSSE_CONFIG": "x", "TXSSE_TOKEN": "x"})
 
     @pytest.mark.parametrize(
+        ("name", "url"),
+        [
+            ("journal", "redis://admin:hunter2@h/0"),
+            ("journal", "rediss://:hunter2@h/0"),
+            ("journal", "redis+sentinel://u:hunter2@a,b/main"),
+            ("journal", "unix://u:hunter2@/run/redis.sock"),
+            ("journal", "redis://u:hun/ter2@h?x#hunter2@"),
+            ("jwks", ["https://a/keys", "https://h/keys?token=hunter2"]),
+            ("jwks", ["https://h/keys?a=b&api_key=hunter2"]),
+            ("jwks", ["https://me:hunter2@h/keys"]),
+            ("url", "https://me:hunter2@h/hub"),
+            ("audience", ["https://h/?access_token=hunter2"]),
+            ("listen", ["x:redis://me:hunter2@h"]),
+        ],
+    )
+    def test_secret_in_url(self, name: str, url: Any) -> None:
+        """
+        A password or a token within a URL has no place on the command line, whichever option has it, and the
+        error says where it belongs.
+        """
+        said = problem(given={name: url})
+        assert said.startswith(f"--{name}: every user of the machine can see the password or token")
+        assert f"put it into TXSSE_{name.upper()}, or into the file for --config" in said
+        assert "hunter2" not in said
+        text = url if isinstance(url, str) else " ".join(url)
+        assert read(environ={f"TXSSE_{name.upper()}": text})
+
+    @pytest.mark.parametrize(
+        ("name", "url"),
+        [
+            ("journal", "redis://admin@h:6379/0"),
+            ("journal", "unix:///run/redis.sock?db=0"),
+            ("journal", "sqlite:/var/lib/a@b:c"),
+            ("jwks", ["https://h/keys?p=policy"]),
+            ("listen", ["tcp:8080:interface=127.0.0.1", "ssl:1:privateKey=key.pem"]),
+        ],
+    )
+    def test_no_secret_in_url(self, name: str, url: Any) -> None:
+        """
+        Other URLs have.
+        """
+        assert read(given={name: url})
+
+    @pytest.mark.parametrize(
         ("sources", "said"),
         [
             ({"given": {"max-body": "a lot"}}, "--max-body: 'a lot' is no number of bytes"),

@@ -137,6 +137,14 @@ class IssuerTests:
                 {"issuer": ("a",), "jwks": ("https://a.example/the keys",)},
                 "--jwks: 'https://a.example/the k",
             ),
+            (
+                {"issuer": ("a",), "jwks": (f"https://a.example/keys?token=a {SECRET}",)},
+                "--jwks: 'https://a.example/keys?***' holds",
+            ),
+            (
+                {"issuer": ("a",), "jwks": (f"http://a.example/keys?token={SECRET.replace(' ', '')}",)},
+                "not from http://a.example/keys?token=***",
+            ),
             ({"url": "https://hub.example"}, "needs a path of its own"),
             ({"journal": "x:"}, "--journal: 'x:' is no journal"),
             (
@@ -343,6 +351,7 @@ class ReportTests:
             ("redis://admin:S3cretPass,2@localhost", "redis://admin:***@localhost"),
             ("redis://localhost:6379/0", "redis://localhost:6379/0"),
             ("sqlite:/var/lib/a@b:c", "sqlite:/var/lib/a@b:c"),
+            ("https://a.example/keys?token=S3cretPass", "https://a.example/keys?token=***"),
         ],
     )
     def test_no_passwords(self, url: str, shown: str) -> None:

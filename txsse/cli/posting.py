@@ -18,6 +18,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
+from txsse._redact import without_secrets
 from txsse.cli.insecure import TrustAnyone
 from txsse.cli.verdict import NotPublished, explain, judge
 from txsse.client.stream import Body, cause_of
@@ -53,6 +54,8 @@ class Poster:
     ) -> None:
         self._reactor = reactor
         self._url = url
+        # As it is named in messages.
+        self._name = without_secrets(url)
         self._timeout = timeout
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = 1
@@ -84,7 +87,7 @@ class Poster:
             cause = cause_of(Failure(error))
             if isinstance(cause, (CancelledError, ConnectingCancelledError)):
                 raise CancelledError() from None
-            raise explain(cause, self._url) from None
+            raise explain(cause, self._name) from None
 
     async def close(self) -> None:
         """
@@ -108,11 +111,11 @@ class Poster:
 
         topics = [value for name, value in fields if name == "topic"]
         return judge(
-            response.code, header, content, url=self._url, topics=topics, has_token=token is not None
+            response.code, header, content, url=self._name, topics=topics, has_token=token is not None
         )
 
     def _timed_out(self, _: object, seconds: float) -> Failure:
-        problem = f"{self._url} has not answered in {seconds:g} s; whether it was published, is not known"
+        problem = f"{self._name} has not answered in {seconds:g} s; whether it was published, is not known"
         return Failure(NotPublished(problem))
 
 

@@ -17,6 +17,8 @@ from twisted.internet import task
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.iweb import IAgent
 
+from txsse._redact import without_secrets
+from txsse.cli.arguments import read_url
 from txsse.cli.command import Command
 from txsse.cli.feed import BadFeed, lines_of, open_number, open_path, pieces_of, whole_of
 from txsse.cli.output import Unwritable, put
@@ -82,7 +84,9 @@ _milliseconds.__name__ = "number of seconds"
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "url", metavar="URL", help="where the hub is: https://example.org/.well-known/mercure"
+        "url",
+        metavar="URL",
+        help="where the hub is: https://example.org/.well-known/mercure; @FILE reads the URL from a file",
     )
     parser.add_argument("topic", metavar="TOPIC", help="what the update is about")
     parser.add_argument("data", metavar="DATA", nargs="?", help="the data; - for stdin")
@@ -148,12 +152,13 @@ async def publish(
     :returns: the exit status.
     """
     try:
-        url = parse_url(arguments.url).to_text()
+        given_url = read_url(arguments.url)
+        url = parse_url(given_url).to_text()
         data = _data(reactor, arguments, given)
         fields = _fields(arguments)
-        tokens = _tokens(reactor, arguments, os.environ)
+        tokens = _tokens(reactor, arguments, os.environ, given_url)
     except (Wrong, ValueError) as error:
-        err.write(f"txsse publish: {error}\n")
+        err.write(f"txsse publish: {without_secrets(str(error))}\n")
         return _WRONG
     poster = Poster(reactor, url, timeout=arguments.timeout, insecure=arguments.insecure, agent=agent)
     published = 0
@@ -217,7 +222,7 @@ def _fields(arguments: argparse.Namespace) -> list[tuple[str, str]]:
     return fields
 
 
-def _tokens(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str, str]) -> _Tokens:
+def _tokens(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str, str], url: str) -> _Tokens:
     """
     Return what gives the token: what the command line names counts more than what is in the environment.
     """
@@ -235,7 +240,7 @@ def _tokens(reactor: Any, arguments: argparse.Namespace, environment: Mapping[st
             return _fixed(environment[_TOKEN_ENVIRONMENT], _TOKEN_ENVIRONMENT)
         if not environment.get(KEY_ENVIRONMENT):
             return lambda: None
-    return _made(reactor, arguments, environment)
+    return _made(reactor, arguments, environment, url)
 
 
 def _fixed(text: str, where: str) -> _Tokens:
@@ -246,11 +251,11 @@ def _fixed(text: str, where: str) -> _Tokens:
     return lambda: token
 
 
-def _made(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str, str]) -> _Tokens:
+def _made(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str, str], url: str) -> _Tokens:
     minting = load("minting")
     wanted = minting.Wanted(
         publish=[arguments.topic, *arguments.topics],
-        audience=arguments.audience or arguments.url,
+        audience=arguments.audience or url,
         issuer=arguments.issuer,
         lifetime=_LIFETIME,
         compat=arguments.compat,

@@ -19,6 +19,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgent
 
+from txsse._redact import without_secrets
+from txsse.cli.arguments import read_headers, read_url
 from txsse.cli.command import Command
 from txsse.cli.insecure import TrustAnyone
 from txsse.cli.output import Unwritable, put
@@ -33,6 +35,9 @@ __all__ = ["TAIL"]
 _OK, _FAILED, _WRONG, _TOO_FEW = 0, 1, 2, 3
 
 _EPILOG = """\
+Passwords and tokens do not belong on the command line, which every user of the machine can see: a URL with a
+token, and header fields such as Authorization and Cookie, are read from files, as in --header @FILE.
+
 Lost connections, and attempts that failed, are told on stderr, and made again.
 
 exit status:
@@ -58,7 +63,7 @@ class Stop(Exception):
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("url", metavar="URL", help="where the stream is")
+    parser.add_argument("url", metavar="URL", help="where the stream is; @FILE reads the URL from a file")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print an object of JSON on a line for each event")
     shape.add_argument("--data", action="store_true", help="print the data alone")
@@ -70,7 +75,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME:VALUE",
-        help="a header field of the request; may be repeated",
+        help="a header field of the request; @FILE reads them from the lines of a file; may be repeated",
     )
     parser.add_argument("--last-event-id", default="", metavar="ID", help="resume behind this event")
     parser.add_argument(
@@ -130,7 +135,7 @@ async def follow(
     try:
         source = _source(reactor, arguments, err, agent)
     except ValueError as error:
-        err.write(f"txsse tail: {error}\n")
+        err.write(f"txsse tail: {without_secrets(str(error))}\n")
         return _WRONG
     except OSError as error:
         err.write(f"txsse tail: {arguments.state}: {error.strerror}\n")
@@ -160,12 +165,7 @@ async def follow(
 def _source(
     reactor: IReactorTime, arguments: argparse.Namespace, err: TextIO, agent: IAgent | None
 ) -> EventSource:
-    headers = {}
-    for header in arguments.header:
-        name, colon, value = header.partition(":")
-        if not colon or not name.strip():
-            raise ValueError(f"--header {header!r} is no NAME:VALUE")
-        headers[name.strip()] = value.strip()
+    url, headers = read_url(arguments.url), read_headers(arguments.header)
     last_event_id = arguments.last_event_id
     if arguments.state is not None:
         try:
@@ -184,7 +184,7 @@ def _source(
             err.write(f"txsse tail: {error}; trying again\n")
 
     source = EventSource(
-        arguments.url,
+        url,
         reactor=reactor,
         agent=agent,
         headers=headers,

@@ -4,26 +4,15 @@ A journal by its name, as it stands on a command line.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
+from txsse._redact import without_secrets
 from txsse.hub.journal import IJournal, MemoryJournal
 
-__all__ = ["JOURNAL_NAMES", "journal_named", "without_passwords"]
+__all__ = ["JOURNAL_NAMES", "journal_named"]
 
 #: How journals are named, for help texts.
 JOURNAL_NAMES = "memory:, sqlite:PATH, or a Redis as redis://HOST:6379/0, rediss://, unix: or redis+sentinel:"
-
-# Up to the last @ that may belong to it: a password that nobody has encoded holds slashes, spaces and more.
-# Too much is cut out rather than too little.
-_PASSWORD = re.compile(r"([a-z][a-z0-9+.-]*://[^\s:/?#@]*):(?:[^,]*@|\S*@)", re.IGNORECASE)
-
-
-def without_passwords(text: str) -> str:
-    """
-    Return a text for people to read, in which the URLs have no passwords.
-    """
-    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def journal_named(name: str, **options: Any) -> IJournal:
@@ -48,4 +37,4 @@ def journal_named(name: str, **options: Any) -> IJournal:
         from txsse.hub.redis import RedisJournal
 
         return RedisJournal(name, **options)
-    raise ValueError(f"{without_passwords(name)!r} is no journal; name {JOURNAL_NAMES}")
+    raise ValueError(f"{without_secrets(name)!r} is no journal; name {JOURNAL_NAMES}")

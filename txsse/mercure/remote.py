@@ -19,6 +19,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
+from txsse._redact import without_secrets
 from txsse._waiting import Waiting
 from txsse.mercure.keys import BadKey, Key, jwks_keys
 
@@ -62,7 +63,7 @@ class RemoteKeys:
 
     def __init__(self, url: str, *, reactor: Any, agent: IAgent | None = None) -> None:
         if not _URL.match(url):
-            raise ValueError(f"keys are fetched by https, not from {url}")
+            raise ValueError(f"keys are fetched by https, not from {without_secrets(url)}")
         self.version = 0
         self._url = url
         self._reactor: IReactorTime = reactor
@@ -81,7 +82,7 @@ class RemoteKeys:
         return bool(self._keys)
 
     def __repr__(self) -> str:
-        return f"<RemoteKeys {self._url}>"
+        return f"<RemoteKeys {without_secrets(self._url)}>"
 
     async def find(self, id: str | None) -> Sequence[Key]:
         """
@@ -148,7 +149,7 @@ def _describe(error: Exception) -> str:
     if reasons:
         # As Twisted's HTTP client tells it.
         error = reasons[0].value
-    return str(error) or type(error).__name__
+    return without_secrets(str(error)) or type(error).__name__
 
 
 class _Collector(Protocol):

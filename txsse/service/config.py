@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from txsse._redact import holds_secret
 from txsse.hub.journal import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT
 from txsse.hub.named import JOURNAL_NAMES
 from txsse.server.upgrade import DEFAULT_MAX_BUFFER, DEFAULT_MAX_TOTAL_BUFFER
@@ -229,6 +230,8 @@ def read_config(sources: Sources) -> tuple[Config, Mapping[str, str]]:
         if name not in known:
             raise BadConfig(f"{sources.file}: {name} is no option; see twist txsse --help")
     _check_variables(sources.environ, known.values())
+    for option in known.values():
+        _check_given(option, sources.given.get(option.name))
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     for option in known.values():
@@ -245,6 +248,18 @@ def read_config(sources: Sources) -> tuple[Config, Mapping[str, str]]:
         else:
             places[option.name] = "default"
     return Config(**values), places
+
+
+def _check_given(option: Option, value: Any) -> None:
+    """
+    See that the command line holds no secret within a URL.
+    """
+    given = value if isinstance(value, list) else [value]
+    if any(isinstance(each, str) and holds_secret(each) for each in given):
+        raise BadConfig(
+            f"--{option.name}: every user of the machine can see the password or token in this URL; put it "
+            f"into {option.variable}, or into the file for --config"
+        )
 
 
 def _read(option: Option, value: Any, place: str) -> Any:

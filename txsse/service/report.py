@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 
-from txsse.hub.named import without_passwords
+from txsse._redact import without_secrets
 from txsse.service.config import Config, options
 
 __all__ = ["report"]
@@ -47,7 +47,7 @@ def _show(value: object, *, secret: bool) -> str:
     if secret:
         return "(secret)"
     if isinstance(value, tuple):
-        return " ".join(map(without_passwords, value)) or "-"
+        return " ".join(map(without_secrets, value)) or "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else without_passwords(str(value))
+    return f"{value:g}" if isinstance(value, float) else without_secrets(str(value))

@@ -28,9 +28,15 @@ def check_url(url: str) -> None:
         raise ValueError("it holds a user or a password; leave them out: whoever is told the URL sees them")
     if not _CHARACTERS.fullmatch(url):
         raise ValueError(
-            f"{url!r} holds what cannot stand in a URL; leave out spaces, and write a host in another script "
-            "as xn--"
+            f"{_without_query(url)!r} holds what cannot stand in a URL; leave out spaces, and write a host "
+            "in another script as xn--"
         )
+
+
+def _without_query(url: str) -> str:
+    # All of it: with a space in it, nobody can tell where a token in it ends.
+    path, mark, _ = url.partition("?")
+    return f"{path}?***" if mark else path
 
 
 def check_hub_url(url: str) -> None:

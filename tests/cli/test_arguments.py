@@ -1,0 +1,78 @@
+"""
+Arguments that may hold a secret.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from txsse.cli.arguments import read_headers, read_url
+
+
+class UrlTests:
+    def test_plain(self) -> None:
+        """
+        One without a secret stands on the command line.
+        """
+        assert read_url("http://h/?topic=a") == "http://h/?topic=a"
+
+    @pytest.mark.parametrize(
+        "url", ["http://h/?token=hunter2", "http://u:hunter2@h/", "http://h/?a=b&api_key=hunter2"]
+    )
+    def test_secret(self, url: str) -> None:
+        """
+        One with a secret does not, and is not shown.
+        """
+        with pytest.raises(ValueError) as raised:
+            read_url(url)
+        assert "hunter2" not in str(raised.value)
+
+    def test_file(self, tmp_path: Path) -> None:
+        """
+        A file may hold it.
+        """
+        path = tmp_path / "url"
+        path.write_text("http://h/?token=hunter2\n")
+        assert read_url(f"@{path}") == "http://h/?token=hunter2"
+        path.write_text("hunter2")
+        with pytest.raises(ValueError, match="is no URL of HTTP"):
+            read_url(f"@{path}")
+
+
+class HeaderTests:
+    def test_plain(self) -> None:
+        """
+        Fields without a secret stand on the command line.
+        """
+        assert read_headers(["X-A: 1:2", "X-B:"]) == {"X-A": "1:2", "X-B": ""}
+
+    @pytest.mark.parametrize(
+        "name", ["Authorization", "proxy-authorization", "COOKIE", "X-Api-Key", "X-Auth-Token", "X-Secret"]
+    )
+    def test_secret(self, name: str, tmp_path: Path) -> None:
+        """
+        Those with a secret do not; a file may hold them.
+        """
+        with pytest.raises(ValueError, match=f"--header {name} holds; put the line into a file") as raised:
+            read_headers([f"{name}: hunter2"])
+        assert "hunter2" not in str(raised.value)
+        path = tmp_path / "headers"
+        path.write_text(f"{name}: hunter2\n\nX-A: 1\r\n")
+        assert read_headers([f"@{path}", "X-B: 2"]) == {name: "hunter2", "X-A": "1", "X-B": "2"}
+
+    def test_wrong(self, tmp_path: Path) -> None:
+        """
+        What is no field, and what cannot be read, is an error that shows nothing of it.
+        """
+        path = tmp_path / "headers"
+        path.write_bytes(b"hunter2")
+        for argument in ("hunter2", ": hunter2", f"@{path}"):
+            with pytest.raises(ValueError, match="--header holds no NAME:VALUE"):
+                read_headers([argument])
+        path.write_bytes(b"a: \xff")
+        with pytest.raises(ValueError, match="headers: it is no text in UTF-8"):
+            read_headers([f"@{path}"])
+        with pytest.raises(ValueError, match="No such file"):
+            read_headers([f"@{tmp_path / 'nothing'}"])

@@ -1,0 +1,85 @@
+"""
+Secrets in URLs.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from txsse._redact import holds_secret, without_secrets
+from txsse.errors import StreamEnded, StreamRefused
+
+# What nobody encodes by hand, and what every URL may hold.
+PASSWORDS = st.text("abcXYZ019-._~%!$()*+;=", min_size=4, max_size=30).map("S3cret".__add__)
+
+
+class ShownTests:
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("https://h/?token=S3cret", "https://h/?token=***"),
+            ("https://h/a?x=S3cret&y=S3cret#z=S3cret", "https://h/a?x=***&y=***#z=***"),
+            ("https://h/?S3cret", "https://h/?***"),
+            ("https://h/?a=S3cret?b=S3cret", "https://h/?a=***?b=***"),
+            ("(see 'https://h/?t=S3cret'.)", "(see 'https://h/?t=***'.)"),
+            ("https://h/?t=S3cret: the stream has ended", "https://h/?t=***: the stream has ended"),
+            ("redis://u:S3cret@h and https://h/?t=S3cret", "redis://u:***@h and https://h/?t=***"),
+            ("unix:///run/redis.sock?db=0", "unix:///run/redis.sock?db=0"),
+            ("https://h/?a=&b", "https://h/?a=&***"),
+            ("https://h/a#b=? Is a=b?", "https://h/a#b=? Is a=b?"),
+            ("see twist txsse --help", "see twist txsse --help"),
+        ],
+    )
+    def test_texts(self, text: str, shown: str) -> None:
+        """
+        Passwords and the values of queries are cut out, and nothing else.
+        """
+        assert without_secrets(text) == shown
+
+    @given(secret=PASSWORDS, other=st.sampled_from(["", " and more", "'", "; x", "&a=b", "#c"]))
+    @settings(derandomize=True, deadline=None, max_examples=200)
+    def test_any(self, secret: str, other: str) -> None:
+        """
+        No secret is shown, whatever characters it has.
+        """
+        for url in (
+            f"https://u:{secret}@h/",
+            f"redis://:{secret}@h/0{other}",
+            f"https://h/?token={secret}{other}",
+        ):
+            assert "S3cret" not in without_secrets(f"it is {url!r}")
+            assert "S3cret" not in without_secrets(f"it is {url}")
+            assert holds_secret(url)
+
+    def test_errors(self) -> None:
+        """
+        The client's errors name URLs without their queries' values; the attribute has all of it.
+        """
+        for error in (
+            StreamRefused("the server answered 401", url="https://h/?token=S3cret", status=401),
+            StreamEnded("https://h/?token=S3cret"),
+        ):
+            assert str(error).startswith("https://h/?token=***: ")
+            assert error.url == "https://h/?token=S3cret"
+
+
+class HoldingTests:
+    @pytest.mark.parametrize("name", ["token", "access_token", "Authorization", "api-key", "key", "sig"])
+    def test_names(self, name: str) -> None:
+        """
+        A field of a query with such a name holds a secret.
+        """
+        assert holds_secret(f"https://h/?{name}=x") and holds_secret(f"https://h/?a=b&{name}=x")
+        assert holds_secret(f"https://h/#{name}=x") and not holds_secret(f"https://h/?{name}=")
+        assert not holds_secret(f"https://h/{name}=x")
+
+    @pytest.mark.parametrize(
+        "url", ["https://h/", "https://h/?topic=a", "https://h/?monkey=x", "redis://u@h/0"]
+    )
+    def test_others(self, url: str) -> None:
+        """
+        Others do not.
+        """
+        assert not holds_secret(url)
