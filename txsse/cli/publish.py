@@ -17,6 +17,7 @@ from twisted.internet import task
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.iweb import IAgent
 
+from txsse._clock import make_steady, wall
 from txsse._redact import without_secrets
 from txsse.cli.arguments import read_url
 from txsse.cli.command import Command
@@ -124,6 +125,7 @@ def _run(arguments: argparse.Namespace) -> int:
     statuses: list[int] = []
 
     def main(reactor: Any) -> Deferred[None]:
+        make_steady(reactor)
         publishing = Deferred.fromCoroutine(publish(reactor, arguments, sys.stdin, sys.stdout, sys.stderr))
         # At Ctrl-C, before the connection is lost and that is told as an error.
         reactor.addSystemEventTrigger("before", "shutdown", publishing.cancel)
@@ -265,8 +267,9 @@ def _made(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str,
     made: list[tuple[float, str]] = []
 
     def give() -> str:
-        now = reactor.seconds()
-        if not made or now - made[-1][0] > _LIFETIME / 2:
+        now = wall(reactor)
+        # If the system's time was set back, the token would be used long after its end by the hub's time.
+        if not made or not 0 <= now - made[-1][0] <= _LIFETIME / 2:
             claims = minting.make_claims(wanted, now)
             made[:] = [(now, minting.sign(claims, key, compat=arguments.compat))]
         return made[-1][1]

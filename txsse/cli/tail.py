@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgent
 
+from txsse._clock import make_steady
 from txsse._redact import without_secrets
 from txsse.cli.arguments import read_headers, read_url
 from txsse.cli.command import Command
@@ -103,6 +104,7 @@ def _run(arguments: argparse.Namespace) -> int:
     statuses: list[int] = []
 
     def main(reactor: Any) -> Deferred[None]:
+        make_steady(reactor)
         following = Deferred.fromCoroutine(follow(reactor, arguments, sys.stdout, sys.stderr))
         # At Ctrl-C, before the connection is lost and that is told as an error.
         reactor.addSystemEventTrigger("before", "shutdown", following.cancel)

@@ -17,6 +17,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
+from txsse._clock import wall
 from txsse._delay import Delay
 from txsse._waiting import Waiting
 from txsse.client.delivery import Delivery
@@ -193,7 +194,7 @@ class Following:
             response.code,
             lambda name: _header(response, name),
             temporary=self._options.reconnect_on,
-            now=self._reactor().seconds(),
+            now=wall(self._reactor()),
         )
         if isinstance(decision, Opens):
             self.asked = asked

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
 
+from txsse._clock import make_steady
 from txsse._delay import Delay
 from txsse._reactor import global_reactor
 from txsse.client.delivery import Delivery, EventCallback
@@ -89,7 +90,7 @@ class EventSource:
         # Not before it is used, so that making one at import time installs no reactor.
         @cache
         def get_reactor() -> IReactorTime:
-            return reactor or global_reactor()
+            return make_steady(reactor or global_reactor())
 
         options = Options(
             stable_after=stable_after,

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.web.http import Request
 from twisted.web.server import NOT_DONE_YET
 
+from txsse._clock import wall
 from txsse.errors import ChannelClosed
 from txsse.protocol.event import ServerSentEvent
 from txsse.server.channel import SSEChannel
@@ -217,7 +218,7 @@ def demo_streams(reactor: IReactorTime) -> Mapping[str, DemoStream]:
 
 def _clock(reactor: IReactorTime) -> Iterator[Item]:
     for number in count(1):
-        now = time.localtime(reactor.seconds())
+        now = time.localtime(wall(reactor))
         yield ServerSentEvent(time.strftime("%H:%M:%S", now), id=str(number))
 
 

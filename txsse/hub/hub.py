@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse._clock import make_steady, wall
 from txsse._waiting import Waiting
 from txsse.errors import HubStopped, JournalFailed, TooManyTopics, UpdateTooLarge
 from txsse.hub.access import AccessRule
@@ -634,11 +635,11 @@ class Hub:
 
     def _come_alive(self) -> Live:
         # Not before it is used, so that making a hub at import time installs no reactor.
-        reactor = self._given_reactor or self.upgrader.reactor
+        reactor = make_steady(self._given_reactor or self.upgrader.reactor)
         journal = self._given_journal or MemoryJournal(reactor=reactor)
         replay = Replay(journal, reactor, self._counters)
         fanout = Fanout(reactor, self._index, self._private, replay, self._counters)
-        self._live = Live(reactor, replay, fanout, IdMaker(reactor.seconds), journal)
+        self._live = Live(reactor, replay, fanout, IdMaker(lambda: wall(reactor)), journal)
         self.start().addErrback(_log_not_started)
         return self._live
 

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import Attribute, Interface, implementer
 
+from txsse._clock import make_steady
 from txsse._reactor import global_reactor
 from txsse.hub.anchors import Anchors, new_secret
 from txsse.hub.entry import Entry, Page
@@ -211,7 +212,7 @@ class MemoryJournal(Alone):
         Begin.
         """
         self._follower = follower
-        self._reactor = self._reactor or global_reactor()
+        self._reactor = make_steady(self._reactor or global_reactor())
         return succeed(None)
 
     def append(self, update: Update) -> Deferred[int]:

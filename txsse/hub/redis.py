@@ -26,6 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txsse._clock import make_steady
 from txsse._delay import Delay
 from txsse._reactor import global_reactor
 from txsse.errors import JournalFailed
@@ -158,7 +159,7 @@ class RedisJournal:
         Connect, and follow.
         """
         self._follower = follower
-        self._reactor = self._given_reactor or global_reactor()
+        self._reactor = make_steady(self._given_reactor or global_reactor())
         self._stopping = False
         return Deferred.fromCoroutine(self._start())
 

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+from txsse._clock import make_steady, wall
 from txsse._reactor import global_reactor
 from txsse.errors import JournalFailed
 from txsse.hub.anchors import Anchors, new_secret
@@ -144,7 +145,7 @@ class SQLiteJournal(Alone):
         Open the file.
         """
         self._follower = follower
-        self._reactor = self._given_reactor or global_reactor()
+        self._reactor = make_steady(self._given_reactor or global_reactor())
         self._threads = ThreadPool(1, 1, name="txsse-sqlite")
         self._threads.start()
         # Its thread would keep a process alive that does not stop its hub.
@@ -390,7 +391,7 @@ class SQLiteJournal(Alone):
 
     def _now(self) -> float:
         assert self._reactor is not None, "the journal has not been started"
-        return float(self._reactor.seconds())
+        return wall(self._reactor)
 
 
 def _explain(error: Exception) -> str:

@@ -19,6 +19,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
+from txsse._clock import make_steady
 from txsse._redact import without_secrets
 from txsse._waiting import Waiting
 from txsse.mercure.keys import BadKey, Key, jwks_keys
@@ -66,7 +67,7 @@ class RemoteKeys:
             raise ValueError(f"keys are fetched by https, not from {without_secrets(url)}")
         self.version = 0
         self._url = url
-        self._reactor: IReactorTime = reactor
+        self._reactor: IReactorTime = make_steady(reactor)
         self._agent = agent or Agent(reactor, connectTimeout=_TIMEOUT)
         self._keys: Sequence[Key] = ()
         self._fresh_until = 0.0

@@ -12,6 +12,7 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from txsse._clock import wall
 from txsse.hub.hub import Hub
 from txsse.mercure.answers import failed, segments_below, send
 from txsse.mercure.credentials import find_credential
@@ -77,7 +78,7 @@ class MercureResource(Resource):
             audience=tuple(settings.audience) or (settings.url,),
             algorithms=settings.algorithms,
             compatibility=settings.compatibility,
-            seconds=upgrader.reactor.seconds,
+            seconds=lambda: wall(upgrader.reactor),
         )
         subscriptions = Subscriptions(hub, settings) if settings.subscriptions else None
         self._publisher = Publisher(hub, verifier, settings)

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from twisted.web.http import Request
 
-from txsse.errors import CloseReason, UpgradeRefused
+from txsse._clock import wall
+from txsse.errors import UpgradeRefused
 from txsse.hub.access import Access
 from txsse.hub.hub import Hub
 from txsse.hub.place import Place
@@ -18,6 +18,7 @@ from txsse.hub.resource import HubResource
 from txsse.hub.update import EARLIEST
 from txsse.mercure.answers import RETRY_AFTER, challenge
 from txsse.mercure.credentials import find_credential
+from txsse.mercure.expiries import Expiries
 from txsse.mercure.forms import Fields, check_form, read_body, read_query
 from txsse.mercure.grants import Grants
 from txsse.mercure.matchers import EXACT, MAX_PATTERN, PATTERN, TEMPLATE, Matcher, make_matcher
@@ -37,15 +38,7 @@ QUERY = b"QUERY"
 # lasts, and 2 ms for a topic of 2 KB. Eight plain patterns do, or a hundred topics of 270 characters.
 _MAX_TOTAL_WEIGHT = 5500
 
-# The longest that a stream may last by a token, in seconds: timers of the system end soon behind that.
-_MAX_LIFETIME = 2_000_000.0
-
 _PARAMETERS = {"match": EXACT, "match_exact": EXACT, "match_urlpattern": PATTERN}
-
-
-class _Timers(Protocol):
-    def seconds(self) -> float: ...
-    def callLater(self, delay: float, callable: Any, /, *args: Any) -> Any: ...  # noqa: N802
 
 
 @dataclass(frozen=True)
@@ -82,6 +75,7 @@ class SubscribeResource(HubResource):
         self._verifier = verifier
         self._settings = settings
         self._subscriptions = subscriptions
+        self._expiries = Expiries(upgrader)
         old = (b"Last-Event-ID",) if settings.compatibility else ()
         self.resume_fields = (b"Mercure-Last-Event-ID", *old)
 
@@ -108,7 +102,7 @@ class SubscribeResource(HubResource):
         """
         assert isinstance(access, MatchedAccess)
         expires = access.grants.expires
-        if expires is not None and expires <= self._streams.reactor.seconds():
+        if expires is not None and expires <= wall(self._streams.reactor):
             raise self._refused(InvalidToken("it has expired"))
 
     def subscribed(self, channel: SSEChannel, access: Access) -> None:
@@ -117,15 +111,9 @@ class SubscribeResource(HubResource):
         """
         assert isinstance(access, MatchedAccess)
         if access.grants.expires is not None:
-            self._end_at(channel, access.grants.expires)
+            self._expiries.end_at(channel, access.grants.expires)
         if self._subscriptions is not None:
             self._subscriptions.begin(channel, access.matchers, access.grants)
-
-    def _end_at(self, channel: SSEChannel, expires: float) -> None:
-        reactor: _Timers = self._streams.reactor
-        left = min(max(0.0, expires - reactor.seconds()), _MAX_LIFETIME)
-        ending = reactor.callLater(left, _expire, channel)
-        channel.when_closed().addCallback(lambda _: ending.active() and ending.cancel())
 
     def _find_last_event_id(self, request: Request) -> None:
         """
@@ -219,7 +207,3 @@ class SubscribeResource(HubResource):
                 raise BadRequest("topic is how it was before Mercure 1.0; ask by match or match_urlpattern")
             return TEMPLATE
         return None
-
-
-def _expire(channel: SSEChannel) -> None:
-    channel.close(reason=CloseReason.EXPIRED)

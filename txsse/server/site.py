@@ -14,6 +14,8 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
+from txsse.server.access_log import dated_by_wall
+
 __all__ = ["ClosingSite"]
 
 # How long a client may take to read what was written to it before the service stopped, in seconds.
@@ -45,7 +47,7 @@ class ClosingSite(Site):
     noisy = False
 
     def __init__(self, resource: IResource, *, reactor: IReactorTime) -> None:
-        Site.__init__(self, resource, reactor=reactor)
+        Site.__init__(self, resource, reactor=reactor, logFormatter=dated_by_wall(reactor))
         self._connections: set[Connection] = set()
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:  # type: ignore[override]

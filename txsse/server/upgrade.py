@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from twisted.web.server import Request as ServerRequest
 
+from txsse._clock import make_steady
 from txsse._reactor import global_reactor
 from txsse.errors import UpgradeRefused
 from txsse.protocol.encoder import encode_retry
@@ -246,7 +247,7 @@ class Upgrader:
         # Not before the first request, so that making an upgrader at import time installs no reactor.
         if self._options is None:
             self._options = ChannelOptions(
-                reactor=self._reactor or global_reactor(),
+                reactor=make_steady(self._reactor or global_reactor()),
                 dumps=self._dumps,
                 flush_timeout=self._flush_timeout,
                 max_lifetime=self._max_lifetime,

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.logger import Logger
 
+from txsse._clock import wall
 from txsse.demo.resource import Demo
 from txsse.service.bounds import connections_by_files
 from txsse.service.config import BadConfig, Config
@@ -81,7 +82,7 @@ def _announcer(demo: Demo, reactor: Any) -> Callable[[str], None]:
                 audience=hub_url,
                 publish=["*"],
                 subscribe=["*"],
-                expires=reactor.seconds() + _TOKEN_LIFETIME,
+                expires=wall(reactor) + _TOKEN_LIFETIME,
             )
             _log.info(
                 "Read what is published:\n  curl -N '{url}?match=demo'\n"

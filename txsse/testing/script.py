@@ -14,6 +14,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
+from txsse._clock import make_steady
 from txsse._reactor import global_reactor
 from txsse.protocol.encoder import encode_event
 from txsse.protocol.event import ServerSentEvent
@@ -135,7 +136,7 @@ class ScriptedResource(Resource):
         for name, value in reply.headers.items():
             request.setHeader(name, value.encode("latin-1"))
         self.open += 1
-        playing = _Playing(request, iter(reply.steps), self._reactor or global_reactor())
+        playing = _Playing(request, iter(reply.steps), make_steady(self._reactor or global_reactor()))
         request.notifyFinish().addBoth(self._ended, playing)
         playing.begin()
         return NOT_DONE_YET

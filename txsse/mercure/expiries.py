@@ -1,0 +1,106 @@
+"""
+The ends of streams whose tokens expire.
+
+A token expires at a time of day, and the system's time may be set after the stream has begun. So one timer
+for all streams looks at the time of day when the first of them should end, and once a minute at least.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall
+
+from txsse._clock import Timers, wall
+from txsse.errors import CloseReason
+from txsse.server.channel import SSEChannel
+
+__all__ = ["Expiries"]
+
+# How long a stream may outlast its token when the system's time is set forward, in seconds.
+_LOOK_INTERVAL = 60.0
+
+# How many streams end before the reactor gets its turn: some 10 ms of work at 40 µs each.
+_SLICE = 256
+
+# How many entries of streams that have ended are never worth tidying up.
+_GONE_ENTRIES = 64
+
+
+class HasReactor(Protocol):
+    """
+    What knows the reactor when there are streams.
+    """
+
+    @property
+    def reactor(self) -> Timers: ...
+
+
+class Expiries:
+    """
+    Close each channel at a time of day.
+
+    Nothing is left in the reactor without such channels.
+
+    :param streams: what knows the reactor.
+    """
+
+    def __init__(self, streams: HasReactor) -> None:
+        self._streams = streams
+        self._numbers = count()
+        self._channels: dict[int, SSEChannel] = {}
+        # A channel that ends earlier leaves its entry behind for a while.
+        self._heap: list[tuple[float, int]] = []
+        self._call: IDelayedCall | None = None
+        self._first = 0.0
+
+    def end_at(self, channel: SSEChannel, expires: float) -> None:
+        """
+        Close a channel.
+
+        :param expires: when, in seconds since 1970.
+        """
+        number = next(self._numbers)
+        self._channels[number] = channel
+        heappush(self._heap, (expires, number))
+        channel.when_closed().addCallback(self._forget, number)
+        if self._call is None or expires < self._first:
+            self._look_later()
+
+    def _forget(self, _: object, number: int) -> None:
+        del self._channels[number]
+        if len(self._heap) > 2 * len(self._channels) + _GONE_ENTRIES:
+            self._heap = [entry for entry in self._heap if entry[1] in self._channels]
+            heapify(self._heap)
+        if not self._channels:
+            self._heap.clear()
+            self._cancel()
+
+    def _look(self) -> None:
+        self._call = None
+        now = wall(self._streams.reactor)
+        try:
+            for _ in range(_SLICE):
+                if not self._heap or self._heap[0][0] > now:
+                    break
+                _, number = heappop(self._heap)
+                channel = self._channels.get(number)
+                if channel is not None:
+                    channel.close(reason=CloseReason.EXPIRED)
+        finally:
+            # Whatever goes wrong with one, the others must not outlast their tokens.
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self._cancel()
+        if self._heap:
+            self._first = self._heap[0][0]
+            left = max(0.0, self._first - wall(self._streams.reactor))
+            self._call = self._streams.reactor.callLater(min(left, _LOOK_INTERVAL), self._look)
+
+    def _cancel(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
