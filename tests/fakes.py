@@ -20,7 +20,7 @@ import pytest
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.task import Clock
+from txsse.testing import WallClock
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.resource import IResource
@@ -29,7 +29,7 @@ from twisted.web.server import Site
 from txsse import Upgrader
 
 
-class FakeReactor(Clock):
+class FakeReactor(WallClock):
     """
     A clock that also takes note of who wants to read and write.
     """

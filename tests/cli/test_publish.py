@@ -51,6 +51,7 @@ from txsse.cli.posting import Poster
 from txsse.cli.publish import PUBLISH, publish
 from txsse.hub.update import Update
 from txsse.mercure import Settings, shared_secret, well_known
+from txsse.testing import WallClock
 
 URL = "https://hub.example/.well-known/mercure"
 TEXT = {"Content-Type": "text/plain; charset=utf-8"}
@@ -80,7 +81,7 @@ class Publishing:
     """
 
     def __init__(self, *arguments: str, out: io.StringIO | None = None, given: Any = None) -> None:
-        self.clock = Clock()
+        self.clock = WallClock()
         self.agent = FakeAgent()
         self.out, self.err = out or io.StringIO(), io.StringIO()
         self.running = Deferred.fromCoroutine(
@@ -218,6 +219,20 @@ class TokenTests:
         run.clock.advance(31)
         run.reply()
         assert run.token != first
+
+    @pytest.mark.parametrize("step", [-3600, 3600])
+    def test_made_anew_when_the_clock_is_set(self, monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+        """
+        The hub's clock may be set as well: the token expires by what the time is now.
+        """
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        run = Publishing(URL, "a", "1\n2", "--lines")
+        first = run.token
+        run.clock.step(step)
+        run.reply()
+        claims = jwt.decode(run.token, options={"verify_signature": False, "verify_exp": False})
+        assert run.token != first
+        assert claims["exp"] == step + 60
 
     def test_wrong(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """

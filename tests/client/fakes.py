@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IConsumer, IPushProducer
-from twisted.internet.task import Clock
+
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
@@ -18,6 +18,7 @@ from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from txsse.client.source import EventSource
+from txsse.testing import WallClock
 
 STREAM = {"Content-Type": "text/event-stream"}
 
@@ -154,7 +155,7 @@ class Followed:
     """
 
     def __init__(self, url: str = "https://example.org/events", *, push: bool = True, **options: Any) -> None:
-        self.clock = Clock()
+        self.clock = WallClock()
         self.agent = FakeAgent()
         self.texts: list[str] = []
         self.errors: list[Exception] = []

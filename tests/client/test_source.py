@@ -142,6 +142,16 @@ class OpenTests:
         followed.again(30.0).reply()
         assert followed.source.ready_state is ReadyState.OPEN
 
+    def test_retry_after_a_date(self) -> None:
+        """
+        A date is compared with the time of day, which may have been set.
+        """
+        followed = Followed(reconnect_on=[503], retry=1.0)
+        followed.clock.step(1_000_000_000 - 60)
+        followed.asked.reply(503, {"Retry-After": "Sun, 09 Sep 2001 01:46:40 GMT"})
+        followed.again(60.0).reply()
+        assert followed.source.ready_state is ReadyState.OPEN
+
     def test_redirect(self) -> None:
         """
         It is followed, and the next attempt goes where it led.

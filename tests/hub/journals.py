@@ -7,6 +7,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +49,12 @@ class Subject:
 
     :ivar journal: the journal, not started.
     :ivar advance: has time go by for the journal.
+    :ivar step: sets its time of day, as somebody does with the system's.
     """
 
     journal: Any
     advance: Callable[[float], None]
+    step: Callable[[float], None] = lambda seconds: None
 
     async def start(self) -> Follower:
         follower = Follower()
@@ -95,18 +98,17 @@ class Maker(Protocol):
 def memory(*, max_count: int = 1000, max_bytes: int = 10**9, max_age: float | None = None) -> Subject:
     reactor = FakeReactor()
     journal = MemoryJournal(max_count=max_count, max_bytes=max_bytes, max_age=max_age, reactor=reactor)
-    return Subject(journal, reactor.advance)
+    return Subject(journal, reactor.advance, reactor.step)
 
 
 class Later:
     """
     The real reactor, at another time.
-
-    :ivar seconds_later: how much later it is.
     """
 
     def __init__(self) -> None:
         self.later = 0.0
+        self.ahead = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(reactor, name)
@@ -114,8 +116,14 @@ class Later:
     def seconds(self) -> float:
         return float(reactor.seconds()) + self.later
 
+    def wall(self) -> float:
+        return time.time() + self.later + self.ahead
+
     def advance(self, seconds: float) -> None:
         self.later += seconds
+
+    def step(self, seconds: float) -> None:
+        self.ahead += seconds
 
 
 def sqlite(path: Path, **options: Any) -> Subject:
@@ -127,6 +135,7 @@ def sqlite(path: Path, **options: Any) -> Subject:
     return Subject(
         SQLiteJournal(path, reactor=later, **options),  # type: ignore[arg-type]
         later.advance,
+        later.step,
     )
 
 
@@ -136,7 +145,8 @@ def redis(url: str, **options: Any) -> Subject:
     """
     later = Later()
     options.setdefault("max_age", None)
-    return Subject(RedisJournal(url, reactor=later, **options), later.advance)  # type: ignore[arg-type]
+    journal = RedisJournal(url, reactor=later, **options)  # type: ignore[arg-type]
+    return Subject(journal, later.advance, later.step)
 
 
 def update(id: str, data: str = "x", topics: str = "news", **options: Any) -> Update:

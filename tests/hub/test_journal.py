@@ -216,6 +216,29 @@ class JournalContractTests:
         assert await subject.find("2") is None
 
     @pytest_twisted.ensureDeferred
+    async def test_clock_set_back(self, make: Maker) -> None:
+        """
+        Nothing is lost, and what comes has its place behind what was there. What is older than max_age goes
+        when the time of day has come to that, together with all that is before it.
+        """
+        subject = make(max_age=60.0)
+        await subject.start()
+        positions = await subject.append("1", "2")
+        subject.advance(30)
+        subject.step(-10)
+        positions += await subject.append("3")
+        assert positions == sorted(set(positions))
+        assert await subject.append("1") == positions[:1]
+        assert await subject.ids_after(OLDEST) == ["1", "2", "3"]
+        subject.advance(29)
+        assert await subject.ids_after(OLDEST) == ["1", "2", "3"]
+        subject.advance(12)
+        assert await subject.ids_after(OLDEST) == ["3"]
+        assert await subject.find("1") is None
+        subject.advance(30)
+        assert await subject.ids_after(OLDEST) == []
+
+    @pytest_twisted.ensureDeferred
     async def test_max_bytes(self, make: Maker) -> None:
         """
         Large updates drive older ones out, and small ones are kept along.
@@ -486,6 +509,19 @@ class MemoryJournalTests:
         subject = memory(max_count=1)
         await subject.start()
         assert await subject.append("a", "b", "c") == [1, 2, 3]
+
+    @pytest_twisted.ensureDeferred
+    async def test_clock_set_forward(self) -> None:
+        """
+        No update is older by that: its age is what has gone by.
+        """
+        subject = memory(max_age=60.0)
+        await subject.start()
+        await subject.append("1")
+        subject.step(3600)
+        assert await subject.ids_after(OLDEST) == ["1"]
+        subject.advance(60)
+        assert await subject.ids_after(OLDEST) == []
 
     @pytest_twisted.ensureDeferred
     async def test_age_to_the_second(self) -> None:

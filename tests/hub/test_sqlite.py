@@ -206,6 +206,41 @@ class RestartTests:
         assert subject.journal._tidying is None
 
 
+class ClockTests:
+    @pytest_twisted.ensureDeferred
+    async def test_set_forward(self, new: Callable[..., Subject]) -> None:
+        """
+        Ages are by the time of day, as the next process sees it: what was recorded by a clock that was an hour
+        late is an hour older.
+        """
+        subject = new(max_age=1800.0)
+        await subject.start()
+        await subject.append("1")
+        subject.step(3600)
+        await subject.append("2")
+        assert await subject.ids_after(OLDEST) == ["2"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_set_back_before_the_next_process(self, new: Callable[..., Subject]) -> None:
+        """
+        It finds all that there is, in order, and goes on behind it.
+        """
+        first = new(max_age=1800.0)
+        await first.start()
+        positions = await first.append("1", "2")
+        await first.journal.stop()
+        second = new(max_age=1800.0)
+        second.step(-3600)
+        await second.start()
+        positions += await second.append("3")
+        assert positions == [1, 2, 3]
+        assert await second.ids_after(OLDEST) == ["1", "2", "3"]
+        second.step(3600)
+        assert await second.ids_after(OLDEST) == ["1", "2", "3"]
+        second.advance(1810)
+        assert await second.ids_after(OLDEST) == []
+
+
 class PlaceTests:
     """
     Places with names of their own.

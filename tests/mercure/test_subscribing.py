@@ -293,6 +293,49 @@ class AccessTests:
         world.subscribe("news", token=token(subscribe=["news"], exp=10**11))
         assert max(call.getTime() for call in world.reactor.getDelayedCalls()) <= 2_000_000
 
+    def test_clock_set_back(self, world: MercureWorld) -> None:
+        """
+        A stream ends with its token by the time of day, and one that has expired is good again until then.
+        """
+        access = token(subscribe=["news"], exp=100)
+        reader = world.subscribe("news", token=access)
+        world.reactor.advance(90)
+        world.reactor.step(-50)
+        world.reactor.advance(59)
+        assert world.subscribe("news", token=access).status == 200
+        assert not reader.client.ended
+        world.reactor.advance(1)
+        reader.client.pump()
+        assert reader.client.ended
+        assert world.subscribe("news", token=access).status == 401
+        assert world.hub.metrics().closes == {CloseReason.EXPIRED: 2}
+
+    def test_clock_set_forward(self, world: MercureWorld) -> None:
+        """
+        A token that has expired by that is refused from now on, when subscribing and when publishing, and its
+        streams end within a minute.
+        """
+        access = token(subscribe=["news"], publish=["news"], exp=1000)
+        reader = world.subscribe("news", token=access)
+        form = [("topic", "news"), ("data", "x")]
+        assert world.ask("POST", form=form, token=access).status == 200
+        world.reactor.step(3600)
+        assert world.subscribe("news", token=access).status == 401
+        assert world.ask("POST", form=form, token=access).status == 401
+        world.reactor.advance(60)
+        reader.client.pump()
+        assert reader.client.ended
+        assert world.hub.metrics().closes == {CloseReason.EXPIRED: 1}
+
+    def test_not_valid_yet(self, world: MercureWorld) -> None:
+        """
+        When a token begins to be good is a time of day, too.
+        """
+        access = token(subscribe=["news"], nbf=1800)
+        assert world.subscribe("news", token=access).status == 401
+        world.reactor.step(1800)
+        assert world.subscribe("news", token=access).status == 200
+
     def test_cookie(self, new: Callable[..., MercureWorld]) -> None:
         """
         A browser brings its token in a cookie; a header comes first.
