@@ -20,13 +20,13 @@ import pytest
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from txsse.testing import WallClock
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
 from txsse import Upgrader
+from txsse.testing import WallClock
 
 
 class FakeReactor(WallClock):

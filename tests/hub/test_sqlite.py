@@ -210,8 +210,8 @@ class ClockTests:
     @pytest_twisted.ensureDeferred
     async def test_set_forward(self, new: Callable[..., Subject]) -> None:
         """
-        Ages are by the time of day, as the next process sees it: what was recorded by a clock that was an hour
-        late is an hour older.
+        Ages are by the time of day, as the next process sees it: an update that was recorded by a clock that
+        was an hour slow is an hour older.
         """
         subject = new(max_age=1800.0)
         await subject.start()

@@ -177,8 +177,8 @@ class ExpiriesTests:
     )
     def test_steps(self, lefts: list[int], steps: list[tuple[int, int]]) -> None:
         """
-        However the time is set: no stream ends before its token has expired, and none goes on for longer than a
-        minute behind that.
+        However the time is set: no stream ends before its token has expired, and none goes on for longer than
+        a minute after that.
         """
         world = World()
         channels = [(world.clock.wall() + left, world.add(left)) for left in lefts]

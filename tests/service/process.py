@@ -89,6 +89,7 @@ def running(
     environ: Mapping[str, str] | None = None,
     inherited: socket.socket | None = None,
     starter: Sequence[str] = (),
+    twist: Sequence[str] = (),
 ) -> Iterator[Process]:
     """
     Run ``twist txsse``, and wait until it listens.
@@ -96,8 +97,9 @@ def running(
     :param listens: on how many endpoints.
     :param inherited: a socket that it is handed, as systemd does.
     :param starter: the program that becomes it, with its arguments.
+    :param twist: options of ``twist`` itself.
     """
-    command = [*starter, TWIST, "--log-format=text", "txsse", *argv]
+    command = [*starter, TWIST, "--log-format=text", *twist, "txsse", *argv]
     own = {key: value for key, value in os.environ.items() if not key.startswith("TXSSE_")}
     if inherited is not None:
         command = [sys.executable, "-c", _HAND_OVER, str(inherited.fileno()), *command]

@@ -5,7 +5,6 @@ A clock whose time of day can be set: what happens to streams then.
 from __future__ import annotations
 
 import pytest
-
 from twisted.internet.defer import Deferred
 
 from txsse import CloseReason, Hub, SSEResource, Upgrader
