@@ -125,6 +125,10 @@ class CloseReason(Enum):
     DRAINED = auto()
     """The hub stopped, and sent its subscribers elsewhere."""
 
+    PEER_TIMEOUT = auto()
+    """The client acknowledged nothing, or read nothing, for ``peer_timeout``: the system closed the
+    connection."""
+
 
 class ChannelClosed(SSEError):
     """

@@ -227,23 +227,67 @@ class SlowReaderTests:
 
     @pytest_twisted.ensureDeferred
     @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs TCP_USER_TIMEOUT")
-    async def test_peer_timeout(self) -> None:
+    @pytest.mark.parametrize("pipelined", [0, 50_000])
+    @pytest.mark.parametrize("options", [{}, {"keep_request": True}, {"direct": False}], ids=str)
+    async def test_peer_timeout(self, options: dict[str, Any], pipelined: int) -> None:
         """
-        The kernel gives a peer up that takes nothing any more, and the channel is told.
+        The kernel gives a peer up that takes nothing any more, and the channel is told; also where the server
+        has stopped to read what the client sends.
         """
         channels: list[SSEChannel] = []
-        upgrader = Upgrader(peer_timeout=0.5, slow_policy="drop")
+        upgrader = Upgrader(peer_timeout=0.5, slow_policy="drop", **options)
         port = await listen(SSEResource(channels.append, upgrader=upgrader))
         reader = await connect(port, receive_buffer=4096)
         await until(lambda: channels)
         (channel,) = channels
+        reader.transport.write(b"x" * pipelined)
         reader.transport.pauseProducing()
         while not channel.is_behind:
             channel.send("x" * 10_000)
             await deferLater(reactor, 0)
         await until(lambda: not channel.is_open)
-        assert channel.close_reason is CloseReason.CLIENT_GONE
+        assert channel.close_reason is CloseReason.PEER_TIMEOUT
         reader.transport.abortConnection()
+        await until(lambda: reader.gone)
+        await port.stopListening()
+
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs TCP_USER_TIMEOUT")
+    @pytest.mark.parametrize("http2", [False, True])
+    async def test_peer_timeout_over_tls(self, certificate: Path, http2: bool) -> None:
+        """
+        So it is over TLS, and over HTTP/2 where the windows of its streams are wide open.
+        """
+        channels: list[SSEChannel] = []
+        upgrader = Upgrader(peer_timeout=0.5, slow_policy="drop")
+        port = await listen_tls(SSEResource(channels.append, upgrader=upgrader), certificate)
+        reader: Any = await connect_tls(port, certificate, http2=http2)
+        await until(lambda: channels)
+        (channel,) = channels
+        if http2:
+            for stream in (None, 1):
+                reader.h2.increment_flow_control_window(2**30, stream)
+            reader.flush()
+        reader.transport.pauseProducing()
+        while channel.is_open:
+            channel.send("x" * 100_000)
+            await deferLater(reactor, 0)
+        assert channel.close_reason is CloseReason.PEER_TIMEOUT
+        reader.transport.abortConnection()
+        await until(lambda: reader.gone)
+        await port.stopListening()
+
+    @pytest_twisted.ensureDeferred
+    async def test_client_that_resets(self) -> None:
+        """
+        That is no time-out, though it is an error to the server as well.
+        """
+        channels: list[SSEChannel] = []
+        port = await listen(SSEResource(channels.append))
+        reader = await connect(port)
+        await until(lambda: channels)
+        reader.transport.abortConnection()
+        assert await channels[0].when_closed() is CloseReason.CLIENT_GONE
         await until(lambda: reader.gone)
         await port.stopListening()
 

@@ -4,6 +4,7 @@ Streams that have let their request go.
 
 from __future__ import annotations
 
+import errno
 import gc
 import socket
 import weakref
@@ -19,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from tests.fakes import Client, Wire
 from txsse import CloseReason, SSEChannel, SSEResource
 from txsse.server.detached import AskedRequest, DetachedSink
-from txsse.server.sink import DirectSink
+from txsse.server.sink import DirectSink, Framed
 from txsse.server.site import ClosingSite, Connection
 
 GET = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -331,6 +332,21 @@ class GivingBackTests:
         client.disconnect(clean=False)
         assert told == [CloseReason.CLIENT_GONE]
         assert tree.logged == [(b"/a", 0)]
+
+    def test_client_that_was_given_up(self, tree: Tree) -> None:
+        """
+        The channel is told why, also where the error came to light in the sending.
+        """
+        client = tree.connect()
+        client.say(GET % b"a")
+
+        def fail(data: bytes) -> int:
+            raise TimeoutError(errno.ETIMEDOUT, "timed out")
+
+        client.socket.send = fail  # type: ignore[method-assign]
+        assert tree.channels[0].offer(Framed(b":\n\n"))
+        client.disconnect()
+        assert tree.channels[0].close_reason is CloseReason.PEER_TIMEOUT
 
 
 class ClosingSiteTests:

@@ -4,15 +4,19 @@ TCP_USER_TIMEOUT: set while a stream is open, and restored.
 
 from __future__ import annotations
 
+import errno
+import select
 import socket
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from twisted.internet.error import ConnectionLost, TCPTimedOutError
+from twisted.python.failure import Failure
 
 from txsse.server import peer
-from txsse.server.peer import PeerTimeout
+from txsse.server.peer import PeerTimeout, note_error
 
 OPTION = getattr(socket, "TCP_USER_TIMEOUT", None)
 pytestmark = pytest.mark.skipif(OPTION is None, reason="this system has no TCP_USER_TIMEOUT")
@@ -133,6 +137,64 @@ class PeerTimeoutTests:
         """
         PeerTimeout(0.0001).hold(request_over(tcp))
         assert timeout_of(tcp) == 1
+
+    @pytest.mark.parametrize("number", [errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH])
+    def test_peer_that_is_given_up(self, tcp: socket.socket, number: int) -> None:
+        """
+        The loss of the connection is explained, where the kernel has said so.
+        """
+        peers = PeerTimeout(2.5)
+        peers.hold(request_over(tcp))
+        lost = Failure(ConnectionLost())
+        assert peers.explain(lost, tcp) is lost
+        note_error(tcp, OSError(number, "given up"))
+        assert peers.explain(lost, tcp).check(TCPTimedOutError)
+
+    @pytest.mark.parametrize("number", [errno.ECONNRESET, errno.EPIPE, errno.EAGAIN])
+    def test_peer_that_has_gone(self, tcp: socket.socket, number: int) -> None:
+        """
+        Other errors stay what they are, and so do those of sockets that nobody knows.
+        """
+        peers = PeerTimeout(2.5)
+        peers.hold(request_over(tcp))
+        note_error(tcp, OSError(number, "gone"))
+        lost = Failure(ConnectionLost())
+        assert peers.explain(lost, tcp) is lost
+        assert peers.explain(lost, None) is lost
+
+    def test_error_that_is_read(self, tcp: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Reading tells it, as ever, and it is noted; the next stream of the socket changes nothing.
+        """
+        peers = PeerTimeout(2.5)
+        for _ in range(2):
+            peers.hold(request_over(tcp))
+        tcp.setblocking(False)
+        with pytest.raises(OSError) as raised:
+            tcp.recv(1)
+        lost = Failure(ConnectionLost())
+        assert peers.explain(lost, tcp) is lost
+        monkeypatch.setattr(peer, "_GIVEN_UP", {raised.value.errno})
+        with pytest.raises(OSError):
+            tcp.recv(1)
+        assert peers.explain(lost, tcp) is not lost
+
+    def test_error_that_nobody_has_read(self, tcp: socket.socket) -> None:
+        """
+        It is looked for when the socket is closed.
+        """
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            address = listening.getsockname()
+        peers = PeerTimeout(2.5)
+        peers.hold(request_over(tcp))
+        tcp.setblocking(False)
+        # Nobody listens there any more: the kernel has ECONNREFUSED for the next who asks.
+        tcp.connect_ex(address)
+        select.select([], [tcp], [], 10)
+        tcp.close()
+        tcp.close()
+        assert peers.explain(Failure(ConnectionLost()), tcp).check(TCPTimedOutError)
 
     def test_nothing_asked_for(self, tcp: socket.socket) -> None:
         """

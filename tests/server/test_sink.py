@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.error import ConnectionDone, TCPTimedOutError
 from twisted.internet.interfaces import IPushProducer
 from twisted.protocols.policies import WrappingFactory
+from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from twisted.web.server import Request as ServerRequest
 from twisted.web.server import Site
@@ -20,6 +22,7 @@ from tests.fakes import Client, Wire
 from txsse import CloseReason, SSEChannel, SSEResource
 from txsse.server.detached import DetachedSink
 from txsse.server.http2 import Http2Sink
+from txsse.server.peer import PeerTimeout
 from txsse.server.sink import DirectSink, Framed, RequestSink
 
 
@@ -443,6 +446,18 @@ class OfferTests:
         assert not offered.offer("third")
         assert offered.channel.buffered == 0
         assert offered.socket.outgoing == b""
+
+    def test_peer_is_given_up_inside_the_send(self, straight: Wire) -> None:
+        """
+        That is noted: the transport, which looks later, cannot find out any more.
+        """
+        offered = Offered(straight)
+        offered.fail_once(TimeoutError(errno.ETIMEDOUT, "timed out"))
+        assert offered.offer("first")
+        socket: Any = offered.socket
+        explained = PeerTimeout(1.0).explain(Failure(ConnectionDone()), socket)
+        assert explained.check(TCPTimedOutError)
+        offered.client.disconnect()
 
     def test_system_is_short_of_buffers(self, straight: Wire) -> None:
         """

@@ -6,6 +6,7 @@ it in a running service, on a fake network.
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -341,6 +342,15 @@ class Cases:
         assert not client.ended
         service.wait(21)
         assert client.ended
+
+    def peer_timeout(self, start: Start) -> None:
+        client = start(peer_timeout=5.0).connect()
+        options: dict[int, object] = {}
+        client.socket.setsockopt = lambda _, option, value: options.update({option: value})  # type: ignore[method-assign]
+        client.say(f"GET {PATH}?match=a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ANY}\r\n\r\n".encode())
+        assert client.status == 200
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)
+        assert option is None or options[option] == 5000
 
     def request_timeout(self, start: Start) -> None:
         service = start(request_timeout=5.0)

@@ -60,7 +60,8 @@ class EventSource:
     :param event_received: called with each event, instead of the iteration. Where it returns a Deferred or
         another awaitable, the next event waits for that.
     :param on_error: called with every error, the temporary ones too.
-    :param reactor: the reactor; ``None`` for the global one.
+    :param reactor: the reactor; ``None`` for the global one. Its timers are made independent of the system's
+        time, see :mod:`txsse._clock`.
     :raises ValueError: for a URL that is none, and for a method or a header's name that cannot be.
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html

@@ -63,7 +63,8 @@ class Hub:
     :param journal: what clients that come back resume from; ``None`` for a
         :class:`~txsse.MemoryJournal`.
     :param upgrader: makes the channels of :meth:`resource`; ``None`` for one with the usual options.
-    :param reactor: the reactor; ``None`` for the upgrader's, which is the global one unless it was told.
+    :param reactor: the reactor; ``None`` for the upgrader's, which is the global one unless it was told. Its
+        timers are made independent of the system's time, see :mod:`txsse._clock`.
     :param max_update_size: how many bytes an update may take on the wire.
     :param max_topics: how many topics and patterns a channel may want.
     :param presence: called with a :class:`~txsse.hub.subscriber.Subscriber` and whether it is there now, when

@@ -16,6 +16,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import TCPTimedOutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -60,6 +61,12 @@ class ChannelOptions:
     flush_timeout: float
     max_lifetime: float | None
     slow_policy: str | None
+
+
+def _reason_of(result: Failure | None) -> CloseReason:
+    if not isinstance(result, Failure):
+        return CloseReason.SERVER_CLOSED
+    return CloseReason.PEER_TIMEOUT if result.check(TCPTimedOutError) else CloseReason.CLIENT_GONE
 
 
 class ChannelWatcher(Protocol):
@@ -476,8 +483,7 @@ class SSEChannel:
         """
         if self._state is _State.OPEN:
             # Nobody here asked for the end: the client went, or other code finished the request.
-            lost = isinstance(result, Failure)
-            self._begin_to_close(CloseReason.CLIENT_GONE if lost else CloseReason.SERVER_CLOSED)
+            self._begin_to_close(_reason_of(result))
         self._state = _State.CLOSED
         if self._flush is not None:
             self._flush.cancel()

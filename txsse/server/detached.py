@@ -20,7 +20,7 @@ from twisted.web import http
 from twisted.web.http import Request, parse_qs
 from zope.interface import implementer
 
-from txsse.server.peer import PeerTimeout
+from txsse.server.peer import PeerTimeout, note_error
 from txsse.server.pipelining import MAX_DROPPED, MAX_PIPELINED
 from txsse.server.sink import Framed, SinkOwner, Ticks, as_chunk
 from txsse.server.site import Connection
@@ -192,9 +192,10 @@ class DetachedSink:
         chunk = frames.chunk
         try:
             sent = self._socket.send(chunk)
-        except OSError:
+        except OSError as error:
             # The socket is full, or the connection dead, or the system short of buffers: the transport knows
             # what to do.
+            note_error(self._socket, error)
             sent = 0
         if sent < len(chunk):
             self._write(chunk[sent:])
@@ -326,7 +327,7 @@ class DetachedSink:
         """
         The connection is gone.
         """
-        self._ended(reason)
+        self._ended(self._peers.explain(reason, self._socket))
 
     def _ended(self, reason: Failure | None) -> None:
         owner, self._owner = self._owner, None

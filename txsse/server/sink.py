@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from zope.interface import implementer
 
+from txsse.server.peer import note_error
 from txsse.server.pipelining import Pipelining
 
 __all__ = ["DirectSink", "Framed", "RequestSink", "Sink", "SinkOwner", "Ticks", "as_chunk"]
@@ -277,9 +278,10 @@ class DirectSink(RequestSink):
         self._request.sentLength += frames.size
         try:
             sent = transport.socket.send(frames.chunk)
-        except OSError:
+        except OSError as error:
             # The socket is full, or the connection dead, or the system short of buffers: the transport knows
             # what to do.
+            note_error(transport.socket, error)
             sent = 0
         if sent < len(frames.chunk):
             transport.write(frames.chunk[sent:])

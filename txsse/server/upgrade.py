@@ -76,13 +76,15 @@ class Upgrader:
         never.
     :param peer_timeout: how long what was sent may stay unacknowledged before the connection counts as
         lost, in seconds, where the system can tell; ``None`` leaves it to the system, some 15 minutes. On
-        Linux this also ends the stream of a client that reads nothing at all for so long.
+        Linux this also ends the stream of a client that reads nothing at all for so long, whatever the
+        ``slow_policy``. The reason is then :attr:`txsse.CloseReason.PEER_TIMEOUT`.
     :param dumps: what :meth:`txsse.SSEChannel.send_json` writes JSON with, such as ``orjson.dumps``.
     :param direct: whether to write past ``request.write`` where that makes no difference but speed.
     :param keep_request: whether ``channel.request`` is to be the request itself. ``False`` lets it go where
         the stream can do without, at a third of the memory; ``channel.request`` is then an
         :class:`~txsse.server.detached.AskedRequest`, which knows what was asked. It needs ``direct``.
-    :param reactor: the reactor; ``None`` for the global one.
+    :param reactor: the reactor; ``None`` for the global one. Its timers are made independent of the system's
+        time, see :mod:`txsse._clock`.
     :raises ValueError: for options that cannot be or do not go together.
     """
 
@@ -240,6 +242,7 @@ class Upgrader:
         if site is not None:
             # Twisted logs only what was finished, and most streams end because their client goes.
             ended.addErrback(_log_access, site, request)
+        ended.addErrback(self._peers.explain, held)
         ended.addBoth(channel.request_ended)
         ended.addBoth(lambda _: self._peers.release(held, reused=reused))
 

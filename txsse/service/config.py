@@ -177,6 +177,11 @@ class Config:
     request_timeout: float = _option(
         DURATION, 30.0, "How long a client may take to send a request, and to read a part of an answer."
     )
+    peer_timeout: float | None = _option(
+        INTERVAL,
+        60.0,
+        "When to close the connection of a client that acknowledges or reads nothing of what it was sent.",
+    )
     drain: float = _option(
         DURATION, 10.0, "How long clients may take to read to the end when the service stops."
     )

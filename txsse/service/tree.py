@@ -142,6 +142,7 @@ def _stream_options(config: Config) -> dict[str, Any]:
     return {
         "keepalive": config.keepalive,
         "max_lifetime": config.max_lifetime,
+        "peer_timeout": config.peer_timeout,
         "max_buffer": config.max_buffer,
         "max_total_buffer": config.max_total_buffer,
         "slow_policy": cast(Any, config.slow_policy),
