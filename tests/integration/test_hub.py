@@ -25,7 +25,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.task import LoopingCall, deferLater
 
 from tests.integration.clients import Http2Reader, Reader, connect, listen, listen_tls, until
-from txsse import CloseReason, EventStreamParser, Hub, HubStopped, MemoryJournal
+from txsse import CloseReason, EventStreamParser, Hub, HubStopped, MemoryJournal, Upgrader
 from txsse.protocol.event import ServerSentEvent
 
 
@@ -246,6 +246,32 @@ class ManySubscribersTests:
         await until(lambda: not hub.subscribers.total)
         await large.stopListening()
         await small.stopListening()
+
+
+class PeerTimeoutTests:
+    @pytest_twisted.ensureDeferred
+    @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs TCP_USER_TIMEOUT")
+    @pytest.mark.parametrize("policy", ["rewind", "close", "drop", "latest"])
+    async def test_reads_nothing(self, policy: Any, certificate: Path) -> None:
+        """
+        A client that reads nothing loses its connection, whatever the policy, and is counted for that reason.
+        """
+        hub = Hub(
+            upgrader=Upgrader(peer_timeout=0.5, slow_policy=policy, max_buffer=2**40, max_total_buffer=2**40)
+        )
+        port = await serve(hub, "plain", certificate)
+        stuck = await connect(port, receive_buffer=4096)
+        await until(lambda: hub.subscribers.total == 1)
+        stuck.transport.pauseProducing()
+        while not (hub.metrics().behind or hub.metrics().buffered):
+            await hub.publish("topic", "x" * 100_000)
+            await deferLater(reactor, 0)
+        await until(lambda: not hub.subscribers.total)
+        assert hub.metrics().closes == {CloseReason.PEER_TIMEOUT: 1}
+        stuck.transport.abortConnection()
+        await until(lambda: stuck.gone)
+        await hub.stop()
+        await port.stopListening()
 
 
 class StopTests:
