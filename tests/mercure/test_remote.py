@@ -33,7 +33,7 @@ from txsse.mercure.keys import Key
 from txsse.mercure.refusal import InvalidToken, Unavailable
 from txsse.mercure.remote import RemoteKeys
 from txsse.mercure.tokens import Issuer, Verifier
-from txsse.testing import MemoryAgent
+from txsse.testing import MemoryAgent, WallClock
 
 SET = jwks(jwk(ec_key(), kid="a")).encode()
 BOTH = jwks(jwk(ec_key(), kid="a"), jwk(ed_key(), kid="b")).encode()
@@ -111,7 +111,7 @@ class World:
     """
 
     def __init__(self, url: str = AT) -> None:
-        self.clock = Clock()
+        self.clock = WallClock()
         # Not at the beginning of time, as on a real machine.
         self.clock.advance(1_000_000)
         self.agent = ScriptedAgent()
@@ -260,6 +260,21 @@ class FetchTests:
         They are kept for five minutes, where the server does not say how long.
         """
         world.filled()
+        world.clock.advance(299)
+        assert world.found("a") == ["a"]
+        assert world.agent.count == 1
+        world.clock.advance(1)
+        assert world.found("a") == ["a"]
+        assert world.agent.count == 2
+        world.agent.answer()
+
+    @pytest.mark.parametrize("step", [-3600, 3600])
+    def test_kept_when_the_clock_is_set(self, world: World, step: float) -> None:
+        """
+        That is a duration, whatever the time of day becomes.
+        """
+        world.filled()
+        world.clock.step(step)
         world.clock.advance(299)
         assert world.found("a") == ["a"]
         assert world.agent.count == 1
