@@ -177,7 +177,7 @@ class MakeSteadyTests:
 
     def test_clock_of_the_class(self) -> None:
         """
-        So does one whose class has a clock of its own.
+        A reactor whose class has a clock of its own keeps it.
         """
 
         class Own(selectreactor.SelectReactor):

@@ -513,7 +513,7 @@ class MemoryJournalTests:
     @pytest_twisted.ensureDeferred
     async def test_clock_set_forward(self) -> None:
         """
-        No update is older by that: its age is what has gone by.
+        The age of an update in memory is what has elapsed, whatever the time of day becomes.
         """
         subject = memory(max_age=60.0)
         await subject.start()

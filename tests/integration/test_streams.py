@@ -256,7 +256,7 @@ class SlowReaderTests:
     @pytest.mark.parametrize("http2", [False, True])
     async def test_peer_timeout_over_tls(self, certificate: Path, http2: bool) -> None:
         """
-        So it is over TLS, and over HTTP/2 where the windows of its streams are wide open.
+        The channel is told of that over TLS, too, and over HTTP/2 where its windows are wide open.
         """
         channels: list[SSEChannel] = []
         upgrader = Upgrader(peer_timeout=0.5, slow_policy="drop")
@@ -280,7 +280,7 @@ class SlowReaderTests:
     @pytest_twisted.ensureDeferred
     async def test_client_that_resets(self) -> None:
         """
-        That is no time-out, though it is an error to the server as well.
+        A reset is no time-out, though it is an error to the server as well.
         """
         channels: list[SSEChannel] = []
         port = await listen(SSEResource(channels.append))

@@ -107,7 +107,7 @@ class ExpiriesTests:
 
     def test_client_that_goes(self) -> None:
         """
-        Nothing is left of it, also where others stay.
+        Nothing is left of a channel that has ended, also while others stay.
         """
         world = World()
         stays = world.add(1e9)
@@ -121,7 +121,7 @@ class ExpiriesTests:
 
     def test_gone_before(self) -> None:
         """
-        Nor of a channel that had ended when it came.
+        Nothing is left of a channel that had ended before it was added.
         """
         world = World()
         channel: Any = FakeChannel(world.clock)
@@ -160,7 +160,7 @@ class ExpiriesTests:
 
     def test_channel_that_fails(self) -> None:
         """
-        The others end all the same.
+        The other channels end if one of them fails to.
         """
         world = World()
         world.add(10, RuntimeError("cannot close"))

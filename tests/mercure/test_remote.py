@@ -271,7 +271,7 @@ class FetchTests:
     @pytest.mark.parametrize("step", [-3600, 3600])
     def test_kept_when_the_clock_is_set(self, world: World, step: float) -> None:
         """
-        That is a duration, whatever the time of day becomes.
+        Keys are kept for five minutes, whatever the time of day becomes.
         """
         world.filled()
         world.clock.step(step)

@@ -61,7 +61,7 @@ class SetClockTests:
 
     def test_max_lifetime(self, step: float) -> None:
         """
-        A stream lasts as long as was said.
+        A stream ends after its max_lifetime.
         """
         clock = WallClock()
         reasons: list[CloseReason] = []
@@ -80,7 +80,7 @@ class SetClockTests:
 
     def test_resuming(self, step: float) -> None:
         """
-        Who was away while the time was set misses nothing, and gets nothing twice.
+        A reader that was away while the time was set misses no event, and gets none twice.
         """
         clock = WallClock()
         hub = Hub(reactor=clock)
@@ -99,7 +99,7 @@ class SetClockTests:
 
     def test_drain(self, step: float) -> None:
         """
-        The end of a hub takes as long as was said, with a client that does not read.
+        A hub with a client that does not read ends at its deadline.
         """
         clock = WallClock()
         hub = Hub(reactor=clock, upgrader=Upgrader(reactor=clock, flush_timeout=1000.0))

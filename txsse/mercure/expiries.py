@@ -40,7 +40,7 @@ class HasReactor(Protocol):
 
 class Expiries:
     """
-    Close each channel at a time of day.
+    Closes each channel at a time of day.
 
     Nothing is left in the reactor without such channels.
 
