@@ -42,6 +42,7 @@ from txsse.hub.anchors import Anchors
 from txsse.hub.entry import Page
 from txsse.hub.journal import IFollower
 from txsse.hub.place import OLDEST
+from txsse.hub.subscriber import Subscriber
 from txsse.hub.topics import ISelector, TopicSet
 from txsse.protocol.event import ServerSentEvent
 
@@ -220,8 +221,10 @@ class Viewer:
     def __init__(
         self, wire: SteppedWire, journal: TakingItsTime, access: Access, resource: SSEResource, *, exact: bool
     ) -> None:
-        self.topics = TopicSet(access.topics)
-        self.private = TopicSet(access.private)
+        self.changed = False
+        self.subscriber: Subscriber | None = None
+        self._accesses: list[tuple[int, TopicSet, TopicSet]] = []
+        self.grant(access.topics, access.private)
         self.seen: int | None = None
         self.due = 0
         self.skipped = 0
@@ -235,18 +238,29 @@ class Viewer:
         self._resource = resource
         self._exact = exact
 
-    def may_have(self, update: Update) -> bool:
+    def grant(self, topics: Any, private: Any, *, since: int = 0) -> None:
         """
-        Tell what the model says.
+        Take note of what it may have of the updates behind a position. Of those before, it may still be sent
+        what it was to have before, for that may be on its way.
         """
-        wanted = any(
-            self.topics.all
-            or topic in self.topics.exact
-            or any(s.matches(topic) for s in self.topics.selectors)
-            for topic in update.topics
-        )
-        granted = any(self.private.all or topic in self.private.exact for topic in update.topics)
-        return wanted and (granted or not update.private)
+        self.topics, self.private = topics, private
+        self._accesses.append((since, TopicSet(topics), TopicSet(private)))
+
+    def _accesses_to(self, position: int) -> list[tuple[int, TopicSet, TopicSet]]:
+        newest = max((number for number, each in enumerate(self._accesses) if position > each[0]), default=0)
+        return self._accesses[newest:]
+
+    def may_have(self, position: int, update: Update) -> bool:
+        """
+        Tell whether it may be sent an update.
+        """
+        return any(allows(*each[1:], update) for each in self._accesses_to(position))
+
+    def must_have(self, position: int, update: Update) -> bool:
+        """
+        Tell whether it has to be sent an update, whenever its topics changed.
+        """
+        return all(allows(*each[1:], update) for each in self._accesses_to(position))
 
     @property
     def connected(self) -> bool:
@@ -264,6 +278,8 @@ class Viewer:
         Come, or come back with the last id.
         """
         self.connections += 1
+        # Whatever was on its way is gone.
+        self._accesses = [(0, *self._accesses[-1][1:])]
         if not self.last_id:
             self.seen = None
             self.due = 0
@@ -338,7 +354,7 @@ class Viewer:
         found = [(position, update) for position, update in self._journal.record if update.id == event.id]
         assert found, f"{event!r} was never published"
         position, update = found[0]
-        assert self.may_have(update), f"{update!r} is none of its business"
+        assert self.may_have(position, update), f"{update!r} is none of its business"
         wanted = (update.event.data, update.event.event or "message", update.id)
         assert (event.data, event.event, event.id) == wanted
         assert self.seen is not None, "an update before the place where it begins"
@@ -359,8 +375,20 @@ class Viewer:
         return [
             update
             for position, update in self._journal.record
-            if after < position < before and self.may_have(update)
+            if after < position < before and self.must_have(position, update)
         ]
+
+
+def allows(topics: TopicSet, private: TopicSet, update: Update) -> bool:
+    """
+    Tell whether a subscriber may have an update, in the simplest words.
+    """
+    wanted = any(
+        topics.all or topic in topics.exact or any(s.matches(topic) for s in topics.selectors)
+        for topic in update.topics
+    )
+    granted = any(private.all or topic in private.exact for topic in update.topics)
+    return wanted and (granted or not update.private)
 
 
 def topics_wanted() -> st.SearchStrategy[list[Any]]:
@@ -549,9 +577,7 @@ class HubMachine(RuleBasedStateMachine):
         if by_resource:
             resource = self.hub.resource(access)
         else:
-            resource = SSEResource(
-                lambda channel: self.subscribe(channel, wanted, granted), upgrader=self.upgrader
-            )
+            resource = SSEResource(lambda channel: self.subscribe(channel, viewer), upgrader=self.upgrader)
         exact = self.policy in ("rewind", "close")
         viewer = Viewer(self.wire, self.journal, access, resource, exact=exact)
         if before is not None:
@@ -562,9 +588,49 @@ class HubMachine(RuleBasedStateMachine):
             self.publish(after)
         return viewer
 
-    def subscribe(self, channel: SSEChannel, wanted: list[Any], granted: list[str]) -> None:
-        self.hub.subscribe(channel, wanted, private=granted)
+    def subscribe(self, channel: SSEChannel, viewer: Viewer) -> None:
+        viewer.subscriber = self.hub.subscribe(channel, viewer.topics, private=viewer.private)
         self.channels.append(channel)
+
+    @rule(
+        viewer=viewers,
+        wanted=topics_wanted(),
+        granted=st.sampled_from([[], ["a"], ["*"], ["b", "c/1"]]),
+        before=st.none() | published(),
+        between=st.none() | published(),
+        after=st.none() | published(),
+        turns=st.sampled_from([0, 0, 1, 2, 9]),
+    )
+    def change_topics(
+        self,
+        viewer: Viewer,
+        wanted: list[Any],
+        granted: list[str],
+        before: dict[str, Any] | None,
+        between: dict[str, Any] | None,
+        after: dict[str, Any] | None,
+        turns: int,
+    ) -> None:
+        """
+        A channel is subscribed anew, live or behind: it goes on from where it was.
+        """
+        subscriber = viewer.subscriber
+        if subscriber is None or not subscriber.channel.is_open:
+            return
+        if before is not None:
+            self.publish(before)
+        since = self.journal.head
+        subscriber.unsubscribe()
+        if between is not None:
+            self.publish(between)
+        for _ in range(turns):
+            self.turn()
+        if subscriber.channel.is_open:
+            viewer.grant(wanted, granted, since=since)
+            viewer.changed = True
+            self.subscribe(subscriber.channel, viewer)
+        if after is not None:
+            self.publish(after)
 
     @rule(size=st.sampled_from([1, 70_000]))
     def send_past_the_hub(self, size: int) -> None:
@@ -679,7 +745,10 @@ class HubMachine(RuleBasedStateMachine):
         Everybody comes back and reads: then nothing is missing, and at the end nothing is left.
         """
         self.journal.broken = False
-        once = all(viewer.connections == 1 and viewer.connected and not viewer.resets for viewer in self.all)
+        once = all(
+            viewer.connections == 1 and viewer.connected and not viewer.resets and not viewer.changed
+            for viewer in self.all
+        )
         # A journal that takes its time gives them no more than an update at a time. They are at rest when
         # nothing has come for more than two seconds: a journal that failed is asked again after one.
         rounds = quiet = 0
@@ -740,7 +809,8 @@ class HubMachine(RuleBasedStateMachine):
         newest = {
             update.topics[0]: position
             for position, update in self.journal.record
-            if viewer.may_have(update) and position >= max(viewer.due, (viewer.received or [1 << 60])[0])
+            if viewer.must_have(position, update)
+            and position >= max(viewer.due, (viewer.received or [1 << 60])[0])
         }
         assert set(newest.values()) <= set(viewer.received)
 

@@ -495,7 +495,8 @@ class EndTests:
 
     def test_subscribed_again_when_live(self, world: World) -> None:
         """
-        What its client missed does not come a second time, and what comes now is from now on.
+        It goes on from where it was: what its client missed before does not come a second time, and what was
+        published meanwhile is not lost.
         """
         (first,) = world.publish("first")
         world.publish("a", "b")
@@ -511,7 +512,7 @@ class EndTests:
         again = world.hub.subscribe(opened.channel, ["news", "sport"])
         world.publish("d", topics="sport")
         world.reactor.run_soon()
-        assert opened.texts == ["a", "b", "c", "d"]
+        assert opened.texts == ["a", "b", "c", "while it was away", "d"]
         again.unsubscribe()
         world.end()
         assert len(world.hub._reached) <= 1

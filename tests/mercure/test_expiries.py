@@ -23,9 +23,21 @@ class FakeChannel:
 
     def __init__(self, clock: WallClock, problem: Exception | None = None) -> None:
         self.closed: float | None = None
+        self.unsubscribed = False
         self._clock = clock
         self._problem = problem
         self._ended: Deferred[CloseReason] = Deferred()
+
+    @property
+    def channel(self) -> FakeChannel:
+        """
+        It is its own subscriber, too.
+        """
+        return self
+
+    def unsubscribe(self) -> None:
+        assert self.closed is not None
+        self.unsubscribed = True
 
     def when_closed(self) -> Deferred[CloseReason]:
         return self._ended if self.closed is None else succeed(CloseReason.CLIENT_GONE)
@@ -67,6 +79,7 @@ class ExpiriesTests:
             assert channels[left].closed is None
             world.clock.advance(0.5)
             assert channels[left].closed == 1_000_000 + left
+            assert channels[left].unsubscribed
         assert not world.clock.getDelayedCalls()
 
     def test_expired_already(self) -> None:
@@ -116,7 +129,7 @@ class ExpiriesTests:
         assert len(world.expiries._heap) < 100
         stays.leave()
         assert not world.expiries._heap
-        assert not world.expiries._channels
+        assert not world.expiries._subscribers
         assert not world.clock.getDelayedCalls()
 
     def test_gone_before(self) -> None:

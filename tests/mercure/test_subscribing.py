@@ -264,6 +264,23 @@ class AccessTests:
         assert world.hub.metrics().closes == {CloseReason.EXPIRED: 1}
         assert not anonymous.client.ended
 
+    @pytest.mark.parametrize("policy", ["close", "latest", "drop"])
+    def test_expires_while_it_is_behind(self, new: Callable[..., MercureWorld], policy: str) -> None:
+        """
+        What was held back for a slow client is not sent behind its token's end where it is private.
+        """
+        world = new(streams={"slow_policy": policy, "max_buffer": 10_000_000})
+        reader = world.subscribe("news", "other", token=token(subscribe=["news"], exp=100))
+        reader.client.stop_reading()
+        for _ in range(5):
+            world.publish("other", "x" * 70_000)
+        assert world.hub.metrics().buffered
+        world.publish("news", "private", private="on")
+        world.reactor.advance(100)
+        reader.client.read_on()
+        assert b"private" not in reader.client.body
+        assert world.hub.metrics().closes == {CloseReason.EXPIRED: 1}
+
     def test_expires_while_it_is_looked_up(self, new: Callable[..., MercureWorld], plain: Wire) -> None:
         """
         A token that expires while the journal takes its time is good for nothing, not even for a replay.

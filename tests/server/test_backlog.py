@@ -55,6 +55,28 @@ class AllPoliciesTests:
         assert backlog.put("x", b"bbb")
         assert take_all(backlog) == [b"bbb"]
 
+    @pytest.mark.parametrize("name", POLICIES)
+    def test_withdraw(self, name: str) -> None:
+        """
+        Chosen frames go, in order, without counting as dropped; those without a mark stay.
+        """
+        own = budget(10)
+        backlog = POLICIES[name](own)
+        backlog.withdraw(lambda mark: True)
+        for number, frame in enumerate([b"a", b"bb", b"ccc", b"d"]):
+            backlog.put(str(number), frame, None if number == 3 else number)
+        asked: list[object] = []
+
+        def chosen(mark: object) -> bool:
+            asked.append(mark)
+            return mark != 1
+
+        backlog.withdraw(chosen)
+        assert asked == [0, 1, 2]
+        assert (backlog.size, own.held, backlog.dropped) == (3, 3, 0)
+        assert take_all(backlog) == [b"bb", b"d"]
+        assert own.held == 0
+
 
 class KeepOrCloseTests:
     def test_limit(self) -> None:

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from txsse.errors import ChannelClosed
 from txsse.hub.counters import Counters
+from txsse.hub.held import Held
 from txsse.hub.index import TopicIndex
 from txsse.hub.replay import Replay
 from txsse.hub.subscriber import BEHIND, Subscriber
@@ -77,6 +78,7 @@ class Fanout:
         self._told = 0
         self._pending_size = 0
         self.sent_up_to = 0
+        self._sent_before = 0
         self._work: Iterator[None] | None = None
         self._seconds = 0.0
         self._call: IDelayedCall | None = None
@@ -117,6 +119,15 @@ class Fanout:
             self._call.cancel()
             self._call = None
 
+    def place_of(self, subscriber: Subscriber) -> int:
+        """
+        Return the position up to which a live subscriber has been sent all of its updates, held back ones
+        included, also in the middle of a fan-out.
+        """
+        if subscriber.since >= self.sent_up_to:
+            return subscriber.since
+        return max(subscriber.since, self._sent_before)
+
     def _slice(self) -> None:
         self._call = None
         self.busy = True
@@ -147,6 +158,7 @@ class Fanout:
         self._seconds += self._reactor.seconds() - began
         if over:
             self._work = None
+            self._sent_before = self.sent_up_to
             self._counters.fanout_took(self._seconds)
             self._seconds = 0.0
         return True
@@ -170,16 +182,17 @@ class Fanout:
         return batch
 
     def _fan_out(self, entries: list[_Item]) -> Iterator[None]:
-        before = self.sent_up_to
+        self._sent_before = before = self.sent_up_to
         if entries[-1][0] < _UNRECORDED:
             self.sent_up_to = entries[-1][0]
+        up_to = self.sent_up_to
         kinds: dict[tuple[tuple[str, ...], bool], list[_Item]] = {}
         for entry in entries:
             kinds.setdefault((entry[1].topics, entry[1].private), []).append(entry)
         if len(kinds) == 1:
             audience = self._audience(entries[0][1])
             if audience:
-                yield from self._send(_Batch(entries, before), audience)
+                yield from self._send(_Batch(entries, before, up_to), audience)
             return
         # Several audiences: who gets which kinds, and then those together who get the same.
         wanted: dict[Subscriber, list[int]] = {}
@@ -198,7 +211,7 @@ class Fanout:
             own = [entry for number in key for entry in of_kind[number]]
             if len(key) > 1:
                 own.sort(key=_position)
-            yield from self._send(_Batch(own, before), group)
+            yield from self._send(_Batch(own, before, up_to), group)
 
     def _audience(self, update: Update | Telling) -> list[Subscriber]:
         audience = self._index.audience(update.topics)
@@ -215,16 +228,21 @@ class Fanout:
     def _send_some(self, batch: _Batch, subscribers: list[Subscriber]) -> None:
         # This loop is what a hub does all day; a microsecond here is a tenth of a processor there.
         first = batch.first
+        up_to = batch.up_to
         framed = batch.framed
         sent = 0
         for subscriber in subscribers:
             try:
-                if subscriber.since < first:
+                since = subscriber.since
+                if since < first:
+                    # Noted before, because whatever the sending brings about may change its topics.
+                    if since < up_to:
+                        subscriber.since = up_to
                     if subscriber.sink.offer(framed):
                         sent += 1
                     else:
-                        self._refused(batch, subscriber)
-                elif subscriber.since < batch.last:
+                        self._refused(batch, subscriber, since)
+                elif since < batch.last:
                     self._send_rest(batch, subscriber)
             except Exception:
                 self._replay.drop(subscriber, Failure())
@@ -236,22 +254,30 @@ class Fanout:
         Send one who came in the middle of a batch what was published after that.
         """
         entries = [entry for entry in batch.entries if entry[0] > subscriber.since]
-        self._send_some(_Batch(entries, subscriber.since), [subscriber])
+        self._send_some(_Batch(entries, subscriber.since, batch.up_to), [subscriber])
 
-    def _refused(self, batch: _Batch, subscriber: Subscriber) -> None:
+    def _refused(self, batch: _Batch, subscriber: Subscriber, since: int) -> None:
         """
         Deal with a subscriber whose client is behind.
+
+        :param since: the position behind which it was to be sent updates before this batch.
         """
         channel = subscriber.channel
         if not channel.is_open:
             return
         if subscriber.rewinds:
-            self._replay.rewind(subscriber, max(subscriber.since, batch.before))
+            self._replay.rewind(subscriber, max(since, batch.before))
             return
+        before = max(since, batch.before)
         try:
-            for _, update in batch.entries:
+            for position, update in batch.entries:
+                # What no journal holds has no place to go on from.
+                recorded = position < _UNRECORDED
                 # A key that no type of event can be.
-                channel.send_frame(update.frame, ("topic", update.topics[0]))
+                key = ("topic", update.topics[0])
+                channel.send_frame(update.frame, key, Held(before if recorded else None, update.private))
+                if recorded:
+                    before = position
         except ChannelClosed:
             # By its policy, which has logged that.
             return
@@ -272,11 +298,13 @@ class _Batch:
 
     :param entries: the updates, in order; at least one.
     :param before: the position up to which everything has been sent before.
+    :param up_to: the position up to which everything has been sent to a subscriber that was sent this.
     """
 
-    def __init__(self, entries: list[_Item], before: int) -> None:
+    def __init__(self, entries: list[_Item], before: int, up_to: int) -> None:
         self.entries = entries
         self.before = before
+        self.up_to = up_to
         self.first = entries[0][0]
         self.last = entries[-1][0]
         self.framed = Framed(b"".join([update.frame for _, update in entries]))

@@ -25,12 +25,13 @@ from txsse.hub.counters import Counters, HubMetrics
 from txsse.hub.drain import drain
 from txsse.hub.entry import Entry
 from txsse.hub.fanout import Fanout
+from txsse.hub.held import withdraw
 from txsse.hub.ids import IdMaker
 from txsse.hub.index import TopicIndex
 from txsse.hub.journal import IJournal, MemoryJournal
 from txsse.hub.live import Live, anchor_frames
 from txsse.hub.members import Subscribers
-from txsse.hub.place import OLDEST, Place
+from txsse.hub.place import OLDEST, Place, Reached
 from txsse.hub.presence import Listener, Presence
 from txsse.hub.replay import Replay
 from txsse.hub.resource import HubResource
@@ -114,8 +115,8 @@ class Hub:
         # How many updates the journal has not answered for.
         self._on_their_way = 0
         self._arrived: Waiting[None] = Waiting()
-        # How far open channels have come that were subscribed before; ``None`` for those that were live.
-        self._reached: WeakKeyDictionary[SSEChannel, int | None] = WeakKeyDictionary()
+        # How far open channels have come that were subscribed before.
+        self._reached: WeakKeyDictionary[SSEChannel, Reached] = WeakKeyDictionary()
 
     def publish(
         self,
@@ -252,7 +253,8 @@ class Hub:
     def subscribe(self, channel: SSEChannel, topics: Topics, *, private: Topics = ()) -> Subscriber:
         """
         Send a channel the updates of some topics from now on; and, where its client resumes, those first that
-        it missed. One that was subscribed before goes on from there.
+        it missed. One that was subscribed before goes on from where it was then: it gets what was published
+        meanwhile, too.
 
         :param channel: the channel, open.
         :param topics: a topic, an :class:`~txsse.hub.topics.ISelector`, or several; ``*`` for all topics.
@@ -529,36 +531,38 @@ class Hub:
         Subscribe a channel; without a place, it is looked for until it is found.
         """
         live = self._live or self._come_alive()
-        if place is None and live.started:
-            place = self._place_of(channel, live)
-        subscriber = self._join(channel, topics, private)
+        reached = self._reached.pop(channel, None) or Reached(place)
+        if reached.place is None and live.started and not channel.last_event_id:
+            reached.place = live.here()
+        subscriber = self._join(channel, topics, private, reached)
         if not subscriber.is_subscribed:
             return subscriber
-        if place is not None:
-            self._begin(live, subscriber, place)
+        if reached.place is not None:
+            self._begin(live, subscriber, reached.place)
         else:
-            live.replay.begin_where(subscriber, lambda: self.locate(channel.last_event_id, private))
+            live.replay.begin_where(subscriber, reached, lambda: self._locate_once(subscriber, reached))
         return subscriber
 
-    def _place_of(self, channel: SSEChannel, live: Live) -> Place | None:
-        """
-        Return where a channel goes on, where that need not be looked for.
-        """
-        if channel in self._reached:
-            position = self._reached.pop(channel)
-            return live.here() if position is None else Place(position)
-        return None if channel.last_event_id else live.here()
+    async def _locate_once(self, subscriber: Subscriber, reached: Reached) -> Place:
+        await self.start()
+        if reached.place is None:
+            place = await self.locate(subscriber.channel.last_event_id, subscriber.private)
+            # Another subscription of the channel may have found it first.
+            reached.place = reached.place or place
+        return reached.place
 
     def _begin(self, live: Live, subscriber: Subscriber, place: Place) -> None:
         up_to_date = place.position == live.journal.head and not place.missed
         if up_to_date and (place.anchor is None or subscriber.sink.offer(anchor_frames(place.anchor))):
             subscriber.since = place.position
+            subscriber.reached = None
         else:
             live.replay.begin(subscriber, place)
 
-    def _join(self, channel: SSEChannel, topics: TopicSet, private: TopicSet) -> Subscriber:
+    def _join(self, channel: SSEChannel, topics: TopicSet, private: TopicSet, reached: Reached) -> Subscriber:
         self._number += 1
         subscriber = Subscriber(channel, topics, private, number=self._number, owner=self)
+        subscriber.reached = reached
         if not channel.is_open:
             subscriber.unsubscribe()
             return subscriber
@@ -619,12 +623,23 @@ class Hub:
         self._index.remove(subscriber, subscriber.topics)
         self._private.remove(subscriber, subscriber.private)
         self._counters.drops += subscriber.drops
-        if channel.is_open and (not subscriber.is_behind or subscriber.reached is not None):
-            self._reached[channel] = subscriber.reached if subscriber.is_behind else None
+        withdrawn = withdraw(channel)
+        if channel.is_open:
+            self._reached[channel] = self._reached_by(subscriber, withdrawn)
         if channel.close_reason is not None:
             self._counters.closes[channel.close_reason] += 1
         if self._presence is not None:
             self._presence.tell(subscriber, False, len(self._members))
+
+    def _reached_by(self, subscriber: Subscriber, withdrawn: int | None) -> Reached:
+        reached = subscriber.reached
+        if reached is None:
+            live = self._live
+            assert live is not None
+            reached = Reached(Place(live.fanout.place_of(subscriber)))
+        if withdrawn is not None and reached.place is not None and withdrawn < reached.place.position:
+            return Reached(Place(withdrawn))
+        return reached
 
     def _tell(self, topic: str, data: str, event: str) -> None:
         if self._stopping is None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["OLDEST", "Place"]
+__all__ = ["OLDEST", "Place", "Reached"]
 
 # The place before the oldest update that a journal still holds, however many were before that.
 OLDEST = -1
@@ -29,3 +29,17 @@ class Place:
     missed: bool = False
     named: str | None = None
     anchor: str | None = None
+
+
+class Reached:
+    """
+    How far a channel that is not live has come, over its subscriptions: one that begins while the place is
+    still looked for shares this with the one before.
+
+    :ivar place: where to go on; ``None`` until it is found.
+    """
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: Place | None = None) -> None:
+        self.place = place

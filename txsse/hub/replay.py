@@ -24,7 +24,7 @@ from txsse.errors import ChannelClosed, JournalFailed
 from txsse.hub.counters import Counters
 from txsse.hub.entry import Page
 from txsse.hub.journal import IJournal
-from txsse.hub.place import Place
+from txsse.hub.place import Place, Reached
 from txsse.hub.shared import SharedPage, SharedPages
 from txsse.hub.subscriber import BEHIND, Subscriber
 from txsse.hub.turns import Turns
@@ -72,7 +72,6 @@ class Replay:
         :param position: the position up to which it was sent everything.
         """
         self._counters.rewinds += 1
-        subscriber.reached = position
         self.begin(subscriber, Place(position))
 
     def rewind_all(self, subscribers: Iterable[tuple[Subscriber, int]]) -> None:
@@ -85,7 +84,7 @@ class Replay:
         for subscriber, position in leaving:
             # Nothing live from this very moment on.
             subscriber.since = BEHIND
-            subscriber.reached = position
+            subscriber.reached = Reached(Place(position))
         Deferred.fromCoroutine(self._rewind_by_turns(leaving))
 
     async def _rewind_by_turns(self, leaving: Iterable[tuple[Subscriber, int]]) -> None:
@@ -105,29 +104,38 @@ class Replay:
         """
         Have a subscriber read on from a place.
         """
-        self._spawn(subscriber, self._catch_up(subscriber, place))
+        reached = Reached(place)
+        self._spawn(subscriber, reached, self._catch_up(subscriber, reached, place))
 
-    def begin_where(self, subscriber: Subscriber, locate: Callable[[], Awaitable[Place]]) -> None:
+    def begin_where(
+        self, subscriber: Subscriber, reached: Reached, locate: Callable[[], Awaitable[Place]]
+    ) -> None:
         """
         Have a subscriber read on from a place that has to be found first.
-        """
-        self._spawn(subscriber, self._find_and_catch_up(subscriber, locate))
 
-    def _spawn(self, subscriber: Subscriber, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        :param reached: how far its channel has come.
+        :param locate: finds the place, and notes it there.
+        """
+        self._spawn(subscriber, reached, self._find_and_catch_up(subscriber, reached, locate))
+
+    def _spawn(
+        self, subscriber: Subscriber, reached: Reached, work: Coroutine[Deferred[Any], Any, None]
+    ) -> None:
         subscriber.since = BEHIND
+        subscriber.reached = reached
         self.behind += 1
         catching_up = Deferred.fromCoroutine(work)
         catching_up.addErrback(self._failed, subscriber)
         catching_up.addBoth(self._done)
 
     async def _find_and_catch_up(
-        self, subscriber: Subscriber, locate: Callable[[], Awaitable[Place]]
+        self, subscriber: Subscriber, reached: Reached, locate: Callable[[], Awaitable[Place]]
     ) -> None:
         place = await self._persist(subscriber, locate)
         if place is not None:
-            await self._catch_up(subscriber, place)
+            await self._catch_up(subscriber, reached, place)
 
-    async def _catch_up(self, subscriber: Subscriber, place: Place) -> None:
+    async def _catch_up(self, subscriber: Subscriber, reached: Reached, place: Place) -> None:
         position = place.position
         first = [stream_reset()] if place.missed else []
         self._counters.gaps += place.missed
@@ -143,14 +151,15 @@ class Replay:
                 if not subscriber.is_subscribed:
                     return
             # From here to the end of the step nothing else happens, but that it may unsubscribe meanwhile.
-            before, subscriber.reached = subscriber.reached, shared.page.end
+            before, reached.place = reached.place, Place(shared.page.end)
             if not self._send(subscriber, first, shared):
-                subscriber.reached = before
+                reached.place = before
                 continue
             first = []
             position = shared.page.end
             if position >= self._journal.head:
                 subscriber.since = position
+                subscriber.reached = None
                 return
 
     def _read(self, position: int) -> Deferred[SharedPage]:
@@ -173,7 +182,8 @@ class Replay:
 
     def _share(self, page: Page, position: int) -> SharedPage:
         shared = SharedPage(page)
-        if page.end < self._journal.head and not page.missed:
+        # One that is as old as its question may be empty, and whoever reads it again gets no further.
+        if position < page.end < self._journal.head and not page.missed:
             self._shared.add(position, shared)
         return shared
 

@@ -18,6 +18,7 @@ from twisted.web.server import NOT_DONE_YET
 from txsse.errors import HubStopped, TooManyTopics, UpgradeRefused
 from txsse.hub.access import Access, AccessRule
 from txsse.hub.place import Place
+from txsse.hub.subscriber import Subscriber
 from txsse.hub.topics import TopicSet
 from txsse.protocol.encoder import encode_retry
 from txsse.server.channel import SSEChannel
@@ -56,7 +57,9 @@ class Admission(Protocol):
         Find the place where a client resumes.
         """
 
-    def admit(self, channel: SSEChannel, topics: TopicSet, private: TopicSet, place: Place | None) -> object:
+    def admit(
+        self, channel: SSEChannel, topics: TopicSet, private: TopicSet, place: Place | None
+    ) -> Subscriber:
         """
         Subscribe a channel; without a place, it is looked for until it is found.
         """
@@ -81,11 +84,11 @@ class HubResource(SSEResource):
         self._rule = rule
         self._fixed = None if callable(rule) else _Wanted(rule)
 
-    def subscribed(self, channel: SSEChannel, access: Access) -> None:
+    def subscribed(self, subscriber: Subscriber, access: Access) -> None:
         """
         Take note of a new subscriber. This does nothing.
 
-        :param channel: its channel.
+        :param subscriber: the subscriber.
         :param access: what the rule returned.
         """
 
@@ -173,8 +176,8 @@ class HubResource(SSEResource):
     def _open(self, request: Request, accepted: Accepted, wanted: _Wanted, place: Place | None) -> None:
         channel = self._carry_out(request, accepted)
         if channel is not None:
-            self._hub.admit(channel, wanted.topics, wanted.private, place)
-            self.subscribed(channel, wanted.access)
+            subscriber = self._hub.admit(channel, wanted.topics, wanted.private, place)
+            self.subscribed(subscriber, wanted.access)
 
     def _carry_out(self, request: Request, decision: Accepted | Answer) -> SSEChannel | None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from txsse.hub.place import Reached
 from txsse.hub.topics import TopicSet
 from txsse.hub.update import Update
 from txsse.server.channel import SSEChannel
@@ -36,7 +37,7 @@ class Subscriber:
     :ivar topics: what it wants.
     :ivar private: the topics whose private updates it may have.
     :ivar since: the position behind which it is to be sent updates; :data:`BEHIND` while it is behind.
-    :ivar reached: while it is behind, the position up to which it has come; ``None`` where it begins.
+    :ivar reached: while it is behind, the place that it has reached.
     """
 
     __slots__ = (
@@ -59,7 +60,7 @@ class Subscriber:
         self.topics = topics
         self.private = private
         self.since = BEHIND
-        self.reached: int | None = None
+        self.reached: Reached | None = None
         self._dropped_before = channel.dropped
         self._number = number
         self._owner: _Owner | None = owner
@@ -110,7 +111,9 @@ class Subscriber:
 
     def unsubscribe(self) -> None:
         """
-        Send this channel no more updates, and leave it open.
+        Send this channel no more updates, and leave it open. Of the updates that it still holds back, private
+        ones are not sent any more, nor what was published after the first of them;
+        :meth:`Hub.subscribe <txsse.Hub.subscribe>` goes on from there.
         """
         self._leave()
 

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from txsse._clock import Timers, wall
 from txsse.errors import CloseReason
-from txsse.server.channel import SSEChannel
+from txsse.hub.subscriber import Subscriber
 
 __all__ = ["Expiries"]
 
@@ -50,31 +50,31 @@ class Expiries:
     def __init__(self, streams: HasReactor) -> None:
         self._streams = streams
         self._numbers = count()
-        self._channels: dict[int, SSEChannel] = {}
+        self._subscribers: dict[int, Subscriber] = {}
         # A channel that ends earlier leaves its entry behind for a while.
         self._heap: list[tuple[float, int]] = []
         self._call: IDelayedCall | None = None
         self._first = 0.0
 
-    def end_at(self, channel: SSEChannel, expires: float) -> None:
+    def end_at(self, subscriber: Subscriber, expires: float) -> None:
         """
-        Close a channel.
+        Close the channel of a subscriber.
 
         :param expires: when, in seconds since 1970.
         """
         number = next(self._numbers)
-        self._channels[number] = channel
+        self._subscribers[number] = subscriber
         heappush(self._heap, (expires, number))
-        channel.when_closed().addCallback(self._forget, number)
+        subscriber.channel.when_closed().addCallback(self._forget, number)
         if self._call is None or expires < self._first:
             self._look_later()
 
     def _forget(self, _: object, number: int) -> None:
-        del self._channels[number]
-        if len(self._heap) > 2 * len(self._channels) + _GONE_ENTRIES:
-            self._heap = [entry for entry in self._heap if entry[1] in self._channels]
+        del self._subscribers[number]
+        if len(self._heap) > 2 * len(self._subscribers) + _GONE_ENTRIES:
+            self._heap = [entry for entry in self._heap if entry[1] in self._subscribers]
             heapify(self._heap)
-        if not self._channels:
+        if not self._subscribers:
             self._heap.clear()
             self._cancel()
 
@@ -86,9 +86,9 @@ class Expiries:
                 if not self._heap or self._heap[0][0] > now:
                     break
                 _, number = heappop(self._heap)
-                channel = self._channels.get(number)
-                if channel is not None:
-                    channel.close(reason=CloseReason.EXPIRED)
+                subscriber = self._subscribers.get(number)
+                if subscriber is not None:
+                    _expire(subscriber)
         finally:
             # Whatever goes wrong with one, the others must not outlast their tokens.
             self._look_later()
@@ -104,3 +104,9 @@ class Expiries:
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
+
+
+def _expire(subscriber: Subscriber) -> None:
+    subscriber.channel.close(reason=CloseReason.EXPIRED)
+    # The channel still sends what it holds back, except private updates: the token no longer allows these.
+    subscriber.unsubscribe()

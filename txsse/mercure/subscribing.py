@@ -15,6 +15,7 @@ from txsse.hub.access import Access
 from txsse.hub.hub import Hub
 from txsse.hub.place import Place
 from txsse.hub.resource import HubResource
+from txsse.hub.subscriber import Subscriber
 from txsse.hub.update import EARLIEST
 from txsse.mercure.answers import RETRY_AFTER, challenge
 from txsse.mercure.credentials import find_credential
@@ -26,7 +27,6 @@ from txsse.mercure.refusal import BadRequest, InvalidToken, MissingToken, Refusa
 from txsse.mercure.settings import Settings
 from txsse.mercure.subscriptions import Subscriptions
 from txsse.mercure.tokens import Verifier
-from txsse.server.channel import SSEChannel
 from txsse.server.upgrade import Upgrader
 
 __all__ = ["QUERY", "SubscribeResource"]
@@ -105,15 +105,15 @@ class SubscribeResource(HubResource):
         if expires is not None and expires <= wall(self._streams.reactor):
             raise self._refused(InvalidToken("it has expired"))
 
-    def subscribed(self, channel: SSEChannel, access: Access) -> None:
+    def subscribed(self, subscriber: Subscriber, access: Access) -> None:
         """
         Have a stream end with its token, and tell of its subscriptions.
         """
         assert isinstance(access, MatchedAccess)
         if access.grants.expires is not None:
-            self._expiries.end_at(channel, access.grants.expires)
+            self._expiries.end_at(subscriber, access.grants.expires)
         if self._subscriptions is not None:
-            self._subscriptions.begin(channel, access.matchers, access.grants)
+            self._subscriptions.begin(subscriber.channel, access.matchers, access.grants)
 
     def _find_last_event_id(self, request: Request) -> None:
         """

@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable
-from typing import Protocol
+from typing import Any, Protocol
 
 __all__ = ["POLICIES", "Backlog", "Budget", "DropNewest", "KeepLatest", "KeepOrClose"]
+
+
+# A frame, and its mark.
+_Marked = tuple[bytes, object]
+
+
+def _is_chosen(marked: _Marked, chosen: Callable[[Any], bool]) -> bool:
+    return marked[1] is not None and chosen(marked[1])
 
 
 class Budget:
@@ -42,17 +50,26 @@ class Backlog(Protocol):
     size: int
     dropped: int
 
-    def put(self, key: Hashable, frame: bytes) -> bool:
+    def put(self, key: Hashable, frame: bytes, mark: object = None) -> bool:
         """
         Take a frame.
 
         :param key: what the frame is about; a newer frame of the same key stands for an older one.
+        :param mark: what :meth:`withdraw` is to know the frame by; ``None`` for a frame that stays.
         :returns: ``False`` where the channel is to be closed instead.
         """
 
     def take(self) -> bytes | None:
         """
         Return the next frame to be sent; ``None`` where there is none.
+        """
+
+    def withdraw(self, chosen: Callable[[Any], bool]) -> None:
+        """
+        Remove frames, which do not count as dropped.
+
+        :param chosen: called with the mark of each frame that has one, oldest frame first; returns whether
+            the frame is removed.
         """
 
     def clear(self) -> None:
@@ -76,9 +93,9 @@ class KeepOrClose:
         self.dropped = 0
         self._budget = budget
         # Not before it is needed: an empty deque takes 600 bytes, and most channels never hold anything back.
-        self._frames: deque[bytes] | None = None
+        self._frames: deque[_Marked] | None = None
 
-    def put(self, key: Hashable, frame: bytes) -> bool:
+    def put(self, key: Hashable, frame: bytes, mark: object = None) -> bool:
         """
         Take a frame if there is room.
         """
@@ -87,10 +104,13 @@ class KeepOrClose:
             return False
         if self._frames is None:
             self._frames = deque()
-        self._frames.append(frame)
-        self.size += len(frame)
-        budget.held += len(frame)
+        self._frames.append((frame, mark))
+        self._count(len(frame))
         return True
+
+    def _count(self, size: int) -> None:
+        self.size += size
+        self._budget.held += size
 
     def take(self) -> bytes | None:
         """
@@ -99,18 +119,25 @@ class KeepOrClose:
         if not self._frames:
             self._frames = None
             return None
-        frame = self._frames.popleft()
-        self.size -= len(frame)
-        self._budget.held -= len(frame)
+        frame, _ = self._frames.popleft()
+        self._count(-len(frame))
         return frame
+
+    def withdraw(self, chosen: Callable[[Any], bool]) -> None:
+        """
+        Remove the chosen frames.
+        """
+        if self._frames:
+            kept = [marked for marked in self._frames if not _is_chosen(marked, chosen)]
+            self._count(sum(len(frame) for frame, _ in kept) - self.size)
+            self._frames = deque(kept)
 
     def clear(self) -> None:
         """
         Give up all frames.
         """
         self._frames = None
-        self._budget.held -= self.size
-        self.size = 0
+        self._count(-self.size)
 
 
 class DropNewest(KeepOrClose):
@@ -122,11 +149,11 @@ class DropNewest(KeepOrClose):
 
     __slots__ = ()
 
-    def put(self, key: Hashable, frame: bytes) -> bool:
+    def put(self, key: Hashable, frame: bytes, mark: object = None) -> bool:
         """
         Take a frame if there is room, and count it otherwise.
         """
-        if not super().put(key, frame):
+        if not super().put(key, frame, mark):
             self.dropped += 1
             self._budget.dropped += 1
         return True
@@ -147,15 +174,15 @@ class KeepLatest:
         self.dropped = 0
         self._budget = budget
         # In the order of the last change, which a dict keeps where a key is removed before it is set.
-        self._frames: dict[Hashable, bytes] = {}
+        self._frames: dict[Hashable, _Marked] = {}
 
-    def put(self, key: Hashable, frame: bytes) -> bool:
+    def put(self, key: Hashable, frame: bytes, mark: object = None) -> bool:
         """
         Take a frame in the place of an older one.
         """
         budget = self._budget
         self._drop(key)
-        self._frames[key] = frame
+        self._frames[key] = frame, mark
         self._count(len(frame))
         # Where others hold all that may be held, this one is dropped at once.
         while self._frames and (self.size > budget.each or budget.held > budget.total):
@@ -165,7 +192,7 @@ class KeepLatest:
     def _drop(self, key: Hashable) -> None:
         old = self._frames.pop(key, None)
         if old is not None:
-            self._count(-len(old))
+            self._count(-len(old[0]))
             self.dropped += 1
             self._budget.dropped += 1
 
@@ -179,9 +206,16 @@ class KeepLatest:
         """
         if not self._frames:
             return None
-        frame = self._frames.pop(next(iter(self._frames)))
+        frame, _ = self._frames.pop(next(iter(self._frames)))
         self._count(-len(frame))
         return frame
+
+    def withdraw(self, chosen: Callable[[Any], bool]) -> None:
+        """
+        Remove the chosen frames.
+        """
+        self._frames = {key: marked for key, marked in self._frames.items() if not _is_chosen(marked, chosen)}
+        self._count(sum(len(frame) for frame, _ in self._frames.values()) - self.size)
 
     def clear(self) -> None:
         """

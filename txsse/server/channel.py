@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import TCPTimedOutError
@@ -409,20 +409,21 @@ class SSEChannel:
         # With frames held back, the sink is blocked.
         return self._sink.offer(frames)
 
-    def send_frame(self, frame: bytes, key: Hashable) -> None:
+    def send_frame(self, frame: bytes, key: Hashable, mark: object = None) -> None:
         """
         Send a frame.
 
         :param frame: the frame.
         :param key: what it is about: where the policy for slow readers is ``latest``, a newer frame of the
             same key stands for this one.
+        :param mark: what :meth:`withdraw` is to know the frame by; ``None`` for a frame that stays.
         :raises ChannelClosed: as :meth:`send` does.
         """
         if self._state is not _State.OPEN:
             raise self._closed_error()
         if not self.is_behind:
             self._write(frame)
-        elif not self._backlog.put(key, frame):
+        elif not self._backlog.put(key, frame, mark):
             _log.info(
                 "{channel} closes: the client reads too slowly, {buffered} bytes were held back",
                 channel=repr(self),
@@ -430,6 +431,15 @@ class SSEChannel:
             )
             self.abort(reason=CloseReason.SLOW_READER)
             raise self._closed_error()
+
+    def withdraw(self, chosen: Callable[[Any], bool]) -> None:
+        """
+        Take back frames that the channel holds back. What has left it for the transport is out of reach.
+
+        :param chosen: called with the mark of each frame that has one, oldest frame first; returns whether
+            the frame is taken back.
+        """
+        self._backlog.withdraw(chosen)
 
     def _write(self, frame: bytes) -> None:
         self._sink.spoke = self._keepalive.now

@@ -1,0 +1,175 @@
+"""
+What is taken back of updates that a channel holds back, when it unsubscribes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fakes import Wire
+from tests.hub.fakes import Member, World, turn
+from txsse.hub.subscriber import Subscriber
+
+POLICIES = ["rewind", "close", "latest", "drop"]
+
+
+@pytest.fixture(params=POLICIES)
+def policy(request: pytest.FixtureRequest) -> str:
+    policy: str = request.param
+    return policy
+
+
+@pytest.fixture
+def slow(wire: Wire, policy: str) -> Iterator[World]:
+    """
+    A hub on each wire, with each policy.
+    """
+    world = World(wire, upgrader={"slow_policy": policy, "max_buffer": 1_000_000})
+    yield world
+    world.end()
+
+
+def fall_behind(world: World, *, private: object = "*") -> tuple[Member, Subscriber]:
+    """
+    Subscribe a client that takes nothing more, and whose transport is full.
+    """
+    member = world.open()
+    subscriber = world.hub.subscribe(member.channel, ["a", "b"], private=private)  # type: ignore[arg-type]
+    member.client.pump()
+    member.stop_reading()
+    while not member.channel.is_behind:
+        member.channel.comment("x" * 70_000)
+    return member, subscriber
+
+
+def read_on(member: Member) -> list[str]:
+    """
+    Return what it gets when it reads again.
+    """
+    member.read_on()
+    return member.texts
+
+
+def publish(world: World) -> None:
+    for text, topic, private in (
+        ("1", "a", False),
+        ("secret 2", "b", True),
+        ("3", "a", False),
+        ("4", "b", False),
+    ):
+        world.publish(text, topics=topic, private=private)
+        world.reactor.run_soon()
+
+
+class HeldTests:
+    def test_unsubscribed(self, slow: World, policy: str) -> None:
+        """
+        Nothing private goes out once the channel has unsubscribed.
+        """
+        member, subscriber = fall_behind(slow)
+        publish(slow)
+        subscriber.unsubscribe()
+        # The newest of each topic is public.
+        left = {"rewind": [], "latest": ["3", "4"]}.get(policy, ["1"])
+        assert read_on(member) == left
+        assert slow.hub.upgrader._budget.held == 0
+
+    def test_grant_revoked(self, slow: World, policy: str) -> None:
+        """
+        A new subscription without the grant gets all that is public, once and in order.
+        """
+        member, subscriber = fall_behind(slow)
+        publish(slow)
+        subscriber.unsubscribe()
+        slow.hub.subscribe(member.channel, ["a", "b"])
+        slow.publish("5", topics="b")
+        wanted = ["3", "5"] if policy == "latest" else ["1", "3", "4", "5"]
+        assert read_on(member) == wanted
+
+    def test_grant_kept(self, slow: World, policy: str) -> None:
+        """
+        A new subscription with the grant gets everything, once and in order.
+        """
+        member, subscriber = fall_behind(slow)
+        publish(slow)
+        subscriber.unsubscribe()
+        slow.hub.subscribe(member.channel, ["a", "b", "c"], private="b")
+        slow.publish("5", topics="c")
+        wanted = ["3", "4", "5"] if policy == "latest" else ["1", "secret 2", "3", "4", "5"]
+        assert read_on(member) == wanted
+
+    def test_grant_lost_before_it_closes(self, slow: World, policy: str) -> None:
+        """
+        A channel that closes sends what it holds back, except what is private.
+        """
+        member, subscriber = fall_behind(slow)
+        publish(slow)
+        member.channel.close()
+        subscriber.unsubscribe()
+        # The newest of each topic is public.
+        left = {"rewind": [], "latest": ["3", "4"]}.get(policy, ["1"])
+        assert read_on(member) == left
+
+    def test_own_frames_stay(self, slow: World) -> None:
+        """
+        What the channel was sent by others is not the hub's to take back.
+        """
+        member, subscriber = fall_behind(slow)
+        slow.publish("secret", topics="a", private=True)
+        slow.reactor.run_soon()
+        member.channel.send("own")
+        subscriber.unsubscribe()
+        assert read_on(member) == ["own"]
+
+    def test_what_no_journal_holds(self, slow: World, policy: str) -> None:
+        """
+        Ephemeral events are withdrawn where they are private, and only these.
+        """
+        member, subscriber = fall_behind(slow)
+        slow.hub.tell("a", "public")
+        slow.hub.tell("b", "secret", private=True)
+        slow.reactor.run_soon()
+        subscriber.unsubscribe()
+        assert read_on(member) == ([] if policy == "rewind" else ["public"])
+
+
+class AgainTests:
+    """
+    Changing the topics of a channel.
+    """
+
+    def test_before_the_fan_out(self, any_world: World) -> None:
+        """
+        What was published before in the same turn is not lost, nor what was published in between.
+        """
+        member = any_world.open()
+        subscriber = any_world.hub.subscribe(member.channel, "a")
+        any_world.publish("1", topics="a")
+        subscriber.unsubscribe()
+        any_world.publish("2", topics="a")
+        any_world.hub.subscribe(member.channel, ["a", "b"])
+        any_world.publish("3", topics="b")
+        any_world.reactor.run_soon()
+        assert member.texts == ["1", "2", "3"]
+
+    @pytest.mark.parametrize("which", [0, 199])
+    def test_in_the_middle_of_a_fan_out(self, world: World, which: int) -> None:
+        """
+        Neither one that was sent the batch nor one that was not loses or doubles anything.
+        """
+        members = [world.open() for _ in range(200)]
+        for member in members:
+            # So that they take more than one turn.
+            member.socket.cost = 0.0001
+        subscribers = [world.hub.subscribe(member.channel, "a") for member in members]
+        world.publish("1", "2", topics="a")
+        turn(world.reactor)
+        assert len(members[0].socket.sends) == len(members[199].socket.sends) + 1
+        subscribers[which].unsubscribe()
+        world.hub.subscribe(members[which].channel, ["a", "b"])
+        world.publish("3", topics="b")
+        world.reactor.run_soon()
+        assert members[which].texts == ["1", "2", "3"]
+        assert members[100].texts == ["1", "2"]
