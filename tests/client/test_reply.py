@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from hyperlink import URL
 
-from txsse.client.reply import Asked, Opens, Redirects, Refuses, judge, parse_url
+from txsse.client.reply import Asked, Opens, Redirects, Refuses, judge, origin_of, parse_url
 
 ASKED = Asked(URL.from_text("https://example.org/a/events?x=1"), "GET", (), None)
 
@@ -171,12 +171,68 @@ class RedirectTests:
     )
     def test_credentials(self, location: str, kept: bool) -> None:
         """
-        They stay with their origin.
+        They stay with their origin, under whatever name, and with any redirect.
         """
-        headers = (("authorization", "Bearer x"), ("Cookie", "a=b"), ("Proxy-Authorization", "y"), ("X", "1"))
-        decision = judged(307, {"Location": location}, Asked(ASKED.url, "GET", headers, None))
+        headers = (
+            ("authorization", "Bearer x"),
+            ("Cookie", "a=b"),
+            ("X-Api-Key", "y"),
+            ("Content-Type", "z"),
+        )
+        for status in (301, 302, 303, 307, 308):
+            decision = judged(status, {"Location": location}, Asked(ASKED.url, "GET", headers, None))
+            assert isinstance(decision, Redirects)
+            assert decision.asked.headers == (headers if kept else ())
+
+    @pytest.mark.parametrize(
+        ("status", "method", "body", "headers"),
+        [
+            (307, "POST", b"body", (("Content-Type", "text/plain"),)),
+            (308, "POST", b"body", (("Content-Type", "text/plain"),)),
+            (302, "POST", None, ()),
+        ],
+    )
+    def test_body_to_another_origin(
+        self, status: int, method: str, body: bytes | None, headers: object
+    ) -> None:
+        """
+        It goes there as the Fetch standard has it, with what describes it and no other field.
+        """
+        own = (("X-Api-Key", "y"), ("Content-Type", "text/plain"))
+        decision = judged(
+            status, {"Location": "https://other.example/"}, Asked(ASKED.url, method, own, b"body")
+        )
         assert isinstance(decision, Redirects)
-        assert decision.asked.headers == (headers if kept else (("X", "1"),))
+        assert (decision.asked.body, decision.asked.headers) == (body, headers)
+
+    def test_there_and_back(self) -> None:
+        """
+        What was taken away does not come again, for the other origin chose where this goes.
+        """
+        asked = Asked(ASKED.url, "GET", (("X-Api-Key", "y"),), None)
+        for location in ("https://other.example/", "https://example.org/elsewhere"):
+            decision = judged(302, {"Location": location}, asked)
+            assert isinstance(decision, Redirects)
+            asked = decision.asked
+        assert (asked.url.to_text(), asked.headers) == ("https://example.org/elsewhere", ())
+
+    @pytest.mark.parametrize(
+        ("location", "kept"),
+        [
+            ("https://OTHER.example:443/", True),
+            ("http://other.example/", False),
+            ("https://third.example/", False),
+        ],
+    )
+    def test_trusted_origin(self, location: str, kept: bool) -> None:
+        """
+        One that the program named gets its fields.
+        """
+        headers = (("X-Api-Key", "y"),)
+        trusted = frozenset([origin_of(URL.from_text("https://other.example"))])
+        decision = judged(307, {"Location": location}, Asked(ASKED.url, "GET", headers, None, trusted))
+        assert isinstance(decision, Redirects)
+        assert decision.asked.headers == (headers if kept else ())
 
 
 class UrlTests:

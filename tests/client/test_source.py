@@ -165,6 +165,17 @@ class OpenTests:
         assert followed.source.url == "https://other.example/"
         assert followed.again(1.0).uri == "https://other.example/"
 
+    @pytest.mark.parametrize(("trusted", "sent"), [([], None), (["https://other.example"], b"secret")])
+    def test_own_headers_behind_a_redirect(self, trusted: list[str], sent: bytes | None) -> None:
+        """
+        Another origin does not get them, unless the program trusts it.
+        """
+        followed = Followed(headers={"X-Api-Key": "secret"}, trusted_origins=trusted)
+        assert followed.asked.headers["x-api-key"] == b"secret"
+        followed.asked.reply(307, {"Location": "https://other.example/"})
+        assert followed.asked.headers.get("x-api-key") == sent
+        assert followed.asked.headers["accept"] == b"text/event-stream"
+
     def test_redirects_in_a_circle(self) -> None:
         """
         After twenty that is the end.

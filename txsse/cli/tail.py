@@ -76,7 +76,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME:VALUE",
-        help="a header field of the request; @FILE reads them from the lines of a file; may be repeated",
+        help="a header field of the request, which a redirect to another origin drops; @FILE reads them from "
+        "the lines of a file; may be repeated",
     )
     parser.add_argument("--last-event-id", default="", metavar="ID", help="resume behind this event")
     parser.add_argument(

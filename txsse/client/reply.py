@@ -19,14 +19,17 @@ from hyperlink import URL
 
 from txsse.errors import StreamRefused
 
-__all__ = ["Asked", "Opens", "Redirects", "Refuses", "judge", "parse_url"]
+__all__ = ["Asked", "Opens", "Redirects", "Refuses", "judge", "origin_of", "parse_url"]
 
 Headers = tuple[tuple[str, str | bytes], ...]
 
+# Scheme, host and port.
+Origin = tuple[str, str, int | None]
+
 _REDIRECTS = frozenset([301, 302, 303, 307, 308])
 
-# What belongs to the origin that it was meant for.
-_CREDENTIALS = frozenset(["authorization", "cookie", "proxy-authorization"])
+# The header fields that another origin gets: without them the body is not what it was.
+_ABOUT_BODY = ("content-type", "content-encoding", "content-language")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -40,12 +43,14 @@ class Asked:
     :ivar method: its method.
     :ivar headers: the user's own header fields.
     :ivar body: its body; ``None`` for none.
+    :ivar trusted: the other origins that a redirect may take the user's own header fields to.
     """
 
     url: URL
     method: str
     headers: Headers
     body: bytes | None
+    trusted: frozenset[Origin] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -162,14 +167,21 @@ def _redirect(asked: Asked, status: int, location: str) -> Redirects | Refuses:
         # What the body was for has been done.
         headers = tuple(field for field in asked.headers if not field[0].lower().startswith("content-"))
         following = replace(following, method="GET", headers=headers, body=None)
-    if _origin(url) != _origin(asked.url):
-        headers = tuple(field for field in following.headers if field[0].lower() not in _CREDENTIALS)
+    if origin_of(url) not in {origin_of(asked.url), *asked.trusted}:
+        # The Fetch standard takes away Authorization alone, because CORS has a say in what else a page may send.
+        # Nothing of that kind protects a program, whose keys may be in fields of any name. The body is sent
+        # again, as in the standard.
+        kept = () if following.body is None else _ABOUT_BODY
+        headers = tuple(field for field in following.headers if field[0].lower() in kept)
         following = replace(following, headers=headers)
     return Redirects(following)
 
 
-def _origin(url: URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host.lower(), url.port or _DEFAULT_PORTS.get(url.scheme)
+def origin_of(url: URL) -> Origin:
+    """
+    Return the origin of a URL.
+    """
+    return url.scheme.lower(), url.host.lower(), url.port or _DEFAULT_PORTS.get(url.scheme)
 
 
 def _seconds(retry_after: str | None, now: float) -> float | None:

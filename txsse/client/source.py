@@ -19,7 +19,7 @@ from txsse._reactor import global_reactor
 from txsse.client.delivery import Delivery, EventCallback
 from txsse.client.following import Following, Options
 from txsse.client.machine import ReadyState
-from txsse.client.reply import Asked, parse_url
+from txsse.client.reply import Asked, origin_of, parse_url
 from txsse.errors import StreamEnded
 from txsse.protocol.event import ServerSentEvent
 from txsse.protocol.parser import DEFAULT_MAX_EVENT_SIZE
@@ -41,7 +41,10 @@ class EventSource:
     :param url: where the stream is.
     :param agent: makes the requests; ``None`` for a :class:`twisted.web.client.Agent`, which verifies
         certificates.
-    :param headers: further header fields of the requests.
+    :param headers: further header fields of the requests. A redirect to another origin drops them, except
+        ``Content-Type``, ``Content-Encoding`` and ``Content-Language`` of a body that is sent again.
+    :param trusted_origins: the origins that a redirect may take ``headers`` to, as in
+        ``https://example.org``.
     :param last_event_id: where to resume; ``""`` for nowhere.
     :param method: the method of the requests.
     :param body: their body.
@@ -74,6 +77,7 @@ class EventSource:
         reactor: IReactorTime | None = None,
         agent: IAgent | None = None,
         headers: Mapping[str, str] | Headers | None = None,
+        trusted_origins: Iterable[str] = (),
         last_event_id: str = "",
         method: str = "GET",
         body: bytes | None = None,
@@ -104,7 +108,8 @@ class EventSource:
         )
         if not (method.isascii() and method.isalpha()):
             raise ValueError(f"{method!r} is no method; one is written like GET or POST")
-        asked = Asked(parse_url(url), method, _to_fields(headers), body)
+        trusted = frozenset(origin_of(parse_url(origin)) for origin in trusted_origins)
+        asked = Asked(parse_url(url), method, _to_fields(headers), body, trusted)
         self._delivery = Delivery(event_received, last_event_id, get_reactor)
         self._following = Following(
             asked, Delay(retry, max_retry), options, self._delivery, agent, get_reactor
