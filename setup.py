@@ -18,7 +18,7 @@ version = f"{year}.{month}.{patch}" + (f".dev{dev}" if dev is not None else "")
 
 http2 = ["Twisted[http2,tls]"]
 metrics = ["prometheus-client>=0.20"]
-mercure = ["PyJWT[crypto]>=2.12", "urlpattern>=0.3", 'tomli>=2; python_version < "3.11"']
+mercure = ["PyJWT[crypto]>=2.12", "urlpattern>=0.3"]
 redis = ["txredisapi>=1.6", "hiredis>=3"]
 test = [
     *http2,
@@ -55,11 +55,11 @@ setup(
     long_description_content_type="text/x-rst",
     license="MIT",
     license_files=["LICENSE"],
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     packages=[*find_packages(include=["txsse", "txsse.*"]), "twisted.plugins"],
     package_data={"txsse": ["py.typed", "demo/*.html", "hub/*.lua", "mercure/*.html"]},
     # Automat comes with Twisted, in whatever version; the state machine of the client wants typed ones.
-    install_requires=["Twisted>=24.7.0", "automat>=24.8.0"],
+    install_requires=["Twisted>=24.11.0", "automat>=24.8.0"],
     extras_require={
         "http2": http2,
         "mercure": mercure,
@@ -77,10 +77,10 @@ setup(
         "Intended Audience :: System Administrators",
         "Operating System :: OS Independent",
         "Programming Language :: Python :: 3",
-        "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
         "Topic :: Internet :: WWW/HTTP :: HTTP Servers",
         "Typing :: Typed",
     ],

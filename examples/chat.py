@@ -3,7 +3,7 @@
 
 import json
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from twisted.internet import defer, endpoints, task
@@ -31,7 +31,7 @@ class Say(resource.Resource):
             request.setResponseCode(413)
         else:
             said = {"name": name.decode("utf-8", "replace"), "text": text.decode("utf-8", "replace")}
-            said["time"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            said["time"] = datetime.now(UTC).isoformat(timespec="seconds")
             published = self.hub.publish("chat", json.dumps(said))
             # It fires with the id, and fails where the hub is about to stop.
             published.addCallbacks(str.encode, lambda failure: request.setResponseCode(503) or b"")

@@ -2,7 +2,7 @@
 # TLS, and HTTP/2 where the client speaks it. The certificate is self-signed: the browser will warn.
 
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
 from cryptography import x509
@@ -31,7 +31,7 @@ def self_signed():
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     hosts = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
-    now, day = datetime.now(timezone.utc), timedelta(days=1)
+    now, day = datetime.now(UTC), timedelta(days=1)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number())
     builder = builder.not_valid_before(now - day).not_valid_after(now + day)

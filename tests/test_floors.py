@@ -21,6 +21,7 @@ FLOORS = {
     "_reactor": 0,
     "_waiting": 0,
     "_delay": 0,
+    "_output": 0,
     "protocol": 0,
     "server": 1,
     "hub": 2,
@@ -39,7 +40,6 @@ FLOORS = {
 LATE = {
     "txsse._reactor",
     "txsse.hub.named",
-    "txsse.service.config",
     "txsse.service.demo",
     "txsse.service.status",
     "txsse.tap",

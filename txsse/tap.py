@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from twisted.application.service import MultiService
 from twisted.python import usage
 
+from txsse._output import Unwritable, put
 from txsse._reactor import global_reactor
 from txsse._redact import without_secrets
 from txsse._version import __version__
@@ -89,8 +90,7 @@ class Options(usage.Options):
         """
         Display the version and exit.
         """
-        sys.stdout.write(f"txsse {__version__.public()}\n")
-        raise SystemExit(0)
+        _print(f"txsse {__version__.public()}\n")
 
     def parseArgs(self, *arguments: str) -> None:  # noqa: N802
         """
@@ -184,7 +184,15 @@ def _check(config: Config, places: Mapping[str, str], *, demo: bool) -> NoReturn
         from txsse.service.issuers import describe_keys
 
         text = report(config, places, describe_keys(config))
-    sys.stdout.write(text)
+    _print(text)
+
+
+def _print(text: str) -> NoReturn:
+    try:
+        put(sys.stdout, text)
+    except Unwritable as error:
+        if not error.unread:
+            _exit(str(error))
     raise SystemExit(0)
 
 

@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from tests.mercure.world import SECRET, URL
-from txsse.cli import main, output
-from txsse.cli.output import Unwritable, put
+from txsse import _output as output
+from txsse._output import Unwritable, put
+from txsse.cli import main
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 GONE = BrokenPipeError(errno.EPIPE, "Broken pipe")
@@ -110,6 +111,21 @@ class MainTests:
             status = main(argv)
         assert (status, capsys.readouterr().err) == expected
         assert 1 in dropped
+
+    @pytest.mark.parametrize(
+        "argv",
+        [[], ["--help"], ["--version"], ["tail", "--help"], ["publish", "--help"], ["token", "--help"]],
+    )
+    def test_help_with_stdout_closed(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argv: list[str]
+    ) -> None:
+        """
+        One line on stderr says so, and the status.
+        """
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", None)
+            status = main(argv)
+        assert (status, capsys.readouterr().err) == (1, "txsse: stdout is closed\n")
 
     def test_all_closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """

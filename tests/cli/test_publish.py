@@ -717,13 +717,14 @@ class HubTests:
     @pytest_twisted.ensureDeferred
     async def test_nowhere_to_print(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Where stdout is closed, it is published all the same.
+        Where stdout is closed, it is published all the same, and the status tells that its id is not known.
         """
         await world.start()
         monkeypatch.setenv("TXSSE_KEY", SECRET)
         err = io.StringIO()
-        assert await publish(reactor, parsed(world.url, "a", "x"), None, None, err) == 0
-        assert (world.texts, err.getvalue()) == (["x"], "")
+        assert await publish(reactor, parsed(world.url, "a", "x"), None, None, err) == 1
+        said = "txsse publish: it was published, but stdout is closed\n"
+        assert (world.texts, err.getvalue()) == (["x"], said)
 
     @pytest_twisted.ensureDeferred
     async def test_token(self, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -869,8 +870,7 @@ class ProcessTests:
         ("redirection", "status", "said"),
         [
             (">/dev/full", 1, "it was published, but stdout cannot be written: No space left on device"),
-            # Whoever has closed it does not want the ids.
-            (">&-", 0, ""),
+            (">&-", 1, "it was published, but stdout is closed"),
         ],
     )
     async def test_stdout(self, world: World, redirection: str, status: int, said: str) -> None:

@@ -5,14 +5,14 @@ Events as ``txsse tail`` prints them.
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
 from txsse import ServerSentEvent
 from txsse.cli.show import as_data, as_json, as_text
 
-TIME = datetime(2026, 11, 22, 12, 34, 56, tzinfo=timezone.utc)
+TIME = datetime(2026, 11, 22, 12, 34, 56, tzinfo=UTC)
 
 
 class TextTests:

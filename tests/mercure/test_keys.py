@@ -5,7 +5,7 @@ Keys, as they are given.
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def certificate(key: Any) -> bytes:
     Write a certificate that a key has signed for itself.
     """
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a")])
-    now, day = datetime.now(timezone.utc), timedelta(days=1)
+    now, day = datetime.now(UTC), timedelta(days=1)
     made = (
         x509.CertificateBuilder()
         .subject_name(name)

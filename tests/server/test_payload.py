@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timezone
+from datetime import UTC, date, datetime, time
 from enum import Enum
 from typing import Any
 from xml.etree import ElementTree
@@ -119,7 +119,7 @@ class XmlTests:
         """
         Each has the form that the documentation names.
         """
-        moment = datetime(2026, 11, 22, 7, 48, tzinfo=timezone.utc)
+        moment = datetime(2026, 11, 22, 7, 48, tzinfo=UTC)
         value = Everything(
             "a < b & c", 1.5, True, None, date(2026, 11, 22), moment, time(7, 48), Colour.RED, Person("x", 1)
         )

@@ -11,13 +11,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from txsse._output import Unwritable, give_up, put
 from txsse._version import __version__
 from txsse.cli.command import Command
-from txsse.cli.output import Unwritable, give_up, put
 from txsse.cli.publish import PUBLISH
 from txsse.cli.tail import TAIL
+from txsse.cli.terminal import complain, visible
 from txsse.cli.token import TOKEN
 
 __all__ = ["COMMANDS", "Command", "main"]
@@ -46,12 +47,12 @@ def main(argv: Sequence[str] | None = None, *, commands: Sequence[Command] = COM
     status = 0
     try:
         status = _run(argv, commands)
-        if sys.stdout is not None:
+        if status == 0 or sys.stdout is not None:
             # Such as the help, of which argparse leaves in a buffer what fits into it.
             put(sys.stdout, "")
     except Unwritable as error:
         if not error.unread:
-            sys.stderr.write(f"txsse: {error}\n")
+            complain(sys.stderr, "txsse", error)
             return status or 1
     return status
 
@@ -102,5 +103,11 @@ class _Parser(argparse.ArgumentParser):
     Says in one line what is wrong with a command line.
     """
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse would print the help on stderr, and end well.
+        if file is None:
+            raise Unwritable("stdout is closed")
+        super()._print_message(message, file)
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {visible(message)}; see {self.prog} --help\n")

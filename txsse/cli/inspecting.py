@@ -8,13 +8,14 @@ import json
 import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from jwt import PyJWS
 from jwt.exceptions import PyJWTError
 
 from txsse.cli.minting import BASE
+from txsse.cli.terminal import visible
 from txsse.mercure.grants import read_claim, read_details
 from txsse.mercure.keys import ALGORITHMS, Key
 from txsse.mercure.refusal import InvalidToken
@@ -59,7 +60,9 @@ def describe(token: str, keys: Sequence[Key], now: float) -> tuple[str, bool]:
     except RecursionError:
         # Python reads more levels than it writes.
         raise NoToken("this is no token of any use: it has too many levels") from None
-    return "\n".join([*lines, *(text for text, _ in verdicts)]) + "\n", all(good for _, good in verdicts)
+    text = "\n".join([*lines, *(text for text, _ in verdicts)])
+    # Whoever made the token is not trusted with the terminal.
+    return visible(text, keep="\n") + "\n", all(good for _, good in verdicts)
 
 
 def _read(token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -78,16 +81,15 @@ def _line(entry: tuple[str, Any]) -> str:
     if name in _TIMES:
         value = _iso(value) or value
     if isinstance(value, (dict, list)):
-        # ASCII alone: whoever made the token is not trusted with the terminal.
         shown = "\n" + textwrap.indent(json.dumps(value, indent=2), "    ")
     elif isinstance(value, str):
-        shown = f" {_visible(value)}"
+        shown = f" {_ascii(value)}"
     else:
         shown = " " + json.dumps(value)
     return f"  {json.dumps(name)[1:-1]}:{shown}"
 
 
-def _visible(text: str) -> str:
+def _ascii(text: str) -> str:
     return json.dumps(text)[1:-1].replace('\\"', '"')
 
 
@@ -99,10 +101,7 @@ def _iso(value: Any) -> str | None:
     if not _is_time(value):
         return None
     try:
-        return (
-            datetime.fromtimestamp(value, timezone.utc).replace(tzinfo=None).isoformat(timespec="seconds")
-            + "Z"
-        )
+        return datetime.fromtimestamp(value, UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
     except (ValueError, OverflowError, OSError):
         # Later than the year 9999, or what else the system does not know.
         return None
@@ -144,7 +143,7 @@ def _grants(read: Callable[[Mapping[str, Any], str], object], claims: Mapping[st
         read(claims, BASE)
     except InvalidToken as error:
         # Which may have words of the token's.
-        return [_visible(error.reason)]
+        return [_ascii(error.reason)]
     return []
 
 

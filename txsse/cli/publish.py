@@ -18,13 +18,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.iweb import IAgent
 
 from txsse._clock import make_steady, wall
-from txsse._redact import without_secrets
+from txsse._output import Unwritable, put
 from txsse.cli.arguments import read_url
 from txsse.cli.command import Command
 from txsse.cli.feed import BadFeed, lines_of, open_number, open_path, pieces_of, whole_of
-from txsse.cli.output import Unwritable, put
 from txsse.cli.posting import Poster
 from txsse.cli.signing import KEY_ENVIRONMENT, Wrong, add_key_arguments, load
+from txsse.cli.terminal import complain
 from txsse.cli.verdict import NotPublished
 from txsse.client.reply import parse_url
 
@@ -160,7 +160,7 @@ async def publish(
         fields = _fields(arguments)
         tokens = _tokens(reactor, arguments, os.environ, given_url)
     except (Wrong, ValueError) as error:
-        err.write(f"txsse publish: {without_secrets(str(error))}\n")
+        complain(err, "txsse publish", error)
         return _WRONG
     poster = Poster(reactor, url, timeout=arguments.timeout, insecure=arguments.insecure, agent=agent)
     published = 0
@@ -183,7 +183,7 @@ async def publish(
     if arguments.lines and status != _OK:
         problem = "; ".join([*([problem] if problem else []), f"{published} published"])
     if problem:
-        err.write(f"txsse publish: {problem}\n")
+        complain(err, "txsse publish", problem)
     return status
 
 
@@ -280,10 +280,7 @@ def _made(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str,
 
 
 def _print(out: TextIO | None, id: str) -> None:
-    if out is None:
-        # Closed by whoever started this, who does not want the ids.
-        return
-    encoding = out.encoding or "utf-8"
+    encoding = (out and out.encoding) or "utf-8"
     try:
         put(out, id.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     except Unwritable as error:

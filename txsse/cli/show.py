@@ -7,19 +7,15 @@ Strategy: a function from an event to the text of its lines for each way to prin
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from datetime import datetime
 
+from txsse.cli.terminal import visible
 from txsse.protocol.event import ServerSentEvent
 
-__all__ = ["Show", "as_data", "as_json", "as_text"]
+__all__ = ["Show", "as_data", "as_json", "as_text", "as_visible_data"]
 
 Show = Callable[[ServerSentEvent, datetime], str]
-
-# All that could move the cursor, change colours or do worse on a terminal: the server is not trusted with
-# that.
-_CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 _DIM, _BOLD, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[0m"
 
@@ -35,9 +31,16 @@ def as_json(event: ServerSentEvent, time: datetime) -> str:
 
 def as_data(event: ServerSentEvent, time: datetime) -> str:
     """
-    Write the data as it is.
+    Write the data as it is, for a file or another program.
     """
     return event.data + "\n"
+
+
+def as_visible_data(event: ServerSentEvent, time: datetime) -> str:
+    """
+    Write the data for a terminal.
+    """
+    return visible(event.data, keep="\n") + "\n"
 
 
 def as_text(event: ServerSentEvent, time: datetime, *, colours: bool = False) -> str:
@@ -45,14 +48,10 @@ def as_text(event: ServerSentEvent, time: datetime, *, colours: bool = False) ->
     Write for a person: time, type, id, and the data, whose further lines are indented.
     """
     dim, bold, plain = (_DIM, _BOLD, _PLAIN) if colours else ("", "", "")
-    first, *rest = map(_visible, event.data.split("\n"))
-    named = f" {dim}id {_visible(event.id)}{plain}" if event.id else ""
-    head = f"{dim}{time:%H:%M:%S}{plain} {bold}{_visible(event.event or 'message')}{plain}{named}"
+    first, *rest = map(visible, event.data.split("\n"))
+    named = f" {dim}id {visible(event.id)}{plain}" if event.id else ""
+    head = f"{dim}{time:%H:%M:%S}{plain} {bold}{visible(event.event or 'message')}{plain}{named}"
     lines = [f"{head}  {first}" if not rest else head]
     if rest:
         lines += [f"    {line}" for line in (first, *rest)]
     return "\n".join(lines) + "\n"
-
-
-def _visible(text: str) -> str:
-    return _CONTROLS.sub(lambda found: f"\\u{ord(found.group()):04x}", text)

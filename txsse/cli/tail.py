@@ -20,13 +20,13 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgent
 
 from txsse._clock import make_steady
-from txsse._redact import without_secrets
+from txsse._output import Unwritable, put
 from txsse.cli.arguments import read_headers, read_url
 from txsse.cli.command import Command
 from txsse.cli.insecure import TrustAnyone
-from txsse.cli.output import Unwritable, put
-from txsse.cli.show import Show, as_data, as_json, as_text
+from txsse.cli.show import Show, as_data, as_json, as_text, as_visible_data
 from txsse.cli.state import read_state, write_state
+from txsse.cli.terminal import complain
 from txsse.client.machine import ReadyState
 from txsse.client.source import EventSource
 
@@ -67,7 +67,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL", help="where the stream is; @FILE reads the URL from a file")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print an object of JSON on a line for each event")
-    shape.add_argument("--data", action="store_true", help="print the data alone")
+    shape.add_argument(
+        "--data", action="store_true", help="print the data alone; byte for byte where stdout is no terminal"
+    )
     parser.add_argument(
         "--type", action="append", metavar="TYPE", help="print events of this type alone; may be repeated"
     )
@@ -133,15 +135,15 @@ async def follow(
     :returns: the exit status.
     """
     if out is None:
-        err.write("txsse tail: stdout is closed, and there is nowhere to print to\n")
+        complain(err, "txsse tail", "stdout is closed, and there is nowhere to print to")
         return _FAILED
     try:
         source = _source(reactor, arguments, err, agent)
     except ValueError as error:
-        err.write(f"txsse tail: {without_secrets(str(error))}\n")
+        complain(err, "txsse tail", error)
         return _WRONG
     except OSError as error:
-        err.write(f"txsse tail: {arguments.state}: {error.strerror}\n")
+        complain(err, "txsse tail", f"{arguments.state}: {error.strerror}")
         return _FAILED
     timer = None
     if arguments.timeout is not None:
@@ -150,12 +152,12 @@ async def follow(
         await _print_all(source, arguments, out)
     except Stop as stop:
         if stop.message:
-            err.write(f"txsse tail: {stop.message}\n")
+            complain(err, "txsse tail", stop.message)
         return stop.status
     except CancelledError:
         return _OK
     except Exception as error:
-        err.write(f"txsse tail: {error}\n")
+        complain(err, "txsse tail", error)
         return _FAILED
     finally:
         source.close()
@@ -184,7 +186,7 @@ def _source(
     def told(error: Exception) -> None:
         # The last one is told by whoever waits for the end.
         if source.ready_state is not ReadyState.CLOSED:
-            err.write(f"txsse tail: {error}; trying again\n")
+            complain(err, "txsse tail", f"{error}; trying again")
 
     source = EventSource(
         url,
@@ -220,7 +222,7 @@ def _shape(arguments: argparse.Namespace, out: TextIO) -> Show:
     if arguments.json:
         return as_json
     if arguments.data:
-        return as_data
+        return as_visible_data if out.isatty() else as_data
     return partial(as_text, colours=out.isatty() and not os.environ.get("NO_COLOR"))
 
 

@@ -12,9 +12,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from txsse._output import Unwritable, put
 from txsse.cli.command import Command
-from txsse.cli.output import Unwritable, put
 from txsse.cli.signing import KEY_ENVIRONMENT, Wrong, add_key_arguments, load
+from txsse.cli.terminal import complain
 
 __all__ = ["TOKEN"]
 
@@ -86,10 +87,10 @@ def _run(arguments: argparse.Namespace) -> int:
             return _decode(arguments, os.environ, sys.stdin, sys.stdout)
         _make(arguments, os.environ, sys.stdout)
     except Wrong as error:
-        sys.stderr.write(f"txsse token: {error}\n")
+        complain(sys.stderr, "txsse token", error)
         return _WRONG
     except Unwritable as error:
-        sys.stderr.write(f"txsse token: {error}\n")
+        complain(sys.stderr, "txsse token", error)
         return _NOT_GOOD
     return _OK
 
@@ -131,7 +132,7 @@ def _decode(
         text, good = inspecting.describe(token, keys, time.time())
     except (UnicodeDecodeError, inspecting.NoToken) as error:
         problem = error if isinstance(error, inspecting.NoToken) else "this is no JSON Web Token"
-        sys.stderr.write(f"txsse token: {problem}\n")
+        complain(sys.stderr, "txsse token", problem)
         return _NOT_GOOD
     put(out, text)
     return _OK if good else _NOT_GOOD

@@ -81,7 +81,7 @@ def judge(
         if html or not text or not text.isprintable():
             raise NotPublished(_no_hub(url, f"it answered {status}, and no id"))
         return text
-    said = "" if html or not text else f" (the hub says: {_visible(text)})"
+    said = "" if html or not text else f" (the hub says: {_shortened(text)})"
     raise NotPublished(_refusal(status, header, url, topics, has_token, html) + said)
 
 
@@ -94,7 +94,7 @@ def explain(error: Exception, url: str) -> NotPublished:
     if isinstance(error, DNSLookupError):
         return NotPublished(f"there is no host of that name: {url}")
     if isinstance(error, (ConnectTimeout, ConnectError)):
-        return NotPublished(f"{url} cannot be reached: {_visible(str(error))}")
+        return NotPublished(f"{url} cannot be reached: {_shortened(str(error))}")
     if isinstance(error, VerificationError):
         return NotPublished(f"the certificate is not for the host of {url}; --insecure accepts any")
     if isinstance(error, TLSError):
@@ -104,7 +104,7 @@ def explain(error: Exception, url: str) -> NotPublished:
         return NotPublished(f"there is no TLS with {url} ({why}); does the hub speak http, without the s?")
     if isinstance(error, NotImplementedError):
         return NotPublished("https needs what this installs: pip install 'Twisted[tls]'")
-    why = _visible(str(error)) or type(error).__name__
+    why = _shortened(str(error)) or type(error).__name__
     what = "broke off" if isinstance(error, ConnectionClosed) else "does not answer as a hub would"
     return NotPublished(f"{url} {what} ({why}); whether it was published, is not known")
 
@@ -131,7 +131,7 @@ def _refusal(
         return f"the hub cannot take it at the moment; try again {when}"
     location = header("Location")
     if 300 <= status < 400 and location is not None:
-        return f"the hub is somewhere else; publish to {_visible(location)}"
+        return f"the hub is somewhere else; publish to {_shortened(location)}"
     if html:
         return _no_hub(url, f"it answered {status}")
     return f"the hub answered {status}"
@@ -145,12 +145,11 @@ def _tls_reason(error: Exception) -> str:
     # A list of (library, function, reason).
     reasons = error.args[0] if error.args else ()
     last = reasons[-1] if isinstance(reasons, (list, tuple)) and reasons else ("no reason",)
-    return _visible(str(last[-1]))
+    return _shortened(str(last[-1]))
 
 
-def _visible(text: str) -> str:
+def _shortened(text: str) -> str:
     """
-    Show what a server says on one line, without what commands a terminal.
+    Shorten what a server says.
     """
-    shown = "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in text[:_MAX_REASON])
-    return shown if len(text) <= _MAX_REASON else shown + "…"
+    return text if len(text) <= _MAX_REASON else text[:_MAX_REASON] + "…"

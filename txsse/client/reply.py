@@ -168,7 +168,7 @@ def _redirect(asked: Asked, status: int, location: str) -> Redirects | Refuses:
         headers = tuple(field for field in asked.headers if not field[0].lower().startswith("content-"))
         following = replace(following, method="GET", headers=headers, body=None)
     if origin_of(url) not in {origin_of(asked.url), *asked.trusted}:
-        # The Fetch standard takes away Authorization alone, because CORS has a say in what else a page may send.
+        # The Fetch standard takes away Authorization alone, because CORS limits what else a page may send.
         # Nothing of that kind protects a program, whose keys may be in fields of any name. The body is sent
         # again, as in the standard.
         kept = () if following.body is None else _ABOUT_BODY

@@ -8,7 +8,7 @@ read by it. The command line counts before the environment, and that before the 
 from __future__ import annotations
 
 import re
-import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -276,13 +276,6 @@ def _read(option: Option, value: Any, place: str) -> Any:
 
 
 def _read_file(path: Path) -> Mapping[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:  # pragma: no cover
-        try:
-            import tomli as tomllib  # type: ignore[import-not-found, no-redef, unused-ignore]
-        except ImportError:
-            raise BadConfig("--config needs tomli: pip install 'txsse[mercure]'") from None
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

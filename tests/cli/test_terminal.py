@@ -1,0 +1,131 @@
+"""
+Text of others, made safe for a terminal.
+"""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from txsse import ServerSentEvent
+from txsse.cli.show import as_text, as_visible_data
+from txsse.cli.terminal import complain, visible
+from txsse.cli.verdict import NotPublished, judge
+from txsse.client.reply import Asked, Refuses, parse_url
+from txsse.client.reply import judge as judge_stream
+
+TIME = datetime(2026, 11, 22, tzinfo=UTC)
+
+every = settings(derandomize=True, deadline=None, database=None)
+
+# All that there is, with what is dangerous more often.
+hostile = st.text(
+    st.characters() | st.sampled_from("\x1b\x07\x9b\x7f\u200f\u061c\u202e\u2066\u2028\ufeff\U000e0001\r\t\n")
+)
+
+
+def unsafe(shown: str, *, lines: int = 1) -> set[str]:
+    """
+    Return the characters that no terminal should get, of a text that ends with a line feed.
+    """
+    assert shown.endswith("\n") and shown.count("\n") == lines
+    return {
+        each
+        for each in shown.replace("\n", "")
+        if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Cn", "Zl", "Zp")
+    }
+
+
+class VisibleTests:
+    @given(hostile)
+    @every
+    def test_anything(self, text: str) -> None:
+        """
+        Nothing passes that a terminal acts on, and the rest stays as it is.
+        """
+        shown = visible(text)
+        assert not unsafe(shown + "\n")
+        if not unsafe(text.replace("\n", "") + "\n") and "\n" not in text:
+            assert shown == text
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("a\x1b[2Jb", "a\\u001b[2Jb"),
+            ("\u200f\u061c", "\\u200f\\u061c"),
+            ("\U000e0001", "\\U000e0001"),
+            ("a\nb", "a\\u000ab"),
+            ("ä €  😀", "ä €  😀"),
+        ],
+    )
+    def test_some(self, text: str, shown: str) -> None:
+        """
+        They are written as in JSON and Python.
+        """
+        assert visible(text) == shown
+
+    @given(hostile)
+    @every
+    def test_complaint(self, text: str) -> None:
+        """
+        It is one line, whatever is in it.
+        """
+        err = io.StringIO()
+        complain(err, "txsse tail", ValueError(text))
+        assert err.getvalue().startswith("txsse tail: ")
+        assert not unsafe(err.getvalue())
+
+
+class ShownTests:
+    """
+    All that a server says goes through one of these.
+    """
+
+    @given(data=hostile, type=hostile, id=hostile)
+    @every
+    def test_events(self, data: str, type: str, id: str) -> None:
+        """
+        Of an event, nothing passes in any field.
+        """
+        # As no parser would make it: nothing depends on that.
+        event = tuple.__new__(ServerSentEvent, (data, type, id, None))
+        lines = 1 + data.count("\n")
+        assert not unsafe(as_text(event, TIME), lines=lines if lines == 1 else lines + 1)
+        assert not unsafe(as_visible_data(event, TIME), lines=lines)
+
+    @given(status=st.sampled_from([200, 301, 404, 503]), value=hostile)
+    @every
+    def test_refused_streams(self, status: int, value: str) -> None:
+        """
+        Nothing passes of any header field of a reply that opens no stream.
+        """
+        asked = Asked(parse_url("http://x/"), "GET", (), None)
+        for name in ("Content-Type", "Content-Encoding", "Location"):
+            fields = {"Content-Type": "text/event-stream", name: value}
+            decision = judge_stream(asked, status, fields.get, temporary=[], now=0)
+            if isinstance(decision, Refuses):
+                err = io.StringIO()
+                complain(err, "txsse tail", decision.error)
+                assert not unsafe(err.getvalue())
+
+    @given(status=st.sampled_from([200, 301, 403, 404, 429, 500]), value=hostile, body=hostile | st.binary())
+    @every
+    def test_refused_updates(self, status: int, value: str, body: str | bytes) -> None:
+        """
+        Nor of what a hub answers to a publisher.
+        """
+        content = body if isinstance(body, bytes) else body.encode("utf-8", "replace")
+        fields = {"Location": value, "Retry-After": value}
+        shown = io.StringIO()
+        try:
+            id = judge(status, fields.get, content, url="http://x/", topics=[value], has_token=True)
+        except NotPublished as problem:
+            complain(shown, "txsse publish", problem)
+        else:
+            shown.write(id + "\n")
+        assert not unsafe(shown.getvalue())
