@@ -1,0 +1,35 @@
+"""
+Failures that may come at any rate.
+"""
+
+from __future__ import annotations
+
+from twisted.logger import LogEvent, Logger, formatEvent
+
+from txsse._sparing import SparingLog
+
+
+def test_a_few_a_minute() -> None:
+    """
+    Five lines a minute are logged in full; the first one of the next minute says how many were not.
+    """
+    events: list[LogEvent] = []
+    now = 0.0
+    sparing = SparingLog(Logger(observer=events.append), clock=lambda: now)  # type: ignore[arg-type]
+    for number in range(100):
+        try:
+            raise ZeroDivisionError(number)
+        except ZeroDivisionError:
+            sparing.failure("failure {number}", number=number)
+    assert [formatEvent(event) for event in events] == [f"failure {number}" for number in range(5)]
+    assert all(event["log_failure"].type is ZeroDivisionError for event in events)
+    events.clear()
+    now = 59.9
+    sparing.error("not yet")
+    assert events == []
+    now = 60.0
+    sparing.error("again")
+    assert [formatEvent(event) for event in events] == [
+        "96 similar errors before this one were not logged",
+        "again",
+    ]
