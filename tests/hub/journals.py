@@ -31,6 +31,7 @@ class Follower:
         self.told: list[Entry] = []
         self.missed: list[int] = []
         self.counts: dict[str, int] = {}
+        self.topics: set[str] = set()
 
     def update_appended(self, entry: Entry) -> None:
         self.told.append(entry)
@@ -40,6 +41,11 @@ class Follower:
 
     def subscriber_counts(self) -> dict[str, int]:
         return self.counts
+
+    def changed_topics(self) -> set[str]:
+        # Any may have, since a test just replaces them; those that are gone too.
+        self.topics |= set(self.counts)
+        return self.topics
 
 
 @dataclass

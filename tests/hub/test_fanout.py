@@ -883,3 +883,62 @@ class WireTests:
         assert straight.texts == other.texts == ["a", "b"]
         assert straight.client.body == other.client.body
         world.end()
+
+
+class MissedTests:
+    """
+    Updates that the journal lost sight of, while others are on their way to many.
+    """
+
+    @pytest.mark.parametrize("count", [1, 20])
+    def test_by_slices(self, new_world: Callable[..., World], count: int) -> None:
+        """
+        What was published before is sent first, by slices as ever; then all are left to the journal, and get
+        what comes later in order.
+        """
+        world = new_world()
+        members = crowd(world, 300)
+        for member in members:
+            member.socket.cost = 0.001
+        # Of several audiences, so that each takes a write of its own.
+        for number in range(count):
+            world.publish(str(number), topics=["news", str(number)])
+        world.hub.updates_missed(world.hub._live.journal.head)  # type: ignore[union-attr]
+        assert not any(member.socket.sends for member in members)
+        world.publish("later")
+        turns = 0
+        while world.reactor.getDelayedCalls() and turns < 100:
+            before = sum(len(member.socket.sends) for member in members)
+            turn(world.reactor)
+            turns += 1
+            # Ten milliseconds, and what is done until the clock is looked at.
+            assert sum(len(member.socket.sends) for member in members) - before <= 10 + 64
+        assert world.hub.metrics().rewinds == 300
+        assert [member.texts for member in members] == [[*map(str, range(count)), "later"]] * 300
+
+    def test_at_once(self, world: World) -> None:
+        """
+        Where nothing is on its way, they are left to the journal at once.
+        """
+        crowd(world, 3)
+        world.hub.updates_missed(0)
+        assert all(subscriber.reached is not None for subscriber in world.hub.subscribers)
+
+    def test_while_something_is_sent(self, world: World) -> None:
+        """
+        Who is told in the middle of a fan-out waits for its end; a hub that stops does, too.
+        """
+        members = crowd(world, 3)
+        missed = world.hub.updates_missed
+        members[0].socket.before_send = lambda: missed(0)
+        world.publish("a")
+        turn(world.reactor)
+        members[0].socket.before_send = int
+        world.reactor.run_soon()
+        assert world.hub.metrics().rewinds == 3
+        world.publish("b")
+        world.hub.updates_missed(0)
+        world.hub.stop()
+        world.reactor.run_soon()
+        assert world.hub.metrics().rewinds == 6
+        assert [member.texts for member in members] == [["a", "b"]] * 3

@@ -20,6 +20,7 @@ from txsse import (
     Hub,
     HubStopped,
     InvalidField,
+    JournalFailed,
     ServerSentEvent,
     TooManyTopics,
     Update,
@@ -375,13 +376,61 @@ class JournalTests:
         The publisher is told what befell the journal; the subscribers stay, and get what comes later.
         """
         member = scripted.join()
-        journal_of(scripted).errors["append"] = OSError("no journal")
-        with pytest.raises(OSError, match="no journal"):
+        journal_of(scripted).errors["append"] = JournalFailed("x", "no journal")
+        with pytest.raises(JournalFailed, match="no journal"):
             scripted.publish("lost")
+        assert scripted.hub.problem is None
         del journal_of(scripted).errors["append"]
         scripted.publish("a")
         assert member.texts == ["a"]
         assert scripted.hub.metrics().published == 1
+
+    @pytest.mark.parametrize("raises", [False, True])
+    def test_append_that_fails_unexpectedly(
+        self,
+        scripted: World,
+        failures: list[LogEvent],
+        monkeypatch: pytest.MonkeyPatch,
+        raises: bool,
+    ) -> None:
+        """
+        It is a ``JournalFailed`` for the publisher, a problem of the hub's until an update is recorded, or
+        for half a minute, and in the log a few times at most.
+        """
+        member = scripted.join()
+        journal = journal_of(scripted)
+        append = journal.append
+        error = MemoryError()
+
+        def failing(update: Update) -> Any:
+            raise error
+
+        def fail() -> None:
+            if raises:
+                monkeypatch.setattr(journal, "append", failing)
+            else:
+                journal.errors["append"] = error
+            for _ in range(100):
+                with pytest.raises(JournalFailed, match="in an unexpected way") as raised:
+                    scripted.publish("lost")
+                assert raised.value.uncertain
+                assert raised.value.__cause__ is error
+            assert scripted.hub.problem is raised.value
+            monkeypatch.setattr(journal, "append", append)
+            journal.errors.clear()
+
+        fail()
+        assert 1 <= len(failures) <= 5
+        failures.clear()
+        scripted.publish("a")
+        assert member.texts == ["a"]
+        assert scripted.hub.problem is None
+        fail()
+        scripted.reactor.advance(29)
+        assert scripted.hub.problem is not None
+        scripted.reactor.advance(2)
+        assert scripted.hub.problem is None
+        assert failures == []
 
     def test_slow_start(self, scripted: World) -> None:
         """
@@ -407,8 +456,11 @@ class JournalTests:
         journal.errors["start"] = OSError("no journal")
         published, started = outcome_of(scripted.hub.publish("news", "a")), outcome_of(scripted.hub.start())
         journal.release("start")
-        assert [type(error) for error in published + started] == [OSError, OSError]
-        assert [event["log_format"] for event in failures] == ["the journal did not start"]
+        assert [type(error) for error in published + started] == [JournalFailed, OSError]
+        assert {event["log_format"] for event in failures} == {
+            "the journal did not start",
+            "the journal has failed in an unexpected way",
+        }
         with pytest.raises(OSError, match="no journal"):
             result_of(scripted.hub.start())
         del journal.errors["start"]
@@ -890,13 +942,13 @@ class ThreadTests:
         """
         journal = journal_of(threaded)
         result_of(threaded.hub.start())
-        journal.errors["append"] = OSError("no journal")
+        journal.errors["append"] = JournalFailed("x", "no journal")
         journal.held.add("append")
         future = threaded.hub.publish_from_thread("news", "a")
         self.make_calls(threaded)
         assert not future.done()
         journal.release("append")
-        assert isinstance(future.exception(0), OSError)
+        assert isinstance(future.exception(0), JournalFailed)
 
     def test_stopped(self, threaded: World) -> None:
         """

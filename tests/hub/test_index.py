@@ -225,3 +225,17 @@ class SelectorTests:
         assert selector.asked == ["a1", "a2", "a3"]
         index.audience(("a2",))
         assert selector.asked == ["a1", "a2", "a3", "a2"]
+
+
+def test_changed() -> None:
+    """
+    From when it is asked for the first time on, the index knows the topics whose counts may have changed.
+    """
+    index: TopicIndex[str] = TopicIndex()
+    index.add("a", TopicSet("early"))
+    assert index.take_changed() == set()
+    index.add("b", TopicSet(["x", "y"]))
+    index.add("c", TopicSet("*"))
+    index.remove("a", TopicSet("early"))
+    assert index.take_changed() == {"x", "y", "early"}
+    assert index.take_changed() == set()

@@ -37,8 +37,16 @@ class Server:
         self.clock = Turns()
         self.counts = {"*": 1}
         self.there = [1, 1]
-        self.nodes = Nodes(self.run, lambda: self.counts, self.clock.seconds)
+        self.changed: set[str] = set()
+        self.nodes = Nodes(self.run, lambda: self, self.clock.seconds)
         self.nodes.start(self.clock)
+
+    def subscriber_counts(self) -> dict[str, int]:
+        return self.counts
+
+    def changed_topics(self) -> set[str]:
+        changed, self.changed = self.changed, set()
+        return changed
 
     def run(self, command: str, *arguments: Any) -> Deferred[Any]:
         self.asked.append((command, *arguments))
@@ -81,7 +89,7 @@ class StopTests:
         There is nothing to end.
         """
         server = Server()
-        nodes = Nodes(server.run, dict, server.clock.seconds)
+        nodes = Nodes(server.run, lambda: server, server.clock.seconds)
         server.out = True
         nodes.stop()
         assert server.asked[-1][0] == "leave"
@@ -153,6 +161,40 @@ class CountTests:
         server.turn()
         assert self.told(server) == []
 
+    def test_work_of_a_turn(self) -> None:
+        """
+        However many topics there are, a turn asks for the counts of a thousand at most; and, once all were
+        told, for those alone that have changed.
+        """
+
+        class Counts(dict[str, int]):
+            asked = 0
+
+            def get(self, topic: str, default: Any = None) -> Any:
+                self.asked += 1
+                return super().get(topic, default)
+
+        server = Server()
+        server.counts = counts = Counts({"*": 1, **{str(number): 1 for number in range(20_000)}})
+        told: dict[str, int] = {}
+        while len(told) < 20_001:
+            counts.asked = 0
+            server.turn()
+            assert 0 < counts.asked <= 1000
+            for each in self.told(server):
+                told |= each
+            server.answer()
+        server.clock.advance(2)
+        server.answer()
+        counts.asked = 0
+        counts |= {"7": 2, "8": 1}
+        del counts["9"]
+        server.changed = {"*", "7", "8", "9", "unknown"}
+        self.told(server)
+        server.clock.advance(2)
+        assert self.told(server) == [{"7": 2, "9": 0}]
+        assert counts.asked == 5
+
     @pytest.mark.parametrize("forgotten", ["counts", "notes"])
     def test_forgotten(self, forgotten: str) -> None:
         """
@@ -209,7 +251,7 @@ class CountTests:
         server = Server()
         counts, server.counts = server.counts, None  # type: ignore[assignment]
         server.turn()
-        assert [event["log_failure"].type for event in failures] == [AttributeError]
+        assert [event["log_failure"].type for event in failures] == [TypeError]
         failures.clear()
         server.counts = counts
         server.nodes.put_note("a", "1")

@@ -58,6 +58,7 @@ class MetricsResourceTests:
         assert got["txsse_delivered_total"] == 3
         assert got["txsse_replayed_total"] == 1
         assert got["txsse_gaps_total"] == 1
+        assert got["txsse_damaged_total"] == 0
         assert got["txsse_bytes_total"] == hub.metrics().bytes > 3 * len("id: 1\ndata: x\n\n")
         assert got["txsse_rewinds_total"] == got["txsse_drops_total"] == got["txsse_failures_total"] == 0
         assert got["txsse_closes_total{reason=client_gone}"] == 1

@@ -4,11 +4,13 @@ The journal in Redis: many processes with one record, and what befalls servers. 
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import pytest
 import pytest_twisted
 from twisted.internet import endpoints, reactor
@@ -20,15 +22,16 @@ from twisted.protocols import portforward
 from tests.hub.journals import Follower, Subject, acknowledged_before_a_kill, redis, update
 from tests.hub.redis_server import RedisServer, running
 from tests.integration.clients import listen, until
-from txsse import EventSource, Hub, JournalFailed
+from txsse import EventSource, Hub, JournalFailed, Update
 from txsse.hub import nodes as nodes_module
 from txsse.hub import redis as redis_module
 from txsse.hub import redis_session
 from txsse.hub.entry import Entry
 from txsse.hub.place import OLDEST
 from txsse.hub.redis import RedisJournal
+from txsse.hub.redis_codec import to_arguments
 from txsse.hub.subscriber import BEHIND
-from txsse.hub.timeline import to_text
+from txsse.hub.timeline import to_number, to_text
 
 
 @pytest.fixture(autouse=True)
@@ -635,6 +638,8 @@ class OutageTests:
                     failed += 1
                     await until(works(subject))
         assert failed
+        # Where the session is lost, publishers do not wait for it.
+        await until(lambda: len(follower.told) == 300)
         assert ids_of(follower) == [str(number) for number in range(300)]
         assert not follower.missed
         await subject.journal.stop()
@@ -990,6 +995,14 @@ class OutageTests:
         await hub.stop()
 
 
+def fields_of(update: Update) -> list[str]:
+    """
+    Return the fields of an entry, after those that the script adds.
+    """
+    id, topics, _, _, _, data, _, crc = (each.decode() for each in to_arguments(update))
+    return ["id", id, "topics", topics, "data", data, "crc", crc]
+
+
 class StrangeTests:
     """
     What a Redis may hold that no hub has put there.
@@ -1049,8 +1062,7 @@ class StrangeTests:
         subject = new()
         follower = await subject.start()
         (position,) = await subject.append("1")
-        entry = ("after", "5-5", "id", "2", "topics", '["news"]', "data", "x")
-        server.ask("XADD", "{txsse}:updates", "*", *entry)
+        server.ask("XADD", "{txsse}:updates", "*", "after", "5-5", *fields_of(update("2")))
         await until(lambda: len(follower.told) == 2)
         assert follower.missed == [position]
 
@@ -1066,8 +1078,7 @@ class StrangeTests:
         (position,) = await subject.append("1")
         number = to_text(position)
         server.ask("DEL", "{txsse}:updates", "{txsse}:meta", "{txsse}:ids")
-        entry = ("after", "0-0", "id", "other", "topics", '["news"]', "data", "x")
-        server.ask("XADD", "{txsse}:updates", number, *entry)
+        server.ask("XADD", "{txsse}:updates", number, "after", "0-0", *fields_of(update("other")))
         subject.journal._session.commands.cut()
         await until(lambda: len(follower.told) == 2)
         assert ids_of(follower) == ["1", "other"]
@@ -1172,6 +1183,400 @@ class StrangeTests:
         monkeypatch.setattr(redis_session, "connect", once)
         assert "too many" in (await problem_of(new().start())).problem
         await links[0].when_lost
+
+
+def entries(server: RedisServer) -> list[tuple[bytes, list[bytes]]]:
+    """
+    Return what the stream holds.
+    """
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"XRANGE {txsse}:updates - +\r\n")
+        reader = hiredis.Reader()
+        while (found := reader.gets()) is False:
+            reader.feed(connection.recv(65536))
+    return [(number, flat) for number, flat in found]
+
+
+def change(server: RedisServer, change: Callable[[int, list[bytes]], list[bytes]]) -> None:
+    """
+    Change the fields of entries, as bits that flip would: they keep their places.
+    """
+    known = entries(server)
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        reader = hiredis.Reader()
+        commands: list[list[bytes]] = [[b"DEL", b"{txsse}:updates"]]
+        for index, (number, flat) in enumerate(known):
+            commands.append([b"XADD", b"{txsse}:updates", number, *change(index, flat)])
+        for command in commands:
+            parts = [b"$%d\r\n%b\r\n" % (len(each), each) for each in command]
+            connection.sendall(b"*%d\r\n%b" % (len(command), b"".join(parts)))
+            while (reply := reader.gets()) is False:
+                reader.feed(connection.recv(65536))
+            assert not isinstance(reply, Exception), reply
+
+
+def damage(server: RedisServer, *indices: int) -> None:
+    """
+    Flip a bit in the data of entries.
+    """
+
+    def flip(index: int, flat: list[bytes]) -> list[bytes]:
+        return [each.replace(b"secret", b"secreu") if index in indices else each for each in flat]
+
+    change(server, flip)
+
+
+class DamageTests:
+    """
+    Entries that cannot be read any more.
+    """
+
+    async def read(self, subject: Subject, after: int) -> list[object]:
+        """
+        Read to the end: the ids, and ``None`` where something is missing.
+        """
+        found: list[object] = []
+        while True:
+            page = await subject.read(after)
+            found += [*([None] if page.missed else []), *(each.id for _, each in page.entries)]
+            after = page.end
+            if after >= subject.journal.head:
+                assert after == subject.journal.head
+                return found
+
+    @pytest.mark.parametrize("recent_bytes", [1, 10**6])
+    @pytest.mark.parametrize(
+        ("damaged", "expected"),
+        [
+            ([2], ["0", "1", None, "3", "4", "5"]),
+            ([0], [None, "1", "2", "3", "4", "5"]),
+            ([0, 1, 3, 4], [None, "2", None, "5"]),
+            ([5], ["0", "1", "2", "3", "4", None]),
+            ([4, 5], ["0", "1", "2", "3", None]),
+            (range(6), [None]),
+        ],
+        ids=str,
+    )
+    @pytest_twisted.ensureDeferred
+    async def test_read(
+        self,
+        server: RedisServer,
+        new: Callable[..., Subject],
+        logged: list[LogEvent],
+        recent_bytes: int,
+        damaged: list[int],
+        expected: list[object],
+    ) -> None:
+        """
+        They are skipped, wherever they are, and that is told where they were, once. Each is counted and
+        logged once, without what it holds. A node starts with them.
+        """
+        writer = new()
+        await writer.start()
+        await writer.append(*map(str, range(6)), data="secret")
+        await writer.journal.stop()
+        damage(server, *damaged)
+        subject = new(recent_bytes=recent_bytes)
+        follower = await subject.start()
+        assert await self.read(subject, OLDEST) == expected
+        assert await self.read(subject, OLDEST) == expected
+        numbers = [number for number, _ in entries(server)]
+        position = to_number(numbers[3])
+        if "3" in expected:
+            assert await self.read(subject, position) == expected[expected.index("3") + 1 :]
+        assert subject.journal.damaged == len(damaged)
+        lines = [text for text in map(formatEvent, logged) if text and "is damaged" in text]
+        assert len(lines) == len(damaged)
+        assert all(numbers[index].decode() in "".join(lines) for index in damaged)
+        assert not any("secre" in str(each) for each in logged)
+        assert subject.journal.problem is None
+        last = await subject.journal.last_id()
+        assert last == "5" if 5 not in damaged else await subject.find(last) == subject.journal.head
+        head = subject.journal.head
+        await subject.append("6")
+        assert ids_of(follower) == ["6"]
+        assert await self.read(subject, head) == ["6"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_whole_pages(
+        self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        However many follow each other, they are one gap.
+        """
+        monkeypatch.setattr(redis_module, "PAGE_COUNT", 4)
+        writer = new()
+        await writer.start()
+        await writer.append(*map(str, range(30)), data="secret")
+        damage(server, *range(3, 25))
+        subject = new()
+        await subject.start()
+        assert await self.read(subject, OLDEST) == ["0", "1", "2", None, *map(str, range(25, 30))]
+        assert subject.journal.damaged == 22
+
+    @pytest_twisted.ensureDeferred
+    async def test_at(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        An id is found though its update cannot be read; one that cannot be read is not known.
+        """
+        subject = new(recent_bytes=1)
+        await subject.start()
+        positions = await subject.append("1", "2", data="secret")
+        damage(server, 0)
+        assert await subject.find("1") == positions[0]
+        assert await subject.journal.at(positions[0]) is None
+        assert subject.journal.damaged == 1
+        change(server, lambda index, flat: [b"3" if each == b"2" else each for each in flat])
+        assert await subject.find("2") is None
+
+    @pytest.mark.parametrize("name", [b"after", b"id", b"topics", b"data", b"crc"])
+    @pytest_twisted.ensureDeferred
+    async def test_counted_anew(self, server: RedisServer, new: Callable[..., Subject], name: bytes) -> None:
+        """
+        Where entries are counted anew, those that are damaged remain, whatever of them cannot be read.
+        """
+        subject = new(recent_bytes=1)
+        await subject.start()
+        await subject.append("1", "2", "3")
+        change(
+            server,
+            lambda index, flat: [b"x" if index == 1 and each == name else each for each in flat],
+        )
+        server.ask("HSET", "{txsse}:meta", "count", "junk")
+        await subject.append("4")
+        assert await self.read(subject, OLDEST) == ["1", None, "3", "4"]
+        assert server.ask("HGET", "{txsse}:meta", "count") == "$1\r\n4\r\n"
+
+    @pytest_twisted.ensureDeferred
+    async def test_live(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        One that comes while the stream is followed is skipped, and those who are live are told, where it was.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.append("1")
+        (position,) = await subject.append("2")
+        for number in (1, 2):
+            entry = f"{(position >> 64) + number}-0"
+            server.ask("XADD", "{txsse}:updates", entry, "after", to_text(position))
+        server.ask("HSET", "{txsse}:meta", "last", f"{(position >> 64) + 1}-0")
+        await until(lambda: subject.journal.damaged == 2)
+        await subject.append("3")
+        assert ids_of(follower) == ["1", "2", "3"]
+        assert len(follower.missed) >= 2
+        assert await self.read(subject, position) == [None, "3"]
+        assert await self.read(subject, OLDEST) == ["1", "2", None, "3"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_after_that_would_lead_away(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        An entry that says that it comes behind a later one does not keep the journal from following.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.append("1")
+        entry = ("after", "9999999999999-0", "id", "x", "topics", '["news"]', "data", "x")
+        server.ask("XADD", "{txsse}:updates", "*", *entry)
+        await until(lambda: subject.journal.damaged == 1)
+        await subject.append("2")
+        assert ids_of(follower) == ["1", "2"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_hub(self, server: RedisServer) -> None:
+        """
+        A hub's clients are sent one ``stream-reset`` where the gap is, those who come from the beginning too;
+        the metrics have it.
+        """
+        hub = Hub(journal=RedisJournal(server.url))
+        for number in range(4):
+            await hub.publish("news", "secret", id=str(number))
+        await hub.stop()
+        damage(server, 2)
+        hub = Hub(journal=RedisJournal(server.url))
+        port = await listen(hub.resource("news"))
+        for last_id, expected in {
+            "earliest": ["0", "1", "stream-reset", "3", "4"],
+            "unknown": ["stream-reset", "0", "1", "stream-reset", "3", "4"],
+            "0": ["1", "stream-reset", "3", "4"],
+            "1": ["stream-reset", "3", "4"],
+            "2": ["3", "4"],
+            "3": ["4"],
+        }.items():
+            before = hub.metrics().gaps
+            got: list[str] = []
+            source = EventSource(
+                f"http://127.0.0.1:{port.getHost().port}/",
+                last_event_id=last_id,
+                event_received=lambda event, got=got: got.append(
+                    event.id if event.event == "message" else event.event
+                ),
+            )
+            source.start()
+            await source.when_open()
+            await hub.publish("news", "secret", id="4")
+            await until(lambda got=got: got[-1:] == ["4"])
+            source.close()
+            assert [each for each in got if each] == expected
+            assert hub.metrics().gaps - before == expected.count("stream-reset")
+        assert hub.metrics().damaged == 1
+        assert hub.problem is None
+        await hub.stop()
+        await port.stopListening()
+
+
+class HashTests:
+    """
+    Values of the hashes that cannot be.
+    """
+
+    @pytest.mark.parametrize("junk", ["", "x", "-1", "nan", "1e999", "5", "99999999999999999999-0", "0x10"])
+    @pytest.mark.parametrize("name", ["last", "floor", "count", "bytes", "gone", "gone_bytes", "secret"])
+    @pytest_twisted.ensureDeferred
+    async def test_junk(
+        self,
+        server: RedisServer,
+        new: Callable[..., Subject],
+        failures: list[LogEvent],
+        name: str,
+        junk: str,
+    ) -> None:
+        """
+        A node starts, goes on, and keeps the bounds; nothing that was there is lost.
+        """
+        one = new(max_count=10, recent_bytes=1)
+        follower = await one.start()
+        positions = await one.append(*map(str, range(15)))
+        server.ask("HSET", "{txsse}:meta", name, junk)
+        other = new(max_count=10, recent_bytes=1)
+        await other.start()
+        assert await other.ids_after(positions[9]) == [str(number) for number in range(10, 15)]
+        await one.append(*map(str, range(15, 20)))
+        assert ids_of(follower) == [str(number) for number in range(20)]
+        await until(lambda: other.journal.head == one.journal.head)
+        assert (await other.ids_after(OLDEST))[-10:] == [str(number) for number in range(10, 20)]
+        await one.append(*map(str, range(20, 35)))
+        assert await one.ids_after(OLDEST) == [str(number) for number in range(25, 35)]
+        assert (await one.read(positions[0])).missed
+        assert one.journal.problem is other.journal.problem is None
+        assert failures == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_hash_deleted(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        Who comes from before the oldest update is told all the same.
+        """
+        subject = new(max_count=10, recent_bytes=1)
+        await subject.start()
+        positions = await subject.append(*map(str, range(1200)))
+        server.ask("DEL", "{txsse}:meta", "{txsse}:ids")
+        assert (await subject.read(positions[0])).missed
+        server.ask("XTRIM", "{txsse}:updates", "MAXLEN", "0")
+        server.ask("DEL", "{txsse}:meta")
+        assert (await subject.read(positions[0])).entries == []
+
+    @pytest.mark.parametrize("junk", ["", "x", "1-x", "0-0"])
+    @pytest_twisted.ensureDeferred
+    async def test_id(self, server: RedisServer, new: Callable[..., Subject], junk: str) -> None:
+        """
+        An id with no place is not known, and may be published again.
+        """
+        subject = new(recent_bytes=1)
+        await subject.start()
+        await subject.append("1", "2")
+        server.ask("HSET", "{txsse}:ids", "1", junk)
+        assert await subject.find("1") is None
+        await subject.append("1")
+        assert await subject.ids_after(OLDEST) == ["1", "2", "1"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_id_of_another(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        Nor is one with the place of another update.
+        """
+        subject = new(recent_bytes=1)
+        await subject.start()
+        positions = await subject.append("1", "2")
+        server.ask("HSET", "{txsse}:ids", "1", to_text(positions[1]))
+        assert await subject.find("1") is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_count_of_a_node(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        One that is no number counts as none.
+        """
+        subject = new()
+        await subject.start()
+        server.ask("ZADD", "{txsse}:nodes", "9999999999999", "other")
+        server.ask("HSET", "{txsse}:nodes:other", "news", "x", "*", "3")
+        assert await subject.journal.subscribers_elsewhere("news") == 0
+        assert await subject.journal.subscribers_elsewhere("*") == 3
+
+
+class RefusalTests:
+    """
+    A Redis that takes some commands, and not all.
+    """
+
+    @pytest.fixture(autouse=True)
+    def _often(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.01)
+
+    async def trials(self, subject: Subject, *commands: str) -> list[JournalFailed | None]:
+        """
+        Wait for some trials, and return what was wrong meanwhile.
+        """
+        problems: list[JournalFailed | None] = []
+        asked: list[str] = []
+        run = subject.journal._run
+
+        def noting(session: object, *arguments: Any) -> Deferred[Any]:
+            asked.append(arguments[0])
+            problems.append(subject.journal.problem)
+            return run(session, *arguments)
+
+        subject.journal._run = noting
+        await until(lambda: all(asked.count(each) > 3 for each in commands))
+        subject.journal._run = run
+        return problems
+
+    @pytest_twisted.ensureDeferred
+    async def test_rights(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        Where an update may not be added, that other commands work, and that the session comes again, is no
+        sign that it may be: the problem stays until it is. Nothing of the trials remains.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.append("1")
+        server.ask("ACL", "SETUSER", "default", "-xadd")
+        await problem_of(subject.append("2"))
+        assert None not in await self.trials(subject, "probe", "announce")
+        subject.journal._session.commands.cut()
+        await until(lambda: subject.journal._session is None)
+        await until(lambda: subject.journal._session is not None)
+        assert "may not do that" in str(subject.journal.problem)
+        assert None not in await self.trials(subject, "probe", "announce")
+        server.ask("ACL", "SETUSER", "default", "+xadd")
+        await until(works(subject))
+        await subject.append("2")
+        assert ids_of(follower) == await subject.ids_after(OLDEST) == ["1", "2"]
+        assert server.ask("XLEN", "{txsse}:updates") == ":2\r\n"
+        assert server.ask("HLEN", "{txsse}:ids") == ":2\r\n"
+        assert not follower.missed
+
+    @pytest_twisted.ensureDeferred
+    async def test_reading(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        What cannot be read is tried again by itself, too.
+        """
+        subject = new(recent_bytes=1)
+        await subject.start()
+        await subject.append("1")
+        server.ask("ACL", "SETUSER", "default", "-xrange")
+        await problem_of(subject.journal._read(OLDEST))
+        assert None not in await self.trials(subject, "read", "announce")
+        server.ask("ACL", "SETUSER", "default", "+xrange")
+        await until(works(subject))
 
 
 class BoundTests:

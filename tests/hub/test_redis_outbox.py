@@ -12,7 +12,8 @@ from twisted.logger import LogEvent
 
 from tests.hub.fakes import outcome_of
 from tests.hub.journals import update
-from txsse import JournalFailed, Update
+from txsse import JournalFailed
+from txsse.hub.redis_codec import Arguments
 from txsse.hub.redis_outbox import Outbox
 
 
@@ -22,12 +23,12 @@ class Server:
     """
 
     def __init__(self) -> None:
-        self.batches: list[Sequence[Update]] = []
+        self.batches: list[Sequence[Arguments]] = []
         self.waiting: list[Deferred[list[int]]] = []
         self.told_up_to: float = 0
         self.outbox = Outbox(self.record, lambda: self.told_up_to)
 
-    def record(self, updates: Sequence[Update]) -> Deferred[list[int]]:
+    def record(self, updates: Sequence[Arguments]) -> Deferred[list[int]]:
         self.batches.append(updates)
         self.waiting.append(Deferred())
         return self.waiting[-1]
@@ -77,9 +78,11 @@ class OutboxTests:
         """
         server = Server()
         server.add("a", "é")
-        assert [each.id for each in server.outbox.own.values()] == ["a", "é"]
-        assert server.outbox.own["é".encode()].id == "é"
-        assert server.outbox.bytes == sum(len(each.frame) for each in server.batches[0])
+        known = server.outbox.own.values()
+        assert [each.id for each, _ in known] == ["a", "é"]
+        assert [arguments for _, arguments in known] == server.batches[0]
+        assert server.outbox.own["é".encode()][0].id == "é"
+        assert server.outbox.bytes == sum(len(each.frame) for each, _ in known)
         server.waiting[0].callback([1, 2])
         assert server.outbox.bytes == 0
         assert len(server.outbox.own) == 2
@@ -160,3 +163,19 @@ class OutboxTests:
         server.waiting[0].callback([1])
         assert [event["log_failure"].type for event in failures] == [ValueError]
         failures.clear()
+
+    def test_recording_that_raises(self) -> None:
+        """
+        The publishers hear of it, as of a failure, and nothing is on its way any more.
+        """
+        error = MemoryError()
+
+        def record(updates: object) -> Deferred[list[int]]:
+            raise error
+
+        outbox = Outbox(record, lambda: 0)
+        outcome = outcome_of(outbox.add(update("a")))
+        outbox.flush()
+        assert outcome == [error]
+        assert outbox.bytes == 0
+        assert outbox.own == {}

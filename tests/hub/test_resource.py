@@ -13,7 +13,7 @@ from twisted.logger import LogEvent
 from twisted.web.http import Request
 
 from tests.hub.fakes import Member, Prefix, ScriptedJournal, World, outcome_of
-from txsse import Access, CloseReason, Limits, UpgradeRefused
+from txsse import Access, CloseReason, JournalFailed, Limits, UpgradeRefused
 
 ORIGIN = "https://example.org"
 
@@ -317,6 +317,52 @@ class RefusalTests:
         scripted.reactor.advance(1)
         member.client.pump()
         assert member.texts == ["b", "c"]
+
+    def test_journal_that_fails_as_it_may(self, scripted: World, failures: list[LogEvent]) -> None:
+        """
+        Where the journal has said what is wrong, the log has nothing more for each client that comes.
+        """
+        first, _ = scripted.publish("a", "b")
+        journal = journal_of(scripted)
+        journal.errors["find"] = journal.errors["last_id"] = JournalFailed("x", "is out")
+        members = [scripted.join(last_event_id=first) for _ in range(10)]
+        scripted.hub.updates_missed(journal.head)
+        assert failures == []
+        journal.errors.clear()
+        scripted.reactor.advance(1)
+        for member in members:
+            member.client.pump()
+        assert [member.texts for member in members] == [["b"]] * 10
+
+    def test_journal_that_fails_often(self, scripted: World, failures: list[LogEvent]) -> None:
+        """
+        What nobody expects is logged a few times, however many clients come.
+        """
+        first, _ = scripted.publish("a", "b")
+        journal_of(scripted).errors["find"] = OSError("no journal")
+        resource = scripted.hub.resource("news")
+        clients = [scripted.wire.connect(resource) for _ in range(50)]
+        for client in clients:
+            assert client.request("/", headers={"Last-Event-ID": first}).status == 200
+        # Of the resource, and of those that wait for the journal.
+        assert 0 < len(failures) <= 10
+        failures.clear()
+        for client in clients:
+            client.disconnect(clean=False)
+        scripted.reactor.advance(1)
+
+    def test_rule_that_needs_the_journal(self, scripted: World, failures: list[LogEvent]) -> None:
+        """
+        Where it is out of reach, the client is asked to come again, and nothing is logged for it.
+        """
+
+        def rule(request: object) -> Any:
+            raise JournalFailed("x", "is out")
+
+        member = scripted.join(rule)
+        assert member.client.status == 503
+        assert member.client.headers["retry-after"] == "5"
+        assert failures == []
 
 
 class OtherAnswersTests:

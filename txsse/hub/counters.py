@@ -67,6 +67,7 @@ class HubMetrics:
     :ivar channels: how many channels are open now.
     :ivar topics: how many topics somebody wants now.
     :ivar journal_up: whether the journal can be read and written.
+    :ivar damaged: how many updates of the journal could not be read, and were skipped.
     :ivar behind: how many channels read from the journal now.
     :ivar buffered: how many bytes are held back for clients that are behind.
     """
@@ -74,6 +75,7 @@ class HubMetrics:
     channels: int
     topics: int
     journal_up: bool
+    damaged: int
     behind: int
     buffered: int
     published: int

@@ -9,7 +9,7 @@ next one, so the order is everybody's. Whoever comes or goes during a fan-out is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -77,6 +77,9 @@ class Fanout:
         self._pending: list[_Item] = []
         self._told = 0
         self._pending_size = 0
+        # How many items were taken from there; and what to call where how many were.
+        self._taken = 0
+        self._barriers: list[tuple[int, Callable[[], None]]] = []
         self.sent_up_to = 0
         self._sent_before = 0
         self._work: Iterator[None] | None = None
@@ -104,6 +107,15 @@ class Fanout:
         """
         self._told += 1
         self.add((_UNRECORDED + self._told, telling))
+
+    def when_sent(self, call: Callable[[], None]) -> None:
+        """
+        Call something when all that was added before has been sent, and nothing that is added later.
+        """
+        if self.busy or self._pending or self._work is not None:
+            self._barriers.append((self._taken + len(self._pending), call))
+        else:
+            call()
 
     def flush(self) -> None:
         """
@@ -145,6 +157,10 @@ class Fanout:
         :returns: whether there is more.
         """
         if self._work is None:
+            if self._barriers and self._barriers[0][0] == self._taken:
+                _, call = self._barriers.pop(0)
+                call()
+                return True
             if not self._pending:
                 return False
             self._work = self._fan_out(self._next_batch())
@@ -168,9 +184,10 @@ class Fanout:
         Take the updates that are sent together.
         """
         size = count = 0
+        most = self._barriers[0][0] - self._taken if self._barriers else len(self._pending)
         recorded = self._pending[0][0] < _UNRECORDED
         for position, update in self._pending:
-            if count and size + len(update.frame) > _MAX_BATCH:
+            if count == most or (count and size + len(update.frame) > _MAX_BATCH):
                 break
             if (position < _UNRECORDED) is not recorded:
                 break
@@ -178,6 +195,7 @@ class Fanout:
             count += 1
         batch = self._pending[:count]
         del self._pending[:count]
+        self._taken += count
         self._pending_size -= size
         return batch
 

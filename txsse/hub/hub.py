@@ -4,7 +4,7 @@ Publish once, and reach every subscriber.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import fields
@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txsse._clock import make_steady, wall
+from txsse._sparing import SparingLog
 from txsse._waiting import Waiting
 from txsse.errors import HubStopped, JournalFailed, TooManyTopics, UpdateTooLarge
 from txsse.hub.access import AccessRule
@@ -30,7 +31,7 @@ from txsse.hub.ids import IdMaker
 from txsse.hub.index import TopicIndex
 from txsse.hub.journal import IJournal, MemoryJournal
 from txsse.hub.live import Live, anchor_frames
-from txsse.hub.members import Subscribers
+from txsse.hub.members import Counts, Subscribers
 from txsse.hub.place import OLDEST, Place, Reached
 from txsse.hub.presence import Listener, Presence
 from txsse.hub.replay import Replay
@@ -103,6 +104,7 @@ class Hub:
         if presence is not None or presence_topic is not None:
             self._presence = Presence(presence, presence_topic, self._tell)
         self._counters = Counters()
+        self._failures = SparingLog(_log)
         self._members: dict[SSEChannel, Subscriber] = {}
         self._index: TopicIndex[Subscriber] = TopicIndex()
         self._private: TopicIndex[Subscriber] = TopicIndex()
@@ -179,15 +181,19 @@ class Hub:
     def _record(self, update: Update) -> Deferred[str]:
         live = self._live or self._come_alive()
         if live.started:
-            recorded = live.journal.append(update)
+            try:
+                recorded = live.journal.append(update)
+            except Exception:
+                # Memory may be gone; what is missing for one update may be there for the next.
+                recorded = fail(Failure())
             if recorded.called and isinstance(recorded.result, int):
                 # What the callback below comes to, for a third of its price.
-                return succeed(update.id)
+                return succeed(live.trouble.recorded(update.id))
         else:
             recorded = self.start().addCallback(lambda _: live.journal.append(update))
         self._on_their_way += 1
         recorded.addBoth(self._has_arrived)
-        return recorded.addCallback(lambda _: update.id)
+        return recorded.addCallbacks(lambda _: live.trouble.recorded(update.id), live.trouble.failed)
 
     def _has_arrived(self, result: object) -> object:
         self._on_their_way -= 1
@@ -360,7 +366,15 @@ class Hub:
         What is wrong with the journal at the moment; ``None`` where nothing is. While it is, nothing can be
         published, and the subscribers stay.
         """
-        return None if self._live is None else self._live.journal.problem
+        return None if self._live is None else self._live.journal.problem or self._live.trouble.problem
+
+    @property
+    def damaged(self) -> int:
+        """
+        How many updates of the journal this process could not read, and skipped. Clients that would get one
+        are sent ``stream-reset``.
+        """
+        return 0 if self._live is None else self._live.journal.damaged
 
     def metrics(self) -> HubMetrics:
         """
@@ -374,6 +388,7 @@ class Hub:
             channels=len(self._members),
             topics=len(self._index.counts()),
             journal_up=self.problem is None,
+            damaged=self.damaged,
             behind=0 if self._live is None else self._live.replay.behind,
             buffered=sum(channel.buffered for channel in self._members),
             **counted,
@@ -590,7 +605,13 @@ class Hub:
         """
         Return how many subscribers want each topic, for the other nodes.
         """
-        return {ALL: len(self._members), **self._index.counts()}
+        return Counts(self._members, self._index.counts())
+
+    def changed_topics(self) -> Collection[str]:
+        """
+        Return the topics whose counts have changed, for the other nodes.
+        """
+        return self._index.take_changed() | {ALL}
 
     def updates_missed(self, position: int) -> None:
         """
@@ -598,20 +619,22 @@ class Hub:
         """
         live = self._live
         assert live is not None
-        if live.fanout.busy:
-            live.reactor.callLater(0, self.updates_missed, position)
-            return
-        # In the middle of a fan-out, nobody knows how far each of them is.
-        live.fanout.flush()
         live.replay.forget_pages()
+        # By slices, as all that is sent, and in its order: in the middle of a fan-out, nobody knows how far
+        # each subscriber is.
+        live.fanout.when_sent(self._rewind_all)
+        live.forget_head_id()
+        asked = live.journal.last_id()
+        asked.addCallbacks(live.learn_head_id, _log_failed_journal)
+
+    def _rewind_all(self) -> None:
+        live = self._live
+        assert live is not None
         live.replay.rewind_all(
             (subscriber, max(subscriber.since, live.fanout.sent_up_to))
             for subscriber in self._members.values()
             if not subscriber.is_behind
         )
-        live.forget_head_id()
-        asked = live.journal.last_id()
-        asked.addCallbacks(live.learn_head_id, _log_failed_journal)
 
     def subscriber_left(self, subscriber: Subscriber) -> None:
         """
@@ -647,7 +670,7 @@ class Hub:
                 self.tell(topic, data, event=event)
             except Exception:
                 # A subscriber does not depend on who is told of it.
-                _log.failure("presence cannot be told")
+                self._failures.failure("presence cannot be told")
 
     def _come_alive(self) -> Live:
         # Not before it is used, so that making a hub at import time installs no reactor.
@@ -667,4 +690,5 @@ def _log_not_started(failure: Failure) -> None:
 
 
 def _log_failed_journal(failure: Failure) -> None:
-    _log.failure("the journal cannot be read", failure)
+    if not failure.check(JournalFailed):
+        _log.failure("the journal cannot be read", failure)

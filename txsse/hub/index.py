@@ -33,12 +33,16 @@ class TopicIndex(Generic[M]):
         self._all: dict[M, None] = {}
         self._selectors: dict[ISelector, _Selected[M]] = {}
         self._newest = 0
+        # The topics whose counts have changed; ``None`` as long as nobody asks for them.
+        self._changed: set[str] | None = None
         self._remembered: OrderedDict[str, _Remembered[M]] = OrderedDict()
 
     def add(self, member: M, wanted: TopicSet) -> None:
         """
         Take in a member.
         """
+        if self._changed is not None:
+            self._changed.update(wanted.exact)
         if wanted.all:
             self._all[member] = None
         for topic in wanted.exact:
@@ -58,6 +62,8 @@ class TopicIndex(Generic[M]):
         """
         Forget a member that was added with the same topics.
         """
+        if self._changed is not None:
+            self._changed.update(wanted.exact)
         if wanted.all:
             self._all.pop(member, None)
         for topic in wanted.exact:
@@ -96,6 +102,13 @@ class TopicIndex(Generic[M]):
         shows how things are when it is looked at.
         """
         return _Counts(self._exact)
+
+    def take_changed(self) -> set[str]:
+        """
+        Return the topics whose counts may have changed since this was called last.
+        """
+        changed, self._changed = self._changed, set()
+        return set() if changed is None else changed
 
     def _selected(self, topic: str) -> list[dict[M, None]]:
         remembered = self._remembered.get(topic)

@@ -1,12 +1,15 @@
 -- What a journal does inside of Redis, in one step each. The first argument says what.
 --
--- {key}:updates  a stream; each entry has the fields of an update, and `after`: the id of the entry before it,
---                by which a follower notices that it was overtaken, or that the record is another one.
+-- {key}:updates  a stream; each entry has the fields of an update; `crc`, their checksum; and `after`: the id of
+--                the entry before it, by which a follower notices that it was overtaken, or that the record is
+--                another one. An entry with neither `crc` nor `after` is not a hub's.
 -- {key}:ids      a hash: the id of an update, and that of its entry.
 -- {key}:meta     a hash: `last`, the newest entry there ever was; `floor`, the entry up to which all are given
 --                up; `count` and `bytes` of those that are not, `gone` and `gone_bytes` of those that are given
 --                up and still there, so that followers who are a little late get them; `secret`, which the
 --                names of places are made with.
+--
+-- Any of these values may be damaged: what cannot be read is repaired from the stream, or taken for missing.
 --
 -- An entry's id is the time in milliseconds and a number, so they grow. The time is an argument: that of this
 -- Redis when the session began, and what has gone by since.
@@ -21,6 +24,13 @@ local function parts(id)
     return tonumber(time), tonumber(number)
 end
 
+-- More digits than a millisecond of the year 33658, or than 10^15 entries in one of them, are damage: Lua's numbers
+-- would not hold them.
+local function is_id(text)
+    local time, number = string.match(text or '', '^(%d+)-(%d+)$')
+    return time ~= nil and #time <= 15 and #number <= 15
+end
+
 local function is_before(one, other)
     local time, number = parts(one)
     local other_time, other_number = parts(other)
@@ -31,6 +41,11 @@ local function field(entry, name)
     for i = 1, #entry[2], 2 do
         if entry[2][i] == name then return entry[2][i + 1] end
     end
+end
+
+-- A damaged entry of a hub's stays, however little of it can be read: it is where a gap is told.
+local function is_ours(entry)
+    return field(entry, 'after') or field(entry, 'crc')
 end
 
 local function size_of(entry)
@@ -47,21 +62,33 @@ local function exists(id)
     return redis.call('XRANGE', stream, id, id, 'COUNT', 1)[1]
 end
 
+-- The entry up to which all are given up, where that is not known: the one before the oldest that is there. What
+-- was given up and is still there counts again; that something before it is missing stays known.
+local function oldest_floor()
+    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+    if not oldest then return end
+    local before = field(oldest, 'after')
+    return is_id(before) and is_before(before, oldest[1]) and before or oldest[1]
+end
+
 local function load()
     local found = redis.call('HMGET', meta, 'last', 'floor', 'count', 'bytes', 'gone', 'gone_bytes')
-    if not found[1] then
-        -- A new journal, or one whose hash somebody has deleted.
+    local last, floor = found[1], found[2]
+    if not is_id(last) then
+        -- A new journal, or one whose hash is damaged, or was deleted by somebody.
         local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-        found[1] = newest and newest[1]
+        last = newest and newest[1] or '0-0'
     end
-    return {
-        last = found[1] or '0-0',
-        floor = found[2] or '0-0',
-        count = tonumber(found[3] or '0'),
-        bytes = tonumber(found[4] or '0'),
-        gone = tonumber(found[5] or '0'),
-        gone_bytes = tonumber(found[6] or '0'),
-    }
+    local oldest = not is_id(floor) and oldest_floor()
+    -- Without any entry there is nothing to count, and no write that would have a Redis without memory go on.
+    local state = { last = last, floor = is_id(floor) and floor or oldest or last, unsure = oldest and true }
+    for i, name in ipairs({ 'count', 'bytes', 'gone', 'gone_bytes' }) do
+        local counted = tonumber(found[i + 2] or '0')
+        -- No number, or none that was counted: then all of them are counted anew.
+        state.unsure = state.unsure or not counted or not (counted >= 0 and counted < 1e15)
+        state[name] = counted
+    end
+    return state
 end
 
 local function save(state)
@@ -69,8 +96,9 @@ local function save(state)
         'bytes', state.bytes, 'gone', state.gone, 'gone_bytes', state.gone_bytes)
 end
 
--- Somebody else has removed entries, so that what was counted is not true any more.
+-- Somebody else has removed entries, so that what was counted is not true any more; or it cannot be read.
 local function recount(state)
+    state.unsure, state.recounted = false, true
     redis.call('DEL', ids)
     state.count, state.bytes, state.gone, state.gone_bytes = 0, 0, 0, 0
     local id = '-'
@@ -78,12 +106,12 @@ local function recount(state)
         local page = redis.call('XRANGE', stream, id, '+', 'COUNT', 1000)
         if #page == 0 then return end
         for _, entry in ipairs(page) do
-            if not field(entry, 'id') then
-                -- Nothing of ours.
+            if not is_ours(entry) then
                 redis.call('XDEL', stream, entry[1])
             elseif is_before(state.floor, entry[1]) then
                 state.count, state.bytes = state.count + 1, state.bytes + size_of(entry)
-                redis.call('HSET', ids, field(entry, 'id'), entry[1])
+                local id = field(entry, 'id')
+                if id then redis.call('HSET', ids, id, entry[1]) end
             else
                 state.gone, state.gone_bytes = state.gone + 1, state.gone_bytes + size_of(entry)
             end
@@ -152,7 +180,7 @@ local function remove(state, bounds, left)
 end
 
 local function trim(state, bounds, steps)
-    if redis.call('XLEN', stream) ~= state.count + state.gone then recount(state) end
+    if state.unsure or redis.call('XLEN', stream) ~= state.count + state.gone then recount(state) end
     give_up(state, bounds, steps)
     remove(state, bounds, steps)
 end
@@ -174,34 +202,45 @@ end
 
 local function held(state, id, oldest)
     local entry = redis.call('HGET', ids, id)
-    if entry and is_before(state.floor, entry) and parts(entry) > oldest and exists(entry) then return entry end
+    if is_id(entry) and is_before(state.floor, entry) and parts(entry) > oldest then
+        local found = exists(entry)
+        if found and field(found, 'id') == id then return entry end
+    end
+end
+
+-- Adds an entry to the stream. Returns its id, or an error.
+local function add(state, now, fields)
+    local entry = redis.pcall('XADD', stream, next_id(state, now), unpack(fields))
+    if type(entry) == 'table' and string.find(entry.err, 'equal or smaller') then
+        -- Somebody else has added something.
+        return redis.call('XADD', stream, '*', unpack(fields))
+    end
+    return entry
 end
 
 local commands = {}
 
--- now, oldest, max_count, max_bytes; then for each update: id, topics, event, retry, private, data, and which of
--- the optional ones there are. Returns the entry up to which all are given up, and that of each update.
+-- now, oldest, max_count, max_bytes; then for each update: id, topics, event, retry, private, data, which of
+-- the optional ones there are, and the checksum. Returns the entry up to which all are given up, and that of each update.
 function commands.append()
     local state, within = load(), bounds()
     -- First, so that a Redis without memory gets some back.
     trim(state, within, 100)
     local entries = {}
-    for i = 6, #ARGV, 7 do
+    for i = 6, #ARGV, 8 do
         local id = ARGV[i]
         local entry = held(state, id, within.oldest)
         if not entry then
-            local fields = { 'after', state.last, 'id', id, 'topics', ARGV[i + 1], 'data', ARGV[i + 5] }
+            local fields = {
+                'after', state.last, 'id', id, 'topics', ARGV[i + 1], 'data', ARGV[i + 5], 'crc', ARGV[i + 7]
+            }
             for j, name in ipairs({ 'event', 'retry', 'private' }) do
                 if string.sub(ARGV[i + 6], j, j) == '1' then
                     fields[#fields + 1], fields[#fields + 2] = name, ARGV[i + 1 + j]
                 end
             end
-            entry = redis.pcall('XADD', stream, next_id(state, within.now), unpack(fields))
-            if type(entry) == 'table' then
-                if not string.find(entry.err, 'equal or smaller') then return entry end
-                -- Somebody else has added something.
-                entry = redis.call('XADD', stream, '*', unpack(fields))
-            end
+            entry = add(state, within.now, fields)
+            if type(entry) == 'table' then return entry end
             redis.call('HSET', ids, id, entry)
             state.last = entry
             state.count, state.bytes = state.count + 1, state.bytes + size_of({ entry, fields })
@@ -218,7 +257,7 @@ function commands.tidy()
     local state, within = load(), bounds()
     local floor, gone = state.floor, state.gone
     trim(state, within, 1000)
-    if state.floor ~= floor or state.gone ~= gone then
+    if state.floor ~= floor or state.gone ~= gone or state.recounted then
         save(state)
         return 1
     end
@@ -244,7 +283,8 @@ function commands.read()
     if not missed and is_before(state.floor, from) and not exists(from) then
         -- Removed by somebody else, and who knows what behind it.
         local first = first_after(from)
-        missed = is_before(from, first and field(first, 'after') or state.last)
+        local before = first and field(first, 'after')
+        missed = is_before(from, is_id(before) and before or state.last)
     end
     if oldest >= 0 and is_before(start, oldest .. '-18446744073709551615') then
         local last_old = oldest .. '-18446744073709551615'
@@ -264,19 +304,25 @@ function commands.read()
     end
 end
 
--- A secret. Returns that of the journal, which is this one where there was none.
+-- A secret. Returns that of the journal, which is this one where there was none, or none of this length.
 function commands.secret()
     local known = redis.call('HGET', meta, 'secret')
-    if not known then
+    if not known or #known ~= #ARGV[2] then
         redis.call('HSET', meta, 'secret', ARGV[2])
         known = ARGV[2]
     end
     return known
 end
 
--- Writes a little. What announces a node would not do: Redis lets a script go on that has begun by making room.
+-- now, data. Does what `append` does with so much data, and takes it back: a Redis may take less, or other commands,
+-- and refuse this. It makes no room first: Redis lets a script go on that has begun by that.
 function commands.probe()
-    return redis.call('HSET', meta, 'probe', '')
+    local entry = add(load(), tonumber(ARGV[2]), { 'probe', ARGV[3] })
+    if type(entry) == 'table' then return entry end
+    -- No update has an empty id.
+    redis.call('HSET', ids, '', entry)
+    redis.call('HDEL', ids, '')
+    redis.call('XDEL', stream, entry)
 end
 
 -- A position. Returns how things stand, and the id of the update there.
@@ -334,7 +380,7 @@ end
 function commands.elsewhere()
     local sum = 0
     for _, node in ipairs(others(ARGV[2], ARGV[3])) do
-        sum = sum + tonumber(redis.call('HGET', counts_of(node), ARGV[4]) or '0')
+        sum = sum + (tonumber(redis.call('HGET', counts_of(node), ARGV[4]) or '0') or 0)
     end
     return sum
 end

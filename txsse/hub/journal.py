@@ -5,7 +5,7 @@ The ordered record of updates that a hub replays from and follows: the contract,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -53,7 +53,13 @@ class IFollower(Protocol):
 
     def subscriber_counts(self) -> Mapping[str, int]:
         """
-        Return how many subscribers want each topic by its name; ``*`` for how many there are in all.
+        Return how many subscribers want each topic by its name; ``*`` for how many there are in all. It is a
+        view: it shows how things are when it is looked at, and 0 for a topic that it does not have.
+        """
+
+    def changed_topics(self) -> Collection[str]:
+        """
+        Return the topics whose counts may have changed since this was asked last; at first, any of them.
         """
 
 
@@ -75,7 +81,19 @@ class IJournal(Interface):
 
     head: int = Attribute("""The position of the newest update that the follower was told of.""")
 
-    problem: Exception | None = Attribute("""What is wrong at the moment; ``None`` where nothing is.""")
+    problem: Exception | None = Attribute(
+        """
+        What is wrong at the moment; ``None`` where nothing is. That records are damaged is not: the others
+        can be read, and new ones are recorded.
+        """
+    )
+
+    damaged: int = Attribute(
+        """
+        How many records this process has found that cannot be read. Each is counted once, is logged without
+        its content, and is skipped by :meth:`read`.
+        """
+    )
 
     def start(follower: IFollower) -> Deferred[None]:  # noqa: N805
         """
@@ -108,7 +126,13 @@ class IJournal(Interface):
     def read(after: int) -> Deferred[Page]:  # noqa: N805
         """
         Read on behind a position, a part that is convenient to be sent at once. Behind
-        :data:`~txsse.hub.place.OLDEST` comes the oldest update that there is, and none is missed.
+        :data:`~txsse.hub.place.OLDEST` comes the oldest update that there is, and what was before it is not
+        missed.
+
+        A page does not cross a damaged record unnoticed. It ends before one; the next page, which begins
+        there, skips that one and those that follow it at once, and says ``missed``, also behind
+        :data:`~txsse.hub.place.OLDEST`. Where only damaged records follow, the page is empty, says
+        ``missed``, and ends at :attr:`head`.
         """
 
     def last_id() -> Deferred[str | None]:
@@ -151,6 +175,9 @@ class Alone:
     """
     A journal that no other node has.
     """
+
+    # What is in memory is not damaged.
+    damaged: int = 0
 
     def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
         """

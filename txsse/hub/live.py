@@ -13,6 +13,7 @@ from txsse.hub.ids import IdMaker
 from txsse.hub.journal import IJournal
 from txsse.hub.place import Place
 from txsse.hub.replay import Replay
+from txsse.hub.trouble import Trouble
 from txsse.hub.update import Update
 from txsse.protocol.encoder import encode_id
 from txsse.server.sink import Framed
@@ -41,6 +42,7 @@ class Live:
         self.replay = replay
         self.fanout = fanout
         self.ids = ids
+        self.trouble = Trouble(reactor.seconds)
         self.started = False
         # What is known of the update at the journal's head.
         self.head_id: str | None = None

@@ -7,8 +7,30 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from txsse.hub.subscriber import Subscriber
+from txsse.hub.topics import ALL
 
-__all__ = ["Subscribers"]
+__all__ = ["Counts", "Subscribers"]
+
+
+class Counts(Mapping[str, int]):
+    """
+    How many subscribers want each topic, and under ``*`` how many there are in all. A view: with 100,000
+    topics, a copy would take milliseconds.
+    """
+
+    def __init__(self, members: Collection[object], by_topic: Mapping[str, int]) -> None:
+        self._members = members
+        self._by_topic = by_topic
+
+    def __getitem__(self, topic: str) -> int:
+        return len(self._members) if topic == ALL else self._by_topic[topic]
+
+    def __iter__(self) -> Iterator[str]:
+        yield ALL
+        yield from self._by_topic
+
+    def __len__(self) -> int:
+        return 1 + len(self._by_topic)
 
 
 class Subscribers:

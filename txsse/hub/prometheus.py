@@ -36,6 +36,7 @@ _COUNTERS = {
     "delivered": "Events handed over to a channel, live or by replay.",
     "bytes": "The bytes of these events.",
     "replayed": "Those of these events that came out of the journal.",
+    "damaged": "Updates of the journal that could not be read, and were skipped.",
     "gaps": "How often a client was told that it missed something.",
     "rewinds": "How often a client fell behind and was left to the journal.",
     "drops": "Events that were given up for slow readers.",

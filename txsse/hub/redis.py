@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail, succeed
@@ -29,9 +29,11 @@ from zope.interface import implementer
 from txsse._clock import make_steady
 from txsse._delay import Delay
 from txsse._reactor import global_reactor
+from txsse._sparing import SparingLog
 from txsse.errors import JournalFailed
 from txsse.hub.anchors import Anchors, new_secret
-from txsse.hub.entry import Page
+from txsse.hub.damage import Damage
+from txsse.hub.entry import Entry, Page
 from txsse.hub.journal import (
     DEFAULT_AGE,
     DEFAULT_BYTES,
@@ -43,9 +45,10 @@ from txsse.hub.journal import (
 from txsse.hub.nodes import Nodes
 from txsse.hub.place import OLDEST
 from txsse.hub.recent import PAGE_BYTES, PAGE_COUNT, Recent, size_of
-from txsse.hub.redis_codec import NOT_OURS, time_of, to_arguments, to_update, to_updates
-from txsse.hub.redis_link import parse_url
+from txsse.hub.redis_codec import Arguments, DamagedEntry, ForeignEntry, time_of, to_update, to_updates
+from txsse.hub.redis_link import Refused, parse_url
 from txsse.hub.redis_outbox import Outbox
+from txsse.hub.redis_refusals import Refusals
 from txsse.hub.redis_session import Session, open_session
 from txsse.hub.timeline import Timeline, to_number, to_text
 from txsse.hub.update import Update
@@ -127,6 +130,10 @@ class RedisJournal:
         self._timeline = Timeline()
         self._recent = self._new_recent(0)
         self._head_id: str | None = None
+        # The newest entry that this process found damaged.
+        self._newest_damaged = 0
+        self._damage = Damage(self)
+        self._failures = SparingLog(_log)
         # The entry up to which the stream has been read, and whether the next one may come behind any other.
         self._cursor = 0
         self._anew = False
@@ -136,10 +143,11 @@ class RedisJournal:
         self._ahead = 0.0
         self._session: Session | None = None
         self._staying: Deferred[None] | None = None
-        self._nodes = Nodes(self._try_for_nodes, self._counts, self._now)
+        self._nodes = Nodes(self._try_for_nodes, self._get_follower, self._now)
         self._tidying: Any = None
         self._anchors = Anchors(new_secret())
         self._outbox = Outbox(self._record, self._told_up_to)
+        self._refusals = Refusals()
         self._flushing: Any = None
         self._reading = DeferredSemaphore(_READ_COUNT)
         self._stopping = False
@@ -154,6 +162,13 @@ class RedisJournal:
         """
         return self._recent.head
 
+    @property
+    def damaged(self) -> int:
+        """
+        How many damaged entries this process has found.
+        """
+        return self._damage.count
+
     def start(self, follower: IFollower) -> Deferred[None]:
         """
         Connect, and follow.
@@ -161,6 +176,7 @@ class RedisJournal:
         self._follower = follower
         self._reactor = make_steady(self._given_reactor or global_reactor())
         self._stopping = False
+        self._refusals = Refusals()
         return Deferred.fromCoroutine(self._start())
 
     def append(self, update: Update) -> Deferred[int]:
@@ -214,6 +230,9 @@ class RedisJournal:
         Return the id of the newest update.
         """
         id = self._recent.last_id(self._now())
+        if id is None and self._newest_damaged and self._newest_damaged == self._recent.head:
+            # Its id cannot be read; its place has one.
+            return succeed(self.anchor())
         if id is not None or self._head_id is None:
             return succeed(id)
         # It may have been too large for the memory, or too old for the journal.
@@ -295,7 +314,8 @@ class RedisJournal:
         """
         while True:
             self._session = session
-            self._note(None)
+            # What this Redis refused before, it may still refuse; that is tried at once.
+            self._note(self._refusals.problem)
             self._nodes.start(self._reactor)
             try:
                 await self._follow(session)
@@ -352,8 +372,10 @@ class RedisJournal:
         if isinstance(error, JournalFailed):
             return error
         # Such as a follower that fails.
-        _log.failure("{journal} cannot be followed", journal=self)
-        return JournalFailed(self._server.name, f"cannot be followed: {error!r}")
+        self._failures.failure("{journal} cannot be followed", journal=self)
+        return JournalFailed(
+            self._server.name, f"cannot be followed, by a {type(error).__name__}; see the log"
+        )
 
     # Where it goes on.
 
@@ -417,20 +439,28 @@ class RedisJournal:
 
     async def _load_recent(self, session: Session, last: int, floor: int) -> None:
         """
-        Fill the memory with the newest part.
+        Fill the memory with the newest part, down to a damaged entry: who comes from before that has to be
+        told.
         """
         newest: list[tuple[int, Update]] = []
-        size, before = 0, last
-        while len(newest) < self._recent_count and size < self._recent_bytes:
+        size, before, below = 0, last, None
+        while below is None and len(newest) < self._recent_count and size < self._recent_bytes:
             found = await session.entries_before(before, PAGE_COUNT)
             for number, update in to_updates(found):
-                if number > floor:
-                    newest.append((number, update))
-                    size += size_of(update)
+                if number <= floor:
+                    continue
+                if update is None:
+                    self._found_damaged(number)
+                    below = number
+                    break
+                newest.append((number, update))
+                size += size_of(update)
             if len(found) < PAGE_COUNT:
                 break
             before = to_number(found[-1][0]) - 1
-        self._recent = self._new_recent(newest[-1][0] - 1 if newest else last)
+        if below is None:
+            below = newest[-1][0] - 1 if newest else last
+        self._recent = self._new_recent(below)
         for number, update in reversed(newest):
             self._recent.add(number, update, time_of(number))
         self._recent.head = self._cursor = last
@@ -446,9 +476,17 @@ class RedisJournal:
         for each in found:
             try:
                 number, after, update = to_update(each, self._outbox.own)
-            except NOT_OURS:
-                _log.error("{journal} holds what no hub has published: {entry}", journal=self, entry=each[0])
+            except ForeignEntry:
+                # No update is missing: there was none.
+                self._failures.error(
+                    "{journal} holds an entry that no hub has published: {entry}",
+                    journal=self,
+                    entry=each[0].decode(),
+                )
                 self._cursor = to_number(each[0])
+                continue
+            except DamagedEntry:
+                self._skip_damaged(to_number(each[0]))
                 continue
             head = self._recent.head
             here = self._timeline.number_of(head)
@@ -468,9 +506,22 @@ class RedisJournal:
                 self._follower.update_appended(entry)
             except Exception:
                 # The next one does not depend on it.
-                _log.failure("{journal} cannot tell of {update}", journal=self, update=update)
+                self._failures.failure("{journal} cannot tell of {update}", journal=self, update=update)
         self._forget_given_up()
         self._outbox.tell()
+
+    def _skip_damaged(self, number: int) -> None:
+        """
+        Have those who are live read from where they were, and learn there that something is missing.
+        """
+        self._found_damaged(number)
+        self._begin_anew(self._timeline.position_of(number))
+        # What follows names this entry, as usual.
+        self._anew = False
+
+    def _found_damaged(self, number: int) -> None:
+        self._newest_damaged = max(self._newest_damaged, self._timeline.position_of(number))
+        self._damage.found(number, f"entry {to_text(number)}")
 
     def _forget_given_up(self) -> None:
         # What is given up and was not told yet has to be told first.
@@ -487,12 +538,12 @@ class RedisJournal:
         self._nodes.send_notes()
         self._outbox.flush()
 
-    def _record(self, updates: Sequence[Update]) -> Deferred[list[int]]:
-        arguments = [argument for update in updates for argument in to_arguments(update)]
+    def _record(self, updates: Sequence[Arguments]) -> Deferred[list[int]]:
+        arguments = [argument for update in updates for argument in update]
         return self._try("append", *self._bounds(), *arguments).addCallback(self._has_recorded)
 
     def _has_recorded(self, answer: tuple[bytes, list[bytes]]) -> list[int]:
-        floor, numbers = self._has_written(answer)
+        floor, numbers = answer
         self._floor = to_number(floor)
         self._forget_given_up()
         return [self._timeline.position_of(to_number(number)) for number in numbers]
@@ -509,7 +560,9 @@ class RedisJournal:
 
     async def _at(self, position: int) -> Update | None:
         entry = await self._try("at", to_text(self._timeline.number_of(position)))
-        for _, update in to_updates([] if entry is None else [entry]):
+        for number, update in to_updates([] if entry is None else [entry]):
+            if update is None:
+                self._found_damaged(number)
             return update
         return None
 
@@ -523,17 +576,34 @@ class RedisJournal:
     async def _read_now(self, after: int) -> Page:
         head = self._recent.head
         start, forked = self._timeline.resume(after) if after > OLDEST else (0, False)
-        missed, more, found = await self._try(
-            "read",
-            self._oldest(),
-            to_text(start),
-            to_text(self._timeline.number_of(head)),
-            PAGE_BYTES,
-            PAGE_COUNT,
-        )
-        entries = [(self._timeline.position_of(number), update) for number, update in to_updates(found)]
-        end = self._timeline.position_of(to_number(found[-1][0])) if more else max(head, after)
-        return Page(entries, end, after > OLDEST and bool(missed or forked))
+        missed, damaged, more = forked, False, True
+        entries: list[Entry] = []
+        end = max(head, after)
+        while more and not entries:
+            gone, more, found = await self._try(
+                "read",
+                self._oldest(),
+                to_text(start),
+                to_text(self._timeline.number_of(head)),
+                PAGE_BYTES,
+                PAGE_COUNT,
+            )
+            missed = missed or bool(gone)
+            for number, update in to_updates(found):
+                if update is not None:
+                    entries.append((self._timeline.position_of(number), update))
+                    continue
+                self._found_damaged(number)
+                if entries:
+                    # To be told in front of what follows it, by the page that begins here.
+                    return Page(entries, entries[-1][0], damaged or (after > OLDEST and missed))
+                damaged = True
+            if more:
+                start = to_number(found[-1][0])
+                end = self._timeline.position_of(start)
+            else:
+                end = max(head, after)
+        return Page(entries, end, damaged or (after > OLDEST and missed))
 
     def _try(self, *arguments: str | bytes | int) -> Deferred[Any]:
         if self._session is None:
@@ -541,25 +611,35 @@ class RedisJournal:
         return self._run(self._session, *arguments)
 
     def _try_for_nodes(self, command: str, *arguments: str | bytes | int) -> Deferred[Any]:
-        if self.problem is not None and command == "announce":
-            # Where nothing is published here, this alone shows that it takes what is written.
-            self._try("probe").addCallbacks(self._has_written, lambda _: None)
+        if command == "announce":
+            # Where nobody asks for what was refused, this alone shows that it works again.
+            for refused in self._refusals.trials(int(self._now() * 1000)):
+                self._try(*refused).addErrback(lambda _: None)
         return self._try(command, *arguments)
 
-    def _has_written(self, result: Any) -> Any:
-        self._note(None)
+    def _run(self, session: Session, *arguments: str | bytes | int) -> Deferred[Any]:
+        ran = session.run(*arguments)
+        return ran.addCallbacks(
+            self._worked,
+            self._failed,
+            callbackArgs=(arguments,),
+            errbackArgs=(session, arguments),
+        )
+
+    def _worked(self, result: Any, arguments: Sequence[str | bytes | int]) -> Any:
+        if self._refusals and self._refusals.worked(arguments):
+            self._note(self._refusals.problem)
         return result
 
-    def _run(self, session: Session, *arguments: str | bytes | int) -> Deferred[Any]:
-        return session.run(*arguments).addErrback(self._failed, session)
-
-    def _failed(self, failure: Failure, session: Session) -> Failure:
+    def _failed(self, failure: Failure, session: Session, arguments: Sequence[str | bytes | int]) -> Failure:
         error = failure.value
         if isinstance(error, JournalFailed) and session is self._session:
             self._note(error)
             if "READONLY" in error.problem or "NOSCRIPT" in error.problem:
                 # Another one is the master now; or this one has forgotten what it was told.
                 session.cut()
+            elif isinstance(error, Refused):
+                self._refusals.refused(arguments, error)
         return failure
 
     def _bounds(self) -> tuple[int, int, int, int]:
@@ -597,9 +677,9 @@ class RedisJournal:
             _log.error("{problem}", problem=str(problem))
         self.problem = problem
 
-    def _counts(self) -> Mapping[str, int]:
+    def _get_follower(self) -> IFollower:
         assert self._follower is not None
-        return self._follower.subscriber_counts()
+        return self._follower
 
     def _unreachable(self) -> JournalFailed:
         problem = "not started"

@@ -25,7 +25,7 @@ except ImportError as error:  # pragma: no cover
 
 from txsse.errors import JournalFailed
 
-__all__ = ["Address", "Link", "Server", "connect", "parse_url"]
+__all__ = ["Address", "Link", "Refused", "Server", "connect", "parse_url"]
 
 _EXAMPLES = (
     "redis://localhost:6379/0, rediss://user:password@host, unix:///run/redis.sock?db=0, "
@@ -184,6 +184,12 @@ class _Protocols(Factory):
     protocol = _Protocol
 
 
+class Refused(JournalFailed):
+    """
+    The server has answered a command, and its answer is an error: another one may work.
+    """
+
+
 class Link:
     """
     One connection. Every failure of it is a :exc:`~txsse.errors.JournalFailed` that says what to do.
@@ -230,7 +236,7 @@ class Link:
             problem = f"no answer for {self._timeout:g} s"
             return Failure(JournalFailed(self._name, problem, uncertain=True))
         if failure.check(ResponseError):
-            return Failure(JournalFailed(self._name, explain(str(failure.value))))
+            return Failure(Refused(self._name, explain(str(failure.value))))
         return Failure(JournalFailed(self._name, self._lost(), uncertain=True))
 
     def _lost(self) -> str:
@@ -314,7 +320,7 @@ def explain(said: str) -> str:
     """
     said = said.strip()
     for beginning, advice in _ADVICE.items():
-        if said.startswith(beginning) or beginning in said.partition(":")[2]:
+        if said.removeprefix("ERR ").startswith(beginning) or beginning in said.partition(":")[2]:
             return f"{advice} ({said})"
     return said
 

@@ -8,11 +8,12 @@ import heapq
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txsse._waiting import Waiting
+from txsse.hub.redis_codec import Arguments, to_arguments
 from txsse.hub.update import Update
 
 __all__ = ["Outbox"]
@@ -25,7 +26,8 @@ _BATCH_BYTES = 1024 * 1024
 
 
 class _OnItsWay(NamedTuple):
-    update: Update
+    size: int
+    arguments: Arguments
     recorded: Deferred[int]
 
 
@@ -33,18 +35,19 @@ class Outbox:
     """
     What is on its way to the server; and what is there, and was not told to the follower yet.
 
-    :param record: records updates, and returns a Deferred of their positions.
+    :param record: records updates, each as the script takes it, and returns a Deferred of their positions.
     :param told_up_to: returns the position up to which the follower was told; none is beyond it where it will
         not be told for now.
     :ivar bytes: how many bytes of updates are on their way.
-    :ivar own: these updates, by id: as the stream brings them back, they need not be made again.
+    :ivar own: these updates, by id, and what they were sent as: when the stream brings them back, they need
+        not be made again.
     """
 
     def __init__(
-        self, record: Callable[[Sequence[Update]], Deferred[list[int]]], told_up_to: Callable[[], float]
+        self, record: Callable[[Sequence[Arguments]], Deferred[list[int]]], told_up_to: Callable[[], float]
     ) -> None:
         self.bytes = 0
-        self.own: dict[bytes, Update] = {}
+        self.own: dict[bytes, tuple[Update, Arguments]] = {}
         self._record = record
         self._told_up_to = told_up_to
         self._waiting: list[_OnItsWay] = []
@@ -62,12 +65,13 @@ class Outbox:
         :returns: a Deferred that fires with its position, once it is recorded and the follower was told.
         """
         recorded: Deferred[int] = Deferred()
+        arguments = to_arguments(update)
+        size = len(update.frame)
         self._outstanding += 1
-        key = update.id.encode()
-        self.own[key] = update
-        recorded.addBoth(self._settle, key)
-        self._waiting.append(_OnItsWay(update, recorded))
-        self.bytes += len(update.frame)
+        self.own[arguments[0]] = update, arguments
+        recorded.addBoth(self._settle, arguments[0])
+        self._waiting.append(_OnItsWay(size, arguments, recorded))
+        self.bytes += size
         return recorded
 
     def flush(self) -> None:
@@ -79,7 +83,7 @@ class Outbox:
         size = 0
         for each in waiting:
             batch.append(each)
-            size += len(each.update.frame)
+            size += each.size
             if len(batch) == _BATCH_COUNT or size >= _BATCH_BYTES:
                 self._send(batch)
                 batch, size = [], 0
@@ -122,7 +126,8 @@ class Outbox:
             await self._settled.wait()
 
     def _send(self, batch: list[_OnItsWay]) -> None:
-        recorded = self._record([each.update for each in batch])
+        # What fails here fails for the publishers: it may be that memory is gone.
+        recorded = maybeDeferred(self._record, [each.arguments for each in batch])
         recorded.addCallbacks(
             self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
         )
@@ -143,7 +148,7 @@ class Outbox:
             each.recorded.errback(failure)
 
     def _release(self, each: _OnItsWay) -> None:
-        self.bytes -= len(each.update.frame)
+        self.bytes -= each.size
 
     def _settle(self, result: object, key: bytes) -> object:
         self.own.pop(key, None)

@@ -49,7 +49,7 @@ class Session:
         Return the newest entry there ever was, that up to which all are given up, and the id at a number.
         """
         last, floor, id = await self.run("look", to_text(number))
-        return to_number(last), to_number(floor), None if id is None else id.decode()
+        return to_number(last), to_number(floor), None if id is None else id.decode("utf-8", "replace")
 
     async def clock(self) -> float:
         """

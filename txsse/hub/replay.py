@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse._sparing import SparingLog
 from txsse._waiting import Waiting
 from txsse.errors import ChannelClosed, JournalFailed
 from txsse.hub.counters import Counters
@@ -59,6 +60,7 @@ class Replay:
         self._journal = journal
         self._reactor = reactor
         self._counters = counters
+        self._failures = SparingLog(_log)
         self._paused: Waiting[None] | None = None
         self._turns = Turns(reactor)
         self._shared = SharedPages(reactor)
@@ -136,11 +138,8 @@ class Replay:
             await self._catch_up(subscriber, reached, place)
 
     async def _catch_up(self, subscriber: Subscriber, reached: Reached, place: Place) -> None:
-        position = place.position
-        first = [stream_reset()] if place.missed else []
-        self._counters.gaps += place.missed
-        if place.anchor is not None:
-            first.append(encode_id(place.anchor))
+        position, missed = place.position, place.missed
+        first = b"" if place.anchor is None else encode_id(place.anchor)
         while subscriber.is_subscribed:
             await subscriber.channel.drain()
             shared = await self._persist(subscriber, partial(self._read, position))
@@ -152,10 +151,11 @@ class Replay:
                     return
             # From here to the end of the step nothing else happens, but that it may unsubscribe meanwhile.
             before, reached.place = reached.place, Place(shared.page.end)
-            if not self._send(subscriber, first, shared):
+            # What is missing before the first page, and what is missing at its beginning, is one gap.
+            if not self._send(subscriber, first, shared, missed or shared.page.missed):
                 reached.place = before
                 continue
-            first = []
+            first, missed = b"", False
             position = shared.page.end
             if position >= self._journal.head:
                 subscriber.since = position
@@ -194,24 +194,23 @@ class Replay:
         else:
             reading.fire(result)
 
-    def _send(self, subscriber: Subscriber, first: list[bytes], shared: SharedPage) -> bool:
+    def _send(self, subscriber: Subscriber, first: bytes, shared: SharedPage, missed: bool) -> bool:
         """
         Send what a subscriber may have of a page.
 
         :param first: what is sent before.
+        :param missed: whether the client is notified, before that, that it missed something.
         :returns: whether it was taken; where not, the client is behind again and the page has to wait.
         """
         framed, count = shared.frames_for(subscriber)
-        if shared.page.missed:
-            first = [*first, stream_reset()]
-        if first:
-            framed = Framed(b"".join([*first, framed.data]))
+        if missed or first:
+            framed = Framed(b"".join([stream_reset() if missed else b"", first, framed.data]))
         if framed.data and not subscriber.channel.offer(framed):
             return False
         self._counters.delivered += count
         self._counters.replayed += count
         self._counters.bytes += framed.size
-        self._counters.gaps += shared.page.missed
+        self._counters.gaps += missed
         return True
 
     async def _persist(self, subscriber: Subscriber, ask: Callable[[], Awaitable[T]]) -> T | None:
@@ -225,13 +224,16 @@ class Replay:
                 answer = await ask()
             except JournalFailed:
                 # It says so itself.
-                await self._pause()
+                pass
             except Exception:
                 if self._paused is None:
-                    _log.failure("the journal cannot be read; it is tried again")
-                await self._pause()
+                    self._failures.failure("the journal cannot be read; it is tried again")
             else:
                 return answer if subscriber.is_subscribed else None
+            await self._pause()
+            # Those who wait are many, and go on in the same turn.
+            if self._turns.is_over:
+                await self._turns.wait()
         return None
 
     def _pause(self) -> Deferred[None]:
@@ -256,11 +258,11 @@ class Replay:
         Give a subscriber up, for an error that nobody expected. The others do not depend on it.
         """
         self._counters.failures += 1
-        _log.failure("{subscriber} is dropped", failure, subscriber=subscriber)
+        self._failures.failure("{subscriber} is dropped", failure, subscriber=subscriber)
         try:
             subscriber.channel.abort()
         except Exception:
-            _log.failure("{subscriber} cannot be cut off", subscriber=subscriber)
+            self._failures.failure("{subscriber} cannot be cut off", subscriber=subscriber)
             subscriber.unsubscribe()
 
     def _done(self, _: object) -> None:
