@@ -12,6 +12,7 @@ import pytest
 
 from tests.mercure.world import PATH, PUBLISHER, MercureWorld, detail, sign, token
 from txsse import Hub, JournalFailed
+from txsse.mercure import publishing
 
 UUID = re.compile(r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -303,18 +304,49 @@ class TroubleTests:
         self, new: Callable[..., MercureWorld], plain: Any, failures: list[Any]
     ) -> None:
         """
-        The log has it, and the client learns no more than that.
+        Where a journal fails so, the publisher is told to come again, the hub has a problem, and the log has
+        it. The client learns no more than that.
         """
         from tests.hub.fakes import ScriptedJournal
 
         journal = ScriptedJournal(reactor=plain.reactor)
-        world = new(hub=Hub(journal=journal, reactor=plain.reactor), anonymous=True)
+        hub = Hub(journal=journal, reactor=plain.reactor)
+        world = new(hub=hub, anonymous=True)
         world.subscribe("news")
         journal.errors["append"] = RuntimeError("a secret detail")
         client = world.publish("news")
-        assert client.status == 500
-        assert "secret" not in client.body.decode()
+        assert (client.status, client.headers["retry-after"]) == (503, "5")
+        assert "secret" not in client.body.decode() + str(hub.problem)
         assert [event["log_failure"].type for event in failures] == [RuntimeError]
+        del journal.errors["append"]
+        assert world.publish("news").status == 200
+        assert hub.problem is None
+
+    @pytest.mark.parametrize(("error", "status"), [(MemoryError, 503), (RuntimeError, 500)])
+    def test_publishing_that_fails(
+        self,
+        new: Callable[..., MercureWorld],
+        plain: Any,
+        failures: list[Any],
+        monkeypatch: pytest.MonkeyPatch,
+        error: type[Exception],
+        status: int,
+    ) -> None:
+        """
+        The log has it a few times, however often it happens. Memory that is gone may be there again later.
+        """
+        world = new(hub=Hub(reactor=plain.reactor), anonymous=True)
+
+        def fail(*arguments: object) -> Any:
+            raise error("a secret detail")
+
+        monkeypatch.setattr(publishing, "read_body", fail)
+        for _ in range(20):
+            client = world.publish("news")
+            assert client.status == status
+            assert ("retry-after" in client.headers) == (status == 503)
+            assert "secret" not in client.body.decode()
+        assert len(failures) == (0 if status == 503 else 5)
 
     def test_client_that_goes(self, new: Callable[..., MercureWorld], plain: Any) -> None:
         """

@@ -277,6 +277,23 @@ class StatusTests:
         client.request("/health/live")
         assert client.status == 200
 
+    def test_damaged(self, serve: Callable[..., Tree], plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A journal with damaged updates can be used, and that is said, with how many they are.
+        """
+        tree = serve().tree
+        client = Client(plain, _site(status_tree(tree.hub, tree.health), plain))
+        monkeypatch.setattr(Hub, "damaged", 3)
+        tree.health.started = True
+        client.request("/health/ready")
+        assert client.status == 200
+        assert client.body.startswith(b"degraded: 3 damaged updates of the journal were skipped; ")
+        assert b"check the disk" in client.body
+        monkeypatch.setattr(Hub, "problem", OSError("no journal"))
+        client.reset_response()
+        client.request("/health/ready")
+        assert (client.status, client.body) == (503, b"no journal\n")
+
     def test_no_metrics(
         self, serve: Callable[..., Tree], plain: Wire, monkeypatch: pytest.MonkeyPatch
     ) -> None:

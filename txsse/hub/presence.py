@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from twisted.logger import Logger
 
+from txsse._sparing import SparingLog
 from txsse.hub.subscriber import Subscriber
 from txsse.server.payload import to_json
 
@@ -59,6 +60,7 @@ class Presence:
         self._changed = changed
         self._topic = topic
         self._tell = tell
+        self._failures = SparingLog(_log)
 
     def tell(self, subscriber: Subscriber, present: bool, count: int) -> None:
         """
@@ -81,4 +83,4 @@ class Presence:
                 self._changed(subscriber, present)
             except Exception:
                 # A subscriber does not depend on who is told of it.
-                _log.failure("telling of {subscriber} failed", subscriber=subscriber)
+                self._failures.failure("telling of {subscriber} failed", subscriber=subscriber)

@@ -15,7 +15,8 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.server import NOT_DONE_YET
 
-from txsse.errors import HubStopped, TooManyTopics, UpgradeRefused
+from txsse._sparing import SparingLog
+from txsse.errors import HubStopped, JournalFailed, TooManyTopics, UpgradeRefused
 from txsse.hub.access import Access, AccessRule
 from txsse.hub.place import Place
 from txsse.hub.subscriber import Subscriber
@@ -32,6 +33,9 @@ _log = Logger()
 
 # How long a client is to stay away from a hub that stops, in seconds: another one takes its place.
 _RETRY_STOPPED = (1.0, 10.0)
+
+# When to ask again where a journal cannot be read, in seconds.
+_RETRY_JOURNAL = (b"Retry-After", b"5")
 
 
 class Admission(Protocol):
@@ -82,6 +86,7 @@ class HubResource(SSEResource):
         self._hub = hub
         self._streams = upgrader or hub.upgrader
         self._rule = rule
+        self._failures = SparingLog(_log)
         self._fixed = None if callable(rule) else _Wanted(rule)
 
     def subscribed(self, subscriber: Subscriber, access: Access) -> None:
@@ -146,12 +151,14 @@ class HubResource(SSEResource):
         self._hub.check(wanted.topics)
         try:
             place = await self._hub.locate(accepted.last_event_id, wanted.private)
-        except CancelledError:
+        except (CancelledError, HubStopped):
             raise
-        except Exception:
+        except JournalFailed:
             # A journal that has lost its server costs nobody the stream, and none of those who come
-            # meanwhile.
-            _log.failure("the journal cannot be read; {request} resumes later", request=request)
+            # meanwhile. It has said so itself.
+            place = None
+        except Exception:
+            self._failures.failure("the journal cannot be read; {request} resumes later", request=request)
             place = None
         # That may have taken its time.
         self._hub.check(wanted.topics)
@@ -205,8 +212,11 @@ class HubResource(SSEResource):
             answer(request, refusal(400, str(error), headers))
         elif isinstance(error, HubStopped):
             answer(request, _come_back_later(headers))
+        elif isinstance(error, JournalFailed):
+            # What the rule has asked of the hub. It has been logged.
+            answer(request, refusal(503, "the journal cannot be read", [_RETRY_JOURNAL, *headers]))
         else:
-            _log.failure("what {request} may read cannot be told", failure, request=request)
+            self._failures.failure("what {request} may read cannot be told", failure, request=request)
             answer(request, refusal(500, "what you may read cannot be told", headers))
 
 

@@ -4,18 +4,16 @@ Answers that are no streams.
 
 from __future__ import annotations
 
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 
+from txsse._sparing import SparingLog
 from txsse.errors import HubStopped, InvalidField, JournalFailed, UpdateTooLarge
 from txsse.mercure.refusal import Refusal
 from txsse.mercure.settings import Settings
 from txsse.server.http2 import was_reset
 
 __all__ = ["RETRY_AFTER", "TEXT", "challenge", "failed", "metadata_path", "refused", "segments_below", "send"]
-
-_log = Logger()
 
 TEXT = b"text/plain; charset=utf-8"
 
@@ -62,9 +60,11 @@ def refused(request: Request, refusal: Refusal, settings: Settings) -> None:
     send(request, refusal.status, reason.encode() + b"\n")
 
 
-def failed(failure: Failure, request: Request, settings: Settings) -> None:
+def failed(failure: Failure, request: Request, settings: Settings, failures: SparingLog) -> None:
     """
     Answer where something went wrong.
+
+    :param failures: where it is logged, if nobody expected it.
     """
     error = failure.value
     if isinstance(error, Refusal):
@@ -79,8 +79,12 @@ def failed(failure: Failure, request: Request, settings: Settings) -> None:
         if isinstance(error, JournalFailed) and error.uncertain:
             why += "; whether it was, is not known: publish it again, with the same id"
         send(request, 503, f"{why}\n".encode())
+    elif isinstance(error, MemoryError):
+        failures.error("{request} failed: the process has no memory left", request=request)
+        request.setHeader(b"Retry-After", RETRY_AFTER)
+        send(request, 503, b"the hub has no memory left for this\n")
     else:
-        _log.failure("{request} failed", failure, request=request)
+        failures.failure("{request} failed", failure, request=request)
         send(request, 500, b"something went wrong; the log of the hub tells what\n")
 
 

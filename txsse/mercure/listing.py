@@ -9,9 +9,11 @@ from hashlib import sha256
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.web.http import CACHED, Request
 from twisted.web.server import NOT_DONE_YET
 
+from txsse._sparing import SparingLog
 from txsse.hub.hub import Hub
 from txsse.hub.update import EARLIEST
 from txsse.mercure.answers import failed, send
@@ -24,6 +26,8 @@ from txsse.mercure.tokens import Verifier
 from txsse.server.payload import to_json
 
 __all__ = ["Listing"]
+
+_log = Logger()
 
 
 class _NotFound(Refusal):
@@ -45,6 +49,7 @@ class Listing:
         self._hub = hub
         self._verifier = verifier
         self._settings = settings
+        self._failures = SparingLog(_log)
         self._subscriptions = subscriptions
 
     def render(self, request: Request, segments: Sequence[str]) -> int:
@@ -58,7 +63,7 @@ class Listing:
             send(request, 405, b"allowed here: GET, HEAD, OPTIONS\n")
             return NOT_DONE_YET
         working = Deferred.fromCoroutine(self._list(request, segments))
-        working.addErrback(failed, request, self._settings)
+        working.addErrback(failed, request, self._settings, self._failures)
         return NOT_DONE_YET
 
     async def _list(self, request: Request, segments: Sequence[str]) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from txsse._clock import wall
+from txsse._sparing import SparingLog
 from txsse.hub.hub import Hub
 from txsse.mercure.answers import failed, segments_below, send
 from txsse.mercure.credentials import find_credential
@@ -31,6 +33,8 @@ from txsse.server.plain import NOTHING, Branch
 from txsse.server.upgrade import Upgrader, answer
 
 __all__ = ["MercureResource", "put_hub", "well_known"]
+
+_log = Logger()
 
 _METHODS = ("GET", "QUERY", "POST")
 _HEADERS = ("Accept", "Authorization", "Cache-Control", "Content-Type", "If-None-Match", "Last-Event-ID")
@@ -72,6 +76,7 @@ class MercureResource(Resource):
         self._list_rules = to_rules(("GET",), origins, credentials, _HEADERS, 1024)
         self._exposed = ", ".join(exposed).encode()
         self._settings = settings
+        self._failures = SparingLog(_log)
         self._verifier = verifier = Verifier(
             settings.issuers,
             base=settings.url,
@@ -109,7 +114,7 @@ class MercureResource(Resource):
             self._set_cors(request)
             working = Deferred.fromCoroutine(self._publisher.publish(request))
             working.addCallback(_tell_id, request)
-            working.addErrback(failed, request, self._settings)
+            working.addErrback(failed, request, self._settings, self._failures)
             return NOT_DONE_YET
         if request.method == b"OPTIONS" or request.method not in (b"GET", b"HEAD", QUERY):
             return _render_options(request, self._rules)
@@ -131,7 +136,7 @@ class MercureResource(Resource):
         checking.addErrback(refusals.append)
         for refusal in refusals:
             self._set_cors(request)
-            failed(refusal, request, self._settings)
+            failed(refusal, request, self._settings, self._failures)
         return not refusals
 
     async def _check_token(self, request: Request, role: Role) -> None:

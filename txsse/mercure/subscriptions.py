@@ -13,6 +13,7 @@ from uuid import uuid4
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse._sparing import SparingLog
 from txsse.errors import HubStopped, JournalFailed
 from txsse.hub.hub import Hub
 from txsse.hub.update import Update
@@ -81,6 +82,7 @@ class Subscriptions:
     def __init__(self, hub: Hub, settings: Settings) -> None:
         self._hub = hub
         self._path = f"{settings.path}/subscriptions"
+        self._failures = SparingLog(_log)
         self._by_topic: dict[str, Subscription] = {}
 
     async def documents(self, path: str) -> dict[str, dict[str, object]]:
@@ -127,10 +129,9 @@ class Subscriptions:
 
     def _tell(self, told: Sequence[Subscription], *, active: bool) -> None:
         for each in told:
-            self._hub.publish_to_the_end(each.event(active=active)).addErrback(_not_told)
+            self._hub.publish_to_the_end(each.event(active=active)).addErrback(self._not_told)
 
-
-def _not_told(failure: Failure) -> None:
-    # A journal says itself what is wrong with it.
-    if not failure.check(JournalFailed, HubStopped):
-        _log.failure("a subscription cannot be told of", failure)
+    def _not_told(self, failure: Failure) -> None:
+        # A journal says itself what is wrong with it.
+        if not failure.check(JournalFailed, HubStopped):
+            self._failures.failure("a subscription cannot be told of", failure)

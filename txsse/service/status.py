@@ -2,7 +2,8 @@
 How the service is, for those who look after it::
 
     /health/live    200, as long as the process answers
-    /health/ready   200 while updates can be published and subscribers come in; 503 otherwise, with the reason
+    /health/ready   200 while updates can be published and subscribers come in; 503 otherwise, with why;
+                    200 with a line that begins with "degraded" where updates of the journal are damaged
     /metrics        for Prometheus
 """
 
@@ -46,6 +47,19 @@ class Health:
             return str(self._hub.problem)
         return None if self.started else "the journal has not started yet"
 
+    @property
+    def warning(self) -> str | None:
+        """
+        What needs somebody's attention although it can be used; ``None`` for nothing.
+        """
+        count = self._hub.damaged
+        if not count:
+            return None
+        return (
+            f"degraded: {count} damaged updates of the journal were skipped; clients that missed them get "
+            "stream-reset; the log has their positions; check the disk, or the Redis, that holds the journal"
+        )
+
 
 def status_tree(hub: Hub, health: Health) -> Resource:
     """
@@ -54,7 +68,7 @@ def status_tree(hub: Hub, health: Health) -> Resource:
     root = Branch(NOTHING)
     healths = Branch(NOTHING)
     healths.putChild(b"live", _Sentence(lambda: None))
-    healths.putChild(b"ready", _Sentence(lambda: health.problem))
+    healths.putChild(b"ready", _Sentence(lambda: health.problem, lambda: health.warning))
     root.putChild(b"health", healths)
     try:
         from txsse.hub.prometheus import MetricsResource
@@ -70,11 +84,13 @@ def status_tree(hub: Hub, health: Health) -> Resource:
 class _Sentence(Resource):
     isLeaf = True
 
-    def __init__(self, problem: Any) -> None:
+    def __init__(self, problem: Any, warning: Any = lambda: None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._problem = problem
+        self._warning = warning
 
     def render(self, request: Request) -> int:
         problem = self._problem()
-        send(request, 200 if problem is None else 503, f"{problem or 'ok'}\n".encode())
+        text = problem or self._warning() or "ok"
+        send(request, 200 if problem is None else 503, f"{text}\n".encode())
         return NOT_DONE_YET
