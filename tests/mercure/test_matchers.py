@@ -95,7 +95,7 @@ class LimitTests:
         """
         What cannot be seen cannot be matched.
         """
-        with pytest.raises(ValueError, match="a control character, or an invisible one"):
+        with pytest.raises(ValueError, match="a control character or a format character"):
             make_matcher(type, value, URL)
 
     def test_weight(self) -> None:

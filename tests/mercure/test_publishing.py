@@ -122,7 +122,7 @@ class BadTests:
             ([], "topic is missing"),
             ([("topic", "*")], "all topics"),
             ([("topic", "a\nb")], "topic holds a control character"),
-            ([("topic", "a\u200bb")], "topic holds a control character, or an invisible"),
+            ([("topic", "a\u200bb")], "topic holds a control character or a format character"),
             ([("topic", "a\u0085b")], "topic holds"),
             ([("topic", "a"), ("id", "#1")], "begin with #"),
             ([("topic", "a"), ("id", "earliest")], "earliest"),

@@ -118,7 +118,7 @@ class MatchTests:
             ("topic=x", "before Mercure 1.0"),
             ("match=%00", "control character"),
             ("match=a%0Ab", "control character"),
-            ("match=%E2%80%8B", "invisible"),
+            ("match=%E2%80%8B", "format character"),
             ("match=%FF", "not UTF-8"),
             ("%FF=x", "not UTF-8"),
             ("match_urlpattern=https://%5B", "match_urlpattern"),

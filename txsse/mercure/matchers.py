@@ -70,7 +70,7 @@ def make_matcher(type: str, value: str, base: str) -> Matcher:
     if len(value) > MAX_PATTERN:
         raise ValueError(f"it has more than {MAX_PATTERN} characters")
     if not is_clean(value):
-        raise ValueError("it holds a control character, or an invisible one")
+        raise ValueError("it holds a control character or a format character")
     if type == EXACT or value == ALL:
         return Matcher(type, value, value)
     if type == PATTERN:

@@ -13,8 +13,11 @@ __all__ = ["check_text", "is_clean"]
 
 def is_clean(text: str) -> bool:
     """
-    Tell whether a text has no control characters (C0, C1 and DEL), and none of those that format, which are
-    invisible: a name with one looks like the name without.
+    Tell whether a text holds no control character (C0, C1, DEL), no format character (Cf) and no lone
+    surrogate. A name with a format character, such as a zero-width space, looks like the name without.
+
+    Other characters without a glyph are allowed, as the draft of Mercure allows them: a variation selector
+    is part of many emoji (U+FE0F in U+2764 U+FE0F).
     """
     if text.isascii():
         return text.isprintable()
@@ -29,5 +32,5 @@ def check_text(name: str, text: str) -> str:
     :raises BadRequest: for one that is not.
     """
     if not is_clean(text):
-        raise BadRequest(f"{name} holds a control character, or an invisible one")
+        raise BadRequest(f"{name} holds a control character or a format character")
     return text
