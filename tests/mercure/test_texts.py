@@ -55,7 +55,7 @@ class CleanTests:
         assert raised.value.status == 400
 
 
-# U+FE0F, a variation selector, is invisible, and neither a control character (Cc) nor a format character (Cf).
+# U+FE0F, a variation selector, is invisible, but neither a control (Cc) nor a format character (Cf).
 HEART = "https://a.example/\u2764\ufe0f"
 
 
