@@ -129,6 +129,8 @@ class MatchTests:
             ("&".join(f"match_urlpattern=/{number}" for number in range(10)), "together"),
             ("match_urlpattern=/(.{35})&match_urlpattern=/(.{36})", "together"),
             ("match=x&" + "&" * 2000, "2000 fields"),
+            ("match=x&last_event_id=a%0Ab", "Last-Event-ID holds CR, LF or NUL"),
+            ("match=x&last_event_id=" + "x" * 1025, "Last-Event-ID has more than 1024 bytes"),
         ],
     )
     def test_malformed(self, world: MercureWorld, query: str, reason: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from inspect import isawaitable
 from typing import Any, Protocol
 
@@ -106,9 +107,19 @@ class HubResource(SSEResource):
         :raises UpgradeRefused: what the client gets then.
         """
 
-    def resumes_at(self, request: Request, place: Place) -> str | None:
+    def resumes_from(self, accepted: Accepted, access: Access) -> str:
+        """
+        Return the id that a client resumes from: the one that the upgrader found, unless this is overridden.
+
+        :param access: what the rule returned.
+        """
+        return accepted.last_event_id
+
+    def resumes_at(self, request: Request, place: Place, access: Access) -> str | None:
         """
         Tell what the response says of a place; ``None`` for nothing.
+
+        :param access: what the rule returned.
         """
         return place.named
 
@@ -148,6 +159,7 @@ class HubResource(SSEResource):
 
     async def _admit(self, request: Request, accepted: Accepted, gone: list[Deferred[None]]) -> None:
         wanted = self._fixed or await self._granted(request)
+        accepted = replace(accepted, last_event_id=self.resumes_from(accepted, wanted.access))
         self._hub.check(wanted.topics)
         try:
             place = await self._hub.locate(accepted.last_event_id, wanted.private)
@@ -163,7 +175,7 @@ class HubResource(SSEResource):
         # That may have taken its time.
         self._hub.check(wanted.topics)
         self.check_access(wanted.access)
-        named = None if place is None else self.resumes_at(request, place)
+        named = None if place is None else self.resumes_at(request, place, wanted.access)
         if named is not None:
             for field in self.resume_fields:
                 request.responseHeaders.setRawHeaders(field, [named.encode()])

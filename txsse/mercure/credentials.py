@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from twisted.web.http import Request
 
-from txsse.mercure.forms import read_query
+from txsse.mercure.forms import find_in_query
 from txsse.mercure.refusal import BadPresentation, Forbidden
 from txsse.mercure.settings import OLD_COOKIE, Settings
 
@@ -51,9 +51,9 @@ def find_credential(request: Request, settings: Settings) -> Credential | None:
             raise BadPresentation("Authorization holds no token behind Bearer")
         return Credential(found[1].decode("ascii"))
     if settings.compatibility:
-        named = [value for name, value in read_query(request) if name == "authorization"]
-        if named:
-            return Credential(named[0])
+        named = find_in_query(request, "authorization")
+        if named is not None:
+            return Credential(named)
     for name in (settings.cookie, *([OLD_COOKIE] if settings.compatibility else [])):
         cookie = _find_cookie(request, name.encode())
         if cookie:

@@ -18,6 +18,7 @@ from txsse.hub.hub import Hub
 from txsse.hub.update import EARLIEST
 from txsse.mercure.answers import failed, send
 from txsse.mercure.credentials import find_credential
+from txsse.mercure.grants import Grants
 from txsse.mercure.matchers import TYPES
 from txsse.mercure.refusal import Forbidden, MissingToken, Refusal
 from txsse.mercure.settings import Settings
@@ -67,10 +68,12 @@ class Listing:
         return NOT_DONE_YET
 
     async def _list(self, request: Request, segments: Sequence[str]) -> None:
+        grants = await self._authorise(request)
         path = "/".join(
             [f"{self._settings.path}/subscriptions", *(quote(each, safe="") for each in segments)]
         )
-        await self._authorise(request, path)
+        if not grants.subscribe.has([path]):
+            raise Forbidden("the token does not allow to see these subscriptions")
         last_id = await self._hub.here() or EARLIEST
         # Behind the id, so that what began before it is there.
         document = to_json(await self._document(path, segments)).encode()
@@ -84,13 +87,11 @@ class Listing:
             return
         send(request, 200, document, b"application/json", cache=b"private, must-revalidate")
 
-    async def _authorise(self, request: Request, path: str) -> None:
+    async def _authorise(self, request: Request) -> Grants:
         credential = find_credential(request, self._settings)
         if credential is None:
             raise MissingToken("subscriptions are listed to those with a token")
-        grants = await self._verifier.verify(credential.token, "subscribe")
-        if not grants.subscribe.has([path]):
-            raise Forbidden("the token does not allow to see these subscriptions")
+        return await self._verifier.verify(credential.token, "subscribe")
 
     async def _document(self, path: str, segments: Sequence[str]) -> dict[str, object]:
         found = await self._subscriptions.documents(path)

@@ -70,6 +70,9 @@ class Publisher:
         grants = await self._verifier.verify(credential.token, "publish")
         if credential.by_cookie:
             check_origin(request, self._settings)
+        if not grants.publish:
+            # Whatever the body says.
+            raise Forbidden("the token does not allow to publish")
         check_form(request)
         update = self._read(read_body(request, self._settings.max_body))
         self._check_topics(update.topics, grants)

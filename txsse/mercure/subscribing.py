@@ -4,8 +4,9 @@ Subscriptions, from requests.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, AnyStr
 
 from twisted.web.http import Request
 
@@ -27,6 +28,7 @@ from txsse.mercure.refusal import BadRequest, InvalidToken, MissingToken, Refusa
 from txsse.mercure.settings import Settings
 from txsse.mercure.subscriptions import Subscriptions
 from txsse.mercure.tokens import Verifier
+from txsse.server.negotiation import Accepted
 from txsse.server.upgrade import Upgrader
 
 __all__ = ["QUERY", "SubscribeResource"]
@@ -45,10 +47,13 @@ _PARAMETERS = {"match": EXACT, "match_exact": EXACT, "match_urlpattern": PATTERN
 class MatchedAccess(Access):
     """
     What a request gets, with what that comes from.
+
+    :ivar last_event_id: the id that it resumes from, where a form tells it; ``None`` otherwise.
     """
 
     matchers: tuple[Matcher, ...] = ()
     grants: Grants = field(default_factory=Grants)
+    last_event_id: str | None = None
 
 
 class SubscribeResource(HubResource):
@@ -83,16 +88,25 @@ class SubscribeResource(HubResource):
         """
         Open a stream, or answer otherwise.
         """
-        with suppress(Refusal):
-            # What is wrong with the fields is told when the matchers are looked for among them.
-            self._find_last_event_id(request)
+        values = request.requestHeaders.getRawHeaders(b"Last-Event-ID") or []
+        if len(values) > 1:
+            request.requestHeaders.setRawHeaders(b"Last-Event-ID", [_one_of(values, EARLIEST.encode())])
         return super().render(request)
 
-    def resumes_at(self, request: Request, place: Place) -> str | None:
+    def resumes_from(self, accepted: Accepted, access: Access) -> str:
+        """
+        Return the id that a client resumes from; that of a header field counts before those of a form.
+        """
+        assert isinstance(access, MatchedAccess)
+        return accepted.last_event_id if access.last_event_id is None else access.last_event_id
+
+    def resumes_at(self, request: Request, place: Place, access: Access) -> str | None:
         """
         Tell what the response says of a place. One who resumes from nothing is told where that is.
         """
-        if place.named is None and request.requestHeaders.hasHeader(b"Last-Event-ID"):
+        assert isinstance(access, MatchedAccess)
+        asked = access.last_event_id is not None or request.requestHeaders.hasHeader(b"Last-Event-ID")
+        if place.named is None and asked:
             return place.anchor or EARLIEST
         return place.named
 
@@ -115,27 +129,24 @@ class SubscribeResource(HubResource):
         if self._subscriptions is not None:
             self._subscriptions.begin(subscriber.channel, access.matchers, access.grants)
 
-    def _find_last_event_id(self, request: Request) -> None:
+    def _find_last_event_id(self, request: Request, fields: Fields) -> str | None:
         """
-        Put the id that a client resumes from where the upgrader looks for it.
+        Return the id that a client resumes from by a field of a form; ``None`` where the header field tells,
+        or nothing does.
         """
-        values = request.requestHeaders.getRawHeaders(b"Last-Event-ID")
-        if values is None:
-            names = ["last_event_id"]
-            if self._settings.compatibility:
-                names += ["lastEventID", "Last-Event-ID"]
-            fields = self._fields(request)
-            values = [value.encode() for name, value in fields if name in names]
-        # Symfony writes the same id under both of its old names.
-        values = list(dict.fromkeys(values))
-        if len(values) > 1:
-            # Which one was meant cannot be told; who gets all misses nothing.
-            values = [EARLIEST.encode()]
-        if values:
-            request.requestHeaders.setRawHeaders(b"Last-Event-ID", values)
+        names = ["last_event_id"]
+        if self._settings.compatibility:
+            names += ["lastEventID", "Last-Event-ID"]
+        values = [value for name, value in fields if name in names]
+        if not values or request.requestHeaders.hasHeader(b"Last-Event-ID"):
+            return None
+        found = _one_of(values, EARLIEST)
+        self._streams.check_last_event_id(found)
+        return found
 
     async def _find_access(self, request: Request) -> MatchedAccess:
         try:
+            # Before the query and the body are read: the work for a refused request does not grow with them.
             credential = find_credential(request, self._settings)
             if credential is not None:
                 grants = await self._verifier.verify(credential.token, "subscribe")
@@ -143,11 +154,14 @@ class SubscribeResource(HubResource):
                 grants = Grants()
             else:
                 raise MissingToken("subscribing takes a token here")
-            matchers = self._read_matchers(self._fields(request))
+            fields = self._fields(request)
+            last_event_id = self._find_last_event_id(request, fields)
+            matchers = self._read_matchers(fields)
         except Refusal as refusal:
             raise self._refused(refusal) from None
         topics = [matcher.selector for matcher in matchers]
-        return MatchedAccess(topics, tuple(grants.subscribe), matchers, grants)  # type: ignore[arg-type]
+        private: Any = tuple(grants.subscribe)
+        return MatchedAccess(topics, private, matchers, grants, last_event_id)
 
     def _refused(self, refusal: Refusal) -> UpgradeRefused:
         headers = {}
@@ -207,3 +221,9 @@ class SubscribeResource(HubResource):
                 raise BadRequest("topic is how it was before Mercure 1.0; ask by match or match_urlpattern")
             return TEMPLATE
         return None
+
+
+def _one_of(ids: Sequence[AnyStr], earliest: AnyStr) -> AnyStr:
+    # Symfony writes the same id under both of its old names. Which one of different ones was meant cannot be
+    # told; a client that gets all misses nothing.
+    return ids[0] if len(set(ids)) == 1 else earliest

@@ -19,7 +19,18 @@ from functools import lru_cache
 
 from twisted.web.http import Request
 
-__all__ = ["Accepted", "Answer", "Asked", "Rules", "cors_headers", "decide", "read_asked", "refusal"]
+__all__ = [
+    "Accepted",
+    "Answer",
+    "Asked",
+    "Malformed",
+    "Rules",
+    "cors_headers",
+    "decide",
+    "read_asked",
+    "read_last_event_id",
+    "refusal",
+]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -124,8 +135,8 @@ def decide(asked: Asked, rules: Rules) -> Accepted | Answer:
         return refusal(405, f"allowed here: {allow.decode('ascii')}", [(b"Allow", allow), *cors])
     if not accepts_event_stream(tuple(asked.accept)):
         return refusal(406, "only text/event-stream is to be had here", cors)
-    last_event_id = _read_last_event_id(asked.last_event_id, rules.max_last_event_id)
-    if isinstance(last_event_id, _Malformed):
+    last_event_id = read_last_event_id(asked.last_event_id, rules.max_last_event_id)
+    if isinstance(last_event_id, Malformed):
         return refusal(400, last_event_id.reason, cors)
     if reading:
         # The body would have no end, so a HEAD is answered with what a GET would begin with.
@@ -172,24 +183,34 @@ _WEIGHT = re.compile(rb"[01](\.[0-9]*)?")
 
 
 @dataclass(frozen=True)
-class _Malformed:
+class Malformed:
+    """
+    What a request holds makes no sense, and why.
+    """
+
     reason: str
 
 
-def _read_last_event_id(values: Sequence[bytes], limit: int) -> str | _Malformed:
+def read_last_event_id(values: Sequence[bytes], limit: int) -> str | Malformed:
+    """
+    Return the id that a client resumes from, ``""`` for none.
+
+    :param values: all that the request gives as one.
+    :param limit: the longest, in bytes.
+    """
     if not values:
         return ""
     if len(values) > 1:
-        return _Malformed("more than one Last-Event-ID")
+        return Malformed("more than one Last-Event-ID")
     if len(values[0]) > limit:
-        return _Malformed(f"Last-Event-ID has more than {limit} bytes")
+        return Malformed(f"Last-Event-ID has more than {limit} bytes")
     try:
         text = values[0].decode("utf-8")
     except UnicodeDecodeError:
-        return _Malformed("Last-Event-ID is not UTF-8")
+        return Malformed("Last-Event-ID is not UTF-8")
     if any(character in text for character in "\r\n\0"):
         # No event can have had such an id; only a query string can carry one.
-        return _Malformed("Last-Event-ID holds CR, LF or NUL")
+        return Malformed("Last-Event-ID holds CR, LF or NUL")
     return text
 
 

@@ -26,7 +26,7 @@ from txsse.server.framing import StrictChannel
 from txsse.server.http2 import Http2Sink, was_reset
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.limits import Limits
-from txsse.server.negotiation import Accepted, Answer, decide, read_asked
+from txsse.server.negotiation import Accepted, Answer, Malformed, decide, read_asked, read_last_event_id
 from txsse.server.options import OwnHeaders, seconds, to_headers, to_rules
 from txsse.server.payload import to_json
 from txsse.server.peer import MAX_PEER_TIMEOUT, PeerTimeout
@@ -190,6 +190,17 @@ class Upgrader:
         if isinstance(decision, Accepted):
             return self._limits.refusal(request, decision) or decision
         return decision
+
+    def check_last_event_id(self, last_event_id: str) -> None:
+        """
+        Check an id to resume from that was found where :meth:`decide` does not look.
+
+        :raises UpgradeRefused: for one that no event can have had, or that is too long; it has not been
+            answered.
+        """
+        found = read_last_event_id([last_event_id.encode()], self._rules.max_last_event_id)
+        if isinstance(found, Malformed):
+            raise UpgradeRefused(found.reason, status=400)
 
     @property
     def reactor(self) -> IReactorTime:
