@@ -58,7 +58,7 @@ class TypeTests:
         """
         A template selects what it expands to.
         """
-        assert make_matcher(TEMPLATE, "/books/{id}", URL).selector == TemplateSelector("/books/{id}")
+        assert make_matcher(TEMPLATE, "/books/{id}", URL).selector == TemplateSelector("/books/{id}", URL)
         assert matches(TEMPLATE, "/books/{id}", "/books/1")
 
     @pytest.mark.parametrize("value", ["news", "a{", "a}b", "{}", "a{b}{", "{!a}", "{a b}"])

@@ -64,7 +64,7 @@ def make_matcher(type: str, value: str, base: str) -> Matcher:
 
     :param type: what its value is.
     :param value: the value.
-    :param base: the hub's URL, which relative patterns are resolved against.
+    :param base: the hub's URL, which relative patterns and topics are resolved against.
     :raises ValueError: for one that cannot be, with the reason.
     """
     if len(value) > MAX_PATTERN:
@@ -76,15 +76,15 @@ def make_matcher(type: str, value: str, base: str) -> Matcher:
     if type == PATTERN:
         return Matcher(type, value, PatternSelector(value, base))
     if type == TEMPLATE:
-        return Matcher(type, value, _template(value))
+        return Matcher(type, value, _template(value, base))
     raise ValueError(f"{type} is no type of matcher; there are {' and '.join(TYPES)}")
 
 
-def _template(value: str) -> str | ISelector:
+def _template(value: str, base: str) -> str | ISelector:
     if "{" not in value and "}" not in value:
         return value
     try:
-        return TemplateSelector(value)
+        return TemplateSelector(value, base)
     except TooManyVariables:
         raise
     except ValueError:

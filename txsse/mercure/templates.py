@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from txsse.hub.topics import ISelector
 from txsse.mercure.places import Places
+from txsse.mercure.resolving import is_resolved
 
 __all__ = ["MAX_VARIABLES", "TemplateSelector", "TooManyVariables"]
 
@@ -53,25 +54,34 @@ class TemplateSelector:
     """
     Selects the topics that a template may expand to, and the one that is written as it is.
 
+    A topic that resolves to another URL than it is written as, such as one with dot segments, is not
+    selected, unless it is written as the template is: see :mod:`txsse.mercure.resolving`.
+
     :param template: the template.
+    :param base: the hub's URL, which relative topics are resolved against.
     :raises TooManyVariables: for one with more than :data:`MAX_VARIABLES`.
     :raises ValueError: for one that is none.
     """
 
-    __slots__ = ("_parts", "template")
+    __slots__ = ("_parts", "base", "template")
 
-    def __init__(self, template: str) -> None:
+    def __init__(self, template: str, base: str) -> None:
         self.template = template
+        self.base = base
         self._parts = _parse(template)
 
     def __repr__(self) -> str:
-        return f"TemplateSelector({self.template!r})"
+        return f"TemplateSelector({self.template!r}, {self.base!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, TemplateSelector) and other.template == self.template
+        return (
+            isinstance(other, TemplateSelector)
+            and other.template == self.template
+            and other.base == self.base
+        )
 
     def __hash__(self) -> int:
-        return hash((TemplateSelector, self.template))
+        return hash((TemplateSelector, self.template, self.base))
 
     @property
     def weight(self) -> int:
@@ -92,8 +102,12 @@ class TemplateSelector:
         """
         Tell whether a topic is meant.
         """
-        if topic == self.template:
-            return True
+        return topic == self.template or (self.expands_to(topic) and is_resolved(topic, self.base))
+
+    def expands_to(self, topic: str) -> bool:
+        """
+        Tell whether the template may expand to a text.
+        """
         first = self._parts[0]
         if isinstance(first, str) and not topic.startswith(first):
             # Most topics of others.
