@@ -35,6 +35,7 @@ PUBLIC = {
     "ServerSentEvent",
     "StreamEnded",
     "StreamRefused",
+    "TooManyPatterns",
     "TooManyTopics",
     "Update",
     "UpdateTooLarge",

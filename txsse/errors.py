@@ -8,6 +8,7 @@ What can go wrong, as one small tree::
     ├── UpgradeRefused   a request that got another answer than a stream
     ├── UpdateTooLarge   an update that exceeds the hub's limit
     ├── TooManyTopics    a subscription that exceeds the hub's limit
+    ├── TooManyPatterns  a subscription whose patterns exceed what is left of the hub's limit
     ├── HubStopped       an update for a hub that has stopped
     ├── JournalFailed    a journal that cannot be read or written at the moment
     ├── StreamRefused    a reply that opens no stream, to a client
@@ -37,6 +38,7 @@ __all__ = [
     "SSEError",
     "StreamEnded",
     "StreamRefused",
+    "TooManyPatterns",
     "TooManyTopics",
     "UpdateTooLarge",
     "UpgradeRefused",
@@ -188,6 +190,21 @@ class TooManyTopics(SSEError):
     def __init__(self, count: int, limit: int) -> None:
         super().__init__(f"{count} topics in one subscription; {limit} is the limit")
         self.count = count
+        self.limit = limit
+
+
+class TooManyPatterns(SSEError):
+    """
+    A subscription's patterns would take the hub above its ``max_pattern_weight``.
+
+    :ivar limit: what all of its patterns may weigh together.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            "the hub holds as many patterns as it may: ask for exact topics, or try again later "
+            f"(max_pattern_weight is {limit})"
+        )
         self.limit = limit
 
 

@@ -343,6 +343,27 @@ class Prefix:
         return topic.startswith(self.prefix)
 
 
+class Heavy(Prefix):
+    """
+    A pattern that says what it weighs.
+
+    :ivar cost: how long asking it takes, in seconds of a reactor.
+    """
+
+    def __init__(
+        self, prefix: str, weight: int, *, cost: float = 0.0, reactor: FakeReactor | None = None
+    ) -> None:
+        super().__init__(prefix)
+        self.weight = weight
+        self._cost = cost
+        self._reactor = reactor
+
+    def matches(self, topic: str) -> bool:
+        if self._reactor is not None:
+            self._reactor.rightNow += self._cost
+        return super().matches(topic)
+
+
 @implementer(ISelector)
 class Broken:
     """

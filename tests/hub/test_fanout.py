@@ -4,7 +4,7 @@ One update to its many subscribers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -473,13 +473,13 @@ class FailureTests:
         """
         (member,) = crowd(world, 1)
         index = world.hub._index
-        audience = index.audience
+        find_audience = index.find_audience
 
-        def failing(topics: tuple[str, ...]) -> list[Subscriber]:
-            monkeypatch.setattr(index, "audience", audience)
+        def failing(topics: tuple[str, ...]) -> Generator[None, None, list[Subscriber]]:
+            monkeypatch.setattr(index, "find_audience", find_audience)
             raise ZeroDivisionError
 
-        monkeypatch.setattr(index, "audience", failing)
+        monkeypatch.setattr(index, "find_audience", failing)
         world.publish("x" * 2**16)
         world.publish("b")
         assert member.texts == ["b"]

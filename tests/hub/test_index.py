@@ -5,12 +5,14 @@ Members by the topics that they want.
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.logger import LogEvent
 
-from tests.hub.fakes import Broken, Prefix
+from tests.hub.fakes import Broken, Heavy, Prefix
 from txsse.hub import index as index_module
 from txsse.hub.index import TopicIndex
-from txsse.hub.topics import TopicSet
+from txsse.hub.topics import STEP_WEIGHT, TopicSet
 
 
 def index_of(**wanted: object) -> TopicIndex[str]:
@@ -225,6 +227,128 @@ class SelectorTests:
         assert selector.asked == ["a1", "a2", "a3"]
         index.audience(("a2",))
         assert selector.asked == ["a1", "a2", "a3", "a2"]
+
+    def test_patterns_are_remembered_up_to_a_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Beyond it topics are forgotten, however few they are, but for the one that was used last.
+        """
+        monkeypatch.setattr(index_module, "_REMEMBERED_PATTERNS", 5)
+        selectors = [Prefix("a" * length) for length in range(1, 4)]
+        index = index_of(ann=selectors)
+        for topic, kept in (("aaa1", 1), ("b", 2), ("aaa2", 2), ("aaaa", 1)):
+            index.audience((topic,))
+            assert len(index._remembered) == kept
+            assert index._remembered_patterns == sum(
+                len(each.matching) for each in index._remembered.values()
+            )
+        index.add("bob", TopicSet([Prefix("aaaa"), Prefix(""), Prefix("aa")]))
+        index.audience(("aaaa",))
+        assert list(index._remembered) == ["aaaa"]
+        index.remove("bob", TopicSet([Prefix("aaaa"), Prefix(""), Prefix("aa")]))
+        assert index.audience(("aaaa",)) == ["ann"]
+        assert index._remembered_patterns == 3
+
+
+heavies = st.sampled_from([Heavy("a", 300), Heavy("b", 0), Heavy("c", 5000), Prefix("d"), Prefix("e")])
+
+
+class WeightTests:
+    @settings(derandomize=True, deadline=None, max_examples=200)
+    @given(st.lists(st.tuples(st.integers(0, 4), st.lists(heavies, max_size=4)), max_size=30))
+    def test_each_pattern_counts_once(self, changes: list[tuple[int, list[Prefix]]]) -> None:
+        """
+        The weight is that of the different patterns that anybody has at the moment, and what a newcomer adds
+        to it is foretold.
+        """
+        index: TopicIndex[int] = TopicIndex()
+        held: dict[int, TopicSet] = {}
+        for member, selectors in changes:
+            if member in held:
+                index.remove(member, held.pop(member))
+            else:
+                wanted = TopicSet(selectors)
+                expected = index.weight + index.new_weight(wanted)
+                index.add(member, wanted)
+                held[member] = wanted
+                assert index.weight == expected
+                assert index.new_weight(wanted) == 0
+            different = {selector for wanted in held.values() for selector in wanted.selectors}
+            assert index.weight == sum(getattr(selector, "weight", 100) for selector in different)
+
+    def test_removed_without_having_been_added(self) -> None:
+        """
+        The weight stays what it is.
+        """
+        index = index_of(ann=[Heavy("a", 300)])
+        index.remove("bob", TopicSet([Heavy("a", 300), Heavy("b", 10)]))
+        assert index.weight == 300
+        index.remove("ann", TopicSet([Heavy("a", 300)]))
+        index.remove("ann", TopicSet([Heavy("a", 300)]))
+        assert index.weight == 0
+
+
+class StepTests:
+    @pytest.mark.parametrize("weight", [1, 100, 700, 4000, 50_000])
+    def test_bounded(self, weight: int) -> None:
+        """
+        Between two steps no more is asked than a step may weigh, and one pattern more.
+        """
+        selectors = [Heavy(f"{number % 3}", weight) for number in range(3)]
+        selectors += [Heavy(f"x{number}", weight) for number in range(60)]
+        index = index_of(**{f"m{number}": selector for number, selector in enumerate(selectors)})
+        topics = tuple(f"{number}" for number in range(20))
+        steps = index.find_audience(topics)
+        counts, before = [], 0
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                audience = end.value
+                break
+            asked = sum(len(selector.asked) for selector in selectors)
+            counts.append(asked - before)
+            before = asked
+        assert all(count * weight <= STEP_WEIGHT + weight for count in counts)
+        assert len(counts) >= 20 * 63 * weight // (STEP_WEIGHT + weight)
+        assert sorted(audience) == ["m0", "m1", "m2"]
+        assert all(selector.asked == list(topics) for selector in selectors)
+
+    def test_many_members(self) -> None:
+        """
+        Going through patterns that select a topic already known goes by steps as well.
+        """
+        index: TopicIndex[int] = TopicIndex()
+        for number in range(3000):
+            index.add(number, TopicSet(Heavy("a" * number, 0)))
+        topic = "a" * 3000
+        assert sorted(index.audience((topic,))) == list(range(3000))
+        assert len(list(index.find_audience((topic,)))) >= 4
+
+    def test_changes_between_steps(self) -> None:
+        """
+        Members and patterns may come and go between two steps: those that stay are found once.
+        """
+        index: TopicIndex[str] = TopicIndex()
+        for number in range(10):
+            index.add(f"m{number}", TopicSet([Heavy(f"{number % 2}" * number, STEP_WEIGHT)]))
+        steps = index.find_audience(("0" * 20, "1" * 20))
+        gone, come = iter(range(0, 10, 3)), iter(range(100))
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                audience = end.value
+                break
+            number = next(gone, None)
+            if number is not None:
+                index.remove(f"m{number}", TopicSet([Heavy(f"{number % 2}" * number, STEP_WEIGHT)]))
+            index.add(f"n{next(come)}", TopicSet([Heavy("0", STEP_WEIGHT)]))
+        stayed = {f"m{number}" for number in range(10) if number % 3}
+        assert stayed <= set(audience)
+        assert len(set(audience)) == len(audience)
+        later = index.audience(("0" * 20, "1" * 20))
+        assert {name for name in later if name[0] == "m"} == stayed
+        assert {name for name in later if name[0] == "n"} == {f"n{number}" for number in range(next(come))}
 
 
 def test_changed() -> None:

@@ -4,17 +4,19 @@ Pages that many read at about the same time.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import pytest
 
-from tests.hub.fakes import Member, Prefix, ScriptedJournal, World, turn
+from tests.hub.fakes import Heavy, Member, Prefix, ScriptedJournal, World, turn
 from txsse import Access, ServerSentEvent, Update
 from txsse.hub import shared as shared_module
 from txsse.hub.entry import Entry, Page
 from txsse.hub.shared import SharedPage, SharedPages
 from txsse.hub.subscriber import BEHIND, Subscriber
 from txsse.hub.topics import ISelector, TopicSet
+from txsse.server.sink import Framed
 
 
 def entries(*kinds: tuple[str, bool]) -> list[Entry]:
@@ -38,10 +40,23 @@ class Reader:
         self.asked += 1
         return self.topics.has(update.topics) and (not update.private or self.private.has(update.topics))
 
+    def seek(self, update: Update) -> Generator[None, None, bool]:
+        yield
+        return self.may_have(update)
+
+
+def framed(page: SharedPage, reader: Any) -> tuple[Framed, int]:
+    asking = page.allowed_for(reader)
+    try:
+        while True:
+            next(asking)
+    except StopIteration as end:
+        return page.frames_of(end.value)
+
 
 def frames(page: SharedPage, reader: Any) -> tuple[bytes, int]:
-    framed, count = page.frames_for(reader)
-    return framed.data, count
+    found, count = framed(page, reader)
+    return found.data, count
 
 
 class SharedPageTests:
@@ -75,7 +90,7 @@ class SharedPageTests:
         """
         page = SharedPage(Page(entries(*[("news", False)] * 200), 200, False))
         one, other = Reader("news"), Reader("news", "sport")
-        assert page.frames_for(one) is page.frames_for(other)  # type: ignore[arg-type]
+        assert framed(page, one) is framed(page, other)
         assert one.asked == other.asked == 1
 
     def test_patterns(self) -> None:
@@ -96,6 +111,19 @@ class SharedPageTests:
         for number in range(200):
             frames(page, Reader(Prefix(str(number))))
         assert len(page._known) == 64
+
+    def test_heavy_patterns(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        What is remembered of patterns keeps them in memory, and only so much of them is kept.
+        """
+        monkeypatch.setattr(shared_module, "_PATTERNS_WEIGHT", 1000)
+        page = SharedPage(Page(entries(("news", False)), 1, False))
+        for number, (weight, known) in enumerate([(600, 1), (401, 1), (400, 2), (1, 2), (0, 3)]):
+            reader = Reader(Heavy(f"n{'e' * number}", weight))
+            for _ in range(2):
+                frames(page, reader)
+            assert len(page._known) == known
+            assert reader.asked == 1 if known > number else 2
 
     def test_many_audiences(self) -> None:
         """

@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from tests.fakes import Wire
 from tests.mercure.world import PATH, PUBLISHER, MercureWorld, detail, sign, token
 from txsse import Hub, JournalFailed
 from txsse.mercure import publishing
+from txsse.mercure.patterns import PatternSelector
 
 UUID = re.compile(r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -281,6 +284,46 @@ class AllowedTests:
         unknown = token(authorization_details=[detail(["publish", "walk"], "news"), detail(["walk"], "*")])
         assert world.publish("news", token=unknown).status == 200
         assert world.publish("sport", token=unknown).status == 403
+
+
+class TurnTests:
+    @pytest.mark.parametrize("many", [10, 51, 200])
+    def test_many_patterns(
+        self, world: MercureWorld, plain: Wire, monkeypatch: pytest.MonkeyPatch, many: int
+    ) -> None:
+        """
+        The reactor has its turn while a token's patterns are asked about an update's topics.
+        """
+        asked: list[str] = []
+        matches = PatternSelector.matches
+
+        def slow(selector: PatternSelector, topic: str) -> bool:
+            plain.reactor.rightNow += 0.0005
+            asked.append(topic)
+            return matches(selector, topic)
+
+        monkeypatch.setattr(PatternSelector, "matches", slow)
+        granted = [{"match": f"/{name}/:x", "match_type": "urlpattern"} for name in [*range(1, many), "a"]]
+        form = [("topic", f"/a/{number}") for number in range(100)]
+        turns = [0]
+
+        def noting(delay: float, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+            def noted() -> Any:
+                turns.append(len(asked))
+                return call(*args, **options)
+
+            return call_later(delay, noted)
+
+        call_later = plain.reactor.callLater
+        monkeypatch.setattr(plain.reactor, "callLater", noting)
+        client = world.ask("POST", form=form, token=token(publish=granted))
+        plain.reactor.run_soon()
+        client.pump()
+        assert client.status == 200
+        assert len(asked) == 100 * many
+        counts = [after - before for before, after in pairwise([*turns, len(asked)])]
+        # For 10 ms, and a step of 10,000 before and behind them, of patterns that weigh more than 600.
+        assert max(counts) <= 20 + 2 * (10_000 // 600 + 1)
 
 
 class TroubleTests:

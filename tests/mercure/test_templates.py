@@ -433,7 +433,7 @@ class WorkTests:
                 selector.expands_to(topic)
             calls.append(counted.calls)
         assert 0 < calls[1] <= calls[0] + 100
-        assert calls[1] < 40 * selector.weight
+        assert calls[1] < 40 * selector.work
 
     @pytest.mark.parametrize(
         "template", ["{a:400}", "{+a:400}", "{a}" + "a" * 1000, "{a:90}" * 3 + "b", "{+a}" + "ab" * 500]
@@ -448,7 +448,7 @@ class WorkTests:
         selector.expands_to(topic)
         with Counted() as counted:
             selector.expands_to(topic)
-        assert counted.calls < 80 * selector.weight
+        assert counted.calls < 80 * selector.work
 
     def test_many(self) -> None:
         """

@@ -310,6 +310,11 @@ class Cases:
         assert service.subscribe(*map(str, range(150))).status == 200
         assert service.subscribe(*map(str, range(151))).status == 400
 
+    def max_pattern_weight(self, start: Start) -> None:
+        service = start(max_pattern_weight=1000)
+        patterns = ["&match_urlpattern=/a/:x"] * 2 + ["&match_urlpattern=/b/:x"]
+        assert [service.subscribe("a", more=each).status for each in patterns] == [200, 200, 503]
+
     def max_streams(self, start: Start) -> None:
         service = start(max_streams=1)
         assert [service.subscribe("a").status for _ in range(2)] == [200, 503]

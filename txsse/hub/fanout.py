@@ -3,13 +3,14 @@ One update to its many subscribers.
 
 Strategy: updates that come within one turn of the reactor are fanned out together at its end: each subscriber
 gets all of its own in one write, of bytes that were encoded once per update and framed once for all who get
-the same. A fan-out goes by slices, between which the reactor has its turn; what comes meanwhile waits for the
-next one, so the order is everybody's. Whoever comes or goes during a fan-out is told apart by its position.
+the same. A fan-out goes by slices, between which the reactor has its turn, also while patterns are asked
+about its topics; what comes meanwhile waits for the next one, so the order is everybody's. Whoever comes or
+goes during a fan-out is told apart by its position.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -208,14 +209,15 @@ class Fanout:
         for entry in entries:
             kinds.setdefault((entry[1].topics, entry[1].private), []).append(entry)
         if len(kinds) == 1:
-            audience = self._audience(entries[0][1])
+            audience = yield from self._audience(entries[0][1])
             if audience:
                 yield from self._send(_Batch(entries, before, up_to), audience)
             return
         # Several audiences: who gets which kinds, and then those together who get the same.
         wanted: dict[Subscriber, list[int]] = {}
         for number, (_, update) in enumerate(some[0] for some in kinds.values()):
-            for count, subscriber in enumerate(self._audience(update)):
+            audience = yield from self._audience(update)
+            for count, subscriber in enumerate(audience):
                 wanted.setdefault(subscriber, []).append(number)
                 if not count % _LOOK:
                     yield
@@ -231,10 +233,10 @@ class Fanout:
                 own.sort(key=_position)
             yield from self._send(_Batch(own, before, up_to), group)
 
-    def _audience(self, update: Update | Telling) -> list[Subscriber]:
-        audience = self._index.audience(update.topics)
+    def _audience(self, update: Update | Telling) -> Generator[None, None, list[Subscriber]]:
+        audience = yield from self._index.find_audience(update.topics)
         if update.private and audience:
-            allowed = set(self._private.audience(update.topics))
+            allowed = set((yield from self._private.find_audience(update.topics)))
             return [subscriber for subscriber in audience if subscriber in allowed]
         return audience
 

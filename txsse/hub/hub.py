@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from txsse._clock import make_steady, wall
 from txsse._sparing import SparingLog
 from txsse._waiting import Waiting
-from txsse.errors import HubStopped, JournalFailed, TooManyTopics, UpdateTooLarge
+from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpdateTooLarge
 from txsse.hub.access import AccessRule
 from txsse.hub.counters import Counters, HubMetrics
 from txsse.hub.drain import drain
@@ -46,9 +46,12 @@ from txsse.server.payload import to_text
 from txsse.server.resource import SSEResource
 from txsse.server.upgrade import Upgrader
 
-__all__ = ["Hub"]
+__all__ = ["DEFAULT_MAX_PATTERN_WEIGHT", "Hub"]
 
 _log = Logger()
+
+#: What the patterns of a hub may weigh: some 100 MiB, and 4 ms for each new topic of usual length.
+DEFAULT_MAX_PATTERN_WEIGHT = 1_000_000
 
 
 class Hub:
@@ -69,6 +72,10 @@ class Hub:
         timers are made independent of the system's time, see :mod:`txsse._clock`.
     :param max_update_size: how many bytes an update may take on the wire.
     :param max_topics: how many topics and patterns a channel may want.
+    :param max_pattern_weight: how much all patterns that channels want or are granted may weigh (see
+        :class:`~txsse.ISelector`), each counted once, however many channels have it; ``None`` for no limit.
+        It bounds what a publication to a new topic costs, and the memory of patterns: by default 100 MiB, or
+        some 1,500 plain URL patterns.
     :param presence: called with a :class:`~txsse.hub.subscriber.Subscriber` and whether it is there now, when
         one comes or goes.
     :param presence_topic: a topic that is told of it as well (see :meth:`tell`), by an event of the type
@@ -86,17 +93,23 @@ class Hub:
         reactor: IReactorTime | None = None,
         max_update_size: int = 1024 * 1024,
         max_topics: int = 100,
+        max_pattern_weight: int | None = DEFAULT_MAX_PATTERN_WEIGHT,
         presence: Callable[[Subscriber, bool], None] | None = None,
         presence_topic: str | None = None,
     ) -> None:
-        for name, limit in (("max_update_size", max_update_size), ("max_topics", max_topics)):
-            if limit < 1:
+        for name, limit in (
+            ("max_update_size", max_update_size),
+            ("max_topics", max_topics),
+            ("max_pattern_weight", max_pattern_weight),
+        ):
+            if limit is not None and limit < 1:
                 raise ValueError(f"{name} must be at least 1, not {limit}")
         self.upgrader = upgrader or Upgrader(reactor=reactor)
         self._given_journal = journal
         self._given_reactor = reactor
         self._max_update_size = max_update_size
         self._max_topics = max_topics
+        self._max_pattern_weight = max_pattern_weight
         self._presence: Presence | None = None
         if presence_topic is not None:
             # One that cannot be told anything is better refused here.
@@ -267,14 +280,15 @@ class Hub:
         :param private: the topics whose private updates it may have too.
         :returns: the subscriber, which can be asked to ``unsubscribe()``. It ends with the channel by itself.
         :raises TooManyTopics: for more than ``max_topics``.
+        :raises TooManyPatterns: for patterns that would take the hub above its ``max_pattern_weight``.
         :raises HubStopped: once the hub has been stopped.
         :raises ValueError: for a channel that has a hub already.
         """
-        wanted = TopicSet(topics)
-        self.check(wanted)
+        wanted, granted = TopicSet(topics), TopicSet(private)
+        self.check(wanted, granted)
         if channel.watcher is not None:
             raise ValueError(f"{channel!r} is subscribed already; give one subscription all of its topics")
-        return self.admit(channel, wanted, TopicSet(private), None)
+        return self.admit(channel, wanted, granted, None)
 
     def resource(self, topics: AccessRule) -> SSEResource:
         """
@@ -492,7 +506,7 @@ class Hub:
 
     # What the resource asks for.
 
-    def check(self, topics: TopicSet) -> None:
+    def check(self, topics: TopicSet, private: TopicSet) -> None:
         """
         Raise where the hub takes no subscriber of these topics.
         """
@@ -500,8 +514,21 @@ class Hub:
             raise HubStopped
         if len(topics) > self._max_topics:
             raise TooManyTopics(len(topics), self._max_topics)
+        if not self._has_room(topics, private):
+            assert self._max_pattern_weight is not None
+            raise TooManyPatterns(self._max_pattern_weight)
 
-    def place_of_newcomer(self, topics: TopicSet) -> Place | None:
+    def _has_room(self, topics: TopicSet, private: TopicSet) -> bool:
+        """
+        Tell whether the hub may hold a subscriber's patterns beside those that it holds.
+        """
+        if self._max_pattern_weight is None or not (topics.selectors or private.selectors):
+            return True
+        weight = self._index.new_weight(topics) + self._private.new_weight(private)
+        # Patterns that are held already cost nothing more.
+        return not weight or self._index.weight + self._private.weight + weight <= self._max_pattern_weight
+
+    def place_of_newcomer(self, topics: TopicSet, private: TopicSet) -> Place | None:
         """
         Return the place of a client that comes for the first time, where it can come in and the place is
         known.
@@ -509,7 +536,7 @@ class Hub:
         live = self._live
         if live is None or not live.started or self._stopping is not None or len(topics) > self._max_topics:
             return None
-        return live.here()
+        return live.here() if self._has_room(topics, private) else None
 
     async def locate(self, last_event_id: str, private: TopicSet) -> Place:
         """
@@ -535,7 +562,10 @@ class Hub:
         if position is None and last_event_id == live.head_id:
             # Where it is the one at the head, the journal need not hold it any more: nothing came since.
             position, update = live.journal.head, live.head
-        if position is None or (update is not None and update.private and not private.has(update.topics)):
+        hidden = update is not None and update.private
+        if hidden and position is not None:
+            hidden = not await live.replay.turns.finish(private.seek(cast(Update, update).topics))
+        if position is None or hidden:
             return Place(OLDEST, missed=True, named=EARLIEST)
         return Place(position, named=last_event_id)
 

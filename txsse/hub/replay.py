@@ -53,6 +53,7 @@ class Replay:
     :param reactor: the reactor.
     :param counters: where is counted.
     :ivar behind: how many subscribers are on their way.
+    :ivar turns: how much time is left in this turn of the reactor.
     """
 
     def __init__(self, journal: IJournal, reactor: IReactorTime, counters: Counters) -> None:
@@ -62,7 +63,7 @@ class Replay:
         self._counters = counters
         self._failures = SparingLog(_log)
         self._paused: Waiting[None] | None = None
-        self._turns = Turns(reactor)
+        self.turns = Turns(reactor)
         self._shared = SharedPages(reactor)
         # What is being read, by the position behind which it is.
         self._reading: dict[int, Waiting[SharedPage]] = {}
@@ -91,8 +92,8 @@ class Replay:
 
     async def _rewind_by_turns(self, leaving: Iterable[tuple[Subscriber, int]]) -> None:
         for subscriber, position in leaving:
-            if self._turns.is_over:
-                await self._turns.wait()
+            if self.turns.is_over:
+                await self.turns.wait()
             if subscriber.is_subscribed:
                 self.rewind(subscriber, position)
 
@@ -145,14 +146,15 @@ class Replay:
             shared = await self._persist(subscriber, partial(self._read, position))
             if shared is None:
                 return
-            if self._turns.is_over:
-                await self._turns.wait()
-                if not subscriber.is_subscribed:
-                    return
+            allowed = await self.turns.finish(shared.allowed_for(subscriber))
+            if self.turns.is_over:
+                await self.turns.wait()
+            if not subscriber.is_subscribed:
+                return
             # From here to the end of the step nothing else happens, but that it may unsubscribe meanwhile.
             before, reached.place = reached.place, Place(shared.page.end)
             # What is missing before the first page, and what is missing at its beginning, is one gap.
-            if not self._send(subscriber, first, shared, missed or shared.page.missed):
+            if not self._send(subscriber, first, shared, allowed, missed or shared.page.missed):
                 reached.place = before
                 continue
             first, missed = b"", False
@@ -194,15 +196,23 @@ class Replay:
         else:
             reading.fire(result)
 
-    def _send(self, subscriber: Subscriber, first: bytes, shared: SharedPage, missed: bool) -> bool:
+    def _send(
+        self,
+        subscriber: Subscriber,
+        first: bytes,
+        shared: SharedPage,
+        allowed: tuple[bool, ...],
+        missed: bool,
+    ) -> bool:
         """
         Send what a subscriber may have of a page.
 
         :param first: what is sent before.
+        :param allowed: the kinds of updates that it may have.
         :param missed: whether the client is notified, before that, that it missed something.
         :returns: whether it was taken; where not, the client is behind again and the page has to wait.
         """
-        framed, count = shared.frames_for(subscriber)
+        framed, count = shared.frames_of(allowed)
         if missed or first:
             framed = Framed(b"".join([stream_reset() if missed else b"", first, framed.data]))
         if framed.data and not subscriber.channel.offer(framed):
@@ -232,8 +242,8 @@ class Replay:
                 return answer if subscriber.is_subscribed else None
             await self._pause()
             # Those who wait are many, and go on in the same turn.
-            if self._turns.is_over:
-                await self._turns.wait()
+            if self.turns.is_over:
+                await self.turns.wait()
         return None
 
     def _pause(self) -> Deferred[None]:

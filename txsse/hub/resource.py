@@ -17,7 +17,7 @@ from twisted.web.http import Request
 from twisted.web.server import NOT_DONE_YET
 
 from txsse._sparing import SparingLog
-from txsse.errors import HubStopped, JournalFailed, TooManyTopics, UpgradeRefused
+from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpgradeRefused
 from txsse.hub.access import Access, AccessRule
 from txsse.hub.place import Place
 from txsse.hub.subscriber import Subscriber
@@ -38,6 +38,9 @@ _RETRY_STOPPED = (1.0, 10.0)
 # When to ask again where a journal cannot be read, in seconds.
 _RETRY_JOURNAL = (b"Retry-After", b"5")
 
+# When to try again where the hub holds as many patterns as it may, in seconds.
+_RETRY_FULL = 60
+
 
 class Admission(Protocol):
     """
@@ -46,12 +49,12 @@ class Admission(Protocol):
 
     upgrader: Upgrader
 
-    def check(self, topics: TopicSet) -> None:
+    def check(self, topics: TopicSet, private: TopicSet) -> None:
         """
         Raise where the hub takes no subscriber of these topics.
         """
 
-    def place_of_newcomer(self, topics: TopicSet) -> Place | None:
+    def place_of_newcomer(self, topics: TopicSet, private: TopicSet) -> Place | None:
         """
         Return the place of a client that comes for the first time, where it can come in and the place is
         known.
@@ -139,7 +142,7 @@ class HubResource(SSEResource):
 
     def _render_stream(self, request: Request, accepted: Accepted) -> None:
         if self._fixed is not None and not accepted.last_event_id:
-            place = self._hub.place_of_newcomer(self._fixed.topics)
+            place = self._hub.place_of_newcomer(self._fixed.topics, self._fixed.private)
             if place is not None:
                 # Most requests: nothing has to be waited for.
                 self._open(request, accepted, self._fixed, place)
@@ -160,7 +163,7 @@ class HubResource(SSEResource):
     async def _admit(self, request: Request, accepted: Accepted, gone: list[Deferred[None]]) -> None:
         wanted = self._fixed or await self._granted(request)
         accepted = replace(accepted, last_event_id=self.resumes_from(accepted, wanted.access))
-        self._hub.check(wanted.topics)
+        self._hub.check(wanted.topics, wanted.private)
         try:
             place = await self._hub.locate(accepted.last_event_id, wanted.private)
         except (CancelledError, HubStopped):
@@ -173,7 +176,7 @@ class HubResource(SSEResource):
             self._failures.failure("the journal cannot be read; {request} resumes later", request=request)
             place = None
         # That may have taken its time.
-        self._hub.check(wanted.topics)
+        self._hub.check(wanted.topics, wanted.private)
         self.check_access(wanted.access)
         named = None if place is None else self.resumes_at(request, place, wanted.access)
         if named is not None:
@@ -189,7 +192,7 @@ class HubResource(SSEResource):
 
     async def _admit_head(self, request: Request, decision: Answer) -> None:
         wanted = await self._granted(request)
-        self._hub.check(wanted.topics)
+        self._hub.check(wanted.topics, wanted.private)
         self._carry_out(request, decision)
 
     def _open(self, request: Request, accepted: Accepted, wanted: _Wanted, place: Place | None) -> None:
@@ -222,6 +225,9 @@ class HubResource(SSEResource):
         elif isinstance(error, TooManyTopics):
             # Asking again later does not help.
             answer(request, refusal(400, str(error), headers))
+        elif isinstance(error, TooManyPatterns):
+            later = (b"Retry-After", b"%d" % _RETRY_FULL)
+            answer(request, refusal(503, str(error), [later, *headers]))
         elif isinstance(error, HubStopped):
             answer(request, _come_back_later(headers))
         elif isinstance(error, JournalFailed):

@@ -7,6 +7,7 @@ is told by the kinds of updates in it, by topics and privacy, of which there are
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from itertools import compress
 
 from twisted.internet.interfaces import IReactorTime
@@ -14,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from txsse.hub.entry import Page
 from txsse.hub.recent import PAGE_BYTES
 from txsse.hub.subscriber import Subscriber
+from txsse.hub.topics import weight_of
 from txsse.hub.update import Update
 from txsse.server.sink import Framed
 
@@ -24,8 +26,10 @@ _PAGES = 16
 _MAX_SIZE = 2 * PAGE_BYTES
 _AUDIENCES = 4
 
-# For how many sets of patterns is remembered what they select of a page.
+# For how many sets of patterns is remembered what they select of a page, and what they may weigh together, in
+# tenths of a KiB: patterns whose subscribers have gone are held by it for as long as the page is.
 _PATTERNS = 64
+_PATTERNS_WEIGHT = 20_000
 
 # How long a page is kept, in seconds. What the journal gives up meanwhile is still sent.
 _SECONDS = 1.0
@@ -48,12 +52,14 @@ class SharedPage:
         self._kinds: dict[_Kind, Update] = {_kind_of(update): update for _, update in page.entries}
         self._made: dict[tuple[bool, ...], tuple[Framed, int]] = {}
         self._known: dict[object, tuple[bool, ...]] = {}
+        self._known_weight = 0
 
-    def frames_for(self, subscriber: Subscriber) -> tuple[Framed, int]:
+    def frames_of(self, allowed: tuple[bool, ...]) -> tuple[Framed, int]:
         """
-        Return the frames that a subscriber may have, and how many they are.
+        Return the frames of some kinds of updates, and how many they are.
+
+        :param allowed: what :meth:`allowed_for` returned.
         """
-        allowed = self._allowed(subscriber)
         made = self._made.get(allowed)
         if made is None:
             made = self._frame(allowed)
@@ -61,18 +67,27 @@ class SharedPage:
                 self._made[allowed] = made
         return made
 
-    def _allowed(self, subscriber: Subscriber) -> tuple[bool, ...]:
+    def allowed_for(self, subscriber: Subscriber) -> Generator[None, None, tuple[bool, ...]]:
         """
-        Tell which kinds a subscriber may have. Patterns are asked once for all who have the same.
+        Tell which kinds a subscriber may have, in steps. Patterns are asked once for all who have the same.
         """
         topics, private = subscriber.topics, subscriber.private
-        if not topics.selectors and not private.selectors:
+        selectors = (*topics.selectors, *private.selectors)
+        if not selectors:
             return tuple(map(subscriber.may_have, self._kinds.values()))
         key = (topics.key, private.key)
-        allowed = self._known.get(key)
-        if allowed is None:
-            allowed = tuple(map(subscriber.may_have, self._kinds.values()))
-            if len(self._known) < _PATTERNS:
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        found = []
+        for update in self._kinds.values():
+            found.append((yield from subscriber.seek(update)))
+            yield
+        allowed = tuple(found)
+        if key not in self._known and len(self._known) < _PATTERNS:
+            weight = sum(map(weight_of, selectors))
+            if self._known_weight + weight <= _PATTERNS_WEIGHT:
+                self._known_weight += weight
                 self._known[key] = allowed
         return allowed
 

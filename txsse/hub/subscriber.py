@@ -7,6 +7,7 @@ journal: when it resumes, or when its client does not keep up.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Protocol
 
 from txsse.hub.place import Reached
@@ -108,6 +109,14 @@ class Subscriber:
         Tell whether an update is for this subscriber.
         """
         return self.topics.has(update.topics) and (not update.private or self.private.has(update.topics))
+
+    def seek(self, update: Update) -> Generator[None, None, bool]:
+        """
+        Tell the same as :meth:`may_have`, in steps.
+        """
+        if not (yield from self.topics.seek(update.topics)):
+            return False
+        return not update.private or (yield from self.private.seek(update.topics))
 
     def unsubscribe(self) -> None:
         """

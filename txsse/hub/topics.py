@@ -5,17 +5,24 @@ meant.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Generator, Hashable, Iterable, Iterator
 from typing import TypeAlias
 
 from twisted.logger import Logger
 from zope.interface import Interface
 
-__all__ = ["ALL", "ISelector", "TopicSet", "Topics", "selects"]
+__all__ = ["ALL", "STEP_WEIGHT", "ISelector", "TopicSet", "Topics", "selects", "weight_of"]
 
 _log = Logger()
 
 ALL = "*"
+
+# What a selector weighs that does not say so.
+_DEFAULT_WEIGHT = 100
+
+#: How much weight is asked in one step of a longer piece of work. URL patterns and templates take 0.1 µs at
+#: most for each unit of weight and a topic of 2 KB, so a step takes a millisecond, and one selector more.
+STEP_WEIGHT = 10_000
 
 
 class ISelector(Interface):
@@ -25,6 +32,10 @@ class ISelector(Interface):
     Selectors are kept in dictionaries: those that mean the same are to be equal and have the same hash, so
     that a thousand subscribers with one pattern cost one match. What a selector answers must not change, and
     must not take long, whatever the topic: it comes from whoever publishes.
+
+    A selector may have an attribute ``weight``, an integer that does not change: what it costs to hold and to
+    ask, for the bound of a :class:`~txsse.Hub`. A unit is a tenth of a KiB of memory, or 0.1 µs for a topic
+    of 2 KB, whichever is more. A selector without one weighs 100.
     """
 
     def matches(topic: str) -> bool:  # noqa: N805
@@ -89,12 +100,38 @@ class TopicSet:
         """
         Tell whether any of an update's topics is among these.
         """
-        if self.all:
+        if self._has_exactly(topics := tuple(topics)):
             return True
-        return any(
-            topic in self.exact or any(selects(selector, topic) for selector in self.selectors)
-            for topic in topics
-        )
+        return any(selects(selector, topic) for topic in topics for selector in self.selectors)
+
+    def seek(self, topics: Iterable[str]) -> Generator[None, None, bool]:
+        """
+        Tell the same as :meth:`has`, in steps: after each, the caller may let the reactor have its turn.
+        """
+        if self._has_exactly(topics := tuple(topics)):
+            return True
+        asked = 0
+        for topic in topics:
+            for selector in self.selectors:
+                if selects(selector, topic):
+                    return True
+                asked += weight_of(selector)
+                if asked >= STEP_WEIGHT:
+                    asked = 0
+                    yield
+        return False
+
+    def _has_exactly(self, topics: tuple[str, ...]) -> bool:
+        # A hundred topics may be asked about a hundred.
+        return self.all or not frozenset(self.exact).isdisjoint(topics)
+
+
+def weight_of(selector: ISelector) -> int:
+    """
+    Return what a selector costs to hold and to ask.
+    """
+    weight: int = getattr(selector, "weight", _DEFAULT_WEIGHT)
+    return weight
 
 
 def selects(selector: ISelector, topic: str) -> bool:

@@ -4,12 +4,17 @@ Work that many have to do at once, by slices, between which the reactor has its 
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import TypeVar
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from txsse._waiting import Waiting
 
 __all__ = ["Turns"]
+
+T = TypeVar("T")
 
 # How long the work of a turn may take, in seconds.
 _SLICE_SECONDS = 0.01
@@ -36,6 +41,21 @@ class Turns:
         if self._call is None:
             self._begin()
         return self._reactor.seconds() >= self._over
+
+    async def finish(self, steps: Generator[None, None, T]) -> T:
+        """
+        Do a piece of work to its end, over as many turns of the reactor as it takes.
+
+        :returns: what the work returns.
+        """
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            if self.is_over:
+                await self.wait()
 
     def wait(self) -> Deferred[None]:
         """

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from txsse.hub.topics import ALL, ISelector
+from txsse.hub.topics import ALL, ISelector, weight_of
 from txsse.mercure.patterns import PatternSelector
 from txsse.mercure.templates import TemplateSelector, TooManyVariables
 from txsse.mercure.texts import is_clean
@@ -25,10 +25,9 @@ TYPES = (EXACT, PATTERN)
 #: The longest matcher, in characters.
 MAX_PATTERN = 2048
 
-# How many characters of a topic weigh what a tenth of a KiB of a pattern does, and what asking a template for
-# 10 µs weighs beside that. A topic is held as it is, and in what tells of its subscription.
+# How many characters of a topic weigh what a tenth of a KiB of a pattern does. A topic is held as it is, and
+# in what tells of its subscription.
 _CHARACTERS_PER_WEIGHT = 5
-_WEIGHT_OF_WORK = 30
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,7 @@ class Matcher:
         What it costs to hold and to ask, beside others.
         """
         weight = len(self.value) // _CHARACTERS_PER_WEIGHT
-        if isinstance(self.selector, PatternSelector):
-            weight += self.selector.weight
-        elif isinstance(self.selector, TemplateSelector):
-            weight += self.selector.weight * _WEIGHT_OF_WORK
-        return weight
+        return weight if isinstance(self.selector, str) else weight + weight_of(self.selector)
 
 
 def make_matcher(type: str, value: str, base: str) -> Matcher:

@@ -86,7 +86,7 @@ class MercureResource(Resource):
             seconds=lambda: wall(upgrader.reactor),
         )
         subscriptions = Subscriptions(hub, settings) if settings.subscriptions else None
-        self._publisher = Publisher(hub, verifier, settings)
+        self._publisher = Publisher(hub, verifier, settings, upgrader.reactor)
         self._streams = SubscribeResource(
             hub, verifier, settings, upgrader=upgrader, subscriptions=subscriptions
         )

@@ -32,6 +32,9 @@ MAX_VARIABLES = 20
 # variable costs otherwise.
 _CHARACTERS_PER_WEIGHT = 25
 
+# What that weighs beside a tenth of a KiB of a URL pattern.
+_WEIGHT_OF_WORK = 30
+
 _VARIABLE = r"(?:[A-Za-z0-9_]|%[0-9A-Fa-f]{2})(?:[A-Za-z0-9_.]|%[0-9A-Fa-f]{2})*(?:\*|:[1-9][0-9]{0,3})?"
 _EXPRESSION = re.compile(rf"([+#./;?&]?)({_VARIABLE}(?:,{_VARIABLE})*)")
 
@@ -85,6 +88,13 @@ class TemplateSelector:
 
     @property
     def weight(self) -> int:
+        """
+        What it costs to ask, in the unit of :class:`~txsse.ISelector`.
+        """
+        return self.work * _WEIGHT_OF_WORK
+
+    @property
+    def work(self) -> int:
         """
         What it costs to ask, at most, in units of some 10 µs for a topic of 2 KB.
         """

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from txsse._redact import holds_secret
+from txsse.hub.hub import DEFAULT_MAX_PATTERN_WEIGHT
 from txsse.hub.journal import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT
 from txsse.hub.named import JOURNAL_NAMES
 from txsse.server.upgrade import DEFAULT_MAX_BUFFER, DEFAULT_MAX_TOTAL_BUFFER
@@ -146,6 +147,12 @@ class Config:
     max_body: int = _option(SIZE, 1024 * 1024, "How many bytes a publication may have.")
     max_topics: int = _option(COUNT, 100, "How many topics an update may have.")
     max_matchers: int = _option(COUNT, 100, "How many matchers a subscription may have.")
+    max_pattern_weight: int | None = _option(
+        LIMIT,
+        DEFAULT_MAX_PATTERN_WEIGHT,
+        "How much all patterns that streams hold may weigh, each counted once, in tenths of a KiB; a "
+        "subscription that needs more is refused with 503.",
+    )
     max_bodies: int = _option(
         SIZE, DEFAULT_MAX_BODIES, "How many bytes the bodies of all unfinished requests may have together."
     )

@@ -95,6 +95,7 @@ class HubTree(Branch):
             # What a form of that size may come to, framed.
             max_update_size=2 * config.max_body,
             max_topics=config.max_matchers,
+            max_pattern_weight=config.max_pattern_weight,
         )
         self.health = Health(self.hub)
         streams = _stream_options(config)

@@ -1,0 +1,283 @@
+"""
+What patterns may cost a hub: in all, and in one turn of the reactor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes import Wire
+from tests.hub.fakes import Heavy, Prefix, ScriptedJournal, World, lost, result_of, turn
+from txsse import Access, Hub, ISelector, TooManyPatterns
+from txsse.hub.hub import DEFAULT_MAX_PATTERN_WEIGHT
+from txsse.hub.subscriber import Subscriber
+from txsse.hub.topics import STEP_WEIGHT
+
+LIMIT = 1000
+
+patterns = st.sampled_from(
+    [
+        Heavy("a", 100),
+        Heavy("b", 300),
+        Heavy("c", 500),
+        Heavy("d", 999),
+        Heavy("e", 1001),
+        Prefix("f"),
+        "exact",
+        "*",
+    ]
+)
+wishes = st.lists(patterns, max_size=4)
+
+
+def held(hub: Hub) -> int:
+    """
+    Return what the patterns of all subscribers weigh, each once for being wanted and once for being granted.
+    """
+    wanted = {selector for each in hub._members.values() for selector in each.topics.selectors}
+    granted = {selector for each in hub._members.values() for selector in each.private.selectors}
+    return sum(getattr(each, "weight", 100) for group in (wanted, granted) for each in group)
+
+
+class BoundTests:
+    def test_random(self, new_world: Callable[..., World]) -> None:
+        """
+        Whoever comes and goes, in whatever order, the patterns never weigh more than they may; a subscription
+        is refused only where they would, and what is released is free for others.
+        """
+        world = new_world(max_pattern_weight=LIMIT)
+        hub = world.hub
+        channels = [world.open().channel for _ in range(5)]
+        seen = set()
+
+        @settings(derandomize=True, deadline=None, max_examples=150)
+        @given(st.lists(st.tuples(st.integers(0, 4), wishes, wishes), max_size=25))
+        def check(changes: list[tuple[int, list[str | ISelector], list[str | ISelector]]]) -> None:
+            subscribers: dict[int, Subscriber] = {}
+            for number, topics, private in changes:
+                if number in subscribers:
+                    subscribers.pop(number).unsubscribe()
+                else:
+                    before = held(hub)
+                    try:
+                        subscribers[number] = hub.subscribe(channels[number], topics, private=private)
+                    except TooManyPatterns as error:
+                        assert error.limit == LIMIT
+                        assert held(hub) == before
+                        own = {each for each in topics if isinstance(each, Prefix)}
+                        other = {each for each in private if isinstance(each, Prefix)}
+                        weights = [getattr(each, "weight", 100) for each in (*own, *other)]
+                        assert before + sum(weights) > LIMIT
+                        seen.add("refused")
+                    else:
+                        seen.add("taken")
+                assert held(hub) == hub._index.weight + hub._private.weight <= LIMIT
+            for subscriber in subscribers.values():
+                subscriber.unsubscribe()
+            assert hub._index.weight == hub._private.weight == 0
+
+        check()
+        assert seen == {"refused", "taken"}
+
+    def test_shared(self, new_world: Callable[..., World]) -> None:
+        """
+        Patterns that are held already may be had by any number, though there is room for no other one.
+        """
+        world = new_world(max_pattern_weight=LIMIT)
+        members = [world.join(Heavy("n", LIMIT)) for _ in range(5)]
+        assert world.join(Heavy("m", 1)).client.status == 503
+        assert world.join("news").client.status == 200
+        members[0].leave()
+        assert world.join(Heavy("m", 1)).client.status == 503
+        for member in members[1:]:
+            member.leave()
+        assert world.join(Heavy("m", 1)).client.status == 200
+
+    @pytest.mark.parametrize("rule", [Heavy("n", LIMIT + 1), Access("news", [Heavy("n", LIMIT + 1)])])
+    @pytest.mark.parametrize(("callable", "method"), [(False, "GET"), (True, "GET"), (True, "HEAD")])
+    def test_answer(self, new_world: Callable[..., World], rule: Any, callable: bool, method: str) -> None:
+        """
+        A client is told what it may do, and when to try again.
+        """
+        world = new_world(max_pattern_weight=LIMIT)
+        result_of(world.hub.start())
+        member = world.join((lambda request: rule) if callable else rule, method=method)
+        assert member.client.status == 503
+        assert member.client.headers["retry-after"] == "60"
+        if method == "GET":
+            assert member.client.body == (
+                b"the hub holds as many patterns as it may: ask for exact topics, or try again later "
+                b"(max_pattern_weight is 1000)\n"
+            )
+
+    def test_usual(self, world: World) -> None:
+        """
+        There is a limit unless it is taken away.
+        """
+        assert DEFAULT_MAX_PATTERN_WEIGHT == 1_000_000
+        assert world.join(Heavy("n", 1_000_001)).client.status == 503
+        assert world.join(Heavy("n", 1_000_000)).client.status == 200
+
+    def test_none(self, new_world: Callable[..., World]) -> None:
+        """
+        There may be no limit.
+        """
+        world = new_world(max_pattern_weight=None)
+        assert world.join(Heavy("n", 10**12)).client.status == 200
+
+    def test_no_limit(self) -> None:
+        """
+        Less than one is a mistake.
+        """
+        with pytest.raises(ValueError, match="max_pattern_weight must be at least 1, not 0"):
+            Hub(max_pattern_weight=0)
+
+
+class TurnTests:
+    """
+    The reactor has its turn while patterns are asked about many topics.
+    """
+
+    # How long asking a pattern takes, and how many may be asked in a turn: for 10 ms, and a step more.
+    COST = 0.0005
+    WEIGHT = 1000
+    MOST = 20 + STEP_WEIGHT // 1000 + 1
+
+    TOPICS = tuple(f"topic-{number}" for number in range(100))
+
+    @pytest.fixture
+    def journal(self, plain: Wire) -> ScriptedJournal:
+        return ScriptedJournal(reactor=plain.reactor)
+
+    def heavies(self, world: World, count: int, prefix: str = "x") -> list[Heavy]:
+        return [
+            Heavy(f"{prefix}{number}", self.WEIGHT, cost=self.COST, reactor=world.reactor)
+            for number in range(count)
+        ]
+
+    def most_in_a_turn(self, world: World, asked: list[Heavy], total: int) -> int:
+        """
+        Let the reactor run until so many have been asked, and return how many that were in a turn at most.
+        """
+        most = before = 0
+        for _ in range(100_000):
+            turn(world.reactor)
+            now = sum(len(heavy.asked) for heavy in asked)
+            most = max(most, now - before)
+            before = now
+            if now >= total and not world.reactor.getDelayedCalls():
+                break
+        assert before == total
+        return most
+
+    @pytest.mark.parametrize("private", [False, True])
+    def test_fan_out(self, new_world: Callable[..., World], private: bool) -> None:
+        """
+        That is so for publications to a hundred new topics each, several in one turn; all are sent, in order.
+        """
+        world = new_world()
+        heavies = self.heavies(world, 50)
+        for heavy in heavies:
+            world.join(Access(heavy, heavy))
+        reader = world.join(Access("topic-99", Prefix("topic")))
+        for number in range(3):
+            topics = [f"{number}-{topic}" for topic in self.TOPICS]
+            world.publish(str(number), topics=[*topics, "topic-99"], private=private)
+        assert sum(len(heavy.asked) for heavy in heavies) == 0
+        total = (3 * 100 + 1) * len(heavies) * (1 + private)
+        assert self.most_in_a_turn(world, heavies, total) <= self.MOST
+        assert reader.texts == ["0", "1", "2"]
+
+    def test_changes_meanwhile(self, world: World) -> None:
+        """
+        A client that comes while patterns are asked gets what is published from then on; one that goes,
+        nothing more.
+        """
+        for heavy in self.heavies(world, 50):
+            world.join(heavy)
+        stays, goes, late = world.join(Prefix("topic")), world.join(Prefix("topic-")), world.open()
+        world.publish("a", topics=self.TOPICS)
+        turn(world.reactor)
+        world.hub.subscribe(late.channel, Prefix("top"))
+        goes.client.transport.connectionLost(lost())
+        turn(world.reactor)
+        world.publish("b", topics=self.TOPICS)
+        world.reactor.run_soon()
+        assert (stays.texts, goes.texts, late.texts) == (["a", "b"], [], ["b"])
+
+    def asked_in_turns(self, world: World, heavies: list[Heavy]) -> list[int]:
+        """
+        Let the reactor run until nothing is to be done, and return how many were asked in each turn.
+        """
+        counts = [0, sum(len(heavy.asked) for heavy in heavies)]
+        while world.reactor.getDelayedCalls():
+            turn(world.reactor)
+            counts.append(sum(len(heavy.asked) for heavy in heavies))
+        return [after - before for before, after in pairwise(counts)]
+
+    @pytest.mark.parametrize("several", [3, 20])
+    def test_replay(self, new_world: Callable[..., World], journal: ScriptedJournal, several: int) -> None:
+        """
+        That is so for a client that resumes with many patterns; what is published meanwhile comes once.
+        """
+        world = new_world(journal=journal)
+        (first,) = world.publish("first")
+        for number in range(5):
+            world.publish(str(number), topics=[f"{number}-{topic}" for topic in self.TOPICS], private=True)
+        world.reactor.run_soon()
+        heavies = self.heavies(world, several)
+        rule = Access([*heavies, Prefix("1-"), Prefix("late")], [*heavies, Prefix("1"), Prefix("late")])
+        journal.held.add("read")
+        reader = world.join(rule, last_event_id=first)
+        assert sum(len(heavy.asked) for heavy in heavies) == 0
+        journal.release("read")
+        world.publish("meanwhile", topics="late")
+        counts = self.asked_in_turns(world, heavies)
+        assert sum(counts) > 4 * 100 * len(heavies)
+        # A turn has a slice of the replay, and one of the fan-out.
+        assert max(counts) <= 2 * self.MOST
+        assert reader.texts == ["1", "meanwhile"]
+
+    def test_gone_while_it_resumes(self, new_world: Callable[..., World], journal: ScriptedJournal) -> None:
+        """
+        A client that goes while its patterns are asked is sent nothing.
+        """
+        world = new_world(journal=journal)
+        (first,) = world.publish("first")
+        world.publish("a", topics=self.TOPICS)
+        world.publish("b")
+        journal.held.add("read")
+        reader = world.join([*self.heavies(world, 50), "news"], last_event_id=first)
+        journal.release("read")
+        reader.client.transport.connectionLost(lost())
+        world.reactor.run_soon()
+        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().delivered == 0
+
+    @pytest.mark.parametrize("granted", [True, False])
+    def test_last_event_id(
+        self, new_world: Callable[..., World], journal: ScriptedJournal, granted: bool
+    ) -> None:
+        """
+        That is so for the question whether a client may know the private update that it resumes from.
+        """
+        world = new_world(journal=journal)
+        (last,) = world.publish("a", topics=self.TOPICS, private=True)
+        world.publish("b", topics="topic-99")
+        heavies = self.heavies(world, 50)
+        rule = Access("topic-99", [*heavies, *([Prefix("topic-99")] if granted else [])])
+        journal.held.add("find")
+        reader = world.join(rule, last_event_id=last)
+        journal.release("find")
+        counts = self.asked_in_turns(world, heavies)
+        assert sum(counts) > 90 * len(heavies)
+        assert max(counts) <= self.MOST
+        reader.client.pump()
+        assert reader.client.headers["last-event-id"] == (last if granted else "earliest")
+        assert reader.texts == (["b"] if granted else ["stream-reset", "b"])
