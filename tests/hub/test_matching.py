@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 
 from tests.fakes import Wire
-from tests.hub.fakes import Heavy, Prefix, ScriptedJournal, World, lost, result_of, turn
-from txsse import Access, Hub, ISelector, TooManyPatterns
+from tests.hub.fakes import Heavy, Prefix, ScriptedJournal, World, lost, outcome_of, result_of, turn
+from txsse import Access, Hub, HubStopped, ISelector, ServerSentEvent, TooManyPatterns, Update
 from txsse.hub.hub import DEFAULT_MAX_PATTERN_WEIGHT
 from txsse.hub.subscriber import Subscriber
-from txsse.hub.topics import STEP_WEIGHT
 
 LIMIT = 1000
 
@@ -147,7 +147,7 @@ class TurnTests:
     # How long asking a pattern takes, and how many may be asked in a turn: for 10 ms, and a step more.
     COST = 0.0005
     WEIGHT = 1000
-    MOST = 20 + STEP_WEIGHT // 1000 + 1
+    MOST = 20 + 11
 
     TOPICS = tuple(f"topic-{number}" for number in range(100))
 
@@ -193,6 +193,64 @@ class TurnTests:
         total = (3 * 100 + 1) * len(heavies) * (1 + private)
         assert self.most_in_a_turn(world, heavies, total) <= self.MOST
         assert reader.texts == ["0", "1", "2"]
+
+    def test_publishers_wait(self, world: World) -> None:
+        """
+        Publishers that can wait do so while much is to be asked; all is sent, and no turn is longer.
+        """
+        heavies = self.heavies(world, 10)
+        for heavy in heavies:
+            world.join(heavy)
+        reader = world.join("all")
+        waiting = []
+
+        async def publish(text: str) -> None:
+            topics = [f"{text}-{'x' * 8000}-{number}" for number in range(30)]
+            update = Update([*topics, "all"], ServerSentEvent(text, id=text))
+            await world.hub.wait_for_room(update)
+            waiting.remove(text)
+            await world.hub.publish_update(update)
+
+        for number in range(20):
+            waiting.append(str(number))
+            Deferred.fromCoroutine(publish(str(number)))
+        # Four are a megabyte, nearly.
+        assert waiting == [str(number) for number in range(4, 20)]
+        counts = self.asked_in_turns(world, heavies)
+        assert max(counts) <= self.MOST
+        assert sum(counts) == (20 * 30 + 1) * len(heavies)
+        assert waiting == []
+        assert sorted(map(int, reader.texts)) == list(range(20))
+
+    def test_large_update(self, world: World) -> None:
+        """
+        An update that is alone waits for nothing, and is sent at the end of the turn, however large it is.
+        """
+        reader = world.join("a")
+        update = Update("a", ServerSentEvent("x" * 2**20, id="1"))
+        result_of(Deferred.fromCoroutine(world.hub.wait_for_room(update)))
+        world.hub.publish_to_the_end(update)
+        assert reader.socket.sends[1:] == []
+        assert [len(text) for text in reader.texts] == [2**20]
+
+    def test_stop(self, world: World) -> None:
+        """
+        Publishers that wait when the hub stops learn that.
+        """
+        for heavy in self.heavies(world, 10):
+            world.join(heavy)
+        update = Update([f"{'x' * 8000}-{number}" for number in range(100)], ServerSentEvent("a", id="1"))
+        world.hub.publish_update(update)
+
+        async def publish() -> str:
+            await world.hub.wait_for_room(update)
+            return await world.hub.publish_update(update)
+
+        outcome = outcome_of(Deferred.fromCoroutine(publish()))
+        assert outcome == []
+        world.hub.stop()
+        world.reactor.run_soon()
+        assert isinstance(outcome[0], HubStopped)
 
     def test_changes_meanwhile(self, world: World) -> None:
         """

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse._waiting import Waiting
 from txsse.errors import ChannelClosed
 from txsse.hub.counters import Counters
 from txsse.hub.held import Held
@@ -43,8 +44,8 @@ _LOOK = 64
 # hold them.
 _MAX_BATCH = 65536
 
-# How many bytes of updates may wait for their fan-out before publishing does it on the spot, slices or not: a
-# loop that publishes without end must not fill the memory.
+# How many bytes of updates and their topics may wait for their fan-out before publishing does it on the spot,
+# slices or not: a loop that publishes without end must not fill the memory.
 _MAX_PENDING = 1024 * 1024
 
 
@@ -81,6 +82,7 @@ class Fanout:
         # How many items were taken from there; and what to call where how many were.
         self._taken = 0
         self._barriers: list[tuple[int, Callable[[], None]]] = []
+        self._room: Waiting[None] = Waiting()
         self.sent_up_to = 0
         self._sent_before = 0
         self._work: Iterator[None] | None = None
@@ -93,14 +95,26 @@ class Fanout:
         Send an update at the end of the turn, behind all that came before.
         """
         self._pending.append(entry)
-        self._pending_size += len(entry[1].frame)
+        self._pending_size += _size_of(entry[1])
         # What is sent may bring about further updates; whoever is at work sends them too.
         if self.busy:
             return
-        if self._pending_size > _MAX_PENDING:
+        if self._pending_size > _MAX_PENDING and len(self._pending) > 1:
             self.flush()
         elif self._call is None:
             self._call = self._reactor.callLater(0, self._slice)
+
+    async def wait_for_room(self, update: Update) -> None:
+        """
+        Wait until an update may be added without more being pending than may be: publishers that can wait are
+        slowed down to what patterns can be asked, and the reactor is never held for all that is pending.
+        """
+        size = _size_of(update)
+        while self._pending and self._pending_size + size > _MAX_PENDING:
+            await self._room.wait()
+
+    def _make_room(self) -> None:
+        self._room.fire(None, unless=lambda: self._pending_size >= _MAX_PENDING)
 
     def tell(self, telling: Telling) -> None:
         """
@@ -131,6 +145,7 @@ class Fanout:
         if self._call is not None:
             self._call.cancel()
             self._call = None
+        self._make_room()
 
     def place_of(self, subscriber: Subscriber) -> int:
         """
@@ -150,6 +165,7 @@ class Fanout:
                 self._call = self._reactor.callLater(0, self._slice)
                 break
         self.busy = False
+        self._make_room()
 
     def _step(self) -> bool:
         """
@@ -197,7 +213,7 @@ class Fanout:
         batch = self._pending[:count]
         del self._pending[:count]
         self._taken += count
-        self._pending_size -= size
+        self._pending_size -= sum(_size_of(update) for _, update in batch)
         return batch
 
     def _fan_out(self, entries: list[_Item]) -> Iterator[None]:
@@ -306,6 +322,11 @@ class Fanout:
 
 
 _OVER = object()
+
+
+def _size_of(update: Update | Telling) -> int:
+    # Topics are not sent, and may be most of it.
+    return len(update.frame) + sum(map(len, update.topics))
 
 
 def _position(entry: _Item) -> int:

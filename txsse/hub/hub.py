@@ -179,6 +179,12 @@ class Hub:
             return fail(HubStopped())
         return self._record(update)
 
+    async def wait_for_room(self, update: Update) -> None:
+        """
+        Wait until so little is on its way to the subscribers that another update will not hold the reactor.
+        """
+        await (self._live or self._come_alive()).fanout.wait_for_room(update)
+
     def publish_to_the_end(self, update: Update) -> Deferred[str]:
         """
         Publish an update also while the hub stops, as long as its channels leave: what is told of them. Those

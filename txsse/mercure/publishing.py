@@ -81,6 +81,7 @@ class Publisher:
         update = self._read(read_body(request, self._settings.max_body))
         # A token may have a thousand patterns, and an update a hundred topics.
         await self._turns.finish(self._check_topics(update.topics, grants))
+        await self._hub.wait_for_room(update)
         return await self._hub.publish_update(update)
 
     def _read(self, fields: Fields) -> Update:
