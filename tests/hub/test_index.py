@@ -324,6 +324,19 @@ class StepTests:
         assert sorted(index.audience((topic,))) == list(range(3000))
         assert len(list(index.find_audience((topic,)))) >= 4
 
+    def test_forgotten_between_steps(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A topic that is forgotten while patterns are asked about it counts no more among those remembered.
+        """
+        monkeypatch.setattr(index_module, "_REMEMBERED_TOPICS", 1)
+        index = index_of(ann=Heavy("a", STEP_WEIGHT), bob=Heavy("a1", STEP_WEIGHT))
+        steps = index.find_audience(("a1",))
+        next(steps)
+        assert index.audience(("a2",)) == ["ann"]
+        assert list(steps) == [None]
+        assert list(index._remembered) == ["a2"]
+        assert index._remembered_patterns == 1
+
     def test_changes_between_steps(self) -> None:
         """
         Members and patterns may come and go between two steps: those that stay are found once.
