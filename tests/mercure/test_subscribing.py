@@ -423,6 +423,16 @@ class ResumeTests:
         assert reader.texts == ["0", "1", "2"]
         assert reader.headers["mercure-last-event-id"] == "earliest"
 
+    @pytest.mark.parametrize(("second", "texts"), [(0, ["1", "2"]), (1, ["0", "1", "2"])])
+    def test_two_header_fields(
+        self, world: MercureWorld, ids: list[str], second: int, texts: list[str]
+    ) -> None:
+        """
+        Two header fields are one where they are the same, and ask for everything where they are not.
+        """
+        fields = {"Last-Event-ID": f"{ids[0]}\r\nLast-Event-ID: {ids[second]}"}
+        assert world.subscribe("news", headers=fields).texts == texts
+
     def test_newest(self, world: MercureWorld, ids: list[str]) -> None:
         """
         Who has it all gets nothing twice.
