@@ -4,55 +4,53 @@ A journal's file, by SQLite. Everything here blocks, and belongs to one thread.
 
 from __future__ import annotations
 
-import json
+import math
 import sqlite3
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
+
+from twisted.logger import Logger
 
 from txsse.errors import JournalFailed
 from txsse.hub.entry import Entry, Page
 from txsse.hub.place import OLDEST
 from txsse.hub.recent import PAGE_BYTES, PAGE_COUNT
+from txsse.hub.sqlite_checkpoint import Checkpoints
+from txsse.hub.sqlite_codec import COLUMNS, INSERT, SIZE, decode, encode
+from txsse.hub.sqlite_damage import Damage
+from txsse.hub.sqlite_errors import explain, is_damage, is_failed_sync
+from txsse.hub.sqlite_files import Files
+from txsse.hub.sqlite_salvage import copy_readable
+from txsse.hub.sqlite_scan import newest, rows_after, survey, verified
+from txsse.hub.sqlite_schema import MOST_VISITS, connect, mark, marked, put_visits, transaction, visits
 from txsse.hub.update import Update
-from txsse.protocol.event import ServerSentEvent
 
 __all__ = ["Bounds", "Database"]
 
-# "txss", so that another program's file is not taken for a journal.
-_APPLICATION = 0x74787373
-_SCHEMA = 1
+T = TypeVar("T")
 
-# What comes first is read to find out what is too much, without the text behind it, which may be long.
-_CREATE = """
-CREATE TABLE updates (
-    position INTEGER PRIMARY KEY AUTOINCREMENT,
-    time REAL NOT NULL,
-    size INTEGER NOT NULL,
-    id TEXT NOT NULL UNIQUE,
-    private INTEGER NOT NULL,
-    topics TEXT NOT NULL,
-    type TEXT,
-    retry REAL,
-    data TEXT NOT NULL
-)
-"""
-
-# Each process that has opened the file: a secret of its own, and the position where the last one ended.
-_CREATE_VISITS = "CREATE TABLE IF NOT EXISTS visits (number INTEGER PRIMARY KEY, secret BLOB, begin INTEGER)"
-_MOST_VISITS = 100
-
-_INSERT = "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
-_COLUMNS = "position, time, id, private, topics, type, retry, data"
-
-# What a row takes in the file beside its text.
-_OVERHEAD = 100
+_log = Logger()
 
 # How many rows are deleted, or looked at, at once.
 _STEP = 1000
+
+# How many rows are deleted at least, while updates are recorded.
+_LEAST_DELETED = 64
+
+# How many rows are looked at for one page: where all are damaged, the reader gets an empty one, and goes on.
+_PAGE_ROWS = 16 * PAGE_COUNT
+
+# How often the files are looked at while updates are recorded, in seconds.
+_LOOK_INTERVAL = 0.1
+
+# What a probe writes at least, in bytes.
+_LEAST_PROBE = 65536
 
 
 @dataclass(frozen=True)
@@ -76,18 +74,33 @@ class Database:
     :param lock_timeout: how long to wait for another process that has the file, in seconds.
     :ivar head: the position of the newest update, whether it is still here or not.
     :ivar floor: the position up to which nothing is here any more.
+    :ivar trouble: why what is written now may fail; ``None`` where as much as failed last could be written.
     """
 
     def __init__(self, path: Path, bounds: Bounds, *, synchronous: str, lock_timeout: float) -> None:
         self.head = 0
         self.floor = 0
+        self.trouble: JournalFailed | None = None
+        self.damage = Damage(path)
         self._path = path
         self._bounds = bounds
         self._synchronous = synchronous
         self._lock_timeout = lock_timeout
+        self._files = Files(path)
+        self._checkpoints = Checkpoints(path)
         self._connection: sqlite3.Connection | None = None
+        # Why nothing can be written any more until the file is opened again.
+        self._failed: JournalFailed | None = None
+        # How many bytes could not be written.
+        self._failed_bytes = 0
+        # Whether SQLite cannot write to the file as it is.
+        self._is_damaged = False
+        # When the files are to be looked at, by the monotonic clock.
+        self._look_at = 0.0
         self._count = 0
         self._bytes = 0
+        # The position up to which nothing is in the file any more.
+        self._deleted = 0
         # The oldest that are there: their positions, times and sizes.
         self._oldest: deque[tuple[int, float, int]] = deque()
 
@@ -99,48 +112,38 @@ class Database:
         :raises sqlite3.Error: where it cannot be opened.
         """
         self.close()
-        connection = sqlite3.connect(
-            self._path, timeout=self._lock_timeout, isolation_level=None, check_same_thread=False
-        )
+        self._failed = self.trouble = None
+        self._is_damaged = False
         try:
-            self._prepare(connection)
-            (self.head,) = connection.execute(
-                "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'updates'), 0)"
-            ).fetchone()
-            oldest, self._count, self._bytes = connection.execute(
-                "SELECT min(position), count(*), coalesce(sum(size), 0) FROM updates"
-            ).fetchone()
+            self._files.take(self._lock_timeout)
+            self._connect()
+            self._load(now)
         except BaseException:
-            connection.close()
+            # Otherwise the next attempt would find the file locked, by this one.
+            self.close()
             raise
-        self._connection = connection
-        self.floor = self.head if oldest is None else oldest - 1
+
+    def _connect(self) -> None:
+        self._connection = connect(self._path, synchronous=self._synchronous, timeout=self._lock_timeout)
+        self._checkpoints = Checkpoints(self._path)
+
+    def _load(self, now: float) -> None:
+        connection = self._opened
+        found = survey(connection)
+        head = max(found.head, marked(connection))
+        self._count, self._bytes = found.count, found.bytes
+        self.floor = self._deleted = found.floor if found.count else head
+        noted = self._files.noted()
+        if noted is None and head:
+            _log.warn(
+                "{path}-head is missing or damaged: it is not known whether updates were lost",
+                path=self._path,
+            )
+        self.head = head if noted is None else max(head, noted)
+        if self.head > head:
+            self.damage.note(head + 1, self.head)
         self._oldest.clear()
         self._advance_floor(now)
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        # One process has the file for itself: positions are counted here, and the newest part is in memory.
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("BEGIN IMMEDIATE")
-        (schema,) = connection.execute("PRAGMA user_version").fetchone()
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if not tables and not schema and not application:
-            connection.execute(_CREATE)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {_SCHEMA}")
-        elif application != _APPLICATION:
-            raise JournalFailed(str(self._path), "is the database of another program; name another file")
-        elif schema != _SCHEMA:
-            raise JournalFailed(
-                str(self._path),
-                f"was made by a newer txsse (its schema is {schema}, and {_SCHEMA} is known here); "
-                "install that version again, or name another file",
-            )
-        connection.execute(_CREATE_VISITS)
-        connection.execute("COMMIT")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
 
     def begin_visit(self, secret: bytes) -> list[tuple[bytes, int]]:
         """
@@ -149,167 +152,369 @@ class Database:
         :param secret: what its places are named by.
         :returns: the secrets of the last processes, this one's at the end, and the position where each ended.
         """
-        connection = self._opened
-        with _transaction(connection):
-            connection.execute("INSERT INTO visits (secret, begin) VALUES (?, ?)", [secret, self.head])
-            connection.execute(
-                "DELETE FROM visits WHERE number <= (SELECT max(number) FROM visits) - ?", [_MOST_VISITS]
-            )
-        rows = connection.execute("SELECT secret, begin FROM visits ORDER BY number").fetchall()
-        ends = [begin for _, begin in rows[1:]]
-        return [(row[0], end) for row, end in zip(rows, [*ends, self.head], strict=True)]
+        begun = [*visits(self._opened), (secret, self.head)][-MOST_VISITS:]
 
-    def append(self, batch: Iterable[tuple[Update, float]]) -> list[int]:
+        def record() -> None:
+            connection = self._opened
+            with transaction(connection):
+                put_visits(connection, begun)
+                # What was lost leaves no row, and its positions are not used again.
+                mark(connection, self.head)
+                connection.execute("DELETE FROM updates WHERE position > ?", [self.head])
+                connection.execute("DELETE FROM probe")
+
+        self._write(record)
+        self._files.watch()
+        self._files.note(self.head)
+        ends = [begin for _, begin in begun[1:]]
+        return [(each, end) for (each, _), end in zip(begun, [*ends, self.head], strict=True)]
+
+    def append(self, batch: Sequence[tuple[Update, float]]) -> list[int]:
         """
         Record updates, all of them or none.
 
         :param batch: updates, with the time of each.
         :returns: the position of each: a known one, where its id is that of an update which is here.
+        :raises JournalFailed: where nothing can be recorded any more.
         :raises sqlite3.Error: where they cannot be recorded.
         """
-        connection = self._opened
-        before = self.head, self.floor, self._count, self._bytes
+        size = sum(len(update.frame) for update, _ in batch)
         try:
-            with _transaction(connection):
-                positions = [self._append(connection, update, now) for update, now in batch]
-                # As much as comes goes, so that there is nothing left to do behind a burst.
-                self._delete(connection, len(positions))
-        except BaseException:
-            self.head, self.floor, self._count, self._bytes = before
-            self._oldest.clear()
-            raise
+            self._check()
+            positions = self._write(lambda: self._append_all(batch))
+            if size >= self._failed_bytes:
+                self.trouble, self._failed_bytes = None, 0
+            self._has_committed(len(batch), size)
+        except (sqlite3.Error, OSError) as error:
+            self._failed_bytes = max(self._failed_bytes, size)
+            raise self._trouble_from(error) from error
         return positions
 
+    def _append_all(self, batch: Sequence[tuple[Update, float]]) -> list[int]:
+        before = self.head, self.floor, self._count, self._bytes, self._deleted
+        for append in (self._append_new, self._append_each):
+            try:
+                with transaction(self._opened) as connection:
+                    positions = append(connection, batch)
+                    if positions is not None:
+                        # As much as comes goes, so that there is nothing left to do behind a burst; and some
+                        # of it together, since the oldest rows are in other pages than the newest.
+                        if self.floor - self._deleted >= _LEAST_DELETED:
+                            self._delete(connection, max(len(batch), _LEAST_DELETED))
+                        return positions
+                    connection.execute("ROLLBACK")
+            except BaseException:
+                self.head, self.floor, self._count, self._bytes, self._deleted = before
+                self._oldest.clear()
+                raise
+        raise AssertionError("each has its position")
+
+    def _append_new(
+        self, connection: sqlite3.Connection, batch: Sequence[tuple[Update, float]]
+    ) -> list[int] | None:
+        """
+        Record updates at once, unless one is known by its id.
+        """
+        positions = list(range(self.head + 1, self.head + 1 + len(batch)))
+        rows, total = [], 0
+        for position, (update, now) in zip(positions, batch, strict=True):
+            row, size = encode(position, now, update)
+            rows.append(row)
+            total += size
+        if connection.executemany(INSERT, rows).rowcount != len(rows):
+            return None
+        self._has_appended(len(rows), total, batch[-1][1])
+        return positions
+
+    def _append_each(
+        self, connection: sqlite3.Connection, batch: Sequence[tuple[Update, float]]
+    ) -> list[int]:
+        return [self._append(connection, update, now) for update, now in batch]
+
     def _append(self, connection: sqlite3.Connection, update: Update, now: float) -> int:
-        event, topics = update.event, _to_json(update.topics)
-        size = len(update.frame) + sum(map(len, update.topics)) + _OVERHEAD
-        private = int(update.private)
-        row = (self.head + 1, now, size, update.id, private, topics, event.event, event.retry, event.data)
-        if not connection.execute(_INSERT, row).rowcount:
+        row, size = encode(self.head + 1, now, update)
+        if not connection.execute(INSERT, row).rowcount:
             known = self.find(update.id, now)
             if known is not None:
                 return known
-            connection.execute("DELETE FROM updates WHERE id = ?", [update.id])
-            connection.execute(_INSERT, row)
-        self.head += 1
-        self._count += 1
+            connection.execute("DELETE FROM updates WHERE id = ?", [row[5]])
+            connection.execute(INSERT, row)
+        self._has_appended(1, size, now)
+        return self.head
+
+    def _has_appended(self, count: int, size: int, now: float) -> None:
+        self.head += count
+        self._count += count
         self._bytes += size
         self._advance_floor(now)
-        return self.head
 
     def find(self, id: str, now: float) -> int | None:
         """
         Return the position of an update.
         """
         self._advance_floor(now)
-        row = self._opened.execute("SELECT position FROM updates WHERE id = ?", [id]).fetchone()
-        return row[0] if row is not None and row[0] > self.floor else None
+        try:
+            row = self._opened.execute("SELECT position FROM updates WHERE id = ?", [id.encode()]).fetchone()
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            return None
+        update = None if row is None else self.at(row[0], now)
+        # The index may be damaged, and not the row.
+        return row[0] if update is not None and update.id == id else None
 
     def at(self, position: int, now: float) -> Update | None:
         """
         Return the update at a position.
         """
         self._advance_floor(now)
-        row = self._opened.execute(
-            f"SELECT {_COLUMNS} FROM updates WHERE position = ? AND position > ?", [position, self.floor]
-        ).fetchone()
-        return None if row is None else _to_entry(row)[0][1]
+        found = verified(self._opened, position) if position > self.floor else None
+        return None if found is None else found[0][1]
 
     def read(self, after: int, now: float) -> Page:
         """
         Read on behind a position.
         """
         self._advance_floor(now)
-        rows = self._opened.execute(
-            f"SELECT {_COLUMNS} FROM updates WHERE position > ? ORDER BY position LIMIT {PAGE_COUNT}",
-            [max(after, self.floor)],
-        )
-        entries: list[Entry] = []
-        size = 0
-        for row in rows:
-            entry, _ = _to_entry(row)
-            entries.append(entry)
-            size += len(entry[1].frame)
-            if size >= PAGE_BYTES:
-                break
         missed = OLDEST < after < self.floor
-        return Page(entries, entries[-1][0] if entries else max(after, self.head), missed)
+        begin = last = max(after, self.floor)
+        entries: list[Entry] = []
+        size = rows = 0
+        with closing(rows_after(self._opened, COLUMNS, begin, _PAGE_ROWS, up_to=self.head)) as found:
+            for row in found:
+                rows += 1
+                decoded = decode(row)
+                if decoded is None or row[0] <= last:
+                    continue
+                entry, _ = decoded
+                if entry[0] > last + 1:
+                    if entries:
+                        # What comes behind a gap is another page's, which says so.
+                        break
+                    self.damage.note(last + 1, entry[0] - 1)
+                    missed = True
+                entries.append(entry)
+                last = entry[0]
+                size += len(entry[1].frame)
+                if size >= PAGE_BYTES or len(entries) >= PAGE_COUNT:
+                    break
+        if not entries and last < self.head:
+            # Where there are more rows than were looked at, the last of them says where to go on.
+            end = min(max(row[0], last + 1), self.head) if rows >= _PAGE_ROWS else self.head
+            self.damage.note(last + 1, end)
+            return Page([], end, True)
+        return Page(entries, last, missed)
 
     def newest(self, count: int, size: int) -> list[tuple[Entry, float]]:
         """
-        Return the newest updates with their times, in order.
+        Return the newest updates with their times, in order, with none missing between them.
 
         :param count: how many at most.
         :param size: how many bytes of frames at most.
         """
-        rows = self._opened.execute(
-            f"SELECT {_COLUMNS} FROM updates WHERE position > ? ORDER BY position DESC LIMIT ?",
-            [self.floor, count],
-        )
         entries = []
-        for row in rows:
-            entry, time = _to_entry(row)
-            size -= len(entry[1].frame)
-            if size < 0:
-                break
-            entries.append((entry, time))
+        with closing(newest(self._opened, self.head, self.floor)) as found:
+            for entry, recorded in islice(found, count):
+                size -= len(entry[1].frame)
+                if size < 0:
+                    break
+                entries.append((entry, recorded))
         return entries[::-1]
 
     def last_id(self, now: float) -> str | None:
         """
         Return the id of the newest update.
         """
-        self._advance_floor(now)
-        row = self._opened.execute(
-            "SELECT id FROM updates WHERE position > ? ORDER BY position DESC LIMIT 1", [self.floor]
-        ).fetchone()
-        return None if row is None else str(row[0])
+        update = self.at(self.head, now)
+        return None if update is None else update.id
 
     def probe(self) -> None:
         """
-        Take some room, and give it back.
+        Write as much as could not be written last, to the disk, and give it back.
 
-        :raises sqlite3.Error: where there is none.
+        :raises JournalFailed: where nothing can be recorded any more.
+        :raises sqlite3.Error: where there is no room.
         """
-        connection = self._opened
-        with _transaction(connection):
-            connection.execute("INSERT INTO visits (number, secret) VALUES (-1, zeroblob(65536))")
-            connection.execute("DELETE FROM visits WHERE number = -1")
+        try:
+            if self._failed is None and self._is_damaged:
+                self._salvage()
+            self._check()
+            self._look_at_files()
+            connection = self._opened
+            with transaction(connection):
+                size = max(self._failed_bytes, _LEAST_PROBE)
+                connection.execute("INSERT INTO probe VALUES (randomblob(?))", [size])
+            try:
+                self._checkpoints.run(connection)
+            finally:
+                with transaction(connection):
+                    connection.execute("DELETE FROM probe")
+        except (sqlite3.Error, OSError) as error:
+            raise self._trouble_from(error) from error
+        self.trouble, self._failed_bytes = None, 0
 
     def tidy(self, now: float) -> bool:
         """
-        Delete some of what is too much or too old.
+        Delete some of what is too much or too old, and look whether the files are there still.
 
         :returns: whether there is more of it.
         """
+        self._check()
+        self._look_at_files()
         self._advance_floor(now)
-        connection = self._opened
-        row = connection.execute("SELECT min(position) FROM updates").fetchone()
-        if row[0] is None or row[0] > self.floor:
+        self.damage.forget(self.floor)
+        if self._deleted >= self.floor:
             return False
-        with _transaction(connection):
-            self._delete(connection, _STEP)
+        try:
+            self._write(self._delete_some)
+            self._has_committed(_STEP, 0)
+        except (sqlite3.Error, OSError) as error:
+            raise self._trouble_from(error) from error
         return True
+
+    def _delete_some(self) -> None:
+        before = self._deleted
+        try:
+            with transaction(self._opened):
+                self._delete(self._opened, _STEP)
+        except BaseException:
+            self._deleted = before
+            raise
+
+    def finish(self) -> None:
+        """
+        Move all into the database, and close it.
+
+        :raises sqlite3.Error: where that cannot be written: closing it hides the error.
+        """
+        try:
+            if self._connection is not None and self._failed is None and not self._is_damaged:
+                if self._deleted < self.floor:
+                    self._delete_some()
+                self._files.note(self.head)
+                self._checkpoints.run(self._connection)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """
         Let go of the file.
         """
         connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        try:
+            if connection is not None:
+                connection.close()
+        finally:
+            self._files.release()
 
     @property
     def _opened(self) -> sqlite3.Connection:
-        assert self._connection is not None, "the file has not been opened"
+        if self._connection is None:
+            raise JournalFailed(str(self._path), "is not open; restart the service")
         return self._connection
 
-    def _delete(self, connection: sqlite3.Connection, count: int) -> None:
-        connection.execute(
-            "DELETE FROM updates WHERE position IN "
-            "(SELECT position FROM updates WHERE position <= ? ORDER BY position LIMIT ?)",
-            [self.floor, count],
+    def _check(self) -> None:
+        """
+        Raise where nothing can be recorded.
+        """
+        if self._failed is not None:
+            raise self._failed
+        if self._is_damaged:
+            assert self.trouble is not None
+            raise self.trouble
+
+    def _write(self, work: Callable[[], T]) -> T:
+        """
+        Write, if need be to a new file with all that can be read.
+        """
+        try:
+            return work()
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            self._is_damaged = True
+            # Others fail until this is done, or the probe has done it.
+            self._trouble_from(error)
+        self._salvage()
+        return work()
+
+    def _has_committed(self, count: int, size: int) -> None:
+        """
+        See to it that what was committed is kept, before it is acknowledged.
+
+        :param count: how many rows were written.
+        :param size: how many bytes they take.
+        """
+        if time.monotonic() >= self._look_at:
+            self._look_at_files()
+        self._files.note(self.head)
+        if self._checkpoints.is_due(count, size, self._files.frames):
+            try:
+                self._checkpoints.run(self._opened)
+            except sqlite3.Error as error:
+                if is_failed_sync(error):
+                    raise
+                # It is in the ``-wal``, and safe.
+                self._trouble_from(error)
+
+    def _look_at_files(self) -> None:
+        try:
+            self._files.check()
+        except JournalFailed as error:
+            self._failed = self.trouble = JournalFailed(error.journal, error.problem)
+            raise
+        self._look_at = time.monotonic() + _LOOK_INTERVAL
+
+    def _trouble_from(self, error: Exception) -> JournalFailed:
+        """
+        Take note of an error.
+        """
+        if isinstance(error, sqlite3.Error) and is_failed_sync(error):
+            problem = (
+                "the system could not flush the file to the disk, so what was recorded last may be lost; "
+                f"see the system's log, and restart the service ({error})"
+            )
+            self._failed = self.trouble = JournalFailed(str(self._path), problem)
+            return JournalFailed(str(self._path), problem, uncertain=True)
+        self.trouble = JournalFailed(str(self._path), explain(error))
+        return self.trouble
+
+    def _salvage(self) -> None:
+        """
+        Go on with a new file, and all that can be read.
+        """
+        _log.error(
+            "{path} is damaged, and cannot be written; its updates are copied",
+            path=self._path,
         )
+        connection = self._opened
+        fresh = self._files.fresh()
+        copy_readable(connection, fresh, floor=self.floor, head=self.head)
+        connection.close()
+        self._connection = None
+        try:
+            damaged = self._files.replace(fresh)
+        finally:
+            self._connect()
+        found = survey(self._opened)
+        self._count, self._bytes, self._deleted = found.count, found.bytes, self.floor
+        self._oldest.clear()
+        # The first transaction makes the files that are watched.
+        with transaction(self._opened):
+            mark(self._opened, self.head)
+        self._files.watch()
+        self._is_damaged = False
+        self.trouble = None
+        _log.warn("{path} is a copy now; the damaged file is {damaged}", path=self._path, damaged=damaged)
+
+    def _delete(self, connection: sqlite3.Connection, count: int) -> None:
+        up_to = min(self.floor, self._deleted + count)
+        if up_to > self._deleted:
+            connection.execute("DELETE FROM updates WHERE position <= ?", [up_to])
+            self._deleted = up_to
+            if up_to == self.head:
+                # No row shows any more how far it was.
+                mark(connection, up_to)
 
     def _advance_floor(self, now: float) -> None:
         """
@@ -318,42 +523,27 @@ class Database:
         bounds, too_old = self._bounds, now - self._bounds.age
         while self._count:
             if not self._oldest:
-                self._oldest.extend(self._read_oldest())
-            position, time, size = self._oldest[0]
-            if self._count <= bounds.count and self._bytes <= bounds.bytes and time > too_old:
+                self._oldest.extend(self._read_oldest(now))
+            if not self._oldest:
+                # The others cannot be read.
+                self._count = self._bytes = 0
+                return
+            position, recorded, size = self._oldest[0]
+            if self._count <= bounds.count and self._bytes <= bounds.bytes and recorded > too_old:
                 return
             self._oldest.popleft()
             self.floor = position
             self._count -= 1
             self._bytes -= size
 
-    def _read_oldest(self) -> Sequence[tuple[int, float, int]]:
-        return self._opened.execute(
-            "SELECT position, time, size FROM updates WHERE position > ? ORDER BY position LIMIT ?",
-            [self.floor, _STEP],
-        ).fetchall()
-
-
-# Most of what is published goes to the same few topics again.
-@lru_cache(maxsize=1024)
-def _to_json(topics: tuple[str, ...]) -> str:
-    return json.dumps(topics)
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # Where the disk is full, SQLite has done so already.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _to_entry(row: tuple[int, float, str, int, str, str | None, float | None, str]) -> tuple[Entry, float]:
-    position, time, id, private, topics, type, retry, data = row
-    event = ServerSentEvent(data, type, id, retry)
-    return (position, Update(json.loads(topics), event, private=bool(private))), time
+    def _read_oldest(self, now: float) -> Iterator[tuple[int, float, int]]:
+        last = self.floor
+        rows = rows_after(self._opened, f"position, time, {SIZE}", last, _STEP, up_to=self.head)
+        for position, recorded, size in rows:
+            if not isinstance(recorded, float) or recorded > now:
+                # A clock that was set back, or damage, which would stay for ever.
+                found = verified(self._opened, position)
+                recorded = -math.inf if found is None else found[1]
+            if position > last:
+                last = position
+                yield position, recorded, size

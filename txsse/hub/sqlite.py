@@ -28,6 +28,7 @@ from txsse.hub.database import Bounds, Database
 from txsse.hub.entry import Entry, Page
 from txsse.hub.journal import DEFAULT_AGE, Alone, IFollower, IJournal, check_bounds
 from txsse.hub.recent import Recent
+from txsse.hub.sqlite_errors import explain
 from txsse.hub.update import Update
 
 __all__ = ["SQLiteJournal"]
@@ -44,11 +45,9 @@ _BATCH_BYTES = 4 * 1024 * 1024
 # How many pages wait for the thread at a time: what is published meanwhile comes behind these alone.
 _READS = 2
 
-# How often is looked for what is too old, where nothing is published, in seconds.
-_TIDY_INTERVAL = 60.0
-
-# How often is looked whether what is wrong is so still, in seconds.
-_PROBE_INTERVAL = 5.0
+# How often is looked for what is too old, for files that are gone, and whether what is wrong is so still, in
+# seconds.
+_TIDY_INTERVAL = 5.0
 
 # How many updates of the newest are kept in memory.
 _RECENT_COUNT = 10_000
@@ -139,6 +138,13 @@ class SQLiteJournal(Alone):
         The position of the newest update that the follower was told of.
         """
         return self._recent.head
+
+    @property
+    def damaged(self) -> int:
+        """
+        How many records could not be read.
+        """
+        return self._database.damage.count
 
     def start(self, follower: IFollower) -> Deferred[None]:
         """
@@ -245,9 +251,13 @@ class SQLiteJournal(Alone):
         tidying, self._tidying = self._tidying, None
         if tidying is not None:
             tidying.cancel()
-        await deferToThreadPool(self._reactor, threads, self._database.close)
-        self._reactor.removeSystemEventTrigger(self._at_exit)
-        threads.stop()
+        try:
+            await deferToThreadPool(self._reactor, threads, self._database.finish)
+        except sqlite3.Error as error:
+            raise JournalFailed(str(self._path), explain(error)) from error
+        finally:
+            self._reactor.removeSystemEventTrigger(self._at_exit)
+            threads.stop()
 
     # In the thread.
 
@@ -327,8 +337,7 @@ class SQLiteJournal(Alone):
         self._tidy_now().addCallback(self._has_tidied)
 
     def _has_tidied(self, more: bool) -> None:
-        pause = _TIDY_INTERVAL if self.problem is None else _PROBE_INTERVAL
-        self._tidy_later(0.0 if more else pause)
+        self._tidy_later(0.0 if more else _TIDY_INTERVAL)
 
     def _tidy_now(self) -> Deferred[bool]:
         # Where it fails, that has been logged, and the next time is soon enough.
@@ -367,21 +376,25 @@ class SQLiteJournal(Alone):
         """
         Take note that it works. That it can be read says little: a disk that is full can be read.
         """
-        if self.problem is not None:
+        trouble = self._database.trouble
+        if trouble is not None:
+            self._has_problem(trouble)
+        elif self.problem is not None:
             self.problem = None
             _log.info("{journal} works again", journal=self)
         return result
 
     def _fails(self, failure: Failure) -> Failure:
         if failure.check(sqlite3.Error, OSError):
-            error = JournalFailed(str(self._path), _explain(cast(Exception, failure.value)))
+            error = JournalFailed(str(self._path), explain(cast(Exception, failure.value)))
             failure = Failure(error)
-        if self.problem is None:
-            _log.error("{problem}", problem=failure.getErrorMessage())
-            if self._tidying is not None:
-                self._tidying.reset(_PROBE_INTERVAL)
-        self.problem = cast(Exception, failure.value)
+        self._has_problem(cast(Exception, failure.value))
         return failure
+
+    def _has_problem(self, problem: Exception) -> None:
+        if self.problem is None:
+            _log.error("{problem}", problem=str(problem))
+        self.problem = problem
 
     def _new_recent(self, head: int) -> Recent:
         return Recent(max_count=_RECENT_COUNT, max_bytes=self._recent_bytes, max_age=self._max_age, head=head)
@@ -392,26 +405,3 @@ class SQLiteJournal(Alone):
     def _now(self) -> float:
         assert self._reactor is not None, "the journal has not been started"
         return wall(self._reactor)
-
-
-def _explain(error: Exception) -> str:
-    """
-    Say what SQLite means, and what to do.
-    """
-    said = str(error)
-    for part, advice in _ADVICE.items():
-        if part in said:
-            return f"{advice} ({said})"
-    return said
-
-
-# By what SQLite says: its error codes are known from Python 3.11 on.
-_ADVICE = {
-    "locked": "another process has the file; stop that one, name another file, or share a Redis",
-    "not a database": "is not a journal, or is damaged; move it away, or name another file",
-    "malformed": "is damaged; restore it, or move it away",
-    "disk is full": "the disk is full; make room, and publish again",
-    "readonly": "cannot be written; see whose it is, and whose its directory is",
-    "unable to open": "cannot be opened; see whether its directory is there and may be written",
-    "disk I/O": "cannot be read or written; see the system's log for what the disk has",
-}
