@@ -110,7 +110,6 @@ class RecordTests:
             ("data", b"text-\xff"),
             ("data", b"text-0201"),
             ("data", None),
-            ("data", "text-0200"),
             ("data", 7),
             ("id", b"id-020O"),
             ("id", b"\xff"),
@@ -143,9 +142,8 @@ class RecordTests:
         """
         await fill(new, 400)
         with closing(sqlite3.connect(path)) as connection:
-            # As from a flipped bit: NOT NULL does not hold.
-            connection.execute("PRAGMA ignore_check_constraints = ON")
             if value is None:
+                # As from a flipped bit: NOT NULL does not hold.
                 connection.execute("PRAGMA writable_schema = ON")
                 connection.execute(
                     "UPDATE sqlite_schema SET sql = replace(sql, 'data BLOB NOT NULL', 'data BLOB')"
@@ -167,7 +165,7 @@ class RecordTests:
         assert (await walk(subject, 150))[-1] == 401
         lines = [formatEvent(event) for event in logged]
         assert len([line for line in lines if "200" in line]) == 1
-        assert not any(text in line for line in lines for text in ("text-", "id-", "news", "olds"))
+        assert not any(text in line for line in lines for text in ("text-0", "id-0", '["'))
 
     @pytest_twisted.ensureDeferred
     async def test_newest(self, new: Callable[..., Subject], path: Path) -> None:
@@ -478,7 +476,7 @@ class HubTests:
             f"http://127.0.0.1:{port.getHost().port}/",
             last_event_id="id-0100",
             event_received=lambda event: got.append(
-                event.last_event_id if event.type == "message" else event.type
+                event.event if event.event == "stream-reset" else event.id
             ),
         )
         source.start()
@@ -534,7 +532,7 @@ class FlippedBitsTests:
     @settings(deadline=None, derandomize=True, max_examples=60)
     def test_anywhere(self, seed: int) -> None:
         """
-        What is read is what was written; what is missing is reported where it was; and the journal is written.
+        What is read was written, what is missing is reported where it was, and publishing works.
         """
         rng = random.Random(seed)
         with tempfile.TemporaryDirectory() as directory:
@@ -555,7 +553,7 @@ class FlippedBitsTests:
             assert database.head == 150
             written.append((update("next"), NOW))
             assert database.append(written[-1:]) == [151]
-            after, told = 0, True
+            after = 0
             while after < database.head:
                 page = database.read(after, NOW)
                 expected = after + 1
@@ -566,5 +564,4 @@ class FlippedBitsTests:
                 assert page.end > after
                 assert page.missed or page.end == expected - 1
                 after = page.end
-            assert told
             database.finish()

@@ -130,10 +130,12 @@ class Database:
     def _load(self, now: float) -> None:
         connection = self._opened
         found = survey(connection)
-        head = max(found.head, marked(connection))
+        noted = self._files.noted()
+        # Damaged rows after the last whole one, and that is not known from elsewhere.
+        guessed = found.head + found.damaged if noted is None else found.head
+        head = max(guessed, marked(connection))
         self._count, self._bytes = found.count, found.bytes
         self.floor = self._deleted = found.floor if found.count else head
-        noted = self._files.noted()
         if noted is None and head:
             _log.warn(
                 "{path}-head is missing or damaged: it is not known whether updates were lost",

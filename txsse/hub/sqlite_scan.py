@@ -33,13 +33,15 @@ class Survey:
     What is in the table.
 
     :ivar floor: the position before the oldest update.
-    :ivar head: the position of the newest one; 0 where the table is empty.
+    :ivar head: the position of the newest one that is whole; 0 where the table is empty.
+    :ivar damaged: how many come after that one.
     :ivar count: how many.
     :ivar bytes: how many bytes they take.
     """
 
     floor: int
     head: int
+    damaged: int
     count: int
     bytes: int
 
@@ -70,9 +72,9 @@ def rows_after(
     query = f"SELECT {columns} FROM updates WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?"
     begin: int | None = after + 1
     while begin is not None:
-        rows = connection.execute(query, [begin, up_to, limit])
+        rows = connection.cursor()
         try:
-            for row in rows:
+            for row in rows.execute(query, [begin, up_to, limit]):
                 limit -= 1
                 # A damaged one may be anything.
                 begin = max(begin, row[0] + 1)
@@ -155,20 +157,22 @@ def survey(connection: sqlite3.Connection) -> Survey:
             if len(oldest) < _EDGE:
                 oldest.append(position)
         newest = list(reversed(last))
-    return Survey(max(_edge(connection, oldest, -1) - 1, 0), _edge(connection, newest, 1), count, bytes)
+    first, before = _edge(connection, oldest)
+    last, damaged = _edge(connection, newest)
+    # The position of a damaged row may be anything; but there are as many of them as rows.
+    return Survey(max(first - before - 1, 0), last, damaged, count, bytes)
 
 
-def _edge(connection: sqlite3.Connection, positions: Iterable[int], direction: int) -> int:
+def _edge(connection: sqlite3.Connection, positions: Iterable[int]) -> tuple[int, int]:
     """
-    Return the position of the outermost row. That of a damaged row may be anything; but there are as many
-    positions up to the next whole row as there are rows.
+    Return the position of the first row that is whole, and how many come before it.
     """
     damaged, position = 0, 0
     for position in positions:
         if verified(connection, position) is not None:
-            break
+            return position, damaged
         damaged += 1
-    return position + direction * damaged
+    return position, max(damaged - 1, 0)
 
 
 def _unless_damage(error: sqlite3.Error) -> None:
