@@ -14,7 +14,7 @@ __all__ = ["explain", "is_damage", "is_failed_sync"]
 _DAMAGE = {11, 18, 19}
 
 # IOERR_FSYNC and IOERR_DIR_FSYNC.
-_FAILED_SYNCS = {4 | 4 << 8, 4 | 5 << 8}
+_FAILED_SYNCS = {10 | 4 << 8, 10 | 5 << 8}
 
 _FULL = "the disk is full; make room, and publish again"
 _DISK = "cannot be read or written; see the system's log for what the disk has"

@@ -78,7 +78,7 @@ class Files:
         try:
             fcntl.flock(head, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Another process may have removed it before it was locked.
-            if _identity(self._head_path) == _identity(head):
+            if _identity_if_there(self._head_path) == _identity(head):
                 self._head, head = head, -1
         except BlockingIOError:
             pass
