@@ -4,13 +4,10 @@ A journal's file, by SQLite. Everything here blocks, and belongs to one thread.
 
 from __future__ import annotations
 
-import math
 import sqlite3
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -19,15 +16,15 @@ from twisted.logger import Logger
 
 from txsse.errors import JournalFailed
 from txsse.hub.entry import Entry, Page
-from txsse.hub.place import OLDEST
-from txsse.hub.recent import PAGE_BYTES, PAGE_COUNT
 from txsse.hub.sqlite_checkpoint import Checkpoints
-from txsse.hub.sqlite_codec import COLUMNS, INSERT, SIZE, decode, encode
+from txsse.hub.sqlite_codec import INSERT, encode
 from txsse.hub.sqlite_damage import Damage
 from txsse.hub.sqlite_errors import explain, is_damage, is_failed_sync
 from txsse.hub.sqlite_files import Files
+from txsse.hub.sqlite_pages import read_page
+from txsse.hub.sqlite_retention import Bounds, Retention
 from txsse.hub.sqlite_salvage import copy_readable
-from txsse.hub.sqlite_scan import newest, rows_after, survey, verified
+from txsse.hub.sqlite_scan import newest, survey, verified
 from txsse.hub.sqlite_schema import MOST_VISITS, connect, mark, marked, put_visits, transaction, visits
 from txsse.hub.update import Update
 
@@ -35,33 +32,21 @@ __all__ = ["Bounds", "Database"]
 
 T = TypeVar("T")
 
+_Batch = Sequence[tuple[Update, float]]
+
 _log = Logger()
 
-# How many rows are deleted, or looked at, at once.
+# How many rows are deleted at once.
 _STEP = 1000
 
 # How many rows are deleted at least, while updates are recorded.
 _LEAST_DELETED = 64
-
-# How many rows are looked at for one page: where all are damaged, the reader gets an empty one, and goes on.
-_PAGE_ROWS = 16 * PAGE_COUNT
 
 # How often the files are looked at while updates are recorded, in seconds.
 _LOOK_INTERVAL = 0.1
 
 # What a probe writes at least, in bytes.
 _LEAST_PROBE = 65536
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """
-    How much a journal holds: updates, bytes and seconds.
-    """
-
-    count: int
-    bytes: int
-    age: float
 
 
 class Database:
@@ -73,17 +58,15 @@ class Database:
     :param synchronous: ``NORMAL`` or ``FULL``, as SQLite has them.
     :param lock_timeout: how long to wait for another process that has the file, in seconds.
     :ivar head: the position of the newest update, whether it is still here or not.
-    :ivar floor: the position up to which nothing is here any more.
     :ivar trouble: why what is written now may fail; ``None`` where as much as failed last could be written.
     """
 
     def __init__(self, path: Path, bounds: Bounds, *, synchronous: str, lock_timeout: float) -> None:
         self.head = 0
-        self.floor = 0
         self.trouble: JournalFailed | None = None
         self.damage = Damage(path)
         self._path = path
-        self._bounds = bounds
+        self._retention = Retention(bounds)
         self._synchronous = synchronous
         self._lock_timeout = lock_timeout
         self._files = Files(path)
@@ -97,12 +80,13 @@ class Database:
         self._is_damaged = False
         # When the files are to be looked at, by the monotonic clock.
         self._look_at = 0.0
-        self._count = 0
-        self._bytes = 0
-        # The position up to which nothing is in the file any more.
-        self._deleted = 0
-        # The oldest that are there: their positions, times and sizes.
-        self._oldest: deque[tuple[int, float, int]] = deque()
+
+    @property
+    def floor(self) -> int:
+        """
+        The position up to which nothing is here any more.
+        """
+        return self._retention.floor
 
     def open(self, now: float) -> None:
         """
@@ -126,6 +110,7 @@ class Database:
     def _connect(self) -> None:
         self._connection = connect(self._path, synchronous=self._synchronous, timeout=self._lock_timeout)
         self._checkpoints = Checkpoints(self._path)
+        self._files.watch()
 
     def _load(self, now: float) -> None:
         connection = self._opened
@@ -134,8 +119,7 @@ class Database:
         # Damaged rows after the last whole one, and that is not known from elsewhere.
         guessed = found.head + found.damaged if noted is None else found.head
         head = max(guessed, marked(connection))
-        self._count, self._bytes = found.count, found.bytes
-        self.floor = self._deleted = found.floor if found.count else head
+        self._retention.begin(found.floor if found.count else head, found.count, found.bytes)
         if noted is None and head:
             _log.warn(
                 "{path}-head is missing or damaged: it is not known whether updates were lost",
@@ -144,7 +128,6 @@ class Database:
         self.head = head if noted is None else max(head, noted)
         if self.head > head:
             self.damage.note(head + 1, self.head)
-        self._oldest.clear()
         self._advance_floor(now)
 
     def begin_visit(self, secret: bytes) -> list[tuple[bytes, int]]:
@@ -166,12 +149,11 @@ class Database:
                 connection.execute("DELETE FROM probe")
 
         self._write(record)
-        self._files.watch()
         self._files.note(self.head)
         ends = [begin for _, begin in begun[1:]]
         return [(each, end) for (each, _), end in zip(begun, [*ends, self.head], strict=True)]
 
-    def append(self, batch: Sequence[tuple[Update, float]]) -> list[int]:
+    def append(self, batch: _Batch) -> list[int]:
         """
         Record updates, all of them or none.
 
@@ -192,28 +174,28 @@ class Database:
             raise self._trouble_from(error) from error
         return positions
 
-    def _append_all(self, batch: Sequence[tuple[Update, float]]) -> list[int]:
-        before = self.head, self.floor, self._count, self._bytes, self._deleted
-        for append in (self._append_new, self._append_each):
-            try:
-                with transaction(self._opened) as connection:
-                    positions = append(connection, batch)
-                    if positions is not None:
-                        # As much as comes goes, so that there is nothing left to do behind a burst; and some
-                        # of it together, since the oldest rows are in other pages than the newest.
-                        if self.floor - self._deleted >= _LEAST_DELETED:
-                            self._delete(connection, max(len(batch), _LEAST_DELETED))
-                        return positions
-                    connection.execute("ROLLBACK")
-            except BaseException:
-                self.head, self.floor, self._count, self._bytes, self._deleted = before
-                self._oldest.clear()
-                raise
-        raise AssertionError("each has its position")
+    def _append_all(self, batch: _Batch) -> list[int]:
+        positions = self._attempt(self._append_new, batch)
+        return self._attempt(self._append_each, batch) if positions is None else positions
 
-    def _append_new(
-        self, connection: sqlite3.Connection, batch: Sequence[tuple[Update, float]]
-    ) -> list[int] | None:
+    def _attempt(self, append: Callable[[sqlite3.Connection, _Batch], T], batch: _Batch) -> T:
+        head, saved = self.head, self._retention.save()
+        try:
+            with transaction(self._opened) as connection:
+                positions = append(connection, batch)
+                if positions is None:
+                    connection.execute("ROLLBACK")
+                elif self.floor - self._retention.deleted >= _LEAST_DELETED:
+                    # As much as comes goes, so that there is nothing left to do behind a burst; and some of it
+                    # together, since the oldest rows are in other pages than the newest.
+                    self._delete(connection, max(len(batch), _LEAST_DELETED))
+        except BaseException:
+            self.head = head
+            self._retention.restore(saved)
+            raise
+        return positions
+
+    def _append_new(self, connection: sqlite3.Connection, batch: _Batch) -> list[int] | None:
         """
         Record updates at once, unless one is known by its id.
         """
@@ -228,9 +210,7 @@ class Database:
         self._has_appended(len(rows), total, batch[-1][1])
         return positions
 
-    def _append_each(
-        self, connection: sqlite3.Connection, batch: Sequence[tuple[Update, float]]
-    ) -> list[int]:
+    def _append_each(self, connection: sqlite3.Connection, batch: _Batch) -> list[int]:
         return [self._append(connection, update, now) for update, now in batch]
 
     def _append(self, connection: sqlite3.Connection, update: Update, now: float) -> int:
@@ -246,8 +226,7 @@ class Database:
 
     def _has_appended(self, count: int, size: int, now: float) -> None:
         self.head += count
-        self._count += count
-        self._bytes += size
+        self._retention.add(count, size)
         self._advance_floor(now)
 
     def find(self, id: str, now: float) -> int | None:
@@ -278,34 +257,7 @@ class Database:
         Read on behind a position.
         """
         self._advance_floor(now)
-        missed = OLDEST < after < self.floor
-        begin = last = max(after, self.floor)
-        entries: list[Entry] = []
-        size = rows = 0
-        with closing(rows_after(self._opened, COLUMNS, begin, _PAGE_ROWS, up_to=self.head)) as found:
-            for row in found:
-                rows += 1
-                decoded = decode(row)
-                if decoded is None or row[0] <= last:
-                    continue
-                entry, _ = decoded
-                if entry[0] > last + 1:
-                    if entries:
-                        # What comes behind a gap is another page's, which says so.
-                        break
-                    self.damage.note(last + 1, entry[0] - 1)
-                    missed = True
-                entries.append(entry)
-                last = entry[0]
-                size += len(entry[1].frame)
-                if size >= PAGE_BYTES or len(entries) >= PAGE_COUNT:
-                    break
-        if not entries and last < self.head:
-            # Where there are more rows than were looked at, the last of them says where to go on.
-            end = min(max(row[0], last + 1), self.head) if rows >= _PAGE_ROWS else self.head
-            self.damage.note(last + 1, end)
-            return Page([], end, True)
-        return Page(entries, last, missed)
+        return read_page(self._opened, after, floor=self.floor, head=self.head, lost=self.damage.note)
 
     def newest(self, count: int, size: int) -> list[tuple[Entry, float]]:
         """
@@ -365,7 +317,7 @@ class Database:
         self._look_at_files()
         self._advance_floor(now)
         self.damage.forget(self.floor)
-        if self._deleted >= self.floor:
+        if self._retention.deleted >= self.floor:
             return False
         try:
             self._write(self._delete_some)
@@ -375,12 +327,12 @@ class Database:
         return True
 
     def _delete_some(self) -> None:
-        before = self._deleted
+        saved = self._retention.save()
         try:
             with transaction(self._opened):
                 self._delete(self._opened, _STEP)
         except BaseException:
-            self._deleted = before
+            self._retention.restore(saved)
             raise
 
     def finish(self) -> None:
@@ -391,7 +343,7 @@ class Database:
         """
         try:
             if self._connection is not None and self._failed is None and not self._is_damaged:
-                if self._deleted < self.floor:
+                if self._retention.deleted < self.floor:
                     self._delete_some()
                 self._files.note(self.head)
                 self._checkpoints.run(self._connection)
@@ -430,15 +382,22 @@ class Database:
         Write, if need be to a new file with all that can be read.
         """
         try:
+            return self._write_once(work)
+        except sqlite3.Error:
+            if not self._is_damaged:
+                raise
+        self._salvage()
+        return self._write_once(work)
+
+    def _write_once(self, work: Callable[[], T]) -> T:
+        try:
             return work()
         except sqlite3.Error as error:
-            if not is_damage(error):
-                raise
-            self._is_damaged = True
-            # Others fail until this is done, or the probe has done it.
-            self._trouble_from(error)
-        self._salvage()
-        return work()
+            if is_damage(error):
+                # All others fail until it is copied, here or by the probe.
+                self._is_damaged = True
+                self._trouble_from(error)
+            raise
 
     def _has_committed(self, count: int, size: int) -> None:
         """
@@ -449,15 +408,19 @@ class Database:
         """
         if time.monotonic() >= self._look_at:
             self._look_at_files()
-        self._files.note(self.head)
-        if self._checkpoints.is_due(count, size, self._files.frames):
-            try:
+        try:
+            self._files.note(self.head)
+            if self._checkpoints.is_due(count, size, self._files.frames):
                 self._checkpoints.run(self._opened)
-            except sqlite3.Error as error:
-                if is_failed_sync(error):
-                    raise
-                # It is in the ``-wal``, and safe.
-                self._trouble_from(error)
+        except OSError as error:
+            # It is recorded, and fails all the same: what followed it would be out of order for subscribers.
+            self._failed = self._trouble_from(error)
+            raise
+        except sqlite3.Error as error:
+            if is_failed_sync(error):
+                raise
+            # It is in the ``-wal``, and safe.
+            self._trouble_from(error)
 
     def _look_at_files(self) -> None:
         try:
@@ -499,53 +462,18 @@ class Database:
         finally:
             self._connect()
         found = survey(self._opened)
-        self._count, self._bytes, self._deleted = found.count, found.bytes, self.floor
-        self._oldest.clear()
-        # The first transaction makes the files that are watched.
-        with transaction(self._opened):
-            mark(self._opened, self.head)
-        self._files.watch()
+        self._retention.begin(self.floor, found.count, found.bytes)
         self._is_damaged = False
         self.trouble = None
         _log.warn("{path} is a copy now; the damaged file is {damaged}", path=self._path, damaged=damaged)
 
     def _delete(self, connection: sqlite3.Connection, count: int) -> None:
-        up_to = min(self.floor, self._deleted + count)
-        if up_to > self._deleted:
-            connection.execute("DELETE FROM updates WHERE position <= ?", [up_to])
-            self._deleted = up_to
-            if up_to == self.head:
-                # No row shows any more how far it was.
-                mark(connection, up_to)
+        up_to = min(self.floor, self._retention.deleted + count)
+        connection.execute("DELETE FROM updates WHERE position <= ?", [up_to])
+        self._retention.deleted = up_to
+        if up_to == self.head:
+            # No row shows any more how far it was.
+            mark(connection, up_to)
 
     def _advance_floor(self, now: float) -> None:
-        """
-        Give up what is too much or too old. That it goes from the file is another matter.
-        """
-        bounds, too_old = self._bounds, now - self._bounds.age
-        while self._count:
-            if not self._oldest:
-                self._oldest.extend(self._read_oldest(now))
-            if not self._oldest:
-                # The others cannot be read.
-                self._count = self._bytes = 0
-                return
-            position, recorded, size = self._oldest[0]
-            if self._count <= bounds.count and self._bytes <= bounds.bytes and recorded > too_old:
-                return
-            self._oldest.popleft()
-            self.floor = position
-            self._count -= 1
-            self._bytes -= size
-
-    def _read_oldest(self, now: float) -> Iterator[tuple[int, float, int]]:
-        last = self.floor
-        rows = rows_after(self._opened, f"position, time, {SIZE}", last, _STEP, up_to=self.head)
-        for position, recorded, size in rows:
-            if not isinstance(recorded, float) or recorded > now:
-                # A clock that was set back, or damage, which would stay for ever.
-                found = verified(self._opened, position)
-                recorded = -math.inf if found is None else found[1]
-            if position > last:
-                last = position
-                yield position, recorded, size
+        self._retention.advance(self._opened, self.head, now)

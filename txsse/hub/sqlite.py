@@ -65,13 +65,14 @@ class SQLiteJournal(Alone):
     A journal in a file, which the next process goes on with. SQLite works in a thread of its own: the reactor
     never waits for the disk. What comes while a transaction runs goes into the next one, all together.
 
-    An update that was published is there after the process was killed. With ``synchronous="FULL"`` it is
+    An update that was published is there after the process was killed. Damaged records are skipped, counted,
+    and reported to those that resume before them. With ``synchronous="FULL"`` it is
     there after a power cut too, and each transaction waits for the disk.
 
     One process has the file for itself; for several, there is :class:`txsse.hub.redis.RedisJournal`.
 
-    :param path: the file, which is made where there is none. Beside it is another, ``-wal``, while it is in
-        use.
+    :param path: the file, which is made where there is none. Beside it are others, ``-wal``,
+        ``-shm`` and ``-head``, which belong to it.
     :param max_count: how many updates it holds.
     :param max_bytes: how many bytes of the file they take, roughly.
     :param max_age: for how long it holds one, in seconds; ``None`` for as long as the others let it.

@@ -158,9 +158,9 @@ def survey(connection: sqlite3.Connection) -> Survey:
                 oldest.append(position)
         newest = list(reversed(last))
     first, before = _edge(connection, oldest)
-    last, damaged = _edge(connection, newest)
+    head, damaged = _edge(connection, newest)
     # The position of a damaged row may be anything; but there are as many of them as rows.
-    return Survey(max(first - before - 1, 0), last, damaged, count, bytes)
+    return Survey(max(first - before - 1, 0), head, damaged, count, bytes)
 
 
 def _edge(connection: sqlite3.Connection, positions: Iterable[int]) -> tuple[int, int]:

@@ -77,6 +77,8 @@ def connect(path: Path, *, synchronous: str, timeout: float) -> sqlite3.Connecti
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         # SQLite's automatic checkpoint hides errors, a failed fsync as well.
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        # From the first read on, SQLite has all of its files.
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except BaseException:
         connection.close()
         raise

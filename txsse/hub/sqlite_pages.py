@@ -1,0 +1,60 @@
+"""
+Pages of updates from a journal's file, which end where something is missing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+
+from txsse.hub.entry import Entry, Page
+from txsse.hub.place import OLDEST
+from txsse.hub.recent import PAGE_BYTES, PAGE_COUNT
+from txsse.hub.sqlite_codec import COLUMNS, decode
+from txsse.hub.sqlite_scan import rows_after
+
+__all__ = ["read_page"]
+
+# How many rows are looked at for one page: where all are damaged, the reader gets an empty one, and goes on.
+_PAGE_ROWS = 16 * PAGE_COUNT
+
+
+def read_page(
+    connection: sqlite3.Connection, after: int, *, floor: int, head: int, lost: Callable[[int, int], None]
+) -> Page:
+    """
+    Read on behind a position. What is damaged is skipped: a page ends before it, and the next one says that
+    something is missing.
+
+    :param floor: the position up to which nothing is here any more.
+    :param head: the position of the newest update.
+    :param lost: called with the first and the last of positions that cannot be read.
+    """
+    missed = OLDEST < after < floor
+    last = max(after, floor)
+    entries: list[Entry] = []
+    size = rows = 0
+    with closing(rows_after(connection, COLUMNS, last, _PAGE_ROWS, up_to=head)) as found:
+        for row in found:
+            rows += 1
+            decoded = decode(row)
+            if decoded is None or row[0] <= last:
+                continue
+            entry, _ = decoded
+            if entry[0] > last + 1:
+                if entries:
+                    break
+                lost(last + 1, entry[0] - 1)
+                missed = True
+            entries.append(entry)
+            last = entry[0]
+            size += len(entry[1].frame)
+            if size >= PAGE_BYTES or len(entries) >= PAGE_COUNT:
+                break
+    if not entries and last < head:
+        # Where there are more rows than were looked at, the last of them says where to go on.
+        end = min(max(row[0], last + 1), head) if rows >= _PAGE_ROWS else head
+        lost(last + 1, end)
+        return Page([], end, True)
+    return Page(entries, last, missed)
