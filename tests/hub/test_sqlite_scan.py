@@ -131,7 +131,7 @@ class SalvageTests:
         assert database.append([(update("11"), NOW)]) == [11]
         database.finish()
         with closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("SELECT count(*) FROM updates").fetchone() == (4,)
+            assert connection.execute("SELECT count(*) FROM updates").fetchone() == (5,)
 
     def test_no_copy(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
@@ -188,7 +188,7 @@ class HeadTests:
                 database.append([(update("1"), NOW)])
         with pytest.raises(JournalFailed, match="see the system's log"):
             database.append([(update("2"), NOW)])
-        assert database.trouble is not None
+        assert database.trouble.is_final
         database.finish()
 
 

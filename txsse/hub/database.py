@@ -7,8 +7,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,11 +19,12 @@ from txsse.hub.sqlite_codec import INSERT, encode
 from txsse.hub.sqlite_damage import Damage
 from txsse.hub.sqlite_errors import explain, is_damage, is_failed_sync
 from txsse.hub.sqlite_files import Files
-from txsse.hub.sqlite_pages import read_page
+from txsse.hub.sqlite_pages import read_newest, read_page
 from txsse.hub.sqlite_retention import Bounds, Retention
 from txsse.hub.sqlite_salvage import copy_readable
-from txsse.hub.sqlite_scan import newest, survey, verified
+from txsse.hub.sqlite_scan import survey, verified
 from txsse.hub.sqlite_schema import MOST_VISITS, connect, mark, marked, put_visits, transaction, visits
+from txsse.hub.sqlite_trouble import Trouble
 from txsse.hub.update import Update
 
 __all__ = ["Bounds", "Database"]
@@ -58,12 +57,13 @@ class Database:
     :param synchronous: ``NORMAL`` or ``FULL``, as SQLite has them.
     :param lock_timeout: how long to wait for another process that has the file, in seconds.
     :ivar head: the position of the newest update, whether it is still here or not.
-    :ivar trouble: why what is written now may fail; ``None`` where as much as failed last could be written.
+    :ivar trouble: what keeps it from being written.
+    :ivar damage: what cannot be read.
     """
 
     def __init__(self, path: Path, bounds: Bounds, *, synchronous: str, lock_timeout: float) -> None:
         self.head = 0
-        self.trouble: JournalFailed | None = None
+        self.trouble = Trouble(path)
         self.damage = Damage(path)
         self._path = path
         self._retention = Retention(bounds)
@@ -72,12 +72,6 @@ class Database:
         self._files = Files(path)
         self._checkpoints = Checkpoints(path)
         self._connection: sqlite3.Connection | None = None
-        # Why nothing can be written any more until the file is opened again.
-        self._failed: JournalFailed | None = None
-        # How many bytes could not be written.
-        self._failed_bytes = 0
-        # Whether SQLite cannot write to the file as it is.
-        self._is_damaged = False
         # When the files are to be looked at, by the monotonic clock.
         self._look_at = 0.0
 
@@ -96,8 +90,7 @@ class Database:
         :raises sqlite3.Error: where it cannot be opened.
         """
         self.close()
-        self._failed = self.trouble = None
-        self._is_damaged = False
+        self.trouble = Trouble(self._path)
         try:
             self._files.take(self._lock_timeout)
             self._connect()
@@ -164,14 +157,12 @@ class Database:
         """
         size = sum(len(update.frame) for update, _ in batch)
         try:
-            self._check()
+            self.trouble.check()
             positions = self._write(lambda: self._append_all(batch))
-            if size >= self._failed_bytes:
-                self.trouble, self._failed_bytes = None, 0
+            self.trouble.written(size)
             self._has_committed(len(batch), size)
         except (sqlite3.Error, OSError) as error:
-            self._failed_bytes = max(self._failed_bytes, size)
-            raise self._trouble_from(error) from error
+            raise self.trouble.note(error, size) from error
         return positions
 
     def _append_all(self, batch: _Batch) -> list[int]:
@@ -186,7 +177,7 @@ class Database:
                 if positions is None:
                     connection.execute("ROLLBACK")
                 elif self.floor - self._retention.deleted >= _LEAST_DELETED:
-                    # As much as comes goes, so that there is nothing left to do behind a burst; and some of it
+                    # As much as comes goes, so that nothing is left to do behind a burst; and some of it
                     # together, since the oldest rows are in other pages than the newest.
                     self._delete(connection, max(len(batch), _LEAST_DELETED))
         except BaseException:
@@ -266,14 +257,7 @@ class Database:
         :param count: how many at most.
         :param size: how many bytes of frames at most.
         """
-        entries = []
-        with closing(newest(self._opened, self.head, self.floor)) as found:
-            for entry, recorded in islice(found, count):
-                size -= len(entry[1].frame)
-                if size < 0:
-                    break
-                entries.append((entry, recorded))
-        return entries[::-1]
+        return read_newest(self._opened, count, size, floor=self.floor, head=self.head)
 
     def last_id(self, now: float) -> str | None:
         """
@@ -290,22 +274,15 @@ class Database:
         :raises sqlite3.Error: where there is no room.
         """
         try:
-            if self._failed is None and self._is_damaged:
+            if self.trouble.is_damaged and not self.trouble.is_final:
                 self._salvage()
-            self._check()
+            self.trouble.check()
             self._look_at_files()
-            connection = self._opened
-            with transaction(connection):
-                size = max(self._failed_bytes, _LEAST_PROBE)
-                connection.execute("INSERT INTO probe VALUES (randomblob(?))", [size])
-            try:
-                self._checkpoints.run(connection)
-            finally:
-                with transaction(connection):
-                    connection.execute("DELETE FROM probe")
+            size = max(self.trouble.bytes, _LEAST_PROBE)
+            self._checkpoints.probe(self._opened, size)
         except (sqlite3.Error, OSError) as error:
-            raise self._trouble_from(error) from error
-        self.trouble, self._failed_bytes = None, 0
+            raise self.trouble.note(error) from error
+        self.trouble.written(size)
 
     def tidy(self, now: float) -> bool:
         """
@@ -313,7 +290,7 @@ class Database:
 
         :returns: whether there is more of it.
         """
-        self._check()
+        self.trouble.check()
         self._look_at_files()
         self._advance_floor(now)
         self.damage.forget(self.floor)
@@ -323,7 +300,7 @@ class Database:
             self._write(self._delete_some)
             self._has_committed(_STEP, 0)
         except (sqlite3.Error, OSError) as error:
-            raise self._trouble_from(error) from error
+            raise self.trouble.note(error) from error
         return True
 
     def _delete_some(self) -> None:
@@ -342,7 +319,7 @@ class Database:
         :raises sqlite3.Error: where that cannot be written: closing it hides the error.
         """
         try:
-            if self._connection is not None and self._failed is None and not self._is_damaged:
+            if self._connection is not None and not (self.trouble.is_final or self.trouble.is_damaged):
                 if self._retention.deleted < self.floor:
                     self._delete_some()
                 self._files.note(self.head)
@@ -367,16 +344,6 @@ class Database:
             raise JournalFailed(str(self._path), "is not open; restart the service")
         return self._connection
 
-    def _check(self) -> None:
-        """
-        Raise where nothing can be recorded.
-        """
-        if self._failed is not None:
-            raise self._failed
-        if self._is_damaged:
-            assert self.trouble is not None
-            raise self.trouble
-
     def _write(self, work: Callable[[], T]) -> T:
         """
         Write, if need be to a new file with all that can be read.
@@ -384,7 +351,7 @@ class Database:
         try:
             return self._write_once(work)
         except sqlite3.Error:
-            if not self._is_damaged:
+            if not self.trouble.is_damaged:
                 raise
         self._salvage()
         return self._write_once(work)
@@ -395,8 +362,8 @@ class Database:
         except sqlite3.Error as error:
             if is_damage(error):
                 # All others fail until it is copied, here or by the probe.
-                self._is_damaged = True
-                self._trouble_from(error)
+                self.trouble.is_damaged = True
+                self.trouble.note(error)
             raise
 
     def _has_committed(self, count: int, size: int) -> None:
@@ -414,35 +381,18 @@ class Database:
                 self._checkpoints.run(self._opened)
         except OSError as error:
             # It is recorded, and fails all the same: what followed it would be out of order for subscribers.
-            self._failed = self._trouble_from(error)
-            raise
+            raise self.trouble.end(explain(error)) from error
         except sqlite3.Error as error:
             if is_failed_sync(error):
                 raise
             # It is in the ``-wal``, and safe.
-            self._trouble_from(error)
+            self.trouble.note(error)
 
     def _look_at_files(self) -> None:
-        try:
-            self._files.check()
-        except JournalFailed as error:
-            self._failed = self.trouble = JournalFailed(error.journal, error.problem)
-            raise
+        problem = self._files.problem()
+        if problem is not None:
+            raise self.trouble.end(problem)
         self._look_at = time.monotonic() + _LOOK_INTERVAL
-
-    def _trouble_from(self, error: Exception) -> JournalFailed:
-        """
-        Take note of an error.
-        """
-        if isinstance(error, sqlite3.Error) and is_failed_sync(error):
-            problem = (
-                "the system could not flush the file to the disk, so what was recorded last may be lost; "
-                f"see the system's log, and restart the service ({error})"
-            )
-            self._failed = self.trouble = JournalFailed(str(self._path), problem)
-            return JournalFailed(str(self._path), problem, uncertain=True)
-        self.trouble = JournalFailed(str(self._path), explain(error))
-        return self.trouble
 
     def _salvage(self) -> None:
         """
@@ -463,8 +413,7 @@ class Database:
             self._connect()
         found = survey(self._opened)
         self._retention.begin(self.floor, found.count, found.bytes)
-        self._is_damaged = False
-        self.trouble = None
+        self.trouble.is_damaged = False
         _log.warn("{path} is a copy now; the damaged file is {damaged}", path=self._path, damaged=damaged)
 
     def _delete(self, connection: sqlite3.Connection, count: int) -> None:

@@ -377,7 +377,7 @@ class SQLiteJournal(Alone):
         """
         Take note that it works. That it can be read says little: a disk that is full can be read.
         """
-        trouble = self._database.trouble
+        trouble = self._database.trouble.current
         if trouble is not None:
             self._has_problem(trouble)
         elif self.problem is not None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
+from txsse.hub.sqlite_schema import transaction
+
 __all__ = ["Checkpoints"]
 
 _log = Logger()
@@ -74,3 +76,17 @@ class Checkpoints:
                 pages=self._last,
             )
             self._warn_at = self._last * 2
+
+    def probe(self, connection: sqlite3.Connection, size: int) -> None:
+        """
+        Write so many bytes, to the ``-wal`` and to the database, and give them back.
+
+        :raises sqlite3.Error: where there is no room.
+        """
+        with transaction(connection):
+            connection.execute("INSERT INTO probe VALUES (randomblob(?))", [size])
+        try:
+            self.run(connection)
+        finally:
+            with transaction(connection):
+                connection.execute("DELETE FROM probe")

@@ -96,20 +96,18 @@ class Files:
         paths = (self._path, self._wal_path, self._shm_path, self._head_path)
         self._identities = {path: _identity(path) for path in paths}
 
-    def check(self) -> None:
+    def problem(self) -> str | None:
         """
-        Check that the files are those that are written to, and not unlinked ones, which end with the process.
-
-        :raises JournalFailed: where one was removed or replaced.
+        Return what is wrong where one of the files is not the one that is written to: that one is unlinked,
+        and ends with the process.
         """
         for path, identity in self._identities.items():
             if _identity_if_there(path) != identity:
-                raise JournalFailed(
-                    str(self._path),
+                return (
                     f"{path.name} was removed or replaced while it was in use, so nothing can be recorded; "
-                    "restart the service, which begins with the files that are there then",
-                    uncertain=True,
+                    "restart the service, which begins with the files that are there then"
                 )
+        return None
 
     def fresh(self) -> Path:
         """

@@ -7,14 +7,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from itertools import islice
 
 from txsse.hub.entry import Entry, Page
 from txsse.hub.place import OLDEST
 from txsse.hub.recent import PAGE_BYTES, PAGE_COUNT
 from txsse.hub.sqlite_codec import COLUMNS, decode
-from txsse.hub.sqlite_scan import rows_after
+from txsse.hub.sqlite_scan import newest, rows_after
 
-__all__ = ["read_page"]
+__all__ = ["read_newest", "read_page"]
 
 # How many rows are looked at for one page: where all are damaged, the reader gets an empty one, and goes on.
 _PAGE_ROWS = 16 * PAGE_COUNT
@@ -58,3 +59,22 @@ def read_page(
         lost(last + 1, end)
         return Page([], end, True)
     return Page(entries, last, missed)
+
+
+def read_newest(
+    connection: sqlite3.Connection, count: int, size: int, *, floor: int, head: int
+) -> list[tuple[Entry, float]]:
+    """
+    Return the newest updates with their times, in order, with none missing between them.
+
+    :param count: how many at most.
+    :param size: how many bytes of frames at most.
+    """
+    entries = []
+    with closing(newest(connection, head, floor)) as found:
+        for entry, time in islice(found, count):
+            size -= len(entry[1].frame)
+            if size < 0:
+                break
+            entries.append((entry, time))
+    return entries[::-1]
