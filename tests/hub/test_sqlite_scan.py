@@ -223,3 +223,70 @@ class RetentionTests:
             ends.append((after, page.missed))
         assert ends == [(3, True), (6, True), (9, False), (10, False)]
         database.finish()
+
+
+class DamagedDisk(BrokenDisk):
+    """
+    A connection to a file of which nothing makes sense.
+    """
+
+    def execute(self, *_: object) -> Any:
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+
+class DamageTests:
+    def test_nothing_can_be_read(self, tmp_path: Path) -> None:
+        """
+        There is nothing to be found then.
+        """
+        database = open_database(tmp_path / "journal")
+        connection, database._connection = database._connection, DamagedDisk()  # type: ignore[assignment]
+        assert database.find("1", NOW) is None
+        assert database.at(1, NOW) is None
+        assert visits(database._connection) == []  # type: ignore[arg-type]
+        database._connection = connection
+        database.finish()
+
+    def test_survey(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        The ends of a table are found though a page between them cannot be read.
+        """
+        monkeypatch.setattr("txsse.hub.sqlite_scan._EDGE", 3)
+        path = tmp_path / "journal"
+        database = open_database(path)
+        for number in range(1, 101):
+            database.append([(update(str(number), data="x" * 1000), NOW)])
+        database.finish()
+        content = path.read_bytes()
+        page = content.index(b"50[") // 4096
+        path.write_bytes(content[: page * 4096] + bytes(4096) + content[(page + 1) * 4096 :])
+        with closing(sqlite3.connect(path)) as connection:
+            found = survey(connection)
+        assert (found.floor, found.head, found.damaged) == (0, 100, 0)
+        assert 90 < found.count < 100
+
+
+class SyncTests:
+    def test_checkpoint(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A flush that fails in a checkpoint fails the update that was committed, and all after it.
+        """
+
+        def fail(*_: object) -> None:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            raise error
+
+        database = open_database(tmp_path / "journal")
+        with monkeypatch.context() as patched:
+            patched.setattr("txsse.hub.sqlite_checkpoint._PAGES", 1)
+            patched.setattr("txsse.hub.sqlite_checkpoint.Checkpoints.run", fail)
+            with pytest.raises(JournalFailed, match="could not flush") as raised:
+                database.append([(update("1", data="x" * 500_000), NOW)])
+            assert raised.value.uncertain
+        for work in (database.probe, lambda: database.append([(update("2"), NOW)])):
+            with pytest.raises(JournalFailed, match="restart the service"):
+                work()
+        database.finish()

@@ -48,6 +48,7 @@ class Files:
         self._head_path = Path(f"{path}-head")
         self._wal_path = Path(f"{path}-wal")
         self._shm_path = Path(f"{path}-shm")
+        self._fresh_path = Path(f"{path}-fresh")
         self._head: int | None = None
         self._shm: int | None = None
         self._noted = 0
@@ -69,6 +70,8 @@ class Files:
                     "another process has the file; stop that one, name another file, or share a Redis",
                 )
             time.sleep(_LOCK_INTERVAL)
+        # What is left of a copy that was not completed.
+        self._fresh_path.unlink(missing_ok=True)
         # SQLite gives its other files the mode of this one. It must not be opened while SQLite has it open:
         # closing it would release all of this process's locks on it.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE))
@@ -113,7 +116,7 @@ class Files:
         """
         Create an empty file, which is to take the place of the database.
         """
-        path = Path(f"{self._path}-fresh")
+        path = self._fresh_path
         path.unlink(missing_ok=True)
         needed = self._path.stat().st_size
         room = os.statvfs(self._path.parent)

@@ -37,7 +37,8 @@ class Trouble:
         """
         if self.is_final or self.is_damaged:
             assert self.current is not None
-            raise self.current
+            # Another one each time: an error that is raised again and again keeps all of its tracebacks.
+            raise JournalFailed(self.current.journal, self.current.problem)
 
     def note(self, error: Exception, size: int = 0) -> JournalFailed:
         """
