@@ -176,8 +176,12 @@ class Alone:
     A journal that no other node has.
     """
 
-    # What is in memory is not damaged.
-    damaged: int = 0
+    @property
+    def damaged(self) -> int:
+        """
+        What is in memory is not damaged.
+        """
+        return 0
 
     def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
         """
