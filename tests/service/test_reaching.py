@@ -300,6 +300,18 @@ class Cases:
         assert service.publish("a", data="x" * 5 * MIB).status == 413
         assert start(max_body=100).publish("a", data="x" * 100).status == 413
 
+    def max_bodies(self, start: Start) -> None:
+        service = start(max_bodies=1000)
+        assert service.publish("a", data="x" * 900).status == 200
+        assert service.publish("a", data="x" * 1000).status == 503
+
+    def max_connections(self, start: Start) -> None:
+        service = start(max_connections=1)
+        site = service.sites["here"]
+        service.connect()
+        assert site.buildProtocol(None) is None
+        assert start(max_connections=None).sites["here"].buildProtocol(None) is not None
+
     def max_topics(self, start: Start) -> None:
         service = start(max_topics=2)
         assert service.publish("a", "b").status == 200

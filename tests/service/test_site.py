@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import h2.settings
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -619,6 +620,55 @@ class FramingTests:
         client = world.connect(Http2Client)
         client.request("/page", headers={"Host": "x"})
         assert client.status == 200
+
+
+class HeadTests:
+    """
+    Long heads, and many requests at once.
+    """
+
+    @pytest.mark.parametrize("http2", [False, True])
+    def test_long(self, world: World, http2: bool) -> None:
+        """
+        What no head has is not kept.
+        """
+        client = world.connect(Http2Client if http2 else Client)
+        client.request("/page", headers={f"X-{number}": "x" * 1000 for number in range(80 if http2 else 20)})
+        assert not client.transport.connected or client.transport.disconnecting
+        assert world.page.count == 0
+
+    def test_streams_of_one_connection(self, world: World) -> None:
+        """
+        One HTTP/2 connection has a hundred streams at most.
+        """
+        client = world.connect(Http2Client)
+        for _ in range(100):
+            client.request("/later")
+        assert len(world.later.requests) == 100
+        client.h2.remote_settings[h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS] = 1000
+        client.h2.remote_settings.acknowledge()
+        client.request("/later")
+        assert client.transport.disconnecting or not client.transport.connected
+        assert len(world.later.requests) == 100
+
+
+class IdleTests:
+    @pytest.mark.parametrize(("kind", "seconds"), [(Client, 10), (Http2Client, 60)])
+    def test_connection_without_a_request(
+        self, world: World, kind: Callable[..., Client], seconds: float
+    ) -> None:
+        """
+        A connection that waits for the next request has as long as for a request; with HTTP/2, a minute.
+        """
+        site = world.site()
+        site.timeOut = 60
+        client = world.connect(kind, site)
+        client.request("/page")
+        world.wire.reactor.advance(seconds - 0.1)
+        assert client.transport.connected
+        world.wire.reactor.advance(0.2)
+        client.pump()
+        assert not client.transport.connected
 
 
 class HostTests:

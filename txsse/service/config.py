@@ -19,7 +19,7 @@ from txsse.hub.hub import DEFAULT_MAX_PATTERN_WEIGHT
 from txsse.hub.journal import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT
 from txsse.hub.named import JOURNAL_NAMES
 from txsse.server.upgrade import DEFAULT_MAX_BUFFER, DEFAULT_MAX_TOTAL_BUFFER
-from txsse.service.bounds import DEFAULT_MAX_BODIES
+from txsse.service.bounds import DEFAULT_MAX_BODIES, connections_by_files
 from txsse.service.kinds import (
     COUNT,
     DURATION,
@@ -158,7 +158,7 @@ class Config:
     )
     max_connections: int | None = _option(
         LIMIT,
-        None,
+        connections_by_files(),
         "How many connections there may be; more are closed at once. Without it, as many as the process may "
         "have files, less 64.",
     )

@@ -13,7 +13,6 @@ from twisted.logger import Logger
 
 from txsse._clock import wall
 from txsse.demo.resource import Demo
-from txsse.service.bounds import connections_by_files
 from txsse.service.config import BadConfig, Config
 from txsse.service.endpoints import Listener, check_listens, make_endpoint
 from txsse.service.service import HTTPService
@@ -46,7 +45,7 @@ def make_demo(config: Config, reactor: Any) -> MultiService:
         reactor=reactor,
         max_body=config.max_body,
         request_timeout=config.request_timeout,
-        max_connections=connections_by_files(),
+        max_connections=config.max_connections,
         parse_forms=True,
     )
     announce = _announcer(demo, reactor)

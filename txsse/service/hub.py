@@ -14,7 +14,6 @@ from twisted.logger import Logger
 from twisted.web.server import Site
 
 from txsse.mercure.settings import PATH
-from txsse.service.bounds import connections_by_files
 from txsse.service.config import BadConfig, Config
 from txsse.service.endpoints import Listener, check_listens, make_endpoint
 from txsse.service.issuers import make_issuers
@@ -46,7 +45,7 @@ def make_hub(config: Config, reactor: Any) -> MultiService:
         max_body=config.max_body,
         max_bodies=config.max_bodies,
         request_timeout=config.request_timeout,
-        max_connections=config.max_connections or connections_by_files(),
+        max_connections=config.max_connections,
         wants_body=tree.wants_body,
         refuse=foreign_host_rule(config.listen, settings.url),
     )
