@@ -20,8 +20,8 @@ __all__ = ["MAX_REMEMBERED", "MAX_WEIGHT", "Remembered", "RememberedTokens"]
 #: How many tokens are remembered. A publisher sends the same one again and again.
 MAX_REMEMBERED = 1000
 
-#: What they may weigh together: 32 MiB, in tenths of a KiB.
-MAX_WEIGHT = 32 * 1024 * 10
+#: What they may weigh together: 16 MiB, in tenths of a KiB.
+MAX_WEIGHT = 16 * 1024 * 10
 
 # What one weighs beside its grants and its text, and how many characters of that weigh as much as a tenth of
 # a KiB. Counted with tracemalloc.
