@@ -287,7 +287,8 @@ class AllowedTests:
 
 
 class TurnTests:
-    @pytest.mark.parametrize("many", [10, 51, 200])
+    # A token may have some thirty of these.
+    @pytest.mark.parametrize("many", [10, 29])
     def test_many_patterns(
         self, world: MercureWorld, plain: Wire, monkeypatch: pytest.MonkeyPatch, many: int
     ) -> None:
