@@ -483,7 +483,7 @@ class PublishTests:
         page = Page(tab, open_hub.url).fill("token", open_hub.token(subscribe=["*"])).click("publish")
         page.wait_for(
             "published",
-            "403 Forbidden (insufficient_scope): the token does not allow to publish to this topic",
+            "403 Forbidden (insufficient_scope): the token does not allow to publish",
         )
         page.fill("publisher", old_token(publish=["*"])).click("publish")
         page.wait_for_part("published", "Published as urn:uuid:")

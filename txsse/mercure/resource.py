@@ -144,7 +144,9 @@ class MercureResource(Resource):
         if credential is not None:
             await self._verifier.verify(credential.token, role)
         elif role == "publish" or not self._settings.anonymous:
-            raise MissingToken("this takes a token")
+            raise MissingToken(
+                "publishing takes a token" if role == "publish" else "subscribing takes a token here"
+            )
 
     def _set_cors(self, request: Request) -> None:
         if not self._rules.allow_origins:
