@@ -16,11 +16,13 @@ assert numbers is not None, "txsse/_version.py holds no version"
 year, month, patch, dev = numbers.groups()
 version = f"{year}.{month}.{patch}" + (f".dev{dev}" if dev is not None else "")
 
+tls = ["Twisted[tls]"]
 http2 = ["Twisted[http2,tls]"]
 metrics = ["prometheus-client>=0.20"]
 mercure = ["PyJWT[crypto]>=2.12", "urlpattern>=0.3"]
 redis = ["txredisapi>=1.6", "hiredis>=3"]
 test = [
+    *tls,
     *http2,
     *mercure,
     *metrics,
@@ -65,6 +67,7 @@ setup(
         "mercure": mercure,
         "metrics": metrics,
         "redis": redis,
+        "tls": tls,
         "test": test,
         "docs": docs,
         "dev": dev,

@@ -23,8 +23,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     A file with a key and its self-signed certificate for this machine, where TLS and HTTP/2 are to be had.
     """
-    pytest.importorskip("OpenSSL", reason="pip install Twisted[tls]")
-    pytest.importorskip("h2", reason="pip install Twisted[http2]")
+    pytest.importorskip("OpenSSL", reason="pip install 'txsse[tls]'")
+    pytest.importorskip("h2", reason="pip install 'txsse[http2]'")
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

@@ -22,6 +22,7 @@ FLOORS = {
     "_waiting": 0,
     "_delay": 0,
     "_output": 0,
+    "_extras": -1,
     "_sparing": 0,
     "protocol": 0,
     "server": 1,

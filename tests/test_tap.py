@@ -260,7 +260,7 @@ class MakeServiceTests:
         """
         One line names the file.
         """
-        pytest.importorskip("OpenSSL", reason="pip install Twisted[tls]")
+        pytest.importorskip("OpenSSL", reason="pip install 'txsse[tls]'")
         with pytest.raises(SystemExit) as exit:
             makeService(options("--demo", "--listen=ssl:8443:privateKey=missing.pem"))
         line = one_line(exit)
@@ -270,7 +270,7 @@ class MakeServiceTests:
         """
         One line says what is to be in the file.
         """
-        pytest.importorskip("OpenSSL", reason="pip install Twisted[tls]")
+        pytest.importorskip("OpenSSL", reason="pip install 'txsse[tls]'")
         key = tmp_path / "broken.pem"
         key.write_text("nothing of the kind")
         with pytest.raises(SystemExit) as exit:
@@ -288,7 +288,7 @@ class MakeServiceTests:
         monkeypatch.setattr(endpoints, "serverFromString", refuse)
         with pytest.raises(SystemExit) as exit:
             makeService(options("--demo", "--listen=ssl:8443"))
-        assert one_line(exit).endswith("No module named 'OpenSSL'; for TLS, install Twisted[tls]")
+        assert one_line(exit).endswith("TLS needs pyOpenSSL: pip install 'txsse[tls]'")
 
 
 class FakePort:
@@ -665,7 +665,7 @@ class ProcessTests:
         """
         Over HTTP/2, which browsers choose with TLS, the stream has its end too.
         """
-        h2 = pytest.importorskip("h2.connection", reason="pip install Twisted[http2]")
+        h2 = pytest.importorskip("h2.connection", reason="pip install 'txsse[http2]'")
         events = pytest.importorskip("h2.events")
         tls = f"--listen=ssl:0:interface=127.0.0.1:privateKey={certificate}"
         with running("--demo", tls) as (process, [url]):

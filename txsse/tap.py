@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from twisted.application.service import MultiService
 from twisted.python import usage
 
+from txsse._extras import MissingExtra
 from txsse._output import Unwritable, put
 from txsse._reactor import global_reactor
 from txsse._redact import without_secrets
@@ -157,8 +158,8 @@ def _maker(*, demo: bool) -> Callable[[Config, Any], MultiService]:
         return make_demo
     try:
         from txsse.service.hub import make_hub
-    except ImportError as error:
-        raise BadConfig(f"a hub needs {error.name}: pip install 'txsse[mercure]'; or try --demo") from None
+    except MissingExtra as error:
+        raise BadConfig(f"{error}; or try --demo") from None
     return make_hub
 
 

@@ -122,8 +122,8 @@ class TLSTests(Example):
         """
         Skip where the example cannot run.
         """
-        pytest.importorskip("OpenSSL", reason="pip install Twisted[tls]")
-        pytest.importorskip("h2", reason="pip install Twisted[http2]")
+        pytest.importorskip("OpenSSL", reason="pip install 'txsse[tls]'")
+        pytest.importorskip("h2", reason="pip install 'txsse[http2]'")
 
     def test_goes(self, page: Chrome) -> None:
         """

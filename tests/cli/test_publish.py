@@ -254,7 +254,8 @@ class TokenTests:
             run = Publishing(URL, "a", "x", *arguments)
             assert (run.status, run.agent.requests) == ([2], [])
             assert problem in run.problem and "hunter2" not in run.problem
-        monkeypatch.setitem(sys.modules, "txsse.cli.minting", None)
+        monkeypatch.delitem(sys.modules, "txsse.cli.minting", raising=False)
+        monkeypatch.setitem(sys.modules, "jwt", None)
         assert "pip install 'txsse[mercure]'" in Publishing(URL, "a", "x", "--key", str(secret)).problem
 
 
@@ -453,7 +454,7 @@ class ConnectionTests:
             (SSL.Error(), "there is no TLS"),
             (SSL.Error([]), "there is no TLS"),
             (SSL.Error("x"), "there is no TLS"),
-            (NotImplementedError(), "pip install 'Twisted[tls]'"),
+            (NotImplementedError(), "pip install 'txsse[tls]'"),
             (ValueError("not enough values\n"), "does not answer as a hub would (not enough values\\u000a)"),
             (ValueError(), "does not answer as a hub would (ValueError)"),
         ],
@@ -502,7 +503,7 @@ class ConnectionTests:
             [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
         )
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.splitlines()[-1].endswith("pip install 'Twisted[tls]'")
+        assert done.stderr.splitlines()[-1].endswith("pip install 'txsse[tls]'")
 
 
 class EndTests:

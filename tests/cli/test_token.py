@@ -613,7 +613,8 @@ class WithoutTheExtraTests:
         """
         One line says what to install.
         """
-        monkeypatch.setitem(sys.modules, "txsse.cli.minting", None)
+        monkeypatch.delitem(sys.modules, "txsse.cli.minting", raising=False)
+        monkeypatch.setitem(sys.modules, "jwt", None)
         assert "pip install 'txsse[mercure]'" in tokens.refused(*HUB)
         monkeypatch.undo()
 

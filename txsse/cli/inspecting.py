@@ -11,14 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from jwt import PyJWS
-from jwt.exceptions import PyJWTError
-
+from txsse._extras import needs
 from txsse.cli.minting import BASE
 from txsse.cli.terminal import visible
 from txsse.mercure.grants import read_claim, read_details
 from txsse.mercure.keys import ALGORITHMS, Key
 from txsse.mercure.refusal import InvalidToken
+
+with needs("mercure", "a token"):
+    from jwt import PyJWS
+    from jwt.exceptions import PyJWTError
 
 __all__ = ["NoToken", "describe"]
 

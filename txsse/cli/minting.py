@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from jwt import PyJWS
-
+from txsse._extras import needs
 from txsse.cli.signing import KEY_ENVIRONMENT, Wrong
 from txsse.mercure.grants import DETAIL_TYPE, read_claim, read_details
 from txsse.mercure.keys import BadKey, Key, read_key, secret_key
 from txsse.mercure.matchers import PATTERN
 from txsse.mercure.refusal import InvalidToken
+
+with needs("mercure", "a token"):
+    from jwt import PyJWS
 
 __all__ = ["BASE", "Wanted", "choose_key", "make_claims", "read_keys", "sign"]
 

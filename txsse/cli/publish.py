@@ -18,6 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.iweb import IAgent
 
 from txsse._clock import make_steady, wall
+from txsse._extras import MissingExtra, need_tls
 from txsse._output import Unwritable, put
 from txsse.cli.arguments import read_url
 from txsse.cli.command import Command
@@ -156,12 +157,17 @@ async def publish(
     try:
         given_url = read_url(arguments.url)
         url = parse_url(given_url).to_text()
+        if agent is None and url.startswith("https:"):
+            need_tls("https")
         data = _data(reactor, arguments, given)
         fields = _fields(arguments)
         tokens = _tokens(reactor, arguments, os.environ, given_url)
     except (Wrong, ValueError) as error:
         complain(err, "txsse publish", error)
         return _WRONG
+    except MissingExtra as error:
+        complain(err, "txsse publish", error)
+        return _FAILED
     poster = Poster(reactor, url, timeout=arguments.timeout, insecure=arguments.insecure, agent=agent)
     published = 0
     problem = ""

@@ -12,6 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from txsse._extras import MissingExtra
+
 __all__ = ["KEY_ENVIRONMENT", "Wrong", "add_key_arguments", "load"]
 
 #: The environment variable that holds a secret.
@@ -52,5 +54,5 @@ def load(name: str) -> Any:
     """
     try:
         return import_module(f"txsse.cli.{name}")
-    except ImportError:
-        raise Wrong("tokens need PyJWT, cryptography and urlpattern: pip install 'txsse[mercure]'") from None
+    except MissingExtra as error:
+        raise Wrong(str(error)) from None

@@ -20,6 +20,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgent
 
 from txsse._clock import make_steady
+from txsse._extras import MissingExtra, need_tls
 from txsse._output import Unwritable, put
 from txsse.cli.arguments import read_headers, read_url
 from txsse.cli.command import Command
@@ -83,7 +84,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--last-event-id", default="", metavar="ID", help="resume behind this event")
     parser.add_argument(
-        "--state", type=Path, metavar="FILE", help="resume where the last run with this file ended"
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="resume where the last run with this file ended; a regular file, or a link to one, keeps "
+        "its owner and mode",
     )
     parser.add_argument("--count", type=_positive(int), metavar="N", help="end after so many printed events")
     parser.add_argument("--timeout", type=_positive(float), metavar="S", help="end after so many seconds")
@@ -142,6 +147,9 @@ async def follow(
     except ValueError as error:
         complain(err, "txsse tail", error)
         return _WRONG
+    except MissingExtra as error:
+        complain(err, "txsse tail", error)
+        return _FAILED
     except OSError as error:
         complain(err, "txsse tail", f"{arguments.state}: {error.strerror}")
         return _FAILED
@@ -171,6 +179,8 @@ def _source(
     reactor: IReactorTime, arguments: argparse.Namespace, err: TextIO, agent: IAgent | None
 ) -> EventSource:
     url, headers = read_url(arguments.url), read_headers(arguments.header)
+    if agent is None and url[:6].lower() == "https:":
+        need_tls("https")
     last_event_id = arguments.last_event_id
     if arguments.state is not None:
         try:
@@ -212,8 +222,9 @@ async def _print_all(source: EventSource, arguments: argparse.Namespace, out: Te
             # Behind the printing, so that an event may be printed twice, and never not at all.
             try:
                 write_state(arguments.state, source.last_event_id)
-            except OSError as error:
-                raise Stop(_FAILED, f"{arguments.state}: {error.strerror}") from None
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise Stop(_FAILED, f"{arguments.state}: {reason}") from None
         if printed == arguments.count:
             raise Stop(_OK)
 

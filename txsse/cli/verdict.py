@@ -103,7 +103,7 @@ def explain(error: Exception, url: str) -> NotPublished:
             return NotPublished(f"the certificate of {url} is not trusted; --insecure accepts any")
         return NotPublished(f"there is no TLS with {url} ({why}); does the hub speak http, without the s?")
     if isinstance(error, NotImplementedError):
-        return NotPublished("https needs what this installs: pip install 'Twisted[tls]'")
+        return NotPublished("https needs pyOpenSSL: pip install 'txsse[tls]'")
     why = _shortened(str(error)) or type(error).__name__
     what = "broke off" if isinstance(error, ConnectionClosed) else "does not answer as a hub would"
     return NotPublished(f"{url} {what} ({why}); whether it was published, is not known")

@@ -6,20 +6,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, exposition
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 
+from txsse._extras import needs
 from txsse.errors import CloseReason
 from txsse.hub.counters import FANOUT_BUCKETS
 from txsse.hub.hub import Hub
+
+with needs("metrics", "exporting metrics"):
+    from prometheus_client import CollectorRegistry, exposition
+    from prometheus_client.metrics_core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+        Metric,
+    )
+    from prometheus_client.registry import Collector
 
 __all__ = ["HubCollector", "MetricsResource"]
 

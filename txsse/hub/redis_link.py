@@ -12,18 +12,16 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, connectionDone
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
-try:
+from txsse._extras import needs
+from txsse.errors import JournalFailed
+
+with needs("redis", "a journal in Redis"):
+    import hiredis as _hiredis  # noqa: F401
+    from twisted.internet.ssl import optionsForClientTLS
     from txredisapi import ConnectionError as LostConnection
     from txredisapi import HiredisProtocol, ResponseError
-except ImportError as error:  # pragma: no cover
-    raise ImportError(
-        "a journal in Redis needs txredisapi and hiredis: pip install 'txsse[redis]'"
-    ) from error
-
-from txsse.errors import JournalFailed
 
 __all__ = ["Address", "Link", "Refused", "Server", "connect", "parse_url"]
 

@@ -7,6 +7,14 @@ The protocol Mercure: a hub that any language publishes to, and any browser read
 It needs PyJWT, cryptography and urlpattern: ``pip install 'txsse[mercure]'``.
 """
 
+from txsse._extras import needs
+
+# Here once for all modules of the package: this one is imported before any of them.
+with needs("mercure", "Mercure"):
+    import cryptography as _cryptography  # noqa: F401
+    import jwt as _jwt  # noqa: F401
+    import urlpattern as _urlpattern  # noqa: F401
+
 from txsse.mercure.keys import BadKey, Key, jwks_keys, pem_key, read_key, secret_key
 from txsse.mercure.remote import RemoteKeys
 from txsse.mercure.resource import MercureResource, put_hub, well_known

@@ -15,18 +15,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-try:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
-    from cryptography.x509 import load_pem_x509_certificate
-    from jwt import PyJWK
-    from jwt.algorithms import HMACAlgorithm
-    from jwt.exceptions import PyJWTError
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.x509 import load_pem_x509_certificate
+from jwt import PyJWK
+from jwt.algorithms import HMACAlgorithm
+from jwt.exceptions import PyJWTError
 
-    from txsse.mercure.key_material import recognise
-except ImportError as error:  # pragma: no cover
-    raise ImportError("tokens need PyJWT and cryptography: pip install 'txsse[mercure]'") from error
+from txsse.mercure.key_material import recognise
 
 __all__ = ["ALGORITHMS", "BadKey", "Key", "jwks_keys", "pem_key", "read_key", "secret_key"]
 

@@ -20,6 +20,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from txsse._clock import make_steady
+from txsse._extras import need_tls
 from txsse._redact import without_secrets
 from txsse._waiting import Waiting
 from txsse.mercure.keys import BadKey, Key, jwks_keys
@@ -60,11 +61,14 @@ class RemoteKeys:
     :param reactor: the reactor.
     :param agent: what fetches it; ``None`` for a plain ``Agent``. No redirects are followed.
     :raises ValueError: for any other URL.
+    :raises ImportError: without ``agent``, where the packages for TLS are missing.
     """
 
     def __init__(self, url: str, *, reactor: Any, agent: IAgent | None = None) -> None:
         if not _URL.match(url):
             raise ValueError(f"keys are fetched by https, not from {without_secrets(url)}")
+        if agent is None:
+            need_tls("fetching keys by https")
         self.version = 0
         self._url = url
         self._reactor: IReactorTime = make_steady(reactor)

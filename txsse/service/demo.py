@@ -12,6 +12,7 @@ from twisted.application.service import MultiService
 from twisted.logger import Logger
 
 from txsse._clock import wall
+from txsse._extras import MissingExtra
 from txsse.demo.resource import Demo
 from txsse.service.config import BadConfig, Config
 from txsse.service.endpoints import Listener, check_listens, make_endpoint
@@ -69,8 +70,8 @@ def _announcer(demo: Demo, reactor: Any) -> Callable[[str], None]:
                 from txsse.mercure.resource import put_hub
                 from txsse.mercure.settings import PATH, Settings
                 from txsse.mercure.tokens import shared_secret
-            except ImportError:
-                _log.info("For a hub to play with: pip install 'txsse[mercure]'")
+            except MissingExtra as error:
+                _log.info("There is no hub to try: {problem}", problem=error)
                 return
             secret = secrets.token_urlsafe(32)
             hub_url = url.removesuffix("/") + PATH

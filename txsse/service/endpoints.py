@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Site
 
+from txsse._extras import missing
 from txsse.service.config import DEFAULT_ENDPOINT, BadConfig
 
 __all__ = ["Listener", "check_listens", "make_endpoint"]
@@ -127,7 +128,7 @@ def _what_is_wrong(error: Exception) -> str:
     Say what is wrong with an endpoint string, and what to do.
     """
     if isinstance(error, ImportError):
-        return f"{error}; for TLS, install Twisted[tls]"
+        return str(missing("tls", "TLS", error))
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot read {os.fsdecode(error.filename)} ({error.strerror}); name a file in PEM format"
     if type(error).__module__.startswith("OpenSSL"):

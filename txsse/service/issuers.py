@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from txsse._extras import MissingExtra
 from txsse.mercure.keys import ALGORITHMS, BadKey, Key, read_key, secret_key
 from txsse.mercure.remote import RemoteKeys
 from txsse.mercure.tokens import FixedKeys, Issuer
@@ -33,7 +34,7 @@ def make_issuers(config: Config, reactor: Any) -> list[Issuer]:
         try:
             check_url(url)
             keys = RemoteKeys(url, reactor=reactor)
-        except ValueError as error:
+        except (ValueError, MissingExtra) as error:
             raise BadConfig(f"--jwks: {error}") from None
         issuers.append(Issuer(keys, keys, name))
     publish, subscribe = _read_keys(config, "publish"), _read_keys(config, "subscribe")

@@ -15,6 +15,7 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from txsse._extras import MissingExtra
 from txsse.hub.hub import Hub
 from txsse.mercure.answers import send
 from txsse.server.plain import NOTHING, Branch
@@ -72,10 +73,9 @@ def status_tree(hub: Hub, health: Health) -> Resource:
     root.putChild(b"health", healths)
     try:
         from txsse.hub.prometheus import MetricsResource
-    except ImportError:
-        root.putChild(
-            b"metrics", _Sentence(lambda: "metrics need prometheus-client: pip install 'txsse[metrics]'")
-        )
+    except MissingExtra as error:
+        problem = str(error)
+        root.putChild(b"metrics", _Sentence(lambda: problem))
     else:
         root.putChild(b"metrics", MetricsResource(hub))
     return root

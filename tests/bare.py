@@ -1,0 +1,104 @@
+"""
+An environment with what ``pip install txsse`` brings, and with chosen extras, made of what is installed here.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from unittest import mock
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent
+
+
+def read_setup() -> dict[str, object]:
+    """
+    Return what setup.py passes to setuptools.
+    """
+    given: dict[str, object] = {}
+    fake = types.ModuleType("setuptools")
+    fake.setup = given.update  # type: ignore[attr-defined]
+    fake.find_packages = lambda **_: []  # type: ignore[attr-defined]
+    with mock.patch.dict(sys.modules, setuptools=fake):
+        runpy.run_path(str(ROOT / "setup.py"))
+    return given
+
+
+def requirements(*extras: str) -> list[str]:
+    """
+    Return what setup.py requires.
+    """
+    given = read_setup()
+    optional: dict[str, list[str]] = given["extras_require"]  # type: ignore[assignment]
+    required: list[str] = given["install_requires"]  # type: ignore[assignment]
+    return [*required, *(each for extra in extras for each in optional[extra])]
+
+
+def closure(wanted: list[str]) -> Iterator[str]:
+    """
+    Yield the names of the distributions that these requirements install.
+    """
+    done = set()
+    waiting = [Requirement(each) for each in wanted]
+    while waiting:
+        requirement = waiting.pop()
+        key = requirement.name.lower(), frozenset(requirement.extras)
+        if key in done:
+            continue
+        done.add(key)
+        try:
+            needed = distribution(requirement.name).requires or []
+        except PackageNotFoundError:
+            # Such as what only other versions of Python or other systems need.
+            continue
+        yield requirement.name
+        for text in needed:
+            each = Requirement(text)
+            extras = ["", *requirement.extras]
+            if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in extras):
+                waiting.append(each)
+
+
+class Environment:
+    """
+    A directory to import from, in which nothing else is.
+
+    :param directory: an empty directory.
+    :param extras: the extras that are installed there.
+    """
+
+    def __init__(self, directory: Path, *extras: str) -> None:
+        self.directory = directory
+        for name in closure(requirements(*extras)):
+            found = distribution(name)
+            for top in {file.parts[0] for file in found.files or () if file.parts[0] not in ("..", "/")}:
+                target = Path(str(found.locate_file(top)))
+                link = directory / top
+                if top != "__pycache__" and target.exists() and not link.exists():
+                    link.symlink_to(target)
+        (directory / "txsse").symlink_to(ROOT / "txsse")
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """
+        Run Python with these arguments.
+        """
+        # Without site-packages; of the environment's variables, those of the system.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TXSSE_")}
+        environment |= {"PYTHONPATH": str(self.directory), "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run(
+            [sys.executable, "-S", "-P", *arguments],
+            cwd=self.directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )

@@ -1,0 +1,219 @@
+"""
+Optional packages that are missing, in environments that lack them.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.bare import ROOT, Environment, read_setup
+from txsse._extras import PACKAGES, MissingExtra, extra_of, missing, needs
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+# Imports all modules, and prints those that fail by anything but a message that names what to install.
+IMPORT_ALL = """
+import importlib, pathlib
+for path in sorted(pathlib.Path("txsse").rglob("*.py")):
+    name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    if name != "txsse.__main__":
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            print(name, error, sep=": ")
+"""
+
+SERVICE = """
+import sys
+from txsse.tap import Options, makeService
+options = Options()
+options.parseOptions(sys.argv[1:])
+makeService(options)
+"""
+
+COMMAND = "import sys; from txsse.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """
+    What ``pip install txsse`` brings.
+    """
+    return Environment(tmp_path_factory.mktemp("bare"))
+
+
+class BareTests:
+    def test_imports(self, bare: Environment) -> None:
+        """
+        Every module can be imported, or says what to install.
+        """
+        done = bare.run("-c", IMPORT_ALL)
+        assert done.returncode == 0, done.stderr
+        failed = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+        assert {"txsse.mercure", "txsse.hub.redis", "txsse.hub.prometheus", "txsse.cli.minting"} <= set(
+            failed
+        )
+        assert not {name for name in failed if name.startswith(("txsse.server", "txsse.client"))}
+        for message in failed.values():
+            assert " needs " in message and "pip install 'txsse[" in message
+
+    @pytest.mark.parametrize(
+        ("arguments", "extra"),
+        [
+            ([], "mercure"),
+            (["--check"], "mercure"),
+            (["--demo", "--journal", "redis://localhost"], "redis"),
+            (["--demo", "--journal", "rediss://localhost"], "redis"),
+            (["--demo", "--listen", "ssl:8443:privateKey=x.pem"], "tls"),
+        ],
+    )
+    def test_service(self, bare: Environment, arguments: list[str], extra: str) -> None:
+        """
+        The service ends with one line that names the extra.
+        """
+        done = bare.run("-c", SERVICE, *arguments)
+        (line,) = done.stderr.splitlines()
+        assert (done.returncode, done.stdout) == (1, "")
+        assert line.startswith("twist txsse: ") and f"pip install 'txsse[{extra}]'" in line
+
+    def test_demo(self, bare: Environment) -> None:
+        """
+        The demo needs no extra.
+        """
+        done = bare.run("-c", SERVICE, "--demo")
+        assert (done.returncode, done.stderr) == (0, "")
+
+    @pytest.mark.parametrize(
+        ("arguments", "extra"),
+        [
+            (["tail", "https://127.0.0.1:1/"], "tls"),
+            (["tail", "https://127.0.0.1:1/", "--insecure"], "tls"),
+            (["publish", "https://127.0.0.1:1/", "topic", "data"], "tls"),
+            (["publish", "https://127.0.0.1:1/", "topic", "data", "--insecure"], "tls"),
+            (["publish", "http://127.0.0.1:1/", "topic", "data", "--key", "key"], "mercure"),
+            (["token", "--subscribe", "a"], "mercure"),
+            (["token", "--decode", "a.b.c"], "mercure"),
+        ],
+    )
+    def test_commands(self, bare: Environment, arguments: list[str], extra: str) -> None:
+        """
+        Commands end with one line that names the extra.
+        """
+        done = bare.run("-c", COMMAND, *arguments)
+        (line,) = done.stderr.splitlines()
+        assert done.returncode and not done.stdout
+        assert line.startswith(f"txsse {arguments[0]}: ") and line.endswith(f"pip install 'txsse[{extra}]'")
+
+    def test_metrics(self, bare: Environment) -> None:
+        """
+        The module for Prometheus names its extra.
+        """
+        done = bare.run("-c", "import txsse.hub.prometheus")
+        assert done.stderr.splitlines()[-1].endswith(
+            "exporting metrics needs prometheus-client: pip install 'txsse[metrics]'"
+        )
+
+
+class OneExtraTests:
+    @pytest.mark.parametrize(
+        ("extra", "program"),
+        [
+            ("tls", "import OpenSSL, service_identity"),
+            ("http2", "import h2, priority, OpenSSL"),
+            ("metrics", "import txsse.hub.prometheus"),
+            ("mercure", "import txsse.mercure, txsse.cli.minting, txsse.cli.inspecting"),
+            ("redis", "from txsse.hub.named import journal_named; journal_named('rediss://localhost')"),
+        ],
+    )
+    def test_enough(self, tmp_path: Path, extra: str, program: str) -> None:
+        """
+        Each extra is enough for what names it.
+        """
+        done = Environment(tmp_path, extra).run("-c", program)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    @pytest.mark.parametrize(
+        ("extra", "program"),
+        [
+            (
+                "mercure",
+                """
+                from twisted.internet import reactor
+                from txsse.mercure import RemoteKeys
+                RemoteKeys("https://localhost/", reactor=reactor)
+                """,
+            ),
+            (
+                "mercure",
+                f"""
+                import sys
+                sys.argv[1:] = ["--key-file", "x", "--issuer", "a", "--jwks", "https://localhost/"]
+                {SERVICE.replace(chr(10), chr(10) + " " * 16)}
+                """,
+            ),
+        ],
+    )
+    def test_without_tls(self, tmp_path: Path, extra: str, program: str) -> None:
+        """
+        What also needs TLS names that extra.
+        """
+        done = Environment(tmp_path, extra).run("-c", textwrap.dedent(program))
+        assert done.returncode
+        assert done.stderr.splitlines()[-1].endswith("needs pyOpenSSL: pip install 'txsse[tls]'")
+
+
+class MessageTests:
+    def test_known_packages(self) -> None:
+        """
+        All optional imports of the package are known, and all their extras exist.
+        """
+        extras = {extra for extra, _ in PACKAGES.values()}
+        assert extras <= set(read_setup()["extras_require"])  # type: ignore[call-overload]
+        imported = set()
+        for path in (ROOT / "txsse").rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    imported.add((node.module or "").partition(".")[0])
+        always = {"txsse", "twisted", "zope", "automat", "attrs", "hyperlink", "constantly", "incremental"}
+        assert imported - set(sys.stdlib_module_names) - always <= set(PACKAGES)
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("OpenSSL.SSL", "it needs pyOpenSSL: pip install 'txsse[tls]'"),
+            ("six", "it needs six: pip install 'txsse[tls]'"),
+            (None, "it needs a package: pip install 'txsse[tls]'"),
+        ],
+    )
+    def test_names(self, name: str | None, message: str) -> None:
+        """
+        The package is named as pip knows it; what fails without a name names the extra all the same.
+        """
+        with pytest.raises(MissingExtra, match="it needs ") as caught, needs("tls", "it"):
+            raise ImportError(name=name)
+        assert str(caught.value) == message
+
+    @pytest.mark.parametrize("error", [ImportError(name="txsse.gone"), MissingExtra("known", name="jwt")])
+    def test_others(self, error: ImportError) -> None:
+        """
+        A fault of txsse itself, and an error that has its message, stay as they are.
+        """
+        assert missing("tls", "it", error) is error
+        with pytest.raises(ImportError) as caught, needs("tls", "it"):
+            raise error
+        assert caught.value is error
+
+    def test_extra_of(self) -> None:
+        """
+        An import that failed leads to the extra.
+        """
+        assert extra_of(ImportError(name="jwt.exceptions")) == "mercure"
+        assert extra_of(ImportError(name="other")) is None
+        assert extra_of(ImportError()) is None
