@@ -12,7 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -287,7 +287,7 @@ class StateTests:
         tail.reply().bring("id: 1\ndata: a\n\n")
         assert state.read_text() == "1\n"
 
-    @pytest.mark.parametrize(("content", "status"), [(b"a\nb", 2), (b"\xff", 2), (None, 1)])
+    @pytest.mark.parametrize(("content", "status"), [(b"a\nb", 2), (b"\xff", 2), (None, 2)])
     def test_file_that_cannot_be_read(self, tmp_path: Path, content: bytes | None, status: int) -> None:
         """
         It is named, with what is wrong with it.
@@ -297,16 +297,46 @@ class StateTests:
         tail = Tail("--state", str(state))
         assert tail.status == [status]
         assert str(state) in tail.err.getvalue()
+        assert tail.agent.requests == []
 
-    def test_file_that_cannot_be_written(self, tmp_path: Path) -> None:
+    def test_no_regular_file(self, tmp_path: Path) -> None:
         """
-        That ends it: the next run would begin at the wrong place.
+        It is refused before the first request.
         """
-        state = tmp_path / "nowhere" / "state"
+        os.mkfifo(tmp_path / "fifo")
+        (tmp_path / "link").symlink_to(tmp_path / "fifo")
+        for path in (tmp_path / "fifo", tmp_path / "link", Path("/dev/null")):
+            tail = Tail("--state", str(path))
+            assert (tail.status, tail.agent.requests) == ([2], [])
+            assert tail.err.getvalue() == f"txsse tail: {path}: it is no regular file\n"
+
+    def test_directory_that_is_missing(self, tmp_path: Path) -> None:
+        """
+        A file that cannot be made ends it before the first request.
+        """
+        tail = Tail("--state", str(tmp_path / "nowhere" / "state"))
+        assert (tail.status, tail.agent.requests) == ([1], [])
+        assert "No such file or directory" in tail.err.getvalue()
+
+    @pytest.mark.parametrize(
+        ("make", "problem"), [(lambda path: None, "No such file"), (os.mkfifo, "no regular file")]
+    )
+    def test_file_that_cannot_be_written(
+        self, tmp_path: Path, make: Callable[[Path], None], problem: str
+    ) -> None:
+        """
+        That ends it later, too: the next run would begin at the wrong place.
+        """
+        state = tmp_path / "gone" / "state"
+        state.parent.mkdir()
         tail = Tail("--state", str(state))
+        if make is os.mkfifo:
+            make(state)
+        else:
+            state.parent.rmdir()
         tail.reply().bring("data: a\n\ndata: b\n\n")
         assert tail.status == [1]
-        assert "No such file or directory" in tail.err.getvalue()
+        assert problem in tail.err.getvalue()
         assert len(tail.out.getvalue().splitlines()) == 1
 
 
