@@ -23,6 +23,7 @@ FLOORS = {
     "_delay": 0,
     "_output": 0,
     "_extras": -1,
+    "_typing": -1,
     "_sparing": 0,
     "protocol": 0,
     "server": 1,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -16,6 +16,7 @@ from twisted.web.iweb import IAgent
 from txsse._clock import make_steady
 from txsse._delay import Delay
 from txsse._reactor import global_reactor
+from txsse._typing import AnyAgent, AnyReactor
 from txsse.client.delivery import Delivery, EventCallback
 from txsse.client.following import Following, Options
 from txsse.client.machine import ReadyState
@@ -74,8 +75,8 @@ class EventSource:
         self,
         url: str,
         *,
-        reactor: IReactorTime | None = None,
-        agent: IAgent | None = None,
+        reactor: AnyReactor | None = None,
+        agent: AnyAgent | None = None,
         headers: Mapping[str, str] | Headers | None = None,
         trusted_origins: Iterable[str] = (),
         last_event_id: str = "",
@@ -95,7 +96,7 @@ class EventSource:
         # Not before it is used, so that making one at import time installs no reactor.
         @cache
         def get_reactor() -> IReactorTime:
-            return make_steady(reactor or global_reactor())
+            return make_steady(cast("IReactorTime | None", reactor) or global_reactor())
 
         options = Options(
             stable_after=stable_after,
@@ -112,7 +113,7 @@ class EventSource:
         asked = Asked(parse_url(url), method, _to_fields(headers), body, trusted)
         self._delivery = Delivery(event_received, last_event_id, get_reactor)
         self._following = Following(
-            asked, Delay(retry, max_retry), options, self._delivery, agent, get_reactor
+            asked, Delay(retry, max_retry), options, self._delivery, cast("IAgent | None", agent), get_reactor
         )
         self._raised = False
 

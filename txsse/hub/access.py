@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from twisted.internet.defer import Deferred
-from twisted.web.http import Request
+from twisted.web.server import Request
 
 from txsse.hub.topics import Topics
 

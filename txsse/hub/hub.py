@@ -19,9 +19,11 @@ from twisted.python.failure import Failure
 
 from txsse._clock import make_steady, wall
 from txsse._sparing import SparingLog
+from txsse._typing import AnyReactor
 from txsse._waiting import Waiting
 from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpdateTooLarge
 from txsse.hub.access import AccessRule
+from txsse.hub.any_journal import AnyJournal
 from txsse.hub.counters import Counters, HubMetrics
 from txsse.hub.drain import drain
 from txsse.hub.entry import Entry
@@ -88,9 +90,9 @@ class Hub:
     def __init__(
         self,
         *,
-        journal: IJournal | None = None,
+        journal: AnyJournal | None = None,
         upgrader: Upgrader | None = None,
-        reactor: IReactorTime | None = None,
+        reactor: AnyReactor | None = None,
         max_update_size: int = 1024 * 1024,
         max_topics: int = 100,
         max_pattern_weight: int | None = DEFAULT_MAX_PATTERN_WEIGHT,
@@ -105,8 +107,8 @@ class Hub:
             if limit is not None and limit < 1:
                 raise ValueError(f"{name} must be at least 1, not {limit}")
         self.upgrader = upgrader or Upgrader(reactor=reactor)
-        self._given_journal = journal
-        self._given_reactor = reactor
+        self._given_journal = cast("IJournal | None", journal)
+        self._given_reactor = cast("IReactorTime | None", reactor)
         self._max_update_size = max_update_size
         self._max_topics = max_topics
         self._max_pattern_weight = max_pattern_weight

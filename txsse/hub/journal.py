@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Protocol
+from typing import Protocol, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -14,6 +14,7 @@ from zope.interface import Attribute, Interface, implementer
 
 from txsse._clock import make_steady
 from txsse._reactor import global_reactor
+from txsse._typing import AnyReactor
 from txsse.hub.anchors import Anchors, new_secret
 from txsse.hub.entry import Entry, Page
 from txsse.hub.recent import Recent
@@ -219,11 +220,11 @@ class MemoryJournal(Alone):
         max_count: int = DEFAULT_COUNT,
         max_bytes: int = DEFAULT_BYTES,
         max_age: float | None = DEFAULT_AGE,
-        reactor: IReactorTime | None = None,
+        reactor: AnyReactor | None = None,
     ) -> None:
         check_bounds(max_count, max_bytes, max_age)
         self.problem: Exception | None = None
-        self._reactor = reactor
+        self._reactor = cast("IReactorTime | None", reactor)
         self._follower: IFollower | None = None
         # The next process begins at 0 again.
         self._anchors = Anchors(new_secret())

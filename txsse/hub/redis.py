@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -30,6 +30,7 @@ from txsse._clock import make_steady
 from txsse._delay import Delay
 from txsse._reactor import global_reactor
 from txsse._sparing import SparingLog
+from txsse._typing import AnyReactor
 from txsse.errors import JournalFailed
 from txsse.hub.anchors import Anchors, new_secret
 from txsse.hub.damage import Damage
@@ -109,7 +110,7 @@ class RedisJournal:
         recent_bytes: int = 16 * 1024 * 1024,
         max_pending: int = 64 * 1024 * 1024,
         timeout: float = 5.0,
-        reactor: IReactorTime | None = None,
+        reactor: AnyReactor | None = None,
     ) -> None:
         check_bounds(max_count, max_bytes, max_age)
         if not 0 < timeout < math.inf:
@@ -124,7 +125,7 @@ class RedisJournal:
         self._recent_bytes = recent_bytes
         self._max_pending = max_pending
         self._timeout = timeout
-        self._given_reactor = reactor
+        self._given_reactor = cast("IReactorTime | None", reactor)
         self._reactor: Any = None
         self._follower: IFollower | None = None
         self._timeline = Timeline()

@@ -209,7 +209,8 @@ class HubResource(SSEResource):
             return None
 
     async def _granted(self, request: Request) -> _Wanted:
-        granted: Any = self._rule(request)  # type: ignore[operator]
+        rule: Any = self._rule
+        granted = rule(request)
         return _Wanted(await granted if isawaitable(granted) else granted)
 
     def _failed(self, failure: Failure, request: Request, headers: Headers) -> None:

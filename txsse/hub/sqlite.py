@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from txsse._clock import make_steady, wall
 from txsse._reactor import global_reactor
+from txsse._typing import AnyReactor
 from txsse.errors import JournalFailed
 from txsse.hub.anchors import Anchors, new_secret
 from txsse.hub.database import Bounds, Database
@@ -95,7 +96,7 @@ class SQLiteJournal(Alone):
         max_pending: int = 64 * 1024 * 1024,
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
         lock_timeout: float = 5.0,
-        reactor: IReactorTime | None = None,
+        reactor: AnyReactor | None = None,
     ) -> None:
         check_bounds(max_count, max_bytes, max_age)
         if synchronous not in ("NORMAL", "FULL"):
@@ -118,7 +119,7 @@ class SQLiteJournal(Alone):
         self._anchors = Anchors(new_secret())
         self._earlier: list[tuple[Anchors, int]] = []
         self._max_pending = max_pending
-        self._given_reactor = reactor
+        self._given_reactor = cast("IReactorTime | None", reactor)
         self._reactor: Any = None
         self._threads: ThreadPool | None = None
         self._at_exit: Any = None

@@ -6,7 +6,7 @@ meant.
 from __future__ import annotations
 
 from collections.abc import Generator, Hashable, Iterable, Iterator
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from twisted.logger import Logger
 from zope.interface import Interface
@@ -44,7 +44,13 @@ class ISelector(Interface):
         """
 
 
-Topics: TypeAlias = "str | ISelector | Iterable[str | ISelector]"
+class _Selector(Protocol):
+    # An ISelector for type checkers: see txsse._typing.
+    def matches(self, topic: str, /) -> bool: ...
+
+
+_Topic: TypeAlias = "str | ISelector | _Selector"
+Topics: TypeAlias = "_Topic | Iterable[_Topic]"
 
 
 class TopicSet:

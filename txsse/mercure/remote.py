@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -22,6 +22,7 @@ from twisted.web.iweb import IAgent, IResponse
 from txsse._clock import make_steady
 from txsse._extras import need_tls
 from txsse._redact import without_secrets
+from txsse._typing import AnyAgent
 from txsse._waiting import Waiting
 from txsse.mercure.keys import BadKey, Key, jwks_keys
 
@@ -64,7 +65,7 @@ class RemoteKeys:
     :raises ImportError: without ``agent``, where the packages for TLS are missing.
     """
 
-    def __init__(self, url: str, *, reactor: Any, agent: IAgent | None = None) -> None:
+    def __init__(self, url: str, *, reactor: Any, agent: AnyAgent | None = None) -> None:
         if not _URL.match(url):
             raise ValueError(f"keys are fetched by https, not from {without_secrets(url)}")
         if agent is None:
@@ -72,7 +73,7 @@ class RemoteKeys:
         self.version = 0
         self._url = url
         self._reactor: IReactorTime = make_steady(reactor)
-        self._agent = agent or Agent(reactor, connectTimeout=_TIMEOUT)
+        self._agent: IAgent = cast("IAgent | None", agent) or Agent(reactor, connectTimeout=_TIMEOUT)
         self._keys: Sequence[Key] = ()
         self._fresh_until = 0.0
         self._lenient_until = 0.0

@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from functools import partial
 from ipaddress import IPv6Address, ip_address
+from typing import cast
 
 from twisted.web.http import Request
+from twisted.web.server import Request as SiteRequest
 
 from txsse.server.negotiation import Accepted, Answer, refusal
 
@@ -41,7 +43,7 @@ class Limits:
         channels: int | None = None,
         per_address: int | None = None,
         per_key: int | None = None,
-        key: Callable[[Request], Hashable] | None = None,
+        key: Callable[[SiteRequest], Hashable] | None = None,
         retry_after: float = 5.0,
     ) -> None:
         for name, limit in (("channels", channels), ("per_address", per_address), ("per_key", per_key)):
@@ -100,7 +102,7 @@ class Limits:
             if host is not None:
                 places.append((("address", address_key(host)), self._per_address, "one address"))
         if self._per_key is not None and self._key is not None:
-            key = self._key(request)
+            key = self._key(cast(SiteRequest, request))
             if key is not None:
                 places.append((("key", key), self._per_key, "one client"))
         return places

@@ -5,15 +5,15 @@ connection that is about to close.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.resource import IResource
 from twisted.web.server import Site
 
+from txsse._typing import AnyReactor, AnyResource
 from txsse.server.access_log import dated_by_wall
 
 __all__ = ["ClosingSite"]
@@ -46,8 +46,10 @@ class ClosingSite(Site):
 
     noisy = False
 
-    def __init__(self, resource: IResource, *, reactor: IReactorTime) -> None:
-        Site.__init__(self, resource, reactor=reactor, logFormatter=dated_by_wall(reactor))
+    def __init__(self, resource: AnyResource, *, reactor: AnyReactor) -> None:
+        Site.__init__(
+            self, resource, reactor=reactor, logFormatter=dated_by_wall(cast(IReactorTime, reactor))
+        )
         self._connections: set[Connection] = set()
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:  # type: ignore[override]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from twisted.internet import tcp
 from twisted.internet.interfaces import IReactorTime
@@ -17,6 +17,7 @@ from twisted.web.server import Request as ServerRequest
 
 from txsse._clock import make_steady
 from txsse._reactor import global_reactor
+from txsse._typing import AnyReactor
 from txsse.errors import UpgradeRefused
 from txsse.protocol.encoder import encode_retry
 from txsse.server.backlog import POLICIES, Budget
@@ -116,7 +117,7 @@ class Upgrader:
         dumps: Callable[[object], str | bytes] = to_json,
         direct: bool = True,
         keep_request: bool | None = None,
-        reactor: IReactorTime | None = None,
+        reactor: AnyReactor | None = None,
     ) -> None:
         self._opening = b"" if retry is None else encode_retry(retry)
         self._keepalive = seconds("keepalive", keepalive)
@@ -140,7 +141,7 @@ class Upgrader:
         self._dumps = dumps
         self._direct = direct
         self._keep_request = keep_request
-        self._reactor = reactor
+        self._reactor = cast("IReactorTime | None", reactor)
         self._options: ChannelOptions | None = None
         self._clocks: dict[float, KeepaliveClock] = {}
 

@@ -24,10 +24,10 @@ from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
-from twisted.web.resource import IResource
 from twisted.web.server import Site
 from zope.interface import implementer
 
+from txsse._typing import AnyResource
 from txsse.client.source import EventSource
 from txsse.protocol.event import ServerSentEvent
 
@@ -61,7 +61,7 @@ class MemoryPair:
 
     def __init__(
         self,
-        resource: IResource,
+        resource: AnyResource,
         url: str = "http://localhost/",
         *,
         clock: Clock | None = None,
@@ -96,7 +96,7 @@ class MemoryAgent:
     :ivar listening: whether there is a server; connections are refused where not.
     """
 
-    def __init__(self, resource: IResource, clock: Clock) -> None:
+    def __init__(self, resource: AnyResource, clock: Clock) -> None:
         self.listening = True
         self._clock = clock
         self._site: Any = Site(resource, reactor=cast(Any, clock))

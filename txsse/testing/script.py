@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.web.resource import Resource
@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from txsse._clock import make_steady
 from txsse._reactor import global_reactor
+from txsse._typing import AnyReactor
 from txsse.protocol.encoder import encode_event
 from txsse.protocol.event import ServerSentEvent
 
@@ -105,12 +106,12 @@ class ScriptedResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, replies: Iterable[Reply | list[Step]], *, reactor: IReactorTime | None = None) -> None:
+    def __init__(self, replies: Iterable[Reply | list[Step]], *, reactor: AnyReactor | None = None) -> None:
         Resource.__init__(self)
         self.visits: list[Visit] = []
         self.open = 0
         self._replies = iter(replies)
-        self._reactor = reactor
+        self._reactor = cast("IReactorTime | None", reactor)
 
     def render(self, request: Request) -> int:
         """

@@ -1,0 +1,81 @@
+"""
+The program of a user whose type checker knows nothing of zope.interface.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PYRIGHT = ROOT / "tests" / "peers" / "node_modules" / ".bin" / "pyright"
+
+# Twisted's own functions are typed in part.
+MYPY = "[mypy]\nstrict = true\nuntyped_calls_exclude = twisted\n[mypy-txsse.*]\nfollow_imports = silent\n"
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """
+    The program, and the checkers' settings, where the settings of this project do not count.
+    """
+    (tmp_path / "mypy.ini").write_text(MYPY)
+    settings = {"typeCheckingMode": "standard", "include": ["program.py"], "extraPaths": [str(ROOT)]}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    return shutil.copy(ROOT / "tests" / "typed_program.py", tmp_path / "program.py")
+
+
+def mypy(program: Path) -> subprocess.CompletedProcess[str]:
+    pytest.importorskip("mypy", reason="pip install 'txsse[dev]'")
+    return run(program, sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "program.py")
+
+
+def pyright(program: Path) -> subprocess.CompletedProcess[str]:
+    if not PYRIGHT.exists() or shutil.which("node") is None:
+        pytest.skip("npm install --prefix tests/peers")
+    return run(program, str(PYRIGHT), "--pythonpath", sys.executable)
+
+
+def run(program: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=program.parent,
+        env=os.environ | {"MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.mark.parametrize("check", [mypy, pyright])
+class TypingTests:
+    def test_accepted(self, program: Path, check: Callable[[Path], subprocess.CompletedProcess[str]]) -> None:
+        """
+        Twisted's request, the journals and the agents are accepted as they are.
+        """
+        done = check(program)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_refused(self, program: Path, check: Callable[[Path], subprocess.CompletedProcess[str]]) -> None:
+        """
+        What is none of them is an error: nothing is accepted because it has no type.
+        """
+        wrong = {
+            "Hub(journal=object())",
+            "Hub(reactor=object())",
+            'EventSource("http://localhost/", agent=object())',
+            "Hub().resource(7)",
+            "MemoryAgent(object(), clock)",
+        }
+        with program.open("a") as file:
+            file.write("\n".join(wrong))
+        done = check(program)
+        assert done.returncode == 1
+        assert f"{len(wrong)} errors" in done.stdout

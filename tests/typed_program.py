@@ -1,0 +1,121 @@
+"""
+A user's program, for type checkers: tests/test_typing.py gives it to them. It is not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.web.client import Agent
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from txsse import (
+    Access,
+    EventSource,
+    Hub,
+    Limits,
+    MemoryJournal,
+    ServerSentEvent,
+    SSEChannel,
+    SSEResource,
+    Upgrader,
+    upgrade,
+)
+from txsse.hub.redis import RedisJournal
+from txsse.hub.sqlite import SQLiteJournal
+from txsse.mercure import RemoteKeys
+from txsse.testing import MemoryAgent, MemoryPair, ScriptedResource
+
+clock = Clock()
+
+
+class Prefix:
+    """
+    A selector of the user's own.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def matches(self, topic: str) -> bool:
+        return topic.startswith(self.prefix)
+
+
+def topics(request: Request) -> str:
+    return request.uri.decode()
+
+
+def selectors(request: Request) -> list[Prefix]:
+    return [Prefix("a"), Prefix("b")]
+
+
+def access(request: Request) -> Access:
+    return Access("a", private=["b", Prefix("c")])
+
+
+async def topics_later(request: Request) -> list[str]:
+    return ["a"]
+
+
+async def access_later(request: Request) -> Access:
+    return Access("a")
+
+
+def topics_deferred(request: Request) -> Deferred[str]:
+    return succeed("a")
+
+
+def access_deferred(request: Request) -> Deferred[Access]:
+    return succeed(Access("a"))
+
+
+def user(request: Request) -> Hashable:
+    return request.uri
+
+
+hub = Hub(journal=MemoryJournal(), reactor=clock)
+Hub(journal=MemoryJournal(reactor=clock), upgrader=Upgrader(reactor=clock))
+Hub(journal=SQLiteJournal("news.db", reactor=clock))
+Hub(journal=RedisJournal("redis://localhost", reactor=clock))
+hub.resource("news")
+hub.resource(["news", Prefix("sport/")])
+hub.resource(topics)
+hub.resource(selectors)
+hub.resource(access)
+hub.resource(topics_later)
+hub.resource(access_later)
+hub.resource(topics_deferred)
+hub.resource(access_deferred)
+resource = hub.resource(lambda request: "news")
+Upgrader(limits=Limits(per_key=1, key=user))
+
+
+async def count(channel: SSEChannel) -> None:
+    channel.send("a", id="1")
+    await channel.drain()
+
+
+class Page(Resource):
+    isLeaf = True
+
+    def render_GET(self, request: Request) -> int:
+        channel = upgrade(request)
+        channel.send("a")
+        hub.subscribe(channel, "a", private=Prefix("b"))
+        return NOT_DONE_YET
+
+
+async def follow(source: EventSource) -> list[ServerSentEvent]:
+    return [event async for event in source]
+
+
+site = Site(SSEResource(count))
+agent = MemoryAgent(resource, clock)
+source = EventSource("http://localhost/", agent=agent, reactor=clock)
+EventSource("http://localhost/", agent=Agent(clock))
+pair = MemoryPair(SSEResource(count, upgrader=Upgrader(reactor=clock)), clock=clock)
+MemoryAgent(ScriptedResource([], reactor=clock), clock)
+RemoteKeys("https://localhost/", reactor=clock, agent=agent)

@@ -1,0 +1,43 @@
+"""
+Types of arguments that users pass, for type checkers that do not know zope.interface.
+
+To mypy without its plugin, and to pyright, a class does not have the interfaces that ``@implementer`` names.
+So that they accept it, an argument is annotated with the interface, and with a protocol of the same methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.resource import IResource, Resource
+
+__all__ = ["AnyAgent", "AnyReactor", "AnyResource"]
+
+
+class _Reactor(Protocol):
+    def seconds(self) -> float: ...
+
+    def callLater(  # noqa: N802
+        self, delay: float, callable: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any: ...
+
+
+class _Agent(Protocol):
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,  # noqa: N803
+        /,
+    ) -> Deferred[IResponse]: ...
+
+
+AnyReactor: TypeAlias = IReactorTime | _Reactor
+AnyAgent: TypeAlias = IAgent | _Agent
+AnyResource: TypeAlias = IResource | Resource
