@@ -15,8 +15,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import txsse
+from tests.fakes import Wire
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
@@ -25,11 +29,11 @@ README = (ROOT / "README.rst").read_text(encoding="utf-8")
 PATIENCE = 60.0
 
 
-def blocks(kind: str) -> list[str]:
+def blocks(kind: str, text: str = README) -> list[str]:
     """
-    The README's blocks of code of one kind.
+    The blocks of code of one kind.
     """
-    found = re.findall(rf"\.\. code-block:: {kind}\n\n((?:   .*\n|\n)+)", README)
+    found = re.findall(rf"\.\. code-block:: {kind}\n\n((?:   .*\n|\n)+)", text)
     return [textwrap.dedent(block) for block in found]
 
 
@@ -92,6 +96,21 @@ class ReadmeTests:
                 if isinstance(node, ast.ImportFrom) and node.module == "txsse":
                     assert {alias.name for alias in node.names} <= set(txsse.__all__)
 
+    def test_klein_route(self, plain: Wire) -> None:
+        """
+        The stream is open until its client goes.
+        """
+        klein = pytest.importorskip("klein", reason="pip install 'txsse[test]'")
+        (block,) = (block for block in blocks("python") if "@app.route" in block)
+        app = klein.Klein()
+        exec(block, {"app": app})
+        client = plain.connect(app.resource()).request("/events")
+        plain.reactor.run_soon()
+        client.pump()
+        assert client.status == 200 and b"data: It works.\n\n" in client.body
+        assert not client.ended
+        client.disconnect()
+
     def test_two_commands(self) -> None:
         """
         Each is one line, and the second is the one that CI runs.
@@ -109,3 +128,14 @@ class ReadmeTests:
         with running(doc) as url:
             (event,) = read_events(url, 1)
             assert event.data.isdigit()
+
+
+class TestingDocsTests:
+    def test_first_example(self) -> None:
+        """
+        The test that it shows passes.
+        """
+        text = (ROOT / "docs" / "testing.rst").read_text(encoding="utf-8")
+        names: dict[str, Any] = {}
+        exec(blocks("python", text)[0], names)
+        names["test_ticker"]()

@@ -478,6 +478,19 @@ class ServiceTests:
         make_hub(Config(**KEYED, access_log="-"), memory)
         assert (tmp_path / "log").exists()
 
+    @pytest.mark.parametrize("endpoint", ["8080", "tcp:x", "nonsense:1"])
+    def test_no_endpoint(
+        self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch, endpoint: str
+    ) -> None:
+        """
+        What is no endpoint is reported as that, and not as a missing URL.
+        """
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        with pytest.raises(SystemExit) as exit:
+            make(f"--listen={endpoint}")
+        assert f"cannot listen on {endpoint!r}" in str(exit.value.code)
+        assert "write it like tcp:8080" in str(exit.value.code) and "--url" not in str(exit.value.code)
+
     def test_packages_missing(self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         Without the packages for a hub, one line says what to install; the demo does without.

@@ -36,6 +36,9 @@ def make_hub(config: Config, reactor: Any) -> MultiService:
     :raises BadConfig: where it cannot be.
     """
     check_listens(config.listen)
+    for each in (*config.listen, *config.status):
+        # Before the URL is derived from them: what is no endpoint would be reported as a missing --url.
+        make_endpoint(reactor, each)
     issuers = make_issuers(config, reactor)
     settings = make_settings(config, issuers, config.url or default_url(config.listen))
     tree = HubTree(config, settings, reactor)
