@@ -200,11 +200,33 @@ class AccessTests:
         """
         A token that is not good is worse than none.
         """
-        for bad in ("x", "a.b.c", token(subscribe=["*"], exp=0), token(subscribe=["*"], aud="x")):
+        for bad in ("x", "a.b.c", "x" + token(subscribe=["*"], aud="x")):
             client = world.subscribe("news", token=bad)
             assert client.status == 401
             assert client.headers["www-authenticate"].startswith('Bearer error="invalid_token", ')
             assert client.client.body == b"the token is not good\n"
+            assert world.publish("news", token=bad).body == b"the token is not good\n"
+
+    @pytest.mark.parametrize(
+        ("claims", "reason"),
+        [
+            ({"exp": 0}, "it has expired"),
+            ({"exp": None}, "it has no exp"),
+            ({"aud": "x"}, f"its audience (aud) is not this hub's: {URL}"),
+        ],
+    )
+    def test_signed_token(self, world: MercureWorld, claims: dict[str, Any], reason: str) -> None:
+        """
+        Where one of the hub's keys has signed the token, the answer says what is wrong with it.
+        """
+        bad = token(subscribe=["*"], publish=["*"], **claims)
+        client = world.subscribe("news", token=bad)
+        assert client.status == 401
+        assert client.headers["www-authenticate"].startswith('Bearer error="invalid_token", ')
+        answer = f"the token is not accepted: {reason}\n".encode()
+        assert client.client.body == answer
+        published = world.publish("news", token=bad)
+        assert (published.status, published.body) == (401, answer)
 
     def test_head(self, new: Callable[..., MercureWorld]) -> None:
         """

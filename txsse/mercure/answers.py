@@ -9,7 +9,7 @@ from twisted.web.http import Request
 
 from txsse._sparing import SparingLog
 from txsse.errors import HubStopped, InvalidField, JournalFailed, UpdateTooLarge
-from txsse.mercure.refusal import Refusal
+from txsse.mercure.refusal import InvalidToken, Refusal
 from txsse.mercure.settings import Settings
 from txsse.server.http2 import was_reset
 
@@ -53,10 +53,9 @@ def refused(request: Request, refusal: Refusal, settings: Settings) -> None:
     """
     if refusal.error is not None:
         request.setHeader(b"WWW-Authenticate", challenge(refusal.error, settings).encode())
-    # Why a token is not good is in the log, and nobody else's business.
     if refusal.status == 503:
         request.setHeader(b"Retry-After", RETRY_AFTER)
-    reason = "the token is not good" if refusal.error == "invalid_token" else refusal.reason
+    reason = refusal.disclosed if isinstance(refusal, InvalidToken) else refusal.reason
     send(request, refusal.status, reason.encode() + b"\n")
 
 

@@ -71,11 +71,25 @@ class MissingToken(Refusal):
 
 class InvalidToken(Refusal):
     """
-    The token is none, or none of ours, or not any more. The client is told no more than that; the log is.
+    The token is none, or none of ours, or not any more. The log says why.
+
+    :ivar signed: whether one of the hub's keys has signed it. Then the answer says why, too: the client did
+        not make the token up, and learns nothing of the keys.
     """
 
     status = 401
     error = "invalid_token"
+
+    def __init__(self, reason: str, *, signed: bool = False) -> None:
+        super().__init__(reason)
+        self.signed = signed
+
+    @property
+    def disclosed(self) -> str:
+        """
+        The reason that the client is told.
+        """
+        return f"the token is not accepted: {self.reason}" if self.signed else "the token is not good"
 
 
 class Forbidden(Refusal):

@@ -168,8 +168,8 @@ class SubscribeResource(HubResource):
         reason = refusal.reason
         if refusal.error is not None:
             headers["WWW-Authenticate"] = challenge(refusal.error, self._settings)
-        if refusal.error == "invalid_token":
-            reason = "the token is not good"
+        if isinstance(refusal, InvalidToken):
+            reason = refusal.disclosed
         if refusal.status == 503:
             headers["Retry-After"] = RETRY_AFTER.decode()
         return UpgradeRefused(reason, status=refusal.status, headers=headers)

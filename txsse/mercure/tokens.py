@@ -102,6 +102,9 @@ def shared_secret(secret: str, *, subscribe: str | None = None, name: str | None
     return Issuer(publish, publish if subscribe is None else FixedKeys([secret_key(subscribe)]), name)
 
 
+_EXPIRED = "it has expired"
+
+
 class Verifier:
     """
     Tells good tokens from others.
@@ -165,7 +168,8 @@ class Verifier:
         if known.keys.version != known.version:
             self._remembered.forget(token, role)
             return None
-        _check_not_expired(known.grants.expires, self._seconds())
+        if known.grants.expires is not None and known.grants.expires <= self._seconds():
+            raise InvalidToken(_EXPIRED, signed=True)
         return known.grants
 
     async def _verify(self, token: str, role: Role) -> Grants:
@@ -184,7 +188,10 @@ class Verifier:
             raise Unavailable("the keys of the token's issuer cannot be had at the moment")
         version = keys.version
         claims = self._claims(token, algorithm, _candidates(found, algorithm, id))
-        grants = self._read_grants(header, claims)
+        try:
+            grants = self._read_grants(header, claims)
+        except InvalidToken as error:
+            raise InvalidToken(error.reason, signed=True) from None
         self._remembered.add(token, role, Remembered(keys, version, grants))
         return grants
 
@@ -230,7 +237,8 @@ class Verifier:
             # Old ones need none, but one that is there counts:
             # https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3
             self._check_audience(claims.get("aud"))
-        _check_not_expired(expires, self._seconds())
+        if expires is not None and expires <= self._seconds():
+            raise InvalidToken(_EXPIRED)
         begins = _time(claims, "nbf")
         if begins is not None and begins > self._seconds() + _LEEWAY:
             raise InvalidToken("it is not valid yet")
@@ -240,7 +248,7 @@ class Verifier:
     def _check_audience(self, audience: object) -> None:
         named = audience if isinstance(audience, list) else [audience]
         if not any(isinstance(each, str) and each in self._audience for each in named):
-            raise InvalidToken("it is meant for somebody else")
+            raise InvalidToken(f"its audience (aud) is not this hub's: {', '.join(sorted(self._audience))}")
 
 
 def _candidates(keys: Sequence[Key], algorithm: str, id: object) -> Sequence[Key]:
@@ -276,8 +284,3 @@ def _time(claims: Mapping[str, Any], name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _MAX_TIME:
         raise InvalidToken(f"its {name} is no time")
     return float(value)
-
-
-def _check_not_expired(expires: float | None, now: float) -> None:
-    if expires is not None and expires <= now:
-        raise InvalidToken("it has expired")
