@@ -7,6 +7,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from txsse._delay import Delay
 
@@ -30,14 +32,41 @@ class DelayTests:
 
     def test_none_at_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A server that asks for none gets its client back at once, and not again and again.
+        A server that asks for no delay gets the floor, with up to a half more at random, after each success.
         """
         monkeypatch.setattr(random, "uniform", lambda low, high: high)
-        delay = Delay(0.0, 60.0)
-        assert [delay.next() for _ in range(4)] == [0.0, 0.02, 0.04, 0.08]
+        delay = Delay(0.0, 60.0, floor=0.5)
+        for _ in range(3):
+            assert delay.next() == 0.75
+            delay.reset()
+        assert [delay.next() for _ in range(4)] == [0.75, 1.0, 2.0, 4.0]
         assert [delay.next() for _ in range(20)][-1] == 60.0
-        delay.reset()
-        assert delay.next() == 0.0
+
+    @given(
+        base=st.floats(0, 1e13),
+        ceiling=st.floats(0, 1e6),
+        floor=st.floats(0.01, 1),
+        outcomes=st.lists(st.one_of(st.just("delivered"), st.none(), st.floats(0, 1e12)), max_size=80),
+    )
+    def test_bounds(
+        self, base: float, ceiling: float, floor: float, outcomes: list[str | float | None]
+    ) -> None:
+        """
+        Whatever a server asks for, the delay is within floor and ceiling; ``Retry-After`` has its own bound.
+        """
+        delay = Delay(base, ceiling, floor=floor)
+        for outcome in outcomes:
+            if isinstance(outcome, str):
+                delay.reset()
+            else:
+                seconds = delay.next(outcome)
+                longest = max(ceiling, 1.5 * min(floor, ceiling))
+                assert min(floor, ceiling) <= seconds
+                if outcome is None:
+                    assert seconds <= longest
+                else:
+                    assert seconds <= max(longest, 21600.0)
+                    assert seconds >= min(outcome, 21600.0)
 
     def test_jitter(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
@@ -49,20 +78,28 @@ class DelayTests:
 
     def test_ceiling_below_the_base(self) -> None:
         """
-        What the stream itself asks for is never shortened.
+        A stream that asks for more than the ceiling gets the ceiling.
         """
-        delay = Delay(100.0, 60.0)
-        assert delay.next() == 100.0
-        assert 50.0 <= delay.next() <= 100.0
+        delay = Delay(86_400_000.0, 60.0)
+        assert delay.next() == 60.0
+        assert 30.0 <= delay.next() <= 60.0
+
+    def test_ceiling_below_the_floor(self) -> None:
+        """
+        The ceiling is the program's own, and counts.
+        """
+        assert 0.01 <= Delay(0.0, 0.01, floor=0.5).next() <= 0.015
 
     def test_retry_after(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        What a server asks for is the least, also past the ceiling.
+        What a server asks for is the least, also past the ceiling, up to six hours.
         """
         monkeypatch.setattr(random, "uniform", lambda low, high: high)
         delay = Delay(3.0, 10.0)
         assert delay.next(120.0) == 120.0
         assert delay.next(1.0) == 6.0
+        assert delay.next(999_999_999.0) == 6 * 3600
+        assert Delay(3.0, 86400.0).next(999_999_999.0) == 86400
 
     def test_failures_without_end(self) -> None:
         """

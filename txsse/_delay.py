@@ -12,8 +12,12 @@ __all__ = ["Delay"]
 # Of the delay, at random: clients that lost the same server do not come back all at once.
 _JITTER = 0.5
 
-# What doubles where the first delay is shorter, in seconds: a server may ask for none at all.
-_LEAST_DOUBLED = 0.01
+# The shortest delay, in seconds, where ``floor`` says nothing: a server may ask for none at all.
+_LEAST = 0.01
+
+# The longest that a server's Retry-After is kept, in seconds: six hours, as urllib3 has it. Without a bound,
+# a typing error in a server's configuration would end a client without an error.
+_MOST_RETRY_AFTER = 6 * 3600.0
 
 # 2**64 times any delay is past every ceiling, and further failures need not be told apart.
 _MOST_DOUBLINGS = 64
@@ -25,30 +29,39 @@ class Delay:
     Doubles with every failure in a row, up to a ceiling.
 
     :ivar base: the first delay, in seconds: what the stream's ``retry`` says.
-    :ivar ceiling: the longest, in seconds; but a ``base`` that is longer counts.
+    :ivar ceiling: the longest, in seconds, whatever ``base`` says.
     :ivar failures: how many attempts have failed in a row.
+    :ivar floor: the shortest, in seconds, unless ``ceiling`` is shorter.
     """
 
     base: float
     ceiling: float
     failures: int = 0
+    floor: float = _LEAST
 
     def next(self, retry_after: float | None = None) -> float:
         """
         Return the delay before the next attempt, after one more that failed.
 
-        :param retry_after: what the server asked for, in seconds, which is the least then.
+        :param retry_after: what the server asked for, in seconds, which is the least then, up to six hours
+            or the ceiling, if that is longer.
         """
         doublings = min(self.failures, _MOST_DOUBLINGS)
         self.failures += 1
-        doubled = max(self.base, _LEAST_DOUBLED) * 2.0**doublings if doublings else self.base
-        longest = min(doubled, max(self.ceiling, self.base))
-        # Never less than half, and a server that ended a good stream gets its client back in its own time.
-        delay = longest if doublings == 0 else longest * random.uniform(1 - _JITTER, 1)
-        return max(delay, retry_after or 0.0)
+        least = min(self.floor, self.ceiling)
+        longest = min(max(self.base, least) * 2.0**doublings, self.ceiling)
+        if doublings:
+            delay = max(longest * random.uniform(1 - _JITTER, 1), least)
+        elif self.base < least:
+            # Streams that end at once, one after the other: their clients are spread, too.
+            delay = least * random.uniform(1, 1 + _JITTER)
+        else:
+            # A server that ended a good stream gets its client back in its own time.
+            delay = longest
+        return max(delay, min(retry_after or 0.0, max(_MOST_RETRY_AFTER, self.ceiling)))
 
     def reset(self) -> None:
         """
-        A stream has lasted: what failed before does not count any more.
+        A stream has delivered or lasted: what failed before does not count any more.
         """
         self.failures = 0

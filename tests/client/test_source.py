@@ -333,7 +333,7 @@ class ReconnectionTests:
         assert followed.asked.headers["last-event-id"] == b"8"
         response.bring("id\ndata: x\n\n")
         response.end()
-        assert "last-event-id" not in followed.again(2.0).headers
+        assert "last-event-id" not in followed.again(1.0).headers
 
     def test_byte_order_mark_of_each_stream(self) -> None:
         """
@@ -377,6 +377,50 @@ class ReconnectionTests:
         followed.clock.advance(10.1)
         response.end()
         followed.again(1.0)
+
+    def test_short_streams_that_deliver(self) -> None:
+        """
+        A stream that delivered an event was a success: the next attempt comes after the time that the stream
+        asked for, and attempts are counted anew.
+        """
+        followed = Followed(retry=1.0, max_attempts=3)
+        followed.asked.lose()
+        followed.again(1.0).lose()
+        response = followed.again(2.0).reply()
+        for _ in range(10):
+            response.bring("retry: 1500\nid: 1\ndata: a\n\n")
+            response.end()
+            response = followed.again(1.5).reply()
+        # One that has nothing but comments does not count.
+        response.bring(": a\n\nretry: 1500\n\n")
+        response.end()
+        followed.again(3.0).reply().end()
+        assert followed.source.ready_state is ReadyState.CLOSED
+        assert followed.texts == ["a"] * 10
+
+    @pytest.mark.parametrize(
+        ("options", "asks", "waits"),
+        [
+            ({}, 86_400_000_000, 60.0),
+            ({"max_retry": 5.0}, 6000, 5.0),
+            ({}, 0, 0.75),
+            ({}, 499, 0.75),
+            ({}, 500, 0.5),
+            ({"retry": 0.1}, 0, 0.15),
+            ({"retry": 0.0}, 0, 0.015),
+            ({"max_retry": 0.2}, 0, 0.3),
+        ],
+    )
+    def test_bounds_of_what_a_stream_asks_for(self, options: dict[str, Any], asks: int, waits: float) -> None:
+        """
+        A stream asks for as long as it likes, and gets what the program allows, however often it delivers.
+        """
+        followed = Followed(**options)
+        for _ in range(3):
+            response = followed.asked.reply()
+            response.bring(f"retry: {asks}\ndata: a\n\n")
+            response.end()
+            followed.again(waits)
 
     def test_attempts_without_success(self) -> None:
         """

@@ -248,6 +248,9 @@ class Following:
             events = self.parser.feed(data)
         except EventTooLarge as error:
             events, too_large = error.events, error
+        if events:
+            # A stream that delivers is a success, however short it is.
+            self.delay.reset()
         if self.parser.retry is not None:
             self.delay.base = self.parser.retry
         self._delivery.add(events)

@@ -27,6 +27,11 @@ from txsse.protocol.parser import DEFAULT_MAX_EVENT_SIZE
 
 __all__ = ["EventSource"]
 
+# The shortest wait between two streams, in seconds: a stream that says "retry: 0" and ends at once would have
+# hundreds of requests a second. Firefox has the same floor. A program may set a lower one, down to the first.
+_LEAST_RETRY = 0.01
+_LEAST_OF_STREAM = 0.5
+
 
 class EventSource:
     """
@@ -50,11 +55,13 @@ class EventSource:
     :param method: the method of the requests.
     :param body: their body.
     :param retry: how long to wait before the stream is asked for again, in seconds, until the stream says
-        otherwise. It doubles with each failure in a row.
-    :param max_retry: what it grows to.
-    :param stable_after: how long a stream must last until the failures before it do not count any more, in
-        seconds.
-    :param max_attempts: how many failures in a row end it; ``None`` for any number.
+        otherwise. It doubles with each attempt in a row that delivers no event. A stream that asks for less
+        than half a second gets half a second, unless this is less.
+    :param max_retry: the longest wait, in seconds, whatever the stream says.
+    :param stable_after: how long a stream without an event must last until the failures before it do not
+        count any more, in seconds. The first event of a stream has the same effect at once.
+    :param max_attempts: how many attempts end it. The count begins anew with an attempt that delivers an
+        event or lasts, as its first; so ``1`` is one attempt alone. ``None`` for any number.
     :param reconnect_on: the statuses that are worth another attempt, such as 429 and 503. All others than
         200, and redirects, are final.
     :param connect_timeout: how long an attempt may take until the reply begins, in seconds.
@@ -111,9 +118,10 @@ class EventSource:
             raise ValueError(f"{method!r} is no method; one is written like GET or POST")
         trusted = frozenset(origin_of(parse_url(origin)) for origin in trusted_origins)
         asked = Asked(parse_url(url), method, _to_fields(headers), body, trusted)
+        delay = Delay(retry, max_retry, floor=min(max(retry, _LEAST_RETRY), _LEAST_OF_STREAM))
         self._delivery = Delivery(event_received, last_event_id, get_reactor)
         self._following = Following(
-            asked, Delay(retry, max_retry), options, self._delivery, cast("IAgent | None", agent), get_reactor
+            asked, delay, options, self._delivery, cast("IAgent | None", agent), get_reactor
         )
         self._raised = False
 
