@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import AccumulatingProtocol, StringTransport
 from twisted.python.failure import Failure
 from twisted.web._newclient import Request, RequestNotSent
 from twisted.web.http import _ChunkedTransferDecoder
@@ -158,6 +158,40 @@ class PoolTests:
         for _ in range(10):
             protocol.dataReceived(b"x" * 65536)
         assert not transport.disconnecting
+
+    @pytest.mark.parametrize(
+        ("codings", "chunked"),
+        [
+            ([b"chunked"], True),
+            ([b"identity, Chunked"], True),
+            ([b"foo", b"chunked"], True),
+            ([b"gzip, chunked"], True),
+            ([b"identity"], False),
+            ([b""], False),
+            ([b"foo", b"identity"], False),
+            ([b"chunked;x=y"], False),
+        ],
+    )
+    @pytest.mark.parametrize("length", [b"", b"Content-Length: 9\r\n"])
+    def test_transfer_encodings(self, codings: list[bytes], chunked: bool, length: bytes) -> None:
+        """
+        A body has chunks where one of all codings says so, whatever its length; other codings do not count.
+        """
+        protocol: Any = new_pool(Clock())._factory(lambda _: None, "").buildProtocol(None)
+        protocol.makeConnection(StringTransport())
+        responses: list[Any] = []
+        protocol.request(Request(b"GET", b"/", Headers({b"host": [b"a"]}), None)).addCallback(
+            responses.append
+        )
+        fields = length + b"".join(b"Transfer-Encoding: %s\r\n" % coding for coding in codings)
+        event = b"data: a\n\n"
+        protocol.dataReceived(b"HTTP/1.1 103 x\r\nTransfer-Encoding: x\r\n\r\n")
+        protocol.dataReceived(
+            b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n" + (chunk(event) if chunked else event)
+        )
+        body = AccumulatingProtocol()
+        responses[0].deliverBody(body)
+        assert body.data == event
 
     def test_not_connected(self) -> None:
         """

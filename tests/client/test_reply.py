@@ -15,8 +15,8 @@ ASKED = Asked(URL.from_text("https://example.org/a/events?x=1"), "GET", (), None
 def judged(
     status: int, headers: dict[str, str] | None = None, asked: Asked = ASKED, temporary: tuple[int, ...] = ()
 ) -> Opens | Redirects | Refuses:
-    fields = headers or {}
-    return judge(asked, status, fields.get, temporary=temporary, now=1_000_000_000.0)
+    fields = {name: [value] for name, value in (headers or {}).items()}
+    return judge(asked, status, lambda name: fields.get(name, []), temporary=temporary, now=1_000_000_000.0)
 
 
 class OpenTests:
@@ -56,6 +56,31 @@ class OpenTests:
         assert isinstance(decision, Refuses) and decision.final
         assert "as gzip" in str(decision.error)
         assert isinstance(judged(200, {**headers, "Content-Encoding": "Identity"}), Opens)
+
+    def test_coding_that_nobody_knows(self) -> None:
+        """
+        The body is taken as it is, as in Chromium; and where the field is no list, another attempt follows.
+        """
+        headers = {"Content-Type": "text/event-stream", "Content-Encoding": "utf-8"}
+        assert isinstance(judged(200, headers), Opens)
+        decision = judged(200, {**headers, "Content-Encoding": "gzip;q=1"})
+        assert isinstance(decision, Refuses) and not decision.final
+        assert "gzip;q=1, which is no list of codings" in str(decision.error)
+
+    def test_all_fields(self) -> None:
+        """
+        A media type and codings are read from all fields of their names.
+        """
+        fields = {
+            "Content-Type": ["text/html", "text/event-stream", ""],
+            "Content-Encoding": ["gzip", "identity"],
+        }
+        decision = judge(ASKED, 200, lambda name: fields.get(name, []), temporary=(), now=0.0)
+        assert isinstance(decision, Opens)
+        fields["Content-Type"].append("text/html")
+        decision = judge(ASKED, 200, lambda name: fields.get(name, []), temporary=(), now=0.0)
+        assert isinstance(decision, Refuses)
+        assert "sends text/html, text/event-stream, text/html, and not" in str(decision.error)
 
 
 class RefusalTests:

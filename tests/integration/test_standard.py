@@ -489,6 +489,30 @@ class ReplyTests:
         assert "not text/event-stream" in str(script.errors[0])
 
     @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize(
+        ("fields", "body"),
+        [
+            (b"Transfer-Encoding: identity\r\n", b"data: a\n\n"),
+            (b"Transfer-Encoding: identity\r\nContent-Length: 9\r\n", b"data: a\n\n"),
+            (b"Transfer-Encoding: foo\r\nTransfer-Encoding: Chunked\r\n", b"9\r\ndata: a\n\n\r\n0\r\n\r\n"),
+            (b"Content-Type: text/html\r\nContent-Type: text/event-stream\r\n", b"data: a\n\n"),
+            (b"Content-Encoding: gzip\r\nContent-Encoding: foo\r\n", b"data: a\n\n"),
+        ],
+    )
+    async def test_odd_fields(self, fields: bytes, body: bytes) -> None:
+        """
+        Fields that Chromium takes, tried there, open a stream.
+        """
+
+        def play(script: Script, request: bytes) -> None:
+            script.say(HEAD + fields + b"\r\n" + body)
+            script.end()
+
+        async with answering(play) as url, following(url) as followed:
+            await until(lambda: followed.texts)
+            assert followed.texts[0] == "a"
+
+    @pytest_twisted.ensureDeferred
     async def test_no_type(self) -> None:
         """
         A missing one does so as well.

@@ -87,6 +87,20 @@ NODE = {
         [OPEN, message("a"), AGAIN, END],
         [("", None)] * 2,
     ),
+    "media type text/event-stream, text/html": Difference(
+        "it looks at the beginning of the media type alone",
+        [OPEN, message("a"), AGAIN, END],
+        [("", None)] * 2,
+    ),
+    **{
+        f"media type {kind}, text/event-stream{parameters}": Difference(
+            "it looks at the beginning of the media type alone", [END], [("", None)]
+        )
+        for kind, parameters in (("application/json", "; charset=utf-8"), ("text/html;charset=gbk", ""))
+    },
+    "coding that is no list": Difference(
+        "its fetch() takes the body as it is", [OPEN, message("a"), AGAIN, END]
+    ),
     "media type Text/Event-Stream": Difference(
         "it tells capital letters from small ones in the media type", [END], [("", None)]
     ),

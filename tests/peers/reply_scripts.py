@@ -116,7 +116,16 @@ _STATUSES = {
 
 _MEDIA_TYPES = {
     f"media type {kind or 'missing'}": refused(Reply([QUICK, "data: a\n\n"], headers={"Content-Type": kind}))
-    for kind in ("text/plain", "text/html", "text/event-stream-x", "x/text/event-stream", "text/event", "")
+    for kind in (
+        "text/plain",
+        "text/html",
+        "text/event-stream-x",
+        "x/text/event-stream",
+        "text/event",
+        "",
+        "text/event-stream, text/html",
+        'text/html;x=", text/event-stream',
+    )
 } | {
     f"media type {kind}": opens(kind)
     for kind in (
@@ -126,6 +135,27 @@ _MEDIA_TYPES = {
         "text/event-stream;",
         "text/event-stream;a",
         "text/event-stream;charset=windows-1252",
+        "application/json, text/event-stream; charset=utf-8",
+        "text/event-stream, text/event-stream",
+        "text/html;charset=gbk, text/event-stream",
+        "text/event-stream, */*",
+        "text/event-stream,",
+    )
+}
+
+# What a server says of the body and is not so. Chromium takes the body as it is, unless it knows all codings.
+_CODINGS = {
+    f"coding {coding}": Script(
+        [Reply([QUICK, "data: a\n\n"], headers={"Content-Encoding": coding})],
+        [OPEN, message("a"), AGAIN, END],
+        [("", None)] * 2,
+    )
+    for coding in ("identity, identity", "none", "utf-8", "aws-chunked", "gzip, identity", "foo, gzip", "")
+} | {
+    "coding that is no list": Script(
+        [Reply([QUICK, "data: a\n\n"], headers={"Content-Encoding": "gzip;q=1"})],
+        [AGAIN, END],
+        [("", None)] * 2,
     )
 }
 
@@ -175,4 +205,4 @@ REDIRECTS = {
     ),
 }
 
-REPLY_SCRIPTS = {**_ENDS, **_STATUSES, **_MEDIA_TYPES, **REDIRECTS}
+REPLY_SCRIPTS = {**_ENDS, **_STATUSES, **_MEDIA_TYPES, **_CODINGS, **REDIRECTS}

@@ -13,6 +13,7 @@ them any more, its own decoder does the work.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -21,8 +22,10 @@ from twisted.python.failure import Failure
 from twisted.web import client, http
 from twisted.web._newclient import HTTP11ClientProtocol
 from twisted.web.client import HTTPConnectionPool
+from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
+from txsse.client.fields import is_chunked
 from txsse.errors import BrokenReply
 
 __all__ = ["Decoder", "new_pool"]
@@ -150,6 +153,7 @@ class _Protocol(HTTP11ClientProtocol):
         if parser is not None:
             parser._transferDecoders = {b"chunked": Decoder}
             parser.lineLengthExceeded = self._line_too_long
+            parser.allHeadersReceived = partial(_end_head, parser, parser.allHeadersReceived)
         return replied
 
     def dataReceived(self, data: bytes) -> None:
@@ -188,6 +192,21 @@ class _Protocol(HTTP11ClientProtocol):
     def _refuse(self, problem: str) -> None:
         give_up: Any = self._giveUp
         give_up(Failure(BrokenReply(problem)))
+
+
+def _end_head(parser: Any, end_head: Callable[[], None]) -> None:
+    """
+    Read ``Transfer-Encoding`` as browsers do, before Twisted reads it, which looks at the first field alone
+    and raises for all but ``chunked``.
+    """
+    fields: Headers = parser.connHeaders
+    codings = fields.getRawHeaders("Transfer-Encoding")
+    if codings is not None:
+        if is_chunked(codings):
+            fields.setRawHeaders("Transfer-Encoding", ["chunked"])
+        else:
+            fields.removeHeader("Transfer-Encoding")
+    end_head()
 
 
 class _Factory(client._HTTP11ClientFactory):

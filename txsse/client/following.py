@@ -192,7 +192,7 @@ class Following:
         decision = judge(
             asked,
             response.code,
-            lambda name: _header(response, name),
+            lambda name: _fields(response, name),
             temporary=self._options.reconnect_on,
             now=wall(self._reactor()),
         )
@@ -329,12 +329,12 @@ class Following:
             self._cancel(name)
 
 
-def _header(response: IResponse, name: str) -> str | None:
-    values = response.headers.getRawHeaders(name.encode("ascii"))
-    if not values:
-        return None
+def _fields(response: IResponse, name: str) -> list[str]:
+    return [_text(value) for value in response.headers.getRawHeaders(name.encode("ascii"), ())]
+
+
+def _text(value: bytes) -> str:
     # Browsers take a Location that is not ASCII for UTF-8, and servers send it so.
-    value: bytes = values[-1]
     try:
         return value.decode()
     except UnicodeDecodeError:

@@ -11,12 +11,13 @@ https://www.rfc-editor.org/rfc/rfc9110#field.retry-after (``Retry-After``)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 
 from hyperlink import URL
 
+from txsse.client.fields import essence_of, is_compressed, is_list_of_codings
 from txsse.errors import StreamRefused
 
 __all__ = ["Asked", "Opens", "Redirects", "Refuses", "judge", "origin_of", "parse_url"]
@@ -87,7 +88,7 @@ class Refuses:
 def judge(
     asked: Asked,
     status: int,
-    header: Callable[[str], str | None],
+    fields: Callable[[str], Sequence[str]],
     *,
     temporary: Container[int],
     now: float,
@@ -97,19 +98,19 @@ def judge(
 
     :param asked: the request.
     :param status: the reply's status.
-    :param header: returns a header field of the reply, ``None`` where there is none.
+    :param fields: returns the values of all header fields of a name.
     :param temporary: the statuses behind which a stream may open later.
     :param now: the time, in seconds since 1970, for a ``Retry-After`` that names a date.
     """
     if status in _REDIRECTS:
-        location = header("Location")
-        if location is not None:
-            return _redirect(asked, status, location)
+        locations = fields("Location")
+        if locations:
+            return _redirect(asked, status, locations[-1])
     if status == 200:
-        return _open(asked, header)
+        return _open(asked, fields)
     refused = StreamRefused(f"the server answered {status}", url=asked.url.to_text(), status=status)
     if status in temporary:
-        return Refuses(refused, final=False, retry_after=_seconds(header("Retry-After"), now))
+        return Refuses(refused, final=False, retry_after=_seconds(fields("Retry-After"), now))
     return Refuses(refused, final=True)
 
 
@@ -140,18 +141,25 @@ def parse_url(text: str, *, base: URL | None = None) -> URL:
     return url
 
 
-def _open(asked: Asked, header: Callable[[str], str | None]) -> Opens | Refuses:
-    url = asked.url.to_text()
-    kind = header("Content-Type") or "nothing"
+def _open(asked: Asked, fields: Callable[[str], Sequence[str]]) -> Opens | Refuses:
+    kinds, codings = fields("Content-Type"), fields("Content-Encoding")
     # Whatever parameters there are: the format knows UTF-8 alone.
-    if kind.partition(";")[0].strip().lower() != "text/event-stream":
-        problem = f"the server sends {kind}, and not text/event-stream"
-        return Refuses(StreamRefused(problem, url=url, status=200), final=True)
-    encoding = header("Content-Encoding") or "identity"
-    if encoding.strip().lower() != "identity":
-        problem = f"the server sends the stream as {encoding}, which was not asked for"
-        return Refuses(StreamRefused(problem, url=url, status=200), final=True)
-    return Opens()
+    if essence_of(kinds) != "text/event-stream":
+        problem, final = (
+            f"the server sends {', '.join(filter(None, kinds)) or 'nothing'}, and not text/event-stream",
+            True,
+        )
+    elif not is_list_of_codings(codings):
+        # A network error in Chromium, which is followed by another attempt.
+        problem, final = (
+            f"the server sends the stream as {', '.join(codings)}, which is no list of codings",
+            False,
+        )
+    elif is_compressed(codings):
+        problem, final = f"the server sends the stream as {', '.join(codings)}, which was not asked for", True
+    else:
+        return Opens()
+    return Refuses(StreamRefused(problem, url=asked.url.to_text(), status=200), final)
 
 
 def _redirect(asked: Asked, status: int, location: str) -> Redirects | Refuses:
@@ -184,10 +192,10 @@ def origin_of(url: URL) -> Origin:
     return url.scheme.lower(), url.host.lower(), url.port or _DEFAULT_PORTS.get(url.scheme)
 
 
-def _seconds(retry_after: str | None, now: float) -> float | None:
-    if retry_after is None:
+def _seconds(retry_after: Sequence[str], now: float) -> float | None:
+    if not retry_after:
         return None
-    text = retry_after.strip()
+    text = retry_after[-1].strip()
     # A number of more digits than any clock has is no number of seconds.
     if text.isascii() and text.isdigit() and len(text) <= 9:
         return float(text)
