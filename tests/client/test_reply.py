@@ -128,6 +128,7 @@ class RedirectTests:
             ("/b", "https://example.org/b"),
             ("b?y", "https://example.org/a/b?y"),
             ("//other.example/", "https://other.example/"),
+            ("HTTPS://Other.example/B", "https://other.example/B"),
             ("http://example.org:81/ä b#here", "http://example.org:81/%C3%A4%20b"),
         ],
     )
@@ -141,7 +142,8 @@ class RedirectTests:
         assert decision.asked.method == "GET"
 
     @pytest.mark.parametrize(
-        "location", ["ftp://example.org/", "javascript:alert(1)", "http://", "http://[::1"]
+        "location",
+        ["ftp://example.org/", "FTP://example.org/", "javascript:alert(1)", "http://", "http://[::1"],
     )
     def test_nowhere(self, location: str) -> None:
         """
@@ -285,6 +287,11 @@ class ParseTests:
             ("//other/x", "http://a:8080/", "http://other/x"),
             ("//[::1]:81/x", "http://a:8080/", "http://[::1]:81/x"),
             ("/x", "http://[::1]:8080/a", "http://[::1]:8080/x"),
+            ("HTTP://EXAMPLE.org/A", None, "http://example.org/A"),
+            ("Https://example.org:443/", None, "https://example.org/"),
+            ("hTTp://[::1]:80/x", None, "http://[::1]/x"),
+            ("HTTPS://example.org/x", "http://a:8080/", "https://example.org/x"),
+            ("HTTP://b", "http://a:8080/", "http://b"),
         ],
     )
     def test_read(self, text: str, base: str | None, expected: str) -> None:

@@ -165,6 +165,49 @@ class OpenTests:
         assert followed.source.url == "https://other.example/"
         assert followed.again(1.0).uri == "https://other.example/"
 
+    @pytest.mark.parametrize("silent", [False, True])
+    def test_redirect_to_a_server_that_goes(self, silent: bool) -> None:
+        """
+        When the server that a redirect led to cannot be reached any more, the next attempt goes to the first
+        URL, with all header fields and the last event ID.
+        """
+        followed = Followed(retry=1.0, headers={"X-Api-Key": "secret"}, connect_timeout=5.0)
+        followed.asked.reply(307, {"Location": "https://other.example/"})
+        response = followed.asked.reply()
+        response.bring("id: 1\ndata: a\n\n")
+        response.end()
+        again = followed.again(1.0)
+        assert again.uri == "https://other.example/"
+        if silent:
+            followed.clock.advance(5.1)
+        else:
+            again.lose(ConnectionRefusedError())
+        assert followed.source.url == "https://example.org/events"
+        followed.clock.advance(2.0)
+        assert followed.asked.uri == "https://example.org/events"
+        assert followed.asked.headers["x-api-key"] == b"secret"
+        assert followed.asked.headers["last-event-id"] == b"1"
+        # That it still redirects there changes nothing, however often.
+        followed.asked.reply(307, {"Location": "https://other.example/"})
+        followed.asked.lose(ConnectionRefusedError())
+        followed.clock.advance(4.0)
+        followed.asked.reply(307, {"Location": "https://third.example/"})
+        followed.asked.reply().bring("data: b\n\n")
+        assert followed.source.url == "https://third.example/"
+        assert followed.texts == ["a", "b"]
+
+    def test_redirected_post_to_a_server_that_goes(self) -> None:
+        """
+        The first URL of a POST is not asked again: its answer was the redirect.
+        """
+        followed = Followed(retry=1.0, method="POST", body=b"x")
+        followed.asked.reply(303, {"Location": "/answer"})
+        followed.asked.reply().end()
+        for seconds in (1.0, 2.0):
+            followed.again(seconds)
+            assert (followed.asked.method, followed.asked.uri) == ("GET", "https://example.org/answer")
+            followed.asked.lose()
+
     @pytest.mark.parametrize(("trusted", "sent"), [([], None), (["https://other.example"], b"secret")])
     def test_own_headers_behind_a_redirect(self, trusted: list[str], sent: bytes | None) -> None:
         """

@@ -88,6 +88,7 @@ class Following:
     ) -> None:
         self.machine: Inputs = new_machine(self)
         self.asked = asked
+        self._first = asked
         self.delay = delay
         self.ready_state = ReadyState.CONNECTING
         self.end: Exception | None = None
@@ -230,13 +231,24 @@ class Following:
             error = cause_of(failure)
             if isinstance(error, _STUMBLED):
                 error = BrokenReply(f"{self.asked.url.to_text()}: the reply is no HTTP: {error!r}")
+            self._go_back()
             self._interrupted(error)
 
     def _no_reply(self) -> None:
         request, self._request = self._request, None
         assert request is not None
         request.cancel()
+        self._go_back()
         self._interrupted(PeerSilent(self._options.connect_timeout))
+
+    def _go_back(self) -> None:
+        """
+        Ask the first URL next. The standard asks the last one of the redirects for ever, also when that
+        server is gone for good, and the first one would lead to another. With other methods than GET, the
+        request that was redirected may have done what is to be done once.
+        """
+        if self._first.method == "GET":
+            self.asked = self._first
 
     def stream_brought(self, reading: Reading, data: bytes) -> None:
         """

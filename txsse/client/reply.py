@@ -120,6 +120,10 @@ def parse_url(text: str, *, base: URL | None = None) -> URL:
 
     :raises ValueError: for anything else.
     """
+    scheme, colon, rest = text.partition(":")
+    if scheme.lower() in _DEFAULT_PORTS:
+        # In capital letters, hyperlink knows neither what belongs to a scheme nor its port.
+        text = scheme.lower() + colon + rest
     try:
         if base is not None and text.startswith("//"):
             # hyperlink would keep the port of the base, which belongs to another host.
