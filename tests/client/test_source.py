@@ -13,7 +13,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
@@ -378,6 +378,38 @@ class ReconnectionTests:
         response.end()
         assert "last-event-id" not in followed.again(1.0).headers
 
+    @pytest.mark.parametrize("too_long", ["x" * 8176, "\u2028" * 2726])
+    def test_id_that_is_too_long(self, too_long: str) -> None:
+        """
+        An id that servers would refuse, again with each attempt, is not sent: the one before it is, and the
+        log says so once.
+        """
+        followed = Followed(retry=1.0)
+        response = followed.asked.reply()
+        with capturedLogs() as logged:
+            response.bring("id: 1\ndata: a\n\n")
+            response.bring(f"id: {too_long}\ndata: b\n\n")
+            assert followed.source.last_event_id == too_long
+            response.end()
+            response = followed.again(1.0).reply()
+            assert followed.asked.headers["last-event-id"] == b"1"
+            response.bring(f"id: {too_long}\n\n")
+            response.end()
+            response = followed.again(2.0).reply()
+            assert followed.asked.headers["last-event-id"] == b"1"
+        assert [event["log_level"] for event in logged] == [LogLevel.warn]
+        response.bring(f"id: {too_long[:2]}\n\n")
+        response.end()
+        assert followed.again(4.0).headers["last-event-id"] == too_long[:2].encode()
+
+    def test_longest_id(self) -> None:
+        """
+        An id fits into a line of eight kilobytes.
+        """
+        longest = "x" * (8192 - len("Last-Event-ID: \r\n"))
+        assert Followed(last_event_id=longest).asked.headers["last-event-id"] == longest.encode()
+        assert "last-event-id" not in Followed(last_event_id=longest + "x").asked.headers
+
     def test_byte_order_mark_of_each_stream(self) -> None:
         """
         Each stream begins anew.
@@ -493,13 +525,15 @@ class ReconnectionTests:
 
     def test_silent_peer(self) -> None:
         """
-        A stream without a byte for too long is lost; any byte shows that it is not.
+        A stream without a line for too long is lost; any line shows that it is not, and so does a good part
+        of a long one.
         """
         followed = Followed(read_timeout=5.0, retry=1.0)
         response = followed.asked.reply()
-        for _ in range(3):
-            followed.clock.advance(4.9)
-            response.bring(":")
+        for progress in (":\n", "\r", "data: a\nda", "t" * 1024, "a" * 512, "a" * 512, "\n"):
+            if progress != "a" * 512:
+                followed.clock.advance(4.9)
+            response.bring(progress)
         followed.clock.advance(4.9)
         assert not response.transport.cut
         followed.clock.advance(0.2)
@@ -509,6 +543,21 @@ class ReconnectionTests:
         response.end(ConnectionLost())
         assert len(followed.errors) == 1
         followed.again(1.0)
+
+    def test_drip(self) -> None:
+        """
+        A line that grows byte by byte and never ends does not keep a stream open.
+        """
+        followed = Followed(read_timeout=5.0, retry=1.0)
+        response = followed.asked.reply()
+        for _ in range(5):
+            response.bring("x")
+            followed.clock.advance(0.99)
+        assert not response.transport.cut
+        response.bring("x")
+        followed.clock.advance(0.1)
+        assert response.transport.cut
+        assert isinstance(followed.source.last_error, PeerSilent)
 
     def test_peer_that_waits(self) -> None:
         """

@@ -19,6 +19,7 @@ from twisted.web.iweb import IAgent, IResponse
 
 from txsse._clock import wall
 from txsse._delay import Delay
+from txsse._redact import without_secrets
 from txsse._waiting import Waiting
 from txsse.client.delivery import Delivery
 from txsse.client.machine import Inputs, ReadyState, new_machine
@@ -42,6 +43,14 @@ _STUMBLED = (ValueError, AttributeError, TypeError, LookupError)
 
 # As browsers do.
 _MAX_REDIRECTS = 20
+
+# The longest Last-Event-ID that is sent, in bytes. nginx and Apache take lines of 8 KB, Twisted and Node take
+# heads of 16 KB, and what they refuse they would refuse again with each attempt.
+_MAX_ID = 2**13 - len("Last-Event-ID: \r\n")
+
+# An unfinished line shows that the peer is alive if it grows by so many bytes within the read time-out. A
+# large event on a slow line does; a drip that is to keep a useless stream open does not.
+_PROGRESS = 1024
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,11 @@ class Following:
         self._agent = agent
         self._reactor = reactor
         self.parser = self._new_parser(delivery.delivered_id)
+        # Where to resume: the last event ID, unless that is too long to be sent.
+        self._resume_id = ""
+        self._warned = False
+        # The bytes of an unfinished line since the peer showed that it is alive.
+        self._dripped = 0
         self._request: Deferred[Any] | None = None
         self._reading: Reading | None = None
         self._calls: dict[str, IDelayedCall] = {}
@@ -175,8 +189,9 @@ class Following:
             fields.removeHeader(name)
         for name, value in asked.headers:
             fields.addRawHeader(name.encode("ascii"), value if isinstance(value, bytes) else value.encode())
-        if self.parser.last_event_id:
-            fields.setRawHeaders(b"Last-Event-ID", [self.parser.last_event_id.encode()])
+        self._note_id()
+        if self._resume_id:
+            fields.setRawHeaders(b"Last-Event-ID", [self._resume_id.encode()])
         body = None if asked.body is None else Body(asked.body)
         assert self._agent is not None
         request: Deferred[IResponse] = self._agent.request(
@@ -254,7 +269,9 @@ class Following:
         """
         Take what came of a stream.
         """
-        self._hear()
+        self._dripped += len(data)
+        if self._dripped >= _PROGRESS or b"\n" in data or b"\r" in data:
+            self._hear()
         too_large: EventTooLarge | None = None
         try:
             events = self.parser.feed(data)
@@ -263,6 +280,7 @@ class Following:
         if events:
             # A stream that delivers is a success, however short it is.
             self.delay.reset()
+            self._note_id()
         if self.parser.retry is not None:
             self.delay.base = self.parser.retry
         self._delivery.add(events)
@@ -281,6 +299,19 @@ class Following:
         Ask for the stream again.
         """
         self._lose(error or StreamEnded(self.asked.url.to_text()))
+
+    def _note_id(self) -> None:
+        """
+        Note where to resume. Where an id cannot be sent, the one before counts: events come twice then, and
+        none is lost.
+        """
+        id = self.parser.last_event_id
+        if len(id) <= _MAX_ID // 4 or len(id.encode()) <= _MAX_ID:
+            self._resume_id = id
+        elif not self._warned:
+            self._warned = True
+            url = without_secrets(self.asked.url.to_text())
+            _log.warn("{url}: an id of {size} characters is too long to resume from", url=url, size=len(id))
 
     def _lose(self, error: Exception) -> None:
         self._read_from(None)
@@ -317,6 +348,7 @@ class Following:
         """
         Take note that the peer is alive.
         """
+        self._dripped = 0
         if self._options.read_timeout is not None:
             self._call("silence", self._options.read_timeout, self._silent, self._options.read_timeout)
 

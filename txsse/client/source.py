@@ -51,7 +51,8 @@ class EventSource:
         ``Content-Type``, ``Content-Encoding`` and ``Content-Language`` of a body that is sent again.
     :param trusted_origins: the origins that a redirect may take ``headers`` to, as in
         ``https://example.org``.
-    :param last_event_id: where to resume; ``""`` for nowhere.
+    :param last_event_id: where to resume; ``""`` for nowhere. An id of more than 8 KB is not sent, since
+        servers would refuse it with each attempt: the client resumes from the id before it.
     :param method: the method of the requests.
     :param body: their body.
     :param retry: how long to wait before the stream is asked for again, in seconds, until the stream says
@@ -66,7 +67,8 @@ class EventSource:
         200, and redirects, are final.
     :param connect_timeout: how long an attempt may take until the reply begins, in seconds.
     :param read_timeout: how long the stream may be silent until it counts as lost, in seconds; ``None`` for
-        ever. A server that sends keep-alives makes it a few times as long as its interval.
+        ever. A few times the interval of the server's keep-alives is right. Any line ends the silence, also a
+        comment; a part of a line does so from 1 KiB on.
     :param max_event_size: the largest event that is accepted, in bytes.
     :param event_received: called with each event, instead of the iteration. Where it returns a Deferred or
         another awaitable, the next event waits for that.
