@@ -19,6 +19,7 @@ import h2.settings
 import pytest
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -31,11 +32,15 @@ from txsse.testing import WallClock
 
 class FakeReactor(WallClock):
     """
-    A clock that also takes note of who wants to read and write.
+    A clock that also takes note of who wants to read and write, and can stop.
+
+    :ivar triggers: what is to be called before it stops. One that is a mere clock is asked to call nothing; a
+        test that has it stop declares that it provides ``IReactorCore``.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.triggers: list[tuple[str, str, Callable[[], Any]]] = []
         self.writers: set[object] = set()
         self.readers: set[object] = set()
 
@@ -50,6 +55,21 @@ class FakeReactor(WallClock):
 
     def removeWriter(self, writer: object) -> None:  # noqa: N802
         self.writers.discard(writer)
+
+    def addSystemEventTrigger(self, *trigger: Any) -> object:  # noqa: N802
+        self.triggers.append(trigger)  # type: ignore[arg-type]
+        return trigger
+
+    def removeSystemEventTrigger(self, trigger: Any) -> None:  # noqa: N802
+        self.triggers.remove(trigger)
+
+    def stop(self) -> Deferred[Any]:
+        """
+        Call what is to be called before, and return when that is done.
+        """
+        due, self.triggers = self.triggers, []
+        assert all(trigger[:2] == ("before", "shutdown") for trigger in due)
+        return gatherResults([maybeDeferred(call) for _, _, call in due])
 
     def run_soon(self) -> None:
         """

@@ -127,6 +127,9 @@ class CloseReason(Enum):
     DRAINED = auto()
     """The hub stopped, and sent its subscribers elsewhere."""
 
+    SHUTDOWN = auto()
+    """The reactor stopped."""
+
     PEER_TIMEOUT = auto()
     """The client acknowledged nothing, or read nothing, for ``peer_timeout``: the system closed the
     connection."""

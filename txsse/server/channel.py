@@ -31,6 +31,7 @@ from txsse.server.detached import AskedRequest
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.payload import to_text, to_xml
 from txsse.server.sending import Source, send_all
+from txsse.server.shutdown import Shutdown
 from txsse.server.sink import Framed, Sink
 
 __all__ = ["ChannelOptions", "ChannelWatcher", "SSEChannel"]
@@ -61,6 +62,12 @@ class ChannelOptions:
     flush_timeout: float
     max_lifetime: float | None
     slow_policy: str | None
+    shutdown: Shutdown
+    shutdown_timeout: float
+
+
+# What says no more than that the stream has ended. When the reactor stops, that is the reason.
+_PLAIN_REASONS = frozenset([CloseReason.CLIENT_GONE, CloseReason.SERVER_CLOSED])
 
 
 def _reason_of(result: Failure | None) -> CloseReason:
@@ -92,7 +99,8 @@ class SSEChannel:
         the upgrader let it go.
     :ivar last_event_id: where the client wants to resume, ``""`` where it did not say.
     :ivar close_reason: what ended the channel, a :class:`txsse.errors.CloseReason`; ``None`` while it is
-        open.
+        open. It is ``SHUTDOWN`` as soon as the channel's handler is cancelled because the reactor stops; the
+        channel is open until the handler has ended.
     :ivar watcher: who is told of its end before anybody else; ``None`` for nobody.
     """
 
@@ -153,6 +161,7 @@ class SSEChannel:
             )
         sink.attach(self, keepalive)
         keepalive.add(self)
+        options.shutdown.channel_opened()
 
     def __repr__(self) -> str:
         peer = self.request.client
@@ -308,8 +317,8 @@ class SSEChannel:
         :param source: an iterable or asynchronous iterable of ``str``, ``bytes`` or
             :class:`txsse.ServerSentEvent`, or a Deferred or another awaitable of one of these.
         :returns: a Deferred that fires with the number of events sent, once the source has ended or the
-            channel is closed, and fails with what the source raised. When the channel is closed, or the
-            Deferred cancelled, the source is: a Deferred cancelled, a generator closed.
+            channel is closed, and fails with what the source raised. When the channel is closed, the reactor
+            stops, or the Deferred is cancelled, the source is: a Deferred cancelled, a generator closed.
         """
         return send_all(self, source)
 
@@ -374,6 +383,48 @@ class SSEChannel:
         if self._when_closed is None:
             self._when_closed = Waiting()
         return self._when_closed.wait()
+
+    @property
+    def shutdown_timeout(self) -> float:
+        """
+        How long the handler may take to end when the reactor stops, in seconds.
+        """
+        return self._options.shutdown_timeout
+
+    def hold(self, work: Deferred[Any], *, is_handler: bool) -> bool:
+        """
+        Have work cancelled when the reactor stops.
+
+        :returns: whether it was not held before.
+        """
+        return self._options.shutdown.hold(self, work, is_handler=is_handler)
+
+    def release(self, work: Deferred[Any]) -> None:
+        """
+        Forget work that is done.
+        """
+        self._options.shutdown.release(self, work)
+
+    def begin_shutdown(self) -> bool:
+        """
+        Say that the reactor stops; frames can still be sent.
+
+        :returns: whether this is new, and the channel is open.
+        """
+        if self._state is not _State.OPEN or self.close_reason is not None:
+            return False
+        self.close_reason = CloseReason.SHUTDOWN
+        return True
+
+    @property
+    def ends_sources(self) -> bool:
+        """
+        Whether a source that is cancelled ends as one that has come to its end: not while a handler is at
+        work, which may wait for the source, and has to learn that it was cancelled.
+        """
+        if self._state is not _State.OPEN:
+            return True
+        return self.close_reason is not None and not self._options.shutdown.has_handler(self)
 
     def sink_ready(self) -> None:
         """
@@ -445,12 +496,17 @@ class SSEChannel:
         self._sink.spoke = self._keepalive.now
         self._sink.write(frame)
 
+    def _reason(self, reason: CloseReason) -> CloseReason:
+        if self._options.shutdown.stopping and reason in _PLAIN_REASONS:
+            return CloseReason.SHUTDOWN
+        return reason
+
     def _closed_error(self) -> ChannelClosed:
         return ChannelClosed(self.close_reason or CloseReason.CLIENT_GONE)
 
     def _begin_to_close(self, reason: CloseReason) -> None:
         self._state = _State.CLOSING
-        self.close_reason = reason
+        self.close_reason = self._reason(reason)
         self._sink.refuse_offers()
         self._keepalive.remove(self)
         for call in (self._lifetime, self._turn):
@@ -471,7 +527,7 @@ class SSEChannel:
             return False
         if self._state is _State.OPEN:
             self._begin_to_close(reason)
-        self.close_reason = reason
+        self.close_reason = self._reason(reason)
         self._backlog.clear()
         self._sink.abort()
         return True
@@ -500,6 +556,7 @@ class SSEChannel:
             self._flush = None
         self._backlog.clear()
         self._sink.detach()
+        self._options.shutdown.channel_closed()
         if self._leave is not None:
             self._leave()
         watcher, self.watcher = self.watcher, None

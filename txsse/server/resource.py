@@ -70,9 +70,9 @@ class SSEResource(Resource):
         :param channel: the new channel.
         :returns: ``None`` to leave the stream open, until somebody calls ``channel.close()`` or the client
             goes. A Deferred or another awaitable, as of ``async def``: the stream closes when it is done,
-            and it is cancelled when the stream is closed before. An iterator or asynchronous iterator, as
-            of a function that yields: its events are sent, then the stream closes. What is raised is
-            logged, and closes the stream.
+            and it is cancelled when the stream is closed before, or the reactor stops. An iterator or
+            asynchronous iterator, as of a function that yields: its events are sent, then the stream closes.
+            What is raised is logged, and closes the stream.
         """
         return self._handler(channel) if self._handler is not None else None
 
@@ -82,7 +82,7 @@ class SSEResource(Resource):
         except Exception:
             work = fail()
         if work is not None:
-            cancel_at_close(channel, work)
+            cancel_at_close(channel, work, is_handler=True)
             work.addCallbacks(_done, _failed, callbackArgs=(channel,), errbackArgs=(channel,))
 
 
@@ -108,7 +108,10 @@ def _done(_: object, channel: SSEChannel) -> None:
 
 
 def _failed(failure: Failure, channel: SSEChannel) -> None:
-    # A handler that ends because its channel has ended did what it should.
-    if channel.is_open or not failure.check(ChannelClosed, CancelledError):
-        _log.failure("the handler of {channel} failed", failure, channel=channel)
+    # A handler that ends because its channel has ended, or was told to, did what it should.
+    told = not channel.is_open or channel.close_reason is not None
+    if told and failure.check(ChannelClosed, CancelledError):
+        channel.close()
+        return
+    _log.failure("the handler of {channel} failed", failure, channel=channel)
     channel.close(reason=CloseReason.HANDLER_FAILED)

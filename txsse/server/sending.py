@@ -51,6 +51,22 @@ class Outlet(Protocol):
         See :class:`txsse.SSEChannel`.
         """
 
+    @property
+    def ends_sources(self) -> bool:
+        """
+        Whether a source that is cancelled ends as one that has come to its end.
+        """
+
+    def hold(self, work: Deferred[Any], *, is_handler: bool) -> bool:
+        """
+        Have work cancelled when the reactor stops, and return whether it was not held before.
+        """
+
+    def release(self, work: Deferred[Any]) -> None:
+        """
+        Forget work that is done.
+        """
+
     def send(self, data: str | bytes) -> None:
         """
         See :class:`txsse.SSEChannel`.
@@ -86,13 +102,16 @@ def send_all(outlet: Outlet, source: Source) -> Deferred[int]:
     return sending
 
 
-def cancel_at_close(outlet: Outlet, work: Deferred[Any]) -> None:
+def cancel_at_close(outlet: Outlet, work: Deferred[Any], *, is_handler: bool = False) -> None:
     """
-    Cancel work when its channel is closed, unless it is done by then.
+    Cancel work when its channel is closed, or the reactor stops, unless it is done by then.
 
     The end may come about inside of that very work, by a call to ``close`` or ``send``; a coroutine cannot
     be cancelled while it runs, so this waits for a turn of the reactor.
     """
+    if not outlet.hold(work, is_handler=is_handler):
+        # Cancelled twice, a source would not end its cleaning up.
+        return
     cancelling: list[IDelayedCall] = []
     closed = outlet.when_closed()
 
@@ -100,6 +119,7 @@ def cancel_at_close(outlet: Outlet, work: Deferred[Any]) -> None:
         cancelling.append(outlet.reactor.callLater(0, work.cancel))
 
     def done(result: object) -> object:
+        outlet.release(work)
         closed.cancel()
         # Where the turn has not come yet, what follows this work must not be cancelled in its place.
         for call in cancelling:
@@ -144,7 +164,7 @@ async def _send_each(outlet: Outlet, items: AsyncIterator[Item]) -> int:
                 slice_began = outlet.reactor.seconds()
     except (ChannelClosed, CancelledError):
         # The end of the channel ends the sending, and is no failure of it.
-        if outlet.is_open:
+        if not outlet.ends_sources:
             raise
     return sent
 

@@ -31,6 +31,7 @@ from txsse.server.negotiation import Accepted, Answer, Malformed, decide, read_a
 from txsse.server.options import OwnHeaders, seconds, to_headers, to_rules
 from txsse.server.payload import to_json
 from txsse.server.peer import MAX_PEER_TIMEOUT, PeerTimeout
+from txsse.server.shutdown import shutdown_of
 from txsse.server.sink import DirectSink, RequestSink, Sink
 
 __all__ = ["DEFAULT_MAX_BUFFER", "Upgrader", "answer", "upgrade"]
@@ -73,6 +74,8 @@ class Upgrader:
     :param limits: how many channels there may be, in all and for each client; more are refused with 503 or
         429. ``None`` for any number.
     :param flush_timeout: how long a closed channel may take to flush what it accepted, in seconds.
+    :param shutdown_timeout: how long handlers may take to end when the reactor stops, in seconds. They are
+        cancelled, and their channels can still send meanwhile.
     :param max_lifetime: when a stream ends by itself, in seconds, less up to 20 % at random; ``None`` for
         never.
     :param peer_timeout: how long what was sent may stay unacknowledged before the connection counts as
@@ -112,6 +115,7 @@ class Upgrader:
         slow_policy: Literal["close", "latest", "drop", "rewind"] | None = None,
         limits: Limits | None = None,
         flush_timeout: float = 30.0,
+        shutdown_timeout: float = 5.0,
         max_lifetime: float | None = None,
         peer_timeout: float | None = 60.0,
         dumps: Callable[[object], str | bytes] = to_json,
@@ -136,6 +140,7 @@ class Upgrader:
         self._new_backlog = POLICIES[slow_policy or "close"]
         self._limits = limits or Limits()
         self._flush_timeout = seconds("flush_timeout", flush_timeout) or 0
+        self._shutdown_timeout = seconds("shutdown_timeout", shutdown_timeout) or 0
         self._max_lifetime = seconds("max_lifetime", max_lifetime)
         self._peers = PeerTimeout(seconds("peer_timeout", peer_timeout, MAX_PEER_TIMEOUT))
         self._dumps = dumps
@@ -261,12 +266,15 @@ class Upgrader:
     def _channel_options(self) -> ChannelOptions:
         # Not before the first request, so that making an upgrader at import time installs no reactor.
         if self._options is None:
+            reactor = make_steady(self._reactor or global_reactor())
             self._options = ChannelOptions(
-                reactor=make_steady(self._reactor or global_reactor()),
+                reactor=reactor,
                 dumps=self._dumps,
                 flush_timeout=self._flush_timeout,
                 max_lifetime=self._max_lifetime,
                 slow_policy=self._slow_policy,
+                shutdown=shutdown_of(reactor),
+                shutdown_timeout=self._shutdown_timeout,
             )
         return self._options
 

@@ -1,0 +1,133 @@
+"""
+A program with nothing but a site and ``reactor.run()``, which is ended by a signal.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+# Far beyond what anything takes here, in seconds.
+PATIENCE = 60.0
+
+PROGRAM = """
+import sys
+from twisted.internet import reactor, ssl
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+from txsse import SSEResource
+
+async def coroutine(channel):
+    try:
+        await Deferred()
+    finally:
+        await deferLater(reactor, 0.1)
+        channel.send("bye")
+
+async def generator(channel):
+    try:
+        await Deferred()
+        yield "never"
+    finally:
+        await deferLater(reactor, 0.1)
+        channel.send("bye")
+
+def deferred(channel):
+    def bye(result):
+        return deferLater(reactor, 0.1, channel.send, "bye").addCallback(lambda _: result)
+    return Deferred().addBoth(bye)
+
+def sending(channel):
+    channel.send_from(generator(channel))
+
+def opened(handler):
+    def serve(channel):
+        channel.comment("open")
+        channel.when_closed().addCallback(lambda reason: print(reason.name, flush=True))
+        return handler(channel)
+    return serve
+
+root = Resource()
+for handler in (coroutine, generator, deferred, sending):
+    root.putChild(handler.__name__.encode(), SSEResource(opened(handler)))
+if len(sys.argv) == 1:
+    port = reactor.listenTCP(0, Site(root), interface="127.0.0.1")
+else:
+    pem = open(sys.argv[1], "rb").read()
+    certificate = ssl.PrivateCertificate.loadPEM(pem)
+    port = reactor.listenSSL(0, Site(root), certificate.options(), interface="127.0.0.1")
+print(port.getHost().port, flush=True)
+reactor.run()
+"""
+
+PATHS = ["coroutine", "generator", "deferred", "sending"]
+
+
+def read_until(stream: socket.socket, text: bytes) -> bytes:
+    """
+    Read until something has come, or to the end.
+    """
+    received = b""
+    while text not in received and (data := stream.recv(4096)):
+        received += data
+    return received
+
+
+class SignalTests:
+    @pytest.mark.parametrize("over_tls", [False, True])
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_handlers_say_goodbye(
+        self, number: signal.Signals, over_tls: bool, request: pytest.FixtureRequest
+    ) -> None:
+        """
+        All kinds of handlers are cancelled before a connection is closed, and what they send last arrives.
+        """
+        arguments = [str(request.getfixturevalue("certificate"))] if over_tls else []
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        streams: list[socket.socket] = []
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            for path in PATHS:
+                stream = self.connect(port, over_tls=over_tls)
+                stream.sendall(f"GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                read_until(stream, b": open")
+                streams.append(stream)
+            process.send_signal(number)
+            ends = [read_until(stream, b"0\r\n\r\n") for stream in streams]
+            out, err = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+            process.communicate()
+            for stream in streams:
+                stream.close()
+        for path, end in zip(PATHS, ends, strict=True):
+            assert b"data: bye\n\n" in end, path
+            assert end.endswith(b"0\r\n\r\n"), path
+        assert out.split() == ["SHUTDOWN"] * len(PATHS)
+        assert err == ""
+
+    def connect(self, port: int, *, over_tls: bool) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        if not over_tls:
+            return connection
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context.wrap_socket(connection)
