@@ -387,12 +387,20 @@ class Wire:
         options.setdefault("keepalive", None)
         return Upgrader(reactor=self.reactor, **options)
 
-    def connect(self, resource: IResource, *, timeout: float | None = None) -> Client:
+    def connect(
+        self,
+        resource: IResource,
+        *,
+        timeout: float | None = None,
+        log: Callable[[Any], None] = lambda request: None,
+    ) -> Client:
         """
         Connect a client to a site.
+
+        :param log: writes the access log.
         """
         site = Site(resource, reactor=self.reactor, timeout=timeout)
-        site.log = lambda request: None
+        site.log = log  # type: ignore[method-assign]
         client: Callable[[Wire, Site], Client] = _CLIENTS.get(self.kind, Client)
         return client(self, site)
 

@@ -14,7 +14,15 @@ from twisted.logger import LogEvent
 
 from tests.fakes import Wire
 from tests.hub.fakes import Member, ScriptedJournal, World, outcome_of, result_of, turn
-from txsse import CloseReason, EventStreamParser, HubStopped, JournalFailed, ServerSentEvent, Update
+from txsse import (
+    CloseReason,
+    EventStreamParser,
+    HubStopped,
+    JournalFailed,
+    ServerSentEvent,
+    SSEChannel,
+    Update,
+)
 from txsse.hub import drain as drain_module
 
 
@@ -362,6 +370,38 @@ class SlowClientTests:
         assert slow.client.reset
         assert world.hub.metrics().closes == {CloseReason.DRAINED: 1, CloseReason.FLUSH_TIMEOUT: 1}
         assert [event["count"] for event in logged if "count" in event] == [1]
+
+    @pytest.mark.parametrize("can_be_cut_off", [True, False])
+    def test_channel_that_fails(
+        self, any_world: World, can_be_cut_off: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        The others end in good order all the same; it is cut off at the deadline, if that is possible.
+        """
+        first, broken, last = any_world.join(), any_world.join(), any_world.join()
+
+        def failing(method: Callable[..., Any]) -> Callable[..., Any]:
+            def call(channel: SSEChannel, *arguments: Any, **options: Any) -> Any:
+                if channel is broken.channel:
+                    raise LookupError
+                return method(channel, *arguments, **options)
+
+            return call
+
+        with monkeypatch.context() as patched:
+            patched.setattr(SSEChannel, "send_frame", failing(SSEChannel.send_frame))
+            if not can_be_cut_off:
+                patched.setattr(SSEChannel, "abort", failing(SSEChannel.abort))
+            outcome = outcome_of(any_world.hub.stop(deadline=5.0))
+            for member in (first, last):
+                member.client.pump()
+                assert member.client.ended
+            any_world.reactor.advance(5.0)
+            any_world.reactor.run_soon()
+        assert outcome == [None]
+        broken.client.pump()
+        assert broken.client.reset is can_be_cut_off
+        broken.leave()
 
     def test_usual_deadline(self, new_world: Callable[..., World]) -> None:
         """

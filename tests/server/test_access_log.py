@@ -1,13 +1,23 @@
 """
-The date of each line in the access log.
+The access log: its dates, and a log that fails.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.logger import LogEvent, globalLogPublisher
+from twisted.web.server import Site
 
 from tests.fakes import Client, Wire
+from tests.hub.fakes import World, outcome_of
 from tests.server.test_site import Page
+from txsse import CloseReason, Limits, SSEChannel, SSEResource
+from txsse._sparing import SparingLog
+from txsse.server import access_log
 from txsse.server.site import ClosingSite
 
 
@@ -33,3 +43,116 @@ class AccessLogTests:
             "10/Sep/2001:01:46:40 +0000",
             "08/Sep/2001:01:46:40 +0000",
         ]
+
+
+@pytest.fixture
+def failures(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LogEvent]]:
+    """
+    The failures that are logged meanwhile.
+    """
+    monkeypatch.setattr(access_log, "_failures", SparingLog(access_log._failures._log))
+    logged: list[LogEvent] = []
+
+    def observe(event: LogEvent) -> None:
+        if "log_failure" in event:
+            logged.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    yield logged
+    globalLogPublisher.removeObserver(observe)
+
+
+def fail(request: Any) -> None:
+    """
+    Write a line to a disk that is full.
+    """
+    raise OSError(28, "No space left on device")
+
+
+class FailingLogTests:
+    @pytest.mark.parametrize("end", ["close", "abort", "leave", "vanish", "finish"])
+    def test_stream_ends(self, wire: Wire, end: str, failures: list[LogEvent]) -> None:
+        """
+        However a stream ends: it does, its slot is free, and whoever waits for it learns of it.
+        """
+        channels: list[SSEChannel] = []
+        reasons: list[CloseReason] = []
+        requests: list[Any] = []
+
+        class Resource(SSEResource):
+            def render(self, request: Any) -> int:
+                requests.append(request)
+                return super().render(request)
+
+        upgrader = wire.upgrader(limits=Limits(channels=1))
+        resource = Resource(channels.append, upgrader=upgrader)
+        client = wire.connect(resource, log=fail).request()
+        (channel,) = channels
+        channel.when_closed().addCallback(reasons.append)
+        if end == "close":
+            channel.close()
+        elif end == "abort":
+            channel.abort()
+        elif end == "finish":
+            requests[0].unregisterProducer()
+            requests[0].finish()
+        else:
+            client.disconnect(clean=end == "leave")
+        client.pump()
+        assert len(reasons) == 1
+        assert len(failures) == 1
+        assert failures[0]["log_failure"].check(OSError)
+        assert wire.connect(resource).request().status == 200
+        channels[1].close()
+
+    def test_hub_stops(self, wire: Wire, failures: list[LogEvent]) -> None:
+        """
+        All of its streams end, and it says so.
+        """
+        world = World(wire)
+        clients = [wire.connect(world.hub.resource("news"), log=fail).request() for _ in range(3)]
+        outcome = outcome_of(world.hub.stop())
+        for client in clients:
+            client.pump()
+            assert client.ended
+        wire.reactor.run_soon()
+        assert outcome == [None]
+        assert world.hub.metrics().closes == {CloseReason.DRAINED: 3}
+        assert len(failures) == 3
+
+    def test_formatter_asks_for_what_was_not_kept(self, wire: Wire, tmp_path: Path) -> None:
+        """
+        The stream ends.
+        """
+        reasons: list[CloseReason] = []
+
+        def format_line(timestamp: str, request: Any) -> str:
+            return f"{request.getUser()}"
+
+        site = Site(
+            SSEResource(
+                lambda channel: channel.when_closed().addCallback(reasons.append) and None,
+                upgrader=wire.upgrader(),
+            ),
+            reactor=wire.reactor,
+            logPath=str(tmp_path / "log"),
+            logFormatter=format_line,
+        )
+        site.doStart()
+        client = wire.connect(site.resource, log=site.log).request()
+        client.disconnect(clean=False)
+        site.doStop()
+        assert reasons == [CloseReason.CLIENT_GONE]
+
+    def test_nothing_is_wrapped_twice(self, plain: Wire) -> None:
+        """
+        A site keeps one guard, however many streams it has.
+        """
+        client = plain.connect(SSEResource(upgrader=plain.upgrader()), log=fail)
+        site = client.protocol.factory
+        client.request()
+        guard = site.log
+        client.disconnect()
+        access_log.guard_log(site)
+        access_log.guard_log(None)
+        assert site.log is guard

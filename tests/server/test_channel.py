@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from contextlib import suppress
 from typing import Any
 from xml.etree import ElementTree
 
@@ -768,3 +769,20 @@ class KeepaliveTests:
         opened.client.read_on()
         assert b":\n" not in opened.client.body
         opened.end()
+
+
+class WatcherTests:
+    def test_fails(self, wire: Wire) -> None:
+        """
+        Those who wait for the end of the channel learn of it all the same.
+        """
+
+        class Watcher:
+            def channel_closed(self, channel: SSEChannel) -> None:
+                raise LookupError
+
+        opened = Opened(wire)
+        opened.channel.watcher = Watcher()
+        with suppress(LookupError):
+            opened.client.disconnect()
+        assert opened.reasons == [CloseReason.CLIENT_GONE]

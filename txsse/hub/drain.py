@@ -5,13 +5,14 @@ The end of a hub: its clients are sent elsewhere, in good order.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from twisted.internet.defer import DeferredList
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from txsse._sparing import SparingLog
 from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.encoder import encode_retry
 from txsse.server.channel import SSEChannel
@@ -19,6 +20,7 @@ from txsse.server.channel import SSEChannel
 __all__ = ["drain"]
 
 _log = Logger()
+_failures = SparingLog(_log)
 
 # How many channels are sent away before the reactor has its turn: some 5 ms of work.
 _SLICE = 256
@@ -46,9 +48,9 @@ async def drain(
         _send_away(channel, last + encode_retry(random.uniform(*retry)))
         if count % _SLICE == _SLICE - 1:
             await deferLater(reactor, 0)
-    closed = DeferredList([channel.when_closed() for channel in leaving])
-    cutting = reactor.callLater(max(0, over - reactor.seconds()), _cut_off, leaving)
-    await closed
+    closed = {channel: channel.when_closed() for channel in leaving}
+    cutting = reactor.callLater(max(0, over - reactor.seconds()), _cut_off, closed)
+    await DeferredList(closed.values(), consumeErrors=True)
     if cutting.active():
         cutting.cancel()
 
@@ -56,11 +58,21 @@ async def drain(
 def _send_away(channel: SSEChannel, last: bytes) -> None:
     try:
         channel.send_frame(last, None)
+        channel.close(reason=CloseReason.DRAINED)
     except ChannelClosed:
         return
-    channel.close(reason=CloseReason.DRAINED)
+    except Exception:
+        # The others are to end, too; this one is cut off when the time is over.
+        _failures.failure("{channel} cannot be closed", channel=channel)
 
 
-def _cut_off(channels: Iterable[SSEChannel]) -> None:
-    cut = sum(channel.abort(reason=CloseReason.FLUSH_TIMEOUT) for channel in channels)
+def _cut_off(closed: Mapping[SSEChannel, Deferred[CloseReason]]) -> None:
+    cut = 0
+    for channel, waiting in closed.items():
+        try:
+            cut += channel.abort(reason=CloseReason.FLUSH_TIMEOUT)
+        except Exception:
+            _failures.failure("{channel} cannot be cut off", channel=channel)
+            # Nobody waits for its end any more.
+            waiting.cancel()
     _log.info("{count} clients did not read to the end in time", count=cut)

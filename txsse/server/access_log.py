@@ -1,8 +1,11 @@
 """
-The date of each line in the access log.
+The access log: the date of each line, and what happens where a line cannot be written.
 
-Twisted takes it from ``reactor.seconds()``, which is a steady clock here: after the system's time was set,
-it is not the time of day.
+Twisted takes the date from ``reactor.seconds()``, which is a steady clock here: after the system's time was
+set, it is not the time of day.
+
+Twisted writes the line before it ends a request. Where the log raises, on a full disk or in a formatter, the
+request never ends for whoever waits for that.
 """
 
 from __future__ import annotations
@@ -11,11 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.web.http import combinedLogFormatter, datetimeToLogString
 
 from txsse._clock import wall
+from txsse._sparing import SparingLog
 
-__all__ = ["dated_by_wall"]
+__all__ = ["dated_by_wall", "guard_log", "log_access"]
+
+_failures = SparingLog(Logger())
 
 
 def dated_by_wall(reactor: IReactorTime) -> Callable[[str, Any], str | None]:
@@ -31,3 +38,36 @@ def dated_by_wall(reactor: IReactorTime) -> Callable[[str, Any], str | None]:
         return line
 
     return format_line
+
+
+class _GuardedLog:
+    """
+    A site's method ``log``, which raises nothing.
+    """
+
+    def __init__(self, log: Callable[[Any], object]) -> None:
+        self._log = log
+
+    def __call__(self, request: Any) -> None:
+        try:
+            self._log(request)
+        except Exception:
+            _failures.failure("the access log has no line for {request}", request=request)
+
+
+def guard_log(site: Any) -> None:
+    """
+    Have the access log of a site raise nothing: failures are logged, a few a minute.
+
+    :param site: the factory of the connection. Twisted's ``Request.finish`` calls its ``log``.
+    """
+    log = getattr(site, "log", None)
+    if log is not None and not isinstance(log, _GuardedLog):
+        site.log = _GuardedLog(log)
+
+
+def log_access(site: Any, request: Any) -> None:
+    """
+    Write the line of a request that Twisted writes none for. Nothing is raised.
+    """
+    _GuardedLog(site.log)(request)

@@ -560,7 +560,10 @@ class SSEChannel:
         if self._leave is not None:
             self._leave()
         watcher, self.watcher = self.watcher, None
-        if watcher is not None:
-            watcher.channel_closed(self)
-        if self._when_closed is not None:
-            self._when_closed.fire(self._closed_error().reason)
+        try:
+            if watcher is not None:
+                watcher.channel_closed(self)
+        finally:
+            # Whatever fails there, the others learn of the end.
+            if self._when_closed is not None:
+                self._when_closed.fire(self._closed_error().reason)

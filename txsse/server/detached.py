@@ -20,6 +20,7 @@ from twisted.web import http
 from twisted.web.http import Request, parse_qs
 from zope.interface import implementer
 
+from txsse.server.access_log import log_access
 from txsse.server.peer import PeerTimeout, note_error
 from txsse.server.pipelining import MAX_DROPPED, MAX_PIPELINED
 from txsse.server.sink import Framed, SinkOwner, Ticks, as_chunk
@@ -233,11 +234,14 @@ class DetachedSink:
         transport.unregisterProducer()
         transport.producerPaused = False
         self._peers.release_alone(transport.socket, self._held, reused=self._persistent)
-        if self._persistent:
-            self._give_back()
-        else:
-            transport.loseConnection()
-        self._ended(None)
+        try:
+            # First, whatever becomes of the connection.
+            self._ended(None)
+        finally:
+            if self._persistent:
+                self._give_back()
+            else:
+                transport.loseConnection()
 
     def _give_back(self) -> None:
         transport = self._transport
@@ -333,8 +337,10 @@ class DetachedSink:
         owner, self._owner = self._owner, None
         if owner is not None:
             self.asked.sentLength = self._sent
-            self._factory.log(self.asked)
-            owner.request_ended(reason)
+            try:
+                owner.request_ended(reason)
+            finally:
+                log_access(self._factory, self.asked)
 
 
 def can_detach(request: Request) -> bool:

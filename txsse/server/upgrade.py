@@ -20,6 +20,7 @@ from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
 from txsse.errors import UpgradeRefused
 from txsse.protocol.encoder import encode_retry
+from txsse.server.access_log import guard_log, log_access
 from txsse.server.backlog import POLICIES, Budget
 from txsse.server.channel import ChannelOptions, SSEChannel
 from txsse.server.detached import DetachedSink, can_detach
@@ -217,6 +218,7 @@ class Upgrader:
 
     def _open(self, request: Request, accepted: Accepted, *, keep_request: bool) -> SSEChannel:
         _forget_encoder(request)
+        guard_log(getattr(request.channel, "factory", None))
         _set_headers(request, [*accepted.headers, *self._headers])
         request.setResponseCode(200)
         # The headers, at once.
@@ -255,13 +257,18 @@ class Upgrader:
         held = self._peers.hold(request)
         reused = bool(getattr(request.channel, "persistent", True))
         site = getattr(request, "site", None)
-        ended = request.notifyFinish()
-        if site is not None:
-            # Twisted logs only what was finished, and most streams end because their client goes.
-            ended.addErrback(_log_access, site, request)
-        ended.addErrback(self._peers.explain, held)
-        ended.addBoth(channel.request_ended)
-        ended.addBoth(lambda _: self._peers.release(held, reused=reused))
+
+        def end(result: Failure | None) -> None:
+            lost = self._peers.explain(result, held) if isinstance(result, Failure) else None
+            try:
+                channel.request_ended(lost)
+            finally:
+                self._peers.release(held, reused=reused)
+                if lost is not None and site is not None:
+                    # Twisted logs only what was finished, and most streams end because their client goes.
+                    log_access(site, request)
+
+        request.notifyFinish().addBoth(end)
 
     def _channel_options(self) -> ChannelOptions:
         # Not before the first request, so that making an upgrader at import time installs no reactor.
@@ -320,11 +327,6 @@ def _check_unanswered(request: Request) -> None:
         raise UpgradeRefused("the response to the request has begun already", status=None)
     if request.producer is not None:
         raise UpgradeRefused("something else produces the response to the request", status=None)
-
-
-def _log_access(lost: Failure, site: Any, request: Request) -> Failure:
-    site.log(request)
-    return lost
 
 
 def _choose_sink(request: Request, *, direct: bool) -> Sink:
