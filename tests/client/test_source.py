@@ -6,12 +6,15 @@ Source of the rules: https://html.spec.whatwg.org/multipage/server-sent-events.h
 
 from __future__ import annotations
 
+import gc
 import random
-from typing import Any
+import weakref
+from typing import Any, ClassVar
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
@@ -19,6 +22,7 @@ from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.client.fakes import FakeAgent, FakeResponse, Followed, outcome_of
@@ -704,6 +708,85 @@ class ReconnectionTests:
         again = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
         followed.clock.advance(0)
         assert again[0].data == "a"
+
+
+class DroppedTests:
+    def drop(self, followed: Followed) -> weakref.ref[EventSource]:
+        """
+        Hold no reference to it any more.
+        """
+        dropped = weakref.ref(followed.source)
+        del followed.source
+        gc.collect()
+        followed.clock.advance(0)
+        return dropped
+
+    def test_iterated_over(self) -> None:
+        """
+        It is closed: nobody can take its events any more.
+        """
+        followed = Followed(push=False)
+        closed = outcome_of(followed.source.when_closed())
+        pulling = Deferred.fromCoroutine(followed.source.__anext__())
+        response = followed.asked.reply()
+        pulling.addErrback(lambda failure: None)
+        pulling.cancel()
+        assert not response.transport.cut
+        assert self.drop(followed)() is None
+        assert response.transport.cut
+        assert closed == [None]
+        assert followed.clock.getDelayedCalls() == []
+
+    def test_waited_for(self) -> None:
+        """
+        It stays: whoever waits for its next event holds it.
+        """
+        followed = Followed(push=False)
+        got = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
+        assert self.drop(followed)() is not None
+        followed.asked.reply().bring("data: a\n\n")
+        assert got[0].data == "a"
+
+    def test_pushes(self) -> None:
+        """
+        One with callbacks stays.
+        """
+        followed = Followed()
+        response = followed.asked.reply()
+        self.drop(followed)
+        response.bring("data: a\n\n")
+        assert followed.texts == ["a"]
+
+    def test_never_begun(self) -> None:
+        """
+        It leaves the reactor alone.
+        """
+        clock = Clock()
+        EventSource("http://example.org/", agent=FakeAgent(), reactor=clock)
+        gc.collect()
+        assert clock.getDelayedCalls() == []
+
+    def test_in_any_thread(self) -> None:
+        """
+        A reactor that knows threads is called as from another one.
+        """
+
+        @implementer(IReactorFromThreads)
+        class Reactor(Clock):
+            from_threads: ClassVar[list[Any]] = []
+
+            def callFromThread(self, call: Any) -> None:  # noqa: N802
+                self.from_threads.append(call)
+
+        agent = FakeAgent()
+        source = EventSource("http://example.org/", agent=agent, reactor=Reactor())
+        source.start()
+        del source
+        gc.collect()
+        (call,) = Reactor.from_threads
+        assert not agent.requests[0].cancelled
+        call()
+        assert agent.requests[0].cancelled
 
 
 class CloseTests:

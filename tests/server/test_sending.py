@@ -103,6 +103,43 @@ class SourceTests:
         assert opened.texts() == ["2", "1", "0"]
         opened.end()
 
+    @pytest.mark.parametrize("name", ["aclose", "close"])
+    @pytest.mark.parametrize("end", ["close", "leave", "cancel", "stop", "fail"])
+    def test_what_can_be_closed(self, plain: Wire, name: str, end: str) -> None:
+        """
+        An asynchronous iterator that has a way to be closed is closed, whatever ends the sending.
+        """
+        opened = Opened(plain)
+        closed: list[str] = []
+        wanted: list[Deferred[str]] = []
+
+        class Source:
+            def __aiter__(self) -> Source:
+                return self
+
+            async def __anext__(self) -> str:
+                wanted.append(Deferred())
+                return await wanted[-1]
+
+        async def aclose(_: object) -> None:
+            closed.append("aclose")
+
+        setattr(Source, name, aclose if name == "aclose" else lambda _: closed.append("close"))
+        sent = Sent(opened.channel.send_from(Source()))
+        wanted[0].callback("x")
+        if end == "close":
+            opened.channel.close()
+        elif end == "leave":
+            opened.client.disconnect()
+        elif end == "cancel":
+            sent.sending.cancel()
+        else:
+            wanted[-1].errback(StopAsyncIteration() if end == "stop" else LookupError())
+        plain.reactor.run_soon()
+        assert closed == [name]
+        assert len(sent.results) == 1
+        opened.end()
+
     def test_deferreds_and_awaitables(self, plain: Wire) -> None:
         """
         Their result is sent.

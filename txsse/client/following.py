@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
@@ -117,6 +117,7 @@ class Following:
         self._request: Deferred[Any] | None = None
         self._reading: Reading | None = None
         self._calls: dict[str, IDelayedCall] = {}
+        self._has_begun = False
 
     # What the machine has done.
 
@@ -124,6 +125,7 @@ class Following:
         """
         Send the request.
         """
+        self._has_begun = True
         if self._agent is None:
             reactor = self._reactor()
             self._agent = Agent(reactor, connectTimeout=self._options.connect_timeout, pool=new_pool(reactor))
@@ -180,6 +182,21 @@ class Following:
         self.when_open.fail(error or StreamEnded(self.asked.url.to_text()))
         self.when_closed.fire(error)
         self._delivery.wake()
+
+    def close_soon(self) -> None:
+        """
+        End it, since there is nobody any more who could take its events. That is what a collection of garbage
+        finds, in whatever thread, and in the middle of anything.
+        """
+        if not self._has_begun or self.ready_state is ReadyState.CLOSED or self._delivery.pushes:
+            return
+        reactor = self._reactor()
+        threads = IReactorFromThreads(reactor, None)
+        if threads is None:
+            # A fake clock, which knows no threads.
+            reactor.callLater(0, self.machine.close)
+        else:
+            threads.callFromThread(self.machine.close)
 
     # What comes back.
 

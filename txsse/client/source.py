@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, cast
+from weakref import finalize
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -43,6 +44,9 @@ class EventSource:
     It connects when it is first iterated over, or by :meth:`start`. Events are pulled, one by one; or they
     are pushed, where ``event_received`` is given. Either way a consumer that is slow makes the server wait:
     there is never more in memory than what one read brought.
+
+    One that is iterated over is closed when the program holds no reference to it any more, as when a
+    coroutine with such a loop is cancelled. One with callbacks stays open until :meth:`close`.
 
     :param url: where the stream is.
     :param agent: makes the requests; ``None`` for a :class:`twisted.web.client.Agent`, which verifies
@@ -126,6 +130,8 @@ class EventSource:
             asked, delay, options, self._delivery, cast("IAgent | None", agent), get_reactor
         )
         self._raised = False
+        # A handler that is cancelled leaves its loop without a call to close().
+        finalize(self, self._following.close_soon).atexit = False
 
     def __repr__(self) -> str:
         return f"<EventSource {self.url} {self.ready_state.name.lower()}>"

@@ -318,7 +318,8 @@ class SSEChannel:
             :class:`txsse.ServerSentEvent`, or a Deferred or another awaitable of one of these.
         :returns: a Deferred that fires with the number of events sent, once the source has ended or the
             channel is closed, and fails with what the source raised. When the channel is closed, the reactor
-            stops, or the Deferred is cancelled, the source is: a Deferred cancelled, a generator closed.
+            stops, or the Deferred is cancelled, the source ends: a Deferred is cancelled; a generator, an
+            :class:`txsse.EventSource` or another asynchronous iterator is closed, by ``aclose`` or ``close``.
         """
         return send_all(self, source)
 

@@ -5,7 +5,7 @@ From whatever can bring events to a channel, at the pace of its client.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
-from inspect import isasyncgen, isawaitable, isgenerator
+from inspect import isawaitable, isgenerator
 from typing import Any, Protocol, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -98,7 +98,7 @@ def send_all(outlet: Outlet, source: Source) -> Deferred[int]:
     sending = Deferred.fromCoroutine(_send_each(outlet, items))
     cancel_at_close(outlet, sending)
     # Behind what cancels, so that the source may take its time to clean up.
-    sending.addBoth(_close_source, items)
+    sending.addBoth(lambda result: Deferred.fromCoroutine(_close(items)).addCallback(lambda _: result))
     return sending
 
 
@@ -169,10 +169,13 @@ async def _send_each(outlet: Outlet, items: AsyncIterator[Item]) -> int:
     return sent
 
 
-def _close_source(result: Any, items: AsyncIterator[Item]) -> Any:
-    if not isasyncgen(items):
-        return result
-    return Deferred.fromCoroutine(items.aclose()).addCallback(lambda _: result)
+async def _close(items: AsyncIterator[Item]) -> None:
+    # A generator has the one, an EventSource the other: its connection would stay open without a reader.
+    close = getattr(items, "aclose", None) or getattr(items, "close", None)
+    if close is not None:
+        closing = close()
+        if isawaitable(closing):
+            await closing
 
 
 def _items(source: Source) -> AsyncIterator[Item]:
