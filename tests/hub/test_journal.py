@@ -6,6 +6,8 @@ For another journal, add what makes it to the fixture ``make``.
 
 from __future__ import annotations
 
+from collections import deque
+from random import Random
 from typing import Any
 
 import pytest
@@ -120,17 +122,107 @@ class JournalContractTests:
         assert await subject.find("") is None
 
     @pytest_twisted.ensureDeferred
-    async def test_id_that_is_there(self, make: Maker) -> None:
+    async def test_equal_update(self, make: Maker) -> None:
         """
-        An update with the id of one that the journal holds is not appended again, whatever it says.
+        An update that is equal to the newest one with its id is not appended again.
         """
         subject = make()
         follower = await subject.start()
         first, second = await subject.append("1", "2")
-        assert await subject.append("1", data="other") == [first]
+        assert await subject.append("1") == [first]
         assert subject.journal.head == second
-        assert [each.event.data for _, each in (await subject.read(0)).entries] == ["x", "x"]
+        assert await subject.ids_after(0) == ["1", "2"]
         assert len(follower.told) == 2
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            Update("news", ServerSentEvent("y", "t", "1", 1)),
+            Update("sport", ServerSentEvent("x", "t", "1", 1)),
+            Update(["news", "sport"], ServerSentEvent("x", "t", "1", 1)),
+            Update("news", ServerSentEvent("x", None, "1", 1)),
+            Update("news", ServerSentEvent("x", "t", "1", None)),
+            Update("news", ServerSentEvent("x", "t", "1", 2)),
+            Update("news", ServerSentEvent("x", "t", "1", 1), private=True),
+        ],
+        ids=lambda other: str((other.topics, *other.event, other.private)),
+    )
+    @pytest_twisted.ensureDeferred
+    async def test_update_that_differs(self, make: Maker, other: Update) -> None:
+        """
+        An update that differs in anything from the one with its id is appended; the id leads to the first.
+        """
+        subject = make()
+        follower = await subject.start()
+        one = Update("news", ServerSentEvent("x", "t", "1", 1.0))
+        first = await subject.journal.append(one)
+        second = await subject.journal.append(other)
+        assert second > first
+        assert await subject.journal.append(other) == second
+        assert await subject.find("1") == first
+        assert [each for _, each in (await subject.read(0)).entries] == [one, other]
+        third = await subject.journal.append(one)
+        assert third > second
+        assert await subject.journal.append(one) == third
+        assert follower.told == [(first, one), (second, other), (third, one)]
+
+    @pytest_twisted.ensureDeferred
+    async def test_one_id_for_all(self, make: Maker) -> None:
+        """
+        The id leads to the earliest update that is held, and what is published together is kept in order.
+        """
+        subject = make(max_count=300)
+        follower = await subject.start()
+        recorded = [
+            subject.journal.append(update("state", "on" if each % 3 else "off")) for each in range(900)
+        ]
+        positions = [await each for each in recorded]
+        assert positions == sorted(positions)
+        assert len(set(positions)) == len(follower.told) == 600
+        assert await subject.find("state") == sorted(set(positions))[-300]
+        for data in ("one", "two"):
+            await subject.append("state", data=data)
+        assert await subject.find("state") == sorted(set(positions))[-298]
+        assert len(await subject.ids_after(OLDEST)) == 300
+
+    @pytest.mark.parametrize("together", [1, 7])
+    @pytest.mark.parametrize("seed", range(3))
+    @pytest_twisted.ensureDeferred
+    async def test_random_publishers(self, make: Maker, together: int, seed: int) -> None:
+        """
+        A thousand publishers choose from a few ids and contents. What is recorded, what the follower is given
+        and where each id leads is what a list of the held updates says.
+        """
+        random = Random(seed)
+        # What is given up while updates are recorded together depends on the journal.
+        bound = 20 if together == 1 else 2000
+        subject = make(max_count=bound)
+        follower = await subject.start()
+        held: list[Entry] = []
+        count = 0
+        while count < 1000:
+            batch = [
+                update(f"id {random.randrange(12)}", random.choice("xy"), private=random.random() < 0.2)
+                for _ in range(random.randrange(1, together + 1))
+            ]
+            count += len(batch)
+            recorded = [subject.journal.append(each) for each in batch]
+            for each, position in zip(batch, [await each for each in recorded], strict=True):
+                known = [entry for entry in held if entry[1].id == each.id]
+                if known and known[-1][1] == each:
+                    assert position == known[-1][0]
+                else:
+                    assert not held or position > held[-1][0]
+                    held.append((position, each))
+                    assert follower.told[-1][0] >= position
+            del held[:-bound]
+            id = random.choice(batch).id
+            assert await subject.find(id) == next(entry[0] for entry in held if entry[1].id == id)
+        assert follower.told[-len(held) :] == held
+        for number in range(12):
+            places = [entry[0] for entry in held if entry[1].id == f"id {number}"]
+            assert await subject.find(f"id {number}") == (places[0] if places else None)
+        assert await subject.ids_after(OLDEST) == [entry[1].id for entry in held]
 
     @pytest_twisted.ensureDeferred
     async def test_read_on(self, make: Maker) -> None:
@@ -547,6 +639,24 @@ class MemoryJournalTests:
         subject.advance(60)
         await subject.append("2")
         assert list(subject.journal._recent._positions) == ["2"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_ids_are_forgotten(self) -> None:
+        """
+        Nothing is kept of an id whose last update is gone.
+        """
+        subject = memory(max_count=3)
+        await subject.start()
+        for data in "abcabc":
+            await subject.append("1", data=data)
+        recent = subject.journal._recent
+        assert (recent._positions, dict(recent._later), recent._begun_before) == (
+            {"1": 4},
+            {"1": deque([5, 6])},
+            {"1"},
+        )
+        await subject.append("2", "3", "4")
+        assert (list(recent._positions), recent._later, recent._begun_before) == (["2", "3", "4"], {}, set())
 
     @pytest_twisted.ensureDeferred
     async def test_bytes_to_the_byte(self) -> None:

@@ -256,6 +256,50 @@ class ClusterTests:
         assert [ids_of(follower) for follower in followers] == [["1"], ["1"]]
 
     @pytest_twisted.ensureDeferred
+    async def test_id_of_several_updates(self, new: Callable[..., Subject]) -> None:
+        """
+        Every process finds the earliest: one that published, followed, began later, or holds only the newest.
+        """
+        first, second = new(), new()
+        follower = await first.start()
+        await second.start()
+        (earliest,) = await first.append("state", data="1")
+        await second.append("other")
+        await second.append("state", data="2")
+        await first.append("state", data="1")
+        await until(lambda: len(follower.told) == 4)
+        for subject in (first, second, new(), new(recent_bytes=1500)):
+            if subject not in (first, second):
+                await subject.start()
+                assert await subject.ids_after(OLDEST) == ["state", "other", "state", "state"]
+            assert await subject.find("state") == earliest
+
+    @pytest_twisted.ensureDeferred
+    async def test_id_of_several_that_are_too_old(
+        self, server: RedisServer, new: Callable[..., Subject]
+    ) -> None:
+        """
+        Updates that are too old do not count, given up or not; where all are, nothing is left of the id.
+        """
+        subject = new(max_age=60.0, recent_bytes=1)
+        await subject.start()
+        await subject.append("state", data="1")
+        await subject.append("state", data="2")
+        subject.advance(50)
+        (third,) = await subject.append("state", data="3")
+        (fourth,) = await subject.append("state", data="4")
+        subject.advance(20)
+        assert await subject.find("state") == third
+        await subject.append("other")
+        assert await subject.find("state") == third
+        subject.advance(50)
+        assert await subject.find("state") is None
+        await subject.append("last")
+        assert server.ask("HLEN", "{txsse}:ids").strip() == ":2"
+        (fifth,) = await subject.append("state", data="4")
+        assert fifth > fourth
+
+    @pytest_twisted.ensureDeferred
     async def test_other_keys(self, new: Callable[..., Subject]) -> None:
         """
         Journals with other keys have nothing to do with each other.
@@ -1498,6 +1542,56 @@ class HashTests:
         positions = await subject.append("1", "2")
         server.ask("HSET", "{txsse}:ids", "1", to_text(positions[1]))
         assert await subject.find("1") is None
+
+    @pytest.mark.parametrize("junk", ["", "x", "1-1 x", "1-1 1-1", "x 1-1", "1-1  1-1"])
+    @pytest_twisted.ensureDeferred
+    async def test_id_of_several(self, server: RedisServer, new: Callable[..., Subject], junk: str) -> None:
+        """
+        Where the places of several updates with one id are damaged, the id is not known, and may come again.
+        """
+        subject = new(recent_bytes=1)
+        await subject.start()
+        await subject.append("1", "2")
+        await subject.append("1", data="y")
+        server.ask("HSET", "{txsse}:ids", "1", junk)
+        assert await subject.find("1") is None
+        (again,) = await subject.append("1", data="y")
+        assert await subject.find("1") == again
+
+    @pytest.mark.parametrize("junk", [None, "", "x", "0-0"])
+    @pytest_twisted.ensureDeferred
+    async def test_next_of_several(
+        self, server: RedisServer, new: Callable[..., Subject], junk: str | None
+    ) -> None:
+        """
+        Where the place of the next update with an id is damaged, the id leads to the newest.
+        """
+        subject = new(max_count=3, max_age=60.0, recent_bytes=1)
+        await subject.start()
+        first, *_, last = [(await subject.append("1", data=data))[0] for data in "abc"]
+        key = "\0" + to_text(first)
+        server.ask("HDEL", "{txsse}:ids", key)
+        if junk is not None:
+            server.ask("HSET", "{txsse}:ids", key, junk)
+        await subject.append("2")
+        assert await subject.find("1") == last
+        await subject.append("3", "4")
+        assert await subject.find("1") is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_ids_are_lost(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        They are made again from the stream, each with its earliest and its newest update.
+        """
+        subject = new(recent_bytes=1)
+        await subject.start()
+        first, _, last = [(await subject.append("1", data=data))[0] for data in "abc"]
+        before = sorted(server.ask("HGETALL", "{txsse}:ids").split("\n"))
+        server.ask("DEL", "{txsse}:ids")
+        server.ask("HSET", "{txsse}:meta", "count", "x")
+        assert await subject.append("1", data="c") == [last]
+        assert await subject.find("1") == first
+        assert sorted(server.ask("HGETALL", "{txsse}:ids").split("\n")) == before
 
     @pytest_twisted.ensureDeferred
     async def test_count_of_a_node(self, server: RedisServer, new: Callable[..., Subject]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, formatEvent
 
@@ -21,6 +22,7 @@ from tests.hub.journals import Follower, Later, Subject, acknowledged_before_a_k
 from tests.integration.clients import until
 from txsse import Hub, JournalFailed
 from txsse.hub.database import Database
+from txsse.hub.entry import Entry
 from txsse.hub.place import OLDEST
 from txsse.hub.sqlite import SQLiteJournal
 
@@ -209,6 +211,23 @@ class RestartTests:
         assert subject.journal._threads is None
         assert subject.journal._tidying is None
 
+    @pytest_twisted.ensureDeferred
+    async def test_id_of_several_updates(self, new: Callable[..., Subject]) -> None:
+        """
+        The next process knows the earliest update with an id, however little of the record is in its memory.
+        """
+        subject = new()
+        await subject.start()
+        for id, data in ("state", "1"), ("other", "x"), ("state", "2"), ("state", "1"):
+            await subject.append(id, data=data)
+        await subject.journal.stop()
+        for recent_bytes in (10**6, 120, 1):
+            subject = new(recent_bytes=recent_bytes)
+            await subject.start()
+            assert await subject.append("state", data="1") == [4]
+            assert await subject.find("state") == 1
+            await subject.journal.stop()
+
 
 class ClockTests:
     @pytest_twisted.ensureDeferred
@@ -369,6 +388,41 @@ class CommitTests:
         assert (two, one) == (three, four)
         assert one < two < five
         assert [each.id for _, each in follower.told] == ["1", "2", "3"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_differing_updates_in_one_transaction(self, new: Callable[..., Subject]) -> None:
+        """
+        Each is compared with the one before it, whether that is recorded yet or not.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.append("1", data="a")
+        recorded = [subject.journal.append(update("1", data)) for data in "baab"]
+        assert [await each for each in recorded] == [2, 3, 3, 4]
+        assert [each.event.data for _, each in follower.told] == ["a", "b", "a", "b"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_published_by_the_follower(self, new: Callable[..., Subject]) -> None:
+        """
+        An update that is published while its journal tells of others is compared with the newest of all.
+        """
+        subject = new()
+
+        class Publishing(Follower):
+            def update_appended(self, entry: Entry) -> None:
+                super().update_appended(entry)
+                if len(self.told) == 1:
+                    again.append(subject.journal.append(update("1", "a")))
+
+        again: list[Deferred[int]] = []
+        follower = Publishing()
+        await subject.journal.start(follower)
+        subject.journal.append(update("0"))
+        recorded = [subject.journal.append(update("1", data)) for data in "ab"]
+        for each in recorded:
+            await each
+        assert await again[0] == 4
+        assert [each.event.data for _, each in follower.told] == ["x", "a", "b", "a"]
 
     @pytest_twisted.ensureDeferred
     async def test_reactor_goes_on(
@@ -568,7 +622,7 @@ class TroubleTests:
         await subject.start()
         await subject.journal.stop()
         with closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA user_version = 3")
+            connection.execute("PRAGMA user_version = 4")
         assert "was made by a newer txsse" in await problem_of(subject.start())
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA user_version = 1")

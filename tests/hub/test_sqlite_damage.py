@@ -211,7 +211,8 @@ class RecordTests:
         change(path, "UPDATE updates SET data = x'00' WHERE position = 5")
         subject = new()
         await subject.start()
-        assert await subject.append("id-0005", "id-0006") == [11, 6]
+        assert await subject.append("id-0005", data="text-0005") == [11]
+        assert await subject.append("id-0006", data="text-0006") == [6]
         assert await walk(subject, 3) == [4, "gap", *range(6, 12)]
 
     @pytest_twisted.ensureDeferred

@@ -206,7 +206,7 @@ def _data(reactor: Any, arguments: argparse.Namespace, given: TextIO | None) -> 
     else:
         pieces = pieces_of(reactor, partial(open_number, given.fileno()), "stdin")
     if arguments.lines and arguments.id is not None:
-        raise Wrong("--id is for one update, and --lines are many: hubs take those with one id for the same")
+        raise Wrong("--id is for one update, and --lines are many: each needs an id of its own")
     return lines_of(pieces) if arguments.lines else whole_of(pieces)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,10 +15,11 @@ from twisted.logger import Logger
 from txsse.errors import JournalFailed
 from txsse.hub.entry import Entry, Page
 from txsse.hub.sqlite_checkpoint import Checkpoints
-from txsse.hub.sqlite_codec import INSERT, encode
+from txsse.hub.sqlite_codec import encode
 from txsse.hub.sqlite_damage import Damage
 from txsse.hub.sqlite_errors import explain, is_damage, is_failed_sync
 from txsse.hub.sqlite_files import Files
+from txsse.hub.sqlite_ids import earliest, insert, insert_all, newest, repeated, supersede
 from txsse.hub.sqlite_pages import read_newest, read_page
 from txsse.hub.sqlite_retention import Bounds, Retention
 from txsse.hub.sqlite_salvage import copy_readable
@@ -59,12 +60,14 @@ class Database:
     :ivar head: the position of the newest update, whether it is still here or not.
     :ivar trouble: what keeps it from being written.
     :ivar damage: what cannot be read.
+    :ivar repeated: of the ids of the updates that were appended last, those that an older one has, too.
     """
 
     def __init__(self, path: Path, bounds: Bounds, *, synchronous: str, lock_timeout: float) -> None:
         self.head = 0
         self.trouble = Trouble(path)
         self.damage = Damage(path)
+        self.repeated: set[str] = set()
         self._path = path
         self._retention = Retention(bounds)
         self._synchronous = synchronous
@@ -151,11 +154,12 @@ class Database:
         Record updates, all of them or none.
 
         :param batch: updates, with the time of each.
-        :returns: the position of each: a known one, where its id is that of an update which is here.
+        :returns: the position of each: a known one, where it is equal to the newest update with its id.
         :raises JournalFailed: where nothing can be recorded any more.
         :raises sqlite3.Error: where they cannot be recorded.
         """
         size = sum(len(update.frame) for update, _ in batch)
+        self.repeated = set()
         try:
             self.trouble.check()
             positions = self._write(lambda: self._append_all(batch))
@@ -188,7 +192,7 @@ class Database:
 
     def _append_new(self, connection: sqlite3.Connection, batch: _Batch) -> list[int] | None:
         """
-        Record updates at once, unless one is known by its id.
+        Record updates at once, unless the id of one is known.
         """
         positions = list(range(self.head + 1, self.head + 1 + len(batch)))
         rows, total = [], 0
@@ -196,7 +200,7 @@ class Database:
             row, size = encode(position, now, update)
             rows.append(row)
             total += size
-        if connection.executemany(INSERT, rows).rowcount != len(rows):
+        if not insert_all(connection, rows):
             return None
         self._has_appended(len(rows), total, batch[-1][1])
         return positions
@@ -206,12 +210,15 @@ class Database:
 
     def _append(self, connection: sqlite3.Connection, update: Update, now: float) -> int:
         row, size = encode(self.head + 1, now, update)
-        if not connection.execute(INSERT, row).rowcount:
-            known = self.find(update.id, now)
-            if known is not None:
+        if not insert(connection, row):
+            id = update.id.encode()
+            known = newest(connection, id)
+            if self.at(known, now) == update:
                 return known
-            connection.execute("DELETE FROM updates WHERE id = ?", [row[5]])
-            connection.execute(INSERT, row)
+            supersede(connection, id)
+            insert(connection, row)
+            if known > self.floor:
+                self.repeated.add(update.id)
         self._has_appended(1, size, now)
         return self.head
 
@@ -222,18 +229,18 @@ class Database:
 
     def find(self, id: str, now: float) -> int | None:
         """
-        Return the position of an update.
+        Return the position of the earliest update with an id.
         """
         self._advance_floor(now)
         try:
-            row = self._opened.execute("SELECT position FROM updates WHERE id = ?", [id.encode()]).fetchone()
+            position = earliest(self._opened, id.encode(), self.floor)
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise
             return None
-        update = None if row is None else self.at(row[0], now)
+        update = None if position is None else self.at(position, now)
         # The index may be damaged, and not the row.
-        return row[0] if update is not None and update.id == id else None
+        return position if update is not None and update.id == id else None
 
     def at(self, position: int, now: float) -> Update | None:
         """
@@ -258,6 +265,12 @@ class Database:
         :param size: how many bytes of frames at most.
         """
         return read_newest(self._opened, count, size, floor=self.floor, head=self.head)
+
+    def repeated_in(self, entries: Iterable[Entry]) -> set[str]:
+        """
+        Return those of the ids of some updates that older ones have, too.
+        """
+        return repeated(self._opened, (update.id for _, update in entries), self.floor)
 
     def last_id(self, now: float) -> str | None:
         """

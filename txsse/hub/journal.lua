@@ -2,8 +2,11 @@
 --
 -- {key}:updates  a stream; each entry has the fields of an update; `crc`, their checksum; and `after`: the id of
 --                the entry before it, by which a follower notices that it was overtaken, or that the record is
---                another one. An entry with neither `crc` nor `after` is not a hub's.
--- {key}:ids      a hash: the id of an update, and that of its entry.
+--                another one. An entry with neither `crc` nor `after` is not a hub's. The last field is `again`
+--                where an older entry that was held had the same id.
+-- {key}:ids      a hash: the id of an update, and that of its entry. Where several have it, the earliest and the
+--                newest one, with a space between them; and for each but the newest a NUL and its entry, and the
+--                entry of the next one.
 -- {key}:meta     a hash: `last`, the newest entry there ever was; `floor`, the entry up to which all are given
 --                up; `count` and `bytes` of those that are not, `gone` and `gone_bytes` of those that are given
 --                up and still there, so that followers who are a little late get them; `secret`, which the
@@ -52,6 +55,39 @@ local function size_of(entry)
     local size = 100
     for i = 2, #entry[2], 2 do size = size + #entry[2][i] end
     return size
+end
+
+-- The earliest and the newest entry with an id, as the hash has them.
+local function entries_of(known)
+    local earliest, newest = string.match(known or '', '^(%S+) ?(%S*)$')
+    if newest == '' then newest = earliest end
+    if is_id(earliest) and is_id(newest) then return earliest, newest end
+end
+
+-- Have an entry be the newest with its id, of which `known` is what the hash has.
+local function remember(id, entry, known)
+    local earliest, newest = entries_of(known)
+    if earliest then
+        redis.call('HSET', ids, id, earliest .. ' ' .. entry, '\0' .. newest, entry)
+    else
+        redis.call('HSET', ids, id, entry)
+    end
+end
+
+-- Have an id begin with the next entry, where this one was the earliest of several.
+local function drop_earliest(id, entry)
+    local earliest, newest = entries_of(redis.call('HGET', ids, id))
+    if earliest ~= entry then return end
+    local link = '\0' .. entry
+    local next = redis.call('HGET', ids, link)
+    redis.call('HDEL', ids, link)
+    if earliest == newest then
+        redis.call('HDEL', ids, id)
+    elseif is_id(next) and next ~= newest then
+        redis.call('HSET', ids, id, next .. ' ' .. newest)
+    else
+        redis.call('HSET', ids, id, newest)
+    end
 end
 
 local function first_after(id)
@@ -111,7 +147,7 @@ local function recount(state)
             elseif is_before(state.floor, entry[1]) then
                 state.count, state.bytes = state.count + 1, state.bytes + size_of(entry)
                 local id = field(entry, 'id')
-                if id then redis.call('HSET', ids, id, entry[1]) end
+                if id then remember(id, entry[1], redis.call('HGET', ids, id)) end
             else
                 state.gone, state.gone_bytes = state.gone + 1, state.gone_bytes + size_of(entry)
             end
@@ -126,11 +162,15 @@ local function step(excess, left)
     return math.max(1, math.min(excess, left, 100))
 end
 
--- Forget the ids of entries, but for those that stand for newer entries by now.
+-- Forget the ids of entries, but for those that newer entries have, too.
 local function forget(entries, names)
     local known, forgotten = redis.call('HMGET', ids, unpack(names)), {}
     for i, entry in ipairs(entries) do
-        if known[i] == entry then forgotten[#forgotten + 1] = names[i] end
+        if known[i] == entry then
+            forgotten[#forgotten + 1] = names[i]
+        elseif known[i] and string.find(known[i], ' ', 1, true) then
+            drop_earliest(names[i], entry)
+        end
     end
     if #forgotten > 0 then redis.call('HDEL', ids, unpack(forgotten)) end
 end
@@ -200,12 +240,31 @@ local function next_id(state, now)
     return string.format('%d-%d', time, number + 1)
 end
 
-local function held(state, id, oldest)
-    local entry = redis.call('HGET', ids, id)
-    if is_id(entry) and is_before(state.floor, entry) and parts(entry) > oldest then
-        local found = exists(entry)
-        if found and field(found, 'id') == id then return entry end
+local function is_held(state, entry, oldest)
+    return is_before(state.floor, entry) and parts(entry) > oldest
+end
+
+-- The earliest entry with an id that is held.
+local function earliest_held(state, id, oldest)
+    local entry, newest = entries_of(redis.call('HGET', ids, id))
+    if not entry or not is_held(state, newest, oldest) then return end
+    while entry ~= newest and not is_held(state, entry, oldest) do
+        -- It is too old, and will be given up.
+        local next = redis.call('HGET', ids, '\0' .. entry)
+        entry = is_id(next) and is_before(entry, next) and next or newest
     end
+    local found = exists(entry)
+    if found and field(found, 'id') == id then return entry end
+end
+
+-- Whether an entry has the fields of an update; what came before it is another matter.
+local function is_equal(found, fields)
+    local stored = found[2]
+    if #stored ~= #fields and stored[#fields + 1] ~= 'again' then return false end
+    for i = 3, #fields do
+        if stored[i] ~= fields[i] then return false end
+    end
+    return true
 end
 
 -- Adds an entry to the stream. Returns its id, or an error.
@@ -221,7 +280,8 @@ end
 local commands = {}
 
 -- now, oldest, max_count, max_bytes; then for each update: id, topics, event, retry, private, data, which of
--- the optional ones there are, and the checksum. Returns the entry up to which all are given up, and that of each update.
+-- the optional ones there are, and the checksum. An update that is equal to the newest one with its id has that one's
+-- entry. Returns the entry up to which all are given up, and that of each update.
 function commands.append()
     local state, within = load(), bounds()
     -- First, so that a Redis without memory gets some back.
@@ -229,19 +289,30 @@ function commands.append()
     local entries = {}
     for i = 6, #ARGV, 8 do
         local id = ARGV[i]
-        local entry = held(state, id, within.oldest)
-        if not entry then
-            local fields = {
-                'after', state.last, 'id', id, 'topics', ARGV[i + 1], 'data', ARGV[i + 5], 'crc', ARGV[i + 7]
-            }
-            for j, name in ipairs({ 'event', 'retry', 'private' }) do
-                if string.sub(ARGV[i + 6], j, j) == '1' then
-                    fields[#fields + 1], fields[#fields + 2] = name, ARGV[i + 1 + j]
-                end
+        local fields = {
+            'after', state.last, 'id', id, 'topics', ARGV[i + 1], 'data', ARGV[i + 5], 'crc', ARGV[i + 7]
+        }
+        for j, name in ipairs({ 'event', 'retry', 'private' }) do
+            if string.sub(ARGV[i + 6], j, j) == '1' then
+                fields[#fields + 1], fields[#fields + 2] = name, ARGV[i + 1 + j]
             end
+        end
+        local known, entry = redis.call('HGET', ids, id), nil
+        local _, newest = entries_of(known)
+        local found = newest and exists(newest)
+        if not found or field(found, 'id') ~= id then
+            known = nil
+        elseif is_held(state, newest, within.oldest) then
+            if is_equal(found, fields) then
+                entry = newest
+            else
+                fields[#fields + 1], fields[#fields + 2] = 'again', '1'
+            end
+        end
+        if not entry then
             entry = add(state, within.now, fields)
             if type(entry) == 'table' then return entry end
-            redis.call('HSET', ids, id, entry)
+            remember(id, entry, known)
             state.last = entry
             state.count, state.bytes = state.count + 1, state.bytes + size_of({ entry, fields })
         end
@@ -264,9 +335,9 @@ function commands.tidy()
     return 0
 end
 
--- oldest, id. Returns the entry of an update.
+-- oldest, id. Returns the earliest entry with an update's id.
 function commands.find()
-    return held(load(), ARGV[3], tonumber(ARGV[2])) or false
+    return earliest_held(load(), ARGV[3], tonumber(ARGV[2])) or false
 end
 
 -- A position. Returns the entry there.

@@ -72,9 +72,12 @@ class IJournal(Interface):
     consecutive. 0 is the position before all of them. What is read is bounded by the number of updates, by
     their bytes and by their age, all three at once; the oldest go first.
 
-    An id stands for one update: while the journal holds an update, another one with its id is taken for the
-    same, and is not appended again. So a publisher that did not hear whether an update arrived may publish it
-    once more.
+    Ids: an update is equal to another one if both have the same topics, data, type, id, retry time and
+    privacy. Appending an update that is equal to the newest one with its id that the journal holds is a
+    no-op, so a publisher that did not hear whether an update was recorded may publish it once more. An
+    update that differs from that one is appended, although its id is held: of the updates A, B and A with
+    one id, all three are appended. A client that resumes from an id goes on after the *earliest* update with
+    it that the journal holds, so that it misses none of the others.
 
     Every method that returns a Deferred may fail with whatever befell the journal; it goes on then where it
     was. Follower and methods are called in the reactor's thread.
@@ -108,14 +111,16 @@ class IJournal(Interface):
         """
         Record an update.
 
-        :returns: a Deferred that fires with its position, once it is as durable as this journal promises.
+        :returns: a Deferred that fires with its position, once it is as durable as this journal promises;
+            with that of the equal update, where it is a no-op.
         """
 
     def find(id: str) -> Deferred[int | None]:  # noqa: N805
         """
         Look an update up, in a time that does not depend on how many there are.
 
-        :returns: a Deferred that fires with its position; with ``None`` where the journal does not hold it.
+        :returns: a Deferred that fires with the position of the earliest update with the id; with ``None``
+            where the journal holds none.
         """
 
     def at(position: int) -> Deferred[Update | None]:  # noqa: N805
@@ -253,10 +258,9 @@ class MemoryJournal(Alone):
         """
         assert self._follower is not None, "the journal has not been started"
         recent, now = self._recent, self._now()
-        if recent.holds(update.id):
-            known = recent.find(update.id, now)
-            if known is not None:
-                return succeed(known)
+        known = recent.find_equal(update, now)
+        if known is not None:
+            return succeed(known)
         entry = recent.add(recent.head + 1, update, now)
         self._follower.update_appended(entry)
         return succeed(entry[0])

@@ -5,6 +5,7 @@ The newest part of a record, in memory.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import deque
 from operator import itemgetter
 from typing import Any
 
@@ -50,20 +51,29 @@ class Recent:
         self._times: list[float] = []
         self._first = 0
         self._bytes = 0
+        # The earliest update with an id; the later ones with it, where there are several; and the ids that
+        # an update before all that are here may have, too.
         self._positions: dict[str, int] = {}
+        self._later: dict[str, deque[int]] = {}
+        self._begun_before: set[str] = set()
 
-    def add(self, position: int, update: Update, now: float) -> Entry:
+    def add(self, position: int, update: Update, now: float, *, repeated: bool = False) -> Entry:
         """
         Take in an update behind all others.
 
         :param now: the time, in seconds.
+        :param repeated: whether the journal holds an earlier update with this id, here or not.
         """
         entry = (position, update)
         self.head = position
         self._entries.append(entry)
         self._times.append(now)
         self._bytes += size_of(update)
-        self._positions[update.id] = position
+        earliest = self._positions.setdefault(update.id, position)
+        if earliest != position:
+            self._later.setdefault(update.id, deque()).append(position)
+        elif repeated:
+            self._begun_before.add(update.id)
         if (
             self._bytes > self._max_bytes
             or len(self._entries) - self._first > self._max_count
@@ -72,18 +82,30 @@ class Recent:
             self.trim(now)
         return entry
 
-    def holds(self, id: str) -> bool:
-        """
-        Tell whether an update may be here; :meth:`find` knows whether it is too old.
-        """
-        return id in self._positions
-
     def find(self, id: str, now: float) -> int | None:
         """
-        Return the position of an update.
+        Return the position of the earliest update with an id that is here.
         """
         self.trim(now)
         return self._positions.get(id)
+
+    def begins(self, id: str) -> bool:
+        """
+        Tell whether what :meth:`find` returned is the earliest update with that id in the whole journal.
+        """
+        return id not in self._begun_before
+
+    def find_equal(self, update: Update, now: float) -> int | None:
+        """
+        Return the position of the newest update with the id of another one, if it is equal to that.
+        """
+        # Almost always there is none.
+        if update.id not in self._positions:
+            return None
+        self.trim(now)
+        later = self._later.get(update.id)
+        position = later[-1] if later else self._positions.get(update.id)
+        return position if position is not None and self.at(position, now) == update else None
 
     def at(self, position: int, now: float) -> Update | None:
         """
@@ -160,9 +182,16 @@ class Recent:
     def _forget_oldest(self, entry: Entry) -> None:
         self.floor, update = entry
         self._bytes -= size_of(update)
-        # Where the journal had given it up, a newer one may have its id.
-        if self._positions[update.id] == self.floor:
+        later = self._later.get(update.id) if self._later else None
+        if later:
+            self._positions[update.id] = later.popleft()
+            # The journal may hold what is not here any more.
+            self._begun_before.add(update.id)
+            if not later:
+                del self._later[update.id]
+        else:
             del self._positions[update.id]
+            self._begun_before.discard(update.id)
         self._entries[self._first] = None
         self._first += 1
 

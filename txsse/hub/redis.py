@@ -46,7 +46,15 @@ from txsse.hub.journal import (
 from txsse.hub.nodes import Nodes
 from txsse.hub.place import OLDEST
 from txsse.hub.recent import PAGE_BYTES, PAGE_COUNT, Recent, size_of
-from txsse.hub.redis_codec import Arguments, DamagedEntry, ForeignEntry, time_of, to_update, to_updates
+from txsse.hub.redis_codec import (
+    Arguments,
+    DamagedEntry,
+    ForeignEntry,
+    is_repeated,
+    time_of,
+    to_update,
+    to_updates,
+)
 from txsse.hub.redis_link import Refused, parse_url
 from txsse.hub.redis_outbox import Outbox
 from txsse.hub.redis_refusals import Refusals
@@ -200,7 +208,7 @@ class RedisJournal:
         Look an id up.
         """
         position = self._recent.find(id, self._now())
-        if position is not None:
+        if position is not None and self._recent.begins(id):
             return succeed(position)
         number = self._anchors.find(id, self._timeline.number_of(self._recent.head))
         if number is not None:
@@ -444,9 +452,11 @@ class RedisJournal:
         told.
         """
         newest: list[tuple[int, Update]] = []
+        repeated: set[int] = set()
         size, before, below = 0, last, None
         while below is None and len(newest) < self._recent_count and size < self._recent_bytes:
             found = await session.entries_before(before, PAGE_COUNT)
+            repeated.update(to_number(entry[0]) for entry in found if is_repeated(entry))
             for number, update in to_updates(found):
                 if number <= floor:
                     continue
@@ -463,7 +473,7 @@ class RedisJournal:
             below = newest[-1][0] - 1 if newest else last
         self._recent = self._new_recent(below)
         for number, update in reversed(newest):
-            self._recent.add(number, update, time_of(number))
+            self._recent.add(number, update, time_of(number), repeated=number in repeated)
         self._recent.head = self._cursor = last
         self._head_id = newest[0][1].id if newest else None
 
@@ -502,7 +512,7 @@ class RedisJournal:
             self._cursor = number
             position = self._timeline.position_of(number)
             self._head_id = update.id
-            entry = self._recent.add(position, update, time_of(number))
+            entry = self._recent.add(position, update, time_of(number), repeated=is_repeated(each))
             try:
                 self._follower.update_appended(entry)
             except Exception:

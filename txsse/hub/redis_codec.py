@@ -24,6 +24,7 @@ __all__ = [
     "DamagedEntry",
     "ForeignEntry",
     "Own",
+    "is_repeated",
     "time_of",
     "to_arguments",
     "to_update",
@@ -67,7 +68,8 @@ def to_arguments(update: Update) -> Arguments:
     given = _GIVEN[event.event is not None] + _GIVEN[event.retry is not None] + _GIVEN[update.private]
     id, topics, data = update.id.encode(), _to_json(update.topics), event.data.encode()
     type = b"" if event.event is None else event.event.encode()
-    retry = b"" if event.retry is None else repr(event.retry).encode()
+    # Equal updates have equal fields, so that the script can compare them.
+    retry = b"" if event.retry is None else repr(float(event.retry)).encode()
     return id, topics, type, retry, b"1", data, given, _checksum(given, id, topics, type, retry, data)
 
 
@@ -158,6 +160,14 @@ def to_updates(entries: Iterable[Any]) -> Iterator[tuple[int, Update | None]]:
             continue
         else:
             yield number, update
+
+
+def is_repeated(entry: Any) -> bool:
+    """
+    Tell whether an older entry had the same id when this one was stored.
+    """
+    flat = entry[1]
+    return len(flat) > 1 and flat[-2] == b"again"
 
 
 def time_of(number: int) -> float:

@@ -54,6 +54,14 @@ _TIDY_INTERVAL = 5.0
 _RECENT_COUNT = 10_000
 
 
+class _Opened(NamedTuple):
+    newest: list[tuple[Entry, float]]
+    # Of the ids of these, those that older updates have, too.
+    repeated: set[str]
+    visits: list[tuple[bytes, int]]
+    floor: int
+
+
 class _Waiting(NamedTuple):
     update: Update
     time: float
@@ -167,10 +175,10 @@ class SQLiteJournal(Alone):
         Record an update.
         """
         now = self._now()
-        if self._recent.holds(update.id):
-            known = self._recent.find(update.id, now)
-            if known is not None:
-                return succeed(known)
+        # What waits may be newer than what is in memory, and have the same id.
+        known = None if self._committing else self._recent.find_equal(update, now)
+        if known is not None:
+            return succeed(known)
         if self._pending and self._pending + len(update.frame) > self._max_pending:
             problem = (
                 f"{self._pending} bytes wait to be recorded; publish less, or wait for what was published"
@@ -190,7 +198,7 @@ class SQLiteJournal(Alone):
         position = self._recent.find(id, now)
         if position is None:
             position = self._find_anchor(id)
-        if position is not None or self._all_is_recent():
+        if (position is not None and self._recent.begins(id)) or self._all_is_recent():
             return succeed(position)
         return self._ask(self._database.find, id, now)
 
@@ -263,21 +271,28 @@ class SQLiteJournal(Alone):
 
     # In the thread.
 
-    def _open(self, now: float) -> tuple[list[tuple[Entry, float]], list[tuple[bytes, int]], int]:
-        self._database.open(now)
-        visits = self._database.begin_visit(new_secret())
-        return self._database.newest(_RECENT_COUNT, self._recent_bytes), visits, self._database.floor
+    def _open(self, now: float) -> _Opened:
+        database = self._database
+        database.open(now)
+        visits = database.begin_visit(new_secret())
+        newest = database.newest(_RECENT_COUNT, self._recent_bytes)
+        repeated = database.repeated_in(entry for entry, _ in newest)
+        return _Opened(newest, repeated, visits, database.floor)
+
+    def _append(self, batch: list[_Waiting]) -> tuple[list[int], set[str]]:
+        positions = self._database.append([(each.update, each.time) for each in batch])
+        return positions, self._database.repeated
 
     # Back from it.
 
-    def _has_opened(self, found: tuple[list[tuple[Entry, float]], list[tuple[bytes, int]], int]) -> None:
-        newest, visits, self._floor = found
+    def _has_opened(self, found: _Opened) -> None:
+        newest, repeated, visits, self._floor = found
         *earlier, (secret, head) = visits
         self._earlier = [(Anchors(each), end) for each, end in earlier]
         self._anchors = Anchors(secret)
         self._recent = self._new_recent(newest[0][0][0] - 1 if newest else head)
         for (position, update), time in newest:
-            self._recent.add(position, update, time)
+            self._recent.add(position, update, time, repeated=update.id in repeated)
         self._tidy_later()
 
     def _has_not_opened(self, failure: Failure) -> Failure:
@@ -296,7 +311,7 @@ class SQLiteJournal(Alone):
         while self._waiting and len(batch) < _BATCH_COUNT and size < _BATCH_BYTES:
             batch.append(self._waiting.popleft())
             size += len(batch[-1].update.frame)
-        recorded = self._ask(self._database.append, [(each.update, each.time) for each in batch])
+        recorded = self._ask(self._append, batch)
         recorded.addCallback(self._can_write)
         recorded.addBoth(self._release, size)
         recorded.addCallbacks(
@@ -309,11 +324,13 @@ class SQLiteJournal(Alone):
         self._pending -= size
         return result
 
-    def _has_recorded(self, positions: list[int], batch: list[_Waiting]) -> None:
+    def _has_recorded(self, appended: tuple[list[int], set[str]], batch: list[_Waiting]) -> None:
         assert self._follower is not None
-        for position, waiting in zip(positions, batch, strict=True):
+        positions, repeated = appended
+        for position, (update, time, _) in zip(positions, batch, strict=True):
             if position > self._recent.head:
-                self._follower.update_appended(self._recent.add(position, waiting.update, waiting.time))
+                entry = self._recent.add(position, update, time, repeated=update.id in repeated)
+                self._follower.update_appended(entry)
         self._recent.forget(self._floor)
         for position, waiting in zip(positions, batch, strict=True):
             waiting.recorded.callback(position)

@@ -14,7 +14,7 @@ from txsse.hub.entry import Entry
 from txsse.hub.update import Update
 from txsse.protocol.event import ServerSentEvent
 
-__all__ = ["COLUMNS", "CREATE", "INSERT", "SIZE", "decode", "encode", "sum_of"]
+__all__ = ["COLUMNS", "CREATE", "SIZE", "Row", "decode", "encode", "sum_of"]
 
 # Text is in blobs: SQLite fails a whole query over one text that is not UTF-8. What is short comes first, so
 # that it is read without the text behind it, which may be long.
@@ -25,16 +25,16 @@ CREATE TABLE updates (
     checksum INTEGER NOT NULL,
     private INTEGER NOT NULL,
     retry REAL,
-    id BLOB NOT NULL UNIQUE,
+    id BLOB NOT NULL,
     topics BLOB NOT NULL,
     type BLOB,
-    data BLOB NOT NULL
+    data BLOB NOT NULL,
+    superseded INTEGER NOT NULL,
+    UNIQUE (id, superseded)
 )
 """
 
 COLUMNS = "position, time, checksum, private, retry, id, topics, type, data"
-
-INSERT = "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 
 # What a row takes in the file beside its text.
 _OVERHEAD = 100

@@ -7,11 +7,14 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from txsse.hub.sqlite_codec import COLUMNS, INSERT, decode
+from txsse.hub.sqlite_codec import COLUMNS, decode
+from txsse.hub.sqlite_ids import insert, supersede
 from txsse.hub.sqlite_scan import rows_after
 from txsse.hub.sqlite_schema import create, mark, put_visits, visits
 
 __all__ = ["copy_readable"]
+
+_ID = COLUMNS.split(", ").index("id")
 
 
 def copy_readable(damaged: sqlite3.Connection, path: Path, *, floor: int, head: int) -> None:
@@ -30,7 +33,9 @@ def copy_readable(damaged: sqlite3.Connection, path: Path, *, floor: int, head: 
         create(fresh)
         for row in rows_after(damaged, COLUMNS, floor, up_to=head):
             if decode(row) is not None:
-                fresh.execute(INSERT, row)
+                if not insert(fresh, row):
+                    supersede(fresh, row[_ID])
+                    insert(fresh, row)
         put_visits(fresh, visits(damaged))
         mark(fresh, head)
         fresh.execute("COMMIT")

@@ -28,7 +28,7 @@ __all__ = [
 
 # "txss", so that another program's file is not taken for a journal.
 _APPLICATION = 0x74787373
-_SCHEMA = 2
+_SCHEMA = 3
 
 # Each process that has opened the file: a secret of its own, and the position where it began. The
 # mark is a position that was recorded, where no row shows it. What fills the probe shows that there is room.
