@@ -66,7 +66,7 @@ class DeliveryTests:
                 for update in before:
                     record.publish(update)
                 last_id = f"u{resumed}" if isinstance(resumed, int) else resumed
-                start = record.begin(last_id, granted)
+                start = record.begin(last_id)
                 reader = self.ask(world, wanted, granted, last_id, carrier)
                 assert reader.status == 200
                 if last_id is not None:

@@ -117,7 +117,7 @@ class MercureMachine(RuleBasedStateMachine):
             given = self.make_token(subscribe=[match.granted for match in granted], exp=expires)
             if by_cookie:
                 sent["Cookie"], given = f"x=y; {COOKIE}={given}", None
-        start = self.record.begin(last_id, granted)
+        start = self.record.begin(last_id)
         query = [match.parameter for match in wanted]
         reader = Reader(self.world.ask(query=query, token=given, headers=sent))
         assert reader.status == 200
@@ -161,7 +161,7 @@ class MercureMachine(RuleBasedStateMachine):
         granted = viewer.granted if keep_grants else []
         given = self.make_token(subscribe=[match.granted for match in granted]) if granted else None
         query = [match.parameter for match in viewer.wanted]
-        start = self.record.begin(ids[-1], granted)
+        start = self.record.begin(ids[-1])
         expires = self.world.reactor.seconds() + 3600 if granted else None
         reader = Reader(self.world.ask(query=query, token=given, headers={"Last-Event-ID": ids[-1]}))
         self.viewers.append(Viewer(reader, viewer.wanted, granted, start, expires))

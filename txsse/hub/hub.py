@@ -154,8 +154,9 @@ class Hub:
         :param topics: a topic or several. A topic is any string but ``*``.
         :param data: the text, or its UTF-8 form.
         :param event: the type; ``None`` for ``message``.
-        :param id: what clients resume from; ``None`` to have the hub make one. While the journal holds an
-            update with that id, this one is taken for the same, and is not sent again.
+        :param id: what clients resume from; ``None`` to have the hub make one. An update that is equal to the
+            newest one with that id which the journal holds is not sent again. One that differs is, but a
+            client that resumes from the id goes on after the earliest update that has it.
         :param retry: how long clients are to wait before they reconnect, in seconds.
         :param private: whether it is only for those subscribers who were granted that.
         :returns: a Deferred that fires with the id, once the journal has the update. It fails with what
@@ -546,12 +547,12 @@ class Hub:
             return None
         return live.here() if self._has_room(topics, private) else None
 
-    async def locate(self, last_event_id: str, private: TopicSet) -> Place:
+    async def locate(self, last_event_id: str) -> Place:
         """
         Find the place where a client resumes.
 
-        :param private: the topics whose private updates it may have. The id of any other is as one that is
-            not known: that there is such an update is not told either.
+        The id of an update that the client may not receive is a place as any other: a client may have
+        received it, and have been granted less since. What follows it is checked when it is sent.
         """
         await self.start()
         live = self._live
@@ -560,20 +561,11 @@ class Hub:
             return live.here()
         if last_event_id == EARLIEST:
             return Place(OLDEST, named=EARLIEST)
-        update = live.head
-        position = None
-        if update is None or last_event_id != update.id:
-            position = await live.journal.find(last_event_id)
-            # A place with a name of its own is no update's.
-            nobodys = position is None or last_event_id[0] == "#"
-            update = None if nobodys else await live.journal.at(cast(int, position))
+        position = await live.journal.find(last_event_id)
         if position is None and last_event_id == live.head_id:
             # Where it is the one at the head, the journal need not hold it any more: nothing came since.
-            position, update = live.journal.head, live.head
-        hidden = update is not None and update.private
-        if hidden and position is not None:
-            hidden = not await live.replay.turns.finish(private.seek(cast(Update, update).topics))
-        if position is None or hidden:
+            position = live.journal.head
+        if position is None:
             return Place(OLDEST, missed=True, named=EARLIEST)
         return Place(position, named=last_event_id)
 
@@ -599,7 +591,7 @@ class Hub:
     async def _locate_once(self, subscriber: Subscriber, reached: Reached) -> Place:
         await self.start()
         if reached.place is None:
-            place = await self.locate(subscriber.channel.last_event_id, subscriber.private)
+            place = await self.locate(subscriber.channel.last_event_id)
             # Another subscription of the channel may have found it first.
             reached.place = reached.place or place
         return reached.place

@@ -60,7 +60,7 @@ class Admission(Protocol):
         known.
         """
 
-    async def locate(self, last_event_id: str, private: TopicSet) -> Place:
+    async def locate(self, last_event_id: str) -> Place:
         """
         Find the place where a client resumes.
         """
@@ -165,7 +165,7 @@ class HubResource(SSEResource):
         accepted = replace(accepted, last_event_id=self.resumes_from(accepted, wanted.access))
         self._hub.check(wanted.topics, wanted.private)
         try:
-            place = await self._hub.locate(accepted.last_event_id, wanted.private)
+            place = await self._hub.locate(accepted.last_event_id)
         except (CancelledError, HubStopped):
             raise
         except JournalFailed:
