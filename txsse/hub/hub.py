@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from txsse._clock import make_steady, wall
 from txsse._sparing import SparingLog
+from txsse._threads import check_thread, get_ident, refuse, threadable
 from txsse._typing import AnyReactor
 from txsse._waiting import Waiting
 from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpdateTooLarge
@@ -56,6 +57,9 @@ _log = Logger()
 DEFAULT_MAX_PATTERN_WEIGHT = 1_000_000
 
 
+_PUBLISH_FROM_THREAD = "hub.publish_from_thread(topics, data, ...)"
+
+
 class Hub:
     """
     Many channels, and updates for all that want them::
@@ -65,7 +69,8 @@ class Hub:
         hub.publish("news", "It works.")
 
     A hub needs no start: it begins when it is first used, and ends by :meth:`stop`. But for
-    :meth:`publish_from_thread`, its methods are to be called in the reactor's thread.
+    :meth:`publish_from_thread`, its methods are to be called in the reactor's thread; where the reactor runs,
+    they raise :exc:`RuntimeError` in another thread.
 
     :param journal: what clients that come back resume from; ``None`` for a
         :class:`~txsse.MemoryJournal`.
@@ -164,9 +169,11 @@ class Hub:
         :raises InvalidField: as :class:`txsse.Update` and :class:`txsse.ServerSentEvent` do.
         :raises UpdateTooLarge: for more than ``max_update_size``.
         """
+        if get_ident() != threadable.ioThread:
+            refuse(self._reactor(), "hub.publish", _PUBLISH_FROM_THREAD)
         live = self._live or self._come_alive()
         new = ServerSentEvent(to_text(data), event, live.ids.next() if id is None else id, retry)
-        return self.publish_update(Update(topics, new, private=private))
+        return self._publish(Update(topics, new, private=private))
 
     def publish_update(self, update: Update) -> Deferred[str]:
         """
@@ -176,6 +183,10 @@ class Hub:
         :returns: a Deferred, as :meth:`publish` does.
         :raises UpdateTooLarge: for more than ``max_update_size``.
         """
+        check_thread(self._reactor(), "hub.publish_update")
+        return self._publish(update)
+
+    def _publish(self, update: Update) -> Deferred[str]:
         if len(update.frame) > self._max_update_size:
             raise UpdateTooLarge(len(update.frame), self._max_update_size)
         if self._stopping is not None:
@@ -239,6 +250,7 @@ class Hub:
         :raises HubStopped: once the hub has been stopped.
         :raises UpdateTooLarge: as :meth:`publish` does; so is :exc:`InvalidField`.
         """
+        check_thread(self._reactor(), "hub.tell")
         telling = Telling(topics, ServerSentEvent(to_text(data), event), private=private)
         if len(telling.frame) > self._max_update_size:
             raise UpdateTooLarge(len(telling.frame), self._max_update_size)
@@ -274,8 +286,7 @@ class Hub:
             else:
                 published.addCallbacks(future.set_result, lambda failed: future.set_exception(failed.value))
 
-        reactor = cast(IReactorFromThreads, self._given_reactor or self.upgrader.reactor)
-        reactor.callFromThread(publish)
+        cast(IReactorFromThreads, self._reactor()).callFromThread(publish)
         return future
 
     def subscribe(self, channel: SSEChannel, topics: Topics, *, private: Topics = ()) -> Subscriber:
@@ -293,6 +304,7 @@ class Hub:
         :raises HubStopped: once the hub has been stopped.
         :raises ValueError: for a channel that has a hub already.
         """
+        check_thread(self._reactor(), "hub.subscribe")
         wanted, granted = TopicSet(topics), TopicSet(private)
         self.check(wanted, granted)
         if channel.watcher is not None:
@@ -326,6 +338,7 @@ class Hub:
         :param topic: those of a topic, by its name; ``None`` for all.
         :returns: a Deferred that fires with the number; it fails with what befell the journal.
         """
+        check_thread(self._reactor(), "hub.count_subscribers")
         here = len(self._members) if topic is None else self._index.counts()[topic]
         live = self._live or self._come_alive()
         elsewhere = live.journal.subscribers_elsewhere(ALL if topic is None else topic)
@@ -339,6 +352,7 @@ class Hub:
         :param name: what it is called. Two nodes may have notes of the same name.
         :raises ValueError: for an empty one; so is :exc:`InvalidField` for lone surrogates.
         """
+        check_thread(self._reactor(), "hub.put_note")
         check_text("name", name)
         if note is not None and not check_text("note", note):
             raise ValueError("a note is a text that is not empty")
@@ -425,6 +439,7 @@ class Hub:
         :returns: a Deferred that fires when updates can be published; it fails with what befell the journal,
             and with :exc:`~txsse.errors.HubStopped`.
         """
+        check_thread(self._reactor(), "hub.start")
         if self._stopped:
             return fail(HubStopped())
         live = self._live or self._come_alive()
@@ -470,6 +485,7 @@ class Hub:
         :returns: a Deferred that fires when the last channel is closed and the journal has ended.
         :raises ValueError: for times that cannot be.
         """
+        check_thread(self._reactor(), "hub.stop")
         for seconds in retry:
             encode_retry(seconds)
         if not deadline > 0:
@@ -702,9 +718,12 @@ class Hub:
                 # A subscriber does not depend on who is told of it.
                 self._failures.failure("presence cannot be told")
 
+    def _reactor(self) -> IReactorTime:
+        return self._given_reactor or self.upgrader.reactor
+
     def _come_alive(self) -> Live:
         # Not before it is used, so that making a hub at import time installs no reactor.
-        reactor = make_steady(self._given_reactor or self.upgrader.reactor)
+        reactor = make_steady(self._reactor())
         journal = self._given_journal or MemoryJournal(reactor=reactor)
         replay = Replay(journal, reactor, self._counters)
         fanout = Fanout(reactor, self._index, self._private, replay, self._counters)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Protocol
 
+from txsse._threads import check_thread
 from txsse.hub.place import Reached
 from txsse.hub.topics import TopicSet
 from txsse.hub.update import Update
@@ -124,6 +125,7 @@ class Subscriber:
         ones are not sent any more, nor what was published after the first of them;
         :meth:`Hub.subscribe <txsse.Hub.subscribe>` goes on from there.
         """
+        check_thread(self.channel.reactor, "subscriber.unsubscribe")
         self._leave()
 
     def channel_closed(self, channel: SSEChannel) -> None:

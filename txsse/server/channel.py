@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 
+from txsse._threads import check_thread, get_ident, refuse, threadable
 from txsse._waiting import Waiting
 from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.encoder import encode_comment, encode_event
@@ -93,7 +94,8 @@ class SSEChannel:
     One open stream to one client. :meth:`txsse.Upgrader.upgrade` makes it.
 
     All of its methods are to be called in the reactor's thread; from another one, use
-    ``reactor.callFromThread(channel.send, ...)``.
+    ``reactor.callFromThread(channel.send, ...)``. Where the reactor runs, they raise :exc:`RuntimeError` in
+    another thread.
 
     :ivar request: the request that became the stream; an :class:`~txsse.server.detached.AskedRequest` where
         the upgrader let it go.
@@ -321,6 +323,7 @@ class SSEChannel:
             stops, or the Deferred is cancelled, the source ends: a Deferred is cancelled; a generator, an
             :class:`txsse.EventSource` or another asynchronous iterator is closed, by ``aclose`` or ``close``.
         """
+        check_thread(self.reactor, "channel.send_from")
         return send_all(self, source)
 
     def drain(self) -> Deferred[None]:
@@ -331,6 +334,7 @@ class SSEChannel:
             ``send`` and ``await drain()`` starves nobody; it fails with :exc:`ChannelClosed` when the
             channel closes.
         """
+        check_thread(self.reactor, "channel.drain")
         if self._state is not _State.OPEN:
             return fail(self._closed_error())
         if not self.is_behind and self._turn is None:
@@ -364,6 +368,7 @@ class SSEChannel:
 
         :param reason: what :attr:`close_reason` is to say.
         """
+        check_thread(self.reactor, "channel.close")
         if self._state is not _State.OPEN:
             return
         self._begin_to_close(reason)
@@ -379,6 +384,7 @@ class SSEChannel:
         :returns: a Deferred that fires with the :class:`txsse.errors.CloseReason`, at once where the
             channel is closed already, and never fails.
         """
+        check_thread(self.reactor, "channel.when_closed")
         if self._state is _State.CLOSED:
             return succeed(self._closed_error().reason)
         if self._when_closed is None:
@@ -471,6 +477,8 @@ class SSEChannel:
         :param mark: what :meth:`withdraw` is to know the frame by; ``None`` for a frame that stays.
         :raises ChannelClosed: as :meth:`send` does.
         """
+        if get_ident() != threadable.ioThread:
+            refuse(self.reactor, "channel.send")
         if self._state is not _State.OPEN:
             raise self._closed_error()
         if not self.is_behind:
@@ -524,6 +532,7 @@ class SSEChannel:
         :param reason: what :attr:`close_reason` is to say.
         :returns: whether there was something to cut off: not where the channel has ended.
         """
+        check_thread(self.reactor, "channel.abort")
         if self._state is _State.CLOSED:
             return False
         if self._state is _State.OPEN:

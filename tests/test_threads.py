@@ -1,0 +1,147 @@
+"""
+Calls from another thread than the reactor's.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from threading import Thread, get_ident
+from typing import Any
+
+import pytest
+from twisted.python import threadable
+
+from tests.fakes import FakeReactor, Wire
+from tests.hub.fakes import World
+from txsse import ServerSentEvent, Update
+
+CALLS: dict[str, Callable[[Any, Any, Any], object]] = {
+    "channel.send": lambda hub, channel, _: channel.send("x"),
+    "channel.send_event": lambda hub, channel, _: channel.send_event(ServerSentEvent("x")),
+    "channel.send_json": lambda hub, channel, _: channel.send_json({}),
+    "channel.comment": lambda hub, channel, _: channel.comment("x"),
+    "channel.send_from": lambda hub, channel, _: channel.send_from(["x"]),
+    "channel.drain": lambda hub, channel, _: channel.drain(),
+    "channel.close": lambda hub, channel, _: channel.close(),
+    "channel.abort": lambda hub, channel, _: channel.abort(),
+    "channel.when_closed": lambda hub, channel, _: channel.when_closed(),
+    "hub.publish": lambda hub, *_: hub.publish("news", "x"),
+    "hub.publish_update": lambda hub, *_: hub.publish_update(Update("news", ServerSentEvent("x", id="1"))),
+    "hub.tell": lambda hub, *_: hub.tell("news", "x"),
+    "hub.subscribe": lambda hub, channel, _: hub.subscribe(channel, "news"),
+    "hub.count_subscribers": lambda hub, *_: hub.count_subscribers(),
+    "hub.put_note": lambda hub, *_: hub.put_note("x", "y"),
+    "hub.start": lambda hub, *_: hub.start(),
+    "hub.stop": lambda hub, *_: hub.stop(),
+    "subscriber.unsubscribe": lambda hub, channel, subscriber: subscriber.unsubscribe(),
+}
+
+# What the message names, where that is another method.
+NAMED = dict.fromkeys(["channel.send_event", "channel.send_json", "channel.comment"], "channel.send")
+
+REMEDIES = {"hub.publish": r"hub\.publish_from_thread\(topics, data, \.\.\.\)"}
+
+
+def in_thread(call: Callable[[], object]) -> list[Exception]:
+    """
+    Call something in a thread, and return what it raised.
+    """
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            call()
+        except Exception as error:
+            raised.append(error)
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join()
+    return raised
+
+
+def call_in_thread(world: World, name: str) -> list[Exception]:
+    member, free = world.join(), world.open()
+    (subscriber,) = world.hub.subscribers
+    channel = free.channel
+    raised = in_thread(lambda: CALLS[name](world.hub, channel, subscriber))
+    if raised:
+        # Nothing was done.
+        assert member.channel.is_open and channel.is_open and subscriber.is_subscribed
+        assert channel.watcher is None
+        assert member.events + free.events == []
+        assert world.hub.metrics().published == 0
+    return raised
+
+
+@pytest.fixture
+def world(plain: Wire) -> Iterator[World]:
+    made = World(plain)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def running(plain: Wire, monkeypatch: pytest.MonkeyPatch) -> FakeReactor:
+    """
+    The reactor of the process, which runs in this thread.
+    """
+    monkeypatch.setattr(threadable, "ioThread", get_ident())
+    monkeypatch.setitem(sys.modules, "twisted.internet.reactor", plain.reactor)
+    return plain.reactor
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.usefixtures("running")
+def test_wrong_thread(world: World, name: str) -> None:
+    """
+    The call raises, says what to write, and does nothing.
+    """
+    (error,) = call_in_thread(world, name)
+    assert isinstance(error, RuntimeError)
+    named = NAMED.get(name, name)
+    remedy = REMEDIES.get(name, rf"reactor\.callFromThread\({named}, \.\.\.\)")
+    with pytest.raises(RuntimeError, match=rf"^{named} was called from a thread .* write {remedy}$"):
+        raise error
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.usefixtures("running")
+def test_right_thread(world: World, name: str) -> None:
+    """
+    In the reactor's thread nothing changes.
+    """
+    world.join()
+    (subscriber,) = world.hub.subscribers
+    CALLS[name](world.hub, world.open().channel, subscriber)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_reactor_does_not_run_yet(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    While the reactor's thread is not known, any thread may call.
+    """
+    monkeypatch.setattr(threadable, "ioThread", None)
+    monkeypatch.setitem(sys.modules, "twisted.internet.reactor", world.reactor)
+    assert call_in_thread(world, name) == []
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_another_reactor(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A fake clock has no thread: a test may use one while the process's reactor runs in another thread.
+    """
+    monkeypatch.setattr(threadable, "ioThread", get_ident())
+    assert call_in_thread(world, name) == []
+
+
+@pytest.mark.usefixtures("running")
+def test_first_use(plain: Wire) -> None:
+    """
+    A hub that was not used yet does not begin in a wrong thread.
+    """
+    world = World(plain)
+    (error,) = in_thread(lambda: world.hub.publish("news", "x"))
+    assert isinstance(error, RuntimeError)
+    assert world.hub._live is None
