@@ -27,10 +27,21 @@ class SparingLog:
 
     :param log: the logger.
     :param clock: returns the time, in seconds; by default one that is never set back.
+    :param burst: how many lines are logged in full in each interval.
+    :param interval: how long that is, in seconds.
     """
 
-    def __init__(self, log: Logger, *, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        log: Logger,
+        *,
+        clock: Callable[[], float] = monotonic,
+        burst: int = _BURST,
+        interval: float = _INTERVAL,
+    ) -> None:
         self._log = log
+        self._burst = burst
+        self._interval = interval
         self._clock = clock
         self._until = 0.0
         self._left = 0
@@ -50,15 +61,32 @@ class SparingLog:
         if self._may_log():
             self._log.error(text, **fields)
 
+    def summary(self, text: str, **fields: Any) -> None:
+        """
+        Log an error in one line whose field ``count`` is how many there were since the last one.
+        """
+        count = self._take()
+        if count is not None:
+            self._log.error(text, count=count, **fields)
+
     def _may_log(self) -> bool:
+        count = self._take()
+        if count is None:
+            return False
+        if count > 1:
+            self._log.error("{count} similar errors before this one were not logged", count=count - 1)
+        return True
+
+    def _take(self) -> int | None:
+        """
+        Return how many errors the next line stands for; ``None`` where it is not logged.
+        """
         now = self._clock()
         if not self._left and now < self._until:
             self._suppressed += 1
-            return False
+            return None
         if now >= self._until:
-            self._until, self._left = now + _INTERVAL, _BURST
+            self._until, self._left = now + self._interval, self._burst
         self._left -= 1
-        if self._suppressed:
-            suppressed, self._suppressed = self._suppressed, 0
-            self._log.error("{count} similar errors before this one were not logged", count=suppressed)
-        return True
+        suppressed, self._suppressed = self._suppressed, 0
+        return suppressed + 1

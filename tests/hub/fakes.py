@@ -311,6 +311,10 @@ class ScriptedJournal(MemoryJournal):
     def last_id(self) -> Deferred[str | None]:
         return self._answer("last_id", super().last_id)
 
+    def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
+        subscribers_elsewhere = super().subscribers_elsewhere
+        return self._answer("subscribers_elsewhere", lambda: subscribers_elsewhere(topic))
+
     def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
         notes_elsewhere = super().notes_elsewhere
         return self._answer("notes_elsewhere", lambda: notes_elsewhere(name))

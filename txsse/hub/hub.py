@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import fields
-from typing import cast
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
@@ -21,6 +21,7 @@ from txsse._clock import make_steady, wall
 from txsse._sparing import SparingLog
 from txsse._threads import check_thread, get_ident, refuse, threadable
 from txsse._typing import AnyReactor
+from txsse._unhandled import Unhandled
 from txsse._waiting import Waiting
 from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpdateTooLarge
 from txsse.hub.access import AccessRule
@@ -56,6 +57,9 @@ _log = Logger()
 #: What the patterns of a hub may weigh: some 100 MiB, and 4 ms for each new topic of usual length.
 DEFAULT_MAX_PATTERN_WEIGHT = 1_000_000
 
+
+# How often the log says that nobody handled failures of what the hub returned, in seconds.
+_UNHANDLED_INTERVAL = 10.0
 
 _PUBLISH_FROM_THREAD = "hub.publish_from_thread(topics, data, ...)"
 
@@ -125,6 +129,9 @@ class Hub:
             self._presence = Presence(presence, presence_topic, self._tell)
         self._counters = Counters()
         self._failures = SparingLog(_log)
+        self._unhandled = Unhandled(
+            SparingLog(_log, burst=1, interval=_UNHANDLED_INTERVAL), JournalFailed, HubStopped
+        )
         self._members: dict[SSEChannel, Subscriber] = {}
         self._index: TopicIndex[Subscriber] = TopicIndex()
         self._private: TopicIndex[Subscriber] = TopicIndex()
@@ -190,7 +197,7 @@ class Hub:
         if len(update.frame) > self._max_update_size:
             raise UpdateTooLarge(len(update.frame), self._max_update_size)
         if self._stopping is not None:
-            return fail(HubStopped())
+            return self._unhandled.watch(fail(HubStopped()), "hub.publish")
         return self._record(update)
 
     async def wait_for_room(self, update: Update) -> None:
@@ -226,7 +233,13 @@ class Hub:
             recorded = self.start().addCallback(lambda _: live.journal.append(update))
         self._on_their_way += 1
         recorded.addBoth(self._has_arrived)
-        return recorded.addCallbacks(lambda _: live.trouble.recorded(update.id), live.trouble.failed)
+        return recorded.addCallbacks(
+            lambda _: live.trouble.recorded(update.id), self._not_recorded, errbackArgs=(recorded, live)
+        )
+
+    def _not_recorded(self, failure: Failure, recorded: Deferred[Any], live: Live) -> Failure:
+        self._unhandled.watch(recorded, "hub.publish")
+        return live.trouble.failed(failure)
 
     def _has_arrived(self, result: object) -> object:
         self._on_their_way -= 1
@@ -342,7 +355,8 @@ class Hub:
         here = len(self._members) if topic is None else self._index.counts()[topic]
         live = self._live or self._come_alive()
         elsewhere = live.journal.subscribers_elsewhere(ALL if topic is None else topic)
-        return elsewhere.addCallback(lambda there: here + there)
+        counted = elsewhere.addCallback(lambda there: here + there)
+        return self._unhandled.watch(counted, "hub.count_subscribers")
 
     def put_note(self, name: str, note: str | None) -> None:
         """
@@ -378,7 +392,8 @@ class Hub:
             befell the journal.
         """
         live = self._live or self._come_alive()
-        return self.start().addCallback(lambda _: live.journal.last_id())
+        found = self.start().addCallback(lambda _: live.journal.last_id())
+        return self._unhandled.watch(found, "hub.last_id")
 
     def here(self) -> Deferred[str | None]:
         """
@@ -389,7 +404,8 @@ class Hub:
             what befell the journal.
         """
         live = self._live or self._come_alive()
-        return self.last_id().addCallback(lambda id: None if id is None else live.here().anchor)
+        found = self.last_id().addCallback(lambda id: None if id is None else live.here().anchor)
+        return self._unhandled.watch(found, "hub.here")
 
     def listeners(self) -> list[Listener]:
         """
@@ -441,14 +457,14 @@ class Hub:
         """
         check_thread(self._reactor(), "hub.start")
         if self._stopped:
-            return fail(HubStopped())
+            return self._unhandled.watch(fail(HubStopped()), "hub.start")
         live = self._live or self._come_alive()
         if live.started:
             return succeed(None)
         if self._starting is not None:
-            return self._starting.wait()
+            return self._unhandled.watch(self._starting.wait(), "hub.start")
         self._starting = waiting = Waiting[None]()
-        started = waiting.wait()
+        started = self._unhandled.watch(waiting.wait(), "hub.start")
         work = Deferred.fromCoroutine(self._start(live))
         work.addBoth(self._has_started, waiting)
         return started

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 
 from txsse._threads import check_thread, get_ident, refuse, threadable
+from txsse._unhandled import Unhandled
 from txsse._waiting import Waiting
 from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.encoder import encode_comment, encode_event
@@ -38,6 +39,9 @@ from txsse.server.sink import Framed, Sink
 __all__ = ["ChannelOptions", "ChannelWatcher", "SSEChannel"]
 
 _log = Logger()
+
+# A channel closes when its client leaves, which is nothing to log.
+_UNHANDLED = Unhandled(None, ChannelClosed)
 
 _KEEPALIVE = Framed(encode_comment(""))
 
@@ -336,12 +340,12 @@ class SSEChannel:
         """
         check_thread(self.reactor, "channel.drain")
         if self._state is not _State.OPEN:
-            return fail(self._closed_error())
+            return _UNHANDLED.watch(fail(self._closed_error()), "channel.drain")
         if not self.is_behind and self._turn is None:
             self._turn = self.reactor.callLater(0, self._turn_over)
         if self._when_ready is None:
             self._when_ready = Waiting()
-        return self._when_ready.wait()
+        return _UNHANDLED.watch(self._when_ready.wait(), "channel.drain")
 
     def _turn_over(self) -> None:
         self._turn = None

@@ -1,0 +1,241 @@
+"""
+Failures of Deferreds that nobody handles.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
+from twisted.logger import LogEvent, Logger, formatEvent, globalLogPublisher
+
+from tests.fakes import Wire
+from tests.hub.fakes import ScriptedJournal, World, outcome_of, result_of
+from txsse import HubStopped, JournalFailed
+from txsse._sparing import SparingLog
+from txsse._unhandled import Unhandled
+
+
+class Logs:
+    """
+    What is logged, and a clock.
+
+    :ivar twisted: what anybody else logs.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.events: list[LogEvent] = []
+        self.twisted: list[LogEvent] = []
+        log: Any = Logger(observer=self.events.append)  # type: ignore[arg-type]
+        sparing = SparingLog(log, clock=lambda: self.now, burst=1, interval=10.0)
+        self.unhandled = Unhandled(sparing, JournalFailed)
+
+    @property
+    def texts(self) -> list[str]:
+        gc.collect()
+        return [formatEvent(event) for event in self.events]
+
+    def failing(self, error: Exception | None = None) -> Deferred[Any]:
+        return self.unhandled.watch(fail(error or JournalFailed("x", "it is full")), "hub.publish")
+
+
+@pytest.fixture
+def logs() -> Iterator[Logs]:
+    made = Logs()
+    globalLogPublisher.addObserver(made.twisted.append)  # type: ignore[arg-type]
+    yield made
+    gc.collect()
+    globalLogPublisher.removeObserver(made.twisted.append)  # type: ignore[arg-type]
+
+
+def line(count: int) -> str:
+    return (
+        "hub.publish failed, and nobody handled that: x: it is full "
+        f"(failures since the last such line: {count}). "
+        "Add an errback to the Deferred that hub.publish returns, or await it"
+    )
+
+
+class UnhandledTests:
+    def test_one_line(self, logs: Logs) -> None:
+        """
+        It has no traceback, there is at most one in ten seconds, and the next one counts those between.
+        """
+        for _ in range(11):
+            logs.failing()
+        assert logs.texts == [line(1)]
+        logs.now = 9.9
+        logs.failing()
+        assert logs.texts == [line(1)]
+        logs.now = 10.0
+        logs.failing()
+        assert logs.texts == [line(1), line(12)]
+        assert "log_failure" not in logs.events[0]
+        assert logs.twisted == []
+
+    def test_pending(self, logs: Logs) -> None:
+        """
+        One that fails later counts too, and so does one with a callback, whose class of failure is the same.
+        """
+        pending: Deferred[Any] = Deferred()
+        logs.unhandled.watch(pending, "hub.publish").addCallback(print)
+        pending.errback(JournalFailed("x", "it is full"))
+        del pending
+        assert logs.texts == [line(1)]
+        assert logs.twisted == []
+
+    @pytest.mark.parametrize("way", ["errback", "await", "yield", "chain"])
+    def test_handled(self, logs: Logs, way: str) -> None:
+        """
+        A failure that was handled is not logged, however it was.
+        """
+        handled: list[BaseException] = []
+
+        async def awaiting() -> None:
+            try:
+                await logs.failing()
+            except JournalFailed as error:
+                handled.append(error)
+
+        @inlineCallbacks
+        def yielding() -> Any:
+            try:
+                yield logs.failing()
+            except JournalFailed as error:
+                handled.append(error)
+
+        if way == "errback":
+            handled += outcome_of(logs.failing())
+        elif way == "await":
+            Deferred.fromCoroutine(awaiting())
+        elif way == "yield":
+            yielding()
+        else:
+            handled += outcome_of(succeed(None).addCallback(lambda _: logs.failing()))
+        assert [str(error) for error in handled] == ["x: it is full"]
+        assert logs.texts == []
+        assert logs.twisted == []
+
+    def test_awaited_and_not_handled(self, logs: Logs) -> None:
+        """
+        What a coroutine lets through is its own Deferred's, which Twisted logs.
+        """
+
+        async def awaiting() -> None:
+            await logs.failing()
+
+        Deferred.fromCoroutine(awaiting())
+        assert logs.texts == []
+        assert any("log_failure" in event for event in logs.twisted)
+
+    def test_unexpected(self, logs: Logs) -> None:
+        """
+        A mistake of the program keeps its traceback.
+        """
+        logs.failing(ZeroDivisionError("x"))
+        logs.failing().addErrback(lambda _: 1 // 0)
+        assert logs.texts == []
+        failures = [event for event in logs.twisted if "log_failure" in event]
+        assert [event["log_failure"].type for event in failures] == [ZeroDivisionError] * 2
+
+    def test_success(self, logs: Logs) -> None:
+        """
+        One that succeeds, or never fires, is nothing to log.
+        """
+        logs.unhandled.watch(succeed("x"), "hub.publish")
+        logs.unhandled.watch(Deferred(), "hub.publish")
+        assert logs.texts == []
+        assert logs.twisted == []
+
+    def test_watched_twice(self, logs: Logs) -> None:
+        """
+        The last one that hands it on is named.
+        """
+        logs.unhandled.watch(logs.failing(), "hub.start")
+        assert [text.split(",")[0] for text in logs.texts] == ["hub.start failed"]
+
+    def test_class_of_somebody_else(self, logs: Logs) -> None:
+        """
+        It stays what it is.
+        """
+
+        class Other(Deferred[Any]):
+            pass
+
+        other = Other()
+        assert type(logs.unhandled.watch(other, "hub.publish")) is Other
+
+
+@pytest.fixture
+def world(plain: Wire) -> Iterator[World]:
+    made = World(plain, journal=ScriptedJournal(reactor=plain.reactor))
+    yield made
+    made.end()
+
+
+CALLS: dict[str, Callable[[Any], Deferred[Any]]] = {
+    "hub.publish": lambda hub: hub.publish("news", "x"),
+    "hub.start": lambda hub: hub.start(),
+    "hub.count_subscribers": lambda hub: hub.count_subscribers(),
+    "hub.last_id": lambda hub: hub.last_id(),
+    "hub.here": lambda hub: hub.here(),
+}
+
+METHODS = {"hub.publish": "append", "hub.count_subscribers": "subscribers_elsewhere", "hub.start": "start"}
+
+
+class HubTests:
+    @pytest.mark.parametrize("name", CALLS)
+    @pytest.mark.parametrize("held", [False, True])
+    def test_dropped(self, world: World, logs: Logs, name: str, held: bool) -> None:
+        """
+        What the hub returned and the program dropped is one line, whether it failed at once or later.
+        """
+        journal = world.hub._given_journal
+        assert isinstance(journal, ScriptedJournal)
+        method = METHODS.get(name, "last_id")
+        if method == "append":
+            result_of(world.hub.start())
+        journal.errors[method] = JournalFailed("x", "it is full")
+        if held:
+            journal.held.add(method)
+        for _ in range(11):
+            CALLS[name](world.hub)
+        if held:
+            journal.release(method)
+        # Its traceback holds what it went through.
+        journal.errors.clear()
+        gc.collect()
+        logged = [formatEvent(event) for event in logs.twisted if "log_failure" in event]
+        assert logged == []
+        lines = [event for event in logs.twisted if event["log_level"].name in ("error", "critical")]
+        assert [event["called"] for event in lines] == [name]
+
+    def test_stopped(self, world: World, logs: Logs) -> None:
+        """
+        So it is for a program that publishes on when its hub has stopped.
+        """
+        result_of(world.hub.stop())
+        for _ in range(11):
+            world.hub.publish("news", "x")
+            world.hub.start()
+        gc.collect()
+        lines = [event for event in logs.twisted if event["log_level"].name in ("error", "critical")]
+        assert [event["error"] for event in lines] == [str(HubStopped())]
+
+
+class DrainTests:
+    def test_client_leaves(self, world: World, logs: Logs) -> None:
+        """
+        That a client left while the program waited to send more is nothing to log.
+        """
+        member = world.open()
+        member.channel.drain().addCallback(print)
+        member.leave()
+        member.channel.drain().addCallback(print)
+        gc.collect()
+        assert [event for event in logs.twisted if event["log_level"].name != "info"] == []
