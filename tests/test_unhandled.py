@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from twisted.internet import defer
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.logger import LogEvent, Logger, formatEvent, globalLogPublisher
 
@@ -158,16 +159,40 @@ class UnhandledTests:
         logs.unhandled.watch(logs.failing(), "hub.start")
         assert [text.split(",")[0] for text in logs.texts] == ["hub.start failed"]
 
-    def test_class_of_somebody_else(self, logs: Logs) -> None:
+    def test_in_a_cycle(self, logs: Logs) -> None:
         """
-        It stays what it is.
+        Nobody knows in which order the parts of a cycle are finalized.
         """
+        for _ in range(100):
+            error = JournalFailed("x", "it is full")
+            error.dropped = logs.failing(error)  # type: ignore[attr-defined]
+        del error
+        assert logs.texts == [line(1)]
+        assert logs.twisted == []
 
-        class Other(Deferred[Any]):
-            pass
+    def test_debugging(self, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A program that debugs its Deferreds wants to see where they were made.
+        """
+        monkeypatch.setattr(Deferred, "debug", True)
+        logs.failing()
+        assert logs.texts == []
+        assert any("debugInfo" in event for event in logs.twisted)
 
-        other = Other()
-        assert type(logs.unhandled.watch(other, "hub.publish")) is Other
+    @pytest.mark.parametrize("owner, name", [(Deferred, "_debugInfo"), (defer, "DebugInfo")])
+    def test_other_twisted(
+        self, logs: Logs, monkeypatch: pytest.MonkeyPatch, owner: object, name: str
+    ) -> None:
+        """
+        Where Twisted's notice is not as expected, Twisted logs as ever.
+        """
+        deferred: Deferred[Any] = fail(JournalFailed("x", "it is full"))
+        with monkeypatch.context() as context:
+            context.delattr(owner, name)
+            logs.unhandled.watch(deferred, "hub.publish")
+        del deferred
+        assert logs.texts == []
+        assert any("log_failure" in event for event in logs.twisted)
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ one in ten seconds, that says how many there were, what is wrong, and what to wr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, TypeVar
 
+from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -36,17 +36,20 @@ class Unhandled:
 
     def watch(self, deferred: Deferred[T], called: str) -> Deferred[T]:
         """
-        Watch a Deferred. This changes its class, so that the many that do not fail need no watching, and cost
-        nothing.
+        Watch a Deferred. It need not be done before it fails: those that do not fail cost nothing.
 
-        :param deferred: the Deferred. An instance of a class that is not Twisted's is left alone.
+        :param deferred: the Deferred.
         :param called: what returned it, such as ``hub.publish``.
         :returns: the Deferred.
         """
-        if type(deferred) is Deferred:
-            deferred.__class__ = _Watched
-        if isinstance(deferred, _Watched):
-            deferred.watched_by, deferred.called_by = self, called
+        # Twisted's own notice of what is unhandled. No interface of Twisted's reaches it; where it is not as
+        # expected, Twisted logs on, and so it does for a program that debugs its Deferreds.
+        if hasattr(defer, "DebugInfo") and hasattr(Deferred, "_debugInfo") and not deferred.debug:
+            notice: Any = _Notice(self, called)
+            before = deferred._debugInfo
+            if before is not None:
+                notice.failResult, before.failResult = before.failResult, None
+            deferred._debugInfo = notice
         return deferred
 
     def dropped(self, failure: Failure, called: str) -> bool:
@@ -68,27 +71,15 @@ class Unhandled:
         return True
 
 
-class _Watched(Deferred[Any]):
-    watched_by: Unhandled
-    called_by: str
-    _raised = False
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # The failure is raised into the coroutine that awaits this, and stays the result.
-        self._raised = True
-        return super().__iter__()
-
-    __await__ = __iter__  # type: ignore[assignment]
+class _Notice:
+    def __init__(self, unhandled: Unhandled, called: str) -> None:
+        self._unhandled = unhandled
+        self._called = called
+        # Twisted sets it while the Deferred's result is a failure.
+        self.failResult: Failure | None = None
 
     def __del__(self) -> None:
-        failure = getattr(self, "result", None)
-        if isinstance(failure, Failure) and (
-            self._raised or self.watched_by.dropped(failure, self.called_by)
-        ):
-            self.addErrback(_handled)
-
-
-def _handled(_: Failure) -> None:
-    """
-    Keep Twisted from logging a failure.
-    """
+        # A Deferred's own __del__ would be too late: in a cycle, nobody knows which one is called first.
+        if self.failResult is not None and not self._unhandled.dropped(self.failResult, self._called):
+            # Dropped at once, it logs.
+            defer.DebugInfo().failResult = self.failResult
