@@ -12,15 +12,16 @@ transport. :func:`can_detach` looks whether all is as expected; where it is not,
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IProtocol, IPushProducer
 from twisted.python.failure import Failure
-from twisted.web import http
 from twisted.web.http import Request, parse_qs
 from zope.interface import implementer
 
 from txsse.server.access_log import log_access
+from txsse.server.framing import negotiating_protocol
 from txsse.server.peer import PeerTimeout, note_error
 from txsse.server.pipelining import MAX_DROPPED, MAX_PIPELINED
 from txsse.server.sink import Framed, SinkOwner, Ticks, as_chunk
@@ -33,7 +34,7 @@ _KEPT_HEADERS = frozenset([b"referer", b"user-agent", b"x-forwarded-for"])
 
 
 # Looked up once: the module is behind a proxy that warns of old names, and slow.
-_HTTP_PROTOCOL: Any = http._GenericHTTPChannelProtocol
+_negotiating_protocol = cache(negotiating_protocol)
 
 
 class AskedRequest:
@@ -356,7 +357,7 @@ def can_detach(request: Request) -> bool:
         holder = holder.protocol
     return (
         channel.requests == [request]
-        and type(holder) is _HTTP_PROTOCOL
+        and type(holder) is _negotiating_protocol()
         and holder._channel is channel
         and not transport.producerPaused
         # Somebody else waits for the request's end.

@@ -11,9 +11,20 @@ https://www.rfc-editor.org/rfc/rfc9112#section-6.1 (``Transfer-Encoding``)
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.web import http
 from twisted.web.http import HTTPChannel, Request
 
-__all__ = ["StrictChannel", "refuse_framing"]
+__all__ = ["StrictChannel", "negotiating_protocol", "refuse_framing"]
+
+
+def negotiating_protocol() -> Any:
+    """
+    Return Twisted's class for a connection that becomes HTTP/1 or HTTP/2, as the client wants it; ``None``
+    where a version of Twisted does not have it. It is no public name.
+    """
+    return getattr(http, "_GenericHTTPChannelProtocol", None)
 
 
 class StrictChannel(HTTPChannel):

@@ -14,11 +14,10 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReac
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web import http
 from twisted.web.http import HTTPChannel, HTTPFactory, Request
 from twisted.web.resource import IResource
 
-from txsse.server.framing import StrictChannel
+from txsse.server.framing import StrictChannel, negotiating_protocol
 from txsse.server.plain import Sentence
 from txsse.server.site import ClosingSite, Connection
 from txsse.service.bounds import DEFAULT_MAX_BODIES
@@ -43,7 +42,9 @@ _LOG_INTERVAL = 10.0
 
 def _make_protocol(site: HTTPFactory) -> Any:
     # Twisted's own protocol, which goes over to HTTP/2 where the client wants it, with a stricter HTTP/1.
-    return http._GenericHTTPChannelProtocol(StrictChannel())  # type: ignore[no-untyped-call]
+    channel = StrictChannel()  # type: ignore[no-untyped-call]
+    negotiating = negotiating_protocol()
+    return channel if negotiating is None else negotiating(channel)
 
 
 class BoundedSite(ClosingSite):
@@ -98,6 +99,13 @@ class BoundedSite(ClosingSite):
         Write a line into the access log.
         """
         super().log(DiscreetRequest(request))  # type: ignore[arg-type]
+
+    def acceptableProtocols(self) -> list[bytes]:  # noqa: N802
+        """
+        Return what a client may choose over TLS: no HTTP/2 where Twisted's protocol for it is not known.
+        """
+        protocols: list[bytes] = super().acceptableProtocols()  # type: ignore[no-untyped-call]
+        return protocols if negotiating_protocol() is not None else [b"http/1.1"]
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:  # type: ignore[override]
         """
