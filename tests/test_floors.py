@@ -27,6 +27,7 @@ FLOORS = {
     "_extras": -1,
     "_typing": -1,
     "_sparing": -1,
+    "_arguments": -2,
     "protocol": 0,
     "server": 1,
     "hub": 2,

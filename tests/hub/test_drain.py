@@ -179,7 +179,7 @@ class StopTests:
         It is refused, and the hub goes on.
         """
         member = world.join()
-        with pytest.raises(AttributeError):
+        with pytest.raises(TypeError, match="ServerSentEvent"):
             world.hub.stop(farewell="bye")  # type: ignore[arg-type]
         world.publish("a")
         assert member.texts == ["a"]

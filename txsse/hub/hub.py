@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse._arguments import check_number, wrong_type
 from txsse._clock import make_steady, wall
 from txsse._sparing import SparingLog
 from txsse._threads import check_thread, get_ident, refuse, threadable
@@ -93,6 +94,7 @@ class Hub:
         ``presence`` whose data is JSON: ``subscriber``, ``topics``, ``present``, and ``subscribers``, how
         many there are now.
     :raises ValueError: for a limit below 1, and for a ``presence_topic`` that cannot be.
+    :raises TypeError: for arguments of another type.
     :ivar upgrader: the upgrader.
     """
 
@@ -108,13 +110,21 @@ class Hub:
         presence: Callable[[Subscriber, bool], None] | None = None,
         presence_topic: str | None = None,
     ) -> None:
-        for name, limit in (
-            ("max_update_size", max_update_size),
-            ("max_topics", max_topics),
-            ("max_pattern_weight", max_pattern_weight),
-        ):
-            if limit is not None and limit < 1:
+        limits = {"max_update_size": max_update_size, "max_topics": max_topics}
+        if max_pattern_weight is not None:
+            limits["max_pattern_weight"] = max_pattern_weight
+        for name, limit in limits.items():
+            check_number(name, limit, "a whole number", whole=True)
+            if limit < 1:
                 raise ValueError(f"{name} must be at least 1, not {limit}")
+        if journal is not None and not IJournal.providedBy(journal):
+            raise wrong_type(
+                "journal", journal, "an object that provides IJournal, such as SQLiteJournal('hub.sqlite')"
+            )
+        if upgrader is not None and not isinstance(upgrader, Upgrader):
+            raise wrong_type("upgrader", upgrader, "an Upgrader, such as Upgrader(keepalive=15)")
+        if presence is not None and not callable(presence):
+            raise wrong_type("presence", presence, "callable with a Subscriber and whether it is there")
         self.upgrader = upgrader or Upgrader(reactor=reactor)
         self._given_journal = cast("IJournal | None", journal)
         self._given_reactor = cast("IReactorTime | None", reactor)
@@ -191,6 +201,8 @@ class Hub:
         :raises UpdateTooLarge: for more than ``max_update_size``.
         """
         check_thread(self._reactor(), "hub.publish_update")
+        if not isinstance(update, Update):
+            raise wrong_type("update", update, "an Update; hub.publish(topics, data) makes one")
         return self._publish(update)
 
     def _publish(self, update: Update) -> Deferred[str]:
@@ -318,6 +330,8 @@ class Hub:
         :raises ValueError: for a channel that has a hub already.
         """
         check_thread(self._reactor(), "hub.subscribe")
+        if not isinstance(channel, SSEChannel):
+            raise wrong_type("channel", channel, "an SSEChannel, such as upgrade(request) returns")
         wanted, granted = TopicSet(topics), TopicSet(private)
         self.check(wanted, granted)
         if channel.watcher is not None:
@@ -502,8 +516,11 @@ class Hub:
         :raises ValueError: for times that cannot be.
         """
         check_thread(self._reactor(), "hub.stop")
+        if not isinstance(retry, tuple | list) or len(retry) != 2:
+            raise wrong_type("retry", retry, "two numbers of seconds, the least and the most")
         for seconds in retry:
             encode_retry(seconds)
+        check_number("deadline", deadline, "a number of seconds")
         if not deadline > 0:
             raise ValueError(f"deadline must be a positive number of seconds, not {deadline!r}")
         last = b"" if farewell is None else encode_event(farewell)

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import Attribute, Interface, implementer
 
+from txsse._arguments import check_number
 from txsse._clock import make_steady
 from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
@@ -312,7 +313,12 @@ def check_bounds(max_count: int, max_bytes: int, max_age: float | None) -> None:
     Check the bounds of a journal.
 
     :raises ValueError: for one that holds nothing.
+    :raises TypeError: for one that is no number.
     """
-    for name, bound in (("max_count", max_count), ("max_bytes", max_bytes), ("max_age", max_age)):
-        if bound is not None and not bound > 0:
+    bounds: dict[str, float] = {"max_count": max_count, "max_bytes": max_bytes}
+    if max_age is not None:
+        bounds["max_age"] = max_age
+    for name, bound in bounds.items():
+        check_number(name, bound)
+        if not bound > 0:
             raise ValueError(f"{name} must be more than 0, not {bound}")

@@ -92,6 +92,8 @@ class HubResource(SSEResource):
         self._rule = rule
         self._failures = SparingLog(_log)
         self._fixed = None if callable(rule) else _Wanted(rule)
+        if self._fixed is not None and not self._fixed.topics:
+            raise ValueError("resource needs a topic: give 'news', ['a', 'b'], or '*' for all topics")
 
     def subscribed(self, subscriber: Subscriber, access: Access) -> None:
         """

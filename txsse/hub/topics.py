@@ -11,6 +11,8 @@ from typing import Protocol, TypeAlias
 from twisted.logger import Logger
 from zope.interface import Interface
 
+from txsse._arguments import wrong_type
+
 __all__ = ["ALL", "STEP_WEIGHT", "ISelector", "TopicSet", "Topics", "selects", "weight_of"]
 
 _log = Logger()
@@ -65,6 +67,8 @@ class TopicSet:
 
     def __init__(self, topics: Topics = ()) -> None:
         given: Iterable[object]
+        if isinstance(topics, bytes):
+            raise wrong_type("topics", topics, "str, such as 'news', or several of them")
         if isinstance(topics, str) or ISelector.providedBy(topics):
             given = [topics]
         elif isinstance(topics, Iterable):

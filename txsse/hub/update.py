@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
+from txsse._arguments import wrong_type
 from txsse.errors import InvalidField
 from txsse.hub.topics import ALL
 from txsse.protocol.encoder import encode_event
@@ -41,7 +42,12 @@ class Update:
 
     def __init__(self, topics: str | Iterable[str], event: ServerSentEvent, *, private: bool = False) -> None:
         self.topics = _check_topics(topics)
-        self.id = _check_id(event.id)
+        try:
+            id = event.id
+        except AttributeError:
+            wanted = "a ServerSentEvent, such as ServerSentEvent('data', id='7')"
+            raise wrong_type("event", event, wanted) from None
+        self.id = _check_id(id)
         self.event = event
         self.private = private
         self.frame = encode_event(event)
@@ -83,6 +89,8 @@ def _check_topics(topics: str | Iterable[str]) -> tuple[str, ...]:
     if isinstance(topics, str):
         return _single(topics)
     # A dict, because the first one comes first, and each counts once.
+    if isinstance(topics, bytes) or not isinstance(topics, Iterable):
+        raise wrong_type("topics", topics, "str, such as 'news', or several of them")
     several = tuple(dict.fromkeys(map(_check_topic, topics)))
     if not several:
         raise InvalidField("topics", "an update needs a topic")

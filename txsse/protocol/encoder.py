@@ -7,6 +7,7 @@ joined. They raise nothing that building the event has not raised before, commen
 
 from __future__ import annotations
 
+from txsse._arguments import wrong_type
 from txsse.protocol.event import ServerSentEvent, check_text
 
 __all__ = ["encode_comment", "encode_event", "encode_id", "encode_retry"]
@@ -18,12 +19,17 @@ def encode_event(event: ServerSentEvent) -> bytes:
 
     :param event: the event.
     :returns: its block, in UTF-8.
+    :raises TypeError: for anything else.
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
     """
     head = ""
-    if event.retry is not None:
-        head = f"retry: {_milliseconds(event.retry)}\n"
+    try:
+        retry = event.retry
+    except AttributeError:
+        raise wrong_type("event", event, "a ServerSentEvent, such as ServerSentEvent('data')") from None
+    if retry is not None:
+        head = f"retry: {_milliseconds(retry)}\n"
     if event.id is not None:
         head += f"id: {event.id}\n"
     if event.event:

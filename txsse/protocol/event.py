@@ -108,7 +108,8 @@ def check_text(field: str, text: str, illegal: re.Pattern[str] | None = None) ->
     :raises TypeError: where it is no ``str``.
     """
     if not isinstance(text, str):
-        raise TypeError(f"{field} must be str, not {type(text).__name__}")
+        more = "; for JSON, give json.dumps(...)" if isinstance(text, dict) else ""
+        raise TypeError(f"{field} must be str, not {type(text).__name__}{more}")
     if illegal is not None and (found := illegal.search(text)):
         raise InvalidField(
             field,

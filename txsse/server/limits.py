@@ -14,6 +14,7 @@ from typing import cast
 from twisted.web.http import Request
 from twisted.web.server import Request as SiteRequest
 
+from txsse._arguments import check_number, wrong_type
 from txsse.server.negotiation import Accepted, Answer, refusal
 
 __all__ = ["Limits", "address_key"]
@@ -47,10 +48,16 @@ class Limits:
         retry_after: float = 5.0,
     ) -> None:
         for name, limit in (("channels", channels), ("per_address", per_address), ("per_key", per_key)):
-            if limit is not None and limit < 1:
+            if limit is None:
+                continue
+            check_number(name, limit, "a whole number", whole=True)
+            if limit < 1:
                 raise ValueError(f"{name} must be at least 1, not {limit}")
         if (per_key is None) != (key is None):
             raise ValueError("per_key and key go together: a limit, and what is counted")
+        if key is not None and not callable(key):
+            raise wrong_type("key", key, "callable with a request")
+        check_number("retry_after", retry_after, "a number of seconds")
         self._unlimited = channels is per_address is per_key is None
         self._channels = channels
         self._per_address = per_address

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from txsse._arguments import check_number, wrong_type
 from txsse.server.negotiation import Rules
 
 __all__ = ["OwnHeaders", "seconds", "to_headers", "to_rules"]
@@ -21,7 +22,11 @@ def to_headers(headers: Mapping[str, str | None]) -> OwnHeaders:
 
     :raises ValueError: for what cannot be one.
     """
+    if not isinstance(headers, Mapping):
+        raise wrong_type("headers", headers, "a dict, such as {'X-Name': 'value'}")
     for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str | None):
+            raise wrong_type("headers", name if isinstance(value, str | None) else value, "a dict of str")
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"headers: {name!r} is no name of a header")
         if value is not None and any(character in value for character in "\r\n\0"):
@@ -81,6 +86,8 @@ def seconds(name: str, value: float | None, most: float = math.inf) -> float | N
 
     :raises ValueError: for anything else, and for more than the most.
     """
+    if value is not None:
+        check_number(name, value, "a number of seconds")
     if value is not None and not 0 < value < math.inf:
         raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
     if value is not None and value > most:

@@ -15,6 +15,7 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from txsse._arguments import wrong_type
 from txsse.errors import ChannelClosed, CloseReason, UpgradeRefused
 from txsse.server.channel import SSEChannel
 from txsse.server.sending import cancel_at_close
@@ -36,6 +37,7 @@ class SSEResource(Resource):
     :param handler: called with each new :class:`txsse.SSEChannel`; a subclass may override
         :meth:`channel_opened` instead.
     :param upgrader: makes the channels; ``None`` for one with the usual options.
+    :raises TypeError: for anything else.
     """
 
     isLeaf = True
@@ -47,6 +49,10 @@ class SSEResource(Resource):
         upgrader: Upgrader | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        if handler is not None and not callable(handler):
+            raise wrong_type("handler", handler, "callable with an SSEChannel")
+        if upgrader is not None and not isinstance(upgrader, Upgrader):
+            raise wrong_type("upgrader", upgrader, "an Upgrader, such as Upgrader(keepalive=15)")
         self._handler = handler
         self._upgrader = upgrader
 

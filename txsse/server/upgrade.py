@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from twisted.web.server import Request as ServerRequest
 
+from txsse._arguments import check_number, wrong_type
 from txsse._clock import make_steady
 from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
@@ -91,6 +92,7 @@ class Upgrader:
     :param reactor: the reactor; ``None`` for the global one. Its timers are made independent of the system's
         time, see :mod:`txsse._clock`.
     :raises ValueError: for options that cannot be or do not go together.
+    :raises TypeError: for options of another type.
     """
 
     def __init__(
@@ -132,8 +134,13 @@ class Upgrader:
             None if last_event_id_parameter is None else last_event_id_parameter.encode()
         )
         for name, size in (("max_buffer", max_buffer), ("max_total_buffer", max_total_buffer)):
+            check_number(name, size, "a number of bytes", whole=True)
             if size < 0:
                 raise ValueError(f"{name} must be a number of bytes, not {size}")
+        if limits is not None and not isinstance(limits, Limits):
+            raise wrong_type("limits", limits, "a Limits, such as Limits(channels=1000)")
+        if not callable(dumps):
+            raise wrong_type("dumps", dumps, "callable with a value, such as orjson.dumps")
         if slow_policy is not None and slow_policy not in POLICIES:
             raise ValueError(f"slow_policy must be one of {', '.join(POLICIES)}, not {slow_policy!r}")
         self._budget = Budget(max_buffer, max_total_buffer)
