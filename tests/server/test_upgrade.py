@@ -191,6 +191,43 @@ class LastEventIdTests:
         assert self.opened_with(wire, "/?lastEventId=a%20%C3%A4") == "a ä"
         assert self.opened_with(wire, "/?lastEventId=query", "header") == "header"
 
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ("lastEventId=a&lastEventId=a", "a"),
+            ("lastEventId=old&lastEventId=new", "new"),
+            ("lastEventId=a&lastEventId=", "a"),
+            ("lastEventId=&lastEventId=", ""),
+        ],
+    )
+    def test_several_parameters(self, wire: Wire, query: str, found: str) -> None:
+        """
+        The last one counts: a polyfill appends it to a URL that may have one already.
+        """
+        assert self.opened_with(wire, f"/?{query}") == found
+
+    def test_empty_header(self, wire: Wire) -> None:
+        """
+        It says nothing, and hides no parameter.
+        """
+        assert self.opened_with(wire, "/?lastEventId=7", "") == "7"
+        assert self.opened_with(wire, "/", "") == ""
+
+    @pytest.mark.parametrize("header", ["7\r\nLast-Event-ID: 7", "\r\nLast-Event-ID: 7"])
+    def test_header_twice(self, plain: Wire, header: str) -> None:
+        """
+        The same one twice is one, and an empty one is none.
+        """
+        assert self.opened_with(plain, "/?lastEventId=8", header) == "7"
+
+    def test_two_headers(self, plain: Wire) -> None:
+        """
+        Two that differ are refused: nobody knows which one the client meant.
+        """
+        client = plain.connect(Rendering(plain.upgrader()))
+        client.request(headers={"Last-Event-ID": "7\r\nLast-Event-ID: 8"})
+        assert client.status == 400
+
     def test_other_parameter(self, plain: Wire) -> None:
         """
         Its name can be chosen, or none.

@@ -106,9 +106,11 @@ def read_asked(request: Request, last_event_id_parameter: bytes | None) -> Asked
         where the client cannot send it; ``None`` for none.
     """
     fields = request.requestHeaders
-    last_event_id = fields.getRawHeaders(b"Last-Event-ID") or []
+    # An empty field says nothing, and the same one twice says it once: a proxy may have doubled it.
+    last_event_id = list(dict.fromkeys(filter(None, fields.getRawHeaders(b"Last-Event-ID") or [])))
     if not last_event_id and last_event_id_parameter is not None:
-        last_event_id = (request.args or {}).get(last_event_id_parameter, [])
+        # Clients append it to a URL that may have one already, of the time when the page was made.
+        last_event_id = [each for each in (request.args or {}).get(last_event_id_parameter, []) if each][-1:]
     return Asked(
         method=request.method,
         accept=fields.getRawHeaders(b"Accept") or [],

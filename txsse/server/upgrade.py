@@ -63,7 +63,8 @@ class Upgrader:
     :param allow_credentials: whether pages of these origins may send cookies along.
     :param allow_headers: the request headers that pages of these origins may set.
     :param last_event_id_parameter: the query parameter that stands in for the ``Last-Event-ID`` header,
-        which some polyfills cannot send; ``None`` for none.
+        which some polyfills cannot send; ``None`` for none. A header that is not empty comes first; of
+        several parameters the last one that is not empty counts.
     :param max_last_event_id: the longest ``Last-Event-ID`` that is accepted, in bytes. A client that was sent
         a longer id gets 400 when it comes back, which a browser takes for the end.
     :param max_buffer: how many bytes are held back for a client that is behind.
