@@ -5,6 +5,8 @@ The journal in a file: what it keeps, and what befalls files.
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -843,3 +845,46 @@ class TroubleTests:
         await hub.publish("news", "x")
         await hub.stop()
         assert rows_in(path) == 1
+
+
+BEFORE = """
+import os, sys
+from twisted.internet import reactor
+from txsse import Hub
+from txsse.hub.sqlite import SQLiteJournal
+
+hub = Hub(journal=SQLiteJournal(sys.argv[1]))
+published = hub.publish("news", "x", id="7")
+"""
+
+FORK = """
+if os.fork():
+    os.wait()
+    os._exit(0)
+"""
+
+RUN = """
+published.addCallback(print).addCallback(lambda _: reactor.stop())
+reactor.run()
+"""
+
+
+class ReactorTests:
+    """
+    The reactor runs later than the journal is used, or never.
+    """
+
+    @pytest.mark.parametrize(
+        ("script", "printed"),
+        [(BEFORE, ""), (BEFORE + RUN, "7\n"), (BEFORE + FORK + RUN, "7\n")],
+        ids=["never", "later", "behind a fork"],
+    )
+    def test_used_before(self, path: Path, script: str, printed: str) -> None:
+        """
+        Without a reactor the interpreter ends; where it runs later, also in a daemon, the answer comes then.
+        """
+        ran = subprocess.run(
+            [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, printed, "")
+        assert path.exists() is bool(printed)

@@ -163,9 +163,11 @@ class SQLiteJournal(Alone):
         self._follower = follower
         self._reactor = make_steady(self._given_reactor or global_reactor())
         self._threads = ThreadPool(1, 1, name="txsse-sqlite")
-        self._threads.start()
-        # Its thread would keep a process alive that does not stop its hub.
         core = cast(IReactorCore, self._reactor)
+        # A thread keeps the interpreter from ending, and does not survive a fork: there is none before the
+        # reactor runs, without which no answer would come anyway; and none behind it, also where the program
+        # does not stop its hub. What is asked meanwhile waits.
+        core.callWhenRunning(self._threads.start)
         self._at_exit = core.addSystemEventTrigger("after", "shutdown", self._threads.stop)
         started = self._in_thread(self._open, self._now()).addCallback(self._can_write)
         return started.addCallbacks(self._has_opened, self._has_not_opened)
