@@ -17,6 +17,7 @@ from tests.hub.fakes import Prefix, ScriptedJournal, World, lost, outcome_of, re
 from txsse import (
     Access,
     CloseReason,
+    EventStreamParser,
     Hub,
     HubStopped,
     InvalidField,
@@ -140,6 +141,16 @@ class PublishTests:
         ids = world.publish("a", "b", "c")
         assert ids == sorted(set(ids))
         assert [event.id for event in member.events] == ids
+
+    def test_relayed(self, world: World) -> None:
+        """
+        An event of a stream without ids is published with an id that the hub makes.
+        """
+        member = world.join()
+        (event,) = EventStreamParser().feed(b"data: x\n\n")
+        world.publish(event.data, event=event.event, id=event.id)
+        assert member.texts == ["x"]
+        assert member.last_event_id
 
     def test_whole_event(self, world: World) -> None:
         """

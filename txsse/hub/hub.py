@@ -45,7 +45,7 @@ from txsse.hub.subscriber import Subscriber
 from txsse.hub.topics import ALL, Topics, TopicSet
 from txsse.hub.update import EARLIEST, Telling, Update
 from txsse.protocol.encoder import encode_event, encode_retry
-from txsse.protocol.event import ServerSentEvent, check_text
+from txsse.protocol.event import NO_ID, ServerSentEvent, check_text
 from txsse.server.channel import SSEChannel
 from txsse.server.payload import to_text
 from txsse.server.resource import SSEResource
@@ -189,7 +189,9 @@ class Hub:
         if get_ident() != threadable.ioThread:
             refuse(self._reactor(), "hub.publish", _PUBLISH_FROM_THREAD)
         live = self._live or self._come_alive()
-        new = ServerSentEvent(to_text(data), event, live.ids.next() if id is None else id, retry)
+        new = ServerSentEvent(
+            to_text(data), event, live.ids.next() if id is None or id is NO_ID else id, retry
+        )
         return self._publish(Update(topics, new, private=private))
 
     def publish_update(self, update: Update) -> Deferred[str]:

@@ -8,7 +8,7 @@ joined. They raise nothing that building the event has not raised before, commen
 from __future__ import annotations
 
 from txsse._arguments import wrong_type
-from txsse.protocol.event import ServerSentEvent, check_text
+from txsse.protocol.event import NO_ID, NO_TYPE, ServerSentEvent, check_text
 
 __all__ = ["encode_comment", "encode_event", "encode_id", "encode_retry"]
 
@@ -30,9 +30,9 @@ def encode_event(event: ServerSentEvent) -> bytes:
         raise wrong_type("event", event, "a ServerSentEvent, such as ServerSentEvent('data')") from None
     if retry is not None:
         head = f"retry: {_milliseconds(retry)}\n"
-    if event.id is not None:
+    if event.id is not None and event.id is not NO_ID:
         head += f"id: {event.id}\n"
-    if event.event:
+    if event.event and event.event is not NO_TYPE:
         head += f"event: {event.event}\n"
     return f"{head}data: {_continued(event.data, 'data: ')}\n\n".encode()
 

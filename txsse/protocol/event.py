@@ -11,7 +11,15 @@ from typing import Any, NamedTuple, Self
 
 from txsse.errors import InvalidField
 
-__all__ = ["MAX_RETRY_MILLISECONDS", "ServerSentEvent", "check_text", "parsed_event", "parsed_events"]
+__all__ = [
+    "MAX_RETRY_MILLISECONDS",
+    "NO_ID",
+    "NO_TYPE",
+    "ServerSentEvent",
+    "check_text",
+    "parsed_event",
+    "parsed_events",
+]
 
 # A line ends at CR and at LF, so either would end the field and start one of the writer's choice.
 _LINE_END = re.compile("[\r\n]")
@@ -21,6 +29,24 @@ _LINE_END_OR_NUL = re.compile("[\r\n\0]")
 # 31,700 years; up to there, seconds as a float tell every millisecond from the next.
 MAX_RETRY_MILLISECONDS = 10**15
 _MAX_RETRY = MAX_RETRY_MILLISECONDS // 1000
+
+
+class _Unnamed(str):
+    """
+    The type or the id of an event whose stream names none: ``"message"`` and ``""``, as a browser reports
+    them. An event that is sent on is written without such a field: an empty ``id`` would make its reader
+    forget the last one.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> str:
+        # There is one of each, also in what is copied.
+        return "NO_TYPE" if self else "NO_ID"
+
+
+NO_ID = _Unnamed("")
+NO_TYPE = _Unnamed("message")
 
 
 class _Fields(NamedTuple):
@@ -61,9 +87,9 @@ class ServerSentEvent(_Fields):
         retry: float | None = None,
     ) -> Self:
         data = check_text("data", data)
-        if event is not None:
+        if event is not None and event is not NO_TYPE:
             event = check_text("event", event, _LINE_END)
-        if id is not None:
+        if id is not None and id is not NO_ID:
             id = check_text("id", id, _LINE_END_OR_NUL)
         if retry is not None:
             _check_retry(retry)

@@ -18,6 +18,8 @@ from txsse.errors import EventTooLarge
 from txsse.protocol.columns import columns
 from txsse.protocol.event import (
     MAX_RETRY_MILLISECONDS,
+    NO_ID,
+    NO_TYPE,
     ServerSentEvent,
     parsed_event,
     parsed_events,
@@ -67,7 +69,7 @@ class EventStreamParser:
         # The block that is open: its fields, and how many bytes its lines took.
         self._data: list[str] = []
         self._event = ""
-        self._id = last_event_id
+        self._id = last_event_id or NO_ID
         self._block_retry: float | None = None
         self._block_size = 0
 
@@ -196,8 +198,8 @@ class EventStreamParser:
         ids = found.get("id")
         types = found.get("event")
         if types is not None and "" in types:
-            types = [name or "message" for name in types]
-        events += parsed_events(found["data"], types or repeat("message"), ids or repeat(self._id))
+            types = [name or NO_TYPE for name in types]
+        events += parsed_events(found["data"], types or repeat(NO_TYPE), ids or repeat(self._id))
         if ids:
             self._id = ids[-1]
         self._last_event_id = self._id
@@ -220,7 +222,7 @@ class EventStreamParser:
                 self._last_event_id = self._id
                 if data:
                     text = data[0] if len(data) == 1 else "\n".join(data)
-                    events.append(parsed_event(text, self._event or "message", self._id, self._block_retry))
+                    events.append(parsed_event(text, self._event or NO_TYPE, self._id, self._block_retry))
                     data.clear()
                 self._event = ""
                 self._block_retry = None
