@@ -16,7 +16,8 @@ class Ticker(SSEResource):
         self.reactor = reactor
 
     async def channel_opened(self, channel):
-        number = int(channel.last_event_id or 0)
+        last = channel.last_event_id
+        number = int(last) if last.isdecimal() else 0
         while True:
             number += 1
             channel.send(str(number), id=str(number))

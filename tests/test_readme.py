@@ -86,6 +86,10 @@ class ReadmeTests:
             assert read_events(url + "events", 1, **headers) == [
                 txsse.ServerSentEvent("number 42", "count", "42")
             ]
+            # A client may come with an id of another server's: it begins again.
+            for foreign in ("", "order-17", "-1", "1e3", "²"):
+                headers = {"Last-Event-ID": foreign.encode().decode("latin-1")}
+                assert [event.id for event in read_events(url + "events", 1, **headers)] == ["1"]
 
     def test_other_programs(self) -> None:
         """
