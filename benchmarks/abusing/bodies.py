@@ -16,8 +16,8 @@ __all__ = ["ATTACKS"]
 # How many descriptors the service may need beside one for each connection: the other client has some.
 _DESCRIPTORS = 8
 
-# What all bodies together may take with a credential, in MiB: the service's --max-bodies, and half of that for the
-# memory that Python and the allocator hold beside it.
+# What all bodies together may take with a credential, in MiB: the service's --max-bodies, and half of that
+# for the memory that Python and the allocator hold beside it.
 _BUDGET = 48.0
 # And without one: the service is to answer before the body.
 _NOTHING = 4.0

@@ -126,7 +126,7 @@ class Hub:
         if presence is not None and not callable(presence):
             raise wrong_type("presence", presence, "callable with a Subscriber and whether it is there")
         self.upgrader = upgrader or Upgrader(reactor=reactor)
-        self._given_journal = cast("IJournal | None", journal)
+        self._given_journal = journal
         self._given_reactor = cast("IReactorTime | None", reactor)
         self._max_update_size = max_update_size
         self._max_topics = max_topics
