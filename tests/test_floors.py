@@ -20,6 +20,7 @@ FLOORS = {
     "_clock": -1,
     "_reactor": 0,
     "_waiting": 0,
+    "_futures": 0,
     "_threads": 0,
     "_unhandled": 0,
     "_delay": 0,

@@ -16,6 +16,7 @@ from twisted.web.iweb import IAgent
 
 from txsse._clock import make_steady
 from txsse._delay import Delay
+from txsse._futures import in_task_of_twisted
 from txsse._reactor import global_reactor
 from txsse._typing import AnyAgent, AnyReactor
 from txsse.client.delivery import Delivery, EventCallback
@@ -229,7 +230,8 @@ class EventSource:
             if not delivery.is_over:
                 return delivery.take()
             # A read can hold ten thousand events, and a loop over them never waits for anything.
-            await delivery.let_go()
+            with in_task_of_twisted():
+                await delivery.let_go()
         self.start()
         while not delivery.pending:
             if self.ready_state is ReadyState.CLOSED:
@@ -238,7 +240,8 @@ class EventSource:
                     self._raised = True
                     raise end
                 raise StopAsyncIteration
-            await delivery.wait()
+            with in_task_of_twisted():
+                await delivery.wait()
         return delivery.take()
 
 

@@ -16,6 +16,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from txsse._arguments import wrong_type
+from txsse._futures import FutureCancelled, explain_future, future_to_deferred
 from txsse.errors import ChannelClosed, CloseReason, UpgradeRefused
 from txsse.server.channel import SSEChannel
 from txsse.server.sending import cancel_at_close
@@ -93,6 +94,7 @@ class SSEResource(Resource):
 
 
 def _to_deferred(channel: SSEChannel, result: object) -> Deferred[Any] | None:
+    result = future_to_deferred(result)
     if result is None or isinstance(result, Deferred):
         return result
     if isinstance(result, Iterator | AsyncIterator):
@@ -116,8 +118,8 @@ def _done(_: object, channel: SSEChannel) -> None:
 def _failed(failure: Failure, channel: SSEChannel) -> None:
     # A handler that ends because its channel has ended, or was told to, did what it should.
     told = not channel.is_open or channel.close_reason is not None
-    if told and failure.check(ChannelClosed, CancelledError):
+    if told and failure.check(ChannelClosed, CancelledError, FutureCancelled):
         channel.close()
         return
-    _log.failure("the handler of {channel} failed", failure, channel=channel)
+    _log.failure("the handler of {channel} failed", explain_future(failure), channel=channel)
     channel.close(reason=CloseReason.HANDLER_FAILED)

@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from txsse._futures import FutureCancelled, explain_future, future_to_deferred
 from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.event import ServerSentEvent
 
@@ -96,6 +97,7 @@ def send_all(outlet: Outlet, source: Source) -> Deferred[int]:
     """
     items = _items(source)
     sending = Deferred.fromCoroutine(_send_each(outlet, items))
+    sending.addErrback(explain_future)
     cancel_at_close(outlet, sending)
     # Behind what cancels, so that the source may take its time to clean up.
     sending.addBoth(lambda result: Deferred.fromCoroutine(_close(items)).addCallback(lambda _: result))
@@ -162,7 +164,7 @@ async def _send_each(outlet: Outlet, items: AsyncIterator[Item]) -> int:
                 await outlet.drain()
                 slice_sent = 0
                 slice_began = outlet.reactor.seconds()
-    except (ChannelClosed, CancelledError):
+    except (ChannelClosed, CancelledError, FutureCancelled):
         # The end of the channel ends the sending, and is no failure of it.
         if not outlet.ends_sources:
             raise
@@ -187,7 +189,7 @@ def _items(source: Source) -> AsyncIterator[Item]:
     if isinstance(source, AsyncIterable):
         return aiter(source)
     if isawaitable(source):
-        return _one(source)
+        return _one(future_to_deferred(source))
     if isinstance(source, Iterable):
         return _each(source)
     raise TypeError(
