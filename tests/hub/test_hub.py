@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent
 
 from tests.fakes import FakeReactor, Wire
-from tests.hub.fakes import Prefix, ScriptedJournal, World, lost, outcome_of, result_of, turn
+from tests.hub.fakes import Heavy, Prefix, ScriptedJournal, World, lost, outcome_of, result_of, turn
 from txsse import (
     Access,
     CloseReason,
@@ -23,6 +23,7 @@ from txsse import (
     InvalidField,
     JournalFailed,
     ServerSentEvent,
+    TooManyPatterns,
     TooManyTopics,
     Update,
     UpdateTooLarge,
@@ -667,6 +668,37 @@ class SubscribeTests:
         assert (caught.value.count, caught.value.limit) == (3, 2)
         assert opened.channel.watcher is None
         world.hub.subscribe(opened.channel, ["a", Prefix("b"), "a"])
+
+    @pytest.mark.parametrize(
+        ("topics", "private", "error"),
+        [
+            (["a", "b", "c"], (), TooManyTopics),
+            ("a", [b"x"], TypeError),
+            (5, (), TypeError),
+            ([Heavy("x", 10_000_000)], (), TooManyPatterns),
+        ],
+    )
+    def test_refused_behind_another(
+        self, new_world: Callable[..., World], topics: Any, private: Any, error: type[Exception]
+    ) -> None:
+        """
+        The channel is as it was before: the topics that it had can be subscribed again, and nothing is lost.
+        """
+        world = new_world(max_topics=2)
+        opened = world.open()
+        subscriber = world.hub.subscribe(opened.channel, "news")
+        world.publish("a")
+        subscriber.unsubscribe()
+        world.publish("b")
+        for _ in range(2):
+            with pytest.raises(error):
+                world.hub.subscribe(opened.channel, topics, private=private)
+            world.publish("c")
+        assert opened.channel.is_open
+        assert opened.channel.watcher is None
+        world.hub.subscribe(opened.channel, "news")
+        world.publish("d")
+        assert opened.texts == ["a", "b", "c", "c", "d"]
 
     def test_usual_number_of_topics(self, world: World) -> None:
         """
