@@ -122,6 +122,44 @@ class StopTests:
         assert len(published) == len(stopped) == 1
         assert world.reactor.getDelayedCalls() == []
 
+    @pytest.mark.parametrize("method", ["start", "last_id", "stop"])
+    def test_journal_that_never_answers(
+        self, new_world: Callable[..., World], plain: Wire, method: str, logged: list[LogEvent]
+    ) -> None:
+        """
+        It is waited for no longer than the whole may take, and that is logged.
+        """
+        journal = ScriptedJournal(reactor=plain.reactor)
+        journal.held.add(method)
+        world = new_world(journal=journal)
+        outcome_of(world.hub.start())
+        stopped = outcome_of(world.hub.stop(deadline=5.0))
+        world.reactor.advance(4.9)
+        assert stopped == []
+        world.reactor.advance(0.1)
+        assert stopped == [None]
+        assert journal.cancelled in ([method], [])
+        assert [event for event in logged if "did not answer in time" in event["log_format"]]
+        assert isinstance(outcome_of(world.hub.publish("news", "a"))[0], HubStopped)
+
+    def test_journal_has_its_time(self, new_world: Callable[..., World], plain: Wire) -> None:
+        """
+        Where the clients have used up the time, it has a second.
+        """
+        journal = ScriptedJournal(reactor=plain.reactor)
+        journal.held.add("stop")
+        world = new_world(journal=journal)
+        member = world.join()
+        member.stop_reading()
+        world.publish("x" * 200_000)
+        stopped = outcome_of(world.hub.stop(deadline=5.0))
+        world.reactor.advance(5.0)
+        world.reactor.run_soon()
+        assert stopped == []
+        world.reactor.advance(0.9)
+        journal.release("stop")
+        assert stopped == [None]
+
     def test_what_never_arrives(self, new_world: Callable[..., World], plain: Wire) -> None:
         """
         Not longer than the whole may take.

@@ -64,6 +64,9 @@ _UNHANDLED_INTERVAL = 10.0
 
 _PUBLISH_FROM_THREAD = "hub.publish_from_thread(topics, data, ...)"
 
+# How long the journal may take to end where the clients have used up the time, in seconds.
+_JOURNAL_TIME = 1.0
+
 
 class Hub:
     """
@@ -514,6 +517,8 @@ class Hub:
         :param retry: the shortest and the longest time after which clients are to reconnect, in seconds. Each
             is told another one, so that they do not all come at once.
         :param deadline: how long this may take, in seconds; who has not read everything by then is cut off.
+            A journal that does not answer by then is waited for no longer; where the clients used up the
+            time, it has one second more.
         :returns: a Deferred that fires when the last channel is closed and the journal has ended.
         :raises ValueError: for times that cannot be.
         """
@@ -553,12 +558,21 @@ class Hub:
         self._ended = True
         # A journal that could not be started has nothing to end.
         if live.started or self._starting is not None:
+            stopping = Deferred.fromCoroutine(self._stop_journal(live.journal))
+            # Clients that used up the time are no reason to cut the journal off.
+            stopping.addTimeout(max(_JOURNAL_TIME, over - live.reactor.seconds()), live.reactor)
             try:
-                await self.start()
-            except JournalFailed:
-                # It has said so itself.
-                return
-            await live.journal.stop()
+                await stopping
+            except TimeoutError:
+                _log.error("the hub has stopped, and its journal did not answer in time")
+
+    async def _stop_journal(self, journal: IJournal) -> None:
+        try:
+            await self.start()
+        except JournalFailed:
+            # It has said so itself.
+            return
+        await journal.stop()
 
     def _has_stopped(self, _: object, waiting: Waiting[None]) -> None:
         self._stopped = True
