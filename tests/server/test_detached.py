@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import Request as ServerRequest
 
 from tests.fakes import Client, Wire
 from txsse import CloseReason, SSEChannel, SSEResource
@@ -373,3 +374,52 @@ class ClosingSiteTests:
         assert closed.called
         assert not any(client.connected for client in clients)
         assert tree.channels[1].close_reason is CloseReason.CLIENT_GONE
+
+
+class OwnEndTests:
+    @pytest.mark.parametrize("name", ["finish", "connectionLost"])
+    @pytest.mark.parametrize("where", ["class", "instance"])
+    def test_request_that_learns_of_its_end(self, plain: Wire, name: str, where: str) -> None:
+        """
+        It stays, and is notified: whoever wrote it may count its requests.
+        """
+        tree = Tree(plain)
+        ended: list[str] = []
+
+        class Counting(ServerRequest):
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments)
+                if where == "instance":
+                    setattr(self, name, self.count)
+
+            def count(self, *arguments: Any) -> None:
+                ended.append(name)
+                getattr(ServerRequest, name)(self, *arguments)
+
+        if where == "class":
+            setattr(Counting, name, Counting.count)
+        tree.site.requestFactory = Counting
+        client = tree.connect().request("/a")
+        (channel,) = tree.channels
+        assert isinstance(channel.request, Counting)
+        if name == "finish":
+            channel.close()
+        else:
+            client.disconnect()
+        client.pump()
+        assert ended == [name]
+        if client.connected:
+            client.disconnect()
+
+    def test_class_without_an_end_of_its_own(self, plain: Wire) -> None:
+        """
+        Its requests are let go.
+        """
+        tree = Tree(plain)
+
+        class Named(ServerRequest):
+            name = "x"
+
+        tree.site.requestFactory = Named
+        tree.connect().request("/a").disconnect()
+        assert isinstance(tree.channels[0].request, AskedRequest)

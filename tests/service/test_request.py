@@ -16,6 +16,8 @@ from txsse import SSEChannel, SSEResource, Upgrader
 from txsse.server.detached import DetachedSink
 from txsse.service.site import BoundedSite
 
+METHODS = ("GET", "POST")
+
 
 class Echo(Resource):
     isLeaf = True
@@ -56,7 +58,7 @@ def connect(plain: Wire, echo: Echo, channels: list[SSEChannel]) -> Iterator[Cal
 
     def connect(kind: Callable[..., Client] = Client, **options: Any) -> Client:
         root = Resource()
-        upgrader = Upgrader(reactor=plain.reactor, keepalive=None, keep_request=False)
+        upgrader = Upgrader(reactor=plain.reactor, keepalive=None, keep_request=False, methods=METHODS)
         root.putChild(b"echo", echo)
         root.putChild(b"stream", SSEResource(channels.append, upgrader=upgrader))
         site = BoundedSite(root, reactor=plain.reactor, max_body=1000, request_timeout=10, **options)
@@ -456,3 +458,18 @@ class TimeTests:
         client.pump()
         assert client.reset
         assert client.transport.connected
+
+
+class StreamTests:
+    def test_body_of_a_request_that_became_a_stream(
+        self, connect: Callable[..., Client], channels: list[SSEChannel]
+    ) -> None:
+        """
+        The body is counted no more when the stream lets its request go.
+        """
+        client = connect()
+        client.say(b"POST /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello")
+        (channel,) = channels
+        assert isinstance(channel.sink, DetachedSink)
+        assert client.protocol.site.bodies == 0
+        channel.close()

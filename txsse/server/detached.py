@@ -18,6 +18,7 @@ from typing import Any
 from twisted.internet.interfaces import IAddress, IProtocol, IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.http import Request, parse_qs
+from twisted.web.server import Request as ServerRequest
 from zope.interface import implementer
 
 from txsse.server.access_log import log_access
@@ -152,6 +153,10 @@ class DetachedSink:
         for data in channel._dataBuffer:
             self.dataReceived(data)
         channel.requests.clear()
+        # Of a class of txsse's own, which holds something until its end, and gives it up now.
+        let_go = getattr(request, "let_go", None)
+        if let_go is not None:
+            let_go()
         request.write = self.write  # type: ignore[method-assign]
 
     def attach(self, owner: SinkOwner, clock: Ticks) -> None:
@@ -362,4 +367,17 @@ def can_detach(request: Request) -> bool:
         and not transport.producerPaused
         # Somebody else waits for the request's end.
         and all(waiting.called for waiting in request.notifications)
+        and (hasattr(request, "let_go") or not _learns_of_its_end(request))
+    )
+
+
+def _learns_of_its_end(request: Request) -> bool:
+    """
+    Return whether a request, by its class or by itself, does more at its end than Twisted's, such as to
+    count.
+    """
+    return any(
+        name in vars(request)
+        or getattr(type(request), name) not in (getattr(Request, name), getattr(ServerRequest, name))
+        for name in ("finish", "connectionLost")
     )

@@ -281,6 +281,13 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         """
         return 0 if self._sink is None else self._sink.kept
 
+    def let_go(self) -> None:
+        """
+        A stream goes on without its request: nothing notifies this object of the end.
+        """
+        self._expect_nothing()
+        self._release_body()
+
     def connectionLost(self, reason: Failure) -> None:
         """
         The client has gone.
