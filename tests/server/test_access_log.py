@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.web.server import Site
 
@@ -62,7 +63,7 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LogEvent]]:
     globalLogPublisher.removeObserver(observe)
 
 
-def fail(request: Any) -> None:
+def fail(*_: Any) -> None:
     """
     Write a line to a disk that is full.
     """
@@ -156,3 +157,48 @@ class FailingLogTests:
         access_log.guard_log(site)
         access_log.guard_log(None)
         assert site.log is guard
+
+
+class ClosingTests:
+    def stopped(self, wire: Wire, path: Path) -> ClosingSite:
+        """
+        Make a site whose last port is closed while a stream is open.
+        """
+        self.channels: list[SSEChannel] = []
+        resource = SSEResource(self.channels.append, upgrader=wire.upgrader())
+        site = ClosingSite(resource, reactor=wire.reactor)
+        site.logPath = str(path)
+        site.doStart()
+        self.client = Client(wire, site).request("/stream")
+        site.doStop()
+        return site
+
+    def test_streams_that_end_after_the_port(self, plain: Wire, tmp_path: Path) -> None:
+        """
+        They have their lines; then the log is closed.
+        """
+        path = tmp_path / "access.log"
+        site = self.stopped(plain, path)
+        self.channels[0].close()
+        self.client.pump()
+        assert "GET /stream" in path.read_text()
+        closed = Deferred.fromCoroutine(site.close())
+        self.client.disconnect()
+        assert closed.called
+        assert site._logFile is None
+
+    def test_disk_is_full(self, plain: Wire, failures: list[LogEvent], tmp_path: Path) -> None:
+        """
+        The site closes all the same.
+        """
+        site = self.stopped(plain, tmp_path / "access.log")
+
+        class Full:
+            write = close = fail
+
+        site._logFile.close()
+        site._logFile = Full()
+        closed = Deferred.fromCoroutine(site.close())
+        self.client.disconnect()
+        assert closed.called
+        assert [event["log_failure"].type for event in failures] == [OSError, OSError]

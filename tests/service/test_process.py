@@ -127,6 +127,18 @@ class HubTests:
         assert f'"GET {PATH}?match=news HTTP/1.1" 200' in text
         assert "eyJ" not in text
 
+    def test_access_log_of_streams_that_are_open_at_the_end(self, tmp_path: Path) -> None:
+        """
+        They have their lines, too.
+        """
+        log = tmp_path / "access.log"
+        with running(LISTEN, URL, f"--access-log={log}") as process:
+            [url] = process.urls
+            headers = {"Authorization": f"Bearer {token()}"}
+            with urllib.request.urlopen(urllib.request.Request(f"{url}?match=news", headers=headers)):
+                process.stop()
+        assert log.read_text().count(f'"GET {PATH}?match=news HTTP/1.1" 200') == 1
+
 
 class StatusTests:
     def test_health_and_metrics(self) -> None:

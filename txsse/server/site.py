@@ -10,6 +10,7 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Site
 
@@ -17,6 +18,8 @@ from txsse._typing import AnyReactor, AnyResource
 from txsse.server.access_log import dated_by_wall
 
 __all__ = ["ClosingSite"]
+
+_log = Logger()
 
 # How long a client may take to read what was written to it before the service stopped, in seconds.
 _CLOSE_TIMEOUT = 5.0
@@ -51,6 +54,25 @@ class ClosingSite(Site):
             self, resource, reactor=reactor, logFormatter=dated_by_wall(cast(IReactorTime, reactor))
         )
         self._connections: set[Connection] = set()
+        self._stops_later = False
+
+    def stopFactory(self) -> None:  # noqa: N802
+        """
+        The last port is closed. Open streams have their lines in the access log when they end, so with
+        connections, the log is closed by :meth:`close`.
+        """
+        if self._connections:
+            self._stops_later = True
+            return
+        self._stops_later = False
+        try:
+            super().stopFactory()
+        except OSError:
+            # What the file still had in its buffer, on a disk that is full.
+            _log.failure("the access log cannot be closed")
+            # Twisted stops there, and its timer would go on.
+            self._logFile = None
+            super().stopFactory()
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:  # type: ignore[override]
         """
@@ -73,6 +95,8 @@ class ClosingSite(Site):
         for connection in connections:
             connection.close()
         await gatherResults([connection.when_lost() for connection in connections])
+        if self._stops_later:
+            self.stopFactory()
 
 
 class Connection(Protocol):
