@@ -273,3 +273,27 @@ class UpgraderTests:
         assert plain.connect(resource).request(method="OPTIONS").status == 204
         assert plain.connect(resource).request(method="POST").status == 405
         channels[0].close()
+
+
+class KeyTests:
+    def test_asked_once(self, wire: Wire) -> None:
+        """
+        A key that changes from call to call is asked once for each request, and its stream counts under it.
+        """
+        asked: list[int] = []
+
+        def key(request: Request) -> int:
+            asked.append(len(asked))
+            return asked[-1]
+
+        channels: list[SSEChannel] = []
+        limits = Limits(per_key=1, key=key)
+        resource = SSEResource(channels.append, upgrader=wire.upgrader(limits=limits))
+        for _ in range(3):
+            wire.connect(resource).request()
+        assert asked == [0, 1, 2]
+        assert limits._counts == {("key", number): 1 for number in asked}
+        for channel in channels:
+            channel.close()
+        wire.reactor.run_soon()
+        assert limits._counts == {}

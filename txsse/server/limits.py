@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from ipaddress import IPv6Address, ip_address
 from typing import cast
+from weakref import WeakKeyDictionary
 
 from twisted.web.http import Request
 from twisted.web.server import Request as SiteRequest
@@ -32,7 +33,7 @@ class Limits:
         counts as one address. Behind a proxy all clients have the proxy's address: there, leave this out and
         have ``key`` return what the proxy says.
     :param per_key: how many of one ``key``.
-    :param key: what tells clients apart: called with the request, it returns a user's name, a token or
+    :param key: what tells clients apart: called once with each request, it returns a user's name, a token or
         anything else that can be hashed, or ``None`` for a client that is not to be counted.
     :param retry_after: when to try again, in seconds.
     :raises ValueError: for ``per_key`` without ``key``, and for numbers that allow nothing.
@@ -67,6 +68,9 @@ class Limits:
         self._retry_after = b"%d" % max(1, round(retry_after))
         self._open = 0
         self._counts: Counter[Hashable] = Counter()
+        # Of requests that have not become a stream yet: what was counted has to be what was checked, also
+        # where the key depends on the time or on a session.
+        self._found: WeakKeyDictionary[Request, list[tuple[Hashable, int, str]]] = WeakKeyDictionary()
 
     def refusal(self, request: Request, accepted: Accepted) -> Answer | None:
         """
@@ -91,6 +95,7 @@ class Limits:
             return None
         self._open += 1
         places = tuple(place for place, _, _ in self._places(request))
+        del self._found[request]
         self._counts.update(places)
         return partial(self._leave, places)
 
@@ -102,6 +107,12 @@ class Limits:
                 del self._counts[place]
 
     def _places(self, request: Request) -> list[tuple[Hashable, int, str]]:
+        found = self._found.get(request)
+        if found is None:
+            found = self._found[request] = self._find_places(request)
+        return found
+
+    def _find_places(self, request: Request) -> list[tuple[Hashable, int, str]]:
         places: list[tuple[Hashable, int, str]] = []
         if self._per_address is not None:
             host = getattr(request.getClientAddress(), "host", None)
