@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent, capturedLogs, globalLogPublisher
 from twisted.web.http import Request
 from twisted.web.resource import EncodingResourceWrapper, Resource
 from twisted.web.server import NOT_DONE_YET, GzipEncoderFactory
@@ -731,3 +731,29 @@ class DefaultUpgraderTests:
         assert channels[0].reactor is plain.reactor
         assert isinstance(SSEResource(), Resource)
         client.disconnect()
+
+
+class FinishTests:
+    def test_request_that_is_finished_by_others(self, wire: Wire) -> None:
+        """
+        The stream ends properly, and nothing is logged.
+        """
+        requests: list[Any] = []
+        reasons: list[CloseReason] = []
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request: Any) -> int:
+                requests.append(request)
+                channel = wire.upgrader().upgrade(request)
+                channel.when_closed().addCallback(reasons.append)
+                return NOT_DONE_YET
+
+        with capturedLogs() as logged:
+            client = wire.connect(Page()).request()
+            requests[0].finish()
+            client.pump()
+        assert client.ended
+        assert reasons == [CloseReason.SERVER_CLOSED]
+        assert logged == []

@@ -266,7 +266,20 @@ class Upgrader:
         reused = bool(getattr(request.channel, "persistent", True))
         site = getattr(request, "site", None)
 
+        finish: Callable[[], object] = request.finish
+
+        def unregister_and_finish() -> None:
+            # Whoever still has the request may end the stream with it, and knows nothing of the producer;
+            # Twisted logs a failure where one is left.
+            if request.producer is not None:
+                request.unregisterProducer()
+            finish()
+
+        request.finish = unregister_and_finish  # type: ignore[method-assign]
+
         def end(result: Failure | None) -> None:
+            # With the request, it would be a cycle of references.
+            vars(request).pop("finish", None)
             lost = self._peers.explain(result, held) if isinstance(result, Failure) else None
             try:
                 channel.request_ended(lost)
