@@ -54,7 +54,7 @@ class Delay:
             delay = max(longest * random.uniform(1 - _JITTER, 1), least)
         elif self.base < least:
             # Streams that end at once, one after the other: their clients are spread, too.
-            delay = least * random.uniform(1, 1 + _JITTER)
+            delay = min(least * random.uniform(1, 1 + _JITTER), self.ceiling)
         else:
             # A server that ended a good stream gets its client back in its own time.
             delay = longest

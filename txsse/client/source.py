@@ -30,9 +30,9 @@ from txsse.protocol.parser import DEFAULT_MAX_EVENT_SIZE
 __all__ = ["EventSource"]
 
 # The shortest wait between two streams, in seconds: a stream that says "retry: 0" and ends at once would have
-# hundreds of requests a second. Firefox has the same floor. A program may set a lower one, down to the first.
+# hundreds of requests a second. A program may set a lower floor by its own retry, down to the first.
 _LEAST_RETRY = 0.01
-_LEAST_OF_STREAM = 0.5
+_LEAST_OF_STREAM = 0.1
 
 
 class EventSource:
@@ -62,7 +62,7 @@ class EventSource:
     :param body: their body.
     :param retry: how long to wait before the stream is asked for again, in seconds, until the stream says
         otherwise. It doubles with each attempt in a row that delivers no event. A stream that asks for less
-        than half a second gets half a second, unless this is less.
+        than 0.1 seconds gets 0.1 to 0.15, unless this is less.
     :param max_retry: the longest wait, in seconds, whatever the stream says.
     :param stable_after: how long a stream without an event must last until the failures before it do not
         count any more, in seconds. The first event of a stream has the same effect at once.
