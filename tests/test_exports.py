@@ -16,6 +16,7 @@ PUBLIC = {
     "BrokenReply",
     "ChannelClosed",
     "CloseReason",
+    "ConnectionFailed",
     "EventSource",
     "EventStreamParser",
     "EventTooLarge",

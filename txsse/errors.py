@@ -13,6 +13,7 @@ What can go wrong, as one small tree::
     ├── JournalFailed    a journal that cannot be read or written at the moment
     ├── StreamRefused    a reply that opens no stream, to a client
     ├── BrokenReply      a reply that a client cannot make sense of
+    ├── ConnectionFailed a connection that a client cannot make, or has lost
     ├── StreamEnded      the end of a stream, as a client sees it
     └── PeerSilent       a server that a client has not heard of for too long
 """
@@ -30,6 +31,7 @@ __all__ = [
     "BrokenReply",
     "ChannelClosed",
     "CloseReason",
+    "ConnectionFailed",
     "EventTooLarge",
     "HubStopped",
     "InvalidField",
@@ -255,6 +257,19 @@ class BrokenReply(SSEError):
     """
     What a server answered is no HTTP, or more of it than anybody needs.
     """
+
+
+class ConnectionFailed(SSEError):
+    """
+    A client cannot connect to a server, or the connection was lost: before the reply, or within a stream
+    whose framing says that more is to come. Its ``__cause__`` is the error of Twisted, OpenSSL or the agent.
+
+    :ivar url: what was asked for.
+    """
+
+    def __init__(self, url: str, problem: str) -> None:
+        super().__init__(f"{without_secrets(url)}: {problem}")
+        self.url = url
 
 
 class StreamEnded(SSEError):

@@ -12,13 +12,16 @@ import weakref
 from typing import Any, ClassVar
 
 import pytest
+from OpenSSL.SSL import Error as OpenSSLError
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionLost, ConnectionRefusedError
+from twisted.internet.error import ConnectionLost, ConnectionRefusedError, DNSLookupError
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
+from twisted.web._newclient import BadResponseVersion, ParseError
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
+from twisted.web.error import SchemeNotSupported
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
@@ -28,7 +31,15 @@ from zope.interface.verify import verifyObject
 from tests.client.fakes import FakeAgent, FakeResponse, Followed, outcome_of
 from txsse.client.machine import ReadyState
 from txsse.client.source import EventSource
-from txsse.errors import BrokenReply, EventTooLarge, PeerSilent, StreamEnded, StreamRefused
+from txsse.errors import (
+    BrokenReply,
+    ConnectionFailed,
+    EventTooLarge,
+    PeerSilent,
+    SSEError,
+    StreamEnded,
+    StreamRefused,
+)
 from txsse.protocol.event import ServerSentEvent
 
 
@@ -358,8 +369,9 @@ class ReconnectionTests:
         response.bring("retry: 500\nid: 7\ndata: a\n\ndata: half an event\n")
         response.end(reason)
         assert followed.source.ready_state is ReadyState.CONNECTING
-        lost = ConnectionLost if isinstance(reason, ResponseFailed) else StreamEnded
+        lost = ConnectionFailed if isinstance(reason, ResponseFailed) else StreamEnded
         assert isinstance(followed.errors[0], lost)
+        assert str(followed.errors[0]).startswith("https://example.org/events: the stream ")
         assert followed.source.retry == 0.5
         again = followed.again(0.5)
         assert again.headers["last-event-id"] == b"7"
@@ -438,7 +450,8 @@ class ReconnectionTests:
         followed = Followed(retry=1.0, max_retry=5.0)
         for seconds in (1.0, 2.0, 4.0, 5.0, 5.0):
             followed.asked.lose(error)
-            assert isinstance(followed.source.last_error, ConnectionRefusedError)
+            assert isinstance(followed.source.last_error, ConnectionFailed)
+            assert isinstance(followed.source.last_error.__cause__, ConnectionRefusedError)
             followed.again(seconds)
         assert len(followed.errors) == 5
 
@@ -482,12 +495,12 @@ class ReconnectionTests:
         [
             ({}, 86_400_000_000, 60.0),
             ({"max_retry": 5.0}, 6000, 5.0),
-            ({}, 0, 0.75),
-            ({}, 499, 0.75),
-            ({}, 500, 0.5),
-            ({"retry": 0.1}, 0, 0.15),
+            ({}, 0, 0.15),
+            ({}, 99, 0.15),
+            ({}, 100, 0.1),
+            ({"retry": 0.05}, 0, 0.075),
             ({"retry": 0.0}, 0, 0.015),
-            ({"max_retry": 0.2}, 0, 0.3),
+            ({"max_retry": 0.05}, 0, 0.05),
         ],
     )
     def test_bounds_of_what_a_stream_asks_for(self, options: dict[str, Any], asks: int, waits: float) -> None:
@@ -510,7 +523,7 @@ class ReconnectionTests:
         followed.asked.lose()
         followed.again(1.0).lose()
         followed.again(2.0).lose()
-        assert isinstance(closed[0], ConnectionLost)
+        assert isinstance(closed[0], ConnectionFailed)
         assert followed.clock.getDelayedCalls() == []
 
     def test_no_reply(self) -> None:
@@ -645,6 +658,52 @@ class ReconnectionTests:
         assert [event["log_format"] for event in logged] == ["on_error failed"]
         clock.advance(3)
         assert len(agent.requests) == 2
+
+    @pytest.mark.parametrize("opened", [False, True])
+    @pytest.mark.parametrize(
+        ("error", "says"),
+        [
+            (DNSLookupError("no such host"), "no such host"),
+            (
+                OpenSSLError([("SSL routines", "", "certificate verify failed")]),
+                ": certificate verify failed",
+            ),
+            (OpenSSLError([]), "Error"),
+            (SchemeNotSupported("what?"), "what?"),
+            (OSError(113, "No route to host"), "No route to host"),
+            (ParseError("wrong number of parts", b"x"), "wrong number of parts"),
+            (BadResponseVersion("x", b"y"), "no HTTP"),
+            (KeyError("y"), "no HTTP"),
+            (ZeroDivisionError(), "ZeroDivisionError"),
+        ],
+    )
+    def test_errors_have_one_root(self, opened: bool, error: Exception, says: str) -> None:
+        """
+        Whatever an agent raises, the loop raises an ``SSEError`` that says where and what, and has it as its
+        cause.
+        """
+        followed = Followed(push=False, max_attempts=1)
+        outcome = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
+        if opened:
+            followed.asked.reply().end(ResponseFailed([Failure(error)]))
+        else:
+            followed.asked.lose(error)
+        (raised,) = outcome
+        assert isinstance(raised, SSEError)
+        assert raised is followed.source.last_error is followed.errors[0]
+        assert raised.__cause__ is error
+        assert str(raised).startswith("https://example.org/events: ") and says in str(raised)
+
+    def test_agent_that_raises(self) -> None:
+        """
+        An agent that raises before it returns a Deferred is one that failed.
+        """
+        followed = Followed(retry=1.0)
+        followed.agent.request = None  # type: ignore[method-assign, assignment]
+        followed.asked.lose()
+        followed.clock.advance(1.0)
+        assert [type(error) for error in followed.errors] == [ConnectionFailed, BrokenReply]
+        assert followed.source.ready_state is ReadyState.CONNECTING
 
     @pytest.mark.parametrize("error", [ValueError("abc"), AttributeError("x"), KeyError("y")])
     def test_parser_that_stumbles(self, error: Exception) -> None:

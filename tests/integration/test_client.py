@@ -18,7 +18,16 @@ from twisted.internet.task import deferLater
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
 
 from tests.integration.clients import listen, listen_tls, until
-from txsse import EventSource, Hub, ReadyState, ServerSentEvent, SSEChannel, SSEResource, StreamEnded
+from txsse import (
+    ConnectionFailed,
+    EventSource,
+    Hub,
+    ReadyState,
+    ServerSentEvent,
+    SSEChannel,
+    SSEResource,
+    StreamEnded,
+)
 from txsse.cli.insecure import TrustAnyone
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -245,7 +254,8 @@ class ScriptedServerTests:
         source = EventSource(url(port), retry=0.01, on_error=errors.append)
         source.start()
         await until(lambda: len(attempts) == 3)
-        assert type(errors[0]).__name__ == "ConnectionLost"
+        assert isinstance(errors[0], ConnectionFailed)
+        assert "the stream was cut short" in str(errors[0])
         assert isinstance(errors[1], StreamEnded)
         source.close()
         await port.stopListening()

@@ -570,7 +570,7 @@ class ReconnectionTests:
         [
             (Reply(["data: a\n\n"]), "StreamEnded"),
             (Reply(["data: a\n\n"], headers={"Content-Length": "9"}), "StreamEnded"),
-            (Reply(["data: a\n\n", CUT]), "ConnectionDone"),
+            (Reply(["data: a\n\n", CUT]), "ConnectionFailed"),
             (Reply(["data: a\n\n"], headers={"Content-Length": "0"}), "StreamEnded"),
         ],
     )
@@ -602,7 +602,7 @@ class ReconnectionTests:
         requests: list[bytes] = []
         async with answering(play) as url, following(url) as followed:
             await until(lambda: followed.texts == ["a"])
-            assert [type(error).__name__ for error in followed.errors] == ["ConnectionDone", "ConnectionDone"]
+            assert [type(error).__name__ for error in followed.errors] == ["ConnectionFailed"] * 2
 
     @pytest_twisted.ensureDeferred
     async def test_refused_connection(self) -> None:
@@ -624,7 +624,11 @@ class ReconnectionTests:
             await until(lambda: followed.texts == ["a"])
             await port.stopListening()
             stopped.append(True)
-            await until(lambda: isinstance(followed.source.last_error, ConnectionRefusedError))
+            await until(
+                lambda: isinstance(
+                    getattr(followed.source.last_error, "__cause__", None), ConnectionRefusedError
+                )
+            )
             assert followed.source.ready_state is ReadyState.CONNECTING
             endpoint = endpoints.TCP4ServerEndpoint(reactor, number, interface="127.0.0.1")
             port = await endpoint.listen(site_of(resource))

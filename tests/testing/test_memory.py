@@ -148,7 +148,7 @@ class PairTests:
         opened.channels[0].send("lost")
         pair.agent.cut()
         assert not opened.channels[0].is_open
-        assert [type(error) for error in pair.errors] == [ConnectionLost]
+        assert [type(error.__cause__) for error in pair.errors] == [ConnectionLost]
         pair.advance(3)
         assert len(opened.channels) == 2
         assert not pair.events
@@ -167,7 +167,7 @@ class PairTests:
         transport.abortConnection()
         pair.advance()
         assert not pair.events
-        assert [type(error) for error in pair.errors] == [ConnectionLost]
+        assert [type(error.__cause__) for error in pair.errors] == [ConnectionLost]
         assert not pair.agent.connections
 
     def test_server_that_is_not_there(self) -> None:
@@ -184,7 +184,7 @@ class PairTests:
         )
         source.start()
         clock.advance(1)
-        assert {type(error) for error in errors} == {ConnectionRefusedError}
+        assert {type(error.__cause__) for error in errors} == {ConnectionRefusedError}
         agent.listening = True
         clock.advance(10)
         assert source.ready_state is ReadyState.OPEN

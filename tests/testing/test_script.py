@@ -76,7 +76,7 @@ class ScriptTests:
         script = ScriptedResource([["data: a\n\ndata: b", CUT, "data: never\n\n"]], reactor=clock)
         pair = MemoryPair(script, clock=clock)
         assert [event.data for event in pair.events] == ["a"]
-        assert [type(error) for error in pair.errors] == [ConnectionDone]
+        assert [type(error.__cause__) for error in pair.errors] == [ConnectionDone]
         assert script.open == 0
 
     def test_end(self) -> None:

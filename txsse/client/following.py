@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,8 +24,8 @@ from txsse._waiting import Waiting
 from txsse.client.delivery import Delivery
 from txsse.client.machine import Inputs, ReadyState, new_machine
 from txsse.client.reply import Asked, Opens, Redirects, Refuses, judge
-from txsse.client.stream import Body, Reading, cause_of
-from txsse.errors import BrokenReply, EventTooLarge, PeerSilent, StreamEnded, StreamRefused
+from txsse.client.stream import Body, Reading, cause_of, named
+from txsse.errors import EventTooLarge, PeerSilent, StreamEnded, StreamRefused
 from txsse.protocol.parser import EventStreamParser
 
 try:
@@ -37,9 +37,6 @@ except (AttributeError, ImportError):  # pragma: no cover
 __all__ = ["Following", "Options"]
 
 _log = Logger()
-
-# What Twisted's parser raises where a reply is not what it should be.
-_STUMBLED = (ValueError, AttributeError, TypeError, LookupError)
 
 # As browsers do.
 _MAX_REDIRECTS = 20
@@ -211,12 +208,16 @@ class Following:
             fields.setRawHeaders(b"Last-Event-ID", [self._resume_id.encode()])
         body = None if asked.body is None else Body(asked.body)
         assert self._agent is not None
-        request: Deferred[IResponse] = self._agent.request(
-            asked.method.encode("ascii"), asked.url.to_text().encode("ascii"), fields, body
+        request: Deferred[IResponse] = maybeDeferred(
+            self._agent.request,
+            asked.method.encode("ascii"),
+            asked.url.to_text().encode("ascii"),
+            fields,
+            body,
         )
         self._request = request
         request.addCallbacks(
-            self._answered, self._not_answered, callbackArgs=(asked, hops), errbackArgs=(request,)
+            self._answered, self._not_answered, callbackArgs=(asked, hops), errbackArgs=(request, asked)
         )
         request.addErrback(lambda failure: _log.failure("following {url} failed", failure, url=asked.url))
 
@@ -257,14 +258,11 @@ class Following:
             # Closed by somebody who was told that it is open.
             _discard(response)
 
-    def _not_answered(self, failure: Failure, request: Deferred[Any]) -> None:
+    def _not_answered(self, failure: Failure, request: Deferred[Any], asked: Asked) -> None:
         if self._request is request:
             self._request = None
-            error = cause_of(failure)
-            if isinstance(error, _STUMBLED):
-                error = BrokenReply(f"{self.asked.url.to_text()}: the reply is no HTTP: {error!r}")
             self._go_back()
-            self._interrupted(error)
+            self._interrupted(named(cause_of(failure), asked.url.to_text()))
 
     def _no_reply(self) -> None:
         request, self._request = self._request, None
@@ -315,7 +313,11 @@ class Following:
         """
         Ask for the stream again.
         """
-        self._lose(error or StreamEnded(self.asked.url.to_text()))
+        url = self.asked.url.to_text()
+        if error is None:
+            self._lose(StreamEnded(url))
+        else:
+            self._lose(named(error, url, "the stream was cut short: "))
 
     def _note_id(self) -> None:
         """

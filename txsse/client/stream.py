@@ -17,7 +17,22 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
-__all__ = ["Body", "Reader", "Reading", "cause_of"]
+from txsse._redact import without_secrets
+from txsse.errors import BrokenReply, ConnectionFailed, SSEError
+
+try:
+    from twisted.web._newclient import ParseError
+    from twisted.web.http import _MalformedChunkedDataError
+
+    _PARSERS: tuple[type[Exception], ...] = (ParseError, _MalformedChunkedDataError)
+except ImportError:  # pragma: no cover
+    # A Twisted that has other names for what it keeps to itself.
+    _PARSERS = ()
+
+__all__ = ["Body", "Reader", "Reading", "cause_of", "named"]
+
+# What Twisted's parser raises, or stumbles over, where a reply is not what it should be.
+_NO_HTTP = (*_PARSERS, ValueError, AttributeError, TypeError, LookupError)
 
 
 class Reader(Protocol):
@@ -122,6 +137,32 @@ def cause_of(failure: Failure) -> Exception:
         error = reasons[0].value
         reasons = getattr(error, "reasons", None)
     return cast(Exception, error)
+
+
+def named(error: Exception, url: str, prefix: str = "") -> SSEError:
+    """
+    Turn what Twisted, or another agent, raises into an error of ours.
+
+    :param error: what it raises.
+    :param url: what was asked for.
+    :param prefix: what is said of a lost connection before the error's own words.
+    """
+    if isinstance(error, SSEError):
+        return error
+    found: SSEError
+    if isinstance(error, _NO_HTTP):
+        found = BrokenReply(f"{without_secrets(url)}: the reply is no HTTP: {error!r}")
+    else:
+        found = ConnectionFailed(url, prefix + _words_of(error))
+    found.__cause__ = error
+    return found
+
+
+def _words_of(error: Exception) -> str:
+    if error.args and isinstance(error.args[0], list):
+        # OpenSSL has a list of tuples, each with its reason at the end.
+        return ", ".join(reason for *_, reason in error.args[0]) or type(error).__name__
+    return str(error).strip() or type(error).__name__
 
 
 @implementer(IBodyProducer)
