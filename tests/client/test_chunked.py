@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import AccumulatingProtocol, StringTransport
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.web._newclient import Request, RequestNotSent
 from twisted.web.http import _ChunkedTransferDecoder
@@ -118,6 +119,16 @@ class PoolTests:
         protocol.makeConnection(StringTransport())
         protocol.request(Request(b"GET", b"/", Headers({b"host": [b"a"]}), None))
         assert protocol._parser._transferDecoders == {b"chunked": Decoder}
+
+    def test_quiet(self) -> None:
+        """
+        A connection leaves nothing in the log when it is made and lost.
+        """
+        factory: Any = new_pool(Clock())._factory(lambda _: None, "")
+        with capturedLogs() as logged:
+            factory.doStart()
+            factory.doStop()
+        assert logged == []
 
     @pytest.mark.parametrize(
         ("reads", "problem"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import random
+import sys
 import weakref
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError, DNSLookupError
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
 from twisted.web._newclient import BadResponseVersion, ParseError
@@ -693,6 +695,32 @@ class ReconnectionTests:
         assert raised is followed.source.last_error is followed.errors[0]
         assert raised.__cause__ is error
         assert str(raised).startswith("https://example.org/events: ") and says in str(raised)
+
+    @pytest.mark.parametrize("redirected", [False, True])
+    def test_https_without_tls(self, redirected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Where Twisted has no TLS, HTTPS ends the source with what to install, also behind a redirect.
+        """
+        monkeypatch.setitem(sys.modules, "OpenSSL", None)
+        agent = FakeAgent()
+        monkeypatch.setattr("txsse.client.following.Agent", lambda *args, **options: agent)
+        scheme = "http" if redirected else "https"
+        source = EventSource(f"{scheme}://example.org/", reactor=MemoryReactorClock())
+        outcome = outcome_of(Deferred.fromCoroutine(source.__anext__()))
+        if redirected:
+            agent.requests[0].reply(302, {"Location": "https://example.org/"})
+        (error,) = outcome
+        assert isinstance(error, ConnectionFailed)
+        assert str(error) == "https://example.org/: HTTPS needs pyOpenSSL: pip install 'txsse[tls]'"
+        assert source.ready_state is ReadyState.CLOSED
+        assert len(agent.requests) == redirected
+
+    def test_own_agent_for_https(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        An agent of the program's own may have TLS from elsewhere.
+        """
+        monkeypatch.setitem(sys.modules, "OpenSSL", None)
+        assert Followed().asked.uri == "https://example.org/events"
 
     def test_agent_that_raises(self) -> None:
         """

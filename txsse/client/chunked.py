@@ -210,6 +210,9 @@ def _end_head(parser: Any, end_head: Callable[[], None]) -> None:
 
 
 class _Factory(client._HTTP11ClientFactory):
+    # Two lines in the log for each connection are many, for a client that reconnects.
+    noisy = False
+
     def buildProtocol(self, addr: IAddress | None) -> _Protocol:
         """
         Make a connection's protocol.

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -25,7 +26,7 @@ from txsse.client.delivery import Delivery
 from txsse.client.machine import Inputs, ReadyState, new_machine
 from txsse.client.reply import Asked, Opens, Redirects, Refuses, judge
 from txsse.client.stream import Body, Reading, cause_of, named
-from txsse.errors import EventTooLarge, PeerSilent, StreamEnded, StreamRefused
+from txsse.errors import ConnectionFailed, EventTooLarge, PeerSilent, StreamEnded, StreamRefused
 from txsse.protocol.parser import EventStreamParser
 
 try:
@@ -104,6 +105,7 @@ class Following:
         self._options = options
         self._delivery = delivery
         self._agent = agent
+        self._own_agent = agent is None
         self._reactor = reactor
         self.parser = self._new_parser(delivery.delivered_id)
         # Where to resume: the last event ID, unless that is too long to be sent.
@@ -203,6 +205,11 @@ class Following:
             fields.removeHeader(name)
         for name, value in asked.headers:
             fields.addRawHeader(name.encode("ascii"), value if isinstance(value, bytes) else value.encode())
+        if asked.url.scheme == "https" and self._own_agent and find_spec("OpenSSL") is None:
+            # Twisted's agent would raise NotImplementedError, with each attempt.
+            problem = "HTTPS needs pyOpenSSL: pip install 'txsse[tls]'"
+            self.machine.refused(ConnectionFailed(asked.url.to_text(), problem))
+            return
         self._note_id()
         if self._resume_id:
             fields.setRawHeaders(b"Last-Event-ID", [self._resume_id.encode()])
