@@ -83,3 +83,14 @@ class HoldingTests:
         Others do not.
         """
         assert not holds_secret(url)
+
+
+class LongTests:
+    def test_long_url(self) -> None:
+        """
+        A URL of a megabyte, which a server may redirect to, is searched in one go: searched again from each of
+        its letters, it would take hours.
+        """
+        url = "https://example.org/" + "x" * 2**20
+        assert without_secrets(f"{url}?token=secret") == f"{url}?token=***"
+        assert without_secrets("1http://user:pass@a/") == "1http://user:***@a/"
