@@ -16,6 +16,15 @@ PASSWORDS = st.text("abcXYZ019-._~%!$()*+;=", min_size=4, max_size=30).map("S3cr
 
 
 class ShownTests:
+    def test_long_words(self) -> None:
+        """
+        A word of a megabyte, which a server may send as a Location, takes no longer than by its length.
+        """
+        word = "x" * 10**6
+        assert without_secrets(word) == word
+        assert not holds_secret(word)
+        assert without_secrets(f"{word}://u:S3cret@h") == f"{word}://u:***@h"
+
     @pytest.mark.parametrize(
         ("text", "shown"),
         [
