@@ -13,7 +13,7 @@ __all__ = ["holds_secret", "without_secrets"]
 
 # Up to the last @ that may belong to it: a password that nobody has encoded holds slashes, spaces and more.
 # Too much is cut out rather than too little.
-# Schemes are bounded: otherwise a long word, such as a Location of a server's, takes the square of its length.
+# Schemes are bounded: otherwise a long word, such as a server's Location, takes the square of its length.
 _PASSWORD = re.compile(r"([a-z][a-z0-9+.-]{0,30}://[^\s:/?#@]*):(?:[^,]*@|\S*@)", re.IGNORECASE)
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]{0,30}://\S+", re.IGNORECASE)

@@ -20,8 +20,13 @@ from threading import Timer
 from typing import Any
 
 import pytest
+from OpenSSL import SSL
+from service_identity import VerificationError
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError, DNSLookupError
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseNeverReceived
 
 from tests.client.fakes import FakeAgent, FakeResponse, outcome_of
 from txsse.cli import main
@@ -205,6 +210,47 @@ class EndTests:
         assert tail.agent.requests[-1].headers["last-event-id"] == b"1"
         tail.reply().bring("data: b\n\n")
         assert tail.out.getvalue() == "a\nb\n"
+
+    @pytest.mark.parametrize(
+        ("error", "problem"),
+        [
+            (VerificationError([]), f"the certificate is not for the host of {URL}; --insecure accepts any"),
+            (
+                SSL.Error([("SSL routines", "", "certificate verify failed")]),
+                f"the certificate of {URL} is not trusted; --insecure accepts any",
+            ),
+        ],
+    )
+    def test_certificate(self, error: Exception, problem: str) -> None:
+        """
+        A certificate that is not trusted ends it: every attempt would end in the same way.
+        """
+        tail = Tail()
+        tail.agent.requests[0].lose(ResponseNeverReceived([Failure(error)]))
+        assert tail.status == [1]
+        assert tail.err.getvalue() == f"txsse tail: {problem}\n"
+        assert tail.clock.getDelayedCalls() == []
+
+    @pytest.mark.parametrize(
+        ("error", "problem"),
+        [
+            (ConnectionRefusedError(), f"nobody listens at {URL}"),
+            (DNSLookupError(), f"there is no host of that name: {URL}"),
+            (SSL.Error([("SSL routines", "", "wrong version number")]), "(wrong version number)"),
+            (ConnectionDone(), "closed cleanly"),
+        ],
+    )
+    def test_no_connection(self, error: Exception, problem: str) -> None:
+        """
+        Other failures are told in plain words, and tried again; --timeout without any stream is an error.
+        """
+        tail = Tail("--timeout", "1")
+        tail.agent.requests[0].lose(error)
+        line = tail.err.getvalue()
+        assert problem in line and "[(" not in line and line.endswith("; trying again\n")
+        tail.clock.advance(1)
+        assert tail.status == [1]
+        assert tail.err.getvalue().endswith(f"txsse tail: {URL} opened no stream in 1 s\n")
 
     @pytest.mark.parametrize(("arguments", "status"), [([], 0), (["--count", "2"], 3)])
     def test_timeout(self, arguments: list[str], status: int) -> None:

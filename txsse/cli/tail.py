@@ -28,6 +28,7 @@ from txsse.cli.insecure import TrustAnyone
 from txsse.cli.show import Show, as_data, as_json, as_text, as_visible_data
 from txsse.cli.state import read_state, write_state
 from txsse.cli.terminal import complain
+from txsse.cli.verdict import describe, distrust
 from txsse.client.machine import ReadyState
 from txsse.client.source import EventSource
 
@@ -44,7 +45,8 @@ Lost connections, and attempts that failed, are told on stderr, and made again.
 
 exit status:
   0  as many events as --count asked for, the time of --timeout, or Ctrl-C
-  1  the server opens no stream, or the stream or a file cannot be read or written
+  1  the server opens no stream, in the time of --timeout or at all, or its certificate is not trusted, or the
+     stream or a file cannot be read or written
   2  the command line is wrong
   3  the time of --timeout is over, and there were fewer events than --count asked for
 """
@@ -142,8 +144,9 @@ async def follow(
     if out is None:
         complain(err, "txsse tail", "stdout is closed, and there is nowhere to print to")
         return _FAILED
+    untrusted: list[str] = []
     try:
-        source = _source(reactor, arguments, err, agent)
+        source = _source(reactor, arguments, err, agent, untrusted)
     except ValueError as error:
         complain(err, "txsse tail", error)
         return _WRONG
@@ -153,6 +156,8 @@ async def follow(
     except OSError as error:
         complain(err, "txsse tail", f"{arguments.state}: {error.strerror}")
         return _FAILED
+    opened: list[None] = []
+    source.when_open().addCallbacks(opened.append, lambda failure: None)
     timer = None
     if arguments.timeout is not None:
         timer = reactor.callLater(arguments.timeout, source.close)
@@ -171,12 +176,22 @@ async def follow(
         source.close()
         if timer is not None and timer.active():
             timer.cancel()
-    # Nothing but the timer has closed it.
+    if untrusted:
+        complain(err, "txsse tail", untrusted[0])
+        return _FAILED
+    # Otherwise nothing but the timer has closed it.
+    if not opened:
+        complain(err, "txsse tail", f"{source.url} opened no stream in {arguments.timeout:g} s")
+        return _FAILED
     return _OK if arguments.count is None else _TOO_FEW
 
 
 def _source(
-    reactor: IReactorTime, arguments: argparse.Namespace, err: TextIO, agent: IAgent | None
+    reactor: IReactorTime,
+    arguments: argparse.Namespace,
+    err: TextIO,
+    agent: IAgent | None,
+    untrusted: list[str],
 ) -> EventSource:
     url, headers = read_url(arguments.url), read_headers(arguments.header)
     if agent is None and url[:6].lower() == "https:":
@@ -195,8 +210,15 @@ def _source(
 
     def told(error: Exception) -> None:
         # The last one is told by whoever waits for the end.
-        if source.ready_state is not ReadyState.CLOSED:
-            complain(err, "txsse tail", f"{error}; trying again")
+        if source.ready_state is ReadyState.CLOSED:
+            return
+        problem = distrust(error, source.url)
+        if problem is not None:
+            # The next attempt would end in the same way.
+            untrusted.append(problem)
+            source.close()
+        else:
+            complain(err, "txsse tail", f"{describe(error, source.url) or error}; trying again")
 
     source = EventSource(
         url,

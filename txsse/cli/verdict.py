@@ -33,7 +33,7 @@ except ImportError:
         """
 
 
-__all__ = ["NotPublished", "explain", "judge"]
+__all__ = ["NotPublished", "describe", "distrust", "explain", "judge"]
 
 _NO_TOKEN = (
     "the hub wants a token: name a file by --token-file, put it into TXSSE_TOKEN, or have one made with --key"
@@ -91,22 +91,43 @@ def explain(error: Exception, url: str) -> NotPublished:
     """
     if isinstance(error, ConnectionRefusedError):
         return NotPublished(f"nobody listens at {url}; does the hub run?")
-    if isinstance(error, DNSLookupError):
-        return NotPublished(f"there is no host of that name: {url}")
-    if isinstance(error, (ConnectTimeout, ConnectError)):
-        return NotPublished(f"{url} cannot be reached: {_shortened(str(error))}")
-    if isinstance(error, VerificationError):
-        return NotPublished(f"the certificate is not for the host of {url}; --insecure accepts any")
-    if isinstance(error, TLSError):
+    if isinstance(error, TLSError) and distrust(error, url) is None:
         why = _tls_reason(error)
-        if "certificate verify failed" in why:
-            return NotPublished(f"the certificate of {url} is not trusted; --insecure accepts any")
         return NotPublished(f"there is no TLS with {url} ({why}); does the hub speak http, without the s?")
+    known = describe(error, url)
+    if known is not None:
+        return NotPublished(known)
     if isinstance(error, NotImplementedError):
         return NotPublished("https needs pyOpenSSL: pip install 'txsse[tls]'")
     why = _shortened(str(error)) or type(error).__name__
     what = "broke off" if isinstance(error, ConnectionClosed) else "does not answer as a hub would"
     return NotPublished(f"{url} {what} ({why}); whether it was published, is not known")
+
+
+def describe(error: Exception, url: str) -> str | None:
+    """
+    Return what befell a connection to any server; ``None`` for what has no better words than its own.
+    """
+    if isinstance(error, ConnectionRefusedError):
+        return f"nobody listens at {url}"
+    if isinstance(error, DNSLookupError):
+        return f"there is no host of that name: {url}"
+    if isinstance(error, (ConnectTimeout, ConnectError)):
+        return f"{url} cannot be reached: {_shortened(str(error))}"
+    if isinstance(error, TLSError):
+        return distrust(error, url) or f"there is no TLS with {url} ({_tls_reason(error)})"
+    return distrust(error, url)
+
+
+def distrust(error: Exception, url: str) -> str | None:
+    """
+    Return why a server's certificate is refused, now and at every attempt; ``None`` for other errors.
+    """
+    if isinstance(error, VerificationError):
+        return f"the certificate is not for the host of {url}; --insecure accepts any"
+    if isinstance(error, TLSError) and "certificate verify failed" in _tls_reason(error):
+        return f"the certificate of {url} is not trusted; --insecure accepts any"
+    return None
 
 
 def _refusal(
