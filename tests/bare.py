@@ -9,7 +9,7 @@ import runpy
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from unittest import mock
@@ -73,11 +73,12 @@ class Environment:
 
     :param directory: an empty directory.
     :param extras: the extras that are installed there.
+    :param also: what is installed there, too.
     """
 
-    def __init__(self, directory: Path, *extras: str) -> None:
+    def __init__(self, directory: Path, *extras: str, also: Sequence[str] = ()) -> None:
         self.directory = directory
-        for name in closure(requirements(*extras)):
+        for name in closure([*requirements(*extras), *also]):
             found = distribution(name)
             for top in {file.parts[0] for file in found.files or () if file.parts[0] not in ("..", "/")}:
                 target = Path(str(found.locate_file(top)))
@@ -86,7 +87,7 @@ class Environment:
                     link.symlink_to(target)
         (directory / "txsse").symlink_to(ROOT / "txsse")
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """
         Run Python with these arguments.
         """
@@ -95,7 +96,7 @@ class Environment:
         environment |= {"PYTHONPATH": str(self.directory), "PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.run(
             [sys.executable, "-S", "-P", *arguments],
-            cwd=self.directory,
+            cwd=cwd or self.directory,
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,

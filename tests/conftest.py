@@ -5,17 +5,77 @@ What all tests share.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from tests.fakes import WIRES, Wire
 from tests.hub.redis_server import RedisServer, running
+from txsse._extras import extra_of
+
+
+def to_install(error: BaseException | None) -> str | None:
+    """
+    Return what to install where the cause of an error is that an optional package is missing.
+    """
+    while error is not None:
+        package = (getattr(error, "name", None) or "").partition(".")[0]
+        own = package in ("", "tests", "txsse", "twisted", *sys.stdlib_module_names)
+        if isinstance(error, ImportError) and not own:
+            return f"needs {package}: pip install 'txsse[{extra_of(error) or 'test'}]'"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+class _Module(pytest.Module):
+    # A file of tests that cannot be imported without an extra is skipped.
+    def collect(self) -> Iterable[Any]:
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            reason = to_install(error)
+            if reason is None:
+                raise
+            pytest.skip(reason, allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> pytest.Module:
+    """
+    Collect the tests of a file.
+    """
+    return cast(pytest.Module, _Module.from_parent(parent, path=module_path))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    """
+    Skip a test whose fixtures need an extra.
+    """
+    return (yield from _skipping())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """
+    Skip a test that needs an extra itself.
+    """
+    return (yield from _skipping())
+
+
+def _skipping() -> Generator[None, Any, Any]:
+    try:
+        return (yield)
+    except ImportError as error:
+        reason = to_install(error)
+        if reason is None:
+            raise
+        pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,6 @@ import socket
 from collections.abc import Callable
 from typing import Any, cast
 
-import h2.config
-import h2.connection
-import h2.events
-import h2.settings
 import pytest
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address
@@ -25,6 +21,14 @@ from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.resource import IResource
 from twisted.web.server import Site
+
+try:
+    import h2.config
+    import h2.connection
+    import h2.events
+    import h2.settings
+except ImportError:
+    h2 = None  # type: ignore[assignment]
 
 from txsse import Upgrader
 from txsse.testing import WallClock
@@ -375,6 +379,10 @@ class Wire:
     def __init__(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.kind = kind
         self.reactor = FakeReactor()
+        if h2 is None:
+            if kind == "http2":
+                pytest.skip("needs h2: pip install 'txsse[http2]'")
+            return
         # Twisted gives it the global reactor, whatever the site has.
         monkeypatch.setattr(http, "H2Connection", functools.partial(http.H2Connection, reactor=self.reactor))
 

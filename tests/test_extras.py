@@ -167,6 +167,23 @@ class OneExtraTests:
         assert done.stderr.splitlines()[-1].endswith("needs pyOpenSSL: pip install 'txsse[tls]'")
 
 
+class SuiteTests:
+    def test_skipped(self, tmp_path: Path) -> None:
+        """
+        The tests that need no extra run without any; the others are skipped, and name theirs.
+        """
+        bare = Environment(tmp_path, also=["pytest"])
+        files = ["server/test_keepalive.py", "mercure/test_texts.py", "hub/test_redis.py"]
+        files += ["hub/test_prometheus.py", "client/test_source.py", "integration/test_streams.py"]
+        done = bare.run(
+            "-m", "pytest", "-p", "no:cacheprovider", *(f"tests/{name}" for name in files), cwd=ROOT
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert " passed" in done.stdout
+        for extra in ("mercure", "redis", "metrics", "test"):
+            assert f"pip install 'txsse[{extra}]'" in done.stdout
+
+
 class MessageTests:
     def test_known_packages(self) -> None:
         """

@@ -7,14 +7,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_twisted
 
 from tests.fakes import Wire
 from tests.hub.fakes import World
-from tests.hub.journals import Maker, Subject, memory, redis, sqlite
+
+if TYPE_CHECKING:
+    from tests.hub.journals import Maker, Subject
 
 
 @pytest.fixture
@@ -60,6 +61,11 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
     """
     Makes journals of each kind, and stops them.
     """
+    # Not above: without an extra, the tests that ask for this are skipped, and no others.
+    import pytest_twisted
+
+    from tests.hub.journals import memory, redis, sqlite
+
     made: list[Subject] = []
 
     def make(*, max_count: int = 1000, max_bytes: int = 10**9, max_age: float | None = None) -> Subject:

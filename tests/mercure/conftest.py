@@ -5,12 +5,14 @@ What the tests of Mercure share.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.fakes import Wire
-from tests.mercure.world import MercureWorld
+
+if TYPE_CHECKING:
+    from tests.mercure.world import MercureWorld
 
 
 @pytest.fixture
@@ -18,6 +20,9 @@ def new(plain: Wire) -> Iterator[Callable[..., MercureWorld]]:
     """
     Makes hubs; at the end all clients go, and nothing may be left in the reactor.
     """
+    # Not above: without an extra, the tests that ask for this are skipped, and no others.
+    from tests.mercure.world import MercureWorld
+
     worlds: list[MercureWorld] = []
 
     def make(**options: Any) -> MercureWorld:
