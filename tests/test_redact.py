@@ -97,8 +97,8 @@ class HoldingTests:
 class LongTests:
     def test_long_url(self) -> None:
         """
-        A URL of a megabyte, which a server may redirect to, is searched in one go: searched again from each of
-        its letters, it would take hours.
+        A URL of a megabyte, which a server may redirect to, is searched in one go: searched again from each
+        of its letters, it would take hours.
         """
         url = "https://example.org/" + "x" * 2**20
         assert without_secrets(f"{url}?token=secret") == f"{url}?token=***"

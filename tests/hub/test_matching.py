@@ -323,8 +323,8 @@ class TurnTests:
         self, new_world: Callable[..., World], journal: ScriptedJournal, granted: bool
     ) -> None:
         """
-        No pattern is asked about the private update that a client resumes from: its id is a place, whoever has
-        it.
+        No pattern is asked about the private update that a client resumes from: its id is a place, whoever
+        has it.
         """
         world = new_world(journal=journal)
         (last,) = world.publish("a", topics=self.TOPICS, private=True)
