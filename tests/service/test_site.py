@@ -596,6 +596,36 @@ class FramingTests:
         assert client.status == 400
         assert world.page.count == 0
 
+    @pytest.mark.parametrize("end", [b"", b"\r\n\r\n"])
+    @pytest.mark.parametrize("size", [100, 1000, 100_000])
+    @pytest.mark.parametrize(
+        ("head", "status"),
+        [
+            (b"GET /page?", 414),
+            (b"\r\nGET /page?", 414),
+            (b"GET /page HTTP/1.1\r\nAuthorization: Bearer ", 431),
+        ],
+    )
+    @pytest.mark.parametrize("before", [0, 1])
+    def test_long_line(
+        self, world: World, before: int, head: bytes, status: int, size: int, end: bytes
+    ) -> None:
+        """
+        A line of more than 16 KiB gets an answer, however it arrives, and the connection is closed.
+        """
+        client = world.connect()
+        for _ in range(before):
+            client.say(get("/page"))
+            client.pump()
+        head += b"x" * 16385 + end
+        client.reset_response()
+        for start in range(0, len(head), size):
+            client.say(head[start : start + size])
+        client.pump()
+        assert client.status == status
+        assert not client.transport.connected
+        assert world.page.count == before
+
     @pytest.mark.parametrize("head", ["GET /page HTTP/1.0", "GET /page HTTP/1.1|Host: a"])
     def test_taken(self, world: World, head: str) -> None:
         """

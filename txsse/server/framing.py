@@ -29,12 +29,14 @@ def negotiating_protocol() -> Any:
 
 class StrictChannel(HTTPChannel):
     """
-    HTTP/1 without two weaknesses of Twisted's.
+    HTTP/1 without three weaknesses of Twisted's.
 
     It refuses a folded line in a head with 400: Twisted unfolds it, and a proxy in front may have read it
     otherwise (https://www.rfc-editor.org/rfc/rfc9112#section-5.2). And it reads no further when much has come
     behind a request that is not answered yet: where its client reads no answers, Twisted reads on, and keeps
-    all of it.
+    all of it. And it answers a line of more than 16 KiB, such as a long URL or token, where Twisted closes
+    the connection: with 414 for a request line (https://www.rfc-editor.org/rfc/rfc9112#section-3), and 431
+    for a header field (https://www.rfc-editor.org/rfc/rfc6585#section-5).
     """
 
     def rawDataReceived(self, data: bytes) -> None:  # noqa: N802
@@ -53,6 +55,16 @@ class StrictChannel(HTTPChannel):
             self._respondToBadRequestAndDisconnect()  # type: ignore[no-untyped-call]
         else:
             super().lineReceived(line)  # type: ignore[no-untyped-call]
+
+    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: N802
+        """
+        Refuse a head with a line that is too long.
+        """
+        # Nothing of a head has been read before a request line, but for an empty line.
+        status = b"431 Request Header Fields Too Large" if self._receivedHeaderSize else b"414 URI Too Long"
+        assert self.transport is not None
+        self.transport.write(b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status)
+        self.loseConnection()  # type: ignore[no-untyped-call]
 
 
 def refuse_framing(request: Request) -> str | None:
