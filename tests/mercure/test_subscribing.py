@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes import Wire
 from tests.hub.fakes import ScriptedJournal
-from tests.mercure.world import PATH, PUBLISHER, URL, MercureWorld, old_token, token
+from tests.mercure.world import PATH, PUBLISHER, URL, MercureWorld, Reader, old_token, token
 from txsse import CloseReason, Hub, Limits
 from txsse.mercure import FixedKeys, Issuer, Settings, secret_key, well_known
 
@@ -178,6 +178,26 @@ class QueryTests:
         client = world.ask("QUERY", form=[("match", "a"), ("last_event_id", "id-0")])
         assert client.headers["mercure-last-event-id"] == "id-0"
         assert client.body.count(b"data: ") == 2
+
+    @pytest.mark.parametrize(("in_query", "count"), [("id-0", 2), ("id-1", 3)])
+    def test_last_event_id_in_both(self, world: MercureWorld, in_query: str, count: int) -> None:
+        """
+        Where the query and the form have different ids, neither counts before the other: all is sent.
+        """
+        for number in range(3):
+            world.publish("a", str(number), id=f"id-{number}")
+        query = [("last_event_id", in_query)]
+        client = world.ask("QUERY", query=query, form=[("match", "a"), ("last_event_id", "id-0")])
+        assert client.headers["mercure-last-event-id"] == ("id-0" if count == 2 else "earliest")
+        assert len(Reader(client).texts) == count
+
+    def test_too_many(self, world: MercureWorld) -> None:
+        """
+        More fields than a form may have are a bad request, as they are in a query.
+        """
+        client = world.ask("QUERY", form=[("match", str(number)) for number in range(3000)])
+        assert client.status == 400
+        assert b"2000 fields" in client.body
 
     def test_no_form(self, world: MercureWorld) -> None:
         """
@@ -639,7 +659,7 @@ class MetadataTests:
             "resource": URL,
             "authorization_details_types_supported": ["https://mercure.rocks/authorization-detail"],
             "bearer_methods_supported": ["header"],
-            "mercure_cookie": True,
+            "mercure_cookie": "__Secure-mercure_access_token",
             "mercure_matcher_types_supported": ["exact", "urlpattern"],
             "mercure_subscriptions": True,
         }

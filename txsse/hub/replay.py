@@ -35,7 +35,10 @@ from txsse.protocol.event import ServerSentEvent
 from txsse.server.payload import to_json
 from txsse.server.sink import Framed
 
-__all__ = ["Replay", "stream_reset"]
+__all__ = ["RESET_TYPE", "Replay", "stream_reset"]
+
+#: The type of the event that tells a client that it missed something.
+RESET_TYPE = "stream-reset"
 
 T = TypeVar("T")
 
@@ -287,4 +290,4 @@ def stream_reset() -> bytes:
     that the journal still holds.
     """
     told = to_json({"replayed_from": EARLIEST})
-    return encode_event(ServerSentEvent(told, event="stream-reset"))
+    return encode_event(ServerSentEvent(told, event=RESET_TYPE))

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from twisted.web.http import Request
 
-from txsse.mercure.refusal import BadRequest, TooLarge
+from txsse.mercure.refusal import BadRequest, Refusal, TooLarge
 
 __all__ = ["FORM", "Fields", "check_form", "find_in_query", "read_body", "read_query"]
 
@@ -31,7 +31,7 @@ def read_query(request: Request) -> Fields:
 
     :raises BadRequest: for one that is not UTF-8, or has too many fields.
     """
-    return _parse(_query(request), "the query")
+    return _parse(_query(request), "the query", BadRequest)
 
 
 def find_in_query(request: Request, name: str) -> str | None:
@@ -63,12 +63,13 @@ def check_form(request: Request) -> None:
         raise BadRequest(f"the body has to be of the type {FORM.decode()}")
 
 
-def read_body(request: Request, limit: int) -> Fields:
+def read_body(request: Request, limit: int, too_many: type[Refusal] = TooLarge) -> Fields:
     """
     Read the body.
 
     :param limit: how many bytes it may have.
-    :raises BadRequest: for one that is not UTF-8, or has too many fields.
+    :param too_many: what is raised for too many fields.
+    :raises BadRequest: for one that is not UTF-8.
     :raises TooLarge: for more than that.
     """
     content = request.content
@@ -77,7 +78,7 @@ def read_body(request: Request, limit: int) -> Fields:
     body = content.read(limit + 1)
     if len(body) > limit:
         raise TooLarge(f"a body may have {limit} bytes")
-    return _parse(body, "the body")
+    return _parse(body, "the body", too_many)
 
 
 def _query(request: Request) -> bytes:
@@ -91,9 +92,9 @@ def _field(name: str) -> re.Pattern[bytes]:
     return re.compile(rf"(?:\A|&){spelled}(?:=([^&]*))?(?=&|\Z)".encode())
 
 
-def _parse(encoded: bytes, what: str) -> Fields:
+def _parse(encoded: bytes, what: str, too_many: type[Refusal]) -> Fields:
     if encoded.count(b"&") >= _MAX_FIELDS:
-        raise BadRequest(f"{what} has more than {_MAX_FIELDS} fields")
+        raise too_many(f"{what} has more than {_MAX_FIELDS} fields")
     try:
         return parse_qsl(encoded.decode("utf-8"), keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:

@@ -57,7 +57,7 @@ def _describe(settings: Settings) -> dict[str, object]:
     document |= {
         "authorization_details_types_supported": [DETAIL_TYPE],
         "bearer_methods_supported": ["header"],
-        "mercure_cookie": True,
+        "mercure_cookie": settings.cookie,
         "mercure_matcher_types_supported": list(TYPES),
     }
     if settings.subscriptions:

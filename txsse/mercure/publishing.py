@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
 
 from txsse.hub.hub import Hub
+from txsse.hub.replay import RESET_TYPE
 from txsse.hub.topics import ALL
 from txsse.hub.turns import Turns
 from txsse.hub.update import EARLIEST, MAX_ID_BYTES, Update
@@ -21,7 +22,7 @@ from txsse.mercure.forms import Fields, check_form, read_body
 from txsse.mercure.grants import Grants
 from txsse.mercure.matchers import MAX_PATTERN
 from txsse.mercure.patterns import path_pattern
-from txsse.mercure.refusal import BadRequest, Forbidden, MissingToken, Refusal, TooLarge
+from txsse.mercure.refusal import BadRequest, Forbidden, MissingToken, TooLarge
 from txsse.mercure.settings import Settings
 from txsse.mercure.subscriptions import EVENT_TYPE
 from txsse.mercure.texts import check_text
@@ -32,14 +33,6 @@ __all__ = ["Publisher"]
 
 # Thirty years, in milliseconds: a number that is longer is a mistake.
 _MAX_RETRY_DIGITS = 12
-
-
-class _Reserved(Refusal):
-    """
-    The topic is the hub's own.
-    """
-
-    status = 403
 
 
 class Publisher:
@@ -102,11 +95,15 @@ class Publisher:
         return Update(map(_check_topic, topics), event, private="private" in values)
 
     def _check_topics(self, topics: Sequence[str], grants: Grants) -> Generator[None, None, None]:
+        # First, since the token has no say in it.
+        for number, topic in enumerate(topics):
+            if number:
+                yield
+            if self._is_reserved(topic):
+                raise BadRequest(f"topics below {self._settings.path} are the hub's own")
         for number, topic in enumerate(topics):
             if number and grants.publish.selectors:
                 yield
-            if self._is_reserved(topic):
-                raise _Reserved(f"topics below {self._settings.path} are the hub's own")
             if not (yield from grants.publish.seek([topic])):
                 raise Forbidden("the token does not allow to publish to this topic")
 
@@ -140,8 +137,8 @@ def _read_id(id: str) -> str:
 def _read_type(type: str) -> str | None:
     if len(type) > MAX_PATTERN:
         raise TooLarge(f"a type may have {MAX_PATTERN} characters")
-    if type == EVENT_TYPE:
-        raise BadRequest(f"the type {EVENT_TYPE} is the hub's own")
+    if type in (EVENT_TYPE, RESET_TYPE):
+        raise BadRequest(f"the type {type} is the hub's own")
     return check_text("type", type) or None
 
 

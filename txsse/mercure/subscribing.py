@@ -178,7 +178,8 @@ class SubscribeResource(HubResource):
         fields = read_query(request)
         if request.method == QUERY:
             check_form(request)
-            fields += read_body(request, self._settings.max_body)
+            # A subscription that wants too much is a bad request, wherever it says so.
+            fields += read_body(request, self._settings.max_body, BadRequest)
         return fields
 
     def _read_matchers(self, fields: Fields) -> tuple[Matcher, ...]:
