@@ -45,6 +45,18 @@ class GoodTests:
         assert (event.data, event.id, event.event) == ("a\nb\nc", "ürn:1", "typ")
         assert b"retry: 1500\n" in reader.client.body
 
+    @pytest.mark.parametrize("compatibility", [False, True])
+    def test_same_id(self, new: Callable[..., MercureWorld], compatibility: bool) -> None:
+        """
+        An update that is published again is sent once; another one with its id is sent, too.
+        """
+        world = new(anonymous=True, compatibility=compatibility)
+        reader = world.subscribe("news")
+        for text in ("on", "on", "off", "on"):
+            client = world.publish("news", text, id="state")
+            assert (client.status, client.body) == (200, b"state")
+        assert reader.texts == ["on", "off", "on"]
+
     def test_nothing_but_a_topic(self, world: MercureWorld) -> None:
         """
         All other fields are optional, and empty ones are none.
@@ -193,6 +205,14 @@ class BadTests:
         headers = {"Content-Type": kind} if kind else {}
         assert world.ask("POST", body=body, token=PUBLISHER, headers=headers).status == status
 
+    @pytest.mark.parametrize("type", ["mercure", "stream-reset"])
+    @pytest.mark.parametrize("subscriptions", [False, True])
+    def test_types_of_the_hub(self, new: Callable[..., MercureWorld], type: str, subscriptions: bool) -> None:
+        """
+        Nobody may publish what looks like the hub's own, whether subscriptions are told of or not.
+        """
+        assert new(subscriptions=subscriptions).publish("news", type=type).status == 400
+
     @pytest.mark.parametrize(
         "topic",
         [
@@ -288,6 +308,18 @@ class AllowedTests:
         unknown = token(authorization_details=[detail(["publish", "walk"], "news"), detail(["walk"], "*")])
         assert world.publish("news", token=unknown).status == 200
         assert world.publish("sport", token=unknown).status == 403
+
+    @pytest.mark.parametrize(
+        ("given", "status"),
+        [(None, 401), ("x", 401), (token(publish=["a"], exp=-1), 401), (token(subscribe=["*"]), 403)],
+    )
+    def test_challenges_name_the_metadata(self, world: MercureWorld, given: str | None, status: int) -> None:
+        """
+        Each 401 and 403 says where the metadata of the hub are.
+        """
+        client = world.ask("POST", form=[("topic", "news")], token=given)
+        assert client.status == status
+        assert "resource_metadata=" in client.headers["www-authenticate"]
 
 
 class TurnTests:

@@ -64,6 +64,15 @@ class MatchTests:
         assert absolute.texts == ["https://example.com/books/1", "https://EXAMPLE.com/books/2"]
         assert relative.texts == ["/books/1"]
 
+    def test_relative_topic(self, world: MercureWorld) -> None:
+        """
+        A relative topic is resolved against the hub's URL before an absolute pattern is asked about it.
+        """
+        reader = world.subscribe(patterns=["https://hub.example/books/:id"])
+        for topic in ("/books/1", "../books/2", "https://hub.example/books/3", "books/4"):
+            world.publish(topic, topic)
+        assert reader.texts == ["/books/1", "../books/2", "https://hub.example/books/3"]
+
     @pytest.mark.parametrize("name", ["match", "match_exact", "match_urlpattern"])
     def test_everything(self, world: MercureWorld, name: str) -> None:
         """
@@ -455,6 +464,18 @@ class ResumeTests:
         reader = world.subscribe("news", headers={"Last-Event-ID": asked})
         assert reader.texts == ["0", "1", "2"]
         assert reader.headers["mercure-last-event-id"] == "earliest"
+
+    @pytest.mark.parametrize("compatibility", [False, True])
+    def test_id_of_several_updates(self, new: Callable[..., MercureWorld], compatibility: bool) -> None:
+        """
+        A client goes on after the earliest update with the id, and gets the later ones that have it.
+        """
+        world = new(anonymous=True, compatibility=compatibility)
+        for text, id in (("0", "state"), ("1", "b"), ("2", "state"), ("3", "state")):
+            world.publish("news", text, id=id)
+        reader = world.subscribe("news", headers={"Last-Event-ID": "state"})
+        assert reader.texts == ["1", "2", "3"]
+        assert reader.headers["mercure-last-event-id"] == "state"
 
     def test_two(self, world: MercureWorld, ids: list[str]) -> None:
         """
