@@ -131,8 +131,6 @@ class SQLiteJournal(Alone):
         self._reactor: Any = None
         self._threads: ThreadPool | None = None
         self._at_exit: Any = None
-        # What is wrong where the thread is in another process.
-        self._foreign: JournalFailed | None = None
         self._follower: IFollower | None = None
         self._waiting: deque[_Waiting] = deque()
         self._pending = 0
@@ -171,25 +169,8 @@ class SQLiteJournal(Alone):
         # does not stop its hub. What is asked meanwhile waits.
         core.callWhenRunning(self._threads.start)
         self._at_exit = core.addSystemEventTrigger("after", "shutdown", self._threads.stop)
-        opening = self._in_thread(self._open, self._now())
-        core.callWhenRunning(self._check_process, os.getpid(), opening)
-        started = opening.addCallback(self._can_write)
+        started = self._in_thread(self._open, self._now()).addCallback(self._can_write)
         return started.addCallbacks(self._has_opened, self._has_not_opened)
-
-    def _check_process(self, opened_by: int, opening: Deferred[Any]) -> None:
-        """
-        Fail where the process has forked, as ``twistd`` does to become a daemon: the thread stayed in the
-        other process, and nothing would ever be answered.
-        """
-        if os.getpid() == opened_by or self._threads is None:
-            return
-        self._reactor.removeSystemEventTrigger(self._at_exit)
-        self._threads = None
-        problem = f"was opened by process {opened_by}, not by this one; use the hub when the reactor runs"
-        self._foreign = JournalFailed(str(self._path), problem)
-        self._has_problem(self._foreign)
-        # What the thread answered before the fork is about to come here, too; cancelled, it is ignored.
-        opening.cancel()
 
     def append(self, update: Update) -> Deferred[int]:
         """
@@ -425,8 +406,6 @@ class SQLiteJournal(Alone):
         return result
 
     def _fails(self, failure: Failure) -> Failure:
-        if self._foreign is not None:
-            return Failure(self._foreign)
         if failure.check(sqlite3.Error, OSError):
             error = JournalFailed(str(self._path), explain(cast(Exception, failure.value)))
             failure = Failure(error)
