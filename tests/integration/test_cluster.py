@@ -60,9 +60,11 @@ class Publisher:
             self.working.append(Deferred.fromCoroutine(self._publish(f"data {number}", id)))
 
     async def _publish(self, data: str, id: str | None) -> None:
+        # Published again, it has to be equal: otherwise it is another update with the same id.
+        topic = self._chance.choice(["news", "sport"])
         while data not in self.acknowledged:
             try:
-                hub, topic = self._chance.choice(self._hubs), self._chance.choice(["news", "sport"])
+                hub = self._chance.choice(self._hubs)
                 self.acknowledged[data] = await hub.publish(topic, data, id=id)
             except JournalFailed as error:
                 self.counts["uncertain" if error.uncertain else "certain"] += 1
