@@ -31,6 +31,7 @@ from txsse.cli.terminal import complain
 from txsse.cli.verdict import describe, distrust
 from txsse.client.machine import ReadyState
 from txsse.client.source import EventSource
+from txsse.errors import ConnectionFailed
 
 __all__ = ["TAIL"]
 
@@ -212,13 +213,16 @@ def _source(
         # The last one is told by whoever waits for the end.
         if source.ready_state is ReadyState.CLOSED:
             return
-        problem = distrust(error, source.url)
+        cause = error
+        if isinstance(error, ConnectionFailed) and isinstance(error.__cause__, Exception):
+            cause = error.__cause__
+        problem = distrust(cause, source.url)
         if problem is not None:
             # The next attempt would end in the same way.
             untrusted.append(problem)
             source.close()
         else:
-            complain(err, "txsse tail", f"{describe(error, source.url) or error}; trying again")
+            complain(err, "txsse tail", f"{describe(cause, source.url) or error}; trying again")
 
     source = EventSource(
         url,
