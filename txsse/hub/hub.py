@@ -245,24 +245,35 @@ class Hub:
                 recorded = fail(Failure())
             if recorded.called and isinstance(recorded.result, int):
                 # What the callback below comes to, for a third of its price.
-                return succeed(live.trouble.recorded(update.id))
+                if live.trouble.noted:
+                    live.trouble.recorded()
+                return succeed(update.id)
         else:
             recorded = self.start().addCallback(lambda _: live.journal.append(update))
         self._on_their_way += 1
-        recorded.addBoth(self._has_arrived)
+        # One callback: a second one would cost as much as the checksum of a record.
         return recorded.addCallbacks(
-            lambda _: live.trouble.recorded(update.id), self._not_recorded, errbackArgs=(recorded, live)
+            self._was_recorded,
+            self._was_not_recorded,
+            callbackArgs=(update.id, live),
+            errbackArgs=(recorded, live),
         )
 
-    def _not_recorded(self, failure: Failure, recorded: Deferred[Any], live: Live) -> Failure:
+    def _was_recorded(self, _: object, id: str, live: Live) -> str:
+        self._has_arrived()
+        if live.trouble.noted:
+            live.trouble.recorded()
+        return id
+
+    def _was_not_recorded(self, failure: Failure, recorded: Deferred[Any], live: Live) -> Failure:
+        self._has_arrived()
         self._unhandled.watch(recorded, "hub.publish")
         return live.trouble.failed(failure)
 
-    def _has_arrived(self, result: object) -> object:
+    def _has_arrived(self) -> None:
         self._on_their_way -= 1
         if not self._on_their_way:
             self._arrived.fire(None)
-        return result
 
     def tell(
         self,

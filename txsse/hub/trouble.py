@@ -6,7 +6,6 @@ hub.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
@@ -16,8 +15,6 @@ from txsse._sparing import SparingLog
 from txsse.errors import JournalFailed, SSEError
 
 __all__ = ["Trouble"]
-
-T = TypeVar("T")
 
 _log = Logger()
 
@@ -32,11 +29,13 @@ class Trouble:
     until an update is recorded.
 
     :param seconds: returns the time, in seconds.
+    :ivar noted: whether there was an error since an update was recorded last.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
         self._failures = SparingLog(_log)
+        self.noted = False
         self._problem: JournalFailed | None = None
         self._until = 0.0
 
@@ -49,12 +48,12 @@ class Trouble:
             self._problem = None
         return self._problem
 
-    def recorded(self, result: T) -> T:
+    def recorded(self) -> None:
         """
         Take note of an update that was recorded.
         """
+        self.noted = False
         self._problem = None
-        return result
 
     def failed(self, failure: Failure) -> Failure:
         """
@@ -67,6 +66,7 @@ class Trouble:
             # That is how a journal says it, and it has logged it.
             return failure
         self._failures.failure("the journal has failed in an unexpected way", failure)
+        self.noted = True
         # Nobody knows how far it came.
         problem = f"failed in an unexpected way ({type(error).__name__}); see the log"
         self._problem = JournalFailed("the journal", problem, uncertain=True)
