@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.base import ReactorBase
 from twisted.python.runtime import seconds as default_seconds
 
-__all__ = ["Timers", "make_steady", "wall"]
+__all__ = ["Timers", "make_steady", "wall", "wall_of"]
 
 R = TypeVar("R")
 
@@ -81,14 +81,24 @@ def _make_seconds() -> Callable[[], float]:
     return steady_seconds
 
 
+def wall_of(reactor: Any) -> Callable[[], float]:
+    """
+    Return what returns the time of day, in seconds since 1970. It may jump.
+
+    :param reactor: the reactor. With one that has a method ``wall`` it is that, and with a fake clock it is
+        the clock's time.
+    """
+    own: Callable[[], float] | None = getattr(reactor, "wall", None)
+    if own is not None:
+        return own
+    if isinstance(reactor, ReactorBase):
+        return time.time
+    seconds: Callable[[], float] = reactor.seconds
+    return seconds
+
+
 def wall(reactor: Any) -> float:
     """
-    Return the time of day, in seconds since 1970. It may jump.
-
-    :param reactor: the reactor. With one that has a method ``wall`` it is what that returns, and with a fake
-        clock it is the clock's time.
+    Return the time of day, in seconds since 1970; see :func:`wall_of`.
     """
-    own = getattr(reactor, "wall", None)
-    if own is not None:
-        return float(own())
-    return time.time() if isinstance(reactor, ReactorBase) else float(reactor.seconds())
+    return wall_of(reactor)()

@@ -79,6 +79,8 @@ class Fanout:
         self._pending: list[_Item] = []
         self._told = 0
         self._pending_size = 0
+        # What each of them takes, added up once.
+        self._sizes: list[int] = []
         # How many items were taken from there; and what to call where how many were.
         self._taken = 0
         self._barriers: list[tuple[int, Callable[[], None]]] = []
@@ -94,8 +96,10 @@ class Fanout:
         """
         Send an update at the end of the turn, behind all that came before.
         """
+        size = _size_of(entry[1])
         self._pending.append(entry)
-        self._pending_size += _size_of(entry[1])
+        self._sizes.append(size)
+        self._pending_size += size
         # What is sent may bring about further updates; whoever is at work sends them too.
         if self.busy:
             return
@@ -213,7 +217,8 @@ class Fanout:
         batch = self._pending[:count]
         del self._pending[:count]
         self._taken += count
-        self._pending_size -= sum(_size_of(update) for _, update in batch)
+        self._pending_size -= sum(self._sizes[:count])
+        del self._sizes[:count]
         return batch
 
     def _fan_out(self, entries: list[_Item]) -> Iterator[None]:
@@ -325,8 +330,9 @@ _OVER = object()
 
 
 def _size_of(update: Update | Telling) -> int:
-    # Topics are not sent, and may be most of it.
-    return len(update.frame) + sum(map(len, update.topics))
+    # Topics are not sent, and may be most of it. Most updates have one.
+    topics = update.topics
+    return len(update.frame) + (len(topics[0]) if len(topics) == 1 else sum(map(len, topics)))
 
 
 def _position(entry: _Item) -> int:

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txsse._arguments import check_number, wrong_type
-from txsse._clock import make_steady, wall
+from txsse._clock import make_steady, wall_of
 from txsse._sparing import SparingLog
 from txsse._threads import check_thread, get_ident, refuse, threadable
 from txsse._typing import AnyReactor
@@ -787,7 +787,7 @@ class Hub:
         journal = self._given_journal or MemoryJournal(reactor=reactor)
         replay = Replay(journal, reactor, self._counters)
         fanout = Fanout(reactor, self._index, self._private, replay, self._counters)
-        self._live = Live(reactor, replay, fanout, IdMaker(lambda: wall(reactor)), journal)
+        self._live = Live(reactor, replay, fanout, IdMaker(wall_of(reactor)), journal)
         self.start().addErrback(_log_not_started)
         return self._live
 
