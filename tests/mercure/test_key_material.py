@@ -201,6 +201,21 @@ class RecognisedTests:
         if len(content) > 70 and "point" not in name:
             assert recognise(content[:-5]) is not None
 
+    @pytest.mark.parametrize("end", [b"\n", b" ", b'"', b"\0"])
+    def test_binary_that_ends_like_text(self, end: bytes) -> None:
+        """
+        The last byte of a point may be one that is cut off from text.
+        """
+        points = (
+            ec.derive_private_key(number, ec.SECP256R1())
+            .public_key()
+            .public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+            for number in range(1, 10_000)
+        )
+        point = next(each for each in points if each.endswith(end))
+        for each in (point, b"\n" + point, point + b"\n"):
+            assert recognise(each) is not None
+
     @pytest.mark.parametrize("name", sorted(text()))
     def test_text(self, name: str) -> None:
         """

@@ -104,6 +104,9 @@ _UTF16 = re.compile(
     rb"(?:\xff\xfe)?(?:" + _PRINTABLE + rb"\0)+|(?:\xfe\xff)?(?:\0" + _PRINTABLE + rb")+|\xff\xfe|\xfe\xff"
 )
 
+# What may stand around a key.
+_AROUND = b" \t\r\n\f\v\0\"'`"
+
 # With the length of an uncompressed point.
 _CURVES = ((ec.SECP256R1(), 65), (ec.SECP256K1(), 65), (ec.SECP384R1(), 97), (ec.SECP521R1(), 133))
 
@@ -218,13 +221,17 @@ def _views(content: bytes) -> Iterator[bytes]:
     if b"\0" in bare:
         # Text in UTF-16 in which all that matters is ASCII.
         yield _strip(bare.replace(b"\0", b""))
+    # What a binary key ends with may look like a space, too.
+    behind = content.lstrip(_AROUND)
+    if behind not in (bare, content):
+        yield behind
     if bare != content:
         yield content
 
 
 def _strip(content: bytes) -> bytes:
     while True:
-        stripped = content.strip(b" \t\r\n\f\v\0\"'`")
+        stripped = content.strip(_AROUND)
         for bom in _BOMS:
             stripped = stripped.removeprefix(bom)
         if stripped == content:
