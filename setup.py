@@ -34,6 +34,7 @@ test = [
     "hypothesis>=6.100",
     "klein>=23.5",
     "mercure-publisher==0.1.0",
+    "mypy>=1.11",
     "pymercure==0.0.1.0",
     "pytest>=8",
     "pytest-cov>=5",
@@ -47,7 +48,7 @@ test = [
     "uvicorn>=0.30",
 ]
 docs = ["sphinx>=7", "furo"]
-dev = [*test, *docs, "build", "mypy>=1.11", "mypy-zope>=1.0", "ruff>=0.6", "towncrier"]
+dev = [*test, *docs, "build", "mypy-zope>=1.0", "ruff>=0.6", "towncrier"]
 
 setup(
     name="txsse",

@@ -93,6 +93,8 @@ class Environment:
         """
         # Without site-packages; of the environment's variables, those of the system.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TXSSE_")}
+        # In CI nothing may be skipped; here much is.
+        environment.pop("CI", None)
         environment |= {"PYTHONPATH": str(self.directory), "PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.run(
             [sys.executable, "-S", "-P", *arguments],
