@@ -96,7 +96,10 @@ class Fanout:
         """
         Send an update at the end of the turn, behind all that came before.
         """
-        size = _size_of(entry[1])
+        update = entry[1]
+        topics = update.topics
+        # As _size_of does, without its frame.
+        size = len(update.frame) + (len(topics[0]) if len(topics) == 1 else sum(map(len, topics)))
         self._pending.append(entry)
         self._sizes.append(size)
         self._pending_size += size

@@ -195,7 +195,7 @@ class Hub:
         new = ServerSentEvent(
             to_text(data), event, live.ids.next() if id is None or id is NO_ID else id, retry
         )
-        return self._publish(Update(topics, new, private=private))
+        return self._publish(Update(topics, new, private=private), live)
 
     def publish_update(self, update: Update) -> Deferred[str]:
         """
@@ -208,14 +208,7 @@ class Hub:
         check_thread(self._reactor(), "hub.publish_update")
         if not isinstance(update, Update):
             raise wrong_type("update", update, "an Update; hub.publish(topics, data) makes one")
-        return self._publish(update)
-
-    def _publish(self, update: Update) -> Deferred[str]:
-        if len(update.frame) > self._max_update_size:
-            raise UpdateTooLarge(len(update.frame), self._max_update_size)
-        if self._stopping is not None:
-            return self._unhandled.watch(fail(HubStopped()), "hub.publish")
-        return self._record(update)
+        return self._publish(update, self._live or self._come_alive())
 
     async def wait_for_room(self, update: Update) -> None:
         """
@@ -233,10 +226,14 @@ class Hub:
         """
         if self._ended:
             return fail(HubStopped())
-        return self._record(update)
+        return self._publish(update, self._live or self._come_alive(), to_the_end=True)
 
-    def _record(self, update: Update) -> Deferred[str]:
-        live = self._live or self._come_alive()
+    def _publish(self, update: Update, live: Live, *, to_the_end: bool = False) -> Deferred[str]:
+        if not to_the_end:
+            if len(update.frame) > self._max_update_size:
+                raise UpdateTooLarge(len(update.frame), self._max_update_size)
+            if self._stopping is not None:
+                return self._unhandled.watch(fail(HubStopped()), "hub.publish")
         if live.started:
             try:
                 recorded = live.journal.append(update)

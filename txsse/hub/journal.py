@@ -5,7 +5,7 @@ The ordered record of updates that a hub replays from and follows: the contract,
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol, cast
 
 from twisted.internet.defer import Deferred, succeed
@@ -30,6 +30,7 @@ __all__ = [
     "IJournal",
     "MemoryJournal",
     "check_bounds",
+    "not_started",
 ]
 
 # For how many updates, bytes and seconds a client may be away, unless it is said otherwise.
@@ -232,6 +233,8 @@ class MemoryJournal(Alone):
         self.problem: Exception | None = None
         self._reactor = cast("IReactorTime | None", reactor)
         self._follower: IFollower | None = None
+        # Bound when the journal is started: an update's time is one call.
+        self._now: Callable[[], float] = not_started
         # The next process begins at 0 again.
         self._anchors = Anchors(new_secret())
         self._recent = Recent(
@@ -250,7 +253,7 @@ class MemoryJournal(Alone):
         Begin.
         """
         self._follower = follower
-        self._reactor = make_steady(self._reactor or global_reactor())
+        self._now = make_steady(self._reactor or global_reactor()).seconds
         return succeed(None)
 
     def append(self, update: Update) -> Deferred[int]:
@@ -303,9 +306,12 @@ class MemoryJournal(Alone):
         """
         return succeed(None)
 
-    def _now(self) -> float:
-        assert self._reactor is not None, "the journal has not been started"
-        return self._reactor.seconds()
+
+def not_started() -> float:
+    """
+    Stand for the clock of a journal that has not been started.
+    """
+    raise AssertionError("the journal has not been started")
 
 
 def check_bounds(max_count: int, max_bytes: int, max_age: float | None) -> None:

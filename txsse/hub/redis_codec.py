@@ -45,7 +45,7 @@ class ForeignEntry(Exception):
 
 
 # What reading an entry raises that is not as a hub has written it.
-_UNREADABLE = (KeyError, ValueError, TypeError, RecursionError)
+_UNREADABLE = (LookupError, ValueError, TypeError, RecursionError)
 
 # What the script takes of an update: its id, topics, type, retry time, the mark of a private one, data; which
 # of the optional ones are present; and the checksum.
@@ -113,7 +113,12 @@ def to_update(entry: Any, own: Own = _NONE) -> tuple[int, int, Update]:
     :raises ForeignEntry: for another one.
     """
     try:
-        number, after, update = _to_update(entry, own)
+        id, flat = entry
+        if flat[0] != b"after":
+            raise ValueError("the script begins with what came before")
+        number, after = to_number(id), to_number(flat[1])
+        known = own.get(flat[3])
+        update = known[0] if known is not None and _is_stored(known[1], flat) else _to_update(flat)
     except _UNREADABLE:
         names = entry[1][::2]
         # One of both remains, however few bytes of it have changed.
@@ -125,12 +130,7 @@ def to_update(entry: Any, own: Own = _NONE) -> tuple[int, int, Update]:
     return number, after, update
 
 
-def _to_update(entry: Any, own: Own) -> tuple[int, int, Update]:
-    number, flat = entry
-    if len(flat) > 3:
-        known = own.get(flat[3])
-        if known is not None and _is_stored(known[1], flat):
-            return to_number(number), to_number(flat[1]), known[0]
+def _to_update(flat: list[bytes]) -> Update:
     fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
     id, topics, data = fields[b"id"], fields[b"topics"], fields[b"data"]
     type, retry, private = fields.get(b"event"), fields.get(b"retry"), fields.get(b"private")
@@ -143,8 +143,7 @@ def _to_update(entry: Any, own: Own) -> tuple[int, int, Update]:
         id.decode(),
         None if retry is None else float(retry),
     )
-    update = Update(_from_json(topics), event, private=private is not None)
-    return to_number(number), to_number(fields[b"after"]), update
+    return Update(_from_json(topics), event, private=private is not None)
 
 
 def to_updates(entries: Iterable[Any]) -> Iterator[tuple[int, Update | None]]:

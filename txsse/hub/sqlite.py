@@ -20,14 +20,14 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from txsse._clock import make_steady, wall
+from txsse._clock import make_steady, wall_of
 from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
 from txsse.errors import JournalFailed
 from txsse.hub.anchors import Anchors, new_secret
 from txsse.hub.database import Bounds, Database
 from txsse.hub.entry import Entry, Page
-from txsse.hub.journal import DEFAULT_AGE, Alone, IFollower, IJournal, check_bounds
+from txsse.hub.journal import DEFAULT_AGE, Alone, IFollower, IJournal, check_bounds, not_started
 from txsse.hub.recent import Recent
 from txsse.hub.sqlite_errors import explain
 from txsse.hub.update import Update
@@ -129,6 +129,7 @@ class SQLiteJournal(Alone):
         self._max_pending = max_pending
         self._given_reactor = cast("IReactorTime | None", reactor)
         self._reactor: Any = None
+        self._now: Callable[[], float] = not_started
         self._threads: ThreadPool | None = None
         self._at_exit: Any = None
         self._follower: IFollower | None = None
@@ -162,6 +163,7 @@ class SQLiteJournal(Alone):
         """
         self._follower = follower
         self._reactor = make_steady(self._given_reactor or global_reactor())
+        self._now = wall_of(self._reactor)
         self._threads = ThreadPool(1, 1, name="txsse-sqlite")
         core = cast(IReactorCore, self._reactor)
         # A thread keeps the interpreter from ending, and does not survive a fork: there is none before the
@@ -422,7 +424,3 @@ class SQLiteJournal(Alone):
 
     def _all_is_recent(self) -> bool:
         return self._recent.floor <= self._floor
-
-    def _now(self) -> float:
-        assert self._reactor is not None, "the journal has not been started"
-        return wall(self._reactor)
