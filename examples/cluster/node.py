@@ -13,9 +13,9 @@ from txsse.hub.redis import RedisJournal
 
 
 class Publish(resource.Resource):
-    def __init__(self, hub, node):
+    def __init__(self, hub):
         super().__init__()
-        self.hub, self.node = hub, node
+        self.hub = hub
 
     def render_POST(self, request):
         defer.Deferred.fromCoroutine(self.publish(request))
@@ -23,9 +23,9 @@ class Publish(resource.Resource):
 
     async def publish(self, request):
         text, id = (request.args.get(name, [b""])[0].decode("utf-8", "replace") for name in (b"text", b"id"))
-        update = json.dumps({"text": text, "node": self.node})
         try:
-            status, answer = 200, await self.hub.publish("messages", update, id=id or None)
+            # Without the node's name: what is published again at the other node is equal, and is known.
+            status, answer = 200, await self.hub.publish("messages", json.dumps({"text": text}), id=id or None)
         except (JournalFailed, HubStopped) as error:
             status, answer = 503, f"Nothing can be published at the moment ({error})."
         except SSEError as error:
@@ -46,7 +46,7 @@ async def main(reactor, name, port, url):
     root = resource.Resource()
     root.putChild(b"", static.File(__file__.replace("node.py", "page.html")))
     root.putChild(b"events", hub.resource(["messages", "status"]))
-    root.putChild(b"publish", Publish(hub, name))
+    root.putChild(b"publish", Publish(hub))
     reactor.addSystemEventTrigger("before", "shutdown", hub.stop, retry=(1, 3), deadline=3)
     await endpoints.serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1").listen(server.Site(root))
     with suppress(HubStopped):

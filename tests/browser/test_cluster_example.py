@@ -27,7 +27,7 @@ LOST = "/events?lastEventId=earliest - Failed to load resource: net::ERR_INCOMPL
 FAILED = "/publish - Failed to load resource: the server responded with a status of "
 GATEWAY, UNAVAILABLE = f"{FAILED}502 (Bad Gateway)", f"{FAILED}503 (Service Unavailable)"
 
-# Of each message its text, the node that took it and its id; of each note its text alone.
+# Of each message its text and its id; of each note its text alone.
 READ = """
 return Array.from(document.querySelectorAll("#log li"), (item) =>
   item.className === "note" ? item.textContent : Array.from(item.children, (part) => part.textContent));
@@ -155,7 +155,7 @@ class ClusterPageTests:
         wait_until(lambda: page.messages, lambda seen: seen[-1] == "last", "the last one")
         seen = page.messages
         assert seen == ["first", *(str(number) for number in range(1, len(seen) - 1)), "last"]
-        ids = [item[2] for item in page.log if isinstance(item, list)]
+        ids = [item[1] for item in page.log if isinstance(item, list)]
         assert len(set(ids)) == len(ids)
         lost, back = page.notes
         assert lost == f"the connection to {first} is lost."
