@@ -700,7 +700,8 @@ class Hub:
         """
         live = self._live
         assert live is not None
-        live.update_appended(entry[1])
+        live.head = update = entry[1]
+        live.head_id = update.id
         self._counters.published += 1
         live.fanout.add(entry)
 

@@ -44,17 +44,10 @@ class Live:
         self.ids = ids
         self.trouble = Trouble(reactor.seconds)
         self.started = False
-        # What is known of the update at the journal's head.
+        # What is known of the update at the journal's head; the hub notes here each that comes.
         self.head_id: str | None = None
         self.head: Update | None = None
         self.journal = journal
-
-    def update_appended(self, update: Update) -> None:
-        """
-        Take note of the update at the journal's head.
-        """
-        self.head_id = update.id
-        self.head = update
 
     def forget_head_id(self) -> None:
         """

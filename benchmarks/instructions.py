@@ -1,0 +1,108 @@
+"""
+How many instructions a publication takes: ``python benchmarks/instructions.py`` (Debian's ``valgrind`` and
+``redis-server``; txsse[redis]).
+
+Times swing by a factor of two on a machine that others use; instructions do not. Each figure is what 2,000
+more publications of 100 bytes take, in the thread that publishes and in all others of the process. To compare
+with another revision, name its checkout and an interpreter that has its requirements::
+
+    git worktree add ../before 032c337
+    python benchmarks/instructions.py --against ../before
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from recording.program import redis_server
+from shared.machine import describe_machine
+from shared.peers import ROOT
+from shared.processes import Failed
+
+_PROGRAM = Path(__file__).parent / "counting" / "publishing.py"
+_JOURNALS = ("memory", "sqlite", "redis")
+_FEW, _MANY = 500, 2500
+
+# What one run may take, in seconds; it takes some twenty.
+_PATIENCE = 600
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="the checkout to compare with")
+    parser.add_argument(
+        "--python", metavar="FILE", default=sys.executable, help="the interpreter of that one"
+    )
+    parser.add_argument("--journals", nargs="+", choices=_JOURNALS, default=_JOURNALS, help="some of them")
+    return parser.parse_args()
+
+
+def _counted(tree: Path, python: str, *arguments: str) -> int:
+    """
+    Count the instructions of a whole run.
+    """
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", python, str(_PROGRAM)]
+    # Hashes decide how many collisions there are in dictionaries.
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONHASHSEED": "0"}
+    ran = subprocess.run(
+        [*command, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        check=False,
+    )
+    found = re.search(r"Collected : (\d+)", ran.stderr)
+    if ran.returncode or found is None:
+        raise Failed(f"{' '.join(arguments)} in {tree}: {ran.stderr.strip()[-400:]}")
+    return int(found[1])
+
+
+def _per_publication(tree: Path, python: str, journal: str, folder: Path) -> int:
+    counts = []
+    for count in (_FEW, _MANY):
+        with tempfile.TemporaryDirectory(dir=folder) as place, ExitStack() as running:
+            where = f"{place}/journal.db"
+            if journal == "redis":
+                core = max(os.sched_getaffinity(0))
+                _, port = running.enter_context(redis_server("everysec", core=core, folder=Path(place)))
+                where = f"redis://127.0.0.1:{port}"
+            counts.append(_counted(tree, python, journal, str(count), where))
+    return (counts[1] - counts[0]) // (_MANY - _FEW)
+
+
+def _show(journals: Sequence[str], before: Path | None, python: str) -> None:
+    print(f"{describe_machine()}; Python {sys.version.split()[0]}")
+    with tempfile.TemporaryDirectory() as folder:
+        for journal in journals:
+            now = _per_publication(ROOT, sys.executable, journal, Path(folder))
+            line = f"{journal:8} {now:9,} instructions a publication"
+            if before is not None:
+                then = _per_publication(before, python, journal, Path(folder))
+                line += f", {then:9,} before: {now / then - 1:+.1%}"
+            print(line, flush=True)
+
+
+def main() -> None:
+    """
+    Count, and show.
+    """
+    options = _options()
+    try:
+        _show(options.journals, options.against and options.against.resolve(), options.python)
+    except (Failed, OSError, subprocess.TimeoutExpired) as error:
+        raise SystemExit(f"instructions.py: {error}") from None
+
+
+if __name__ == "__main__":
+    main()
