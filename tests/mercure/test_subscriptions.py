@@ -449,6 +449,24 @@ class ClusterTests:
         assert len(self.ask(node, f"{ALL}/exact/b")["subscriptions"]) == 1
         assert self.ask(node, f"{ALL}/exact/b/nobody") == 404
 
+    def test_client_gone_meanwhile(
+        self,
+        node: MercureWorld,
+        journal: OneOfMany,
+        monkeypatch: pytest.MonkeyPatch,
+        failures: list[LogEvent],
+    ) -> None:
+        """
+        Nothing is written to a client that leaves while the other nodes are asked.
+        """
+        answer: Deferred[list[str]] = Deferred()
+        monkeypatch.setattr(journal, "notes_elsewhere", lambda name: answer)
+        client = node.ask(path=ALL, token=token(subscribe=["*"]))
+        client.disconnect(clean=False)
+        answer.callback([])
+        assert (client.status, client.body) == (0, b"")
+        assert failures == []
+
     def test_unheard(self, new: Callable[..., MercureWorld], plain: Any) -> None:
         """
         A list without the others would be wrong.

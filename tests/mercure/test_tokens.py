@@ -862,6 +862,20 @@ class RememberedTests:
         for (error,) in outcomes:
             assert isinstance(error, InvalidToken)
 
+    def test_expired_while_asked_for(self, by: Verifier, keys: CountingKeys, time: Time) -> None:
+        """
+        A known token that expires while the keys are looked for is refused.
+        """
+        good = token(publish=["news"], exp=NOW + 10)
+        assert takes(by, good)
+        keys.held = []
+        outcome = outcome_of(Deferred.fromCoroutine(by.verify(good, "publish")))
+        time.now += 10
+        keys.held[0].callback(None)
+        (error,) = outcome
+        assert isinstance(error, InvalidToken)
+        assert error.reason == "it has expired"
+
     def test_limit(self, by: Verifier, verifications: list[str]) -> None:
         """
         A thousand are remembered; what was not presented for longest goes first.

@@ -10,11 +10,6 @@ from dataclasses import dataclass
 from urllib.parse import quote
 from uuid import uuid4
 
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-
-from txsse._sparing import SparingLog
-from txsse.errors import HubStopped, JournalFailed
 from txsse.hub.hub import Hub
 from txsse.hub.update import Update
 from txsse.mercure.grants import Grants
@@ -25,8 +20,6 @@ from txsse.server.channel import SSEChannel
 from txsse.server.payload import to_json
 
 __all__ = ["EVENT_TYPE", "Subscription", "Subscriptions"]
-
-_log = Logger()
 
 #: The type of the events that tell of subscriptions.
 EVENT_TYPE = "mercure"
@@ -82,7 +75,6 @@ class Subscriptions:
     def __init__(self, hub: Hub, settings: Settings) -> None:
         self._hub = hub
         self._path = f"{settings.path}/subscriptions"
-        self._failures = SparingLog(_log)
         self._by_topic: dict[str, Subscription] = {}
 
     async def documents(self, path: str) -> dict[str, dict[str, object]]:
@@ -129,9 +121,5 @@ class Subscriptions:
 
     def _tell(self, told: Sequence[Subscription], *, active: bool) -> None:
         for each in told:
-            self._hub.publish_to_the_end(each.event(active=active)).addErrback(self._not_told)
-
-    def _not_told(self, failure: Failure) -> None:
-        # A journal says itself what is wrong with it.
-        if not failure.check(JournalFailed, HubStopped):
-            self._failures.failure("a subscription cannot be told of", failure)
+            # The journal, or the hub, has said why it takes no update.
+            self._hub.publish_to_the_end(each.event(active=active)).addErrback(lambda failure: None)
