@@ -1,9 +1,10 @@
 """
-How many instructions a publication takes: ``python benchmarks/instructions.py`` (Debian's ``valgrind`` and
-``redis-server``; txsse[redis]).
+How many instructions publishing and delivering take: ``python benchmarks/instructions.py`` (Debian's
+``valgrind`` and ``redis-server``; txsse[redis]).
 
-Times swing by a factor of two on a machine that others use; instructions do not. Each figure is what 2,000
-more publications of 100 bytes take, in the thread that publishes and in all others of the process. To compare
+Times swing by a factor of two on a machine that others use; instructions do not. The figures are what 2,000
+more publications of 100 bytes take, each, in all threads of the process; and what a delivery takes, where 200
+more go to 100 subscribers on sockets, each in a turn of its own. The kernel's are not counted. To compare
 with another revision, name its checkout and an interpreter that has its requirements::
 
     git worktree add ../before 032c337
@@ -27,9 +28,16 @@ from shared.machine import describe_machine
 from shared.peers import ROOT
 from shared.processes import Failed
 
-_PROGRAM = Path(__file__).parent / "counting" / "publishing.py"
+_PROGRAMS = Path(__file__).parent / "counting"
 _JOURNALS = ("memory", "sqlite", "redis")
-_FEW, _MANY = 500, 2500
+_DELIVERY = "delivery"
+_ALL = (*_JOURNALS, _DELIVERY)
+
+# How many are published in either run.
+_PUBLISHED = (500, 2500)
+_DELIVERED = (50, 250)
+
+_SUBSCRIBERS = 100
 
 # What one run may take, in seconds; it takes some twenty.
 _PATIENCE = 600
@@ -43,19 +51,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--python", metavar="FILE", default=sys.executable, help="the interpreter of that one"
     )
-    parser.add_argument("--journals", nargs="+", choices=_JOURNALS, default=_JOURNALS, help="some of them")
+    parser.add_argument("--only", nargs="+", choices=_ALL, default=_ALL, help="some of them")
     return parser.parse_args()
 
 
-def _counted(tree: Path, python: str, *arguments: str) -> int:
+def _counted(tree: Path, python: str, program: str, *arguments: str) -> int:
     """
     Count the instructions of a whole run.
     """
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", python, str(_PROGRAM)]
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", python]
     # Hashes decide how many collisions there are in dictionaries.
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONHASHSEED": "0"}
     ran = subprocess.run(
-        [*command, *arguments],
+        [*command, str(_PROGRAMS / program), *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -70,25 +78,36 @@ def _counted(tree: Path, python: str, *arguments: str) -> int:
 
 def _per_publication(tree: Path, python: str, journal: str, folder: Path) -> int:
     counts = []
-    for count in (_FEW, _MANY):
+    for count in _PUBLISHED:
         with tempfile.TemporaryDirectory(dir=folder) as place, ExitStack() as running:
             where = f"{place}/journal.db"
             if journal == "redis":
                 core = max(os.sched_getaffinity(0))
                 _, port = running.enter_context(redis_server("everysec", core=core, folder=Path(place)))
                 where = f"redis://127.0.0.1:{port}"
-            counts.append(_counted(tree, python, journal, str(count), where))
-    return (counts[1] - counts[0]) // (_MANY - _FEW)
+            counts.append(_counted(tree, python, "publishing.py", journal, str(count), where))
+    return (counts[1] - counts[0]) // (_PUBLISHED[1] - _PUBLISHED[0])
 
 
-def _show(journals: Sequence[str], before: Path | None, python: str) -> None:
+def _per_delivery(tree: Path, python: str) -> int:
+    few, many = (_counted(tree, python, "delivering.py", str(count)) for count in _DELIVERED)
+    return (many - few) // ((_DELIVERED[1] - _DELIVERED[0]) * _SUBSCRIBERS)
+
+
+def _measured(what: str, tree: Path, python: str, folder: Path) -> int:
+    if what == _DELIVERY:
+        return _per_delivery(tree, python)
+    return _per_publication(tree, python, what, folder)
+
+
+def _show(chosen: Sequence[str], before: Path | None, python: str) -> None:
     print(f"{describe_machine()}; Python {sys.version.split()[0]}")
     with tempfile.TemporaryDirectory() as folder:
-        for journal in journals:
-            now = _per_publication(ROOT, sys.executable, journal, Path(folder))
-            line = f"{journal:8} {now:9,} instructions a publication"
+        for what in chosen:
+            now = _measured(what, ROOT, sys.executable, Path(folder))
+            line = f"{what:8} {now:9,} instructions"
             if before is not None:
-                then = _per_publication(before, python, journal, Path(folder))
+                then = _measured(what, before, python, Path(folder))
                 line += f", {then:9,} before: {now / then - 1:+.1%}"
             print(line, flush=True)
 
@@ -99,7 +118,7 @@ def main() -> None:
     """
     options = _options()
     try:
-        _show(options.journals, options.against and options.against.resolve(), options.python)
+        _show(options.only, options.against and options.against.resolve(), options.python)
     except (Failed, OSError, subprocess.TimeoutExpired) as error:
         raise SystemExit(f"instructions.py: {error}") from None
 

@@ -23,12 +23,11 @@ class Publish(resource.Resource):
 
     async def publish(self, request):
         text, id = (request.args.get(name, [b""])[0].decode("utf-8", "replace") for name in (b"text", b"id"))
+        update = json.dumps(
+            {"text": text}
+        )  # no node's name: what is published again at the other one is equal
         try:
-            # Without the node's name: what is published again at the other node is equal, and is known.
-            status, answer = (
-                200,
-                await self.hub.publish("messages", json.dumps({"text": text}), id=id or None),
-            )
+            status, answer = 200, await self.hub.publish("messages", update, id=id or None)
         except (JournalFailed, HubStopped) as error:
             status, answer = 503, f"Nothing can be published at the moment ({error})."
         except SSEError as error:

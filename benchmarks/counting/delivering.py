@@ -1,0 +1,65 @@
+"""
+Deliver updates to subscribers on sockets: ``delivering.py COUNT``, to be run under valgrind.
+"""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import deferLater, react
+from twisted.web.server import Site
+
+from txsse import Hub
+
+SUBSCRIBERS = 100
+
+# Reads whatever comes, in a process that is not counted, until the server closes.
+_READERS = """
+import selectors, socket, sys
+ready = selectors.DefaultSelector()
+for _ in range(int(sys.argv[2])):
+    one = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    one.sendall(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
+    ready.register(one, selectors.EVENT_READ)
+while all(key.fileobj.recv(65536) for key, _ in ready.select()):
+    pass
+"""
+
+
+async def _deliver(hub: Hub, count: int) -> None:
+    while hub.subscribers.total < SUBSCRIBERS:
+        await deferLater(reactor, 0.05)
+    for _ in range(count):
+        await hub.publish("topic", "x" * 100)
+        # It is sent at the end of this turn.
+        await deferLater(reactor, 0)
+        await deferLater(reactor, 0)
+    assert hub.metrics().delivered == count * SUBSCRIBERS
+    await hub.stop(deadline=1.0)
+
+
+def main(_: Any, count: str) -> Any:
+    """
+    Deliver.
+    """
+    # When it collects depends on all that was made before.
+    gc.disable()
+    hub = Hub()
+    listening: Any = reactor
+    port = listening.listenTCP(0, Site(hub.resource("topic")), interface="127.0.0.1")
+    readers = subprocess.Popen([sys.executable, "-c", _READERS, str(port.getHost().port), str(SUBSCRIBERS)])
+    return ensureDeferred(_deliver(hub, int(count))).addBoth(_ended, readers)
+
+
+def _ended(result: Any, readers: subprocess.Popen[bytes]) -> Any:
+    readers.kill()
+    readers.wait()
+    return result
+
+
+react(main, sys.argv[1:])
