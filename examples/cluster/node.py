@@ -23,9 +23,7 @@ class Publish(resource.Resource):
 
     async def publish(self, request):
         text, id = (request.args.get(name, [b""])[0].decode("utf-8", "replace") for name in (b"text", b"id"))
-        update = json.dumps(
-            {"text": text}
-        )  # no node's name: what is published again at the other one is equal
+        update = json.dumps({"text": text})  # equal at either node, so that a repetition is known
         try:
             status, answer = 200, await self.hub.publish("messages", update, id=id or None)
         except (JournalFailed, HubStopped) as error:
