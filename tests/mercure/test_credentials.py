@@ -209,6 +209,7 @@ class OldTests:
         header, cookie = ("Authorization", "Bearer h"), ("Cookie", f"{OLD_COOKIE}=c")
         assert found(cookie, settings=COMPATIBLE, authorization=[b"q"]) == Credential("q", by_cookie=False)
         assert found(header, cookie, settings=COMPATIBLE, authorization=[b"q"]) == Credential("h")
+        assert found(cookie, settings=COMPATIBLE, authorization=[b""]) == Credential("c", by_cookie=True)
         with pytest.raises(BadRequest):
             found(settings=COMPATIBLE, authorization=[b"\xff"])
 
@@ -229,6 +230,7 @@ class OldTests:
         """
         assert found(settings=COMPATIBLE) is None
         assert found(settings=COMPATIBLE, authorization=[]) is None
+        assert found(settings=COMPATIBLE, authorization=[b""]) is None
         request: Any = asked()
         request.args = None
         assert find_credential(request, COMPATIBLE) is None

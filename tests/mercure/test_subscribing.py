@@ -512,6 +512,41 @@ class ResumeTests:
         assert reader.texts == []
         assert reader.headers["mercure-last-event-id"] == ids[2]
 
+    @pytest.mark.parametrize(
+        ("header", "named", "texts"),
+        [
+            ("", ["0"], ["1", "2"]),
+            ("", ["0", ""], ["1", "2"]),
+            ("", ["", "0"], ["1", "2"]),
+            ("", ["0", "1"], ["0", "1", "2"]),
+            ("", ["", ""], []),
+            ("", [], []),
+            ("1", ["0"], ["2"]),
+            ("1", [""], ["2"]),
+            ("1", ["0", "2"], ["2"]),
+            ("1", ["x" * 2000], ["2"]),
+            ("1\r\nLast-Event-ID:", ["0"], ["2"]),
+            ("\r\nLast-Event-ID: 1", ["0"], ["2"]),
+            ("\r\nLast-Event-ID:", ["0"], ["1", "2"]),
+        ],
+    )
+    @pytest.mark.parametrize("method", ["GET", "QUERY"])
+    def test_empty_is_none(
+        self, world: MercureWorld, method: str, header: str, named: list[str], texts: list[str]
+    ) -> None:
+        """
+        The header counts before the query and the form, and an empty id, wherever it is, as none.
+        """
+        for number in range(3):
+            world.publish("news", str(number), id=str(number))
+        fields = [("match", "news"), *(("last_event_id", each) for each in named)]
+        where: dict[str, Any] = {"query": fields} if method == "GET" else {"form": fields}
+        reader = Reader(world.ask(method, headers={"Last-Event-ID": header}, **where))
+        assert reader.texts == texts
+        replayed = "earliest" if len(texts) == 3 else str(2 - len(texts))
+        asked = named or header
+        assert reader.headers.get("mercure-last-event-id") == (replayed if asked else None)
+
     def test_none(self, world: MercureWorld, ids: list[str]) -> None:
         """
         Who does not ask is not told.
@@ -648,6 +683,10 @@ class CompatibilityTests:
             assert reader.texts == ["1", "2"]
             assert reader.headers["last-event-id"] == ids[0]
             assert reader.headers["mercure-last-event-id"] == ids[0]
+            empty = old.subscribe(
+                token=access, more=[("topic", "a"), (name, ids[0])], headers={"Last-Event-ID": ""}
+            )
+            assert empty.texts == ["1", "2"]
 
     def test_credentials(self, old: MercureWorld) -> None:
         """

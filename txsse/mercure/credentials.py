@@ -52,7 +52,8 @@ def find_credential(request: Request, settings: Settings) -> Credential | None:
         return Credential(found[1].decode("ascii"))
     if settings.compatibility:
         named = find_in_query(request, "authorization")
-        if named is not None:
+        # An empty one is none, as an empty cookie is.
+        if named:
             return Credential(named)
     for name in (settings.cookie, *([OLD_COOKIE] if settings.compatibility else [])):
         cookie = _find_cookie(request, name.encode())

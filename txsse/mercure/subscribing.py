@@ -105,8 +105,7 @@ class SubscribeResource(HubResource):
         Tell what the response says of a place. One who resumes from nothing is told where that is.
         """
         assert isinstance(access, MatchedAccess)
-        asked = access.last_event_id is not None or request.requestHeaders.hasHeader(b"Last-Event-ID")
-        if place.named is None and asked:
+        if place.named is None and access.last_event_id is not None:
             return place.anchor or EARLIEST
         return place.named
 
@@ -131,14 +130,16 @@ class SubscribeResource(HubResource):
 
     def _find_last_event_id(self, request: Request, fields: Fields) -> str | None:
         """
-        Return the id that a client resumes from by a field of a form; ``None`` where the header field tells,
-        or nothing does.
+        Return the id that a client resumes from by a field of a form; ``None`` if the header field has one,
+        or the form has no such field. An empty header field is as none.
         """
+        if any(request.requestHeaders.getRawHeaders(b"Last-Event-ID") or []):
+            return None
         names = ["last_event_id"]
         if self._settings.compatibility:
             names += ["lastEventID", "Last-Event-ID"]
         values = [value for name, value in fields if name in names]
-        if not values or request.requestHeaders.hasHeader(b"Last-Event-ID"):
+        if not values:
             return None
         found = _one_of(values, EARLIEST)
         self._streams.check_last_event_id(found)
@@ -225,6 +226,9 @@ class SubscribeResource(HubResource):
 
 
 def _one_of(ids: Sequence[AnyStr], earliest: AnyStr) -> AnyStr:
-    # Symfony writes the same id under both of its old names. Which one of different ones was meant cannot be
-    # told; a client that gets all misses nothing.
-    return ids[0] if len(set(ids)) == 1 else earliest
+    # Empty ones are none. Symfony writes the same id under both of its old names. Which one of different ones
+    # was meant cannot be told; a client that gets all misses nothing.
+    named = list(dict.fromkeys(filter(None, ids)))
+    if len(named) > 1:
+        return earliest
+    return named[0] if named else earliest[:0]
