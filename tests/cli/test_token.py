@@ -84,13 +84,18 @@ def verify(
     key: Key | None = None,
     compat: bool = False,
     audience: str = URL,
+    issuer: str | None = None,
 ) -> Grants:
     """
     Verify a token as a hub does.
     """
     keys = FixedKeys([key or secret_key(SECRET)])
     verifier = Verifier(
-        [Issuer(keys, keys)], base=URL, audience=[audience], compatibility=compat, seconds=time.time
+        [Issuer(keys, keys, issuer, authorization_server=False)],
+        base=URL,
+        audience=[audience],
+        compatibility=compat,
+        seconds=time.time,
     )
     (grants,) = outcome_of(Deferred.fromCoroutine(verifier.verify(token, role)))
     if isinstance(grants, Exception):
@@ -155,6 +160,17 @@ class MakingTests:
         assert claims["exp"] == claims["iat"] + 3600
         assert claims["authorization_details"] == [detail(["publish"], "*")]
         assert claims["jti"] != claims_of(tokens.make(*HUB))["jti"]
+
+    def test_issuer(self, tokens: Tokens) -> None:
+        """
+        A hub whose key has an issuer takes the tokens that name it, of both dialects, and no others.
+        """
+        for given, compat in ((HUB, False), (("--compat",), True)):
+            named = tokens.make(*given, "--publish", "a", "--issuer", "https://i.example")
+            assert verify(named, compat=compat, issuer="https://i.example").publish.has(["a"])
+            for other in (named, tokens.make(*given, "--publish", "a")):
+                with pytest.raises(InvalidToken, match="its issuer \\(iss\\) is not"):
+                    verify(other, compat=compat, issuer="https://j.example")
 
     @pytest.mark.parametrize(
         ("text", "seconds"), [("30s", 30), ("10m", 600), ("2h", 7200), ("7d", 7 * 86400)]

@@ -15,7 +15,7 @@ from tests.fakes import Wire
 from tests.hub.fakes import ScriptedJournal
 from tests.mercure.world import PATH, PUBLISHER, URL, MercureWorld, Reader, old_token, token
 from txsse import CloseReason, Hub, Limits
-from txsse.mercure import FixedKeys, Issuer, Settings, secret_key, well_known
+from txsse.mercure import FixedKeys, Issuer, Settings, secret_key, shared_secret, well_known
 
 
 class MatchTests:
@@ -726,10 +726,15 @@ class MetadataTests:
 
     def test_authorization_servers(self, new: Callable[..., MercureWorld]) -> None:
         """
-        Those whose tokens are trusted are named, and so is what tokens are to be meant for.
+        Servers whose tokens are trusted are named, and what tokens are to be meant for; an issuer whose key
+        the hub shares is not.
         """
         keys = FixedKeys([secret_key("x" * 32)])
-        issuers = [Issuer(keys, keys, "https://auth.example"), Issuer(keys, keys)]
+        issuers = [
+            Issuer(keys, keys, "https://auth.example"),
+            Issuer(keys, keys),
+            shared_secret("x" * 32, name="https://app.example"),
+        ]
         world = new(issuers=issuers, audience=["hub", "other"], subscriptions=False)
         document = json.loads(world.ask(path=f"/.well-known/oauth-protected-resource{PATH}").body)
         assert document["resource"] == "hub"

@@ -666,6 +666,34 @@ class IssuerTests:
         by = Verifier([], base=URL, audience=[URL], seconds=lambda: NOW)
         assert refused(by, sign(CLAIMS)) == "its issuer is not trusted"
 
+    @pytest.mark.parametrize("compatibility", [False, True])
+    @pytest.mark.parametrize("servers", [False, True])
+    @pytest.mark.parametrize(
+        "name",
+        [None, "https://c.example", "https://A.example", "https://a.example/", "", 7, ["https://a.example"]],
+    )
+    def test_key_with_a_name(self, name: Any, servers: bool, compatibility: bool) -> None:
+        """
+        Whoever has the key of an issuer with a name is told that a token does not have it as ``iss``.
+        """
+        told = self.issuers(unnamed=False)[1:] if servers else []
+        by = verifier(*told, shared_secret(SECRET, name="https://a.example"), compatibility=compatibility)
+        for header in (HEADER, *([{"alg": "HS256"}] if compatibility else [])):
+            claims = {**CLAIMS, **({} if header is HEADER else {"mercure": {"publish": ["*"]}})}
+            assert takes(by, forge(header, {**claims, "iss": "https://a.example"}, SECRET))
+            bad = forge(header, claims if name is None else {**claims, "iss": name}, SECRET)
+            for _ in range(2):
+                with pytest.raises(InvalidToken) as raised:
+                    verify(by, bad)
+                assert raised.value.disclosed == (
+                    "the token is not accepted: its issuer (iss) is not the one that has this key: "
+                    "https://a.example"
+                )
+            stranger = forge(header, claims if name is None else {**claims, "iss": name}, OTHER_SECRET)
+            with pytest.raises(InvalidToken) as raised:
+                verify(by, stranger)
+            assert raised.value.disclosed == "the token is not good"
+
     def test_same_name_twice(self) -> None:
         """
         It is an error: only the keys of one would count.
@@ -678,7 +706,7 @@ class IssuerTests:
         It may have a name, and another secret for subscribers.
         """
         issuer = shared_secret(SECRET, subscribe=OTHER_SECRET, name="https://a.example")
-        assert issuer.name == "https://a.example"
+        assert (issuer.name, issuer.authorization_server) == ("https://a.example", False)
         by = verifier(issuer)
         good = {**CLAIMS, "iss": "https://a.example"}
         assert takes(by, sign(good), "publish")

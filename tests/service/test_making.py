@@ -104,6 +104,11 @@ class IssuerTests:
         assert [repr(issuer.publish) for issuer in issuers] == [f"<RemoteKeys {url}>" for url in urls]
         both = make_issuers(Config(**KEYED, issuer=names[:1], jwks=urls[:1]), plain.reactor)
         assert [issuer.name for issuer in both] == [names[0], None]
+        named = make_issuers(Config(**KEYED, key_issuer="a", issuer=names[:1], jwks=urls[:1]), plain.reactor)
+        assert [(issuer.name, issuer.authorization_server) for issuer in named] == [
+            (names[0], True),
+            ("a", False),
+        ]
 
     @pytest.mark.parametrize(
         ("told", "said"),
@@ -115,6 +120,15 @@ class IssuerTests:
             ({"issuer": ("https://a.example",)}, "--issuer and --jwks go together"),
             ({"issuer": ("a",), "jwks": ("http://a.example/keys",)}, "--jwks: keys are fetched by https"),
             ({"algorithm": ("HS256", "none")}, "none is not known here"),
+            ({"key_issuer": ""}, "--key-issuer: it is empty"),
+            (
+                {"key_issuer": "a", "issuer": ("a",), "jwks": ("https://a.example/keys",)},
+                "--key-issuer: a is an --issuer, too",
+            ),
+            (
+                {"key_issuer": "b", "key": None, "issuer": ("a",), "jwks": ("https://a.example/keys",)},
+                "--key-issuer: there is no key that it is about",
+            ),
             (
                 {"algorithm": ("RS256", "ES256")},
                 "--algorithm: RS256, ES256 is allowed, and the keys to publish",

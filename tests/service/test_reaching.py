@@ -225,6 +225,19 @@ class Cases:
         told = {"publish_key": "x" * 32, "subscribe_key_file": start.file(SECRET.encode())}
         assert allowed(start(key=None, **told)) == (False, True)
 
+    def key_issuer(self, start: Start) -> None:
+        assert start().subscribe("a", token=token(iss="anybody")).status == 200
+        for compatibility in (False, True):
+            for told in ({"key": SECRET}, {"key": None, "key_file": start.file(SECRET.encode())}):
+                service = start(key_issuer="https://app.example", compatibility=compatibility, **told)
+                for iss, status in (("https://app.example", 200), ("https://as.example", 401), (None, 401)):
+                    given = token(publish=["*"], subscribe=["*"], iss=iss)
+                    refused = service.subscribe("a", token=given)
+                    assert (refused.status, service.publish("a", token=given).status) == (status, status)
+                    assert status == 200 or b"its issuer (iss) is not" in refused.body
+                described = service.ask("/.well-known/oauth-protected-resource" + PATH)
+                assert "authorization_servers" not in json.loads(described.body)
+
     def issuer(self, start: Start) -> None:
         service = start(issuer=("https://as.example",), jwks=("https://as.example/keys",))
         described = service.ask("/.well-known/oauth-protected-resource" + PATH)

@@ -41,7 +41,9 @@ def add_key_arguments(parser: argparse.ArgumentParser) -> None:
         "--algorithm", metavar="ALG", help="what to sign with; otherwise the first that the key is good for"
     )
     parser.add_argument("--kid", metavar="ID", help="what the hub knows the key by")
-    parser.add_argument("--issuer", metavar="URL", help="who makes the token, where the hub asks for that")
+    parser.add_argument(
+        "--issuer", metavar="URL", help="who makes the token, where the hub asks for that: its --key-issuer"
+    )
     parser.add_argument("--audience", metavar="URL", help="who it is meant for: the hub's URL")
     parser.add_argument("--compat", action="store_true", help="a token as it was before Mercure 1.0")
 

@@ -51,9 +51,12 @@ class MetadataResource(Resource):
 def _describe(settings: Settings) -> dict[str, object]:
     # Clients put the first audience into their tokens.
     document: dict[str, object] = {"resource": next(iter(settings.audience), settings.url)}
-    issuers = [issuer.name for issuer in settings.issuers if issuer.name is not None]
-    if issuers:
-        document["authorization_servers"] = issuers
+    # Clients get tokens from these; who shares a key with the hub is none.
+    servers = [
+        issuer.name for issuer in settings.issuers if issuer.authorization_server and issuer.name is not None
+    ]
+    if servers:
+        document["authorization_servers"] = servers
     document |= {
         "authorization_details_types_supported": [DETAIL_TYPE],
         "bearer_methods_supported": ["header"],

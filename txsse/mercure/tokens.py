@@ -82,11 +82,14 @@ class Issuer:
     :ivar subscribe: the keys of tokens that subscribe.
     :ivar name: what the tokens have as ``iss``; ``None`` for those who share a key with the hub, and need no
         name.
+    :ivar authorization_server: whether clients get tokens from a server of this name: the hub's metadata list
+        it.
     """
 
     publish: IKeys
     subscribe: IKeys
     name: str | None = None
+    authorization_server: bool = True
 
 
 def shared_secret(secret: str, *, subscribe: str | None = None, name: str | None = None) -> Issuer:
@@ -99,7 +102,8 @@ def shared_secret(secret: str, *, subscribe: str | None = None, name: str | None
     :raises BadKey: for one that is too short.
     """
     publish = FixedKeys([secret_key(secret)])
-    return Issuer(publish, publish if subscribe is None else FixedKeys([secret_key(subscribe)]), name)
+    subscribers = publish if subscribe is None else FixedKeys([secret_key(subscribe)])
+    return Issuer(publish, subscribers, name, authorization_server=False)
 
 
 _EXPIRED = "it has expired"
@@ -134,6 +138,10 @@ class Verifier:
                 # The keys of one would count, and silently not those of the other.
                 raise ValueError(f"two issuers have the name {issuer.name!r}; give one of them all the keys")
             self._issuers[issuer.name] = issuer
+        # Its keys verify a token that names no issuer that is trusted. If this one has a name, the token is
+        # refused afterwards, and the owner of the key is told why.
+        own = [issuer for issuer in self._issuers.values() if not issuer.authorization_server]
+        self._unnamed = self._issuers.get(None) or next(iter(own), None)
         self._base = base
         self._audience = frozenset(audience)
         self._algorithms = frozenset(algorithms) & frozenset(ALGORITHMS)
@@ -189,6 +197,7 @@ class Verifier:
         version = keys.version
         claims = self._claims(token, algorithm, _candidates(found, algorithm, id))
         try:
+            _check_issuer(issuer, claims)
             grants = self._read_grants(header, claims)
         except InvalidToken as error:
             raise InvalidToken(error.reason, signed=True) from None
@@ -211,7 +220,7 @@ class Verifier:
         """
         name = claims.get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
-        issuer = issuer or self._issuers.get(None)
+        issuer = issuer or self._unnamed
         if issuer is None:
             raise InvalidToken("its issuer is not trusted")
         return issuer
@@ -249,6 +258,11 @@ class Verifier:
         named = audience if isinstance(audience, list) else [audience]
         if not any(isinstance(each, str) and each in self._audience for each in named):
             raise InvalidToken(f"its audience (aud) is not this hub's: {', '.join(sorted(self._audience))}")
+
+
+def _check_issuer(issuer: Issuer, claims: Mapping[str, Any]) -> None:
+    if issuer.name is not None and claims.get("iss") != issuer.name:
+        raise InvalidToken(f"its issuer (iss) is not the one that has this key: {issuer.name}")
 
 
 def _candidates(keys: Sequence[Key], algorithm: str, id: object) -> Sequence[Key]:

@@ -112,6 +112,13 @@ class Config:
     key: str | None = _option(TEXT, None, "The secret itself.", secret=True)
     publish_key: str | None = _option(TEXT, None, "The secret of tokens that publish.", secret=True)
     subscribe_key: str | None = _option(TEXT, None, "The secret of tokens that subscribe.", secret=True)
+    key_issuer: str | None = _option(
+        TEXT,
+        None,
+        "The iss that tokens must have whose keys are those of --key-file or TXSSE_KEY. Without it, their "
+        "iss is not checked.",
+        value="NAME",
+    )
     issuer: tuple[str, ...] = _option(
         LIST,
         (),

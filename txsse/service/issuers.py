@@ -26,6 +26,7 @@ def make_issuers(config: Config, reactor: Any) -> list[Issuer]:
     """
     if len(config.issuer) != len(config.jwks):
         raise BadConfig("--issuer and --jwks go together: a name, and where its keys are")
+    _check_key_issuer(config)
     unknown = set(config.algorithm) - set(ALGORITHMS)
     if unknown:
         raise BadConfig(f"--algorithm: {min(unknown)} is not known here; there are {', '.join(ALGORITHMS)}")
@@ -40,13 +41,30 @@ def make_issuers(config: Config, reactor: Any) -> list[Issuer]:
     publish, subscribe = _read_keys(config, "publish"), _read_keys(config, "subscribe")
     _check_algorithms(config, publish, subscribe)
     if publish or subscribe:
-        issuers.append(Issuer(FixedKeys(publish), FixedKeys(subscribe)))
+        issuers.append(
+            Issuer(FixedKeys(publish), FixedKeys(subscribe), config.key_issuer, authorization_server=False)
+        )
+    elif config.key_issuer is not None:
+        raise BadConfig(
+            "--key-issuer: there is no key that it is about; give one by --key-file or TXSSE_KEY, or leave "
+            "it out"
+        )
     if not issuers or not (publish or config.issuer):
         raise BadConfig(
             "nobody could publish: give a key by --key-file or TXSSE_KEY, or --issuer and --jwks; "
             "or try --demo first"
         )
     return issuers
+
+
+def _check_key_issuer(config: Config) -> None:
+    name = config.key_issuer
+    if name == "":
+        raise BadConfig("--key-issuer: it is empty; give what tokens have as iss, or leave it out")
+    if name in config.issuer:
+        raise BadConfig(
+            f"--key-issuer: {name} is an --issuer, too, whose keys are at its --jwks; take one of them away"
+        )
 
 
 def describe_keys(config: Config) -> Iterator[str]:
