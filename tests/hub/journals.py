@@ -78,6 +78,19 @@ class Subject:
         page: Page = await self.journal.read(after)
         return page
 
+    async def check_gap(self, page: Page) -> None:
+        """
+        Check that a client that was notified of what is missing before a page, and resumes from the id that
+        came with that, gets the page, and is not notified again.
+        """
+        if not page.missed or (not page.entries and page.end < self.journal.head):
+            # What follows an empty page is missing, too.
+            return
+        position = await self.find(self.journal.anchor(page.begin))
+        assert position == page.begin
+        again = await self.read(position)
+        assert (again.entries[:1], again.missed) == (page.entries[:1], False)
+
     async def ids_after(self, position: int) -> list[str]:
         """
         Read to the end.
@@ -85,6 +98,7 @@ class Subject:
         ids: list[str] = []
         while True:
             page = await self.read(position)
+            await self.check_gap(page)
             ids += [update.id for _, update in page.entries]
             position = page.end
             if position >= self.journal.head:

@@ -16,10 +16,11 @@ from zope.interface.verify import verifyObject
 
 from tests.fakes import FakeReactor
 from tests.hub.journals import Follower, Maker, Subject, memory, update
-from txsse import IJournal, MemoryJournal, ServerSentEvent, Update
+from tests.integration.clients import listen, until
+from txsse import EventSource, Hub, IJournal, MemoryJournal, ServerSentEvent, Update
 from txsse.hub import journal as journal_module
 from txsse.hub import recent as recent_module
-from txsse.hub.entry import Entry
+from txsse.hub.entry import Entry, Page
 from txsse.hub.place import OLDEST
 
 
@@ -529,9 +530,9 @@ class JournalContractTests:
         """
         subject = make()
         await subject.start()
-        anchor = subject.journal.anchor()
+        anchor = subject.journal.anchor(subject.journal.head)
         await subject.append("a", "b")
-        later = subject.journal.anchor()
+        later = subject.journal.anchor(subject.journal.head)
         await subject.append("c")
         for each, behind in ((anchor, ["a", "b", "c"]), (later, ["c"])):
             position = await subject.find(each)
@@ -540,6 +541,71 @@ class JournalContractTests:
         assert len(anchor) == len(later)
         for none in ("#999999999999999-0", later + "x", later[:-1], "#"):
             assert await subject.find(none) is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_anchor_after_what_is_missing(self, make: Maker) -> None:
+        """
+        There is an id for the place where a reader goes on that missed something: from there it misses
+        nothing, until more is gone.
+        """
+        subject = make(max_count=3, max_age=60.0)
+        await subject.start()
+        positions = await subject.append("1", "2", "3", "4", "5", private=True)
+        page = await subject.read(positions[0])
+        assert page.missed and positions[1] <= page.begin < positions[2]
+        anchor = subject.journal.anchor(page.begin)
+        for _ in range(2):
+            position = await subject.find(anchor)
+            assert position == page.begin
+            assert await subject.read(position) == Page(page.entries, page.end, missed=False)
+        await subject.append("6")
+        again = await subject.read(page.begin)
+        assert again.missed and [update.id for _, update in again.entries] == ["4", "5", "6"]
+        subject.advance(61)
+        nothing = await subject.read(again.begin)
+        assert (nothing.entries, nothing.missed) == ([], True)
+        anchor = subject.journal.anchor(nothing.begin)
+        assert await subject.find(anchor) == subject.journal.head
+        assert await subject.read(subject.journal.head) == Page([], subject.journal.head, missed=False)
+
+    @pytest_twisted.ensureDeferred
+    async def test_resumed_from_a_reset(self, make: Maker) -> None:
+        """
+        A hub's client is notified that it missed something, and loses the connection: it gets the rest, once,
+        and is not notified again.
+        """
+        hub = Hub(journal=make(max_count=4).journal)
+        for number in range(6):
+            # The last one that is missing and the first one that is there are not for this client.
+            await hub.publish("news", str(number), id=f"id-{number}", private=number in (1, 2))
+        port = await listen(hub.resource("news"))
+        got: list[ServerSentEvent] = []
+
+        def resume(last_id: str) -> EventSource:
+            got.clear()
+            url = f"http://127.0.0.1:{port.getHost().port}/"
+            source = EventSource(url, last_event_id=last_id, event_received=got.append)
+            source.start()
+            return source
+
+        resets = []
+        for last_id in ("id-0", "unknown"):
+            source = resume(last_id)
+            await until(lambda: len(got) == 4)
+            source.close()
+            assert [event.data for event in got[1:]] == ["3", "4", "5"]
+            resets.append(got[0])
+        assert [reset.event for reset in resets] == ["stream-reset"] * 2
+        id = resets[0].id
+        assert id is not None and id.startswith("#") and resets[1].id == id
+        source = resume(id)
+        await until(lambda: len(got) == 3)
+        await hub.publish("news", "end")
+        await until(lambda: len(got) == 4)
+        assert [event.data for event in got] == ["3", "4", "5", "end"]
+        source.close()
+        await hub.stop()
+        await port.stopListening()
 
 
 class MemoryJournalTests:

@@ -160,8 +160,8 @@ class TakingItsTime:
     def last_id(self) -> Deferred[str | None]:
         return self._answer(self._journal.last_id)
 
-    def anchor(self) -> str:
-        return self._journal.anchor()
+    def anchor(self, position: int) -> str:
+        return self._journal.anchor(position)
 
     def stop(self) -> Deferred[None]:
         self.running = False
@@ -271,6 +271,10 @@ class Viewer:
         return self.client is not None and self.client.connected and not self.client.ended and not self._left
 
     @property
+    def _resumes_at_a_place(self) -> bool:
+        return self.last_id.startswith("#")
+
+    @property
     def progress(self) -> int:
         """
         How many bytes came on this connection.
@@ -294,7 +298,7 @@ class Viewer:
         self._first = True
         # What was told to a client that came when there was nothing stands for the place before everything.
         place = self._position(self.last_id)
-        self._gap = 0 < place < self._journal.oldest()
+        self._gap = 0 < place < self._journal.oldest() - self._resumes_at_a_place
         self.client = self._wire.connect(self._resource)
         self.client.request(headers=headers)
 
@@ -350,10 +354,14 @@ class Viewer:
         if event.event == "stream-reset":
             assert self.seen is not None
             # The journal does not know any more whether there was anything behind an id that it lost.
-            nothing = self._journal.oldest() <= self.seen + (not first)
+            nothing = self._journal.oldest() <= self.seen + (not first or self._resumes_at_a_place)
             assert not nothing, "it was told that something is missing, and nothing is"
             self.resets += 1
             self.due = self._journal.oldest()
+            assert event.id is not None
+            position = self._position(event.id)
+            assert self.seen <= position < self.due, "an id that is not the one before what comes next"
+            self.seen = position
             return
         found = [(position, update) for position, update in self._journal.record if update.id == event.id]
         assert found, f"{event!r} was never published"

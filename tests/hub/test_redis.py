@@ -22,7 +22,7 @@ from twisted.protocols import portforward
 from tests.hub.journals import Follower, Subject, acknowledged_before_a_kill, redis, update
 from tests.hub.redis_server import RedisServer, running
 from tests.integration.clients import listen, until
-from txsse import EventSource, Hub, JournalFailed, Update
+from txsse import EventSource, Hub, JournalFailed, ServerSentEvent, Update
 from txsse.hub import nodes as nodes_module
 from txsse.hub import redis as redis_module
 from txsse.hub import redis_session
@@ -203,7 +203,7 @@ class ClusterTests:
         first, second = new(), new(max_count=3)
         await first.start()
         await second.start()
-        anchor = first.journal.anchor()
+        anchor = first.journal.anchor(first.journal.head)
         await first.append("1", "2")
         position = await second.find(anchor)
         assert position is not None
@@ -1282,6 +1282,7 @@ class DamageTests:
         found: list[object] = []
         while True:
             page = await subject.read(after)
+            await subject.check_gap(page)
             found += [*([None] if page.missed else []), *(each.id for _, each in page.entries)]
             after = page.end
             if after >= subject.journal.head:
@@ -1438,6 +1439,22 @@ class DamageTests:
         damage(server, 2)
         hub = Hub(journal=RedisJournal(server.url))
         port = await listen(hub.resource("news"))
+        url = f"http://127.0.0.1:{port.getHost().port}/"
+
+        async def resume(last_id: str, expected: list[str]) -> list[str]:
+            before = hub.metrics().gaps
+            got: list[ServerSentEvent] = []
+            source = EventSource(url, last_event_id=last_id, event_received=got.append)
+            source.start()
+            await source.when_open()
+            await hub.publish("news", "secret", id="4")
+            await until(lambda: got and got[-1].id == "4")
+            source.close()
+            assert [each.id if each.event == "message" else each.event for each in got] == expected
+            assert hub.metrics().gaps - before == expected.count("stream-reset")
+            return [each.id or "" for each in got if each.event == "stream-reset"]
+
+        resets = []
         for last_id, expected in {
             "earliest": ["0", "1", "stream-reset", "3", "4"],
             "unknown": ["stream-reset", "0", "1", "stream-reset", "3", "4"],
@@ -1446,22 +1463,11 @@ class DamageTests:
             "2": ["3", "4"],
             "3": ["4"],
         }.items():
-            before = hub.metrics().gaps
-            got: list[str] = []
-            source = EventSource(
-                f"http://127.0.0.1:{port.getHost().port}/",
-                last_event_id=last_id,
-                event_received=lambda event, got=got: got.append(
-                    event.id if event.event == "message" else event.event
-                ),
-            )
-            source.start()
-            await source.when_open()
-            await hub.publish("news", "secret", id="4")
-            await until(lambda got=got: got[-1:] == ["4"])
-            source.close()
-            assert [each for each in got if each] == expected
-            assert hub.metrics().gaps - before == expected.count("stream-reset")
+            resets += await resume(last_id, expected)
+        begin = resets.pop(1)
+        assert len(set(resets)) == 1
+        await resume(resets[0], ["3", "4"])
+        await resume(begin, ["0", "1", "stream-reset", "3", "4"])
         assert hub.metrics().damaged == 1
         assert hub.problem is None
         await hub.stop()

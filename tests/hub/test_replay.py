@@ -114,7 +114,7 @@ class ResumeTests:
         assert member.texts == ["stream-reset", "a", "b"]
         reset = member.events[0]
         assert json.loads(reset.data) == {"replayed_from": "earliest"}
-        assert reset.id == ""
+        assert world.join(last_event_id=reset.id).texts == ["a", "b"]
         world.publish("c")
         assert member.texts == ["stream-reset", "a", "b", "c"]
         assert world.hub.metrics().gaps == 1
@@ -744,9 +744,61 @@ class SlowJournalTests:
 class StreamResetTests:
     def test_frame(self) -> None:
         """
-        It is an event without an id, which leaves the client where it was.
+        It is an event with an id, from which a client resumes that gets nothing after it.
         """
-        assert stream_reset() == b'event: stream-reset\ndata: {"replayed_from":"earliest"}\n\n'
+        assert stream_reset("a") == b'id: a\nevent: stream-reset\ndata: {"replayed_from":"earliest"}\n\n'
+
+    def test_resumed_from(self, new_world: Callable[..., World]) -> None:
+        """
+        From its id, a client gets what followed, once, and is not told again; nothing is disclosed of updates
+        that are not for it.
+        """
+        world = new_world(bounds={"max_count": 4})
+        ids = [
+            world.publish(text, private=private)[0]
+            for text, private in zip("abcdef", [0, 1] * 3, strict=True)
+        ]
+        for last_id in (ids[0], ids[1], "unknown"):
+            member = world.join(last_event_id=last_id)
+            reset = member.events[0]
+            assert member.texts == ["stream-reset", "c", "e"]
+            assert reset.id is not None and reset.id not in ids
+            assert world.join(last_event_id=reset.id).texts == ["c", "e"]
+            assert world.join(Access("news", private="news"), last_event_id=reset.id).texts == [*"cdef"]
+        assert world.hub.metrics().gaps == 3
+
+    def test_nothing_is_left(self, new_world: Callable[..., World]) -> None:
+        """
+        Where the journal holds nothing at all, its id is that of the head.
+        """
+        world = new_world(bounds={"max_age": 10.0})
+        (first, _) = world.publish("a", "b")
+        world.reactor.advance(11)
+        member = world.join(last_event_id=first)
+        assert member.texts == ["stream-reset"]
+        world.publish("c")
+        assert world.join(last_event_id=member.events[0].id).texts == ["c"]
+
+    def test_newcomer(self, new_world: Callable[..., World]) -> None:
+        """
+        One that could not be sent its place before the journal lost what followed resumes from the newer id.
+        """
+        world = new_world(bounds={"max_count": 2})
+        opened = world.open()
+        opened.client.stop_reading()
+        while opened.channel.buffered < 1:
+            opened.channel.send("x" * 70_000)
+        world.hub.subscribe(opened.channel, "news")
+        world.publish("a", "b", "c")
+        world.reactor.run_soon()
+        opened.read_on()
+        opened.client.pump()
+        resets = [event for event in opened.events if event.event == "stream-reset"]
+        assert [event.data for event in opened.events if len(event.data) == 1] == ["b", "c"]
+        assert len(resets) == 1
+        body = opened.client.body
+        assert body.count(b"\nid: ") + body.startswith(b"id: ") == 3
+        assert world.join(last_event_id=resets[0].id).texts == ["b", "c"]
 
     def test_pause_before_the_journal_is_asked_again(self) -> None:
         """

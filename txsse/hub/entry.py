@@ -27,3 +27,11 @@ class Page:
     entries: list[Entry]
     end: int
     missed: bool
+
+    @property
+    def begin(self) -> int:
+        """
+        The position before the entries, and after everything that is missing: a reader that goes on from it
+        gets them.
+        """
+        return self.entries[0][0] - 1 if self.entries else self.end

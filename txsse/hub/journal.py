@@ -148,10 +148,12 @@ class IJournal(Interface):
         Return the id of the update at :attr:`head`; ``None`` where the journal holds none.
         """
 
-    def anchor() -> str:
+    def anchor(position: int) -> str:  # noqa: N805
         """
-        Return an id that ``find`` takes for :attr:`head`, at any node with this journal, and that tells
-        nothing of the update there. In a record that was set back, or is another one, it is not found.
+        Return an id that ``find`` takes for a position, at any node with this journal, and that discloses
+        nothing of the updates there. In a record that was set back, or is another one, it is not found.
+
+        :param position: :attr:`head`, or one before it, whether or not there is an update.
         """
 
     def subscribers_elsewhere(topic: str) -> Deferred[int]:  # noqa: N805
@@ -294,11 +296,11 @@ class MemoryJournal(Alone):
         """
         return succeed(self._recent.last_id(self._now()))
 
-    def anchor(self) -> str:
+    def anchor(self, position: int) -> str:
         """
-        Return an id for the head.
+        Return an id for a position.
         """
-        return self._anchors.anchor(self.head)
+        return self._anchors.anchor(position)
 
     def stop(self) -> Deferred[None]:
         """

@@ -68,5 +68,5 @@ class Live:
         Return the place of a client that comes for the first time.
         """
         head = self.head
-        anchor = self.journal.anchor() if head is None or head.private else head.id
+        anchor = self.journal.anchor(self.journal.head) if head is None or head.private else head.id
         return Place(self.journal.head, anchor=anchor)

@@ -241,18 +241,18 @@ class RedisJournal:
         id = self._recent.last_id(self._now())
         if id is None and self._newest_damaged and self._newest_damaged == self._recent.head:
             # Its id cannot be read; its place has one.
-            return succeed(self.anchor())
+            return succeed(self.anchor(self._recent.head))
         if id is not None or self._head_id is None:
             return succeed(id)
         # It may have been too large for the memory, or too old for the journal.
         head_id = self._head_id
         return self.find(head_id).addCallback(lambda found: None if found is None else head_id)
 
-    def anchor(self) -> str:
+    def anchor(self, position: int) -> str:
         """
-        Return an id for the head.
+        Return an id for a position.
         """
-        return self._anchors.anchor(self._timeline.number_of(self._recent.head))
+        return self._anchors.anchor(self._timeline.number_of(position))
 
     def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
         """

@@ -212,12 +212,14 @@ class Replay:
 
         :param first: what is sent before.
         :param allowed: the kinds of updates that it may have.
-        :param missed: whether the client is notified, before that, that it missed something.
+        :param missed: whether the client is notified, instead, that it missed something.
         :returns: whether it was taken; where not, the client is behind again and the page has to wait.
         """
         framed, count = shared.frames_of(allowed)
-        if missed or first:
-            framed = Framed(b"".join([stream_reset() if missed else b"", first, framed.data]))
+        if missed:
+            first = stream_reset(self._journal.anchor(shared.page.begin))
+        if first:
+            framed = Framed(first + framed.data)
         if framed.data and not subscriber.channel.offer(framed):
             return False
         self._counters.delivered += count
@@ -284,10 +286,13 @@ class Replay:
             self.forget_pages()
 
 
-def stream_reset() -> bytes:
+def stream_reset(id: str) -> bytes:
     """
     Encode the event that tells a client that it missed something: what follows begins with the oldest update
     that the journal still holds.
+
+    :param id: what the client resumes from if it gets nothing after this: with the one that it had, it would
+        be told again of what is missing.
     """
     told = to_json({"replayed_from": EARLIEST})
-    return encode_event(ServerSentEvent(told, event=RESET_TYPE))
+    return encode_event(ServerSentEvent(told, event=RESET_TYPE, id=id))

@@ -236,11 +236,11 @@ class SQLiteJournal(Alone):
             return succeed(id)
         return self._ask(self._database.last_id, now)
 
-    def anchor(self) -> str:
+    def anchor(self, position: int) -> str:
         """
-        Return an id for the head.
+        Return an id for a position.
         """
-        return self._anchors.anchor(self.head)
+        return self._anchors.anchor(position)
 
     def _find_anchor(self, id: str) -> int | None:
         for anchors, end in self._earlier:
