@@ -14,7 +14,7 @@ import pytest
 from tests.fakes import Wire
 from tests.hub.fakes import ScriptedJournal
 from tests.mercure.world import PATH, PUBLISHER, URL, MercureWorld, Reader, old_token, token
-from txsse import CloseReason, Hub, Limits
+from txsse import CloseReason, Hub, Limits, MemoryJournal
 from txsse.mercure import FixedKeys, Issuer, Settings, secret_key, shared_secret, well_known
 
 
@@ -476,6 +476,25 @@ class ResumeTests:
         reader = world.subscribe("news", headers={"Last-Event-ID": "state"})
         assert reader.texts == ["1", "2", "3"]
         assert reader.headers["mercure-last-event-id"] == "state"
+
+    @pytest.mark.parametrize("by_header", [True, False])
+    def test_from_a_reset(self, new: Callable[..., MercureWorld], plain: Wire, by_header: bool) -> None:
+        """
+        A client that missed something goes on from the id that came with that, and is not notified again.
+        """
+        hub = Hub(reactor=plain.reactor, journal=MemoryJournal(max_count=3, reactor=plain.reactor))
+        # What tells of subscriptions is recorded, too, and would take the room of others.
+        world = new(hub=hub, anonymous=True, subscriptions=False)
+        for text in "abcd":
+            world.publish("news", text, **({"private": "on"} if text in "bc" else {}))
+        reset, *rest = world.subscribe("news", headers={"Last-Event-ID": "gone"}).events
+        assert (reset.event, [event.data for event in rest]) == ("stream-reset", ["d"])
+        assert reset.id is not None
+        fields = [] if by_header else [("last_event_id", reset.id)]
+        headers = {"Last-Event-ID": reset.id} if by_header else {}
+        again = world.subscribe("news", more=fields, headers=headers)
+        assert [event.data for event in again.events] == ["d"]
+        assert again.headers["mercure-last-event-id"] == reset.id
 
     def test_two(self, world: MercureWorld, ids: list[str]) -> None:
         """
