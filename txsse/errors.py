@@ -245,12 +245,15 @@ class StreamRefused(SSEError):
 
     :ivar url: what was asked for, behind all redirects.
     :ivar status: the status of the reply.
+    :ivar body: the beginning of its body, at most 4 KiB, decoded as its charset says; ``""`` for a compressed
+        one. It is the server's text, and may hold anything.
     """
 
-    def __init__(self, problem: str, *, url: str, status: int) -> None:
+    def __init__(self, problem: str, *, url: str, status: int, body: str = "") -> None:
         super().__init__(f"{without_secrets(url)}: {problem}")
         self.url = url
         self.status = status
+        self.body = body
 
 
 class BrokenReply(SSEError):

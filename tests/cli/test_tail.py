@@ -22,6 +22,8 @@ from typing import Any
 import pytest
 from OpenSSL import SSL
 from service_identity import VerificationError
+from service_identity.exceptions import DNSMismatch
+from service_identity.hazmat import DNS_ID
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionRefusedError, DNSLookupError
 from twisted.internet.task import Clock
@@ -149,7 +151,7 @@ class RequestTests:
         asked = tail.agent.requests[0]
         assert asked.headers["authorization"] == b"Bearer hunter2"
         assert asked.uri.endswith("?token=hunter2")
-        tail.reply(404)
+        tail.reply(404).end()
         assert tail.status == [1]
         assert "token=***" in tail.err.getvalue() and "hunter2" not in tail.err.getvalue()
 
@@ -193,9 +195,44 @@ class EndTests:
         A server that opens no stream is named, once.
         """
         tail = Tail()
-        tail.reply(404)
+        tail.reply(404).end()
         assert tail.status == [1]
         assert tail.err.getvalue() == f"txsse tail: {URL}: the server answered 404\n"
+
+    @pytest.mark.parametrize(
+        ("body", "said"),
+        [
+            ("Name a topic, as in\n  ?match=news", "Name a topic, as in ?match=news"),
+            ("\x1b]0;x\x07a\u202eb", "\\u001b]0;x\\u0007a\\u202eb"),
+            ("a" * 5000, "a" * 300 + "…"),
+            ("see http://a/?token=hunter2", "see http://a/?token=***"),
+            ("<html><TITLE>\nHTTP &amp; HTTPS </title>x", "HTTP & HTTPS"),
+        ],
+    )
+    @pytest.mark.parametrize("status", [400, 503])
+    def test_body(self, status: int, body: str, said: str) -> None:
+        """
+        What the server says of a refusal is quoted, on one line, in which nothing commands a terminal; of a
+        page, its title.
+        """
+        tail = Tail()
+        response = tail.reply(status)
+        response.bring(body)
+        response.end() if len(body) < 4096 else None
+        assert tail.status == [1]
+        answered = f"{URL}: the server answered {status}"
+        assert tail.err.getvalue() == f"txsse tail: {answered} (the server says: {said})\n"
+
+    @pytest.mark.parametrize("body", ["", " \n", "<p>no title"])
+    def test_nothing_to_quote(self, body: str) -> None:
+        """
+        Where the server says nothing, nothing is quoted.
+        """
+        tail = Tail()
+        response = tail.reply(400)
+        response.bring(body)
+        response.end()
+        assert tail.err.getvalue() == f"txsse tail: {URL}: the server answered 400\n"
 
     def test_reconnection(self) -> None:
         """
@@ -205,7 +242,7 @@ class EndTests:
         response = tail.reply()
         response.bring("id: 1\nretry: 100\ndata: a\n\n")
         response.end()
-        assert tail.err.getvalue() == f"txsse tail: {URL}: the stream has ended; trying again\n"
+        assert tail.err.getvalue() == f"txsse tail: {URL}: the stream has ended; trying again in 0.1 s\n"
         tail.clock.advance(0.2)
         assert tail.agent.requests[-1].headers["last-event-id"] == b"1"
         tail.reply().bring("data: b\n\n")
@@ -214,11 +251,8 @@ class EndTests:
     @pytest.mark.parametrize(
         ("error", "problem"),
         [
-            (VerificationError([]), f"the certificate is not for the host of {URL}; --insecure accepts any"),
-            (
-                SSL.Error([("SSL routines", "", "certificate verify failed")]),
-                f"the certificate of {URL} is not trusted; --insecure accepts any",
-            ),
+            (VerificationError([DNSMismatch(DNS_ID("x"))]), "is for another host"),
+            (SSL.Error([("SSL routines", "", "certificate verify failed")]), "is not trusted"),
         ],
     )
     def test_certificate(self, error: Exception, problem: str) -> None:
@@ -228,7 +262,8 @@ class EndTests:
         tail = Tail()
         tail.agent.requests[0].lose(ResponseNeverReceived([Failure(error)]))
         assert tail.status == [1]
-        assert tail.err.getvalue() == f"txsse tail: {problem}\n"
+        certificate = f"{URL}: the server's certificate {problem}"
+        assert tail.err.getvalue() == f"txsse tail: {certificate}; --insecure accepts any\n"
         assert tail.clock.getDelayedCalls() == []
 
     @pytest.mark.parametrize(
@@ -237,7 +272,7 @@ class EndTests:
             (ConnectionRefusedError(), f"nobody listens at {URL}"),
             (DNSLookupError(), f"there is no host of that name: {URL}"),
             (SSL.Error([("SSL routines", "", "wrong version number")]), "(wrong version number)"),
-            (ConnectionDone(), "closed cleanly"),
+            (ConnectionDone(), "the server closed the connection without a reply"),
         ],
     )
     def test_no_connection(self, error: Exception, problem: str) -> None:
@@ -247,7 +282,7 @@ class EndTests:
         tail = Tail("--timeout", "1")
         tail.agent.requests[0].lose(error)
         line = tail.err.getvalue()
-        assert problem in line and "[(" not in line and line.endswith("; trying again\n")
+        assert problem in line and "[(" not in line and line.endswith("; trying again in 3 s\n")
         tail.clock.advance(1)
         assert tail.status == [1]
         assert tail.err.getvalue().endswith(f"txsse tail: {URL} opened no stream in 1 s\n")

@@ -113,6 +113,7 @@ class NonsenseTests:
         """
         followed = Followed()
         response = followed.asked.reply(200, headers)
+        followed.clock.advance(3)
         assert isinstance(followed.source.last_error, StreamRefused)
         assert response.transport.cut
 
@@ -127,6 +128,7 @@ class NonsenseTests:
         for _ in range(25):
             if followed.source.ready_state is ReadyState.CONNECTING and not followed.asked.answer.called:
                 followed.asked.reply(302, {"Location": location})
+        followed.clock.advance(3)
         assert len(followed.agent.requests) <= 21
         assert isinstance(followed.source.last_error, StreamRefused)
         assert followed.source.ready_state is ReadyState.CLOSED

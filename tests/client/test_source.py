@@ -14,6 +14,9 @@ from typing import Any, ClassVar
 
 import pytest
 from OpenSSL.SSL import Error as OpenSSLError
+from service_identity import VerificationError
+from service_identity.exceptions import DNSMismatch
+from service_identity.hazmat import DNS_ID
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError, DNSLookupError
 from twisted.internet.interfaces import IReactorFromThreads
@@ -139,6 +142,7 @@ class OpenTests:
         followed = Followed()
         opened, closed = outcome_of(followed.source.when_open()), outcome_of(followed.source.when_closed())
         response = followed.asked.reply(404)
+        response.end()
         (error,) = followed.errors
         assert isinstance(error, StreamRefused) and error.status == 404
         assert opened == closed == [error]
@@ -146,7 +150,6 @@ class OpenTests:
         assert followed.source.last_error is error
         assert outcome_of(followed.source.when_open()) == [error]
         assert outcome_of(followed.source.when_closed()) == [error]
-        assert response.transport.cut
         assert followed.clock.getDelayedCalls() == []
 
     def test_temporary(self) -> None:
@@ -154,7 +157,7 @@ class OpenTests:
         One that the user calls temporary is followed by another attempt, when the server says.
         """
         followed = Followed(reconnect_on=[503], retry=1.0)
-        followed.asked.reply(503, {"Retry-After": "30"})
+        followed.asked.reply(503, {"Retry-After": "30"}).end()
         assert followed.source.ready_state is ReadyState.CONNECTING
         followed.again(30.0).reply()
         assert followed.source.ready_state is ReadyState.OPEN
@@ -165,7 +168,7 @@ class OpenTests:
         """
         followed = Followed(reconnect_on=[503], retry=1.0)
         followed.clock.step(1_000_000_000 - 60)
-        followed.asked.reply(503, {"Retry-After": "Sun, 09 Sep 2001 01:46:40 GMT"})
+        followed.asked.reply(503, {"Retry-After": "Sun, 09 Sep 2001 01:46:40 GMT"}).end()
         followed.again(60.0).reply()
         assert followed.source.ready_state is ReadyState.OPEN
 
@@ -668,9 +671,11 @@ class ReconnectionTests:
             (DNSLookupError("no such host"), "no such host"),
             (
                 OpenSSLError([("SSL routines", "", "certificate verify failed")]),
-                ": certificate verify failed",
+                ": the server's certificate is not trusted",
             ),
-            (OpenSSLError([]), "Error"),
+            (OpenSSLError([]), "TLS failed (no reason given)"),
+            (OpenSSLError(-1, "Unexpected EOF"), "TLS failed (Unexpected EOF)"),
+            (VerificationError([DNSMismatch(DNS_ID("x"))]), ": the server's certificate is for another host"),
             (SchemeNotSupported("what?"), "what?"),
             (OSError(113, "No route to host"), "No route to host"),
             (ParseError("wrong number of parts", b"x"), "wrong number of parts"),

@@ -229,7 +229,8 @@ class EndlessTests:
     @pytest_twisted.ensureDeferred
     async def test_body_that_nobody_wants(self) -> None:
         """
-        The body of a redirect, or of a refusal, is not read: the connection is cut.
+        The body of a redirect is not read, of that of a refusal only the beginning: the connection
+        is cut.
         """
         sent = 0
 

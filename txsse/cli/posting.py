@@ -22,6 +22,7 @@ from txsse._redact import without_secrets
 from txsse.cli.insecure import TrustAnyone
 from txsse.cli.verdict import NotPublished, explain, judge
 from txsse.client.stream import Body, cause_of
+from txsse.client.tls import Policy
 
 __all__ = ["Poster"]
 
@@ -57,14 +58,15 @@ class Poster:
         # As it is named in messages.
         self._name = without_secrets(url)
         self._timeout = timeout
+        self._policy = Policy()
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = 1
         self._pool.cachedConnectionTimeout = _KEPT
         if agent is None:
-            options = {"contextFactory": TrustAnyone()} if insecure else {}
+            trust = TrustAnyone() if insecure else self._policy
             # So that a host that is not there is told as that.
             patience = 0.9 * timeout
-            agent = Agent(reactor, connectTimeout=patience, pool=self._pool, **options)
+            agent = Agent(reactor, trust, connectTimeout=patience, pool=self._pool)
         self._agent = agent
 
     async def post(self, fields: Sequence[tuple[str, str]], token: str | None) -> str:
@@ -87,7 +89,7 @@ class Poster:
             cause = cause_of(Failure(error))
             if isinstance(cause, (CancelledError, ConnectingCancelledError)):
                 raise CancelledError() from None
-            raise explain(cause, self._name) from None
+            raise explain(cause, self._name, self._policy.certificates()) from None
 
     async def close(self) -> None:
         """

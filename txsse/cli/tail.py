@@ -28,10 +28,11 @@ from txsse.cli.insecure import TrustAnyone
 from txsse.cli.show import Show, as_data, as_json, as_text, as_visible_data
 from txsse.cli.state import read_state, write_state
 from txsse.cli.terminal import complain
-from txsse.cli.verdict import describe, distrust
+from txsse.cli.verdict import INSECURE, describe, quote
 from txsse.client.machine import ReadyState
 from txsse.client.source import EventSource
-from txsse.errors import ConnectionFailed
+from txsse.client.tls import is_distrust
+from txsse.errors import ConnectionFailed, StreamRefused
 
 __all__ = ["TAIL"]
 
@@ -171,7 +172,7 @@ async def follow(
     except CancelledError:
         return _OK
     except Exception as error:
-        complain(err, "txsse tail", error)
+        complain(err, "txsse tail", _words_of(error))
         return _FAILED
     finally:
         source.close()
@@ -213,16 +214,13 @@ def _source(
         # The last one is told by whoever waits for the end.
         if source.ready_state is ReadyState.CLOSED:
             return
-        cause = error
-        if isinstance(error, ConnectionFailed) and isinstance(error.__cause__, Exception):
-            cause = error.__cause__
-        problem = distrust(cause, source.url)
-        if problem is not None:
+        if is_distrust(error.__cause__):
             # The next attempt would end in the same way.
-            untrusted.append(problem)
+            untrusted.append(f"{error}; {INSECURE}")
             source.close()
         else:
-            complain(err, "txsse tail", f"{describe(cause, source.url) or error}; trying again")
+            seconds = round(source.reconnect_in or 0.0, 1)
+            complain(err, "txsse tail", f"{_words_of(error)}; trying again in {seconds:g} s")
 
     source = EventSource(
         url,
@@ -235,6 +233,15 @@ def _source(
         on_error=told,
     )
     return source
+
+
+def _words_of(error: Exception) -> str:
+    if isinstance(error, StreamRefused):
+        said = quote(error.body)
+        return f"{error} (the server says: {said})" if said else str(error)
+    if isinstance(error, ConnectionFailed):
+        return describe(error.__cause__, error.url) or str(error)
+    return str(error)
 
 
 async def _print_all(source: EventSource, arguments: argparse.Namespace, out: TextIO) -> None:

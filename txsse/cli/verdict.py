@@ -8,32 +8,17 @@ to do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from html import unescape
+from typing import Any
 
 from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionRefusedError, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 
-try:
-    from OpenSSL.SSL import Error as TLSError
-except ImportError:
-    # Without it there is no TLS, and none of its errors.
-    class TLSError(Exception):  # type: ignore[no-redef]
-        """
-        An error of TLS.
-        """
+from txsse.client.tls import explain_tls, is_distrust
 
-
-try:
-    from service_identity import VerificationError
-except ImportError:
-
-    class VerificationError(Exception):  # type: ignore[no-redef]
-        """
-        A certificate for somebody else.
-        """
-
-
-__all__ = ["NotPublished", "describe", "distrust", "explain", "judge"]
+__all__ = ["INSECURE", "NotPublished", "describe", "explain", "judge", "quote"]
 
 _NO_TOKEN = (
     "the hub wants a token: name a file by --token-file, put it into TXSSE_TOKEN, or have one made with --key"
@@ -42,6 +27,11 @@ _BAD_TOKEN = (
     "the hub does not take the token: it has expired, or another key signed it, or it is for another hub; "
     "txsse token --decode shows what it says"
 )
+
+#: What to do about a certificate that is refused.
+INSECURE = "--insecure accepts any"
+
+_TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 
 # What a hub says of a refusal is shown as far as this, in characters.
 _MAX_REASON = 300
@@ -81,22 +71,26 @@ def judge(
         if html or not text or not text.isprintable():
             raise NotPublished(_no_hub(url, f"it answered {status}, and no id"))
         return text
-    said = "" if html or not text else f" (the hub says: {_shortened(text)})"
-    raise NotPublished(_refusal(status, header, url, topics, has_token, html) + said)
+    said = "" if html else quote(text)
+    problem = _refusal(status, header, url, topics, has_token, html)
+    raise NotPublished(f"{problem} (the hub says: {said})" if said else problem)
 
 
-def explain(error: Exception, url: str) -> NotPublished:
+def explain(error: Exception, url: str, certificates: Sequence[Any] = ()) -> NotPublished:
     """
     Say what befell the connection.
+
+    :param certificates: those that the hub sent.
     """
     if isinstance(error, ConnectionRefusedError):
         return NotPublished(f"nobody listens at {url}; does the hub run?")
-    if isinstance(error, TLSError) and distrust(error, url) is None:
-        why = _tls_reason(error)
-        return NotPublished(f"there is no TLS with {url} ({why}); does the hub speak http, without the s?")
     known = describe(error, url)
     if known is not None:
         return NotPublished(known)
+    tls = explain_tls(error, certificates)
+    if tls is not None:
+        hint = INSECURE if is_distrust(error) else "does the hub speak http, without the s?"
+        return NotPublished(f"{url}: {tls}; {hint}")
     if isinstance(error, NotImplementedError):
         return NotPublished("https needs pyOpenSSL: pip install 'txsse[tls]'")
     why = _shortened(str(error)) or type(error).__name__
@@ -104,7 +98,7 @@ def explain(error: Exception, url: str) -> NotPublished:
     return NotPublished(f"{url} {what} ({why}); whether it was published, is not known")
 
 
-def describe(error: Exception, url: str) -> str | None:
+def describe(error: BaseException | None, url: str) -> str | None:
     """
     Return what befell a connection to any server; ``None`` for what has no better words than its own.
     """
@@ -114,20 +108,21 @@ def describe(error: Exception, url: str) -> str | None:
         return f"there is no host of that name: {url}"
     if isinstance(error, (ConnectTimeout, ConnectError)):
         return f"{url} cannot be reached: {_shortened(str(error))}"
-    if isinstance(error, TLSError):
-        return distrust(error, url) or f"there is no TLS with {url} ({_tls_reason(error)})"
-    return distrust(error, url)
-
-
-def distrust(error: Exception, url: str) -> str | None:
-    """
-    Return why a server's certificate is refused, now and at every attempt; ``None`` for other errors.
-    """
-    if isinstance(error, VerificationError):
-        return f"the certificate is not for the host of {url}; --insecure accepts any"
-    if isinstance(error, TLSError) and "certificate verify failed" in _tls_reason(error):
-        return f"the certificate of {url} is not trusted; --insecure accepts any"
     return None
+
+
+def quote(body: str, *, html: bool = False) -> str:
+    """
+    Return what a server says of a refusal, on one line; of a page, its title.
+
+    :param body: the body of its reply.
+    :param html: whether it is a page; otherwise it is one where it begins so.
+    """
+    text = body.strip()
+    if html or text[:1] == "<":
+        found = _TITLE.search(text)
+        text = unescape(found[1]) if found else ""
+    return _shortened(" ".join(text.split()))
 
 
 def _refusal(
@@ -160,13 +155,6 @@ def _refusal(
 
 def _no_hub(url: str, why: str) -> str:
     return f"{url} is no hub of Mercure's: {why}; most of them are at /.well-known/mercure"
-
-
-def _tls_reason(error: Exception) -> str:
-    # A list of (library, function, reason).
-    reasons = error.args[0] if error.args else ()
-    last = reasons[-1] if isinstance(reasons, (list, tuple)) and reasons else ("no reason",)
-    return _shortened(str(last[-1]))
 
 
 def _shortened(text: str) -> str:

@@ -1,8 +1,8 @@
 """
 Header fields of a reply, as browsers read them.
 
-Strategy: each function takes the values of all fields of one name, in the order in which they came, and
-raises nothing.
+Strategy: :func:`fields_of` returns the values of all fields of one name, in the order in which they came; the
+other functions take them, and raise nothing.
 
 Sources: https://fetch.spec.whatwg.org/#concept-header-extract-mime-type and
 https://mimesniff.spec.whatwg.org/#parsing-a-mime-type for media types; for codings, which the standard leaves
@@ -14,7 +14,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["essence_of", "is_chunked", "is_compressed", "is_list_of_codings"]
+from twisted.web.iweb import IResponse
+
+__all__ = ["essence_of", "fields_of", "is_chunked", "is_compressed", "is_list_of_codings"]
 
 # What is between two commas that separate: a quoted string may hold commas, and may be without an end.
 _VALUE = re.compile(r'(?:[^",]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))*+', re.DOTALL)
@@ -24,6 +26,13 @@ _MEDIA_TYPE = re.compile(rf"[\t\n\r ]*({_TOKEN}/{_TOKEN})[\t\n\r ]*(?:;|\Z)")
 
 # The codings that Chromium knows. It takes what it does not know for no coding at all.
 _COMPRESSIONS = frozenset(["gzip", "x-gzip", "deflate", "br", "zstd"])
+
+
+def fields_of(response: IResponse, name: str) -> list[str]:
+    """
+    Return the values of all header fields of a name.
+    """
+    return [_text(value) for value in response.headers.getRawHeaders(name.encode("ascii"), ())]
 
 
 def essence_of(content_type: Iterable[str]) -> str | None:
@@ -77,3 +86,11 @@ def _split(text: str) -> Iterable[str]:
         assert match is not None
         yield match[0]
         position = match.end() + 1
+
+
+def _text(value: bytes) -> str:
+    # Browsers take a Location that is not ASCII for UTF-8, and servers send it so.
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

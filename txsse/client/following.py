@@ -23,9 +23,12 @@ from txsse._delay import Delay
 from txsse._redact import without_secrets
 from txsse._waiting import Waiting
 from txsse.client.delivery import Delivery
+from txsse.client.excerpt import discard, read_excerpt
+from txsse.client.fields import fields_of
 from txsse.client.machine import Inputs, ReadyState, new_machine
-from txsse.client.reply import Asked, Opens, Redirects, Refuses, judge
+from txsse.client.reply import Asked, Opens, Refuses, judge
 from txsse.client.stream import Body, Reading, cause_of, named
+from txsse.client.tls import Policy
 from txsse.errors import ConnectionFailed, EventTooLarge, PeerSilent, StreamEnded, StreamRefused
 from txsse.protocol.parser import EventStreamParser
 
@@ -106,6 +109,7 @@ class Following:
         self._delivery = delivery
         self._agent = agent
         self._own_agent = agent is None
+        self._policy = Policy()
         self._reactor = reactor
         self.parser = self._new_parser(delivery.delivered_id)
         # Where to resume: the last event ID, unless that is too long to be sent.
@@ -118,6 +122,16 @@ class Following:
         self._calls: dict[str, IDelayedCall] = {}
         self._has_begun = False
 
+    @property
+    def reconnect_in(self) -> float | None:
+        """
+        See :class:`txsse.EventSource`.
+        """
+        call = self._calls.get("retry")
+        if call is None or not call.active():
+            return None
+        return max(0.0, call.getTime() - self._reactor().seconds())
+
     # What the machine has done.
 
     def connect(self) -> None:
@@ -127,7 +141,9 @@ class Following:
         self._has_begun = True
         if self._agent is None:
             reactor = self._reactor()
-            self._agent = Agent(reactor, connectTimeout=self._options.connect_timeout, pool=new_pool(reactor))
+            self._agent = Agent(
+                reactor, self._policy, connectTimeout=self._options.connect_timeout, pool=new_pool(reactor)
+            )
         self._call("connect", self._options.connect_timeout, self._no_reply)
         self._send(self.asked, _MAX_REDIRECTS)
 
@@ -228,31 +244,42 @@ class Following:
         )
         request.addErrback(lambda failure: _log.failure("following {url} failed", failure, url=asked.url))
 
-    def _answered(self, response: IResponse, asked: Asked, hops: int) -> None:
+    def _answered(self, response: IResponse, asked: Asked, hops: int) -> Deferred[None] | None:
         self._request = None
         decision = judge(
             asked,
             response.code,
-            lambda name: _fields(response, name),
+            partial(fields_of, response),
             temporary=self._options.reconnect_on,
             now=wall(self._reactor()),
         )
         if isinstance(decision, Opens):
             self.asked = asked
             self._open(response)
-            return
-        _discard(response)
+            return None
         if isinstance(decision, Refuses):
-            if decision.final:
-                self.machine.refused(decision.error)
-            else:
-                self._interrupted(decision.error, decision.retry_after)
-        elif isinstance(decision, Redirects) and hops:
+            self._cancel("connect")
+            self._request = excerpt = read_excerpt(response, self._reactor())
+            return excerpt.addCallback(self._refused, excerpt, decision)
+        discard(response)
+        if hops:
             self._send(decision.asked, hops - 1)
         else:
             problem = f"more than {_MAX_REDIRECTS} redirects"
             error = StreamRefused(problem, url=asked.url.to_text(), status=response.code)
             self.machine.refused(error)
+        return None
+
+    def _refused(self, body: str, excerpt: Deferred[Any], decision: Refuses) -> None:
+        if self._request is not excerpt:
+            # Closed meanwhile.
+            return
+        self._request = None
+        decision.error.body = body
+        if decision.final:
+            self.machine.refused(decision.error)
+        else:
+            self._interrupted(decision.error, decision.retry_after)
 
     def _open(self, response: IResponse) -> None:
         self._cancel("connect")
@@ -263,13 +290,14 @@ class Following:
             reading.read(response)
         else:
             # Closed by somebody who was told that it is open.
-            _discard(response)
+            discard(response)
 
     def _not_answered(self, failure: Failure, request: Deferred[Any], asked: Asked) -> None:
         if self._request is request:
             self._request = None
             self._go_back()
-            self._interrupted(named(cause_of(failure), asked.url.to_text()))
+            certificates = self._policy.certificates()
+            self._interrupted(named(cause_of(failure), asked.url.to_text(), certificates=certificates))
 
     def _no_reply(self) -> None:
         request, self._request = self._request, None
@@ -397,21 +425,3 @@ class Following:
     def _cancel_calls(self) -> None:
         for name in list(self._calls):
             self._cancel(name)
-
-
-def _fields(response: IResponse, name: str) -> list[str]:
-    return [_text(value) for value in response.headers.getRawHeaders(name.encode("ascii"), ())]
-
-
-def _text(value: bytes) -> str:
-    # Browsers take a Location that is not ASCII for UTF-8, and servers send it so.
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
-
-
-def _discard(response: IResponse) -> None:
-    reading = Reading(None)
-    response.deliverBody(reading)
-    reading.give_up()

@@ -166,6 +166,14 @@ class EventSource:
         return self._following.delay.base
 
     @property
+    def reconnect_in(self) -> float | None:
+        """
+        The time until the next attempt, in seconds; ``None`` where the source does not wait for one. In
+        ``on_error`` it is the delay that begins.
+        """
+        return self._following.reconnect_in
+
+    @property
     def last_event_id(self) -> str:
         """
         What to resume from: the id of the last event that was handed over, or what came behind it alone.

@@ -4,10 +4,12 @@ The body of a reply, as it comes in.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, Protocol, cast
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
@@ -18,6 +20,7 @@ from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
 from txsse._redact import without_secrets
+from txsse.client.tls import explain_tls
 from txsse.errors import BrokenReply, ConnectionFailed, SSEError
 
 try:
@@ -30,6 +33,9 @@ except ImportError:  # pragma: no cover
     _PARSERS = ()
 
 __all__ = ["Body", "Reader", "Reading", "cause_of", "named"]
+
+# How many of the bytes that are no HTTP are shown.
+_SHOWN = 80
 
 # What Twisted's parser raises, or stumbles over, where a reply is not what it should be.
 _NO_HTTP = (*_PARSERS, ValueError, AttributeError, TypeError, LookupError)
@@ -139,29 +145,38 @@ def cause_of(failure: Failure) -> Exception:
     return cast(Exception, error)
 
 
-def named(error: Exception, url: str, prefix: str = "") -> SSEError:
+def named(error: Exception, url: str, prefix: str = "", *, certificates: Sequence[Any] = ()) -> SSEError:
     """
     Turn what Twisted, or another agent, raises into an error of ours.
 
     :param error: what it raises.
     :param url: what was asked for.
     :param prefix: what is said of a lost connection before the error's own words.
+    :param certificates: the server's, where they are known.
     """
     if isinstance(error, SSEError):
         return error
     found: SSEError
     if isinstance(error, _NO_HTTP):
-        found = BrokenReply(f"{without_secrets(url)}: the reply is no HTTP: {error!r}")
+        found = BrokenReply(f"{without_secrets(url)}: the reply is no HTTP: {_words_of(error)}")
     else:
-        found = ConnectionFailed(url, prefix + _words_of(error))
+        words = explain_tls(error, certificates) or _words_of(error)
+        if isinstance(error, ConnectionClosed):
+            words = (
+                "the connection was lost" if prefix else "the server closed the connection without a reply"
+            )
+            if not prefix and url.startswith("http:"):
+                words += "; does it speak https there?"
+        found = ConnectionFailed(url, prefix + words)
     found.__cause__ = error
     return found
 
 
 def _words_of(error: Exception) -> str:
-    if error.args and isinstance(error.args[0], list):
-        # OpenSSL has a list of tuples, each with its reason at the end.
-        return ", ".join(reason for *_, reason in error.args[0]) or type(error).__name__
+    if isinstance(error, _PARSERS) and len(error.args) > 1:
+        # What is wrong, and the bytes where it is.
+        reason, data = error.args[:2]
+        return f"{reason} in {data[:_SHOWN]!r}" if isinstance(data, bytes) else str(reason)
     return str(error).strip() or type(error).__name__
 
 

@@ -1,0 +1,148 @@
+"""
+The beginning of a reply that opens no stream.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.client.fakes import Followed
+from txsse.client.machine import ReadyState
+from txsse.errors import StreamRefused
+
+
+def body_of(content: bytes, headers: dict[str, str], *, status: int = 400) -> str:
+    """
+    Return what the error holds of a body that comes as a whole.
+    """
+    followed = Followed()
+    response = followed.asked.reply(status, headers)
+    response.bring(content)
+    response.end()
+    (error,) = followed.errors
+    assert isinstance(error, StreamRefused) and error.status == status
+    assert followed.clock.getDelayedCalls() == []
+    return error.body
+
+
+class BodyTests:
+    @pytest.mark.parametrize(
+        ("content_type", "content", "text"),
+        [
+            ("text/plain; charset=utf-8", "Grüße".encode(), "Grüße"),
+            ("text/plain", "Grüße".encode(), "Grüße"),
+            ("text/plain; charset=ISO-8859-1", "Grüße".encode("latin-1"), "Grüße"),
+            ('application/json;charset="utf-16"', "Grüße".encode("utf-16"), "Grüße"),
+            ("text/plain; charset=nonsense", "Grüße".encode(), "Grüße"),
+            ("text/plain; charset=hex", b"00", "00"),
+            ("text/plain; charset=idna", b"xn--\xff", "xn--\ufffd"),
+            ("text/plain", b"\xff\x00\x1b[31m", "\ufffd\x00\x1b[31m"),
+            ("", b"a\nb", "a\nb"),
+        ],
+    )
+    def test_charset(self, content_type: str, content: bytes, text: str) -> None:
+        """
+        The body is decoded as its charset says; whatever is wrong with that raises nothing.
+        """
+        assert body_of(content, {"Content-Type": content_type} if content_type else {}) == text
+
+    def test_wrong_type(self) -> None:
+        """
+        A good status does not make a stream of a page; the error holds the page.
+        """
+        assert body_of(b"<title>Log in</title>", {"Content-Type": "text/html"}, status=200) == (
+            "<title>Log in</title>"
+        )
+
+    def test_compressed(self) -> None:
+        """
+        A compressed body is not read, and costs no time.
+        """
+        followed = Followed()
+        response = followed.asked.reply(400, {"Content-Encoding": "gzip"})
+        (error,) = followed.errors
+        assert isinstance(error, StreamRefused) and error.body == ""
+        assert response.transport.cut
+
+    def test_size(self) -> None:
+        """
+        4 KiB are read, without the half of a character at the end; then the connection is cut.
+        """
+        followed = Followed()
+        response = followed.asked.reply(500, {})
+        response.bring(b"a")
+        response.bring("ä".encode() * 3000)
+        (error,) = followed.errors
+        assert isinstance(error, StreamRefused) and error.body == "a" + "ä" * 2047
+        assert response.transport.cut
+        # What had been read by then, and is told late.
+        response.bring(b"more")
+        response.end()
+        assert followed.errors == [error]
+        assert followed.clock.getDelayedCalls() == []
+
+    def test_body_without_an_end(self) -> None:
+        """
+        After three seconds what has come is enough, and the connection is cut.
+        """
+        followed = Followed(connect_timeout=1.0)
+        response = followed.asked.reply(404, {})
+        response.bring(b"a")
+        followed.clock.advance(2.9)
+        assert followed.errors == []
+        followed.clock.advance(0.2)
+        (error,) = followed.errors
+        assert isinstance(error, StreamRefused) and error.body == "a"
+        assert response.transport.cut
+        assert followed.clock.getDelayedCalls() == []
+
+    def test_body_that_breaks_off(self) -> None:
+        """
+        A body that is cut short counts as far as it came.
+        """
+        followed = Followed()
+        response = followed.asked.reply(404, {})
+        response.bring(b"a")
+        response.end(ConnectionResetError())
+        (error,) = followed.errors
+        assert isinstance(error, StreamRefused) and error.body == "a"
+
+    def test_early_body(self) -> None:
+        """
+        A body that came with the head counts.
+        """
+        followed = Followed()
+        followed.asked.reply(404, {}, early=b"x" * 5000)
+        (error,) = followed.errors
+        assert isinstance(error, StreamRefused) and len(error.body) == 4096
+
+
+class StateTests:
+    def test_closed_meanwhile(self) -> None:
+        """
+        While the body comes, the source can be closed; nothing is reported then.
+        """
+        followed = Followed()
+        response = followed.asked.reply(404, {})
+        followed.source.close()
+        assert response.transport.cut
+        assert followed.errors == []
+        assert followed.source.ready_state is ReadyState.CLOSED
+        assert followed.clock.getDelayedCalls() == []
+
+    def test_temporary(self) -> None:
+        """
+        A temporary refusal has a body, too, and the next attempt comes when the server says.
+        """
+        followed = Followed(reconnect_on=[503], retry=1.0)
+        response = followed.asked.reply(503, {"Retry-After": "30"})
+        response.bring(b"Try later.")
+        assert followed.source.reconnect_in is None
+        response.end()
+        (error,) = followed.errors
+        assert isinstance(error, StreamRefused) and error.body == "Try later."
+        assert followed.source.reconnect_in == 30.0
+        followed.clock.advance(10)
+        assert followed.source.reconnect_in == 20.0
+        followed.again(20.0).reply()
+        assert followed.source.reconnect_in is None

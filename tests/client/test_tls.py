@@ -1,0 +1,223 @@
+"""
+What is wrong with TLS, from real handshakes where there are some.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from OpenSSL import SSL
+from twisted.internet import reactor
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
+
+from tests.integration.clients import listen_tls
+from txsse import ConnectionFailed, EventSource, SSEResource
+from txsse.client import tls
+from txsse.client.tls import Policy, explain_tls, is_distrust
+
+NOW = datetime.now(UTC)
+DAY = timedelta(days=1)
+
+UNVERIFIED = SSL.Error([("SSL routines", "", "certificate verify failed")])
+
+
+class Signed:
+    """
+    A key and its certificate.
+
+    :param days: when it begins and ends, in days from now.
+    :param by: who signs it; ``None`` for itself.
+    """
+
+    def __init__(
+        self,
+        host: str = "localhost",
+        *,
+        days: tuple[int, int] = (-2, 2),
+        by: Signed | None = None,
+        ca: bool = False,
+    ) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        # No two authorities have the same name.
+        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{host} {id(self)}")])
+        first, last = (NOW + day * DAY for day in days)
+        self.certificate = (
+            x509.CertificateBuilder()
+            .subject_name(self.name)
+            .issuer_name(self.name if by is None else by.name)
+            .public_key(self.key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(first)
+            .not_valid_after(last)
+            .add_extension(x509.BasicConstraints(ca, None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+            .sign(self.key if by is None else by.key, hashes.SHA256())
+        )
+
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def key_pem(self) -> bytes:
+        return self.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+
+AUTHORITY = Signed("authority", ca=True)
+
+
+async def error_at(url: str) -> ConnectionFailed:
+    """
+    Return why a stream cannot be opened.
+    """
+    source = EventSource(url, max_attempts=1)
+    source.start()
+    error = await source.when_closed()
+    assert isinstance(error, ConnectionFailed)
+    return error
+
+
+class CertificateTests:
+    @pytest.mark.parametrize(
+        ("signed", "flaw"),
+        [
+            (Signed(days=(-2, -1), by=AUTHORITY), f"expired on {NOW - DAY:%Y-%m-%d}"),
+            (Signed(days=(1, 2), by=AUTHORITY), f"is not valid before {NOW + DAY:%Y-%m-%d}"),
+            (Signed("other.example", by=AUTHORITY), "is for another host"),
+            (Signed(), "is self-signed"),
+            (
+                Signed(by=Signed("unknown", ca=True)),
+                "is not signed by an authority that this machine trusts",
+            ),
+        ],
+        ids=["expired", "not valid yet", "another host", "self-signed", "unknown authority"],
+    )
+    @pytest_twisted.ensureDeferred
+    async def test_flaw(
+        self,
+        signed: Signed,
+        flaw: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        failures: list[object],
+    ) -> None:
+        """
+        The client says what is wrong with the server's certificate, and raises no error of its own.
+        """
+        (tmp_path / "authority.pem").write_bytes(AUTHORITY.pem())
+        (tmp_path / "server.pem").write_bytes(signed.key_pem() + signed.pem())
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        port = await listen_tls(SSEResource(lambda channel: None), tmp_path / "server.pem")
+        url = f"https://localhost:{port.getHost().port}/"
+        error = await error_at(url)
+        await port.stopListening()
+        assert str(error) == f"{url}: the server's certificate {flaw}"
+        assert is_distrust(error.__cause__)
+        assert failures == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_good(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A certificate of an authority that the machine trusts opens a stream.
+        """
+        signed = Signed(by=AUTHORITY)
+        (tmp_path / "authority.pem").write_bytes(AUTHORITY.pem())
+        (tmp_path / "server.pem").write_bytes(signed.key_pem() + signed.pem())
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        port = await listen_tls(SSEResource(lambda channel: channel.send("a")), tmp_path / "server.pem")
+        source = EventSource(f"https://localhost:{port.getHost().port}/", max_attempts=1)
+        assert (await source.__anext__()).data == "a"
+        source.close()
+        await port.stopListening()
+
+    def test_issuer(self) -> None:
+        """
+        The certificate that signed the server's may be the one that has expired.
+        """
+        old = Signed("old", days=(-3, -1), by=AUTHORITY, ca=True)
+        chain = [Signed(by=old).certificate, old.certificate]
+        expired = f"is signed by another one that expired on {NOW - DAY:%Y-%m-%d}"
+        assert explain_tls(UNVERIFIED, chain) == f"the server's certificate {expired}"
+
+    def test_unknown_certificate(self) -> None:
+        """
+        Without a connection there are no certificates to look at.
+        """
+        assert Policy().certificates() == []
+        assert explain_tls(UNVERIFIED) == "the server's certificate is not trusted"
+
+
+class HandshakeTests:
+    @pytest_twisted.ensureDeferred
+    async def test_no_tls(self) -> None:
+        """
+        A server that answers in another protocol is told from one with a bad certificate.
+        """
+
+        class Other(Protocol):
+            def connectionMade(self) -> None:
+                assert self.transport is not None
+                self.transport.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Factory.forProtocol(Other))
+        error = await error_at(f"https://127.0.0.1:{port.getHost().port}/")
+        await port.stopListening()
+        assert "the server does not speak TLS there" in str(error)
+        assert not is_distrust(error.__cause__)
+
+    @pytest_twisted.ensureDeferred
+    async def test_plain_request(self, certificate: Path) -> None:
+        """
+        A server that closes the connection because it expects TLS is named as one that may.
+        """
+        port = await listen_tls(SSEResource(lambda channel: None), certificate)
+        error = await error_at(f"http://127.0.0.1:{port.getHost().port}/")
+        await port.stopListening()
+        assert "closed the connection without a reply; does it speak https there?" in str(error)
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ([[("SSL routines", "", "http request")]], "the server does not speak TLS there (http request)"),
+            (
+                [[("", "", "a"), ("", "", "internal error")]],
+                "TLS failed (internal error)",
+            ),
+            ([-1, "Unexpected EOF"], "TLS failed (Unexpected EOF)"),
+            ([[]], "TLS failed (no reason given)"),
+            ([[("", "", None)]], "TLS failed (no reason given)"),
+            ([], "TLS failed (no reason given)"),
+            ([5], "TLS failed (no reason given)"),
+        ],
+    )
+    def test_words(self, arguments: list[object], words: str) -> None:
+        """
+        Whatever OpenSSL's error holds, its reason is shown, and none of its lists.
+        """
+        assert explain_tls(SSL.Error(*arguments)) == words
+
+    def test_other_errors(self) -> None:
+        """
+        Errors of other libraries are not explained here.
+        """
+        assert explain_tls(ValueError("x")) is None
+        assert not is_distrust(ValueError("certificate verify failed"))
+        assert not is_distrust(None)
+
+    def test_without_openssl(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Without pyOpenSSL and service-identity, no error is one of TLS.
+        """
+        monkeypatch.setitem(sys.modules, "OpenSSL.SSL", None)
+        monkeypatch.setitem(sys.modules, "service_identity", None)
+        names = runpy.run_path(tls.__file__)
+        assert names["explain_tls"](UNVERIFIED) is None

@@ -1,0 +1,152 @@
+"""
+TLS to a server, and what is wrong with it, in words.
+
+OpenSSL reports the same error for every certificate that it refuses: the verification failed. The reason can
+be seen in the certificates that the server sent. :class:`Policy` leaves the verification to Twisted and
+OpenSSL, and keeps what explains a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from weakref import ReferenceType, ref
+
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.web.client import BrowserLikePolicyForHTTPS
+from twisted.web.iweb import IPolicyForHTTPS
+from zope.interface import implementer
+
+try:
+    from OpenSSL.SSL import Error as TLSError
+except ImportError:
+    # Without it there is no TLS, and none of its errors.
+    class TLSError(Exception):  # type: ignore[no-redef]
+        """
+        An error of TLS.
+        """
+
+
+try:
+    from service_identity import VerificationError
+except ImportError:
+
+    class VerificationError(Exception):  # type: ignore[no-redef]
+        """
+        A certificate for another host.
+        """
+
+
+__all__ = ["Policy", "TLSError", "explain_tls", "is_distrust"]
+
+# What OpenSSL calls an answer that is no TLS. The second one is an answer in HTTP, and the last one what
+# OpenSSL 3.2 and newer say of both.
+_NO_TLS = frozenset(
+    [
+        "wrong version number",
+        "http request",
+        "packet length too long",
+        "unknown protocol",
+        "record layer failure",
+    ]
+)
+
+
+@implementer(IPolicyForHTTPS)
+class Policy:
+    """
+    Verifies certificates as browsers do.
+    """
+
+    def __init__(self) -> None:
+        self._policy: Any = None
+        self._last: ReferenceType[Any] | None = None
+
+    def creatorForNetloc(  # noqa: N802
+        self, hostname: bytes, port: int
+    ) -> IOpenSSLClientConnectionCreator:
+        """
+        Return what makes connections to a host.
+        """
+        # Not before it is needed: without pyOpenSSL, it cannot be made.
+        self._policy = self._policy or BrowserLikePolicyForHTTPS()
+        return _Creator(self, self._policy.creatorForNetloc(hostname, port))
+
+    def connected(self, connection: Any) -> None:
+        """
+        Keep a connection. It is not kept alive.
+        """
+        self._last = ref(connection)
+
+    def certificates(self) -> Sequence[Any]:
+        """
+        Return the certificates that the server of the last connection sent, its own first.
+        """
+        connection = None if self._last is None else self._last()
+        chain = None if connection is None else connection.get_peer_cert_chain()
+        return [certificate.to_cryptography() for certificate in chain or ()]
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Creator:
+    def __init__(self, policy: Policy, creator: Any) -> None:
+        self._policy = policy
+        self._creator = creator
+
+    def clientConnectionForTLS(self, protocol: Any) -> Any:  # noqa: N802
+        connection = self._creator.clientConnectionForTLS(protocol)
+        self._policy.connected(connection)
+        return connection
+
+
+def is_distrust(error: BaseException | None) -> bool:
+    """
+    Return whether an error means that a server's certificate is refused, which it will be at every attempt.
+    """
+    if isinstance(error, TLSError):
+        return _reason_of(error) == "certificate verify failed"
+    return isinstance(error, VerificationError)
+
+
+def explain_tls(error: BaseException, certificates: Sequence[Any] = ()) -> str | None:
+    """
+    Say what is wrong with TLS.
+
+    :param error: what OpenSSL or service_identity raised.
+    :param certificates: what the server sent, where that is known.
+    :returns: a sentence; ``None`` for errors of other libraries.
+    """
+    if isinstance(error, VerificationError):
+        return "the server's certificate is for another host"
+    if is_distrust(error):
+        return f"the server's certificate {_flaw_of(certificates)}"
+    if not isinstance(error, TLSError):
+        return None
+    reason = _reason_of(error)
+    if reason in _NO_TLS:
+        return f"the server does not speak TLS there ({reason})"
+    return f"TLS failed ({reason or 'no reason given'})"
+
+
+def _flaw_of(certificates: Sequence[Any]) -> str:
+    if not certificates:
+        return "is not trusted"
+    now = datetime.now(UTC)
+    for certificate in certificates:
+        whose = "" if certificate is certificates[0] else "is signed by another one that "
+        if certificate.not_valid_after_utc < now:
+            return f"{whose}expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
+        if certificate.not_valid_before_utc > now:
+            return f"{whose}is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}"
+    if len(certificates) == 1 and certificates[0].issuer == certificates[0].subject:
+        return "is self-signed"
+    return "is not signed by an authority that this machine trusts"
+
+
+def _reason_of(error: Exception) -> str:
+    # The first argument may be a list of (library, function, reason).
+    reason: Any = error.args[-1] if error.args else ""
+    while reason and isinstance(reason, (list, tuple)):
+        reason = reason[-1]
+    return reason if isinstance(reason, str) else ""
