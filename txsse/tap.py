@@ -24,6 +24,7 @@ from txsse._redact import without_secrets
 from txsse._version import __version__
 from txsse.service.config import DEFAULT_ENDPOINT, BadConfig, Config, Option, Sources, options, read_config
 from txsse.service.kinds import FLAG
+from txsse.service.signals import take_signals
 
 __all__ = ["Options", "makeService"]
 
@@ -147,6 +148,7 @@ def makeService(options: Options) -> MultiService:
             _check(config, places, demo=demo)
     except BadConfig as error:
         _exit(str(error))
+    take_signals(reactor)
     return made
 
 

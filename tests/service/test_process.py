@@ -11,14 +11,16 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.hub.redis_server import RedisServer, free_port
 from tests.mercure.world import PATH
-from tests.service.process import HUB_URL, PATIENCE, Subscriber, get, publish, running, token
+from tests.service.process import HUB_URL, PATIENCE, Process, Subscriber, get, publish, running, token
 
 LISTEN = "--listen=tcp:0:interface=127.0.0.1"
 URL = f"--url={HUB_URL}"
@@ -193,6 +195,82 @@ class EndTests:
             reading.join(PATIENCE)
         assert subscriber.retry is not None and 1 <= subscriber.retry <= 10
 
+    @pytest.mark.parametrize("again", [signal.SIGHUP, None])
+    def test_hung_up(self, again: signal.Signals | None) -> None:
+        """
+        SIGHUP, which a closed terminal sends, drains the service; a second one changes nothing.
+        """
+        with running(LISTEN, URL) as process:
+            [url] = process.urls
+            publish(url, "news", "x")
+            subscriber = Subscriber(url)
+            reading = threading.Thread(target=lambda: _read_to_the_end(subscriber))
+            reading.start()
+            _wait_for(lambda: "x" in subscriber.texts)
+            process.process.send_signal(signal.SIGHUP)
+            if again is not None:
+                process.process.send_signal(again)
+            log = process.wait()
+            reading.join(PATIENCE)
+        assert subscriber.retry is not None
+        assert process.process.returncode == 0
+        assert log.count("Received SIGHUP, shutting down.") == 1
+
+    def test_nohup(self) -> None:
+        """
+        A service that was started with SIGHUP ignored goes on to ignore it.
+        """
+        with running(LISTEN, URL, starter=["nohup"]) as process:
+            [url] = process.urls
+            process.process.send_signal(signal.SIGHUP)
+            publish(url, "news", "x")
+            assert Subscriber(url).read_until("x") == ["x"]
+            process.stop()
+
+    @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+    def test_ended_at_once(self, first: signal.Signals, second: signal.Signals) -> None:
+        """
+        A second SIGTERM or SIGINT ends a service that waits for a client, and one line says so.
+        """
+        with self.waiting_for_a_client() as process:
+            process.process.send_signal(first)
+            _wait_for(lambda: _refuses(process.urls[0]))
+            # The same order may come twice, within half a second.
+            time.sleep(0.6)
+            log = process.stop(second)
+        assert process.process.returncode == -second
+        assert log.count(f"Received {second.name} again, ending at once.") == 1
+
+    def test_one_order_that_comes_twice(self) -> None:
+        """
+        GNU timeout sends SIGTERM to its child and to the group: the service is drained all the same.
+        """
+        with self.waiting_for_a_client("--drain=1") as process:
+            process.process.send_signal(signal.SIGTERM)
+            process.process.send_signal(signal.SIGINT)
+            process.process.send_signal(signal.SIGTERM)
+            log = process.wait()
+        assert "1 clients did not read to the end in time" in log
+        assert "again" not in log
+
+    @contextmanager
+    def waiting_for_a_client(self, *options: str) -> Iterator[Process]:
+        """
+        Run a service that, when it ends, waits for a client that does not read.
+        """
+        with running(LISTEN, URL, *(options or ["--drain=60"])) as process, socket.socket() as client:
+            url = urlsplit(process.urls[0])
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((url.hostname, url.port))
+            head = f"GET {url.path}?match=news HTTP/1.1\r\nHost: hub.example\r\n"
+            client.sendall(f"{head}Authorization: Bearer {token()}\r\n\r\n".encode())
+            client.recv(1)
+            for _ in range(64):
+                # More than the socket's buffers hold.
+                publish(process.urls[0], "news", "x" * 100_000)
+            yield process
+
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
     def test_restart(self, tmp_path: Path, number: signal.Signals) -> None:
         """
@@ -255,6 +333,12 @@ def _wait_for(condition: object) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < over
         time.sleep(0.02)
+
+
+def _refuses(url: str) -> bool:
+    parts = urlsplit(url)
+    with socket.socket() as attempt:
+        return attempt.connect_ex((parts.hostname, parts.port)) != 0
 
 
 def _list(url: str) -> list[object]:
