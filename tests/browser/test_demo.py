@@ -216,7 +216,7 @@ class ButtonTests:
         page = Page(tab, url).connect("reconnect")
         page.wait_for_panes(2)
         page.click("close-from-server")
-        page.wait_for("message", "The server closed 2 streams. The browser comes back by itself.")
+        page.wait_for("message", "The server closed the stream. The browser comes back by itself.")
         page.wait_for("reconnections", "1").wait_for("state", "open")
         # It comes with the first event, behind "open".
         last = int(wait_until(lambda: page.text("seen-last-event-id"), str.isdigit, "what the server saw"))
@@ -238,6 +238,28 @@ class ButtonTests:
         assert not tab.find_element("id", "close-from-server").is_enabled()
         page.connect("clock")
         assert [type for type, _, _ in page.wait_for_panes(2)["events"]][:2] == ["connected", "message"]
+
+    def test_disconnect_after_a_close_from_the_server(self, tab: Chrome, url: str) -> None:
+        """
+        After Disconnect no line promises that the browser comes back.
+        """
+        page = Page(tab, url).connect("reconnect")
+        page.wait_for_panes(2)
+        page.click("close-from-server")
+        page.wait_for("message", "The server closed the stream. The browser comes back by itself.")
+        page.click("disconnect")
+        page.wait_for("state", "closed").wait_for("message", "")
+        noted = tab.find_elements("css selector", "#events .note")[-1].text
+        assert noted == "closed by the page: the browser will not come back"
+
+    def test_answer_that_comes_after_disconnect(self, tab: Chrome, url: str) -> None:
+        """
+        The answer to "Close from the server" that comes after Disconnect shows no such line, either.
+        """
+        page = Page(tab, url).connect("clock")
+        tab.execute_script("closeFromServer().then(() => { document.title = 'answered'; }); disconnect();")
+        wait_until(lambda: tab.title, lambda title: title == "answered", "the answer")
+        assert page.text("message") == ""
 
     def test_another_stream(self, tab: Chrome, url: str) -> None:
         """
@@ -308,7 +330,7 @@ class TLSTests:
             protocol = "return performance.getEntriesByType('navigation')[0].nextHopProtocol"
             assert tab.execute_script(protocol) == "h2"
             page.click("close-from-server")
-            page.wait_for("message", "The server closed 2 streams. The browser comes back by itself.")
+            page.wait_for("message", "The server closed the stream. The browser comes back by itself.")
             page.change_to("hub").wait_for("pages", "1")
             tab.find_element("id", "text").send_keys("over TLS", Keys.ENTER)
             page.wait_for_event("over TLS")
@@ -493,7 +515,7 @@ class HubTests:
         published = [[self.publish(page, text), text] for text in ("one", "two")]
         self.messages(page, 2)
         page.click("close-from-server")
-        page.wait_for("message", "The server closed 2 streams. The browser comes back by itself.")
+        page.wait_for("message", "The server closed the stream. The browser comes back by itself.")
         published.append([self.publish(page, "three"), "three"])
         page.wait_for("reconnections", "1").wait_for("state", "open")
         assert self.messages(page, 3) == published

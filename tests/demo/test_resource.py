@@ -13,6 +13,7 @@ from base64 import b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
 from importlib.resources import files
+from itertools import count
 from typing import Any
 
 import pytest
@@ -289,10 +290,16 @@ class SnippetTests:
 
     def test_clock(self, plain: Wire) -> None:
         """
-        One event a second.
+        One event a second, with the ids of the demo.
         """
-        client = self.play(plain, self.run(plain, "clock"), 2.5)
-        assert len(EventStreamParser().feed(client.body)) == 3
+        client = self.play(plain, self.run(plain, "clock", count=count), 2.5)
+        demo = plain.connect(Demo(plain.reactor)).request("/streams/clock")
+        for _ in range(3):
+            plain.reactor.advance(1.0)
+        demo.pump()
+        demo.disconnect()
+        sent = [event.id for event in EventStreamParser().feed(demo.body)[1:]]
+        assert [event.id for event in EventStreamParser().feed(client.body)] == sent == ["1", "2", "3"]
 
     def test_events(self, plain: Wire) -> None:
         """
@@ -331,6 +338,8 @@ class SnippetTests:
         """
         The very stream of the demo, without its first event.
         """
+        foreign = self.play(plain, self.run(plain, "reconnect"), 1.2, **{"Last-Event-ID": "a5"})
+        assert [event.id for event in EventStreamParser().feed(foreign.body)] == ["1"]
         client = self.play(plain, self.run(plain, "reconnect"), 6, **{"Last-Event-ID": "5"})
         demo = plain.connect(Demo(plain.reactor)).request(
             "/streams/reconnect", headers={"Last-Event-ID": "5"}
