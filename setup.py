@@ -16,6 +16,14 @@ assert numbers is not None, "txsse/_version.py holds no version"
 year, month, patch, dev = numbers.groups()
 version = f"{year}.{month}.{patch}" + (f".dev{dev}" if dev is not None else "")
 
+# A package index shows the README without the repository, where relative links are dead. There they name the
+# file.
+readme = re.sub(
+    r"`([^`<]+?)\s+<(?!https?:)([^>`]+)>`_",
+    lambda link: f"``{link[2]}``" if link[1] == link[2] else f"{link[1]} (``{link[2]}``)",
+    (here / "README.rst").read_text(encoding="utf-8"),
+)
+
 tls = ["Twisted[tls]"]
 http2 = ["Twisted[http2,tls]"]
 metrics = ["prometheus-client>=0.20"]
@@ -54,8 +62,14 @@ setup(
     name="txsse",
     version=version,
     description="Server-sent events for Twisted",
-    long_description=(here / "README.rst").read_text(encoding="utf-8"),
+    long_description=readme,
     long_description_content_type="text/x-rst",
+    # As in LICENSE. There is no public repository yet: its URLs belong into project_urls.
+    author="the txsse developers",
+    keywords=[
+        *("server-sent events", "sse", "eventsource", "text/event-stream", "mercure"),
+        *("twisted", "http", "streaming", "push", "real-time"),
+    ],
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.11",
@@ -85,7 +99,9 @@ setup(
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
         "Programming Language :: Python :: 3.14",
+        "Topic :: Internet :: WWW/HTTP",
         "Topic :: Internet :: WWW/HTTP :: HTTP Servers",
+        "Topic :: Software Development :: Libraries",
         "Typing :: Typed",
     ],
 )

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import txsse
+from tests.bare import read_setup
 from tests.fakes import Wire
 
 ROOT = Path(__file__).parent.parent
@@ -132,6 +133,30 @@ class ReadmeTests:
         with running(doc) as url:
             (event,) = read_events(url, 1)
             assert event.data.isdigit()
+
+
+class DescriptionTests:
+    """
+    The README as a package index shows it.
+    """
+
+    def test_relative_links(self) -> None:
+        """
+        There is none: they name the file instead, which the source distribution has.
+        """
+        description = str(read_setup()["long_description"])
+        targets = re.findall(r"<([^>`]+)>`_|^\.\. _[^:]+: (\S+)$", description, re.MULTILINE)
+        assert {(first or second).partition(":")[0] for first, second in targets} == {"https"}
+        assert "Journals that last (``docs/journals.rst``)" in description
+        assert "is in ``docs/hub-benchmark.rst``" in " ".join(description.split())
+
+    def test_links_of_the_repository(self) -> None:
+        """
+        Each names a file or directory that exists.
+        """
+        targets = re.findall(r"<(?!https?:)([^>`]+)>`_", README)
+        assert len(targets) > 5
+        assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
 class TestingDocsTests:
