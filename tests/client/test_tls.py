@@ -155,6 +155,23 @@ class CertificateTests:
         assert Policy().certificates() == []
         assert explain_tls(UNVERIFIED) == "the server's certificate is not trusted"
 
+    def test_malformed_certificate(self) -> None:
+        """
+        A certificate that cannot be parsed costs the explanation, and nothing else.
+        """
+
+        class Connection:
+            def get_peer_cert_chain(self) -> list[Connection]:
+                return [self]
+
+            def to_cryptography(self) -> None:
+                raise ValueError("error parsing asn1 value")
+
+        policy, connection = Policy(), Connection()
+        policy.connected(connection)
+        assert policy.certificates() == []
+        assert explain_tls(UNVERIFIED, [connection]) == "the server's certificate is not trusted"
+
 
 class HandshakeTests:
     @pytest_twisted.ensureDeferred

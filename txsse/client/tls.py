@@ -52,6 +52,9 @@ _NO_TLS = frozenset(
     ]
 )
 
+# What is said of a certificate where nothing more is known.
+_UNTRUSTED = "is not trusted"
+
 
 @implementer(IPolicyForHTTPS)
 class Policy:
@@ -84,8 +87,12 @@ class Policy:
         Return the certificates that the server of the last connection sent, its own first.
         """
         connection = None if self._last is None else self._last()
-        chain = None if connection is None else connection.get_peer_cert_chain()
-        return [certificate.to_cryptography() for certificate in chain or ()]
+        try:
+            chain = None if connection is None else connection.get_peer_cert_chain()
+            return [certificate.to_cryptography() for certificate in chain or ()]
+        except Exception:
+            # They come from a server that is not trusted, and may be malformed.
+            return []
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -120,7 +127,12 @@ def explain_tls(error: BaseException, certificates: Sequence[Any] = ()) -> str |
     if isinstance(error, VerificationError):
         return "the server's certificate is for another host"
     if is_distrust(error):
-        return f"the server's certificate {_flaw_of(certificates)}"
+        try:
+            flaw = _flaw_of(certificates)
+        except Exception:
+            # A malformed certificate, or a cryptography before 42, which has no times with a zone.
+            flaw = _UNTRUSTED
+        return f"the server's certificate {flaw}"
     if not isinstance(error, TLSError):
         return None
     reason = _reason_of(error)
@@ -131,7 +143,7 @@ def explain_tls(error: BaseException, certificates: Sequence[Any] = ()) -> str |
 
 def _flaw_of(certificates: Sequence[Any]) -> str:
     if not certificates:
-        return "is not trusted"
+        return _UNTRUSTED
     now = datetime.now(UTC)
     for certificate in certificates:
         whose = "" if certificate is certificates[0] else "is signed by another one that "
