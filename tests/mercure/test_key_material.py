@@ -204,17 +204,23 @@ class RecognisedTests:
     @pytest.mark.parametrize("end", [b"\n", b" ", b'"', b"\0"])
     def test_binary_that_ends_like_text(self, end: bytes) -> None:
         """
-        The last byte of a point may be one that is cut off from text.
+        The last byte of a key may be one that is cut off from text. It is recognised for what it is.
         """
-        points = (
-            ec.derive_private_key(number, ec.SECP256R1())
-            .public_key()
-            .public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-            for number in range(1, 10_000)
+        keys = (ec.derive_private_key(n, ec.SECP256R1()).public_key() for n in range(1, 10_000))
+        writings = (
+            (
+                key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint),
+                key.public_bytes(Encoding.DER, SPKI),
+            )
+            for key in keys
         )
-        point = next(each for each in points if each.endswith(end))
+        point, der = next(each for each in writings if each[0].endswith(end))
         for each in (point, b"\n" + point, point + b"\n"):
             assert recognise(each) is not None
+        for each in (der, b"\n" + der, base64.b64encode(der)):
+            found = recognise(each)
+            assert found is not None
+            assert found.what.startswith("a public key in DER format")
 
     @pytest.mark.parametrize("name", sorted(text()))
     def test_text(self, name: str) -> None:

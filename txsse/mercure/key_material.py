@@ -136,6 +136,10 @@ class Material:
     text: bytes = b""
 
 
+# What begins like DER, and cannot be loaded.
+_BROKEN_DER = Material("a key or certificate in DER format")
+
+
 def recognise(content: bytes) -> Material | None:
     """
     Tell what key material is.
@@ -143,24 +147,33 @@ def recognise(content: bytes) -> Material | None:
     :param content: what a file, a variable or a member of a key holds.
     :returns: what it is; ``None`` for what can only be a secret.
     """
-    for view in _views(content):
-        found = _recognise_one(view)
-        if found is not None:
-            return found
+    found = _recognise_plain(content)
+    if found is not None:
+        return found
     searched = content[:_MAX_SEARCHED]
     for decoded, name in _decodings(searched, _MAX_DEPTH):
-        for view in _views(decoded):
-            found = _recognise_one(view)
-            if found is not None:
-                advice = found.advice if found.form is None else "decode it"
-                return Material(f"{found.what}, encoded in {name}", advice)
+        found = _recognise_plain(decoded)
+        if found is not None:
+            advice = found.advice if found.form is None else "decode it"
+            return Material(f"{found.what}, encoded in {name}", advice)
     return _recognise_text(content)
 
 
+def _recognise_plain(content: bytes) -> Material | None:
+    """
+    Recognise what is not encoded, whatever stands around it.
+    """
+    broken = None
+    for view in _views(content):
+        found = _recognise_one(view)
+        if found is not None and found is not _BROKEN_DER:
+            return found
+        # Where its last byte looks like a space, another view has the whole of it.
+        broken = broken or found
+    return broken
+
+
 def _recognise_one(content: bytes) -> Material | None:
-    """
-    Recognise what is not encoded.
-    """
     if _PGP.search(content) or _BINARY_PGP.search(content):
         return Material("an OpenPGP key")
     if _SSH2.search(content) or _SSH_LINE.search(content) or _SSH_BLOB.search(content):
@@ -188,7 +201,7 @@ def _recognise_binary(content: bytes) -> Material | None:
             pass
         return Material(f"{name} in DER format")
     if _DER.search(content) or _BARE_DER.match(content):
-        return Material("a key or certificate in DER format")
+        return _BROKEN_DER
     if content[:1] == b"\x04":
         for curve, length in _CURVES:
             try:
