@@ -3,8 +3,8 @@ How many instructions publishing and delivering take: ``python benchmarks/instru
 ``valgrind`` and ``redis-server``; txsse[redis]).
 
 Times swing by a factor of two on a machine that others use; instructions do not. The figures are what 2,000
-more publications of 100 bytes take, each, in all threads of the process; and what a delivery takes, where 200
-more go to 100 subscribers on sockets, each in a turn of its own. The kernel's are not counted. To compare
+more publications of 100 bytes take, each, in all threads of the process; and what a delivery takes, where 100
+more go to 500 subscribers on sockets, each in a turn of its own. The kernel's are not counted. To compare
 with another revision, name its checkout and an interpreter that has its requirements::
 
     git worktree add ../before 032c337
@@ -35,9 +35,9 @@ _ALL = (*_JOURNALS, _DELIVERY)
 
 # How many are published in either run.
 _PUBLISHED = (500, 2500)
-_DELIVERED = (50, 250)
+_DELIVERED = (20, 120)
 
-_SUBSCRIBERS = 100
+_SUBSCRIBERS = 500
 
 # What one run may take, in seconds; it takes some twenty.
 _PATIENCE = 600

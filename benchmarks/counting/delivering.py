@@ -16,7 +16,7 @@ from twisted.web.server import Site
 
 from txsse import Hub
 
-SUBSCRIBERS = 100
+SUBSCRIBERS = 500
 
 # Reads whatever comes, in a process that is not counted, until the server closes.
 _READERS = """

@@ -609,6 +609,13 @@ class JournalContractTests:
 
 
 class MemoryJournalTests:
+    def test_not_started(self) -> None:
+        """
+        One that has not been started says so.
+        """
+        with pytest.raises(AssertionError, match="has not been started"):
+            MemoryJournal().find("1")
+
     @pytest.mark.parametrize("name", ["max_count", "max_bytes", "max_age"])
     @pytest.mark.parametrize("bound", [0, -1, float("nan")])
     def test_bound_that_holds_nothing(self, name: str, bound: float) -> None:

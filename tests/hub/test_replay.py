@@ -471,6 +471,24 @@ class EndTests:
         assert member.texts == ["a", "b"]
         world.end()
 
+    def test_subscribed_again_before_the_start(self, new_world: Callable[..., World], plain: Wire) -> None:
+        """
+        A channel that changes its topics before the journal has started begins at one place, and gets each
+        update once.
+        """
+        journal = ScriptedJournal(reactor=plain.reactor)
+        journal.held.add("start")
+        world = new_world(journal=journal)
+        opened = world.open(headers={"Last-Event-ID": "earliest"})
+        first = world.hub.subscribe(opened.channel, "news")
+        first.unsubscribe()
+        world.hub.subscribe(opened.channel, ["news", "sport"])
+        journal.release("start")
+        world.publish("a", topics="sport")
+        world.reactor.run_soon()
+        assert opened.texts == ["a"]
+        assert world.hub.metrics().behind == 0
+
     def test_subscribed_again_further_on(self, world: World) -> None:
         """
         It goes on from where it was, also where it changes them while a page is sent.

@@ -217,6 +217,14 @@ class QueryTests:
 
 
 class AccessTests:
+    @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+    def test_framing(self, world: MercureWorld, method: str) -> None:
+        """
+        A request that a proxy in front may read otherwise is refused, before anything of it is looked at.
+        """
+        client = world.ask(method, token=token(subscribe=["*"]), headers={"Host": "other.example"})
+        assert (client.status, client.body) == (400, b"A request must have one Host header.\n")
+
     def test_no_token(self, new: Callable[..., MercureWorld]) -> None:
         """
         Unless it is let in, a client without a token is sent away, and told where to learn what it takes.

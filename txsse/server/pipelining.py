@@ -45,9 +45,7 @@ class Pipelining:
         """
         Leave the connection to Twisted again.
         """
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            del channel.rawDataReceived
+        del self._channel.rawDataReceived
 
     def _take(self, data: bytes) -> None:
         channel = self._channel
