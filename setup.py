@@ -74,7 +74,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=[*find_packages(include=["txsse", "txsse.*"]), "twisted.plugins"],
-    package_data={"txsse": ["py.typed", "demo/*.html", "hub/*.lua", "mercure/*.html"]},
+    package_data={"txsse": ["py.typed", "demo/*.html", "journal/redis/*.lua", "mercure/*.html"]},
     # Automat comes with Twisted, in whatever version; the state machine of the client wants typed ones.
     install_requires=["Twisted>=24.11.0", "automat>=24.8.0"],
     extras_require={

@@ -16,7 +16,7 @@ import pytest
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from tests.fakes import WIRES, Wire
-from tests.hub.redis_server import RedisServer, running
+from tests.journal.redis_server import RedisServer, running
 from txsse._extras import extra_of
 
 

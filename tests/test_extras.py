@@ -55,9 +55,12 @@ class BareTests:
         done = bare.run("-c", IMPORT_ALL)
         assert done.returncode == 0, done.stderr
         failed = dict(line.split(": ", 1) for line in done.stdout.splitlines())
-        assert {"txsse.mercure", "txsse.hub.redis", "txsse.hub.prometheus", "txsse.cli.minting"} <= set(
-            failed
-        )
+        assert {
+            "txsse.mercure",
+            "txsse.journal.redis.journal",
+            "txsse.hub.prometheus",
+            "txsse.cli.minting",
+        } <= set(failed)
         assert not {name for name in failed if name.startswith(("txsse.server", "txsse.client"))}
         for message in failed.values():
             assert " needs " in message and "pip install 'txsse[" in message
@@ -127,7 +130,7 @@ class OneExtraTests:
             ("http2", "import h2, priority, OpenSSL"),
             ("metrics", "import txsse.hub.prometheus"),
             ("mercure", "import txsse.mercure, txsse.cli.minting, txsse.cli.inspecting"),
-            ("redis", "from txsse.hub.named import journal_named; journal_named('rediss://localhost')"),
+            ("redis", "from txsse.journal.urls import journal_named; journal_named('rediss://localhost')"),
         ],
     )
     def test_enough(self, tmp_path: Path, extra: str, program: str) -> None:
@@ -173,7 +176,7 @@ class SuiteTests:
         The tests that need no extra run without any; the others are skipped, and name theirs.
         """
         bare = Environment(tmp_path, also=["pytest"])
-        files = ["server/test_keepalive.py", "mercure/test_texts.py", "hub/test_redis.py"]
+        files = ["server/test_keepalive.py", "mercure/test_texts.py", "journal/redis/test_journal.py"]
         files += ["hub/test_prometheus.py", "client/test_source.py", "integration/test_streams.py"]
         done = bare.run(
             "-m", "pytest", "-p", "no:cacheprovider", *(f"tests/{name}" for name in files), cwd=ROOT

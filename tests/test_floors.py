@@ -31,6 +31,7 @@ FLOORS = {
     "_arguments": -2,
     "protocol": 0,
     "server": 1,
+    "journal": 1,
     "hub": 2,
     "mercure": 3,
     "client": 1,
@@ -46,7 +47,7 @@ FLOORS = {
 # Those that import something when it is asked for: the reactor, and what needs optional packages.
 LATE = {
     "txsse._reactor",
-    "txsse.hub.named",
+    "txsse.journal.urls",
     "txsse.service.demo",
     "txsse.service.status",
     "txsse.tap",

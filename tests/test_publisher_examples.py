@@ -19,7 +19,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from tests.hub.redis_server import free_port
+from tests.journal.redis_server import free_port
 from tests.mercure.world import OTHER_SECRET, PATH, SECRET, old_token
 from tests.service.process import HUB_URL, PATIENCE, ROOT, Subscriber, publish, running
 from txsse import EventStreamParser

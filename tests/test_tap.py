@@ -35,7 +35,7 @@ from twisted.web.resource import Resource
 
 import txsse
 from tests.fakes import Client, Wire
-from tests.hub.redis_server import RedisServer, free_port
+from tests.journal.redis_server import RedisServer, free_port
 from txsse import EventStreamParser, tap
 from txsse.server.site import ClosingSite
 from txsse.service import endpoints

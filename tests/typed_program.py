@@ -24,8 +24,8 @@ from txsse import (
     Upgrader,
     upgrade,
 )
-from txsse.hub.redis import RedisJournal
-from txsse.hub.sqlite import SQLiteJournal
+from txsse.journal.redis import RedisJournal
+from txsse.journal.sqlite import SQLiteJournal
 from txsse.mercure import RemoteKeys
 from txsse.testing import MemoryAgent, MemoryPair, ScriptedResource
 

@@ -37,9 +37,10 @@ from txsse.errors import (
 )
 from txsse.hub.access import Access
 from txsse.hub.hub import Hub
-from txsse.hub.journal import IJournal, MemoryJournal
 from txsse.hub.topics import ISelector
-from txsse.hub.update import Update
+from txsse.journal.interfaces import IJournal
+from txsse.journal.memory import MemoryJournal
+from txsse.journal.update import Update
 from txsse.protocol.encoder import encode_comment, encode_event
 from txsse.protocol.event import ServerSentEvent
 from txsse.protocol.parser import EventStreamParser

@@ -19,7 +19,7 @@ from twisted.web.server import Site
 
 from clustered.agreed import KEY
 from txsse import Hub, JournalFailed, Upgrader
-from txsse.hub.redis import RedisJournal
+from txsse.journal.redis import RedisJournal
 
 __all__ = ["Node"]
 

@@ -20,11 +20,11 @@ _IN_FLIGHT = 500
 
 def _hub(journal: str, place: str) -> Hub:
     if journal == "sqlite":
-        from txsse.hub.sqlite import SQLiteJournal
+        from txsse.journal.sqlite import SQLiteJournal
 
         return Hub(journal=SQLiteJournal(place))
     if journal == "redis":
-        from txsse.hub.redis import RedisJournal
+        from txsse.journal.redis import RedisJournal
 
         return Hub(journal=RedisJournal(place, timeout=600.0))
     return Hub()

@@ -9,7 +9,7 @@ from twisted.internet import defer, endpoints, task
 from twisted.web import resource, server, static
 
 from txsse import Hub, HubStopped, JournalFailed, SSEError, Upgrader
-from txsse.hub.redis import RedisJournal
+from txsse.journal.redis import RedisJournal
 
 
 class Publish(resource.Resource):

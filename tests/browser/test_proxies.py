@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.remote import OPEN, Source
-from tests.hub.redis_server import RedisServer, free_port
+from tests.journal.redis_server import RedisServer, free_port
 from tests.service.process import PATIENCE
 from tests.service.proxies import HOSTS, KINDS, METADATA, channels, node, program, proxy, wait_until
 

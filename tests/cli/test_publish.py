@@ -49,7 +49,7 @@ from txsse import Hub
 from txsse.cli import feed, main, verdict
 from txsse.cli.posting import Poster
 from txsse.cli.publish import PUBLISH, publish
-from txsse.hub.update import Update
+from txsse.journal.update import Update
 from txsse.mercure import Settings, shared_secret, well_known
 from txsse.testing import WallClock
 

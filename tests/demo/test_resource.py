@@ -23,7 +23,7 @@ from twisted.internet.task import deferLater
 from tests.fakes import Client, Wire
 from txsse.demo.resource import Demo
 from txsse.hub.hub import Hub
-from txsse.hub.journal import MemoryJournal
+from txsse.journal.memory import MemoryJournal
 from txsse.protocol.event import ServerSentEvent
 from txsse.protocol.parser import EventStreamParser
 from txsse.server.channel import SSEChannel

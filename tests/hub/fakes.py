@@ -15,8 +15,8 @@ from zope.interface import implementer
 
 from tests.fakes import Client, FakeReactor, FakeSocket, Wire
 from txsse import EventStreamParser, Hub, IJournal, ISelector, MemoryJournal, ServerSentEvent, SSEChannel
-from txsse.hub.entry import Page
-from txsse.hub.update import Update
+from txsse.journal.page import Page
+from txsse.journal.update import Update
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from tests.fakes import Wire
 from tests.hub.fakes import Broken, Member, Prefix, World, lost, turn
 from txsse import Access, CloseReason, Limits, ServerSentEvent
 from txsse.hub import fanout as fanout_module
-from txsse.hub import update as update_module
 from txsse.hub.subscriber import Subscriber
+from txsse.journal import update as update_module
 from txsse.server import sink as sink_module
 
 

@@ -34,16 +34,16 @@ from twisted.web import http
 from zope.interface import implementer
 
 import txsse.hub.fanout
-import txsse.hub.recent
+import txsse.journal.window
 from tests.fakes import WIRES, Client, FakeReactor, Wire
 from txsse import EventStreamParser, Hub, IJournal, MemoryJournal, SSEChannel, SSEResource, Update
 from txsse.hub.access import Access
-from txsse.hub.anchors import Anchors
-from txsse.hub.entry import Page
-from txsse.hub.journal import IFollower
-from txsse.hub.place import OLDEST
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.topics import ISelector, TopicSet
+from txsse.journal.interfaces import IFollower
+from txsse.journal.page import Page
+from txsse.journal.position import OLDEST
+from txsse.journal.resume_ids import Anchors
 from txsse.protocol.event import ServerSentEvent
 
 T = TypeVar("T")
@@ -484,7 +484,7 @@ class HubMachine(RuleBasedStateMachine):
     ) -> Any:
         # Smaller than they are, so that a test of a few subscribers gets to see several of everything.
         for module, name, value in (
-            (txsse.hub.recent, "PAGE_COUNT", page),
+            (txsse.journal.window, "PAGE_COUNT", page),
             (txsse.hub.fanout, "_LOOK", look),
             (txsse.hub.fanout, "_SLICE_SECONDS", slice_seconds),
             (txsse.hub.fanout, "_MAX_BATCH", batch),

@@ -16,8 +16,8 @@ from tests.fakes import Wire
 from tests.hub.fakes import Member, Prefix, ScriptedJournal, World, turn
 from txsse import Access, CloseReason, JournalFailed, MemoryJournal
 from txsse.hub import replay as replay_module
-from txsse.hub.entry import Page
 from txsse.hub.replay import stream_reset
+from txsse.journal.page import Page
 
 
 class ResumeTests:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import txsse.hub.recent
+import txsse.journal.window
 from tests.fakes import Client, Wire
 from txsse import EventStreamParser, Hub, MemoryJournal
 from txsse.hub.access import Access
@@ -101,7 +101,7 @@ def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Have a replay of twenty updates take several pages.
     """
-    monkeypatch.setattr(txsse.hub.recent, "PAGE_COUNT", 4)
+    monkeypatch.setattr(txsse.journal.window, "PAGE_COUNT", 4)
 
 
 def hub_of(wire: Wire, **options: Any) -> Hub:

@@ -12,10 +12,10 @@ import pytest
 from tests.hub.fakes import Heavy, Member, Prefix, ScriptedJournal, World, turn
 from txsse import Access, ServerSentEvent, Update
 from txsse.hub import shared as shared_module
-from txsse.hub.entry import Entry, Page
 from txsse.hub.shared import SharedPage, SharedPages
 from txsse.hub.subscriber import BEHIND, Subscriber
 from txsse.hub.topics import ISelector, TopicSet
+from txsse.journal.page import Entry, Page
 from txsse.server.sink import Framed
 
 

@@ -10,7 +10,8 @@ import pytest
 from twisted.logger import LogEvent
 
 from tests.hub.fakes import Broken, Prefix
-from txsse.hub.topics import ALL, TopicSet, selects
+from txsse.hub.topics import TopicSet, selects
+from txsse.journal.update import ALL
 
 
 class TopicSetTests:

@@ -22,11 +22,11 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import deferLater
 
-from tests.hub.redis_server import RedisServer, running
 from tests.integration.clients import PATIENCE, listen, until
 from tests.integration.test_hub import Http1Stream
+from tests.journal.redis_server import RedisServer, running
 from txsse import EventStreamParser, Hub, JournalFailed
-from txsse.hub.redis import RedisJournal
+from txsse.journal.redis import RedisJournal
 
 NODES = 3
 CLIENTS = 30

@@ -13,11 +13,11 @@ import pytest_twisted
 from twisted.internet import endpoints, reactor
 from twisted.web.server import Site
 
-from tests.hub.redis_server import RedisServer
 from tests.integration.clients import listen, until
+from tests.journal.redis_server import RedisServer
 from txsse import EventSource, Hub, IJournal
-from txsse.hub.redis import RedisJournal
-from txsse.hub.sqlite import SQLiteJournal
+from txsse.journal.redis import RedisJournal
+from txsse.journal.sqlite import SQLiteJournal
 
 _numbers = count()
 

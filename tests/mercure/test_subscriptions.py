@@ -16,7 +16,7 @@ from twisted.logger import LogEvent
 from tests.hub.fakes import result_of
 from tests.mercure.world import PATH, URL, MercureWorld, Reader, detail, old_token, token
 from txsse import Hub, HubStopped, JournalFailed, MemoryJournal, Update
-from txsse.hub.place import OLDEST
+from txsse.journal.position import OLDEST
 
 ALL = f"{PATH}/subscriptions"
 EVENTS = {"match": f"{ALL}/:type/:match/:subscriber", "match_type": "urlpattern"}

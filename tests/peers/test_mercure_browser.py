@@ -14,7 +14,7 @@ import pytest
 
 from tests.browser.remote import CLOSED, OPEN, Source, wait_until
 from tests.browser.serving import serving
-from tests.hub.redis_server import free_port
+from tests.journal.redis_server import free_port
 from tests.mercure.world import PATH
 from tests.peers.mercure import BOOKS, find_node, old_token, publish_to, target, token_for
 from tests.service.process import Process, running

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.browser.remote import wait_until
-from tests.hub.redis_server import free_port
+from tests.journal.redis_server import free_port
 from tests.mercure.world import SECRET
 from tests.peers.mercure import BOOKS, LISTEN, URL, find_node, following, old_token, target
 from tests.service.process import PATIENCE, publish, running, token

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub.redis_server import free_port
+from tests.journal.redis_server import free_port
 from tests.mercure.world import PATH
 from tests.service.process import HUB_URL, PATIENCE, ROOT, Process, get, running, token
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.hub.redis_server import RedisServer, free_port
+from tests.journal.redis_server import RedisServer, free_port
 from tests.mercure.world import PATH
 from tests.service.process import HUB_URL, PATIENCE, Process, Subscriber, get, publish, running, token
 

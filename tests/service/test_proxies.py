@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub.redis_server import RedisServer, free_port
+from tests.journal.redis_server import RedisServer, free_port
 from tests.service.process import HUB_URL, PATIENCE, get, token
 from tests.service.proxies import HOSTS, KINDS, METADATA, Front, channels, node, program, proxy, wait_until
 from txsse import EventStreamParser

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub.redis_server import RedisServer, free_port
+from tests.journal.redis_server import RedisServer, free_port
 from tests.mercure.world import OTHER_SECRET, PATH, SECRET
 from tests.service.process import HUB_URL, PATIENCE, ROOT, TWIST, Process, Subscriber, get, publish, running
 

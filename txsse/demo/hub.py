@@ -16,8 +16,8 @@ from twisted.web.server import NOT_DONE_YET
 
 from txsse.errors import ChannelClosed, InvalidField
 from txsse.hub.hub import Hub
-from txsse.hub.named import journal_named
 from txsse.hub.subscriber import Subscriber
+from txsse.journal.urls import journal_named
 from txsse.server.payload import to_json
 from txsse.server.plain import Sentence, refuse_method, refuse_strangers
 from txsse.server.upgrade import Upgrader

@@ -23,7 +23,7 @@ from txsse.hub.held import Held
 from txsse.hub.index import TopicIndex
 from txsse.hub.replay import Replay
 from txsse.hub.subscriber import BEHIND, Subscriber
-from txsse.hub.update import Telling, Update
+from txsse.journal.update import Telling, Update
 from txsse.server.sink import Framed
 
 __all__ = ["Fanout"]

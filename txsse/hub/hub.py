@@ -26,24 +26,24 @@ from txsse._unhandled import Unhandled
 from txsse._waiting import Waiting
 from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpdateTooLarge
 from txsse.hub.access import AccessRule
-from txsse.hub.any_journal import AnyJournal
 from txsse.hub.counters import Counters, HubMetrics
 from txsse.hub.drain import drain
-from txsse.hub.entry import Entry
 from txsse.hub.fanout import Fanout
 from txsse.hub.held import withdraw
 from txsse.hub.ids import IdMaker
 from txsse.hub.index import TopicIndex
-from txsse.hub.journal import IJournal, MemoryJournal
 from txsse.hub.live import Live, anchor_frames
 from txsse.hub.members import Counts, Subscribers
-from txsse.hub.place import OLDEST, Place, Reached
 from txsse.hub.presence import Listener, Presence
 from txsse.hub.replay import Replay
 from txsse.hub.resource import HubResource
 from txsse.hub.subscriber import Subscriber
-from txsse.hub.topics import ALL, Topics, TopicSet
-from txsse.hub.update import EARLIEST, Telling, Update
+from txsse.hub.topics import Topics, TopicSet
+from txsse.journal.interfaces import AnyJournal, IJournal
+from txsse.journal.memory import MemoryJournal
+from txsse.journal.page import Entry
+from txsse.journal.position import OLDEST, Place, Reached
+from txsse.journal.update import ALL, EARLIEST, Telling, Update
 from txsse.protocol.encoder import encode_event, encode_retry
 from txsse.protocol.event import NO_ID, ServerSentEvent, check_text
 from txsse.server.channel import SSEChannel

@@ -10,11 +10,11 @@ from twisted.internet.interfaces import IReactorTime
 
 from txsse.hub.fanout import Fanout
 from txsse.hub.ids import IdMaker
-from txsse.hub.journal import IJournal
-from txsse.hub.place import Place
 from txsse.hub.replay import Replay
 from txsse.hub.trouble import Trouble
-from txsse.hub.update import Update
+from txsse.journal.interfaces import IJournal
+from txsse.journal.position import Place
+from txsse.journal.update import Update
 from txsse.protocol.encoder import encode_id
 from txsse.server.sink import Framed
 

@@ -23,13 +23,13 @@ from txsse._sparing import SparingLog
 from txsse._waiting import Waiting
 from txsse.errors import ChannelClosed, JournalFailed
 from txsse.hub.counters import Counters
-from txsse.hub.entry import Page
-from txsse.hub.journal import IJournal
-from txsse.hub.place import Place, Reached
 from txsse.hub.shared import SharedPage, SharedPages
 from txsse.hub.subscriber import BEHIND, Subscriber
 from txsse.hub.turns import Turns
-from txsse.hub.update import EARLIEST
+from txsse.journal.interfaces import IJournal
+from txsse.journal.page import Page
+from txsse.journal.position import Place, Reached
+from txsse.journal.update import EARLIEST
 from txsse.protocol.encoder import encode_event, encode_id
 from txsse.protocol.event import ServerSentEvent
 from txsse.server.payload import to_json

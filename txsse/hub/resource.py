@@ -19,9 +19,9 @@ from twisted.web.server import NOT_DONE_YET
 from txsse._sparing import SparingLog
 from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpgradeRefused
 from txsse.hub.access import Access, AccessRule
-from txsse.hub.place import Place
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.topics import TopicSet
+from txsse.journal.position import Place
 from txsse.protocol.encoder import encode_retry
 from txsse.server.channel import SSEChannel
 from txsse.server.negotiation import STREAM_HEADERS, Accepted, Answer, Headers, refusal

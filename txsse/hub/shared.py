@@ -12,11 +12,11 @@ from itertools import compress
 
 from twisted.internet.interfaces import IReactorTime
 
-from txsse.hub.entry import Page
-from txsse.hub.recent import PAGE_BYTES
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.topics import weight_of
-from txsse.hub.update import Update
+from txsse.journal.page import Page
+from txsse.journal.update import Update
+from txsse.journal.window import PAGE_BYTES
 from txsse.server.sink import Framed
 
 __all__ = ["SharedPage", "SharedPages"]

@@ -11,9 +11,9 @@ from collections.abc import Generator
 from typing import Protocol
 
 from txsse._threads import check_thread
-from txsse.hub.place import Reached
 from txsse.hub.topics import TopicSet
-from txsse.hub.update import Update
+from txsse.journal.position import Reached
+from txsse.journal.update import Update
 from txsse.server.channel import SSEChannel
 
 __all__ = ["BEHIND", "Subscriber"]

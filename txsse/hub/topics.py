@@ -12,12 +12,11 @@ from twisted.logger import Logger
 from zope.interface import Interface
 
 from txsse._arguments import wrong_type
+from txsse.journal.update import ALL
 
-__all__ = ["ALL", "STEP_WEIGHT", "ISelector", "TopicSet", "Topics", "selects", "weight_of"]
+__all__ = ["STEP_WEIGHT", "ISelector", "TopicSet", "Topics", "selects", "weight_of"]
 
 _log = Logger()
-
-ALL = "*"
 
 # What a selector weighs that does not say so.
 _DEFAULT_WEIGHT = 100

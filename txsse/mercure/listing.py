@@ -15,7 +15,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from txsse._sparing import SparingLog
 from txsse.hub.hub import Hub
-from txsse.hub.update import EARLIEST
+from txsse.journal.update import EARLIEST
 from txsse.mercure.answers import failed, send
 from txsse.mercure.credentials import find_credential
 from txsse.mercure.grants import Grants

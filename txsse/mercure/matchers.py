@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from txsse.hub.topics import ALL, ISelector, weight_of
+from txsse.hub.topics import ISelector, weight_of
+from txsse.journal.update import ALL
 from txsse.mercure.patterns import PatternSelector
 from txsse.mercure.templates import TemplateSelector, TooManyVariables
 from txsse.mercure.texts import is_clean

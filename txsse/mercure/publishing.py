@@ -14,9 +14,8 @@ from twisted.web.http import Request
 
 from txsse.hub.hub import Hub
 from txsse.hub.replay import RESET_TYPE
-from txsse.hub.topics import ALL
 from txsse.hub.turns import Turns
-from txsse.hub.update import EARLIEST, MAX_ID_BYTES, Update
+from txsse.journal.update import ALL, EARLIEST, MAX_ID_BYTES, Update
 from txsse.mercure.credentials import check_origin, find_credential
 from txsse.mercure.forms import Fields, check_form, read_body
 from txsse.mercure.grants import Grants

@@ -14,10 +14,10 @@ from txsse._clock import wall
 from txsse.errors import UpgradeRefused
 from txsse.hub.access import Access
 from txsse.hub.hub import Hub
-from txsse.hub.place import Place
 from txsse.hub.resource import HubResource
 from txsse.hub.subscriber import Subscriber
-from txsse.hub.update import EARLIEST
+from txsse.journal.position import Place
+from txsse.journal.update import EARLIEST
 from txsse.mercure.answers import RETRY_AFTER, challenge
 from txsse.mercure.credentials import find_credential
 from txsse.mercure.expiries import Expiries

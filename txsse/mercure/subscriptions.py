@@ -11,7 +11,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from txsse.hub.hub import Hub
-from txsse.hub.update import Update
+from txsse.journal.update import Update
 from txsse.mercure.grants import Grants
 from txsse.mercure.matchers import TEMPLATE, Matcher
 from txsse.mercure.settings import Settings

@@ -16,8 +16,8 @@ from typing import Any
 
 from txsse._redact import holds_secret
 from txsse.hub.hub import DEFAULT_MAX_PATTERN_WEIGHT
-from txsse.hub.journal import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT
-from txsse.hub.named import JOURNAL_NAMES
+from txsse.journal.base import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT
+from txsse.journal.urls import JOURNAL_NAMES
 from txsse.server.upgrade import DEFAULT_MAX_BUFFER, DEFAULT_MAX_TOTAL_BUFFER
 from txsse.service.bounds import DEFAULT_MAX_BODIES, connections_by_files
 from txsse.service.kinds import (

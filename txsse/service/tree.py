@@ -15,7 +15,7 @@ from twisted.web.http import Request
 from txsse._delay import Delay
 from txsse.errors import JournalFailed
 from txsse.hub.hub import Hub
-from txsse.hub.named import journal_named
+from txsse.journal.urls import journal_named
 from txsse.mercure.page import PageResource
 from txsse.mercure.resource import put_hub
 from txsse.mercure.settings import Settings

@@ -10,8 +10,10 @@ from typing import Any, Literal, cast
 
 from recording.contestants import MEMORY, SQLITE, Contestant
 from txsse import MemoryJournal
-from txsse.hub import redis, redis_outbox, sqlite
-from txsse.hub.journal import IJournal
+from txsse.journal.interfaces import IJournal
+from txsse.journal.redis import journal as redis
+from txsse.journal.redis import outbox as redis_outbox
+from txsse.journal.sqlite import journal as sqlite
 
 __all__ = ["TOPIC", "make_journal", "record_alone", "tell"]
 

@@ -1,0 +1,163 @@
+"""
+Updates as entries of a stream, and back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from txsse import ServerSentEvent, Update
+from txsse.journal.redis.codec import (
+    DamagedEntry,
+    ForeignEntry,
+    Own,
+    _checksum,
+    to_arguments,
+    to_update,
+    to_updates,
+)
+
+UPDATES = [
+    Update("news", ServerSentEvent("hello", id="1")),
+    Update(
+        ["news", "späte Züge", "\N{PILE OF POO}"], ServerSentEvent("a\nb\n", "typ", "ü", 2.5), private=True
+    ),
+    Update("", ServerSentEvent("", id="a b")),
+    Update("news", ServerSentEvent("x", "", "2")),
+    Update("news", ServerSentEvent("x", id="3", retry=0.0)),
+]
+
+
+def stored(update: Update, *, after: bytes = b"1-0", number: bytes = b"1-1") -> list[Any]:
+    """
+    Return an entry as the script makes it.
+    """
+    id, topics, event, retry, private, data, given, crc = to_arguments(update)
+    flat = [b"after", after, b"id", id, b"topics", topics, b"data", data, b"crc", crc]
+    optional = {b"event": event, b"retry": retry, b"private": private}
+    for here, (name, value) in zip(given.decode(), optional.items(), strict=True):
+        if here == "1":
+            flat += [name, value]
+    return [number, flat]
+
+
+def own(update: Update) -> Own:
+    """
+    Return an update as one of this process that is under way.
+    """
+    return {update.id.encode(): (update, to_arguments(update))}
+
+
+@pytest.mark.parametrize("update", UPDATES, ids=lambda update: update.id)
+def test_there_and_back(update: Update) -> None:
+    """
+    An update that was recorded is read as it was.
+    """
+    number, after, read = to_update(stored(update, after=b"17-3", number=b"18446744073709551616-5"))
+    assert read == update
+    assert read.frame == update.frame
+    assert (number, after) == ((1 << 128) + 5, (17 << 64) + 3)
+
+
+@pytest.mark.parametrize("update", UPDATES, ids=lambda update: update.id)
+def test_own(update: Update) -> None:
+    """
+    This process's own update is not made again.
+    """
+    assert to_update(stored(update), own(update))[2] is update
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Update("news", ServerSentEvent("other", id="1")),
+        Update("sport", ServerSentEvent("hello", id="1")),
+        Update("news", ServerSentEvent("hello", id="1"), private=True),
+        Update("news", ServerSentEvent("hello", "type", "1")),
+        Update("news", ServerSentEvent("hello", id="1", retry=1.0)),
+    ],
+    ids=str,
+)
+def test_somebody_elses_with_the_same_id(other: Update) -> None:
+    """
+    What the stream holds counts, not what this process would have it hold.
+    """
+    assert to_update(stored(other), own(UPDATES[0]))[2] == other
+
+
+@pytest.mark.parametrize(
+    "flat", [[], [b"field", b"value"], [b"id", b"1", b"topics", b'["news"]', b"data", b"x"]], ids=str
+)
+def test_foreign(flat: list[bytes]) -> None:
+    """
+    What somebody else has put into the stream is no update, own updates or not.
+    """
+    for known in ({}, own(UPDATES[0])):
+        with pytest.raises(ForeignEntry):
+            to_update([b"1-1", flat], known)
+    assert list(to_updates([[b"1-1", flat]])) == []
+
+
+def checked(*flat: bytes) -> list[bytes]:
+    """
+    Return fields with the checksum that they should have.
+    """
+    given = b"%d%d%d" % tuple(name in flat for name in (b"event", b"retry", b"private"))
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    values = [fields.get(name, b"") for name in (b"id", b"topics", b"event", b"retry", b"data")]
+    return [b"after", b"1-0", *flat, b"crc", _checksum(given, *values)]
+
+
+@pytest.mark.parametrize(
+    "flat",
+    [
+        [b"after", b"1-0"],
+        [b"crc", b"1"],
+        [b"after"],
+        [b"after", b"1-0", b"id", b"1", b"topics", b'["news"]', b"data", b"x"],
+        checked(b"id", b"1", b"topics", b"news", b"data", b"x"),
+        checked(b"id", b"1", b"topics", b"5", b"data", b"x"),
+        checked(b"id", b"1", b"topics", b"[5]", b"data", b"x"),
+        checked(b"id", b"1", b"topics", b"[]", b"data", b"x"),
+        checked(b"id", b"1", b"topics", b"[" * 50_000, b"data", b"x"),
+        checked(b"id", b"1", b"topics", b'["news"]', b"data", b"\xff"),
+        checked(b"id", b"\xff", b"topics", b'["news"]', b"data", b"x"),
+        checked(b"id", b"1", b"topics", b'["news"]', b"data", b"x", b"retry", b"soon"),
+        stored(UPDATES[0], after=b"here")[1],
+        stored(UPDATES[0], after=b"1-1")[1],
+        stored(UPDATES[0], after=b"9" * 5000 + b"-0")[1],
+    ],
+    ids=lambda flat: str(flat[:4])[:80],
+)
+def test_damaged(flat: list[bytes]) -> None:
+    """
+    An entry that a hub has written, by the name of one of its fields, and that cannot be read, is damaged. So
+    is one that says that it comes behind itself, or a later one: whoever went on from there would miss the
+    rest.
+    """
+    for known in ({}, own(UPDATES[0])):
+        with pytest.raises(DamagedEntry):
+            to_update([b"1-1", flat], known)
+    assert list(to_updates([[b"1-1", flat]])) == [((1 << 64) + 1, None)]
+
+
+@pytest.mark.parametrize("update", UPDATES, ids=lambda update: update.id)
+def test_every_bit(update: Update) -> None:
+    """
+    Whichever bit of the update flips, in a value or in the name of a field, it is noticed.
+    """
+    number, flat = stored(update)
+    for place, text in enumerate(flat):
+        for bit in range(8 * len(text)):
+            flipped = bytearray(text)
+            flipped[bit // 8] ^= 1 << bit % 8
+            entry = [number, [*flat[:place], bytes(flipped), *flat[place + 1 :]]]
+            for known in ({}, own(update)):
+                try:
+                    read = to_update(entry, known)[2]
+                except DamagedEntry:
+                    continue
+                # The entry before it, which is not the update's.
+                assert place == 1 and read == update

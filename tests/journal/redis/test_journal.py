@@ -1,0 +1,1734 @@
+"""
+The journal in Redis: many processes with one record, and what befalls servers. All of it is a real Redis.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import hiredis
+import pytest
+import pytest_twisted
+from twisted.internet import endpoints, reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, formatEvent
+from twisted.protocols import portforward
+
+from tests.integration.clients import listen, until
+from tests.journal.journals import Follower, Subject, acknowledged_before_a_kill, redis, update
+from tests.journal.redis_server import RedisServer, running
+from txsse import EventSource, Hub, JournalFailed, ServerSentEvent, Update
+from txsse.hub.subscriber import BEHIND
+from txsse.journal.page import Entry
+from txsse.journal.position import OLDEST
+from txsse.journal.redis import RedisJournal
+from txsse.journal.redis import cluster as nodes_module
+from txsse.journal.redis import journal as redis_module
+from txsse.journal.redis import session as redis_session
+from txsse.journal.redis.codec import to_arguments
+from txsse.journal.redis.stream_ids import to_number, to_text
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_module, "_RETRY", 0.02)
+    monkeypatch.setattr(redis_module, "_MAX_RETRY", 0.1)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """
+    A Redis of its own, for a test that does it harm. What it has acknowledged is on its disk.
+    """
+    with running(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def new(server: RedisServer) -> Iterator[Callable[..., Subject]]:
+    """
+    Makes journals, each as another process has it, and stops them.
+    """
+    made: list[Subject] = []
+
+    def make(**options: Any) -> Subject:
+        options.setdefault("timeout", 10.0)
+        made.append(redis(server.url, **options))
+        return made[-1]
+
+    yield make
+    for subject in made:
+        pytest_twisted.blockon(subject.journal.stop())
+
+
+class CuttingProxy(portforward.ProxyFactory):
+    """
+    Passes on what comes, and cuts each connection when so many bytes of replies have been passed on.
+    """
+
+    noisy = False
+
+    def __init__(self, port: int, budget: Callable[[], int]) -> None:
+        super().__init__("127.0.0.1", port)
+        self.budget = budget
+
+    def buildProtocol(self, addr: object) -> CuttingServer:
+        server = CuttingServer()
+        server.factory = self
+        server.left = self.budget()
+        return server
+
+
+class CuttingServer(portforward.ProxyServer):
+    left = 0
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        write = transport.write
+
+        def cutting(data: bytes) -> None:
+            write(data[: self.left])
+            self.left -= len(data)
+            if self.left <= 0:
+                transport.loseConnection()
+
+        transport.write = cutting
+        super().connectionMade()
+
+
+async def problem_of(work: Awaitable[object]) -> JournalFailed:
+    """
+    Wait for a failure, and return it.
+    """
+    with pytest.raises(JournalFailed) as raised:
+        await work
+    return raised.value
+
+
+def works(*subjects: Subject) -> Callable[[], bool]:
+    return lambda: all(subject.journal.problem is None for subject in subjects)
+
+
+def fails(*subjects: Subject) -> Callable[[], bool]:
+    return lambda: all(subject.journal.problem is not None for subject in subjects)
+
+
+def silence(subject: Subject) -> None:
+    """
+    Have a node tell nothing of itself any more, as one that has died.
+    """
+    subject.journal._nodes._reactor = None
+
+
+def ids_of(follower: Follower) -> list[str]:
+    return [update.id for _, update in follower.told]
+
+
+class ClusterTests:
+    @pytest_twisted.ensureDeferred
+    async def test_one_order(self, new: Callable[..., Subject]) -> None:
+        """
+        All processes tell the same, their own updates among them, however they publish at once.
+        """
+        subjects = [new(), new(), new()]
+        followers = [await subject.start() for subject in subjects]
+        recorded = [
+            subject.journal.append(update(f"{node} {number}"))
+            for number in range(100)
+            for node, subject in enumerate(subjects)
+        ]
+        for each in recorded:
+            await each
+        await until(lambda: all(len(follower.told) == 300 for follower in followers))
+        assert followers[0].told == followers[1].told == followers[2].told
+        assert len(set(ids_of(followers[0]))) == 300
+
+    @pytest_twisted.ensureDeferred
+    async def test_id_comes_again(self, new: Callable[..., Subject]) -> None:
+        """
+        An id that was given up may come again at any process, and all go on.
+        """
+        one, other = new(max_age=60.0, max_count=5), new(max_age=60.0, max_count=5)
+        followers = [await one.start(), await other.start()]
+        await one.append("daily")
+        await until(lambda: len(followers[1].told) == 1)
+        # The other's clock stands still, so that it does not know that this one was given up.
+        one.advance(61)
+        await one.append("daily", *map(str, range(10)))
+        await until(lambda: len(followers[1].told) == 12)
+        assert [each.id for _, each in followers[1].told] == [each.id for _, each in followers[0].told]
+        assert other.journal.problem is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_id_that_this_process_alone_remembers(self, new: Callable[..., Subject]) -> None:
+        """
+        Whether there is an update with an id already, the Redis knows best.
+        """
+        one, other = new(max_bytes=10_000), new(max_bytes=10_000)
+        await one.start()
+        follower = await other.start()
+        await one.append("status", *map(str, range(10)), data="x" * 2000)
+        await until(lambda: len(follower.told) == 11)
+        assert await other.journal._find("status") is None
+        await other.append("status")
+        assert ids_of(follower)[-1] == "status"
+
+    @pytest_twisted.ensureDeferred
+    async def test_resumed_elsewhere(self, new: Callable[..., Subject]) -> None:
+        """
+        Whoever was at one process goes on at another, also at one that began later.
+        """
+        first = new()
+        await first.start()
+        await first.append("1", "2", "3")
+        second = new()
+        await second.start()
+        position = await second.find("2")
+        assert position is not None
+        assert await second.ids_after(position) == ["3"]
+        assert await second.journal.last_id() == "3"
+        assert second.journal.head == first.journal.head
+
+    @pytest_twisted.ensureDeferred
+    async def test_resumed_elsewhere_from_nothing(self, new: Callable[..., Subject]) -> None:
+        """
+        So does who came when there was no update yet; and where the first ones are gone by then, that is
+        known.
+        """
+        first, second = new(), new(max_count=3)
+        await first.start()
+        await second.start()
+        anchor = first.journal.anchor(first.journal.head)
+        await first.append("1", "2")
+        position = await second.find(anchor)
+        assert position is not None
+        assert await second.ids_after(position) == ["1", "2"]
+        await second.append("3", "4")
+        page = await second.journal.read(await second.find(anchor))
+        assert page.missed
+        assert [found.id for _, found in page.entries] == ["2", "3", "4"]
+
+    @pytest.mark.parametrize("id", ["#99999999999999999999-0", "#0-", "#-1-0", "#1", "#0-0-0", "#٣-0"])
+    @pytest_twisted.ensureDeferred
+    async def test_place_that_is_none(self, new: Callable[..., Subject], id: str) -> None:
+        """
+        A place that nobody can have been at is not known.
+        """
+        subject = new()
+        await subject.start()
+        await subject.append("1")
+        assert await subject.find(id) is None
+
+    @pytest.mark.parametrize(("count", "recent_bytes"), [(600, 10**9), (512, 10**9), (600, 100_000)])
+    @pytest_twisted.ensureDeferred
+    async def test_memory_at_the_start(
+        self, new: Callable[..., Subject], count: int, recent_bytes: int
+    ) -> None:
+        """
+        A process that begins reads the newest part, as much as it may hold, so that a storm touches no Redis.
+        """
+        first, second = new(max_count=550), new(max_count=550, recent_bytes=recent_bytes)
+        await first.start()
+        ids = [str(number) for number in range(count)]
+        for each in [first.journal.append(update(id)) for id in ids]:
+            await each
+        await second.start()
+        here = [each.id for _, each in second.journal._recent.entries()]
+        assert here == ids[-len(here) :]
+        assert len(here) == (min(count, 550) if recent_bytes == 10**9 else len(here)) > 50
+        assert await second.ids_after(OLDEST) == ids[-550:]
+
+    @pytest_twisted.ensureDeferred
+    async def test_same_id_at_two(self, new: Callable[..., Subject]) -> None:
+        """
+        It is one update, whoever publishes it.
+        """
+        first, second = new(), new()
+        followers = [await first.start(), await second.start()]
+        one, two = first.journal.append(update("1")), second.journal.append(update("1"))
+        assert await one == await two
+        await until(lambda: all(follower.told for follower in followers))
+        assert [ids_of(follower) for follower in followers] == [["1"], ["1"]]
+
+    @pytest_twisted.ensureDeferred
+    async def test_id_of_several_updates(self, new: Callable[..., Subject]) -> None:
+        """
+        Every process finds the earliest: one that published, followed, began later, or holds only the newest.
+        """
+        first, second = new(), new()
+        follower = await first.start()
+        await second.start()
+        (earliest,) = await first.append("state", data="1")
+        await second.append("other")
+        await second.append("state", data="2")
+        await first.append("state", data="1")
+        await until(lambda: len(follower.told) == 4)
+        for subject in (first, second, new(), new(recent_bytes=1500)):
+            if subject not in (first, second):
+                await subject.start()
+                assert await subject.ids_after(OLDEST) == ["state", "other", "state", "state"]
+            assert await subject.find("state") == earliest
+
+    @pytest_twisted.ensureDeferred
+    async def test_id_of_several_that_are_too_old(
+        self, server: RedisServer, new: Callable[..., Subject]
+    ) -> None:
+        """
+        Updates that are too old do not count, given up or not; where all are, nothing is left of the id.
+        """
+        subject = new(max_age=60.0, recent_bytes=1)
+        await subject.start()
+        await subject.append("state", data="1")
+        await subject.append("state", data="2")
+        subject.advance(50)
+        (third,) = await subject.append("state", data="3")
+        (fourth,) = await subject.append("state", data="4")
+        subject.advance(20)
+        assert await subject.find("state") == third
+        await subject.append("other")
+        assert await subject.find("state") == third
+        subject.advance(50)
+        assert await subject.find("state") is None
+        await subject.append("last")
+        assert server.ask("HLEN", "{txsse}:ids").strip() == ":2"
+        (fifth,) = await subject.append("state", data="4")
+        assert fifth > fourth
+
+    @pytest_twisted.ensureDeferred
+    async def test_other_keys(self, new: Callable[..., Subject]) -> None:
+        """
+        Journals with other keys have nothing to do with each other.
+        """
+        first, second = new(key="a"), new(key="b")
+        await first.start()
+        await second.start()
+        await first.append("1")
+        assert await second.find("1") is None
+        assert await second.ids_after(OLDEST) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_faster_than_the_bounds(self, new: Callable[..., Subject]) -> None:
+        """
+        What is given up at once is told all the same, in the process that publishes and in the others.
+        """
+        first, second = new(max_count=5), new(max_count=5)
+        followers = [await first.start(), await second.start()]
+        ids = [str(number) for number in range(600)]
+        for each in [first.journal.append(update(id)) for id in ids]:
+            await each
+        await until(lambda: len(followers[1].told) == 600)
+        assert [ids_of(follower) for follower in followers] == [ids, ids]
+        assert not followers[0].missed and not followers[1].missed
+        assert await first.ids_after(OLDEST) == ids[-5:]
+
+    @pytest_twisted.ensureDeferred
+    async def test_clocks_that_differ(self, new: Callable[..., Subject]) -> None:
+        """
+        Everybody goes by the clock of the Redis, so that a process whose own is wrong gives nothing up.
+        """
+        right, wrong = new(max_age=60.0), new(max_age=60.0)
+        wrong.advance(7200)
+        await right.start()
+        await right.append("1")
+        follower = await wrong.start()
+        await wrong.append("2")
+        assert ids_of(follower) == ["2"]
+        assert await right.ids_after(OLDEST) == await wrong.ids_after(OLDEST) == ["1", "2"]
+
+
+class NodesTests:
+    @pytest_twisted.ensureDeferred
+    async def test_summed(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Each learns how many the others have, soon after that has changed.
+        """
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.01)
+        subjects = [new(), new(), new()]
+        followers = [await subject.start() for subject in subjects]
+
+        async def told(topic: str) -> list[int]:
+            return [await subject.journal.subscribers_elsewhere(topic) for subject in subjects]
+
+        async def until_told(topic: str, *expected: int) -> None:
+            while await told(topic) != list(expected):
+                await deferLater(reactor, 0.01)
+
+        await until_told("*", 0, 0, 0)
+        followers[0].counts = {"*": 5, "news": 3}
+        followers[1].counts = {"*": 7, "news": 2, "other": 1}
+        await until_told("*", 7, 5, 12)
+        await until_told("news", 2, 3, 5)
+        followers[1].counts = {"*": 1}
+        await until_told("news", 0, 3, 3)
+        await until_told("other", 0, 0, 0)
+        await subjects[0].journal.stop()
+        assert await subjects[2].journal.subscribers_elsewhere("*") == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_node_that_died(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        One that is not heard of any more counts no more.
+        """
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.02)
+        dead, alive = new(), new()
+        follower = await dead.start()
+        await alive.start()
+        follower.counts = {"*": 5}
+        while await alive.journal.subscribers_elsewhere("*") != 5:
+            await deferLater(reactor, 0.01)
+        silence(dead)
+        while await alive.journal.subscribers_elsewhere("*") != 0:
+            await deferLater(reactor, 0.01)
+
+    @pytest_twisted.ensureDeferred
+    async def test_behind_an_outage(
+        self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        A Redis that has forgotten who is there is told again. While it is out, nobody knows.
+        """
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.02)
+        one, other = new(), new()
+        follower = await one.start()
+        await other.start()
+        follower.counts = {f"topic {number}": 1 for number in range(2500)}
+        while await other.journal.subscribers_elsewhere("topic 2499") != 1:
+            await deferLater(reactor, 0.01)
+        server.kill()
+        await until(fails(one, other))
+        await problem_of(other.journal.subscribers_elsewhere("*"))
+        for file in (server.directory / "appendonlydir").iterdir():
+            file.unlink()
+        server.start()
+        await until(works(one, other))
+        while await other.journal.subscribers_elsewhere("topic 2499") != 1:
+            await deferLater(reactor, 0.01)
+
+    @pytest_twisted.ensureDeferred
+    async def test_notes(self, new: Callable[..., Subject]) -> None:
+        """
+        Whoever is told of an update finds what was noted in front of it, by name and by what is below.
+        """
+        one, other, third = new(), new(), new()
+        follower = await other.start()
+        found: list[Deferred[list[str]]] = []
+        told = follower.update_appended
+
+        def look(entry: Entry) -> None:
+            told(entry)
+            found.append(other.journal.notes_elsewhere("a"))
+
+        follower.update_appended = look  # type: ignore[method-assign]
+        one.journal.put_note("early", "0")
+        await one.start()
+        await third.start()
+        third.journal.put_note("a/3", "third")
+        await third.append("0")
+        await until(lambda: len(found) == 1)
+        assert await found[0] == ["third"]
+        one.journal.put_note("a/1", "first ¹")
+        one.journal.put_note("ab", "no")
+        await one.append("1")
+        await until(lambda: len(found) == 2)
+        assert sorted(await found[1]) == ["first ¹", "third"]
+        one.journal.put_note("a/2", "second")
+        one.journal.put_note("a/1", None)
+        await one.append("2")
+        await until(lambda: len(found) == 3)
+        assert sorted(await found[2]) == ["second", "third"]
+        assert await other.journal.notes_elsewhere("early") == ["0"]
+        assert await other.journal.notes_elsewhere("a/2") == ["second"]
+        assert await one.journal.notes_elsewhere("a") == ["third"]
+        assert await other.journal.notes_elsewhere("a/1") == []
+        for name in ("x*", "x*/1", "x?/1", "x[a]/1", "x\\/1", "xa/1", "é/1"):
+            one.journal.put_note(name, name)
+        await one.append("3")
+        for name, expected in {
+            "x*": ["x*", "x*/1"],
+            "x?": ["x?/1"],
+            "x[a]": ["x[a]/1"],
+            "x\\": ["x\\/1"],
+            "x": [],
+            "é": ["é/1"],
+        }.items():
+            assert sorted(await other.journal.notes_elsewhere(name)) == expected
+        await third.journal.stop()
+        assert await one.journal.notes_elsewhere("a") == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_notes_go_first(self, new: Callable[..., Subject]) -> None:
+        """
+        What is noted in the turn of an update is there before it.
+        """
+        subject = new()
+        await subject.start()
+        await subject.append("1")
+        asked: list[Any] = []
+        run = subject.journal._run
+
+        def noting(session: object, *arguments: Any) -> Deferred[Any]:
+            asked.append(arguments[0])
+            return run(session, *arguments)
+
+        subject.journal._run = noting
+        recorded = subject.journal.append(update("2"))
+        subject.journal.put_note("a", "b")
+        await recorded
+        assert [each for each in asked if each in ("note", "append")] == ["note", "append"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_notes_behind_an_outage(
+        self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        A Redis that has forgotten them gets them again; those of a node that died are gone after a while.
+        """
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.02)
+        one, other = new(), new()
+        await one.start()
+        await other.start()
+        for number in range(2500):
+            one.journal.put_note(f"a/{number}", "the same")
+        await one.append("1")
+        assert await other.journal.notes_elsewhere("a") == ["the same"] * 2500
+        server.kill()
+        await until(fails(one, other))
+        await problem_of(other.journal.notes_elsewhere("a"))
+        one.journal.put_note("a/0", None)
+        for file in (server.directory / "appendonlydir").iterdir():
+            file.unlink()
+        server.start()
+        await until(works(one, other))
+        while len(await other.journal.notes_elsewhere("a")) != 2499:
+            await deferLater(reactor, 0.01)
+        silence(one)
+        while await other.journal.notes_elsewhere("a"):
+            await deferLater(reactor, 0.01)
+
+    @pytest_twisted.ensureDeferred
+    async def test_topic_that_no_update_has(
+        self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        What somebody asks for may be any text, and the others are told of the rest all the same.
+        """
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.01)
+        one, other = new(), new()
+        follower = await one.start()
+        await other.start()
+        follower.counts = {"*": 2, "\ud800": 1, "news": 1}
+        while await other.journal.subscribers_elsewhere("news") != 1:
+            await deferLater(reactor, 0.01)
+        assert await other.journal.subscribers_elsewhere("\ud800") == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_hubs(self, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A hub counts its own as they are, and adds the others.
+        """
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.01)
+        hubs = [Hub(journal=RedisJournal(server.url)) for _ in range(2)]
+        ports = [await listen(hub.resource("news")) for hub in hubs]
+        sources = [
+            EventSource(f"http://127.0.0.1:{port.getHost().port}/", event_received=print)
+            for port in [ports[0], ports[0], ports[1]]
+        ]
+        for source in sources:
+            source.start()
+            await source.when_open()
+        for topic, count in ((None, 3), ("news", 3), ("other", 0)):
+            for hub in hubs:
+                while await hub.count_subscribers(topic) != count:
+                    await deferLater(reactor, 0.01)
+        for source in sources:
+            source.close()
+        for hub, port in zip(hubs, ports, strict=True):
+            await hub.stop()
+            await port.stopListening()
+
+
+class OutageTests:
+    @pytest_twisted.ensureDeferred
+    async def test_restarted(
+        self, server: RedisServer, new: Callable[..., Subject], logged: list[LogEvent]
+    ) -> None:
+        """
+        While it is out, publishing fails at once, and what is in memory can be read; when it is back, all
+        goes on where it was. The log has both ends of it, once.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.append("1")
+        server.kill()
+        await until(fails(subject))
+        failing = subject.journal.append(update("2"))
+        assert failing.called
+        assert not (await problem_of(failing)).uncertain
+        assert await subject.ids_after(0) == ["1"]
+        await deferLater(reactor, 0.2)
+        server.start()
+        await until(works(subject))
+        await subject.append("2")
+        assert ids_of(follower) == ["1", "2"]
+        assert not follower.missed
+        texts = [formatEvent(event) or "" for event in logged]
+        assert len([text for text in texts if "connection is lost" in text]) == 1
+        assert len([text for text in texts if "works again" in text]) == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_what_was_missed(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        What others published while this process could not hear it comes afterwards.
+        """
+        deaf, other = new(), new()
+        followers = [await deaf.start(), await other.start()]
+        await other.append("1")
+        await until(lambda: len(followers[0].told) == 1)
+        session = deaf.journal._session
+        reconnect = deaf.journal._connect
+        deaf.journal._connect = lambda: Deferred()
+        session.following.cut()
+        await until(lambda: deaf.journal._session is None)
+        await other.append("2", "3")
+        deaf.journal._connect = reconnect
+        # It waits for a connection that does not come about.
+        deaf.journal._staying.cancel()
+        await deaf.journal.stop()
+        again = await deaf.start()
+        await other.append("4")
+        await until(lambda: len(again.told) == 1)
+        assert await deaf.ids_after(OLDEST) == ["1", "2", "3", "4"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_connections_cut(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        Whichever of its connections is cut, it comes back, and nothing is lost or doubled.
+        """
+        subject, other = new(), new()
+        follower = await subject.start()
+        await other.start()
+        for number in range(20):
+            session = subject.journal._session
+            (session.following if number % 2 else session.commands).cut()
+            await other.append(str(number))
+            await until(lambda session=session: subject.journal._session not in (None, session))
+        await until(lambda: len(follower.told) == 20)
+        assert ids_of(follower) == [str(number) for number in range(20)]
+        assert not follower.missed
+
+    @pytest_twisted.ensureDeferred
+    async def test_killed_in_mid_burst(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        What was acknowledged is there, once; what was not may be published again, and is there once too.
+        """
+        subject = new()
+        follower = await subject.start()
+        outcomes: dict[str, object] = {}
+        for number in range(3000):
+            id = str(number)
+            subject.journal.append(update(id)).addBoth(lambda result, id=id: outcomes.__setitem__(id, result))
+            if number % 100 == 99:
+                await deferLater(reactor, 0)
+            if number == 1500:
+                server.kill()
+        await until(lambda: len(outcomes) == 3000)
+        acknowledged = [id for id, outcome in outcomes.items() if isinstance(outcome, int)]
+        failed = [id for id, outcome in outcomes.items() if not isinstance(outcome, int)]
+        assert acknowledged and failed
+        server.start()
+        await until(works(subject))
+        assert [await subject.find(id) is not None for id in acknowledged] == [True] * len(acknowledged)
+        for id in failed:
+            await subject.append(id)
+        assert len(ids_of(follower)) == len(set(ids_of(follower))) == 3000
+        assert sorted(await subject.ids_after(OLDEST)) == sorted(map(str, range(3000)))
+        assert not follower.missed
+
+    @pytest_twisted.ensureDeferred
+    async def test_publisher_killed(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        What was acknowledged to a process that was killed then is there.
+        """
+        subject = new(max_count=10**9)
+        follower = await subject.start()
+        acknowledged = acknowledged_before_a_kill(server.url)
+        await subject.append("next")
+        assert ids_of(follower)[: len(acknowledged)] == acknowledged
+        assert await subject.ids_after(OLDEST) == ids_of(follower)
+
+    @pytest_twisted.ensureDeferred
+    async def test_cut_in_mid_reply(self, server: RedisServer) -> None:
+        """
+        Wherever a connection is cut, in a reply or between two, nothing is lost or doubled.
+        """
+        budgets = cycle([3000, 3001, 3017, 3100, 3500, 4000, 5000, 9000])
+        proxy = await endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
+            CuttingProxy(server.port, lambda: next(budgets))
+        )
+        subject = redis(f"redis://127.0.0.1:{proxy.getHost().port}", timeout=2.0)
+        follower = await subject.start()
+        failed = 0
+        for number in range(300):
+            for _ in range(100):
+                try:
+                    await subject.append(str(number), data="x" * (number % 50))
+                    break
+                except JournalFailed:
+                    failed += 1
+                    await until(works(subject))
+        assert failed
+        # Where the session is lost, publishers do not wait for it.
+        await until(lambda: len(follower.told) == 300)
+        assert ids_of(follower) == [str(number) for number in range(300)]
+        assert not follower.missed
+        await subject.journal.stop()
+        await proxy.stopListening()
+
+    @pytest_twisted.ensureDeferred
+    async def test_hangs(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        One that hangs for longer than every time-out counts as lost; an update on its way may have arrived.
+        """
+        subject = new(timeout=0.2)
+        follower = await subject.start()
+        await subject.append("1")
+        server.pause()
+        error = await problem_of(subject.journal.append(update("2")))
+        assert error.uncertain
+        assert "no answer for 0.2 s" in error.problem
+        await until(lambda: subject.journal._session is None)
+        assert subject.journal.append(update("3")).addErrback(lambda _: None).called
+        await deferLater(reactor, 0.5)
+        server.resume()
+        await until(works(subject))
+        await subject.append("2", "3")
+        assert ids_of(follower) == ["1", "2", "3"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_restarted_empty(
+        self, server: RedisServer, new: Callable[..., Subject], logged: list[LogEvent]
+    ) -> None:
+        """
+        One that has forgotten everything is noticed, and told; what is new comes.
+        """
+        first, second = new(), new()
+        followers = [await first.start(), await second.start()]
+        await first.append("1", "2", "3")
+        await until(lambda: len(followers[1].told) == 3)
+        head = second.journal.head
+        server.kill()
+        await until(fails(first, second))
+        for file in (server.directory / "appendonlydir").iterdir():
+            file.unlink()
+        server.start()
+        await until(works(first, second))
+        assert [follower.missed != [] for follower in followers] == [True, True]
+        page = await second.read(head)
+        assert page.missed
+        (position,) = await first.append("4")
+        assert position > head
+        await until(lambda: len(followers[1].told) == 4)
+        assert await second.find("3") is None
+        page = await second.read(head)
+        assert page.missed
+        assert [each.id for _, each in page.entries] == ["4"]
+        assert any(
+            "has lost updates that it had acknowledged" in (formatEvent(each) or "") for each in logged
+        )
+
+    @pytest_twisted.ensureDeferred
+    async def test_restarted_empty_with_another_clock(
+        self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        What is new comes, also where it is older than all that was, by the clock there.
+        """
+        for number in range(3):
+            writer = new()
+            await writer.start()
+            await writer.append(str(number))
+            await writer.journal.stop()
+        subject = new(max_count=3)
+        follower = await subject.start()
+        clock = redis_session.Session.clock
+
+        async def behind(session: redis_session.Session) -> float:
+            return await clock(session) - 30
+
+        monkeypatch.setattr(redis_session.Session, "clock", behind)
+        server.ask("DEL", "{txsse}:updates", "{txsse}:meta", "{txsse}:ids")
+        server.ask("CLIENT", "KILL", "TYPE", "normal")
+        await until(fails(subject))
+        await until(works(subject))
+        await subject.append("new", "newer")
+        assert ids_of(follower) == ["new", "newer"]
+        assert follower.missed
+
+    @pytest_twisted.ensureDeferred
+    async def test_rolled_back(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        A record that was set back, as by a failover to a replica that was late, goes on with others than
+        before. Each process shows what is new to it, in order, and tells what was lost.
+        """
+        first, second = new(), new()
+        followers = [await first.start(), await second.start()]
+        await first.append("1", "2")
+        await until(lambda: len(followers[1].told) == 2)
+        kept = {file.name: file.read_bytes() for file in (server.directory / "appendonlydir").iterdir()}
+        (position,) = await first.append("lost")
+        await until(lambda: len(followers[1].told) == 3)
+        server.kill()
+        await until(fails(first, second))
+        await second.journal.stop()
+        for name, content in kept.items():
+            (server.directory / "appendonlydir" / name).write_bytes(content)
+        server.start()
+        await until(works(first))
+        assert followers[0].missed
+        (new_position,) = await first.append("4")
+        assert new_position > position
+        assert ids_of(followers[0]) == ["1", "2", "lost", "4"]
+        assert await first.find("lost") is None
+        page = await first.read(position)
+        assert page.missed
+        assert [each.id for _, each in page.entries] == ["4"]
+        two = await first.find("2")
+        assert two is not None
+        page = await first.read(two)
+        assert not page.missed
+        assert [each.id for _, each in page.entries] == ["4"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_rolled_back_and_on_already(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        The same where others have published meanwhile, more than was lost.
+        """
+        first, second = new(), new()
+        followers = [await first.start(), await second.start()]
+        await first.append("1", "2")
+        await until(lambda: len(followers[1].told) == 2)
+        kept = {file.name: file.read_bytes() for file in (server.directory / "appendonlydir").iterdir()}
+        await first.append("lost")
+        await until(lambda: len(followers[1].told) == 3)
+        connect = second.journal._connect
+        second.journal._connect = lambda: _fail()
+        server.kill()
+        await until(fails(first, second))
+        for name, content in kept.items():
+            (server.directory / "appendonlydir" / name).write_bytes(content)
+        server.start()
+        await until(works(first))
+        await first.append(*map(str, range(4, 24)))
+        second.journal._connect = connect
+        await until(works(second))
+        await until(lambda: len(followers[1].told) == 23)
+        assert ids_of(followers[1]) == ["1", "2", "lost", *map(str, range(4, 24))]
+        assert len(followers[1].missed) == 1
+        positions = [position for position, _ in followers[1].told]
+        assert positions == sorted(positions)
+
+    @pytest_twisted.ensureDeferred
+    async def test_positions_behind_forks(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        They are never as great as that of a subscriber who is behind, which gets nothing live.
+        """
+        subject = new()
+        await subject.start()
+        for _ in range(5):
+            await subject.append("1")
+            server.ask("FLUSHALL")
+            subject.journal._session.commands.cut()
+            await until(lambda: subject.journal._session is None)
+            await until(works(subject))
+        (position,) = await subject.append("2")
+        assert 5 << 128 < position < BEHIND
+
+    @pytest_twisted.ensureDeferred
+    async def test_trimmed_below(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        A process that was away for longer than the record reaches back tells it, and goes on.
+        """
+        away, other = new(max_count=5), new(max_count=5)
+        followers = [await away.start(), await other.start()]
+        await other.append("1")
+        await until(lambda: len(followers[0].told) == 1)
+        head = away.journal.head
+        connect = away.journal._connect
+        away.journal._connect = lambda: _fail()
+        away.journal._session.commands.cut()
+        await until(fails(away))
+        await other.append(*map(str, range(2, 2000)))
+        away.journal._connect = connect
+        await until(works(away))
+        assert followers[0].missed
+        assert (await away.read(head)).missed
+        await other.append("end")
+        await until(lambda: ids_of(followers[0])[-1] == "end")
+        assert await away.ids_after(OLDEST) == ["1996", "1997", "1998", "1999", "end"]
+
+    @pytest.mark.parametrize("left", [0, 2])
+    @pytest_twisted.ensureDeferred
+    async def test_trimmed_by_hand(self, server: RedisServer, new: Callable[..., Subject], left: int) -> None:
+        """
+        What somebody else removes is missed by whoever had not read it, and the bounds hold for what is left.
+        """
+        subject = new(recent_bytes=1, max_count=10)
+        follower = await subject.start()
+        positions = await subject.append("1", "2", "3", "4")
+        server.ask("XTRIM", "{txsse}:updates", "MAXLEN", str(left))
+        assert await subject.ids_after(OLDEST) == ["3", "4"][2 - left :]
+        assert await subject.find("1") is None
+        assert (await subject.read(positions[0])).missed
+        assert not (await subject.read(positions[3])).missed
+        await subject.append(*map(str, range(5, 25)))
+        assert await subject.ids_after(OLDEST) == [str(number) for number in range(15, 25)]
+        assert len(follower.told) == 24
+        assert "10" in (server.ask("HLEN", "{txsse}:ids") or "")
+
+    @pytest_twisted.ensureDeferred
+    async def test_keys_deleted_by_hand(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        Nobody should, and it goes on all the same.
+        """
+        subject = new(recent_bytes=1)
+        follower = await subject.start()
+        await subject.append("1", "2")
+        server.ask("DEL", "{txsse}:meta", "{txsse}:ids")
+        await subject.append("3")
+        assert await subject.find("1") is not None
+        server.ask("FLUSHALL")
+        await subject.append("4")
+        assert ids_of(follower) == ["1", "2", "3", "4"]
+        assert await subject.ids_after(OLDEST) == ["4"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_out_of_memory(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        It takes no more, says so, and what is there can be read; when there is memory again, all is well.
+        """
+        subject = new(recent_bytes=1)
+        follower = await subject.start()
+        await subject.append("1")
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        error = await problem_of(subject.append("2"))
+        assert "it has no memory left; raise its maxmemory" in error.problem
+        assert not error.uncertain
+        assert subject.journal.problem is error or fails(subject)()
+        assert await subject.ids_after(OLDEST) == ["1"]
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+        await subject.append("2")
+        assert works(subject)()
+        assert ids_of(follower) == ["1", "2"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_out_of_memory_where_nobody_publishes(
+        self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Where nothing is published any more, it is looked whether there is again, now and then.
+        """
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.02)
+        subject = new()
+        await subject.start()
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        await problem_of(subject.append("1"))
+        probes: list[str] = []
+        run = subject.journal._run
+
+        def counting(session: object, *arguments: Any) -> Deferred[Any]:
+            probes.extend(each for each in arguments[:1] if each == "probe")
+            return run(session, *arguments)
+
+        subject.journal._run = counting
+        await until(lambda: len(probes) > 3)
+        # That it can be read does not mean that it works.
+        await subject.journal._read(OLDEST)
+        assert subject.journal.problem is not None
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+        await until(works(subject))
+
+    @pytest_twisted.ensureDeferred
+    async def test_became_a_replica(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        A master that is one no more takes nothing; when there is one again, all is well.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.append("1")
+        server.ask("REPLICAOF", "127.0.0.1", "1")
+        await problem_of(subject.append("2"))
+        await until(fails(subject))
+        await until(
+            lambda: "slave" in str(subject.journal.problem) or "replica" in str(subject.journal.problem)
+        )
+        server.ask("REPLICAOF", "NO", "ONE")
+        await until(works(subject))
+        await subject.append("2")
+        assert ids_of(follower) == ["1", "2"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_script_forgotten(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        It is brought again.
+        """
+        subject = new()
+        await subject.start()
+        server.ask("SCRIPT", "FLUSH")
+        await problem_of(subject.append("1"))
+        await until(works(subject))
+        await subject.append("1")
+
+    @pytest_twisted.ensureDeferred
+    async def test_not_there_at_the_start(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        The start fails, says where it looked, and may be tried again.
+        """
+        server.kill()
+        subject = new()
+        error = await problem_of(subject.start())
+        assert f"cannot connect to 127.0.0.1:{server.port}" in error.problem
+        assert "see whether it runs there" in error.problem
+        server.start()
+        await subject.start()
+        await subject.append("1")
+
+    @pytest_twisted.ensureDeferred
+    async def test_stopped_while_it_is_out(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        There is nothing to wait for.
+        """
+        for delay in (0.0, 0.01, 0.05):
+            server.kill()
+            server.start()
+            subject = new()
+            await subject.start()
+            server.kill()
+            await until(fails(subject))
+            await deferLater(reactor, delay)
+            await subject.journal.stop()
+            assert subject.journal._staying is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_stop(self, new: Callable[..., Subject]) -> None:
+        """
+        What was appended is recorded, and told, before the end.
+        """
+        subject = new()
+        follower = await subject.start()
+        recorded = [subject.journal.append(update(str(number))) for number in range(2000)]
+        await subject.journal.stop()
+        assert all(each.called for each in recorded)
+        assert len(follower.told) == 2000
+        assert (await problem_of(subject.journal.append(update("late")))).journal.startswith("redis://")
+
+    @pytest_twisted.ensureDeferred
+    async def test_hub(self, server: RedisServer) -> None:
+        """
+        A hub whose Redis is not there at the start says so, and begins when it is.
+        """
+        server.kill()
+        hub = Hub(journal=RedisJournal(server.url, timeout=10.0))
+        assert "cannot connect" in str(await problem_of(hub.publish("news", "x")))
+        server.start()
+        await hub.publish("news", "x")
+        await hub.stop()
+
+
+def fields_of(update: Update) -> list[str]:
+    """
+    Return the fields of an entry, after those that the script adds.
+    """
+    id, topics, _, _, _, data, _, crc = (each.decode() for each in to_arguments(update))
+    return ["id", id, "topics", topics, "data", data, "crc", crc]
+
+
+class StrangeTests:
+    """
+    What a Redis may hold that no hub has put there.
+    """
+
+    @pytest_twisted.ensureDeferred
+    async def test_nested_without_end(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        What cannot be read for its depth is passed over like all else.
+        """
+        subject = new()
+        follower = await subject.start()
+        entry = ("after", "0-0", "id", "x", "topics", "[" * 50_000, "data", "x")
+        server.ask("XADD", "{txsse}:updates", "*", *entry)
+        await subject.append("1")
+        assert ids_of(follower) == ["1"]
+        assert subject.journal.problem is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_entries(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        They are passed over, wherever they are found, and go when they are in the way.
+        """
+        subject = new(recent_bytes=1)
+        follower = await subject.start()
+        await subject.append("1")
+        server.ask("XADD", "{txsse}:updates", "*", "a", "b")
+        server.ask("XADD", "{txsse}:updates", "*", "after", "x", "id", "y", "topics", "z", "data", "")
+        await deferLater(reactor, 0.05)
+        assert subject.journal._session is not None
+        assert await subject.ids_after(OLDEST) == ["1"]
+        other = new()
+        await other.start()
+        assert await other.ids_after(OLDEST) == ["1"]
+        await subject.append("2", "3")
+        assert ids_of(follower) == ["1", "2", "3"]
+        assert await subject.ids_after(OLDEST) == ["1", "2", "3"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_entry_from_the_future(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        Others come behind it, since an id may only grow.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.append("1")
+        server.ask("XADD", "{txsse}:updates", "9999999999999-0", "a", "b")
+        await subject.append("2", "3")
+        assert ids_of(follower) == ["1", "2", "3"]
+        assert await subject.ids_after(OLDEST) == ["1", "2", "3"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_entry_that_does_not_fit(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        One that says that it comes behind another one than the last is told, and that something is missing.
+        """
+        subject = new()
+        follower = await subject.start()
+        (position,) = await subject.append("1")
+        server.ask("XADD", "{txsse}:updates", "*", "after", "5-5", *fields_of(update("2")))
+        await until(lambda: len(follower.told) == 2)
+        assert follower.missed == [position]
+
+    @pytest_twisted.ensureDeferred
+    async def test_other_record_with_the_same_number(
+        self, server: RedisServer, new: Callable[..., Subject]
+    ) -> None:
+        """
+        It is another one all the same.
+        """
+        subject = new()
+        follower = await subject.start()
+        (position,) = await subject.append("1")
+        number = to_text(position)
+        server.ask("DEL", "{txsse}:updates", "{txsse}:meta", "{txsse}:ids")
+        server.ask("XADD", "{txsse}:updates", number, "after", "0-0", *fields_of(update("other")))
+        subject.journal._session.commands.cut()
+        await until(lambda: len(follower.told) == 2)
+        assert ids_of(follower) == ["1", "other"]
+        assert len(follower.missed) == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_keys_of_another_type(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        The start fails, and so does every attempt to go on, until they are gone.
+        """
+        server.ask("SET", "{txsse}:meta", "x")
+        subject = new()
+        assert "WRONGTYPE" in (await problem_of(subject.start())).problem
+        server.ask("DEL", "{txsse}:meta")
+        follower = await subject.start()
+        await subject.append("1")
+        server.ask("RENAME", "{txsse}:meta", "kept")
+        server.ask("SET", "{txsse}:meta", "x")
+        subject.journal._session.commands.cut()
+        await until(lambda: "WRONGTYPE" in str(subject.journal.problem))
+        server.ask("DEL", "{txsse}:meta")
+        server.ask("RENAME", "kept", "{txsse}:meta")
+        await until(works(subject))
+        await subject.append("2")
+        assert ids_of(follower) == ["1", "2"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_follower_that_fails(self, new: Callable[..., Subject], failures: list[LogEvent]) -> None:
+        """
+        It is logged, and the next update comes.
+        """
+
+        class Failing(Follower):
+            def update_appended(self, entry: Entry) -> None:
+                super().update_appended(entry)
+                if entry[1].id == "1":
+                    raise RuntimeError("no")
+
+        subject = new()
+        follower = Failing()
+        await subject.journal.start(follower)
+        await subject.append("1", "2")
+        assert ids_of(follower) == ["1", "2"]
+        assert len(failures) == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_follower_that_fails_behind_an_outage(
+        self, server: RedisServer, new: Callable[..., Subject], failures: list[LogEvent]
+    ) -> None:
+        """
+        The same where it is told that something is missing.
+        """
+
+        class Failing(Follower):
+            def updates_missed(self, position: int) -> None:
+                super().updates_missed(position)
+                if len(self.missed) == 1:
+                    raise RuntimeError("no")
+
+        subject = new()
+        follower = Failing()
+        await subject.journal.start(follower)
+        await subject.append("1")
+        server.ask("FLUSHALL")
+        subject.journal._session.commands.cut()
+        await until(lambda: len(failures) == 1)
+        await until(works(subject))
+        await subject.append("2")
+        assert ids_of(follower) == ["1", "2"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_stopped_while_it_tidies(self, new: Callable[..., Subject]) -> None:
+        """
+        It does not come again.
+        """
+        subject = new()
+        await subject.start()
+        tidying = subject.journal._tidying
+        tidying.cancel()
+        subject.journal._tidy()
+        await subject.journal.stop()
+        assert subject.journal._tidying is None
+        subject.journal._tidy_later()
+        assert subject.journal._tidying is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_second_connection_refused(
+        self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        The first one is not left behind.
+        """
+        links: list[Any] = []
+        connect = redis_session.connect
+
+        async def once(*arguments: Any, **options: Any) -> Any:
+            if links:
+                raise JournalFailed("redis", "too many")
+            links.append(await connect(*arguments, **options))
+            return links[0]
+
+        monkeypatch.setattr(redis_session, "connect", once)
+        assert "too many" in (await problem_of(new().start())).problem
+        await links[0].when_lost
+
+
+def entries(server: RedisServer) -> list[tuple[bytes, list[bytes]]]:
+    """
+    Return what the stream holds.
+    """
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"XRANGE {txsse}:updates - +\r\n")
+        reader = hiredis.Reader()
+        while (found := reader.gets()) is False:
+            reader.feed(connection.recv(65536))
+    return [(number, flat) for number, flat in found]
+
+
+def change(server: RedisServer, change: Callable[[int, list[bytes]], list[bytes]]) -> None:
+    """
+    Change the fields of entries, as bits that flip would: they keep their places.
+    """
+    known = entries(server)
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        reader = hiredis.Reader()
+        commands: list[list[bytes]] = [[b"DEL", b"{txsse}:updates"]]
+        for index, (number, flat) in enumerate(known):
+            commands.append([b"XADD", b"{txsse}:updates", number, *change(index, flat)])
+        for command in commands:
+            parts = [b"$%d\r\n%b\r\n" % (len(each), each) for each in command]
+            connection.sendall(b"*%d\r\n%b" % (len(command), b"".join(parts)))
+            while (reply := reader.gets()) is False:
+                reader.feed(connection.recv(65536))
+            assert not isinstance(reply, Exception), reply
+
+
+def damage(server: RedisServer, *indices: int) -> None:
+    """
+    Flip a bit in the data of entries.
+    """
+
+    def flip(index: int, flat: list[bytes]) -> list[bytes]:
+        return [each.replace(b"secret", b"secreu") if index in indices else each for each in flat]
+
+    change(server, flip)
+
+
+class DamageTests:
+    """
+    Entries that cannot be read any more.
+    """
+
+    async def read(self, subject: Subject, after: int) -> list[object]:
+        """
+        Read to the end: the ids, and ``None`` where something is missing.
+        """
+        found: list[object] = []
+        while True:
+            page = await subject.read(after)
+            await subject.check_gap(page)
+            found += [*([None] if page.missed else []), *(each.id for _, each in page.entries)]
+            after = page.end
+            if after >= subject.journal.head:
+                assert after == subject.journal.head
+                return found
+
+    @pytest.mark.parametrize("recent_bytes", [1, 10**6])
+    @pytest.mark.parametrize(
+        ("damaged", "expected"),
+        [
+            ([2], ["0", "1", None, "3", "4", "5"]),
+            ([0], [None, "1", "2", "3", "4", "5"]),
+            ([0, 1, 3, 4], [None, "2", None, "5"]),
+            ([5], ["0", "1", "2", "3", "4", None]),
+            ([4, 5], ["0", "1", "2", "3", None]),
+            (range(6), [None]),
+        ],
+        ids=str,
+    )
+    @pytest_twisted.ensureDeferred
+    async def test_read(
+        self,
+        server: RedisServer,
+        new: Callable[..., Subject],
+        logged: list[LogEvent],
+        recent_bytes: int,
+        damaged: list[int],
+        expected: list[object],
+    ) -> None:
+        """
+        They are skipped, wherever they are, and that is told where they were, once. Each is counted and
+        logged once, without what it holds. A node starts with them.
+        """
+        writer = new()
+        await writer.start()
+        await writer.append(*map(str, range(6)), data="secret")
+        await writer.journal.stop()
+        damage(server, *damaged)
+        subject = new(recent_bytes=recent_bytes)
+        follower = await subject.start()
+        assert await self.read(subject, OLDEST) == expected
+        assert await self.read(subject, OLDEST) == expected
+        numbers = [number for number, _ in entries(server)]
+        position = to_number(numbers[3])
+        if "3" in expected:
+            assert await self.read(subject, position) == expected[expected.index("3") + 1 :]
+        assert subject.journal.damaged == len(damaged)
+        lines = [text for text in map(formatEvent, logged) if text and "is damaged" in text]
+        assert len(lines) == len(damaged)
+        assert all(numbers[index].decode() in "".join(lines) for index in damaged)
+        assert not any("secre" in str(each) for each in logged)
+        assert subject.journal.problem is None
+        last = await subject.journal.last_id()
+        assert last == "5" if 5 not in damaged else await subject.find(last) == subject.journal.head
+        head = subject.journal.head
+        await subject.append("6")
+        assert ids_of(follower) == ["6"]
+        assert await self.read(subject, head) == ["6"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_whole_pages(
+        self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        However many follow each other, they are one gap.
+        """
+        monkeypatch.setattr(redis_module, "PAGE_COUNT", 4)
+        writer = new()
+        await writer.start()
+        await writer.append(*map(str, range(30)), data="secret")
+        damage(server, *range(3, 25))
+        subject = new()
+        await subject.start()
+        assert await self.read(subject, OLDEST) == ["0", "1", "2", None, *map(str, range(25, 30))]
+        assert subject.journal.damaged == 22
+
+    @pytest_twisted.ensureDeferred
+    async def test_at(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        An id is found though its update cannot be read; one that cannot be read is not known.
+        """
+        subject = new(recent_bytes=1)
+        await subject.start()
+        positions = await subject.append("1", "2", data="secret")
+        damage(server, 0)
+        assert await subject.find("1") == positions[0]
+        assert await subject.journal.at(positions[0]) is None
+        assert subject.journal.damaged == 1
+        change(server, lambda index, flat: [b"3" if each == b"2" else each for each in flat])
+        assert await subject.find("2") is None
+
+    @pytest.mark.parametrize("name", [b"after", b"id", b"topics", b"data", b"crc"])
+    @pytest_twisted.ensureDeferred
+    async def test_counted_anew(self, server: RedisServer, new: Callable[..., Subject], name: bytes) -> None:
+        """
+        Where entries are counted anew, those that are damaged remain, whatever of them cannot be read.
+        """
+        subject = new(recent_bytes=1)
+        await subject.start()
+        await subject.append("1", "2", "3")
+        change(
+            server,
+            lambda index, flat: [b"x" if index == 1 and each == name else each for each in flat],
+        )
+        server.ask("HSET", "{txsse}:meta", "count", "junk")
+        await subject.append("4")
+        assert await self.read(subject, OLDEST) == ["1", None, "3", "4"]
+        assert server.ask("HGET", "{txsse}:meta", "count") == "$1\r\n4\r\n"
+
+    @pytest_twisted.ensureDeferred
+    async def test_live(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        One that comes while the stream is followed is skipped, and those who are live are told, where it was.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.append("1")
+        (position,) = await subject.append("2")
+        for number in (1, 2):
+            entry = f"{(position >> 64) + number}-0"
+            server.ask("XADD", "{txsse}:updates", entry, "after", to_text(position))
+        server.ask("HSET", "{txsse}:meta", "last", f"{(position >> 64) + 1}-0")
+        await until(lambda: subject.journal.damaged == 2)
+        await subject.append("3")
+        assert ids_of(follower) == ["1", "2", "3"]
+        assert len(follower.missed) >= 2
+        assert await self.read(subject, position) == [None, "3"]
+        assert await self.read(subject, OLDEST) == ["1", "2", None, "3"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_after_that_would_lead_away(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        An entry that says that it comes behind a later one does not keep the journal from following.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.append("1")
+        entry = ("after", "9999999999999-0", "id", "x", "topics", '["news"]', "data", "x")
+        server.ask("XADD", "{txsse}:updates", "*", *entry)
+        await until(lambda: subject.journal.damaged == 1)
+        await subject.append("2")
+        assert ids_of(follower) == ["1", "2"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_hub(self, server: RedisServer) -> None:
+        """
+        A hub's clients are sent one ``stream-reset`` where the gap is, those who come from the beginning too;
+        the metrics have it.
+        """
+        hub = Hub(journal=RedisJournal(server.url))
+        for number in range(4):
+            await hub.publish("news", "secret", id=str(number))
+        await hub.stop()
+        damage(server, 2)
+        hub = Hub(journal=RedisJournal(server.url))
+        port = await listen(hub.resource("news"))
+        url = f"http://127.0.0.1:{port.getHost().port}/"
+
+        async def resume(last_id: str, expected: list[str]) -> list[str]:
+            before = hub.metrics().gaps
+            got: list[ServerSentEvent] = []
+            source = EventSource(url, last_event_id=last_id, event_received=got.append)
+            source.start()
+            await source.when_open()
+            await hub.publish("news", "secret", id="4")
+            await until(lambda: got and got[-1].id == "4")
+            source.close()
+            assert [each.id if each.event == "message" else each.event for each in got] == expected
+            assert hub.metrics().gaps - before == expected.count("stream-reset")
+            return [each.id or "" for each in got if each.event == "stream-reset"]
+
+        resets = []
+        for last_id, expected in {
+            "earliest": ["0", "1", "stream-reset", "3", "4"],
+            "unknown": ["stream-reset", "0", "1", "stream-reset", "3", "4"],
+            "0": ["1", "stream-reset", "3", "4"],
+            "1": ["stream-reset", "3", "4"],
+            "2": ["3", "4"],
+            "3": ["4"],
+        }.items():
+            resets += await resume(last_id, expected)
+        begin = resets.pop(1)
+        assert len(set(resets)) == 1
+        await resume(resets[0], ["3", "4"])
+        await resume(begin, ["0", "1", "stream-reset", "3", "4"])
+        assert hub.metrics().damaged == 1
+        assert hub.problem is None
+        await hub.stop()
+        await port.stopListening()
+
+
+class HashTests:
+    """
+    Values of the hashes that cannot be.
+    """
+
+    @pytest.mark.parametrize("junk", ["", "x", "-1", "nan", "1e999", "5", "99999999999999999999-0", "0x10"])
+    @pytest.mark.parametrize("name", ["last", "floor", "count", "bytes", "gone", "gone_bytes", "secret"])
+    @pytest_twisted.ensureDeferred
+    async def test_junk(
+        self,
+        server: RedisServer,
+        new: Callable[..., Subject],
+        failures: list[LogEvent],
+        name: str,
+        junk: str,
+    ) -> None:
+        """
+        A node starts, goes on, and keeps the bounds; nothing that was there is lost.
+        """
+        one = new(max_count=10, recent_bytes=1)
+        follower = await one.start()
+        positions = await one.append(*map(str, range(15)))
+        server.ask("HSET", "{txsse}:meta", name, junk)
+        other = new(max_count=10, recent_bytes=1)
+        await other.start()
+        assert await other.ids_after(positions[9]) == [str(number) for number in range(10, 15)]
+        await one.append(*map(str, range(15, 20)))
+        assert ids_of(follower) == [str(number) for number in range(20)]
+        await until(lambda: other.journal.head == one.journal.head)
+        assert (await other.ids_after(OLDEST))[-10:] == [str(number) for number in range(10, 20)]
+        await one.append(*map(str, range(20, 35)))
+        assert await one.ids_after(OLDEST) == [str(number) for number in range(25, 35)]
+        assert (await one.read(positions[0])).missed
+        assert one.journal.problem is other.journal.problem is None
+        assert failures == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_hash_deleted(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        Who comes from before the oldest update is told all the same.
+        """
+        subject = new(max_count=10, recent_bytes=1)
+        await subject.start()
+        positions = await subject.append(*map(str, range(1200)))
+        server.ask("DEL", "{txsse}:meta", "{txsse}:ids")
+        assert (await subject.read(positions[0])).missed
+        server.ask("XTRIM", "{txsse}:updates", "MAXLEN", "0")
+        server.ask("DEL", "{txsse}:meta")
+        assert (await subject.read(positions[0])).entries == []
+
+    @pytest.mark.parametrize("junk", ["", "x", "1-x", "0-0"])
+    @pytest_twisted.ensureDeferred
+    async def test_id(self, server: RedisServer, new: Callable[..., Subject], junk: str) -> None:
+        """
+        An id with no place is not known, and may be published again.
+        """
+        subject = new(recent_bytes=1)
+        await subject.start()
+        await subject.append("1", "2")
+        server.ask("HSET", "{txsse}:ids", "1", junk)
+        assert await subject.find("1") is None
+        await subject.append("1")
+        assert await subject.ids_after(OLDEST) == ["1", "2", "1"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_id_of_another(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        Nor is one with the place of another update.
+        """
+        subject = new(recent_bytes=1)
+        await subject.start()
+        positions = await subject.append("1", "2")
+        server.ask("HSET", "{txsse}:ids", "1", to_text(positions[1]))
+        assert await subject.find("1") is None
+
+    @pytest.mark.parametrize("junk", ["", "x", "1-1 x", "1-1 1-1", "x 1-1", "1-1  1-1"])
+    @pytest_twisted.ensureDeferred
+    async def test_id_of_several(self, server: RedisServer, new: Callable[..., Subject], junk: str) -> None:
+        """
+        Where the places of several updates with one id are damaged, the id is not known, and may come again.
+        """
+        subject = new(recent_bytes=1)
+        await subject.start()
+        await subject.append("1", "2")
+        await subject.append("1", data="y")
+        server.ask("HSET", "{txsse}:ids", "1", junk)
+        assert await subject.find("1") is None
+        (again,) = await subject.append("1", data="y")
+        assert await subject.find("1") == again
+
+    @pytest.mark.parametrize("junk", [None, "", "x", "0-0"])
+    @pytest_twisted.ensureDeferred
+    async def test_next_of_several(
+        self, server: RedisServer, new: Callable[..., Subject], junk: str | None
+    ) -> None:
+        """
+        Where the place of the next update with an id is damaged, the id leads to the newest.
+        """
+        subject = new(max_count=3, max_age=60.0, recent_bytes=1)
+        await subject.start()
+        first, *_, last = [(await subject.append("1", data=data))[0] for data in "abc"]
+        key = "\0" + to_text(first)
+        server.ask("HDEL", "{txsse}:ids", key)
+        if junk is not None:
+            server.ask("HSET", "{txsse}:ids", key, junk)
+        await subject.append("2")
+        assert await subject.find("1") == last
+        await subject.append("3", "4")
+        assert await subject.find("1") is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_ids_are_lost(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        They are made again from the stream, each with its earliest and its newest update.
+        """
+        subject = new(recent_bytes=1)
+        await subject.start()
+        first, _, last = [(await subject.append("1", data=data))[0] for data in "abc"]
+        before = sorted(server.ask("HGETALL", "{txsse}:ids").split("\n"))
+        server.ask("DEL", "{txsse}:ids")
+        server.ask("HSET", "{txsse}:meta", "count", "x")
+        assert await subject.append("1", data="c") == [last]
+        assert await subject.find("1") == first
+        assert sorted(server.ask("HGETALL", "{txsse}:ids").split("\n")) == before
+
+    @pytest_twisted.ensureDeferred
+    async def test_count_of_a_node(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        One that is no number counts as none.
+        """
+        subject = new()
+        await subject.start()
+        server.ask("ZADD", "{txsse}:nodes", "9999999999999", "other")
+        server.ask("HSET", "{txsse}:nodes:other", "news", "x", "*", "3")
+        assert await subject.journal.subscribers_elsewhere("news") == 0
+        assert await subject.journal.subscribers_elsewhere("*") == 3
+
+
+class RefusalTests:
+    """
+    A Redis that takes some commands, and not all.
+    """
+
+    @pytest.fixture(autouse=True)
+    def _often(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.01)
+
+    async def trials(self, subject: Subject, *commands: str) -> list[JournalFailed | None]:
+        """
+        Wait for some trials, and return what was wrong meanwhile.
+        """
+        problems: list[JournalFailed | None] = []
+        asked: list[str] = []
+        run = subject.journal._run
+
+        def noting(session: object, *arguments: Any) -> Deferred[Any]:
+            asked.append(arguments[0])
+            problems.append(subject.journal.problem)
+            return run(session, *arguments)
+
+        subject.journal._run = noting
+        await until(lambda: all(asked.count(each) > 3 for each in commands))
+        subject.journal._run = run
+        return problems
+
+    @pytest_twisted.ensureDeferred
+    async def test_rights(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        Where an update may not be added, that other commands work, and that the session comes again, is no
+        sign that it may be: the problem stays until it is. Nothing of the trials remains.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.append("1")
+        server.ask("ACL", "SETUSER", "default", "-xadd")
+        await problem_of(subject.append("2"))
+        assert None not in await self.trials(subject, "probe", "announce")
+        subject.journal._session.commands.cut()
+        await until(lambda: subject.journal._session is None)
+        await until(lambda: subject.journal._session is not None)
+        assert "may not do that" in str(subject.journal.problem)
+        assert None not in await self.trials(subject, "probe", "announce")
+        server.ask("ACL", "SETUSER", "default", "+xadd")
+        await until(works(subject))
+        await subject.append("2")
+        assert ids_of(follower) == await subject.ids_after(OLDEST) == ["1", "2"]
+        assert server.ask("XLEN", "{txsse}:updates") == ":2\r\n"
+        assert server.ask("HLEN", "{txsse}:ids") == ":2\r\n"
+        assert not follower.missed
+
+    @pytest_twisted.ensureDeferred
+    async def test_reading(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        What cannot be read is tried again by itself, too.
+        """
+        subject = new(recent_bytes=1)
+        await subject.start()
+        await subject.append("1")
+        server.ask("ACL", "SETUSER", "default", "-xrange")
+        await problem_of(subject.journal._read(OLDEST))
+        assert None not in await self.trials(subject, "read", "announce")
+        server.ask("ACL", "SETUSER", "default", "+xrange")
+        await until(works(subject))
+
+
+class BoundTests:
+    @pytest_twisted.ensureDeferred
+    async def test_pending(self, new: Callable[..., Subject]) -> None:
+        """
+        What is on its way is bounded; what is beyond fails at once.
+        """
+        subject = new(max_pending=2000)
+        await subject.start()
+        first = subject.journal.append(update("1", data="x" * 5000))
+        assert "are on their way" in str(await problem_of(subject.journal.append(update("2"))))
+        await first
+        await subject.append("2")
+
+    @pytest_twisted.ensureDeferred
+    async def test_tidied(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        What is too old goes, without anything being published, and after a while from the server too.
+        """
+        subject = new(max_age=60.0)
+        await subject.start()
+        await subject.append(*map(str, range(2500)))
+        subject.advance(61)
+        subject.journal._tidying.reset(0)
+        await until(lambda: server.ask("XLEN", "{txsse}:updates") == ":0\r\n")
+        assert server.ask("HLEN", "{txsse}:ids") == ":0\r\n"
+        await until(lambda: subject.journal._tidying is not None)
+        assert await subject.ids_after(OLDEST) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_large_updates(self, new: Callable[..., Subject]) -> None:
+        """
+        They go in several calls, and come in several pages.
+        """
+        subject = new(recent_bytes=1)
+        follower = await subject.start()
+        ids = [str(number) for number in range(40)]
+        for each in [subject.journal.append(update(id, data="x" * 100_000)) for id in ids]:
+            await each
+        assert ids_of(follower) == ids
+        assert await subject.ids_after(OLDEST) == ids
+
+    @pytest.mark.parametrize("options", [{"max_count": 0}, {"timeout": 0.0}, {"timeout": float("inf")}])
+    def test_options_that_cannot_be(self, options: dict[str, Any]) -> None:
+        """
+        They are refused by name.
+        """
+        (name,) = options
+        with pytest.raises(ValueError, match=name):
+            RedisJournal("redis://localhost", **options)
+
+
+async def _fail() -> Any:
+    raise JournalFailed("redis", "not now")

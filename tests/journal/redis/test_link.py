@@ -1,0 +1,315 @@
+"""
+Connections to Redis: URLs, TLS, sockets, users, sentinels.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.ssl import Certificate, trustRootFromCertificates
+
+from tests.integration.clients import until
+from tests.journal.journals import Subject, redis
+from tests.journal.redis.test_journal import problem_of
+from tests.journal.redis_server import RedisServer, ask, free_port, running, sentinel
+from txsse.journal.position import OLDEST
+from txsse.journal.redis import journal as redis_module
+from txsse.journal.redis import link as redis_link
+from txsse.journal.redis.link import Address, connect, explain, parse_url
+
+ROOT = Path(__file__).parent.parent.parent.parent
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., Subject]]:
+    """
+    Makes journals, and stops them.
+    """
+    made: list[Subject] = []
+
+    def make(url: str, **options: Any) -> Subject:
+        made.append(redis(url, timeout=2.0, **options))
+        return made[-1]
+
+    yield make
+    for subject in made:
+        pytest_twisted.blockon(subject.journal.stop())
+
+
+async def use(subject: Subject) -> None:
+    follower = await subject.start()
+    await subject.append("1")
+    assert [update.id for _, update in follower.told] == ["1"]
+
+
+class URLTests:
+    @pytest.mark.parametrize(
+        ("url", "addresses", "rest"),
+        [
+            ("redis://", [Address()], {}),
+            ("redis://a", [Address("a")], {}),
+            ("redis://a:1/2", [Address("a", 1)], {"database": 2}),
+            ("redis://a?db=3", [Address("a")], {"database": 3}),
+            ("redis://[::1]:1", [Address("::1", 1)], {}),
+            ("redis://:p%40ss@a", [Address("a")], {"password": "p@ss", "username": None}),
+            ("redis://u:p@a", [Address("a")], {"password": "p", "username": "u", "name": "redis://u@a"}),
+            ("rediss://a", [Address("a")], {"tls": True}),
+            ("unix:///run/r.sock?db=1", [Address(path="/run/r.sock")], {"database": 1}),
+            ("unix://u:p@/run/r.sock", [Address(path="/run/r.sock")], {"username": "u", "password": "p"}),
+            (
+                "redis+sentinel://a,b:1/main/2",
+                [Address("a", 26379), Address("b", 1)],
+                {"service": "main", "database": 2, "tls": False},
+            ),
+            ("rediss+sentinel://a/main", [Address("a", 26379)], {"service": "main", "tls": True}),
+        ],
+    )
+    def test_read(self, url: str, addresses: list[Address], rest: dict[str, Any]) -> None:
+        """
+        As everybody writes them.
+        """
+        server = parse_url(url)
+        assert list(server.addresses) == addresses
+        assert {name: getattr(server, name) for name in rest} == rest
+
+    @pytest.mark.parametrize(
+        ("url", "said"),
+        [
+            ("localhost:6379", "localhost is no scheme"),
+            ("//a", "nothing is no scheme"),
+            ("redis://a,b", "sentinels are named by"),
+            ("redis://a/b", "a single number"),
+            ("redis://a/1?db=2", "a single number"),
+            ("redis://a/1/2", "a single number"),
+            ("redis://a:port", "a port is no number"),
+            ("redis://x:secret/b@c/0", "a port is no number"),
+            ("redis://a:99999", "a port is no number"),
+            ("redis://a?timeout=5", "timeout is no option"),
+            ("redis://user@:6379", "a host is missing"),
+            ("unix://", "the path of the socket is missing"),
+            ("redis+sentinel://a", "the name of the service is missing"),
+            ("redis+sentinel://a,/main", "a host is missing"),
+        ],
+    )
+    def test_refused(self, url: str, said: str) -> None:
+        """
+        What is wrong is said, and how it is written, but no password.
+        """
+        with pytest.raises(ValueError, match=said) as raised:
+            parse_url(url.replace("://", "://:secret@") if "a" in url and "://a" in url else url)
+        assert "redis+sentinel://host1,host2:26379/mymaster/0" in str(raised.value)
+        assert "secret" not in str(raised.value)
+
+
+class AdviceTests:
+    @pytest.mark.parametrize(
+        ("said", "advice"),
+        [
+            ("OOM command not allowed when used memory > 'maxmemory'.", "raise its maxmemory"),
+            ("ERR Error running script: @user_script:1: -OOM command not allowed", "raise its maxmemory"),
+            ("READONLY You can't write against a read only replica.", "it is a replica now"),
+            ("MISCONF Redis is configured to save RDB snapshots", "see its log"),
+            ("something else", "something else"),
+        ],
+    )
+    def test_explained(self, said: str, advice: str) -> None:
+        """
+        What Redis says, with what to do, from whatever version.
+        """
+        assert advice in explain(said)
+        assert said in explain(said)
+
+
+class ConnectionTests:
+    @pytest_twisted.ensureDeferred
+    async def test_socket(self, tmp_path: Path, opened: Callable[..., Subject]) -> None:
+        """
+        Over a socket in the file system, and another database than the first.
+        """
+        with running(tmp_path, unixsocket=str(tmp_path / "redis.sock")) as server:
+            await use(opened(f"unix://{tmp_path}/redis.sock?db=3"))
+            assert "db3:keys=" in (server.ask("INFO", "keyspace") or "")
+
+    @pytest_twisted.ensureDeferred
+    async def test_users(self, tmp_path: Path, opened: Callable[..., Subject]) -> None:
+        """
+        With the rights that the advice names; without a password, or with another, it says what is missing.
+        """
+        with running(tmp_path, requirepass="general") as server:
+            port = server.port
+            for url, said in (
+                (f"redis://127.0.0.1:{port}", "it wants a password; put one into the URL"),
+                (f"redis://:wrong@127.0.0.1:{port}", "it does not know this user with this password"),
+            ):
+                assert said in (await problem_of(opened(url).start())).problem
+            await use(opened(f"redis://:general@127.0.0.1:{port}"))
+            general = redis_cli(port, "general")
+            general("ACL", "SETUSER", "hub", "on", ">secret", "~{txsse}:*", "+@all", "-@admin", "-@dangerous")
+            error = await problem_of(opened(f"redis://hub:secret@127.0.0.1:{port}").start())
+            assert "docs/journals.rst has the rights that it needs" in error.problem
+            assert "secret" not in str(error)
+            general("ACL", "SETUSER", "hub", "reset", "on", ">secret", "~{txsse}:*", "+@all", "-hset")
+            error = await problem_of(opened(f"redis://hub:secret@127.0.0.1:{port}", key="new").start())
+            assert "docs/journals.rst has the rights that it needs" in error.problem
+
+    @pytest_twisted.ensureDeferred
+    async def test_rights(self, tmp_path: Path, opened: Callable[..., Subject]) -> None:
+        """
+        What the documentation lets a user do is all that is done.
+        """
+        documented = (ROOT / "docs" / "journals.rst").read_text(encoding="utf-8")
+        found = re.search(r"ACL SETUSER hub on >password (~.*?)\n\n", documented, re.DOTALL)
+        assert found is not None
+        rights = found[1].split()
+        for command in re.findall(
+            r"redis\.p?call\('(\w+)'", (ROOT / "txsse/journal/redis/script.lua").read_text()
+        ):
+            assert f"+{command.lower()}" in rights
+        with running(tmp_path, requirepass="general") as server:
+            redis_cli(server.port, "general")("ACL", "SETUSER", "hub", "on", ">secret", *rights)
+            subjects = [opened(f"redis://hub:secret@127.0.0.1:{server.port}", max_count=10) for _ in range(2)]
+            for subject in subjects:
+                await subject.start()
+            one, other = subjects
+            other.journal.put_note("a/b", "note")
+            await other.append(*map(str, range(2000)))
+            other.journal.put_note("a/c", "note")
+            other.journal.put_note("a/c", None)
+            await other.append("last")
+            assert await one.find("1999") is not None
+            assert await one.journal._tidy_now() is False
+            assert await one.journal._read(OLDEST)
+            assert await one.journal.subscribers_elsewhere("*") == 0
+            assert await one.journal.notes_elsewhere("a") == ["note"]
+            await other.journal.stop()
+
+    @pytest_twisted.ensureDeferred
+    async def test_tls(
+        self,
+        tmp_path: Path,
+        certificate: Path,
+        opened: Callable[..., Subject],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """
+        Over TLS, where the certificate is verified.
+        """
+        port = free_port()
+        options = {
+            "tls-port": str(port),
+            "tls-cert-file": str(certificate),
+            "tls-key-file": str(certificate),
+            "tls-auth-clients": "no",
+        }
+        with running(tmp_path, **options):
+            error = await problem_of(opened(f"rediss://localhost:{port}").start())
+            assert "certificate verify failed" in error.problem
+            trusted = trustRootFromCertificates([Certificate.loadPEM(certificate.read_bytes())])
+            options_for = redis_link.optionsForClientTLS
+            monkeypatch.setattr(
+                redis_link, "optionsForClientTLS", lambda host: options_for(host, trustRoot=trusted)
+            )
+            await use(opened(f"rediss://localhost:{port}"))
+
+    @pytest_twisted.ensureDeferred
+    async def test_nobody_there(self, opened: Callable[..., Subject]) -> None:
+        """
+        What cannot be reached is named.
+        """
+        port = free_port()
+        for url in (f"redis://127.0.0.1:{port}", "unix:///nowhere/redis.sock"):
+            error = await problem_of(opened(url).start())
+            assert "cannot connect to" in error.problem
+            assert error.problem.count("see whether it runs there") == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_asked_when_it_is_lost(self, shared_redis: RedisServer) -> None:
+        """
+        There is no answer to wait for.
+        """
+        link = await connect(parse_url(shared_redis.url), timeout=2.0, reactor=reactor)
+        link.cut()
+        await link.when_lost
+        assert (await problem_of(link.ask("PING"))).problem == "the connection is lost"
+
+    @pytest_twisted.ensureDeferred
+    async def test_called_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Whoever waits for a connection may stop waiting.
+        """
+
+        class Never:
+            def connect(self, factory: object) -> Deferred[object]:
+                return Deferred()
+
+        monkeypatch.setattr(redis_link, "_endpoint", lambda *_: Never())
+        connecting = Deferred.fromCoroutine(connect(parse_url("redis://a"), timeout=2.0, reactor=reactor))
+        connecting.cancel()
+        with pytest.raises(CancelledError):
+            await connecting
+
+
+class SentinelTests:
+    @pytest_twisted.ensureDeferred
+    async def test_failover(
+        self, tmp_path: Path, opened: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Behind a failover the new master is found, and all goes on.
+        """
+        monkeypatch.setattr(redis_module, "_MAX_RETRY", 0.3)
+        for name in ("master", "replica", "sentinel"):
+            (tmp_path / name).mkdir()
+        with (
+            running(tmp_path / "master") as master,
+            running(tmp_path / "replica", replicaof=f"127.0.0.1 {master.port}") as replica,
+            sentinel(tmp_path / "sentinel", master.port) as port,
+        ):
+            assert "unknown" not in (master.ask("PING") or "")
+            await until(lambda: "state=online" in (master.ask("INFO", "replication") or ""))
+            url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{port}/main"
+            assert "know no other" in (await problem_of(opened(url.replace("main", "other")).start())).problem
+            subject = opened(url)
+            follower = await subject.start()
+            await subject.append("1")
+            await until(lambda: "slave0:" in (master.ask("INFO", "replication") or ""))
+            # So that the replica has it, and the sentinel knows the replica.
+            master.ask("WAIT", "1", "1000")
+            await until(lambda: "slaves=1" in (ask(port, "INFO", "sentinel") or ""))
+            master.kill()
+            await until(lambda: subject.journal.problem is not None)
+            ask(port, "SENTINEL", "FAILOVER", "main")
+            await until(lambda: "role:master" in (replica.ask("INFO", "replication") or ""))
+            await until(lambda: subject.journal.problem is None)
+            await subject.append("2")
+            assert [update.id for _, update in follower.told] == ["1", "2"]
+            assert not follower.missed
+
+    @pytest_twisted.ensureDeferred
+    async def test_replica(self, tmp_path: Path, opened: Callable[..., Subject]) -> None:
+        """
+        A replica is none that could be published to, and it says so.
+        """
+        with running(tmp_path) as server:
+            server.ask("REPLICAOF", "127.0.0.1", "1")
+            error = await problem_of(opened(server.url).start())
+            assert "name its master" in error.problem
+
+
+def redis_cli(port: int, password: str) -> Callable[..., str]:
+    def ask(*command: str) -> str:
+        program = shutil.which("redis-cli")
+        assert program is not None
+        arguments = [program, "-p", str(port), "--no-auth-warning", "-a", password, *command]
+        return subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+
+    return ask

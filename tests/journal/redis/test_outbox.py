@@ -1,0 +1,181 @@
+"""
+Updates on their way, with a server and a follower that the test plays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent
+
+from tests.hub.fakes import outcome_of
+from tests.journal.journals import update
+from txsse import JournalFailed
+from txsse.journal.redis.codec import Arguments
+from txsse.journal.redis.outbox import Outbox
+
+
+class Server:
+    """
+    Takes batches, and answers when it is told to.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[Sequence[Arguments]] = []
+        self.waiting: list[Deferred[list[int]]] = []
+        self.told_up_to: float = 0
+        self.outbox = Outbox(self.record, lambda: self.told_up_to)
+
+    def record(self, updates: Sequence[Arguments]) -> Deferred[list[int]]:
+        self.batches.append(updates)
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def add(self, *ids: str, data: str = "x") -> list[list[object]]:
+        """
+        Add updates, and send them; return what comes of each.
+        """
+        outcomes = [outcome_of(self.outbox.add(update(id, data=data))) for id in ids]
+        self.outbox.flush()
+        return outcomes
+
+
+class OutboxTests:
+    def test_recorded_and_told(self) -> None:
+        """
+        A publisher hears when both has happened, in the order of positions.
+        """
+        server = Server()
+        outcomes = server.add("a", "b", "c")
+        server.told_up_to = 5
+        server.waiting[0].callback([5, 7, 6])
+        assert outcomes == [[5], [], []]
+        server.told_up_to = 6
+        server.outbox.tell()
+        assert outcomes == [[5], [], [6]]
+        server.told_up_to = 7
+        server.outbox.tell()
+        assert outcomes == [[5], [7], [6]]
+
+    def test_batches(self) -> None:
+        """
+        Not more goes in one than five hundred, or a megabyte.
+        """
+        server = Server()
+        server.add(*map(str, range(1001)))
+        assert [len(batch) for batch in server.batches] == [500, 500, 1]
+        server = Server()
+        server.add(*map(str, range(5)), data="x" * 600_000)
+        assert [len(batch) for batch in server.batches] == [2, 2, 1]
+        server.outbox.flush()
+        assert len(server.batches) == 3
+
+    def test_own(self) -> None:
+        """
+        What is on its way is at hand, and counted, until its publisher has heard.
+        """
+        server = Server()
+        server.add("a", "é")
+        known = server.outbox.own.values()
+        assert [each.id for each, _ in known] == ["a", "é"]
+        assert [arguments for _, arguments in known] == server.batches[0]
+        assert server.outbox.own["é".encode()][0].id == "é"
+        assert server.outbox.bytes == sum(len(each.frame) for each, _ in known)
+        server.waiting[0].callback([1, 2])
+        assert server.outbox.bytes == 0
+        assert len(server.outbox.own) == 2
+        server.told_up_to = 2
+        server.outbox.tell()
+        assert server.outbox.own == {}
+
+    def test_not_recorded(self) -> None:
+        """
+        A batch fails as a whole, and the others do not.
+        """
+        server = Server()
+        first, second = server.add("a", "b")
+        (third,) = server.add("c")
+        error = JournalFailed("x", "is full")
+        server.waiting[0].errback(error)
+        server.told_up_to = 1
+        server.waiting[1].callback([1])
+        assert (first, second, third) == ([error], [error], [1])
+        assert server.outbox.bytes == 0
+        assert server.outbox.own == {}
+
+    def test_lost(self) -> None:
+        """
+        What was not sent fails; what is recorded is so, whether the follower was told or not.
+        """
+        server = Server()
+        recorded, sent = server.add("a", "b")
+        server.waiting[0].callback([1, 2])
+        unsent = outcome_of(server.outbox.add(update("c")))
+        errors = [JournalFailed("x", "is out")]
+        server.outbox.lose(errors.pop)
+        assert (recorded, sent) == ([1], [2])
+        assert isinstance(unsent[0], JournalFailed)
+        assert (server.outbox.bytes, server.outbox.own) == (0, {})
+        server.told_up_to = math.inf
+        (later,) = server.add("d")
+        server.waiting[1].callback([3])
+        assert later == [3]
+
+    def test_renamed(self) -> None:
+        """
+        Behind a fork the positions are others, and the order is theirs.
+        """
+        server = Server()
+        outcomes = server.add("a", "b")
+        server.waiting[0].callback([1, 2])
+        server.outbox.rename(lambda position: 20 - position)
+        server.told_up_to = 18
+        server.outbox.tell()
+        assert outcomes == [[], [18]]
+        server.told_up_to = 19
+        server.outbox.tell()
+        assert outcomes == [[19], [18]]
+
+    def test_settled(self) -> None:
+        """
+        It is told when nobody waits any more, those who came meanwhile among them.
+        """
+        server = Server()
+        assert outcome_of(Deferred.fromCoroutine(server.outbox.settle())) == [None]
+        server.told_up_to = math.inf
+        server.add("a")
+        settled = outcome_of(Deferred.fromCoroutine(server.outbox.settle()))
+        server.add("b")
+        server.waiting[0].callback([1])
+        assert settled == []
+        server.waiting[1].callback([2])
+        assert settled == [None]
+
+    def test_strange_answer(self, failures: list[LogEvent]) -> None:
+        """
+        Where there are fewer positions than updates, the log has it.
+        """
+        server = Server()
+        server.add("a", "b")
+        server.told_up_to = math.inf
+        server.waiting[0].callback([1])
+        assert [event["log_failure"].type for event in failures] == [ValueError]
+        failures.clear()
+
+    def test_recording_that_raises(self) -> None:
+        """
+        The publishers hear of it, as of a failure, and nothing is on its way any more.
+        """
+        error = MemoryError()
+
+        def record(updates: object) -> Deferred[list[int]]:
+            raise error
+
+        outbox = Outbox(record, lambda: 0)
+        outcome = outcome_of(outbox.add(update("a")))
+        outbox.flush()
+        assert outcome == [error]
+        assert outbox.bytes == 0
+        assert outbox.own == {}

@@ -1,0 +1,59 @@
+"""
+What it takes to say that a Redis takes again what it has refused.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from txsse import JournalFailed
+from txsse.journal.redis.refusals import Refusals
+
+PROBLEM = JournalFailed("redis", "no")
+
+
+def test_nothing_refused() -> None:
+    """
+    There is no problem, and nothing to try.
+    """
+    refusals = Refusals()
+    assert not refusals
+    assert refusals.problem is None
+    assert not refusals.worked(("append", 1, b"x"))
+    assert list(refusals.trials(5)) == []
+
+
+@pytest.mark.parametrize("size", [10, 300_000, 5_000_000])
+def test_size(size: int) -> None:
+    """
+    They are taken again when as many bytes as were refused are taken, by a trial or an update.
+    """
+    refusals = Refusals()
+    refusals.refused(("append", 1, b"x" * size), PROBLEM)
+    refusals.refused(("append", 1, b"x"), PROBLEM)
+    assert refusals.problem is PROBLEM
+    assert not refusals.worked(("append", 1, b"x"))
+    assert not refusals.worked(("announce", 1))
+    (trial,) = refusals.trials(5)
+    assert trial[:2] == ("probe", 5)
+    assert len(trial[2]) == min(size, 1024 * 1024)  # type: ignore[arg-type]
+    # A trial that is refused, too, changes nothing.
+    refusals.refused(trial, PROBLEM)
+    assert list(refusals.trials(5)) == [trial]
+    assert refusals.worked(trial)
+    assert not refusals
+
+
+def test_several() -> None:
+    """
+    Each command stands for itself: what reads is tried as it was, and nodes announce themselves anyway.
+    """
+    refusals = Refusals()
+    read = ("read", 1, "0-0")
+    refusals.refused(read, PROBLEM)
+    refusals.refused(("note", "a"), JournalFailed("redis", "other"))
+    assert list(refusals.trials(5)) == [read]
+    assert refusals.worked(("read", 2, "1-0"))
+    assert str(refusals.problem) == "redis: other"
+    assert refusals.worked(("announce", 1))
+    assert not refusals

@@ -1,0 +1,409 @@
+"""
+The files of a journal: who may read them, who owns them, what happens when one is removed, and backups.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.logger import LogEvent, formatEvent
+
+from tests.journal.journals import Subject, sqlite, update
+from tests.journal.sqlite.test_journal import head_of, problem_of
+from txsse.journal.sqlite import checkpoint as sqlite_checkpoint
+from txsse.journal.sqlite.files import Files
+
+SHELL = shutil.which("sqlite3")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "record" / "journal.sqlite"
+
+
+@pytest.fixture
+def new(path: Path) -> Iterator[Callable[..., Subject]]:
+    path.parent.mkdir()
+    made: list[Subject] = []
+
+    def make(**options: Any) -> Subject:
+        made.append(sqlite(path, **options))
+        return made[-1]
+
+    yield make
+    for subject in made:
+        pytest_twisted.blockon(subject.journal.stop())
+
+
+def backup(path: Path, copy: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", [str(copy)])
+
+
+class ModeTests:
+    @pytest_twisted.ensureDeferred
+    async def test_open_umask(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        No file is readable by others, whatever the umask.
+        """
+        before = os.umask(0)
+        try:
+            subject = new()
+            await subject.start()
+            await subject.append("1")
+            subject.journal._database._salvage()
+            await subject.append("2")
+        finally:
+            os.umask(before)
+        modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
+        names = {f"{path.name}{suffix}" for suffix in ("", "-wal", "-shm", "-head", "-damaged")}
+        assert names <= set(modes)
+        assert set(modes.values()) == {0o600}
+
+
+class RemovedTests:
+    @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-head"])
+    @pytest.mark.parametrize("how", ["removed", "replaced", "directory"])
+    @pytest_twisted.ensureDeferred
+    async def test_while_in_use(
+        self, new: Callable[..., Subject], path: Path, tmp_path: Path, suffix: str, how: str
+    ) -> None:
+        """
+        Nothing is acknowledged any more, until the journal is started again.
+        """
+        subject = new()
+        await subject.start()
+        await subject.append("1", "2")
+        journal = subject.journal
+        file = Path(f"{path}{suffix}")
+        if how == "directory":
+            path.parent.rename(tmp_path / "moved")
+            path.parent.mkdir()
+        elif how == "removed":
+            file.unlink()
+        else:
+            shutil.copy(file, tmp_path / "copy")
+            os.replace(tmp_path / "copy", file)
+        assert await journal._tidy_now() is False
+        problem = await problem_of(subject.append("3"))
+        assert "was removed or replaced while it was in use" in problem
+        assert "restart the service" in problem
+        assert str(journal.problem) == problem
+        # What is in memory can be read; what writes nothing does not end it.
+        assert await subject.ids_after(0) == ["1", "2"]
+        assert await journal._tidy_now() is False
+        await problem_of(subject.append("4"))
+        await journal.stop()
+        for each in path.parent.iterdir():
+            each.unlink()
+        await subject.start()
+        assert journal.problem is None
+        assert await subject.append("5") == [1]
+
+    @pytest_twisted.ensureDeferred
+    async def test_noticed_by_publishing(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        The update that was committed into a file that is gone is not acknowledged.
+        """
+        subject = new()
+        await subject.start()
+        await subject.append("1")
+        path.unlink()
+        subject.journal._database._look_at = 0.0
+        recorded = subject.journal.append(update("2"))
+        assert "was removed or replaced" in await problem_of(recorded)
+        assert "was removed or replaced" in str(subject.journal.problem)
+
+
+class OwnerTests:
+    def test_removed_before_it_is_locked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A lock on a file that is not there any more is none.
+        """
+        path = tmp_path / "journal"
+        flock = fcntl.flock
+        removed = []
+
+        def remove(file: int, operation: int) -> None:
+            if not removed:
+                removed.append(head_of(path).unlink())
+            flock(file, operation)
+
+        monkeypatch.setattr(fcntl, "flock", remove)
+        files = Files(path)
+        files.take(5.0)
+        assert head_of(path).exists()
+        other = Files(path)
+        with pytest.raises(Exception, match="another process has the file"):
+            other.take(0.0)
+        files.release()
+        other.take(0.0)
+        other.release()
+        other.release()
+
+    @pytest_twisted.ensureDeferred
+    async def test_lock_of_another_program(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        A write lock fails publishing, and the message says whose it is; when it is gone, all is well.
+        """
+        subject = new(lock_timeout=0.05)
+        await subject.start()
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            problem = await problem_of(subject.append("1"))
+            assert "another program holds a lock on the file; end its transaction" in problem
+            assert subject.journal.problem is not None
+        await subject.append("1")
+        assert subject.journal.problem is None
+
+
+class BackupTests:
+    @pytest_twisted.ensureDeferred
+    async def test_while_it_is_published(
+        self, new: Callable[..., Subject], path: Path, tmp_path: Path
+    ) -> None:
+        """
+        Other programs read the file and copy it; the copy is a journal.
+        """
+        subject = new()
+        await subject.start()
+        await subject.append("1", "2", "3")
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT count(*) FROM updates").fetchone() == (3,)
+        backup(path, tmp_path / "copy")
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(tmp_path / "other")) as target:
+            source.backup(target)
+        await subject.append("4")
+        for name in ("copy", "other"):
+            copy = sqlite(tmp_path / name)
+            await copy.start()
+            assert await copy.ids_after(0) == ["1", "2", "3"]
+            await copy.journal.stop()
+
+    @pytest.mark.skipif(SHELL is None, reason="needs the command sqlite3 (Debian: sqlite3)")
+    @pytest_twisted.ensureDeferred
+    async def test_command(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
+        """
+        As the documentation has it.
+        """
+        subject = new()
+        await subject.start()
+        await subject.append("1")
+        for command in (
+            f".backup {tmp_path}/1",
+            f"VACUUM INTO '{tmp_path}/2'",
+            "SELECT count(*) FROM updates",
+        ):
+            subprocess.run([SHELL, str(path), command], check=True, capture_output=True)
+        assert (tmp_path / "1").exists()
+        assert (tmp_path / "2").exists()
+        assert await subject.append("2") == [2]
+
+    @pytest_twisted.ensureDeferred
+    async def test_restored(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
+        """
+        With ``-head`` left where it is, what came after the backup is a gap, and positions go on behind it.
+        """
+        subject = new()
+        await subject.start()
+        await subject.append("1", "2")
+        known = subject.journal.anchor(subject.journal.head)
+        backup(path, tmp_path / "copy")
+        await subject.append("3", "4")
+        await subject.journal.stop()
+        os.replace(tmp_path / "copy", path)
+        await subject.start()
+        assert subject.journal.damaged == 2
+        assert await subject.find("3") is None
+        assert await subject.find(known) == 2
+        page = await subject.read(2)
+        assert (page.entries, page.missed, page.end) == ([], True, 4)
+        assert await subject.append("5") == [5]
+
+    @pytest_twisted.ensureDeferred
+    async def test_long_transaction(
+        self, new: Callable[..., Subject], path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[LogEvent]
+    ) -> None:
+        """
+        A program that reads for long does not block publishing; that the ``-wal`` grows is reported, and its
+        room is used again afterwards.
+        """
+        monkeypatch.setattr(sqlite_checkpoint, "_PAGES", 10)
+        monkeypatch.setattr(sqlite_checkpoint, "_MANY_PAGES", 100)
+        subject = new(max_count=10)
+        await subject.start()
+        subject.journal._database._checkpoints._warn_at = 100
+
+        async def publish(count: int) -> None:
+            for number in range(count):
+                await subject.append(f"{subject.journal.head} {number}", data="x" * 20_000)
+
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM updates").fetchone()
+            await publish(100)
+            assert subject.journal.problem is None
+        lines = [formatEvent(event) for event in logged]
+        grown = [line for line in lines if "another program reads the file" in line]
+        assert 1 <= len(grown) <= 4
+        await publish(20)
+        size = Path(f"{path}-wal").stat().st_size
+        await publish(100)
+        assert Path(f"{path}-wal").stat().st_size == size
+
+
+SHIM = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int fails(void) { return access(getenv("FAIL_FILE"), F_OK) == 0; }
+
+int fsync(int file) {
+    if (fails()) { errno = EIO; return -1; }
+    return ((int (*)(int)) dlsym(RTLD_NEXT, "fsync"))(file);
+}
+
+int fdatasync(int file) {
+    if (fails()) { errno = EIO; return -1; }
+    return ((int (*)(int)) dlsym(RTLD_NEXT, "fdatasync"))(file);
+}
+"""
+
+PROGRAM = """
+import os, sys
+from twisted.internet import defer, task
+from tests.journal.journals import Follower, update
+from txsse import JournalFailed
+from txsse.journal.sqlite import SQLiteJournal
+
+async def main(reactor, path, synchronous, flag):
+    journal = SQLiteJournal(path, synchronous=synchronous)
+    await journal.start(Follower())
+    await journal.append(update("before"))
+    open(flag, "w").close()
+    failed = None
+    for number in range(2000):
+        try:
+            await journal.append(update(str(number), data="x" * 10_000))
+        except JournalFailed as error:
+            failed = error
+            break
+    assert failed is not None and failed.uncertain, failed
+    assert "could not flush the file" in failed.problem, failed
+    os.unlink(flag)
+    for _ in range(3):
+        # It works again, as the system says, and that is no reason to believe it.
+        await journal._tidy_now()
+        try:
+            await journal.append(update("after"))
+        except JournalFailed as error:
+            assert "restart the service" in error.problem
+        else:
+            raise AssertionError("it was retried")
+        assert "could not flush" in str(journal.problem)
+    await journal.stop()
+    await journal.start(Follower())
+    await journal.append(update("after"))
+    await journal.stop()
+    print("done")
+
+task.react(main, sys.argv[1:])
+"""
+
+
+class SyncTests:
+    @pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
+    @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc, for a libc whose fsync fails")
+    def test_fails(self, tmp_path: Path, synchronous: str) -> None:
+        """
+        It ends what is recorded, in a commit and in a checkpoint, until the journal is started again.
+        """
+        (tmp_path / "shim.c").write_text(SHIM)
+        shim = tmp_path / "shim.so"
+        build = ["gcc", "-shared", "-fPIC", "-o", str(shim), str(tmp_path / "shim.c"), "-ldl"]
+        subprocess.run(build, check=True)
+        flag = tmp_path / "flag"
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(tmp_path / "journal"), synchronous, str(flag)],
+            cwd=Path(__file__).parent.parent.parent,
+            env={**os.environ, "LD_PRELOAD": str(shim), "FAIL_FILE": str(flag)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.endswith("done\n"), done.stderr
+
+
+class ProbeTests:
+    @pytest_twisted.ensureDeferred
+    async def test_as_much_as_failed(self, new: Callable[..., Subject]) -> None:
+        """
+        As long as there is no room for what failed, there is a problem.
+        """
+        subject = new()
+        await subject.start()
+        connection = subject.journal._database._connection
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 40}")
+        await problem_of(subject.append("1", data="x" * 500_000))
+        for _ in range(3):
+            await subject.journal._tidy_now()
+            assert "the disk is full" in str(subject.journal.problem)
+        connection.execute(f"PRAGMA max_page_count = {pages + 140}")
+        await subject.journal._tidy_now()
+        assert subject.journal.problem is None
+        await subject.append("1", data="x" * 500_000)
+
+    @pytest_twisted.ensureDeferred
+    async def test_checkpoint(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A checkpoint for which there is no room is a problem, and costs no update.
+        """
+
+        def fail(*_: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        subject = new()
+        await subject.start()
+        with monkeypatch.context() as patched:
+            patched.setattr(sqlite_checkpoint, "_PAGES", 1)
+            patched.setattr(sqlite_checkpoint.Checkpoints, "run", fail)
+            assert await subject.append("1", data="x" * 500_000) == [1]
+            assert "the disk is full" in str(subject.journal.problem)
+            await subject.journal._tidy_now()
+            assert "the disk is full" in str(subject.journal.problem)
+        await subject.journal._tidy_now()
+        assert subject.journal.problem is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_stop(
+        self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch, path: Path
+    ) -> None:
+        """
+        A last checkpoint that fails is not hidden, and nothing stays open.
+        """
+
+        def fail(*_: object) -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        subject = new()
+        await subject.start()
+        with monkeypatch.context() as patched:
+            patched.setattr(sqlite_checkpoint.Checkpoints, "run", fail)
+            assert "see the system's log" in await problem_of(subject.journal.stop())
+        await subject.start()
+        await subject.append("1")

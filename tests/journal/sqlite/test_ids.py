@@ -1,0 +1,86 @@
+"""
+Rows of a journal's file by the ids of their updates, of which several may have the same.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.journal.journals import update
+from txsse.journal.sqlite.database import Bounds, Database
+from txsse.journal.sqlite.ids import earliest, newest, repeated
+from txsse.journal.sqlite.salvage import copy_readable
+
+NOW = time.time()
+BOUNDS = Bounds(1000, 10**9, 10**9)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """
+    A journal's file with the ids a, b, a, a, c, a.
+    """
+    database = Database(tmp_path / "journal.sqlite", BOUNDS, synchronous="NORMAL", lock_timeout=1.0)
+    database.open(NOW)
+    database.begin_visit(b"0123456789abcdef")
+    database.append([(update(id, str(number)), NOW) for number, id in enumerate("abaaca")])
+    yield database
+    database.close()
+
+
+def test_earliest_and_newest(database: Database) -> None:
+    """
+    Each is found, the earliest only of those after the floor.
+    """
+    connection = database._opened
+    assert [earliest(connection, b"a", floor) for floor in range(7)] == [1, 3, 3, 4, 6, 6, None]
+    assert [newest(connection, id) for id in (b"a", b"b", b"c", b"d")] == [6, 2, 5, 0]
+
+
+def test_repeated(database: Database) -> None:
+    """
+    An id is repeated as long as an older row with it counts.
+    """
+    connection = database._opened
+    assert repeated(connection, "abcd", 0) == repeated(connection, "abcd", 3) == {"a"}
+    assert repeated(connection, "abcd", 4) == set()
+
+
+def test_one_look_at_the_index(database: Database) -> None:
+    """
+    The earliest row is found without the others being read.
+    """
+    connection = database._opened
+    plans: list[str] = []
+    connection.set_trace_callback(plans.append)
+    earliest(connection, b"a", 0)
+    connection.set_trace_callback(None)
+    (plan,) = connection.execute(f"EXPLAIN QUERY PLAN {plans[0]}").fetchall()
+    assert b"COVERING INDEX" in plan[3]
+    assert b"superseded>" in plan[3]
+
+
+def test_damaged(database: Database) -> None:
+    """
+    A row that says something else than its position does not count as the earliest.
+    """
+    connection = database._opened
+    connection.execute("UPDATE updates SET superseded = 2 WHERE position = 1")
+    assert earliest(connection, b"a", 0) is None
+    assert database.find("a", NOW) is None
+
+
+def test_copied(database: Database, tmp_path: Path) -> None:
+    """
+    A copy of what is readable has the same order of ids.
+    """
+    copy_readable(database._opened, tmp_path / "copy", floor=0, head=6)
+    with sqlite3.connect(tmp_path / "copy") as copy:
+        rows = copy.execute("SELECT position, superseded FROM updates ORDER BY position").fetchall()
+    copy.close()
+    assert rows == [(1, 1), (2, 0), (3, 3), (4, 4), (5, 0), (6, 0)]

@@ -1,0 +1,890 @@
+"""
+The journal in a file: what it keeps, and what befalls files.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+from typing import Any, TypeVar
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, formatEvent
+
+from tests.integration.clients import until
+from tests.journal.journals import Follower, Later, Subject, acknowledged_before_a_kill, sqlite, update
+from txsse import Hub, JournalFailed
+from txsse.journal.page import Entry
+from txsse.journal.position import OLDEST
+from txsse.journal.sqlite import SQLiteJournal
+from txsse.journal.sqlite.database import Database
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.sqlite"
+
+
+@pytest.fixture
+def new(path: Path) -> Iterator[Callable[..., Subject]]:
+    """
+    Makes journals on one file, one after the other, and stops them.
+    """
+    made: list[Subject] = []
+
+    def make(**options: Any) -> Subject:
+        made.append(sqlite(path, **options))
+        return made[-1]
+
+    yield make
+    for subject in made:
+        pytest_twisted.blockon(subject.journal.stop())
+
+
+async def problem_of(work: Awaitable[object]) -> str:
+    """
+    Wait for a failure, and return what it says.
+    """
+    with pytest.raises(JournalFailed) as raised:
+        await work
+    return str(raised.value)
+
+
+def head_of(path: Path) -> Path:
+    return Path(f"{path}-head")
+
+
+def rows_in(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM updates").fetchone()
+        return int(count)
+
+
+class RestartTests:
+    @pytest_twisted.ensureDeferred
+    async def test_goes_on(self, new: Callable[..., Subject]) -> None:
+        """
+        The next process finds what was recorded, and goes on behind it.
+        """
+        first = new()
+        await first.start()
+        positions = await first.append("1", "2", "3")
+        await first.journal.stop()
+        second = new()
+        follower = await second.start()
+        assert second.journal.head == positions[-1]
+        assert await second.journal.last_id() == "3"
+        assert [await second.find(id) for id in ("1", "2", "3")] == positions
+        assert await second.append("2") == [positions[1]]
+        (fourth,) = await second.append("4")
+        assert fourth > positions[-1]
+        assert await second.ids_after(0) == ["1", "2", "3", "4"]
+        assert [each.id for _, each in follower.told] == ["4"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_storm_behind_a_restart(
+        self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Clients that come back, all at once, are answered out of memory.
+        """
+        first = new()
+        await first.start()
+        await first.append(*map(str, range(100)))
+        await first.journal.stop()
+        second = new()
+        await second.start()
+
+        def refuse(*_: object) -> None:
+            raise AssertionError("the file is read")
+
+        for name in ("find", "read", "last_id"):
+            monkeypatch.setattr(Database, name, refuse)
+        assert await second.find("50") is not None
+        assert await second.find("never") is None
+        assert len(await second.ids_after(0)) == 100
+        assert await second.journal.last_id() == "99"
+
+    @pytest_twisted.ensureDeferred
+    async def test_memory_behind_a_restart(self, new: Callable[..., Subject]) -> None:
+        """
+        It is filled with as much as it may hold.
+        """
+        first = new()
+        await first.start()
+        await first.append(*map(str, range(100)), data="x" * 1000)
+        await first.journal.stop()
+        second = new(recent_bytes=30_000)
+        await second.start()
+        assert second.journal._recent.read(second.journal.head - 5, 0.0).entries
+        assert second.journal._recent.floor > 50
+        assert len(await second.ids_after(0)) == 100
+
+    @pytest_twisted.ensureDeferred
+    async def test_newest_part_in_memory(self, new: Callable[..., Subject]) -> None:
+        """
+        What does not fit into memory is read from the file, and there is no seam between the two.
+        """
+        for recent_bytes in (1, 20_000, 10**9):
+            subject = new(recent_bytes=recent_bytes)
+            await subject.start()
+            await subject.append(*map(str, range(100)))
+            expected = [str(number) for number in range(100)]
+            for after in range(0, 100, 7):
+                assert await subject.ids_after(after) == expected[after:]
+            await subject.journal.stop()
+
+    @pytest_twisted.ensureDeferred
+    async def test_positions_do_not_come_again(self, new: Callable[..., Subject]) -> None:
+        """
+        Not even where nothing is left of what was there.
+        """
+        first = new(max_age=60.0)
+        await first.start()
+        (position,) = await first.append("1")
+        first.advance(61)
+        await first.journal._tidy_now()
+        await first.journal.stop()
+        second = new(max_age=60.0)
+        await second.start()
+        assert second.journal.head == position
+        assert await second.ids_after(OLDEST) == []
+        assert (await second.read(0)).missed
+        assert (await second.append("2"))[0] > position
+
+    @pytest_twisted.ensureDeferred
+    async def test_narrower_bounds(self, new: Callable[..., Subject]) -> None:
+        """
+        They hold for what is there already.
+        """
+        first = new()
+        await first.start()
+        await first.append(*map(str, range(3000)))
+        await first.journal.stop()
+        second = new(max_count=10)
+        await second.start()
+        assert await second.ids_after(OLDEST) == [str(number) for number in range(2990, 3000)]
+        assert await second.find("2989") is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_started_again(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        One that could not start may be started again, and so may one that was stopped.
+        """
+        path.mkdir()
+        subject = new()
+        assert "cannot be opened" in await problem_of(subject.start())
+        path.rmdir()
+        for number in range(3):
+            await subject.start()
+            await subject.append(str(number))
+            await subject.journal.stop()
+        assert rows_in(path) == 3
+
+    @pytest.mark.parametrize("works", [True, False])
+    @pytest_twisted.ensureDeferred
+    async def test_stopped_while_it_starts(
+        self, new: Callable[..., Subject], path: Path, works: bool
+    ) -> None:
+        """
+        The start comes to its end, good or bad, and then there is nothing left.
+        """
+        if not works:
+            path.mkdir()
+        subject = new()
+        starting = subject.journal.start(Follower())
+        stopping = subject.journal.stop()
+        if works:
+            await starting
+        else:
+            await problem_of(starting)
+        await stopping
+        assert subject.journal._threads is None
+        assert subject.journal._tidying is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_id_of_several_updates(self, new: Callable[..., Subject]) -> None:
+        """
+        The next process knows the earliest update with an id, however little of the record is in its memory.
+        """
+        subject = new()
+        await subject.start()
+        for id, data in ("state", "1"), ("other", "x"), ("state", "2"), ("state", "1"):
+            await subject.append(id, data=data)
+        await subject.journal.stop()
+        for recent_bytes in (10**6, 120, 1):
+            subject = new(recent_bytes=recent_bytes)
+            await subject.start()
+            assert await subject.append("state", data="1") == [4]
+            assert await subject.find("state") == 1
+            await subject.journal.stop()
+
+
+class ClockTests:
+    @pytest_twisted.ensureDeferred
+    async def test_set_forward(self, new: Callable[..., Subject]) -> None:
+        """
+        Ages are by the time of day, as the next process sees it: an update that was recorded by a clock that
+        was an hour slow is an hour older.
+        """
+        subject = new(max_age=1800.0)
+        await subject.start()
+        await subject.append("1")
+        subject.step(3600)
+        await subject.append("2")
+        assert await subject.ids_after(OLDEST) == ["2"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_set_back_before_the_next_process(self, new: Callable[..., Subject]) -> None:
+        """
+        It finds all that there is, in order, and goes on behind it.
+        """
+        first = new(max_age=1800.0)
+        await first.start()
+        positions = await first.append("1", "2")
+        await first.journal.stop()
+        second = new(max_age=1800.0)
+        second.step(-3600)
+        await second.start()
+        positions += await second.append("3")
+        assert positions == [1, 2, 3]
+        assert await second.ids_after(OLDEST) == ["1", "2", "3"]
+        second.step(3600)
+        assert await second.ids_after(OLDEST) == ["1", "2", "3"]
+        second.advance(1810)
+        assert await second.ids_after(OLDEST) == []
+
+
+class PlaceTests:
+    """
+    Places with names of their own.
+    """
+
+    @pytest_twisted.ensureDeferred
+    async def test_behind_a_restart(self, new: Callable[..., Subject]) -> None:
+        """
+        They are known to the next process, and the next one.
+        """
+        anchors = []
+        for number in range(3):
+            subject = new()
+            await subject.start()
+            anchors.append(subject.journal.anchor(subject.journal.head))
+            await subject.append(str(number))
+            anchors.append(subject.journal.anchor(subject.journal.head))
+            await subject.journal.stop()
+        subject = new()
+        await subject.start()
+        assert [await subject.find(anchor) for anchor in anchors] == [0, 1, 1, 2, 2, 3]
+        assert len(set(anchors)) == 6
+
+    @pytest_twisted.ensureDeferred
+    async def test_file_set_back(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        Where a copy took the place of the file, as a power cut leaves one too, those from behind it are not
+        known, though there are other updates at their positions by then.
+        """
+        subject = new()
+        await subject.start()
+        await subject.append("1", "2")
+        known = subject.journal.anchor(subject.journal.head)
+        await subject.journal.stop()
+        copy = path.read_bytes()
+        await subject.start()
+        also_known = subject.journal.anchor(subject.journal.head)
+        await subject.append("3", "4")
+        lost = subject.journal.anchor(subject.journal.head)
+        await subject.journal.stop()
+        path.write_bytes(copy)
+        head_of(path).unlink()
+        await subject.start()
+        await subject.append("5", "6", "7")
+        assert await subject.find(known) == 2
+        assert await subject.find(also_known) is None
+        assert await subject.find(lost) is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_set_back_while_it_was_open(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        So it is where the process that made it had begun before.
+        """
+        subject = new()
+        await subject.start()
+        await subject.append("1")
+        known = subject.journal.anchor(subject.journal.head)
+        subject.journal._database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        copy = path.read_bytes()
+        await subject.append("2")
+        lost = subject.journal.anchor(subject.journal.head)
+        await subject.journal.stop()
+        path.write_bytes(copy)
+        head_of(path).unlink()
+        await subject.start()
+        await subject.append("3", "4")
+        for _ in range(2):
+            assert await subject.find(known) == 1
+            assert await subject.find(lost) is None
+            await subject.journal.stop()
+            await subject.start()
+
+    @pytest_twisted.ensureDeferred
+    async def test_many_restarts(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        The last hundred are remembered.
+        """
+        anchors = []
+        subject = new()
+        for _ in range(105):
+            await subject.start()
+            anchors.append(subject.journal.anchor(subject.journal.head))
+            await subject.journal.stop()
+        await subject.start()
+        assert [await subject.find(anchor) for anchor in anchors] == [None] * 6 + [0] * 99
+        await subject.journal.stop()
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT count(*) FROM visits").fetchone() == (100,)
+
+
+class CommitTests:
+    @pytest_twisted.ensureDeferred
+    async def test_together(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        What comes while a transaction runs goes into the next one, in order.
+        """
+        batches: list[int] = []
+        append = Database.append
+
+        def count(self: Database, batch: list[Any]) -> list[int]:
+            batches.append(len(batch))
+            return append(self, batch)
+
+        monkeypatch.setattr(Database, "append", count)
+        subject = new()
+        follower = await subject.start()
+        recorded = [subject.journal.append(update(str(number))) for number in range(2500)]
+        positions = [await each for each in recorded]
+        assert positions == sorted(positions)
+        assert [each.id for _, each in follower.told] == [str(number) for number in range(2500)]
+        assert batches == [1, 1000, 1000, 499]
+
+    @pytest_twisted.ensureDeferred
+    async def test_same_id_in_one_transaction(self, new: Callable[..., Subject]) -> None:
+        """
+        The second one is the first one.
+        """
+        subject = new()
+        follower = await subject.start()
+        recorded = [subject.journal.append(update(id)) for id in ("1", "2", "2", "1", "3")]
+        one, two, three, four, five = [await each for each in recorded]
+        assert (two, one) == (three, four)
+        assert one < two < five
+        assert [each.id for _, each in follower.told] == ["1", "2", "3"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_differing_updates_in_one_transaction(self, new: Callable[..., Subject]) -> None:
+        """
+        Each is compared with the one before it, whether that is recorded yet or not.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.append("1", data="a")
+        recorded = [subject.journal.append(update("1", data)) for data in "baab"]
+        assert [await each for each in recorded] == [2, 3, 3, 4]
+        assert [each.event.data for _, each in follower.told] == ["a", "b", "a", "b"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_published_by_the_follower(self, new: Callable[..., Subject]) -> None:
+        """
+        An update that is published while its journal tells of others is compared with the newest of all.
+        """
+        subject = new()
+
+        class Publishing(Follower):
+            def update_appended(self, entry: Entry) -> None:
+                super().update_appended(entry)
+                if len(self.told) == 1:
+                    again.append(subject.journal.append(update("1", "a")))
+
+        again: list[Deferred[int]] = []
+        follower = Publishing()
+        await subject.journal.start(follower)
+        subject.journal.append(update("0"))
+        recorded = [subject.journal.append(update("1", data)) for data in "ab"]
+        for each in recorded:
+            await each
+        assert await again[0] == 4
+        assert [each.event.data for _, each in follower.told] == ["x", "a", "b", "a"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_reactor_goes_on(
+        self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        However long the disk takes.
+        """
+        release = Event()
+        append = Database.append
+
+        def slow(self: Database, batch: Any) -> list[int]:
+            release.wait()
+            return append(self, batch)
+
+        monkeypatch.setattr(Database, "append", slow)
+        subject = new()
+        follower = await subject.start()
+        recorded = subject.journal.append(update("1"))
+        for _ in range(10):
+            await deferLater(reactor, 0.001)
+        assert not recorded.called
+        assert not follower.told
+        release.set()
+        assert await recorded == subject.journal.head
+
+    @pytest_twisted.ensureDeferred
+    async def test_too_much_at_once(
+        self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        What waits is bounded; what is beyond fails at once, and says why. One update alone is never too much.
+        """
+        release = Event()
+        append = Database.append
+
+        def slow(self: Database, batch: Any) -> list[int]:
+            release.wait()
+            return append(self, batch)
+
+        monkeypatch.setattr(Database, "append", slow)
+        subject = new(max_pending=2000)
+        await subject.start()
+        first = subject.journal.append(update("1", data="x" * 5000))
+        assert "wait to be recorded" in await problem_of(subject.journal.append(update("2")))
+        release.set()
+        await first
+        await subject.append("2")
+
+    @pytest_twisted.ensureDeferred
+    async def test_stop(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        What was appended is recorded before the end, and told.
+        """
+        subject = new()
+        follower = await subject.start()
+        recorded = [subject.journal.append(update(str(number))) for number in range(2500)]
+        await subject.journal.stop()
+        assert all(each.called for each in recorded)
+        assert len(follower.told) == 2500
+        assert rows_in(path) == 2500
+        assert "has been stopped" in await problem_of(subject.journal.append(update("late")))
+        assert not Path(f"{path}-wal").exists()
+
+    @pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
+    @pytest_twisted.ensureDeferred
+    async def test_killed(self, path: Path, synchronous: str) -> None:
+        """
+        What was acknowledged is there behind a kill, in order, and the next process goes on.
+        """
+        acknowledged = acknowledged_before_a_kill(f"sqlite:{path}", synchronous)
+        subject = sqlite(path)
+        await subject.start()
+        kept = await subject.ids_after(0)
+        assert kept[: len(acknowledged)] == acknowledged
+        await subject.append("next")
+        await subject.journal.stop()
+
+    @pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
+    @pytest_twisted.ensureDeferred
+    async def test_synchronous(self, new: Callable[..., Subject], synchronous: str) -> None:
+        """
+        The file is in WAL mode, and flushed as was asked for.
+        """
+        subject = new(synchronous=synchronous)
+        await subject.start()
+        connection = subject.journal._database._connection
+        assert connection.execute("PRAGMA synchronous").fetchone() == ({"NORMAL": 1, "FULL": 2}[synchronous],)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == (b"wal",)
+
+    @pytest.mark.parametrize(
+        "options", [{"max_count": 0}, {"max_bytes": -1}, {"max_age": 0.0}, {"synchronous": "OFF"}]
+    )
+    def test_options_that_cannot_be(self, path: Path, options: dict[str, Any]) -> None:
+        """
+        They are refused by name.
+        """
+        (name,) = options
+        with pytest.raises(ValueError, match=name):
+            SQLiteJournal(path, **options)
+
+
+class TidyTests:
+    @pytest_twisted.ensureDeferred
+    async def test_while_it_is_written(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        As much goes from the file as comes.
+        """
+        subject = new(max_count=100)
+        await subject.start()
+        for hundred in range(10):
+            recorded = [subject.journal.append(update(f"{hundred} {number}")) for number in range(100)]
+            for each in recorded:
+                await each
+        await subject.journal.stop()
+        assert rows_in(path) == 100
+
+    @pytest_twisted.ensureDeferred
+    async def test_in_steps(
+        self, new: Callable[..., Subject], path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        What has become too old goes without anything being published, in small steps.
+        """
+        steps: list[int] = []
+        delete = Database._delete
+
+        def note(self: Database, connection: sqlite3.Connection, count: int) -> None:
+            steps.append(count)
+            delete(self, connection, count)
+
+        subject = new(max_age=60.0)
+        await subject.start()
+        for each in [subject.journal.append(update(str(number))) for number in range(2500)]:
+            await each
+        monkeypatch.setattr(Database, "_delete", note)
+        subject.advance(61)
+        subject.journal._tidying.reset(0)
+        await until(lambda: len(steps) == 3)
+
+        def rests() -> bool:
+            tidying = subject.journal._tidying
+            return tidying is not None and tidying.getTime() > reactor.seconds() + 3
+
+        await until(rests)
+        assert steps == [1000, 1000, 1000]
+        await subject.journal.stop()
+        assert rows_in(path) == 0
+
+    @pytest_twisted.ensureDeferred
+    async def test_file_does_not_grow(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        Room is used again.
+        """
+        subject = new(max_bytes=200_000)
+        await subject.start()
+        sizes = []
+        for ten in range(10):
+            for each in [
+                subject.journal.append(update(f"{ten} {number}", data="x" * 1000)) for number in range(1000)
+            ]:
+                await each
+            await subject.journal.stop()
+            sizes.append(path.stat().st_size)
+            await subject.start()
+        assert max(sizes) < 8_000_000
+        assert sizes[-1] < 1.1 * sizes[1]
+
+
+class TroubleTests:
+    """
+    A file that cannot be used says so, and says what to do.
+    """
+
+    @pytest_twisted.ensureDeferred
+    async def test_not_a_journal(self, new: Callable[..., Subject], path: Path) -> None:
+        path.write_bytes(b"This is no database, but a letter to somebody. " * 100)
+        subject = new()
+        problem = await problem_of(subject.start())
+        assert problem.startswith(f"{path}: is not a journal, or is damaged; move it away")
+        assert isinstance(subject.journal.problem, JournalFailed)
+        path.unlink()
+        await subject.start()
+        assert subject.journal.problem is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_another_program_s_database(self, new: Callable[..., Subject], path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE updates (a)")
+        assert "is the database of another program" in await problem_of(new().start())
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT count(*) FROM updates").fetchone() == (0,)
+
+    @pytest_twisted.ensureDeferred
+    async def test_newer_schema(self, new: Callable[..., Subject], path: Path) -> None:
+        subject = new()
+        await subject.start()
+        await subject.journal.stop()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA user_version = 4")
+        assert "was made by a newer txsse" in await problem_of(subject.start())
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA user_version = 1")
+        assert "was made by an older txsse" in await problem_of(subject.start())
+        assert "move it away" in await problem_of(subject.start())
+
+    @pytest_twisted.ensureDeferred
+    async def test_no_directory(self, tmp_path: Path) -> None:
+        subject = sqlite(tmp_path / "nowhere" / "journal.sqlite")
+        assert "see whether its directory is there" in await problem_of(subject.start())
+
+    @pytest_twisted.ensureDeferred
+    async def test_locked(self, new: Callable[..., Subject]) -> None:
+        """
+        Two hubs on one file would count the same positions. The second may have it when the first is done.
+        """
+        first, second = new(), new(lock_timeout=0.05)
+        await first.start()
+        await first.append("1")
+        assert "another process has the file" in await problem_of(second.start())
+        await first.journal.stop()
+        await second.start()
+        assert await second.ids_after(0) == ["1"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_damaged_in_the_middle(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        What cannot be read is a gap, however much it is.
+        """
+        subject = new(recent_bytes=1)
+        await subject.start()
+        await subject.append(*map(str, range(300)), data="x" * 500)
+        await subject.journal.stop()
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * (size - 3 * 4096))
+        await subject.start()
+        assert await subject.append("next") == [301]
+        page = await subject.read(0)
+        assert ([each.id for _, each in page.entries], page.missed) == (["next"], True)
+        assert subject.journal.damaged == 300
+        assert subject.journal.problem is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_full(self, new: Callable[..., Subject], logged: list[LogEvent]) -> None:
+        """
+        What does not fit is not recorded, and the publisher is told; what is there stays, and can be read;
+        when there is room again, all is well. The log has both ends of it, once.
+        """
+        subject = new(recent_bytes=1)
+        follower = await subject.start()
+        await subject.append("1", "2")
+        connection = subject.journal._database._connection
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+        for _ in range(2):
+            batch = [subject.journal.append(update(f"{n}", data="x" * 20_000)) for n in (3, 4)]
+            for recorded in batch:
+                assert "the disk is full; make room" in await problem_of(recorded)
+        assert await subject.ids_after(0) == ["1", "2"]
+        # That it can be read does not mean that it works.
+        assert await subject.find("nothing") is None
+        assert await subject.journal._tidy_now() is False
+        assert isinstance(subject.journal.problem, JournalFailed)
+        connection.execute("PRAGMA max_page_count = 100000")
+        # That a smaller one has room does not mean that all is well.
+        await subject.append("4", "3")
+        assert isinstance(subject.journal.problem, JournalFailed)
+        await subject.journal._tidy_now()
+        assert subject.journal.problem is None
+        assert await subject.ids_after(0) == ["1", "2", "4", "3"]
+        assert [each.id for _, each in follower.told] == ["1", "2", "4", "3"]
+        texts = [formatEvent(event) for event in logged]
+        assert len([text for text in texts if "the disk is full" in text]) == 1
+        assert len([text for text in texts if "works again" in text]) == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_nobody_publishes_any_more(self, new: Callable[..., Subject]) -> None:
+        """
+        Whether there is room again is looked for soon, and again, until there is.
+        """
+        subject = new()
+        await subject.start()
+        journal = subject.journal
+        connection = journal._database._connection
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        await problem_of(subject.append("1", data="x" * 20_000))
+
+        async def look() -> None:
+            call = journal._tidying
+            call.reset(0)
+            await until(lambda: journal._tidying not in (None, call))
+
+        for _ in range(2):
+            assert 4 < journal._tidying.getTime() - reactor.seconds() <= 5
+            await look()
+            assert journal.problem is not None
+        connection.execute("PRAGMA max_page_count = 100000")
+        await look()
+        assert journal.problem is None
+        assert await subject.ids_after(OLDEST) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_read_only(self, new: Callable[..., Subject]) -> None:
+        subject = new()
+        await subject.start()
+        connection = subject.journal._database._connection
+        connection.execute("PRAGMA query_only = ON")
+        assert "cannot be written; see whose it is" in await problem_of(subject.append("1"))
+        connection.execute("PRAGMA query_only = OFF")
+        await subject.append("1")
+
+    @pytest_twisted.ensureDeferred
+    async def test_failure_leaves_the_bounds_as_they_were(self, new: Callable[..., Subject]) -> None:
+        """
+        What was given up for updates that were not recorded is still there.
+        """
+        subject = new(recent_bytes=1, max_count=3)
+        await subject.start()
+        await subject.append("1", "2", "3")
+        connection = subject.journal._database._connection
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+        recorded = [subject.journal.append(update(str(n), data="x" * 9000)) for n in (4, 5, 6, 7)]
+        for each in recorded:
+            await problem_of(each)
+        assert await subject.ids_after(OLDEST) == ["1", "2", "3"]
+        connection.execute("PRAGMA max_page_count = 100000")
+        await subject.append("4")
+        assert await subject.ids_after(OLDEST) == ["2", "3", "4"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_failure_in_the_middle(
+        self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        A transaction that cannot be finished leaves nothing, whoever began it.
+        """
+
+        def fail(*_: object) -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        subject = new(recent_bytes=1, max_age=60.0)
+        await subject.start()
+        await subject.append("1")
+        with monkeypatch.context() as patched:
+            patched.setattr(Database, "_has_appended", fail)
+            patched.setattr(Database, "_delete", fail)
+            assert "see the system's log" in await problem_of(subject.append("2"))
+            subject.advance(61)
+            assert await subject.journal._tidy_now() is False
+        assert await subject.ids_after(OLDEST) == []
+        await subject.append("3")
+        assert await subject.ids_after(OLDEST) == ["3"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_error_that_has_no_advice(
+        self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        It is told as it is.
+        """
+
+        def fail(*_: object) -> None:
+            raise sqlite3.OperationalError("no such luck")
+
+        subject = new()
+        await subject.start()
+        with monkeypatch.context() as patched:
+            patched.setattr(Database, "append", fail)
+            assert (await problem_of(subject.append("1"))).endswith("no such luck")
+
+    @pytest_twisted.ensureDeferred
+    async def test_stopped_while_it_tidies(
+        self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        It does not come again.
+        """
+        release = Event()
+        monkeypatch.setattr(Database, "tidy", lambda *_: not release.wait())
+        subject = new()
+        await subject.start()
+        subject.journal._tidying.reset(0)
+        await until(lambda: subject.journal._tidying is None)
+        stopping = subject.journal.stop()
+        release.set()
+        await stopping
+        assert subject.journal._tidying is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_tidying_fails(self, new: Callable[..., Subject]) -> None:
+        """
+        It is tried again.
+        """
+        subject = new(max_age=60.0)
+        await subject.start()
+        await subject.append("1")
+        subject.advance(61)
+        connection = subject.journal._database._connection
+        connection.execute("PRAGMA query_only = ON")
+        assert await subject.journal._tidy_now() is False
+        assert subject.journal.problem is not None
+        connection.execute("PRAGMA query_only = OFF")
+        assert await subject.journal._tidy_now() is True
+
+    @pytest_twisted.ensureDeferred
+    async def test_hub(self, path: Path) -> None:
+        """
+        A hub that cannot start its journal says so to the publisher, and starts it for the next one.
+        """
+        path.mkdir()
+        hub = Hub(journal=SQLiteJournal(path, reactor=Later()), reactor=reactor)  # type: ignore[arg-type]
+        assert "cannot be opened" in await problem_of(hub.publish("news", "x"))
+        path.rmdir()
+        await hub.publish("news", "x")
+        await hub.stop()
+        assert rows_in(path) == 1
+
+
+BEFORE = """
+import os, sys
+from twisted.internet import reactor
+from txsse import Hub
+from txsse.journal.sqlite import SQLiteJournal
+
+hub = Hub(journal=SQLiteJournal(sys.argv[1]))
+published = hub.publish("news", "x", id="7")
+"""
+
+FORK = """
+if os.fork():
+    os.wait()
+    os._exit(0)
+"""
+
+RUN = """
+published.addCallback(print).addCallback(lambda _: reactor.stop())
+reactor.run()
+"""
+
+
+class ReactorTests:
+    """
+    The reactor runs later than the journal is used, or never.
+    """
+
+    @pytest.mark.parametrize(
+        ("script", "printed"),
+        [(BEFORE, ""), (BEFORE + RUN, "7\n"), (BEFORE + FORK + RUN, "7\n")],
+        ids=["never", "later", "behind a fork"],
+    )
+    def test_used_before(self, path: Path, script: str, printed: str) -> None:
+        """
+        Without a reactor the interpreter ends; where it runs later, also in a daemon, the answer comes then.
+        """
+        ran = subprocess.run(
+            [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, printed, "")
+        assert path.exists() is bool(printed)

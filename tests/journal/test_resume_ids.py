@@ -1,0 +1,64 @@
+"""
+Ids for places in a journal that no update names.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from txsse.journal.resume_ids import Anchors, new_secret
+
+SECRET = b"0123456789abcdef"
+KNOWN = Anchors(SECRET).anchor(3)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.binary(min_size=16, max_size=16), st.integers(0, 2**128 - 1), st.integers(0, 2**128 - 1))
+def test_found(secret: bytes, position: int, head: int) -> None:
+    """
+    A place up to the head is found by its id, by all who know the secret; one beyond it is not.
+    """
+    anchor = Anchors(secret).anchor(position)
+    assert re.fullmatch("#[0-9a-f]{8}-[0-9a-f]{32}", anchor)
+    assert Anchors(secret).find(anchor, head) == (position if position <= head else None)
+    assert Anchors(new_secret()).find(anchor, 2**128) is None
+
+
+def test_tells_nothing() -> None:
+    """
+    Places side by side have names that have nothing in common but their beginning.
+    """
+    anchors = Anchors(SECRET)
+    names = [anchors.anchor(position).removeprefix(anchors.prefix) for position in range(1000)]
+    assert len(set(names)) == 1000
+    for place in range(32):
+        assert len({name[place] for name in names}) == 16
+    assert len({name[:16] for name in names}) == len({name[16:] for name in names}) == 1000
+
+
+@pytest.mark.parametrize(
+    "id",
+    [
+        KNOWN.upper(),
+        KNOWN[:-1],
+        KNOWN + "0",
+        KNOWN + "\n",
+        KNOWN[1:],
+        "#" + KNOWN,
+        KNOWN[:10],
+        KNOWN[:-1] + "٣",
+        KNOWN[:-1] + ("0" if KNOWN[-1] != "0" else "1"),
+        "",
+        "#",
+    ],
+)
+def test_none(id: str) -> None:
+    """
+    What is no place is not found; one that somebody has made up is beyond the head.
+    """
+    assert Anchors(SECRET).find(KNOWN, 5) == 3
+    assert Anchors(SECRET).find(id, 5) is None

@@ -1,0 +1,160 @@
+"""
+An event as it is published.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from txsse import InvalidField, ServerSentEvent, Update
+from txsse.journal import update as update_module
+from txsse.journal.update import Telling
+
+
+def event(id: str | None = "1", data: str = "x") -> ServerSentEvent:
+    return ServerSentEvent(data, id=id)
+
+
+class UpdateTests:
+    def test_what_it_holds(self) -> None:
+        """
+        The topics, each once and in order; the event; its id; and whether it is private.
+        """
+        update = Update(iter(["b", "a", "b"]), event("7"), private=True)
+        assert update.topics == ("b", "a")
+        assert update.event == event("7")
+        assert update.id == "7"
+        assert update.private
+        assert not Update("a", event()).private
+        assert Update("news", event()).topics == ("news",)
+
+    @pytest.mark.parametrize("topics", [[], (), iter([])])
+    def test_no_topic(self, topics: list[str]) -> None:
+        """
+        An update without one would reach nobody, and is refused.
+        """
+        with pytest.raises(InvalidField, match="an update needs a topic") as caught:
+            Update(topics, event())
+        assert caught.value.field == "topics"
+
+    @pytest.mark.parametrize("topics", ["*", ["news", "*"]])
+    def test_the_topic_that_stands_for_all(self, topics: str | list[str]) -> None:
+        """
+        Nobody can publish to it.
+        """
+        with pytest.raises(InvalidField, match="stands for all topics") as caught:
+            Update(topics, event())
+        assert caught.value.field == "topics"
+
+    def test_lone_surrogate(self) -> None:
+        """
+        It has no UTF-8, and is refused with its place.
+        """
+        with pytest.raises(InvalidField) as caught:
+            Update(["a", "b\ud800"], event())
+        assert caught.value.field == "topics"
+        assert caught.value.position == 1
+
+    def test_topic_that_is_no_string(self) -> None:
+        """
+        It is refused as what it is: a mistake of the program.
+        """
+        with pytest.raises(TypeError):
+            Update([7], event())  # type: ignore[list-item]
+
+    @pytest.mark.parametrize(
+        ("id", "message"),
+        [
+            (None, "needs an id"),
+            ("", "needs an id"),
+            ("earliest", "'earliest' stands for everything"),
+            ("#1-0", "begins with '#', as names of places in a journal do"),
+            (" 1", "begins or ends with a space"),
+            ("1 ", "begins or ends with a space"),
+            ("\t1", "begins or ends with a space"),
+            ("1\x0b", "begins or ends with a space"),
+            ("\u00a01", "begins or ends with a space"),
+            ("1\t", "begins or ends with a space"),
+            ("x" * 1025, "more than 1024 bytes"),
+            ("é" * 512 + "x", "more than 1024 bytes"),
+        ],
+    )
+    def test_id_that_no_client_could_send_back(self, id: str | None, message: str) -> None:
+        """
+        It is refused.
+        """
+        with pytest.raises(InvalidField, match=message) as caught:
+            Update("news", event(id))
+        assert caught.value.field == "id"
+
+    @pytest.mark.parametrize("id", ["x", "x" * 1024, "é" * 512, "a b", "Earliest", "*"])
+    def test_id_that_is_good(self, id: str) -> None:
+        """
+        It is taken as it is.
+        """
+        assert Update("news", event(id)).id == id
+
+    def test_frame(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        The event is encoded once, however often it is asked for.
+        """
+        encoded: list[ServerSentEvent] = []
+        encode = update_module.encode_event  # type: ignore[attr-defined]
+
+        def counting(event: ServerSentEvent) -> bytes:
+            encoded.append(event)
+            return encode(event)
+
+        monkeypatch.setattr(update_module, "encode_event", counting)
+        update = Update("news", event("1", "a\nb"))
+        assert update.frame == b"id: 1\ndata: a\ndata: b\n\n"
+        assert update.frame is update.frame
+        assert encoded == [event("1", "a\nb")]
+
+    def test_equality(self) -> None:
+        """
+        Two are the same where topics, event and privacy are.
+        """
+        one, other = Update(["a", "b"], event()), Update(("a", "b"), event())
+        assert one == other
+        assert hash(one) == hash(other)
+        assert one != Update(["b", "a"], event())
+        assert one != Update(["a", "b"], event("2"))
+        assert one != Update(["a", "b"], event(), private=True)
+        assert hash(one) != hash(Update(["a", "b"], event(), private=True))
+        assert one != "update"
+
+    def test_repr(self) -> None:
+        """
+        It names the id and the topics, and not the text.
+        """
+        assert repr(Update(["a", "b"], event("7", "secret"))) == "<Update 7 to a, b>"
+        assert repr(Update("a", event("7"), private=True)) == "<Update 7 to a private>"
+
+
+class TellingTests:
+    def test_what_it_holds(self) -> None:
+        """
+        Topics, privacy, and the event as it is sent, without an id.
+        """
+        telling = Telling(["b", "a", "b"], ServerSentEvent("x", "kind"), private=True)
+        assert telling.topics == ("b", "a")
+        assert telling.private
+        assert telling.frame == b"event: kind\ndata: x\n\n"
+        assert not Telling("news", ServerSentEvent("x")).private
+
+    def test_id(self) -> None:
+        """
+        It is refused: a client would resume from what nobody recorded.
+        """
+        with pytest.raises(InvalidField, match="nobody could resume from it") as caught:
+            Telling("news", ServerSentEvent("x", id="1"))
+        assert caught.value.field == "id"
+
+    @pytest.mark.parametrize("topics", ["*", [], ["a", "*"]])
+    def test_topics(self, topics: str | list[str]) -> None:
+        """
+        They are those of an update.
+        """
+        with pytest.raises(InvalidField):
+            Telling(topics, ServerSentEvent("x"))

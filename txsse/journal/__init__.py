@@ -1,0 +1,3 @@
+"""
+Journals: ordered records of updates, which a hub replays from and follows. They know no HTTP.
+"""

@@ -1,0 +1,195 @@
+"""
+The contract of a journal, and of who follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Protocol, TypeAlias
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from txsse.journal.page import Entry, Page
+from txsse.journal.update import Update
+
+__all__ = ["AnyJournal", "IFollower", "IJournal"]
+
+
+class IFollower(Protocol):
+    """
+    Who follows a journal: the hub.
+    """
+
+    def update_appended(self, entry: Entry) -> None:
+        """
+        The journal has a new update.
+        """
+
+    def updates_missed(self, position: int) -> None:
+        """
+        The journal lost sight of what was appended up to a position, and goes on behind it.
+        """
+
+    def subscriber_counts(self) -> Mapping[str, int]:
+        """
+        Return how many subscribers want each topic by its name; ``*`` for how many there are in all. It is a
+        view: it shows how things are when it is looked at, and 0 for a topic that it does not have.
+        """
+
+    def changed_topics(self) -> Collection[str]:
+        """
+        Return the topics whose counts may have changed since this was asked last; at first, any of them.
+        """
+
+
+class IJournal(Interface):
+    """
+    An ordered record of updates.
+
+    The position of an update is an ``int``; a later update has a greater one, and they need not be
+    consecutive. 0 is the position before all of them. What is read is bounded by the number of updates, by
+    their bytes and by their age, all three at once; the oldest go first.
+
+    Ids: an update is equal to another one if both have the same topics, data, type, id, retry time and
+    privacy. Appending an update that is equal to the newest one with its id that the journal holds is a
+    no-op, so a publisher that did not hear whether an update was recorded may publish it once more. An
+    update that differs from that one is appended, although its id is held: of the updates A, B and A with
+    one id, all three are appended. A client that resumes from an id goes on after the *earliest* update with
+    it that the journal holds, so that it misses none of the others.
+
+    Every method that returns a Deferred may fail with whatever befell the journal; it goes on then where it
+    was. Follower and methods are called in the reactor's thread.
+    """
+
+    head: int = Attribute("""The position of the newest update that the follower was told of.""")
+
+    problem: Exception | None = Attribute(
+        """
+        What is wrong at the moment; ``None`` where nothing is. That records are damaged is not: the others
+        can be read, and new ones are recorded.
+        """
+    )
+
+    damaged: int = Attribute(
+        """
+        How many records this process has found that cannot be read. Each is counted once, is logged without
+        its content, and is skipped by :meth:`read`.
+        """
+    )
+
+    def start(follower: IFollower) -> Deferred[None]:  # noqa: N805
+        """
+        Begin. From now on the follower is told of every update once, in the order of their positions: of
+        those of this process before the Deferred of ``append`` fires. It is not told of those that are there.
+
+        :returns: a Deferred that fires when :attr:`head` is known.
+        """
+
+    def append(update: Update) -> Deferred[int]:  # noqa: N805
+        """
+        Record an update.
+
+        :returns: a Deferred that fires with its position, once it is as durable as this journal promises;
+            with that of the equal update, where it is a no-op.
+        """
+
+    def find(id: str) -> Deferred[int | None]:  # noqa: N805
+        """
+        Look an update up, in a time that does not depend on how many there are.
+
+        :returns: a Deferred that fires with the position of the earliest update with the id; with ``None``
+            where the journal holds none.
+        """
+
+    def at(position: int) -> Deferred[Update | None]:  # noqa: N805
+        """
+        Return the update at a position that ``find`` returned; ``None`` where the journal does not hold it
+        any more.
+        """
+
+    def read(after: int) -> Deferred[Page]:  # noqa: N805
+        """
+        Read on behind a position, a part that is convenient to be sent at once. Behind
+        :data:`~txsse.journal.position.OLDEST` comes the oldest update that there is, and what was before it
+        is not missed.
+
+        A page does not cross a damaged record unnoticed. It ends before one; the next page, which begins
+        there, skips that one and those that follow it at once, and says ``missed``, also behind
+        :data:`~txsse.journal.position.OLDEST`. Where only damaged records follow, the page is empty, says
+        ``missed``, and ends at :attr:`head`.
+        """
+
+    def last_id() -> Deferred[str | None]:
+        """
+        Return the id of the update at :attr:`head`; ``None`` where the journal holds none.
+        """
+
+    def anchor(position: int) -> str:  # noqa: N805
+        """
+        Return an id that ``find`` takes for a position, at any node with this journal, and that discloses
+        nothing of the updates there. In a record that was set back, or is another one, it is not found.
+
+        :param position: :attr:`head`, or one before it, whether or not there is an update.
+        """
+
+    def subscribers_elsewhere(topic: str) -> Deferred[int]:  # noqa: N805
+        """
+        Return how many subscribers want a topic by its name at the other nodes with this journal; ``*`` for
+        how many there are in all. Where there are no others, it is 0.
+        """
+
+    def put_note(name: str, note: str | None) -> None:  # noqa: N805
+        """
+        Show the other nodes with this journal a note of this one's, until the node ends; ``None`` takes it
+        back. Whoever is told of an update that is appended later finds it so. Where there are no others,
+        nothing is done.
+        """
+
+    def notes_elsewhere(name: str) -> Deferred[list[str]]:  # noqa: N805
+        """
+        Return the notes of the other nodes: those with a name, and those whose names begin with it and a
+        slash.
+        """
+
+    def stop() -> Deferred[None]:
+        """
+        End, behind what was appended.
+        """
+
+
+class _Journal(Protocol):
+    @property
+    def head(self) -> int: ...
+
+    @property
+    def problem(self) -> Exception | None: ...
+
+    @property
+    def damaged(self) -> int: ...
+
+    def start(self, follower: IFollower, /) -> Deferred[None]: ...
+
+    def append(self, update: Update, /) -> Deferred[int]: ...
+
+    def find(self, id: str, /) -> Deferred[int | None]: ...
+
+    def at(self, position: int, /) -> Deferred[Update | None]: ...
+
+    def read(self, after: int, /) -> Deferred[Page]: ...
+
+    def last_id(self) -> Deferred[str | None]: ...
+
+    def anchor(self, position: int, /) -> str: ...
+
+    def subscribers_elsewhere(self, topic: str, /) -> Deferred[int]: ...
+
+    def put_note(self, name: str, note: str | None, /) -> None: ...
+
+    def notes_elsewhere(self, name: str, /) -> Deferred[list[str]]: ...
+
+    def stop(self) -> Deferred[None]: ...
+
+
+# To type checkers that do not know zope.interface; see :mod:`txsse._typing`.
+AnyJournal: TypeAlias = IJournal | _Journal

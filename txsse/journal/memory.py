@@ -1,0 +1,123 @@
+"""
+The journal in memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import cast
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from txsse._clock import make_steady
+from txsse._reactor import global_reactor
+from txsse._typing import AnyReactor
+from txsse.journal.base import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT, Alone, check_bounds, not_started
+from txsse.journal.interfaces import IFollower, IJournal
+from txsse.journal.page import Page
+from txsse.journal.resume_ids import Anchors, new_secret
+from txsse.journal.update import Update
+from txsse.journal.window import Recent
+
+__all__ = ["MemoryJournal"]
+
+
+@implementer(IJournal)
+class MemoryJournal(Alone):
+    """
+    A journal in memory, which ends with the process.
+
+    :param max_count: how many updates it holds.
+    :param max_bytes: how many bytes of memory they take, roughly.
+    :param max_age: for how long it holds one, in seconds; ``None`` for as long as the others let it.
+    :param reactor: whose clock it is; ``None`` for the global one.
+    :raises ValueError: for a bound that holds nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_count: int = DEFAULT_COUNT,
+        max_bytes: int = DEFAULT_BYTES,
+        max_age: float | None = DEFAULT_AGE,
+        reactor: AnyReactor | None = None,
+    ) -> None:
+        check_bounds(max_count, max_bytes, max_age)
+        self.problem: Exception | None = None
+        self._reactor = cast("IReactorTime | None", reactor)
+        self._follower: IFollower | None = None
+        # Bound when the journal is started: an update's time is one call.
+        self._now: Callable[[], float] = not_started
+        # The next process begins at 0 again.
+        self._anchors = Anchors(new_secret())
+        self._recent = Recent(
+            max_count=max_count, max_bytes=max_bytes, max_age=math.inf if max_age is None else max_age
+        )
+
+    @property
+    def head(self) -> int:
+        """
+        The position of the newest update.
+        """
+        return self._recent.head
+
+    def start(self, follower: IFollower) -> Deferred[None]:
+        """
+        Begin.
+        """
+        self._follower = follower
+        self._now = make_steady(self._reactor or global_reactor()).seconds
+        return succeed(None)
+
+    def append(self, update: Update) -> Deferred[int]:
+        """
+        Keep an update.
+        """
+        assert self._follower is not None, "the journal has not been started"
+        recent, now = self._recent, self._now()
+        known = recent.find_equal(update, now)
+        if known is not None:
+            return succeed(known)
+        entry = recent.add(recent.head + 1, update, now)
+        self._follower.update_appended(entry)
+        return succeed(entry[0])
+
+    def find(self, id: str) -> Deferred[int | None]:
+        """
+        Look an id up.
+        """
+        position = self._recent.find(id, self._now())
+        return succeed(self._anchors.find(id, self.head) if position is None else position)
+
+    def at(self, position: int) -> Deferred[Update | None]:
+        """
+        Return the update at a position.
+        """
+        return succeed(self._recent.at(position, self._now()))
+
+    def read(self, after: int) -> Deferred[Page]:
+        """
+        Read on behind a position.
+        """
+        return succeed(self._recent.read(after, self._now()))
+
+    def last_id(self) -> Deferred[str | None]:
+        """
+        Return the id of the newest update.
+        """
+        return succeed(self._recent.last_id(self._now()))
+
+    def anchor(self, position: int) -> str:
+        """
+        Return an id for a position.
+        """
+        return self._anchors.anchor(position)
+
+    def stop(self) -> Deferred[None]:
+        """
+        Do nothing: it all ends with the process.
+        """
+        return succeed(None)

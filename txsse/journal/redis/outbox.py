@@ -1,0 +1,158 @@
+"""
+Updates that were appended to a journal in Redis, until their publishers hear of them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txsse._waiting import Waiting
+from txsse.journal.redis.codec import Arguments, to_arguments
+from txsse.journal.update import Update
+
+__all__ = ["Outbox"]
+
+_log = Logger()
+
+# How much goes into one call of the script.
+_BATCH_COUNT = 500
+_BATCH_BYTES = 1024 * 1024
+
+
+class _OnItsWay(NamedTuple):
+    size: int
+    arguments: Arguments
+    recorded: Deferred[int]
+
+
+class Outbox:
+    """
+    What is on its way to the server; and what is there, and was not told to the follower yet.
+
+    :param record: records updates, each as the script takes it, and returns a Deferred of their positions.
+    :param told_up_to: returns the position up to which the follower was told; none is beyond it where it will
+        not be told for now.
+    :ivar bytes: how many bytes of updates are on their way.
+    :ivar own: these updates, by id, and what they were sent as: when the stream brings them back, they need
+        not be made again.
+    """
+
+    def __init__(
+        self, record: Callable[[Sequence[Arguments]], Deferred[list[int]]], told_up_to: Callable[[], float]
+    ) -> None:
+        self.bytes = 0
+        self.own: dict[bytes, tuple[Update, Arguments]] = {}
+        self._record = record
+        self._told_up_to = told_up_to
+        self._waiting: list[_OnItsWay] = []
+        # Recorded, and not told to the follower yet: by position.
+        self._untold: list[tuple[int, int, Deferred[int]]] = []
+        self._order = 0
+        # How many there are whose publishers have not heard of them.
+        self._outstanding = 0
+        self._settled: Waiting[None] = Waiting()
+
+    def add(self, update: Update) -> Deferred[int]:
+        """
+        Take an update, to be sent by the next :meth:`flush`.
+
+        :returns: a Deferred that fires with its position, once it is recorded and the follower was told.
+        """
+        recorded: Deferred[int] = Deferred()
+        arguments = to_arguments(update)
+        size = len(update.frame)
+        self._outstanding += 1
+        self.own[arguments[0]] = update, arguments
+        recorded.addBoth(self._settle, arguments[0])
+        self._waiting.append(_OnItsWay(size, arguments, recorded))
+        self.bytes += size
+        return recorded
+
+    def flush(self) -> None:
+        """
+        Send what waits.
+        """
+        waiting, self._waiting = self._waiting, []
+        batch: list[_OnItsWay] = []
+        size = 0
+        for each in waiting:
+            batch.append(each)
+            size += each.size
+            if len(batch) == _BATCH_COUNT or size >= _BATCH_BYTES:
+                self._send(batch)
+                batch, size = [], 0
+        if batch:
+            self._send(batch)
+
+    def tell(self) -> None:
+        """
+        Tell the publishers of what the follower was told of.
+        """
+        while self._untold and self._untold[0][0] <= self._told_up_to():
+            position, _, recorded = heapq.heappop(self._untold)
+            recorded.callback(position)
+
+    def rename(self, rename: Callable[[int], int]) -> None:
+        """
+        What is not told yet has other positions now.
+        """
+        self._untold = [(rename(position), order, recorded) for position, order, recorded in self._untold]
+        heapq.heapify(self._untold)
+
+    def lose(self, make_error: Callable[[], Exception]) -> None:
+        """
+        The server is out of reach.
+        """
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            self._release(each)
+            each.recorded.errback(make_error())
+        # These are recorded; that their follower learns of them later is the lesser evil.
+        untold, self._untold = self._untold, []
+        for position, _, recorded in untold:
+            recorded.callback(position)
+
+    async def settle(self) -> None:
+        """
+        Wait until every publisher has heard.
+        """
+        while self._outstanding:
+            await self._settled.wait()
+
+    def _send(self, batch: list[_OnItsWay]) -> None:
+        # What fails here fails for the publishers: it may be that memory is gone.
+        recorded = maybeDeferred(self._record, [each.arguments for each in batch])
+        recorded.addCallbacks(
+            self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
+        )
+        recorded.addErrback(lambda failure: _log.failure("publishers cannot be told", failure))
+
+    def _has_recorded(self, positions: list[int], batch: list[_OnItsWay]) -> None:
+        for position, each in zip(positions, batch, strict=True):
+            self._release(each)
+            if position <= self._told_up_to():
+                each.recorded.callback(position)
+            else:
+                self._order += 1
+                heapq.heappush(self._untold, (position, self._order, each.recorded))
+
+    def _has_not_recorded(self, failure: Failure, batch: list[_OnItsWay]) -> None:
+        for each in batch:
+            self._release(each)
+            each.recorded.errback(failure)
+
+    def _release(self, each: _OnItsWay) -> None:
+        self.bytes -= each.size
+
+    def _settle(self, result: object, key: bytes) -> object:
+        self.own.pop(key, None)
+        self._outstanding -= 1
+        if not self._outstanding:
+            self._settled.fire(None)
+        return result

@@ -1,0 +1,441 @@
+"""
+A journal's file, by SQLite. Everything here blocks, and belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from twisted.logger import Logger
+
+from txsse.errors import JournalFailed
+from txsse.journal.page import Entry, Page
+from txsse.journal.sqlite.checkpoint import Checkpoints
+from txsse.journal.sqlite.codec import encode
+from txsse.journal.sqlite.damage import Damage
+from txsse.journal.sqlite.errors import explain, is_damage, is_failed_sync
+from txsse.journal.sqlite.files import Files
+from txsse.journal.sqlite.ids import earliest, insert, insert_all, newest, repeated, supersede
+from txsse.journal.sqlite.pages import read_newest, read_page
+from txsse.journal.sqlite.retention import Bounds, Retention
+from txsse.journal.sqlite.salvage import copy_readable
+from txsse.journal.sqlite.scan import survey, verified
+from txsse.journal.sqlite.schema import MOST_VISITS, connect, mark, marked, put_visits, transaction, visits
+from txsse.journal.sqlite.trouble import Trouble
+from txsse.journal.update import Update
+
+__all__ = ["Bounds", "Database"]
+
+T = TypeVar("T")
+
+_Batch = Sequence[tuple[Update, float]]
+
+_log = Logger()
+
+# How many rows are deleted at once.
+_STEP = 1000
+
+# How many rows are deleted at least, while updates are recorded.
+_LEAST_DELETED = 64
+
+# How often the files are looked at while updates are recorded, in seconds.
+_LOOK_INTERVAL = 0.1
+
+# What a probe writes at least, in bytes.
+_LEAST_PROBE = 65536
+
+
+class Database:
+    """
+    Updates in a file.
+
+    :param path: the file, which is made where there is none.
+    :param bounds: what it holds; the oldest go first.
+    :param synchronous: ``NORMAL`` or ``FULL``, as SQLite has them.
+    :param lock_timeout: how long to wait for another process that has the file, in seconds.
+    :ivar head: the position of the newest update, whether it is still here or not.
+    :ivar trouble: what keeps it from being written.
+    :ivar damage: what cannot be read.
+    :ivar repeated: of the ids of the updates that were appended last, those that an older one has, too.
+    """
+
+    def __init__(self, path: Path, bounds: Bounds, *, synchronous: str, lock_timeout: float) -> None:
+        self.head = 0
+        self.trouble = Trouble(path)
+        self.damage = Damage(path)
+        self.repeated: set[str] = set()
+        self._path = path
+        self._retention = Retention(bounds)
+        self._synchronous = synchronous
+        self._lock_timeout = lock_timeout
+        self._files = Files(path)
+        self._checkpoints = Checkpoints(path)
+        self._connection: sqlite3.Connection | None = None
+        # When the files are to be looked at, by the monotonic clock.
+        self._look_at = 0.0
+
+    @property
+    def floor(self) -> int:
+        """
+        The position up to which nothing is here any more.
+        """
+        return self._retention.floor
+
+    def open(self, now: float) -> None:
+        """
+        Open the file, or make it.
+
+        :raises JournalFailed: where it is none of ours.
+        :raises sqlite3.Error: where it cannot be opened.
+        """
+        self.close()
+        self.trouble = Trouble(self._path)
+        try:
+            self._files.take(self._lock_timeout)
+            self._connect()
+            self._load(now)
+        except BaseException:
+            # Otherwise the next attempt would find the file locked, by this one.
+            self.close()
+            raise
+
+    def _connect(self) -> None:
+        self._connection = connect(self._path, synchronous=self._synchronous, timeout=self._lock_timeout)
+        self._checkpoints = Checkpoints(self._path)
+        self._files.watch()
+
+    def _load(self, now: float) -> None:
+        connection = self._opened
+        found = survey(connection)
+        noted = self._files.noted()
+        # Damaged rows after the last whole one, and that is not known from elsewhere.
+        guessed = found.head + found.damaged if noted is None else found.head
+        head = max(guessed, marked(connection))
+        self._retention.begin(found.floor if found.count else head, found.count, found.bytes)
+        if noted is None and head:
+            _log.warn(
+                "{path}-head is missing or damaged: it is not known whether updates were lost",
+                path=self._path,
+            )
+        self.head = head if noted is None else max(head, noted)
+        if self.head > head:
+            self.damage.note(head + 1, self.head)
+        self._advance_floor(now)
+
+    def begin_visit(self, secret: bytes) -> list[tuple[bytes, int]]:
+        """
+        Record that a process goes on with the file.
+
+        :param secret: what its places are named by.
+        :returns: the secrets of the last processes, this one's at the end, and the position where each ended.
+        """
+        begun = [*visits(self._opened), (secret, self.head)][-MOST_VISITS:]
+
+        def record() -> None:
+            connection = self._opened
+            with transaction(connection):
+                put_visits(connection, begun)
+                # What was lost leaves no row, and its positions are not used again.
+                mark(connection, self.head)
+                connection.execute("DELETE FROM updates WHERE position > ?", [self.head])
+                connection.execute("DELETE FROM probe")
+
+        self._write(record)
+        self._files.note(self.head)
+        ends = [begin for _, begin in begun[1:]]
+        return [(each, end) for (each, _), end in zip(begun, [*ends, self.head], strict=True)]
+
+    def append(self, batch: _Batch) -> list[int]:
+        """
+        Record updates, all of them or none.
+
+        :param batch: updates, with the time of each.
+        :returns: the position of each: a known one, where it is equal to the newest update with its id.
+        :raises JournalFailed: where nothing can be recorded any more.
+        :raises sqlite3.Error: where they cannot be recorded.
+        """
+        size = sum(len(update.frame) for update, _ in batch)
+        self.repeated = set()
+        try:
+            self.trouble.check()
+            positions = self._write(lambda: self._append_all(batch))
+            self.trouble.written(size)
+            self._has_committed(len(batch), size)
+        except (sqlite3.Error, OSError) as error:
+            raise self.trouble.note(error, size) from error
+        return positions
+
+    def _append_all(self, batch: _Batch) -> list[int]:
+        positions = self._attempt(self._append_new, batch)
+        return self._attempt(self._append_each, batch) if positions is None else positions
+
+    def _attempt(self, append: Callable[[sqlite3.Connection, _Batch], T], batch: _Batch) -> T:
+        head, saved = self.head, self._retention.save()
+        try:
+            with transaction(self._opened) as connection:
+                positions = append(connection, batch)
+                if positions is None:
+                    connection.execute("ROLLBACK")
+                elif self.floor - self._retention.deleted >= _LEAST_DELETED:
+                    # As much as comes goes, so that nothing is left to do behind a burst; and some of it
+                    # together, since the oldest rows are in other pages than the newest.
+                    self._delete(connection, max(len(batch), _LEAST_DELETED))
+        except BaseException:
+            self.head = head
+            self._retention.restore(saved)
+            raise
+        return positions
+
+    def _append_new(self, connection: sqlite3.Connection, batch: _Batch) -> list[int] | None:
+        """
+        Record updates at once, unless the id of one is known.
+        """
+        positions = list(range(self.head + 1, self.head + 1 + len(batch)))
+        rows, total = [], 0
+        for position, (update, now) in zip(positions, batch, strict=True):
+            row, size = encode(position, now, update)
+            rows.append(row)
+            total += size
+        if not insert_all(connection, rows):
+            return None
+        self._has_appended(len(rows), total, batch[-1][1])
+        return positions
+
+    def _append_each(self, connection: sqlite3.Connection, batch: _Batch) -> list[int]:
+        return [self._append(connection, update, now) for update, now in batch]
+
+    def _append(self, connection: sqlite3.Connection, update: Update, now: float) -> int:
+        row, size = encode(self.head + 1, now, update)
+        if not insert(connection, row):
+            id = update.id.encode()
+            known = newest(connection, id)
+            if self.at(known, now) == update:
+                return known
+            supersede(connection, id)
+            insert(connection, row)
+            if known > self.floor:
+                self.repeated.add(update.id)
+        self._has_appended(1, size, now)
+        return self.head
+
+    def _has_appended(self, count: int, size: int, now: float) -> None:
+        self.head += count
+        self._retention.add(count, size)
+        self._advance_floor(now)
+
+    def find(self, id: str, now: float) -> int | None:
+        """
+        Return the position of the earliest update with an id.
+        """
+        self._advance_floor(now)
+        try:
+            position = earliest(self._opened, id.encode(), self.floor)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            return None
+        update = None if position is None else self.at(position, now)
+        # The index may be damaged, and not the row.
+        return position if update is not None and update.id == id else None
+
+    def at(self, position: int, now: float) -> Update | None:
+        """
+        Return the update at a position.
+        """
+        self._advance_floor(now)
+        found = verified(self._opened, position) if position > self.floor else None
+        return None if found is None else found[0][1]
+
+    def read(self, after: int, now: float) -> Page:
+        """
+        Read on behind a position.
+        """
+        self._advance_floor(now)
+        return read_page(self._opened, after, floor=self.floor, head=self.head, lost=self.damage.note)
+
+    def newest(self, count: int, size: int) -> list[tuple[Entry, float]]:
+        """
+        Return the newest updates with their times, in order, with none missing between them.
+
+        :param count: how many at most.
+        :param size: how many bytes of frames at most.
+        """
+        return read_newest(self._opened, count, size, floor=self.floor, head=self.head)
+
+    def repeated_in(self, entries: Iterable[Entry]) -> set[str]:
+        """
+        Return those of the ids of some updates that older ones have, too.
+        """
+        return repeated(self._opened, (update.id for _, update in entries), self.floor)
+
+    def last_id(self, now: float) -> str | None:
+        """
+        Return the id of the newest update.
+        """
+        update = self.at(self.head, now)
+        return None if update is None else update.id
+
+    def probe(self) -> None:
+        """
+        Write as much as could not be written last, to the disk, and give it back.
+
+        :raises JournalFailed: where nothing can be recorded any more.
+        :raises sqlite3.Error: where there is no room.
+        """
+        try:
+            if self.trouble.is_damaged and not self.trouble.is_final:
+                self._salvage()
+            self.trouble.check()
+            self._look_at_files()
+            size = max(self.trouble.bytes, _LEAST_PROBE)
+            self._checkpoints.probe(self._opened, size)
+        except (sqlite3.Error, OSError) as error:
+            raise self.trouble.note(error) from error
+        self.trouble.written(size)
+
+    def tidy(self, now: float) -> bool:
+        """
+        Delete some of what is too much or too old, and look whether the files are there still.
+
+        :returns: whether there is more of it.
+        """
+        self.trouble.check()
+        self._look_at_files()
+        self._advance_floor(now)
+        self.damage.forget(self.floor)
+        if self._retention.deleted >= self.floor:
+            return False
+        try:
+            self._write(self._delete_some)
+            self._has_committed(_STEP, 0)
+        except (sqlite3.Error, OSError) as error:
+            raise self.trouble.note(error) from error
+        return True
+
+    def _delete_some(self) -> None:
+        saved = self._retention.save()
+        try:
+            with transaction(self._opened):
+                self._delete(self._opened, _STEP)
+        except BaseException:
+            self._retention.restore(saved)
+            raise
+
+    def finish(self) -> None:
+        """
+        Move all into the database, and close it.
+
+        :raises sqlite3.Error: where that cannot be written: closing it hides the error.
+        """
+        try:
+            if self._connection is not None and not (self.trouble.is_final or self.trouble.is_damaged):
+                if self._retention.deleted < self.floor:
+                    self._delete_some()
+                self._files.note(self.head)
+                self._checkpoints.run(self._connection)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """
+        Let go of the file.
+        """
+        connection, self._connection = self._connection, None
+        try:
+            if connection is not None:
+                connection.close()
+        finally:
+            self._files.release()
+
+    @property
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise JournalFailed(str(self._path), "is not open; restart the service")
+        return self._connection
+
+    def _write(self, work: Callable[[], T]) -> T:
+        """
+        Write, if need be to a new file with all that can be read.
+        """
+        try:
+            return self._write_once(work)
+        except sqlite3.Error:
+            if not self.trouble.is_damaged:
+                raise
+        self._salvage()
+        return self._write_once(work)
+
+    def _write_once(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except sqlite3.Error as error:
+            if is_damage(error):
+                # All others fail until it is copied, here or by the probe.
+                self.trouble.is_damaged = True
+                self.trouble.note(error)
+            raise
+
+    def _has_committed(self, count: int, size: int) -> None:
+        """
+        See to it that what was committed is kept, before it is acknowledged.
+
+        :param count: how many rows were written.
+        :param size: how many bytes they take.
+        """
+        if time.monotonic() >= self._look_at:
+            self._look_at_files()
+        try:
+            self._files.note(self.head)
+            if self._checkpoints.is_due(count, size, self._files.frames):
+                self._checkpoints.run(self._opened)
+        except OSError as error:
+            # It is recorded, and fails all the same: what followed it would be out of order for subscribers.
+            raise self.trouble.end(explain(error)) from error
+        except sqlite3.Error as error:
+            if is_failed_sync(error):
+                raise
+            # It is in the ``-wal``, and safe.
+            self.trouble.note(error)
+
+    def _look_at_files(self) -> None:
+        problem = self._files.problem()
+        if problem is not None:
+            raise self.trouble.end(problem)
+        self._look_at = time.monotonic() + _LOOK_INTERVAL
+
+    def _salvage(self) -> None:
+        """
+        Go on with a new file, and all that can be read.
+        """
+        _log.error(
+            "{path} is damaged, and cannot be written; its updates are copied",
+            path=self._path,
+        )
+        connection = self._opened
+        fresh = self._files.fresh()
+        copy_readable(connection, fresh, floor=self.floor, head=self.head)
+        connection.close()
+        self._connection = None
+        try:
+            damaged = self._files.replace(fresh)
+        finally:
+            self._connect()
+        found = survey(self._opened)
+        self._retention.begin(self.floor, found.count, found.bytes)
+        self.trouble.is_damaged = False
+        _log.warn("{path} is a copy now; the damaged file is {damaged}", path=self._path, damaged=damaged)
+
+    def _delete(self, connection: sqlite3.Connection, count: int) -> None:
+        up_to = min(self.floor, self._retention.deleted + count)
+        connection.execute("DELETE FROM updates WHERE position <= ?", [up_to])
+        self._retention.deleted = up_to
+        if up_to == self.head:
+            # No row shows any more how far it was.
+            mark(connection, up_to)
+
+    def _advance_floor(self, now: float) -> None:
+        self._retention.advance(self._opened, self.head, now)

@@ -1,0 +1,427 @@
+"""
+A journal in a file, for one process.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar, cast
+
+from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorCore, IReactorTime
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from txsse._clock import make_steady, wall_of
+from txsse._reactor import global_reactor
+from txsse._typing import AnyReactor
+from txsse.errors import JournalFailed
+from txsse.journal.base import DEFAULT_AGE, Alone, check_bounds, not_started
+from txsse.journal.interfaces import IFollower, IJournal
+from txsse.journal.page import Entry, Page
+from txsse.journal.resume_ids import Anchors, new_secret
+from txsse.journal.sqlite.database import Bounds, Database
+from txsse.journal.sqlite.errors import explain
+from txsse.journal.update import Update
+from txsse.journal.window import Recent
+
+__all__ = ["SQLiteJournal"]
+
+T = TypeVar("T")
+
+_log = Logger()
+
+# How much goes into one transaction.
+_BATCH_COUNT = 1000
+
+_BATCH_BYTES = 4 * 1024 * 1024
+
+# How many pages wait for the thread at a time: what is published meanwhile comes behind these alone.
+_READS = 2
+
+# How often is looked for what is too old, for files that are gone, and whether what is wrong is so still, in
+# seconds.
+_TIDY_INTERVAL = 5.0
+
+# How many updates of the newest are kept in memory.
+_RECENT_COUNT = 10_000
+
+
+class _Opened(NamedTuple):
+    newest: list[tuple[Entry, float]]
+    # Of the ids of these, those that older updates have, too.
+    repeated: set[str]
+    visits: list[tuple[bytes, int]]
+    floor: int
+
+
+class _Waiting(NamedTuple):
+    update: Update
+    time: float
+    recorded: Deferred[int]
+
+
+@implementer(IJournal)
+class SQLiteJournal(Alone):
+    """
+    A journal in a file, which the next process goes on with. SQLite works in a thread of its own: the reactor
+    never waits for the disk. What comes while a transaction runs goes into the next one, all together.
+
+    An update that was published is there after the process was killed. Damaged records are skipped, counted,
+    and reported to those that resume before them. With ``synchronous="FULL"`` it is
+    there after a power cut too, and each transaction waits for the disk.
+
+    One process has the file for itself; for several, there is :class:`txsse.journal.redis.RedisJournal`.
+
+    :param path: the file, which is made where there is none. Beside it are others, ``-wal``,
+        ``-shm`` and ``-head``, which belong to it.
+    :param max_count: how many updates it holds.
+    :param max_bytes: how many bytes of the file they take, roughly.
+    :param max_age: for how long it holds one, in seconds; ``None`` for as long as the others let it.
+    :param recent_bytes: how many bytes of memory the newest part takes, which is read from there.
+    :param max_pending: how many bytes of updates may wait to be recorded; more of them fail.
+    :param synchronous: ``NORMAL`` or ``FULL``.
+    :param lock_timeout: how long to wait for another process that still has the file, in seconds.
+    :param reactor: the reactor; ``None`` for the global one.
+    :raises ValueError: for a bound that holds nothing.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_count: int = 1_000_000,
+        max_bytes: int = 1024 * 1024 * 1024,
+        max_age: float | None = DEFAULT_AGE,
+        recent_bytes: int = 16 * 1024 * 1024,
+        max_pending: int = 64 * 1024 * 1024,
+        synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
+        lock_timeout: float = 5.0,
+        reactor: AnyReactor | None = None,
+    ) -> None:
+        check_bounds(max_count, max_bytes, max_age)
+        if synchronous not in ("NORMAL", "FULL"):
+            raise ValueError(f"synchronous must be NORMAL or FULL, not {synchronous!r}")
+        age = math.inf if max_age is None else max_age
+        self.problem: Exception | None = None
+        self._path = Path(path)
+        self._database = Database(
+            self._path,
+            Bounds(max_count, max_bytes, age),
+            synchronous=synchronous,
+            lock_timeout=lock_timeout,
+        )
+        self._recent_bytes = recent_bytes
+        self._max_age = age
+        self._recent = self._new_recent(0)
+        self._floor = 0
+        # Names of places from this visit of the file, and from those before, each with where it ended: behind
+        # that may be other updates than there were, if the file was set back by a power cut, or by a backup.
+        self._anchors = Anchors(new_secret())
+        self._earlier: list[tuple[Anchors, int]] = []
+        self._max_pending = max_pending
+        self._given_reactor = cast("IReactorTime | None", reactor)
+        self._reactor: Any = None
+        self._now: Callable[[], float] = not_started
+        self._threads: ThreadPool | None = None
+        self._at_exit: Any = None
+        self._follower: IFollower | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._pending = 0
+        self._committing = False
+        self._reading = DeferredSemaphore(_READS)
+        self._idle: Deferred[None] | None = None
+        self._tidying: IDelayedCall | None = None
+
+    def __repr__(self) -> str:
+        return f"<SQLiteJournal {self._path}>"
+
+    @property
+    def head(self) -> int:
+        """
+        The position of the newest update that the follower was told of.
+        """
+        return self._recent.head
+
+    @property
+    def damaged(self) -> int:
+        """
+        How many records could not be read.
+        """
+        return self._database.damage.count
+
+    def start(self, follower: IFollower) -> Deferred[None]:
+        """
+        Open the file.
+        """
+        self._follower = follower
+        self._reactor = make_steady(self._given_reactor or global_reactor())
+        self._now = wall_of(self._reactor)
+        self._threads = ThreadPool(1, 1, name="txsse-sqlite")
+        core = cast(IReactorCore, self._reactor)
+        # A thread keeps the interpreter from ending, and does not survive a fork: there is none before the
+        # reactor runs, without which no answer would come anyway; and none behind it, also where the program
+        # does not stop its hub. What is asked meanwhile waits.
+        core.callWhenRunning(self._threads.start)
+        self._at_exit = core.addSystemEventTrigger("after", "shutdown", self._threads.stop)
+        started = self._in_thread(self._open, self._now()).addCallback(self._can_write)
+        return started.addCallbacks(self._has_opened, self._has_not_opened)
+
+    def append(self, update: Update) -> Deferred[int]:
+        """
+        Record an update.
+        """
+        now = self._now()
+        # What waits may be newer than what is in memory, and have the same id.
+        known = None if self._committing else self._recent.find_equal(update, now)
+        if known is not None:
+            return succeed(known)
+        if self._pending and self._pending + len(update.frame) > self._max_pending:
+            problem = (
+                f"{self._pending} bytes wait to be recorded; publish less, or wait for what was published"
+            )
+            return fail(JournalFailed(str(self._path), problem))
+        recorded: Deferred[int] = Deferred()
+        self._waiting.append(_Waiting(update, now, recorded))
+        self._pending += len(update.frame)
+        self._commit()
+        return recorded
+
+    def find(self, id: str) -> Deferred[int | None]:
+        """
+        Look an id up.
+        """
+        now = self._now()
+        position = self._recent.find(id, now)
+        if position is None:
+            position = self._find_anchor(id)
+        if (position is not None and self._recent.begins(id)) or self._all_is_recent():
+            return succeed(position)
+        return self._ask(self._database.find, id, now)
+
+    def at(self, position: int) -> Deferred[Update | None]:
+        """
+        Return the update at a position: one of the newest part from memory.
+        """
+        now = self._now()
+        update = self._recent.at(position, now)
+        if update is not None or self._all_is_recent():
+            return succeed(update)
+        return self._ask(self._database.at, position, now)
+
+    def read(self, after: int) -> Deferred[Page]:
+        """
+        Read on behind a position: the newest part from memory.
+        """
+        now = self._now()
+        self._recent.trim(now)
+        if after >= self._recent.floor or self._all_is_recent():
+            return succeed(self._recent.read(after, now))
+        return self._reading.run(self._ask, self._database.read, after, now)
+
+    def last_id(self) -> Deferred[str | None]:
+        """
+        Return the id of the newest update.
+        """
+        now = self._now()
+        id = self._recent.last_id(now)
+        if id is not None or self._all_is_recent():
+            return succeed(id)
+        return self._ask(self._database.last_id, now)
+
+    def anchor(self, position: int) -> str:
+        """
+        Return an id for a position.
+        """
+        return self._anchors.anchor(position)
+
+    def _find_anchor(self, id: str) -> int | None:
+        for anchors, end in self._earlier:
+            position = anchors.find(id, end)
+            if position is not None:
+                return position
+        return self._anchors.find(id, self.head)
+
+    def stop(self) -> Deferred[None]:
+        """
+        Close the file, behind what was appended.
+        """
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._committing:
+            self._idle = Deferred()
+            await self._idle
+        threads, self._threads = self._threads, None
+        if threads is None:
+            return
+        tidying, self._tidying = self._tidying, None
+        if tidying is not None:
+            tidying.cancel()
+        try:
+            await deferToThreadPool(self._reactor, threads, self._database.finish)
+        except sqlite3.Error as error:
+            raise JournalFailed(str(self._path), explain(error)) from error
+        finally:
+            self._reactor.removeSystemEventTrigger(self._at_exit)
+            threads.stop()
+
+    # In the thread.
+
+    def _open(self, now: float) -> _Opened:
+        database = self._database
+        database.open(now)
+        visits = database.begin_visit(new_secret())
+        newest = database.newest(_RECENT_COUNT, self._recent_bytes)
+        repeated = database.repeated_in(entry for entry, _ in newest)
+        return _Opened(newest, repeated, visits, database.floor)
+
+    def _append(self, batch: list[_Waiting]) -> tuple[list[int], set[str]]:
+        positions = self._database.append([(each.update, each.time) for each in batch])
+        return positions, self._database.repeated
+
+    # Back from it.
+
+    def _has_opened(self, found: _Opened) -> None:
+        newest, repeated, visits, self._floor = found
+        *earlier, (secret, head) = visits
+        self._earlier = [(Anchors(each), end) for each, end in earlier]
+        self._anchors = Anchors(secret)
+        self._recent = self._new_recent(newest[0][0][0] - 1 if newest else head)
+        for (position, update), time in newest:
+            self._recent.add(position, update, time, repeated=update.id in repeated)
+        self._tidy_later()
+
+    def _has_not_opened(self, failure: Failure) -> Failure:
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            self._reactor.removeSystemEventTrigger(self._at_exit)
+            threads.stop()
+        return failure
+
+    def _commit(self) -> None:
+        if self._committing or not self._waiting:
+            return
+        self._committing = True
+        batch: list[_Waiting] = []
+        size = 0
+        while self._waiting and len(batch) < _BATCH_COUNT and size < _BATCH_BYTES:
+            batch.append(self._waiting.popleft())
+            size += len(batch[-1].update.frame)
+        recorded = self._ask(self._append, batch)
+        recorded.addCallback(self._can_write)
+        recorded.addBoth(self._release, size)
+        recorded.addCallbacks(
+            self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
+        )
+        recorded.addErrback(lambda failure: _log.failure("{journal} cannot tell", failure, journal=self))
+        recorded.addBoth(self._go_on)
+
+    def _release(self, result: T, size: int) -> T:
+        self._pending -= size
+        return result
+
+    def _has_recorded(self, appended: tuple[list[int], set[str]], batch: list[_Waiting]) -> None:
+        assert self._follower is not None
+        positions, repeated = appended
+        for position, (update, time, _) in zip(positions, batch, strict=True):
+            if position > self._recent.head:
+                entry = self._recent.add(position, update, time, repeated=update.id in repeated)
+                self._follower.update_appended(entry)
+        self._recent.forget(self._floor)
+        for position, waiting in zip(positions, batch, strict=True):
+            waiting.recorded.callback(position)
+
+    def _has_not_recorded(self, failure: Failure, batch: list[_Waiting]) -> None:
+        for waiting in batch:
+            waiting.recorded.errback(failure)
+
+    def _go_on(self, _: object) -> None:
+        self._committing = False
+        self._commit()
+        if not self._committing and self._idle is not None:
+            self._idle.callback(None)
+
+    # Time.
+
+    def _tidy_later(self, seconds: float = _TIDY_INTERVAL) -> None:
+        if self._threads is not None:
+            self._tidying = self._reactor.callLater(seconds, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        self._tidy_now().addCallback(self._has_tidied)
+
+    def _has_tidied(self, more: bool) -> None:
+        self._tidy_later(0.0 if more else _TIDY_INTERVAL)
+
+    def _tidy_now(self) -> Deferred[bool]:
+        # Where it fails, that has been logged, and the next time is soon enough.
+        return Deferred.fromCoroutine(self._probe_and_tidy()).addErrback(lambda _: False)
+
+    async def _probe_and_tidy(self) -> bool:
+        if self.problem is not None:
+            # Perhaps nobody publishes while it is there.
+            await self._ask(self._database.probe)
+            self._can_write(None)
+        return await self._ask(self._database.tidy, self._now())
+
+    # The thread.
+
+    def _ask(self, ask: Callable[..., T], *arguments: object) -> Deferred[T]:
+        """
+        Ask the database, and take note of how it is.
+        """
+
+        def work() -> tuple[T, int]:
+            return ask(*arguments), self._database.floor
+
+        def answered(answer: tuple[T, int]) -> T:
+            result, self._floor = answer
+            return result
+
+        return self._in_thread(work).addCallback(answered)
+
+    def _in_thread(self, work: Callable[..., T], *arguments: object) -> Deferred[T]:
+        if self._threads is None:
+            return fail(JournalFailed(str(self._path), "has not been started, or has been stopped"))
+        done: Deferred[T] = deferToThreadPool(self._reactor, self._threads, work, *arguments)
+        return done.addErrback(self._fails)
+
+    def _can_write(self, result: T) -> T:
+        """
+        Take note that it works. That it can be read says little: a disk that is full can be read.
+        """
+        trouble = self._database.trouble.current
+        if trouble is not None:
+            self._has_problem(trouble)
+        elif self.problem is not None:
+            self.problem = None
+            _log.info("{journal} works again", journal=self)
+        return result
+
+    def _fails(self, failure: Failure) -> Failure:
+        if failure.check(sqlite3.Error, OSError):
+            error = JournalFailed(str(self._path), explain(cast(Exception, failure.value)))
+            failure = Failure(error)
+        self._has_problem(cast(Exception, failure.value))
+        return failure
+
+    def _has_problem(self, problem: Exception) -> None:
+        if self.problem is None:
+            _log.error("{problem}", problem=str(problem))
+        self.problem = problem
+
+    def _new_recent(self, head: int) -> Recent:
+        return Recent(max_count=_RECENT_COUNT, max_bytes=self._recent_bytes, max_age=self._max_age, head=head)
+
+    def _all_is_recent(self) -> bool:
+        return self._recent.floor <= self._floor

@@ -1,0 +1,180 @@
+"""
+Reading the table of updates, however damaged it is.
+
+Strategy: positions are consecutive, so that a missing one shows what was lost, whatever the cause: a row that
+is not as it was written, a page of the file that SQLite cannot read, or a transaction that went with the
+``-wal``. A query that fails half-way is continued at the next position from which one succeeds.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from txsse.journal.page import Entry
+from txsse.journal.sqlite.codec import COLUMNS, SIZE, decode
+from txsse.journal.sqlite.errors import is_damage
+
+__all__ = ["Survey", "newest", "rows_after", "survey", "verified"]
+
+# No position is greater, or less than its negative.
+_END = 2**62
+
+# How many rows at either end are looked at to find one that is whole.
+_EDGE = 1000
+
+
+@dataclass
+class Survey:
+    """
+    What is in the table.
+
+    :ivar floor: the position before the oldest update.
+    :ivar head: the position of the newest one that is whole; 0 where the table is empty.
+    :ivar damaged: how many come after that one.
+    :ivar count: how many.
+    :ivar bytes: how many bytes they take.
+    """
+
+    floor: int
+    head: int
+    damaged: int
+    count: int
+    bytes: int
+
+
+def verified(connection: sqlite3.Connection, position: int) -> tuple[Entry, float] | None:
+    """
+    Return the update at a position with its time; ``None`` where it cannot be read.
+    """
+    try:
+        row = connection.execute(f"SELECT {COLUMNS} FROM updates WHERE position = ?", [position]).fetchone()
+    except sqlite3.Error as error:
+        _unless_damage(error)
+        return None
+    return None if row is None else decode(row)
+
+
+def rows_after(
+    connection: sqlite3.Connection, columns: str, after: int, limit: int = _END, *, up_to: int = _END
+) -> Generator[tuple[Any, ...], None, None]:
+    """
+    Read rows in order, without those that SQLite cannot read.
+
+    :param columns: which columns, ``position`` first.
+    :param after: the position after which to begin.
+    :param limit: how many rows at most.
+    :param up_to: the last position.
+    """
+    query = f"SELECT {columns} FROM updates WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?"
+    begin: int | None = after + 1
+    while begin is not None:
+        rows = connection.cursor()
+        try:
+            for row in rows.execute(query, [begin, up_to, limit]):
+                limit -= 1
+                # A damaged one may be anything.
+                begin = max(begin, row[0] + 1)
+                yield row
+            return
+        except sqlite3.Error as error:
+            _unless_damage(error)
+        finally:
+            # A reader that stops in the middle would keep the ``-wal`` from being reset.
+            rows.close()
+        begin = _next_readable(connection, query, begin, up_to)
+
+
+def _next_readable(connection: sqlite3.Connection, query: str, bad: int, up_to: int) -> int | None:
+    """
+    Return a position from which a query succeeds, in some 2 log n queries: what is readable between two
+    damaged pages may be skipped.
+    """
+
+    def succeeds(begin: int) -> bool:
+        try:
+            connection.execute(query, [begin, up_to, 1]).fetchone()
+        except sqlite3.Error as error:
+            _unless_damage(error)
+            return False
+        return True
+
+    step = 1
+    while not succeeds(good := min(bad + step, up_to)):
+        if good == up_to:
+            return None
+        bad, step = good, step * 2
+    while good - bad > 1:
+        middle = (good + bad) // 2
+        if succeeds(middle):
+            good = middle
+        else:
+            bad = middle
+    return good
+
+
+def newest(
+    connection: sqlite3.Connection, head: int, floor: int
+) -> Generator[tuple[Entry, float], None, None]:
+    """
+    Read backwards from the head, up to the first update that is missing.
+    """
+    query = f"SELECT {COLUMNS} FROM updates WHERE position > ? AND position <= ? ORDER BY position DESC"
+    try:
+        for row in connection.execute(query, [floor, head]):
+            found = decode(row) if row[0] == head else None
+            if found is None:
+                return
+            yield found
+            head -= 1
+    except sqlite3.Error as error:
+        _unless_damage(error)
+
+
+def survey(connection: sqlite3.Connection) -> Survey:
+    """
+    Look at the whole table: at the lengths, not at the text.
+    """
+    try:
+        count, bytes = connection.execute(
+            f"SELECT count(*), coalesce(sum({SIZE}), 0) FROM updates"
+        ).fetchone()
+        oldest, newest = (
+            [row[0] for row in connection.execute(f"SELECT position FROM updates ORDER BY position {order}")]
+            for order in (f"LIMIT {_EDGE}", f"DESC LIMIT {_EDGE}")
+        )
+    except sqlite3.Error as error:
+        _unless_damage(error)
+        count = bytes = 0
+        oldest, last = [], deque[int](maxlen=_EDGE)
+        for position, size in rows_after(connection, f"position, {SIZE}", -_END):
+            count += 1
+            bytes += size
+            last.append(position)
+            if len(oldest) < _EDGE:
+                oldest.append(position)
+        newest = list(reversed(last))
+    first, before = _edge(connection, oldest)
+    head, damaged = _edge(connection, newest)
+    # The position of a damaged row may be anything; but there are as many of them as rows.
+    return Survey(max(first - before - 1, 0), head, damaged, count, bytes)
+
+
+def _edge(connection: sqlite3.Connection, positions: Iterable[int]) -> tuple[int, int]:
+    """
+    Return the position of the first row that is whole, and how many come before it.
+    """
+    damaged, position = 0, 0
+    for position in positions:
+        if verified(connection, position) is not None:
+            return position, damaged
+        damaged += 1
+    return position, max(damaged - 1, 0)
+
+
+def _unless_damage(error: sqlite3.Error) -> None:
+    if not is_damage(error):
+        raise error
