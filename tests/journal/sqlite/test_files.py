@@ -340,7 +340,7 @@ class SyncTests:
         flag = tmp_path / "flag"
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, str(tmp_path / "journal"), synchronous, str(flag)],
-            cwd=Path(__file__).parent.parent.parent,
+            cwd=Path(__file__).parent.parent.parent.parent,
             env={**os.environ, "LD_PRELOAD": str(shim), "FAIL_FILE": str(flag)},
             capture_output=True,
             text=True,
