@@ -23,7 +23,7 @@ from tests.journal.redis_server import free_port
 from tests.mercure.world import OTHER_SECRET, PATH, SECRET, old_token
 from tests.service.process import HUB_URL, PATIENCE, ROOT, Subscriber, publish, running
 from txsse import EventStreamParser
-from txsse.mercure.minting import make_token
+from txsse.mercure.auth.mint import make_token
 
 FOLDER = ROOT / "examples" / "publishers"
 

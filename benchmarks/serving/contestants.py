@@ -61,7 +61,7 @@ class Contestant(rounds.Contestant):
 
 def _service(*, private: bool) -> Callable[[int, Path, Sizes], Started]:
     def start(port: int, folder: Path, sizes: Sizes) -> Started:
-        from txsse.mercure.minting import make_token
+        from txsse.mercure.auth.mint import make_token
         from txsse.mercure.settings import PATH
 
         key, url, expires = secrets.token_urlsafe(32), f"http://127.0.0.1:{port}{PATH}", time.time() + 3600

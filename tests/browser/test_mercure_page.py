@@ -28,7 +28,7 @@ from tests.mercure.world import PATH, SECRET, old_token, sign
 from tests.mercure.world import token as token_with
 from txsse import Hub, MemoryJournal
 from txsse.mercure import Settings, shared_secret, well_known
-from txsse.mercure.page import PageResource
+from txsse.mercure.debug_page import PageResource
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

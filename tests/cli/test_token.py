@@ -25,10 +25,10 @@ from tests.client.fakes import outcome_of
 from tests.mercure.world import OTHER_SECRET, SECRET, URL, detail, sign
 from txsse.cli import main
 from txsse.mercure import FixedKeys, Issuer, pem_key, secret_key
-from txsse.mercure.grants import Grants
-from txsse.mercure.keys import Key
-from txsse.mercure.refusal import InvalidToken
-from txsse.mercure.tokens import Role, Verifier
+from txsse.mercure.auth.grants import Grants
+from txsse.mercure.auth.keys import Key
+from txsse.mercure.auth.verify import Role, Verifier
+from txsse.mercure.errors import InvalidToken
 
 HUB = ("--audience", URL)
 

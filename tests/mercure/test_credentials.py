@@ -14,7 +14,7 @@ from twisted.web.test.requesthelper import DummyChannel
 
 from tests.mercure.world import PUBLISHER, URL, MercureWorld, old_token
 from txsse.mercure.credentials import Credential, check_origin, find_credential
-from txsse.mercure.refusal import BadPresentation, BadRequest, Forbidden
+from txsse.mercure.errors import BadPresentation, BadRequest, Forbidden
 from txsse.mercure.settings import COOKIE, OLD_COOKIE, Settings
 
 CURRENT = Settings(url=URL)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tests.mercure.world import OTHER_SECRET, PATH, MercureWorld, old_token, sign, token
 from txsse.mercure import forms
+from txsse.mercure.errors import BadRequest
 from txsse.mercure.forms import find_in_query
-from txsse.mercure.refusal import BadRequest
 
 BODY = b"&".join([b"match=%41%41&topic=x&data=y&last_event_id=%41"] * 400)
 LONG_QUERY = "&".join(["match=%41&last_event_id=%41&topic=%41"] * 150)

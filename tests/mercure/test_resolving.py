@@ -16,11 +16,11 @@ from urlpattern import URLPattern
 
 from tests.mercure.world import PATH, URL, MercureWorld, old_token, token
 from txsse.hub.topics import ISelector, TopicSet
-from txsse.mercure.grants import DETAIL_TYPE, Grants, read_claim, read_details
-from txsse.mercure.matchers import EXACT, PATTERN, TEMPLATE, make_matcher
-from txsse.mercure.refusal import InvalidToken
+from txsse.mercure.auth.grants import DETAIL_TYPE, Grants, read_claim, read_details
+from txsse.mercure.errors import InvalidToken
 from txsse.mercure.resolving import is_resolved
-from txsse.mercure.templates import TemplateSelector
+from txsse.mercure.selectors.matcher import EXACT, PATTERN, TEMPLATE, make_matcher
+from txsse.mercure.selectors.uri_template import TemplateSelector
 
 HUB = "https://hub.example"
 EVENTS = f"{PATH}/subscriptions"

@@ -12,7 +12,7 @@ from unicodedata import category
 import pytest
 
 from tests.mercure.world import MercureWorld, old_token, token
-from txsse.mercure.refusal import BadRequest
+from txsse.mercure.errors import BadRequest
 from txsse.mercure.texts import check_text, is_clean
 
 

@@ -14,7 +14,7 @@ from twisted.web.server import Request, Site
 from tests.fakes import Client, Wire
 from txsse import EventStreamParser, Hub, ServerSentEvent
 from txsse.mercure import Settings, shared_secret, well_known
-from txsse.mercure.grants import DETAIL_TYPE
+from txsse.mercure.auth.grants import DETAIL_TYPE
 from txsse.server.plain import NOTHING, Branch
 
 URL = "https://hub.example/.well-known/mercure"

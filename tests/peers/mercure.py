@@ -22,7 +22,7 @@ from tests.browser.remote import wait_until
 from tests.mercure.world import SECRET
 from tests.mercure.world import old_token as make_old_token
 from tests.service.process import HUB_URL, PATIENCE
-from txsse.mercure.minting import make_token
+from txsse.mercure.auth.mint import make_token
 
 __all__ = [
     "BOOKS",

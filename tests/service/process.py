@@ -22,7 +22,7 @@ from urllib.parse import urlencode, urlsplit
 
 from tests.mercure.world import PATH, SECRET
 from txsse import EventStreamParser, ServerSentEvent
-from txsse.mercure.minting import make_token
+from txsse.mercure.auth.mint import make_token
 
 ROOT = Path(__file__).parent.parent.parent
 TWIST = str(Path(sysconfig.get_path("scripts")) / "twist")

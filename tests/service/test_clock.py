@@ -18,7 +18,7 @@ import pytest
 from tests.mercure.world import SECRET
 from tests.service import process as process_module
 from tests.service.process import HUB_URL, PATIENCE, Subscriber, publish, running
-from txsse.mercure.minting import make_token
+from txsse.mercure.auth.mint import make_token
 
 LISTEN = "--listen=tcp:0:interface=127.0.0.1"
 URL = f"--url={HUB_URL}"

@@ -13,7 +13,7 @@ from twisted.web.resource import Resource
 
 from tests.integration.clients import listen
 from tests.mercure.signers import ec_key, jwk, jwks
-from txsse.mercure.tokens import Issuer
+from txsse.mercure.auth.verify import Issuer
 from txsse.service.config import Config
 from txsse.service.issuers import make_issuers
 

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, succeed
 from tests.fakes import Client, Wire
 from tests.mercure.signers import ec_key, private_pem
 from tests.mercure.world import PATH, SECRET, URL, Reader, old_token, token
-from txsse.mercure import remote
+from txsse.mercure.auth import jwks as remote
 from txsse.service import endpoints
 from txsse.service.config import BadConfig, Config
 from txsse.service.hub import make_hub

@@ -14,9 +14,9 @@ from typing import Any
 from txsse._extras import needs
 from txsse.cli.minting import BASE
 from txsse.cli.terminal import visible
-from txsse.mercure.grants import read_claim, read_details
-from txsse.mercure.keys import ALGORITHMS, Key
-from txsse.mercure.refusal import InvalidToken
+from txsse.mercure.auth.grants import read_claim, read_details
+from txsse.mercure.auth.keys import ALGORITHMS, Key
+from txsse.mercure.errors import InvalidToken
 
 with needs("mercure", "a token"):
     from jwt import PyJWS

@@ -20,10 +20,10 @@ from uuid import uuid4
 
 from txsse._extras import needs
 from txsse.cli.signing import KEY_ENVIRONMENT, Wrong
-from txsse.mercure.grants import DETAIL_TYPE, read_claim, read_details
-from txsse.mercure.keys import BadKey, Key, read_key, secret_key
-from txsse.mercure.matchers import PATTERN
-from txsse.mercure.refusal import InvalidToken
+from txsse.mercure.auth.grants import DETAIL_TYPE, read_claim, read_details
+from txsse.mercure.auth.keys import BadKey, Key, read_key, secret_key
+from txsse.mercure.errors import InvalidToken
+from txsse.mercure.selectors.matcher import PATTERN
 
 with needs("mercure", "a token"):
     from jwt import PyJWS

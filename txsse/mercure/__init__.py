@@ -15,11 +15,11 @@ with needs("mercure", "Mercure"):
     import jwt as _jwt  # noqa: F401
     import urlpattern as _urlpattern  # noqa: F401
 
-from txsse.mercure.keys import BadKey, Key, jwks_keys, pem_key, read_key, secret_key
-from txsse.mercure.remote import RemoteKeys
+from txsse.mercure.auth.jwks import RemoteKeys
+from txsse.mercure.auth.keys import BadKey, Key, jwks_keys, pem_key, read_key, secret_key
+from txsse.mercure.auth.verify import FixedKeys, Issuer, shared_secret
 from txsse.mercure.resource import MercureResource, put_hub, well_known
 from txsse.mercure.settings import Settings
-from txsse.mercure.tokens import FixedKeys, Issuer, shared_secret
 
 __all__ = [
     "BadKey",

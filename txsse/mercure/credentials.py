@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from twisted.web.http import Request
 
+from txsse.mercure.errors import BadPresentation, Forbidden
 from txsse.mercure.forms import find_in_query
-from txsse.mercure.refusal import BadPresentation, Forbidden
 from txsse.mercure.settings import OLD_COOKIE, Settings
 
 __all__ = ["Credential", "check_origin", "find_credential"]

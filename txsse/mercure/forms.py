@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from twisted.web.http import Request
 
-from txsse.mercure.refusal import BadRequest, Refusal, TooLarge
+from txsse.mercure.errors import BadRequest, Refusal, TooLarge
 
 __all__ = ["FORM", "Fields", "check_form", "find_in_query", "read_body", "read_query"]
 

@@ -16,16 +16,16 @@ from twisted.web.server import NOT_DONE_YET
 from txsse._clock import wall
 from txsse._sparing import SparingLog
 from txsse.hub.hub import Hub
-from txsse.mercure.answers import failed, segments_below, send
+from txsse.mercure.auth.verify import Role, Verifier
 from txsse.mercure.credentials import find_credential
-from txsse.mercure.listing import Listing
+from txsse.mercure.errors import MissingToken
 from txsse.mercure.metadata import MetadataResource
-from txsse.mercure.publishing import Publisher
-from txsse.mercure.refusal import MissingToken
+from txsse.mercure.publish import Publisher
+from txsse.mercure.responses import failed, segments_below, send
 from txsse.mercure.settings import PATH, Settings
-from txsse.mercure.subscribing import QUERY, SubscribeResource
-from txsse.mercure.subscriptions import Subscriptions
-from txsse.mercure.tokens import Role, Verifier
+from txsse.mercure.subscribe import QUERY, SubscribeResource
+from txsse.mercure.subscription_api import Listing
+from txsse.mercure.subscription_events import Subscriptions
 from txsse.server.framing import refuse_framing
 from txsse.server.negotiation import Answer, Rules, cors_headers, decide, read_asked
 from txsse.server.options import to_rules

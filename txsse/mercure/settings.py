@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from txsse.mercure.keys import ALGORITHMS
-from txsse.mercure.tokens import Issuer
+from txsse.mercure.auth.keys import ALGORITHMS
+from txsse.mercure.auth.verify import Issuer
 
 __all__ = ["COOKIE", "OLD_COOKIE", "PATH", "Settings"]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from unicodedata import category
 
-from txsse.mercure.refusal import BadRequest
+from txsse.mercure.errors import BadRequest
 
 __all__ = ["check_text", "is_clean"]
 

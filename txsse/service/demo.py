@@ -66,10 +66,10 @@ def _announcer(demo: Demo, reactor: Any) -> Callable[[str], None]:
         if not told and url.startswith("http"):
             told = True
             try:
-                from txsse.mercure.minting import make_token
+                from txsse.mercure.auth.mint import make_token
+                from txsse.mercure.auth.verify import shared_secret
                 from txsse.mercure.resource import put_hub
                 from txsse.mercure.settings import PATH, Settings
-                from txsse.mercure.tokens import shared_secret
             except MissingExtra as error:
                 _log.info("There is no hub to try: {problem}", problem=error)
                 return

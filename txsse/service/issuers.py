@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from txsse._extras import MissingExtra
-from txsse.mercure.keys import ALGORITHMS, BadKey, Key, read_key, secret_key
-from txsse.mercure.remote import RemoteKeys
-from txsse.mercure.tokens import FixedKeys, Issuer
+from txsse.mercure.auth.jwks import RemoteKeys
+from txsse.mercure.auth.keys import ALGORITHMS, BadKey, Key, read_key, secret_key
+from txsse.mercure.auth.verify import FixedKeys, Issuer
 from txsse.service.config import BadConfig, Config
 from txsse.service.urls import check_url
 

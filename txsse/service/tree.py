@@ -16,10 +16,10 @@ from txsse._delay import Delay
 from txsse.errors import JournalFailed
 from txsse.hub.hub import Hub
 from txsse.journal.urls import journal_named
-from txsse.mercure.page import PageResource
+from txsse.mercure.auth.verify import Issuer
+from txsse.mercure.debug_page import PageResource
 from txsse.mercure.resource import put_hub
 from txsse.mercure.settings import Settings
-from txsse.mercure.tokens import Issuer
 from txsse.server.limits import Limits
 from txsse.server.plain import NOTHING, Branch
 from txsse.server.upgrade import Upgrader

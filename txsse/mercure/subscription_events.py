@@ -12,8 +12,8 @@ from uuid import uuid4
 
 from txsse.hub.hub import Hub
 from txsse.journal.update import Update
-from txsse.mercure.grants import Grants
-from txsse.mercure.matchers import TEMPLATE, Matcher
+from txsse.mercure.auth.grants import Grants
+from txsse.mercure.selectors.matcher import TEMPLATE, Matcher
 from txsse.mercure.settings import Settings
 from txsse.protocol.event import ServerSentEvent
 from txsse.server.channel import SSEChannel

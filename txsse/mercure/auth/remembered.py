@@ -2,7 +2,7 @@
 Tokens that were good, remembered so that they are verified once.
 
 The bound is on memory: patterns are the larger part of it, and of those a token may have many. See
-:attr:`txsse.mercure.grants.Grants.weight` for the unit.
+:attr:`txsse.mercure.auth.grants.Grants.weight` for the unit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Generic, TypeVar
 
-from txsse.mercure.grants import Grants
+from txsse.mercure.auth.grants import Grants
 
 __all__ = ["MAX_REMEMBERED", "MAX_WEIGHT", "Remembered", "RememberedTokens"]
 

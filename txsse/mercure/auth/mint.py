@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import jwt
 
-from txsse.mercure.grants import DETAIL_TYPE
-from txsse.mercure.keys import ALGORITHMS
+from txsse.mercure.auth.grants import DETAIL_TYPE
+from txsse.mercure.auth.keys import ALGORITHMS
 
 __all__ = ["make_token"]
 

@@ -16,16 +16,16 @@ from txsse.hub.hub import Hub
 from txsse.hub.replay import RESET_TYPE
 from txsse.hub.turns import Turns
 from txsse.journal.update import ALL, EARLIEST, MAX_ID_BYTES, Update
+from txsse.mercure.auth.grants import Grants
+from txsse.mercure.auth.verify import Verifier
 from txsse.mercure.credentials import check_origin, find_credential
+from txsse.mercure.errors import BadRequest, Forbidden, MissingToken, TooLarge
 from txsse.mercure.forms import Fields, check_form, read_body
-from txsse.mercure.grants import Grants
-from txsse.mercure.matchers import MAX_PATTERN
-from txsse.mercure.patterns import path_pattern
-from txsse.mercure.refusal import BadRequest, Forbidden, MissingToken, TooLarge
+from txsse.mercure.selectors.matcher import MAX_PATTERN
+from txsse.mercure.selectors.url_pattern import path_pattern
 from txsse.mercure.settings import Settings
-from txsse.mercure.subscriptions import EVENT_TYPE
+from txsse.mercure.subscription_events import EVENT_TYPE
 from txsse.mercure.texts import check_text
-from txsse.mercure.tokens import Verifier
 from txsse.protocol.event import ServerSentEvent
 
 __all__ = ["Publisher"]

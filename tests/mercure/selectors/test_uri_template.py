@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from uritemplate import URITemplate
 
 from tests.mercure.world import URL
-from txsse.mercure.templates import MAX_VARIABLES, TemplateSelector, TooManyVariables
+from txsse.mercure.selectors.uri_template import MAX_VARIABLES, TemplateSelector, TooManyVariables
 
 UNRESERVED = ascii_letters + digits + "-._~"
 

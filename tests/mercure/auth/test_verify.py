@@ -24,10 +24,10 @@ from twisted.logger import LogEvent
 from tests.hub.fakes import outcome_of, result_of
 from tests.mercure.signers import ec_key, ed_key, jwk, jwks, public_pem, rsa_key
 from tests.mercure.world import OTHER_SECRET, SECRET, URL, detail, old_token, sign, token
-from txsse.mercure.grants import Grants
-from txsse.mercure.keys import BadKey, Key, jwks_keys, pem_key, secret_key
-from txsse.mercure.refusal import InvalidToken
-from txsse.mercure.tokens import FixedKeys, Issuer, Role, Verifier, shared_secret
+from txsse.mercure.auth.grants import Grants
+from txsse.mercure.auth.keys import BadKey, Key, jwks_keys, pem_key, secret_key
+from txsse.mercure.auth.verify import FixedKeys, Issuer, Role, Verifier, shared_secret
+from txsse.mercure.errors import InvalidToken
 
 NOW = 1_000.0
 CLAIMS = {"aud": URL, "exp": 3600, "authorization_details": [detail(["publish"], "news")]}

@@ -9,7 +9,7 @@ from twisted.web.http import Request
 
 from txsse._sparing import SparingLog
 from txsse.errors import HubStopped, InvalidField, JournalFailed, UpdateTooLarge
-from txsse.mercure.refusal import InvalidToken, Refusal
+from txsse.mercure.errors import InvalidToken, Refusal
 from txsse.mercure.settings import Settings
 from txsse.server.http2 import was_reset
 

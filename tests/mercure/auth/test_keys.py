@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tests.mercure.signers import ec_key, ed_key, jwk, jwks, private_pem, public_pem, rsa_key
-from txsse.mercure.keys import ALGORITHMS, BadKey, Key, jwks_keys, pem_key, read_key, secret_key
+from txsse.mercure.auth.keys import ALGORITHMS, BadKey, Key, jwks_keys, pem_key, read_key, secret_key
 
 SECRET = "x" * 31 + "é"
 HMAC = ("HS256", "HS384", "HS512")

@@ -15,10 +15,10 @@ from jwt import PyJWS
 from jwt.exceptions import PyJWTError
 from twisted.logger import Logger
 
-from txsse.mercure.grants import Grants, read_claim, read_details
-from txsse.mercure.keys import ALGORITHMS, Key, secret_key
-from txsse.mercure.refusal import InvalidToken, Unavailable
-from txsse.mercure.remembered import Remembered, RememberedTokens
+from txsse.mercure.auth.grants import Grants, read_claim, read_details
+from txsse.mercure.auth.keys import ALGORITHMS, Key, secret_key
+from txsse.mercure.auth.remembered import Remembered, RememberedTokens
+from txsse.mercure.errors import InvalidToken, Unavailable
 
 __all__ = ["FixedKeys", "IKeys", "Issuer", "Role", "Verifier", "shared_secret"]
 

@@ -18,16 +18,16 @@ from txsse.hub.resource import HubResource
 from txsse.hub.subscriber import Subscriber
 from txsse.journal.position import Place
 from txsse.journal.update import EARLIEST
-from txsse.mercure.answers import RETRY_AFTER, challenge
+from txsse.mercure.auth.grants import Grants
+from txsse.mercure.auth.verify import Verifier
 from txsse.mercure.credentials import find_credential
+from txsse.mercure.errors import BadRequest, InvalidToken, MissingToken, Refusal
 from txsse.mercure.expiries import Expiries
 from txsse.mercure.forms import Fields, check_form, read_body, read_query
-from txsse.mercure.grants import Grants
-from txsse.mercure.matchers import EXACT, MAX_PATTERN, PATTERN, TEMPLATE, Matcher, make_matcher
-from txsse.mercure.refusal import BadRequest, InvalidToken, MissingToken, Refusal
+from txsse.mercure.responses import RETRY_AFTER, challenge
+from txsse.mercure.selectors.matcher import EXACT, MAX_PATTERN, PATTERN, TEMPLATE, Matcher, make_matcher
 from txsse.mercure.settings import Settings
-from txsse.mercure.subscriptions import Subscriptions
-from txsse.mercure.tokens import Verifier
+from txsse.mercure.subscription_events import Subscriptions
 from txsse.server.negotiation import Accepted
 from txsse.server.upgrade import Upgrader
 

@@ -10,9 +10,17 @@ from hypothesis import strategies as st
 
 from tests.mercure.world import URL
 from txsse.hub.topics import ISelector, TopicSet
-from txsse.mercure.matchers import EXACT, MAX_PATTERN, PATTERN, TEMPLATE, TYPES, Matcher, make_matcher
-from txsse.mercure.patterns import PatternSelector
-from txsse.mercure.templates import TemplateSelector
+from txsse.mercure.selectors.matcher import (
+    EXACT,
+    MAX_PATTERN,
+    PATTERN,
+    TEMPLATE,
+    TYPES,
+    Matcher,
+    make_matcher,
+)
+from txsse.mercure.selectors.uri_template import TemplateSelector
+from txsse.mercure.selectors.url_pattern import PatternSelector
 
 
 def matches(type: str, value: str, topic: str) -> bool:

@@ -29,10 +29,10 @@ from tests.hub.fakes import outcome_of, result_of
 from tests.integration.clients import listen
 from tests.mercure.signers import ec_key, ed_key, jwk, jwks, rsa_key
 from tests.mercure.world import PATH, SECRET, URL, MercureWorld, detail, sign
-from txsse.mercure.keys import Key
-from txsse.mercure.refusal import InvalidToken, Unavailable
-from txsse.mercure.remote import RemoteKeys
-from txsse.mercure.tokens import Issuer, Verifier
+from txsse.mercure.auth.jwks import RemoteKeys
+from txsse.mercure.auth.keys import Key
+from txsse.mercure.auth.verify import Issuer, Verifier
+from txsse.mercure.errors import InvalidToken, Unavailable
 from txsse.testing import MemoryAgent, WallClock
 
 SET = jwks(jwk(ec_key(), kid="a")).encode()

@@ -16,14 +16,14 @@ from twisted.web.server import NOT_DONE_YET
 from txsse._sparing import SparingLog
 from txsse.hub.hub import Hub
 from txsse.journal.update import EARLIEST
-from txsse.mercure.answers import failed, send
+from txsse.mercure.auth.grants import Grants
+from txsse.mercure.auth.verify import Verifier
 from txsse.mercure.credentials import find_credential
-from txsse.mercure.grants import Grants
-from txsse.mercure.matchers import TYPES
-from txsse.mercure.refusal import Forbidden, MissingToken, Refusal
+from txsse.mercure.errors import Forbidden, MissingToken, Refusal
+from txsse.mercure.responses import failed, send
+from txsse.mercure.selectors.matcher import TYPES
 from txsse.mercure.settings import Settings
-from txsse.mercure.subscriptions import Subscriptions
-from txsse.mercure.tokens import Verifier
+from txsse.mercure.subscription_events import Subscriptions
 from txsse.server.payload import to_json
 
 __all__ = ["Listing"]

@@ -23,7 +23,7 @@ from jwt import PyJWK
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import PyJWTError
 
-from txsse.mercure.key_material import recognise
+from txsse.mercure.auth.key_material import recognise
 
 __all__ = ["ALGORITHMS", "BadKey", "Key", "jwks_keys", "pem_key", "read_key", "secret_key"]
 

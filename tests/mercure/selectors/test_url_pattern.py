@@ -9,8 +9,8 @@ import gc
 import pytest
 
 from tests.mercure.world import URL
-from txsse.mercure import patterns
-from txsse.mercure.patterns import MAX_WEIGHT, PatternSelector, path_pattern, weight_of
+from txsse.mercure.selectors import url_pattern as patterns
+from txsse.mercure.selectors.url_pattern import MAX_WEIGHT, PatternSelector, path_pattern, weight_of
 
 
 def matches(pattern: str, topic: str) -> bool:

@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Any
 
 from txsse.hub.topics import ISelector, TopicSet
-from txsse.mercure.matchers import EXACT, TEMPLATE, TYPES, Matcher, make_matcher
-from txsse.mercure.refusal import InvalidToken
+from txsse.mercure.errors import InvalidToken
+from txsse.mercure.selectors.matcher import EXACT, TEMPLATE, TYPES, Matcher, make_matcher
 from txsse.server.payload import to_json
 
 __all__ = ["DETAIL_TYPE", "Grants", "read_claim", "read_details"]

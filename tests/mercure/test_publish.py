@@ -14,8 +14,8 @@ import pytest
 from tests.fakes import Wire
 from tests.mercure.world import PATH, PUBLISHER, MercureWorld, detail, sign, token
 from txsse import Hub, JournalFailed
-from txsse.mercure import publishing
-from txsse.mercure.patterns import PatternSelector
+from txsse.mercure import publish as publishing
+from txsse.mercure.selectors.url_pattern import PatternSelector
 
 UUID = re.compile(r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 

@@ -20,9 +20,9 @@ from twisted.web.resource import Resource
 from tests.fakes import Client, Wire
 from tests.mercure.world import PATH, URL
 from txsse.mercure import Settings
-from txsse.mercure.page import PageResource
+from txsse.mercure.debug_page import PageResource
 
-PAGE = files("txsse.mercure").joinpath("page.html").read_text(encoding="utf-8")
+PAGE = files("txsse.mercure").joinpath("debug_page.html").read_text(encoding="utf-8")
 
 
 def tree(*, hosts: Any = None, **settings: Any) -> Resource:
@@ -88,7 +88,7 @@ class AnswerTests:
         client.request("/", method=method)
         assert (client.status, client.headers["allow"]) == (405, "GET, HEAD")
 
-    @pytest.mark.parametrize("path", ["//", "//page.html", "//../page.py"])
+    @pytest.mark.parametrize("path", ["//", "//debug_page.html", "//../debug_page.py"])
     def test_below(self, client: Client, path: str) -> None:
         """
         Below it there is nothing.

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.mercure.world import URL, detail
-from txsse.mercure.grants import DETAIL_TYPE, Grants, read_claim, read_details
-from txsse.mercure.matchers import EXACT, PATTERN, make_matcher
-from txsse.mercure.refusal import InvalidToken
+from txsse.mercure.auth.grants import DETAIL_TYPE, Grants, read_claim, read_details
+from txsse.mercure.errors import InvalidToken
+from txsse.mercure.selectors.matcher import EXACT, PATTERN, make_matcher
 
 ALL = {"match": "*"}
 BOOKS = {"match": "https://a.example/books/:id", "match_type": "urlpattern"}

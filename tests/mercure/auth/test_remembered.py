@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zope.interface import implementer
 
-from tests.mercure.test_tokens import NOW, Time
+from tests.mercure.auth.test_verify import NOW, Time
 from tests.mercure.world import URL, detail
 from txsse.hub.topics import ISelector, TopicSet
-from txsse.mercure import grants as module
-from txsse.mercure.grants import Grants, read_claim, read_details
-from txsse.mercure.matchers import Matcher, make_matcher
-from txsse.mercure.refusal import InvalidToken
-from txsse.mercure.remembered import MAX_REMEMBERED, MAX_WEIGHT, Remembered, RememberedTokens
+from txsse.mercure.auth import grants as module
+from txsse.mercure.auth.grants import Grants, read_claim, read_details
+from txsse.mercure.auth.remembered import MAX_REMEMBERED, MAX_WEIGHT, Remembered, RememberedTokens
+from txsse.mercure.errors import InvalidToken
+from txsse.mercure.selectors.matcher import Matcher, make_matcher
 
 PATTERNS = [{"match": f"/{number}/:id", "match_type": "urlpattern"} for number in range(40)]
 

@@ -2,9 +2,9 @@
 URI templates, told whether a topic is what they expand to: how topics were selected before Mercure 1.0.
 
 Strategy: a template is literals and expressions in turn, and an expression is its variables. Which places in
-the topic can be reached is carried from each to the next, all at once: see :mod:`txsse.mercure.places`. So
-the work grows with what is in the template, whatever the topic is, and nothing is tried twice. A regular
-expression of Python's could take for ever.
+the topic can be reached is carried from each to the next, all at once: see
+:mod:`txsse.mercure.selectors.bitset_nfa`. So the work grows with what is in the template, whatever the topic
+is, and nothing is tried twice. A regular expression of Python's could take for ever.
 
 Each variable may have any value wherever it stands, also where the template names it twice.
 
@@ -20,8 +20,8 @@ from functools import lru_cache
 from zope.interface import implementer
 
 from txsse.hub.topics import ISelector
-from txsse.mercure.places import Places
 from txsse.mercure.resolving import is_resolved
+from txsse.mercure.selectors.bitset_nfa import Places
 
 __all__ = ["MAX_VARIABLES", "TemplateSelector", "TooManyVariables"]
 

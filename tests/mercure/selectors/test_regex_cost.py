@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from urlpattern import URLPattern
 
 from tests.mercure.world import URL
-from txsse.mercure.regexps import spell_out, weigh
+from txsse.mercure.selectors.regex_cost import spell_out, weigh
 
 WORD = "[0-9A-Za-z_]"
 

@@ -17,7 +17,7 @@ from urlpattern import URLPattern
 from zope.interface import implementer
 
 from txsse.hub.topics import ISelector
-from txsse.mercure.regexps import spell_out, weigh
+from txsse.mercure.selectors.regex_cost import spell_out, weigh
 
 __all__ = ["MAX_WEIGHT", "PatternSelector", "path_pattern", "weight_of"]
 

@@ -48,7 +48,7 @@ class PageResource(Resource):
         own = urlsplit(settings.url).hostname or ""
         self._hosts = {own, *map(_read_host, hosts or ())}
         # As text, because a browser hashes what it parsed, with line ends that are LF.
-        page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+        page = files(__package__).joinpath("debug_page.html").read_text(encoding="utf-8")
         self._policy = content_security_policy(page)
         self._page = page.replace(_NOTHING_TOLD, _NOTHING_TOLD.replace("null", _describe(settings))).encode()
 

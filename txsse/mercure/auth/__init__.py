@@ -1,0 +1,3 @@
+"""
+Who may do what: keys, tokens, and the grants in them.
+"""

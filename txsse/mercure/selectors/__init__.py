@@ -1,0 +1,3 @@
+"""
+What a matcher selects: exact topics, URL patterns and URI templates.
+"""
