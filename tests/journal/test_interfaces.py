@@ -1,5 +1,5 @@
 """
-Journals: what is promised of all of them, and the one in memory.
+What is promised of all journals.
 
 For another journal, add what makes it to the fixture ``make``.
 """
