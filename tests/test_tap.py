@@ -37,11 +37,11 @@ import txsse
 from tests.fakes import Client, Wire
 from tests.journal.redis_server import RedisServer, free_port
 from txsse import EventStreamParser, tap
-from txsse.server.site import ClosingSite
 from txsse.service import endpoints
 from txsse.service.config import read_config
 from txsse.service.endpoints import Listener
 from txsse.tap import Options, makeService
+from txsse.web.site import ClosingSite
 
 _log = Logger()
 

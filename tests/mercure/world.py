@@ -15,7 +15,7 @@ from tests.fakes import Client, Wire
 from txsse import EventStreamParser, Hub, ServerSentEvent
 from txsse.mercure import Settings, shared_secret, well_known
 from txsse.mercure.auth.grants import DETAIL_TYPE
-from txsse.server.plain import NOTHING, Branch
+from txsse.web.responses import NOTHING, Branch
 
 URL = "https://hub.example/.well-known/mercure"
 PATH = "/.well-known/mercure"

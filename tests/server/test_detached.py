@@ -22,7 +22,7 @@ from tests.fakes import Client, Wire
 from txsse import CloseReason, SSEChannel, SSEResource
 from txsse.server.detached import AskedRequest, DetachedSink
 from txsse.server.sink import DirectSink, Framed
-from txsse.server.site import ClosingSite, Connection
+from txsse.web.site import ClosingSite, Connection
 
 GET = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
 

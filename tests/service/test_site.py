@@ -21,7 +21,6 @@ from twisted.web.server import NOT_DONE_YET, Site
 from tests.fakes import Client, Http2Client, Http10Client, Wire
 from tests.mercure.world import SECRET, URL, token
 from txsse import SSEChannel, SSEResource, Upgrader
-from txsse.server.plain import Branch
 from txsse.server.sink import DirectSink
 from txsse.service.bounds import connections_by_files
 from txsse.service.config import Config
@@ -29,6 +28,7 @@ from txsse.service.issuers import make_issuers
 from txsse.service.local import foreign_host_rule
 from txsse.service.site import BoundedConnection, BoundedSite
 from txsse.service.tree import HubTree, make_settings
+from txsse.web.responses import Branch
 
 PAGE = b"p" * 30_000
 

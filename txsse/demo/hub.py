@@ -19,8 +19,8 @@ from txsse.hub.hub import Hub
 from txsse.hub.subscriber import Subscriber
 from txsse.journal.urls import journal_named
 from txsse.server.payload import to_json
-from txsse.server.plain import Sentence, refuse_method, refuse_strangers
 from txsse.server.upgrade import Upgrader
+from txsse.web.responses import Sentence, refuse_method, refuse_strangers
 
 __all__ = ["DemoHub"]
 

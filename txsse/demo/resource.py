@@ -19,10 +19,10 @@ from twisted.web.resource import IResource, Resource
 
 from txsse.demo.hub import DemoHub
 from txsse.demo.streams import demo_streams
-from txsse.server.local import refuse_host
 from txsse.server.payload import to_json
-from txsse.server.plain import Branch, Sentence, refuse_method, refuse_strangers
 from txsse.server.policy import content_security_policy
+from txsse.web.origin import refuse_host
+from txsse.web.responses import Branch, Sentence, refuse_method, refuse_strangers
 
 __all__ = ["Demo"]
 

@@ -13,10 +13,10 @@ from twisted.web.http import Request
 from twisted.web.resource import IResource, Resource
 
 from txsse.mercure.settings import Settings
-from txsse.server.local import refuse_host
 from txsse.server.payload import to_json
-from txsse.server.plain import Sentence, refuse_method
 from txsse.server.policy import content_security_policy
+from txsse.web.origin import refuse_host
+from txsse.web.responses import Sentence, refuse_method
 
 __all__ = ["PageResource"]
 

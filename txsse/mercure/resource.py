@@ -26,11 +26,11 @@ from txsse.mercure.settings import PATH, Settings
 from txsse.mercure.subscribe import QUERY, SubscribeResource
 from txsse.mercure.subscription_api import Listing
 from txsse.mercure.subscription_events import Subscriptions
-from txsse.server.framing import refuse_framing
 from txsse.server.negotiation import Answer, Rules, cors_headers, decide, read_asked
 from txsse.server.options import to_rules
-from txsse.server.plain import NOTHING, Branch
 from txsse.server.upgrade import Upgrader, answer
+from txsse.web.framing import refuse_framing
+from txsse.web.responses import NOTHING, Branch
 
 __all__ = ["MercureResource", "put_hub", "well_known"]
 

@@ -21,12 +21,12 @@ from twisted.web.http import Request, parse_qs
 from twisted.web.server import Request as ServerRequest
 from zope.interface import implementer
 
-from txsse.server.access_log import log_access
-from txsse.server.framing import negotiating_protocol
 from txsse.server.peer import PeerTimeout, note_error
-from txsse.server.pipelining import MAX_DROPPED, MAX_PIPELINED
 from txsse.server.sink import Framed, SinkOwner, Ticks, as_chunk
-from txsse.server.site import Connection
+from txsse.web.access_log import log_access
+from txsse.web.framing import negotiating_protocol
+from txsse.web.pipelining import MAX_DROPPED, MAX_PIPELINED
+from txsse.web.site import Connection
 
 __all__ = ["AskedRequest", "DetachedSink", "can_detach"]
 
@@ -319,7 +319,7 @@ class DetachedSink:
     def dataReceived(self, data: bytes) -> None:
         """
         Keep what the client sends behind its request until the stream has ended; see
-        :mod:`txsse.server.pipelining`.
+        :mod:`txsse.web.pipelining`.
         """
         if self._successor is not None:
             self._successor.dataReceived(data)

@@ -17,7 +17,7 @@ from twisted.web.http import HTTPChannel, Request
 from zope.interface import implementer
 
 from txsse.server.peer import note_error
-from txsse.server.pipelining import Pipelining
+from txsse.web.pipelining import Pipelining
 
 __all__ = ["DirectSink", "Framed", "RequestSink", "Sink", "SinkOwner", "Ticks", "as_chunk"]
 

@@ -21,11 +21,9 @@ from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
 from txsse.errors import UpgradeRefused
 from txsse.protocol.encoder import encode_retry
-from txsse.server.access_log import guard_log, log_access
 from txsse.server.backlog import POLICIES, Budget
 from txsse.server.channel import ChannelOptions, SSEChannel
 from txsse.server.detached import DetachedSink, can_detach
-from txsse.server.framing import StrictChannel
 from txsse.server.http2 import Http2Sink, was_reset
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.limits import Limits
@@ -35,6 +33,8 @@ from txsse.server.payload import to_json
 from txsse.server.peer import MAX_PEER_TIMEOUT, PeerTimeout
 from txsse.server.shutdown import shutdown_of
 from txsse.server.sink import DirectSink, RequestSink, Sink
+from txsse.web.access_log import guard_log, log_access
+from txsse.web.framing import StrictChannel
 
 __all__ = ["DEFAULT_MAX_BUFFER", "Upgrader", "answer", "upgrade"]
 

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from twisted.web.http import Request
 
-from txsse.server.local import is_local_host, refuse_host
-from txsse.server.plain import Sentence
+from txsse.web.origin import is_local_host, refuse_host
+from txsse.web.responses import Sentence
 
 __all__ = ["foreign_host_rule"]
 

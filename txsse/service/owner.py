@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IDelayedCall
 from twisted.web.http import Request
 
-from txsse.server.plain import Sentence
+from txsse.web.responses import Sentence
 
 __all__ = ["RequestBounds", "RequestOwner"]
 

@@ -15,8 +15,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txsse.errors import JournalFailed
-from txsse.server.site import ClosingSite
 from txsse.service.notify import Notifier
+from txsse.web.site import ClosingSite
 
 __all__ = ["HTTPService", "Tree"]
 

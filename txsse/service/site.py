@@ -17,12 +17,12 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request
 from twisted.web.resource import IResource
 
-from txsse.server.framing import StrictChannel, negotiating_protocol
-from txsse.server.plain import Sentence
-from txsse.server.site import ClosingSite, Connection
 from txsse.service.bounds import DEFAULT_MAX_BODIES
 from txsse.service.discreet import DiscreetRequest
 from txsse.service.request import BoundedRequest
+from txsse.web.framing import StrictChannel, negotiating_protocol
+from txsse.web.responses import Sentence
+from txsse.web.site import ClosingSite, Connection
 
 __all__ = ["BoundedConnection", "BoundedSite"]
 

@@ -18,7 +18,7 @@ from twisted.web.server import NOT_DONE_YET
 from txsse._extras import MissingExtra
 from txsse.hub.hub import Hub
 from txsse.mercure.responses import send
-from txsse.server.plain import NOTHING, Branch
+from txsse.web.responses import NOTHING, Branch
 
 __all__ = ["Health", "status_tree"]
 

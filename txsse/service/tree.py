@@ -21,11 +21,11 @@ from txsse.mercure.debug_page import PageResource
 from txsse.mercure.resource import put_hub
 from txsse.mercure.settings import Settings
 from txsse.server.limits import Limits
-from txsse.server.plain import NOTHING, Branch
 from txsse.server.upgrade import Upgrader
 from txsse.service.config import BadConfig, Config
 from txsse.service.status import Health
 from txsse.service.urls import check_hub_url
+from txsse.web.responses import NOTHING, Branch
 
 __all__ = ["HubTree", "make_settings"]
 

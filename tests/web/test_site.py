@@ -15,7 +15,7 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 
 from tests.fakes import Client, Wire
-from txsse.server.site import ClosingSite, Connection
+from txsse.web.site import ClosingSite, Connection
 
 
 class Page(Resource):

@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.web.http import Request
 from twisted.web.resource import IResource, Resource
 
-from txsse.server.local import refuse_origin
+from txsse.web.origin import refuse_origin
 
 __all__ = ["NOTHING", "Branch", "Sentence", "refuse_method", "refuse_strangers"]
 

@@ -13,9 +13,9 @@ from twisted.web import http
 from tests.fakes import Client, Wire
 from txsse import SSEChannel, SSEResource
 from txsse.server import detached
-from txsse.server.framing import StrictChannel, negotiating_protocol
 from txsse.server.sink import DirectSink
 from txsse.service.site import BoundedSite
+from txsse.web.framing import StrictChannel, negotiating_protocol
 
 # The module that the proxy stands for is where the name is.
 WITHOUT = """
@@ -23,7 +23,7 @@ import sys
 from twisted.web import http
 vars(object.__getattribute__(http, "_module")).pop("_GenericHTTPChannelProtocol")
 import txsse, txsse.tap, txsse.service.site
-print(txsse.server.framing.negotiating_protocol())
+print(txsse.web.framing.negotiating_protocol())
 """
 
 

@@ -15,11 +15,11 @@ from twisted.web.server import Site
 
 from tests.fakes import Client, Wire
 from tests.hub.fakes import World, outcome_of
-from tests.server.test_site import Page
+from tests.web.test_site import Page
 from txsse import CloseReason, Limits, SSEChannel, SSEResource
 from txsse._sparing import SparingLog
-from txsse.server import access_log
-from txsse.server.site import ClosingSite
+from txsse.web import access_log
+from txsse.web.site import ClosingSite
 
 
 class AccessLogTests:

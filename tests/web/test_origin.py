@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from txsse.server.local import refuse_host, refuse_origin
+from txsse.web.origin import refuse_host, refuse_origin
 
 
 class HostTests:

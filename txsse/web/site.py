@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 
 from txsse._typing import AnyReactor, AnyResource
-from txsse.server.access_log import dated_by_wall
+from txsse.web.access_log import dated_by_wall
 
 __all__ = ["ClosingSite"]
 

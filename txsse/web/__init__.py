@@ -1,0 +1,3 @@
+"""
+HTTP without event streams: what Twisted's server lacks, and plain answers.
+"""
