@@ -16,7 +16,7 @@ from txsse import Access, CloseReason, Limits, ServerSentEvent
 from txsse.hub import fanout as fanout_module
 from txsse.hub.subscriber import Subscriber
 from txsse.journal import update as update_module
-from txsse.server import sink as sink_module
+from txsse.server.sinks import base as sink_module
 
 
 def settle(members: list[Member]) -> None:

@@ -16,7 +16,7 @@ from txsse.hub.shared import SharedPage, SharedPages
 from txsse.hub.subscriber import BEHIND, Subscriber
 from txsse.hub.topics import ISelector, TopicSet
 from txsse.journal.page import Entry, Page
-from txsse.server.sink import Framed
+from txsse.server.sinks.base import Framed
 
 
 def entries(*kinds: tuple[str, bool]) -> list[Entry]:

@@ -18,8 +18,8 @@ from twisted.web.server import NOT_DONE_YET, GzipEncoderFactory
 from tests.fakes import Wire
 from txsse import ChannelClosed, CloseReason, SSEChannel, SSEResource, Upgrader, UpgradeRefused, upgrade
 from txsse.server import upgrade as upgrade_module
-from txsse.server.peer import PeerTimeout
-from txsse.server.sink import DirectSink
+from txsse.server.peer_timeout import PeerTimeout
+from txsse.server.sinks.direct import DirectSink
 from txsse.server.upgrade import DEFAULT_MAX_BUFFER
 
 

@@ -21,7 +21,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from tests.fakes import Client, Http2Client, Http10Client, Wire
 from tests.mercure.world import SECRET, URL, token
 from txsse import SSEChannel, SSEResource, Upgrader
-from txsse.server.sink import DirectSink
+from txsse.server.sinks.direct import DirectSink
 from txsse.service.bounds import connections_by_files
 from txsse.service.config import Config
 from txsse.service.issuers import make_issuers

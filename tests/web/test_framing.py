@@ -12,8 +12,8 @@ from twisted.web import http
 
 from tests.fakes import Client, Wire
 from txsse import SSEChannel, SSEResource
-from txsse.server import detached
-from txsse.server.sink import DirectSink
+from txsse.server.sinks import detached
+from txsse.server.sinks.direct import DirectSink
 from txsse.service.site import BoundedSite
 from txsse.web.framing import StrictChannel, negotiating_protocol
 

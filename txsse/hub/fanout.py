@@ -24,7 +24,7 @@ from txsse.hub.index import TopicIndex
 from txsse.hub.replay import Replay
 from txsse.hub.subscriber import BEHIND, Subscriber
 from txsse.journal.update import Telling, Update
-from txsse.server.sink import Framed
+from txsse.server.sinks.base import Framed
 
 __all__ = ["Fanout"]
 

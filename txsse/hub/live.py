@@ -16,7 +16,7 @@ from txsse.journal.interfaces import IJournal
 from txsse.journal.position import Place
 from txsse.journal.update import Update
 from txsse.protocol.encoder import encode_id
-from txsse.server.sink import Framed
+from txsse.server.sinks.base import Framed
 
 __all__ = ["Live", "anchor_frames"]
 

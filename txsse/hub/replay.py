@@ -33,7 +33,7 @@ from txsse.journal.update import EARLIEST
 from txsse.protocol.encoder import encode_event, encode_id
 from txsse.protocol.event import ServerSentEvent
 from txsse.server.payload import to_json
-from txsse.server.sink import Framed
+from txsse.server.sinks.base import Framed
 
 __all__ = ["RESET_TYPE", "Replay", "stream_reset"]
 

@@ -17,7 +17,7 @@ from txsse.hub.topics import weight_of
 from txsse.journal.page import Page
 from txsse.journal.update import Update
 from txsse.journal.window import PAGE_BYTES
-from txsse.server.sink import Framed
+from txsse.server.sinks.base import Framed
 
 __all__ = ["SharedPage", "SharedPages"]
 

@@ -11,7 +11,7 @@ from txsse._sparing import SparingLog
 from txsse.errors import HubStopped, InvalidField, JournalFailed, UpdateTooLarge
 from txsse.mercure.errors import InvalidToken, Refusal
 from txsse.mercure.settings import Settings
-from txsse.server.http2 import was_reset
+from txsse.server.sinks.http2 import was_reset
 
 __all__ = ["RETRY_AFTER", "TEXT", "challenge", "failed", "metadata_path", "refused", "segments_below", "send"]
 

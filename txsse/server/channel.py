@@ -28,13 +28,13 @@ from txsse._waiting import Waiting
 from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.encoder import encode_comment, encode_event
 from txsse.protocol.event import ServerSentEvent
-from txsse.server.backlog import Backlog
-from txsse.server.detached import AskedRequest
+from txsse.server.buffer import Backlog
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.payload import to_text, to_xml
-from txsse.server.sending import Source, send_all
+from txsse.server.pump import Source, send_all
 from txsse.server.shutdown import Shutdown
-from txsse.server.sink import Framed, Sink
+from txsse.server.sinks.base import Framed, Sink
+from txsse.server.sinks.detached import AskedRequest
 
 __all__ = ["ChannelOptions", "ChannelWatcher", "SSEChannel"]
 
@@ -101,8 +101,8 @@ class SSEChannel:
     ``reactor.callFromThread(channel.send, ...)``. Where the reactor runs, they raise :exc:`RuntimeError` in
     another thread.
 
-    :ivar request: the request that became the stream; an :class:`~txsse.server.detached.AskedRequest` where
-        the upgrader let it go.
+    :ivar request: the request that became the stream; an
+        :class:`~txsse.server.sinks.detached.AskedRequest` where the upgrader let it go.
     :ivar last_event_id: where the client wants to resume, ``""`` where it did not say.
     :ivar close_reason: what ended the channel, a :class:`txsse.errors.CloseReason`; ``None`` while it is
         open. It is ``SHUTDOWN`` as soon as the channel's handler is cancelled because the reactor stops; the

@@ -19,7 +19,7 @@ from txsse._arguments import wrong_type
 from txsse._futures import FutureCancelled, explain_future, future_to_deferred
 from txsse.errors import ChannelClosed, CloseReason, UpgradeRefused
 from txsse.server.channel import SSEChannel
-from txsse.server.sending import cancel_at_close
+from txsse.server.pump import cancel_at_close
 from txsse.server.upgrade import Upgrader, default_upgrader
 
 __all__ = ["SSEResource"]

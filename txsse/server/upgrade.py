@@ -21,18 +21,20 @@ from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
 from txsse.errors import UpgradeRefused
 from txsse.protocol.encoder import encode_retry
-from txsse.server.backlog import POLICIES, Budget
+from txsse.server.buffer import POLICIES, Budget
 from txsse.server.channel import ChannelOptions, SSEChannel
-from txsse.server.detached import DetachedSink, can_detach
-from txsse.server.http2 import Http2Sink, was_reset
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.limits import Limits
 from txsse.server.negotiation import Accepted, Answer, Malformed, decide, read_asked, read_last_event_id
 from txsse.server.options import OwnHeaders, seconds, to_headers, to_rules
 from txsse.server.payload import to_json
-from txsse.server.peer import MAX_PEER_TIMEOUT, PeerTimeout
+from txsse.server.peer_timeout import MAX_PEER_TIMEOUT, PeerTimeout
 from txsse.server.shutdown import shutdown_of
-from txsse.server.sink import DirectSink, RequestSink, Sink
+from txsse.server.sinks.base import Sink
+from txsse.server.sinks.detached import DetachedSink, can_detach
+from txsse.server.sinks.direct import DirectSink
+from txsse.server.sinks.http2 import Http2Sink, was_reset
+from txsse.server.sinks.request import RequestSink
 from txsse.web.access_log import guard_log, log_access
 from txsse.web.framing import StrictChannel
 
@@ -89,7 +91,7 @@ class Upgrader:
     :param direct: whether to write past ``request.write`` where that makes no difference but speed.
     :param keep_request: whether ``channel.request`` is to be the request itself. ``False`` lets it go where
         the stream can do without, at a third of the memory; ``channel.request`` is then an
-        :class:`~txsse.server.detached.AskedRequest`, which knows what was asked. It needs ``direct``.
+        :class:`~txsse.server.sinks.detached.AskedRequest`, which knows what was asked. It needs ``direct``.
     :param reactor: the reactor; ``None`` for the global one. Its timers are made independent of the system's
         time, see :mod:`txsse._clock`.
     :raises ValueError: for options that cannot be or do not go together.

@@ -22,7 +22,7 @@ from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from txsse.server.http2 import Http2Sink, reset
+from txsse.server.sinks.http2 import Http2Sink, reset
 from txsse.service.discreet import without_token
 from txsse.service.owner import RequestOwner
 from txsse.web.framing import refuse_framing

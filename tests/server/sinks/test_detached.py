@@ -20,8 +20,9 @@ from twisted.web.server import Request as ServerRequest
 
 from tests.fakes import Client, Wire
 from txsse import CloseReason, SSEChannel, SSEResource
-from txsse.server.detached import AskedRequest, DetachedSink
-from txsse.server.sink import DirectSink, Framed
+from txsse.server.sinks.base import Framed
+from txsse.server.sinks.detached import AskedRequest, DetachedSink
+from txsse.server.sinks.direct import DirectSink
 from txsse.web.site import ClosingSite, Connection
 
 GET = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"

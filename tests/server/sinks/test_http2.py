@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from tests.fakes import Wire
 from txsse import ChannelClosed, CloseReason, SSEChannel, SSEResource
-from txsse.server import http2
+from txsse.server.sinks import http2
 
 HEADERS = [(":method", "GET"), (":path", "/"), (":scheme", "https"), (":authority", "x")]
 

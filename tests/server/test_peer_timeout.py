@@ -15,8 +15,8 @@ import pytest
 from twisted.internet.error import ConnectionLost, TCPTimedOutError
 from twisted.python.failure import Failure
 
-from txsse.server import peer
-from txsse.server.peer import PeerTimeout, note_error
+from txsse.server import peer_timeout as peer
+from txsse.server.peer_timeout import PeerTimeout, note_error
 
 OPTION = getattr(socket, "TCP_USER_TIMEOUT", None)
 pytestmark = pytest.mark.skipif(OPTION is None, reason="this system has no TCP_USER_TIMEOUT")

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 
-from txsse.server.sink import RequestSink
+from txsse.server.sinks.request import RequestSink
 
 try:
     from h2.exceptions import ProtocolError

@@ -20,10 +20,12 @@ from zope.interface.verify import verifyObject
 
 from tests.fakes import Client, Wire
 from txsse import CloseReason, SSEChannel, SSEResource
-from txsse.server.detached import DetachedSink
-from txsse.server.http2 import Http2Sink
-from txsse.server.peer import PeerTimeout
-from txsse.server.sink import DirectSink, Framed, RequestSink
+from txsse.server.peer_timeout import PeerTimeout
+from txsse.server.sinks.base import Framed
+from txsse.server.sinks.detached import DetachedSink
+from txsse.server.sinks.direct import DirectSink
+from txsse.server.sinks.http2 import Http2Sink
+from txsse.server.sinks.request import RequestSink
 
 
 def sink_of(wire: Wire, site: Site | None = None, **options: Any) -> tuple[object, Client]:

@@ -21,8 +21,8 @@ from twisted.web.http import Request, parse_qs
 from twisted.web.server import Request as ServerRequest
 from zope.interface import implementer
 
-from txsse.server.peer import PeerTimeout, note_error
-from txsse.server.sink import Framed, SinkOwner, Ticks, as_chunk
+from txsse.server.peer_timeout import PeerTimeout, note_error
+from txsse.server.sinks.base import Framed, SinkOwner, Ticks, as_chunk
 from txsse.web.access_log import log_access
 from txsse.web.framing import negotiating_protocol
 from txsse.web.pipelining import MAX_DROPPED, MAX_PIPELINED

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from txsse.server.backlog import POLICIES, Backlog, Budget, DropNewest, KeepLatest, KeepOrClose
+from txsse.server.buffer import POLICIES, Backlog, Budget, DropNewest, KeepLatest, KeepOrClose
 
 
 def budget(each: int, total: int = 1000) -> Budget:
