@@ -16,8 +16,8 @@ from txsse import ServerSentEvent
 from txsse.cli.show import as_text, as_visible_data
 from txsse.cli.terminal import complain, visible
 from txsse.cli.verdict import NotPublished, judge
-from txsse.client.reply import Asked, Refuses, parse_url
-from txsse.client.reply import judge as judge_stream
+from txsse.client.response import Asked, Refuses, parse_url
+from txsse.client.response import judge as judge_stream
 
 TIME = datetime(2026, 11, 22, tzinfo=UTC)
 

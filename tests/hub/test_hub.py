@@ -29,7 +29,7 @@ from txsse import (
     UpdateTooLarge,
     Upgrader,
 )
-from txsse.hub.counters import FANOUT_BUCKETS, Counters
+from txsse.hub.metrics import FANOUT_BUCKETS, Counters
 from txsse.journal.page import Entry
 
 

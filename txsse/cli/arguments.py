@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from txsse._redact import holds_secret
-from txsse.client.reply import parse_url
+from txsse.client.response import parse_url
 
 __all__ = ["read_headers", "read_url"]
 

@@ -27,7 +27,7 @@ from txsse.cli.posting import Poster
 from txsse.cli.signing import KEY_ENVIRONMENT, Wrong, add_key_arguments, load
 from txsse.cli.terminal import complain
 from txsse.cli.verdict import NotPublished
-from txsse.client.reply import parse_url
+from txsse.client.response import parse_url
 
 __all__ = ["PUBLISH", "publish"]
 

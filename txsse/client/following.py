@@ -18,22 +18,22 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
+from txsse._backoff import Delay
 from txsse._clock import wall
-from txsse._delay import Delay
 from txsse._redact import without_secrets
-from txsse._waiting import Waiting
+from txsse._waiters import Waiting
 from txsse.client.delivery import Delivery
 from txsse.client.excerpt import discard, read_excerpt
 from txsse.client.fields import fields_of
 from txsse.client.machine import Inputs, ReadyState, new_machine
-from txsse.client.reply import Asked, Opens, Refuses, judge
+from txsse.client.response import Asked, Opens, Refuses, judge
 from txsse.client.stream import Body, Reading, cause_of, named
 from txsse.client.tls import Policy
 from txsse.errors import ConnectionFailed, EventTooLarge, PeerSilent, StreamEnded, StreamRefused
 from txsse.protocol.parser import EventStreamParser
 
 try:
-    from txsse.client.chunked import new_pool
+    from txsse.client.connection import new_pool
 except (AttributeError, ImportError):  # pragma: no cover
     # A Twisted that has other names for what it keeps to itself: slower, and as good.
     new_pool = partial(HTTPConnectionPool, persistent=False)

@@ -14,15 +14,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
 
+from txsse._backoff import Delay
 from txsse._clock import make_steady
-from txsse._delay import Delay
 from txsse._futures import in_task_of_twisted
 from txsse._reactor import global_reactor
 from txsse._typing import AnyAgent, AnyReactor
 from txsse.client.delivery import Delivery, EventCallback
 from txsse.client.following import Following, Options
 from txsse.client.machine import ReadyState
-from txsse.client.reply import Asked, origin_of, parse_url
+from txsse.client.response import Asked, origin_of, parse_url
 from txsse.errors import StreamEnded
 from txsse.protocol.event import ServerSentEvent
 from txsse.protocol.parser import DEFAULT_MAX_EVENT_SIZE

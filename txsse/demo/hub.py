@@ -14,11 +14,11 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from txsse._serialize import to_json
 from txsse.errors import ChannelClosed, InvalidField
 from txsse.hub.hub import Hub
 from txsse.hub.subscriber import Subscriber
 from txsse.journal.urls import journal_named
-from txsse.server.payload import to_json
 from txsse.server.upgrade import Upgrader
 from txsse.web.responses import Sentence, refuse_method, refuse_strangers
 

@@ -20,10 +20,10 @@ from twisted.web.http import Request
 from twisted.web.server import NOT_DONE_YET
 
 from txsse._clock import wall
+from txsse._serialize import to_json
 from txsse.errors import ChannelClosed
 from txsse.protocol.event import ServerSentEvent
 from txsse.server.channel import SSEChannel
-from txsse.server.payload import to_json
 from txsse.server.resource import SSEResource
 from txsse.server.upgrade import Upgrader
 

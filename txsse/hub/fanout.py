@@ -16,13 +16,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txsse._waiting import Waiting
+from txsse._waiters import Waiting
 from txsse.errors import ChannelClosed
-from txsse.hub.counters import Counters
 from txsse.hub.held import Held
-from txsse.hub.index import TopicIndex
+from txsse.hub.metrics import Counters
 from txsse.hub.replay import Replay
 from txsse.hub.subscriber import BEHIND, Subscriber
+from txsse.hub.topic_index import TopicIndex
 from txsse.journal.update import Telling, Update
 from txsse.server.sinks.base import Framed
 

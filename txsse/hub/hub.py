@@ -19,26 +19,27 @@ from twisted.python.failure import Failure
 
 from txsse._arguments import check_number, wrong_type
 from txsse._clock import make_steady, wall_of
+from txsse._serialize import to_text
 from txsse._sparing import SparingLog
 from txsse._threads import check_thread, get_ident, refuse, threadable
 from txsse._typing import AnyReactor
 from txsse._unhandled import Unhandled
-from txsse._waiting import Waiting
+from txsse._waiters import Waiting
 from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpdateTooLarge
 from txsse.hub.access import AccessRule
-from txsse.hub.counters import Counters, HubMetrics
-from txsse.hub.drain import drain
 from txsse.hub.fanout import Fanout
 from txsse.hub.held import withdraw
-from txsse.hub.ids import IdMaker
-from txsse.hub.index import TopicIndex
 from txsse.hub.live import Live, anchor_frames
 from txsse.hub.members import Counts, Subscribers
+from txsse.hub.metrics import Counters, HubMetrics
 from txsse.hub.presence import Listener, Presence
 from txsse.hub.replay import Replay
 from txsse.hub.resource import HubResource
+from txsse.hub.shutdown import drain
 from txsse.hub.subscriber import Subscriber
+from txsse.hub.topic_index import TopicIndex
 from txsse.hub.topics import Topics, TopicSet
+from txsse.hub.update_ids import IdMaker
 from txsse.journal.interfaces import AnyJournal, IJournal
 from txsse.journal.memory import MemoryJournal
 from txsse.journal.page import Entry
@@ -47,7 +48,6 @@ from txsse.journal.update import ALL, EARLIEST, Telling, Update
 from txsse.protocol.encoder import encode_event, encode_retry
 from txsse.protocol.event import NO_ID, ServerSentEvent, check_text
 from txsse.server.channel import SSEChannel
-from txsse.server.payload import to_text
 from txsse.server.resource import SSEResource
 from txsse.server.upgrade import Upgrader
 

@@ -9,9 +9,9 @@ from functools import lru_cache
 from twisted.internet.interfaces import IReactorTime
 
 from txsse.hub.fanout import Fanout
-from txsse.hub.ids import IdMaker
 from txsse.hub.replay import Replay
 from txsse.hub.trouble import Trouble
+from txsse.hub.update_ids import IdMaker
 from txsse.journal.interfaces import IJournal
 from txsse.journal.position import Place
 from txsse.journal.update import Update

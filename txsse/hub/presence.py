@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from twisted.logger import Logger
 
+from txsse._serialize import to_json
 from txsse._sparing import SparingLog
 from txsse.hub.subscriber import Subscriber
-from txsse.server.payload import to_json
 
 __all__ = ["Listener", "Presence"]
 

@@ -11,8 +11,8 @@ from twisted.web.resource import Resource
 
 from txsse._extras import needs
 from txsse.errors import CloseReason
-from txsse.hub.counters import FANOUT_BUCKETS
 from txsse.hub.hub import Hub
+from txsse.hub.metrics import FANOUT_BUCKETS
 
 with needs("metrics", "exporting metrics"):
     from prometheus_client import CollectorRegistry, exposition

@@ -19,20 +19,20 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse._serialize import to_json
 from txsse._sparing import SparingLog
-from txsse._waiting import Waiting
+from txsse._timeslice import Turns
+from txsse._waiters import Waiting
 from txsse.errors import ChannelClosed, JournalFailed
-from txsse.hub.counters import Counters
-from txsse.hub.shared import SharedPage, SharedPages
+from txsse.hub.metrics import Counters
+from txsse.hub.page_cache import SharedPage, SharedPages
 from txsse.hub.subscriber import BEHIND, Subscriber
-from txsse.hub.turns import Turns
 from txsse.journal.interfaces import IJournal
 from txsse.journal.page import Page
 from txsse.journal.position import Place, Reached
 from txsse.journal.update import EARLIEST
 from txsse.protocol.encoder import encode_event, encode_id
 from txsse.protocol.event import ServerSentEvent
-from txsse.server.payload import to_json
 from txsse.server.sinks.base import Framed
 
 __all__ = ["RESET_TYPE", "Replay", "stream_reset"]

@@ -10,11 +10,11 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from txsse._serialize import to_json
 from txsse.mercure.auth.grants import DETAIL_TYPE
 from txsse.mercure.responses import segments_below, send
 from txsse.mercure.selectors.matcher import TYPES
 from txsse.mercure.settings import Settings
-from txsse.server.payload import to_json
 
 __all__ = ["MetadataResource"]
 

@@ -12,9 +12,9 @@ from uuid import uuid4
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
 
+from txsse._timeslice import Turns
 from txsse.hub.hub import Hub
 from txsse.hub.replay import RESET_TYPE
-from txsse.hub.turns import Turns
 from txsse.journal.update import ALL, EARLIEST, MAX_ID_BYTES, Update
 from txsse.mercure.auth.grants import Grants
 from txsse.mercure.auth.verify import Verifier

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.web.http import CACHED, Request
 from twisted.web.server import NOT_DONE_YET
 
+from txsse._serialize import to_json
 from txsse._sparing import SparingLog
 from txsse.hub.hub import Hub
 from txsse.journal.update import EARLIEST
@@ -24,7 +25,6 @@ from txsse.mercure.responses import failed, send
 from txsse.mercure.selectors.matcher import TYPES
 from txsse.mercure.settings import Settings
 from txsse.mercure.subscription_events import Subscriptions
-from txsse.server.payload import to_json
 
 __all__ = ["Listing"]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 from uuid import uuid4
 
+from txsse._serialize import to_json
 from txsse.hub.hub import Hub
 from txsse.journal.update import Update
 from txsse.mercure.auth.grants import Grants
@@ -17,7 +18,6 @@ from txsse.mercure.selectors.matcher import TEMPLATE, Matcher
 from txsse.mercure.settings import Settings
 from txsse.protocol.event import ServerSentEvent
 from txsse.server.channel import SSEChannel
-from txsse.server.payload import to_json
 
 __all__ = ["EVENT_TYPE", "Subscription", "Subscriptions"]
 

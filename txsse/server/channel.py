@@ -22,15 +22,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 
+from txsse._serialize import to_text, to_xml
 from txsse._threads import check_thread, get_ident, refuse, threadable
 from txsse._unhandled import Unhandled
-from txsse._waiting import Waiting
+from txsse._waiters import Waiting
 from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.encoder import encode_comment, encode_event
 from txsse.protocol.event import ServerSentEvent
 from txsse.server.buffer import Backlog
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
-from txsse.server.payload import to_text, to_xml
 from txsse.server.pump import Source, send_all
 from txsse.server.shutdown import Shutdown
 from txsse.server.sinks.base import Framed, Sink

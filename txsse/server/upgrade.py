@@ -18,6 +18,7 @@ from twisted.web.server import Request as ServerRequest
 from txsse._arguments import check_number, wrong_type
 from txsse._clock import make_steady
 from txsse._reactor import global_reactor
+from txsse._serialize import to_json
 from txsse._typing import AnyReactor
 from txsse.errors import UpgradeRefused
 from txsse.protocol.encoder import encode_retry
@@ -27,7 +28,6 @@ from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.limits import Limits
 from txsse.server.negotiation import Accepted, Answer, Malformed, decide, read_asked, read_last_event_id
 from txsse.server.options import OwnHeaders, seconds, to_headers, to_rules
-from txsse.server.payload import to_json
 from txsse.server.peer_timeout import MAX_PEER_TIMEOUT, PeerTimeout
 from txsse.server.shutdown import shutdown_of
 from txsse.server.sinks.base import Sink

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.web.http import Request
 
-from txsse._delay import Delay
+from txsse._backoff import Delay
 from txsse.errors import JournalFailed
 from txsse.hub.hub import Hub
 from txsse.journal.urls import journal_named

@@ -26,8 +26,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txsse._backoff import Delay
 from txsse._clock import make_steady
-from txsse._delay import Delay
 from txsse._reactor import global_reactor
 from txsse._sparing import SparingLog
 from txsse._typing import AnyReactor

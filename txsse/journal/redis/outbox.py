@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txsse._waiting import Waiting
+from txsse._waiters import Waiting
 from txsse.journal.redis.codec import Arguments, to_arguments
 from txsse.journal.update import Update
 

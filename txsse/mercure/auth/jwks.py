@@ -23,7 +23,7 @@ from txsse._clock import make_steady
 from txsse._extras import need_tls
 from txsse._redact import without_secrets
 from txsse._typing import AnyAgent
-from txsse._waiting import Waiting
+from txsse._waiters import Waiting
 from txsse.mercure.auth.keys import BadKey, Key, jwks_keys
 
 __all__ = ["RemoteKeys"]

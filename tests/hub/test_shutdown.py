@@ -23,7 +23,7 @@ from txsse import (
     SSEChannel,
     Update,
 )
-from txsse.hub import drain as drain_module
+from txsse.hub import shutdown as drain_module
 
 
 def sent_away(member: Member) -> bool:

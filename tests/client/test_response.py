@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from hyperlink import URL
 
-from txsse.client.reply import Asked, Opens, Redirects, Refuses, judge, origin_of, parse_url
+from txsse.client.response import Asked, Opens, Redirects, Refuses, judge, origin_of, parse_url
 
 ASKED = Asked(URL.from_text("https://example.org/a/events?x=1"), "GET", (), None)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import CancelledError
 
-from txsse._waiting import Waiting
+from txsse._waiters import Waiting
 
 
 class WaitingTests:

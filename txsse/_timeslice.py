@@ -10,7 +10,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from txsse._waiting import Waiting
+from txsse._waiters import Waiting
 
 __all__ = ["Turns"]
 

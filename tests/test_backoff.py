@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txsse._delay import Delay
+from txsse._backoff import Delay
 
 
 class DelayTests:

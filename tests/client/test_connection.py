@@ -19,7 +19,7 @@ from twisted.web._newclient import Request, RequestNotSent
 from twisted.web.http import _ChunkedTransferDecoder
 from twisted.web.http_headers import Headers
 
-from txsse.client.chunked import Decoder, new_pool
+from txsse.client.connection import Decoder, new_pool
 from txsse.client.stream import cause_of
 from txsse.errors import BrokenReply
 

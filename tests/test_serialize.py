@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from txsse.server.payload import to_json, to_xml
+from txsse._serialize import to_json, to_xml
 
 
 @dataclass

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from tests.fakes import FakeReactor
 from tests.hub.fakes import turn
-from txsse.hub.turns import Turns
+from txsse._timeslice import Turns
 
 
 def work(reactor: FakeReactor, turns: Turns, name: str, done: list[str], times: int, seconds: float) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from tests.hub.fakes import Heavy, Member, Prefix, ScriptedJournal, World, turn
 from txsse import Access, ServerSentEvent, Update
-from txsse.hub import shared as shared_module
-from txsse.hub.shared import SharedPage, SharedPages
+from txsse.hub import page_cache as shared_module
+from txsse.hub.page_cache import SharedPage, SharedPages
 from txsse.hub.subscriber import BEHIND, Subscriber
 from txsse.hub.topics import ISelector, TopicSet
 from txsse.journal.page import Entry, Page

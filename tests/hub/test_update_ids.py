@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from txsse.hub.ids import IdMaker
+from txsse.hub.update_ids import IdMaker
 
 
 class Times:

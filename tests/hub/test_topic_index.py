@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from twisted.logger import LogEvent
 
 from tests.hub.fakes import Broken, Heavy, Prefix
-from txsse.hub import index as index_module
-from txsse.hub.index import TopicIndex
+from txsse.hub import topic_index as index_module
+from txsse.hub.topic_index import TopicIndex
 from txsse.hub.topics import STEP_WEIGHT, TopicSet
 
 
