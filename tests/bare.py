@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from unittest import mock
 
+import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +68,18 @@ def closure(wanted: list[str]) -> Iterator[str]:
                 waiting.append(each)
 
 
+def skip_without(extra: str) -> None:
+    """
+    Skip the test where an extra is not installed here either.
+    """
+    for each in map(Requirement, set(requirements(extra)) - set(requirements())):
+        if each.marker is None or each.marker.evaluate():
+            try:
+                distribution(each.name)
+            except PackageNotFoundError:
+                pytest.skip(f"needs {each.name}: pip install 'txsse[{extra}]'")
+
+
 class Environment:
     """
     A directory to import from, in which nothing else is.
@@ -78,6 +91,8 @@ class Environment:
 
     def __init__(self, directory: Path, *extras: str, also: Sequence[str] = ()) -> None:
         self.directory = directory
+        for extra in extras:
+            skip_without(extra)
         for name in closure([*requirements(*extras), *also]):
             found = distribution(name)
             for top in {file.parts[0] for file in found.files or () if file.parts[0] not in ("..", "/")}:

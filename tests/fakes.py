@@ -302,6 +302,9 @@ class Http2Client(Client):
     """
 
     def prepare(self) -> None:
+        if h2 is None:
+            # The test is skipped, and says what to install.
+            raise ModuleNotFoundError("No module named 'h2'", name="h2")
         self.transport.negotiatedProtocol = b"h2"
         self._read = True
         self._was_reset = False

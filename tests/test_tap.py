@@ -106,6 +106,7 @@ class OptionsTests:
         """
         Without a key nobody could publish, which is no service.
         """
+        pytest.importorskip("jwt", reason="pip install 'txsse[mercure]'")
         with pytest.raises(SystemExit) as exit:
             makeService(options("--listen=tcp:0"))
         line = one_line(exit)
@@ -214,6 +215,7 @@ class MakeServiceTests:
         """
         The log has the demo's address.
         """
+        pytest.importorskip("jwt", reason="pip install 'txsse[mercure]'")
         with capturedLogs() as logs:
             makeService(options("--demo", "--listen=tcp:8080")).startService()
         demo, hub = [log for log in logs if "url" in log]
@@ -587,6 +589,7 @@ class JournalTests:
         """
         Two processes with the same Redis are one hub.
         """
+        pytest.importorskip("hiredis", reason="pip install 'txsse[redis]'")
         journal = f"--journal={shared_redis.url}/7"
         with (
             running("--demo", self.listen, journal) as (first, [one]),
@@ -603,6 +606,7 @@ class JournalTests:
         """
         The log has one line about a Redis that is not there, and the service runs on.
         """
+        pytest.importorskip("hiredis", reason="pip install 'txsse[redis]'")
         with running("--demo", self.listen, f"--journal=redis://127.0.0.1:{free_port()}") as (process, [url]):
             open_stream(url, "clock").close()
             process.terminate()

@@ -84,7 +84,7 @@ class OptionsTests:
             raise AssertionError("the global reactor")
 
         monkeypatch.setattr("txsse.server.upgrade.global_reactor", fetch)
-        monkeypatch.setattr("txsse.journal.interfaces.global_reactor", fetch)
+        monkeypatch.setattr("txsse.journal.memory.global_reactor", fetch)
         reactor = FakeReactor()
         reactor.advance(1000)
         hub = Hub(upgrader=Upgrader(reactor=reactor))
@@ -105,7 +105,7 @@ class OptionsTests:
             return reactor
 
         monkeypatch.setattr("txsse.server.upgrade.global_reactor", fetch)
-        monkeypatch.setattr("txsse.journal.interfaces.global_reactor", fetch)
+        monkeypatch.setattr("txsse.journal.memory.global_reactor", fetch)
         hub = Hub()
         hub.resource("news")
         hub.metrics()
@@ -1035,7 +1035,7 @@ class ThreadTests:
         """
         reactor = ThreadReactor()
         monkeypatch.setattr("txsse.server.upgrade.global_reactor", lambda: reactor)
-        monkeypatch.setattr("txsse.journal.interfaces.global_reactor", lambda: reactor)
+        monkeypatch.setattr("txsse.journal.memory.global_reactor", lambda: reactor)
         future = Hub().publish_from_thread("news", "a")
         assert len(reactor.from_threads) == 1
         reactor.run_threads_calls()

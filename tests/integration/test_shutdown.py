@@ -20,7 +20,7 @@ PATIENCE = 60.0
 
 PROGRAM = """
 import sys
-from twisted.internet import reactor, ssl
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.web.resource import Resource
@@ -63,6 +63,7 @@ for handler in (coroutine, generator, deferred, sending):
 if len(sys.argv) == 1:
     port = reactor.listenTCP(0, Site(root), interface="127.0.0.1")
 else:
+    from twisted.internet import ssl
     pem = open(sys.argv[1], "rb").read()
     certificate = ssl.PrivateCertificate.loadPEM(pem)
     port = reactor.listenSSL(0, Site(root), certificate.options(), interface="127.0.0.1")
