@@ -5,7 +5,9 @@ What the README and the package's docstring show runs as it stands there.
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_twisted
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import deferLater
+from twisted.web.resource import Resource
+from twisted.web.server import Site
 
 import txsse
 from tests.bare import read_setup
@@ -25,6 +34,8 @@ from tests.fakes import Wire
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
+
+reactor: Any = global_reactor
 
 # How long a process may take to come up, in seconds; it is no measure of speed.
 PATIENCE = 60.0
@@ -159,12 +170,98 @@ class DescriptionTests:
         assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
-class TestingDocsTests:
-    def test_first_example(self) -> None:
+def first(page: str, kind: str = "python") -> str:
+    """
+    The first block of code of a page in docs/.
+    """
+    return blocks(kind, (ROOT / "docs" / f"{page}.rst").read_text(encoding="utf-8"))[0]
+
+
+class FirstExampleTests:
+    """
+    What a page of the docs shows first.
+    """
+
+    def test_testing(self) -> None:
         """
         The test that it shows passes.
         """
-        text = (ROOT / "docs" / "testing.rst").read_text(encoding="utf-8")
         names: dict[str, Any] = {}
-        exec(blocks("python", text)[0], names)
+        exec(first("testing"), names)
         names["test_ticker"]()
+
+    def test_hub(self) -> None:
+        """
+        The server publishes the time.
+        """
+        with running(first("hub")) as url:
+            one, other = read_events(f"{url}events", 2)
+        assert int(one.data) <= int(other.data)
+
+    @pytest_twisted.ensureDeferred
+    async def test_client(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """
+        The client prints what comes.
+        """
+        shown = first("client")
+        assert '"https://example.org/events"' in shown
+        names: dict[str, Any] = {}
+        hub = txsse.Hub()
+        port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(Site(hub.resource("news")))
+        url = f"http://127.0.0.1:{port.getHost().port}/"
+        exec(shown.replace('"https://example.org/events"', repr(url)), names)
+        following = Deferred.fromCoroutine(names["follow"]()).addErrback(lambda failure: None)
+        printed = ""
+        try:
+            while "new" not in printed:
+                # Whoever connects later gets the next one.
+                await hub.publish("news", "new", event="headline")
+                await deferLater(reactor, 0.05)
+                printed += capsys.readouterr().out
+        finally:
+            following.cancel()
+            await hub.stop(deadline=1.0)
+            await port.stopListening()
+        assert re.match(r"headline \S+ new\n", printed)
+
+    @pytest_twisted.ensureDeferred
+    async def test_journals(self, tmp_path: Path) -> None:
+        """
+        The hub records into its file.
+        """
+        path = tmp_path / "hub.sqlite"
+        shown = first("journals")
+        assert "/var/lib/news/hub.sqlite" in shown
+        names: dict[str, Any] = {}
+        exec(shown.replace("/var/lib/news/hub.sqlite", str(path)), names)
+        await names["hub"].publish("news", "new")
+        await names["hub"].stop()
+        assert path.stat().st_size
+
+    def test_mercure(self) -> None:
+        """
+        The hub is found below the root.
+        """
+        pytest.importorskip("jwt", reason="pip install 'txsse[mercure]'")
+        root = Resource()
+        exec(first("mercure"), {"root": root, "secret": "0123456789abcdef0123456789abcdef"})
+        assert root.listStaticNames() == [b".well-known"]
+
+    def test_deployment(self, tmp_path: Path) -> None:
+        """
+        The configuration that it begins with is a good one.
+        """
+        pytest.importorskip("jwt", reason="pip install 'txsse[mercure]'")
+        if shutil.which("openssl") is None:
+            pytest.skip("install Debian's package openssl")
+        commands = [line.removeprefix("$ ") for line in first("deployment", "console").splitlines()]
+        done = subprocess.run(
+            ["bash", "-ec", "\n".join(commands).replace("twist ", f"{sys.executable} -m twisted ", 1)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "https://hub.example.org/.well-known/mercure" in done.stdout + done.stderr
