@@ -56,6 +56,50 @@ LATE = {
     "txsse.tap",
 }
 
+# Longer than a module should be, and why.
+LONG = {
+    "txsse.client.following": "all steps of one connection after another; the waiting can leave it",
+    "txsse.hub.hub": "what users call, and what the journal and the faces do: to be taken apart",
+    "txsse.journal.redis.journal": "the follower and the publisher in one: to be taken apart",
+    "txsse.journal.sqlite.database": "every statement of SQL in one place",
+    "txsse.journal.sqlite.journal": "the reactor's side of the file and its tidying: to be taken apart",
+    "txsse.server.channel": "what users call, and what sinks and clocks call: to be taken apart",
+    "txsse.server.upgrade": "its options are documented in it",
+}
+MAX_LINES = 400
+
+# The folders of tests/ that mirror a room: each file there tests the module of its name.
+MIRRORED = {each.name for each in PACKAGE.iterdir() if each.is_dir() and each.name != "__pycache__"}
+
+# Tests there of what several modules do together.
+ACROSS = {
+    "cli/test_output",
+    "client/test_futures",
+    "client/test_hostile",
+    "hub/test_machine",
+    "hub/test_matching",
+    "hub/test_resuming",
+    "mercure/test_delivery",
+    "mercure/test_documented",
+    "mercure/test_fuzz",
+    "mercure/test_machine",
+    "mercure/test_openapi",
+    "protocol/test_limits",
+    "protocol/test_relaying",
+    "protocol/test_roundtrip",
+    "protocol/test_work",
+    "server/test_futures",
+    "service/test_clock",
+    "service/test_files",
+    "service/test_limits",
+    "service/test_making",
+    "service/test_process",
+    "service/test_proxies",
+    "service/test_reaching",
+    "service/test_systemd",
+}
+
+TESTS = Path(__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -133,6 +177,31 @@ class FloorTests:
         """
         for module, _ in imports_of(path):
             assert module.split(".")[0] not in {"twisted", "socket", "asyncio", "select", "threading"}
+
+    def test_length(self) -> None:
+        """
+        A module can be read at one sitting; those that cannot are known.
+        """
+        long = {
+            name_of(path)
+            for path in MODULES
+            if len(path.read_text(encoding="utf-8").splitlines()) > MAX_LINES
+        }
+        assert long == set(LONG)
+
+    def test_mirror(self) -> None:
+        """
+        A test of a room's stands where its module does, and is called like it.
+        """
+        modules = {path.relative_to(PACKAGE).with_suffix("").as_posix() for path in MODULES}
+        without = set()
+        for room in MIRRORED:
+            for path in (TESTS / room).rglob("test_*.py"):
+                test = path.relative_to(TESTS).with_suffix("").as_posix()
+                folder, _, name = test.rpartition("/")
+                if f"{folder}/{name.removeprefix('test_')}" not in modules:
+                    without.add(test)
+        assert without == ACROSS
 
     def test_no_cycles(self) -> None:
         """
