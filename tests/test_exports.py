@@ -4,10 +4,14 @@ The public names, which users rely on.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import txsse
 
@@ -56,6 +60,44 @@ class ExportTests:
         """
         assert set(txsse.__all__) == PUBLIC
         assert all(hasattr(txsse, name) for name in PUBLIC)
+
+    def test_homes(self) -> None:
+        """
+        Type checkers see the names where they are imported from.
+        """
+        tree = ast.parse(Path(txsse.__file__).read_text(encoding="utf-8"))
+        seen = {
+            alias.name: node.module
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("txsse.")
+            for alias in node.names
+        }
+        assert seen == txsse._HOMES
+        assert {*seen, "__version__"} == PUBLIC
+        assert PUBLIC <= set(dir(txsse))
+
+    def test_no_such_name(self) -> None:
+        """
+        Another name is no attribute.
+        """
+        with pytest.raises(AttributeError, match="has no attribute 'hubs'"):
+            txsse.hubs  # noqa: B018
+
+    def test_protocol_without_twisted(self) -> None:
+        """
+        Events are written and parsed where nothing but Python is installed.
+        """
+        program = """
+import sys
+for name in ("twisted", "zope", "incremental", "automat"):
+    sys.modules[name] = None
+from txsse import EventStreamParser, ServerSentEvent, encode_event
+import txsse.protocol.encoder, txsse.protocol.event, txsse.protocol.parser
+event, = EventStreamParser().feed(encode_event(ServerSentEvent("a")))
+print(event.data)
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == ("a\n", "")
 
     def test_all_of_each_module(self) -> None:
         """

@@ -14,42 +14,45 @@ The smallest server::
     reactor.run()
 """
 
-from txsse._version import __version__ as _version
-from txsse.client.machine import ReadyState
-from txsse.client.source import EventSource
-from txsse.errors import (
-    BrokenReply,
-    ChannelClosed,
-    CloseReason,
-    ConnectionFailed,
-    EventTooLarge,
-    HubStopped,
-    InvalidField,
-    JournalFailed,
-    PeerSilent,
-    SSEError,
-    StreamEnded,
-    StreamRefused,
-    TooManyPatterns,
-    TooManyTopics,
-    UpdateTooLarge,
-    UpgradeRefused,
-)
-from txsse.hub.access import Access
-from txsse.hub.hub import Hub
-from txsse.hub.topics import ISelector
-from txsse.journal.interfaces import IJournal
-from txsse.journal.memory import MemoryJournal
-from txsse.journal.update import Update
-from txsse.protocol.encoder import encode_comment, encode_event
-from txsse.protocol.event import ServerSentEvent
-from txsse.protocol.parser import EventStreamParser
-from txsse.server.channel import SSEChannel
-from txsse.server.limits import Limits
-from txsse.server.resource import SSEResource
-from txsse.server.upgrade import Upgrader, upgrade
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__version__ = _version.public()
+if TYPE_CHECKING:
+    from txsse.client.machine import ReadyState
+    from txsse.client.source import EventSource
+    from txsse.errors import (
+        BrokenReply,
+        ChannelClosed,
+        CloseReason,
+        ConnectionFailed,
+        EventTooLarge,
+        HubStopped,
+        InvalidField,
+        JournalFailed,
+        PeerSilent,
+        SSEError,
+        StreamEnded,
+        StreamRefused,
+        TooManyPatterns,
+        TooManyTopics,
+        UpdateTooLarge,
+        UpgradeRefused,
+    )
+    from txsse.hub.access import Access
+    from txsse.hub.hub import Hub
+    from txsse.hub.topics import ISelector
+    from txsse.journal.interfaces import IJournal
+    from txsse.journal.memory import MemoryJournal
+    from txsse.journal.update import Update
+    from txsse.protocol.encoder import encode_comment, encode_event
+    from txsse.protocol.event import ServerSentEvent
+    from txsse.protocol.parser import EventStreamParser
+    from txsse.server.channel import SSEChannel
+    from txsse.server.limits import Limits
+    from txsse.server.resource import SSEResource
+    from txsse.server.upgrade import Upgrader, upgrade
+
+    __version__: str
 
 __all__ = [
     "Access",
@@ -87,3 +90,55 @@ __all__ = [
     "encode_event",
     "upgrade",
 ]
+
+# Where each name is. It is imported when it is used, so that txsse.protocol can be had without Twisted.
+_HOMES = {
+    "ReadyState": "txsse.client.machine",
+    "EventSource": "txsse.client.source",
+    "BrokenReply": "txsse.errors",
+    "ChannelClosed": "txsse.errors",
+    "CloseReason": "txsse.errors",
+    "ConnectionFailed": "txsse.errors",
+    "EventTooLarge": "txsse.errors",
+    "HubStopped": "txsse.errors",
+    "InvalidField": "txsse.errors",
+    "JournalFailed": "txsse.errors",
+    "PeerSilent": "txsse.errors",
+    "SSEError": "txsse.errors",
+    "StreamEnded": "txsse.errors",
+    "StreamRefused": "txsse.errors",
+    "TooManyPatterns": "txsse.errors",
+    "TooManyTopics": "txsse.errors",
+    "UpdateTooLarge": "txsse.errors",
+    "UpgradeRefused": "txsse.errors",
+    "Access": "txsse.hub.access",
+    "Hub": "txsse.hub.hub",
+    "ISelector": "txsse.hub.topics",
+    "IJournal": "txsse.journal.interfaces",
+    "MemoryJournal": "txsse.journal.memory",
+    "Update": "txsse.journal.update",
+    "encode_comment": "txsse.protocol.encoder",
+    "encode_event": "txsse.protocol.encoder",
+    "ServerSentEvent": "txsse.protocol.event",
+    "EventStreamParser": "txsse.protocol.parser",
+    "SSEChannel": "txsse.server.channel",
+    "Limits": "txsse.server.limits",
+    "SSEResource": "txsse.server.resource",
+    "Upgrader": "txsse.server.upgrade",
+    "upgrade": "txsse.server.upgrade",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        value: object = import_module("txsse._version").__version__.public()
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
