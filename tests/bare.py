@@ -11,11 +11,14 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
 import pytest
 from packaging.requirements import Requirement
+
+from txsse._extras import PACKAGES
 
 ROOT = Path(__file__).parent.parent
 
@@ -72,12 +75,9 @@ def skip_without(extra: str) -> None:
     """
     Skip the test where an extra is not installed here either.
     """
-    for each in map(Requirement, set(requirements(extra)) - set(requirements())):
-        if each.marker is None or each.marker.evaluate():
-            try:
-                distribution(each.name)
-            except PackageNotFoundError:
-                pytest.skip(f"needs {each.name}: pip install 'txsse[{extra}]'")
+    for module, (of, name) in PACKAGES.items():
+        if of == extra and find_spec(module) is None:
+            pytest.skip(f"needs {name}: pip install 'txsse[{extra}]'")
 
 
 class Environment:

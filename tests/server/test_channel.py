@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import gc
 import weakref
-from contextlib import suppress
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import LogEvent
 
 from tests.fakes import Client, Wire
 from txsse import ChannelClosed, CloseReason, InvalidField, ServerSentEvent, SSEChannel, SSEResource
@@ -772,10 +772,11 @@ class KeepaliveTests:
 
 
 class WatcherTests:
-    def test_fails(self, wire: Wire) -> None:
+    def test_fails(self, wire: Wire, failures: list[LogEvent]) -> None:
         """
-        Those who wait for the end of the channel learn of it all the same.
+        Those who wait for the end of the channel learn of it all the same, and the failure is reported.
         """
+        reported = []
 
         class Watcher:
             def channel_closed(self, channel: SSEChannel) -> None:
@@ -783,6 +784,13 @@ class WatcherTests:
 
         opened = Opened(wire)
         opened.channel.watcher = Watcher()
-        with suppress(LookupError):
+        try:
             opened.client.disconnect()
+        except LookupError as error:
+            reported.append(type(error))
         assert opened.reasons == [CloseReason.CLIENT_GONE]
+        # Where it went through a Deferred of Twisted's, it is logged when that is collected.
+        del opened
+        gc.collect()
+        reported += [event["log_failure"].type for event in failures]
+        assert reported == [LookupError]
