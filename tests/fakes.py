@@ -393,7 +393,7 @@ class Wire:
         """
         Make an upgrader whose channels take this way.
         """
-        options.setdefault("direct", self.kind != "request")
+        options.setdefault("direct_writes", self.kind != "request")
         options.setdefault("keep_request", self.kind != "detached")
         options.setdefault("keepalive", None)
         return Upgrader(reactor=self.reactor, **options)

@@ -74,7 +74,7 @@ CALLED: list[tuple[Callable[[Any, Any], object], str]] = [
         lambda hub, channel: hub.publish("news", {}),
         "data must be str, not dict; for JSON, give json.dumps(...)",
     ),
-    (lambda hub, channel: hub.tell(b"news", "x"), TOPICS + "bytes"),
+    (lambda hub, channel: hub.publish_ephemeral(b"news", "x"), TOPICS + "bytes"),
     (
         lambda hub, channel: hub.publish_update(ServerSentEvent("x")),
         "update must be an Update; hub.publish(topics, data) makes one, not ServerSentEvent",

@@ -17,7 +17,7 @@ import txsse
 
 PUBLIC = {
     "Access",
-    "BrokenReply",
+    "InvalidResponse",
     "ChannelClosed",
     "CloseReason",
     "ConnectionFailed",

@@ -28,7 +28,7 @@ CALLS: dict[str, Callable[[Any, Any, Any], object]] = {
     "channel.when_closed": lambda hub, channel, _: channel.when_closed(),
     "hub.publish": lambda hub, *_: hub.publish("news", "x"),
     "hub.publish_update": lambda hub, *_: hub.publish_update(Update("news", ServerSentEvent("x", id="1"))),
-    "hub.tell": lambda hub, *_: hub.tell("news", "x"),
+    "hub.publish_ephemeral": lambda hub, *_: hub.publish_ephemeral("news", "x"),
     "hub.subscribe": lambda hub, channel, _: hub.subscribe(channel, "news"),
     "hub.count_subscribers": lambda hub, *_: hub.count_subscribers(),
     "hub.put_note": lambda hub, *_: hub.put_note("x", "y"),

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from txsse.client.machine import ReadyState
     from txsse.client.source import EventSource
     from txsse.errors import (
-        BrokenReply,
         ChannelClosed,
         CloseReason,
         ConnectionFailed,
         EventTooLarge,
         HubStopped,
         InvalidField,
+        InvalidResponse,
         JournalFailed,
         PeerSilent,
         SSEError,
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Access",
-    "BrokenReply",
     "ChannelClosed",
     "CloseReason",
     "ConnectionFailed",
@@ -68,6 +67,7 @@ __all__ = [
     "IJournal",
     "ISelector",
     "InvalidField",
+    "InvalidResponse",
     "JournalFailed",
     "Limits",
     "MemoryJournal",
@@ -95,7 +95,7 @@ __all__ = [
 _HOMES = {
     "ReadyState": "txsse.client.machine",
     "EventSource": "txsse.client.source",
-    "BrokenReply": "txsse.errors",
+    "InvalidResponse": "txsse.errors",
     "ChannelClosed": "txsse.errors",
     "CloseReason": "txsse.errors",
     "ConnectionFailed": "txsse.errors",

@@ -12,7 +12,7 @@ What can go wrong, as one small tree::
     ├── HubStopped       an update for a hub that has stopped
     ├── JournalFailed    a journal that cannot be read or written at the moment
     ├── StreamRefused    a reply that opens no stream, to a client
-    ├── BrokenReply      a reply that a client cannot make sense of
+    ├── InvalidResponse      a reply that a client cannot make sense of
     ├── ConnectionFailed a connection that a client cannot make, or has lost
     ├── StreamEnded      the end of a stream, as a client sees it
     └── PeerSilent       a server that a client has not heard of for too long
@@ -28,13 +28,13 @@ from typing import Any
 from txsse._redact import without_secrets
 
 __all__ = [
-    "BrokenReply",
     "ChannelClosed",
     "CloseReason",
     "ConnectionFailed",
     "EventTooLarge",
     "HubStopped",
     "InvalidField",
+    "InvalidResponse",
     "JournalFailed",
     "PeerSilent",
     "SSEError",
@@ -256,7 +256,7 @@ class StreamRefused(SSEError):
         self.body = body
 
 
-class BrokenReply(SSEError):
+class InvalidResponse(SSEError):
     """
     What a server answered is no HTTP, or more of it than anybody needs.
     """

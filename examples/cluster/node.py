@@ -53,7 +53,7 @@ async def main(reactor, name, port, url):
         while True:  # until Ctrl-C
             # At all nodes together. That is not known while Redis is out.
             count = await hub.count_subscribers().addErrback(lambda failure: None)
-            hub.tell("status", json.dumps({"subscribers": count}), event="subscribers")
+            hub.publish_ephemeral("status", json.dumps({"subscribers": count}), event="subscribers")
             await task.deferLater(reactor, 1.0)
 
 

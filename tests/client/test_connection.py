@@ -21,7 +21,7 @@ from twisted.web.http_headers import Headers
 
 from txsse.client.connection import Decoder, new_pool
 from txsse.client.stream import cause_of
-from txsse.errors import BrokenReply
+from txsse.errors import InvalidResponse
 
 
 def decoded(make: Any, reads: list[bytes]) -> tuple[bytes, list[bytes], str | None, bool]:
@@ -154,7 +154,7 @@ class PoolTests:
         replied.addErrback(failures.append)
         protocol.connectionLost(Failure(ConnectionLost()))
         error = cause_of(failures[0])
-        assert isinstance(error, BrokenReply)
+        assert isinstance(error, InvalidResponse)
         assert problem in str(error)
 
     def test_body_of_any_size(self) -> None:

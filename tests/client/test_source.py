@@ -37,9 +37,9 @@ from tests.client.fakes import FakeAgent, FakeResponse, Followed, outcome_of
 from txsse.client.machine import ReadyState
 from txsse.client.source import EventSource
 from txsse.errors import (
-    BrokenReply,
     ConnectionFailed,
     EventTooLarge,
+    InvalidResponse,
     PeerSilent,
     SSEError,
     StreamEnded,
@@ -464,7 +464,7 @@ class ReconnectionTests:
         """
         It makes the failures before it forgotten; one that ends at once does not.
         """
-        followed = Followed(retry=1.0, stable_after=10.0)
+        followed = Followed(retry=1.0, reset_backoff_after=10.0)
         followed.asked.lose()
         followed.again(1.0).reply().end()
         response = followed.again(2.0).reply()
@@ -735,7 +735,7 @@ class ReconnectionTests:
         followed.agent.request = None  # type: ignore[method-assign, assignment]
         followed.asked.lose()
         followed.clock.advance(1.0)
-        assert [type(error) for error in followed.errors] == [ConnectionFailed, BrokenReply]
+        assert [type(error) for error in followed.errors] == [ConnectionFailed, InvalidResponse]
         assert followed.source.ready_state is ReadyState.CONNECTING
 
     @pytest.mark.parametrize("error", [ValueError("abc"), AttributeError("x"), KeyError("y")])
@@ -745,7 +745,7 @@ class ReconnectionTests:
         """
         followed = Followed()
         followed.asked.lose(ResponseFailed([Failure(error)]))
-        assert isinstance(followed.errors[0], BrokenReply)
+        assert isinstance(followed.errors[0], InvalidResponse)
         assert str(error) in str(followed.errors[0])
 
     def test_slow_program_and_early_bytes(self) -> None:

@@ -128,8 +128,8 @@ class HeldTests:
         Ephemeral events are withdrawn where they are private, and only these.
         """
         member, subscriber = fall_behind(slow)
-        slow.hub.tell("a", "public")
-        slow.hub.tell("b", "secret", private=True)
+        slow.hub.publish_ephemeral("a", "public")
+        slow.hub.publish_ephemeral("b", "secret", private=True)
         slow.reactor.run_soon()
         subscriber.unsubscribe()
         assert read_on(member) == ([] if policy == "rewind" else ["public"])

@@ -271,9 +271,9 @@ class TellTests:
         """
         member, other = any_world.join(), any_world.join("sport")
         any_world.publish("a", id="1")
-        any_world.hub.tell("news", "b", event="note")
+        any_world.hub.publish_ephemeral("news", "b", event="note")
         any_world.publish("c", id="2")
-        any_world.hub.tell(["sport", "news"], b"d")
+        any_world.hub.publish_ephemeral(["sport", "news"], b"d")
         assert member.texts == ["a", "b", "c", "d"]
         assert [event.event for event in member.events] == ["message", "note", "message", "message"]
         assert b"event: note\ndata: b\n\n" in member.client.body
@@ -286,7 +286,7 @@ class TellTests:
         """
         (first,) = world.publish("a")
         listener = world.join()
-        world.hub.tell("news", "b")
+        world.hub.publish_ephemeral("news", "b")
         world.reactor.run_soon()
         world.publish("c")
         world.reactor.run_soon()
@@ -300,7 +300,7 @@ class TellTests:
         It may be the first thing that a hub does.
         """
         world = new_world()
-        world.hub.tell("news", "a")
+        world.hub.publish_ephemeral("news", "a")
         world.reactor.run_soon()
         assert world.hub.metrics().delivered == 0
 
@@ -314,10 +314,10 @@ class TellTests:
         for number in range(3):
             world.publish(f"{number}")
             world.reactor.run_soon()
-            world.hub.tell("news", f"told {number}")
+            world.hub.publish_ephemeral("news", f"told {number}")
             world.reactor.run_soon()
         member.read_on()
-        world.hub.tell("news", "last")
+        world.hub.publish_ephemeral("news", "last")
         world.publish("end")
         assert member.texts == ["0", "1", "2", "last", "end"]
 
@@ -329,9 +329,9 @@ class TellTests:
         world.publish("a")
         world.reactor.run_soon()
         member.stop_reading()
-        world.hub.tell("news", "told")
+        world.hub.publish_ephemeral("news", "told")
         world.reactor.run_soon()
-        world.hub.tell("news", "refused")
+        world.hub.publish_ephemeral("news", "refused")
         world.reactor.run_soon()
         world.publish("b")
         member.read_on()
@@ -342,7 +342,7 @@ class TellTests:
         What is private is for those who were granted it.
         """
         granted, public = world.join(Access("news", private="news")), world.join()
-        world.hub.tell("news", "secret", private=True)
+        world.hub.publish_ephemeral("news", "secret", private=True)
         assert (granted.texts, public.texts) == (["secret"], [])
 
     def test_what_cannot_be_sent(self, new_world: Callable[..., World]) -> None:
@@ -358,8 +358,8 @@ class TellTests:
             ("news", "x" * (21 - len("data: \n\n")), UpdateTooLarge),
         ):
             with pytest.raises(error):
-                world.hub.tell(topics, data)
-        world.hub.tell("news", "x" * (20 - len("data: \n\n")))
+                world.hub.publish_ephemeral(topics, data)
+        world.hub.publish_ephemeral("news", "x" * (20 - len("data: \n\n")))
         assert len(member.texts) == 1
 
     def test_stopped(self, world: World) -> None:
@@ -368,7 +368,7 @@ class TellTests:
         """
         result_of(world.hub.stop())
         with pytest.raises(HubStopped):
-            world.hub.tell("news", "x")
+            world.hub.publish_ephemeral("news", "x")
 
 
 class JournalTests:

@@ -42,7 +42,7 @@ class TransportTests:
         Events arrive when they are sent, large ones whole, and then the stream ends properly.
         """
         channels: list[SSEChannel] = []
-        resource = SSEResource(channels.append, upgrader=Upgrader(direct=kind != "not direct"))
+        resource = SSEResource(channels.append, upgrader=Upgrader(direct_writes=kind != "not direct"))
         if kind in ("TLS", "HTTP/2"):
             port = await listen_tls(resource, certificate)
             reader = await connect_tls(port, certificate, http2=kind == "HTTP/2")
@@ -228,7 +228,7 @@ class SlowReaderTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs TCP_USER_TIMEOUT")
     @pytest.mark.parametrize("pipelined", [0, 50_000])
-    @pytest.mark.parametrize("options", [{}, {"keep_request": True}, {"direct": False}], ids=str)
+    @pytest.mark.parametrize("options", [{}, {"keep_request": True}, {"direct_writes": False}], ids=str)
     async def test_peer_timeout(self, options: dict[str, Any], pipelined: int) -> None:
         """
         The kernel gives a peer up that takes nothing any more, and the channel is told; also where the server

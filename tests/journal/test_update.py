@@ -8,7 +8,7 @@ import pytest
 
 from txsse import InvalidField, ServerSentEvent, Update
 from txsse.journal import update as update_module
-from txsse.journal.update import Telling
+from txsse.journal.update import EphemeralUpdate
 
 
 def event(id: str | None = "1", data: str = "x") -> ServerSentEvent:
@@ -132,23 +132,23 @@ class UpdateTests:
         assert repr(Update("a", event("7"), private=True)) == "<Update 7 to a private>"
 
 
-class TellingTests:
+class EphemeralUpdateTests:
     def test_what_it_holds(self) -> None:
         """
         Topics, privacy, and the event as it is sent, without an id.
         """
-        telling = Telling(["b", "a", "b"], ServerSentEvent("x", "kind"), private=True)
-        assert telling.topics == ("b", "a")
-        assert telling.private
-        assert telling.frame == b"event: kind\ndata: x\n\n"
-        assert not Telling("news", ServerSentEvent("x")).private
+        update = EphemeralUpdate(["b", "a", "b"], ServerSentEvent("x", "kind"), private=True)
+        assert update.topics == ("b", "a")
+        assert update.private
+        assert update.frame == b"event: kind\ndata: x\n\n"
+        assert not EphemeralUpdate("news", ServerSentEvent("x")).private
 
     def test_id(self) -> None:
         """
         It is refused: a client would resume from what nobody recorded.
         """
         with pytest.raises(InvalidField, match="nobody could resume from it") as caught:
-            Telling("news", ServerSentEvent("x", id="1"))
+            EphemeralUpdate("news", ServerSentEvent("x", id="1"))
         assert caught.value.field == "id"
 
     @pytest.mark.parametrize("topics", ["*", [], ["a", "*"]])
@@ -157,4 +157,4 @@ class TellingTests:
         They are those of an update.
         """
         with pytest.raises(InvalidField):
-            Telling(topics, ServerSentEvent("x"))
+            EphemeralUpdate(topics, ServerSentEvent("x"))

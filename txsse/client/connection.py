@@ -26,7 +26,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
 from txsse.client.fields import is_chunked
-from txsse.errors import BrokenReply
+from txsse.errors import InvalidResponse
 
 __all__ = ["Decoder", "new_pool"]
 
@@ -191,7 +191,7 @@ class _Protocol(HTTP11ClientProtocol):
 
     def _refuse(self, problem: str) -> None:
         give_up: Any = self._giveUp
-        give_up(Failure(BrokenReply(problem)))
+        give_up(Failure(InvalidResponse(problem)))
 
 
 def _end_head(parser: Any, end_head: Callable[[], None]) -> None:

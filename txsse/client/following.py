@@ -60,7 +60,7 @@ class Options:
     See :class:`txsse.EventSource`.
     """
 
-    stable_after: float
+    reset_backoff_after: float
     max_attempts: int | None
     reconnect_on: frozenset[int]
     connect_timeout: float
@@ -164,7 +164,7 @@ class Following:
         Tell that the stream is open.
         """
         self.ready_state = ReadyState.OPEN
-        self._call("stable", self._options.stable_after, self.delay.reset)
+        self._call("stable", self._options.reset_backoff_after, self.delay.reset)
         self._hear()
         self.when_open.fire(None)
 

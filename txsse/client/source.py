@@ -64,8 +64,8 @@ class EventSource:
         otherwise. It doubles with each attempt in a row that delivers no event. A stream that asks for less
         than 0.1 seconds gets 0.1 to 0.15, unless this is less.
     :param max_retry: the longest wait, in seconds, whatever the stream says.
-    :param stable_after: how long a stream without an event must last until the failures before it do not
-        count any more, in seconds. The first event of a stream has the same effect at once.
+    :param reset_backoff_after: how long a stream without an event must last until the failures before it do
+        not count any more, in seconds. The first event of a stream has the same effect at once.
     :param max_attempts: how many attempts end it. The count begins anew with an attempt that delivers an
         event or lasts, as its first; so ``1`` is one attempt alone. ``None`` for any number.
     :param reconnect_on: the statuses that are worth another attempt, such as 429 and 503. All others than
@@ -98,7 +98,7 @@ class EventSource:
         body: bytes | None = None,
         retry: float = 3.0,
         max_retry: float = 60.0,
-        stable_after: float = 10.0,
+        reset_backoff_after: float = 10.0,
         max_attempts: int | None = None,
         reconnect_on: Iterable[int] = (),
         connect_timeout: float = 30.0,
@@ -113,7 +113,7 @@ class EventSource:
             return make_steady(cast("IReactorTime | None", reactor) or global_reactor())
 
         options = Options(
-            stable_after=stable_after,
+            reset_backoff_after=reset_backoff_after,
             max_attempts=max_attempts,
             reconnect_on=frozenset(reconnect_on),
             connect_timeout=connect_timeout,

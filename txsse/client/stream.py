@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from txsse._redact import without_secrets
 from txsse.client.tls import explain_tls
-from txsse.errors import BrokenReply, ConnectionFailed, SSEError
+from txsse.errors import ConnectionFailed, InvalidResponse, SSEError
 
 try:
     from twisted.web._newclient import ParseError
@@ -158,7 +158,7 @@ def named(error: Exception, url: str, prefix: str = "", *, certificates: Sequenc
         return error
     found: SSEError
     if isinstance(error, _NO_HTTP):
-        found = BrokenReply(f"{without_secrets(url)}: the reply is no HTTP: {_words_of(error)}")
+        found = InvalidResponse(f"{without_secrets(url)}: the reply is no HTTP: {_words_of(error)}")
     else:
         words = explain_tls(error, certificates) or _words_of(error)
         if isinstance(error, ConnectionClosed):

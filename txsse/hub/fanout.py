@@ -23,14 +23,14 @@ from txsse.hub.metrics import Counters
 from txsse.hub.replay import Replay
 from txsse.hub.subscriber import BEHIND, Subscriber
 from txsse.hub.topic_index import TopicIndex
-from txsse.journal.update import Telling, Update
+from txsse.journal.update import EphemeralUpdate, Update
 from txsse.server.sinks.base import Framed
 
 __all__ = ["Fanout"]
 
 _log = Logger()
 
-_Item = tuple[int, Update | Telling]
+_Item = tuple[int, Update | EphemeralUpdate]
 
 # Where what no journal holds stands: behind all that one does, and not behind :data:`BEHIND`, so that those
 # who are behind, and live again later, do not get it.
@@ -77,7 +77,7 @@ class Fanout:
         self._replay = replay
         self._counters = counters
         self._pending: list[_Item] = []
-        self._told = 0
+        self._ephemeral = 0
         self._pending_size = 0
         # What each of them takes, added up once.
         self._sizes: list[int] = []
@@ -123,12 +123,12 @@ class Fanout:
     def _make_room(self) -> None:
         self._room.fire(None, unless=lambda: self._pending_size >= _MAX_PENDING)
 
-    def tell(self, telling: Telling) -> None:
+    def add_ephemeral(self, update: EphemeralUpdate) -> None:
         """
         Send what no journal holds to those who are live, likewise.
         """
-        self._told += 1
-        self.add((_UNRECORDED + self._told, telling))
+        self._ephemeral += 1
+        self.add((_UNRECORDED + self._ephemeral, update))
 
     def when_sent(self, call: Callable[[], None]) -> None:
         """
@@ -257,7 +257,7 @@ class Fanout:
                 own.sort(key=_position)
             yield from self._send(_Batch(own, before, up_to), group)
 
-    def _audience(self, update: Update | Telling) -> Generator[None, None, list[Subscriber]]:
+    def _audience(self, update: Update | EphemeralUpdate) -> Generator[None, None, list[Subscriber]]:
         audience = yield from self._index.find_audience(update.topics)
         if update.private and audience:
             allowed = set((yield from self._private.find_audience(update.topics)))
@@ -332,7 +332,7 @@ class Fanout:
 _OVER = object()
 
 
-def _size_of(update: Update | Telling) -> int:
+def _size_of(update: Update | EphemeralUpdate) -> int:
     # Topics are not sent, and may be most of it. Most updates have one.
     topics = update.topics
     return len(update.frame) + (len(topics[0]) if len(topics) == 1 else sum(map(len, topics)))

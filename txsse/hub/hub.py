@@ -44,7 +44,7 @@ from txsse.journal.interfaces import AnyJournal, IJournal
 from txsse.journal.memory import MemoryJournal
 from txsse.journal.page import Entry
 from txsse.journal.position import OLDEST, Place, Reached
-from txsse.journal.update import ALL, EARLIEST, Telling, Update
+from txsse.journal.update import ALL, EARLIEST, EphemeralUpdate, Update
 from txsse.protocol.encoder import encode_event, encode_retry
 from txsse.protocol.event import NO_ID, ServerSentEvent, check_text
 from txsse.server.channel import SSEChannel
@@ -137,7 +137,7 @@ class Hub:
         self._presence: Presence | None = None
         if presence_topic is not None:
             # One that cannot be told anything is better refused here.
-            Telling(presence_topic, ServerSentEvent())
+            EphemeralUpdate(presence_topic, ServerSentEvent())
         if presence is not None or presence_topic is not None:
             self._presence = Presence(presence, presence_topic, self._tell)
         self._counters = Counters()
@@ -272,7 +272,7 @@ class Hub:
         if not self._on_their_way:
             self._arrived.fire(None)
 
-    def tell(
+    def publish_ephemeral(
         self,
         topics: str | Iterable[str],
         data: str | bytes,
@@ -288,13 +288,13 @@ class Hub:
         :raises HubStopped: once the hub has been stopped.
         :raises UpdateTooLarge: as :meth:`publish` does; so is :exc:`InvalidField`.
         """
-        check_thread(self._reactor(), "hub.tell")
-        telling = Telling(topics, ServerSentEvent(to_text(data), event), private=private)
-        if len(telling.frame) > self._max_update_size:
-            raise UpdateTooLarge(len(telling.frame), self._max_update_size)
+        check_thread(self._reactor(), "hub.publish_ephemeral")
+        update = EphemeralUpdate(topics, ServerSentEvent(to_text(data), event), private=private)
+        if len(update.frame) > self._max_update_size:
+            raise UpdateTooLarge(len(update.frame), self._max_update_size)
         if self._stopping is not None:
             raise HubStopped
-        (self._live or self._come_alive()).fanout.tell(telling)
+        (self._live or self._come_alive()).fanout.add_ephemeral(update)
 
     def publish_from_thread(
         self,
@@ -771,7 +771,7 @@ class Hub:
     def _tell(self, topic: str, data: str, event: str) -> None:
         if self._stopping is None:
             try:
-                self.tell(topic, data, event=event)
+                self.publish_ephemeral(topic, data, event=event)
             except Exception:
                 # A subscriber does not depend on who is told of it.
                 self._failures.failure("presence cannot be told")

@@ -12,7 +12,7 @@ from txsse.errors import InvalidField
 from txsse.protocol.encoder import encode_event
 from txsse.protocol.event import ServerSentEvent, check_text
 
-__all__ = ["ALL", "EARLIEST", "MAX_ID_BYTES", "Telling", "Update"]
+__all__ = ["ALL", "EARLIEST", "MAX_ID_BYTES", "EphemeralUpdate", "Update"]
 
 # What stands for all topics, and can be none.
 ALL = "*"
@@ -66,7 +66,7 @@ class Update:
         return hash((self.topics, self.event, self.private))
 
 
-class Telling:
+class EphemeralUpdate:
     """
     An event for those who listen at the moment, which no journal keeps. It has no id, since nobody can resume
     from it.

@@ -88,10 +88,11 @@ class Upgrader:
         Linux this also ends the stream of a client that reads nothing at all for so long, whatever the
         ``slow_policy``. The reason is then :attr:`txsse.CloseReason.PEER_TIMEOUT`.
     :param dumps: what :meth:`txsse.SSEChannel.send_json` writes JSON with, such as ``orjson.dumps``.
-    :param direct: whether to write past ``request.write`` where that makes no difference but speed.
+    :param direct_writes: whether to write past ``request.write`` where that makes no difference but speed.
     :param keep_request: whether ``channel.request`` is to be the request itself. ``False`` lets it go where
         the stream can do without, at a third of the memory; ``channel.request`` is then an
-        :class:`~txsse.server.sinks.detached.AskedRequest`, which knows what was asked. It needs ``direct``.
+        :class:`~txsse.server.sinks.detached.AskedRequest`, which knows what was asked. It needs
+        ``direct_writes``.
     :param reactor: the reactor; ``None`` for the global one. Its timers are made independent of the system's
         time, see :mod:`txsse._clock`.
     :raises ValueError: for options that cannot be or do not go together.
@@ -125,7 +126,7 @@ class Upgrader:
         max_lifetime: float | None = None,
         peer_timeout: float | None = 60.0,
         dumps: Callable[[object], str | bytes] = to_json,
-        direct: bool = True,
+        direct_writes: bool = True,
         keep_request: bool | None = None,
         reactor: AnyReactor | None = None,
     ) -> None:
@@ -155,7 +156,7 @@ class Upgrader:
         self._max_lifetime = seconds("max_lifetime", max_lifetime)
         self._peers = PeerTimeout(seconds("peer_timeout", peer_timeout, MAX_PEER_TIMEOUT))
         self._dumps = dumps
-        self._direct = direct
+        self._direct = direct_writes
         self._keep_request = keep_request
         self._reactor = cast("IReactorTime | None", reactor)
         self._options: ChannelOptions | None = None

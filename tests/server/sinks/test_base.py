@@ -179,7 +179,7 @@ class DirectSinkTests:
         sizes: dict[bool, int] = {}
         for direct in (True, False):
             channels: list[SSEChannel] = []
-            resource = SSEResource(channels.append, upgrader=plain.upgrader(direct=direct))
+            resource = SSEResource(channels.append, upgrader=plain.upgrader(direct_writes=direct))
             client = plain.connect(resource)
             logged: list[Request] = []
             client.protocol._channel.factory.log = logged.append
@@ -528,7 +528,7 @@ class OfferTests:
         """
         raws: list[bytes] = []
         for direct in (True, False):
-            offered = Offered(straight, direct=direct)
+            offered = Offered(straight, direct_writes=direct)
             taking = Taking(offered.socket.send)
             offered.socket.send = taking  # type: ignore[method-assign]
             for text in ("a", "b" * 1000, "ü"):
