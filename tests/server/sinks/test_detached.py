@@ -132,7 +132,7 @@ class LettingGoTests:
         client.disconnect()
         assert ended[0].called
 
-    @pytest.mark.parametrize("options", [{"direct": False}, {"keep_request": True}])
+    @pytest.mark.parametrize("options", [{"direct_writes": False}, {"keep_request": True}])
     def test_switched_off(self, plain: Wire, options: dict[str, Any]) -> None:
         """
         Either option keeps the request.
