@@ -274,7 +274,8 @@ class Fanout:
         first = batch.first
         up_to = batch.up_to
         framed = batch.framed
-        sent = 0
+        # Those are counted who were not sent it, because they are few.
+        left_out = 0
         for subscriber in subscribers:
             try:
                 since = subscriber.since
@@ -282,14 +283,17 @@ class Fanout:
                     # Noted before, because whatever the sending brings about may change its topics.
                     if since < up_to:
                         subscriber.since = up_to
-                    if subscriber.sink.offer(framed):
-                        sent += 1
-                    else:
+                    if not subscriber.sink.offer(framed):
                         self._refused(batch, subscriber, since)
-                elif since < batch.last:
-                    self._send_rest(batch, subscriber)
+                        left_out += 1
+                else:
+                    if since < batch.last:
+                        self._send_rest(batch, subscriber)
+                    left_out += 1
             except Exception:
                 self._replay.drop(subscriber, Failure())
+                left_out += 1
+        sent = len(subscribers) - left_out
         self._counters.delivered += sent * len(batch.entries)
         self._counters.bytes += sent * len(framed.data)
 

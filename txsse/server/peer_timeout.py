@@ -52,6 +52,9 @@ class _WatchedSocket(socket.socket):
 
     __slots__ = ()
 
+    # Here, too: a hub sends all day, and would look for it in the bases each time.
+    send = socket.socket.send
+
     def recv(self, *arguments: Any) -> bytes:
         """
         Read, as Twisted does when an error is to be fetched.

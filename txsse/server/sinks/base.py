@@ -22,14 +22,16 @@ class Framed:
     :ivar data: the frames, one behind the other.
     :ivar size: how many bytes they are.
     :ivar chunk: the frames as one chunk of HTTP/1.1.
+    :ivar chunk_size: how many bytes that is.
     """
 
-    __slots__ = ("chunk", "data", "size")
+    __slots__ = ("chunk", "chunk_size", "data", "size")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.size = len(data)
         self.chunk = as_chunk(data)
+        self.chunk_size = len(self.chunk)
 
 
 def as_chunk(data: bytes) -> bytes:

@@ -204,7 +204,7 @@ class DetachedSink:
             # what to do.
             note_error(self._socket, error)
             sent = 0
-        if sent < len(chunk):
+        if sent < frames.chunk_size:
             self._write(chunk[sent:])
             self.blocked = True
         return True

@@ -54,7 +54,7 @@ class DirectSink(RequestSink):
             # what to do.
             note_error(transport.socket, error)
             sent = 0
-        if sent < len(frames.chunk):
+        if sent < frames.chunk_size:
             transport.write(frames.chunk[sent:])
             # Though its buffer is far from full, it is to tell when it is empty.
             if transport.producer is not None and not transport.producerPaused:
