@@ -81,8 +81,9 @@ def _end(service: ChromeService) -> None:
 def tab(browser: Chrome) -> Iterator[Chrome]:
     """
     The browser, which leaves the test's page behind it: its streams end, as over HTTP/1.1 there may be six to
-    a server.
+    a server. It has no cookies: those of 127.0.0.1 go to all ports.
     """
+    browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
     yield browser
     browser.get("about:blank")
 
