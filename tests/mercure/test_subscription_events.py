@@ -459,9 +459,10 @@ class ClusterTests:
         """
         Nothing is written to a client that leaves while the other nodes are asked.
         """
+        known = node.ask(path=ALL, token=token(subscribe=["*"])).headers["etag"]
         answer: Deferred[list[str]] = Deferred()
         monkeypatch.setattr(journal, "notes_elsewhere", lambda name: answer)
-        client = node.ask(path=ALL, token=token(subscribe=["*"]))
+        client = node.ask(path=ALL, token=token(subscribe=["*"]), headers={"If-None-Match": known})
         client.disconnect(clean=False)
         answer.callback([])
         assert (client.status, client.body) == (0, b"")
