@@ -688,6 +688,38 @@ class FailingForManyTests:
         assert world.hub.metrics().behind == 0
         world.end()
 
+    def test_asked_again_by_turns(self, world: World) -> None:
+        """
+        Subscribers that wait for a journal ask it again by turns of the reactor, not all in one.
+        """
+
+        class Slow(ScriptedJournal):
+            """
+            A journal whose every search takes 6 ms.
+            """
+
+            def find(self, id: str) -> Deferred[int | None]:
+                world.reactor.rightNow += 0.006
+                return super().find(id)
+
+        journal = Slow(reactor=world.reactor)
+        world = World(world.wire, journal=journal)
+        first, _ = world.publish("a", "b")
+        journal.errors["find"] = JournalFailed("journal", "not now")
+        members = [world.join(last_event_id=first) for _ in range(6)]
+        world.reactor.run_soon()
+        del journal.errors["find"]
+        world.reactor.rightNow += 1
+        before = journal.calls.count("find")
+        counts = []
+        for _ in range(4):
+            turn(world.reactor)
+            counts.append(journal.calls.count("find") - before)
+        assert counts == [2, 4, 6, 6]
+        world.reactor.run_soon()
+        assert [member.texts for member in members] == [["b"]] * 6
+        world.end()
+
 
 class SlowJournalTests:
     def test_head_moves_while_a_page_is_read(self, world: World) -> None:
