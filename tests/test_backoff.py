@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txsse._backoff import Delay
+from txsse._backoff import Backoff
 
 
 class DelayTests:
@@ -18,14 +18,14 @@ class DelayTests:
         """
         A stream that ended is asked for again after just the time that it named.
         """
-        assert Delay(3.0, 60.0).next() == 3.0
+        assert Backoff(3.0, 60.0).next() == 3.0
 
     def test_doubles(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         Each failure in a row doubles it, up to the ceiling.
         """
         monkeypatch.setattr(random, "uniform", lambda low, high: high)
-        delay = Delay(3.0, 20.0)
+        delay = Backoff(3.0, 20.0)
         assert [delay.next() for _ in range(5)] == [3.0, 6.0, 12.0, 20.0, 20.0]
         delay.reset()
         assert delay.next() == 3.0
@@ -35,7 +35,7 @@ class DelayTests:
         A server that asks for no delay gets the floor, with up to a half more at random, after each success.
         """
         monkeypatch.setattr(random, "uniform", lambda low, high: high)
-        delay = Delay(0.0, 60.0, floor=0.5)
+        delay = Backoff(0.0, 60.0, floor=0.5)
         for _ in range(3):
             assert delay.next() == 0.75
             delay.reset()
@@ -54,7 +54,7 @@ class DelayTests:
         """
         Whatever a server asks for, the delay is within floor and ceiling; ``Retry-After`` has its own bound.
         """
-        delay = Delay(base, ceiling, floor=floor)
+        delay = Backoff(base, ceiling, floor=floor)
         for outcome in outcomes:
             if isinstance(outcome, str):
                 delay.reset()
@@ -72,14 +72,14 @@ class DelayTests:
         Up to half of it is taken off, but from the first one.
         """
         monkeypatch.setattr(random, "uniform", lambda low, high: low)
-        delay = Delay(4.0, 100.0)
+        delay = Backoff(4.0, 100.0)
         assert [delay.next() for _ in range(3)] == [4.0, 4.0, 8.0]
 
     def test_ceiling_below_the_base(self) -> None:
         """
         A stream that asks for more than the ceiling gets the ceiling.
         """
-        delay = Delay(86_400_000.0, 60.0)
+        delay = Backoff(86_400_000.0, 60.0)
         assert delay.next() == 60.0
         assert 30.0 <= delay.next() <= 60.0
 
@@ -87,22 +87,22 @@ class DelayTests:
         """
         The ceiling is the program's own, and counts.
         """
-        assert Delay(0.0, 0.01, floor=0.5).next() == 0.01
+        assert Backoff(0.0, 0.01, floor=0.5).next() == 0.01
 
     def test_retry_after(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         What a server asks for is the least, also past the ceiling, up to six hours.
         """
         monkeypatch.setattr(random, "uniform", lambda low, high: high)
-        delay = Delay(3.0, 10.0)
+        delay = Backoff(3.0, 10.0)
         assert delay.next(120.0) == 120.0
         assert delay.next(1.0) == 6.0
         assert delay.next(999_999_999.0) == 6 * 3600
-        assert Delay(3.0, 86400.0).next(999_999_999.0) == 86400
+        assert Backoff(3.0, 86400.0).next(999_999_999.0) == 86400
 
     def test_failures_without_end(self) -> None:
         """
         No number of them is too large.
         """
-        delay = Delay(3.0, 60.0, failures=10**6)
+        delay = Backoff(3.0, 60.0, failures=10**6)
         assert 30.0 <= delay.next() <= 60.0

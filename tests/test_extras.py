@@ -129,7 +129,7 @@ class OneExtraTests:
             ("tls", "import OpenSSL, service_identity"),
             ("http2", "import h2, priority, OpenSSL"),
             ("metrics", "import txsse.hub.prometheus"),
-            ("mercure", "import txsse.mercure, txsse.cli.minting, txsse.cli.inspecting"),
+            ("mercure", "import txsse.mercure, txsse.cli.minting, txsse.cli.explain_token"),
             ("redis", "from txsse.journal.urls import journal_named; journal_named('rediss://localhost')"),
         ],
     )

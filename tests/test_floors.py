@@ -29,7 +29,7 @@ FLOORS = {
     "_output": 0,
     "_extras": -1,
     "_typing": -1,
-    "_sparing": -1,
+    "_rate_limited_log": -1,
     "_arguments": -2,
     "protocol": 0,
     "server": 2,

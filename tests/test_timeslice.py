@@ -8,10 +8,12 @@ from twisted.internet.defer import Deferred
 
 from tests.fakes import FakeReactor
 from tests.hub.fakes import turn
-from txsse._timeslice import Turns
+from txsse._timeslice import TimeSlices
 
 
-def work(reactor: FakeReactor, turns: Turns, name: str, done: list[str], times: int, seconds: float) -> None:
+def work(
+    reactor: FakeReactor, turns: TimeSlices, name: str, done: list[str], times: int, seconds: float
+) -> None:
     """
     Work as often as that, each time for so long.
     """
@@ -32,7 +34,7 @@ def test_time_is_left() -> None:
     """
     reactor = FakeReactor()
     done: list[str] = []
-    work(reactor, Turns(reactor), "a", done, 100, 0.0)
+    work(reactor, TimeSlices(reactor), "a", done, 100, 0.0)
     assert len(done) == 100
 
 
@@ -42,7 +44,7 @@ def test_at_most_ten_milliseconds_a_turn() -> None:
     """
     reactor = FakeReactor()
     done: list[str] = []
-    work(reactor, Turns(reactor), "a", done, 50, 0.001)
+    work(reactor, TimeSlices(reactor), "a", done, 50, 0.001)
     counts = []
     while not counts or counts[-1] < 50:
         counts.append(len(done))
@@ -59,7 +61,7 @@ def test_one_after_the_other() -> None:
     """
     reactor = FakeReactor()
     done: list[str] = []
-    turns = Turns(reactor)
+    turns = TimeSlices(reactor)
     for name in "abc":
         work(reactor, turns, name, done, 3, 0.02)
     while len(done) < 9:
@@ -73,7 +75,7 @@ def test_another_turn() -> None:
     A turn that has come by itself begins with all of its time.
     """
     reactor = FakeReactor()
-    turns = Turns(reactor)
+    turns = TimeSlices(reactor)
     assert not turns.is_over
     reactor.rightNow += 1
     assert turns.is_over

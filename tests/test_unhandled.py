@@ -16,7 +16,7 @@ from twisted.logger import LogEvent, Logger, formatEvent, globalLogPublisher
 from tests.fakes import Wire
 from tests.hub.fakes import ScriptedJournal, World, outcome_of, result_of
 from txsse import HubStopped, JournalFailed
-from txsse._sparing import SparingLog
+from txsse._rate_limited_log import RateLimitedLog
 from txsse._unhandled import Unhandled
 
 
@@ -32,7 +32,7 @@ class Logs:
         self.events: list[LogEvent] = []
         self.twisted: list[LogEvent] = []
         log: Any = Logger(observer=self.events.append)  # type: ignore[arg-type]
-        sparing = SparingLog(log, clock=lambda: self.now, burst=1, interval=10.0)
+        sparing = RateLimitedLog(log, clock=lambda: self.now, burst=1, interval=10.0)
         self.unhandled = Unhandled(sparing, JournalFailed)
 
     @property

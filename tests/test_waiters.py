@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import CancelledError
 
-from txsse._waiters import Waiting
+from txsse._waiters import Waiters
 
 
 class WaitingTests:
@@ -14,7 +14,7 @@ class WaitingTests:
         """
         It is for the next time, so that telling comes to an end.
         """
-        waiting: Waiting[int] = Waiting()
+        waiting: Waiters[int] = Waiters()
         heard: list[int] = []
 
         def hear(number: int) -> None:
@@ -31,7 +31,7 @@ class WaitingTests:
         """
         The rest go on waiting, in front of those who came meanwhile.
         """
-        waiting: Waiting[int] = Waiting()
+        waiting: Waiters[int] = Waiters()
         heard: list[str] = []
 
         def first(_: int) -> None:
@@ -49,7 +49,7 @@ class WaitingTests:
         """
         The other is cancelled and not failed once more.
         """
-        waiting: Waiting[int] = Waiting()
+        waiting: Waiters[int] = Waiters()
         heard: list[str] = []
         first, second = waiting.wait(), waiting.wait()
         first.addErrback(lambda _: second.cancel())

@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-__all__ = ["Delay"]
+__all__ = ["Backoff"]
 
 # Of the delay, at random: clients that lost the same server do not come back all at once.
 _JITTER = 0.5
@@ -24,7 +24,7 @@ _MOST_DOUBLINGS = 64
 
 
 @dataclass
-class Delay:
+class Backoff:
     """
     Doubles with every failure in a row, up to a ceiling.
 

@@ -10,9 +10,9 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from txsse._waiters import Waiting
+from txsse._waiters import Waiters
 
-__all__ = ["Turns"]
+__all__ = ["TimeSlices"]
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 _SLICE_SECONDS = 0.01
 
 
-class Turns:
+class TimeSlices:
     """
     How much time is left in this turn of the reactor, for all who share it.
 
@@ -31,7 +31,7 @@ class Turns:
         self._reactor = reactor
         self._over = 0.0
         self._call: IDelayedCall | None = None
-        self._waiting: Waiting[None] = Waiting()
+        self._waiting: Waiters[None] = Waiters()
 
     @property
     def is_over(self) -> bool:

@@ -15,7 +15,7 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from txsse._sparing import SparingLog
+from txsse._rate_limited_log import RateLimitedLog
 
 __all__ = ["Unhandled"]
 
@@ -30,7 +30,7 @@ class Unhandled:
     :param expected: the exceptions that are treated so. Twisted logs the others.
     """
 
-    def __init__(self, log: SparingLog | None, *expected: type[Exception]) -> None:
+    def __init__(self, log: RateLimitedLog | None, *expected: type[Exception]) -> None:
         self._log = log
         self._expected = expected
 

@@ -9,12 +9,12 @@ from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
-__all__ = ["Waiting"]
+__all__ = ["Waiters"]
 
 T = TypeVar("T")
 
 
-class Waiting(Generic[T]):
+class Waiters(Generic[T]):
     """
     Those who wait for the next time that something happens. Each has a Deferred of its own, so that one who
     cancels, or adds callbacks, does not touch the others.

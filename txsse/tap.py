@@ -23,7 +23,7 @@ from txsse._reactor import global_reactor
 from txsse._redact import without_secrets
 from txsse._version import __version__
 from txsse.service.config import DEFAULT_ENDPOINT, BadConfig, Config, Option, Sources, options, read_config
-from txsse.service.kinds import FLAG
+from txsse.service.option_types import FLAG
 from txsse.service.signals import take_signals
 
 __all__ = ["Options", "makeService"]

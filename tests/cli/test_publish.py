@@ -46,8 +46,9 @@ from tests.client.fakes import Asked, FakeAgent, outcome_of
 from tests.integration.clients import listen, listen_tls, until
 from tests.mercure.world import SECRET
 from txsse import Hub
-from txsse.cli import feed, main, verdict
-from txsse.cli.posting import Poster
+from txsse.cli import input as input_module
+from txsse.cli import main, publish_result
+from txsse.cli.http import Poster
 from txsse.cli.publish import PUBLISH, publish
 from txsse.journal.update import Update
 from txsse.mercure import Settings, shared_secret, well_known
@@ -315,7 +316,7 @@ class WrongTests:
         """
         What no hub would take is not collected without end.
         """
-        monkeypatch.setattr(feed, "MAX_DATA", 10)
+        monkeypatch.setattr(input_module, "MAX_DATA", 10)
         run = Publishing(URL, "a", *arguments)
         assert (run.status, run.agent.requests) == ([1], [])
         assert "may have 10 bytes" in run.problem
@@ -488,7 +489,7 @@ class ConnectionTests:
         """
         monkeypatch.setitem(sys.modules, "OpenSSL.SSL", None)
         monkeypatch.setitem(sys.modules, "service_identity", None)
-        names = runpy.run_path(verdict.__file__)
+        names = runpy.run_path(publish_result.__file__)
         assert (
             str(names["explain"](ConnectionRefusedError(), URL))
             == f"nobody listens at {URL}; does the hub run?"

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from txsse import ServerSentEvent
-from txsse.cli.show import as_text, as_visible_data
+from txsse.cli.format import as_text, as_visible_data
+from txsse.cli.publish_result import NotPublished, judge
 from txsse.cli.terminal import complain, visible
-from txsse.cli.verdict import NotPublished, judge
 from txsse.client.response import Asked, Refuses, parse_url
 from txsse.client.response import judge as judge_stream
 

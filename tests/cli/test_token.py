@@ -522,7 +522,7 @@ class DecodingTests:
         def overflow(entry: Any) -> str:
             raise RecursionError
 
-        monkeypatch.setattr("txsse.cli.inspecting._line", overflow)
+        monkeypatch.setattr("txsse.cli.explain_token._line", overflow)
         assert (tokens("--decode", sign({})), tokens.status) == ("", 1)
         assert tokens.err == "txsse token: this is no token of any use: it has too many levels\n"
 

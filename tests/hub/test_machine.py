@@ -43,7 +43,7 @@ from txsse.hub.topics import ISelector, TopicSet
 from txsse.journal.interfaces import IFollower
 from txsse.journal.page import Page
 from txsse.journal.position import OLDEST
-from txsse.journal.resume_ids import Anchors
+from txsse.journal.resume_ids import ResumeIds
 from txsse.protocol.event import ServerSentEvent
 
 T = TypeVar("T")
@@ -168,7 +168,7 @@ class TakingItsTime:
         return self._journal.stop()
 
     @property
-    def anchors(self) -> Anchors:
+    def anchors(self) -> ResumeIds:
         return self._journal._anchors
 
     def oldest(self) -> int:
@@ -333,7 +333,7 @@ class Viewer:
     def _position(self, id: str) -> int:
         if id.startswith("#"):
             # A place that is named by itself.
-            anchors: Anchors = self._journal.anchors
+            anchors: ResumeIds = self._journal.anchors
             found = anchors.find(id, self._journal.head)
             assert found is not None, "a name of no place"
             return found

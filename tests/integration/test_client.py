@@ -28,7 +28,7 @@ from txsse import (
     SSEResource,
     StreamEnded,
 )
-from txsse.cli.insecure import TrustAnyone
+from txsse.cli.insecure_tls import TrustAnyone
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 

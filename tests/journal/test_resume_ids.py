@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from txsse.journal.resume_ids import Anchors, new_secret
+from txsse.journal.resume_ids import ResumeIds, new_secret
 
 SECRET = b"0123456789abcdef"
-KNOWN = Anchors(SECRET).anchor(3)
+KNOWN = ResumeIds(SECRET).anchor(3)
 
 
 @settings(derandomize=True, deadline=None)
@@ -22,17 +22,17 @@ def test_found(secret: bytes, position: int, head: int) -> None:
     """
     A place up to the head is found by its id, by all who know the secret; one beyond it is not.
     """
-    anchor = Anchors(secret).anchor(position)
+    anchor = ResumeIds(secret).anchor(position)
     assert re.fullmatch("#[0-9a-f]{8}-[0-9a-f]{32}", anchor)
-    assert Anchors(secret).find(anchor, head) == (position if position <= head else None)
-    assert Anchors(new_secret()).find(anchor, 2**128) is None
+    assert ResumeIds(secret).find(anchor, head) == (position if position <= head else None)
+    assert ResumeIds(new_secret()).find(anchor, 2**128) is None
 
 
 def test_tells_nothing() -> None:
     """
     Places side by side have names that have nothing in common but their beginning.
     """
-    anchors = Anchors(SECRET)
+    anchors = ResumeIds(SECRET)
     names = [anchors.anchor(position).removeprefix(anchors.prefix) for position in range(1000)]
     assert len(set(names)) == 1000
     for place in range(32):
@@ -60,5 +60,5 @@ def test_none(id: str) -> None:
     """
     What is no place is not found; one that somebody has made up is beyond the head.
     """
-    assert Anchors(SECRET).find(KNOWN, 5) == 3
-    assert Anchors(SECRET).find(id, 5) is None
+    assert ResumeIds(SECRET).find(KNOWN, 5) == 3
+    assert ResumeIds(SECRET).find(id, 5) is None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 
 from txsse.errors import CloseReason
-from txsse.mercure.expiries import Expiries
+from txsse.mercure.expiries import Expiry
 from txsse.testing import WallClock
 
 
@@ -59,7 +59,7 @@ class World:
         self.clock = WallClock()
         self.clock.step(1_000_000)
         self.reactor = self.clock
-        self.expiries = Expiries(self)
+        self.expiries = Expiry(self)
 
     def add(self, left: float, problem: Exception | None = None) -> Any:
         channel: Any = FakeChannel(self.clock, problem)

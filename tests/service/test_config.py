@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from txsse.service.config import BadConfig, Config, Sources, options, read_config
-from txsse.service.kinds import (
+from txsse.service.option_types import (
     COUNT,
     DURATION,
     FLAG,
@@ -23,7 +23,7 @@ from txsse.service.kinds import (
     ORIGINS_OR_ANY,
     SIZE,
     TEXT,
-    Kind,
+    OptionType,
 )
 
 
@@ -79,7 +79,7 @@ class KindTests:
             (INTERVAL, "15", 15.0),
         ],
     )
-    def test_read(self, kind: Kind, value: Any, read: Any) -> None:
+    def test_read(self, kind: OptionType, value: Any, read: Any) -> None:
         """
         Values are read as text, and as what TOML has.
         """
@@ -120,7 +120,7 @@ class KindTests:
             (DURATION, None),
         ],
     )
-    def test_wrong(self, kind: Kind, value: Any) -> None:
+    def test_wrong(self, kind: OptionType, value: Any) -> None:
         """
         Others are refused.
         """
@@ -143,7 +143,7 @@ class KindTests:
             "",
         ],
     )
-    def test_no_origin(self, kind: Kind, text: str) -> None:
+    def test_no_origin(self, kind: OptionType, text: str) -> None:
         """
         What no browser ever sends as an origin is refused, and would match nothing.
         """

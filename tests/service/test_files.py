@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.mercure.world import SECRET
-from txsse.cli.state import write_state
+from txsse.cli.state_file import write_state
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from txsse.server.sinks.direct import DirectSink
 from txsse.service.bounds import connections_by_files
 from txsse.service.config import Config
 from txsse.service.issuers import make_issuers
-from txsse.service.local import foreign_host_rule
+from txsse.service.local_hosts import foreign_host_rule
 from txsse.service.site import BoundedConnection, BoundedSite
 from txsse.service.tree import HubTree, make_settings
 from txsse.web.responses import Branch

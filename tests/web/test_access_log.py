@@ -17,7 +17,7 @@ from tests.fakes import Client, Wire
 from tests.hub.fakes import World, outcome_of
 from tests.web.test_site import Page
 from txsse import CloseReason, Limits, SSEChannel, SSEResource
-from txsse._sparing import SparingLog
+from txsse._rate_limited_log import RateLimitedLog
 from txsse.web import access_log
 from txsse.web.site import ClosingSite
 
@@ -51,7 +51,7 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LogEvent]]:
     """
     The failures that are logged meanwhile.
     """
-    monkeypatch.setattr(access_log, "_failures", SparingLog(access_log._failures._log))
+    monkeypatch.setattr(access_log, "_failures", RateLimitedLog(access_log._failures._log))
     logged: list[LogEvent] = []
 
     def observe(event: LogEvent) -> None:

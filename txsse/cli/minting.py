@@ -19,7 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from txsse._extras import needs
-from txsse.cli.signing import KEY_ENVIRONMENT, Wrong
+from txsse.cli.key_options import KEY_ENVIRONMENT, Wrong
 from txsse.mercure.auth.grants import DETAIL_TYPE, read_claim, read_details
 from txsse.mercure.auth.keys import BadKey, Key, read_key, secret_key
 from txsse.mercure.errors import InvalidToken

@@ -22,11 +22,11 @@ from txsse._extras import MissingExtra, need_tls
 from txsse._output import Unwritable, put
 from txsse.cli.arguments import read_url
 from txsse.cli.command import Command
-from txsse.cli.feed import BadFeed, lines_of, open_number, open_path, pieces_of, whole_of
-from txsse.cli.posting import Poster
-from txsse.cli.signing import KEY_ENVIRONMENT, Wrong, add_key_arguments, load
+from txsse.cli.http import Poster
+from txsse.cli.input import BadFeed, lines_of, open_number, open_path, pieces_of, whole_of
+from txsse.cli.key_options import KEY_ENVIRONMENT, Wrong, add_key_arguments, load
+from txsse.cli.publish_result import NotPublished
 from txsse.cli.terminal import complain
-from txsse.cli.verdict import NotPublished
 from txsse.client.response import parse_url
 
 __all__ = ["PUBLISH", "publish"]

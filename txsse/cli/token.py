@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from txsse._output import Unwritable, put
 from txsse.cli.command import Command
-from txsse.cli.signing import KEY_ENVIRONMENT, Wrong, add_key_arguments, load
+from txsse.cli.key_options import KEY_ENVIRONMENT, Wrong, add_key_arguments, load
 from txsse.cli.terminal import complain
 
 __all__ = ["TOKEN"]
@@ -123,15 +123,15 @@ def _decode(
 ) -> int:
     if any((arguments.publish, arguments.publish_pattern, arguments.subscribe, arguments.subscribe_pattern)):
         raise Wrong("--decode makes no token; leave out what it should allow")
-    minting, inspecting = load("minting"), load("inspecting")
+    minting, explaining = load("minting"), load("explain_token")
     keys = minting.read_keys(arguments.key, environment)
     token = arguments.decode
     try:
         if token == "-":
             token = _read(given)
-        text, good = inspecting.describe(token, keys, time.time())
-    except (UnicodeDecodeError, inspecting.NoToken) as error:
-        problem = error if isinstance(error, inspecting.NoToken) else "this is no JSON Web Token"
+        text, good = explaining.describe(token, keys, time.time())
+    except (UnicodeDecodeError, explaining.NoToken) as error:
+        problem = error if isinstance(error, explaining.NoToken) else "this is no JSON Web Token"
         complain(sys.stderr, "txsse token", problem)
         return _NOT_GOOD
     put(out, text)

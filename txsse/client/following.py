@@ -18,10 +18,10 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
-from txsse._backoff import Delay
+from txsse._backoff import Backoff
 from txsse._clock import wall
 from txsse._redact import without_secrets
-from txsse._waiters import Waiting
+from txsse._waiters import Waiters
 from txsse.client.delivery import Delivery
 from txsse.client.excerpt import discard, read_excerpt
 from txsse.client.fields import fields_of
@@ -90,7 +90,7 @@ class Following:
     def __init__(
         self,
         asked: Asked,
-        delay: Delay,
+        delay: Backoff,
         options: Options,
         delivery: Delivery,
         agent: IAgent | None,
@@ -103,8 +103,8 @@ class Following:
         self.ready_state = ReadyState.CONNECTING
         self.end: Exception | None = None
         self.last_error: Exception | None = None
-        self.when_open: Waiting[None] = Waiting()
-        self.when_closed: Waiting[Exception | None] = Waiting()
+        self.when_open: Waiters[None] = Waiters()
+        self.when_closed: Waiters[Exception | None] = Waiters()
         self._options = options
         self._delivery = delivery
         self._agent = agent

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
 
-from txsse._backoff import Delay
+from txsse._backoff import Backoff
 from txsse._clock import make_steady
 from txsse._futures import in_task_of_twisted
 from txsse._reactor import global_reactor
@@ -125,7 +125,7 @@ class EventSource:
             raise ValueError(f"{method!r} is no method; one is written like GET or POST")
         trusted = frozenset(origin_of(parse_url(origin)) for origin in trusted_origins)
         asked = Asked(parse_url(url), method, _to_fields(headers), body, trusted)
-        delay = Delay(retry, max_retry, floor=min(max(retry, _LEAST_RETRY), _LEAST_OF_STREAM))
+        delay = Backoff(retry, max_retry, floor=min(max(retry, _LEAST_RETRY), _LEAST_OF_STREAM))
         self._delivery = Delivery(event_received, last_event_id, get_reactor)
         self._following = Following(
             asked, delay, options, self._delivery, cast("IAgent | None", agent), get_reactor

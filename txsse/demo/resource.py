@@ -20,7 +20,7 @@ from twisted.web.resource import IResource, Resource
 from txsse._serialize import to_json
 from txsse.demo.hub import DemoHub
 from txsse.demo.streams import demo_streams
-from txsse.server.policy import content_security_policy
+from txsse.web.content_security import content_security_policy
 from txsse.web.origin import refuse_host
 from txsse.web.responses import Branch, Sentence, refuse_method, refuse_strangers
 

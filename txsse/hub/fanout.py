@@ -16,13 +16,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txsse._waiters import Waiting
+from txsse._waiters import Waiters
 from txsse.errors import ChannelClosed
-from txsse.hub.held import Held
 from txsse.hub.metrics import Counters
 from txsse.hub.replay import Replay
 from txsse.hub.subscriber import BEHIND, Subscriber
 from txsse.hub.topic_index import TopicIndex
+from txsse.hub.withdrawal import Held
 from txsse.journal.update import EphemeralUpdate, Update
 from txsse.server.sinks.base import Framed
 
@@ -84,7 +84,7 @@ class Fanout:
         # How many items were taken from there; and what to call where how many were.
         self._taken = 0
         self._barriers: list[tuple[int, Callable[[], None]]] = []
-        self._room: Waiting[None] = Waiting()
+        self._room: Waiters[None] = Waiters()
         self.sent_up_to = 0
         self._sent_before = 0
         self._work: Iterator[None] | None = None

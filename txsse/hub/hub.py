@@ -19,31 +19,31 @@ from twisted.python.failure import Failure
 
 from txsse._arguments import check_number, wrong_type
 from txsse._clock import make_steady, wall_of
+from txsse._rate_limited_log import RateLimitedLog
 from txsse._serialize import to_text
-from txsse._sparing import SparingLog
 from txsse._threads import check_thread, get_ident, refuse, threadable
 from txsse._typing import AnyReactor
 from txsse._unhandled import Unhandled
-from txsse._waiters import Waiting
+from txsse._waiters import Waiters
 from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpdateTooLarge
 from txsse.hub.access import AccessRule
 from txsse.hub.fanout import Fanout
-from txsse.hub.held import withdraw
 from txsse.hub.live import Live, anchor_frames
-from txsse.hub.members import Counts, Subscribers
 from txsse.hub.metrics import Counters, HubMetrics
 from txsse.hub.presence import Listener, Presence
 from txsse.hub.replay import Replay
 from txsse.hub.resource import HubResource
 from txsse.hub.shutdown import drain
 from txsse.hub.subscriber import Subscriber
+from txsse.hub.subscribers import Counts, Subscribers
 from txsse.hub.topic_index import TopicIndex
 from txsse.hub.topics import Topics, TopicSet
 from txsse.hub.update_ids import IdMaker
+from txsse.hub.withdrawal import withdraw
 from txsse.journal.interfaces import AnyJournal, IJournal
 from txsse.journal.memory import MemoryJournal
 from txsse.journal.page import Entry
-from txsse.journal.position import OLDEST, Place, Reached
+from txsse.journal.position import OLDEST, Progress, ResumePoint
 from txsse.journal.update import ALL, EARLIEST, EphemeralUpdate, Update
 from txsse.protocol.encoder import encode_event, encode_retry
 from txsse.protocol.event import NO_ID, ServerSentEvent, check_text
@@ -141,24 +141,24 @@ class Hub:
         if presence is not None or presence_topic is not None:
             self._presence = Presence(presence, presence_topic, self._tell)
         self._counters = Counters()
-        self._failures = SparingLog(_log)
+        self._failures = RateLimitedLog(_log)
         self._unhandled = Unhandled(
-            SparingLog(_log, burst=1, interval=_UNHANDLED_INTERVAL), JournalFailed, HubStopped
+            RateLimitedLog(_log, burst=1, interval=_UNHANDLED_INTERVAL), JournalFailed, HubStopped
         )
         self._members: dict[SSEChannel, Subscriber] = {}
         self._index: TopicIndex[Subscriber] = TopicIndex()
         self._private: TopicIndex[Subscriber] = TopicIndex()
         self._number = 0
         self._live: Live | None = None
-        self._starting: Waiting[None] | None = None
-        self._stopping: Waiting[None] | None = None
+        self._starting: Waiters[None] | None = None
+        self._stopping: Waiters[None] | None = None
         self._ended = False
         self._stopped = False
         # How many updates the journal has not answered for.
         self._on_their_way = 0
-        self._arrived: Waiting[None] = Waiting()
+        self._arrived: Waiters[None] = Waiters()
         # How far open channels have come that were subscribed before.
-        self._reached: WeakKeyDictionary[SSEChannel, Reached] = WeakKeyDictionary()
+        self._reached: WeakKeyDictionary[SSEChannel, Progress] = WeakKeyDictionary()
 
     def publish(
         self,
@@ -490,7 +490,7 @@ class Hub:
             return succeed(None)
         if self._starting is not None:
             return self._unhandled.watch(self._starting.wait(), "hub.start")
-        self._starting = waiting = Waiting[None]()
+        self._starting = waiting = Waiters[None]()
         started = self._unhandled.watch(waiting.wait(), "hub.start")
         work = Deferred.fromCoroutine(self._start(live))
         work.addBoth(self._has_started, waiting)
@@ -503,7 +503,7 @@ class Hub:
         live.learn_head_id(last_id)
         live.started = True
 
-    def _has_started(self, result: Failure | None, waiting: Waiting[None]) -> None:
+    def _has_started(self, result: Failure | None, waiting: Waiters[None]) -> None:
         self._starting = None
         if isinstance(result, Failure):
             waiting.fail(cast(Exception, result.value))
@@ -543,7 +543,7 @@ class Hub:
             return succeed(None)
         if self._stopping is not None:
             return self._stopping.wait()
-        self._stopping = waiting = Waiting[None]()
+        self._stopping = waiting = Waiters[None]()
         stopped = waiting.wait()
         work = Deferred.fromCoroutine(self._stop(last, retry, deadline))
         work.addErrback(lambda failure: _log.failure("the journal did not stop well", failure))
@@ -582,7 +582,7 @@ class Hub:
             return
         await journal.stop()
 
-    def _has_stopped(self, _: object, waiting: Waiting[None]) -> None:
+    def _has_stopped(self, _: object, waiting: Waiters[None]) -> None:
         self._stopped = True
         waiting.fire(None)
 
@@ -610,7 +610,7 @@ class Hub:
         # Patterns that are held already cost nothing more.
         return not weight or self._index.weight + self._private.weight + weight <= self._max_pattern_weight
 
-    def place_of_newcomer(self, topics: TopicSet, private: TopicSet) -> Place | None:
+    def place_of_newcomer(self, topics: TopicSet, private: TopicSet) -> ResumePoint | None:
         """
         Return the place of a client that comes for the first time, where it can come in and the place is
         known.
@@ -620,7 +620,7 @@ class Hub:
             return None
         return live.here() if self._has_room(topics, private) else None
 
-    async def locate(self, last_event_id: str) -> Place:
+    async def locate(self, last_event_id: str) -> ResumePoint:
         """
         Find the place where a client resumes.
 
@@ -633,23 +633,23 @@ class Hub:
         if not last_event_id:
             return live.here()
         if last_event_id == EARLIEST:
-            return Place(OLDEST, named=EARLIEST)
+            return ResumePoint(OLDEST, named=EARLIEST)
         position = await live.journal.find(last_event_id)
         if position is None and last_event_id == live.head_id:
             # Where it is the one at the head, the journal need not hold it any more: nothing came since.
             position = live.journal.head
         if position is None:
-            return Place(OLDEST, missed=True, named=EARLIEST)
-        return Place(position, named=last_event_id)
+            return ResumePoint(OLDEST, missed=True, named=EARLIEST)
+        return ResumePoint(position, named=last_event_id)
 
     def admit(
-        self, channel: SSEChannel, topics: TopicSet, private: TopicSet, place: Place | None
+        self, channel: SSEChannel, topics: TopicSet, private: TopicSet, place: ResumePoint | None
     ) -> Subscriber:
         """
         Subscribe a channel; without a place, it is looked for until it is found.
         """
         live = self._live or self._come_alive()
-        reached = self._reached.pop(channel, None) or Reached(place)
+        reached = self._reached.pop(channel, None) or Progress(place)
         if reached.place is None and live.started and not channel.last_event_id:
             reached.place = live.here()
         subscriber = self._join(channel, topics, private, reached)
@@ -661,7 +661,7 @@ class Hub:
             live.replay.begin_where(subscriber, reached, lambda: self._locate_once(subscriber, reached))
         return subscriber
 
-    async def _locate_once(self, subscriber: Subscriber, reached: Reached) -> Place:
+    async def _locate_once(self, subscriber: Subscriber, reached: Progress) -> ResumePoint:
         await self.start()
         if reached.place is None:
             place = await self.locate(subscriber.channel.last_event_id)
@@ -669,7 +669,7 @@ class Hub:
             reached.place = reached.place or place
         return reached.place
 
-    def _begin(self, live: Live, subscriber: Subscriber, place: Place) -> None:
+    def _begin(self, live: Live, subscriber: Subscriber, place: ResumePoint) -> None:
         up_to_date = place.position == live.journal.head and not place.missed
         if up_to_date and (place.anchor is None or subscriber.sink.offer(anchor_frames(place.anchor))):
             subscriber.since = place.position
@@ -677,7 +677,9 @@ class Hub:
         else:
             live.replay.begin(subscriber, place)
 
-    def _join(self, channel: SSEChannel, topics: TopicSet, private: TopicSet, reached: Reached) -> Subscriber:
+    def _join(
+        self, channel: SSEChannel, topics: TopicSet, private: TopicSet, reached: Progress
+    ) -> Subscriber:
         self._number += 1
         subscriber = Subscriber(channel, topics, private, number=self._number, owner=self)
         subscriber.reached = reached
@@ -758,14 +760,14 @@ class Hub:
         if self._presence is not None:
             self._presence.tell(subscriber, False, len(self._members))
 
-    def _reached_by(self, subscriber: Subscriber, withdrawn: int | None) -> Reached:
+    def _reached_by(self, subscriber: Subscriber, withdrawn: int | None) -> Progress:
         reached = subscriber.reached
         if reached is None:
             live = self._live
             assert live is not None
-            reached = Reached(Place(live.fanout.place_of(subscriber)))
+            reached = Progress(ResumePoint(live.fanout.place_of(subscriber)))
         if withdrawn is not None and reached.place is not None and withdrawn < reached.place.position:
-            return Reached(Place(withdrawn))
+            return Progress(ResumePoint(withdrawn))
         return reached
 
     def _tell(self, topic: str, data: str, event: str) -> None:

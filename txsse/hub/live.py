@@ -9,11 +9,11 @@ from functools import lru_cache
 from twisted.internet.interfaces import IReactorTime
 
 from txsse.hub.fanout import Fanout
+from txsse.hub.journal_problem import JournalProblem
 from txsse.hub.replay import Replay
-from txsse.hub.trouble import Trouble
 from txsse.hub.update_ids import IdMaker
 from txsse.journal.interfaces import IJournal
-from txsse.journal.position import Place
+from txsse.journal.position import ResumePoint
 from txsse.journal.update import Update
 from txsse.protocol.encoder import encode_id
 from txsse.server.sinks.base import Framed
@@ -42,7 +42,7 @@ class Live:
         self.replay = replay
         self.fanout = fanout
         self.ids = ids
-        self.trouble = Trouble(reactor.seconds)
+        self.trouble = JournalProblem(reactor.seconds)
         self.started = False
         # What is known of the update at the journal's head; the hub notes here each that comes.
         self.head_id: str | None = None
@@ -63,10 +63,10 @@ class Live:
         if self.head_id is None:
             self.head_id = id
 
-    def here(self) -> Place:
+    def here(self) -> ResumePoint:
         """
         Return the place of a client that comes for the first time.
         """
         head = self.head
         anchor = self.journal.anchor(self.journal.head) if head is None or head.private else head.id
-        return Place(self.journal.head, anchor=anchor)
+        return ResumePoint(self.journal.head, anchor=anchor)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from twisted.logger import Logger
 
+from txsse._rate_limited_log import RateLimitedLog
 from txsse._serialize import to_json
-from txsse._sparing import SparingLog
 from txsse.hub.subscriber import Subscriber
 
 __all__ = ["Listener", "Presence"]
@@ -60,7 +60,7 @@ class Presence:
         self._changed = changed
         self._topic = topic
         self._tell = tell
-        self._failures = SparingLog(_log)
+        self._failures = RateLimitedLog(_log)
 
     def tell(self, subscriber: Subscriber, present: bool, count: int) -> None:
         """

@@ -19,17 +19,17 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse._rate_limited_log import RateLimitedLog
 from txsse._serialize import to_json
-from txsse._sparing import SparingLog
-from txsse._timeslice import Turns
-from txsse._waiters import Waiting
+from txsse._timeslice import TimeSlices
+from txsse._waiters import Waiters
 from txsse.errors import ChannelClosed, JournalFailed
 from txsse.hub.metrics import Counters
 from txsse.hub.page_cache import SharedPage, SharedPages
 from txsse.hub.subscriber import BEHIND, Subscriber
 from txsse.journal.interfaces import IJournal
 from txsse.journal.page import Page
-from txsse.journal.position import Place, Reached
+from txsse.journal.position import Progress, ResumePoint
 from txsse.journal.update import EARLIEST
 from txsse.protocol.encoder import encode_event, encode_id
 from txsse.protocol.event import ServerSentEvent
@@ -64,12 +64,12 @@ class Replay:
         self._journal = journal
         self._reactor = reactor
         self._counters = counters
-        self._failures = SparingLog(_log)
-        self._paused: Waiting[None] | None = None
-        self.turns = Turns(reactor)
+        self._failures = RateLimitedLog(_log)
+        self._paused: Waiters[None] | None = None
+        self.turns = TimeSlices(reactor)
         self._shared = SharedPages(reactor)
         # What is being read, by the position behind which it is.
-        self._reading: dict[int, Waiting[SharedPage]] = {}
+        self._reading: dict[int, Waiters[SharedPage]] = {}
 
     def rewind(self, subscriber: Subscriber, position: int) -> None:
         """
@@ -78,7 +78,7 @@ class Replay:
         :param position: the position up to which it was sent everything.
         """
         self._counters.rewinds += 1
-        self.begin(subscriber, Place(position))
+        self.begin(subscriber, ResumePoint(position))
 
     def rewind_all(self, subscribers: Iterable[tuple[Subscriber, int]]) -> None:
         """
@@ -90,7 +90,7 @@ class Replay:
         for subscriber, position in leaving:
             # Nothing live from this very moment on.
             subscriber.since = BEHIND
-            subscriber.reached = Reached(Place(position))
+            subscriber.reached = Progress(ResumePoint(position))
         Deferred.fromCoroutine(self._rewind_by_turns(leaving))
 
     async def _rewind_by_turns(self, leaving: Iterable[tuple[Subscriber, int]]) -> None:
@@ -106,15 +106,15 @@ class Replay:
         """
         self._shared.clear()
 
-    def begin(self, subscriber: Subscriber, place: Place) -> None:
+    def begin(self, subscriber: Subscriber, place: ResumePoint) -> None:
         """
         Have a subscriber read on from a place.
         """
-        reached = Reached(place)
+        reached = Progress(place)
         self._spawn(subscriber, reached, self._catch_up(subscriber, reached, place))
 
     def begin_where(
-        self, subscriber: Subscriber, reached: Reached, locate: Callable[[], Awaitable[Place]]
+        self, subscriber: Subscriber, reached: Progress, locate: Callable[[], Awaitable[ResumePoint]]
     ) -> None:
         """
         Have a subscriber read on from a place that has to be found first.
@@ -125,7 +125,7 @@ class Replay:
         self._spawn(subscriber, reached, self._find_and_catch_up(subscriber, reached, locate))
 
     def _spawn(
-        self, subscriber: Subscriber, reached: Reached, work: Coroutine[Deferred[Any], Any, None]
+        self, subscriber: Subscriber, reached: Progress, work: Coroutine[Deferred[Any], Any, None]
     ) -> None:
         subscriber.since = BEHIND
         subscriber.reached = reached
@@ -135,13 +135,13 @@ class Replay:
         catching_up.addBoth(self._done)
 
     async def _find_and_catch_up(
-        self, subscriber: Subscriber, reached: Reached, locate: Callable[[], Awaitable[Place]]
+        self, subscriber: Subscriber, reached: Progress, locate: Callable[[], Awaitable[ResumePoint]]
     ) -> None:
         place = await self._persist(subscriber, locate)
         if place is not None:
             await self._catch_up(subscriber, reached, place)
 
-    async def _catch_up(self, subscriber: Subscriber, reached: Reached, place: Place) -> None:
+    async def _catch_up(self, subscriber: Subscriber, reached: Progress, place: ResumePoint) -> None:
         position, missed = place.position, place.missed
         first = b"" if place.anchor is None else encode_id(place.anchor)
         while subscriber.is_subscribed:
@@ -155,7 +155,7 @@ class Replay:
             if not subscriber.is_subscribed:
                 return
             # From here to the end of the step nothing else happens, but that it may unsubscribe meanwhile.
-            before, reached.place = reached.place, Place(shared.page.end)
+            before, reached.place = reached.place, ResumePoint(shared.page.end)
             # What is missing before the first page, and what is missing at its beginning, is one gap.
             if not self._send(subscriber, first, shared, allowed, missed or shared.page.missed):
                 reached.place = before
@@ -180,7 +180,7 @@ class Replay:
         asked = self._journal.read(position).addCallback(self._share, position)
         if asked.called:
             return asked
-        self._reading[position] = reading = Waiting()
+        self._reading[position] = reading = Waiters()
         page = reading.wait()
         asked.addBoth(self._has_read, position, reading)
         return page
@@ -192,7 +192,7 @@ class Replay:
             self._shared.add(position, shared)
         return shared
 
-    def _has_read(self, result: SharedPage | Failure, position: int, reading: Waiting[SharedPage]) -> None:
+    def _has_read(self, result: SharedPage | Failure, position: int, reading: Waiters[SharedPage]) -> None:
         del self._reading[position]
         if isinstance(result, Failure):
             reading.fail(cast(Exception, result.value))
@@ -256,11 +256,11 @@ class Replay:
         Wait for the time to try again, all together.
         """
         if self._paused is None:
-            self._paused = Waiting()
+            self._paused = Waiters()
             self._reactor.callLater(_RETRY_JOURNAL, self._try_again, self._paused)
         return self._paused.wait()
 
-    def _try_again(self, paused: Waiting[None]) -> None:
+    def _try_again(self, paused: Waiters[None]) -> None:
         self._paused = None
         paused.fire(None)
 

@@ -16,12 +16,12 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.server import NOT_DONE_YET
 
-from txsse._sparing import SparingLog
+from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpgradeRefused
 from txsse.hub.access import Access, AccessRule
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.topics import TopicSet
-from txsse.journal.position import Place
+from txsse.journal.position import ResumePoint
 from txsse.protocol.encoder import encode_retry
 from txsse.server.channel import SSEChannel
 from txsse.server.negotiation import STREAM_HEADERS, Accepted, Answer, Headers, refusal
@@ -54,19 +54,19 @@ class Admission(Protocol):
         Raise where the hub takes no subscriber of these topics.
         """
 
-    def place_of_newcomer(self, topics: TopicSet, private: TopicSet) -> Place | None:
+    def place_of_newcomer(self, topics: TopicSet, private: TopicSet) -> ResumePoint | None:
         """
         Return the place of a client that comes for the first time, where it can come in and the place is
         known.
         """
 
-    async def locate(self, last_event_id: str) -> Place:
+    async def locate(self, last_event_id: str) -> ResumePoint:
         """
         Find the place where a client resumes.
         """
 
     def admit(
-        self, channel: SSEChannel, topics: TopicSet, private: TopicSet, place: Place | None
+        self, channel: SSEChannel, topics: TopicSet, private: TopicSet, place: ResumePoint | None
     ) -> Subscriber:
         """
         Subscribe a channel; without a place, it is looked for until it is found.
@@ -90,7 +90,7 @@ class HubResource(SSEResource):
         self._hub = hub
         self._streams = upgrader or hub.upgrader
         self._rule = rule
-        self._failures = SparingLog(_log)
+        self._failures = RateLimitedLog(_log)
         self._fixed = None if callable(rule) else _Wanted(rule)
         if self._fixed is not None and not self._fixed.topics:
             raise ValueError("resource needs a topic: give 'news', ['a', 'b'], or '*' for all topics")
@@ -120,7 +120,7 @@ class HubResource(SSEResource):
         """
         return accepted.last_event_id
 
-    def resumes_at(self, request: Request, place: Place, access: Access) -> str | None:
+    def resumes_at(self, request: Request, place: ResumePoint, access: Access) -> str | None:
         """
         Tell what the response says of a place; ``None`` for nothing.
 
@@ -197,7 +197,7 @@ class HubResource(SSEResource):
         self._hub.check(wanted.topics, wanted.private)
         self._carry_out(request, decision)
 
-    def _open(self, request: Request, accepted: Accepted, wanted: _Wanted, place: Place | None) -> None:
+    def _open(self, request: Request, accepted: Accepted, wanted: _Wanted, place: ResumePoint | None) -> None:
         channel = self._carry_out(request, accepted)
         if channel is not None:
             subscriber = self._hub.admit(channel, wanted.topics, wanted.private, place)

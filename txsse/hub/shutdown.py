@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from txsse._sparing import SparingLog
+from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.encoder import encode_retry
 from txsse.server.channel import SSEChannel
@@ -20,7 +20,7 @@ from txsse.server.channel import SSEChannel
 __all__ = ["drain"]
 
 _log = Logger()
-_failures = SparingLog(_log)
+_failures = RateLimitedLog(_log)
 
 # How many channels are sent away before the reactor has its turn: some 5 ms of work.
 _SLICE = 256

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from txsse._threads import check_thread
 from txsse.hub.topics import TopicSet
-from txsse.journal.position import Reached
+from txsse.journal.position import Progress
 from txsse.journal.update import Update
 from txsse.server.channel import SSEChannel
 
@@ -62,7 +62,7 @@ class Subscriber:
         self.topics = topics
         self.private = private
         self.since = BEHIND
-        self.reached: Reached | None = None
+        self.reached: Progress | None = None
         self._dropped_before = channel.dropped
         self._number = number
         self._owner: _Owner | None = owner

@@ -18,9 +18,9 @@ from txsse._typing import AnyReactor
 from txsse.journal.base import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT, Alone, check_bounds, not_started
 from txsse.journal.interfaces import IFollower, IJournal
 from txsse.journal.page import Page
-from txsse.journal.resume_ids import Anchors, new_secret
+from txsse.journal.resume_ids import ResumeIds, new_secret
 from txsse.journal.update import Update
-from txsse.journal.window import Recent
+from txsse.journal.window import Window
 
 __all__ = ["MemoryJournal"]
 
@@ -52,8 +52,8 @@ class MemoryJournal(Alone):
         # Bound when the journal is started: an update's time is one call.
         self._now: Callable[[], float] = not_started
         # The next process begins at 0 again.
-        self._anchors = Anchors(new_secret())
-        self._recent = Recent(
+        self._anchors = ResumeIds(new_secret())
+        self._recent = Window(
             max_count=max_count, max_bytes=max_bytes, max_age=math.inf if max_age is None else max_age
         )
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["OLDEST", "Place", "Reached"]
+__all__ = ["OLDEST", "Progress", "ResumePoint"]
 
 # The place before the oldest update that a journal still holds, however many were before that.
 OLDEST = -1
 
 
 @dataclass(frozen=True)
-class Place:
+class ResumePoint:
     """
     A place in the journal.
 
@@ -31,7 +31,7 @@ class Place:
     anchor: str | None = None
 
 
-class Reached:
+class Progress:
     """
     How far a channel that is not live has come, over its subscriptions: one that begins while the place is
     still looked for shares this with the one before.
@@ -41,5 +41,5 @@ class Reached:
 
     __slots__ = ("place",)
 
-    def __init__(self, place: Place | None = None) -> None:
+    def __init__(self, place: ResumePoint | None = None) -> None:
         self.place = place

@@ -11,7 +11,7 @@ import re
 import secrets
 from hashlib import blake2b
 
-__all__ = ["Anchors", "new_secret"]
+__all__ = ["ResumeIds", "new_secret"]
 
 _PLACE = re.compile("[0-9a-f]{32}", re.ASCII)
 
@@ -29,7 +29,7 @@ def new_secret() -> bytes:
     return secrets.token_bytes(16)
 
 
-class Anchors:
+class ResumeIds:
     """
     Ids of the form ``#name-place``. The place is the position, enciphered: as it is, it would tell how many
     updates there are, or when the last one came, which may be private.

@@ -13,7 +13,7 @@ from txsse.journal.page import Entry, Page
 from txsse.journal.position import OLDEST
 from txsse.journal.update import Update
 
-__all__ = ["Recent", "size_of"]
+__all__ = ["Window", "size_of"]
 
 # What an update takes beside its text: the objects, and their places here.
 _OVERHEAD = 600
@@ -28,7 +28,7 @@ _GONE_ENTRIES = 64
 _position_of: Any = itemgetter(0)
 
 
-class Recent:
+class Window:
     """
     Updates by position and by id, bounded by count, bytes and age; the oldest go first.
 

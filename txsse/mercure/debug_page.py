@@ -14,7 +14,7 @@ from twisted.web.resource import IResource, Resource
 
 from txsse._serialize import to_json
 from txsse.mercure.settings import Settings
-from txsse.server.policy import content_security_policy
+from txsse.web.content_security import content_security_policy
 from txsse.web.origin import refuse_host
 from txsse.web.responses import Sentence, refuse_method
 

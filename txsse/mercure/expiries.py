@@ -17,7 +17,7 @@ from txsse._clock import Timers, wall
 from txsse.errors import CloseReason
 from txsse.hub.subscriber import Subscriber
 
-__all__ = ["Expiries"]
+__all__ = ["Expiry"]
 
 # How long a stream may outlast its token when the system's time is set forward, in seconds.
 _LOOK_INTERVAL = 60.0
@@ -38,7 +38,7 @@ class HasReactor(Protocol):
     def reactor(self) -> Timers: ...
 
 
-class Expiries:
+class Expiry:
     """
     Closes each channel at a time of day.
 

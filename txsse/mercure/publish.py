@@ -12,12 +12,13 @@ from uuid import uuid4
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
 
-from txsse._timeslice import Turns
+from txsse._timeslice import TimeSlices
 from txsse.hub.hub import Hub
 from txsse.hub.replay import RESET_TYPE
 from txsse.journal.update import ALL, EARLIEST, MAX_ID_BYTES, Update
 from txsse.mercure.auth.grants import Grants
 from txsse.mercure.auth.verify import Verifier
+from txsse.mercure.characters import check_text
 from txsse.mercure.credentials import check_origin, find_credential
 from txsse.mercure.errors import BadRequest, Forbidden, MissingToken, TooLarge
 from txsse.mercure.forms import Fields, check_form, read_body
@@ -25,7 +26,6 @@ from txsse.mercure.selectors.matcher import MAX_PATTERN
 from txsse.mercure.selectors.url_pattern import path_pattern
 from txsse.mercure.settings import Settings
 from txsse.mercure.subscription_events import EVENT_TYPE
-from txsse.mercure.texts import check_text
 from txsse.protocol.event import ServerSentEvent
 
 __all__ = ["Publisher"]
@@ -46,7 +46,7 @@ class Publisher:
 
     def __init__(self, hub: Hub, verifier: Verifier, settings: Settings, reactor: IReactorTime) -> None:
         self._hub = hub
-        self._turns = Turns(reactor)
+        self._turns = TimeSlices(reactor)
         self._verifier = verifier
         self._settings = settings
         pattern = path_pattern(settings.path)

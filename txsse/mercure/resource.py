@@ -14,7 +14,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from txsse._clock import wall
-from txsse._sparing import SparingLog
+from txsse._rate_limited_log import RateLimitedLog
 from txsse.hub.hub import Hub
 from txsse.mercure.auth.verify import Role, Verifier
 from txsse.mercure.credentials import find_credential
@@ -24,7 +24,7 @@ from txsse.mercure.publish import Publisher
 from txsse.mercure.responses import failed, segments_below, send
 from txsse.mercure.settings import PATH, Settings
 from txsse.mercure.subscribe import QUERY, SubscribeResource
-from txsse.mercure.subscription_api import Listing
+from txsse.mercure.subscription_api import SubscriptionApi
 from txsse.mercure.subscription_events import Subscriptions
 from txsse.server.negotiation import Answer, Rules, cors_headers, decide, read_asked
 from txsse.server.options import to_rules
@@ -76,7 +76,7 @@ class MercureResource(Resource):
         self._list_rules = to_rules(("GET",), origins, credentials, _HEADERS, 1024)
         self._exposed = ", ".join(exposed).encode()
         self._settings = settings
-        self._failures = SparingLog(_log)
+        self._failures = RateLimitedLog(_log)
         self._verifier = verifier = Verifier(
             settings.issuers,
             base=settings.url,
@@ -90,7 +90,9 @@ class MercureResource(Resource):
         self._streams = SubscribeResource(
             hub, verifier, settings, upgrader=upgrader, subscriptions=subscriptions
         )
-        self._listing = None if subscriptions is None else Listing(hub, verifier, settings, subscriptions)
+        self._listing = (
+            None if subscriptions is None else SubscriptionApi(hub, verifier, settings, subscriptions)
+        )
 
     def render(self, request: Request) -> int:
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 
-from txsse._sparing import SparingLog
+from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import HubStopped, InvalidField, JournalFailed, UpdateTooLarge
 from txsse.mercure.errors import InvalidToken, Refusal
 from txsse.mercure.settings import Settings
@@ -59,7 +59,7 @@ def refused(request: Request, refusal: Refusal, settings: Settings) -> None:
     send(request, refusal.status, reason.encode() + b"\n")
 
 
-def failed(failure: Failure, request: Request, settings: Settings, failures: SparingLog) -> None:
+def failed(failure: Failure, request: Request, settings: Settings, failures: RateLimitedLog) -> None:
     """
     Answer where something went wrong.
 

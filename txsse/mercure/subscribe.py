@@ -16,13 +16,13 @@ from txsse.hub.access import Access
 from txsse.hub.hub import Hub
 from txsse.hub.resource import HubResource
 from txsse.hub.subscriber import Subscriber
-from txsse.journal.position import Place
+from txsse.journal.position import ResumePoint
 from txsse.journal.update import EARLIEST
 from txsse.mercure.auth.grants import Grants
 from txsse.mercure.auth.verify import Verifier
 from txsse.mercure.credentials import find_credential
 from txsse.mercure.errors import BadRequest, InvalidToken, MissingToken, Refusal
-from txsse.mercure.expiries import Expiries
+from txsse.mercure.expiries import Expiry
 from txsse.mercure.forms import Fields, check_form, read_body, read_query
 from txsse.mercure.responses import RETRY_AFTER, challenge
 from txsse.mercure.selectors.matcher import EXACT, MAX_PATTERN, PATTERN, TEMPLATE, Matcher, make_matcher
@@ -80,7 +80,7 @@ class SubscribeResource(HubResource):
         self._verifier = verifier
         self._settings = settings
         self._subscriptions = subscriptions
-        self._expiries = Expiries(upgrader)
+        self._expiries = Expiry(upgrader)
         old = (b"Last-Event-ID",) if settings.compatibility else ()
         self.resume_fields = (b"Mercure-Last-Event-ID", *old)
 
@@ -100,7 +100,7 @@ class SubscribeResource(HubResource):
         assert isinstance(access, MatchedAccess)
         return accepted.last_event_id if access.last_event_id is None else access.last_event_id
 
-    def resumes_at(self, request: Request, place: Place, access: Access) -> str | None:
+    def resumes_at(self, request: Request, place: ResumePoint, access: Access) -> str | None:
         """
         Tell what the response says of a place. One who resumes from nothing is told where that is.
         """

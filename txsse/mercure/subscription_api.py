@@ -13,8 +13,8 @@ from twisted.logger import Logger
 from twisted.web.http import CACHED, Request
 from twisted.web.server import NOT_DONE_YET
 
+from txsse._rate_limited_log import RateLimitedLog
 from txsse._serialize import to_json
-from txsse._sparing import SparingLog
 from txsse.hub.hub import Hub
 from txsse.journal.update import EARLIEST
 from txsse.mercure.auth.grants import Grants
@@ -26,7 +26,7 @@ from txsse.mercure.selectors.matcher import TYPES
 from txsse.mercure.settings import Settings
 from txsse.mercure.subscription_events import Subscriptions
 
-__all__ = ["Listing"]
+__all__ = ["SubscriptionApi"]
 
 _log = Logger()
 
@@ -39,7 +39,7 @@ class _NotFound(Refusal):
     status = 404
 
 
-class Listing:
+class SubscriptionApi:
     """
     Answers who is subscribed.
     """
@@ -50,7 +50,7 @@ class Listing:
         self._hub = hub
         self._verifier = verifier
         self._settings = settings
-        self._failures = SparingLog(_log)
+        self._failures = RateLimitedLog(_log)
         self._subscriptions = subscriptions
 
     def render(self, request: Request, segments: Sequence[str]) -> int:

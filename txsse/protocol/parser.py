@@ -15,7 +15,7 @@ from __future__ import annotations
 from itertools import repeat
 
 from txsse.errors import EventTooLarge
-from txsse.protocol.columns import columns
+from txsse.protocol.bulk import columns
 from txsse.protocol.event import (
     MAX_RETRY_MILLISECONDS,
     NO_ID,

@@ -25,7 +25,7 @@ from twisted.web.http import Request
 from txsse._serialize import to_text, to_xml
 from txsse._threads import check_thread, get_ident, refuse, threadable
 from txsse._unhandled import Unhandled
-from txsse._waiters import Waiting
+from txsse._waiters import Waiters
 from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.encoder import encode_comment, encode_event
 from txsse.protocol.event import ServerSentEvent
@@ -152,8 +152,8 @@ class SSEChannel:
         self._backlog = backlog
         self._keepalive = keepalive
         self._options = options
-        self._when_closed: Waiting[CloseReason] | None = None
-        self._when_ready: Waiting[None] | None = None
+        self._when_closed: Waiters[CloseReason] | None = None
+        self._when_ready: Waiters[None] | None = None
         self.watcher: ChannelWatcher | None = None
         self._leave = leave
         self._lifetime: IDelayedCall | None = None
@@ -344,7 +344,7 @@ class SSEChannel:
         if not self.is_behind and self._turn is None:
             self._turn = self.reactor.callLater(0, self._turn_over)
         if self._when_ready is None:
-            self._when_ready = Waiting()
+            self._when_ready = Waiters()
         return _UNHANDLED.watch(self._when_ready.wait(), "channel.drain")
 
     def _turn_over(self) -> None:
@@ -392,7 +392,7 @@ class SSEChannel:
         if self._state is _State.CLOSED:
             return succeed(self._closed_error().reason)
         if self._when_closed is None:
-            self._when_closed = Waiting()
+            self._when_closed = Waiters()
         return self._when_closed.wait()
 
     @property

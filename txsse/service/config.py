@@ -20,7 +20,7 @@ from txsse.journal.base import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT
 from txsse.journal.urls import JOURNAL_NAMES
 from txsse.server.upgrade import DEFAULT_MAX_BUFFER, DEFAULT_MAX_TOTAL_BUFFER
 from txsse.service.bounds import DEFAULT_MAX_BODIES, connections_by_files
-from txsse.service.kinds import (
+from txsse.service.option_types import (
     COUNT,
     DURATION,
     FLAG,
@@ -31,7 +31,7 @@ from txsse.service.kinds import (
     ORIGINS_OR_ANY,
     SIZE,
     TEXT,
-    Kind,
+    OptionType,
 )
 
 __all__ = ["DEFAULT_ENDPOINT", "BadConfig", "Config", "Option", "Sources", "options", "read_config"]
@@ -57,7 +57,7 @@ class Option:
     """
 
     name: str
-    kind: Kind
+    kind: OptionType
     help: str
     value: str
     secret: bool
@@ -70,7 +70,7 @@ class Option:
         return _PREFIX + self.name.replace("-", "_").upper()
 
 
-def _option(kind: Kind, default: Any, help: str, *, value: str = "", secret: bool = False) -> Any:
+def _option(kind: OptionType, default: Any, help: str, *, value: str = "", secret: bool = False) -> Any:
     return field(default=default, metadata={"kind": kind, "help": help, "value": value, "secret": secret})
 
 

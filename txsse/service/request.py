@@ -23,8 +23,8 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from txsse.server.sinks.http2 import Http2Sink, reset
-from txsse.service.discreet import without_token
 from txsse.service.owner import RequestOwner
+from txsse.service.redacted_request import without_token
 from txsse.web.framing import refuse_framing
 from txsse.web.responses import Sentence
 

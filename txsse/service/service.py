@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txsse.errors import JournalFailed
-from txsse.service.notify import Notifier
+from txsse.service.systemd_notify import Notifier
 from txsse.web.site import ClosingSite
 
 __all__ = ["HTTPService", "Tree"]

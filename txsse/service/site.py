@@ -18,7 +18,7 @@ from twisted.web.http import HTTPChannel, HTTPFactory, Request
 from twisted.web.resource import IResource
 
 from txsse.service.bounds import DEFAULT_MAX_BODIES
-from txsse.service.discreet import DiscreetRequest
+from txsse.service.redacted_request import RedactedRequest
 from txsse.service.request import BoundedRequest
 from txsse.web.framing import StrictChannel, negotiating_protocol
 from txsse.web.responses import Sentence
@@ -98,7 +98,7 @@ class BoundedSite(ClosingSite):
         """
         Write a line into the access log.
         """
-        super().log(DiscreetRequest(request))  # type: ignore[arg-type]
+        super().log(RedactedRequest(request))  # type: ignore[arg-type]
 
     def acceptableProtocols(self) -> list[bytes]:  # noqa: N802
         """

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.web.http import Request
 
-from txsse._backoff import Delay
+from txsse._backoff import Backoff
 from txsse.errors import JournalFailed
 from txsse.hub.hub import Hub
 from txsse.journal.urls import journal_named
@@ -119,7 +119,7 @@ class HubTree(Branch):
         Start the journal, again and again until it is there: a node that is not ready is left alone by what
         stands in front of it, so that nobody else would start it.
         """
-        delay = Delay(*_RETRY)
+        delay = Backoff(*_RETRY)
         while not self.health.started:
             try:
                 await self.hub.start()

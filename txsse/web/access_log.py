@@ -18,11 +18,11 @@ from twisted.logger import Logger
 from twisted.web.http import combinedLogFormatter, datetimeToLogString
 
 from txsse._clock import wall
-from txsse._sparing import SparingLog
+from txsse._rate_limited_log import RateLimitedLog
 
 __all__ = ["dated_by_wall", "guard_log", "log_access"]
 
-_failures = SparingLog(Logger())
+_failures = RateLimitedLog(Logger())
 
 
 def dated_by_wall(reactor: IReactorTime) -> Callable[[str, Any], str | None]:

@@ -16,7 +16,7 @@ from txsse import JournalFailed
 from txsse.journal.redis.cluster import Nodes
 
 
-class Turns(Clock):
+class TimeSlices(Clock):
     """
     A clock on which what is to be done at once is done in the next turn, and not in this one.
     """
@@ -34,7 +34,7 @@ class Server:
         self.asked: list[tuple[Any, ...]] = []
         self.waiting: list[Deferred[Any]] = []
         self.out = False
-        self.clock = Turns()
+        self.clock = TimeSlices()
         self.counts = {"*": 1}
         self.there = [1, 1]
         self.changed: set[str] = set()

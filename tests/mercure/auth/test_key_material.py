@@ -30,8 +30,8 @@ from hypothesis import strategies as st
 from tests.mercure.auth.test_keys import certificate
 from tests.mercure.signers import ec_key, ed_key, jwk, jwks, private_pem, public_pem, rsa_key
 from tests.mercure.world import SECRET, URL, sign
+from txsse.cli.key_options import Wrong
 from txsse.cli.minting import read_keys
-from txsse.cli.signing import Wrong
 from txsse.mercure.auth.key_material import recognise
 from txsse.mercure.auth.keys import BadKey, jwks_keys, read_key, secret_key
 from txsse.mercure.auth.verify import shared_secret

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from txsse._sparing import SparingLog
+from txsse._rate_limited_log import RateLimitedLog
 from txsse.journal.update import ALL
 
 __all__ = ["Nodes"]
@@ -71,7 +71,7 @@ class Nodes:
         self._follower = follower
         self._now = now
         self._name = secrets.token_hex(8)
-        self._failures = SparingLog(_log)
+        self._failures = RateLimitedLog(_log)
         self._told: dict[str, int] = {}
         # The topics to tell of: those that have changed; and, of all, those that are left.
         self._changed: dict[str, None] = {}

@@ -26,10 +26,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txsse._backoff import Delay
+from txsse._backoff import Backoff
 from txsse._clock import make_steady
+from txsse._rate_limited_log import RateLimitedLog
 from txsse._reactor import global_reactor
-from txsse._sparing import SparingLog
 from txsse._typing import AnyReactor
 from txsse.errors import JournalFailed
 from txsse.journal.base import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT, check_bounds
@@ -47,14 +47,14 @@ from txsse.journal.redis.codec import (
     to_update,
     to_updates,
 )
+from txsse.journal.redis.failed_commands import Refusals
 from txsse.journal.redis.link import Refused, parse_url
 from txsse.journal.redis.outbox import Outbox
-from txsse.journal.redis.refusals import Refusals
 from txsse.journal.redis.session import Session, open_session
 from txsse.journal.redis.stream_ids import Timeline, to_number, to_text
-from txsse.journal.resume_ids import Anchors, new_secret
+from txsse.journal.resume_ids import ResumeIds, new_secret
 from txsse.journal.update import Update
-from txsse.journal.window import PAGE_BYTES, PAGE_COUNT, Recent, size_of
+from txsse.journal.window import PAGE_BYTES, PAGE_COUNT, Window, size_of
 
 __all__ = ["RedisJournal"]
 
@@ -136,7 +136,7 @@ class RedisJournal:
         # The newest entry that this process found damaged.
         self._newest_damaged = 0
         self._damage = Damage(self)
-        self._failures = SparingLog(_log)
+        self._failures = RateLimitedLog(_log)
         # The entry up to which the stream has been read, and whether the next one may come behind any other.
         self._cursor = 0
         self._anew = False
@@ -148,7 +148,7 @@ class RedisJournal:
         self._staying: Deferred[None] | None = None
         self._nodes = Nodes(self._try_for_nodes, self._get_follower, self._now)
         self._tidying: Any = None
-        self._anchors = Anchors(new_secret())
+        self._anchors = ResumeIds(new_secret())
         self._outbox = Outbox(self._record, self._told_up_to)
         self._refusals = Refusals()
         self._flushing: Any = None
@@ -308,7 +308,7 @@ class RedisJournal:
         """
         All go by the clock of the Redis, however their own are, and name places by the same secret.
         """
-        self._anchors = Anchors(await session.run("secret", new_secret()))
+        self._anchors = ResumeIds(await session.run("secret", new_secret()))
         self._ahead = await session.clock() - float(self._reactor.seconds())
 
     async def _stay(self, session: Session) -> None:
@@ -335,7 +335,7 @@ class RedisJournal:
             await self._tell(session, await session.wait_for_entries(self._cursor, _FOLLOW_COUNT))
 
     async def _reconnect(self) -> Session:
-        delay = Delay(_RETRY, _MAX_RETRY)
+        delay = Backoff(_RETRY, _MAX_RETRY)
         while True:
             # All nodes lose it in the same moment, and need not come back in the same.
             await deferLater(self._reactor, delay.next() * random.uniform(0.5, 1.0))
@@ -692,8 +692,8 @@ class RedisJournal:
             problem = self.problem.problem
         return JournalFailed(self._server.name, problem)
 
-    def _new_recent(self, head: int) -> Recent:
-        return Recent(
+    def _new_recent(self, head: int) -> Window:
+        return Window(
             max_count=self._recent_count,
             max_bytes=self._recent_bytes,
             max_age=self._max_age,

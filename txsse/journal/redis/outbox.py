@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txsse._waiters import Waiting
+from txsse._waiters import Waiters
 from txsse.journal.redis.codec import Arguments, to_arguments
 from txsse.journal.update import Update
 
@@ -56,7 +56,7 @@ class Outbox:
         self._order = 0
         # How many there are whose publishers have not heard of them.
         self._outstanding = 0
-        self._settled: Waiting[None] = Waiting()
+        self._settled: Waiters[None] = Waiters()
 
     def add(self, update: Update) -> Deferred[int]:
         """

@@ -23,9 +23,9 @@ from txsse.journal.sqlite.ids import earliest, insert, insert_all, newest, repea
 from txsse.journal.sqlite.pages import read_newest, read_page
 from txsse.journal.sqlite.retention import Bounds, Retention
 from txsse.journal.sqlite.salvage import copy_readable
-from txsse.journal.sqlite.scan import survey, verified
 from txsse.journal.sqlite.schema import MOST_VISITS, connect, mark, marked, put_visits, transaction, visits
-from txsse.journal.sqlite.trouble import Trouble
+from txsse.journal.sqlite.table_scan import survey, verified
+from txsse.journal.sqlite.write_problem import WriteProblem
 from txsse.journal.update import Update
 
 __all__ = ["Bounds", "Database"]
@@ -65,7 +65,7 @@ class Database:
 
     def __init__(self, path: Path, bounds: Bounds, *, synchronous: str, lock_timeout: float) -> None:
         self.head = 0
-        self.trouble = Trouble(path)
+        self.trouble = WriteProblem(path)
         self.damage = Damage(path)
         self.repeated: set[str] = set()
         self._path = path
@@ -93,7 +93,7 @@ class Database:
         :raises sqlite3.Error: where it cannot be opened.
         """
         self.close()
-        self.trouble = Trouble(self._path)
+        self.trouble = WriteProblem(self._path)
         try:
             self._files.take(self._lock_timeout)
             self._connect()

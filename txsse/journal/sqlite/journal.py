@@ -27,11 +27,11 @@ from txsse.errors import JournalFailed
 from txsse.journal.base import DEFAULT_AGE, Alone, check_bounds, not_started
 from txsse.journal.interfaces import IFollower, IJournal
 from txsse.journal.page import Entry, Page
-from txsse.journal.resume_ids import Anchors, new_secret
+from txsse.journal.resume_ids import ResumeIds, new_secret
 from txsse.journal.sqlite.database import Bounds, Database
 from txsse.journal.sqlite.errors import explain
 from txsse.journal.update import Update
-from txsse.journal.window import Recent
+from txsse.journal.window import Window
 
 __all__ = ["SQLiteJournal"]
 
@@ -125,8 +125,8 @@ class SQLiteJournal(Alone):
         self._floor = 0
         # Names of places from this visit of the file, and from those before, each with where it ended: behind
         # that may be other updates than there were, if the file was set back by a power cut, or by a backup.
-        self._anchors = Anchors(new_secret())
-        self._earlier: list[tuple[Anchors, int]] = []
+        self._anchors = ResumeIds(new_secret())
+        self._earlier: list[tuple[ResumeIds, int]] = []
         self._max_pending = max_pending
         self._given_reactor = cast("IReactorTime | None", reactor)
         self._reactor: Any = None
@@ -293,8 +293,8 @@ class SQLiteJournal(Alone):
     def _has_opened(self, found: _Opened) -> None:
         newest, repeated, visits, self._floor = found
         *earlier, (secret, head) = visits
-        self._earlier = [(Anchors(each), end) for each, end in earlier]
-        self._anchors = Anchors(secret)
+        self._earlier = [(ResumeIds(each), end) for each, end in earlier]
+        self._anchors = ResumeIds(secret)
         self._recent = self._new_recent(newest[0][0][0] - 1 if newest else head)
         for (position, update), time in newest:
             self._recent.add(position, update, time, repeated=update.id in repeated)
@@ -420,8 +420,8 @@ class SQLiteJournal(Alone):
             _log.error("{problem}", problem=str(problem))
         self.problem = problem
 
-    def _new_recent(self, head: int) -> Recent:
-        return Recent(max_count=_RECENT_COUNT, max_bytes=self._recent_bytes, max_age=self._max_age, head=head)
+    def _new_recent(self, head: int) -> Window:
+        return Window(max_count=_RECENT_COUNT, max_bytes=self._recent_bytes, max_age=self._max_age, head=head)
 
     def _all_is_recent(self) -> bool:
         return self._recent.floor <= self._floor

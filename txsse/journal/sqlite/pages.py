@@ -12,7 +12,7 @@ from itertools import islice
 from txsse.journal.page import Entry, Page
 from txsse.journal.position import OLDEST
 from txsse.journal.sqlite.codec import COLUMNS, decode
-from txsse.journal.sqlite.scan import newest, rows_after
+from txsse.journal.sqlite.table_scan import newest, rows_after
 from txsse.journal.window import PAGE_BYTES, PAGE_COUNT
 
 __all__ = ["read_newest", "read_page"]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from txsse.journal.sqlite.codec import SIZE
-from txsse.journal.sqlite.scan import rows_after, verified
+from txsse.journal.sqlite.table_scan import rows_after, verified
 
 __all__ = ["Bounds", "Retention"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from txsse.journal.sqlite.codec import COLUMNS, decode
 from txsse.journal.sqlite.ids import insert, supersede
-from txsse.journal.sqlite.scan import rows_after
 from txsse.journal.sqlite.schema import create, mark, put_visits, visits
+from txsse.journal.sqlite.table_scan import rows_after
 
 __all__ = ["copy_readable"]
 

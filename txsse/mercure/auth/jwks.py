@@ -23,7 +23,7 @@ from txsse._clock import make_steady
 from txsse._extras import need_tls
 from txsse._redact import without_secrets
 from txsse._typing import AnyAgent
-from txsse._waiters import Waiting
+from txsse._waiters import Waiters
 from txsse.mercure.auth.keys import BadKey, Key, jwks_keys
 
 __all__ = ["RemoteKeys"]
@@ -78,7 +78,7 @@ class RemoteKeys:
         self._fresh_until = 0.0
         self._lenient_until = 0.0
         self._not_before = 0.0
-        self._fetching: Waiting[None] | None = None
+        self._fetching: Waiters[None] | None = None
 
     @property
     def known(self) -> bool:
@@ -105,10 +105,10 @@ class RemoteKeys:
         return self._keys
 
     def _fetch(self) -> None:
-        self._fetching = waiting = Waiting[None]()
+        self._fetching = waiting = Waiters[None]()
         Deferred.fromCoroutine(self._try()).addBoth(self._has_fetched, waiting)
 
-    def _has_fetched(self, result: object, waiting: Waiting[None]) -> None:
+    def _has_fetched(self, result: object, waiting: Waiters[None]) -> None:
         if isinstance(result, Failure):
             _log.failure("{keys} cannot be read", result, keys=self)
         self._fetching = None

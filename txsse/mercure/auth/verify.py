@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from txsse.mercure.auth.grants import Grants, read_claim, read_details
 from txsse.mercure.auth.keys import ALGORITHMS, Key, secret_key
-from txsse.mercure.auth.remembered import Remembered, RememberedTokens
+from txsse.mercure.auth.token_cache import CachedToken, TokenCache
 from txsse.mercure.errors import InvalidToken, Unavailable
 
 __all__ = ["FixedKeys", "IKeys", "Issuer", "Role", "Verifier", "shared_secret"]
@@ -147,7 +147,7 @@ class Verifier:
         self._algorithms = frozenset(algorithms) & frozenset(ALGORITHMS)
         self._compatibility = compatibility
         self._seconds = seconds
-        self._remembered: RememberedTokens[IKeys] = RememberedTokens(seconds)
+        self._remembered: TokenCache[IKeys] = TokenCache(seconds)
         self._jws = PyJWS(list(self._algorithms))
 
     async def verify(self, token: str, role: Role) -> Grants:
@@ -201,7 +201,7 @@ class Verifier:
             grants = self._read_grants(header, claims)
         except InvalidToken as error:
             raise InvalidToken(error.reason, signed=True) from None
-        self._remembered.add(token, role, Remembered(keys, version, grants))
+        self._remembered.add(token, role, CachedToken(keys, version, grants))
         return grants
 
     def _read(self, token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

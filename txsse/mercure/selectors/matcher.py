@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from txsse.hub.topics import ISelector, weight_of
 from txsse.journal.update import ALL
+from txsse.mercure.characters import is_clean
 from txsse.mercure.selectors.uri_template import TemplateSelector, TooManyVariables
 from txsse.mercure.selectors.url_pattern import PatternSelector
-from txsse.mercure.texts import is_clean
 
 __all__ = ["EXACT", "MAX_PATTERN", "PATTERN", "TEMPLATE", "TYPES", "Matcher", "make_matcher"]
 

@@ -20,7 +20,7 @@ from functools import lru_cache
 from zope.interface import implementer
 
 from txsse.hub.topics import ISelector
-from txsse.mercure.resolving import is_resolved
+from txsse.mercure.canonical_topics import is_resolved
 from txsse.mercure.selectors.bitset_nfa import Places
 
 __all__ = ["MAX_VARIABLES", "TemplateSelector", "TooManyVariables"]
@@ -58,7 +58,7 @@ class TemplateSelector:
     Selects the topics that a template may expand to, and the one that is written as it is.
 
     A topic that resolves to another URL than it is written as, such as one with dot segments, is not
-    selected, unless it is written as the template is: see :mod:`txsse.mercure.resolving`.
+    selected, unless it is written as the template is: see :mod:`txsse.mercure.canonical_topics`.
 
     :param template: the template.
     :param base: the hub's URL, which relative topics are resolved against.

@@ -19,8 +19,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from txsse._redact import without_secrets
-from txsse.cli.insecure import TrustAnyone
-from txsse.cli.verdict import NotPublished, explain, judge
+from txsse.cli.insecure_tls import TrustAnyone
+from txsse.cli.publish_result import NotPublished, explain, judge
 from txsse.client.stream import Body, cause_of
 from txsse.client.tls import Policy
 

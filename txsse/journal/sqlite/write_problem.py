@@ -10,10 +10,10 @@ from pathlib import Path
 from txsse.errors import JournalFailed
 from txsse.journal.sqlite.errors import explain, is_failed_sync
 
-__all__ = ["Trouble"]
+__all__ = ["WriteProblem"]
 
 
-class Trouble:
+class WriteProblem:
     """
     The state of a file, as far as it can be written.
 

@@ -18,7 +18,7 @@ from txsse.journal.page import Entry
 from txsse.journal.sqlite.codec import COLUMNS, SIZE, decode
 from txsse.journal.sqlite.errors import is_damage
 
-__all__ = ["Survey", "newest", "rows_after", "survey", "verified"]
+__all__ = ["TableScan", "newest", "rows_after", "survey", "verified"]
 
 # No position is greater, or less than its negative.
 _END = 2**62
@@ -28,7 +28,7 @@ _EDGE = 1000
 
 
 @dataclass
-class Survey:
+class TableScan:
     """
     What is in the table.
 
@@ -134,7 +134,7 @@ def newest(
         _unless_damage(error)
 
 
-def survey(connection: sqlite3.Connection) -> Survey:
+def survey(connection: sqlite3.Connection) -> TableScan:
     """
     Look at the whole table: at the lengths, not at the text.
     """
@@ -160,7 +160,7 @@ def survey(connection: sqlite3.Connection) -> Survey:
     first, before = _edge(connection, oldest)
     head, damaged = _edge(connection, newest)
     # The position of a damaged row may be anything; but there are as many of them as rows.
-    return Survey(max(first - before - 1, 0), head, damaged, count, bytes)
+    return TableScan(max(first - before - 1, 0), head, damaged, count, bytes)
 
 
 def _edge(connection: sqlite3.Connection, positions: Iterable[int]) -> tuple[int, int]:

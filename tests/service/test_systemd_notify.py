@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from twisted.logger import capturedLogs
 
-from txsse.service.notify import Notifier
+from txsse.service.systemd_notify import Notifier
 
 
 @pytest.mark.parametrize("abstract", [False, True])

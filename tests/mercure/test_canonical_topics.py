@@ -17,8 +17,8 @@ from urlpattern import URLPattern
 from tests.mercure.world import PATH, URL, MercureWorld, old_token, token
 from txsse.hub.topics import ISelector, TopicSet
 from txsse.mercure.auth.grants import DETAIL_TYPE, Grants, read_claim, read_details
+from txsse.mercure.canonical_topics import is_resolved
 from txsse.mercure.errors import InvalidToken
-from txsse.mercure.resolving import is_resolved
 from txsse.mercure.selectors.matcher import EXACT, PATTERN, TEMPLATE, make_matcher
 from txsse.mercure.selectors.uri_template import TemplateSelector
 

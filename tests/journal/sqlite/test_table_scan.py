@@ -17,8 +17,8 @@ from txsse.errors import JournalFailed
 from txsse.journal.resume_ids import new_secret
 from txsse.journal.sqlite import pages as sqlite_pages
 from txsse.journal.sqlite.database import Bounds, Database
-from txsse.journal.sqlite.scan import newest, rows_after, survey, verified
 from txsse.journal.sqlite.schema import visits
+from txsse.journal.sqlite.table_scan import newest, rows_after, survey, verified
 
 NOW = 1_700_000_000.0
 
@@ -253,7 +253,7 @@ class DamageTests:
         """
         The ends of a table are found though a page between them cannot be read.
         """
-        monkeypatch.setattr("txsse.journal.sqlite.scan._EDGE", 3)
+        monkeypatch.setattr("txsse.journal.sqlite.table_scan._EDGE", 3)
         path = tmp_path / "journal"
         database = open_database(path)
         for number in range(1, 101):

@@ -14,14 +14,14 @@ from typing import Any
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["SparingLog"]
+__all__ = ["RateLimitedLog"]
 
 # How many lines are logged in full in each interval, and how long that is, in seconds.
 _BURST = 5
 _INTERVAL = 60.0
 
 
-class SparingLog:
+class RateLimitedLog:
     """
     A logger that logs at most so many lines a minute.
 

@@ -11,10 +11,10 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txsse._sparing import SparingLog
+from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import JournalFailed, SSEError
 
-__all__ = ["Trouble"]
+__all__ = ["JournalProblem"]
 
 _log = Logger()
 
@@ -23,7 +23,7 @@ _log = Logger()
 _SECONDS = 30.0
 
 
-class Trouble:
+class JournalProblem:
     """
     Turns unexpected errors of a journal into :exc:`~txsse.errors.JournalFailed`, and remembers the last one
     until an update is recorded.
@@ -34,7 +34,7 @@ class Trouble:
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
-        self._failures = SparingLog(_log)
+        self._failures = RateLimitedLog(_log)
         self.noted = False
         self._problem: JournalFailed | None = None
         self._until = 0.0

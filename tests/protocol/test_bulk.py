@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from txsse.protocol import parser as parser_module
-from txsse.protocol.columns import columns
+from txsse.protocol.bulk import columns
 from txsse.protocol.event import ServerSentEvent
 from txsse.protocol.parser import EventStreamParser
 

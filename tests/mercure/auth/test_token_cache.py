@@ -18,7 +18,7 @@ from tests.mercure.world import URL, detail
 from txsse.hub.topics import ISelector, TopicSet
 from txsse.mercure.auth import grants as module
 from txsse.mercure.auth.grants import Grants, read_claim, read_details
-from txsse.mercure.auth.remembered import MAX_REMEMBERED, MAX_WEIGHT, Remembered, RememberedTokens
+from txsse.mercure.auth.token_cache import MAX_REMEMBERED, MAX_WEIGHT, CachedToken, TokenCache
 from txsse.mercure.errors import InvalidToken
 from txsse.mercure.selectors.matcher import Matcher, make_matcher
 
@@ -35,12 +35,12 @@ def grants(patterns: int = 0, *, expires: float | None = None, payload: Any = No
     return Grants(read.publish, read.subscribe, read.payloads, expires)
 
 
-def remembered(given: Grants) -> Remembered[str]:
-    return Remembered("keys", 0, given)
+def remembered(given: Grants) -> CachedToken[str]:
+    return CachedToken("keys", 0, given)
 
 
-def small(time: Time, **bounds: int) -> RememberedTokens[str]:
-    return RememberedTokens(time, **{"max_weight": 3000, "max_count": 5, **bounds})
+def small(time: Time, **bounds: int) -> TokenCache[str]:
+    return TokenCache(time, **{"max_weight": 3000, "max_count": 5, **bounds})
 
 
 class RememberedTests:
@@ -172,7 +172,7 @@ class RememberedTests:
         """
         400 tokens of five patterns, which took 189 MiB, are held to 16 MiB.
         """
-        tokens: RememberedTokens[str] = RememberedTokens(Time())
+        tokens: TokenCache[str] = TokenCache(Time())
         for number in range(400):
             tokens.add(str(number), "subscribe", remembered(grants(5)))
         assert tokens.weight <= MAX_WEIGHT == 16 * 1024 * 10

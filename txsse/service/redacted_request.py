@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["DiscreetRequest", "without_token"]
+__all__ = ["RedactedRequest", "without_token"]
 
 # Each character of the name may be written as a % and two digits; in a URL within a URL, the = as well. The
 # value ends where the next field begins, and in no other place: too much is cut out rather than too little.
@@ -25,7 +25,7 @@ def without_token(text: bytes) -> bytes:
     return _TOKEN.sub(rb"\1***", text)
 
 
-class DiscreetRequest:
+class RedactedRequest:
     """
     What a log's formatter sees of a request.
 

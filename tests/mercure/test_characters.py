@@ -12,8 +12,8 @@ from unicodedata import category
 import pytest
 
 from tests.mercure.world import MercureWorld, old_token, token
+from txsse.mercure.characters import check_text, is_clean
 from txsse.mercure.errors import BadRequest
-from txsse.mercure.texts import check_text, is_clean
 
 
 class CleanTests:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from txsse.cli.state import read_state, write_state
+from txsse.cli.state_file import read_state, write_state
 
 
 def make_socket(path: Path) -> socket.socket:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from txsse import JournalFailed
-from txsse.journal.redis.refusals import Refusals
+from txsse.journal.redis.failed_commands import Refusals
 
 PROBLEM = JournalFailed("redis", "no")
 

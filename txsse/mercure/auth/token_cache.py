@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from txsse.mercure.auth.grants import Grants
 
-__all__ = ["MAX_REMEMBERED", "MAX_WEIGHT", "Remembered", "RememberedTokens"]
+__all__ = ["MAX_REMEMBERED", "MAX_WEIGHT", "CachedToken", "TokenCache"]
 
 #: How many tokens are remembered. A publisher sends the same one again and again.
 MAX_REMEMBERED = 1000
@@ -32,7 +32,7 @@ _Keys = TypeVar("_Keys")
 
 
 @dataclass(frozen=True)
-class Remembered(Generic[_Keys]):
+class CachedToken(Generic[_Keys]):
     """
     What is remembered of a token.
 
@@ -46,7 +46,7 @@ class Remembered(Generic[_Keys]):
     grants: Grants
 
 
-class RememberedTokens(Generic[_Keys]):
+class TokenCache(Generic[_Keys]):
     """
     Remembers tokens by their text and what they were presented for. Expired tokens are forgotten when the
     next token comes; where there is no room, those that were not presented for longest are.
@@ -64,14 +64,14 @@ class RememberedTokens(Generic[_Keys]):
         self._seconds = seconds
         self._max_weight = max_weight
         self._max_count = max_count
-        self._tokens: OrderedDict[tuple[str, str], tuple[Remembered[_Keys], int]] = OrderedDict()
+        self._tokens: OrderedDict[tuple[str, str], tuple[CachedToken[_Keys], int]] = OrderedDict()
         # No token that is remembered expires before that.
         self._next_expiry = inf
 
     def __len__(self) -> int:
         return len(self._tokens)
 
-    def find(self, token: str, role: str) -> Remembered[_Keys] | None:
+    def find(self, token: str, role: str) -> CachedToken[_Keys] | None:
         """
         Return what is remembered of a token; ``None`` for nothing.
         """
@@ -82,7 +82,7 @@ class RememberedTokens(Generic[_Keys]):
         self._tokens.move_to_end((token, role))
         return found[0]
 
-    def add(self, token: str, role: str, remembered: Remembered[_Keys]) -> None:
+    def add(self, token: str, role: str, remembered: CachedToken[_Keys]) -> None:
         """
         Remember a token. One that weighs more than all together may is not remembered.
         """
@@ -117,6 +117,6 @@ class RememberedTokens(Generic[_Keys]):
         self._next_expiry = min((_expiry(each) for each, _ in self._tokens.values()), default=inf)
 
 
-def _expiry(remembered: Remembered[_Keys]) -> float:
+def _expiry(remembered: CachedToken[_Keys]) -> float:
     expires = remembered.grants.expires
     return inf if expires is None else expires

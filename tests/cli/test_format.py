@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from txsse import ServerSentEvent
-from txsse.cli.show import as_data, as_json, as_text
+from txsse.cli.format import as_data, as_json, as_text
 
 TIME = datetime(2026, 11, 22, 12, 34, 56, tzinfo=UTC)
 

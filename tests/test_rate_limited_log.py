@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.logger import LogEvent, Logger, formatEvent
 
-from txsse._sparing import SparingLog
+from txsse._rate_limited_log import RateLimitedLog
 
 
 def test_a_few_a_minute() -> None:
@@ -15,7 +15,7 @@ def test_a_few_a_minute() -> None:
     """
     events: list[LogEvent] = []
     now = 0.0
-    sparing = SparingLog(Logger(observer=events.append), clock=lambda: now)  # type: ignore[arg-type]
+    sparing = RateLimitedLog(Logger(observer=events.append), clock=lambda: now)  # type: ignore[arg-type]
     for number in range(100):
         try:
             raise ZeroDivisionError(number)

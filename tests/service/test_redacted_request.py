@@ -16,8 +16,8 @@ from tests.fakes import Client, Http2Client, Wire
 from tests.mercure.world import PATH, SECRET, URL, old_token
 from txsse.mercure.forms import read_query
 from txsse.service.config import Config
-from txsse.service.discreet import without_token
 from txsse.service.hub import make_hub
+from txsse.service.redacted_request import without_token
 
 TOKEN = old_token(subscribe=["*"])
 

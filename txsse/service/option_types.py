@@ -24,12 +24,12 @@ __all__ = [
     "ORIGINS_OR_ANY",
     "SIZE",
     "TEXT",
-    "Kind",
+    "OptionType",
 ]
 
 
 @dataclass(frozen=True)
-class Kind:
+class OptionType:
     """
     A kind of value.
 
@@ -150,15 +150,15 @@ def _or_off(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return read_or_off
 
 
-TEXT = Kind("TEXT", _text)
-LIST = Kind("TEXT", _list, many=True)
-ORIGINS = Kind("ORIGIN", _origins, many=True)
-ORIGINS_OR_ANY = Kind("ORIGIN", _origins_or_any, many=True)
-FLAG = Kind("", _flag)
-COUNT = Kind("N", _count)
-SIZE = Kind("BYTES", _size)
-DURATION = Kind("TIME", _duration)
+TEXT = OptionType("TEXT", _text)
+LIST = OptionType("TEXT", _list, many=True)
+ORIGINS = OptionType("ORIGIN", _origins, many=True)
+ORIGINS_OR_ANY = OptionType("ORIGIN", _origins_or_any, many=True)
+FLAG = OptionType("", _flag)
+COUNT = OptionType("N", _count)
+SIZE = OptionType("BYTES", _size)
+DURATION = OptionType("TIME", _duration)
 
 #: The same, where there may be none.
-LIMIT = Kind("N", _or_off(_count))
-INTERVAL = Kind("TIME", _or_off(_duration))
+LIMIT = OptionType("N", _or_off(_count))
+INTERVAL = OptionType("TIME", _or_off(_duration))
