@@ -53,13 +53,13 @@ MEMORY_SLACK = 4 * 1024 * 1024
 METRICS = (
     "channels",
     "topics",
-    "behind",
+    "replaying",
     "buffered",
     "published",
     "delivered",
     "replayed",
     "gaps",
-    "rewinds",
+    "slow_replays",
     "failures",
 )
 # How long a question to the server may take, in seconds.
@@ -433,7 +433,7 @@ async def soak(options: argparse.Namespace) -> int:
         print(
             f"{reactor.seconds() - began:5.0f} s  {told['rss'] / 2**20:6.1f} MiB  {told['files']:5} files  "
             f"{metrics['channels']:5} channels  {metrics['behind']:4} behind  "
-            f"{metrics['rewinds']:6} rewinds  "
+            f"{metrics['slow_replays']:6} slow_replays  "
             f"{metrics['delivered']:9} delivered  {figures.counts['visits']:7} visits  "
             f"{figures.counts['gaps']:6} gaps  {len(figures.wrong)} wrong",
             flush=True,
@@ -485,7 +485,7 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         f"{count} {kind} are left" for kind, count in after["alive"].items() if count > before["alive"][kind]
     ]
     problems += [f"an error was logged: {error}" for error in after["errors"]]
-    for what in ("channels", "topics", "behind", "buffered", "failures"):
+    for what in ("channels", "topics", "replaying", "buffered", "failures"):
         if after["metrics"][what]:
             problems.append(f"{what}: {after['metrics'][what]}")
     if after["files"] > before["files"]:

@@ -63,7 +63,6 @@ LONG = {
     "txsse.journal.redis.journal": "the follower and the publisher in one: to be taken apart",
     "txsse.journal.sqlite.database": "every statement of SQL in one place",
     "txsse.journal.sqlite.journal": "the reactor's side of the file and its tidying: to be taken apart",
-    "txsse.server.channel": "what users call, and what sinks and clocks call: to be taken apart",
     "txsse.server.upgrade": "its options are documented in it",
 }
 MAX_LINES = 400

@@ -26,7 +26,7 @@ __all__ = ["Node"]
 reactor: Any = global_reactor
 
 # What is told of the hub.
-_METRICS = ("channels", "behind", "published", "delivered", "replayed", "rewinds", "gaps", "failures")
+_METRICS = ("channels", "replaying", "published", "delivered", "replayed", "slow_replays", "gaps", "failures")
 
 
 class Node(LineReceiver):

@@ -74,8 +74,8 @@ _NODES = (
     Column("a_cpu", "A, µs", MICRO, 0),
     Column("b_cpu", "B, µs", MICRO, 0),
     Column("redis", "Redis, µs", MICRO, 0),
-    Column("a_rewinds", "A: rewinds", 1, 0),
-    Column("b_rewinds", "B: rewinds", 1, 0),
+    Column("a_slow_replays", "A: slow_replays", 1, 0),
+    Column("b_slow_replays", "B: slow_replays", 1, 0),
 )
 
 TABLES = (

@@ -92,7 +92,7 @@ class _Nodes:
         for name, node, used, answer in zip("ab", self._nodes, before, answers, strict=False):
             figures |= {f"{name}_{key}": answer[key] for key in ("p50", "p99", "longest")}
             figures[f"{name}_cpu"] = (node.cpu() - used).total / updates
-            figures[f"{name}_rewinds"] = self._rewinds(node)
+            figures[f"{name}_slow_replays"] = self._slow_replays(node)
         return figures
 
     def deliver(self, way: str, updates: int, pace: int) -> tuple[float, list[dict[str, Any]]]:
@@ -123,8 +123,8 @@ class _Nodes:
             load.check_silent(0.2)
 
     @staticmethod
-    def _rewinds(node: Program) -> float:
+    def _slow_replays(node: Program) -> float:
         told: dict[str, float] = node.asked("told", seconds=PATIENCE)
         if told["gaps"]:
             raise Failed(f"{told['gaps']:g} times a subscriber was told that it missed something")
-        return told["rewinds"]
+        return told["slow_replays"]

@@ -283,7 +283,7 @@ class SliceTests:
         world.publish("b")
         late = world.hub.subscribe(world.open().channel, "news")
         late_member = world.members[-1]
-        assert not late.is_behind
+        assert not late.is_replaying
         world.publish("c")
         assert late_member.texts == ["c"]
         assert all(member.texts == ["a", "b", "c"] for member in members)
@@ -521,7 +521,7 @@ class FailureTests:
         world.channels[0].close()
         world.publish("b")
         world.reactor.run_soon()
-        assert world.hub.metrics().rewinds == 0
+        assert world.hub.metrics().slow_replays == 0
         members[0].read_on()
         assert members[0].texts == ["a"]
         assert members[0].client.ended
@@ -665,10 +665,10 @@ class SlowReaderTests:
         member.stop_reading()
         world.publish("a")
         world.reactor.run_soon()
-        assert member.channel.is_behind
+        assert member.channel.is_slow
         return member
 
-    def test_rewind(self, world: World) -> None:
+    def test_replay(self, world: World) -> None:
         """
         Nothing is held back; when the client has caught up, it reads on from the journal.
         """
@@ -678,17 +678,17 @@ class SlowReaderTests:
             world.publish(text)
             world.reactor.run_soon()
         metrics = world.hub.metrics()
-        assert (metrics.rewinds, metrics.behind, metrics.buffered) == (1, 1, 0)
+        assert (metrics.slow_replays, metrics.replaying, metrics.buffered) == (1, 1, 0)
         member.read_on()
         assert member.texts == ["a", "b", "c", "d"]
         world.publish("e")
         assert member.texts == ["a", "b", "c", "d", "e"]
         assert other.texts == ["b", "c", "d", "e"]
         metrics = world.hub.metrics()
-        assert (metrics.rewinds, metrics.behind, metrics.replayed) == (1, 0, 3)
+        assert (metrics.slow_replays, metrics.replaying, metrics.replayed) == (1, 0, 3)
         assert (metrics.gaps, metrics.delivered) == (0, 9)
 
-    def test_rewind_over_each_way(self, any_world: World) -> None:
+    def test_replay_over_each_way(self, any_world: World) -> None:
         """
         Nothing is lost and nothing comes twice, wherever the way to the client was full.
         """
@@ -699,14 +699,14 @@ class SlowReaderTests:
         for text in texts:
             any_world.publish(text)
             any_world.reactor.run_soon()
-        assert any_world.hub.metrics().rewinds >= 1
+        assert any_world.hub.metrics().slow_replays >= 1
         for _ in range(10):
             member.client.read_some(20_000)
         member.read_on()
         assert member.texts == texts
         assert other.texts == texts
 
-    def test_rewind_when_a_batch_is_refused(self, world: World) -> None:
+    def test_replay_when_a_batch_is_refused(self, world: World) -> None:
         """
         All of a batch is read from the journal, whatever topics it was for.
         """
@@ -717,7 +717,7 @@ class SlowReaderTests:
         member.read_on()
         assert member.texts == ["a", "b", "c", "d"]
 
-    def test_rewind_of_one_who_came_in_the_middle(self, world: World) -> None:
+    def test_replay_of_one_who_came_in_the_middle(self, world: World) -> None:
         """
         One who came between two updates of a turn and is behind reads from where it came.
         """
@@ -729,12 +729,12 @@ class SlowReaderTests:
         world.hub.subscribe(opened.channel, "news")
         world.publish("b", "c")
         world.reactor.run_soon()
-        assert world.hub.metrics().rewinds == 1
+        assert world.hub.metrics().slow_replays == 1
         opened.read_on()
         assert opened.texts == ["b", "c"]
         assert other.texts == ["a", "b", "c"]
 
-    def test_rewind_that_trimming_overtakes(self, new_world: Callable[..., World]) -> None:
+    def test_replay_that_trimming_overtakes(self, new_world: Callable[..., World]) -> None:
         """
         Where the journal does not hold it any more, the client is told of the gap, once.
         """
@@ -748,7 +748,7 @@ class SlowReaderTests:
         world.publish("h")
         assert member.texts[-2:] == ["g", "h"]
         metrics = world.hub.metrics()
-        assert (metrics.gaps, metrics.rewinds, metrics.replayed) == (1, 1, 3)
+        assert (metrics.gaps, metrics.slow_replays, metrics.replayed) == (1, 1, 3)
 
     def test_close(self, new_world: Callable[..., World], logged: list[LogEvent]) -> None:
         """
@@ -761,7 +761,7 @@ class SlowReaderTests:
         world.reactor.run_soon()
         frame = len("id: 00000000000000-00000000\ndata: b\n\n")
         metrics = world.hub.metrics()
-        assert (metrics.buffered, metrics.rewinds, metrics.delivered) == (frame, 0, 3)
+        assert (metrics.buffered, metrics.slow_replays, metrics.delivered) == (frame, 0, 3)
         world.publish("c" * 1000)
         world.reactor.run_soon()
         assert member.client.reset
@@ -866,7 +866,7 @@ class SlowReaderTests:
         size = len("".join(f"id: {id}\ndata: x\n\n" for id in ids))
         metrics = world.hub.metrics()
         assert (metrics.published, metrics.delivered, metrics.bytes) == (3, 6, 3 * size)
-        assert (metrics.replayed, metrics.rewinds, metrics.gaps, metrics.drops) == (0, 0, 0, 0)
+        assert (metrics.replayed, metrics.slow_replays, metrics.gaps, metrics.drops) == (0, 0, 0, 0)
         assert len(members) == 3
 
 
@@ -913,7 +913,7 @@ class MissedTests:
             turns += 1
             # Ten milliseconds, and what is done until the clock is looked at.
             assert sum(len(member.socket.sends) for member in members) - before <= 10 + 64
-        assert world.hub.metrics().rewinds == 300
+        assert world.hub.metrics().slow_replays == 300
         assert [member.texts for member in members] == [[*map(str, range(count)), "later"]] * 300
 
     def test_at_once(self, world: World) -> None:
@@ -935,10 +935,10 @@ class MissedTests:
         turn(world.reactor)
         members[0].socket.before_send = int
         world.reactor.run_soon()
-        assert world.hub.metrics().rewinds == 3
+        assert world.hub.metrics().slow_replays == 3
         world.publish("b")
         world.hub.updates_missed(0)
         world.hub.stop()
         world.reactor.run_soon()
-        assert world.hub.metrics().rewinds == 6
+        assert world.hub.metrics().slow_replays == 6
         assert [member.texts for member in members] == [["a", "b"]] * 3

@@ -491,11 +491,11 @@ class JournalTests:
         opened = scripted.open()
         subscriber = scripted.hub.subscribe(opened.channel, "news")
         scripted.reactor.advance(2.5)
-        assert subscriber.is_behind
+        assert subscriber.is_replaying
         del journal.errors["start"]
         scripted.reactor.advance(1)
         scripted.reactor.run_soon()
-        assert not subscriber.is_behind
+        assert not subscriber.is_replaying
         scripted.publish("a")
         assert opened.texts == ["a"]
 
@@ -599,7 +599,7 @@ class SubscribeTests:
         assert subscriber.channel is opened.channel
         assert opened.channel.watcher is subscriber
         assert subscriber.is_subscribed
-        assert not subscriber.is_behind
+        assert not subscriber.is_replaying
         world.publish("b", private=True)
         world.publish("c", topics="sport/1")
         world.publish("secret", topics="sport/1", private=True)
@@ -655,7 +655,7 @@ class SubscribeTests:
         subscriber = world.hub.subscribe(opened.channel, "news")
         assert not subscriber.is_subscribed
         assert world.hub.subscribers.total == 0
-        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().replaying == 0
 
     def test_too_many_topics(self, new_world: Callable[..., World]) -> None:
         """
@@ -731,7 +731,7 @@ class SubscribeTests:
         world.hub.subscribe(opened.channel, "news")
         world.publish("a")
         world.reactor.run_soon()
-        assert world.hub.metrics().behind == 1
+        assert world.hub.metrics().replaying == 1
         opened.read_on()
         assert [text[:1] for text in opened.texts] == ["x", "a"]
         assert f"id: {before}\n\n".encode() in opened.client.body
@@ -873,7 +873,7 @@ class CountsTests:
         A snapshot shows how things stand, and does not change.
         """
         first = world.hub.metrics()
-        assert (first.channels, first.topics, first.behind, first.buffered) == (0, 0, 0, 0)
+        assert (first.channels, first.topics, first.replaying, first.buffered) == (0, 0, 0, 0)
         assert (first.published, first.delivered, first.bytes, first.closes) == (0, 0, 0, {})
         assert (first.fanouts, first.fanout_seconds, first.fanout_buckets) == (0, 0.0, (0, 0, 0, 0, 0))
         ann, bob = world.join(["a", "b"]), world.join("b")

@@ -48,7 +48,7 @@ from txsse.protocol.event import ServerSentEvent
 
 T = TypeVar("T")
 
-POLICIES = ["rewind", "close", "latest", "drop"]
+POLICIES = ["replay", "close", "latest", "drop"]
 
 
 class SteppedReactor(FakeReactor):
@@ -590,7 +590,7 @@ class HubMachine(RuleBasedStateMachine):
             resource = self.hub.resource(access)
         else:
             resource = SSEResource(lambda channel: self.subscribe(channel, viewer), upgrader=self.upgrader)
-        exact = self.policy in ("rewind", "close")
+        exact = self.policy in ("replay", "close")
         viewer = Viewer(self.wire, self.journal, access, resource, exact=exact)
         if before is not None:
             self.publish(before)
@@ -650,7 +650,7 @@ class HubMachine(RuleBasedStateMachine):
         A channel is sent something of its own, by whoever has it.
         """
         for channel in self.channels:
-            if channel.is_open and not channel.is_behind:
+            if channel.is_open and not channel.is_slow:
                 channel.comment("x" * size)
 
     @rule(viewer=viewers)
@@ -740,7 +740,7 @@ class HubMachine(RuleBasedStateMachine):
             return
         metrics = self.hub.metrics()
         assert self.upgrader._budget.held == metrics.buffered
-        if self.policy == "rewind":
+        if self.policy == "replay":
             assert metrics.buffered == 0, "a hub holds nothing back where it can read on"
         assert metrics.buffered <= self.max_buffer * metrics.channels
         assert metrics.channels == self.hub.subscribers.total == len(self.present)
@@ -789,7 +789,7 @@ class HubMachine(RuleBasedStateMachine):
         metrics = self.hub.metrics()
         assert metrics.published == len(self.journal.record)
         assert metrics.failures == 0
-        assert (metrics.channels, metrics.behind, metrics.buffered) == (len(self.all), 0, 0), metrics
+        assert (metrics.channels, metrics.replaying, metrics.buffered) == (len(self.all), 0, 0), metrics
         if once and self.policy in ("latest", "drop"):
             lost = sum(viewer.skipped + len(viewer.missing(self.journal.head + 1)) for viewer in self.all)
             assert metrics.drops == lost
@@ -807,7 +807,7 @@ class HubMachine(RuleBasedStateMachine):
         assert not self.journal.running, "the journal was started, and never stopped"
         assert self.reactor.getDelayedCalls() == [], "something is left"
         metrics = self.hub.metrics()
-        assert (metrics.channels, metrics.behind, metrics.buffered, metrics.topics) == (0, 0, 0, 0)
+        assert (metrics.channels, metrics.replaying, metrics.buffered, metrics.topics) == (0, 0, 0, 0)
         assert self.present == set()
 
     def check_end(self, viewer: Viewer) -> None:

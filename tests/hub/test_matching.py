@@ -315,7 +315,7 @@ class TurnTests:
         journal.release("read")
         reader.client.transport.connectionLost(lost())
         world.reactor.run_soon()
-        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().replaying == 0
         assert world.hub.metrics().delivered == 0
 
     @pytest.mark.parametrize("granted", [True, False])

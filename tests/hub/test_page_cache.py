@@ -13,7 +13,7 @@ from tests.hub.fakes import Heavy, Member, Prefix, ScriptedJournal, World, turn
 from txsse import Access, ServerSentEvent, Update
 from txsse.hub import page_cache as shared_module
 from txsse.hub.page_cache import SharedPage, SharedPages
-from txsse.hub.subscriber import BEHIND, Subscriber
+from txsse.hub.subscriber import REPLAYING, Subscriber
 from txsse.hub.topics import ISelector, TopicSet
 from txsse.journal.page import Entry, Page
 from txsse.server.sinks.base import Framed
@@ -206,7 +206,7 @@ class StormTests:
         """
         first, *_ = storm.publish(*map(str, range(1001)))
         all_join(storm, journal, first)
-        assert storm.hub.metrics().behind == 0
+        assert storm.hub.metrics().replaying == 0
         assert storm.hub._live is not None
         assert storm.hub._live.replay._shared._pages == {}
         storm.end()
@@ -250,9 +250,9 @@ class StormTests:
         subscriber.unsubscribe()
         settle(storm)
         assert last.texts == []
-        assert subscriber.since == BEHIND
+        assert subscriber.since == REPLAYING
         assert members[-2].texts == ["b"]
-        assert storm.hub.metrics().behind == 0
+        assert storm.hub.metrics().replaying == 0
         storm.end()
 
     def test_all_are_behind_at_once(
@@ -266,22 +266,22 @@ class StormTests:
         members = [storm.join() for _ in range(30)]
         assert storm.hub._live is not None
         replay = storm.hub._live.replay
-        rewind, rewound = replay.rewind, []
+        move, moved = replay.move_to_replay, []
 
         def slow(subscriber: Subscriber, position: int) -> None:
             storm.reactor.rightNow += 0.001
-            rewound.append(subscriber)
-            rewind(subscriber, position)
+            moved.append(subscriber)
+            move(subscriber, position)
 
-        monkeypatch.setattr(replay, "rewind", slow)
+        monkeypatch.setattr(replay, "move_to_replay", slow)
         storm.hub.updates_missed(journal.head)
-        assert 5 < len(rewound) < 15
+        assert 5 < len(moved) < 15
         gone = members[-1].channel.watcher
         assert isinstance(gone, Subscriber)
         gone.unsubscribe()
         storm.publish("b")
         settle(storm)
-        assert len(rewound) == 29
+        assert len(moved) == 29
         assert [member.texts for member in members] == [["b"]] * 29 + [[]]
         storm.end()
 

@@ -131,7 +131,7 @@ class CallbackTests:
         assert [member.texts for member in [*members, opened]] == [[], [], []]
         assert members[0].client.ended
         assert world.hub.subscribers.total == 0
-        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().replaying == 0
 
     def test_publishes(self, new_world: Callable[..., World]) -> None:
         """

@@ -51,7 +51,7 @@ class MetricsResourceTests:
         got = scraped(scraper)
         assert got["txsse_channels"] == 2
         assert got["txsse_topics"] == 1
-        assert got["txsse_behind"] == 0
+        assert got["txsse_replaying"] == 0
         assert got["txsse_buffered"] == 0
         assert got["txsse_published_total"] == 1
         # Two live, one by replay.
@@ -60,7 +60,7 @@ class MetricsResourceTests:
         assert got["txsse_gaps_total"] == 1
         assert got["txsse_damaged_total"] == 0
         assert got["txsse_bytes_total"] == hub.metrics().bytes > 3 * len("id: 1\ndata: x\n\n")
-        assert got["txsse_rewinds_total"] == got["txsse_drops_total"] == got["txsse_failures_total"] == 0
+        assert got["txsse_slow_replays_total"] == got["txsse_drops_total"] == got["txsse_failures_total"] == 0
         assert got["txsse_closes_total{reason=client_gone}"] == 1
         assert got["txsse_closes_total{reason=drained}"] == 0
         assert got["txsse_fanout_seconds_count"] == got["txsse_fanout_seconds_bucket{le=+Inf}"] == 1

@@ -31,7 +31,7 @@ class ResumeTests:
         any_world.publish("e")
         assert member.texts == ["c", "d", "e"]
         metrics = any_world.hub.metrics()
-        assert (metrics.replayed, metrics.delivered, metrics.gaps, metrics.behind) == (2, 3, 0, 0)
+        assert (metrics.replayed, metrics.delivered, metrics.gaps, metrics.replaying) == (2, 3, 0, 0)
 
     def test_bytes_of_a_replay(self, world: World) -> None:
         """
@@ -221,7 +221,7 @@ class ResumeTests:
         world.hub.subscribe(opened.channel, "news")
         counts: list[int] = []
         for _ in range(4):
-            assert world.hub.metrics().behind == (1 if len(counts) < 3 else 0)
+            assert world.hub.metrics().replaying == (1 if len(counts) < 3 else 0)
             turn(world.reactor)
             counts.append(world.hub.metrics().replayed)
         assert counts == [256, 512, 600, 600]
@@ -238,7 +238,7 @@ class ResumeTests:
         opened = world.open(headers={"Last-Event-ID": first})
         world.hub.subscribe(opened.channel, "news")
         number = 0
-        while world.hub.metrics().behind:
+        while world.hub.metrics().replaying:
             number += 1
             texts.append(f"meanwhile {number}")
             world.publish(texts[-1])
@@ -285,11 +285,11 @@ class ResumeTests:
         for _ in range(10):
             turn(world.reactor)
         metrics = world.hub.metrics()
-        assert (metrics.replayed, metrics.behind, metrics.buffered) == (7, 1, 0)
+        assert (metrics.replayed, metrics.replaying, metrics.buffered) == (7, 1, 0)
         opened.read_on()
         assert opened.texts == texts
-        assert world.hub.metrics().behind == 0
-        assert world.hub.metrics().rewinds == 0
+        assert world.hub.metrics().replaying == 0
+        assert world.hub.metrics().slow_replays == 0
 
     def test_page_that_is_refused(self, world: World) -> None:
         """
@@ -313,7 +313,7 @@ class ResumeTests:
         assert [text[:1] for text in opened.texts] == ["x", "a", "b"]
         assert journal.calls.count("read") == 2
         metrics = world.hub.metrics()
-        assert (metrics.replayed, metrics.delivered, metrics.behind) == (2, 2, 0)
+        assert (metrics.replayed, metrics.delivered, metrics.replaying) == (2, 2, 0)
         world.end()
 
     def test_reset_that_is_refused(self, world: World) -> None:
@@ -394,7 +394,7 @@ class EndTests:
         world, journal, member = self.resuming(world)
         member.leave()
         journal.release("read")
-        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().replaying == 0
         assert world.hub.metrics().replayed == 0
         assert journal.calls.count("read") == 1
         assert failures == []
@@ -408,9 +408,9 @@ class EndTests:
         (first,) = world.publish("first")
         opened = world.open(headers={"Last-Event-ID": first})
         world.hub.subscribe(opened.channel, "news")
-        assert world.hub.metrics().behind == 1
+        assert world.hub.metrics().replaying == 1
         opened.leave()
-        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().replaying == 0
         assert "read" not in journal.calls
         assert failures == []
 
@@ -425,7 +425,7 @@ class EndTests:
         world.publish("b")
         assert member.texts == []
         assert member.channel.is_open
-        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().replaying == 0
         world.end()
 
     def test_unsubscribed_before_a_page(self, world: World) -> None:
@@ -440,7 +440,7 @@ class EndTests:
         turn(world.reactor)
         subscriber.unsubscribe()
         assert opened.texts == [str(number) for number in range(256)]
-        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().replaying == 0
 
     def test_unsubscribed_while_a_page_is_sent(self, world: World) -> None:
         """
@@ -454,7 +454,7 @@ class EndTests:
         subscriber = world.hub.subscribe(opened.channel, "news")
         opened.socket.before_send = subscriber.unsubscribe
         turn(world.reactor)
-        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().replaying == 0
         world.publish("live")
         assert opened.texts == [str(number) for number in range(256)]
 
@@ -489,7 +489,7 @@ class EndTests:
         assert journal.calls.count("find") == 1
         assert opened.texts[-1] == "a"
         assert opened.texts.count("a") == 1
-        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().replaying == 0
 
     def test_subscribed_again_further_on(self, world: World) -> None:
         """
@@ -563,7 +563,7 @@ class EndTests:
         assert event["log_format"] == "{subscriber} is dropped"
         assert str(event["subscriber"]).startswith("<Subscriber 1 ")
         metrics = world.hub.metrics()
-        assert (metrics.failures, metrics.behind, metrics.channels) == (1, 0, 0)
+        assert (metrics.failures, metrics.replaying, metrics.channels) == (1, 0, 0)
 
 
 class FailingJournalTests:
@@ -624,7 +624,7 @@ class FailingJournalTests:
         member.leave()
         world.reactor.advance(1)
         assert journal.calls.count(name) == 1
-        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().replaying == 0
         assert world.reactor.getDelayedCalls() == []
 
     def test_client_goes_while_the_place_is_looked_for(self, world: World) -> None:
@@ -639,7 +639,7 @@ class FailingJournalTests:
         world.hub.subscribe(opened.channel, "news")
         opened.leave()
         journal.release("find")
-        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().replaying == 0
         assert world.hub.metrics().failures == 0
         assert "read" not in journal.calls
 
@@ -685,7 +685,7 @@ class FailingForManyTests:
         del journal.errors["read"]
         world.reactor.advance(1)
         assert [member.texts for member in members] == [["b"]] * 5
-        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().replaying == 0
         world.end()
 
     def test_asked_again_by_turns(self, world: World) -> None:
@@ -872,7 +872,7 @@ class MissedTests:
         world.publish("c")
         assert [member.texts for member in members] == [["a", "b", "c"]] * 2
         metrics = world.hub.metrics()
-        assert (metrics.rewinds, metrics.gaps, metrics.behind) == (2, 0, 0)
+        assert (metrics.slow_replays, metrics.gaps, metrics.replaying) == (2, 0, 0)
 
     def test_before_anything_was_sent(self, world: World) -> None:
         """
@@ -903,7 +903,7 @@ class MissedTests:
         world.hub.subscribe(opened.channel, "news")
         unseen(world, "a")
         assert opened.texts == ["a"]
-        assert world.hub.metrics().rewinds == 0
+        assert world.hub.metrics().slow_replays == 0
 
     def test_the_journal_does_not_hold_them(self, new_world: Callable[..., World]) -> None:
         """

@@ -209,7 +209,7 @@ class CutEverywhereTests:
             ]
 
 
-class RewindTests:
+class SlowReplayTests:
     def test_slow_client_is_never_cut(self, wire: Wire) -> None:
         """
         It reads a few bytes at a time, far slower than is published, and gets everything; the hub holds
@@ -228,7 +228,7 @@ class RewindTests:
         assert [event.data[:60] for event in client.received] == [
             (text(number) + "y" * 60)[:60] for number in range(1, ALL + 1)
         ]
-        assert hub.metrics().rewinds > 0
+        assert hub.metrics().slow_replays > 0
         client.cut(clean=True)
 
 

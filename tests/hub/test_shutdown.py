@@ -478,13 +478,13 @@ class SlowClientTests:
         member = self.slow(world)
         ids = world.publish("b", "c")
         world.reactor.run_soon()
-        assert world.hub.metrics().behind == 1
+        assert world.hub.metrics().replaying == 1
         outcome = outcome_of(world.hub.stop(farewell=ServerSentEvent("bye")))
         member.read_on()
         assert member.texts == ["a", "bye"]
         assert outcome == [None]
         assert member.last_event_id < ids[0]
-        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().replaying == 0
 
     def test_no_room_for_the_farewell(self, new_world: Callable[..., World]) -> None:
         """
@@ -515,7 +515,7 @@ class DuringTests:
         assert opened.texts == [*map(str, range(256)), "bye"]
         assert opened.client.ended
         assert outcome == [None]
-        assert world.hub.metrics().behind == 0
+        assert world.hub.metrics().replaying == 0
         assert world.hub.metrics().failures == 0
 
     def test_during_a_fan_out(self, world: World) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.hub.fakes import Prefix, World
 from txsse import ServerSentEvent, SSEChannel, Update
-from txsse.hub.subscriber import BEHIND, Subscriber
+from txsse.hub.subscriber import REPLAYING, Subscriber
 from txsse.hub.topics import TopicSet
 
 
@@ -45,16 +45,16 @@ class SubscriberTests:
         """
         subscriber, _ = subscriber_of(world.open().channel)
         assert subscriber.is_subscribed
-        assert subscriber.is_behind
-        assert subscriber.since == BEHIND
+        assert subscriber.is_replaying
+        assert subscriber.since == REPLAYING
         subscriber.since = 7
-        assert not subscriber.is_behind
+        assert not subscriber.is_replaying
 
     def test_behind(self) -> None:
         """
         No journal's position reaches it.
         """
-        assert BEHIND > 2**64
+        assert REPLAYING > 2**64
 
     def test_id_and_repr(self, world: World) -> None:
         """
@@ -66,15 +66,15 @@ class SubscriberTests:
         assert repr(subscriber).endswith(" TopicSet(['news'])>")
 
     @pytest.mark.parametrize(
-        ("policy", "rewinds"),
-        [(None, True), ("rewind", True), ("close", False), ("latest", False), ("drop", False)],
+        ("policy", "replays"),
+        [(None, True), ("replay", True), ("close", False), ("latest", False), ("drop", False)],
     )
-    def test_rewinds(self, new_world: Callable[..., World], policy: str | None, rewinds: bool) -> None:
+    def test_slow_reader(self, new_world: Callable[..., World], policy: str | None, replays: bool) -> None:
         """
-        A hub's channels rewind unless they were told otherwise.
+        A hub's channels replay unless they were told otherwise.
         """
         subscriber, _ = subscriber_of(new_world(upgrader={"slow_policy": policy}).open().channel)
-        assert subscriber.rewinds is rewinds
+        assert subscriber.replays_when_slow is replays
 
     def test_what_it_may_have(self, world: World) -> None:
         """
@@ -107,7 +107,7 @@ class SubscriberTests:
         subscriber.unsubscribe()
         assert owner.left == [subscriber]
         assert not subscriber.is_subscribed
-        assert subscriber.is_behind
+        assert subscriber.is_replaying
         assert channel.watcher is None
         assert channel.is_open
         subscriber.unsubscribe()

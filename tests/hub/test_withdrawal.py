@@ -12,7 +12,7 @@ from tests.fakes import Wire
 from tests.hub.fakes import Member, World, turn
 from txsse.hub.subscriber import Subscriber
 
-POLICIES = ["rewind", "close", "latest", "drop"]
+POLICIES = ["replay", "close", "latest", "drop"]
 
 
 @pytest.fixture(params=POLICIES)
@@ -39,7 +39,7 @@ def fall_behind(world: World, *, private: object = "*") -> tuple[Member, Subscri
     subscriber = world.hub.subscribe(member.channel, ["a", "b"], private=private)  # type: ignore[arg-type]
     member.client.pump()
     member.stop_reading()
-    while not member.channel.is_behind:
+    while not member.channel.is_slow:
         member.channel.comment("x" * 70_000)
     return member, subscriber
 
@@ -72,7 +72,7 @@ class HeldTests:
         publish(slow)
         subscriber.unsubscribe()
         # The newest of each topic is public.
-        left = {"rewind": [], "latest": ["3", "4"]}.get(policy, ["1"])
+        left = {"replay": [], "latest": ["3", "4"]}.get(policy, ["1"])
         assert read_on(member) == left
         assert slow.hub.upgrader._budget.held == 0
 
@@ -109,7 +109,7 @@ class HeldTests:
         member.channel.close()
         subscriber.unsubscribe()
         # The newest of each topic is public.
-        left = {"rewind": [], "latest": ["3", "4"]}.get(policy, ["1"])
+        left = {"replay": [], "latest": ["3", "4"]}.get(policy, ["1"])
         assert read_on(member) == left
 
     def test_own_frames_stay(self, slow: World) -> None:
@@ -132,7 +132,7 @@ class HeldTests:
         slow.hub.publish_ephemeral("b", "secret", private=True)
         slow.reactor.run_soon()
         subscriber.unsubscribe()
-        assert read_on(member) == ([] if policy == "rewind" else ["public"])
+        assert read_on(member) == ([] if policy == "replay" else ["public"])
 
 
 class AgainTests:

@@ -159,7 +159,7 @@ class OwnServerTests:
         source.start()
         await until(lambda: channels)
         sending = channels[0].send_from("x" * 1000 for _ in range(100_000))
-        await until(lambda: channels[0].is_behind)
+        await until(lambda: channels[0].is_slow)
         for _ in range(20):
             await deferLater(reactor, 0.005)
         assert len(taken) == 1

@@ -221,7 +221,7 @@ class ManySubscribersTests:
         readers = [await connect(small) for _ in range(1000)]
         await until(lambda: hub.subscribers.total == 1001)
         large_ones = 0
-        while not hub.metrics().behind:
+        while not hub.metrics().replaying:
             await hub.publish("large", f"large {large_ones:05} " + "x" * 100_000)
             large_ones += 1
             await deferLater(reactor, 0)
@@ -230,7 +230,7 @@ class ManySubscribersTests:
             expected = b"data: small %05d\n\n" % number
             await until(lambda end=expected: all(end in reader.received for reader in readers))
             assert hub.metrics().buffered == 0
-        assert (hub.metrics().rewinds, hub.metrics().behind) == (1, 1)
+        assert (hub.metrics().slow_replays, hub.metrics().replaying) == (1, 1)
         slow.transport.resumeProducing()
         await until(lambda: b"data: small 00099\n\n" in slow.received)
         seen = [line[6:17] for line in slow.received.splitlines() if line.startswith(b"data: ")]
@@ -238,7 +238,7 @@ class ManySubscribersTests:
             *(b"large %05d" % number for number in range(large_ones)),
             *(b"small %05d" % number for number in range(100)),
         ]
-        await until(lambda: not hub.metrics().behind)
+        await until(lambda: not hub.metrics().replaying)
         await hub.publish("small", "live again")
         await until(lambda: b"data: live again\n\n" in slow.received)
         for reader in [slow, *readers]:
@@ -251,7 +251,7 @@ class ManySubscribersTests:
 class PeerTimeoutTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs TCP_USER_TIMEOUT")
-    @pytest.mark.parametrize("policy", ["rewind", "close", "drop", "latest"])
+    @pytest.mark.parametrize("policy", ["replay", "close", "drop", "latest"])
     async def test_reads_nothing(self, policy: Any, certificate: Path) -> None:
         """
         A client that reads nothing loses its connection, whatever the policy, and is counted for that reason.
@@ -263,7 +263,7 @@ class PeerTimeoutTests:
         stuck = await connect(port, receive_buffer=4096)
         await until(lambda: hub.subscribers.total == 1)
         stuck.transport.pauseProducing()
-        while not (hub.metrics().behind or hub.metrics().buffered):
+        while not (hub.metrics().replaying or hub.metrics().buffered):
             await hub.publish("topic", "x" * 100_000)
             await deferLater(reactor, 0)
         await until(lambda: not hub.subscribers.total)
@@ -286,7 +286,7 @@ class StopTests:
         stuck = await connect(port, receive_buffer=4096)
         await until(lambda: hub.subscribers.total == 1)
         stuck.transport.pauseProducing()
-        while not hub.metrics().behind:
+        while not hub.metrics().replaying:
             await hub.publish("topic", "x" * 100_000)
             await deferLater(reactor, 0)
         visitors = [Visitor("plain", port, certificate) for _ in range(300)]

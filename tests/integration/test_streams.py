@@ -242,7 +242,7 @@ class SlowReaderTests:
         (channel,) = channels
         reader.transport.write(b"x" * pipelined)
         reader.transport.pauseProducing()
-        while not channel.is_behind:
+        while not channel.is_slow:
             channel.send("x" * 10_000)
             await deferLater(reactor, 0)
         await until(lambda: not channel.is_open)

@@ -38,7 +38,7 @@ class Opened:
         """
         self.client.stop_reading()
         for _ in range(100):
-            if self.channel.is_behind:
+            if self.channel.is_slow:
                 # Over HTTP/2 the end of a frame for which the window had no room.
                 self.cut_off = self.channel.buffered
                 return
@@ -558,7 +558,7 @@ class DrainTests:
         fired: list[None] = []
         opened.channel.drain().addCallback(fired.append)
         opened.client.read_some(100_000)
-        assert opened.channel.is_behind
+        assert opened.channel.is_slow
         assert fired == []
         opened.client.read_on()
         assert fired == [None]
@@ -583,7 +583,7 @@ class DrainTests:
         opened.client.stop_reading()
         for _ in range(40):
             opened.channel.send("x" * 4096)
-        assert opened.channel.is_behind
+        assert opened.channel.is_slow
         wire.reactor.run_soon()
         assert fired == []
         opened.client.read_on()

@@ -466,7 +466,7 @@ class OptionTests:
             ({"headers": {"X": "\0"}}, "the value of X"),
             ({"max_buffer": -1}, "max_buffer"),
             ({"max_total_buffer": -1}, "max_total_buffer"),
-            ({"slow_policy": "wait"}, "slow_policy must be one of close, latest, drop, rewind, not 'wait'"),
+            ({"slow_policy": "wait"}, "slow_policy must be one of close, drop, latest, replay, not 'wait'"),
             ({"methods": "GET"}, r"methods must be a list of strings, not a single one: \['GET'\]"),
             ({"allow_origins": "https://a.example"}, "allow_origins must be a list"),
             ({"allow_headers": "X"}, "allow_headers must be a list"),
@@ -511,7 +511,7 @@ class OptionTests:
         client = plain.connect(resource).request()
         (channel,) = resource.channels
         client.stop_reading()
-        while not channel.is_behind:
+        while not channel.is_slow:
             channel.send("x" * 4096)
         with pytest.raises(ChannelClosed):
             channel.send("")
@@ -651,7 +651,7 @@ class DefaultOptionTests:
         client = plain.connect(resource).request()
         (channel,) = resource.channels
         client.stop_reading()
-        while not channel.is_behind:
+        while not channel.is_slow:
             channel.send("x" * 4096)
         channel.send("y" * (2**20 - len("data: \n\n")))
         assert channel.buffered == DEFAULT_MAX_BUFFER == 2**20

@@ -357,7 +357,7 @@ class Cases:
 
     def slow_policy(self, start: Start) -> None:
         assert is_cut_off(start(slow_policy="close", max_buffer=1000))
-        assert not is_cut_off(start(slow_policy="rewind", max_buffer=1000))
+        assert not is_cut_off(start(slow_policy="replay", max_buffer=1000))
 
     def keepalive(self, start: Start) -> None:
         client = start(keepalive=5.0).subscribe("a")

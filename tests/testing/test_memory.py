@@ -207,11 +207,11 @@ class PairTests:
             channel.send("x" * 1000)
             pair.advance()
         assert len(work) == 1
-        assert channel.is_behind
+        assert channel.is_slow
         while work:
             work.pop().callback(None)
             pair.advance()
-        assert not channel.is_behind
+        assert not channel.is_slow
         assert not channel.buffered
 
     def test_hub(self) -> None:

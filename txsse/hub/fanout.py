@@ -20,7 +20,7 @@ from txsse._waiters import Waiters
 from txsse.errors import ChannelClosed
 from txsse.hub.metrics import Counters
 from txsse.hub.replay import Replay
-from txsse.hub.subscriber import BEHIND, Subscriber
+from txsse.hub.subscriber import REPLAYING, Subscriber
 from txsse.hub.topic_index import TopicIndex
 from txsse.hub.withdrawal import Held
 from txsse.journal.update import EphemeralUpdate, Update
@@ -32,9 +32,9 @@ _log = Logger()
 
 _Item = tuple[int, Update | EphemeralUpdate]
 
-# Where what no journal holds stands: behind all that one does, and not behind :data:`BEHIND`, so that those
-# who are behind, and live again later, do not get it.
-_UNRECORDED = BEHIND - 2**64
+# The position of ephemeral events: after every recorded update, and before :data:`REPLAYING`, so that
+# subscribers that replay, and are live later, do not get them.
+_UNRECORDED = REPLAYING - 2**64
 
 # How long a slice may take, in seconds, and after how many subscribers to look at the clock.
 _SLICE_SECONDS = 0.01
@@ -313,8 +313,8 @@ class Fanout:
         channel = subscriber.channel
         if not channel.is_open:
             return
-        if subscriber.rewinds:
-            self._replay.rewind(subscriber, max(since, batch.before))
+        if subscriber.replays_when_slow:
+            self._replay.move_to_replay(subscriber, max(since, batch.before))
             return
         before = max(since, batch.before)
         try:

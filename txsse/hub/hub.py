@@ -469,7 +469,7 @@ class Hub:
             topics=len(self._index.counts()),
             journal_up=self.problem is None,
             damaged=self.damaged,
-            behind=0 if self._live is None else self._live.replay.behind,
+            replaying=0 if self._live is None else self._live.replay.replaying,
             buffered=sum(channel.buffered for channel in self._members),
             **counted,
         )
@@ -728,18 +728,18 @@ class Hub:
         live.replay.forget_pages()
         # By slices, as all that is sent, and in its order: in the middle of a fan-out, nobody knows how far
         # each subscriber is.
-        live.fanout.when_sent(self._rewind_all)
+        live.fanout.when_sent(self._move_all_to_replay)
         live.forget_head_id()
         asked = live.journal.last_id()
         asked.addCallbacks(live.learn_head_id, _log_failed_journal)
 
-    def _rewind_all(self) -> None:
+    def _move_all_to_replay(self) -> None:
         live = self._live
         assert live is not None
-        live.replay.rewind_all(
+        live.replay.move_all_to_replay(
             (subscriber, max(subscriber.since, live.fanout.sent_up_to))
             for subscriber in self._members.values()
-            if not subscriber.is_behind
+            if not subscriber.is_replaying
         )
 
     def subscriber_left(self, subscriber: Subscriber) -> None:

@@ -26,7 +26,7 @@ class Counters:
     :ivar bytes: their bytes.
     :ivar replayed: those of them that came out of the journal.
     :ivar gaps: how often a client was told that it missed something.
-    :ivar rewinds: how often a client fell behind and was left to the journal.
+    :ivar slow_replays: how often a slow reader was moved to replay.
     :ivar drops: events that were given up for slow readers, of channels that have ended.
     :ivar failures: subscribers that were dropped because of an error.
     :ivar closes: ended channels, by reason.
@@ -40,7 +40,7 @@ class Counters:
     bytes: int = 0
     replayed: int = 0
     gaps: int = 0
-    rewinds: int = 0
+    slow_replays: int = 0
     drops: int = 0
     failures: int = 0
     closes: Counter[CloseReason] = field(default_factory=Counter)
@@ -68,22 +68,22 @@ class HubMetrics:
     :ivar topics: how many topics somebody wants now.
     :ivar journal_up: whether the journal can be read and written.
     :ivar damaged: how many updates of the journal could not be read, and were skipped.
-    :ivar behind: how many channels read from the journal now.
-    :ivar buffered: how many bytes are held back for clients that are behind.
+    :ivar replaying: how many channels replay from the journal now.
+    :ivar buffered: how many bytes are buffered for slow readers.
     """
 
     channels: int
     topics: int
     journal_up: bool
     damaged: int
-    behind: int
+    replaying: int
     buffered: int
     published: int
     delivered: int
     bytes: int
     replayed: int
     gaps: int
-    rewinds: int
+    slow_replays: int
     drops: int
     failures: int
     closes: dict[CloseReason, int]

@@ -30,8 +30,8 @@ _GAUGES = {
     "channels": "Channels that are open.",
     "topics": "Topics that somebody wants.",
     "journal_up": "Whether the journal can be read and written.",
-    "behind": "Channels that read from the journal.",
-    "buffered": "Bytes held back for clients that are behind.",
+    "replaying": "Channels that replay from the journal.",
+    "buffered": "Bytes buffered for slow readers.",
 }
 
 _COUNTERS = {
@@ -41,7 +41,7 @@ _COUNTERS = {
     "replayed": "Those of these events that came out of the journal.",
     "damaged": "Updates of the journal that could not be read, and were skipped.",
     "gaps": "How often a client was told that it missed something.",
-    "rewinds": "How often a client fell behind and was left to the journal.",
+    "slow_replays": "How often a slow reader was moved to replay.",
     "drops": "Events that were given up for slow readers.",
     "failures": "Subscribers that were dropped because of an error.",
 }

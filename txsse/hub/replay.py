@@ -26,7 +26,7 @@ from txsse._waiters import Waiters
 from txsse.errors import ChannelClosed, JournalFailed
 from txsse.hub.metrics import Counters
 from txsse.hub.page_cache import SharedPage, SharedPages
-from txsse.hub.subscriber import BEHIND, Subscriber
+from txsse.hub.subscriber import REPLAYING, Subscriber
 from txsse.journal.interfaces import IJournal
 from txsse.journal.page import Page
 from txsse.journal.position import Progress, ResumePoint
@@ -55,12 +55,12 @@ class Replay:
     :param journal: what they read.
     :param reactor: the reactor.
     :param counters: where is counted.
-    :ivar behind: how many subscribers are on their way.
+    :ivar replaying: how many subscribers are on their way.
     :ivar turns: how much time is left in this turn of the reactor.
     """
 
     def __init__(self, journal: IJournal, reactor: IReactorTime, counters: Counters) -> None:
-        self.behind = 0
+        self.replaying = 0
         self._journal = journal
         self._reactor = reactor
         self._counters = counters
@@ -71,16 +71,16 @@ class Replay:
         # What is being read, by the position behind which it is.
         self._reading: dict[int, Waiters[SharedPage]] = {}
 
-    def rewind(self, subscriber: Subscriber, position: int) -> None:
+    def move_to_replay(self, subscriber: Subscriber, position: int) -> None:
         """
         Leave a subscriber whose client is behind to the journal.
 
         :param position: the position up to which it was sent everything.
         """
-        self._counters.rewinds += 1
+        self._counters.slow_replays += 1
         self.begin(subscriber, ResumePoint(position))
 
-    def rewind_all(self, subscribers: Iterable[tuple[Subscriber, int]]) -> None:
+    def move_all_to_replay(self, subscribers: Iterable[tuple[Subscriber, int]]) -> None:
         """
         Leave many to the journal, by turns.
 
@@ -89,16 +89,16 @@ class Replay:
         leaving = list(subscribers)
         for subscriber, position in leaving:
             # Nothing live from this very moment on.
-            subscriber.since = BEHIND
+            subscriber.since = REPLAYING
             subscriber.reached = Progress(ResumePoint(position))
-        Deferred.fromCoroutine(self._rewind_by_turns(leaving))
+        Deferred.fromCoroutine(self._move_by_turns(leaving))
 
-    async def _rewind_by_turns(self, leaving: Iterable[tuple[Subscriber, int]]) -> None:
+    async def _move_by_turns(self, leaving: Iterable[tuple[Subscriber, int]]) -> None:
         for subscriber, position in leaving:
             if self.turns.is_over:
                 await self.turns.wait()
             if subscriber.is_subscribed:
-                self.rewind(subscriber, position)
+                self.move_to_replay(subscriber, position)
 
     def forget_pages(self) -> None:
         """
@@ -127,9 +127,9 @@ class Replay:
     def _spawn(
         self, subscriber: Subscriber, reached: Progress, work: Coroutine[Deferred[Any], Any, None]
     ) -> None:
-        subscriber.since = BEHIND
+        subscriber.since = REPLAYING
         subscriber.reached = reached
-        self.behind += 1
+        self.replaying += 1
         catching_up = Deferred.fromCoroutine(work)
         catching_up.addErrback(self._failed, subscriber)
         catching_up.addBoth(self._done)
@@ -281,8 +281,8 @@ class Replay:
             subscriber.unsubscribe()
 
     def _done(self, _: object) -> None:
-        self.behind -= 1
-        if not self.behind:
+        self.replaying -= 1
+        if not self.replaying:
             self.forget_pages()
 
 

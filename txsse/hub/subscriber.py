@@ -1,8 +1,8 @@
 """
 One channel and what it wants.
 
-A subscriber is *live* while it is sent every update as it comes, and *behind* while it reads from the
-journal: when it resumes, or when its client does not keep up.
+A subscriber is *live* while it is sent every update as it is published, and *replaying* while it reads from
+the journal: after it has resumed, or when its client is a slow reader.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from txsse.hub.topics import TopicSet
 from txsse.journal.position import Progress
 from txsse.journal.update import Update
 from txsse.server.channel import SSEChannel
+from txsse.server.channel_io import ChannelIO
 
-__all__ = ["BEHIND", "Subscriber"]
+__all__ = ["REPLAYING", "Subscriber"]
 
-# Greater than any position, those behind the forks of a RedisJournal too: one who is behind has, as far as
-# the fan-out goes, got everything already.
-BEHIND = 1 << 1024
+# Greater than any position, also in later epochs of a RedisJournal: for the fan-out, a subscriber that
+# replays has been sent everything already.
+REPLAYING = 1 << 1024
 
 
 class _Owner(Protocol):
@@ -38,8 +39,8 @@ class Subscriber:
     :ivar sink: where the channel's frames go.
     :ivar topics: what it wants.
     :ivar private: the topics whose private updates it may have.
-    :ivar since: the position behind which it is to be sent updates; :data:`BEHIND` while it is behind.
-    :ivar reached: while it is behind, the place that it has reached.
+    :ivar since: the position behind which it is to be sent updates; :data:`REPLAYING` while it replays.
+    :ivar reached: while it replays, how far it has come.
     """
 
     __slots__ = (
@@ -61,7 +62,7 @@ class Subscriber:
         self.sink = channel.sink
         self.topics = topics
         self.private = private
-        self.since = BEHIND
+        self.since = REPLAYING
         self.reached: Progress | None = None
         self._dropped_before = channel.dropped
         self._number = number
@@ -78,11 +79,11 @@ class Subscriber:
         return f"{self._number:x}"
 
     @property
-    def is_behind(self) -> bool:
+    def is_replaying(self) -> bool:
         """
-        Whether it reads from the journal.
+        Whether it reads from the journal, and is sent nothing live.
         """
-        return self.since == BEHIND
+        return self.since == REPLAYING
 
     @property
     def is_subscribed(self) -> bool:
@@ -92,11 +93,11 @@ class Subscriber:
         return self._owner is not None
 
     @property
-    def rewinds(self) -> bool:
+    def replays_when_slow(self) -> bool:
         """
-        Whether it is left to the journal when its client is behind.
+        Whether it is moved to replay when its client is a slow reader.
         """
-        return self.channel.slow_policy in (None, "rewind")
+        return self.channel.replays_when_slow
 
     @property
     def drops(self) -> int:
@@ -128,7 +129,7 @@ class Subscriber:
         check_thread(self.channel.reactor, "subscriber.unsubscribe")
         self._leave()
 
-    def channel_closed(self, channel: SSEChannel) -> None:
+    def channel_closed(self, channel: ChannelIO) -> None:
         """
         The channel has ended.
         """
@@ -140,4 +141,4 @@ class Subscriber:
             if self.channel.watcher is self:
                 self.channel.watcher = None
             owner.subscriber_left(self)
-        self.since = BEHIND
+        self.since = REPLAYING

@@ -1,33 +1,24 @@
 """
-What a channel holds back for a client that is behind, and what becomes of it when there is too much: the
-policy for slow readers.
+Frames that wait until a slow reader takes more, bounded for each channel and for all of them together.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-__all__ = ["POLICIES", "Backlog", "Budget", "DropNewest", "KeepLatest", "KeepOrClose"]
-
-
-# A frame, and its mark.
-_Marked = tuple[bytes, object]
-
-
-def _is_chosen(marked: _Marked, chosen: Callable[[Any], bool]) -> bool:
-    return marked[1] is not None and chosen(marked[1])
+__all__ = ["Budget", "FrameBuffer", "KeyedBuffer", "MakeRoom"]
 
 
 class Budget:
     """
-    How much may be held back, by one channel and by all that share this.
+    How many bytes may be buffered, by one channel and by all channels that share the budget.
 
-    :param each: how many bytes one channel may hold back.
-    :param total: how many bytes all of them together may.
-    :ivar held: how many bytes they hold back now.
-    :ivar dropped: how many frames they gave up so far.
+    :param each: the limit of one channel, in bytes.
+    :param total: the limit of all channels together, in bytes.
+    :ivar held: how many bytes all of them buffer now.
+    :ivar dropped: how many frames all of them have dropped so far.
     """
 
     __slots__ = ("dropped", "each", "held", "total")
@@ -39,30 +30,91 @@ class Budget:
         self.dropped = 0
 
 
-class Backlog(Protocol):
+class MakeRoom(Protocol):
     """
-    Frames in waiting.
+    The part of an overflow policy that a buffer calls; see :class:`~txsse.server.slow.OverflowPolicy`.
+    """
 
+    def make_room(self, buffer: FrameBuffer, size: int) -> bool:
+        """
+        Make room for a frame.
+        """
+
+
+class _Frame(NamedTuple):
+    data: bytes
+    mark: object
+
+
+class FrameBuffer:
+    """
+    The frames of one channel that wait, oldest first.
+
+    :param budget: the limits.
+    :param policy: is asked when a frame does not fit.
     :ivar size: how many bytes wait.
-    :ivar dropped: how many frames were given up so far.
+    :ivar dropped: how many frames have been dropped so far.
     """
 
-    size: int
-    dropped: int
+    __slots__ = ("_budget", "_frames", "_policy", "dropped", "size")
 
-    def put(self, key: Hashable, frame: bytes, mark: object = None) -> bool:
-        """
-        Take a frame.
+    # Not made before it is needed: an empty deque takes 600 bytes, and most channels never buffer anything.
+    _frames: Any
 
-        :param key: what the frame is about; a newer frame of the same key stands for an older one.
-        :param mark: what :meth:`withdraw` is to know the frame by; ``None`` for a frame that stays.
-        :returns: ``False`` where the channel is to be closed instead.
+    def __init__(self, budget: Budget, policy: MakeRoom) -> None:
+        self.size = 0
+        self.dropped = 0
+        self._budget = budget
+        self._policy = policy
+        self._frames = None
+
+    def __len__(self) -> int:
+        return len(self._frames or ())
+
+    def has_room(self, size: int) -> bool:
         """
+        Return whether a frame of a size in bytes fits within both limits.
+        """
+        budget = self._budget
+        return self.size + size <= budget.each and budget.held + size <= budget.total
+
+    def put(self, key: Hashable, data: bytes, mark: object = None) -> bool:
+        """
+        Append a frame. If it does not fit, the policy decides: the frame is appended if it fits afterwards,
+        and dropped otherwise.
+
+        :param key: what the frame is about; :class:`KeyedBuffer` replaces an older frame of the same key.
+        :param mark: what :meth:`withdraw` knows the frame by; ``None`` for a frame that stays.
+        :returns: ``False`` if the policy closes the channel instead.
+        """
+        size = len(data)
+        if not self.has_room(size):
+            if not self._policy.make_room(self, size):
+                return False
+            if not self.has_room(size):
+                self._count_drop()
+                return True
+        self._append(key, _Frame(data, mark))
+        self._count(size)
+        return True
 
     def take(self) -> bytes | None:
         """
-        Return the next frame to be sent; ``None`` where there is none.
+        Remove and return the oldest frame; ``None`` if none waits.
         """
+        if not self._frames:
+            self._frames = None
+            return None
+        frame = self._pop()
+        self._count(-len(frame.data))
+        return frame.data
+
+    def drop_oldest(self) -> None:
+        """
+        Drop the oldest frame.
+        """
+        self._count(-len(self._pop().data))
+        self._count_drop()
 
     def withdraw(self, chosen: Callable[[Any], bool]) -> None:
         """
@@ -71,165 +123,70 @@ class Backlog(Protocol):
         :param chosen: called with the mark of each frame that has one, oldest frame first; returns whether
             the frame is removed.
         """
-
-    def clear(self) -> None:
-        """
-        Give up all frames.
-        """
-
-
-class KeepOrClose:
-    """
-    ``close``: keep everything up to the limit; beyond it the stream ends, and the client comes back with
-    its ``Last-Event-ID``.
-
-    :param budget: how many bytes may wait.
-    """
-
-    __slots__ = ("_budget", "_frames", "dropped", "size")
-
-    def __init__(self, budget: Budget) -> None:
-        self.size = 0
-        self.dropped = 0
-        self._budget = budget
-        # Not before it is needed: an empty deque takes 600 bytes, and most channels never hold anything back.
-        self._frames: deque[_Marked] | None = None
-
-    def put(self, key: Hashable, frame: bytes, mark: object = None) -> bool:
-        """
-        Take a frame if there is room.
-        """
-        budget = self._budget
-        if self.size + len(frame) > budget.each or budget.held + len(frame) > budget.total:
-            return False
-        if self._frames is None:
-            self._frames = deque()
-        self._frames.append((frame, mark))
-        self._count(len(frame))
-        return True
-
-    def _count(self, size: int) -> None:
-        self.size += size
-        self._budget.held += size
-
-    def take(self) -> bytes | None:
-        """
-        Return the oldest frame.
-        """
-        if not self._frames:
-            self._frames = None
-            return None
-        frame, _ = self._frames.popleft()
-        self._count(-len(frame))
-        return frame
-
-    def withdraw(self, chosen: Callable[[Any], bool]) -> None:
-        """
-        Remove the chosen frames.
-        """
         if self._frames:
-            kept = [marked for marked in self._frames if not _is_chosen(marked, chosen)]
-            self._count(sum(len(frame) for frame, _ in kept) - self.size)
-            self._frames = deque(kept)
+            self._count(-self._keep(lambda frame: frame.mark is None or not chosen(frame.mark)))
 
     def clear(self) -> None:
         """
-        Give up all frames.
+        Remove all frames, which do not count as dropped.
         """
         self._frames = None
         self._count(-self.size)
 
-
-class DropNewest(KeepOrClose):
-    """
-    ``drop``: keep everything up to the limit; beyond it new frames are dropped and counted.
-
-    :param budget: how many bytes may wait.
-    """
-
-    __slots__ = ()
-
-    def put(self, key: Hashable, frame: bytes, mark: object = None) -> bool:
-        """
-        Take a frame if there is room, and count it otherwise.
-        """
-        if not super().put(key, frame, mark):
-            self.dropped += 1
-            self._budget.dropped += 1
-        return True
-
-
-class KeepLatest:
-    """
-    ``latest``: of all frames with the same key keep the newest alone, so that a client that was behind
-    sees how things stand, and not how they came to. Where even these exceed the limit, the oldest go.
-
-    :param budget: how many bytes may wait.
-    """
-
-    __slots__ = ("_budget", "_frames", "dropped", "size")
-
-    def __init__(self, budget: Budget) -> None:
-        self.size = 0
-        self.dropped = 0
-        self._budget = budget
-        # In the order of the last change, which a dict keeps where a key is removed before it is set.
-        self._frames: dict[Hashable, _Marked] = {}
-
-    def put(self, key: Hashable, frame: bytes, mark: object = None) -> bool:
-        """
-        Take a frame in the place of an older one.
-        """
-        budget = self._budget
-        self._drop(key)
-        self._frames[key] = frame, mark
-        self._count(len(frame))
-        # Where others hold all that may be held, this one is dropped at once.
-        while self._frames and (self.size > budget.each or budget.held > budget.total):
-            self._drop(next(iter(self._frames)))
-        return True
-
-    def _drop(self, key: Hashable) -> None:
-        old = self._frames.pop(key, None)
-        if old is not None:
-            self._count(-len(old[0]))
-            self.dropped += 1
-            self._budget.dropped += 1
-
     def _count(self, size: int) -> None:
         self.size += size
         self._budget.held += size
 
-    def take(self) -> bytes | None:
-        """
-        Return the frame whose key has been without news for the longest.
-        """
-        if not self._frames:
-            return None
-        frame, _ = self._frames.pop(next(iter(self._frames)))
-        self._count(-len(frame))
+    def _count_drop(self) -> None:
+        self.dropped += 1
+        self._budget.dropped += 1
+
+    def _append(self, key: Hashable, frame: _Frame) -> None:
+        if self._frames is None:
+            self._frames = deque()
+        self._frames.append(frame)
+
+    def _pop(self) -> _Frame:
+        frame: _Frame = self._frames.popleft()
         return frame
 
-    def withdraw(self, chosen: Callable[[Any], bool]) -> None:
+    def _keep(self, is_kept: Callable[[_Frame], bool]) -> int:
         """
-        Remove the chosen frames.
-        """
-        self._frames = {key: marked for key, marked in self._frames.items() if not _is_chosen(marked, chosen)}
-        self._count(sum(len(frame) for frame, _ in self._frames.values()) - self.size)
+        Remove all frames but some.
 
-    def clear(self) -> None:
+        :returns: how many bytes were removed.
         """
-        Give up all frames.
-        """
-        self._frames.clear()
-        self._count(-self.size)
+        self._frames = deque(filter(is_kept, self._frames))
+        return self.size - sum(len(frame.data) for frame in self._frames)
 
 
-# A hub reads on from its journal for a channel that rewinds; what is sent to such a channel past the hub is
-# kept as with "close".
-POLICIES: dict[str, Callable[[Budget], Backlog]] = {
-    "close": KeepOrClose,
-    "latest": KeepLatest,
-    "drop": DropNewest,
-    "rewind": KeepOrClose,
-}
+class KeyedBuffer(FrameBuffer):
+    """
+    The newest frame of each key, in the order of their last change.
+    """
+
+    __slots__ = ()
+
+    def put(self, key: Hashable, data: bytes, mark: object = None) -> bool:
+        """
+        Append a frame, and drop the older one of its key.
+        """
+        older: _Frame | None = self._frames.pop(key, None) if self._frames else None
+        if older is not None:
+            self._count(-len(older.data))
+            self._count_drop()
+        return super().put(key, data, mark)
+
+    def _append(self, key: Hashable, frame: _Frame) -> None:
+        if self._frames is None:
+            # A plain dict would look at all removed entries for its first one.
+            self._frames = OrderedDict()
+        self._frames[key] = frame
+
+    def _pop(self) -> _Frame:
+        frame: _Frame = self._frames.popitem(last=False)[1]
+        return frame
+
+    def _keep(self, is_kept: Callable[[_Frame], bool]) -> int:
+        self._frames = OrderedDict((key, frame) for key, frame in self._frames.items() if is_kept(frame))
+        return self.size - sum(len(frame.data) for frame in self._frames.values())

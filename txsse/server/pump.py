@@ -47,7 +47,7 @@ class Outlet(Protocol):
         """
 
     @property
-    def is_behind(self) -> bool:
+    def is_slow(self) -> bool:
         """
         See :class:`txsse.SSEChannel`.
         """
@@ -160,7 +160,7 @@ async def _send_each(outlet: Outlet, items: AsyncIterator[Item]) -> int:
             slice_over = (
                 slice_sent >= _SLICE_EVENTS or outlet.reactor.seconds() - slice_began >= _SLICE_SECONDS
             )
-            if slice_over or outlet.is_behind:
+            if slice_over or outlet.is_slow:
                 await outlet.drain()
                 slice_sent = 0
                 slice_began = outlet.reactor.seconds()

@@ -22,8 +22,9 @@ from txsse._serialize import to_json
 from txsse._typing import AnyReactor
 from txsse.errors import UpgradeRefused
 from txsse.protocol.encoder import encode_retry
-from txsse.server.buffer import POLICIES, Budget
-from txsse.server.channel import ChannelOptions, SSEChannel
+from txsse.server.buffer import Budget
+from txsse.server.channel import SSEChannel
+from txsse.server.channel_options import ChannelOptions
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.limits import Limits
 from txsse.server.negotiation import Accepted, Answer, Malformed, decide, read_asked, read_last_event_id
@@ -35,6 +36,7 @@ from txsse.server.sinks.detached import DetachedSink, can_detach
 from txsse.server.sinks.direct import DirectSink
 from txsse.server.sinks.http2 import Http2Sink, was_reset
 from txsse.server.sinks.request import RequestSink
+from txsse.server.slow import OverflowPolicy, to_policy
 from txsse.web.access_log import guard_log, log_access
 from txsse.web.framing import StrictChannel
 
@@ -71,11 +73,12 @@ class Upgrader:
         a longer id gets 400 when it comes back, which a browser takes for the end.
     :param max_buffer: how many bytes are held back for a client that is behind.
     :param max_total_buffer: how many bytes are held back for all of them together.
-    :param slow_policy: what happens beyond that: ``"close"`` ends the stream, ``"drop"`` drops new events,
-        and ``"latest"`` keeps of all events of a type (in a hub: of a topic) that are held back the newest
-        alone, from the first one on. ``"rewind"``, in a hub, holds back nothing, and reads on from the
-        journal when the client has caught up; on its own it is the same as ``"close"``. ``None`` for the
-        usual one: ``"rewind"`` in a hub, ``"close"`` on its own.
+    :param slow_policy: the overflow policy, which decides when a slow client's buffer is full: ``"close"``
+        ends the stream, ``"drop"`` drops new events, and ``"latest"`` buffers only the newest event of each
+        type (in a hub: of each topic). ``"replay"``, in a hub, buffers nothing and replays from the journal
+        once the client has caught up; elsewhere it is the same as ``"close"``. An instance of an
+        :class:`~txsse.server.slow.OverflowPolicy` is a policy of your own. ``None`` for the default:
+        ``"replay"`` in a hub, ``"close"`` elsewhere.
     :param limits: how many channels there may be, in all and for each client; more are refused with 503 or
         429. ``None`` for any number.
     :param flush_timeout: how long a closed channel may take to flush what it accepted, in seconds.
@@ -119,7 +122,7 @@ class Upgrader:
         max_last_event_id: int = 1024,
         max_buffer: int = DEFAULT_MAX_BUFFER,
         max_total_buffer: int = DEFAULT_MAX_TOTAL_BUFFER,
-        slow_policy: Literal["close", "latest", "drop", "rewind"] | None = None,
+        slow_policy: Literal["close", "drop", "latest", "replay"] | OverflowPolicy | None = None,
         limits: Limits | None = None,
         flush_timeout: float = 30.0,
         shutdown_timeout: float = 5.0,
@@ -145,11 +148,8 @@ class Upgrader:
             raise wrong_type("limits", limits, "a Limits, such as Limits(channels=1000)")
         if not callable(dumps):
             raise wrong_type("dumps", dumps, "callable with a value, such as orjson.dumps")
-        if slow_policy is not None and slow_policy not in POLICIES:
-            raise ValueError(f"slow_policy must be one of {', '.join(POLICIES)}, not {slow_policy!r}")
         self._budget = Budget(max_buffer, max_total_buffer)
-        self._slow_policy = slow_policy
-        self._new_backlog = POLICIES[slow_policy or "close"]
+        self._slow_policy = None if slow_policy is None else to_policy(slow_policy)
         self._limits = limits or Limits()
         self._flush_timeout = seconds("flush_timeout", flush_timeout) or 0
         self._shutdown_timeout = seconds("shutdown_timeout", shutdown_timeout) or 0
@@ -247,7 +247,6 @@ class Upgrader:
             sink.asked if isinstance(sink, DetachedSink) else request,
             sink,
             last_event_id=accepted.last_event_id,
-            backlog=self._new_backlog(self._budget),
             keepalive=clock,
             options=options,
             leave=self._limits.enter(request),
@@ -304,6 +303,7 @@ class Upgrader:
                 flush_timeout=self._flush_timeout,
                 max_lifetime=self._max_lifetime,
                 slow_policy=self._slow_policy,
+                budget=self._budget,
                 shutdown=shutdown_of(reactor),
                 shutdown_timeout=self._shutdown_timeout,
             )

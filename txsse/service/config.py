@@ -179,8 +179,8 @@ class Config:
     max_total_buffer: int = _option(SIZE, DEFAULT_MAX_TOTAL_BUFFER, "How many for all of them.")
     slow_policy: str = _option(
         TEXT,
-        "rewind",
-        "What happens to a client that is behind: rewind has it read on from the journal; close, drop and "
+        "replay",
+        "What happens to a client that is behind: replay has it read on from the journal; close, drop and "
         "latest are what they are in txsse.Upgrader.",
         value="NAME",
     )

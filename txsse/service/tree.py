@@ -21,6 +21,7 @@ from txsse.mercure.debug_page import PageResource
 from txsse.mercure.resource import put_hub
 from txsse.mercure.settings import Settings
 from txsse.server.limits import Limits
+from txsse.server.slow import POLICIES
 from txsse.server.upgrade import Upgrader
 from txsse.service.config import BadConfig, Config
 from txsse.service.status import Health
@@ -138,8 +139,8 @@ class HubTree(Branch):
 
 
 def _stream_options(config: Config) -> dict[str, Any]:
-    if config.slow_policy not in ("rewind", "close", "drop", "latest"):
-        raise BadConfig(f"--slow-policy: {config.slow_policy!r} is none of rewind, close, drop and latest")
+    if config.slow_policy not in POLICIES:
+        raise BadConfig(f"--slow-policy must be one of {', '.join(POLICIES)}, not {config.slow_policy!r}")
     return {
         "keepalive": config.keepalive,
         "max_lifetime": config.max_lifetime,

@@ -156,7 +156,7 @@ class Node(LineReceiver):
 
     async def _told(self) -> dict[str, float]:
         metrics = self._hub.metrics()
-        told: dict[str, float] = {"rewinds": metrics.rewinds, "gaps": metrics.gaps}
+        told: dict[str, float] = {"slow_replays": metrics.slow_replays, "gaps": metrics.gaps}
         if self._pauses is not None:
             told |= self._pauses.stop()
             told["publish"] = await self._aside.end()

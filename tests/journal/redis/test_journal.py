@@ -23,7 +23,7 @@ from tests.integration.clients import listen, until
 from tests.journal.journals import Follower, Subject, acknowledged_before_a_kill, redis, update
 from tests.journal.redis_server import RedisServer, running
 from txsse import EventSource, Hub, JournalFailed, ServerSentEvent, Update
-from txsse.hub.subscriber import BEHIND
+from txsse.hub.subscriber import REPLAYING
 from txsse.journal.page import Entry
 from txsse.journal.position import OLDEST
 from txsse.journal.redis import RedisJournal
@@ -846,7 +846,7 @@ class OutageTests:
             await until(lambda: subject.journal._session is None)
             await until(works(subject))
         (position,) = await subject.append("2")
-        assert 5 << 128 < position < BEHIND
+        assert 5 << 128 < position < REPLAYING
 
     @pytest_twisted.ensureDeferred
     async def test_trimmed_below(self, server: RedisServer, new: Callable[..., Subject]) -> None:

@@ -296,7 +296,7 @@ class OfferTests:
         assert offered.offer("x")
         assert offered.socket.outgoing == b"9\r\ndata: x\n\n\r\n"
         assert not offered.waits
-        assert not offered.channel.is_behind
+        assert not offered.channel.is_slow
         offered.client.disconnect()
 
     def test_headers_are_still_waiting(self, straight: Wire) -> None:
@@ -353,11 +353,11 @@ class OfferTests:
         offered.client.stop_reading()
         assert offered.offer("first")
         assert offered.waits
-        assert offered.channel.is_behind
+        assert offered.channel.is_slow
         assert not offered.offer("second")
         offered.client.read_on()
         assert offered.body == b"data: first\n\n"
-        assert not offered.channel.is_behind
+        assert not offered.channel.is_slow
         assert offered.offer("third")
         assert offered.body == b"data: first\n\ndata: third\n\n"
         offered.client.disconnect()
@@ -372,14 +372,14 @@ class OfferTests:
         assert offered.offer("a")
         whole = room >= len(b"9\r\ndata: a\n\n\r\n")
         assert offered.waits is not whole
-        assert offered.channel.is_behind is not whole
+        assert offered.channel.is_slow is not whole
         assert len(offered.socket.outgoing) == min(room, len(b"9\r\ndata: a\n\n\r\n"))
         ready: list[None] = []
         offered.channel.drain().addCallback(ready.append)
         offered.client.read_some(1)
         offered.client.read_on()
         assert ready == [None]
-        assert not offered.channel.is_behind
+        assert not offered.channel.is_slow
         assert not offered.waits
         assert offered.offer("b")
         offered.channel.send("c")
@@ -407,9 +407,9 @@ class OfferTests:
         offered = Offered(straight)
         offered.socket.room = 10
         assert offered.offer("z" * 300_000)
-        assert offered.channel.is_behind
+        assert offered.channel.is_slow
         offered.client.read_on()
-        assert not offered.channel.is_behind
+        assert not offered.channel.is_slow
         assert offered.body == offered.expected
         offered.client.disconnect()
 
@@ -473,7 +473,7 @@ class OfferTests:
         assert offered.socket.outgoing == b""
         assert offered.body == b"data: first\n\ndata: second\n\n"
         assert offered.channel.is_open
-        assert not offered.channel.is_behind
+        assert not offered.channel.is_slow
         assert offered.offer("third")
         assert offered.body.endswith(b"data: third\n\n")
         offered.client.disconnect()
@@ -570,7 +570,7 @@ class OfferTests:
         channel = channels[0]
         client.stop_reading()
         sent = 0
-        while not channel.is_behind:
+        while not channel.is_slow:
             channel.send("x" * 4096)
             sent += 1
             wire.reactor.run_soon()

@@ -258,7 +258,7 @@ class WindowTests:
         for size in sizes:
             channel.send("y" * size)
             connection.client.pump()
-        assert channel.is_behind is (len(sizes) == 1)
+        assert channel.is_slow is (len(sizes) == 1)
         connection.h2.increment_flow_control_window(1_000_000)
         connection.flush()
         connection.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 1_000_000})
@@ -267,7 +267,7 @@ class WindowTests:
             plain.reactor.advance(1)
         connection.client.pump()
         assert connection.client.body.count(b"y") == sum(sizes)
-        assert not channel.is_behind
+        assert not channel.is_slow
         connection.end()
 
     def test_poke_of_one_that_waits_for_nothing(self, plain: Wire) -> None:
@@ -339,7 +339,7 @@ class Http2SinkTests:
         assert client.body == b""
         client.read_on()
         assert client.body.count(b"data: ") == 120
-        assert not any(channel.is_behind for channel in channels)
+        assert not any(channel.is_slow for channel in channels)
         client.disconnect(clean=False)
 
     def test_closed_window_does_not_spin(self, plain: Wire) -> None:
@@ -393,7 +393,7 @@ class Http2SinkTests:
         text = "y" * 1_000_000
         channel.send(text)
         channel.close()
-        assert channel.is_behind
+        assert channel.is_slow
         client.pump()
         assert client.body == f"data: {text}\n\n".encode()
         assert client.ended
@@ -433,7 +433,7 @@ class Http2SinkTests:
         client, (channel,) = self.open_streams(plain, 1)
         client.open_window(2**31 - 1)
         channel.send("y" * 1_000_000)
-        assert channel.is_behind
+        assert channel.is_slow
         sink: Any = channel._sink
         assert self.looks(plain, sink) == 1
         client.transport.connectionLost(Failure(ConnectionLost()))
