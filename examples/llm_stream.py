@@ -16,7 +16,7 @@ class Model(SSEResource):
     """The stub."""
 
     async def channel_opened(self, channel):
-        question = json.load(channel.request.content)["messages"][-1]["content"]
+        question = json.load(channel.request.original.content)["messages"][-1]["content"]
         for word in f"You asked: {question} I am a stub, and know no better.".split():
             channel.send_json({"choices": [{"delta": {"content": word + " "}}]})
             await task.deferLater(channel.reactor, 0.05)

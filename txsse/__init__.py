@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from txsse.hub.access import Access
     from txsse.hub.hub import Hub
+    from txsse.hub.subscriber import Subscriber
     from txsse.hub.topics import ISelector
     from txsse.journal.interfaces import IJournal
     from txsse.journal.memory import MemoryJournal
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
     from txsse.protocol.parser import EventStreamParser
     from txsse.server.channel import SSEChannel
     from txsse.server.limits import Limits
+    from txsse.server.request import StreamRequest
     from txsse.server.resource import SSEResource
+    from txsse.server.slow import OverflowPolicy
     from txsse.server.upgrade import Upgrader, upgrade
 
     __version__: str
@@ -71,6 +74,7 @@ __all__ = [
     "JournalFailed",
     "Limits",
     "MemoryJournal",
+    "OverflowPolicy",
     "PeerSilent",
     "ReadyState",
     "SSEChannel",
@@ -79,6 +83,8 @@ __all__ = [
     "ServerSentEvent",
     "StreamEnded",
     "StreamRefused",
+    "StreamRequest",
+    "Subscriber",
     "TooManyPatterns",
     "TooManyTopics",
     "Update",
@@ -123,6 +129,9 @@ _HOMES = {
     "EventStreamParser": "txsse.protocol.parser",
     "SSEChannel": "txsse.server.channel",
     "Limits": "txsse.server.limits",
+    "OverflowPolicy": "txsse.server.slow",
+    "StreamRequest": "txsse.server.request",
+    "Subscriber": "txsse.hub.subscriber",
     "SSEResource": "txsse.server.resource",
     "Upgrader": "txsse.server.upgrade",
     "upgrade": "txsse.server.upgrade",

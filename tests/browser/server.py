@@ -111,7 +111,7 @@ class Streams(SSEResource):
             if method == "send_person":
                 channel.send_xml(Person(*arguments), **options)
             elif method == "lose":
-                channel.request.channel.transport.abortConnection()
+                channel.request.original.channel.transport.abortConnection()
             elif method == "finish":
                 self.done.add(name)
                 channel.close()

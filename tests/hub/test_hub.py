@@ -865,7 +865,7 @@ class CountsTests:
             0,
             0,
         ]
-        assert hub.listeners() == []
+        assert list(hub.subscribers) == []
         assert hub.metrics().channels == hub.metrics().topics == 0
 
     def test_metrics(self, world: World) -> None:

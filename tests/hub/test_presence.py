@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from twisted.internet.address import IPv4Address
 from twisted.logger import LogEvent
 
 from tests.hub.fakes import Prefix, World
@@ -48,7 +49,7 @@ class CallbackTests:
 
         def changed(subscriber: Subscriber, present: bool) -> None:
             hub = world.hub
-            seen.append((present, hub.subscribers.total, hub.subscribers["news"], len(hub.listeners())))
+            seen.append((present, hub.subscribers.total, hub.subscribers["news"], len(list(hub.subscribers))))
 
         world = new_world(presence=changed)
         world.join()
@@ -229,34 +230,17 @@ class TopicTests:
         assert world.hub.metrics().published == 2
 
 
-class ListenerTests:
-    def test_snapshot(self, world: World) -> None:
+class SubscriberTests:
+    def test_each(self, world: World) -> None:
         """
-        It tells of each subscriber its id, what it wants, and where it comes from.
+        Iterating over ``hub.subscribers`` shows each subscriber's id, topics and client.
         """
-        assert world.hub.listeners() == []
+        assert list(world.hub.subscribers) == []
         world.join(["news", Prefix("a/")])
         bob = world.join("*")
-        ann, other = world.hub.listeners()
-        assert (ann.id, ann.topics, ann.client) == ("1", ("news", "a/…"), "127.0.0.1")
-        assert (other.id, other.topics) == ("2", ("*",))
+        ann, other = world.hub.subscribers
+        assert (ann.id, [str(topic) for topic in ann.topics]) == ("1", ["news", "a/…"])
+        assert ann.channel.request.client == IPv4Address("TCP", "127.0.0.1", 50000)
+        assert (other.id, [str(topic) for topic in other.topics]) == ("2", ["*"])
         bob.leave()
-        assert [listener.id for listener in world.hub.listeners()] == ["1"]
-
-    def test_no_address(self, world: World) -> None:
-        """
-        Behind a UNIX socket there is none.
-        """
-        world.join()
-        (channel,) = world.channels
-        channel.request.getClientAddress = lambda: None  # type: ignore[method-assign]
-        assert [listener.client for listener in world.hub.listeners()] == [None]
-
-    def test_what_others_see(self, world: World) -> None:
-        """
-        A snapshot does not change, and holds nothing of the channel.
-        """
-        world.join()
-        (listener,) = world.hub.listeners()
-        assert set(vars(listener)) == {"id", "topics", "client"}
-        assert listener == world.hub.listeners()[0]
+        assert [subscriber.id for subscriber in world.hub.subscribers] == ["1"]

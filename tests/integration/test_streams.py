@@ -212,7 +212,7 @@ class SlowReaderTests:
                         channel.send(f"{number:05}" + ("x" * 100_000 if channel is slow_channel else ""))
                     except Exception:
                         assert channel is slow_channel
-            transport = slow_channel.request.transport
+            transport = slow_channel.request.original.transport
             most_held = max(most_held, slow_channel.buffered)
             assert len(transport.dataBuffer) + transport._tempDataLen <= 65536 + 100_100
             expected = b"data: %05d\n\n" % number

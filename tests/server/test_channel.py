@@ -230,8 +230,10 @@ class ClosingTests:
         The channel is closed, and keeps away from the connection.
         """
         opened = Opened(plain)
-        opened.channel.request.unregisterProducer()
-        opened.channel.request.finish()
+        request = opened.channel.request.original
+        assert request is not None
+        request.unregisterProducer()  # type: ignore[no-untyped-call]
+        request.finish()
         assert opened.reasons == [CloseReason.SERVER_CLOSED]
         with pytest.raises(ChannelClosed):
             opened.channel.send("into the next response")

@@ -467,6 +467,8 @@ class OptionTests:
             ({"max_buffer": -1}, "max_buffer"),
             ({"max_total_buffer": -1}, "max_total_buffer"),
             ({"slow_policy": "wait"}, "slow_policy must be one of close, drop, latest, replay, not 'wait'"),
+            ({"keep_headers": "X"}, r"keep_headers must be a list of strings, not a single one: \['X'\]"),
+            ({"keep_headers": ["X:"]}, "keep_headers: 'X:' is no name of a header"),
             ({"methods": "GET"}, r"methods must be a list of strings, not a single one: \['GET'\]"),
             ({"allow_origins": "https://a.example"}, "allow_origins must be a list"),
             ({"allow_headers": "X"}, "allow_headers must be a list"),

@@ -506,7 +506,7 @@ class StreamTests:
         sink: Any = channel.sink
         if keep:
             assert type(sink) is DirectSink
-            kept = sum(map(len, channel.request.channel._dataBuffer))
+            kept = sum(map(len, channel.request.original.channel._dataBuffer))
         else:
             kept = len(sink._pipelined)
         assert kept <= 4096

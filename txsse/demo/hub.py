@@ -176,5 +176,5 @@ def _page(subscriber: Subscriber) -> Hashable:
     """
     Return the page that a stream belongs to, or what stands for one.
     """
-    named: list[bytes] = (subscriber.channel.request.args or {}).get(b"page", [])
+    named: list[bytes] = subscriber.channel.request.args.get(b"page", [])
     return named[0] if named and named[0] else subscriber

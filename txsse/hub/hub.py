@@ -30,7 +30,7 @@ from txsse.hub.access import AccessRule
 from txsse.hub.fanout import Fanout
 from txsse.hub.live import Live, anchor_frames
 from txsse.hub.metrics import Counters, HubMetrics
-from txsse.hub.presence import Listener, Presence
+from txsse.hub.presence import Presence
 from txsse.hub.replay import Replay
 from txsse.hub.resource import HubResource
 from txsse.hub.shutdown import drain
@@ -433,12 +433,6 @@ class Hub:
         live = self._live or self._come_alive()
         found = self.last_id().addCallback(lambda id: None if id is None else live.here().anchor)
         return self._unhandled.watch(found, "hub.here")
-
-    def listeners(self) -> list[Listener]:
-        """
-        Return who listens at this moment.
-        """
-        return [Listener.of(subscriber) for subscriber in self._members.values()]
 
     @property
     def problem(self) -> Exception | None:

@@ -5,7 +5,6 @@ Who listens, and who comes and goes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from twisted.logger import Logger
 
@@ -13,33 +12,9 @@ from txsse._rate_limited_log import RateLimitedLog
 from txsse._serialize import to_json
 from txsse.hub.subscriber import Subscriber
 
-__all__ = ["Listener", "Presence"]
+__all__ = ["Presence"]
 
 _log = Logger()
-
-
-@dataclass(frozen=True)
-class Listener:
-    """
-    A subscriber, as others may see it.
-
-    :ivar id: what tells it from all others of its hub.
-    :ivar topics: what it wants, as text.
-    :ivar client: the address that it comes from; ``None`` where there is none.
-    """
-
-    id: str
-    topics: tuple[str, ...]
-    client: str | None
-
-    @classmethod
-    def of(cls, subscriber: Subscriber) -> Listener:
-        """
-        Look at a subscriber.
-        """
-        address = subscriber.channel.request.getClientAddress()
-        topics = tuple(str(topic) for topic in subscriber.topics)
-        return cls(subscriber.id, topics, getattr(address, "host", None))
 
 
 class Presence:
@@ -70,10 +45,9 @@ class Presence:
         """
         # First, for who is called may have others come and go, and they are told of then.
         if self._topic is not None:
-            listener = Listener.of(subscriber)
             told = {
-                "subscriber": listener.id,
-                "topics": listener.topics,
+                "subscriber": subscriber.id,
+                "topics": [str(topic) for topic in subscriber.topics],
                 "present": present,
                 "subscribers": count,
             }

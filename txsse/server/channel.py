@@ -32,8 +32,7 @@ class SSEChannel(ChannelIO):
     ``reactor.callFromThread(channel.send, ...)``. Where the reactor runs, they raise :exc:`RuntimeError` in
     another thread.
 
-    :ivar request: the request that became the stream; an
-        :class:`~txsse.server.sinks.detached.AskedRequest` where the upgrader let it go.
+    :ivar request: what is kept of the request, a :class:`~txsse.StreamRequest`.
     :ivar last_event_id: where the client wants to resume, ``""`` where it did not say.
     :ivar close_reason: what ended the channel, a :class:`txsse.errors.CloseReason`; ``None`` while it is
         open. It is ``SHUTDOWN`` as soon as the channel's handler is cancelled because the reactor stops; the

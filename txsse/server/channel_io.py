@@ -19,7 +19,6 @@ from twisted.internet.error import TCPTimedOutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import Request
 
 from txsse._threads import check_thread, get_ident, refuse, threadable
 from txsse._waiters import Waiters
@@ -27,8 +26,8 @@ from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.encoder import encode_comment
 from txsse.server.channel_options import ChannelOptions
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
+from txsse.server.request import StreamRequest
 from txsse.server.sinks.base import Framed, Sink
-from txsse.server.sinks.detached import AskedRequest
 from txsse.server.slow import POLICIES
 
 __all__ = ["ChannelIO", "ChannelState", "ChannelWatcher"]
@@ -79,7 +78,7 @@ class ChannelIO:
     The inside of an :class:`~txsse.SSEChannel`, which is the same object: there may be a hundred thousand
     channels, and a second object each would take memory.
 
-    :ivar request: the request that became the stream.
+    :ivar request: see :class:`~txsse.SSEChannel`.
     :ivar last_event_id: see :class:`~txsse.SSEChannel`.
     :ivar close_reason: see :class:`~txsse.SSEChannel`.
     :ivar slot: the keep-alive clock's slot.
@@ -110,7 +109,7 @@ class ChannelIO:
 
     def __init__(
         self,
-        request: Request | AskedRequest,
+        request: StreamRequest,
         sink: Sink,
         *,
         last_event_id: str,

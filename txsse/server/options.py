@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from txsse._arguments import check_number, wrong_type
 from txsse.server.negotiation import Rules
+from txsse.server.request import KeptHeaders
 
-__all__ = ["OwnHeaders", "seconds", "to_headers", "to_rules"]
+__all__ = ["OwnHeaders", "seconds", "to_headers", "to_kept_headers", "to_rules"]
 
 OwnHeaders = Sequence[tuple[bytes, bytes | None]]
 
@@ -38,6 +39,23 @@ def to_headers(headers: Mapping[str, str | None]) -> OwnHeaders:
 
 # https://www.rfc-editor.org/rfc/rfc9110#name-tokens
 _TOKEN = re.compile("[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+
+
+def to_kept_headers(names: Iterable[str]) -> KeptHeaders:
+    """
+    Read the names of the request headers that channels keep.
+
+    :raises ValueError: for a name that no header can have.
+    """
+    if isinstance(names, str):
+        raise ValueError(f"keep_headers must be a list of strings, not a single one: [{names!r}]")
+    names = tuple(names)
+    for name in names:
+        if not isinstance(name, str):
+            raise wrong_type("keep_headers", name, "a list of str")
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"keep_headers: {name!r} is no name of a header")
+    return KeptHeaders(names)
 
 
 def to_rules(

@@ -28,8 +28,9 @@ from txsse.server.channel_options import ChannelOptions
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.limits import Limits
 from txsse.server.negotiation import Accepted, Answer, Malformed, decide, read_asked, read_last_event_id
-from txsse.server.options import OwnHeaders, seconds, to_headers, to_rules
+from txsse.server.options import OwnHeaders, seconds, to_headers, to_kept_headers, to_rules
 from txsse.server.peer_timeout import MAX_PEER_TIMEOUT, PeerTimeout
+from txsse.server.request import StreamRequest
 from txsse.server.shutdown import shutdown_of
 from txsse.server.sinks.base import Sink
 from txsse.server.sinks.detached import DetachedSink, can_detach
@@ -92,10 +93,11 @@ class Upgrader:
         ``slow_policy``. The reason is then :attr:`txsse.CloseReason.PEER_TIMEOUT`.
     :param dumps: what :meth:`txsse.SSEChannel.send_json` writes JSON with, such as ``orjson.dumps``.
     :param direct_writes: whether to write past ``request.write`` where that makes no difference but speed.
-    :param keep_request: whether ``channel.request`` is to be the request itself. ``False`` lets it go where
-        the stream can do without, at a third of the memory; ``channel.request`` is then an
-        :class:`~txsse.server.sinks.detached.AskedRequest`, which knows what was asked. It needs
-        ``direct_writes``.
+    :param keep_headers: the request headers that ``channel.request.getHeader`` returns, beside those of
+        access logs: ``Referer``, ``User-Agent`` and ``X-Forwarded-For``.
+    :param keep_request: whether ``channel.request.original`` is Twisted's request. ``False`` releases the
+        request where the stream does not need it, for a third of the memory; this needs ``direct_writes``.
+        ``None`` for the default: :meth:`upgrade` keeps it, and a hub does not.
     :param reactor: the reactor; ``None`` for the global one. Its timers are made independent of the system's
         time, see :mod:`txsse._clock`.
     :raises ValueError: for options that cannot be or do not go together.
@@ -130,6 +132,7 @@ class Upgrader:
         peer_timeout: float | None = 60.0,
         dumps: Callable[[object], str | bytes] = to_json,
         direct_writes: bool = True,
+        keep_headers: Iterable[str] = (),
         keep_request: bool | None = None,
         reactor: AnyReactor | None = None,
     ) -> None:
@@ -157,6 +160,7 @@ class Upgrader:
         self._peers = PeerTimeout(seconds("peer_timeout", peer_timeout, MAX_PEER_TIMEOUT))
         self._dumps = dumps
         self._direct = direct_writes
+        self._kept_headers = to_kept_headers(keep_headers)
         self._keep_request = keep_request
         self._reactor = cast("IReactorTime | None", reactor)
         self._options: ChannelOptions | None = None
@@ -169,7 +173,7 @@ class Upgrader:
 
         :param request: the request, not answered yet. Whoever renders it returns ``NOT_DONE_YET``; a route
             of Klein's, which would finish the request then, returns ``channel.when_closed()``.
-        :param keep_request: what the upgrader's own option is taken for where it was left open.
+        :param keep_request: the default of the upgrader's own option.
         :returns: the channel, open.
         :raises UpgradeRefused: where the request gets another answer: it has been sent by then.
         """
@@ -237,14 +241,15 @@ class Upgrader:
         options = self._channel_options()
         clock = self._clock(request)
         direct = self._direct and _goes_straight(request)
+        asked = StreamRequest(request, self._kept_headers, keep_request=keep_request)
+        detached = direct and not keep_request and can_detach(request)
         sink: Sink
-        if direct and not keep_request and can_detach(request):
-            sink = DetachedSink(request, self._peers)
+        if detached:
+            sink = DetachedSink(request, asked, self._peers)
         else:
             sink = _choose_sink(request, direct=direct)
-        detached = isinstance(sink, DetachedSink)
         channel = SSEChannel(
-            sink.asked if isinstance(sink, DetachedSink) else request,
+            asked,
             sink,
             last_event_id=accepted.last_event_id,
             keepalive=clock,

@@ -588,7 +588,7 @@ class OfferTests:
         """
         offered = Offered(plain)
         sink = offered.channel._sink
-        request: Any = offered.channel.request
+        request: Any = offered.channel.request.original
         request.unregisterProducer()
         request.finish()
         offered.client.pump()

@@ -15,85 +15,24 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IProtocol, IPushProducer
+from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.python.failure import Failure
-from twisted.web.http import Request, parse_qs
+from twisted.web.http import Request
 from twisted.web.server import Request as ServerRequest
 from zope.interface import implementer
 
 from txsse.server.peer_timeout import PeerTimeout, note_error
+from txsse.server.request import StreamRequest
 from txsse.server.sinks.base import Framed, SinkOwner, Ticks, as_chunk
 from txsse.web.access_log import log_access
 from txsse.web.framing import negotiating_protocol
 from txsse.web.pipelining import MAX_DROPPED, MAX_PIPELINED
 from txsse.web.site import Connection
 
-__all__ = ["AskedRequest", "DetachedSink", "can_detach"]
-
-# What the formatters of access logs ask for.
-_KEPT_HEADERS = frozenset([b"referer", b"user-agent", b"x-forwarded-for"])
-
+__all__ = ["DetachedSink", "can_detach"]
 
 # Looked up once: the module is behind a proxy that warns of old names, and slow.
 _negotiating_protocol = cache(negotiating_protocol)
-
-
-class AskedRequest:
-    """
-    What is left of a request that was let go: what was asked, and what the access log tells of it. The names
-    are those of :class:`twisted.web.http.Request`.
-    """
-
-    __slots__ = ("_headers", "_transport", "clientproto", "method", "sentLength", "uri")
-
-    code = 200
-
-    def __init__(self, request: Request, transport: Any) -> None:
-        self.method = request.method
-        self.uri = request.uri
-        self.clientproto = request.clientproto
-        self.sentLength = request.sentLength
-        self._transport = transport
-        self._headers = tuple(
-            (name.lower(), values[-1])
-            for name, values in request.requestHeaders.getAllRawHeaders()
-            if name.lower() in _KEPT_HEADERS
-        )
-
-    @property
-    def path(self) -> bytes:
-        """
-        The path.
-        """
-        return self.uri.partition(b"?")[0]
-
-    @property
-    def args(self) -> dict[bytes, list[bytes]]:
-        """
-        The parameters of the query.
-        """
-        args: dict[bytes, list[bytes]] = parse_qs(self.uri.partition(b"?")[2], True)
-        return args
-
-    @property
-    def client(self) -> IAddress:
-        """
-        Where it came from.
-        """
-        return self.getClientAddress()
-
-    def getClientAddress(self) -> IAddress:
-        """
-        Return where it came from.
-        """
-        address: IAddress = self._transport.getPeer()
-        return address
-
-    def getHeader(self, name: bytes) -> bytes | None:
-        """
-        Return one of the few header fields that were kept.
-        """
-        return dict(self._headers).get(name.lower())
 
 
 @implementer(IProtocol, IPushProducer)
@@ -102,12 +41,13 @@ class DetachedSink:
     Sink, producer and protocol of a transport in one.
 
     :param request: the request, whose headers have been written.
+    :param asked: what is kept of it.
     :param peers: what watches over the connection's peer.
-    :ivar asked: what is left of the request.
     """
 
     __slots__ = (
         "__weakref__",
+        "_asked",
         "_clear",
         "_clock",
         "_dropped",
@@ -122,16 +62,16 @@ class DetachedSink:
         "_socket",
         "_successor",
         "_transport",
-        "asked",
         "blocked",
         "spoke",
     )
 
-    def __init__(self, request: Request, peers: PeerTimeout) -> None:
+    def __init__(self, request: Request, asked: StreamRequest, peers: PeerTimeout) -> None:
         channel: Any = request.channel
         self._transport = transport = channel.transport
         self._socket = transport.socket
-        self.asked = AskedRequest(request, transport)
+        asked.detach(transport)
+        self._asked = asked
         self.blocked = False
         self.spoke = 0
         self._owner: SinkOwner | None = None
@@ -342,11 +282,11 @@ class DetachedSink:
     def _ended(self, reason: Failure | None) -> None:
         owner, self._owner = self._owner, None
         if owner is not None:
-            self.asked.sentLength = self._sent
+            self._asked.sentLength = self._sent
             try:
                 owner.request_ended(reason)
             finally:
-                log_access(self._factory, self.asked)
+                log_access(self._factory, self._asked)
 
 
 def can_detach(request: Request) -> bool:
@@ -354,6 +294,7 @@ def can_detach(request: Request) -> bool:
     Tell whether a stream that goes straight to its socket can do without its request.
 
     :param request: the request, whose headers have been written.
+    :param asked: what is kept of it.
     """
     channel: Any = request.channel
     transport = channel.transport
