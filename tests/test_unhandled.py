@@ -206,8 +206,7 @@ CALLS: dict[str, Callable[[Any], Deferred[Any]]] = {
     "hub.publish": lambda hub: hub.publish("news", "x"),
     "hub.start": lambda hub: hub.start(),
     "hub.count_subscribers": lambda hub: hub.count_subscribers(),
-    "hub.last_id": lambda hub: hub.last_id(),
-    "hub.here": lambda hub: hub.here(),
+    "hub.resume_id": lambda hub: hub.resume_id(),
 }
 
 METHODS = {"hub.publish": "append", "hub.count_subscribers": "subscribers_elsewhere", "hub.start": "start"}
@@ -222,7 +221,7 @@ class HubTests:
         """
         journal = world.hub._given_journal
         assert isinstance(journal, ScriptedJournal)
-        method = METHODS.get(name, "last_id")
+        method = METHODS.get(name, "at")
         if method == "append":
             result_of(world.hub.start())
         journal.errors[method] = JournalFailed("x", "it is full")

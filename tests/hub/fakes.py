@@ -308,9 +308,6 @@ class ScriptedJournal(MemoryJournal):
         read = super().read
         return self._answer("read", lambda: read(after))
 
-    def last_id(self) -> Deferred[str | None]:
-        return self._answer("last_id", super().last_id)
-
     def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
         subscribers_elsewhere = super().subscribers_elsewhere
         return self._answer("subscribers_elsewhere", lambda: subscribers_elsewhere(topic))

@@ -9,11 +9,12 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import LogEvent
 
 from tests.fakes import FakeReactor, Wire
 from tests.hub.fakes import Heavy, Prefix, ScriptedJournal, World, lost, outcome_of, result_of, turn
+from tests.journal.journals import Follower
 from txsse import (
     Access,
     CloseReason,
@@ -22,6 +23,7 @@ from txsse import (
     HubStopped,
     InvalidField,
     JournalFailed,
+    MemoryJournal,
     ServerSentEvent,
     TooManyPatterns,
     TooManyTopics,
@@ -458,7 +460,7 @@ class JournalTests:
         journal.release("start")
         assert outcomes == [["a"], ["b"], ["c"]]
         assert started == [None]
-        assert journal.calls == ["start", "last_id", "append", "append", "append"]
+        assert journal.calls == ["start", "at", "append", "append", "append"]
         assert scripted.join(last_event_id="earliest").texts == ["a", "b", "c"]
 
     def test_failing_start(self, scripted: World, failures: list[LogEvent]) -> None:
@@ -538,20 +540,18 @@ class JournalTests:
         where a client stands that comes after it.
         """
         journal = journal_of(scripted)
-        journal.held.add("last_id")
+        journal.held.add("at")
         scripted.hub.start()
         position_before = journal.head
 
-        def late_answer() -> Deferred[str | None]:
-            answer: Deferred[str | None] = Deferred()
-            answer.callback("older")
-            return answer
+        def late_answer() -> Deferred[Update | None]:
+            return succeed(Update("news", ServerSentEvent("old", id="older")))
 
         waiting = journal._waiting[0]
         journal._waiting[0] = (waiting[0], waiting[1], late_answer)
         result_of(journal.append(Update("news", ServerSentEvent("a", id="newer"))))
         assert journal.head == position_before + 1
-        journal.release("last_id")
+        journal.release("at")
         assert scripted.join().last_event_id == "newer"
 
     def test_updates_of_other_nodes(self, scripted: World) -> None:
@@ -736,7 +736,7 @@ class SubscribeTests:
         assert [text[:1] for text in opened.texts] == ["x", "a"]
         assert f"id: {before}\n\n".encode() in opened.client.body
 
-    def test_anchor(self, world: World) -> None:
+    def test_resume_id_of_a_new_client(self, world: World) -> None:
         """
         A client that did not resume is told at once where it stands, by an id without an event.
         """
@@ -776,22 +776,43 @@ class SubscribeTests:
         assert member.texts == ["b", "c"]
         assert member.client.headers["last-event-id"] == "state"
 
-    def test_here(self, world: World) -> None:
+    @pytest.mark.parametrize("newest", ["none", "public", "private"])
+    def test_resume_id(self, world: World, newest: str) -> None:
         """
-        The place where all are is told without what is not for everybody.
+        A client that resumes from the resume ID of the head gets what is published later; the id of a private
+        update is not disclosed.
         """
-        assert result_of(world.hub.here()) is None
-        (first,) = world.publish("a")
-        assert result_of(world.hub.here()) == first
-        (secret,) = world.publish("secret", private=True)
-        here = result_of(world.hub.here())
-        assert here is not None and here[0] == "#" and here != secret
-        world.publish("b")
-        member = world.join(last_event_id=here)
+        published = world.publish("a", private=newest == "private") if newest != "none" else []
+        id = result_of(world.hub.resume_id())
+        assert [id] == published if newest == "public" else id[0] == "#"
+        world.publish("b", "c")
+        member = world.join(last_event_id=id)
         world.reactor.run_soon()
-        assert member.texts == ["b"]
+        assert member.texts == ["b", "c"]
 
-    def test_anchor_behind_a_private_update(self, world: World) -> None:
+    @pytest.mark.parametrize("seen", [False, True])
+    def test_id_of_the_head_after_it_expired(
+        self, new_world: Callable[..., World], plain: Wire, seen: bool
+    ) -> None:
+        """
+        A client that received the newest update missed nothing, although the journal does not hold it any
+        more: whether this process received it or found it when it started.
+        """
+        journal = MemoryJournal(reactor=plain.reactor, max_age=60.0)
+        if not seen:
+            journal.start(Follower())
+            journal.append(Update("news", ServerSentEvent("a", id="a")))
+        world = new_world(journal=journal)
+        if seen:
+            world.publish("a", id="a")
+        result_of(world.hub.start())
+        plain.reactor.advance(61)
+        assert result_of(journal.find("a")) is None
+        member = world.join(last_event_id="a")
+        world.publish("c")
+        assert member.texts == ["c"]
+
+    def test_resume_id_of_a_new_client_behind_a_private_update(self, world: World) -> None:
         """
         The id of an update that it may not have is none of its business, and says perhaps whose it is.
         """

@@ -157,19 +157,16 @@ class TakingItsTime:
     def read(self, after: int) -> Deferred[Page]:
         return self._answer(lambda: self._journal.read(after))
 
-    def last_id(self) -> Deferred[str | None]:
-        return self._answer(self._journal.last_id)
-
-    def anchor(self, position: int) -> str:
-        return self._journal.anchor(position)
+    def resume_id(self, position: int) -> str:
+        return self._journal.resume_id(position)
 
     def stop(self) -> Deferred[None]:
         self.running = False
         return self._journal.stop()
 
     @property
-    def anchors(self) -> ResumeIds:
-        return self._journal._anchors
+    def resume_ids(self) -> ResumeIds:
+        return self._journal._resume_ids
 
     def oldest(self) -> int:
         """
@@ -333,8 +330,8 @@ class Viewer:
     def _position(self, id: str) -> int:
         if id.startswith("#"):
             # A place that is named by itself.
-            anchors: ResumeIds = self._journal.anchors
-            found = anchors.find(id, self._journal.head)
+            resume_ids: ResumeIds = self._journal.resume_ids
+            found = resume_ids.find(id, self._journal.head)
             assert found is not None, "a name of no place"
             return found
         return next((position for position, update in self._journal.record if update.id == id), 0)

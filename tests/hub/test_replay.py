@@ -953,25 +953,6 @@ class MissedTests:
         assert [member.texts for member in members] == [["a", "b"]] * 3
         assert world.hub.metrics().gaps == 0
 
-    def test_journal_that_fails_afterwards(self, world: World, failures: list[LogEvent]) -> None:
-        """
-        Where it cannot say what its newest update is, that is logged, and everybody reads on all the same.
-        """
-        journal = ScriptedJournal(reactor=world.reactor)
-        world = World(world.wire, journal=journal)
-        member = world.join()
-        world.publish("a")
-        world.reactor.run_soon()
-        journal.errors["last_id"] = OSError("no journal")
-        unseen(world, "b")
-        assert member.texts == ["a", "b"]
-        assert [event["log_failure"].type for event in failures] == [OSError]
-        later = world.join()
-        world.publish("c")
-        assert later.texts == ["c"]
-        assert member.texts == ["a", "b", "c"]
-        world.end()
-
     def test_between_slices(self, world: World) -> None:
         """
         In the middle of a fan-out, those who were not reached yet get what it was about, too.

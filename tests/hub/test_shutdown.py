@@ -122,7 +122,7 @@ class StopTests:
         assert len(published) == len(stopped) == 1
         assert world.reactor.getDelayedCalls() == []
 
-    @pytest.mark.parametrize("method", ["start", "last_id", "stop"])
+    @pytest.mark.parametrize("method", ["start", "at", "stop"])
     def test_journal_that_never_answers(
         self, new_world: Callable[..., World], plain: Wire, method: str, logged: list[LogEvent]
     ) -> None:
@@ -232,7 +232,7 @@ class StopTests:
         result_of(world.hub.stop())
         del journal.errors["start"]
         calls = len(journal.calls)
-        for ask in (world.hub.start, world.hub.last_id, lambda: world.hub.notes_elsewhere("a")):
+        for ask in (world.hub.start, world.hub.resume_id, lambda: world.hub.notes_elsewhere("a")):
             (outcome,) = outcome_of(ask())
             assert isinstance(outcome, HubStopped)
         assert len(journal.calls) == calls

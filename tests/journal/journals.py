@@ -86,7 +86,7 @@ class Subject:
         if not page.missed or (not page.entries and page.end < self.journal.head):
             # What follows an empty page is missing, too.
             return
-        position = await self.find(self.journal.anchor(page.begin))
+        position = await self.find(self.journal.resume_id(page.begin))
         assert position == page.begin
         again = await self.read(position)
         assert (again.entries[:1], again.missed) == (page.entries[:1], False)

@@ -35,7 +35,6 @@ class JournalContractTests:
         follower = await subject.start()
         assert subject.journal.head == 0
         assert await subject.find("1") is None
-        assert await subject.journal.last_id() is None
         for after in (OLDEST, 0):
             page = await subject.read(after)
             assert (page.entries, page.missed) == ([], False)
@@ -53,7 +52,6 @@ class JournalContractTests:
         assert positions == sorted(set(positions))
         assert positions[0] > 0
         assert subject.journal.head == positions[-1]
-        assert await subject.journal.last_id() == "c"
 
     @pytest_twisted.ensureDeferred
     async def test_follower(self, make: Maker) -> None:
@@ -374,7 +372,6 @@ class JournalContractTests:
         assert (page.entries, page.end, page.missed) == ([], positions[1], False)
         page = await subject.read(positions[1])
         assert (page.entries, page.end, page.missed) == ([], positions[1], False)
-        assert await subject.journal.last_id() is None
 
     @pytest_twisted.ensureDeferred
     async def test_positions_do_not_come_again(self, make: Maker) -> None:
@@ -519,26 +516,26 @@ class JournalContractTests:
         assert await subject.journal.stop() is None
 
     @pytest_twisted.ensureDeferred
-    async def test_anchor(self, make: Maker) -> None:
+    async def test_resume_id(self, make: Maker) -> None:
         """
         There is an id for the head that names no update, and it is found where it was.
         """
         subject = make()
         await subject.start()
-        anchor = subject.journal.anchor(subject.journal.head)
+        resume_id = subject.journal.resume_id(subject.journal.head)
         await subject.append("a", "b")
-        later = subject.journal.anchor(subject.journal.head)
+        later = subject.journal.resume_id(subject.journal.head)
         await subject.append("c")
-        for each, behind in ((anchor, ["a", "b", "c"]), (later, ["c"])):
+        for each, behind in ((resume_id, ["a", "b", "c"]), (later, ["c"])):
             position = await subject.find(each)
             assert position is not None
             assert await subject.ids_after(position) == behind
-        assert len(anchor) == len(later)
+        assert len(resume_id) == len(later)
         for none in ("#999999999999999-0", later + "x", later[:-1], "#"):
             assert await subject.find(none) is None
 
     @pytest_twisted.ensureDeferred
-    async def test_anchor_after_what_is_missing(self, make: Maker) -> None:
+    async def test_resume_id_after_what_is_missing(self, make: Maker) -> None:
         """
         There is an id for the place where a reader goes on that missed something: from there it misses
         nothing, until more is gone.
@@ -548,9 +545,9 @@ class JournalContractTests:
         positions = await subject.append("1", "2", "3", "4", "5", private=True)
         page = await subject.read(positions[0])
         assert page.missed and positions[1] <= page.begin < positions[2]
-        anchor = subject.journal.anchor(page.begin)
+        resume_id = subject.journal.resume_id(page.begin)
         for _ in range(2):
-            position = await subject.find(anchor)
+            position = await subject.find(resume_id)
             assert position == page.begin
             assert await subject.read(position) == Page(page.entries, page.end, missed=False)
         await subject.append("6")
@@ -559,8 +556,8 @@ class JournalContractTests:
         subject.advance(61)
         nothing = await subject.read(again.begin)
         assert (nothing.entries, nothing.missed) == ([], True)
-        anchor = subject.journal.anchor(nothing.begin)
-        assert await subject.find(anchor) == subject.journal.head
+        resume_id = subject.journal.resume_id(nothing.begin)
+        assert await subject.find(resume_id) == subject.journal.head
         assert await subject.read(subject.journal.head) == Page([], subject.journal.head, missed=False)
 
     @pytest_twisted.ensureDeferred

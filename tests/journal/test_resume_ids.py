@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from txsse.journal.resume_ids import ResumeIds, new_secret
 
 SECRET = b"0123456789abcdef"
-KNOWN = ResumeIds(SECRET).anchor(3)
+KNOWN = ResumeIds(SECRET).resume_id(3)
 
 
 @settings(derandomize=True, deadline=None)
@@ -22,18 +22,18 @@ def test_found(secret: bytes, position: int, head: int) -> None:
     """
     A place up to the head is found by its id, by all who know the secret; one beyond it is not.
     """
-    anchor = ResumeIds(secret).anchor(position)
-    assert re.fullmatch("#[0-9a-f]{8}-[0-9a-f]{32}", anchor)
-    assert ResumeIds(secret).find(anchor, head) == (position if position <= head else None)
-    assert ResumeIds(new_secret()).find(anchor, 2**128) is None
+    resume_id = ResumeIds(secret).resume_id(position)
+    assert re.fullmatch("#[0-9a-f]{8}-[0-9a-f]{32}", resume_id)
+    assert ResumeIds(secret).find(resume_id, head) == (position if position <= head else None)
+    assert ResumeIds(new_secret()).find(resume_id, 2**128) is None
 
 
 def test_tells_nothing() -> None:
     """
     Places side by side have names that have nothing in common but their beginning.
     """
-    anchors = ResumeIds(SECRET)
-    names = [anchors.anchor(position).removeprefix(anchors.prefix) for position in range(1000)]
+    resume_ids = ResumeIds(SECRET)
+    names = [resume_ids.resume_id(position).removeprefix(resume_ids.prefix) for position in range(1000)]
     assert len(set(names)) == 1000
     for place in range(32):
         assert len({name[place] for name in names}) == 16

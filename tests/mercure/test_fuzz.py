@@ -260,11 +260,11 @@ class AnythingTests:
             world = MercureWorld(wire, Hub(journal=journal, reactor=wire.reactor))
             every = token(subscribe=["*"])
             tag = world.ask(path=f"{PATH}/subscriptions", token=every).headers["etag"]
-            journal.held.add("last_id")
+            journal.held.add("notes_elsewhere")
             client = world.ask(path=f"{PATH}/subscriptions", token=every, headers={"If-None-Match": tag})
             assert client.status == 0
             client.disconnect(clean=False)
-            journal.release("last_id")
+            journal.release("notes_elsewhere")
         assert failures == []
 
     def test_tokens(self, failures: list[LogEvent]) -> None:

@@ -28,7 +28,7 @@ from txsse._waiters import Waiters
 from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpdateTooLarge
 from txsse.hub.access import AccessRule
 from txsse.hub.fanout import Fanout
-from txsse.hub.live import Live, anchor_frames
+from txsse.hub.live import Live, resume_id_frames
 from txsse.hub.metrics import Counters, HubMetrics
 from txsse.hub.presence import Presence
 from txsse.hub.replay import Replay
@@ -410,29 +410,19 @@ class Hub:
         live = self._live or self._come_alive()
         return self.start().addCallback(lambda _: live.journal.notes_elsewhere(name))
 
-    def last_id(self) -> Deferred[str | None]:
+    def resume_id(self) -> Deferred[str]:
         """
-        Return the id of the newest update that the journal holds: who resumes from it misses nothing that
-        comes from now on.
+        Return an opaque resume ID for the journal's head: render a page, then stream from there. A client
+        that sends it as its ``Last-Event-ID`` gets all updates that are published from now on. It discloses
+        nothing of private updates.
 
-        :returns: a Deferred that fires with the id, ``None`` where there is no update; it fails with what
-            befell the journal.
+        :returns: a Deferred that fires with the id. It fails with :exc:`~txsse.errors.JournalFailed` if the
+            journal cannot be started.
         """
+        check_thread(self._reactor(), "hub.resume_id")
         live = self._live or self._come_alive()
-        found = self.start().addCallback(lambda _: live.journal.last_id())
-        return self._unhandled.watch(found, "hub.last_id")
-
-    def here(self) -> Deferred[str | None]:
-        """
-        Return an id from which whoever resumes misses nothing that comes from now on, and that tells nothing
-        of an update that is not for everybody.
-
-        :returns: a Deferred that fires with the id, ``None`` where the journal holds no update; it fails with
-            what befell the journal.
-        """
-        live = self._live or self._come_alive()
-        found = self.last_id().addCallback(lambda id: None if id is None else live.here().anchor)
-        return self._unhandled.watch(found, "hub.here")
+        found = self.start().addCallback(lambda _: live.resume_id())
+        return self._unhandled.watch(found, "hub.resume_id")
 
     @property
     def problem(self) -> Exception | None:
@@ -492,9 +482,10 @@ class Hub:
 
     async def _start(self, live: Live) -> None:
         await live.journal.start(self)
-        last_id = await live.journal.last_id()
-        # An update of another node's may have come meanwhile.
-        live.learn_head_id(last_id)
+        newest = await live.journal.at(live.journal.head)
+        # An update of another node may have been received meanwhile.
+        if newest is not None and live.head is None:
+            live.head_id = newest.id
         live.started = True
 
     def _has_started(self, result: Failure | None, waiting: Waiters[None]) -> None:
@@ -665,7 +656,9 @@ class Hub:
 
     def _begin(self, live: Live, subscriber: Subscriber, place: ResumePoint) -> None:
         up_to_date = place.position == live.journal.head and not place.missed
-        if up_to_date and (place.anchor is None or subscriber.sink.offer(anchor_frames(place.anchor))):
+        if up_to_date and (
+            place.resume_id is None or subscriber.sink.offer(resume_id_frames(place.resume_id))
+        ):
             subscriber.since = place.position
             subscriber.reached = None
         else:
@@ -723,9 +716,7 @@ class Hub:
         # By slices, as all that is sent, and in its order: in the middle of a fan-out, nobody knows how far
         # each subscriber is.
         live.fanout.when_sent(self._move_all_to_replay)
-        live.forget_head_id()
-        asked = live.journal.last_id()
-        asked.addCallbacks(live.learn_head_id, _log_failed_journal)
+        live.head = live.head_id = None
 
     def _move_all_to_replay(self) -> None:
         live = self._live
@@ -790,8 +781,3 @@ def _log_not_started(failure: Failure) -> None:
     # A journal that knows what is wrong has said so itself.
     if not failure.check(JournalFailed):
         _log.failure("the journal did not start", failure)
-
-
-def _log_failed_journal(failure: Failure) -> None:
-    if not failure.check(JournalFailed):
-        _log.failure("the journal cannot be read", failure)

@@ -18,14 +18,14 @@ from txsse.journal.update import Update
 from txsse.protocol.encoder import encode_id
 from txsse.server.sinks.base import Framed
 
-__all__ = ["Live", "anchor_frames"]
+__all__ = ["Live", "resume_id_frames"]
 
 
-# Those who come between two updates get the same.
+# Clients that connect between two updates get the same.
 @lru_cache(maxsize=8)
-def anchor_frames(id: str) -> Framed:
+def resume_id_frames(id: str) -> Framed:
     """
-    Encode the id that a newcomer is sent first.
+    Encode the id that a new client is sent first.
     """
     return Framed(encode_id(id))
 
@@ -44,29 +44,21 @@ class Live:
         self.ids = ids
         self.trouble = JournalProblem(reactor.seconds)
         self.started = False
-        # What is known of the update at the journal's head; the hub notes here each that comes.
-        self.head_id: str | None = None
+        # The newest update that this process received; and the id at the journal's head, at first that which
+        # the journal holds.
         self.head: Update | None = None
+        self.head_id: str | None = None
         self.journal = journal
 
-    def forget_head_id(self) -> None:
+    def resume_id(self) -> str:
         """
-        The update at the head is another one now.
+        Return an id for the journal's head that may be disclosed to every client.
         """
-        self.head_id = None
-        self.head = None
-
-    def learn_head_id(self, id: str | None) -> None:
-        """
-        Take note of the id at the journal's head, unless an update came meanwhile.
-        """
-        if self.head_id is None:
-            self.head_id = id
+        head, journal = self.head, self.journal
+        return journal.resume_id(journal.head) if head is None or head.private else head.id
 
     def here(self) -> ResumePoint:
         """
-        Return the place of a client that comes for the first time.
+        Return the position of a new client.
         """
-        head = self.head
-        anchor = self.journal.anchor(self.journal.head) if head is None or head.private else head.id
-        return ResumePoint(self.journal.head, anchor=anchor)
+        return ResumePoint(self.journal.head, resume_id=self.resume_id())

@@ -143,7 +143,7 @@ class Replay:
 
     async def _catch_up(self, subscriber: Subscriber, reached: Progress, place: ResumePoint) -> None:
         position, missed = place.position, place.missed
-        first = b"" if place.anchor is None else encode_id(place.anchor)
+        first = b"" if place.resume_id is None else encode_id(place.resume_id)
         while subscriber.is_subscribed:
             await subscriber.channel.drain()
             shared = await self._persist(subscriber, partial(self._read, position))
@@ -217,7 +217,7 @@ class Replay:
         """
         framed, count = shared.frames_of(allowed)
         if missed:
-            first = stream_reset(self._journal.anchor(shared.page.begin))
+            first = stream_reset(self._journal.resume_id(shared.page.begin))
         if first:
             framed = Framed(first + framed.data)
         if framed.data and not subscriber.channel.offer(framed):

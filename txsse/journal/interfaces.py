@@ -104,8 +104,8 @@ class IJournal(Interface):
 
     def at(position: int) -> Deferred[Update | None]:  # noqa: N805
         """
-        Return the update at a position that ``find`` returned; ``None`` where the journal does not hold it
-        any more.
+        Return the update at a position, such as :attr:`head` or one that ``find`` returned; ``None`` if the
+        journal holds none there (any more).
         """
 
     def read(after: int) -> Deferred[Page]:  # noqa: N805
@@ -120,15 +120,10 @@ class IJournal(Interface):
         ``missed``, and ends at :attr:`head`.
         """
 
-    def last_id() -> Deferred[str | None]:
+    def resume_id(position: int) -> str:  # noqa: N805
         """
-        Return the id of the update at :attr:`head`; ``None`` where the journal holds none.
-        """
-
-    def anchor(position: int) -> str:  # noqa: N805
-        """
-        Return an id that ``find`` takes for a position, at any node with this journal, and that discloses
-        nothing of the updates there. In a record that was set back, or is another one, it is not found.
+        Return an opaque id for a position. ``find`` accepts it at every node with this journal, and it
+        discloses nothing of the updates there. In a record that was set back or replaced it is not found.
 
         :param position: :attr:`head`, or one before it, whether or not there is an update.
         """
@@ -178,9 +173,7 @@ class _Journal(Protocol):
 
     def read(self, after: int, /) -> Deferred[Page]: ...
 
-    def last_id(self) -> Deferred[str | None]: ...
-
-    def anchor(self, position: int, /) -> str: ...
+    def resume_id(self, position: int, /) -> str: ...
 
     def subscribers_elsewhere(self, topic: str, /) -> Deferred[int]: ...
 

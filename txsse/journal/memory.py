@@ -52,7 +52,7 @@ class MemoryJournal(Alone):
         # Bound when the journal is started: an update's time is one call.
         self._now: Callable[[], float] = not_started
         # The next process begins at 0 again.
-        self._anchors = ResumeIds(new_secret())
+        self._resume_ids = ResumeIds(new_secret())
         self._recent = Window(
             max_count=max_count, max_bytes=max_bytes, max_age=math.inf if max_age is None else max_age
         )
@@ -90,7 +90,7 @@ class MemoryJournal(Alone):
         Look an id up.
         """
         position = self._recent.find(id, self._now())
-        return succeed(self._anchors.find(id, self.head) if position is None else position)
+        return succeed(self._resume_ids.find(id, self.head) if position is None else position)
 
     def at(self, position: int) -> Deferred[Update | None]:
         """
@@ -104,17 +104,11 @@ class MemoryJournal(Alone):
         """
         return succeed(self._recent.read(after, self._now()))
 
-    def last_id(self) -> Deferred[str | None]:
+    def resume_id(self, position: int) -> str:
         """
-        Return the id of the newest update.
+        Return an opaque id for a position.
         """
-        return succeed(self._recent.last_id(self._now()))
-
-    def anchor(self, position: int) -> str:
-        """
-        Return an id for a position.
-        """
-        return self._anchors.anchor(position)
+        return self._resume_ids.resume_id(position)
 
     def stop(self) -> Deferred[None]:
         """

@@ -21,14 +21,14 @@ class ResumePoint:
     :ivar missed: whether the client is to be told that it missed something before that.
     :ivar named: what the response header tells of it: the id of the update there, or ``earliest``; ``None``
         for a client that did not ask to resume.
-    :ivar anchor: the id that such a client is sent first, so that it can resume even if it never gets an
-        update.
+    :ivar resume_id: the id that such a client is sent first, so that it can resume before it has received
+        an update.
     """
 
     position: int
     missed: bool = False
     named: str | None = None
-    anchor: str | None = None
+    resume_id: str | None = None
 
 
 class Progress:

@@ -1,8 +1,9 @@
 """
-Ids for places in a journal that no update names.
+Resume IDs: opaque ids for positions in a journal.
 
-A newcomer is sent the id of the newest update, so that it can resume even if it never gets one. Where that
-update is private, or there is none, its id is not for everybody, and the place has a name of its own.
+A new client is sent the id of the newest update, so that it can resume before it has received any. If that
+update is private, its id must not be disclosed; if there is none, there is no id. Then a resume ID stands for
+the position.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from hashlib import blake2b
 
 __all__ = ["ResumeIds", "new_secret"]
 
-_PLACE = re.compile("[0-9a-f]{32}", re.ASCII)
+_POSITION = re.compile("[0-9a-f]{32}", re.ASCII)
 
 _HALF = 64
 _MASK = (1 << _HALF) - 1
@@ -24,27 +25,27 @@ _ROUNDS = 4
 
 def new_secret() -> bytes:
     """
-    Make up a secret.
+    Return a new random secret.
     """
     return secrets.token_bytes(16)
 
 
 class ResumeIds:
     """
-    Ids of the form ``#name-place``. The place is the position, enciphered: as it is, it would tell how many
-    updates there are, or when the last one came, which may be private.
+    Ids of the form ``#record-position``. The position is encrypted: in clear it would disclose how many
+    updates there are, or when the last one was published, which may be private.
 
-    :param secret: what tells this record's places from those of another one with the same positions.
-    :ivar prefix: what all of them begin with.
+    :param secret: the secret of this record, which distinguishes it from others with the same positions.
+    :ivar prefix: the beginning of all of its ids.
     """
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self.prefix = f"#{blake2b(secret, digest_size=4).hexdigest()}-"
 
-    def anchor(self, position: int) -> str:
+    def resume_id(self, position: int) -> str:
         """
-        Return the id of a place.
+        Return the id for a position.
 
         :param position: of 128 bits at most.
         """
@@ -55,12 +56,12 @@ class ResumeIds:
 
     def find(self, id: str, head: int) -> int | None:
         """
-        Return the place that an id names; ``None`` where it names none up to the head.
+        Return the position that an id stands for; ``None`` for another id, and for a position after the head.
         """
-        place = id[len(self.prefix) :]
-        if not id.startswith(self.prefix) or not _PLACE.fullmatch(place):
+        digits = id[len(self.prefix) :]
+        if not id.startswith(self.prefix) or not _POSITION.fullmatch(digits):
             return None
-        left, right = int(place[:16], 16), int(place[16:], 16)
+        left, right = int(digits[:16], 16), int(digits[16:], 16)
         for round in reversed(range(_ROUNDS)):
             left, right = right ^ self._mix(left, round), left
         position = left << _HALF | right

@@ -151,14 +151,6 @@ class Window:
             self._forget_oldest(entry)
         self.floor = max(self.floor, up_to)
 
-    def last_id(self, now: float) -> str | None:
-        """
-        Return the id of the newest update.
-        """
-        self.trim(now)
-        entry = self._entries[-1] if self._entries else None
-        return None if entry is None else entry[1].id
-
     def trim(self, now: float) -> None:
         """
         Forget what is too much or too old.

@@ -106,7 +106,7 @@ class SubscribeResource(HubResource):
         """
         assert isinstance(access, MatchedAccess)
         if place.named is None and access.last_event_id is not None:
-            return place.anchor or EARLIEST
+            return place.resume_id or EARLIEST
         return place.named
 
     def check_access(self, access: Access) -> None:

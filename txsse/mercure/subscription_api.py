@@ -16,7 +16,6 @@ from twisted.web.server import NOT_DONE_YET
 from txsse._rate_limited_log import RateLimitedLog
 from txsse._serialize import to_json
 from txsse.hub.hub import Hub
-from txsse.journal.update import EARLIEST
 from txsse.mercure.auth.grants import Grants
 from txsse.mercure.auth.verify import Verifier
 from txsse.mercure.credentials import find_credential
@@ -74,11 +73,11 @@ class SubscriptionApi:
         )
         if not grants.subscribe.has([path]):
             raise Forbidden("the token does not allow to see these subscriptions")
-        last_id = await self._hub.here() or EARLIEST
+        resume_id = await self._hub.resume_id()
         # Behind the id, so that what began before it is there.
         document = to_json(await self._document(path, segments)).encode()
-        tag = b'"' + sha256(last_id.encode() + b"\0" + document).hexdigest()[:32].encode() + b'"'
-        request.setHeader(b"Link", self._cursor(last_id).encode())
+        tag = b'"' + sha256(resume_id.encode() + b"\0" + document).hexdigest()[:32].encode() + b'"'
+        request.setHeader(b"Link", self._cursor(resume_id).encode())
         if request.channel is None:
             # The client has gone.
             return
@@ -112,11 +111,11 @@ class SubscriptionApi:
             self._settings.compatibility and len(segments) == 1
         )
 
-    def _cursor(self, last_id: str) -> str:
+    def _cursor(self, resume_id: str) -> str:
         """
         Tell from where the events about subscriptions go on behind the list.
         """
-        id = quote(last_id, safe=":/#?@!$&'()*+,;=-._~")
+        id = quote(resume_id, safe=":/#?@!$&'()*+,;=-._~")
         return (
             f'<{self._settings.url}>; rel="mercure"; last-event-id="{id}"; type="mercure"; '
             'content-type="application/json"'

@@ -191,7 +191,7 @@ class ClusterTests:
         position = await second.find("2")
         assert position is not None
         assert await second.ids_after(position) == ["3"]
-        assert await second.journal.last_id() == "3"
+        assert await second.journal.at(second.journal.head) == update("3")
         assert second.journal.head == first.journal.head
 
     @pytest_twisted.ensureDeferred
@@ -203,13 +203,13 @@ class ClusterTests:
         first, second = new(), new(max_count=3)
         await first.start()
         await second.start()
-        anchor = first.journal.anchor(first.journal.head)
+        resume_id = first.journal.resume_id(first.journal.head)
         await first.append("1", "2")
-        position = await second.find(anchor)
+        position = await second.find(resume_id)
         assert position is not None
         assert await second.ids_after(position) == ["1", "2"]
         await second.append("3", "4")
-        page = await second.journal.read(await second.find(anchor))
+        page = await second.journal.read(await second.find(resume_id))
         assert page.missed
         assert [found.id for _, found in page.entries] == ["2", "3", "4"]
 
@@ -1335,8 +1335,8 @@ class DamageTests:
         assert all(numbers[index].decode() in "".join(lines) for index in damaged)
         assert not any("secre" in str(each) for each in logged)
         assert subject.journal.problem is None
-        last = await subject.journal.last_id()
-        assert last == "5" if 5 not in damaged else await subject.find(last) == subject.journal.head
+        newest = await subject.journal.at(subject.journal.head)
+        assert newest is None if 5 in damaged else newest.id == "5"
         head = subject.journal.head
         await subject.append("6")
         assert ids_of(follower) == ["6"]

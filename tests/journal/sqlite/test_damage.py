@@ -179,7 +179,7 @@ class RecordTests:
             subject = new(recent_bytes=recent_bytes)
             await subject.start()
             assert subject.journal.head == 30
-            assert await subject.journal.last_id() is None
+            assert await subject.journal.at(subject.journal.head) is None
             assert await walk(subject, 20) == [*range(21, 28), "gap"]
             assert subject.journal.damaged == 3
             await subject.journal.stop()
@@ -286,17 +286,17 @@ class FileTests:
         """
         Resume ids of a visit whose end is not known are not known.
         """
-        anchors = []
+        ids = []
         for number in range(3):
             subject = new()
             await subject.start()
             await subject.append(str(number))
-            anchors.append(subject.journal.anchor(subject.journal.head))
+            ids.append(subject.journal.resume_id(subject.journal.head))
             await subject.journal.stop()
         change(path, "UPDATE visits SET begin = 'x' WHERE number = 1")
         subject = new()
         await subject.start()
-        assert [await subject.find(anchor) for anchor in anchors] == [None, None, 3]
+        assert [await subject.find(id) for id in ids] == [None, None, 3]
         await subject.journal.stop()
         change(path, "UPDATE mark SET position = 2000000")
         await subject.start()

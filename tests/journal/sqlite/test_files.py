@@ -219,7 +219,7 @@ class BackupTests:
         subject = new()
         await subject.start()
         await subject.append("1", "2")
-        known = subject.journal.anchor(subject.journal.head)
+        known = subject.journal.resume_id(subject.journal.head)
         backup(path, tmp_path / "copy")
         await subject.append("3", "4")
         await subject.journal.stop()

@@ -84,7 +84,7 @@ class RestartTests:
         second = new()
         follower = await second.start()
         assert second.journal.head == positions[-1]
-        assert await second.journal.last_id() == "3"
+        assert await second.journal.at(second.journal.head) == update("3")
         assert [await second.find(id) for id in ("1", "2", "3")] == positions
         assert await second.append("2") == [positions[1]]
         (fourth,) = await second.append("4")
@@ -109,12 +109,12 @@ class RestartTests:
         def refuse(*_: object) -> None:
             raise AssertionError("the file is read")
 
-        for name in ("find", "read", "last_id"):
+        for name in ("find", "read", "at"):
             monkeypatch.setattr(Database, name, refuse)
         assert await second.find("50") is not None
         assert await second.find("never") is None
         assert len(await second.ids_after(0)) == 100
-        assert await second.journal.last_id() == "99"
+        assert (await second.journal.at(second.journal.head)).id == "99"
 
     @pytest_twisted.ensureDeferred
     async def test_memory_behind_a_restart(self, new: Callable[..., Subject]) -> None:
@@ -276,18 +276,18 @@ class PlaceTests:
         """
         They are known to the next process, and the next one.
         """
-        anchors = []
+        ids = []
         for number in range(3):
             subject = new()
             await subject.start()
-            anchors.append(subject.journal.anchor(subject.journal.head))
+            ids.append(subject.journal.resume_id(subject.journal.head))
             await subject.append(str(number))
-            anchors.append(subject.journal.anchor(subject.journal.head))
+            ids.append(subject.journal.resume_id(subject.journal.head))
             await subject.journal.stop()
         subject = new()
         await subject.start()
-        assert [await subject.find(anchor) for anchor in anchors] == [0, 1, 1, 2, 2, 3]
-        assert len(set(anchors)) == 6
+        assert [await subject.find(id) for id in ids] == [0, 1, 1, 2, 2, 3]
+        assert len(set(ids)) == 6
 
     @pytest_twisted.ensureDeferred
     async def test_file_set_back(self, new: Callable[..., Subject], path: Path) -> None:
@@ -298,13 +298,13 @@ class PlaceTests:
         subject = new()
         await subject.start()
         await subject.append("1", "2")
-        known = subject.journal.anchor(subject.journal.head)
+        known = subject.journal.resume_id(subject.journal.head)
         await subject.journal.stop()
         copy = path.read_bytes()
         await subject.start()
-        also_known = subject.journal.anchor(subject.journal.head)
+        also_known = subject.journal.resume_id(subject.journal.head)
         await subject.append("3", "4")
-        lost = subject.journal.anchor(subject.journal.head)
+        lost = subject.journal.resume_id(subject.journal.head)
         await subject.journal.stop()
         path.write_bytes(copy)
         head_of(path).unlink()
@@ -322,11 +322,11 @@ class PlaceTests:
         subject = new()
         await subject.start()
         await subject.append("1")
-        known = subject.journal.anchor(subject.journal.head)
+        known = subject.journal.resume_id(subject.journal.head)
         subject.journal._database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         copy = path.read_bytes()
         await subject.append("2")
-        lost = subject.journal.anchor(subject.journal.head)
+        lost = subject.journal.resume_id(subject.journal.head)
         await subject.journal.stop()
         path.write_bytes(copy)
         head_of(path).unlink()
@@ -343,14 +343,14 @@ class PlaceTests:
         """
         The last hundred are remembered.
         """
-        anchors = []
+        ids = []
         subject = new()
         for _ in range(105):
             await subject.start()
-            anchors.append(subject.journal.anchor(subject.journal.head))
+            ids.append(subject.journal.resume_id(subject.journal.head))
             await subject.journal.stop()
         await subject.start()
-        assert [await subject.find(anchor) for anchor in anchors] == [None] * 6 + [0] * 99
+        assert [await subject.find(id) for id in ids] == [None] * 6 + [0] * 99
         await subject.journal.stop()
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("SELECT count(*) FROM visits").fetchone() == (100,)

@@ -133,8 +133,6 @@ class RedisJournal:
         self._timeline = Timeline()
         self._recent = self._new_recent(0)
         self._head_id: str | None = None
-        # The newest entry that this process found damaged.
-        self._newest_damaged = 0
         self._damage = Damage(self)
         self._failures = RateLimitedLog(_log)
         # The entry up to which the stream has been read, and whether the next one may come behind any other.
@@ -148,7 +146,7 @@ class RedisJournal:
         self._staying: Deferred[None] | None = None
         self._nodes = Nodes(self._try_for_nodes, self._get_follower, self._now)
         self._tidying: Any = None
-        self._anchors = ResumeIds(new_secret())
+        self._resume_ids = ResumeIds(new_secret())
         self._outbox = Outbox(self._record, self._told_up_to)
         self._refusals = Refusals()
         self._flushing: Any = None
@@ -204,7 +202,7 @@ class RedisJournal:
         position = self._recent.find(id, self._now())
         if position is not None and self._recent.begins(id):
             return succeed(position)
-        number = self._anchors.find(id, self._timeline.number_of(self._recent.head))
+        number = self._resume_ids.find(id, self._timeline.number_of(self._recent.head))
         if number is not None:
             return succeed(self._timeline.position_of(number))
         return Deferred.fromCoroutine(self._find(id))
@@ -228,25 +226,11 @@ class RedisJournal:
             return succeed(self._recent.read(after, now))
         return Deferred.fromCoroutine(self._read(after))
 
-    def last_id(self) -> Deferred[str | None]:
+    def resume_id(self, position: int) -> str:
         """
-        Return the id of the newest update.
+        Return an opaque id for a position.
         """
-        id = self._recent.last_id(self._now())
-        if id is None and self._newest_damaged and self._newest_damaged == self._recent.head:
-            # Its id cannot be read; its place has one.
-            return succeed(self.anchor(self._recent.head))
-        if id is not None or self._head_id is None:
-            return succeed(id)
-        # It may have been too large for the memory, or too old for the journal.
-        head_id = self._head_id
-        return self.find(head_id).addCallback(lambda found: None if found is None else head_id)
-
-    def anchor(self, position: int) -> str:
-        """
-        Return an id for a position.
-        """
-        return self._anchors.anchor(self._timeline.number_of(position))
+        return self._resume_ids.resume_id(self._timeline.number_of(position))
 
     def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
         """
@@ -308,7 +292,7 @@ class RedisJournal:
         """
         All go by the clock of the Redis, however their own are, and name places by the same secret.
         """
-        self._anchors = ResumeIds(await session.run("secret", new_secret()))
+        self._resume_ids = ResumeIds(await session.run("secret", new_secret()))
         self._ahead = await session.clock() - float(self._reactor.seconds())
 
     async def _stay(self, session: Session) -> None:
@@ -525,7 +509,6 @@ class RedisJournal:
         self._anew = False
 
     def _found_damaged(self, number: int) -> None:
-        self._newest_damaged = max(self._newest_damaged, self._timeline.position_of(number))
         self._damage.found(number, f"entry {to_text(number)}")
 
     def _forget_given_up(self) -> None:

@@ -272,13 +272,6 @@ class Database:
         """
         return repeated(self._opened, (update.id for _, update in entries), self.floor)
 
-    def last_id(self, now: float) -> str | None:
-        """
-        Return the id of the newest update.
-        """
-        update = self.at(self.head, now)
-        return None if update is None else update.id
-
     def probe(self) -> None:
         """
         Write as much as could not be written last, to the disk, and give it back.

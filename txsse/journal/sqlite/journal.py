@@ -125,7 +125,7 @@ class SQLiteJournal(Alone):
         self._floor = 0
         # Names of places from this visit of the file, and from those before, each with where it ended: behind
         # that may be other updates than there were, if the file was set back by a power cut, or by a backup.
-        self._anchors = ResumeIds(new_secret())
+        self._resume_ids = ResumeIds(new_secret())
         self._earlier: list[tuple[ResumeIds, int]] = []
         self._max_pending = max_pending
         self._given_reactor = cast("IReactorTime | None", reactor)
@@ -202,7 +202,7 @@ class SQLiteJournal(Alone):
         now = self._now()
         position = self._recent.find(id, now)
         if position is None:
-            position = self._find_anchor(id)
+            position = self._find_resume_id(id)
         if (position is not None and self._recent.begins(id)) or self._all_is_recent():
             return succeed(position)
         return self._ask(self._database.find, id, now)
@@ -227,28 +227,18 @@ class SQLiteJournal(Alone):
             return succeed(self._recent.read(after, now))
         return self._reading.run(self._ask, self._database.read, after, now)
 
-    def last_id(self) -> Deferred[str | None]:
+    def resume_id(self, position: int) -> str:
         """
-        Return the id of the newest update.
+        Return an opaque id for a position.
         """
-        now = self._now()
-        id = self._recent.last_id(now)
-        if id is not None or self._all_is_recent():
-            return succeed(id)
-        return self._ask(self._database.last_id, now)
+        return self._resume_ids.resume_id(position)
 
-    def anchor(self, position: int) -> str:
-        """
-        Return an id for a position.
-        """
-        return self._anchors.anchor(position)
-
-    def _find_anchor(self, id: str) -> int | None:
-        for anchors, end in self._earlier:
-            position = anchors.find(id, end)
+    def _find_resume_id(self, id: str) -> int | None:
+        for resume_ids, end in self._earlier:
+            position = resume_ids.find(id, end)
             if position is not None:
                 return position
-        return self._anchors.find(id, self.head)
+        return self._resume_ids.find(id, self.head)
 
     def stop(self) -> Deferred[None]:
         """
@@ -294,7 +284,7 @@ class SQLiteJournal(Alone):
         newest, repeated, visits, self._floor = found
         *earlier, (secret, head) = visits
         self._earlier = [(ResumeIds(each), end) for each, end in earlier]
-        self._anchors = ResumeIds(secret)
+        self._resume_ids = ResumeIds(secret)
         self._recent = self._new_recent(newest[0][0][0] - 1 if newest else head)
         for (position, update), time in newest:
             self._recent.add(position, update, time, repeated=update.id in repeated)
