@@ -18,6 +18,7 @@ import txsse
 PUBLIC = {
     "Access",
     "InvalidResponse",
+    "BatchTooLarge",
     "ChannelClosed",
     "CloseReason",
     "ConnectionFailed",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from txsse.client.machine import ReadyState
     from txsse.client.source import EventSource
     from txsse.errors import (
+        BatchTooLarge,
         ChannelClosed,
         CloseReason,
         ConnectionFailed,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Access",
+    "BatchTooLarge",
     "ChannelClosed",
     "CloseReason",
     "ConnectionFailed",
@@ -102,6 +104,7 @@ _HOMES = {
     "ReadyState": "txsse.client.machine",
     "EventSource": "txsse.client.source",
     "InvalidResponse": "txsse.errors",
+    "BatchTooLarge": "txsse.errors",
     "ChannelClosed": "txsse.errors",
     "CloseReason": "txsse.errors",
     "ConnectionFailed": "txsse.errors",

@@ -7,6 +7,7 @@ What can go wrong, as one small tree::
     ├── ChannelClosed    a frame for a stream that has ended
     ├── UpgradeRefused   a request that got another answer than a stream
     ├── UpdateTooLarge   an update that exceeds the hub's limit
+    ├── BatchTooLarge    more updates than a journal records in one transaction
     ├── TooManyTopics    a subscription that exceeds the hub's limit
     ├── TooManyPatterns  a subscription whose patterns exceed what is left of the hub's limit
     ├── HubStopped       an update for a hub that has stopped
@@ -28,6 +29,7 @@ from typing import Any
 from txsse._redact import without_secrets
 
 __all__ = [
+    "BatchTooLarge",
     "ChannelClosed",
     "CloseReason",
     "ConnectionFailed",
@@ -182,6 +184,27 @@ class UpdateTooLarge(SSEError):
         super().__init__(f"the update takes {size} bytes; max_update_size is {limit}")
         self.size = size
         self.limit = limit
+
+
+class BatchTooLarge(SSEError):
+    """
+    A batch has more updates, or more bytes, than a journal records in one transaction.
+
+    :ivar count: the number of its updates.
+    :ivar size: how many bytes they take on the wire.
+    :ivar max_count: the limit for the number.
+    :ivar max_size: the limit for the bytes.
+    """
+
+    def __init__(self, count: int, size: int, *, max_count: int, max_size: int) -> None:
+        super().__init__(
+            f"{count} updates of {size} bytes in one batch; a transaction takes at most {max_count} updates "
+            f"and {max_size} bytes: append several smaller batches"
+        )
+        self.count = count
+        self.size = size
+        self.max_count = max_count
+        self.max_size = max_size
 
 
 class TooManyTopics(SSEError):

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from tests.integration.clients import listen, until
 from tests.journal.journals import Follower, Maker, update
-from txsse import EventSource, Hub, IJournal, ServerSentEvent, Update
+from txsse import BatchTooLarge, EventSource, Hub, IJournal, ServerSentEvent, Update
 from txsse.journal.page import Entry, Page
 from txsse.journal.position import OLDEST
 
@@ -217,6 +217,61 @@ class JournalContractTests:
             places = [entry[0] for entry in held if entry[1].id == f"id {number}"]
             assert await subject.find(f"id {number}") == (places[0] if places else None)
         assert await subject.ids_after(OLDEST) == [entry[1].id for entry in held]
+
+    @pytest_twisted.ensureDeferred
+    async def test_append_many(self, make: Maker) -> None:
+        """
+        A batch is recorded in its order, with nothing between its updates.
+        """
+        subject = make()
+        follower = await subject.start()
+        await subject.append("0")
+        one = subject.journal.append(update("1"))
+        batch = subject.journal.append_many([update(id) for id in ("2", "0", "3", "3", "2", "4")])
+        other = subject.journal.append(update("5"))
+        turns: list[int] = []
+        batch.addCallback(lambda positions: turns.append(len(follower.told)) or positions)
+        positions = await batch
+        assert [await one, positions[0], positions[2], positions[5], await other] == [
+            position for position, _ in follower.told[1:]
+        ]
+        assert positions[1] == follower.told[0][0]
+        assert (positions[3], positions[4]) == (positions[2], positions[0])
+        assert [each.id for _, each in follower.told] == ["0", "1", "2", "3", "4", "5"]
+        assert turns[0] >= 5
+        assert await subject.ids_after(0) == ["0", "1", "2", "3", "4", "5"]
+        assert await subject.journal.append_many([]) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_batch_with_one_id(self, make: Maker) -> None:
+        """
+        Of the updates A, B, B and A with one id, three are appended.
+        """
+        subject = make()
+        follower = await subject.start()
+        batch = [update("1", data) for data in "ABBA"]
+        positions = await subject.journal.append_many(batch)
+        assert positions == sorted(positions) and positions[1] == positions[2] and len(set(positions)) == 3
+        assert [each.event.data for _, each in follower.told] == ["A", "B", "A"]
+        assert await subject.find("1") == positions[0]
+        assert await subject.journal.append(update("1", "A")) == positions[3]
+        assert await subject.journal.append_many(batch[:1]) == positions[3:]
+
+    @pytest.mark.parametrize(("count", "data"), [(1001, "x"), (5, "x" * 1024 * 1024)], ids=["many", "large"])
+    @pytest_twisted.ensureDeferred
+    async def test_batch_that_is_too_large(self, make: Maker, count: int, data: str) -> None:
+        """
+        What is more than a transaction takes is refused; a single large update is not.
+        """
+        subject = make()
+        follower = await subject.start()
+        with pytest.raises(BatchTooLarge, match=f"^{count} updates of [0-9]+ bytes"):
+            subject.journal.append_many([update(str(number), data) for number in range(count)])
+        await subject.journal.append_many([update("large", "x" * 5 * 1024 * 1024)])
+        assert [each.id for _, each in follower.told] == ["large"]
+        ids = [str(number) for number in range(1000)]
+        await subject.journal.append_many([update(id) for id in ids])
+        assert [each.id for _, each in follower.told[1:]] == ids
 
     @pytest_twisted.ensureDeferred
     async def test_read_on(self, make: Maker) -> None:

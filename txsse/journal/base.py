@@ -4,16 +4,38 @@ What journals have in common: their bounds, and what one answers that no other n
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred, succeed
+from collections.abc import Sequence
+from typing import cast
+
+from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
+from twisted.python.failure import Failure
 
 from txsse._arguments import check_number
+from txsse.errors import BatchTooLarge
+from txsse.journal.update import Update
 
-__all__ = ["DEFAULT_AGE", "DEFAULT_BYTES", "DEFAULT_COUNT", "Alone", "check_bounds", "not_started"]
+__all__ = [
+    "DEFAULT_AGE",
+    "DEFAULT_BYTES",
+    "DEFAULT_COUNT",
+    "MAX_BATCH_BYTES",
+    "MAX_BATCH_COUNT",
+    "Alone",
+    "all_of",
+    "check_batch",
+    "check_bounds",
+    "not_started",
+]
 
 # For how many updates, bytes and seconds a client may be away, unless it is said otherwise.
 DEFAULT_COUNT = 10_000
 DEFAULT_BYTES = 64 * 1024 * 1024
 DEFAULT_AGE = 24 * 3600.0
+
+# The limits of one transaction. No other update is recorded meanwhile, and the follower is given all of a
+# batch in one turn of the reactor: 1,000 updates take some 10 ms.
+MAX_BATCH_COUNT = 1000
+MAX_BATCH_BYTES = 4 * 1024 * 1024
 
 
 class Alone:
@@ -51,6 +73,32 @@ def not_started() -> float:
     Stand for the clock of a journal that has not been started.
     """
     raise AssertionError("the journal has not been started")
+
+
+def all_of(recorded: Sequence[Deferred[int]]) -> Deferred[list[int]]:
+    """
+    Return a Deferred for the positions of the updates of a batch. It fails as the first of them.
+    """
+    return gatherResults(recorded, consumeErrors=True).addErrback(_first_failure)
+
+
+def _first_failure(failure: Failure) -> Failure:
+    # The batch is recorded as a whole, so that all fail for the same reason.
+    first: Failure = cast(FirstError, failure.value).subFailure
+    return first
+
+
+def check_batch(updates: Sequence[Update]) -> int:
+    """
+    Check the size of a batch.
+
+    :returns: how many bytes it takes on the wire.
+    :raises BatchTooLarge: for more than one transaction takes. A single update is never too large for it.
+    """
+    count, size = len(updates), sum(len(update.frame) for update in updates)
+    if count > 1 and (count > MAX_BATCH_COUNT or size > MAX_BATCH_BYTES):
+        raise BatchTooLarge(count, size, max_count=MAX_BATCH_COUNT, max_size=MAX_BATCH_BYTES)
+    return size
 
 
 def check_bounds(max_count: int, max_bytes: int, max_age: float | None) -> None:

@@ -4,7 +4,7 @@ The contract of a journal, and of who follows it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -23,7 +23,7 @@ class IFollower(Protocol):
 
     def update_appended(self, entry: Entry) -> None:
         """
-        The journal has a new update.
+        The journal has a new update. This must neither raise, nor append another one.
         """
 
     def updates_missed(self, position: int) -> None:
@@ -92,6 +92,21 @@ class IJournal(Interface):
 
         :returns: a Deferred that fires with its position, once it is as durable as this journal promises;
             with that of the equal update, where it is a no-op.
+        """
+
+    def append_many(updates: Sequence[Update]) -> Deferred[list[int]]:  # noqa: N805
+        """
+        Record several updates in one transaction: all of them, or none. They are recorded in their order,
+        with no other update between them. At every node, the follower is given all of them in one turn of the
+        reactor, or none, even if the server or a process ends meanwhile.
+
+        An update that is equal to the newest one with its id, in the journal or earlier in the batch, is a
+        no-op, as with :meth:`append`.
+
+        :returns: a Deferred that fires with the position of each, once they are as durable as this journal
+            promises. An empty batch records nothing.
+        :raises BatchTooLarge: for more than :data:`~txsse.journal.base.MAX_BATCH_COUNT` updates, or more than
+            :data:`~txsse.journal.base.MAX_BATCH_BYTES` bytes on the wire.
         """
 
     def find(id: str) -> Deferred[int | None]:  # noqa: N805
@@ -166,6 +181,8 @@ class _Journal(Protocol):
     def start(self, follower: IFollower, /) -> Deferred[None]: ...
 
     def append(self, update: Update, /) -> Deferred[int]: ...
+
+    def append_many(self, updates: Sequence[Update], /) -> Deferred[list[int]]: ...
 
     def find(self, id: str, /) -> Deferred[int | None]: ...
 

@@ -5,7 +5,7 @@ The journal in memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from twisted.internet.defer import Deferred, succeed
@@ -15,7 +15,15 @@ from zope.interface import implementer
 from txsse._clock import make_steady
 from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
-from txsse.journal.base import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT, Alone, check_bounds, not_started
+from txsse.journal.base import (
+    DEFAULT_AGE,
+    DEFAULT_BYTES,
+    DEFAULT_COUNT,
+    Alone,
+    check_batch,
+    check_bounds,
+    not_started,
+)
 from txsse.journal.interfaces import IFollower, IJournal
 from txsse.journal.page import Page
 from txsse.journal.resume_ids import ResumeIds, new_secret
@@ -84,6 +92,13 @@ class MemoryJournal(Alone):
         entry = recent.add(recent.head + 1, update, now)
         self._follower.update_appended(entry)
         return succeed(entry[0])
+
+    def append_many(self, updates: Sequence[Update]) -> Deferred[list[int]]:
+        """
+        Keep several updates.
+        """
+        check_batch(updates)
+        return succeed([cast(int, self.append(update).result) for update in updates])
 
     def find(self, id: str) -> Deferred[int | None]:
         """

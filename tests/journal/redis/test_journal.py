@@ -341,6 +341,132 @@ class ClusterTests:
         assert await right.ids_after(OLDEST) == await wrong.ids_after(OLDEST) == ["1", "2"]
 
 
+class Turns(Follower):
+    """
+    Notes what it is given in each turn of the reactor.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns: list[list[str]] = []
+        self._same_turn = False
+
+    def update_appended(self, entry: Entry) -> None:
+        super().update_appended(entry)
+        if not self._same_turn:
+            self._same_turn = True
+            self.turns.append([])
+            reactor.callLater(0, self._next_turn)
+        self.turns[-1].append(entry[1].id)
+
+    def _next_turn(self) -> None:
+        self._same_turn = False
+
+
+class BatchTests:
+    @pytest_twisted.ensureDeferred
+    async def test_each_node(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Each node is given a batch in one turn, also if it reads it in several parts; and all in one order.
+        """
+        monkeypatch.setattr(redis_module, "_FOLLOW_COUNT", 3)
+        subjects = [new(), new()]
+        followers = [Turns(), Turns()]
+        for subject, follower in zip(subjects, followers, strict=True):
+            await subject.journal.start(follower)
+        recorded: list[Deferred[Any]] = []
+        for number in range(10):
+            for name, subject in zip("ab", subjects, strict=True):
+                ids = [f"{name}{number}.{each}" for each in range(10)]
+                recorded += [
+                    subject.journal.append(update(f"{name}{number}")),
+                    subject.journal.append_many([update(id) for id in ids]),
+                ]
+            await deferLater(reactor, 0)
+        for each in recorded:
+            await each
+        await until(lambda: all(len(follower.told) == 220 for follower in followers))
+        assert followers[0].told == followers[1].told
+        for follower in followers:
+            for name in "ab":
+                for number in range(10):
+                    first, last = f"{name}{number}.0", f"{name}{number}.9"
+                    (turn,) = [ids for ids in follower.turns if first in ids or last in ids]
+                    begin = turn.index(first)
+                    assert turn[begin : begin + 10] == [f"{name}{number}.{each}" for each in range(10)]
+            assert follower.missed == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_lost_between_its_parts(
+        self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        A node that loses the server after it has read a part of a batch is given all of it afterwards.
+        """
+        monkeypatch.setattr(redis_module, "_FOLLOW_COUNT", 3)
+        one, other = new(), new()
+        await one.start()
+        follower = Turns()
+        await other.journal.start(follower)
+        reads = 0
+        wait_for_entries = redis_session.Session.wait_for_entries
+
+        async def losing(session: redis_session.Session, *arguments: Any) -> Any:
+            nonlocal reads
+            found = await wait_for_entries(session, *arguments)
+            if session is other.journal._session and found:
+                reads += 1
+                if reads == 2:
+                    session.cut()
+                    raise JournalFailed("x", "is lost")
+            return found
+
+        monkeypatch.setattr(redis_session.Session, "wait_for_entries", losing)
+        ids = [str(number) for number in range(8)]
+        await one.journal.append_many([update(id) for id in ids])
+        await until(lambda: len(follower.told) == 8)
+        assert follower.turns == [ids]
+        assert reads > 3
+        assert follower.missed == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_without_its_end(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        A batch whose end is missing from the stream counts as missed, and the follower is given no part.
+        """
+        subject = new(timeout=1.0)
+        follower = await subject.start()
+        await subject.append("1")
+        (last,) = [id for id, _ in entries(server)]
+        fields = fields_of(update("2"))
+        server.ask("XADD", "{txsse}:updates", "*", "after", last.decode(), *fields, "more", "1")
+        await until(lambda: bool(follower.missed))
+        assert follower.missed == [to_number(entries(server)[-1][0])]
+        assert ids_of(follower) == ["1"]
+        await subject.append("3")
+        assert ids_of(follower) == ["1", "3"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_marks_without_an_end(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        More entries than a batch has are not held back, whatever marks they have.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.append("1")
+        (last,) = [id for id, _ in entries(server)]
+        script = """
+            local last = ARGV[1]
+            for i = 1, 1500 do
+                last = redis.call('XADD', KEYS[1], '*', 'after', last, unpack(ARGV, 2))
+            end
+        """
+        server.ask(
+            "EVAL", script, "1", "{txsse}:updates", last.decode(), *fields_of(update("2")), "more", "1"
+        )
+        await until(lambda: len(follower.told) > 1000)
+
+
 class NodesTests:
     @pytest_twisted.ensureDeferred
     async def test_summed(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:

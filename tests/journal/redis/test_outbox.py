@@ -24,12 +24,14 @@ class Server:
 
     def __init__(self) -> None:
         self.batches: list[Sequence[Arguments]] = []
+        self.together: list[bool] = []
         self.waiting: list[Deferred[list[int]]] = []
         self.told_up_to: float = 0
         self.outbox = Outbox(self.record, lambda: self.told_up_to)
 
-    def record(self, updates: Sequence[Arguments]) -> Deferred[list[int]]:
+    def record(self, updates: Sequence[Arguments], together: bool) -> Deferred[list[int]]:
         self.batches.append(updates)
+        self.together.append(together)
         self.waiting.append(Deferred())
         return self.waiting[-1]
 
@@ -170,7 +172,7 @@ class OutboxTests:
         """
         error = MemoryError()
 
-        def record(updates: object) -> Deferred[list[int]]:
+        def record(updates: object, together: bool) -> Deferred[list[int]]:
             raise error
 
         outbox = Outbox(record, lambda: 0)
@@ -179,3 +181,34 @@ class OutboxTests:
         assert outcome == [error]
         assert outbox.bytes == 0
         assert outbox.own == {}
+
+
+class BatchTests:
+    def test_batch_among_others(self) -> None:
+        """
+        A batch goes in a call of its own, between the calls for what was added before and after it.
+        """
+        server = Server()
+        server.told_up_to = math.inf
+        outcomes = [outcome_of(server.outbox.add(update("a")))]
+        outcomes += map(outcome_of, server.outbox.add_many([update("b"), update("c")]))
+        outcomes += [outcome_of(server.outbox.add(update("d")))]
+        server.outbox.flush()
+        assert [[each[0] for each in batch] for batch in server.batches] == [[b"a"], [b"b", b"c"], [b"d"]]
+        assert server.together == [False, True, False]
+        for waiting, positions in zip(server.waiting, ([1], [2, 3], [4]), strict=True):
+            waiting.callback(positions)
+        assert outcomes == [[1], [2], [3], [4]]
+        assert server.outbox.bytes == 0
+
+    def test_server_lost(self) -> None:
+        """
+        A batch that waits fails as the others.
+        """
+        server = Server()
+        outcomes = [outcome_of(server.outbox.add(update("a")))]
+        outcomes += map(outcome_of, server.outbox.add_many([update("b"), update("c")]))
+        server.outbox.lose(lambda: JournalFailed("x", "is lost"))
+        assert all(isinstance(outcome, JournalFailed) for (outcome,) in outcomes)
+        server.outbox.flush()
+        assert server.batches == []

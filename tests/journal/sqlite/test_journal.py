@@ -16,16 +16,17 @@ from typing import Any, TypeVar
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, formatEvent
 
 from tests.integration.clients import until
 from tests.journal.journals import Follower, Later, Subject, acknowledged_before_a_kill, sqlite, update
-from txsse import Hub, JournalFailed
+from txsse import Hub, JournalFailed, Update
 from txsse.journal.page import Entry
 from txsse.journal.position import OLDEST
 from txsse.journal.sqlite import SQLiteJournal
+from txsse.journal.sqlite import journal as sqlite_module
 from txsse.journal.sqlite.database import Database
 
 T = TypeVar("T")
@@ -852,6 +853,7 @@ import os, sys
 from twisted.internet import reactor
 from txsse import Hub
 from txsse.journal.sqlite import SQLiteJournal
+from txsse.journal.sqlite import journal as sqlite_module
 
 hub = Hub(journal=SQLiteJournal(sys.argv[1]))
 published = hub.publish("news", "x", id="7")
@@ -888,3 +890,55 @@ class ReactorTests:
         )
         assert (ran.returncode, ran.stdout, ran.stderr) == (0, printed, "")
         assert path.exists() is bool(printed)
+
+
+class BatchTests:
+    @pytest_twisted.ensureDeferred
+    async def test_one_transaction(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A batch is not divided, however many updates were waiting before it.
+        """
+        monkeypatch.setattr(sqlite_module, "MAX_BATCH_COUNT", 3)
+        subject = sqlite(tmp_path / "a.sqlite")
+        await subject.start()
+        batches: list[list[str]] = []
+        append = Database.append
+
+        def recording(database: Database, batch: Any) -> Any:
+            batches.append([each.id for each, _ in batch])
+            return append(database, batch)
+
+        monkeypatch.setattr(Database, "append", recording)
+        journal = subject.journal
+        recorded: list[Deferred[Any]] = [journal.append(update(str(number))) for number in range(3)]
+        recorded += [journal.append_many([update(f"batch {number}") for number in range(5)])]
+        recorded += [journal.append(update("last"))]
+        await gatherResults(recorded)
+        (found,) = [each for each in batches if "batch 0" in each]
+        assert [id for id in found if "batch" in id] == [f"batch {number}" for number in range(5)]
+        await journal.stop()
+
+    @pytest_twisted.ensureDeferred
+    async def test_failed_transaction(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        If one update of a batch cannot be recorded, none is, and the follower gets none.
+        """
+        subject = sqlite(tmp_path / "a.sqlite")
+        follower = await subject.start()
+        await subject.append("1")
+        append = Database._append
+
+        def failing(database: Database, connection: Any, each: Update, now: float) -> int:
+            if each.id == "3":
+                raise sqlite3.OperationalError("database or disk is full")
+            return append(database, connection, each, now)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Database, "_append", failing)
+            with pytest.raises(JournalFailed):
+                # The id that is known has each of them looked at.
+                await subject.journal.append_many([update(id) for id in ("2", "1", "3")])
+        assert await subject.ids_after(0) == ["1"]
+        assert [each.id for _, each in follower.told] == ["1"]
+        assert await subject.journal.append_many([update(id) for id in ("2", "1", "3")]) == [2, 1, 3]
+        await subject.journal.stop()

@@ -25,6 +25,7 @@ __all__ = [
     "ForeignEntry",
     "Own",
     "is_repeated",
+    "is_unfinished",
     "time_of",
     "to_arguments",
     "to_update",
@@ -101,7 +102,7 @@ def _is_stored(arguments: Arguments, flat: list[bytes]) -> bool:
     if given != b"000":
         optional = (b"event", type), (b"retry", retry), (b"private", private)
         fields += [each for one, pair in zip(given, optional, strict=True) if one == _ONE for each in pair]
-    return flat == fields
+    return flat == fields or (is_unfinished((b"", flat)) and flat[:-2] == fields)
 
 
 def to_update(entry: Any, own: Own = _NONE) -> tuple[int, int, Update]:
@@ -166,7 +167,15 @@ def is_repeated(entry: Any) -> bool:
     Tell whether an older entry had the same id when this one was stored.
     """
     flat = entry[1]
-    return len(flat) > 1 and flat[-2] == b"again"
+    return b"again" in flat[-4::2]
+
+
+def is_unfinished(entry: Any) -> bool:
+    """
+    Return whether the next entry belongs to the same batch.
+    """
+    flat = entry[1]
+    return len(flat) > 1 and flat[-2] == b"more"
 
 
 def time_of(number: int) -> float:

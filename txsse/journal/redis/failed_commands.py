@@ -19,7 +19,7 @@ Arguments = Sequence[str | bytes | int]
 
 # Each by the command whose success says that it works. The nodes announce themselves anew where a note was
 # refused.
-_KIND = {"probe": "append", "note": "announce"}
+_KIND = {"probe": "append", "append_many": "append", "note": "announce"}
 
 # With how much data it is tried whether updates are taken again: no update that a hub takes has more by
 # default.

@@ -32,7 +32,15 @@ from txsse._rate_limited_log import RateLimitedLog
 from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
 from txsse.errors import JournalFailed
-from txsse.journal.base import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT, check_bounds
+from txsse.journal.base import (
+    DEFAULT_AGE,
+    DEFAULT_BYTES,
+    DEFAULT_COUNT,
+    MAX_BATCH_COUNT,
+    all_of,
+    check_batch,
+    check_bounds,
+)
 from txsse.journal.damage import Damage
 from txsse.journal.interfaces import IFollower, IJournal
 from txsse.journal.page import Entry, Page
@@ -43,6 +51,7 @@ from txsse.journal.redis.codec import (
     DamagedEntry,
     ForeignEntry,
     is_repeated,
+    is_unfinished,
     time_of,
     to_update,
     to_updates,
@@ -189,11 +198,30 @@ class RedisJournal:
             return fail(self._unreachable())
         pending = self._outbox.bytes
         if pending and pending + len(update.frame) > self._max_pending:
-            problem = f"{pending} bytes are on their way; publish less, or wait for what was published"
-            return fail(JournalFailed(self._server.name, problem))
+            return fail(self._too_much_pending())
         recorded = self._outbox.add(update)
         self._flush_soon()
         return recorded
+
+    def append_many(self, updates: Sequence[Update]) -> Deferred[list[int]]:
+        """
+        Record several updates.
+        """
+        size = check_batch(updates)
+        if self._session is None:
+            return fail(self._unreachable())
+        if self._outbox.bytes and self._outbox.bytes + size > self._max_pending:
+            return fail(self._too_much_pending())
+        if not updates:
+            return succeed([])
+        recorded = self._outbox.add_many(updates)
+        self._flush_soon()
+        return all_of(recorded)
+
+    def _too_much_pending(self) -> JournalFailed:
+        pending = self._outbox.bytes
+        problem = f"{pending} bytes are on their way; publish less, or wait for what was published"
+        return JournalFailed(self._server.name, problem)
 
     def find(self, id: str) -> Deferred[int | None]:
         """
@@ -315,8 +343,23 @@ class RedisJournal:
             session = await self._reconnect()
 
     async def _follow(self, session: Session) -> None:
+        # The beginning of a batch whose end has not been read yet: the follower gets it together with that.
+        begun: list[Any] = []
         while True:
-            await self._tell(session, await session.wait_for_entries(self._cursor, _FOLLOW_COUNT))
+            cursor = to_number(begun[-1][0]) if begun else self._cursor
+            more = await session.wait_for_entries(cursor, _FOLLOW_COUNT)
+            if begun and not more:
+                # Its end is not in the stream, which is damaged: a transaction is stored as a whole.
+                self._skip_to(cursor)
+            found = begun + more if more else []
+            end = len(found)
+            while end and is_unfinished(found[end - 1]):
+                end -= 1
+            if len(found) - end > MAX_BATCH_COUNT:
+                # No batch is that long: the marks are damaged.
+                end = len(found)
+            found, begun = found[:end], found[end:]
+            await self._tell(session, found)
 
     async def _reconnect(self) -> Session:
         delay = Backoff(_RETRY, _MAX_RETRY)
@@ -526,9 +569,10 @@ class RedisJournal:
         self._nodes.send_notes()
         self._outbox.flush()
 
-    def _record(self, updates: Sequence[Arguments]) -> Deferred[list[int]]:
+    def _record(self, updates: Sequence[Arguments], together: bool) -> Deferred[list[int]]:
         arguments = [argument for update in updates for argument in update]
-        return self._try("append", *self._bounds(), *arguments).addCallback(self._has_recorded)
+        command = "append_many" if together else "append"
+        return self._try(command, *self._bounds(), *arguments).addCallback(self._has_recorded)
 
     def _has_recorded(self, answer: tuple[bytes, list[bytes]]) -> list[int]:
         floor, numbers = answer

@@ -35,7 +35,8 @@ class Outbox:
     """
     What is on its way to the server; and what is there, and was not told to the follower yet.
 
-    :param record: records updates, each as the script takes it, and returns a Deferred of their positions.
+    :param record: records updates, each as the script takes it, and whether they are one batch; returns a
+        Deferred of their positions.
     :param told_up_to: returns the position up to which the follower was told; none is beyond it where it will
         not be told for now.
     :ivar bytes: how many bytes of updates are on their way.
@@ -44,13 +45,17 @@ class Outbox:
     """
 
     def __init__(
-        self, record: Callable[[Sequence[Arguments]], Deferred[list[int]]], told_up_to: Callable[[], float]
+        self,
+        record: Callable[[Sequence[Arguments], bool], Deferred[list[int]]],
+        told_up_to: Callable[[], float],
     ) -> None:
         self.bytes = 0
         self.own: dict[bytes, tuple[Update, Arguments]] = {}
         self._record = record
         self._told_up_to = told_up_to
         self._waiting: list[_OnItsWay] = []
+        # What waits before that, up to a batch and with it: lists of updates, and whether it is a batch.
+        self._earlier: list[tuple[bool, list[_OnItsWay]]] = []
         # Recorded, and not told to the follower yet: by position.
         self._untold: list[tuple[int, int, Deferred[int]]] = []
         self._order = 0
@@ -64,21 +69,43 @@ class Outbox:
 
         :returns: a Deferred that fires with its position, once it is recorded and the follower was told.
         """
+        added = self._take(update)
+        self._waiting.append(added)
+        return added.recorded
+
+    def add_many(self, updates: Sequence[Update]) -> list[Deferred[int]]:
+        """
+        Take a batch, to be sent by the next :meth:`flush` in one call.
+        """
+        batch = [self._take(update) for update in updates]
+        self._earlier += [(False, self._waiting), (True, batch)]
+        self._waiting = []
+        return [each.recorded for each in batch]
+
+    def _take(self, update: Update) -> _OnItsWay:
         recorded: Deferred[int] = Deferred()
         arguments = to_arguments(update)
         size = len(update.frame)
         self._outstanding += 1
         self.own[arguments[0]] = update, arguments
         recorded.addBoth(self._settle, arguments[0])
-        self._waiting.append(_OnItsWay(size, arguments, recorded))
         self.bytes += size
-        return recorded
+        return _OnItsWay(size, arguments, recorded)
 
     def flush(self) -> None:
         """
         Send what waits.
         """
+        earlier, self._earlier = self._earlier, []
         waiting, self._waiting = self._waiting, []
+        for together, run in earlier:
+            if together:
+                self._send(run, together=True)
+            else:
+                self._send_run(run)
+        self._send_run(waiting)
+
+    def _send_run(self, waiting: Sequence[_OnItsWay]) -> None:
         batch: list[_OnItsWay] = []
         size = 0
         for each in waiting:
@@ -109,7 +136,8 @@ class Outbox:
         """
         The server is out of reach.
         """
-        waiting, self._waiting = self._waiting, []
+        waiting = [each for _, run in self._earlier for each in run] + self._waiting
+        self._earlier, self._waiting = [], []
         for each in waiting:
             self._release(each)
             each.recorded.errback(make_error())
@@ -125,9 +153,9 @@ class Outbox:
         while self._outstanding:
             await self._settled.wait()
 
-    def _send(self, batch: list[_OnItsWay]) -> None:
+    def _send(self, batch: list[_OnItsWay], *, together: bool = False) -> None:
         # What fails here fails for the publishers: it may be that memory is gone.
-        recorded = maybeDeferred(self._record, [each.arguments for each in batch])
+        recorded = maybeDeferred(self._record, [each.arguments for each in batch], together)
         recorded.addCallbacks(
             self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
         )

@@ -2,8 +2,9 @@
 --
 -- {key}:updates  a stream; each entry has the fields of an update; `crc`, their checksum; and `after`: the id of
 --                the entry before it, by which a follower notices that it was overtaken, or that the record is
---                another one. An entry with neither `crc` nor `after` is not a hub's. The last field is `again`
---                where an older entry that was held had the same id.
+--                another one. An entry with neither `crc` nor `after` is not a hub's. The last fields are `again`
+--                where an older entry that was held had the same id, and `more` where the next entry belongs to
+--                the same batch.
 -- {key}:ids      a hash: the id of an update, and that of its entry. Where several have it, the earliest and the
 --                newest one, with a space between them; and for each but the newest a NUL and its entry, and the
 --                entry of the next one.
@@ -260,9 +261,11 @@ end
 -- Whether an entry has the fields of an update; what came before it is another matter.
 local function is_equal(found, fields)
     local stored = found[2]
-    if #stored ~= #fields and stored[#fields + 1] ~= 'again' then return false end
     for i = 3, #fields do
         if stored[i] ~= fields[i] then return false end
+    end
+    for i = #fields + 1, #stored, 2 do
+        if stored[i] ~= 'again' and stored[i] ~= 'more' then return false end
     end
     return true
 end
@@ -279,49 +282,89 @@ end
 
 local commands = {}
 
--- now, oldest, max_count, max_bytes; then for each update: id, topics, event, retry, private, data, which of
--- the optional ones there are, and the checksum. An update that is equal to the newest one with its id has that one's
--- entry. Returns the entry up to which all are given up, and that of each update.
-function commands.append()
+-- The update whose arguments begin at a place: the fields of its entry, and what is known of its id.
+local function update_at(i)
+    local fields = {
+        'after', '', 'id', ARGV[i], 'topics', ARGV[i + 1], 'data', ARGV[i + 5], 'crc', ARGV[i + 7]
+    }
+    for j, name in ipairs({ 'event', 'retry', 'private' }) do
+        if string.sub(ARGV[i + 6], j, j) == '1' then
+            fields[#fields + 1], fields[#fields + 2] = name, ARGV[i + 1 + j]
+        end
+    end
+    return { id = ARGV[i], fields = fields }
+end
+
+-- Look up the newest entry with an update's id. If that is equal, it is the update's; otherwise the update is to be
+-- stored.
+local function look_up(state, within, update)
+    local known = redis.call('HGET', ids, update.id)
+    local _, newest = entries_of(known)
+    local found = newest and exists(newest)
+    if not found or field(found, 'id') ~= update.id then return end
+    update.known = known
+    if not is_held(state, newest, within.oldest) then return end
+    if is_equal(found, update.fields) then
+        update.entry = newest
+    else
+        update.fields[#update.fields + 1], update.fields[#update.fields + 2] = 'again', '1'
+    end
+end
+
+-- Stores an update, with a mark if another one of its batch follows. Returns an error, or nothing.
+local function store(state, within, update, more)
+    local fields = update.fields
+    fields[2] = state.last
+    if more then fields[#fields + 1], fields[#fields + 2] = 'more', '1' end
+    local entry = add(state, within.now, fields)
+    if type(entry) == 'table' then return entry end
+    remember(update.id, entry, update.known)
+    update.entry, state.last = entry, entry
+    state.count, state.bytes = state.count + 1, state.bytes + size_of({ entry, fields })
+end
+
+local function append(is_batch)
     local state, within = load(), bounds()
     -- First, so that a Redis without memory gets some back.
     trim(state, within, 100)
-    local entries = {}
+    -- Of a batch, the newest update is stored when it is known whether another one follows.
+    local updates, last, failed = {}, nil, nil
     for i = 6, #ARGV, 8 do
-        local id = ARGV[i]
-        local fields = {
-            'after', state.last, 'id', id, 'topics', ARGV[i + 1], 'data', ARGV[i + 5], 'crc', ARGV[i + 7]
-        }
-        for j, name in ipairs({ 'event', 'retry', 'private' }) do
-            if string.sub(ARGV[i + 6], j, j) == '1' then
-                fields[#fields + 1], fields[#fields + 2] = name, ARGV[i + 1 + j]
-            end
-        end
-        local known, entry = redis.call('HGET', ids, id), nil
-        local _, newest = entries_of(known)
-        local found = newest and exists(newest)
-        if not found or field(found, 'id') ~= id then
-            known = nil
-        elseif is_held(state, newest, within.oldest) then
-            if is_equal(found, fields) then
-                entry = newest
+        local update = update_at(i)
+        if last and last.id == update.id then
+            if is_equal({ false, last.fields }, update.fields) then
+                update = last
             else
-                fields[#fields + 1], fields[#fields + 2] = 'again', '1'
+                failed, last = store(state, within, last, true), nil
             end
         end
-        if not entry then
-            entry = add(state, within.now, fields)
-            if type(entry) == 'table' then return entry end
-            remember(id, entry, known)
-            state.last = entry
-            state.count, state.bytes = state.count + 1, state.bytes + size_of({ entry, fields })
+        if update ~= last then
+            look_up(state, within, update)
+            if not update.entry then
+                if last then failed = failed or store(state, within, last, true) end
+                last = update
+                if not is_batch then failed, last = store(state, within, update), nil end
+            end
         end
-        entries[#entries + 1] = entry
+        if failed then return failed end
+        updates[#updates + 1] = update
     end
-    trim(state, within, 100 + #entries)
+    if last then failed = store(state, within, last) end
+    if failed then return failed end
+    trim(state, within, 100 + #updates)
     save(state)
+    local entries = {}
+    for i, update in ipairs(updates) do entries[i] = update.entry end
     return { state.floor, entries }
 end
+
+-- now, oldest, max_count, max_bytes; then for each update: id, topics, event, retry, private, data, which of
+-- the optional ones there are, and the checksum. An update that is equal to the newest one with its id has that one's
+-- entry. Returns the entry up to which all are given up, and that of each update.
+function commands.append() return append(false) end
+
+-- The same for a batch.
+function commands.append_many() return append(true) end
 
 -- now, oldest, max_count, max_bytes. Returns whether there may be more to do.
 function commands.tidy()

@@ -8,7 +8,7 @@ import math
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
@@ -24,7 +24,16 @@ from txsse._clock import make_steady, wall_of
 from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
 from txsse.errors import JournalFailed
-from txsse.journal.base import DEFAULT_AGE, Alone, check_bounds, not_started
+from txsse.journal.base import (
+    DEFAULT_AGE,
+    MAX_BATCH_BYTES,
+    MAX_BATCH_COUNT,
+    Alone,
+    all_of,
+    check_batch,
+    check_bounds,
+    not_started,
+)
 from txsse.journal.interfaces import IFollower, IJournal
 from txsse.journal.page import Entry, Page
 from txsse.journal.resume_ids import ResumeIds, new_secret
@@ -38,11 +47,6 @@ __all__ = ["SQLiteJournal"]
 T = TypeVar("T")
 
 _log = Logger()
-
-# How much goes into one transaction.
-_BATCH_COUNT = 1000
-
-_BATCH_BYTES = 4 * 1024 * 1024
 
 # How many pages wait for the thread at a time: what is published meanwhile comes behind these alone.
 _READS = 2
@@ -67,6 +71,8 @@ class _Waiting(NamedTuple):
     update: Update
     time: float
     recorded: Deferred[int]
+    # Whether the next one belongs into the same transaction.
+    more: bool = False
 
 
 @implementer(IJournal)
@@ -185,15 +191,32 @@ class SQLiteJournal(Alone):
         if known is not None:
             return succeed(known)
         if self._pending and self._pending + len(update.frame) > self._max_pending:
-            problem = (
-                f"{self._pending} bytes wait to be recorded; publish less, or wait for what was published"
-            )
-            return fail(JournalFailed(str(self._path), problem))
+            return fail(self._too_much_pending())
         recorded: Deferred[int] = Deferred()
         self._waiting.append(_Waiting(update, now, recorded))
         self._pending += len(update.frame)
         self._commit()
         return recorded
+
+    def append_many(self, updates: Sequence[Update]) -> Deferred[list[int]]:
+        """
+        Record several updates.
+        """
+        size = check_batch(updates)
+        if self._pending and self._pending + size > self._max_pending:
+            return fail(self._too_much_pending())
+        now = self._now()
+        batch = [_Waiting(update, now, Deferred(), more=True) for update in updates]
+        if batch:
+            batch[-1] = batch[-1]._replace(more=False)
+        self._waiting += batch
+        self._pending += size
+        self._commit()
+        return all_of([each.recorded for each in batch])
+
+    def _too_much_pending(self) -> JournalFailed:
+        problem = f"{self._pending} bytes wait to be recorded; publish less, or wait for what was published"
+        return JournalFailed(str(self._path), problem)
 
     def find(self, id: str) -> Deferred[int | None]:
         """
@@ -303,7 +326,7 @@ class SQLiteJournal(Alone):
         self._committing = True
         batch: list[_Waiting] = []
         size = 0
-        while self._waiting and len(batch) < _BATCH_COUNT and size < _BATCH_BYTES:
+        while self._waiting and ((len(batch) < MAX_BATCH_COUNT and size < MAX_BATCH_BYTES) or batch[-1].more):
             batch.append(self._waiting.popleft())
             size += len(batch[-1].update.frame)
         recorded = self._ask(self._append, batch)
@@ -322,7 +345,7 @@ class SQLiteJournal(Alone):
     def _has_recorded(self, appended: tuple[list[int], set[str]], batch: list[_Waiting]) -> None:
         assert self._follower is not None
         positions, repeated = appended
-        for position, (update, time, _) in zip(positions, batch, strict=True):
+        for position, (update, time, *_) in zip(positions, batch, strict=True):
             if position > self._recent.head:
                 entry = self._recent.add(position, update, time, repeated=update.id in repeated)
                 self._follower.update_appended(entry)
