@@ -176,7 +176,7 @@ class SuiteTests:
         The tests that need no extra run without any; the others are skipped, and name theirs.
         """
         bare = Environment(tmp_path, also=["pytest"])
-        files = ["server/test_keepalive.py", "mercure/test_texts.py", "journal/redis/test_journal.py"]
+        files = ["server/test_keepalive.py", "mercure/test_characters.py", "journal/redis/test_journal.py"]
         files += ["hub/test_prometheus.py", "client/test_source.py", "integration/test_streams.py"]
         done = bare.run(
             "-m", "pytest", "-p", "no:cacheprovider", *(f"tests/{name}" for name in files), cwd=ROOT
