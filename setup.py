@@ -55,7 +55,7 @@ test = [
     "uritemplate>=4",
     "uvicorn>=0.30",
 ]
-docs = ["sphinx>=7", "furo"]
+docs = ["sphinx>=9", "furo"]
 dev = [*test, *docs, "build", "mypy-zope>=1.0", "ruff>=0.6", "towncrier"]
 
 setup(

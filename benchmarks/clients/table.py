@@ -54,7 +54,7 @@ def written(results: Results) -> str:
         "",
     ]
     streams = [Table(stream.name, _title(stream)) for stream in all_streams(events)]
-    return tables.written("client.py", introduction, streams, results)
+    return tables.written("client.py", "Client benchmark: all figures", introduction, streams, results)
 
 
 def _title(stream: Stream) -> str:

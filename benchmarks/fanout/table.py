@@ -126,4 +126,6 @@ def written(results: Results) -> str:
     """
     Write everything.
     """
-    return tables.written("hub.py", [f"{tables.taken(results)}.", ""], TABLES, results)
+    return tables.written(
+        "hub.py", "Hub benchmark: all figures", [f"{tables.taken(results)}.", ""], TABLES, results
+    )

@@ -148,7 +148,7 @@ def written(results: Results) -> str:
     disk = f"{results.sizes['disk']}, where 4 KiB take {results.sizes['sync'] * 1e3:.2f} ms to be on the disk"
     held = f"Journals hold {results.sizes['held']:,} updates; data have 100 bytes."
     introduction = [*wrapped(f"{tables.taken(results)}; {disk}. {held}"), "", *_aim(results)]
-    return tables.written("journals.py", introduction, TABLES, results)
+    return tables.written("journals.py", "Journal benchmark: all figures", introduction, TABLES, results)
 
 
 def _aim(results: Results) -> Iterator[str]:

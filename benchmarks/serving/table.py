@@ -119,4 +119,4 @@ def written(results: Results) -> str:
         ),
         "",
     ]
-    return tables.written("mercure.py", introduction, TABLES, results)
+    return tables.written("mercure.py", "Mercure benchmark: all figures", introduction, TABLES, results)

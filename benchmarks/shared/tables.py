@@ -92,14 +92,18 @@ class Table(ABC):
             yield from wrapped(failed) if self.wraps_failures else [failed]
 
 
-def written(program: str, introduction: Iterable[str], tables: Sequence[Table], results: Results) -> str:
+def written(
+    program: str, title: str, introduction: Iterable[str], tables: Sequence[Table], results: Results
+) -> str:
     """
     Write everything.
 
     :param program: the benchmark's.
+    :param title: the page's, which the documentation lists.
     :param introduction: the lines before the tables.
     """
-    lines = [f".. Written by benchmarks/{program}; not to be edited.", "", *introduction]
+    lines = [f".. Written by benchmarks/{program}; not to be edited."]
+    lines += ["", title, "=" * len(title), "", *introduction]
     for table in tables:
         if results.figures.get(table.scenario) or results.failures.get(table.scenario):
             lines += [*table.lines(results), ""]

@@ -93,9 +93,9 @@ class Hub:
         some 1,500 plain URL patterns.
     :param presence: called with a :class:`~txsse.hub.subscriber.Subscriber` and whether it is there now, when
         one comes or goes.
-    :param presence_topic: a topic that is told of it as well (see :meth:`tell`), by an event of the type
-        ``presence`` whose data is JSON: ``subscriber``, ``topics``, ``present``, and ``subscribers``, how
-        many there are now.
+    :param presence_topic: a topic that is told of it as well (see :meth:`publish_ephemeral`), by an event of
+        the type ``presence`` whose data is JSON: ``subscriber``, ``topics``, ``present``, and
+        ``subscribers``, how many there are now.
     :raises ValueError: for a limit below 1, and for a ``presence_topic`` that cannot be.
     :raises TypeError: for arguments of another type.
     :ivar upgrader: the upgrader.

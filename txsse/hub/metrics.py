@@ -62,7 +62,7 @@ class Counters:
 @dataclass(frozen=True)
 class HubMetrics:
     """
-    How things stand with a hub; see :class:`Counters` for what is counted.
+    How things stand with a hub; see ``Counters`` for what is counted.
 
     :ivar channels: how many channels are open now.
     :ivar topics: how many topics somebody wants now.

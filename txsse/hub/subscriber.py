@@ -39,7 +39,7 @@ class Subscriber:
     :ivar sink: where the channel's frames go.
     :ivar topics: what it wants.
     :ivar private: the topics whose private updates it may have.
-    :ivar since: the position behind which it is to be sent updates; :data:`REPLAYING` while it replays.
+    :ivar since: the position behind which it is to be sent updates; ``REPLAYING`` while it replays.
     :ivar reached: while it replays, how far it has come.
     """
 

@@ -35,7 +35,7 @@ class Update:
     :ivar id: the event's id.
     :ivar frame: the event as it goes over the wire, encoded once for all who get it.
     :raises InvalidField: for no topic at all, ``*``, a lone surrogate in a topic, and for an id that no
-        client could send back: empty, with spaces around it, longer than :data:`MAX_ID_BYTES`; for
+        client could send back: empty, with spaces around it, longer than ``MAX_ID_BYTES``; for
         ``earliest``, and one that begins with ``#``, which mean something else.
     :raises TypeError: for a topic that is no string.
     """

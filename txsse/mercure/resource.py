@@ -165,7 +165,7 @@ def well_known(hub: Hub, settings: Settings, **stream_options: Any) -> Resource:
         root.putChild(b".well-known", well_known(hub, settings))
 
     :param hub: the hub.
-    :param settings: what it is told. Its URL's path is :data:`~txsse.mercure.settings.PATH`, or another one
+    :param settings: what it is told. Its URL's path is ``/.well-known/mercure``, or another one
         below ``/.well-known/``.
     :param stream_options: as for :class:`MercureResource`.
     :raises ValueError: for a URL with another path; see :func:`put_hub`.
