@@ -1,0 +1,114 @@
+"""
+The documentation agrees with the code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.test_floors import FLOORS
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.rst"))
+ARCHITECTURE = (DOCS / "architecture.rst").read_text(encoding="utf-8")
+
+# Files and rooms that architecture.rst names and that do not exist yet. Remove each when it is there.
+PLANNED = {
+    "txsse/_twisted/",
+    "txsse/hub/admission.py",
+    "txsse/hub/lifecycle.py",
+    "txsse/journal/cluster.py",
+    "txsse/server/request.py",
+    "txsse/server/slow.py",
+    "txsse/testing/journal_contract.py",
+}
+
+# The modules whose ``__all__`` users may rely on.
+PUBLIC = ["txsse", "txsse.journal.redis", "txsse.journal.sqlite", "txsse.mercure", "txsse.testing"]
+
+
+class ArchitectureTests:
+    def test_rooms(self) -> None:
+        """
+        The table of rooms lists every room once, on its floor, from the top to the bottom.
+        """
+        rows = re.findall(r"^``(\w+)`` +(-?\d+) ", ARCHITECTURE, re.MULTILINE)
+        listed = [(room, int(floor)) for room, floor in rows if f"txsse/{room}/" not in PLANNED]
+        assert dict(listed) == FLOORS
+        assert len(listed) == len(FLOORS)
+        floors = [int(floor) for _, floor in rows]
+        assert floors == sorted(floors, reverse=True)
+
+    def test_paths(self) -> None:
+        """
+        Every file and directory of the package and its tests that the page names exists.
+        """
+        named = set(re.findall(r"``((?:txsse|tests)/[^`]*)``", ARCHITECTURE))
+        assert len(named) > 30
+        assert {path for path in named if not (ROOT / path).exists()} == PLANNED
+
+
+class ReferenceTests:
+    @pytest.mark.parametrize("module", PUBLIC)
+    def test_names(self, module: str) -> None:
+        """
+        Every public name of a module is in the API reference.
+        """
+        names = {name for name in importlib.import_module(module).__all__ if name != "__version__"}
+        reference = (DOCS / "api.rst").read_text(encoding="utf-8")
+        listed = re.findall(rf"^\.\. auto\w+:: {re.escape(module)}\.(\w+)$", reference, re.MULTILINE)
+        assert names - set(listed) == set()
+        assert len(listed) == len(set(listed))
+
+
+class LinkTests:
+    @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+    def test_links_of_the_repository(self, page: Path) -> None:
+        """
+        Each names a file or directory that exists.
+        """
+        targets = re.findall(r"<(?!https?:)([^>`]+)>`_", page.read_text(encoding="utf-8"))
+        assert [target for target in targets if not (DOCS / target.partition("#")[0]).exists()] == []
+
+    def test_built(self, tmp_path: Path) -> None:
+        """
+        A link to a page leads to the built page, one to another file to a copy of it, also from an included
+        text; a directory is plain text, and a missing file is a warning.
+        """
+        testing = pytest.importorskip("sphinx.testing.util", reason="pip install 'txsse[docs]'")
+        pytest.importorskip("furo", reason="pip install 'txsse[docs]'")
+        for folder in ("docs", "changelog.d"):
+            (tmp_path / folder).mkdir()
+        shutil.copy(DOCS / "conf.py", tmp_path / "docs")
+        files = {
+            "README.rst": "Title\n=====\n\n`page <docs/other.rst>`_, `file <program.py>`_\n",
+            "program.py": "print()\n",
+            "docs/index.rst": ".. include:: ../README.rst\n\n.. toctree::\n\n   other\n",
+            "docs/other.rst": "Other\n=====\n\n"
+            "`own <index.rst>`_, `code <../program.py>`_, `changes <../changelog.d>`_, `none <none.rst>`_\n",
+        }
+        for name, text in files.items():
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        app = testing.SphinxTestApp("html", tmp_path / "docs", builddir=tmp_path / "build")
+        try:
+            app.build()
+        finally:
+            app.cleanup()
+        index, other = ((app.outdir / f"{name}.html").read_text("utf-8") for name in ("index", "other"))
+        assert '<a class="reference internal" href="other.html"><span class="doc">page</span></a>' in index
+        for shown, label in ((index, "file"), (other, "code")):
+            copied = re.search(
+                rf'href="(_downloads/\w+/program\.py)"><code class="[^"]*"><span class="pre">{label}</span>',
+                shown,
+            )
+            assert copied is not None
+            assert (app.outdir / copied[1]).read_text("utf-8") == "print()\n"
+        assert 'href="index.html"' in other
+        assert '<span class="pre">changes</span>' in other and "changelog.d" not in other
+        assert "no such file: none.rst" in app.warning.getvalue()
