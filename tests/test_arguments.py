@@ -81,7 +81,7 @@ CALLED: list[tuple[Callable[[Any, Any], object], str]] = [
     ),
     (
         lambda hub, channel: hub.subscribe(channel.request, "news"),
-        "channel must be an SSEChannel, such as upgrade(request) returns, not Request",
+        "channel must be an SSEChannel, such as upgrade(request) returns, not StreamRequest",
     ),
     (lambda hub, channel: hub.subscribe(channel, b"news"), TOPICS + "bytes"),
     (lambda hub, channel: hub.resource(b"news"), TOPICS + "bytes; give topics"),

@@ -144,4 +144,4 @@ def test_first_use(plain: Wire) -> None:
     world = World(plain)
     (error,) = in_thread(lambda: world.hub.publish("news", "x"))
     assert isinstance(error, RuntimeError)
-    assert world.hub._live is None
+    assert world.hub._distribution is None

@@ -4,12 +4,13 @@ Deferreds for something that happens, as many as there are who wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar, cast
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
-__all__ = ["Waiters"]
+__all__ = ["SharedCall", "Waiters"]
 
 T = TypeVar("T")
 
@@ -63,3 +64,43 @@ class Waiters(Generic[T]):
         # One who cancels while the others are being told is not on the list any more.
         if waiter in self._waiting:
             self._waiting.remove(waiter)
+
+
+class SharedCall(Generic[T]):
+    """
+    A coroutine that runs at most once at a time, and whose result all callers share that join it meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._waiters: Waiters[T] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """
+        Whether a call is under way.
+        """
+        return self._waiters is not None
+
+    def join(self, work: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> Deferred[T]:
+        """
+        Join the call that is under way, or begin one.
+
+        :param work: makes the coroutine.
+        :returns: a Deferred of the caller's own. Cancelling it does not cancel the coroutine.
+        """
+        if self._waiters is not None:
+            return self._waiters.wait()
+        self._waiters = waiters = Waiters[T]()
+        joined = waiters.wait()
+        Deferred.fromCoroutine(work()).addCallbacks(
+            self._returned, self._failed, callbackArgs=(waiters,), errbackArgs=(waiters,)
+        )
+        return joined
+
+    def _returned(self, result: T, waiters: Waiters[T]) -> None:
+        self._waiters = None
+        waiters.fire(result)
+
+    def _failed(self, failure: Failure, waiters: Waiters[T]) -> None:
+        self._waiters = None
+        waiters.fail(cast(Exception, failure.value))

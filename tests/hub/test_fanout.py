@@ -293,7 +293,7 @@ class SliceTests:
         Who goes or unsubscribes during a fan-out is sent nothing any more; the others get everything.
         """
         members = self.slow(world, 200)
-        subscribers = list(world.hub._members.values())
+        subscribers = list(world.hub._membership.by_channel.values())
         world.publish("a")
         turn(world.reactor)
         members[0].client.transport.connectionLost(lost())
@@ -342,7 +342,7 @@ class SliceTests:
         """
         monkeypatch.setattr(fanout_module, "_SLICE_SECONDS", 0.0)
         members = crowd(world, 100, ["news", "sport"])
-        subscribers = list(world.hub._members.values())
+        subscribers = list(world.hub._membership.by_channel.values())
         world.publish("a")
         world.publish("b", topics="sport")
         turn(world.reactor)
@@ -454,7 +454,7 @@ class FailureTests:
         opened = world.open()
         world.hub.subscribe(opened.channel, "news")
         world.publish("b")
-        subscriber = list(world.hub._members.values())[-1]
+        subscriber = list(world.hub._membership.by_channel.values())[-1]
 
         def failing(frames: object) -> bool:
             raise ZeroDivisionError
@@ -472,7 +472,7 @@ class FailureTests:
         It is logged and counted, and the next one does not depend on it.
         """
         (member,) = crowd(world, 1)
-        index = world.hub._index
+        index = world.hub._membership.index
         find_audience = index.find_audience
 
         def failing(topics: tuple[str, ...]) -> Generator[None, None, list[Subscriber]]:
@@ -597,7 +597,7 @@ class ReentrancyTests:
         texts = [letter * 600_000 for letter in "dc"]
 
         def publish_more() -> None:
-            live = world.hub._live
+            live = world.hub._distribution
             assert live is not None
             if texts:
                 world.publish(texts.pop())
@@ -903,7 +903,7 @@ class MissedTests:
         # Of several audiences, so that each takes a write of its own.
         for number in range(count):
             world.publish(str(number), topics=["news", str(number)])
-        world.hub.updates_missed(world.hub._live.journal.head)  # type: ignore[union-attr]
+        world.hub._distribution.updates_missed(world.hub._distribution.journal.head)  # type: ignore[union-attr]
         assert not any(member.socket.sends for member in members)
         world.publish("later")
         turns = 0
@@ -921,7 +921,7 @@ class MissedTests:
         Where nothing is on its way, they are left to the journal at once.
         """
         crowd(world, 3)
-        world.hub.updates_missed(0)
+        world.hub._distribution.updates_missed(0)
         assert all(subscriber.reached is not None for subscriber in world.hub.subscribers)
 
     def test_while_something_is_sent(self, world: World) -> None:
@@ -929,7 +929,7 @@ class MissedTests:
         Who is told in the middle of a fan-out waits for its end; a hub that stops does, too.
         """
         members = crowd(world, 3)
-        missed = world.hub.updates_missed
+        missed = world.hub._distribution.updates_missed
         members[0].socket.before_send = lambda: missed(0)
         world.publish("a")
         turn(world.reactor)
@@ -937,7 +937,7 @@ class MissedTests:
         world.reactor.run_soon()
         assert world.hub.metrics().slow_replays == 3
         world.publish("b")
-        world.hub.updates_missed(0)
+        world.hub._distribution.updates_missed(0)
         world.hub.stop()
         world.reactor.run_soon()
         assert world.hub.metrics().slow_replays == 6

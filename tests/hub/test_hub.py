@@ -46,7 +46,7 @@ def scripted(plain: Wire) -> Iterator[World]:
 
 
 def journal_of(world: World) -> ScriptedJournal:
-    journal = world.hub._given_journal or world.hub._live.journal
+    journal = world.hub._given_journal or world.hub._distribution.journal
     assert isinstance(journal, ScriptedJournal)
     return journal
 
@@ -524,7 +524,7 @@ class JournalTests:
         A hub over a journal that holds something begins at its end, and can be resumed from there.
         """
         ids = world.publish("a", "b")
-        journal = world.hub._given_journal or world.hub._live.journal
+        journal = world.hub._given_journal or world.hub._distribution.journal
         second = World(world.wire, journal=journal)
         member = second.join()
         place = member.last_event_id
@@ -876,12 +876,19 @@ class CountsTests:
         members[1].channel.close()
         members[2].channel.abort()
         members[3].client.disconnect(clean=True)
-        next(iter(world.hub._members.values())).unsubscribe()
+        next(iter(world.hub._membership.by_channel.values())).unsubscribe()
         members[5].client.transport.connectionLost(lost())
         world.reactor.run_soon()
         hub = world.hub
         assert hub.subscribers.total == 0
-        assert [len(kept) for kept in (hub._index._all, hub._index._exact, hub._index._selectors)] == [
+        assert [
+            len(kept)
+            for kept in (
+                hub._membership.index._all,
+                hub._membership.index._exact,
+                hub._membership.index._selectors,
+            )
+        ] == [
             0,
             0,
             0,
@@ -1071,7 +1078,7 @@ class FollowerTests:
         """
         seen: list[Entry] = []
         result_of(world.hub.start())
-        live = world.hub._live
+        live = world.hub._distribution
         assert live is not None
         add = live.fanout.add
 

@@ -40,8 +40,10 @@ def held(hub: Hub) -> int:
     """
     Return what the patterns of all subscribers weigh, each once for being wanted and once for being granted.
     """
-    wanted = {selector for each in hub._members.values() for selector in each.topics.selectors}
-    granted = {selector for each in hub._members.values() for selector in each.private.selectors}
+    wanted = {selector for each in hub._membership.by_channel.values() for selector in each.topics.selectors}
+    granted = {
+        selector for each in hub._membership.by_channel.values() for selector in each.private.selectors
+    }
     return sum(getattr(each, "weight", 100) for group in (wanted, granted) for each in group)
 
 
@@ -77,10 +79,10 @@ class BoundTests:
                         seen.add("refused")
                     else:
                         seen.add("taken")
-                assert held(hub) == hub._index.weight + hub._private.weight <= LIMIT
+                assert held(hub) == hub._membership.index.weight + hub._membership.private.weight <= LIMIT
             for subscriber in subscribers.values():
                 subscriber.unsubscribe()
-            assert hub._index.weight == hub._private.weight == 0
+            assert hub._membership.index.weight == hub._membership.private.weight == 0
 
         check()
         assert seen == {"refused", "taken"}
@@ -229,7 +231,7 @@ class TurnTests:
         reader = world.join("a")
         update = Update("a", ServerSentEvent("x" * 2**20, id="1"))
         result_of(Deferred.fromCoroutine(world.hub.wait_for_room(update)))
-        world.hub.publish_to_the_end(update)
+        world.hub.publish_update(update, while_draining=True)
         assert reader.socket.sends[1:] == []
         assert [len(text) for text in reader.texts] == [2**20]
 

@@ -207,8 +207,8 @@ class StormTests:
         first, *_ = storm.publish(*map(str, range(1001)))
         all_join(storm, journal, first)
         assert storm.hub.metrics().replaying == 0
-        assert storm.hub._live is not None
-        assert storm.hub._live.replay._shared._pages == {}
+        assert storm.hub._distribution is not None
+        assert storm.hub._distribution.replay._shared._pages == {}
         storm.end()
 
     def test_by_turns(self, storm: World, journal: ScriptedJournal) -> None:
@@ -264,8 +264,8 @@ class StormTests:
         storm.publish("a")
         storm.reactor.run_soon()
         members = [storm.join() for _ in range(30)]
-        assert storm.hub._live is not None
-        replay = storm.hub._live.replay
+        assert storm.hub._distribution is not None
+        replay = storm.hub._distribution.replay
         move, moved = replay.move_to_replay, []
 
         def slow(subscriber: Subscriber, position: int) -> None:
@@ -274,7 +274,7 @@ class StormTests:
             move(subscriber, position)
 
         monkeypatch.setattr(replay, "move_to_replay", slow)
-        storm.hub.updates_missed(journal.head)
+        storm.hub._distribution.updates_missed(journal.head)
         assert 5 < len(moved) < 15
         gone = members[-1].channel.watcher
         assert isinstance(gone, Subscriber)
@@ -290,10 +290,10 @@ class StormTests:
         Where the journal says that its record is another one, what was read of the last one is not used.
         """
         storm.publish("a")
-        assert storm.hub._live is not None
-        replay = storm.hub._live.replay
+        assert storm.hub._distribution is not None
+        replay = storm.hub._distribution.replay
         replay._shared.add(0, SharedPage(Page(entries(("news", False)), 1, False)))
-        storm.hub.updates_missed(journal.head)
+        storm.hub._distribution.updates_missed(journal.head)
         assert replay._shared._pages == {}
         storm.end()
 

@@ -419,7 +419,7 @@ class EndTests:
         Whoever unsubscribes is sent nothing more, and keeps the channel.
         """
         world, journal, member = self.resuming(world)
-        (subscriber,) = world.hub._members.values()
+        (subscriber,) = world.hub._membership.by_channel.values()
         subscriber.unsubscribe()
         journal.release("read")
         world.publish("b")
@@ -463,7 +463,7 @@ class EndTests:
         A channel that changes its topics in the middle gets each update once.
         """
         world, journal, member = self.resuming(world)
-        (subscriber,) = world.hub._members.values()
+        (subscriber,) = world.hub._membership.by_channel.values()
         subscriber.unsubscribe()
         world.hub.subscribe(member.channel, ["news", "sport"])
         journal.release("read")
@@ -535,7 +535,7 @@ class EndTests:
         assert opened.texts == ["a", "b", "c", "while it was away", "d"]
         again.unsubscribe()
         world.end()
-        assert len(world.hub._reached) <= 1
+        assert len(world.hub._membership._progress) <= 1
 
     def test_channel_closes(self, world: World, failures: list[LogEvent]) -> None:
         """
@@ -973,7 +973,7 @@ def unseen(world: World, *texts: str) -> None:
     Have the journal append updates that it does not tell the hub of, and then say that it missed them.
     """
     hub = world.hub
-    journal: Any = hub._given_journal or hub._live.journal
+    journal: Any = hub._given_journal or hub._distribution.journal
 
     class Deaf:
         def update_appended(self, entry: object) -> None:
@@ -981,8 +981,8 @@ def unseen(world: World, *texts: str) -> None:
 
     journal._follower = Deaf()
     world.publish(*texts)
-    journal._follower = hub
-    hub.updates_missed(journal.head)
+    journal._follower = hub._distribution
+    hub._distribution.updates_missed(journal.head)
 
 
 class WireTests:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -244,11 +245,13 @@ class StopTests:
         last = Update("news", ServerSentEvent("left", id="left"))
         words: list[Deferred[str]] = []
         member = world.join()
-        member.channel.when_closed().addCallback(lambda _: words.append(world.hub.publish_to_the_end(last)))
+        member.channel.when_closed().addCallback(
+            lambda _: words.append(world.hub.publish_update(last, while_draining=True))
+        )
         result_of(world.hub.stop())
         assert [result_of(each) for each in words] == ["left"]
         assert world.hub.metrics().published == 1
-        for publish in (world.hub.publish_to_the_end, world.hub.publish_update):
+        for publish in (partial(world.hub.publish_update, while_draining=True), world.hub.publish_update):
             [failed] = outcome_of(publish(last))
             assert isinstance(failed, HubStopped)
 
@@ -261,7 +264,9 @@ class StopTests:
         world.publish("a")
         journal.held.add("stop")
         stopped = outcome_of(world.hub.stop())
-        (failed,) = outcome_of(world.hub.publish_to_the_end(Update("news", ServerSentEvent("b", id="b"))))
+        (failed,) = outcome_of(
+            world.hub.publish_update(Update("news", ServerSentEvent("b", id="b")), while_draining=True)
+        )
         assert isinstance(failed, HubStopped)
         assert stopped == []
         journal.release("stop")
@@ -274,7 +279,9 @@ class StopTests:
         monkeypatch.setattr(drain_module, "_SLICE", 1)
         first, second = world.join(), world.join()
         first.channel.when_closed().addCallback(
-            lambda _: world.hub.publish_to_the_end(Update("news", ServerSentEvent("left", id="left")))
+            lambda _: world.hub.publish_update(
+                Update("news", ServerSentEvent("left", id="left")), while_draining=True
+            )
         )
         stopped = outcome_of(world.hub.stop())
         world.reactor.run_soon()
@@ -676,6 +683,8 @@ class JournalTests:
         """
         world, journal = self.journalled(world)
         journal.errors["start"] = OSError("no journal")
+        [failed] = outcome_of(world.hub.start())
+        assert isinstance(failed, OSError)
         assert result_of(world.hub.stop()) is None
         assert "stop" not in journal.calls
         assert [event["log_format"] for event in failures] == ["the journal did not start"]

@@ -181,7 +181,7 @@ class EventTests:
         """
         world.subscribe("a")
         world.subscribe("b")
-        journal = world.hub._live.journal  # type: ignore[union-attr]
+        journal = world.hub._distribution.journal  # type: ignore[union-attr]
         result_of(world.hub.stop())
         page = result_of(journal.read(OLDEST))
         said = [json.loads(update.event.data) for _, update in page.entries]

@@ -4,47 +4,41 @@ Publish once, and reach every subscriber.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import fields
-from typing import Any, cast
-from weakref import WeakKeyDictionary
+from typing import cast
 
-from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txsse._arguments import check_number, wrong_type
-from txsse._clock import make_steady, wall_of
+from txsse._clock import make_steady
 from txsse._rate_limited_log import RateLimitedLog
 from txsse._serialize import to_text
 from txsse._threads import check_thread, get_ident, refuse, threadable
 from txsse._typing import AnyReactor
 from txsse._unhandled import Unhandled
-from txsse._waiters import Waiters
-from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpdateTooLarge
+from txsse.errors import HubStopped, JournalFailed
 from txsse.hub.access import AccessRule
-from txsse.hub.fanout import Fanout
-from txsse.hub.live import Live, resume_id_frames
+from txsse.hub.admission import Admission
+from txsse.hub.distribution import Distribution
+from txsse.hub.expiry import Expiry
+from txsse.hub.lifecycle import Lifecycle
+from txsse.hub.membership import Membership
 from txsse.hub.metrics import Counters, HubMetrics
 from txsse.hub.presence import Presence
-from txsse.hub.replay import Replay
+from txsse.hub.publishing import Publishing
 from txsse.hub.resource import HubResource
-from txsse.hub.shutdown import drain
+from txsse.hub.shutdown import shut_down
 from txsse.hub.subscriber import Subscriber
-from txsse.hub.subscribers import Counts, Subscribers
-from txsse.hub.topic_index import TopicIndex
+from txsse.hub.subscribers import Subscribers
 from txsse.hub.topics import Topics, TopicSet
-from txsse.hub.update_ids import IdMaker
-from txsse.hub.withdrawal import withdraw
 from txsse.journal.interfaces import AnyJournal, IJournal
 from txsse.journal.memory import MemoryJournal
-from txsse.journal.page import Entry
-from txsse.journal.position import OLDEST, Progress, ResumePoint
-from txsse.journal.update import ALL, EARLIEST, EphemeralUpdate, Update
+from txsse.journal.update import ALL, EphemeralUpdate, Update
 from txsse.protocol.encoder import encode_event, encode_retry
 from txsse.protocol.event import NO_ID, ServerSentEvent, check_text
 from txsse.server.channel import SSEChannel
@@ -63,9 +57,6 @@ DEFAULT_MAX_PATTERN_WEIGHT = 1_000_000
 _UNHANDLED_INTERVAL = 10.0
 
 _PUBLISH_FROM_THREAD = "hub.publish_from_thread(topics, data, ...)"
-
-# How long the journal may take to end where the clients have used up the time, in seconds.
-_JOURNAL_TIME = 1.0
 
 
 class Hub:
@@ -99,6 +90,7 @@ class Hub:
     :raises ValueError: for a limit below 1, and for a ``presence_topic`` that cannot be.
     :raises TypeError: for arguments of another type.
     :ivar upgrader: the upgrader.
+    :ivar admission: what HTTP faces admit their clients with.
     """
 
     def __init__(
@@ -131,34 +123,31 @@ class Hub:
         self.upgrader = upgrader or Upgrader(reactor=reactor)
         self._given_journal = journal
         self._given_reactor = cast("IReactorTime | None", reactor)
-        self._max_update_size = max_update_size
-        self._max_topics = max_topics
-        self._max_pattern_weight = max_pattern_weight
-        self._presence: Presence | None = None
-        if presence_topic is not None:
-            # One that cannot be told anything is better refused here.
-            EphemeralUpdate(presence_topic, ServerSentEvent())
-        if presence is not None or presence_topic is not None:
-            self._presence = Presence(presence, presence_topic, self._tell)
         self._counters = Counters()
         self._failures = RateLimitedLog(_log)
         self._unhandled = Unhandled(
             RateLimitedLog(_log, burst=1, interval=_UNHANDLED_INTERVAL), JournalFailed, HubStopped
         )
-        self._members: dict[SSEChannel, Subscriber] = {}
-        self._index: TopicIndex[Subscriber] = TopicIndex()
-        self._private: TopicIndex[Subscriber] = TopicIndex()
-        self._number = 0
-        self._live: Live | None = None
-        self._starting: Waiters[None] | None = None
-        self._stopping: Waiters[None] | None = None
-        self._ended = False
-        self._stopped = False
-        # How many updates the journal has not answered for.
-        self._on_their_way = 0
-        self._arrived: Waiters[None] = Waiters()
-        # How far open channels have come that were subscribed before.
-        self._reached: WeakKeyDictionary[SSEChannel, Progress] = WeakKeyDictionary()
+        notifier = None
+        if presence_topic is not None:
+            # One that cannot be published to is better refused here.
+            EphemeralUpdate(presence_topic, ServerSentEvent())
+        if presence is not None or presence_topic is not None:
+            notifier = Presence(presence, presence_topic, self._notify_presence)
+        self._distribution: Distribution | None = None
+        self._membership = Membership(
+            self._counters, notifier, lambda subscriber: self._use().fanout.place_of(subscriber)
+        )
+        self._lifecycle = Lifecycle(lambda: self._use().start())
+        self._publishing = Publishing(self._lifecycle, self._unhandled, max_update_size)
+        self.admission = Admission(
+            self._use,
+            self._lifecycle,
+            self._membership,
+            Expiry(self.upgrader),
+            max_topics=max_topics,
+            max_pattern_weight=max_pattern_weight,
+        )
 
     def publish(
         self,
@@ -191,86 +180,33 @@ class Hub:
         """
         if get_ident() != threadable.ioThread:
             refuse(self._reactor(), "hub.publish", _PUBLISH_FROM_THREAD)
-        live = self._live or self._come_alive()
+        distribution = self._distribution or self._use()
         new = ServerSentEvent(
-            to_text(data), event, live.ids.next() if id is None or id is NO_ID else id, retry
+            to_text(data), event, distribution.ids.next() if id is None or id is NO_ID else id, retry
         )
-        return self._publish(Update(topics, new, private=private), live)
+        return self._publishing.publish(Update(topics, new, private=private), distribution)
 
-    def publish_update(self, update: Update) -> Deferred[str]:
+    def publish_update(self, update: Update, *, while_draining: bool = False) -> Deferred[str]:
         """
         Publish an update that has been built.
 
         :param update: the update.
+        :param while_draining: whether to publish it also while the hub drains, and whatever its size: an
+            update on the end of a stream. The remaining channels, the other nodes, and clients that resume
+            get it.
         :returns: a Deferred, as :meth:`publish` does.
         :raises UpdateTooLarge: for more than ``max_update_size``.
         """
         check_thread(self._reactor(), "hub.publish_update")
         if not isinstance(update, Update):
             raise wrong_type("update", update, "an Update; hub.publish(topics, data) makes one")
-        return self._publish(update, self._live or self._come_alive())
+        return self._publishing.publish(update, self._use(), while_draining=while_draining)
 
     async def wait_for_room(self, update: Update) -> None:
         """
         Wait until so little is on its way to the subscribers that another update will not hold the reactor.
         """
-        await (self._live or self._come_alive()).fanout.wait_for_room(update)
-
-    def publish_to_the_end(self, update: Update) -> Deferred[str]:
-        """
-        Publish an update also while the hub stops, as long as its channels leave: what is told of them. Those
-        who are left get it, the other nodes', and those who come back.
-
-        :param update: the update, of whatever size.
-        :returns: a Deferred, as :meth:`publish` does.
-        """
-        if self._ended:
-            return fail(HubStopped())
-        return self._publish(update, self._live or self._come_alive(), to_the_end=True)
-
-    def _publish(self, update: Update, live: Live, *, to_the_end: bool = False) -> Deferred[str]:
-        if not to_the_end:
-            if len(update.frame) > self._max_update_size:
-                raise UpdateTooLarge(len(update.frame), self._max_update_size)
-            if self._stopping is not None:
-                return self._unhandled.watch(fail(HubStopped()), "hub.publish")
-        if live.started:
-            try:
-                recorded = live.journal.append(update)
-            except Exception:
-                # Memory may be gone; what is missing for one update may be there for the next.
-                recorded = fail(Failure())
-            if recorded.called and isinstance(recorded.result, int):
-                # What the callback below comes to, for a third of its price.
-                if live.trouble.noted:
-                    live.trouble.recorded()
-                return succeed(update.id)
-        else:
-            recorded = self.start().addCallback(lambda _: live.journal.append(update))
-        self._on_their_way += 1
-        # One callback: a second one would cost as much as the checksum of a record.
-        return recorded.addCallbacks(
-            self._was_recorded,
-            self._was_not_recorded,
-            callbackArgs=(update.id, live),
-            errbackArgs=(recorded, live),
-        )
-
-    def _was_recorded(self, _: object, id: str, live: Live) -> str:
-        self._has_arrived()
-        if live.trouble.noted:
-            live.trouble.recorded()
-        return id
-
-    def _was_not_recorded(self, failure: Failure, recorded: Deferred[Any], live: Live) -> Failure:
-        self._has_arrived()
-        self._unhandled.watch(recorded, "hub.publish")
-        return live.trouble.failed(failure)
-
-    def _has_arrived(self) -> None:
-        self._on_their_way -= 1
-        if not self._on_their_way:
-            self._arrived.fire(None)
+        await self._use().fanout.wait_for_room(update)
 
     def publish_ephemeral(
         self,
@@ -290,11 +226,7 @@ class Hub:
         """
         check_thread(self._reactor(), "hub.publish_ephemeral")
         update = EphemeralUpdate(topics, ServerSentEvent(to_text(data), event), private=private)
-        if len(update.frame) > self._max_update_size:
-            raise UpdateTooLarge(len(update.frame), self._max_update_size)
-        if self._stopping is not None:
-            raise HubStopped
-        (self._live or self._come_alive()).fanout.add_ephemeral(update)
+        self._publishing.publish_ephemeral(update, self._use())
 
     def publish_from_thread(
         self,
@@ -327,7 +259,9 @@ class Hub:
         cast(IReactorFromThreads, self._reactor()).callFromThread(publish)
         return future
 
-    def subscribe(self, channel: SSEChannel, topics: Topics, *, private: Topics = ()) -> Subscriber:
+    def subscribe(
+        self, channel: SSEChannel, topics: Topics, *, private: Topics = (), expires: float | None = None
+    ) -> Subscriber:
         """
         Send a channel the updates of some topics from now on; and, where its client resumes, those first that
         it missed. One that was subscribed before goes on from where it was then: it gets what was published
@@ -336,6 +270,7 @@ class Hub:
         :param channel: the channel, open.
         :param topics: a topic, an :class:`~txsse.hub.topics.ISelector`, or several; ``*`` for all topics.
         :param private: the topics whose private updates it may have too.
+        :param expires: when the hub closes the channel, in seconds since 1970; ``None`` for never.
         :returns: the subscriber, which can be asked to ``unsubscribe()``. It ends with the channel by itself.
         :raises TooManyTopics: for more than ``max_topics``.
         :raises TooManyPatterns: for patterns that would take the hub above its ``max_pattern_weight``.
@@ -346,10 +281,10 @@ class Hub:
         if not isinstance(channel, SSEChannel):
             raise wrong_type("channel", channel, "an SSEChannel, such as upgrade(request) returns")
         wanted, granted = TopicSet(topics), TopicSet(private)
-        self.check(wanted, granted)
+        self.admission.check(wanted, granted)
         if channel.watcher is not None:
             raise ValueError(f"{channel!r} is subscribed already; give one subscription all of its topics")
-        return self.admit(channel, wanted, granted, None)
+        return self.admission.admit(channel, wanted, granted, expires=expires)
 
     def resource(self, topics: AccessRule) -> SSEResource:
         """
@@ -360,7 +295,7 @@ class Hub:
             with the request and returns either, or a Deferred or another awaitable of either. It may raise
             ``UpgradeRefused("log in first", status=401)``, and that is what the client gets.
         """
-        return HubResource(self, topics)
+        return HubResource(self.admission, topics, upgrader=self.upgrader)
 
     @property
     def subscribers(self) -> Subscribers:
@@ -368,7 +303,7 @@ class Hub:
         The subscribers: ``hub.subscribers.total`` in all, ``hub.subscribers["news"]`` of a topic, and each of
         them where this is iterated over.
         """
-        return Subscribers(self._members.values(), self._index.counts())
+        return self._membership.subscribers
 
     def count_subscribers(self, topic: str | None = None) -> Deferred[int]:
         """
@@ -379,9 +314,8 @@ class Hub:
         :returns: a Deferred that fires with the number; it fails with what befell the journal.
         """
         check_thread(self._reactor(), "hub.count_subscribers")
-        here = len(self._members) if topic is None else self._index.counts()[topic]
-        live = self._live or self._come_alive()
-        elsewhere = live.journal.subscribers_elsewhere(ALL if topic is None else topic)
+        here = len(self._membership) if topic is None else self._membership.index.counts()[topic]
+        elsewhere = self._use().journal.subscribers_elsewhere(ALL if topic is None else topic)
         counted = elsewhere.addCallback(lambda there: here + there)
         return self._unhandled.watch(counted, "hub.count_subscribers")
 
@@ -397,8 +331,7 @@ class Hub:
         check_text("name", name)
         if note is not None and not check_text("note", note):
             raise ValueError("a note is a text that is not empty")
-        live = self._live or self._come_alive()
-        live.journal.put_note(name, note)
+        self._use().journal.put_note(name, note)
 
     def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
         """
@@ -407,8 +340,8 @@ class Hub:
         :param name: that of a note; those below it come as well, whose names begin with it and a slash.
         :returns: a Deferred that fires with the notes, in no order; it fails with what befell the journal.
         """
-        live = self._live or self._come_alive()
-        return self.start().addCallback(lambda _: live.journal.notes_elsewhere(name))
+        journal = self._use().journal
+        return self.start().addCallback(lambda _: journal.notes_elsewhere(name))
 
     def resume_id(self) -> Deferred[str]:
         """
@@ -420,8 +353,8 @@ class Hub:
             journal cannot be started.
         """
         check_thread(self._reactor(), "hub.resume_id")
-        live = self._live or self._come_alive()
-        found = self.start().addCallback(lambda _: live.resume_id())
+        distribution = self._use()
+        found = self._lifecycle.start().addCallback(lambda _: distribution.resume_id())
         return self._unhandled.watch(found, "hub.resume_id")
 
     @property
@@ -430,7 +363,8 @@ class Hub:
         What is wrong with the journal at the moment; ``None`` where nothing is. While it is, nothing can be
         published, and the subscribers stay.
         """
-        return None if self._live is None else self._live.journal.problem or self._live.trouble.problem
+        distribution = self._distribution
+        return None if distribution is None else distribution.journal.problem or distribution.problem.problem
 
     @property
     def damaged(self) -> int:
@@ -438,23 +372,23 @@ class Hub:
         How many updates of the journal this process could not read, and skipped. Clients that would get one
         are sent ``stream-reset``.
         """
-        return 0 if self._live is None else self._live.journal.damaged
+        return 0 if self._distribution is None else self._distribution.journal.damaged
 
     def metrics(self) -> HubMetrics:
         """
         Return what has been counted, and how things stand.
         """
         counted = {each.name: getattr(self._counters, each.name) for each in fields(Counters)}
-        counted["drops"] += sum(subscriber.drops for subscriber in self._members.values())
+        counted["drops"] += sum(subscriber.drops for subscriber in self._membership.by_channel.values())
         counted["closes"] = dict(self._counters.closes)
         counted["fanout_buckets"] = tuple(self._counters.fanout_buckets)
         return HubMetrics(
-            channels=len(self._members),
-            topics=len(self._index.counts()),
+            channels=len(self._membership),
+            topics=len(self._membership.index.counts()),
             journal_up=self.problem is None,
             damaged=self.damaged,
-            replaying=0 if self._live is None else self._live.replay.replaying,
-            buffered=sum(channel.buffered for channel in self._members),
+            replaying=0 if self._distribution is None else self._distribution.replay.replaying,
+            buffered=sum(channel.buffered for channel in self._membership.by_channel),
             **counted,
         )
 
@@ -467,33 +401,7 @@ class Hub:
             and with :exc:`~txsse.errors.HubStopped`.
         """
         check_thread(self._reactor(), "hub.start")
-        if self._stopped:
-            return self._unhandled.watch(fail(HubStopped()), "hub.start")
-        live = self._live or self._come_alive()
-        if live.started:
-            return succeed(None)
-        if self._starting is not None:
-            return self._unhandled.watch(self._starting.wait(), "hub.start")
-        self._starting = waiting = Waiters[None]()
-        started = self._unhandled.watch(waiting.wait(), "hub.start")
-        work = Deferred.fromCoroutine(self._start(live))
-        work.addBoth(self._has_started, waiting)
-        return started
-
-    async def _start(self, live: Live) -> None:
-        await live.journal.start(self)
-        newest = await live.journal.at(live.journal.head)
-        # An update of another node may have been received meanwhile.
-        if newest is not None and live.head is None:
-            live.head_id = newest.id
-        live.started = True
-
-    def _has_started(self, result: Failure | None, waiting: Waiters[None]) -> None:
-        self._starting = None
-        if isinstance(result, Failure):
-            waiting.fail(cast(Exception, result.value))
-        else:
-            waiting.fire(None)
+        return self._unhandled.watch(self._lifecycle.start(), "hub.start")
 
     def stop(
         self,
@@ -524,260 +432,47 @@ class Hub:
         if not deadline > 0:
             raise ValueError(f"deadline must be a positive number of seconds, not {deadline!r}")
         last = b"" if farewell is None else encode_event(farewell)
-        if self._stopped:
-            return succeed(None)
-        if self._stopping is not None:
-            return self._stopping.wait()
-        self._stopping = waiting = Waiters[None]()
-        stopped = waiting.wait()
-        work = Deferred.fromCoroutine(self._stop(last, retry, deadline))
-        work.addErrback(lambda failure: _log.failure("the journal did not stop well", failure))
-        work.addCallback(self._has_stopped, waiting)
-        return stopped
+        return self._lifecycle.stop(lambda: self._drain(last, retry, deadline))
 
-    async def _stop(self, last: bytes, retry: tuple[float, float], deadline: float) -> None:
-        live = self._live or self._come_alive()
-        over = live.reactor.seconds() + deadline
-        if self._on_their_way:
-            # What is recorded is to be sent, and is told of then.
-            with suppress(TimeoutError):
-                await self._arrived.wait().addTimeout(deadline, live.reactor)
-        if live.fanout.busy:
-            # Somebody who was just sent something stops the hub; the others are to get it too.
-            await deferLater(live.reactor, 0)
-        live.fanout.flush()
-        deadline = over - live.reactor.seconds()
-        await drain(self._members, live.reactor, last=last, retry=retry, deadline=deadline)
-        self._ended = True
-        # A journal that could not be started has nothing to end.
-        if live.started or self._starting is not None:
-            stopping = Deferred.fromCoroutine(self._stop_journal(live.journal))
-            # Clients that used up the time are no reason to cut the journal off.
-            stopping.addTimeout(max(_JOURNAL_TIME, over - live.reactor.seconds()), live.reactor)
-            try:
-                await stopping
-            except TimeoutError:
-                _log.error("the hub has stopped, and its journal did not answer in time")
-
-    async def _stop_journal(self, journal: IJournal) -> None:
-        try:
-            await self.start()
-        except JournalFailed:
-            # It has said so itself.
+    async def _drain(self, last: bytes, retry: tuple[float, float], deadline: float) -> None:
+        if self._distribution is None:
+            # The hub has not been used.
             return
-        await journal.stop()
-
-    def _has_stopped(self, _: object, waiting: Waiters[None]) -> None:
-        self._stopped = True
-        waiting.fire(None)
-
-    # What the resource asks for.
-
-    def check(self, topics: TopicSet, private: TopicSet) -> None:
-        """
-        Raise where the hub takes no subscriber of these topics.
-        """
-        if self._stopping is not None:
-            raise HubStopped
-        if len(topics) > self._max_topics:
-            raise TooManyTopics(len(topics), self._max_topics)
-        if not self._has_room(topics, private):
-            assert self._max_pattern_weight is not None
-            raise TooManyPatterns(self._max_pattern_weight)
-
-    def _has_room(self, topics: TopicSet, private: TopicSet) -> bool:
-        """
-        Tell whether the hub may hold a subscriber's patterns beside those that it holds.
-        """
-        if self._max_pattern_weight is None or not (topics.selectors or private.selectors):
-            return True
-        weight = self._index.new_weight(topics) + self._private.new_weight(private)
-        # Patterns that are held already cost nothing more.
-        return not weight or self._index.weight + self._private.weight + weight <= self._max_pattern_weight
-
-    def place_of_newcomer(self, topics: TopicSet, private: TopicSet) -> ResumePoint | None:
-        """
-        Return the place of a client that comes for the first time, where it can come in and the place is
-        known.
-        """
-        live = self._live
-        if live is None or not live.started or self._stopping is not None or len(topics) > self._max_topics:
-            return None
-        return live.here() if self._has_room(topics, private) else None
-
-    async def locate(self, last_event_id: str) -> ResumePoint:
-        """
-        Find the place where a client resumes.
-
-        The id of an update that the client may not receive is a place as any other: a client may have
-        received it, and have been granted less since. What follows it is checked when it is sent.
-        """
-        await self.start()
-        live = self._live
-        assert live is not None
-        if not last_event_id:
-            return live.here()
-        if last_event_id == EARLIEST:
-            return ResumePoint(OLDEST, named=EARLIEST)
-        position = await live.journal.find(last_event_id)
-        if position is None and last_event_id == live.head_id:
-            # Where it is the one at the head, the journal need not hold it any more: nothing came since.
-            position = live.journal.head
-        if position is None:
-            return ResumePoint(OLDEST, missed=True, named=EARLIEST)
-        return ResumePoint(position, named=last_event_id)
-
-    def admit(
-        self, channel: SSEChannel, topics: TopicSet, private: TopicSet, place: ResumePoint | None
-    ) -> Subscriber:
-        """
-        Subscribe a channel; without a place, it is looked for until it is found.
-        """
-        live = self._live or self._come_alive()
-        reached = self._reached.pop(channel, None) or Progress(place)
-        if reached.place is None and live.started and not channel.last_event_id:
-            reached.place = live.here()
-        subscriber = self._join(channel, topics, private, reached)
-        if not subscriber.is_subscribed:
-            return subscriber
-        if reached.place is not None:
-            self._begin(live, subscriber, reached.place)
-        else:
-            live.replay.begin_where(subscriber, reached, lambda: self._locate_once(subscriber, reached))
-        return subscriber
-
-    async def _locate_once(self, subscriber: Subscriber, reached: Progress) -> ResumePoint:
-        await self.start()
-        if reached.place is None:
-            place = await self.locate(subscriber.channel.last_event_id)
-            # Another subscription of the channel may have found it first.
-            reached.place = reached.place or place
-        return reached.place
-
-    def _begin(self, live: Live, subscriber: Subscriber, place: ResumePoint) -> None:
-        up_to_date = place.position == live.journal.head and not place.missed
-        if up_to_date and (
-            place.resume_id is None or subscriber.sink.offer(resume_id_frames(place.resume_id))
-        ):
-            subscriber.since = place.position
-            subscriber.reached = None
-        else:
-            live.replay.begin(subscriber, place)
-
-    def _join(
-        self, channel: SSEChannel, topics: TopicSet, private: TopicSet, reached: Progress
-    ) -> Subscriber:
-        self._number += 1
-        subscriber = Subscriber(channel, topics, private, number=self._number, owner=self)
-        subscriber.reached = reached
-        if not channel.is_open:
-            subscriber.unsubscribe()
-            return subscriber
-        channel.watcher = subscriber
-        self._members[channel] = subscriber
-        self._index.add(subscriber, topics)
-        self._private.add(subscriber, private)
-        if self._presence is not None:
-            self._presence.tell(subscriber, True, len(self._members))
-        return subscriber
-
-    # What the journal and the subscribers tell.
-
-    def update_appended(self, entry: Entry) -> None:
-        """
-        Send an update that the journal has.
-        """
-        live = self._live
-        assert live is not None
-        live.head = update = entry[1]
-        live.head_id = update.id
-        self._counters.published += 1
-        live.fanout.add(entry)
-
-    def subscriber_counts(self) -> Mapping[str, int]:
-        """
-        Return how many subscribers want each topic, for the other nodes.
-        """
-        return Counts(self._members, self._index.counts())
-
-    def changed_topics(self) -> Collection[str]:
-        """
-        Return the topics whose counts have changed, for the other nodes.
-        """
-        return self._index.take_changed() | {ALL}
-
-    def updates_missed(self, position: int) -> None:
-        """
-        Have everybody read on from where they were, and learn there that something is missing.
-        """
-        live = self._live
-        assert live is not None
-        live.replay.forget_pages()
-        # By slices, as all that is sent, and in its order: in the middle of a fan-out, nobody knows how far
-        # each subscriber is.
-        live.fanout.when_sent(self._move_all_to_replay)
-        live.head = live.head_id = None
-
-    def _move_all_to_replay(self) -> None:
-        live = self._live
-        assert live is not None
-        live.replay.move_all_to_replay(
-            (subscriber, max(subscriber.since, live.fanout.sent_up_to))
-            for subscriber in self._members.values()
-            if not subscriber.is_replaying
+        await shut_down(
+            self._distribution,
+            self._lifecycle,
+            self._membership.by_channel,
+            self._publishing,
+            last=last,
+            retry=retry,
+            deadline=deadline,
         )
 
-    def subscriber_left(self, subscriber: Subscriber) -> None:
-        """
-        Forget a subscriber.
-        """
-        channel = subscriber.channel
-        if self._members.pop(channel, None) is None:
-            return
-        self._index.remove(subscriber, subscriber.topics)
-        self._private.remove(subscriber, subscriber.private)
-        self._counters.drops += subscriber.drops
-        withdrawn = withdraw(channel)
-        if channel.is_open:
-            self._reached[channel] = self._reached_by(subscriber, withdrawn)
-        if channel.close_reason is not None:
-            self._counters.closes[channel.close_reason] += 1
-        if self._presence is not None:
-            self._presence.tell(subscriber, False, len(self._members))
-
-    def _reached_by(self, subscriber: Subscriber, withdrawn: int | None) -> Progress:
-        reached = subscriber.reached
-        if reached is None:
-            live = self._live
-            assert live is not None
-            reached = Progress(ResumePoint(live.fanout.place_of(subscriber)))
-        if withdrawn is not None and reached.place is not None and withdrawn < reached.place.position:
-            return Progress(ResumePoint(withdrawn))
-        return reached
-
-    def _tell(self, topic: str, data: str, event: str) -> None:
-        if self._stopping is None:
+    def _notify_presence(self, topic: str, data: str, event: str) -> None:
+        if not self._lifecycle.is_stopping:
             try:
                 self.publish_ephemeral(topic, data, event=event)
             except Exception:
-                # A subscriber does not depend on who is told of it.
-                self._failures.failure("presence cannot be told")
+                # A subscriber does not depend on those that are notified of it.
+                self._failures.failure("presence cannot be published")
+
+    def _use(self) -> Distribution:
+        """
+        Return the parts that need the reactor. The first call makes them, and starts the journal.
+        """
+        if self._distribution is not None:
+            return self._distribution
+        reactor = make_steady(self._reactor())
+        journal = self._given_journal or MemoryJournal(reactor=reactor)
+        self._distribution = distribution = Distribution(reactor, journal, self._membership, self._counters)
+        self._lifecycle.start().addErrback(_log_not_started)
+        return distribution
 
     def _reactor(self) -> IReactorTime:
         return self._given_reactor or self.upgrader.reactor
 
-    def _come_alive(self) -> Live:
-        # Not before it is used, so that making a hub at import time installs no reactor.
-        reactor = make_steady(self._reactor())
-        journal = self._given_journal or MemoryJournal(reactor=reactor)
-        replay = Replay(journal, reactor, self._counters)
-        fanout = Fanout(reactor, self._index, self._private, replay, self._counters)
-        self._live = Live(reactor, replay, fanout, IdMaker(wall_of(reactor)), journal)
-        self.start().addErrback(_log_not_started)
-        return self._live
-
 
 def _log_not_started(failure: Failure) -> None:
-    # A journal that knows what is wrong has said so itself.
-    if not failure.check(JournalFailed):
+    # A journal that knows what is wrong has logged it; a hub that was stopped starts nothing.
+    if not failure.check(JournalFailed, HubStopped):
         _log.failure("the journal did not start", failure)

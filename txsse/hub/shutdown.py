@@ -1,5 +1,5 @@
 """
-The end of a hub: its clients are sent elsewhere, in good order.
+Graceful shutdown of a hub: what was published is sent, the channels are closed, the journal ends.
 """
 
 from __future__ import annotations
@@ -7,23 +7,76 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from txsse._rate_limited_log import RateLimitedLog
-from txsse.errors import ChannelClosed, CloseReason
+from txsse.errors import ChannelClosed, CloseReason, JournalFailed
+from txsse.hub.distribution import Distribution
+from txsse.hub.lifecycle import Lifecycle
+from txsse.hub.publishing import Publishing
+from txsse.journal.interfaces import IJournal
 from txsse.protocol.encoder import encode_retry
 from txsse.server.channel import SSEChannel
 
-__all__ = ["drain"]
+__all__ = ["drain", "shut_down"]
 
 _log = Logger()
 _failures = RateLimitedLog(_log)
 
 # How many channels are sent away before the reactor has its turn: some 5 ms of work.
 _SLICE = 256
+
+
+# How long the journal may take to end if the clients have used up the time, in seconds.
+_JOURNAL_TIME = 1.0
+
+
+async def shut_down(
+    distribution: Distribution,
+    lifecycle: Lifecycle,
+    channels: Iterable[SSEChannel],
+    publishing: Publishing,
+    *,
+    last: bytes,
+    retry: tuple[float, float],
+    deadline: float,
+) -> None:
+    """
+    Send what was published, close the channels, and stop the journal.
+
+    :param last: see :func:`drain`; so are the others.
+    """
+    reactor, fanout = distribution.reactor, distribution.fanout
+    over = reactor.seconds() + deadline
+    await publishing.settle(deadline, reactor)
+    if fanout.busy:
+        # A subscriber that was just sent something stops the hub; the others are sent it too.
+        await deferLater(reactor, 0)
+    fanout.flush()
+    await drain(channels, reactor, last=last, retry=retry, deadline=over - reactor.seconds())
+    publishing.end()
+    # A journal that could not be started has nothing to end.
+    if not lifecycle.has_journal:
+        return
+    stopping = Deferred.fromCoroutine(_stop_journal(lifecycle, distribution.journal))
+    # Clients that used up the time are no reason to cut the journal off.
+    stopping.addTimeout(max(_JOURNAL_TIME, over - reactor.seconds()), reactor)
+    try:
+        await stopping
+    except TimeoutError:
+        _log.error("the hub has stopped, and its journal did not answer in time")
+
+
+async def _stop_journal(lifecycle: Lifecycle, journal: IJournal) -> None:
+    try:
+        await lifecycle.start()
+    except JournalFailed:
+        # It has said so itself.
+        return
+    await journal.stop()
 
 
 async def drain(

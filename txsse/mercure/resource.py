@@ -16,6 +16,7 @@ from twisted.web.server import NOT_DONE_YET
 from txsse._clock import wall
 from txsse._rate_limited_log import RateLimitedLog
 from txsse.hub.hub import Hub
+from txsse.journal.update import EARLIEST
 from txsse.mercure.auth.verify import Role, Verifier
 from txsse.mercure.credentials import find_credential
 from txsse.mercure.errors import MissingToken
@@ -23,7 +24,7 @@ from txsse.mercure.metadata import MetadataResource
 from txsse.mercure.publish import Publisher
 from txsse.mercure.responses import failed, segments_below, send
 from txsse.mercure.settings import PATH, Settings
-from txsse.mercure.subscribe import QUERY, SubscribeResource
+from txsse.mercure.subscribe import QUERY, Subscribing
 from txsse.mercure.subscription_api import SubscriptionApi
 from txsse.mercure.subscription_events import Subscriptions
 from txsse.server.negotiation import Answer, Rules, cors_headers, decide, read_asked
@@ -69,6 +70,8 @@ class MercureResource(Resource):
             allow_credentials=credentials,
             allow_headers=_HEADERS,
             last_event_id_parameter=None,
+            # Which one was meant cannot be told; a client that gets all misses nothing.
+            conflicting_last_event_ids=EARLIEST,
             headers={**own, **stream_options.pop("headers", {})},
             **{"reactor": hub.upgrader.reactor, **stream_options},
         )
@@ -87,9 +90,7 @@ class MercureResource(Resource):
         )
         subscriptions = Subscriptions(hub, settings) if settings.subscriptions else None
         self._publisher = Publisher(hub, verifier, settings, upgrader.reactor)
-        self._streams = SubscribeResource(
-            hub, verifier, settings, upgrader=upgrader, subscriptions=subscriptions
-        )
+        self._streams = Subscribing(hub, verifier, settings, upgrader=upgrader, subscriptions=subscriptions)
         self._listing = (
             None if subscriptions is None else SubscriptionApi(hub, verifier, settings, subscriptions)
         )

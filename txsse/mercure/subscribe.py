@@ -6,32 +6,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, AnyStr
+from typing import Any
 
 from twisted.web.http import Request
 
-from txsse._clock import wall
 from txsse.errors import UpgradeRefused
 from txsse.hub.access import Access
 from txsse.hub.hub import Hub
-from txsse.hub.resource import HubResource
+from txsse.hub.request_admission import RequestAdmission
 from txsse.hub.subscriber import Subscriber
-from txsse.journal.position import ResumePoint
 from txsse.journal.update import EARLIEST
 from txsse.mercure.auth.grants import Grants
 from txsse.mercure.auth.verify import Verifier
 from txsse.mercure.credentials import find_credential
 from txsse.mercure.errors import BadRequest, InvalidToken, MissingToken, Refusal
-from txsse.mercure.expiries import Expiry
 from txsse.mercure.forms import Fields, check_form, read_body, read_query
 from txsse.mercure.responses import RETRY_AFTER, challenge
 from txsse.mercure.selectors.matcher import EXACT, MAX_PATTERN, PATTERN, TEMPLATE, Matcher, make_matcher
 from txsse.mercure.settings import Settings
 from txsse.mercure.subscription_events import Subscriptions
-from txsse.server.negotiation import Accepted
 from txsse.server.upgrade import Upgrader
 
-__all__ = ["QUERY", "SubscribeResource"]
+__all__ = ["QUERY", "Subscribing"]
 
 #: A GET with a body: https://www.ietf.org/archive/id/draft-ietf-httpbis-safe-method-w-body-14.html
 QUERY = b"QUERY"
@@ -47,24 +43,21 @@ _PARAMETERS = {"match": EXACT, "match_exact": EXACT, "match_urlpattern": PATTERN
 class MatchedAccess(Access):
     """
     What a request gets, with what that comes from.
-
-    :ivar last_event_id: the id that it resumes from, where a form tells it; ``None`` otherwise.
     """
 
     matchers: tuple[Matcher, ...] = ()
     grants: Grants = field(default_factory=Grants)
-    last_event_id: str | None = None
 
 
-class SubscribeResource(HubResource):
+class Subscribing:
     """
-    Subscribes whoever asks.
+    Subscribes clients by the Mercure protocol.
 
     :param hub: the hub.
-    :param verifier: tells who may read what.
-    :param settings: what the hub was told.
+    :param verifier: returns what a token grants.
+    :param settings: the settings.
     :param upgrader: makes the streams.
-    :param subscriptions: where subscriptions are told of; ``None`` for nowhere.
+    :param subscriptions: is notified of subscriptions; ``None`` if the subscription API is disabled.
     """
 
     def __init__(
@@ -76,62 +69,34 @@ class SubscribeResource(HubResource):
         upgrader: Upgrader,
         subscriptions: Subscriptions | None,
     ) -> None:
-        super().__init__(hub, self._find_access, upgrader=upgrader)
         self._verifier = verifier
         self._settings = settings
         self._subscriptions = subscriptions
-        self._expiries = Expiry(upgrader)
         old = (b"Last-Event-ID",) if settings.compatibility else ()
-        self.resume_fields = (b"Mercure-Last-Event-ID", *old)
+        self._requests = RequestAdmission(
+            hub.admission,
+            self._find_access,
+            upgrader,
+            resume_headers=(b"Mercure-Last-Event-ID", *old),
+            expired=lambda: self._refused(InvalidToken("it has expired")),
+            subscribed=self._subscribed,
+        )
 
     def render(self, request: Request) -> int:
         """
         Open a stream, or answer otherwise.
         """
-        values = request.requestHeaders.getRawHeaders(b"Last-Event-ID") or []
-        if len(values) > 1:
-            request.requestHeaders.setRawHeaders(b"Last-Event-ID", [_one_of(values, EARLIEST.encode())])
-        return super().render(request)
+        return self._requests.render(request)
 
-    def resumes_from(self, accepted: Accepted, access: Access) -> str:
-        """
-        Return the id that a client resumes from; that of a header field counts before those of a form.
-        """
+    def _subscribed(self, subscriber: Subscriber, access: Access) -> None:
         assert isinstance(access, MatchedAccess)
-        return accepted.last_event_id if access.last_event_id is None else access.last_event_id
-
-    def resumes_at(self, request: Request, place: ResumePoint, access: Access) -> str | None:
-        """
-        Tell what the response says of a place. One who resumes from nothing is told where that is.
-        """
-        assert isinstance(access, MatchedAccess)
-        if place.named is None and access.last_event_id is not None:
-            return place.resume_id or EARLIEST
-        return place.named
-
-    def check_access(self, access: Access) -> None:
-        """
-        See that the token has not expired meanwhile, for a replay would begin at once.
-        """
-        assert isinstance(access, MatchedAccess)
-        expires = access.grants.expires
-        if expires is not None and expires <= wall(self._streams.reactor):
-            raise self._refused(InvalidToken("it has expired"))
-
-    def subscribed(self, subscriber: Subscriber, access: Access) -> None:
-        """
-        Have a stream end with its token, and tell of its subscriptions.
-        """
-        assert isinstance(access, MatchedAccess)
-        if access.grants.expires is not None:
-            self._expiries.end_at(subscriber, access.grants.expires)
         if self._subscriptions is not None:
             self._subscriptions.begin(subscriber.channel, access.matchers, access.grants)
 
     def _find_last_event_id(self, request: Request, fields: Fields) -> str | None:
         """
-        Return the id that a client resumes from by a field of a form; ``None`` if the header field has one,
-        or the form has no such field. An empty header field is as none.
+        Return the ID that a client resumes from by a field of a form; ``None`` if the header field has one,
+        or the form has no such field. An empty header field counts as none.
         """
         if any(request.requestHeaders.getRawHeaders(b"Last-Event-ID") or []):
             return None
@@ -139,11 +104,7 @@ class SubscribeResource(HubResource):
         if self._settings.compatibility:
             names += ["lastEventID", "Last-Event-ID"]
         values = [value for name, value in fields if name in names]
-        if not values:
-            return None
-        found = _one_of(values, EARLIEST)
-        self._streams.check_last_event_id(found)
-        return found
+        return _one_of(values) if values else None
 
     async def _find_access(self, request: Request) -> MatchedAccess:
         try:
@@ -162,7 +123,7 @@ class SubscribeResource(HubResource):
             raise self._refused(refusal) from None
         topics = [matcher.selector for matcher in matchers]
         private: Any = tuple(grants.subscribe)
-        return MatchedAccess(topics, private, matchers, grants, last_event_id)
+        return MatchedAccess(topics, private, last_event_id, grants.expires, matchers, grants)
 
     def _refused(self, refusal: Refusal) -> UpgradeRefused:
         headers = {}
@@ -225,10 +186,10 @@ class SubscribeResource(HubResource):
         return None
 
 
-def _one_of(ids: Sequence[AnyStr], earliest: AnyStr) -> AnyStr:
+def _one_of(ids: Sequence[str]) -> str:
     # Empty ones are none. Symfony writes the same id under both of its old names. Which one of different ones
     # was meant cannot be told; a client that gets all misses nothing.
     named = list(dict.fromkeys(filter(None, ids)))
     if len(named) > 1:
-        return earliest
-    return named[0] if named else earliest[:0]
+        return EARLIEST
+    return named[0] if named else ""

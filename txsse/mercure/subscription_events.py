@@ -122,4 +122,6 @@ class Subscriptions:
     def _tell(self, told: Sequence[Subscription], *, active: bool) -> None:
         for each in told:
             # The journal, or the hub, has said why it takes no update.
-            self._hub.publish_to_the_end(each.event(active=active)).addErrback(lambda failure: None)
+            self._hub.publish_update(each.event(active=active), while_draining=True).addErrback(
+                lambda failure: None
+            )

@@ -59,6 +59,7 @@ class Rules:
     allow_credentials: bool
     allow_headers: tuple[bytes, ...]
     max_last_event_id: int
+    conflicting_last_event_ids: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,10 @@ def decide(asked: Asked, rules: Rules) -> Accepted | Answer:
         return refusal(405, f"allowed here: {allow.decode('ascii')}", [(b"Allow", allow), *cors])
     if not accepts_event_stream(tuple(asked.accept)):
         return refusal(406, "only text/event-stream is to be had here", cors)
-    last_event_id = read_last_event_id(asked.last_event_id, rules.max_last_event_id)
+    values = asked.last_event_id
+    if len(values) > 1 and rules.conflicting_last_event_ids is not None:
+        values = [rules.conflicting_last_event_ids.encode()]
+    last_event_id = read_last_event_id(values, rules.max_last_event_id)
     if isinstance(last_event_id, Malformed):
         return refusal(400, last_event_id.reason, cors)
     if reading:

@@ -64,6 +64,7 @@ def to_rules(
     allow_credentials: bool,
     allow_headers: Iterable[str],
     max_last_event_id: int,
+    conflicting_last_event_ids: str | None = None,
 ) -> Rules:
     """
     Read what is allowed.
@@ -84,6 +85,7 @@ def to_rules(
         allow_credentials=allow_credentials,
         allow_headers=tuple(name.encode("ascii") for name in allow_headers),
         max_last_event_id=max_last_event_id,
+        conflicting_last_event_ids=conflicting_last_event_ids,
     )
     if allow_credentials and b"*" in rules.allow_origins:
         raise ValueError("allow_credentials needs a list of origins: browsers refuse it with *")

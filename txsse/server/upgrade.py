@@ -72,6 +72,8 @@ class Upgrader:
         several parameters the last one that is not empty counts.
     :param max_last_event_id: the longest ``Last-Event-ID`` that is accepted, in bytes. A client that was sent
         a longer id gets 400 when it comes back, which a browser takes for the end.
+    :param conflicting_last_event_ids: the ID that a request with several different ``Last-Event-ID`` headers
+        resumes from, such as ``earliest`` in a hub; ``None`` to answer it with 400.
     :param max_buffer: how many bytes are held back for a client that is behind.
     :param max_total_buffer: how many bytes are held back for all of them together.
     :param slow_policy: the overflow policy, which decides when a slow client's buffer is full: ``"close"``
@@ -122,6 +124,7 @@ class Upgrader:
         ),
         last_event_id_parameter: str | None = "lastEventId",
         max_last_event_id: int = 1024,
+        conflicting_last_event_ids: str | None = None,
         max_buffer: int = DEFAULT_MAX_BUFFER,
         max_total_buffer: int = DEFAULT_MAX_TOTAL_BUFFER,
         slow_policy: Literal["close", "drop", "latest", "replay"] | OverflowPolicy | None = None,
@@ -139,7 +142,14 @@ class Upgrader:
         self._opening = b"" if retry is None else encode_retry(retry)
         self._keepalive = seconds("keepalive", keepalive)
         self._headers = to_headers(headers or {})
-        self._rules = to_rules(methods, allow_origins, allow_credentials, allow_headers, max_last_event_id)
+        self._rules = to_rules(
+            methods,
+            allow_origins,
+            allow_credentials,
+            allow_headers,
+            max_last_event_id,
+            conflicting_last_event_ids,
+        )
         self._last_event_id_parameter = (
             None if last_event_id_parameter is None else last_event_id_parameter.encode()
         )

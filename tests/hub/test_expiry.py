@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 
 from txsse.errors import CloseReason
-from txsse.mercure.expiries import Expiry
+from txsse.hub.expiry import Expiry
 from txsse.testing import WallClock
 
 

@@ -1,0 +1,157 @@
+"""
+From the journal to the subscribers: the parts of a hub that need the reactor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+
+from twisted.internet.interfaces import IReactorTime
+
+from txsse._clock import wall_of
+from txsse.hub.fanout import Fanout
+from txsse.hub.journal_problem import JournalProblem
+from txsse.hub.membership import Membership
+from txsse.hub.metrics import Counters
+from txsse.hub.replay import Replay
+from txsse.hub.subscriber import Subscriber
+from txsse.hub.update_ids import IdMaker
+from txsse.journal.interfaces import IJournal
+from txsse.journal.page import Entry
+from txsse.journal.position import OLDEST, ResumePoint
+from txsse.journal.update import EARLIEST, Update
+from txsse.protocol.encoder import encode_id
+from txsse.server.sinks.base import Framed
+
+__all__ = ["Distribution"]
+
+
+# Clients that connect between two updates get the same.
+@lru_cache(maxsize=8)
+def _resume_id_frames(id: str) -> Framed:
+    return Framed(encode_id(id))
+
+
+class Distribution:
+    """
+    Follows a journal, and sends its updates to the subscribers. A hub makes it when it is first used, so that
+    a hub that is made at import time installs no reactor.
+
+    :param reactor: the reactor.
+    :param journal: the journal.
+    :param membership: the subscribers.
+    :param counters: the hub's counters.
+    :ivar started: whether the journal has been started.
+    """
+
+    def __init__(
+        self, reactor: IReactorTime, journal: IJournal, membership: Membership, counters: Counters
+    ) -> None:
+        self.reactor = reactor
+        self.journal = journal
+        self.started = False
+        self.replay = Replay(journal, reactor, counters)
+        self.fanout = Fanout(reactor, membership.index, membership.private, self.replay, counters)
+        self.ids = IdMaker(wall_of(reactor))
+        self.problem = JournalProblem(reactor.seconds)
+        self._membership = membership
+        self._counters = counters
+        # The newest update that this process received; and the id at the journal's head, at first that which
+        # the journal holds.
+        self._head: Update | None = None
+        self._head_id: str | None = None
+
+    async def start(self) -> None:
+        """
+        Start the journal.
+        """
+        await self.journal.start(self)
+        newest = await self.journal.at(self.journal.head)
+        # An update of another node may have been received meanwhile.
+        if newest is not None and self._head is None:
+            self._head_id = newest.id
+        self.started = True
+
+    def resume_id(self) -> str:
+        """
+        Return an id for the journal's head that may be disclosed to every client.
+        """
+        head, journal = self._head, self.journal
+        return journal.resume_id(journal.head) if head is None or head.private else head.id
+
+    def here(self) -> ResumePoint:
+        """
+        Return the position of a new client.
+        """
+        return ResumePoint(self.journal.head, resume_id=self.resume_id())
+
+    async def locate(self, last_event_id: str) -> ResumePoint:
+        """
+        Find the position that a client resumes from.
+
+        The id of an update that the client may not receive is as good as any other: the client may have
+        received it, and have been granted less since. What follows is authorised when it is sent.
+        """
+        if not last_event_id:
+            return self.here()
+        if last_event_id == EARLIEST:
+            return ResumePoint(OLDEST, named=EARLIEST)
+        position = await self.journal.find(last_event_id)
+        if position is None and last_event_id == self._head_id:
+            # The journal need not hold the update at its head any more: none was published since.
+            position = self.journal.head
+        if position is None:
+            return ResumePoint(OLDEST, missed=True, named=EARLIEST)
+        return ResumePoint(position, named=last_event_id)
+
+    def begin(self, subscriber: Subscriber, point: ResumePoint) -> None:
+        """
+        Make a subscriber live, or have it replay first.
+        """
+        up_to_date = point.position == self.journal.head and not point.missed
+        if up_to_date and (
+            point.resume_id is None or subscriber.sink.offer(_resume_id_frames(point.resume_id))
+        ):
+            subscriber.since = point.position
+            subscriber.reached = None
+        else:
+            self.replay.begin(subscriber, point)
+
+    def update_appended(self, entry: Entry) -> None:
+        """
+        Send an update that was appended.
+        """
+        self._head = update = entry[1]
+        self._head_id = update.id
+        self._counters.published += 1
+        self.fanout.add(entry)
+
+    def updates_missed(self, position: int) -> None:
+        """
+        Move all live subscribers to replay, which reports the gap.
+        """
+        self.replay.forget_pages()
+        # By slices, as all that is sent, and in its order: in the middle of a fan-out, nobody knows how far
+        # each subscriber is.
+        self.fanout.when_sent(self._move_all_to_replay)
+        self._head = self._head_id = None
+
+    def subscriber_counts(self) -> Mapping[str, int]:
+        """
+        Return how many subscribers want each topic, for the other nodes.
+        """
+        return self._membership.counts()
+
+    def changed_topics(self) -> Collection[str]:
+        """
+        Return the topics whose counts have changed, for the other nodes.
+        """
+        return self._membership.take_changed_topics()
+
+    def _move_all_to_replay(self) -> None:
+        self.replay.move_all_to_replay(
+            (subscriber, max(subscriber.since, self.fanout.sent_up_to))
+            for subscriber in self._membership.by_channel.values()
+            if not subscriber.is_replaying
+        )

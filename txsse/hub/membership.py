@@ -1,0 +1,128 @@
+"""
+The subscribers of a hub: by channel, by topic, and how far each of them has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from weakref import WeakKeyDictionary
+
+from txsse.hub.metrics import Counters
+from txsse.hub.presence import Presence
+from txsse.hub.subscriber import Subscriber
+from txsse.hub.subscribers import Counts, Subscribers
+from txsse.hub.topic_index import TopicIndex
+from txsse.hub.topics import TopicSet
+from txsse.hub.withdrawal import withdraw
+from txsse.journal.position import Progress, ResumePoint
+from txsse.journal.update import ALL
+from txsse.server.channel import SSEChannel
+
+__all__ = ["Membership"]
+
+
+class Membership:
+    """
+    The subscribers of a hub.
+
+    :param counters: the hub's counters.
+    :param presence: is notified of each subscriber; ``None`` for no notification.
+    :param sent_up_to: returns the position up to which a live subscriber has been sent its updates.
+    :ivar by_channel: the subscribers.
+    :ivar index: which of them want a topic.
+    :ivar private: which of them may have private updates of a topic.
+    """
+
+    def __init__(
+        self, counters: Counters, presence: Presence | None, sent_up_to: Callable[[Subscriber], int]
+    ) -> None:
+        self.by_channel: dict[SSEChannel, Subscriber] = {}
+        self.index: TopicIndex[Subscriber] = TopicIndex()
+        self.private: TopicIndex[Subscriber] = TopicIndex()
+        self._counters = counters
+        self._presence = presence
+        self._sent_up_to = sent_up_to
+        self._number = 0
+        # How far open channels have come that were subscribed before.
+        self._progress: WeakKeyDictionary[SSEChannel, Progress] = WeakKeyDictionary()
+
+    def __len__(self) -> int:
+        return len(self.by_channel)
+
+    @property
+    def subscribers(self) -> Subscribers:
+        """
+        A view of the subscribers.
+        """
+        return Subscribers(self.by_channel.values(), self.index.counts())
+
+    def counts(self) -> Mapping[str, int]:
+        """
+        Return how many subscribers want each topic, for the other nodes.
+        """
+        return Counts(self.by_channel, self.index.counts())
+
+    def take_changed_topics(self) -> Collection[str]:
+        """
+        Return the topics whose counts have changed since the last call, for the other nodes.
+        """
+        return self.index.take_changed() | {ALL}
+
+    def weight_with(self, topics: TopicSet, private: TopicSet) -> int:
+        """
+        Return what all patterns weigh together with those of a new subscriber; 0 if it adds none, for
+        patterns that are held already cost nothing more.
+        """
+        weight = self.index.new_weight(topics) + self.private.new_weight(private)
+        return weight and self.index.weight + self.private.weight + weight
+
+    def progress_of(self, channel: SSEChannel) -> Progress | None:
+        """
+        Return how far a channel came in its last subscription, and forget it; ``None`` for a channel that was
+        not subscribed before.
+        """
+        return self._progress.pop(channel, None)
+
+    def join(
+        self, channel: SSEChannel, topics: TopicSet, private: TopicSet, progress: Progress
+    ) -> Subscriber:
+        """
+        Subscribe a channel. The subscriber of a closed channel is not subscribed.
+        """
+        self._number += 1
+        subscriber = Subscriber(channel, topics, private, number=self._number, owner=self)
+        subscriber.reached = progress
+        if not channel.is_open:
+            subscriber.unsubscribe()
+            return subscriber
+        channel.watcher = subscriber
+        self.by_channel[channel] = subscriber
+        self.index.add(subscriber, topics)
+        self.private.add(subscriber, private)
+        if self._presence is not None:
+            self._presence.tell(subscriber, True, len(self.by_channel))
+        return subscriber
+
+    def subscriber_left(self, subscriber: Subscriber) -> None:
+        """
+        Forget a subscriber.
+        """
+        channel = subscriber.channel
+        if self.by_channel.pop(channel, None) is None:
+            return
+        self.index.remove(subscriber, subscriber.topics)
+        self.private.remove(subscriber, subscriber.private)
+        self._counters.drops += subscriber.drops
+        withdrawn = withdraw(channel)
+        if channel.is_open:
+            self._progress[channel] = self._progress_at_end(subscriber, withdrawn)
+        if channel.close_reason is not None:
+            self._counters.closes[channel.close_reason] += 1
+        if self._presence is not None:
+            self._presence.tell(subscriber, False, len(self.by_channel))
+
+    def _progress_at_end(self, subscriber: Subscriber, withdrawn: int | None) -> Progress:
+        progress = subscriber.reached or Progress(ResumePoint(self._sent_up_to(subscriber)))
+        if withdrawn is not None and progress.place is not None and withdrawn < progress.place.position:
+            return Progress(ResumePoint(withdrawn))
+        return progress

@@ -1,0 +1,121 @@
+"""
+From a publisher to the journal.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from txsse._unhandled import Unhandled
+from txsse._waiters import Waiters
+from txsse.errors import HubStopped, UpdateTooLarge
+from txsse.hub.distribution import Distribution
+from txsse.hub.lifecycle import Lifecycle
+from txsse.journal.update import EphemeralUpdate, Update
+
+__all__ = ["Publishing"]
+
+
+class Publishing:
+    """
+    Records updates, and knows those that the journal has not answered for.
+
+    :param lifecycle: the hub's lifecycle.
+    :param unhandled: watches the Deferreds that publishers drop.
+    :param max_update_size: how many bytes an update may take on the wire.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, unhandled: Unhandled, max_update_size: int) -> None:
+        self._lifecycle = lifecycle
+        self._unhandled = unhandled
+        self._max_update_size = max_update_size
+        self._ended = False
+        self._unanswered = 0
+        self._settled: Waiters[None] = Waiters()
+
+    def publish(
+        self, update: Update, distribution: Distribution, *, while_draining: bool = False
+    ) -> Deferred[str]:
+        """
+        Record an update.
+
+        :param while_draining: whether also while the hub drains, and whatever its size.
+        :returns: a Deferred that fires with its id.
+        """
+        if not while_draining:
+            if len(update.frame) > self._max_update_size:
+                raise UpdateTooLarge(len(update.frame), self._max_update_size)
+            if self._lifecycle.is_stopping:
+                return self._unhandled.watch(fail(HubStopped()), "hub.publish")
+        elif self._ended:
+            return fail(HubStopped())
+        if distribution.started:
+            try:
+                recorded = distribution.journal.append(update)
+            except Exception:
+                # Memory may be gone; what is missing for one update may be there for the next.
+                recorded = fail(Failure())
+            if recorded.called and isinstance(recorded.result, int):
+                # What the callback below comes to, for a third of its price.
+                if distribution.problem.noted:
+                    distribution.problem.recorded()
+                return succeed(update.id)
+        else:
+            recorded = self._lifecycle.start().addCallback(lambda _: distribution.journal.append(update))
+        self._unanswered += 1
+        # One callback: a second one would cost as much as the checksum of a record.
+        return recorded.addCallbacks(
+            self._was_recorded,
+            self._was_not_recorded,
+            callbackArgs=(update.id, distribution),
+            errbackArgs=(recorded, distribution),
+        )
+
+    def publish_ephemeral(self, update: EphemeralUpdate, distribution: Distribution) -> None:
+        """
+        Send an ephemeral event to the live subscribers of this node.
+        """
+        if len(update.frame) > self._max_update_size:
+            raise UpdateTooLarge(len(update.frame), self._max_update_size)
+        if self._lifecycle.is_stopping:
+            raise HubStopped
+        distribution.fanout.add_ephemeral(update)
+
+    async def settle(self, deadline: float, reactor: IReactorTime) -> None:
+        """
+        Wait until the journal has answered for all updates.
+
+        :param deadline: how long, in seconds.
+        """
+        if self._unanswered:
+            with suppress(TimeoutError):
+                await self._settled.wait().addTimeout(deadline, reactor)
+
+    def end(self) -> None:
+        """
+        Record no more updates.
+        """
+        self._ended = True
+
+    def _was_recorded(self, _: object, id: str, distribution: Distribution) -> str:
+        self._was_answered()
+        if distribution.problem.noted:
+            distribution.problem.recorded()
+        return id
+
+    def _was_not_recorded(
+        self, failure: Failure, recorded: Deferred[Any], distribution: Distribution
+    ) -> Failure:
+        self._was_answered()
+        self._unhandled.watch(recorded, "hub.publish")
+        return distribution.problem.failed(failure)
+
+    def _was_answered(self) -> None:
+        self._unanswered -= 1
+        if not self._unanswered:
+            self._settled.fire(None)

@@ -1,0 +1,243 @@
+"""
+Requests that become subscribers of a hub: the part that all HTTP faces share.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from inspect import isawaitable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+from twisted.web.server import NOT_DONE_YET
+
+from txsse._clock import wall
+from txsse._rate_limited_log import RateLimitedLog
+from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpgradeRefused
+from txsse.hub.access import Access, AccessRule
+from txsse.hub.admission import Admission
+from txsse.hub.subscriber import Subscriber
+from txsse.hub.topics import TopicSet
+from txsse.journal.position import ResumePoint
+from txsse.journal.update import EARLIEST
+from txsse.protocol.encoder import encode_retry
+from txsse.server.channel import SSEChannel
+from txsse.server.negotiation import STREAM_HEADERS, Accepted, Answer, Headers, refusal
+from txsse.server.upgrade import Upgrader, answer
+
+__all__ = ["RequestAdmission"]
+
+_log = Logger()
+
+# How long a client is to stay away from a hub that stops, in seconds: another one takes its place.
+_RETRY_STOPPED = (1.0, 10.0)
+
+# When to ask again where a journal cannot be read, in seconds.
+_RETRY_JOURNAL = (b"Retry-After", b"5")
+
+# When to try again where the hub holds as many patterns as it may, in seconds.
+_RETRY_FULL = 60
+
+
+class RequestAdmission:
+    """
+    Opens a stream for each request that may have one, and answers the others.
+
+    :param admission: that of the hub.
+    :param rule: the access of all requests, or returns that of a request.
+    :param upgrader: makes the channels.
+    :param resume_headers: the response headers that name the ID where a replay begins.
+    :param expired: returns the refusal of a request whose access has ended; ``None`` for 403.
+    :param subscribed: called with each new subscriber and its access; ``None`` for no call.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        rule: AccessRule,
+        upgrader: Upgrader,
+        *,
+        resume_headers: Sequence[bytes] = (b"Last-Event-ID",),
+        expired: Callable[[], UpgradeRefused] | None = None,
+        subscribed: Callable[[Subscriber, Access], None] | None = None,
+    ) -> None:
+        self._admission = admission
+        self._upgrader = upgrader
+        self._rule = rule
+        self._resume_headers = resume_headers
+        self._expired = expired or _expired
+        self._subscribed = subscribed
+        self._failures = RateLimitedLog(_log)
+        self._fixed = None if callable(rule) else _Wanted(rule)
+        if self._fixed is not None and not self._fixed.topics:
+            raise ValueError("resource needs a topic: give 'news', ['a', 'b'], or '*' for all topics")
+
+    def render(self, request: Request) -> int:
+        """
+        Open a channel and subscribe it, or answer otherwise.
+        """
+        decision = self._upgrader.decide(request)
+        if isinstance(decision, Accepted):
+            self._render_stream(request, decision)
+        elif decision.status == 200 and self._fixed is None:
+            # A HEAD, and what a GET would get depends on who asks.
+            self._begin(request, self._admit_head(request, decision), decision.headers)
+        else:
+            self._carry_out(request, decision)
+        return NOT_DONE_YET
+
+    def _render_stream(self, request: Request, accepted: Accepted) -> None:
+        if self._fixed is not None and self._fixed.is_plain and not accepted.last_event_id:
+            point = self._admission.here(self._fixed.topics, self._fixed.private)
+            if point is not None:
+                # Most requests: nothing has to be waited for.
+                self._open(request, accepted, self._fixed, point)
+                return
+        gone: list[Deferred[None]] = []
+        admitting = self._begin(request, self._admit(request, accepted, gone), accepted.cors)
+        if not admitting.called:
+            # While the rule or the journal takes its time, the client may go.
+            gone.append(request.notifyFinish())
+            gone[0].addErrback(_cancel, admitting)
+
+    def _begin(
+        self, request: Request, work: Coroutine[Deferred[Any], Any, None], headers: Headers
+    ) -> Deferred[None]:
+        working = Deferred.fromCoroutine(work)
+        return working.addErrback(self._failed, request, headers)
+
+    async def _admit(self, request: Request, accepted: Accepted, gone: list[Deferred[None]]) -> None:
+        wanted = self._fixed or await self._granted(request)
+        access = wanted.access
+        if access.last_event_id is not None:
+            self._upgrader.check_last_event_id(access.last_event_id)
+            accepted = replace(accepted, last_event_id=access.last_event_id)
+        self._admission.check(wanted.topics, wanted.private)
+        try:
+            point = await self._admission.locate(accepted.last_event_id)
+        except (CancelledError, HubStopped):
+            raise
+        except JournalFailed:
+            # A journal that has lost its server costs no client its stream. The journal has logged it.
+            point = None
+        except Exception:
+            self._failures.failure("the journal cannot be read; {request} resumes later", request=request)
+            point = None
+        # That may have taken its time.
+        self._admission.check(wanted.topics, wanted.private)
+        if access.expires is not None and access.expires <= wall(self._upgrader.reactor):
+            raise self._expired()
+        named = None if point is None else _id_to_name(point, access)
+        if named is not None:
+            for field in self._resume_headers:
+                request.responseHeaders.setRawHeaders(field, [named.encode()])
+                if accepted.cors:
+                    request.responseHeaders.addRawHeader(b"Access-Control-Expose-Headers", field)
+        for waiting in gone:
+            # From here on the channel looks after its client, and after nobody else may the upgrader have to
+            # look.
+            waiting.cancel()
+        self._open(request, accepted, wanted, point)
+
+    async def _admit_head(self, request: Request, decision: Answer) -> None:
+        wanted = await self._granted(request)
+        self._admission.check(wanted.topics, wanted.private)
+        self._carry_out(request, decision)
+
+    def _open(self, request: Request, accepted: Accepted, wanted: _Wanted, point: ResumePoint | None) -> None:
+        channel = self._carry_out(request, accepted)
+        if channel is not None:
+            access = wanted.access
+            subscriber = self._admission.admit(
+                channel, wanted.topics, wanted.private, point, expires=access.expires
+            )
+            if self._subscribed is not None:
+                self._subscribed(subscriber, access)
+
+    def _carry_out(self, request: Request, decision: Accepted | Answer) -> SSEChannel | None:
+        try:
+            return self._upgrader.carry_out(request, decision, keep_request=False)
+        except UpgradeRefused as refused:
+            _log.debug("{request}: {refused}", request=request, refused=refused)
+            return None
+
+    async def _granted(self, request: Request) -> _Wanted:
+        rule: Any = self._rule
+        granted = rule(request)
+        return _Wanted(await granted if isawaitable(granted) else granted)
+
+    def _failed(self, failure: Failure, request: Request, headers: Headers) -> None:
+        if request.finished or getattr(request, "channel", None) is None:
+            # The client has disconnected, or the upgrader has answered.
+            return
+        # What only an answer that opens a stream has.
+        headers = [header for header in headers if header not in STREAM_HEADERS]
+        error = failure.value
+        if isinstance(error, UpgradeRefused) and error.status is not None:
+            own = [(name.encode("ascii"), value.encode()) for name, value in error.headers.items()]
+            answer(request, refusal(error.status, error.reason, headers), own)
+        elif isinstance(error, TooManyTopics):
+            # Asking again later does not help.
+            answer(request, refusal(400, str(error), headers))
+        elif isinstance(error, TooManyPatterns):
+            later = (b"Retry-After", b"%d" % _RETRY_FULL)
+            answer(request, refusal(503, str(error), [later, *headers]))
+        elif isinstance(error, HubStopped):
+            answer(request, _come_back_later(headers))
+        elif isinstance(error, JournalFailed):
+            # What the rule has asked of the hub. It has been logged.
+            answer(request, refusal(503, "the journal cannot be read", [_RETRY_JOURNAL, *headers]))
+        else:
+            self._failures.failure("what {request} may read cannot be told", failure, request=request)
+            answer(request, refusal(500, "what you may read cannot be told", headers))
+
+
+def _id_to_name(point: ResumePoint, access: Access) -> str | None:
+    """
+    Return the ID that the response names; ``None`` for no ID. A request that says in its own way that it
+    resumes from nothing gets the ID of where it begins.
+    """
+    if point.named is None and access.last_event_id is not None:
+        return point.resume_id or EARLIEST
+    return point.named
+
+
+def _expired() -> UpgradeRefused:
+    return UpgradeRefused("your access has expired", status=403)
+
+
+def _come_back_later(headers: Headers) -> Answer:
+    """
+    Send a client away from a hub that stops. Any status but 200 would keep a browser away for good; a stream
+    that ends at once makes it come back, in its own time.
+    """
+    retry = random.uniform(*_RETRY_STOPPED)
+    later = (b"Retry-After", b"%d" % round(retry))
+    return Answer(200, "the hub stops", [*STREAM_HEADERS, later, *headers], encode_retry(retry))
+
+
+class _Wanted:
+    """
+    What a rule returned, told apart.
+    """
+
+    def __init__(self, granted: Any) -> None:
+        self.access = access = granted if isinstance(granted, Access) else Access(granted)
+        self.is_plain = access.last_event_id is None and access.expires is None
+        try:
+            self.topics = TopicSet(access.topics)
+            self.private = TopicSet(access.private)
+        except TypeError as error:
+            raise TypeError(
+                f"{error}; give topics, or an Access, and raise UpgradeRefused where there are none"
+            ) from None
+
+
+def _cancel(gone: Failure, work: Deferred[Any]) -> None:
+    if not gone.check(CancelledError):
+        work.cancel()
