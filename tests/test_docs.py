@@ -21,11 +21,7 @@ ARCHITECTURE = (DOCS / "architecture.rst").read_text(encoding="utf-8")
 # Files and rooms that architecture.rst names and that do not exist yet. Remove each when it is there.
 PLANNED = {
     "txsse/_twisted/",
-    "txsse/hub/admission.py",
-    "txsse/hub/lifecycle.py",
     "txsse/journal/cluster.py",
-    "txsse/server/request.py",
-    "txsse/server/slow.py",
     "txsse/testing/journal_contract.py",
 }
 

@@ -30,6 +30,20 @@ STREAM = {
 }
 
 
+class ConflictTests:
+    def test_several_ids(self) -> None:
+        """
+        A request with several different IDs is refused, unless the rules have an ID for that.
+        """
+        asked = Asked(b"GET", last_event_id=[b"a", b"b"])
+        refused = decide(asked, RULES)
+        assert isinstance(refused, Answer)
+        assert (refused.status, refused.reason) == (400, "more than one Last-Event-ID")
+        accepted = decide(asked, rules(conflicting_last_event_ids="earliest"))
+        assert isinstance(accepted, Accepted)
+        assert accepted.last_event_id == "earliest"
+
+
 class MethodTests:
     def test_get(self) -> None:
         """

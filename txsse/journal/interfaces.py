@@ -105,8 +105,8 @@ class IJournal(Interface):
 
         :returns: a Deferred that fires with the position of each, once they are as durable as this journal
             promises. An empty batch records nothing.
-        :raises BatchTooLarge: for more than :data:`~txsse.journal.base.MAX_BATCH_COUNT` updates, or more than
-            :data:`~txsse.journal.base.MAX_BATCH_BYTES` bytes on the wire.
+        :raises BatchTooLarge: for more than ``MAX_BATCH_COUNT`` updates, or more than
+            ``MAX_BATCH_BYTES`` bytes on the wire.
         """
 
     def find(id: str) -> Deferred[int | None]:  # noqa: N805

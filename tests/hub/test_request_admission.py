@@ -1,5 +1,5 @@
 """
-A hub as a resource: who gets what, and what the others are answered.
+Requests that become subscribers: who gets what, and what the others are answered.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.logger import LogEvent
 from twisted.web.http import Request
+from twisted.web.resource import Resource
 
+from tests.fakes import Wire
 from tests.hub.fakes import Member, Prefix, ScriptedJournal, World, outcome_of
-from txsse import Access, CloseReason, JournalFailed, Limits, UpgradeRefused
+from txsse import Access, CloseReason, JournalFailed, Limits, Subscriber, UpgradeRefused
+from txsse.hub.request_admission import RequestAdmission
 
 ORIGIN = "https://example.org"
 
@@ -567,3 +570,98 @@ class ClientGoesTests:
         member.client.pump()
         assert member.client.status == 200
         assert b"data: a\n\n" in member.client.body
+
+
+class AccessTests:
+    """
+    What an access says of where a stream begins, and when it ends.
+    """
+
+    @pytest.mark.parametrize("is_rule", [False, True])
+    def test_last_event_id(self, world: World, is_rule: bool) -> None:
+        """
+        The ID of an access counts before that of the request, and is named in the response.
+        """
+        first, second = world.publish("a", "b")
+        access = Access("news", last_event_id=first)
+        member = world.join((lambda request: access) if is_rule else access, last_event_id=second)
+        assert member.texts == ["b"]
+        assert member.client.headers["last-event-id"] == first
+
+    def test_resumes_from_nothing(self, world: World) -> None:
+        """
+        An access without an ID begins at the head, whatever the request says; the response names that.
+        """
+        first, second = world.publish("a", "b")
+        member = world.join(Access("news", last_event_id=""), last_event_id=first)
+        assert member.texts == []
+        assert member.client.headers["last-event-id"] == second
+
+    @pytest.mark.parametrize("id", ["a\nb", "\0", "x" * 1025])
+    def test_id_that_cannot_be(self, world: World, id: str) -> None:
+        """
+        An ID that no event can have, or that is too long, is refused as one in the header is.
+        """
+        assert world.join(Access("news", last_event_id=id)).client.status == 400
+
+    @pytest.mark.parametrize("is_rule", [False, True])
+    def test_expires(self, world: World, is_rule: bool) -> None:
+        """
+        The hub closes the stream when its access ends.
+        """
+        access = Access("news", expires=world.reactor.wall() + 60)
+        member = world.join((lambda request: access) if is_rule else access)
+        world.publish("a")
+        world.reactor.advance(59.9)
+        assert member.channel.is_open
+        world.reactor.advance(0.2)
+        world.reactor.run_soon()
+        assert member.channel.close_reason is CloseReason.EXPIRED
+        assert member.texts == ["a"]
+        world.end()
+
+    def test_expires_before_it_begins(self, world: World) -> None:
+        """
+        An access that has ended opens no stream.
+        """
+        member = world.join(Access("news", expires=world.reactor.wall()))
+        assert member.client.status == 403
+        assert b"your access has expired" in member.client.body
+
+    def test_subscription_that_expires(self, world: World) -> None:
+        """
+        So does a channel that is subscribed without a resource.
+        """
+        opened = world.open()
+        world.hub.subscribe(opened.channel, "news", expires=world.reactor.wall() + 60)
+        world.reactor.advance(60.1)
+        assert opened.channel.close_reason is CloseReason.EXPIRED
+        world.end()
+
+    def test_subscribed(self, plain: Wire) -> None:
+        """
+        Another HTTP face learns of each subscriber, with the access that it was given.
+        """
+        world = World(plain)
+        begun: list[tuple[Subscriber, Access]] = []
+        access = Access("news")
+
+        class Face(Resource):
+            isLeaf = True
+
+            def __init__(self) -> None:
+                super().__init__()  # type: ignore[no-untyped-call]
+                self.requests = RequestAdmission(
+                    world.hub.admission,
+                    lambda request: access,
+                    world.hub.upgrader,
+                    subscribed=lambda *each: begun.append(each),
+                )
+
+            def render(self, request: Request) -> int:
+                return self.requests.render(request)
+
+        client = plain.connect(Face())
+        client.request()
+        assert [(subscriber.id, given) for subscriber, given in begun] == [("1", access)]
+        client.disconnect()
