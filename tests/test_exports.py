@@ -33,6 +33,7 @@ PUBLIC = {
     "JournalFailed",
     "Limits",
     "MemoryJournal",
+    "NotAcknowledged",
     "OverflowPolicy",
     "PeerSilent",
     "ReadyState",

@@ -31,7 +31,7 @@ CALLS: dict[str, Callable[[Any, Any, Any], object]] = {
     "hub.publish_ephemeral": lambda hub, *_: hub.publish_ephemeral("news", "x"),
     "hub.subscribe": lambda hub, channel, _: hub.subscribe(channel, "news"),
     "hub.count_subscribers": lambda hub, *_: hub.count_subscribers(),
-    "hub.put_note": lambda hub, *_: hub.put_note("x", "y"),
+    "hub.resume_id": lambda hub, *_: hub.resume_id(),
     "hub.start": lambda hub, *_: hub.start(),
     "hub.stop": lambda hub, *_: hub.stop(),
     "subscriber.unsubscribe": lambda hub, channel, subscriber: subscriber.unsubscribe(),

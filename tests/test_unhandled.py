@@ -209,7 +209,7 @@ CALLS: dict[str, Callable[[Any], Deferred[Any]]] = {
     "hub.resume_id": lambda hub: hub.resume_id(),
 }
 
-METHODS = {"hub.publish": "append", "hub.count_subscribers": "subscribers_elsewhere", "hub.start": "start"}
+METHODS = {"hub.publish": "append", "hub.count_subscribers": "count_subscribers", "hub.start": "start"}
 
 
 class HubTests:

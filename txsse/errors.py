@@ -12,6 +12,7 @@ What can go wrong, as one small tree::
     ├── TooManyPatterns  a subscription whose patterns exceed what is left of the hub's limit
     ├── HubStopped       an update for a hub that has stopped
     ├── JournalFailed    a journal that cannot be read or written at the moment
+    ├── NotAcknowledged  a message to all nodes of a cluster that some have not acknowledged
     ├── StreamRefused    a reply that opens no stream, to a client
     ├── InvalidResponse      a reply that a client cannot make sense of
     ├── ConnectionFailed a connection that a client cannot make, or has lost
@@ -22,7 +23,7 @@ What can go wrong, as one small tree::
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from typing import Any
 
@@ -38,6 +39,7 @@ __all__ = [
     "InvalidField",
     "InvalidResponse",
     "JournalFailed",
+    "NotAcknowledged",
     "PeerSilent",
     "SSEError",
     "StreamEnded",
@@ -260,6 +262,19 @@ class JournalFailed(SSEError):
         self.journal = journal
         self.problem = problem
         self.uncertain = uncertain
+
+
+class NotAcknowledged(SSEError):
+    """
+    Nodes of a cluster failed to do what a message asks for, or did not acknowledge it by the deadline. The
+    other nodes have acknowledged it.
+
+    :ivar nodes: the names of these nodes.
+    """
+
+    def __init__(self, nodes: Sequence[str]) -> None:
+        super().__init__(f"nodes have not acknowledged a message: {', '.join(nodes)}; see their logs")
+        self.nodes = list(nodes)
 
 
 class StreamRefused(SSEError):

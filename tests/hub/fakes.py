@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from tests.fakes import Client, FakeReactor, FakeSocket, Wire
 from txsse import EventStreamParser, Hub, IJournal, ISelector, MemoryJournal, ServerSentEvent, SSEChannel
+from txsse.journal.cluster import ICluster, NoCluster
 from txsse.journal.page import Page
 from txsse.journal.update import Update
 
@@ -263,6 +264,7 @@ class ScriptedJournal(MemoryJournal):
         self.calls: list[str] = []
         self.cancelled: list[str] = []
         self._waiting: list[tuple[str, Deferred[Any], Callable[[], Deferred[Any]]]] = []
+        self.cluster = ScriptedCluster(self)
 
     def release(self, name: str) -> None:
         """
@@ -308,16 +310,27 @@ class ScriptedJournal(MemoryJournal):
         read = super().read
         return self._answer("read", lambda: read(after))
 
-    def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
-        subscribers_elsewhere = super().subscribers_elsewhere
-        return self._answer("subscribers_elsewhere", lambda: subscribers_elsewhere(topic))
-
-    def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
-        notes_elsewhere = super().notes_elsewhere
-        return self._answer("notes_elsewhere", lambda: notes_elsewhere(name))
-
     def stop(self) -> Deferred[None]:
         return self._answer("stop", super().stop)
+
+
+@implementer(ICluster)
+class ScriptedCluster(NoCluster):
+    """
+    The cluster of a scripted journal, which is asked by the same script.
+    """
+
+    def __init__(self, journal: ScriptedJournal) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def count_subscribers(self, topic: str) -> Deferred[int]:
+        count_subscribers = super().count_subscribers
+        return self._journal._answer("count_subscribers", lambda: count_subscribers(topic))
+
+    def metadata(self, name: str) -> Deferred[list[str]]:
+        metadata = super().metadata
+        return self._journal._answer("metadata", lambda: metadata(name))
 
 
 @implementer(ISelector)

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import LogEvent
 
 from tests.fakes import FakeReactor, Wire
@@ -32,6 +32,7 @@ from txsse import (
     Upgrader,
 )
 from txsse.hub.metrics import FANOUT_BUCKETS, Counters
+from txsse.journal.cluster import IClusterListener, NoCluster
 from txsse.journal.page import Entry
 
 
@@ -564,28 +565,51 @@ class JournalTests:
         assert scripted.hub.metrics().published == 1
 
 
-class NoteTests:
-    """
-    Notes to other nodes, of which a hub with a journal of its own has none.
-    """
+class ClusterTests:
+    def test_default(self, world: World, plain: Wire) -> None:
+        """
+        A hub whose journal knows no cluster is alone; otherwise it has the cluster of its journal.
+        """
+        assert isinstance(world.hub.cluster, NoCluster)
+        journal = ScriptedJournal(reactor=plain.reactor)
+        assert Hub(journal=journal).cluster is journal.cluster
 
-    def test_alone(self, world: World) -> None:
+    def test_given(self, new_world: Callable[..., World], plain: Wire) -> None:
         """
-        It has none of others.
+        A cluster that was given takes precedence; it is started after the journal, and stopped before it.
         """
-        world.hub.put_note("a", "b")
-        world.hub.put_note("a", None)
-        assert result_of(world.hub.notes_elsewhere("a")) == []
 
-    @pytest.mark.parametrize(
-        ("name", "note"), [("a", ""), ("\ud800", "x"), ("a", "\udfff"), ("\ud800", None)]
-    )
-    def test_none(self, world: World, name: str, note: str | None) -> None:
+        class Watching(NoCluster):
+            def start(self, listener: IClusterListener) -> Deferred[None]:
+                journal.calls.append("cluster.start")
+                return super().start(listener)
+
+            def stop(self) -> Deferred[None]:
+                journal.calls.append("cluster.stop")
+                return fail(OSError("no cluster"))
+
+        journal = ScriptedJournal(reactor=plain.reactor)
+        cluster = Watching(reactor=plain.reactor)
+        world = new_world(journal=journal, cluster=cluster)
+        assert world.hub.cluster is cluster
+        result_of(world.hub.start())
+        assert journal.calls[:2] == ["start", "cluster.start"]
+        result_of(world.hub.stop())
+        assert journal.calls[-2:] == ["cluster.stop", "stop"]
+
+    def test_wrong_type(self) -> None:
         """
-        What is none is refused before anybody has it.
+        What is no cluster is refused.
         """
-        with pytest.raises(ValueError):
-            world.hub.put_note(name, note)
+        with pytest.raises(TypeError, match="an object that provides ICluster"):
+            Hub(cluster=object())  # type: ignore[arg-type]
+
+    def test_broadcast(self, world: World) -> None:
+        """
+        A hub acknowledges messages that it does not know.
+        """
+        result_of(world.hub.start())
+        assert result_of(world.hub.cluster.broadcast("unknown")) is None
 
 
 class SubscribeTests:

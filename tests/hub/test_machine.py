@@ -129,15 +129,6 @@ class TakingItsTime:
     def damaged(self) -> int:
         return 0
 
-    def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
-        return self._journal.subscribers_elsewhere(topic)
-
-    def put_note(self, name: str, note: str | None) -> None:
-        self._journal.put_note(name, note)
-
-    def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
-        return self._journal.notes_elsewhere(name)
-
     def start(self, follower: IFollower) -> Deferred[None]:
         def begin() -> Deferred[None]:
             self.running = True

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 
 from tests.fakes import FakeReactor
 from txsse import MemoryJournal, ServerSentEvent, Update
@@ -24,7 +25,7 @@ from txsse.journal.sqlite import SQLiteJournal
 
 class Follower:
     """
-    Notes what it is told.
+    Notes what it is given: as a follower of a journal, and as a listener of its cluster.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,7 @@ class Follower:
         self.missed: list[int] = []
         self.counts: dict[str, int] = {}
         self.topics: set[str] = set()
+        self.messages: list[str] = []
 
     def update_appended(self, entry: Entry) -> None:
         self.told.append(entry)
@@ -46,6 +48,10 @@ class Follower:
         # Any may have, since a test just replaces them; those that are gone too.
         self.topics |= set(self.counts)
         return self.topics
+
+    def message_received(self, message: str) -> Deferred[None] | None:
+        self.messages.append(message)
+        return None
 
 
 @dataclass
@@ -65,6 +71,8 @@ class Subject:
     async def start(self) -> Follower:
         follower = Follower()
         await self.journal.start(follower)
+        if isinstance(self.journal, RedisJournal):
+            await self.journal.cluster.start(follower)
         return follower
 
     async def append(self, *ids: str, **options: Any) -> list[int]:

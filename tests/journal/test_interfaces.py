@@ -487,29 +487,6 @@ class JournalContractTests:
         assert not any([await subject.find(id) for id in ids[:-10]])
 
     @pytest_twisted.ensureDeferred
-    async def test_subscribers_elsewhere(self, make: Maker) -> None:
-        """
-        Where nobody shares it, there are none.
-        """
-        subject = make()
-        follower = await subject.start()
-        follower.counts = {"*": 5, "news": 3}
-        assert await subject.journal.subscribers_elsewhere("*") == 0
-        assert await subject.journal.subscribers_elsewhere("news") == 0
-
-    @pytest_twisted.ensureDeferred
-    async def test_notes(self, make: Maker) -> None:
-        """
-        Where nobody shares it, nobody has notes but oneself.
-        """
-        subject = make()
-        await subject.start()
-        subject.journal.put_note("a/b", "mine")
-        assert await subject.journal.notes_elsewhere("a") == []
-        subject.journal.put_note("a/b", None)
-        assert await subject.journal.notes_elsewhere("a") == []
-
-    @pytest_twisted.ensureDeferred
     async def test_at(self, make: Maker) -> None:
         """
         What is found can be looked at, while the journal holds it.

@@ -260,11 +260,11 @@ class AnythingTests:
             world = MercureWorld(wire, Hub(journal=journal, reactor=wire.reactor))
             every = token(subscribe=["*"])
             tag = world.ask(path=f"{PATH}/subscriptions", token=every).headers["etag"]
-            journal.held.add("notes_elsewhere")
+            journal.held.add("metadata")
             client = world.ask(path=f"{PATH}/subscriptions", token=every, headers={"If-None-Match": tag})
             assert client.status == 0
             client.disconnect(clean=False)
-            journal.release("notes_elsewhere")
+            journal.release("metadata")
         assert failures == []
 
     def test_tokens(self, failures: list[LogEvent]) -> None:

@@ -16,6 +16,7 @@ from twisted.logger import LogEvent
 from tests.hub.fakes import result_of
 from tests.mercure.world import PATH, URL, MercureWorld, Reader, detail, old_token, token
 from txsse import Hub, HubStopped, JournalFailed, MemoryJournal, Update
+from txsse.journal.cluster import NoCluster
 from txsse.journal.position import OLDEST
 
 ALL = f"{PATH}/subscriptions"
@@ -75,13 +76,13 @@ class EventTests:
         """
         Whatever fails when a subscription is told of, it ends with its stream.
         """
-        put_note = world.hub.put_note
+        put_metadata = world.hub.cluster.put_metadata
 
-        def fail_once(name: str, note: str | None) -> None:
-            monkeypatch.setattr(world.hub, "put_note", put_note)
+        def fail_once(name: str, text: str | None) -> None:
+            monkeypatch.setattr(world.hub.cluster, "put_metadata", put_metadata)
             raise RuntimeError
 
-        monkeypatch.setattr(world.hub, "put_note", fail_once)
+        monkeypatch.setattr(world.hub.cluster, "put_metadata", fail_once)
         reader = world.subscribe("a", "b")
         reader.leave()
         assert listed(world) == []
@@ -371,34 +372,45 @@ class ListTests:
         assert world.ask(path=ALL, token=token(subscribe=["*"])).status == 503
 
 
+class Among(NoCluster):
+    """
+    A cluster with other nodes.
+
+    :ivar shown: the texts that this node shows them.
+    :ivar theirs: those that they show, by name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: dict[str, str] = {}
+        self.theirs: dict[str, str] = {}
+
+    def put_metadata(self, name: str, text: str | None) -> None:
+        if text is None:
+            del self.shown[name]
+        else:
+            self.shown[name] = text
+
+    def metadata(self, name: str) -> Deferred[list[str]]:
+        below = f"{name}/"
+        return succeed([text for key, text in self.theirs.items() if key == name or key.startswith(below)])
+
+
 class OneOfMany(MemoryJournal):
     """
     The journal of a node that has others beside it.
 
-    :ivar shown: the notes that it shows them.
-    :ivar theirs: those that they show, by name.
-    :ivar appended: what it showed when it appended something.
+    :ivar appended: what the node showed them when it appended something.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.shown: dict[str, str] = {}
-        self.theirs: dict[str, str] = {}
+        self.cluster = Among()
         self.appended: list[list[str]] = []
 
     def append(self, update: Update) -> Deferred[int]:
-        self.appended.append(list(self.shown))
+        self.appended.append(list(self.cluster.shown))
         return super().append(update)
-
-    def put_note(self, name: str, note: str | None) -> None:
-        if note is None:
-            del self.shown[name]
-        else:
-            self.shown[name] = note
-
-    def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
-        below = f"{name}/"
-        return succeed([note for key, note in self.theirs.items() if key == name or key.startswith(below)])
 
 
 class ClusterTests:
@@ -423,10 +435,10 @@ class ClusterTests:
         """
         reader = node.subscribe("a", "b")
         listed = self.ask(node)["subscriptions"]
-        assert [json.loads(journal.shown[each["id"]]) for each in listed] == listed
-        assert len(journal.shown) == 2
+        assert [json.loads(journal.cluster.shown[each["id"]]) for each in listed] == listed
+        assert len(journal.cluster.shown) == 2
         reader.leave()
-        assert journal.shown == {}
+        assert journal.cluster.shown == {}
         assert list(map(len, journal.appended)) == [2, 2, 0, 0]
 
     def test_those_of_others(
@@ -439,7 +451,10 @@ class ClusterTests:
         other = new(hub=Hub(journal=other_journal, reactor=plain.reactor), anonymous=True)
         node.subscribe("a", "c")
         other.subscribe("b", "c")
-        journal.theirs, other_journal.theirs = other_journal.shown, journal.shown
+        journal.cluster.theirs, other_journal.cluster.theirs = (
+            other_journal.cluster.shown,
+            journal.cluster.shown,
+        )
         listed = self.ask(node)
         assert [each["match"] for each in listed["subscriptions"]] == ["a", "b", "c", "c"]
         assert self.ask(other) == listed
@@ -461,7 +476,7 @@ class ClusterTests:
         """
         known = node.ask(path=ALL, token=token(subscribe=["*"])).headers["etag"]
         answer: Deferred[list[str]] = Deferred()
-        monkeypatch.setattr(journal, "notes_elsewhere", lambda name: answer)
+        monkeypatch.setattr(journal.cluster, "metadata", lambda name: answer)
         client = node.ask(path=ALL, token=token(subscribe=["*"]), headers={"If-None-Match": known})
         client.disconnect(clean=False)
         answer.callback([])
@@ -476,7 +491,7 @@ class ClusterTests:
 
         journal = ScriptedJournal(reactor=plain.reactor)
         world = new(hub=Hub(journal=journal, reactor=plain.reactor))
-        journal.errors["notes_elsewhere"] = JournalFailed("x", "is out")
+        journal.errors["metadata"] = JournalFailed("x", "is out")
         assert self.ask(world) == 503
 
 

@@ -4,7 +4,6 @@ From the journal to the subscribers: the parts of a hub that need the reactor.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from functools import lru_cache
 
 from twisted.internet.interfaces import IReactorTime
@@ -14,9 +13,11 @@ from txsse.hub.fanout import Fanout
 from txsse.hub.journal_problem import JournalProblem
 from txsse.hub.membership import Membership
 from txsse.hub.metrics import Counters
+from txsse.hub.node import Node
 from txsse.hub.replay import Replay
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.update_ids import IdMaker
+from txsse.journal.cluster import ICluster
 from txsse.journal.interfaces import IJournal
 from txsse.journal.page import Entry
 from txsse.journal.position import OLDEST, ResumePoint
@@ -40,16 +41,23 @@ class Distribution:
 
     :param reactor: the reactor.
     :param journal: the journal.
+    :param cluster: the nodes that share it.
     :param membership: the subscribers.
     :param counters: the hub's counters.
     :ivar started: whether the journal has been started.
     """
 
     def __init__(
-        self, reactor: IReactorTime, journal: IJournal, membership: Membership, counters: Counters
+        self,
+        reactor: IReactorTime,
+        journal: IJournal,
+        cluster: ICluster,
+        membership: Membership,
+        counters: Counters,
     ) -> None:
         self.reactor = reactor
         self.journal = journal
+        self.cluster = cluster
         self.started = False
         self.replay = Replay(journal, reactor, counters)
         self.fanout = Fanout(reactor, membership.index, membership.private, self.replay, counters)
@@ -64,14 +72,24 @@ class Distribution:
 
     async def start(self) -> None:
         """
-        Start the journal.
+        Start the journal, and join the cluster.
         """
         await self.journal.start(self)
+        await self.cluster.start(Node(self._membership))
         newest = await self.journal.at(self.journal.head)
         # An update of another node may have been received meanwhile.
         if newest is not None and self._head is None:
             self._head_id = newest.id
         self.started = True
+
+    async def stop(self) -> None:
+        """
+        Leave the cluster, and stop the journal.
+        """
+        try:
+            await self.cluster.stop()
+        finally:
+            await self.journal.stop()
 
     def resume_id(self) -> str:
         """
@@ -136,18 +154,6 @@ class Distribution:
         # each subscriber is.
         self.fanout.when_sent(self._move_all_to_replay)
         self._head = self._head_id = None
-
-    def subscriber_counts(self) -> Mapping[str, int]:
-        """
-        Return how many subscribers want each topic, for the other nodes.
-        """
-        return self._membership.counts()
-
-    def changed_topics(self) -> Collection[str]:
-        """
-        Return the topics whose counts have changed, for the other nodes.
-        """
-        return self._membership.take_changed_topics()
 
     def _move_all_to_replay(self) -> None:
         self.replay.move_all_to_replay(

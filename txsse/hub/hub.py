@@ -36,11 +36,12 @@ from txsse.hub.shutdown import shut_down
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.subscribers import Subscribers
 from txsse.hub.topics import Topics, TopicSet
+from txsse.journal.cluster import AnyCluster, ICluster, NoCluster
 from txsse.journal.interfaces import AnyJournal, IJournal
 from txsse.journal.memory import MemoryJournal
 from txsse.journal.update import ALL, EphemeralUpdate, Update
 from txsse.protocol.encoder import encode_event, encode_retry
-from txsse.protocol.event import NO_ID, ServerSentEvent, check_text
+from txsse.protocol.event import NO_ID, ServerSentEvent
 from txsse.server.channel import SSEChannel
 from txsse.server.resource import SSEResource
 from txsse.server.upgrade import Upgrader
@@ -73,6 +74,8 @@ class Hub:
 
     :param journal: what clients that come back resume from; ``None`` for a
         :class:`~txsse.MemoryJournal`.
+    :param cluster: the nodes that share the journal; ``None`` for those that the journal knows, such as
+        :attr:`RedisJournal.cluster <txsse.journal.redis.RedisJournal>`, and otherwise for this one alone.
     :param upgrader: makes the channels of :meth:`resource`; ``None`` for one with the usual options.
     :param reactor: the reactor; ``None`` for the upgrader's, which is the global one unless it was told. Its
         timers are made independent of the system's time, see :mod:`txsse._clock`.
@@ -90,6 +93,7 @@ class Hub:
     :raises ValueError: for a limit below 1, and for a ``presence_topic`` that cannot be.
     :raises TypeError: for arguments of another type.
     :ivar upgrader: the upgrader.
+    :ivar cluster: the nodes that share the journal, an :class:`~txsse.journal.cluster.ICluster`.
     :ivar admission: what HTTP faces admit their clients with.
     """
 
@@ -97,6 +101,7 @@ class Hub:
         self,
         *,
         journal: AnyJournal | None = None,
+        cluster: AnyCluster | None = None,
         upgrader: Upgrader | None = None,
         reactor: AnyReactor | None = None,
         max_update_size: int = 1024 * 1024,
@@ -116,11 +121,16 @@ class Hub:
             raise wrong_type(
                 "journal", journal, "an object that provides IJournal, such as SQLiteJournal('hub.sqlite')"
             )
+        if cluster is None:
+            cluster = getattr(journal, "cluster", None) or NoCluster(reactor=reactor)
+        elif not ICluster.providedBy(cluster):
+            raise wrong_type("cluster", cluster, "an object that provides ICluster, such as NoCluster()")
         if upgrader is not None and not isinstance(upgrader, Upgrader):
             raise wrong_type("upgrader", upgrader, "an Upgrader, such as Upgrader(keepalive=15)")
         if presence is not None and not callable(presence):
             raise wrong_type("presence", presence, "callable with a Subscriber and whether it is there")
         self.upgrader = upgrader or Upgrader(reactor=reactor)
+        self.cluster = cast(ICluster, cluster)
         self._given_journal = journal
         self._given_reactor = cast("IReactorTime | None", reactor)
         self._counters = Counters()
@@ -315,33 +325,10 @@ class Hub:
         """
         check_thread(self._reactor(), "hub.count_subscribers")
         here = len(self._membership) if topic is None else self._membership.index.counts()[topic]
-        elsewhere = self._use().journal.subscribers_elsewhere(ALL if topic is None else topic)
+        self._use()
+        elsewhere = self.cluster.count_subscribers(ALL if topic is None else topic)
         counted = elsewhere.addCallback(lambda there: here + there)
         return self._unhandled.watch(counted, "hub.count_subscribers")
-
-    def put_note(self, name: str, note: str | None) -> None:
-        """
-        Show the other nodes of a cluster a note of this one's, until the node ends; ``None`` takes it back.
-        Who is told of an update that is published later finds it so.
-
-        :param name: what it is called. Two nodes may have notes of the same name.
-        :raises ValueError: for an empty one; so is :exc:`InvalidField` for lone surrogates.
-        """
-        check_thread(self._reactor(), "hub.put_note")
-        check_text("name", name)
-        if note is not None and not check_text("note", note):
-            raise ValueError("a note is a text that is not empty")
-        self._use().journal.put_note(name, note)
-
-    def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
-        """
-        Return the notes of the other nodes.
-
-        :param name: that of a note; those below it come as well, whose names begin with it and a slash.
-        :returns: a Deferred that fires with the notes, in no order; it fails with what befell the journal.
-        """
-        journal = self._use().journal
-        return self.start().addCallback(lambda _: journal.notes_elsewhere(name))
 
     def resume_id(self) -> Deferred[str]:
         """
@@ -464,7 +451,9 @@ class Hub:
             return self._distribution
         reactor = make_steady(self._reactor())
         journal = self._given_journal or MemoryJournal(reactor=reactor)
-        self._distribution = distribution = Distribution(reactor, journal, self._membership, self._counters)
+        self._distribution = distribution = Distribution(
+            reactor, journal, self.cluster, self._membership, self._counters
+        )
         self._lifecycle.start().addErrback(_log_not_started)
         return distribution
 

@@ -17,7 +17,6 @@ from txsse.errors import ChannelClosed, CloseReason, JournalFailed
 from txsse.hub.distribution import Distribution
 from txsse.hub.lifecycle import Lifecycle
 from txsse.hub.publishing import Publishing
-from txsse.journal.interfaces import IJournal
 from txsse.protocol.encoder import encode_retry
 from txsse.server.channel import SSEChannel
 
@@ -61,7 +60,7 @@ async def shut_down(
     # A journal that could not be started has nothing to end.
     if not lifecycle.has_journal:
         return
-    stopping = Deferred.fromCoroutine(_stop_journal(lifecycle, distribution.journal))
+    stopping = Deferred.fromCoroutine(_stop_journal(lifecycle, distribution))
     # Clients that used up the time are no reason to cut the journal off.
     stopping.addTimeout(max(_JOURNAL_TIME, over - reactor.seconds()), reactor)
     try:
@@ -70,13 +69,13 @@ async def shut_down(
         _log.error("the hub has stopped, and its journal did not answer in time")
 
 
-async def _stop_journal(lifecycle: Lifecycle, journal: IJournal) -> None:
+async def _stop_journal(lifecycle: Lifecycle, distribution: Distribution) -> None:
     try:
         await lifecycle.start()
     except JournalFailed:
         # It has said so itself.
         return
-    await journal.stop()
+    await distribution.stop()
 
 
 async def drain(

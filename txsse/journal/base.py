@@ -1,5 +1,5 @@
 """
-What journals have in common: their bounds, and what one answers that no other node has.
+What journals have in common: their bounds, and the limits of a batch.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.python.failure import Failure
 
 from txsse._arguments import check_number
@@ -20,7 +20,6 @@ __all__ = [
     "DEFAULT_COUNT",
     "MAX_BATCH_BYTES",
     "MAX_BATCH_COUNT",
-    "Alone",
     "all_of",
     "check_batch",
     "check_bounds",
@@ -36,36 +35,6 @@ DEFAULT_AGE = 24 * 3600.0
 # batch in one turn of the reactor: 1,000 updates take some 10 ms.
 MAX_BATCH_COUNT = 1000
 MAX_BATCH_BYTES = 4 * 1024 * 1024
-
-
-class Alone:
-    """
-    A journal that no other node has.
-    """
-
-    @property
-    def damaged(self) -> int:
-        """
-        What is in memory is not damaged.
-        """
-        return 0
-
-    def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
-        """
-        There are no others.
-        """
-        return succeed(0)
-
-    def put_note(self, name: str, note: str | None) -> None:
-        """
-        There is nobody to show it to.
-        """
-
-    def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
-        """
-        There are no others.
-        """
-        return succeed([])
 
 
 def not_started() -> float:

@@ -4,7 +4,7 @@ The contract of a journal, and of who follows it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -29,17 +29,6 @@ class IFollower(Protocol):
     def updates_missed(self, position: int) -> None:
         """
         The journal lost sight of what was appended up to a position, and goes on behind it.
-        """
-
-    def subscriber_counts(self) -> Mapping[str, int]:
-        """
-        Return how many subscribers want each topic by its name; ``*`` for how many there are in all. It is a
-        view: it shows how things are when it is looked at, and 0 for a topic that it does not have.
-        """
-
-    def changed_topics(self) -> Collection[str]:
-        """
-        Return the topics whose counts may have changed since this was asked last; at first, any of them.
         """
 
 
@@ -143,25 +132,6 @@ class IJournal(Interface):
         :param position: :attr:`head`, or one before it, whether or not there is an update.
         """
 
-    def subscribers_elsewhere(topic: str) -> Deferred[int]:  # noqa: N805
-        """
-        Return how many subscribers want a topic by its name at the other nodes with this journal; ``*`` for
-        how many there are in all. Where there are no others, it is 0.
-        """
-
-    def put_note(name: str, note: str | None) -> None:  # noqa: N805
-        """
-        Show the other nodes with this journal a note of this one's, until the node ends; ``None`` takes it
-        back. Whoever is told of an update that is appended later finds it so. Where there are no others,
-        nothing is done.
-        """
-
-    def notes_elsewhere(name: str) -> Deferred[list[str]]:  # noqa: N805
-        """
-        Return the notes of the other nodes: those with a name, and those whose names begin with it and a
-        slash.
-        """
-
     def stop() -> Deferred[None]:
         """
         End, behind what was appended.
@@ -191,12 +161,6 @@ class _Journal(Protocol):
     def read(self, after: int, /) -> Deferred[Page]: ...
 
     def resume_id(self, position: int, /) -> str: ...
-
-    def subscribers_elsewhere(self, topic: str, /) -> Deferred[int]: ...
-
-    def put_note(self, name: str, note: str | None, /) -> None: ...
-
-    def notes_elsewhere(self, name: str, /) -> Deferred[list[str]]: ...
 
     def stop(self) -> Deferred[None]: ...
 

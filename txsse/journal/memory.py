@@ -19,7 +19,6 @@ from txsse.journal.base import (
     DEFAULT_AGE,
     DEFAULT_BYTES,
     DEFAULT_COUNT,
-    Alone,
     check_batch,
     check_bounds,
     not_started,
@@ -34,7 +33,7 @@ __all__ = ["MemoryJournal"]
 
 
 @implementer(IJournal)
-class MemoryJournal(Alone):
+class MemoryJournal:
     """
     A journal in memory, which ends with the process.
 
@@ -55,6 +54,8 @@ class MemoryJournal(Alone):
     ) -> None:
         check_bounds(max_count, max_bytes, max_age)
         self.problem: Exception | None = None
+        # What is in memory is never damaged.
+        self.damaged = 0
         self._reactor = cast("IReactorTime | None", reactor)
         self._follower: IFollower | None = None
         # Bound when the journal is started: an update's time is one call.

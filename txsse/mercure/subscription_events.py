@@ -83,7 +83,8 @@ class Subscriptions:
 
         :raises JournalFailed: where the other nodes cannot be heard of.
         """
-        elsewhere = [json.loads(note) for note in await self._hub.notes_elsewhere(path)]
+        await self._hub.start()
+        elsewhere = [json.loads(text) for text in await self._hub.cluster.metadata(path)]
         found = {document["id"]: document for document in elsewhere}
         for topic, each in self._by_topic.items():
             if topic == path or topic.startswith(f"{path}/"):
@@ -103,7 +104,7 @@ class Subscriptions:
         channel.when_closed().addCallback(lambda _: self._end(begun))
         for each in begun:
             self._by_topic[each.topic] = each
-            self._hub.put_note(each.topic, to_json(each.document()))
+            self._hub.cluster.put_metadata(each.topic, to_json(each.document()))
         self._tell(begun, active=True)
 
     def topic_of(self, matcher: Matcher, subscriber: str) -> str:
@@ -116,7 +117,7 @@ class Subscriptions:
     def _end(self, ended: Sequence[Subscription]) -> None:
         known = [each for each in ended if self._by_topic.pop(each.topic, None)]
         for each in known:
-            self._hub.put_note(each.topic, None)
+            self._hub.cluster.put_metadata(each.topic, None)
         self._tell(known, active=False)
 
     def _tell(self, told: Sequence[Subscription], *, active: bool) -> None:

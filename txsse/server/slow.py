@@ -26,7 +26,8 @@ __all__ = [
 class OverflowPolicy:
     """
     What happens when a channel has to buffer more than it may. ``Upgrader(slow_policy=...)`` takes an
-    instance of a subclass, or a name: ``close``, ``drop``, ``latest`` or ``replay``. A policy that drops the oldest frames::
+    instance of a subclass, or a name: ``close``, ``drop``, ``latest`` or ``replay``. A policy that drops the
+    oldest frames::
 
         class DropOldestPolicy(OverflowPolicy):
             name = "drop-oldest"

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
 from txsse import JournalFailed
-from txsse.journal.redis.cluster import Nodes
+from txsse.journal.redis.cluster import RedisCluster
 
 
 class TimeSlices(Clock):
@@ -38,11 +38,15 @@ class Server:
         self.counts = {"*": 1}
         self.there = [1, 1]
         self.changed: set[str] = set()
-        self.nodes = Nodes(self.run, lambda: self, self.clock.seconds)
-        self.nodes.start(self.clock)
+        self.cluster = RedisCluster(self.run, self.clock.seconds, lambda: None)
+        self.cluster.start(self)
+        self.cluster.session_began(self.clock)
 
     def subscriber_counts(self) -> dict[str, int]:
         return self.counts
+
+    def message_received(self, message: str) -> Deferred[None] | None:
+        raise NotImplementedError
 
     def changed_topics(self) -> set[str]:
         changed, self.changed = self.changed, set()
@@ -68,7 +72,7 @@ class Server:
         Return what notes it was sent since it was last looked, one item for each command.
         """
         asked, self.asked = self.asked, []
-        return [tuple(arguments[2:]) for command, *arguments in asked if command == "note"]
+        return [tuple(arguments[2:]) for command, *arguments in asked if command == "put_metadata"]
 
 
 class StopTests:
@@ -78,10 +82,10 @@ class StopTests:
         """
         server = Server()
         server.turn()
-        server.nodes.stop()
+        server.cluster.stop()
         server.answer()
         server.clock.advance(60)
-        assert [command for command, *_ in server.asked] == ["announce", "leave"]
+        assert [command for command, *_ in server.asked] == ["heartbeat", "leave"]
         assert not server.clock.getDelayedCalls()
 
     def test_before_it_starts(self) -> None:
@@ -89,10 +93,9 @@ class StopTests:
         There is nothing to end.
         """
         server = Server()
-        nodes = Nodes(server.run, lambda: server, server.clock.seconds)
-        server.out = True
-        nodes.stop()
-        assert server.asked[-1][0] == "leave"
+        cluster = RedisCluster(server.run, server.clock.seconds, lambda: None)
+        cluster.stop()
+        assert server.asked == []
 
 
 class StartTests:
@@ -104,11 +107,11 @@ class StartTests:
         server.turn()
         server.answer()
         server.clock.advance(1)
-        server.nodes.start(server.clock)
+        server.cluster.session_began(server.clock)
         server.turn()
         server.answer()
         assert [(command, each[3], each[4:]) for command, *each in server.asked] == [
-            ("announce", 1, ["*", 1]),
+            ("heartbeat", 1, ["*", 1]),
         ] * 2
         server.clock.advance(2)
         assert len(server.asked) == 3
@@ -120,7 +123,7 @@ class StartTests:
         """
         server = Server()
         server.turn()
-        server.nodes.start(server.clock)
+        server.cluster.session_began(server.clock)
         server.answer()
         assert len(server.clock.getDelayedCalls()) == 1
 
@@ -135,7 +138,7 @@ class CountTests:
         return [
             dict(zip(arguments[4::2], arguments[5::2], strict=True))
             for command, *arguments in asked
-            if command == "announce"
+            if command == "heartbeat"
         ]
 
     def test_many(self) -> None:
@@ -201,7 +204,7 @@ class CountTests:
         Where the server has forgotten it, because it was silent for too long, all is told anew.
         """
         server = Server()
-        server.nodes.put_note("a", "1")
+        server.cluster.put_metadata("a", "1")
         server.turn()
         server.answer()
         server.clock.advance(2)
@@ -225,7 +228,7 @@ class CountTests:
         server = Server()
         server.turn()
         server.answer()
-        server.nodes.put_note("a", "1")
+        server.cluster.put_metadata("a", "1")
         server.there = [1, 0]
         for _ in range(2):
             server.clock.advance(2)
@@ -254,7 +257,7 @@ class CountTests:
         assert [event["log_failure"].type for event in failures] == [TypeError]
         failures.clear()
         server.counts = counts
-        server.nodes.put_note("a", "1")
+        server.cluster.put_metadata("a", "1")
         server.clock.advance(2)
         assert server.asked[0][4] == 1
         assert server.asked[1][3:] == ("a", "1")
@@ -268,14 +271,14 @@ class NoteTests:
         """
         server = Server()
         server.turn()
-        server.nodes.put_note("a", "1")
-        server.nodes.put_note("a", "2")
-        server.nodes.put_note("b", "3")
-        server.nodes.send_notes()
-        server.nodes.send_notes()
-        server.nodes.put_note("a", None)
-        server.nodes.put_note("unknown", None)
-        server.nodes.send_notes()
+        server.cluster.put_metadata("a", "1")
+        server.cluster.put_metadata("a", "2")
+        server.cluster.put_metadata("b", "3")
+        server.cluster.send_metadata()
+        server.cluster.send_metadata()
+        server.cluster.put_metadata("a", None)
+        server.cluster.put_metadata("unknown", None)
+        server.cluster.send_metadata()
         assert server.notes() == [("a", "2", "b", "3"), ("a", "", "unknown", "")]
         server.answer()
         server.clock.advance(60)
@@ -286,11 +289,11 @@ class NoteTests:
         They go behind what begins it anew.
         """
         server = Server()
-        server.nodes.put_note("a", "1")
-        server.nodes.send_notes()
+        server.cluster.put_metadata("a", "1")
+        server.cluster.send_metadata()
         assert server.asked == []
         server.turn()
-        assert [command for command, *_ in server.asked] == ["announce", "note"]
+        assert [command for command, *_ in server.asked] == ["heartbeat", "put_metadata"]
         assert server.asked[0][4] == 1
         assert server.notes() == [("a", "1")]
 
@@ -301,8 +304,8 @@ class NoteTests:
         server = Server()
         server.turn()
         for number in range(250):
-            server.nodes.put_note(str(number), "x")
-        server.nodes.send_notes()
+            server.cluster.put_metadata(str(number), "x")
+        server.cluster.send_metadata()
         sent = server.notes()
         assert [len(each) // 2 for each in sent] == [100, 100, 50]
         assert [name for each in sent for name in each[::2]] == list(map(str, range(250)))
@@ -313,12 +316,12 @@ class NoteTests:
         """
         server = Server()
         for number in range(2500):
-            server.nodes.put_note(str(number), "x")
+            server.cluster.put_metadata(str(number), "x")
         server.turn()
         assert len(server.notes()) == 10
-        server.nodes.put_note("2400", None)
-        server.nodes.put_note("2500", "y")
-        server.nodes.send_notes()
+        server.cluster.put_metadata("2400", None)
+        server.cluster.put_metadata("2500", "y")
+        server.cluster.send_metadata()
         assert server.notes() == [("2400", "", "2500", "y")]
         server.turn()
         server.turn()
@@ -330,10 +333,10 @@ class NoteTests:
         """
         The rest is not sent any more; so it is where the server is out.
         """
-        for end in (lambda server: server.nodes.stop(), lambda server: setattr(server, "out", True)):
+        for end in (lambda server: server.cluster.stop(), lambda server: setattr(server, "out", True)):
             server = Server()
             for number in range(2500):
-                server.nodes.put_note(str(number), "x")
+                server.cluster.put_metadata(str(number), "x")
             server.turn()
             server.notes()
             end(server)
@@ -341,7 +344,7 @@ class NoteTests:
             server.turn()
             assert len(server.notes()) <= 1
 
-    @pytest.mark.parametrize("failing", ["announce", "note"])
+    @pytest.mark.parametrize("failing", ["heartbeat", "put_metadata"])
     def test_outage(self, failing: str) -> None:
         """
         Behind an outage all that there are by then are sent anew.
@@ -349,25 +352,25 @@ class NoteTests:
         server = Server()
         server.turn()
         server.answer()
-        server.nodes.put_note("a", "1")
-        server.nodes.put_note("b", "2")
-        server.nodes.send_notes()
+        server.cluster.put_metadata("a", "1")
+        server.cluster.put_metadata("b", "2")
+        server.cluster.send_metadata()
         server.answer()
         server.out = True
-        if failing == "announce":
+        if failing == "heartbeat":
             server.clock.advance(2)
         else:
-            server.nodes.put_note("b", "3")
-            server.nodes.send_notes()
+            server.cluster.put_metadata("b", "3")
+            server.cluster.send_metadata()
         server.notes()
-        server.nodes.put_note("a", None)
-        server.nodes.put_note("c", "4")
-        server.nodes.send_notes()
+        server.cluster.put_metadata("a", None)
+        server.cluster.put_metadata("c", "4")
+        server.cluster.send_metadata()
         assert server.notes() == []
         server.out = False
         server.clock.advance(2)
-        assert [arguments[4] for arguments in server.asked if arguments[0] == "announce"] == [1]
-        assert server.notes() == [("b", "2" if failing == "announce" else "3", "c", "4")]
-        server.nodes.put_note("d", "5")
-        server.nodes.send_notes()
+        assert [arguments[4] for arguments in server.asked if arguments[0] == "heartbeat"] == [1]
+        assert server.notes() == [("b", "2" if failing == "heartbeat" else "3", "c", "4")]
+        server.cluster.put_metadata("d", "5")
+        server.cluster.send_metadata()
         assert server.notes() == [("d", "5")]

@@ -5,9 +5,8 @@ The journal in Redis: many processes with one record, and what befalls servers. 
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import hiredis
@@ -21,7 +20,7 @@ from twisted.protocols import portforward
 
 from tests.integration.clients import listen, until
 from tests.journal.journals import Follower, Subject, acknowledged_before_a_kill, redis, update
-from tests.journal.redis_server import RedisServer, running
+from tests.journal.redis_server import RedisServer
 from txsse import EventSource, Hub, JournalFailed, ServerSentEvent, Update
 from txsse.hub.subscriber import REPLAYING
 from txsse.journal.page import Entry
@@ -32,38 +31,6 @@ from txsse.journal.redis import journal as redis_module
 from txsse.journal.redis import session as redis_session
 from txsse.journal.redis.codec import to_arguments
 from txsse.journal.redis.stream_ids import to_number, to_text
-
-
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_module, "_RETRY", 0.02)
-    monkeypatch.setattr(redis_module, "_MAX_RETRY", 0.1)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """
-    A Redis of its own, for a test that does it harm. What it has acknowledged is on its disk.
-    """
-    with running(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def new(server: RedisServer) -> Iterator[Callable[..., Subject]]:
-    """
-    Makes journals, each as another process has it, and stops them.
-    """
-    made: list[Subject] = []
-
-    def make(**options: Any) -> Subject:
-        options.setdefault("timeout", 10.0)
-        made.append(redis(server.url, **options))
-        return made[-1]
-
-    yield make
-    for subject in made:
-        pytest_twisted.blockon(subject.journal.stop())
 
 
 class CuttingProxy(portforward.ProxyFactory):
@@ -414,7 +381,7 @@ class BatchTests:
         async def losing(session: redis_session.Session, *arguments: Any) -> Any:
             nonlocal reads
             found = await wait_for_entries(session, *arguments)
-            if session is other.journal._session and found:
+            if session is other.journal._session and found[0]:
                 reads += 1
                 if reads == 2:
                     session.cut()
@@ -478,7 +445,7 @@ class NodesTests:
         followers = [await subject.start() for subject in subjects]
 
         async def told(topic: str) -> list[int]:
-            return [await subject.journal.subscribers_elsewhere(topic) for subject in subjects]
+            return [await subject.journal.cluster.count_subscribers(topic) for subject in subjects]
 
         async def until_told(topic: str, *expected: int) -> None:
             while await told(topic) != list(expected):
@@ -493,7 +460,7 @@ class NodesTests:
         await until_told("news", 0, 3, 3)
         await until_told("other", 0, 0, 0)
         await subjects[0].journal.stop()
-        assert await subjects[2].journal.subscribers_elsewhere("*") == 1
+        assert await subjects[2].journal.cluster.count_subscribers("*") == 1
 
     @pytest_twisted.ensureDeferred
     async def test_node_that_died(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -505,10 +472,10 @@ class NodesTests:
         follower = await dead.start()
         await alive.start()
         follower.counts = {"*": 5}
-        while await alive.journal.subscribers_elsewhere("*") != 5:
+        while await alive.journal.cluster.count_subscribers("*") != 5:
             await deferLater(reactor, 0.01)
         silence(dead)
-        while await alive.journal.subscribers_elsewhere("*") != 0:
+        while await alive.journal.cluster.count_subscribers("*") != 0:
             await deferLater(reactor, 0.01)
 
     @pytest_twisted.ensureDeferred
@@ -523,16 +490,16 @@ class NodesTests:
         follower = await one.start()
         await other.start()
         follower.counts = {f"topic {number}": 1 for number in range(2500)}
-        while await other.journal.subscribers_elsewhere("topic 2499") != 1:
+        while await other.journal.cluster.count_subscribers("topic 2499") != 1:
             await deferLater(reactor, 0.01)
         server.kill()
         await until(fails(one, other))
-        await problem_of(other.journal.subscribers_elsewhere("*"))
+        await problem_of(other.journal.cluster.count_subscribers("*"))
         for file in (server.directory / "appendonlydir").iterdir():
             file.unlink()
         server.start()
         await until(works(one, other))
-        while await other.journal.subscribers_elsewhere("topic 2499") != 1:
+        while await other.journal.cluster.count_subscribers("topic 2499") != 1:
             await deferLater(reactor, 0.01)
 
     @pytest_twisted.ensureDeferred
@@ -547,32 +514,32 @@ class NodesTests:
 
         def look(entry: Entry) -> None:
             told(entry)
-            found.append(other.journal.notes_elsewhere("a"))
+            found.append(other.journal.cluster.metadata("a"))
 
         follower.update_appended = look  # type: ignore[method-assign]
-        one.journal.put_note("early", "0")
+        one.journal.cluster.put_metadata("early", "0")
         await one.start()
         await third.start()
-        third.journal.put_note("a/3", "third")
+        third.journal.cluster.put_metadata("a/3", "third")
         await third.append("0")
         await until(lambda: len(found) == 1)
         assert await found[0] == ["third"]
-        one.journal.put_note("a/1", "first ¹")
-        one.journal.put_note("ab", "no")
+        one.journal.cluster.put_metadata("a/1", "first ¹")
+        one.journal.cluster.put_metadata("ab", "no")
         await one.append("1")
         await until(lambda: len(found) == 2)
         assert sorted(await found[1]) == ["first ¹", "third"]
-        one.journal.put_note("a/2", "second")
-        one.journal.put_note("a/1", None)
+        one.journal.cluster.put_metadata("a/2", "second")
+        one.journal.cluster.put_metadata("a/1", None)
         await one.append("2")
         await until(lambda: len(found) == 3)
         assert sorted(await found[2]) == ["second", "third"]
-        assert await other.journal.notes_elsewhere("early") == ["0"]
-        assert await other.journal.notes_elsewhere("a/2") == ["second"]
-        assert await one.journal.notes_elsewhere("a") == ["third"]
-        assert await other.journal.notes_elsewhere("a/1") == []
+        assert await other.journal.cluster.metadata("early") == ["0"]
+        assert await other.journal.cluster.metadata("a/2") == ["second"]
+        assert await one.journal.cluster.metadata("a") == ["third"]
+        assert await other.journal.cluster.metadata("a/1") == []
         for name in ("x*", "x*/1", "x?/1", "x[a]/1", "x\\/1", "xa/1", "é/1"):
-            one.journal.put_note(name, name)
+            one.journal.cluster.put_metadata(name, name)
         await one.append("3")
         for name, expected in {
             "x*": ["x*", "x*/1"],
@@ -582,9 +549,9 @@ class NodesTests:
             "x": [],
             "é": ["é/1"],
         }.items():
-            assert sorted(await other.journal.notes_elsewhere(name)) == expected
+            assert sorted(await other.journal.cluster.metadata(name)) == expected
         await third.journal.stop()
-        assert await one.journal.notes_elsewhere("a") == []
+        assert await one.journal.cluster.metadata("a") == []
 
     @pytest_twisted.ensureDeferred
     async def test_notes_go_first(self, new: Callable[..., Subject]) -> None:
@@ -603,7 +570,7 @@ class NodesTests:
 
         subject.journal._run = noting
         recorded = subject.journal.append(update("2"))
-        subject.journal.put_note("a", "b")
+        subject.journal.cluster.put_metadata("a", "b")
         await recorded
         assert [each for each in asked if each in ("note", "append")] == ["note", "append"]
 
@@ -619,21 +586,21 @@ class NodesTests:
         await one.start()
         await other.start()
         for number in range(2500):
-            one.journal.put_note(f"a/{number}", "the same")
+            one.journal.cluster.put_metadata(f"a/{number}", "the same")
         await one.append("1")
-        assert await other.journal.notes_elsewhere("a") == ["the same"] * 2500
+        assert await other.journal.cluster.metadata("a") == ["the same"] * 2500
         server.kill()
         await until(fails(one, other))
-        await problem_of(other.journal.notes_elsewhere("a"))
-        one.journal.put_note("a/0", None)
+        await problem_of(other.journal.cluster.metadata("a"))
+        one.journal.cluster.put_metadata("a/0", None)
         for file in (server.directory / "appendonlydir").iterdir():
             file.unlink()
         server.start()
         await until(works(one, other))
-        while len(await other.journal.notes_elsewhere("a")) != 2499:
+        while len(await other.journal.cluster.metadata("a")) != 2499:
             await deferLater(reactor, 0.01)
         silence(one)
-        while await other.journal.notes_elsewhere("a"):
+        while await other.journal.cluster.metadata("a"):
             await deferLater(reactor, 0.01)
 
     @pytest_twisted.ensureDeferred
@@ -648,9 +615,9 @@ class NodesTests:
         follower = await one.start()
         await other.start()
         follower.counts = {"*": 2, "\ud800": 1, "news": 1}
-        while await other.journal.subscribers_elsewhere("news") != 1:
+        while await other.journal.cluster.count_subscribers("news") != 1:
             await deferLater(reactor, 0.01)
-        assert await other.journal.subscribers_elsewhere("\ud800") == 1
+        assert await other.journal.cluster.count_subscribers("\ud800") == 1
 
     @pytest_twisted.ensureDeferred
     async def test_hubs(self, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1734,8 +1701,8 @@ class HashTests:
         await subject.start()
         server.ask("ZADD", "{txsse}:nodes", "9999999999999", "other")
         server.ask("HSET", "{txsse}:nodes:other", "news", "x", "*", "3")
-        assert await subject.journal.subscribers_elsewhere("news") == 0
-        assert await subject.journal.subscribers_elsewhere("*") == 3
+        assert await subject.journal.cluster.count_subscribers("news") == 0
+        assert await subject.journal.cluster.count_subscribers("*") == 3
 
 
 class RefusalTests:

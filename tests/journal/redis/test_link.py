@@ -180,16 +180,16 @@ class ConnectionTests:
             for subject in subjects:
                 await subject.start()
             one, other = subjects
-            other.journal.put_note("a/b", "note")
+            other.journal.cluster.put_metadata("a/b", "note")
             await other.append(*map(str, range(2000)))
-            other.journal.put_note("a/c", "note")
-            other.journal.put_note("a/c", None)
+            other.journal.cluster.put_metadata("a/c", "note")
+            other.journal.cluster.put_metadata("a/c", None)
             await other.append("last")
             assert await one.find("1999") is not None
             assert await one.journal._tidy_now() is False
             assert await one.journal._read(OLDEST)
-            assert await one.journal.subscribers_elsewhere("*") == 0
-            assert await one.journal.notes_elsewhere("a") == ["note"]
+            assert await one.journal.cluster.count_subscribers("*") == 0
+            assert await one.journal.cluster.metadata("a") == ["note"]
             await other.journal.stop()
 
     @pytest_twisted.ensureDeferred

@@ -17,9 +17,15 @@ __all__ = ["Refusals"]
 
 Arguments = Sequence[str | bytes | int]
 
-# Each by the command whose success says that it works. The nodes announce themselves anew where a note was
-# refused.
-_KIND = {"probe": "append", "append_many": "append", "note": "announce"}
+# Each by the command whose success says that it works. A node sends all of its counts and metadata
+# anew after metadata was refused; messages are not sent again.
+_KIND = {
+    "probe": "append",
+    "append_many": "append",
+    "put_metadata": "heartbeat",
+    "broadcast": "heartbeat",
+    "acknowledge": "heartbeat",
+}
 
 # With how much data it is tried whether updates are taken again: no update that a hub takes has more by
 # default.
@@ -85,7 +91,7 @@ class Refusals:
         for kind, refusal in list(self._refusals.items()):
             if kind == "append":
                 yield "probe", now, b"x" * refusal.size
-            elif kind != "announce":
+            elif kind != "heartbeat":
                 # Those read, or tidy up.
                 yield refusal.arguments
 

@@ -45,7 +45,7 @@ from txsse.journal.damage import Damage
 from txsse.journal.interfaces import IFollower, IJournal
 from txsse.journal.page import Entry, Page
 from txsse.journal.position import OLDEST
-from txsse.journal.redis.cluster import Nodes
+from txsse.journal.redis.cluster import RedisCluster
 from txsse.journal.redis.codec import (
     Arguments,
     DamagedEntry,
@@ -108,6 +108,7 @@ class RedisJournal:
     :param timeout: how long the Redis may take to answer, in seconds, until it counts as lost.
     :param reactor: the reactor; ``None`` for the global one.
     :raises ValueError: for a URL that is none, and for a bound that holds nothing.
+    :ivar cluster: the nodes that share the journal, an :class:`~txsse.journal.cluster.ICluster`.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class RedisJournal:
         self._ahead = 0.0
         self._session: Session | None = None
         self._staying: Deferred[None] | None = None
-        self._nodes = Nodes(self._try_for_nodes, self._get_follower, self._now)
+        self.cluster = RedisCluster(self._try_for_nodes, self._now, self._flush_soon)
         self._tidying: Any = None
         self._resume_ids = ResumeIds(new_secret())
         self._outbox = Outbox(self._record, self._told_up_to)
@@ -260,30 +261,6 @@ class RedisJournal:
         """
         return self._resume_ids.resume_id(self._timeline.number_of(position))
 
-    def subscribers_elsewhere(self, topic: str) -> Deferred[int]:
-        """
-        Return how many want a topic at the other nodes.
-        """
-        if self._session is None:
-            return fail(self._unreachable())
-        return self._nodes.elsewhere(topic)
-
-    def put_note(self, name: str, note: str | None) -> None:
-        """
-        Show the other nodes a note, in front of what is appended from now on.
-        """
-        self._nodes.put_note(name, note)
-        if self._session is not None:
-            self._flush_soon()
-
-    def notes_elsewhere(self, name: str) -> Deferred[list[str]]:
-        """
-        Return the notes of the other nodes.
-        """
-        if self._session is None:
-            return fail(self._unreachable())
-        return Deferred.fromCoroutine(self._nodes.notes_elsewhere(name))
-
     def stop(self) -> Deferred[None]:
         """
         Disconnect, behind what was appended.
@@ -314,7 +291,8 @@ class RedisJournal:
         """
         Begin a session.
         """
-        return await open_session(self._server, self._key, timeout=self._timeout, reactor=self._reactor)
+        node = self.cluster.node
+        return await open_session(self._server, self._key, node, timeout=self._timeout, reactor=self._reactor)
 
     async def _agree(self, session: Session) -> None:
         """
@@ -331,7 +309,7 @@ class RedisJournal:
             self._session = session
             # What this Redis refused before, it may still refuse; that is tried at once.
             self._note(self._refusals.problem)
-            self._nodes.start(self._reactor)
+            self.cluster.session_began(self._reactor)
             try:
                 await self._follow(session)
             except CancelledError:
@@ -347,7 +325,8 @@ class RedisJournal:
         begun: list[Any] = []
         while True:
             cursor = to_number(begun[-1][0]) if begun else self._cursor
-            more = await session.wait_for_entries(cursor, _FOLLOW_COUNT)
+            more, inbox = await session.wait_for_entries(cursor, self.cluster.inbox_cursor, _FOLLOW_COUNT)
+            self.cluster.receive(inbox)
             if begun and not more:
                 # Its end is not in the stream, which is damaged: a transaction is stored as a whole.
                 self._skip_to(cursor)
@@ -385,10 +364,11 @@ class RedisJournal:
         self._session = None
         self._note(error)
         self._outbox.lose(self._unreachable)
+        self.cluster.session_lost(self._unreachable)
 
     async def _stop(self) -> None:
         await self._outbox.settle()
-        await self._nodes.stop()
+        await self.cluster.stop()
         self._stopping = True
         tidying, self._tidying = self._tidying, None
         if tidying is not None:
@@ -560,13 +540,13 @@ class RedisJournal:
             self._recent.forget(self._timeline.position_of(self._floor))
 
     def _flush_soon(self) -> None:
-        if self._flushing is None:
+        if self._session is not None and self._flushing is None:
             # At the end of the turn: what is published in it goes in one call.
             self._flushing = self._reactor.callLater(0, self._flush)
 
     def _flush(self) -> None:
         self._flushing = None
-        self._nodes.send_notes()
+        self.cluster.send_metadata()
         self._outbox.flush()
 
     def _record(self, updates: Sequence[Arguments], together: bool) -> Deferred[list[int]]:
@@ -643,7 +623,7 @@ class RedisJournal:
         return self._run(self._session, *arguments)
 
     def _try_for_nodes(self, command: str, *arguments: str | bytes | int) -> Deferred[Any]:
-        if command == "announce":
+        if command == "heartbeat":
             # Where nobody asks for what was refused, this alone shows that it works again.
             for refused in self._refusals.trials(int(self._now() * 1000)):
                 self._try(*refused).addErrback(lambda _: None)
@@ -708,10 +688,6 @@ class RedisJournal:
         elif problem is not None and self.problem is None:
             _log.error("{problem}", problem=str(problem))
         self.problem = problem
-
-    def _get_follower(self) -> IFollower:
-        assert self._follower is not None
-        return self._follower
 
     def _unreachable(self) -> JournalFailed:
         problem = "not started"

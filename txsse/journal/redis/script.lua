@@ -446,16 +446,22 @@ function commands.look()
     return { state.last, state.floor, entry and field(entry, 'id') or false }
 end
 
--- Who listens where. {key}:nodes is a sorted set of the nodes that live, by when they have to be heard of again,
--- in milliseconds; {key}:nodes:<node> a hash: how many want each topic, and under * how many there are in all;
--- {key}:nodes:<node>:notes a hash, too: what it shows the others, by name.
+-- The cluster. {key}:nodes is a sorted set of the nodes that are alive, by when their heartbeats end, in milliseconds;
+-- {key}:nodes:<node>:counts a hash: how many subscribers each topic has, and under * how many there are in all;
+-- {key}:nodes:<node>:metadata a hash: the texts that it shows the others, by name; {key}:nodes:<node>:inbox a stream:
+-- messages with `message`, `token` and `from`, and acknowledgements of the node's own messages with `token`, `from` and
+-- `failed`.
 
 local nodes = KEYS[4]
 
-local function counts_of(node) return nodes .. ':' .. node end
-local function notes_of(node) return nodes .. ':' .. node .. ':notes' end
+-- How many entries an inbox may have, so that a node that does not read holds no more memory.
+local INBOX_COUNT = 1000
 
-local function others(now, node)
+local function counts_of(node) return nodes .. ':' .. node .. ':counts' end
+local function metadata_of(node) return nodes .. ':' .. node .. ':metadata' end
+local function inbox_of(node) return nodes .. ':' .. node .. ':inbox' end
+
+local function other_nodes(now, node)
     redis.call('ZREMRANGEBYSCORE', nodes, '-inf', now)
     local found = redis.call('ZRANGE', nodes, 0, -1)
     for i = #found, 1, -1 do
@@ -464,13 +470,13 @@ local function others(now, node)
     return found
 end
 
--- now, node, for how long, whether all is new; then topics and how many want each. Returns whether there was anything
--- of both before.
-function commands.announce()
+-- now, node, for how long, whether all is new; then topics and how many subscribers each has. Returns whether there was
+-- anything of counts and metadata before.
+function commands.heartbeat()
     local now, node, lifetime = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-    local counts, notes = counts_of(node), notes_of(node)
-    local there = { redis.call('EXISTS', counts), redis.call('EXISTS', notes) }
-    if ARGV[5] == '1' then redis.call('DEL', counts, notes) end
+    local counts, metadata = counts_of(node), metadata_of(node)
+    local there = { redis.call('EXISTS', counts), redis.call('EXISTS', metadata) }
+    if ARGV[5] == '1' then redis.call('DEL', counts, metadata) end
     for i = 6, #ARGV, 2 do
         if ARGV[i + 1] == '0' then
             redis.call('HDEL', counts, ARGV[i])
@@ -479,53 +485,91 @@ function commands.announce()
         end
     end
     redis.call('PEXPIRE', counts, lifetime)
-    redis.call('PEXPIRE', notes, lifetime)
+    redis.call('PEXPIRE', metadata, lifetime)
+    redis.call('PEXPIRE', inbox_of(node), lifetime)
     redis.call('ZADD', nodes, now + lifetime, node)
     return there
 end
 
 -- node.
 function commands.leave()
-    redis.call('DEL', counts_of(ARGV[2]), notes_of(ARGV[2]))
+    redis.call('DEL', counts_of(ARGV[2]), metadata_of(ARGV[2]), inbox_of(ARGV[2]))
     redis.call('ZREM', nodes, ARGV[2])
 end
 
--- now, node, topic. Returns how many want a topic at the other nodes.
-function commands.elsewhere()
+-- now, node, topic. Returns how many subscribers a topic has at the other nodes.
+function commands.count_subscribers()
     local sum = 0
-    for _, node in ipairs(others(ARGV[2], ARGV[3])) do
+    for _, node in ipairs(other_nodes(ARGV[2], ARGV[3])) do
         sum = sum + (tonumber(redis.call('HGET', counts_of(node), ARGV[4]) or '0') or 0)
     end
     return sum
 end
 
--- node, for how long; then names and their notes, empty ones for those that are taken back. Returns nothing.
-function commands.note()
-    local notes = notes_of(ARGV[2])
+-- node, for how long; then names and their texts, empty ones for those that are deleted. Returns nothing.
+function commands.put_metadata()
+    local metadata = metadata_of(ARGV[2])
     for i = 4, #ARGV, 2 do
         if ARGV[i + 1] == '' then
-            redis.call('HDEL', notes, ARGV[i])
+            redis.call('HDEL', metadata, ARGV[i])
         else
-            redis.call('HSET', notes, ARGV[i], ARGV[i + 1])
+            redis.call('HSET', metadata, ARGV[i], ARGV[i + 1])
         end
     end
-    redis.call('PEXPIRE', notes, ARGV[3])
+    redis.call('PEXPIRE', metadata, ARGV[3])
 end
 
 -- now, node. Returns the other nodes.
-function commands.others()
-    return others(ARGV[2], ARGV[3])
+function commands.other_nodes()
+    return other_nodes(ARGV[2], ARGV[3])
 end
 
--- node, name. Returns its note of that name.
-function commands.note_named()
-    return redis.call('HGET', notes_of(ARGV[2]), ARGV[3])
+-- node, name. Returns its text of that name.
+function commands.metadata_of()
+    return redis.call('HGET', metadata_of(ARGV[2]), ARGV[3])
 end
 
 -- node, where to go on, pattern, about how many to look at. Returns where to go on, 0 for nowhere, and names that
--- match with their notes.
-function commands.notes()
-    return redis.call('HSCAN', notes_of(ARGV[2]), ARGV[3], 'MATCH', ARGV[4], 'COUNT', ARGV[5])
+-- match with their texts.
+function commands.metadata()
+    return redis.call('HSCAN', metadata_of(ARGV[2]), ARGV[3], 'MATCH', ARGV[4], 'COUNT', ARGV[5])
+end
+
+-- now, for how long, node, token, message. Returns the nodes that the message is sent to. One whose inbox is full
+-- does not get it, and so does not acknowledge it.
+function commands.broadcast()
+    local node = ARGV[4]
+    local found = other_nodes(ARGV[2], node)
+    found[#found + 1] = node
+    for _, each in ipairs(found) do
+        local inbox = inbox_of(each)
+        if redis.call('XLEN', inbox) < INBOX_COUNT then
+            redis.call('XADD', inbox, '*', 'message', ARGV[6], 'token', ARGV[5], 'from', node)
+            redis.call('PEXPIRE', inbox, ARGV[3])
+        end
+    end
+    return found
+end
+
+-- now, for how long, node; then for each message: its entry in the inbox, its sender, its token, and whether the node
+-- failed. Returns nothing.
+function commands.acknowledge()
+    local node = ARGV[4]
+    local alive = { [node] = true }
+    for _, each in ipairs(other_nodes(ARGV[2], node)) do alive[each] = true end
+    for i = 5, #ARGV, 4 do
+        redis.call('XDEL', inbox_of(node), ARGV[i])
+        if alive[ARGV[i + 1]] then
+            local inbox = inbox_of(ARGV[i + 1])
+            redis.call('XADD', inbox, '*', 'token', ARGV[i + 2], 'from', node, 'failed', ARGV[i + 3])
+            redis.call('PEXPIRE', inbox, ARGV[3])
+        end
+    end
+end
+
+-- node; then entries of its inbox that it has read. Returns nothing.
+function commands.received()
+    redis.call('XDEL', inbox_of(ARGV[2]), unpack(ARGV, 3))
 end
 
 return commands[ARGV[1]]()

@@ -26,14 +26,16 @@ class Session:
     :param commands: the one for commands.
     :param following: the one that waits for what comes.
     :param key: what the names of the keys begin with.
+    :param node: the name of this node.
     :param patience: how long to wait for what comes until the answer is that nothing did, in seconds.
     """
 
-    def __init__(self, commands: Link, following: Link, key: str, patience: float) -> None:
+    def __init__(self, commands: Link, following: Link, key: str, node: str, patience: float) -> None:
         self.commands = commands
         self.following = following
         # The braces would keep the keys together in a cluster.
         self._keys = [f"{{{key}}}:{name}" for name in ("updates", "ids", "meta", "nodes")]
+        self._inbox = f"{self._keys[-1]}:{node}:inbox"
         self._patience = patience
         # That of the commands may be lost alone, where somebody kills it.
         commands.when_lost.addCallback(lambda _: following.cut())
@@ -58,15 +60,18 @@ class Session:
         seconds, microseconds = await self.commands.ask("TIME")
         return int(seconds) + int(microseconds) / 1e6
 
-    async def wait_for_entries(self, after: int, count: int) -> list[Any]:
+    async def wait_for_entries(self, after: int, inbox_after: int, count: int) -> tuple[list[Any], list[Any]]:
         """
-        Return the next entries, or none, after a while.
+        Return the next entries of the record and of this node's inbox, or none, after a while.
         """
         milliseconds = max(1, int(self._patience * 1000))
+        keys = self._keys[0], self._inbox
         found = await self.following.ask(
-            "XREAD", "COUNT", count, "BLOCK", milliseconds, "STREAMS", self._keys[0], to_text(after)
+            *("XREAD", "COUNT", count, "BLOCK", milliseconds, "STREAMS", *keys),
+            *(to_text(after), to_text(inbox_after)),
         )
-        return [] if found is None else list(found[0][1])
+        streams = dict(found or ())
+        return streams.get(keys[0].encode(), []), streams.get(keys[1].encode(), [])
 
     def entries_before(self, number: int, count: int) -> Deferred[list[Any]]:
         """
@@ -82,7 +87,7 @@ class Session:
         self.following.cut()
 
 
-async def open_session(server: Server, key: str, *, timeout: float, reactor: Any) -> Session:
+async def open_session(server: Server, key: str, node: str, *, timeout: float, reactor: Any) -> Session:
     """
     Begin a session.
 
@@ -96,4 +101,4 @@ async def open_session(server: Server, key: str, *, timeout: float, reactor: Any
     except BaseException:
         commands.cut()
         raise
-    return Session(commands, following, key, timeout / 2)
+    return Session(commands, following, key, node, timeout / 2)

@@ -28,7 +28,6 @@ from txsse.journal.base import (
     DEFAULT_AGE,
     MAX_BATCH_BYTES,
     MAX_BATCH_COUNT,
-    Alone,
     all_of,
     check_batch,
     check_bounds,
@@ -76,7 +75,7 @@ class _Waiting(NamedTuple):
 
 
 @implementer(IJournal)
-class SQLiteJournal(Alone):
+class SQLiteJournal:
     """
     A journal in a file, which the next process goes on with. SQLite works in a thread of its own: the reactor
     never waits for the disk. What comes while a transaction runs goes into the next one, all together.

@@ -1,0 +1,369 @@
+"""
+Messages to all nodes: with a server that the test plays, and with a real Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.task import Clock, deferLater
+from twisted.logger import LogEvent
+
+from tests.hub.fakes import outcome_of
+from tests.integration.clients import until
+from tests.journal.journals import Follower, Subject
+from tests.journal.redis_server import RedisServer
+from txsse import JournalFailed, NotAcknowledged
+from txsse.journal.redis import cluster as cluster_module
+from txsse.journal.redis.broadcasts import Broadcasts
+
+
+class Server:
+    """
+    Notes what it is asked, and answers as the test says.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.answers: dict[str, Any] = {"broadcast": [b"me", b"other"]}
+        self.clock = Clock()
+        self.listener = Follower()
+        self.broadcasts = Broadcasts(self.run, "me", lambda: (7000, 10))
+
+    def run(self, command: str, *arguments: Any) -> Deferred[Any]:
+        self.asked.append((command, *arguments))
+        answer = self.answers.get(command)
+        if isinstance(answer, Deferred):
+            return answer
+        return fail(answer) if isinstance(answer, Exception) else succeed(answer)
+
+    def send(self, deadline: float = 10.0) -> tuple[str, list[Any]]:
+        """
+        Send a message; return its token, and what comes of it.
+        """
+        outcome = outcome_of(self.broadcasts.send("hello", deadline, self.clock))
+        return [each[4] for each in self.asked if each[0] == "broadcast"][-1], outcome
+
+    def acknowledge(self, token: str, *nodes: str, failed: bool = False) -> None:
+        flat = [b"token", token.encode(), b"from", b"", b"failed", b"%d" % failed]
+        entries = [(b"1-1", [*flat[:3], node.encode(), *flat[4:]]) for node in nodes]
+        self.broadcasts.receive(entries, self.listener)
+
+    def receive(self, *tokens: str, id: bytes = b"2-1") -> None:
+        entries = [(id, [b"message", b"hi", b"token", each.encode(), b"from", b"other"]) for each in tokens]
+        self.broadcasts.receive(entries, self.listener)
+
+    def commands(self, name: str) -> list[tuple[Any, ...]]:
+        return [arguments for command, *arguments in self.asked if command == name]  # type: ignore[misc]
+
+
+@pytest.fixture
+def played() -> Server:
+    return Server()
+
+
+class SendTests:
+    def test_acknowledged(self, played: Server) -> None:
+        """
+        It fires when the last node has acknowledged the message.
+        """
+        token, outcome = played.send()
+        assert played.broadcasts.are_pending
+        played.acknowledge(token, "me")
+        assert outcome == []
+        played.acknowledge(token, "other")
+        assert outcome == [None]
+        assert not played.broadcasts.are_pending
+        assert played.clock.getDelayedCalls() == []
+        assert played.commands("received") == [["me", b"1-1"]] * 2
+        played.acknowledge(token, "other")
+
+    def test_acknowledged_before_the_reply(self, played: Server) -> None:
+        """
+        Acknowledgements may be read before the nodes are known.
+        """
+        played.answers["broadcast"] = Deferred()
+        token, outcome = played.send()
+        played.acknowledge(token, "other", "me")
+        played.broadcasts.keep([b"other"])
+        assert outcome == []
+        played.answers["broadcast"].callback([b"other", b"me"])
+        assert outcome == [None]
+
+    def test_node_that_ended(self, played: Server) -> None:
+        """
+        A node that is not alive any more is not waited for.
+        """
+        token, outcome = played.send()
+        played.acknowledge(token, "me")
+        played.broadcasts.keep([b"other", b"new"])
+        assert outcome == []
+        played.broadcasts.keep([b"new"])
+        assert outcome == [None]
+
+    def test_node_that_failed(self, played: Server) -> None:
+        """
+        The error names it, when all others have acknowledged the message.
+        """
+        token, outcome = played.send()
+        played.acknowledge(token, "other", failed=True)
+        assert outcome == []
+        played.acknowledge(token, "me")
+        (error,) = outcome
+        assert isinstance(error, NotAcknowledged)
+        assert error.nodes == ["other"]
+
+    def test_deadline(self, played: Server) -> None:
+        """
+        The error names the nodes that have not acknowledged the message.
+        """
+        token, outcome = played.send(3.0)
+        played.acknowledge(token, "me")
+        played.clock.advance(2.9)
+        assert outcome == []
+        played.clock.advance(0.1)
+        (error,) = outcome
+        assert isinstance(error, NotAcknowledged) and error.nodes == ["other"]
+        assert str(error) == "nodes have not acknowledged a message: other; see their logs"
+
+    def test_no_reply_by_the_deadline(self, played: Server) -> None:
+        """
+        It is not known then which nodes have received the message.
+        """
+        played.answers["broadcast"] = Deferred()
+        _, outcome = played.send(3.0)
+        played.clock.advance(3)
+        (error,) = outcome
+        assert isinstance(error, JournalFailed) and error.uncertain
+        played.answers["broadcast"].callback([b"me"])
+
+    def test_refused(self, played: Server) -> None:
+        """
+        It fails as the server says.
+        """
+        played.answers["broadcast"] = JournalFailed("x", "is out of memory")
+        _, outcome = played.send()
+        assert outcome == [played.answers["broadcast"]]
+        assert played.clock.getDelayedCalls() == []
+
+    def test_server_lost(self, played: Server) -> None:
+        """
+        All that wait for acknowledgements fail.
+        """
+        error = JournalFailed("x", "is lost", uncertain=True)
+        outcomes = [played.send()[1] for _ in range(2)]
+        played.broadcasts.lose(lambda: error)
+        assert outcomes == [[error]] * 2
+        assert played.clock.getDelayedCalls() == []
+
+    def test_cancelled(self, played: Server) -> None:
+        """
+        A caller that cancels is not called any more.
+        """
+        done = played.broadcasts.send("hello", 10.0, played.clock)
+        outcome = outcome_of(done)
+        done.cancel()
+        assert isinstance(outcome[0], CancelledError)
+        assert played.clock.getDelayedCalls() == []
+        assert not played.broadcasts.are_pending
+
+
+class ReceiveTests:
+    def test_once(self, played: Server) -> None:
+        """
+        A message that is read again is not received again; its acknowledgement was lost, and is sent again.
+        """
+        played.answers["acknowledge"] = JournalFailed("x", "is lost")
+        played.receive("a", "a")
+        played.broadcasts.read_again()
+        assert played.broadcasts.cursor == 0
+        del played.answers["acknowledge"]
+        played.receive("a")
+        assert played.listener.messages == ["hi"]
+        sent = played.commands("acknowledge")
+        assert sent == [[7000, 10, "me", b"2-1", b"other", b"a", 0]] * len(sent)
+        assert len(sent) == 3
+        assert played.broadcasts.cursor == (2 << 64) + 1
+
+    def test_not_done(self, played: Server) -> None:
+        """
+        It is acknowledged when the listener is done, also if it is read again meanwhile.
+        """
+        done: Deferred[None] = Deferred()
+        played.listener.message_received = lambda message: done  # type: ignore[method-assign]
+        played.receive("a")
+        played.receive("a")
+        assert played.commands("acknowledge") == []
+        done.callback(None)
+        assert len(played.commands("acknowledge")) == 1
+
+    def test_listener_that_fails(self, played: Server, failures: list[LogEvent]) -> None:
+        """
+        The sender is notified, and the log has the traceback.
+        """
+
+        def raising(message: str) -> None:
+            raise ZeroDivisionError
+
+        played.listener.message_received = raising  # type: ignore[method-assign]
+        played.receive("a")
+        assert played.commands("acknowledge") == [[7000, 10, "me", b"2-1", b"other", b"a", 1]]
+        assert [event["log_failure"].type for event in failures] == [ZeroDivisionError]
+
+    def test_strange_entries(self, played: Server) -> None:
+        """
+        What no node has added is removed.
+        """
+        played.answers["received"] = JournalFailed("x", "is lost")
+        played.broadcasts.receive([(b"3-1", [b"token", b"\xff", b"a", b"b"])], played.listener)
+        assert played.commands("received") == [["me", b"3-1"]]
+
+
+async def started(new: Callable[..., Subject], count: int) -> tuple[list[Subject], list[Follower]]:
+    """
+    Start nodes that know each other.
+    """
+    subjects = [new() for _ in range(count)]
+    followers = [await subject.start() for subject in subjects]
+    for follower in followers:
+        follower.counts = {"*": 1}
+    for subject in subjects:
+        while await subject.journal.cluster.count_subscribers("*") != count - 1:
+            await deferLater(reactor, 0.01)
+    return subjects, followers
+
+
+@pytest.fixture
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "_INTERVAL", 0.1)
+
+
+@pytest.mark.usefixtures("_fast")
+class RedisTests:
+    @pytest_twisted.ensureDeferred
+    async def test_all_nodes(self, new: Callable[..., Subject]) -> None:
+        """
+        Each node receives each message once; it is acknowledged when the listeners of all are done.
+        """
+        subjects, followers = await started(new, 3)
+        slow: Deferred[None] = Deferred()
+        received = followers[2].message_received
+        followers[2].message_received = lambda message: received(message) or slow  # type: ignore[method-assign]
+        outcomes = [outcome_of(subject.journal.cluster.broadcast("to all ü")) for subject in subjects]
+        await until(lambda: all(len(follower.messages) == 3 for follower in followers))
+        assert outcomes == [[], [], []]
+        slow.callback(None)
+        await until(lambda: outcomes == [[None]] * 3)
+        await subjects[0].append("1")
+        assert [follower.messages for follower in followers] == [["to all ü"] * 3] * 3
+
+    @pytest_twisted.ensureDeferred
+    async def test_at_once(self, new: Callable[..., Subject]) -> None:
+        """
+        A node that has just started reaches itself.
+        """
+        subject = new()
+        follower = await subject.start()
+        await subject.journal.cluster.broadcast("a")
+        assert follower.messages == ["a"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_node_that_died(self, new: Callable[..., Subject]) -> None:
+        """
+        A node that does not acknowledge is not waited for any longer when its heartbeat has ended.
+        """
+        subjects, followers = await started(new, 2)
+        followers[1].message_received = lambda message: Deferred()  # type: ignore[method-assign]
+        outcome = outcome_of(subjects[0].journal.cluster.broadcast("a"))
+        await until(lambda: followers[0].messages == ["a"])
+        assert outcome == []
+        subjects[1].journal.cluster._cancel_heartbeat()
+        await until(lambda: outcome == [None])
+
+    @pytest_twisted.ensureDeferred
+    async def test_connection_lost(self, new: Callable[..., Subject]) -> None:
+        """
+        A node that loses its connection while its listener works receives the message once.
+        """
+        subjects, followers = await started(new, 2)
+        slow: Deferred[None] = Deferred()
+        received = followers[1].message_received
+        followers[1].message_received = lambda message: received(message) or slow  # type: ignore[method-assign]
+        outcome = outcome_of(subjects[0].journal.cluster.broadcast("a"))
+        await until(lambda: followers[1].messages == ["a"])
+        first = subjects[1].journal._session
+        first.cut()
+        slow.callback(None)
+        await until(lambda: subjects[1].journal._session not in (None, first))
+        await until(lambda: outcome == [None])
+        assert followers[1].messages == ["a"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_server_lost(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        The sender is notified that the server is lost, and may send again afterwards.
+        """
+        subjects, followers = await started(new, 2)
+        followers[1].message_received = lambda message: Deferred()  # type: ignore[method-assign]
+        cluster = subjects[0].journal.cluster
+        outcome = outcome_of(cluster.broadcast("a"))
+        await until(lambda: followers[0].messages == ["a"])
+        server.kill()
+        await until(lambda: bool(outcome))
+        assert isinstance(outcome[0], JournalFailed) and outcome[0].uncertain
+        with pytest.raises(JournalFailed):
+            await cluster.broadcast("b")
+        server.start()
+        await until(lambda: subjects[0].journal.problem is None)
+        del followers[1].message_received  # type: ignore[method-assign]
+        await cluster.broadcast("c")
+        assert followers[0].messages[-1] == "c"
+
+    @pytest_twisted.ensureDeferred
+    async def test_full_inbox(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        A node that reads no messages does not fill the memory of the Redis, and is named.
+        """
+        subjects, followers = await started(new, 2)
+        node = subjects[1].journal.cluster.node
+        followers[1].message_received = lambda message: Deferred()  # type: ignore[method-assign]
+        for _ in range(1000):
+            server.ask("XADD", f"{{txsse}}:nodes:{node}:inbox", "*", "message", "x", "token", "y")
+        with pytest.raises(NotAcknowledged) as raised:
+            await subjects[0].journal.cluster.broadcast("a", deadline=0.5)
+        assert raised.value.nodes == [node]
+        assert ":1000" in (server.ask("XLEN", f"{{txsse}}:nodes:{node}:inbox") or "")
+
+    @pytest_twisted.ensureDeferred
+    async def test_nothing_remains(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        What has been acknowledged is removed; nodes that have left have no keys.
+        """
+        subjects, _ = await started(new, 2)
+        for number in range(20):
+            await subjects[number % 2].journal.cluster.broadcast(str(number))
+        inboxes = [f"{{txsse}}:nodes:{subject.journal.cluster.node}:inbox" for subject in subjects]
+        await until(lambda: [server.ask("XLEN", inbox) for inbox in inboxes] == [":0\r\n"] * 2)
+        for subject in subjects:
+            await subject.journal.stop()
+        assert server.ask("KEYS", "*inbox*") == "*0\r\n"
+
+    @pytest_twisted.ensureDeferred
+    async def test_stopped(self, new: Callable[..., Subject]) -> None:
+        """
+        A node that leaves fails what it waits for, and sends no more.
+        """
+        subjects, followers = await started(new, 2)
+        followers[1].message_received = lambda message: Deferred()  # type: ignore[method-assign]
+        cluster = subjects[0].journal.cluster
+        outcome = outcome_of(cluster.broadcast("a"))
+        await cluster.stop()
+        assert isinstance(outcome[0], JournalFailed)
+        await cluster.stop()
+        with pytest.raises(JournalFailed, match="not started"):
+            await cluster.broadcast("b")

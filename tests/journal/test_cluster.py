@@ -1,0 +1,134 @@
+"""
+The cluster of a hub that is alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent
+from zope.interface.verify import verifyObject
+
+from tests.hub.fakes import outcome_of, result_of
+from txsse import InvalidField, JournalFailed, NotAcknowledged
+from txsse.journal.cluster import MAX_MESSAGE_BYTES, ICluster, NoCluster
+
+
+class Listener:
+    """
+    Notes messages, and answers as the test says.
+    """
+
+    def __init__(self, answer: Any = None) -> None:
+        self.messages: list[str] = []
+        self.answer = answer
+
+    def subscriber_counts(self) -> dict[str, int]:
+        return {"*": 5}
+
+    def changed_topics(self) -> set[str]:
+        return {"*"}
+
+    def message_received(self, message: str) -> Deferred[None] | None:
+        self.messages.append(message)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        answer: Deferred[None] | None = self.answer
+        return answer
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def cluster(clock: Clock) -> NoCluster:
+    return NoCluster(reactor=clock)
+
+
+class NoClusterTests:
+    def test_alone(self, cluster: NoCluster) -> None:
+        """
+        It has no other nodes.
+        """
+        assert verifyObject(ICluster, cluster)
+        result_of(cluster.start(Listener()))
+        assert result_of(cluster.count_subscribers("*")) == 0
+        cluster.put_metadata("a", "b")
+        assert result_of(cluster.metadata("a")) == []
+        assert result_of(cluster.stop()) is None
+
+    @pytest.mark.parametrize(
+        ("name", "text"), [("a", ""), ("\ud800", "x"), ("a", "\udfff"), ("\ud800", None)]
+    )
+    def test_wrong_metadata(self, cluster: NoCluster, name: str, text: str | None) -> None:
+        """
+        An empty text and lone surrogates are refused at once.
+        """
+        with pytest.raises(ValueError):
+            cluster.put_metadata(name, text)
+
+    @pytest.mark.parametrize("deferred", [False, True])
+    def test_broadcast(self, cluster: NoCluster, clock: Clock, deferred: bool) -> None:
+        """
+        It is acknowledged when the listener is done.
+        """
+        listener = Listener(Deferred() if deferred else None)
+        cluster.start(listener)
+        outcome = outcome_of(cluster.broadcast("a ü"))
+        if deferred:
+            assert outcome == []
+            listener.answer.callback(None)
+        assert outcome == [None]
+        assert listener.messages == ["a ü"]
+        assert clock.getDelayedCalls() == []
+
+    def test_deadline(self, cluster: NoCluster, clock: Clock, failures: list[LogEvent]) -> None:
+        """
+        A listener that is not done in time is waited for no longer.
+        """
+        cluster.start(Listener(Deferred()))
+        outcome = outcome_of(cluster.broadcast("a", deadline=3.0))
+        clock.advance(2.9)
+        assert outcome == []
+        clock.advance(0.1)
+        assert isinstance(outcome[0], NotAcknowledged) and outcome[0].nodes == ["this node"]
+        assert failures == []
+
+    def test_listener_that_fails(self, cluster: NoCluster, failures: list[LogEvent]) -> None:
+        """
+        The sender is notified, and the log has the traceback.
+        """
+        cluster.start(Listener(ZeroDivisionError()))
+        (error,) = outcome_of(cluster.broadcast("a"))
+        assert isinstance(error, NotAcknowledged)
+        assert [event["log_failure"].type for event in failures] == [ZeroDivisionError]
+
+    def test_not_started(self, cluster: NoCluster) -> None:
+        """
+        A message that nobody could receive fails.
+        """
+        (error,) = outcome_of(cluster.broadcast("a"))
+        assert isinstance(error, JournalFailed)
+
+    @pytest.mark.parametrize(
+        ("message", "deadline", "error"),
+        [
+            ("x" * (MAX_MESSAGE_BYTES + 1), 1.0, ValueError),
+            ("\ud800", 1.0, InvalidField),
+            ("a", 0, ValueError),
+            ("a", "1", TypeError),
+        ],
+    )
+    def test_wrong_broadcast(
+        self, cluster: NoCluster, message: str, deadline: Any, error: type[Exception]
+    ) -> None:
+        """
+        Wrong arguments are refused at once.
+        """
+        with pytest.raises(error):
+            cluster.broadcast(message, deadline=deadline)

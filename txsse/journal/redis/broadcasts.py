@@ -1,0 +1,215 @@
+"""
+Messages to all nodes of a cluster, and their acknowledgements.
+
+Strategy: each node has an inbox, a stream that it reads together with the journal's record. A broadcast adds
+the message to the inbox of each node that is alive. A node whose listener is done removes the message from
+its inbox, and adds an acknowledgement to the sender's. After a lost connection a node reads its inbox from
+the beginning: a message whose token it knows is acknowledged again, and not received again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txsse._rate_limited_log import RateLimitedLog
+from txsse.errors import JournalFailed, NotAcknowledged
+from txsse.journal.cluster import IClusterListener, deliver
+from txsse.journal.redis.stream_ids import to_number
+
+__all__ = ["Broadcasts"]
+
+_log = Logger()
+
+# How many acknowledgements go into one command.
+_MOST_ACKNOWLEDGED = 250
+
+
+class _Sent:
+    """
+    A message of this node's.
+
+    :ivar nodes: the nodes that it was sent to and that are alive; ``None`` until that is known.
+    :ivar acknowledged: the nodes that acknowledged it.
+    :ivar failed: the nodes that failed.
+    """
+
+    def __init__(self, done: Deferred[None]) -> None:
+        self.done = done
+        self.nodes: set[str] | None = None
+        self.acknowledged: set[str] = set()
+        self.failed: set[str] = set()
+        self.expiry: IDelayedCall | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        return self.nodes is not None and self.nodes <= self.acknowledged | self.failed
+
+
+class Broadcasts:
+    """
+    The messages of one node: those that it sent, and those in its inbox.
+
+    :param run: runs a command of the journal's script, and may fail.
+    :param node: the node's name.
+    :param times: returns the time and the lifetime of a node, in milliseconds.
+    :ivar cursor: the entry up to which the inbox has been read.
+    """
+
+    def __init__(
+        self, run: Callable[..., Deferred[Any]], node: str, times: Callable[[], tuple[int, int]]
+    ) -> None:
+        self.cursor = 0
+        self._run = run
+        self._node = node
+        self._times = times
+        self._sent: dict[str, _Sent] = {}
+        # Of messages that are in the inbox: the entry, the sender, and whether the listener failed; ``None``
+        # while it is not done.
+        self._received: dict[bytes, tuple[bytes, bytes, bool | None]] = {}
+        self._failures = RateLimitedLog(_log)
+
+    @property
+    def are_pending(self) -> bool:
+        """
+        Whether a message of this node's has not been acknowledged by all nodes.
+        """
+        return bool(self._sent)
+
+    def send(self, message: str, deadline: float, reactor: IReactorTime) -> Deferred[None]:
+        """
+        Send a message to all nodes.
+        """
+        token = secrets.token_hex(8)
+        done: Deferred[None] = Deferred(lambda _: self._drop(token))
+        sent = self._sent[token] = _Sent(done)
+        sent.expiry = reactor.callLater(deadline, self._expire, token, deadline)
+        ran = self._run("broadcast", *self._times(), self._node, token, message)
+        ran.addCallbacks(self._has_sent, self._has_not_sent, callbackArgs=(token,), errbackArgs=(token,))
+        return done
+
+    def receive(self, entries: Iterable[Any], listener: IClusterListener) -> None:
+        """
+        Take entries of the inbox.
+        """
+        again: list[bytes] = []
+        read: list[bytes] = []
+        for entry, flat in entries:
+            self.cursor = to_number(entry)
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            token, node = fields.get(b"token", b""), fields.get(b"from", b"")
+            message = fields.get(b"message")
+            if message is None:
+                read.append(entry)
+                self._has_acknowledged(_text_of(token), _text_of(node), fields.get(b"failed") == b"1")
+            elif token not in self._received:
+                self._received[token] = entry, node, None
+                received = Deferred.fromCoroutine(deliver(listener, _text_of(message)))
+                done = received.addCallbacks(lambda _: False, self._has_failed)
+                done.addCallback(self._is_done, token)
+            elif self._received[token][2] is not None:
+                again.append(token)
+        if read:
+            self._run("received", self._node, *read).addErrback(lambda _: None)
+        for start in range(0, len(again), _MOST_ACKNOWLEDGED):
+            self._acknowledge(again[start : start + _MOST_ACKNOWLEDGED])
+
+    def read_again(self) -> None:
+        """
+        Read the inbox from the beginning: what was to be done last may have been lost.
+        """
+        self.cursor = 0
+
+    def keep(self, alive: Iterable[bytes]) -> None:
+        """
+        Wait no longer for nodes that are not alive.
+        """
+        nodes = {node.decode() for node in alive} | {self._node}
+        for token, sent in list(self._sent.items()):
+            if sent.nodes is not None:
+                sent.nodes &= nodes
+            self._complete(token)
+
+    def lose(self, make_error: Callable[[], Exception]) -> None:
+        """
+        Fail all messages that were sent: the server is lost.
+        """
+        for token in list(self._sent):
+            self._finish(token, make_error())
+
+    def _has_sent(self, nodes: Sequence[bytes], token: str) -> None:
+        if token in self._sent:
+            self._sent[token].nodes = {node.decode() for node in nodes}
+            self._complete(token)
+
+    def _has_not_sent(self, failure: Failure, token: str) -> None:
+        self._finish(token, failure.value)
+
+    def _has_acknowledged(self, token: str, node: str, failed: bool) -> None:
+        sent = self._sent.get(token)
+        if sent is not None:
+            (sent.failed if failed else sent.acknowledged).add(node)
+            self._complete(token)
+
+    def _complete(self, token: str) -> None:
+        sent = self._sent[token]
+        if sent.is_complete:
+            self._finish(token, NotAcknowledged(sorted(sent.failed)) if sent.failed else None)
+
+    def _expire(self, token: str, deadline: float) -> None:
+        sent = self._sent[token]
+        if sent.nodes is None:
+            problem = f"no answer for {deadline:g} s"
+            self._finish(token, JournalFailed("the cluster", problem, uncertain=True))
+        else:
+            self._finish(token, NotAcknowledged(sorted(sent.nodes - sent.acknowledged)))
+
+    def _finish(self, token: str, error: BaseException | None) -> None:
+        sent = self._forget(token)
+        if sent is not None:
+            if error is None:
+                sent.done.callback(None)
+            else:
+                sent.done.errback(error)
+
+    def _drop(self, token: str) -> None:
+        self._forget(token)
+
+    def _forget(self, token: str) -> _Sent | None:
+        sent = self._sent.pop(token, None)
+        if sent is not None and sent.expiry is not None and sent.expiry.active():
+            sent.expiry.cancel()
+        return sent
+
+    def _has_failed(self, failure: Failure) -> bool:
+        self._failures.failure("a message of the cluster failed", failure)
+        return True
+
+    def _is_done(self, failed: bool, token: bytes) -> None:
+        entry, sender, _ = self._received[token]
+        self._received[token] = entry, sender, failed
+        self._acknowledge([token])
+
+    def _acknowledge(self, tokens: Sequence[bytes]) -> None:
+        arguments: list[bytes | str | int] = []
+        for token in tokens:
+            entry, sender, failed = self._received[token]
+            arguments += [entry, sender, token, int(bool(failed))]
+        ran = self._run("acknowledge", *self._times(), self._node, *arguments)
+        # Otherwise that is done when the inbox is read again.
+        ran.addCallbacks(lambda _: self._have_left(tokens), lambda _: None)
+
+    def _have_left(self, tokens: Sequence[bytes]) -> None:
+        for token in tokens:
+            self._received.pop(token, None)
+
+
+def _text_of(value: bytes) -> str:
+    # Nothing that somebody else has added to an inbox may end the connection.
+    return value.decode("utf-8", "replace")
