@@ -4,7 +4,8 @@ What the tests of the journals share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.journal.journals import Maker, Subject
+    from tests.journal.journals import ContractFactory, Maker, Subject
 
 _KINDS = ["memory", "sqlite", "sqlite without memory", "redis", "redis without memory"]
 _numbers = count()
@@ -46,3 +47,24 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
     yield make
     for subject in made:
         pytest_twisted.blockon(subject.journal.stop())
+
+
+@pytest.fixture(params=_KINDS)
+def contract_factory(request: pytest.FixtureRequest, tmp_path: Path) -> ContractFactory:
+    """
+    Makes journals of each kind for the contract.
+    """
+    from tests.journal.journals import ContractFactory, memory, redis, sqlite
+
+    recent_bytes = 1 if "without" in request.param else 10**6
+
+    def new() -> Callable[..., Subject]:
+        number = str(next(_numbers))
+        if request.param == "memory":
+            return memory
+        if request.param.startswith("sqlite"):
+            return partial(sqlite, tmp_path / f"{number}.sqlite", recent_bytes=recent_bytes)
+        url = request.getfixturevalue("shared_redis").url
+        return partial(redis, url, key=number, recent_bytes=recent_bytes)
+
+    return ContractFactory(new, persists=request.param != "memory")

@@ -21,6 +21,7 @@ from txsse import MemoryJournal, ServerSentEvent, Update
 from txsse.journal.page import Entry, Page
 from txsse.journal.redis import RedisJournal
 from txsse.journal.sqlite import SQLiteJournal
+from txsse.testing.journal_contract import JournalFactory
 
 
 class Follower:
@@ -121,6 +122,32 @@ class Maker(Protocol):
     def __call__(
         self, *, max_count: int = 1000, max_bytes: int = 10**9, max_age: float | None = None
     ) -> Subject: ...
+
+
+class ContractFactory(JournalFactory):
+    """
+    Makes the journals of one kind for the contract.
+
+    :param new: returns a function that makes journals with a record of their own, from bounds.
+    """
+
+    bounds = ("max_count", "max_bytes", "max_age")
+
+    def __init__(self, new: Callable[[], Callable[..., Subject]], *, persists: bool) -> None:
+        self.persists = persists
+        self._new = new
+        self._make = new()
+        self._made: list[Subject] = []
+
+    def __call__(self, **bounds: Any) -> Any:
+        self._made.append(self._make(**bounds))
+        return self._made[-1].journal
+
+    def another(self) -> JournalFactory:
+        return ContractFactory(self._new, persists=self.persists)
+
+    def advance(self, seconds: float) -> None:
+        self._made[-1].advance(seconds)
 
 
 def memory(*, max_count: int = 1000, max_bytes: int = 10**9, max_age: float | None = None) -> Subject:

@@ -127,7 +127,8 @@ class IJournal(Interface):
     def resume_id(position: int) -> str:  # noqa: N805
         """
         Return an opaque id for a position. ``find`` accepts it at every node with this journal, and it
-        discloses nothing of the updates there. In a record that was set back or replaced it is not found.
+        discloses nothing of the updates there. It begins with ``#``, as the id of no update does. In a record
+        that was set back or replaced it is not found.
 
         :param position: :attr:`head`, or one before it, whether or not there is an update.
         """

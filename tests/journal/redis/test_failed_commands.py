@@ -33,7 +33,7 @@ def test_size(size: int) -> None:
     refusals.refused(("append", 1, b"x"), PROBLEM)
     assert refusals.problem is PROBLEM
     assert not refusals.worked(("append", 1, b"x"))
-    assert not refusals.worked(("announce", 1))
+    assert not refusals.worked(("heartbeat", 1))
     (trial,) = refusals.trials(5)
     assert trial[:2] == ("probe", 5)
     assert len(trial[2]) == min(size, 1024 * 1024)  # type: ignore[arg-type]
@@ -46,14 +46,14 @@ def test_size(size: int) -> None:
 
 def test_several() -> None:
     """
-    Each command stands for itself: what reads is tried as it was, and nodes announce themselves anyway.
+    Each command stands for itself: what reads is tried as it was, and heartbeats are sent anyway.
     """
     refusals = Refusals()
     read = ("read", 1, "0-0")
     refusals.refused(read, PROBLEM)
-    refusals.refused(("note", "a"), JournalFailed("redis", "other"))
+    refusals.refused(("put_metadata", "a"), JournalFailed("redis", "other"))
     assert list(refusals.trials(5)) == [read]
     assert refusals.worked(("read", 2, "1-0"))
     assert str(refusals.problem) == "redis: other"
-    assert refusals.worked(("announce", 1))
+    assert refusals.worked(("heartbeat", 1))
     assert not refusals

@@ -89,7 +89,8 @@ def silence(subject: Subject) -> None:
     """
     Have a node tell nothing of itself any more, as one that has died.
     """
-    subject.journal._nodes._reactor = None
+    subject.journal.cluster._cancel_heartbeat()
+    subject.journal.cluster._reactor = None
 
 
 def ids_of(follower: Follower) -> list[str]:
@@ -572,7 +573,7 @@ class NodesTests:
         recorded = subject.journal.append(update("2"))
         subject.journal.cluster.put_metadata("a", "b")
         await recorded
-        assert [each for each in asked if each in ("note", "append")] == ["note", "append"]
+        assert [each for each in asked if each in ("put_metadata", "append")] == ["put_metadata", "append"]
 
     @pytest_twisted.ensureDeferred
     async def test_notes_behind_an_outage(
@@ -1026,6 +1027,7 @@ class OutageTests:
         Where nothing is published any more, it is looked whether there is again, now and then.
         """
         monkeypatch.setattr(nodes_module, "_INTERVAL", 0.02)
+        monkeypatch.setattr(redis_module, "_TRIAL_INTERVAL", 0.02)
         subject = new()
         await subject.start()
         server.ask("CONFIG", "SET", "maxmemory", "1")
@@ -1700,7 +1702,7 @@ class HashTests:
         subject = new()
         await subject.start()
         server.ask("ZADD", "{txsse}:nodes", "9999999999999", "other")
-        server.ask("HSET", "{txsse}:nodes:other", "news", "x", "*", "3")
+        server.ask("HSET", "{txsse}:nodes:other:counts", "news", "x", "*", "3")
         assert await subject.journal.cluster.count_subscribers("news") == 0
         assert await subject.journal.cluster.count_subscribers("*") == 3
 
@@ -1713,6 +1715,7 @@ class RefusalTests:
     @pytest.fixture(autouse=True)
     def _often(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(nodes_module, "_INTERVAL", 0.01)
+        monkeypatch.setattr(redis_module, "_TRIAL_INTERVAL", 0.01)
 
     async def trials(self, subject: Subject, *commands: str) -> list[JournalFailed | None]:
         """
@@ -1743,12 +1746,12 @@ class RefusalTests:
         await subject.append("1")
         server.ask("ACL", "SETUSER", "default", "-xadd")
         await problem_of(subject.append("2"))
-        assert None not in await self.trials(subject, "probe", "announce")
+        assert None not in await self.trials(subject, "probe", "heartbeat")
         subject.journal._session.commands.cut()
         await until(lambda: subject.journal._session is None)
         await until(lambda: subject.journal._session is not None)
         assert "may not do that" in str(subject.journal.problem)
-        assert None not in await self.trials(subject, "probe", "announce")
+        assert None not in await self.trials(subject, "probe", "heartbeat")
         server.ask("ACL", "SETUSER", "default", "+xadd")
         await until(works(subject))
         await subject.append("2")
@@ -1767,7 +1770,7 @@ class RefusalTests:
         await subject.append("1")
         server.ask("ACL", "SETUSER", "default", "-xrange")
         await problem_of(subject.journal._read(OLDEST))
-        assert None not in await self.trials(subject, "read", "announce")
+        assert None not in await self.trials(subject, "read", "heartbeat")
         server.ask("ACL", "SETUSER", "default", "+xrange")
         await until(works(subject))
 

@@ -82,6 +82,9 @@ _RECENT_COUNT = 10_000
 _RETRY = 0.2
 _MAX_RETRY = 10.0
 
+# How often is tried what the Redis has refused, in seconds.
+_TRIAL_INTERVAL = 2.0
+
 # How often is looked for what is too old, where nothing is published, in seconds.
 _TIDY_INTERVAL = 60.0
 
@@ -154,8 +157,9 @@ class RedisJournal:
         self._ahead = 0.0
         self._session: Session | None = None
         self._staying: Deferred[None] | None = None
-        self.cluster = RedisCluster(self._try_for_nodes, self._now, self._flush_soon)
+        self.cluster = RedisCluster(self._try, self._now, self._flush_soon)
         self._tidying: Any = None
+        self._trying: Any = None
         self._resume_ids = ResumeIds(new_secret())
         self._outbox = Outbox(self._record, self._told_up_to)
         self._refusals = Refusals()
@@ -370,9 +374,10 @@ class RedisJournal:
         await self._outbox.settle()
         await self.cluster.stop()
         self._stopping = True
-        tidying, self._tidying = self._tidying, None
-        if tidying is not None:
-            tidying.cancel()
+        calls, self._tidying, self._trying = (self._tidying, self._trying), None, None
+        for call in calls:
+            if call is not None:
+                call.cancel()
         staying, self._staying = self._staying, None
         if staying is not None:
             staying.cancel()
@@ -571,7 +576,7 @@ class RedisJournal:
         return None if found is None else self._timeline.position_of(to_number(found))
 
     async def _at(self, position: int) -> Update | None:
-        entry = await self._try("at", to_text(self._timeline.number_of(position)))
+        entry = await self._try("at", self._oldest(), to_text(self._timeline.number_of(position)))
         for number, update in to_updates([] if entry is None else [entry]):
             if update is None:
                 self._found_damaged(number)
@@ -622,12 +627,19 @@ class RedisJournal:
             return fail(self._unreachable())
         return self._run(self._session, *arguments)
 
-    def _try_for_nodes(self, command: str, *arguments: str | bytes | int) -> Deferred[Any]:
-        if command == "heartbeat":
-            # Where nobody asks for what was refused, this alone shows that it works again.
-            for refused in self._refusals.trials(int(self._now() * 1000)):
-                self._try(*refused).addErrback(lambda _: None)
-        return self._try(command, *arguments)
+    def _try_again_later(self) -> None:
+        if self._trying is None:
+            self._trying = self._reactor.callLater(_TRIAL_INTERVAL, self._try_again)
+
+    def _try_again(self) -> None:
+        """
+        Try what was refused: if nobody asks for it, this alone shows that it works again.
+        """
+        self._trying = None
+        for refused in self._refusals.trials(int(self._now() * 1000)):
+            self._try(*refused).addErrback(lambda _: None)
+        if self._refusals:
+            self._try_again_later()
 
     def _run(self, session: Session, *arguments: str | bytes | int) -> Deferred[Any]:
         ran = session.run(*arguments)
@@ -652,6 +664,7 @@ class RedisJournal:
                 session.cut()
             elif isinstance(error, Refused):
                 self._refusals.refused(arguments, error)
+                self._try_again_later()
         return failure
 
     def _bounds(self) -> tuple[int, int, int, int]:

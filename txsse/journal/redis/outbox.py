@@ -57,7 +57,7 @@ class Outbox:
         # What waits before that, up to a batch and with it: lists of updates, and whether it is a batch.
         self._earlier: list[tuple[bool, list[_OnItsWay]]] = []
         # Recorded, and not told to the follower yet: by position.
-        self._untold: list[tuple[int, int, Deferred[int]]] = []
+        self._untold: list[tuple[int, int, _OnItsWay]] = []
         self._order = 0
         # How many there are whose publishers have not heard of them.
         self._outstanding = 0
@@ -88,7 +88,6 @@ class Outbox:
         size = len(update.frame)
         self._outstanding += 1
         self.own[arguments[0]] = update, arguments
-        recorded.addBoth(self._settle, arguments[0])
         self.bytes += size
         return _OnItsWay(size, arguments, recorded)
 
@@ -122,14 +121,14 @@ class Outbox:
         Tell the publishers of what the follower was told of.
         """
         while self._untold and self._untold[0][0] <= self._told_up_to():
-            position, _, recorded = heapq.heappop(self._untold)
-            recorded.callback(position)
+            position, _, each = heapq.heappop(self._untold)
+            self._finish(each, position)
 
     def rename(self, rename: Callable[[int], int]) -> None:
         """
         What is not told yet has other positions now.
         """
-        self._untold = [(rename(position), order, recorded) for position, order, recorded in self._untold]
+        self._untold = [(rename(position), order, each) for position, order, each in self._untold]
         heapq.heapify(self._untold)
 
     def lose(self, make_error: Callable[[], Exception]) -> None:
@@ -140,11 +139,11 @@ class Outbox:
         self._earlier, self._waiting = [], []
         for each in waiting:
             self._release(each)
-            each.recorded.errback(make_error())
+            self._finish(each, Failure(make_error()))
         # These are recorded; that their follower learns of them later is the lesser evil.
         untold, self._untold = self._untold, []
-        for position, _, recorded in untold:
-            recorded.callback(position)
+        for position, _, each in untold:
+            self._finish(each, position)
 
     async def settle(self) -> None:
         """
@@ -165,22 +164,23 @@ class Outbox:
         for position, each in zip(positions, batch, strict=True):
             self._release(each)
             if position <= self._told_up_to():
-                each.recorded.callback(position)
+                self._finish(each, position)
             else:
                 self._order += 1
-                heapq.heappush(self._untold, (position, self._order, each.recorded))
+                heapq.heappush(self._untold, (position, self._order, each))
 
     def _has_not_recorded(self, failure: Failure, batch: list[_OnItsWay]) -> None:
         for each in batch:
             self._release(each)
-            each.recorded.errback(failure)
+            self._finish(each, failure)
 
     def _release(self, each: _OnItsWay) -> None:
         self.bytes -= each.size
 
-    def _settle(self, result: object, key: bytes) -> object:
-        self.own.pop(key, None)
+    def _finish(self, each: _OnItsWay, result: int | Failure) -> None:
+        # A Deferred takes a failure as what it is.
+        each.recorded.callback(result)
+        self.own.pop(each.arguments[0], None)
         self._outstanding -= 1
         if not self._outstanding:
             self._settled.fire(None)
-        return result

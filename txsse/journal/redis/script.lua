@@ -383,9 +383,9 @@ function commands.find()
     return earliest_held(load(), ARGV[3], tonumber(ARGV[2])) or false
 end
 
--- A position. Returns the entry there.
+-- oldest, a position. Returns the entry there.
 function commands.at()
-    return exists(ARGV[2]) or false
+    return is_held(load(), ARGV[3], tonumber(ARGV[2])) and exists(ARGV[3]) or false
 end
 
 -- oldest, from, to, bytes, count. Returns whether something is missing behind `from`, whether there may be more

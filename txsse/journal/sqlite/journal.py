@@ -344,7 +344,7 @@ class SQLiteJournal:
     def _has_recorded(self, appended: tuple[list[int], set[str]], batch: list[_Waiting]) -> None:
         assert self._follower is not None
         positions, repeated = appended
-        for position, (update, time, *_) in zip(positions, batch, strict=True):
+        for position, (update, time, _, _) in zip(positions, batch, strict=True):
             if position > self._recent.head:
                 entry = self._recent.add(position, update, time, repeated=update.id in repeated)
                 self._follower.update_appended(entry)

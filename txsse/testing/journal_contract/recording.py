@@ -1,0 +1,173 @@
+"""
+What is recorded, and in which order.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from twisted.internet.defer import Deferred
+from zope.interface.verify import verifyObject
+
+from txsse.journal.interfaces import IJournal
+from txsse.journal.page import Entry, Page
+from txsse.journal.position import OLDEST
+from txsse.journal.update import Update
+from txsse.protocol.event import ServerSentEvent
+from txsse.testing.journal_contract.subject import Subject, check, equal, expect, make_update
+
+
+@check
+async def provides_the_interface(subject: Subject) -> None:
+    await subject.start()
+    verifyObject(IJournal, subject.journal)
+    equal(subject.journal.problem, None, "a journal that works has no problem")
+    equal(subject.journal.damaged, 0, "a new journal has no damaged records")
+
+
+@check
+async def is_empty_at_first(subject: Subject) -> None:
+    follower = await subject.start()
+    head = subject.journal.head
+    equal(head, 0, "0 is the position before all updates")
+    equal(await subject.find("1"), None, "find fires with None for an unknown id")
+    for after in (OLDEST, 0):
+        equal(await subject.read(after), Page([], 0, False), "an empty journal has nothing to read")
+    equal(await subject.journal.at(0), None, "no update is at position 0")
+    equal(follower.entries, [], "the follower is given new updates alone")
+
+
+@check
+async def positions_grow(subject: Subject) -> None:
+    await subject.start()
+    positions = await subject.append("b", "a", "c")
+    expect(positions == sorted(set(positions)) and positions[0] > 0, "a later update has a greater position")
+    equal(subject.journal.head, positions[-1], "the head is the position of the newest update")
+
+
+@check
+async def follower_is_given_each_update_once_and_in_order(subject: Subject) -> None:
+    follower = await subject.start()
+    before: list[bool] = []
+    recorded: list[Deferred[int]] = []
+
+    def note(position: int, id: str) -> int:
+        before.append(id in follower.ids)
+        return position
+
+    for number in range(50):
+        id = str(number)
+        recorded.append(subject.journal.append(make_update(id)))
+        recorded[-1].addCallback(note, id)
+    positions = [await each for each in recorded]
+    equal(
+        follower.ids,
+        [str(number) for number in range(50)],
+        "the follower is given each update once, in order",
+    )
+    equal([position for position, _ in follower.entries], positions, "the follower is given the positions")
+    expect(all(before), "the follower is given an update before the Deferred of append fires")
+    equal(follower.missed, [], "nothing is missed")
+
+
+@check
+async def head_is_what_the_follower_was_given(subject: Subject) -> None:
+    follower = await subject.start()
+    heads: list[bool] = []
+    follower.appended = lambda entry: heads.append(entry[0] == subject.journal.head)
+    await subject.append("1", "2")
+    await subject.journal.append_many([make_update("3"), make_update("4")])
+    equal(heads, [True] * 4, "the head is the position of the newest update that the follower was given")
+
+
+@check
+async def updates_are_kept_as_they_are(subject: Subject) -> None:
+    follower = await subject.start()
+    update = Update(["a", "b ü"], ServerSentEvent("x\ny ü", "kind", "1 ü", 2.5), private=True)
+    position = await subject.journal.append(update)
+    equal(follower.entries, [(position, update)], "the follower is given the update as it was appended")
+    for after in (OLDEST, 0):
+        (entry,) = (await subject.read(after)).entries
+        equal(entry, (position, update), "topics, event and privacy are read as they were appended")
+        equal(entry[1].frame, update.frame, "what is read is encoded as what was appended")
+    equal(await subject.journal.at(position), update, "at fires with the update at a position")
+
+
+@check
+async def equal_update_is_a_no_op(subject: Subject) -> None:
+    follower = await subject.start()
+    first, second = await subject.append("1", "2")
+    equal(await subject.append("1", "2"), [first, second], "an equal update has the position of the first")
+    equal(subject.journal.head, second, "an equal update does not move the head")
+    equal(follower.ids, ["1", "2"], "the follower is not given an equal update again")
+    equal(await subject.ids_after(0), ["1", "2"], "an equal update is not recorded again")
+
+
+@check
+async def update_that_differs_is_appended(subject: Subject) -> None:
+    follower = await subject.start()
+    update = Update("news", ServerSentEvent("x", "t", "1", 1.0))
+    others = [
+        Update("news", ServerSentEvent("y", "t", "1", 1)),
+        Update("sport", ServerSentEvent("x", "t", "1", 1)),
+        Update(["news", "sport"], ServerSentEvent("x", "t", "1", 1)),
+        Update("news", ServerSentEvent("x", None, "1", 1)),
+        Update("news", ServerSentEvent("x", "t", "1", None)),
+        Update("news", ServerSentEvent("x", "t", "1", 2)),
+        Update("news", ServerSentEvent("x", "t", "1", 1), private=True),
+    ]
+    appended = [update]
+    first = await subject.journal.append(update)
+    for other in others:
+        for each in (other, update):
+            position = await subject.journal.append(each)
+            appended.append(each)
+            expect(position > first, f"{each!r} differs from the newest update with its id, and is appended")
+            equal(await subject.journal.append(each), position, "an equal update is a no-op")
+    equal(
+        [each for _, each in follower.entries], appended, "of A, B and A with one id, all three are appended"
+    )
+    equal(await subject.find("1"), first, "find fires with the position of the earliest update with an id")
+
+
+@check
+async def earliest_update_is_found(subject: Subject) -> None:
+    await subject.start(max_count=300)
+    recorded = [
+        subject.journal.append(make_update("state", "on" if each % 3 else "off")) for each in range(900)
+    ]
+    positions = sorted({await each for each in recorded})
+    equal(len(positions), 600, "an update is appended that differs from the newest one with its id")
+    await subject.append("other")
+    equal(await subject.find("state"), positions[-299], "the earliest update is found that the journal holds")
+    await subject.append("state")
+    equal(await subject.find("state"), positions[-298], "the earliest update is found that the journal holds")
+
+
+@check
+async def record_is_what_publishers_appended(subject: Subject) -> None:
+    follower = await subject.start()
+    random = Random(1)
+    held: list[Entry] = []
+    while len(held) < 500:
+        batch = [
+            make_update(f"id {random.randrange(12)}", random.choice("xy"), private=random.random() < 0.2)
+            for _ in range(random.randrange(1, 8))
+        ]
+        if random.random() < 0.3:
+            positions = await subject.journal.append_many(batch)
+        else:
+            recorded = [subject.journal.append(each) for each in batch]
+            positions = [await each for each in recorded]
+        for update, position in zip(batch, positions, strict=True):
+            newest = next((entry for entry in reversed(held) if entry[1].id == update.id), None)
+            if newest is not None and newest[1] == update:
+                equal(position, newest[0], "an equal update has the position of the newest one with its id")
+            else:
+                expect(not held or position > held[-1][0], "positions grow")
+                held.append((position, update))
+    equal(follower.entries, held, "the follower is given what is recorded")
+    for number in range(12):
+        places = [position for position, update in held if update.id == f"id {number}"]
+        equal(await subject.find(f"id {number}"), places[0] if places else None, "the earliest is found")
+    equal(await subject.ids_after(OLDEST), [update.id for _, update in held], "what is recorded is read")

@@ -1,0 +1,52 @@
+"""
+The end of a journal, and the next one with its record.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+from txsse.testing.journal_contract.subject import Subject, check, equal, expect, make_update
+
+
+@check
+async def stop_waits_for_what_was_appended(subject: Subject) -> None:
+    follower = await subject.start()
+    recorded = [subject.journal.append(make_update(str(number))) for number in range(10)]
+    recorded.append(subject.journal.append_many([make_update("10"), make_update("11")]))
+    equal(await subject.journal.stop(), None, "stop fires with None")
+    subject.journal = None
+    expect(all(each.called for each in recorded), "stop fires after what was appended is recorded")
+    equal(follower.ids, [str(number) for number in range(12)], "the follower is given what was appended")
+
+
+@check
+async def record_persists(subject: Subject) -> None:
+    await subject.start()
+    first = await subject.append("1", "2", private=True)
+    id = subject.journal.resume_id(subject.journal.head)
+    first += await subject.journal.append_many([make_update("3"), make_update("4")])
+    follower = await subject.restart()
+    equal(subject.journal.head, first[-1], "the head is known when a journal has started")
+    equal(follower.entries, [], "the follower is not given what was recorded before")
+    equal(await subject.ids_after(0), ["1", "2", "3", "4"], "a journal that persists holds what was recorded")
+    equal([await subject.find(each) for each in "1234"], first, "updates keep their positions")
+    equal(await subject.journal.at(first[0]), make_update("1", private=True), "updates are kept as they are")
+    equal(await subject.find(id), first[1], "resume IDs stay valid")
+    equal(await subject.append("4"), first[-1:], "an equal update is a no-op")
+    (later,) = await subject.append("5")
+    expect(later > first[-1], "positions grow")
+    equal(follower.ids, ["5"], "the follower is given new updates alone")
+
+
+@check
+async def ids_persist(subject: Subject) -> None:
+    await subject.start()
+    positions = []
+    for data, again in product("AB", range(2)):
+        positions += await subject.append("state", data=data)
+        if not again:
+            await subject.restart()
+    equal((positions[0], positions[2]), (positions[1], positions[3]), "an equal update is a no-op")
+    expect(positions[2] > positions[0], "an update that differs is appended")
+    equal(await subject.find("state"), positions[0], "the earliest update with an id is found")
