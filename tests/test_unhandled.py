@@ -179,17 +179,20 @@ class UnhandledTests:
         assert logs.texts == []
         assert any("debugInfo" in event for event in logs.twisted)
 
-    @pytest.mark.parametrize("owner, name", [(Deferred, "_debugInfo"), (defer, "DebugInfo")])
+    @pytest.mark.parametrize(
+        "owner, name", [(Deferred, "_debugInfo"), (defer, "DebugInfo"), (defer.DebugInfo, "failResult")]
+    )
     def test_other_twisted(
         self, logs: Logs, monkeypatch: pytest.MonkeyPatch, owner: object, name: str
     ) -> None:
         """
         Where Twisted's notice is not as expected, Twisted logs as ever.
         """
-        deferred: Deferred[Any] = fail(JournalFailed("x", "it is full"))
+        deferred: Deferred[Any] = Deferred()
         with monkeypatch.context() as context:
             context.delattr(owner, name)
             logs.unhandled.watch(deferred, "hub.publish")
+        deferred.errback(JournalFailed("x", "it is full"))
         del deferred
         assert logs.texts == []
         assert any("log_failure" in event for event in logs.twisted)

@@ -9,13 +9,13 @@ one in ten seconds, that says how many there were, what is wrong, and what to wr
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from txsse._rate_limited_log import RateLimitedLog
+from txsse._twisted.deferreds import watch_failure
 
 __all__ = ["Unhandled"]
 
@@ -42,14 +42,7 @@ class Unhandled:
         :param called: what returned it, such as ``hub.publish``.
         :returns: the Deferred.
         """
-        # Twisted's own notice of what is unhandled. No interface of Twisted's reaches it; where it is not as
-        # expected, Twisted logs on, and so it does for a program that debugs its Deferreds.
-        if hasattr(defer, "DebugInfo") and hasattr(Deferred, "_debugInfo") and not deferred.debug:
-            notice: Any = _Notice(self, called)
-            before = deferred._debugInfo
-            if before is not None:
-                notice.failResult, before.failResult = before.failResult, None
-            deferred._debugInfo = notice
+        watch_failure(deferred, self.dropped, called)
         return deferred
 
     def dropped(self, failure: Failure, called: str) -> bool:
@@ -69,17 +62,3 @@ class Unhandled:
                 error=str(failure.value),
             )
         return True
-
-
-class _Notice:
-    def __init__(self, unhandled: Unhandled, called: str) -> None:
-        self._unhandled = unhandled
-        self._called = called
-        # Twisted sets it while the Deferred's result is a failure.
-        self.failResult: Failure | None = None
-
-    def __del__(self) -> None:
-        # A Deferred's own __del__ would be too late: in a cycle, nobody knows which one is called first.
-        if self.failResult is not None and not self._unhandled.dropped(self.failResult, self._called):
-            # Dropped at once, it logs.
-            defer.DebugInfo().failResult = self.failResult

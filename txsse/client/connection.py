@@ -6,25 +6,20 @@ them one by one, and calls back for each, which costs more than all that is done
 is plain is decoded at once, and everything else is left to Twisted: what is cut by the end of a read,
 extensions, trailers, errors.
 
-Names that Twisted keeps for itself are used, since there is no other way in. Where a version does not have
-them any more, its own decoder does the work.
+Where a version of Twisted is not as :mod:`txsse._twisted.client` expects it, Twisted's own decoder does the
+work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
-from twisted.python.failure import Failure
-from twisted.web import client, http
-from twisted.web._newclient import HTTP11ClientProtocol
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import HTTPConnectionPool
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IResponse
 
+from txsse._twisted.client import ChunkDecoder, Tuning, tune
 from txsse.client.fields import is_chunked
 from txsse.errors import InvalidResponse
 
@@ -43,28 +38,34 @@ _READ = 2**15
 _MAX_HEAD = 256 * 1024
 
 
-class Decoder(http._ChunkedTransferDecoder):
+class Decoder:
     """
     Decodes chunks, and calls back once for each read.
+
+    :param make: Twisted's class for a decoder, which decodes what is not plain.
+    :param deliver: called with a part of the body.
+    :param finish: called with what follows the last chunk.
     """
 
-    def __init__(
-        self,
-        dataCallback: Callable[[bytes], None],  # noqa: N803
-        finishCallback: Callable[[bytes], None],  # noqa: N803
-    ) -> None:
+    def __init__(self, make: Any, deliver: Callable[[bytes], None], finish: Callable[[bytes], None]) -> None:
         self._pieces: list[bytes] = []
         self._rest: bytes | None = None
-        self._deliver = dataCallback
-        self._finish = finishCallback
-        super().__init__(self._pieces.append, self._keep_rest)
+        self._deliver = deliver
+        self._finish = finish
+        self._twisted = ChunkDecoder(make, self._pieces.append, self._keep_rest)
 
     def dataReceived(self, data: bytes) -> None:
         """
         Decode what a read brought.
         """
         try:
-            super().dataReceived(self._decode(data))
+            # The last read ended in the middle of a chunk, as most do.
+            rest = self._twisted.finish_chunk(data)
+            if rest:
+                data = _take(rest, self._pieces)
+            elif rest is not None:
+                data = rest
+            self._twisted.feed(data)
         finally:
             # What came before an error counts.
             if self._pieces:
@@ -74,26 +75,22 @@ class Decoder(http._ChunkedTransferDecoder):
         if self._rest is not None:
             self._finish(self._rest)
 
+    def noMoreData(self) -> None:  # noqa: N802
+        """
+        Check that the last chunk has come.
+        """
+        self._twisted.end()
+
     def _keep_rest(self, rest: bytes) -> None:
         self._rest = rest
 
-    def _decode(self, data: bytes) -> bytes:
-        """
-        Decode the chunks that are plain, and return what comes behind them.
-        """
-        if self.state in ("BODY", "CRLF"):
-            # The last read ended in the middle of a chunk, as most do. Its line end belongs to it.
-            end = self.length + 2 if self.state == "BODY" else 2 - len(self._buffer)
-            super().dataReceived(data[:end])
-            data = data[end:]
-        if self.state != "CHUNK_LENGTH" or not data:
-            return data
-        if self._buffer:
-            data = bytes(self._buffer) + data
-            self._buffer.clear()
-            self._start = 0
-        rest = _take_lines(data, self._pieces)
-        return _take_chunks(data, self._pieces) if rest is None else rest
+
+def _take(data: bytes, pieces: list[bytes]) -> bytes:
+    """
+    Take the chunks that are plain, and return what follows them.
+    """
+    rest = _take_lines(data, pieces)
+    return _take_chunks(data, pieces) if rest is None else rest
 
 
 def _take_lines(data: bytes, pieces: list[bytes]) -> bytes | None:
@@ -129,95 +126,27 @@ def _take_chunks(data: bytes, pieces: list[bytes]) -> bytes:
     return data[position:]
 
 
-class _Protocol(HTTP11ClientProtocol):
-    """
-    One connection.
-    """
-
-    # How many bytes of the head have come, interim replies and all.
-    _head_size = 0
-
-    def connectionMade(self) -> None:
-        """
-        Read little at once.
-        """
-        super().connectionMade()
-        self._read(_READ_OF_HEAD)
-
-    def request(self, request: Any) -> Deferred[IResponse]:
-        """
-        Send a request, and read its reply this way.
-        """
-        replied: Deferred[IResponse] = super().request(request)
-        parser: Any = self._parser
-        if parser is not None:
-            parser._transferDecoders = {b"chunked": Decoder}
-            parser.lineLengthExceeded = self._line_too_long
-            parser.allHeadersReceived = partial(_end_head, parser, parser.allHeadersReceived)
-        return replied
-
-    def dataReceived(self, data: bytes) -> None:
-        """
-        Take what came, unless the head is larger than any that makes sense: Twisted looks at its lines alone.
-        """
-        HTTP11ClientProtocol.dataReceived(self, data)
-        parser = self._parser
-        if parser is None:
-            return
-        if parser.state not in ("STATUS", "HEADER"):
-            self._read(_READ)
-        else:
-            self._head_size += len(data)
-            if self._head_size > _MAX_HEAD:
-                self._refuse(f"the head of the reply has more than {_MAX_HEAD} bytes")
-
-    def _read(self, size: int) -> None:
-        transport: Any = self.transport
-        # TLS is around another one.
-        transport = getattr(transport, "transport", None) or transport
-        transport.bufferSize = size
-
-    def _giveUp(self, reason: Failure) -> None:  # noqa: N802
-        give_up: Any = super()._giveUp
-        give_up(reason)
-        # Over TLS that waits for the peer's farewell, for ever: what comes meanwhile is read, or the
-        # connection is just left open, one more with each attempt.
-        below = getattr(self.transport, "transport", None)
-        if below is not None:
-            below.loseConnection()
-
-    def _line_too_long(self, line: bytes) -> None:
-        self._refuse("the head of the reply has a line that is too long")
-
-    def _refuse(self, problem: str) -> None:
-        give_up: Any = self._giveUp
-        give_up(Failure(InvalidResponse(problem)))
-
-
-def _end_head(parser: Any, end_head: Callable[[], None]) -> None:
+def _end_head(fields: Headers) -> None:
     """
     Read ``Transfer-Encoding`` as browsers do, before Twisted reads it, which looks at the first field alone
     and raises for all but ``chunked``.
     """
-    fields: Headers = parser.connHeaders
     codings = fields.getRawHeaders("Transfer-Encoding")
     if codings is not None:
         if is_chunked(codings):
             fields.setRawHeaders("Transfer-Encoding", ["chunked"])
         else:
             fields.removeHeader("Transfer-Encoding")
-    end_head()
 
 
-class _Factory(client._HTTP11ClientFactory):
-    # Two lines in the log for each connection are many, for a client that reconnects.
-    noisy = False
-
-    def buildProtocol(self, addr: IAddress | None) -> _Protocol:
-        """
-        Make a connection's protocol.
-        """
-        return _Protocol(self._quiescentCallback)  # type: ignore[no-untyped-call]
+_TUNING = Tuning(
+    decode=Decoder,
+    end_head=_end_head,
+    max_head=_MAX_HEAD,
+    read_of_head=_READ_OF_HEAD,
+    read=_READ,
+    refuse=InvalidResponse,
+)
 
 
 def new_pool(reactor: IReactorTime) -> HTTPConnectionPool:
@@ -225,5 +154,5 @@ def new_pool(reactor: IReactorTime) -> HTTPConnectionPool:
     Make a pool for an agent whose connections serve one request each.
     """
     pool = HTTPConnectionPool(reactor, persistent=False)
-    pool._factory = _Factory
+    tune(pool, _TUNING)
     return pool

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
@@ -22,6 +22,7 @@ from txsse._backoff import Backoff
 from txsse._clock import wall
 from txsse._redact import without_secrets
 from txsse._waiters import Waiters
+from txsse.client.connection import new_pool
 from txsse.client.delivery import Delivery
 from txsse.client.excerpt import discard, read_excerpt
 from txsse.client.fields import fields_of
@@ -31,12 +32,6 @@ from txsse.client.stream import Body, Reading, cause_of, named
 from txsse.client.tls import Policy
 from txsse.errors import ConnectionFailed, EventTooLarge, PeerSilent, StreamEnded, StreamRefused
 from txsse.protocol.parser import EventStreamParser
-
-try:
-    from txsse.client.connection import new_pool
-except (AttributeError, ImportError):  # pragma: no cover
-    # A Twisted that has other names for what it keeps to itself: slower, and as good.
-    new_pool = partial(HTTPConnectionPool, persistent=False)
 
 __all__ = ["Following", "Options"]
 

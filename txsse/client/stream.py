@@ -20,25 +20,17 @@ from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
 from txsse._redact import without_secrets
+from txsse._twisted.client import cut, is_malformed
 from txsse.client.tls import explain_tls
 from txsse.errors import ConnectionFailed, InvalidResponse, SSEError
-
-try:
-    from twisted.web._newclient import ParseError
-    from twisted.web.http import _MalformedChunkedDataError
-
-    _PARSERS: tuple[type[Exception], ...] = (ParseError, _MalformedChunkedDataError)
-except ImportError:  # pragma: no cover
-    # A Twisted that has other names for what it keeps to itself.
-    _PARSERS = ()
 
 __all__ = ["Body", "Reader", "Reading", "cause_of", "named"]
 
 # How many of the bytes that are no HTTP are shown.
 _SHOWN = 80
 
-# What Twisted's parser raises, or stumbles over, where a reply is not what it should be.
-_NO_HTTP = (*_PARSERS, ValueError, AttributeError, TypeError, LookupError)
+# What Twisted's parser stumbles over, where a reply is not what it should be.
+_NO_HTTP = (ValueError, AttributeError, TypeError, LookupError)
 
 
 class Reader(Protocol):
@@ -126,11 +118,8 @@ class Reading(TwistedProtocol):
         """
         self._reader = None
         transport: Any = self.transport
-        # Behind a proxy of Twisted's that can only close it: over TLS, that waits for the peer's farewell.
-        transport = getattr(transport, "_producer", None) or transport
         if transport is not None:
-            cut = getattr(transport, "abortConnection", None) or transport.loseConnection
-            cut()
+            cut(transport)
 
 
 def cause_of(failure: Failure) -> Exception:
@@ -157,7 +146,7 @@ def named(error: Exception, url: str, prefix: str = "", *, certificates: Sequenc
     if isinstance(error, SSEError):
         return error
     found: SSEError
-    if isinstance(error, _NO_HTTP):
+    if is_malformed(error) or isinstance(error, _NO_HTTP):
         found = InvalidResponse(f"{without_secrets(url)}: the reply is no HTTP: {_words_of(error)}")
     else:
         words = explain_tls(error, certificates) or _words_of(error)
@@ -173,7 +162,7 @@ def named(error: Exception, url: str, prefix: str = "", *, certificates: Sequenc
 
 
 def _words_of(error: Exception) -> str:
-    if isinstance(error, _PARSERS) and len(error.args) > 1:
+    if is_malformed(error) and len(error.args) > 1:
         # What is wrong, and the bytes where it is.
         reason, data = error.args[:2]
         return f"{reason} in {data[:_SHOWN]!r}" if isinstance(data, bytes) else str(reason)

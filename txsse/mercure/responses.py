@@ -8,10 +8,10 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 
 from txsse._rate_limited_log import RateLimitedLog
+from txsse._twisted.http2 import was_reset
 from txsse.errors import HubStopped, InvalidField, JournalFailed, UpdateTooLarge
 from txsse.mercure.errors import InvalidToken, Refusal
 from txsse.mercure.settings import Settings
-from txsse.server.sinks.http2 import was_reset
 
 __all__ = ["RETRY_AFTER", "TEXT", "challenge", "failed", "metadata_path", "refused", "segments_below", "send"]
 

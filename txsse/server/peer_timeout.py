@@ -20,6 +20,8 @@ from twisted.internet.error import TCPTimedOutError
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 
+from txsse._twisted.tcp import socket_of
+
 __all__ = ["MAX_PEER_TIMEOUT", "PeerTimeout", "note_error"]
 
 _OPTION: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
@@ -115,7 +117,7 @@ class PeerTimeout:
         """
         if self._milliseconds is None or _OPTION is None:
             return None
-        found = _socket_of(request)
+        found = socket_of(request)
         if found is None or found.family not in _INTERNET:
             return None
         _watch(found)
@@ -173,17 +175,3 @@ class PeerTimeout:
         """
         if before is not None and _OPTION is not None and reused:
             connection.setsockopt(socket.IPPROTO_TCP, _OPTION, before)
-
-
-def _socket_of(request: Request) -> socket.socket | None:
-    """
-    Find the socket below a request: below TLS and other wrappers, and below HTTP/2's streams.
-    """
-    layer: Any = request.channel
-    layer = getattr(layer, "_conn", layer)
-    while layer is not None:
-        found = vars(layer).get("socket") if hasattr(layer, "__dict__") else None
-        if isinstance(found, socket.socket):
-            return found
-        layer = getattr(layer, "transport", None)
-    return None

@@ -7,9 +7,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
-from twisted.internet import tcp
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
@@ -19,6 +18,9 @@ from txsse._arguments import check_number, wrong_type
 from txsse._clock import make_steady
 from txsse._reactor import global_reactor
 from txsse._serialize import to_json
+from txsse._twisted.http import forget_encoder
+from txsse._twisted.http2 import was_reset
+from txsse._twisted.tcp import plain_transport
 from txsse._typing import AnyReactor
 from txsse.errors import UpgradeRefused
 from txsse.protocol.encoder import encode_retry
@@ -35,7 +37,7 @@ from txsse.server.shutdown import shutdown_of
 from txsse.server.sinks.base import Sink
 from txsse.server.sinks.detached import DetachedSink, can_detach
 from txsse.server.sinks.direct import DirectSink
-from txsse.server.sinks.http2 import Http2Sink, was_reset
+from txsse.server.sinks.http2 import http2_sink
 from txsse.server.sinks.request import RequestSink
 from txsse.server.slow import OverflowPolicy, to_policy
 from txsse.web.access_log import guard_log, log_access
@@ -376,7 +378,7 @@ def _choose_sink(request: Request, *, direct: bool) -> Sink:
     :param direct: whether it goes straight to its socket.
     """
     if request.clientproto == b"HTTP/2":
-        return Http2Sink(request)
+        return http2_sink(request)
     return DirectSink(request) if direct else RequestSink(request)
 
 
@@ -384,13 +386,10 @@ def _goes_straight(request: Request) -> bool:
     """
     Tell whether what ``request.write`` does to a frame is known in full: one chunk, on a plain socket.
     """
-    channel: Any = request.channel
     return (
         bool(request.chunked)
-        and type(channel) in (HTTPChannel, StrictChannel)
-        and type(channel.transport) is tcp.Server
-        # No interface of Twisted's tells whether something waits to be sent.
-        and isinstance(getattr(channel.transport, "_tempDataBuffer", None), list)
+        and type(request.channel) in (HTTPChannel, StrictChannel)
+        and plain_transport(request.channel) is not None
         # A subclass, or an instance, that writes in a way of its own wants to see every frame.
         and "write" not in vars(request)
         and type(request).write in (Request.write, ServerRequest.write)
@@ -430,8 +429,7 @@ def _forget_encoder(request: Request) -> None:
     Bypass what would transform the body, as ``GzipEncoderFactory`` does: its encoder keeps events back
     until it has enough of them to compress well, and there is no way to have it flush.
     """
-    if getattr(request, "_encoder", None) is not None:
-        request._encoder = None  # type: ignore[attr-defined]
+    if forget_encoder(request):
         request.responseHeaders.removeHeader(b"Content-Encoding")
 
 

@@ -22,10 +22,12 @@ from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from txsse.server.sinks.http2 import Http2Sink, reset
+from txsse._twisted import http2
+from txsse._twisted.http import head_of
 from txsse.service.owner import RequestOwner
 from txsse.service.redacted_request import without_token
 from txsse.web.framing import refuse_framing
+from txsse.web.http2_writer import Http2Writer
 from txsse.web.responses import Sentence
 
 __all__ = ["BoundedRequest"]
@@ -64,7 +66,10 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         self._finished_early = False
         self._deadline: IDelayedCall | None = None
         self._waiting: IDelayedCall | None = None
-        self._sink: _AnswerSink | None = None
+        # What writes the answer over HTTP/2, and whether that is all of it.
+        self._writer: Http2Writer | None = None
+        self._ending = False
+        self._is_lost = False
         self._http2 = not isinstance(channel, HTTPChannel)
         if self._http2:
             self._deadline = connection.call_when_late(self._cut)
@@ -101,11 +106,11 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         Decide, from the head alone, whether the body is wanted; it may be answered at once.
         """
         self._connection.incoming.remove(self)
-        channel: Any = self.channel
-        if self._http2:
-            self.method, self.uri, self.clientproto = channel.command, channel.path, b"HTTP/2"
-        else:
-            self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
+        head = http2.head_of(self.channel) if self._http2 else head_of(self.channel)
+        if head is None:
+            # The request is looked at when its body has come.
+            return
+        self.method, self.uri, self.clientproto = head
         self.path = self.uri.partition(b"?")[0]
         self.setHeader(b"Date", datetimeToString())
         if self._refusal is None and not self._connection.site.wants_body(self):
@@ -238,10 +243,10 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         if not self._complete:
             self._finished_early = True
             return
-        if self._sink is None:
+        if self._writer is None or not self._writer.kept:
             self.end()
         else:
-            self._sink.finish()
+            self._ending = True
 
     def end(self) -> None:
         """
@@ -250,7 +255,9 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         """
         self._expect_nothing()
         self._release_body()
-        self._sink = None
+        if self._writer is not None:
+            self._stop_writing()
+            self.unregisterProducer()
         super().finish()
         self._connection.answered(self)
 
@@ -259,27 +266,43 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         Write a part of the answer, as far as the client's window lets it through. Twisted's sending loop
         would use all of a processor until the window opens.
         """
-        if self._sink is None and (
-            self.producer is not None or not data or self.finished or self._disconnected
-        ):
+        if self._writer is None and (self.producer is not None or not data or self.finished or self._is_lost):
             Request.write(self, data)
             return
-        if self._sink is None:
+        if self._writer is None:
             # The head.
             Request.write(self, b"")
             if self.method == b"HEAD":
                 return
-            self._sink = _AnswerSink(self)
+            stream = http2.stream_of(self)
+            if stream is None:
+                Request.write(self, data)
+                return
+            self._writer = Http2Writer(stream, self._hand_over, self._emptied)
+            self.registerProducer(self._writer, True)
             self._connection.answering.append(self)
             self.progress()
-        self._sink.write(data)
+        self._writer.write(data)
+
+    def _hand_over(self, piece: bytes) -> None:
+        Request.write(self, piece)
+        self.progress()
+
+    def _emptied(self) -> None:
+        if self._ending:
+            self.end()
+
+    def _stop_writing(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.stop()
 
     @property
     def unsent(self) -> int:
         """
         How many bytes of the answer wait for the client, on HTTP/2.
         """
-        return 0 if self._sink is None else self._sink.kept
+        return 0 if self._writer is None else self._writer.kept
 
     def let_go(self) -> None:
         """
@@ -296,9 +319,8 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
-        if self._sink is not None:
-            self._sink.detach()
-            self._sink = None
+        self._is_lost = True
+        self._stop_writing()
         if self in self._connection.incoming:
             self._connection.incoming.remove(self)
         self._release_body()
@@ -334,42 +356,10 @@ class BoundedRequest(_Request):  # type: ignore[misc]
     def _cut(self) -> None:
         self._expect_nothing()
         if self._http2:
-            reset(self)
+            http2.reset(self)
         else:
             channel: Any = self.channel
             channel.transport.abortConnection()
-
-
-class _AnswerSink(Http2Sink):
-    """
-    Writes an answer that is no stream to HTTP/2.
-
-    :param request: the request, whose head has been written.
-    """
-
-    def __init__(self, request: BoundedRequest) -> None:
-        super().__init__(request)
-        self._answered = request
-        self._owner = self
-        request.registerProducer(self, True)
-
-    def sink_ready(self) -> None:
-        """
-        Do nothing: all of the answer is here.
-        """
-
-    def request_ended(self, result: Failure | None) -> None:
-        """
-        Do nothing: the request knows.
-        """
-
-    def _hand_over(self, piece: bytes) -> None:
-        Request.write(self._answered, piece)
-        self._answered.progress()
-
-    def _end(self) -> None:
-        self._answered.unregisterProducer()
-        self._answered.end()
 
 
 @implementer(IPushProducer)

@@ -17,10 +17,11 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request
 from twisted.web.resource import IResource
 
+from txsse._twisted.http import channel_of, negotiating_protocol, waits_for_client
 from txsse.service.bounds import DEFAULT_MAX_BODIES
 from txsse.service.redacted_request import RedactedRequest
 from txsse.service.request import BoundedRequest
-from txsse.web.framing import StrictChannel, negotiating_protocol
+from txsse.web.framing import StrictChannel
 from txsse.web.responses import Sentence
 from txsse.web.site import ClosingSite, Connection
 
@@ -42,7 +43,7 @@ _LOG_INTERVAL = 10.0
 
 def _make_protocol(site: HTTPFactory) -> Any:
     # Twisted's own protocol, which goes over to HTTP/2 where the client wants it, with a stricter HTTP/1.
-    channel = StrictChannel()  # type: ignore[no-untyped-call]
+    channel: IProtocol = StrictChannel()  # type: ignore[no-untyped-call]
     negotiating = negotiating_protocol()
     return channel if negotiating is None else negotiating(channel)
 
@@ -201,7 +202,7 @@ class BoundedConnection(Connection):
             self._held.append(request)
             return False
         # Twisted answers while its buffer is full.
-        if getattr(request.channel, "_waitingForTransport", False):
+        if waits_for_client(request.channel):
             request.wait_for_transport()
             return False
         self._answered += 1
@@ -258,7 +259,7 @@ class BoundedConnection(Connection):
         Tell whether nothing is being answered. Streams of HTTP/2 come and go beside each other; and one that
         has taken the place of its protocol is being answered.
         """
-        channel = getattr(self.protocol, "_channel", self.protocol)
+        channel = channel_of(self.protocol)
         return (
             isinstance(channel, HTTPChannel)
             and not getattr(channel.transport, "disconnecting", False)

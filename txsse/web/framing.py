@@ -13,18 +13,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.web import http
 from twisted.web.http import HTTPChannel, Request
 
-__all__ = ["StrictChannel", "negotiating_protocol", "refuse_framing"]
+from txsse._twisted.http import read_ahead
 
+__all__ = ["StrictChannel", "refuse_framing"]
 
-def negotiating_protocol() -> Any:
-    """
-    Return Twisted's class for a connection that becomes HTTP/1 or HTTP/2, as the client wants it; ``None``
-    where a version of Twisted does not have it. It is no public name.
-    """
-    return getattr(http, "_GenericHTTPChannelProtocol", None)
+# How many bytes may come behind a request that is not answered yet, before its connection is read no further.
+# The same as Twisted's own bound for those that come as a part of its packet.
+_MAX_READ_AHEAD = 2**14
 
 
 class StrictChannel(HTTPChannel):
@@ -44,15 +41,16 @@ class StrictChannel(HTTPChannel):
         Take in a part of a body, or what comes behind a request.
         """
         super().rawDataReceived(data)
-        if self._handlingRequest and sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize:
-            self._networkProducer.pauseProducing()
+        if read_ahead(self) > _MAX_READ_AHEAD:
+            transport: Any = self.transport
+            transport.pauseProducing()
 
     def lineReceived(self, line: bytes) -> None:  # noqa: N802
         """
         Take in a line of a head.
         """
         if line[:1] in (b" ", b"\t"):
-            self._respondToBadRequestAndDisconnect()  # type: ignore[no-untyped-call]
+            self._refuse(b"400 Bad Request")
         else:
             super().lineReceived(line)  # type: ignore[no-untyped-call]
 
@@ -60,8 +58,10 @@ class StrictChannel(HTTPChannel):
         """
         Refuse a head with a line that is too long.
         """
-        # Nothing of a head has been read before a request line, but for an empty line.
-        status = b"431 Request Header Fields Too Large" if self._receivedHeaderSize else b"414 URI Too Long"
+        # Twisted makes a request when it has read the request line.
+        self._refuse(b"431 Request Header Fields Too Large" if self.requests else b"414 URI Too Long")
+
+    def _refuse(self, status: bytes) -> None:
         assert self.transport is not None
         self.transport.write(b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status)
         self.loseConnection()  # type: ignore[no-untyped-call]

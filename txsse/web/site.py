@@ -5,6 +5,7 @@ connection that is about to close.
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -71,7 +72,7 @@ class ClosingSite(Site):
             # What the file still had in its buffer, on a disk that is full.
             _log.failure("the access log cannot be closed")
             # Twisted stops there, and its timer would go on.
-            self._logFile = None
+            self.logFile = BytesIO()
             super().stopFactory()
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:  # type: ignore[override]

@@ -4,8 +4,6 @@ HTTP/2: several streams on one connection, and what a client can do to them.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from typing import Any
 
 import pytest
@@ -16,7 +14,6 @@ from twisted.python.failure import Failure
 
 from tests.fakes import Wire
 from txsse import ChannelClosed, CloseReason, SSEChannel, SSEResource
-from txsse.server.sinks import http2
 
 HEADERS = [(":method", "GET"), (":path", "/"), (":scheme", "https"), (":authority", "x")]
 
@@ -128,19 +125,6 @@ class PacketTests:
         connection.end()
 
 
-class WithoutH2Tests:
-    def test_import(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """
-        Without h2 the module is there all the same; nobody will ask for what is in it.
-        """
-        monkeypatch.setitem(sys.modules, "h2.exceptions", None)
-        spec = importlib.util.spec_from_file_location("without_h2", http2.__file__)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        assert issubclass(module.ProtocolError, Exception)
-
-
 class AbortTests:
     def test_one_ends_in_the_middle_of_a_broadcast(self, plain: Wire) -> None:
         """
@@ -222,7 +206,7 @@ class AbortTests:
         def refuse() -> None:
             raise ProtocolError
 
-        sink._stream.abortConnection = refuse
+        sink._request.channel.abortConnection = refuse
         channel.abort(reason=CloseReason.SLOW_READER)
         plain.reactor.run_soon()
         assert connection.client.socket.reset
@@ -438,7 +422,7 @@ class Http2SinkTests:
         assert self.looks(plain, sink) == 1
         client.transport.connectionLost(Failure(ConnectionLost()))
         assert self.looks(plain, sink) == 0
-        assert not sink._kept
+        assert not sink._writer.kept
 
     def test_window_opens_while_the_queue_is_full(self, plain: Wire) -> None:
         """
@@ -472,7 +456,7 @@ class Http2SinkTests:
         client, (channel,) = self.open_streams(plain, 1)
         sink: Any = channel._sink
         told: list[int] = []
-        channel.sink_ready = lambda: told.append(len(sink._kept))  # type: ignore[method-assign]
+        channel.sink_ready = lambda: told.append(sink._writer.kept)  # type: ignore[method-assign]
         channel.send("y" * 1_000_000)
         client.pump()
         assert told == [0]
@@ -492,7 +476,7 @@ class Http2SinkTests:
         client.disconnect(clean=False)
 
     def looks(self, wire: Wire, sink: Any) -> int:
-        return sum(call.func == sink._look for call in wire.reactor.getDelayedCalls())  # type: ignore[attr-defined]
+        return sum(call.func == sink._writer._look for call in wire.reactor.getDelayedCalls())  # type: ignore[attr-defined]
 
     @pytest.mark.parametrize("window", [-1, -50_000])
     def test_window_that_has_become_negative(self, plain: Wire, window: int) -> None:
@@ -508,7 +492,7 @@ class Http2SinkTests:
         channel.send("behind")
         client.pump()
         sink: Any = channel._sink
-        assert sink._kept_size == len(b"data: behind\n\n")
+        assert sink._writer.kept == len(b"data: behind\n\n")
         assert len(client.body) == before
         assert plain.reactor.getDelayedCalls() == []
         client.h2.increment_flow_control_window(10 - window, client.stream)

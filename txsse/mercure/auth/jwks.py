@@ -22,6 +22,7 @@ from twisted.web.iweb import IAgent, IResponse
 from txsse._clock import make_steady
 from txsse._extras import need_tls
 from txsse._redact import without_secrets
+from txsse._twisted.client import cut
 from txsse._typing import AnyAgent
 from txsse._waiters import Waiters
 from txsse.mercure.auth.keys import BadKey, Key, jwks_keys
@@ -193,11 +194,7 @@ class _Collector(Protocol):
         """
         Take no more.
         """
-        transport: Any = self.transport
-        # Behind a proxy of Twisted's that can only close it: over TLS, that waits for the peer's farewell.
-        transport = getattr(transport, "_producer", None) or transport
-        cut = getattr(transport, "abortConnection", None) or transport.loseConnection
-        cut()
+        cut(self.transport)
 
     def _end(self, error: Exception | None) -> None:
         if self._collected.called:

@@ -6,13 +6,11 @@ idle: nothing is parsed, nothing is rendered. So where a stream goes straight to
 takes their place below the transport, keeps what the access log will ask for, and gives the connection back
 to a new protocol when the stream ends, with whatever the client has sent meanwhile.
 
-What no interface of Twisted's promises: which protocol an HTTP connection has, and that it is found in its
-transport. :func:`can_detach` looks whether all is as expected; where it is not, the request stays.
+:func:`can_detach` looks whether Twisted's objects are as expected; where they are not, the request stays.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from twisted.internet.interfaces import IProtocol, IPushProducer
@@ -21,18 +19,16 @@ from twisted.web.http import Request
 from twisted.web.server import Request as ServerRequest
 from zope.interface import implementer
 
+from txsse._twisted.http import channel_of, is_negotiating, is_sole_request, sent_ahead, set_reader
+from txsse._twisted.tcp import plain_transport, protocol_of, raw_socket, set_paused, set_protocol
 from txsse.server.peer_timeout import PeerTimeout, note_error
 from txsse.server.request import StreamRequest
 from txsse.server.sinks.base import Framed, SinkOwner, Ticks, as_chunk
 from txsse.web.access_log import log_access
-from txsse.web.framing import negotiating_protocol
 from txsse.web.pipelining import MAX_DROPPED, MAX_PIPELINED
 from txsse.web.site import Connection
 
 __all__ = ["DetachedSink", "can_detach"]
-
-# Looked up once: the module is behind a proxy that warns of old names, and slow.
-_negotiating_protocol = cache(negotiating_protocol)
 
 
 @implementer(IProtocol, IPushProducer)
@@ -68,8 +64,8 @@ class DetachedSink:
 
     def __init__(self, request: Request, asked: StreamRequest, peers: PeerTimeout) -> None:
         channel: Any = request.channel
-        self._transport = transport = channel.transport
-        self._socket = transport.socket
+        self._transport = transport = plain_transport(channel)
+        self._socket = raw_socket(transport)
         asked.detach(transport)
         self._asked = asked
         self.blocked = False
@@ -86,11 +82,11 @@ class DetachedSink:
         self._dropped = 0
         self._successor: Any = None
         self._peers = peers
-        self._held = peers.hold_alone(transport.socket)
+        self._held = peers.hold_alone(self._socket)
         # The packet that brought the request may hold more behind it, which is on its way to the old
         # protocol.
-        channel.rawDataReceived = self.dataReceived
-        for data in channel._dataBuffer:
+        set_reader(channel, self.dataReceived)
+        for data in sent_ahead(channel) or ():
             self.dataReceived(data)
         channel.requests.clear()
         # Of a class of txsse's own, which holds something until its end, and gives it up now.
@@ -108,7 +104,7 @@ class DetachedSink:
         self._transport.unregisterProducer()
         self._transport.registerProducer(self, True)
         # The headers are on their way.
-        self._transport.producerPaused = True
+        set_paused(self._transport, True)
         self._take_place(self)
         # Twisted may have stopped to read while the stream was about to open.
         self._transport.resumeProducing()
@@ -168,7 +164,7 @@ class DetachedSink:
         Have the transport send, and tell when it has.
         """
         self._clear = False
-        self._transport.producerPaused = True
+        set_paused(self._transport, True)
         self._transport.write(data)
 
     def finish(self) -> None:
@@ -178,8 +174,8 @@ class DetachedSink:
         transport = self._transport
         transport.write(b"0\r\n\r\n")
         transport.unregisterProducer()
-        transport.producerPaused = False
-        self._peers.release_alone(transport.socket, self._held, reused=self._persistent)
+        set_paused(transport, False)
+        self._peers.release_alone(self._socket, self._held, reused=self._persistent)
         try:
             # First, whatever becomes of the connection.
             self._ended(None)
@@ -194,7 +190,8 @@ class DetachedSink:
         successor = self._factory.buildProtocol(transport.getPeer())
         if isinstance(successor, Connection):
             # What stands for the connection is there already.
-            successor = transport.protocol.renew(successor)
+            holder: Any = protocol_of(transport)
+            successor = holder.renew(successor)
         self._take_place(successor)
         self._successor = successor
         successor.makeConnection(transport)
@@ -203,11 +200,11 @@ class DetachedSink:
             successor.dataReceived(pipelined)
 
     def _take_place(self, protocol: Any) -> None:
-        holder = self._transport.protocol
+        holder = protocol_of(self._transport)
         if isinstance(holder, Connection):
             holder.protocol = protocol
         else:
-            self._transport.protocol = protocol
+            set_protocol(self._transport, protocol)
 
     def abort(self) -> None:
         """
@@ -297,14 +294,15 @@ def can_detach(request: Request) -> bool:
     :param asked: what is kept of it.
     """
     channel: Any = request.channel
-    transport = channel.transport
-    holder: Any = transport.protocol
+    transport = plain_transport(channel)
+    holder = protocol_of(transport)
     if isinstance(holder, Connection):
         holder = holder.protocol
     return (
-        channel.requests == [request]
-        and type(holder) is _negotiating_protocol()
-        and holder._channel is channel
+        is_sole_request(channel, request)
+        and is_negotiating(holder)
+        and channel_of(holder) is channel
+        and sent_ahead(channel) is not None
         and not transport.producerPaused
         # Somebody else waits for the request's end.
         and all(waiting.called for waiting in request.notifications)

@@ -4,10 +4,9 @@ Straight to the socket, past ``Request`` and ``HTTPChannel``.
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.web.http import Request
 
+from txsse._twisted.tcp import plain_transport, send_now
 from txsse.server.peer_timeout import note_error
 from txsse.server.sinks.base import Framed, as_chunk
 from txsse.server.sinks.request import RequestSink
@@ -23,8 +22,7 @@ class DirectSink(RequestSink):
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
-        channel: Any = request.channel
-        self._transport = channel.transport
+        self._transport = plain_transport(request.channel)
 
     def write(self, frame: bytes) -> None:
         """
@@ -38,25 +36,17 @@ class DirectSink(RequestSink):
             self._request.sentLength += len(frame)
             self._transport.write(as_chunk(frame))
 
-    def _send(self, frames: Framed) -> None:
+    def offer(self, frames: Framed) -> bool:
         """
-        Send frames in this very moment, where nothing waits to be sent before them.
+        Send frames at once, where nothing waits to be sent before them, unless the sink is blocked or takes
+        no offers.
         """
-        transport = self._transport
-        if transport.dataBuffer or transport._tempDataBuffer or self._request.finished:
+        if self.blocked or self._refuses:
+            return False
+        self.spoke = self._clock.now
+        request = self._request
+        if request.finished or not send_now(self._transport, frames.chunk, frames.chunk_size, note_error):
             self.write(frames.data)
-            return
-        self._request.sentLength += frames.size
-        try:
-            sent = transport.socket.send(frames.chunk)
-        except OSError as error:
-            # The socket is full, or the connection dead, or the system short of buffers: the transport knows
-            # what to do.
-            note_error(transport.socket, error)
-            sent = 0
-        if sent < frames.chunk_size:
-            transport.write(frames.chunk[sent:])
-            # Though its buffer is far from full, it is to tell when it is empty.
-            if transport.producer is not None and not transport.producerPaused:
-                transport.producerPaused = True
-                transport.producer.pauseProducing()
+        else:
+            request.sentLength += frames.size
+        return True

@@ -7,11 +7,11 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
-from twisted.web.http import HTTPChannel, Request
+from twisted.web.http import Request
 from zope.interface import implementer
 
 from txsse.server.sinks.base import Framed, SinkOwner, Ticks
-from txsse.web.pipelining import Pipelining
+from txsse.web.pipelining import Pipelining, bound_pipelining
 
 __all__ = ["RequestSink"]
 
@@ -40,9 +40,7 @@ class RequestSink:
         self._owner = owner
         self._clock = clock
         self._request.registerProducer(self, True)
-        channel = self._request.channel
-        if isinstance(channel, HTTPChannel):
-            self._pipelining = Pipelining(channel)
+        self._pipelining = bound_pipelining(self._request)
 
     def write(self, frame: bytes) -> None:
         """
@@ -57,11 +55,8 @@ class RequestSink:
         if self.blocked or self._refuses:
             return False
         self.spoke = self._clock.now
-        self._send(frames)
-        return True
-
-    def _send(self, frames: Framed) -> None:
         self.write(frames.data)
+        return True
 
     def refuse_offers(self) -> None:
         """

@@ -1,0 +1,177 @@
+"""
+Twisted's client, and one that is not as expected.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web._newclient import BadResponseVersion, HTTPClientParser, ParseError, Request
+from twisted.web.client import HTTPConnectionPool
+from twisted.web.http import _ChunkedTransferDecoder, _MalformedChunkedDataError
+from twisted.web.http_headers import Headers
+
+from txsse._twisted.client import ChunkDecoder, cut, is_malformed, tune
+from txsse.client import connection
+from txsse.client.connection import Decoder
+
+STREAM = b"3\r\nabc\r\n" * 5 + b"0\r\n\r\n"
+
+
+def connect(pool: HTTPConnectionPool) -> tuple[Any, StringTransport]:
+    factory: Any = pool._factory(lambda _: None, "")
+    protocol = factory.buildProtocol(None)
+    transport = StringTransport()
+    protocol.makeConnection(transport)
+    return protocol, transport
+
+
+def ask(protocol: Any) -> list[Any]:
+    """
+    Send a request, and return what becomes of it.
+    """
+    outcome: list[Any] = []
+    request = Request(b"GET", b"/", Headers({b"host": [b"a"]}), None)
+    protocol.request(request).addBoth(outcome.append)
+    return outcome
+
+
+class TuneTests:
+    def test_pool_without_a_factory(self) -> None:
+        """
+        The pool is left alone.
+        """
+        assert not tune(SimpleNamespace(), connection._TUNING)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("name", ["_transferDecoders", "allHeadersReceived"])
+    def test_parser_without(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        """
+        What is there is changed, and the rest is not.
+        """
+        pool = HTTPConnectionPool(Clock(), persistent=False)
+        assert tune(pool, connection._TUNING)
+        protocol, _ = connect(pool)
+        with monkeypatch.context() as context:
+            # Twisted's own, a parent's, is another name then.
+            context.setattr(HTTPClientParser, name, None)
+            ask(protocol)
+        assert name not in vars(protocol._parser)
+
+    def test_head_without_fields(self) -> None:
+        """
+        Where the fields of a head are not found, Twisted reads them.
+        """
+        pool = HTTPConnectionPool(Clock(), persistent=False)
+        tune(pool, connection._TUNING)
+        protocol, _ = connect(pool)
+        outcome = ask(protocol)
+        protocol._parser.headers, protocol._parser.connHeaders = Headers(), {}
+        protocol._parser.allHeadersReceived.func(
+            protocol._parser, lambda: outcome.append("Twisted has read them")
+        )
+        assert outcome == ["Twisted has read them"]
+
+    def test_connection_that_cannot_be_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A head that is too large ends the connection all the same.
+        """
+        pool = HTTPConnectionPool(Clock(), persistent=False)
+        tune(pool, connection._TUNING)
+        factory: Any = pool._factory(lambda _: None, "")
+
+        class Renamed(type(connect(pool)[0])):  # type: ignore[misc]
+            def __getattribute__(self, name: str) -> Any:
+                if name == "_giveUp":
+                    raise AttributeError(name)
+                return super().__getattribute__(name)
+
+        monkeypatch.setattr("twisted.web.client.HTTP11ClientProtocol", Renamed)
+        protocol = factory.buildProtocol(None)
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        outcome = ask(protocol)
+        protocol.dataReceived(b"HTTP/1.1 200 OK\r\nA: " + b"x" * 20_000)
+        assert transport.disconnecting
+        protocol.connectionLost(Failure(ConnectionLost()))
+        assert isinstance(outcome[0], Failure)
+
+
+class ChunkDecoderTests:
+    @pytest.mark.parametrize("size", [1, 4, 7, 100])
+    def test_not_as_expected(self, size: int) -> None:
+        """
+        Twisted decodes everything then.
+        """
+        body: list[bytes] = []
+        rest: list[bytes] = []
+        decoder = Decoder(_ChunkedTransferDecoder, body.append, rest.append)
+        decoder._twisted._is_known = False
+        for start in range(0, len(STREAM), size):
+            decoder.dataReceived(STREAM[start : start + size])
+        assert b"".join(body) == b"abc" * 5
+        assert rest == [b""]
+
+    def test_length_is_not_known(self) -> None:
+        """
+        A chunk that was cut is finished by Twisted, and so is the rest of the read.
+        """
+        body: list[bytes] = []
+        decoder = Decoder(_ChunkedTransferDecoder, body.append, body.append)
+        decoder.dataReceived(STREAM[:4])
+        inner: Any = decoder._twisted._decoder
+        whole = inner.dataReceived
+
+        def feed(data: bytes) -> None:
+            inner.length = 2
+            whole(data)
+
+        inner.length = None
+        inner.dataReceived = feed
+        decoder.dataReceived(STREAM[4:])
+        assert b"".join(body) == b"abc" * 5
+
+    @pytest.mark.parametrize("name", ["state", "_buffer", "_start"])
+    def test_probe(self, name: str) -> None:
+        """
+        Each name is looked for.
+        """
+
+        class Odd:
+            state = "CHUNK_LENGTH"
+            _start = 0
+
+            def __init__(self, *_: Any) -> None:
+                self._buffer = bytearray()
+                setattr(self, name, None)
+
+        assert not ChunkDecoder(Odd, print, print)._is_known
+        assert ChunkDecoder(_ChunkedTransferDecoder, print, print)._is_known
+
+
+class ErrorTests:
+    def test_malformed(self) -> None:
+        """
+        Errors of Twisted's parsers are known by their names, those of subclasses too.
+        """
+        for error in (ParseError("a", b"b"), BadResponseVersion("a", b"b"), _MalformedChunkedDataError()):
+            assert is_malformed(error)
+        assert not is_malformed(ValueError())
+
+
+class CutTests:
+    def test_behind_a_proxy(self) -> None:
+        """
+        What is below a proxy is aborted; where that is not found, the proxy closes it.
+        """
+        calls: list[str] = []
+        below = SimpleNamespace(abortConnection=lambda: calls.append("abort"))
+        cut(SimpleNamespace(_producer=below, loseConnection=lambda: calls.append("lose")))
+        cut(SimpleNamespace(loseConnection=lambda: calls.append("lose")))
+        cut(SimpleNamespace(_producer=None, loseConnection=lambda: calls.append("lose")))
+        assert calls == ["abort", "lose", "lose"]

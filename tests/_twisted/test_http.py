@@ -1,0 +1,233 @@
+"""
+Twisted's HTTP/1 channels, and those that are not as expected.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.web import http
+from twisted.web.http_headers import Headers
+from twisted.web.resource import EncodingResourceWrapper
+from twisted.web.server import GzipEncoderFactory
+from twisted.web.server import Request as ServerRequest
+
+from tests.fakes import Client, Wire
+from txsse import SSEChannel, SSEResource
+from txsse._twisted.http import (
+    channel_of,
+    forget_encoder,
+    head_of,
+    is_negotiating,
+    is_sole_request,
+    negotiating_protocol,
+    read_ahead,
+    sent_ahead,
+    set_reader,
+    waits_for_client,
+)
+from txsse.server.sinks.detached import DetachedSink
+from txsse.server.sinks.direct import DirectSink
+from txsse.server.sinks.request import RequestSink
+from txsse.service.site import BoundedSite
+from txsse.web.framing import StrictChannel
+
+# The module that the proxy stands for is where the name is.
+WITHOUT = """
+import sys
+from twisted.web import http
+vars(object.__getattribute__(http, "_module")).pop("_GenericHTTPChannelProtocol")
+import txsse, txsse.tap, txsse.service.site
+print(txsse._twisted.http.negotiating_protocol())
+"""
+
+
+@pytest.fixture
+def lacking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """
+    A Twisted without its class for connections that become HTTP/1 or HTTP/2.
+    """
+    negotiating_protocol.cache_clear()
+    # Twisted itself finds it, as it does in its own module.
+    monkeypatch.setattr("txsse._twisted.http.http", SimpleNamespace())
+    yield
+    negotiating_protocol.cache_clear()
+
+
+def serve(wire: Wire, channels: list[SSEChannel]) -> Client:
+    resource = SSEResource(channels.append, upgrader=wire.upgrader(keep_request=False))
+    site = BoundedSite(resource, reactor=wire.reactor, max_body=1000, request_timeout=10.0)
+    site.timeOut = None
+    site.log = lambda request: None
+    assert b"http/1.1" in site.acceptableProtocols()
+    known = negotiating_protocol() is not None
+    assert (b"h2" in site.acceptableProtocols()) is (known and http.H2_ENABLED)
+    return Client(wire, site)
+
+
+class NegotiatingProtocolTests:
+    def test_this_twisted(self) -> None:
+        """
+        It is there.
+        """
+        made = http._GenericHTTPChannelProtocol(http.HTTPChannel())
+        assert negotiating_protocol() is http._GenericHTTPChannelProtocol
+        assert is_negotiating(made)
+        assert isinstance(channel_of(made), http.HTTPChannel)
+        assert not is_negotiating(object())
+
+    def test_import(self) -> None:
+        """
+        txsse can be imported without it.
+        """
+        ran = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False)
+        assert (ran.stdout, ran.stderr) == ("None\n", "")
+
+    def test_service(self, plain: Wire) -> None:
+        """
+        Connections of the service have it, and its streams are detached.
+        """
+        channels: list[SSEChannel] = []
+        client = serve(plain, channels).request()
+        assert isinstance(channels[0].sink, DetachedSink)
+        client.disconnect()
+
+    def test_service_without(self, plain: Wire, lacking: None) -> None:
+        """
+        Without it a connection is plain HTTP/1, which is all that is offered over TLS; streams keep requests.
+        """
+        channels: list[SSEChannel] = []
+        client = serve(plain, channels)
+        client.request()
+        (channel,) = channels
+        channel.send("x")
+        client.pump()
+        assert client.body == b"data: x\n\n"
+        assert isinstance(channel.sink, DirectSink)
+        channel.close()
+        client.pump()
+        assert client.ended
+        client.request()
+        assert len(channels) == 2
+        assert isinstance(channels[1].request.channel, StrictChannel)
+        client.disconnect()
+        assert not channels[1].is_open
+
+
+class Channel:
+    """
+    A channel of HTTP/1 that says something, and a part of whose names were taken away.
+    """
+
+    def __init__(self, **names: Any) -> None:
+        vars(self).update(names)
+
+
+class ChannelTests:
+    def test_head(self) -> None:
+        """
+        The head is known as a whole, or not.
+        """
+        names = {"_command": b"GET", "_path": b"/", "_version": b"HTTP/1.1"}
+        assert head_of(Channel(**names)) == (b"GET", b"/", b"HTTP/1.1")
+        for name in names:
+            assert head_of(Channel(**{key: names[key] for key in names if key != name})) is None
+
+    def test_sent_ahead(self) -> None:
+        """
+        What came early counts while a request is being answered; where it is not found, it is nothing.
+        """
+        early: list[bytes] = [b"GET", b" /"]
+        channel: Any = Channel(_dataBuffer=early, _handlingRequest=True)
+        assert sent_ahead(channel) is early
+        assert read_ahead(channel) == 5
+        for names in ({"_dataBuffer": early}, {"_handlingRequest": True}, {"_dataBuffer": b""}):
+            channel = Channel(**names)
+            assert read_ahead(channel) == 0
+        assert sent_ahead(Channel(_dataBuffer=b"")) is None
+
+    def test_reader(self) -> None:
+        """
+        It is put on the instance, and taken away again.
+        """
+        channel = Channel()
+        set_reader(channel, print)
+        assert vars(channel) == {"rawDataReceived": print}
+        set_reader(channel, None)
+        assert vars(channel) == {}
+
+    def test_waiting(self) -> None:
+        """
+        Where it is not known whether a transport is full, it is not.
+        """
+        assert waits_for_client(Channel(_waitingForTransport=True))
+        assert not waits_for_client(Channel())
+
+    def test_requests(self) -> None:
+        """
+        A request is the only one where that is known.
+        """
+        request: Any = object()
+        assert is_sole_request(Channel(requests=[request]), request)
+        assert not is_sole_request(Channel(requests=[request, request]), request)
+        assert not is_sole_request(Channel(), request)
+
+
+class EncoderTests:
+    def test_gzip(self, plain: Wire) -> None:
+        """
+        Events are sent as they are.
+        """
+        channels: list[SSEChannel] = []
+        resource = SSEResource(channels.append, upgrader=plain.upgrader())
+        client = plain.connect(EncodingResourceWrapper(resource, [GzipEncoderFactory()]))
+        client.request(headers={"Accept-Encoding": "gzip"})
+        channels[0].send("x")
+        client.pump()
+        assert client.body == b"data: x\n\n"
+        assert "content-encoding" not in client.headers
+        assert isinstance(channels[0].sink, DirectSink)
+        client.disconnect()
+
+    def test_name_is_missing(self) -> None:
+        """
+        Without the name, a response with a coding is written by the class that knows none.
+        """
+
+        class Renamed(ServerRequest):
+            def __getattribute__(self, name: str) -> Any:
+                if name == "_encoder":
+                    raise AttributeError(name)
+                return super().__getattribute__(name)
+
+        request: Any = Renamed.__new__(Renamed)
+        request.responseHeaders = Headers()
+        assert not forget_encoder(request)
+        request.responseHeaders.setRawHeaders(b"Content-Encoding", [b"gzip"])
+        assert forget_encoder(request)
+        assert request.write.func is http.Request.write
+        assert request.finish.func is http.Request.finish
+        assert not forget_encoder(http.Request.__new__(http.Request))
+
+
+class PipeliningTests:
+    def test_not_as_expected(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Where it is not found what a client sends behind its request, Twisted keeps and bounds that.
+        """
+        monkeypatch.setattr("txsse.web.pipelining.sent_ahead", lambda channel: None)
+        plain.kind = "request"
+        channels: list[SSEChannel] = []
+        client = plain.connect(SSEResource(channels.append, upgrader=plain.upgrader()))
+        client.request()
+        client.say(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert isinstance(channels[0].sink, RequestSink)
+        channels[0].close()
+        client.pump()
+        assert len(channels) == 2
+        client.disconnect()

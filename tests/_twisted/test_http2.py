@@ -1,0 +1,117 @@
+"""
+Streams of HTTP/2, as Twisted has them, and as it may have them one day.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from txsse._twisted import http2
+from txsse._twisted.http2 import head_of, reset, stream_of, was_reset
+
+
+class Request:
+    """
+    A request whose stream is as expected, unless a part of it was taken away.
+    """
+
+    clientproto = b"HTTP/2"
+
+    def __init__(self) -> None:
+        self.lost: list[Any] = []
+        conn = SimpleNamespace(local_flow_control_window=lambda _: 5, outbound_flow_control_window=7)
+        self.connection = Connection(
+            conn=conn, _consumerBlocked=None, _outboundStreamQueues={}, _reactor=Clock()
+        )
+        self.channel: Any = SimpleNamespace(
+            streamID=1, flowControlBlocked=None, _conn=self.connection, command=b"GET", path=b"/"
+        )
+
+    def connectionLost(self, reason: Any) -> None:
+        self.lost.append(reason)
+
+
+class Connection(SimpleNamespace):
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+class StreamTests:
+    def test_as_expected(self) -> None:
+        """
+        The stream says what it may send.
+        """
+        request: Any = Request()
+        stream = stream_of(request)
+        assert stream is not None
+        assert (stream.window, stream.shared_window, stream.has_queued) == (5, 7, False)
+        assert not was_reset(request)
+        assert head_of(request.channel) == (b"GET", b"/", b"HTTP/2")
+
+    @pytest.mark.parametrize("name", ["streamID", "flowControlBlocked", "_conn"])
+    def test_stream_without(self, name: str) -> None:
+        """
+        A stream that lacks something is none, and nobody knows that it was reset.
+        """
+        request: Any = Request()
+        delattr(request.channel, name)
+        assert stream_of(request) is None
+        assert not was_reset(request)
+
+    @pytest.mark.parametrize("name", ["conn", "_consumerBlocked", "_outboundStreamQueues", "_reactor"])
+    def test_connection_without(self, name: str) -> None:
+        """
+        Neither is one whose connection lacks something.
+        """
+        request: Any = Request()
+        delattr(request.connection, name)
+        assert stream_of(request) is None
+        assert not was_reset(request)
+
+    @pytest.mark.parametrize("name", ["command", "path"])
+    def test_head(self, name: str) -> None:
+        """
+        The head is not known where a part of it is not.
+        """
+        request: Any = Request()
+        delattr(request.channel, name)
+        assert head_of(request.channel) is None
+
+
+class ResetTests:
+    @pytest.mark.parametrize("known", [True, False])
+    def test_connection_that_has_ended(self, known: bool) -> None:
+        """
+        Its transport is aborted, where that is found; the request is notified in any case.
+        """
+        request: Any = Request()
+        aborted: list[int] = []
+
+        def refuse() -> None:
+            raise http2.ProtocolError
+
+        request.channel.abortConnection = refuse
+        request.connection.transport = SimpleNamespace(abortConnection=lambda: aborted.append(1))
+        if not known:
+            del request.channel._conn
+        reset(request)
+        assert len(aborted) == known
+        assert len(request.lost) == 1
+
+
+class WithoutH2Tests:
+    def test_import(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Without h2 the module is there all the same; nobody will ask for what is in it.
+        """
+        monkeypatch.setitem(sys.modules, "h2.exceptions", None)
+        spec = importlib.util.spec_from_file_location("without_h2", http2.__file__)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert issubclass(module.ProtocolError, Exception)

@@ -1,0 +1,203 @@
+"""
+Every private name of Twisted is in one package, and txsse works without any of them.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import twisted
+from txsse._twisted.names import NAMES
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGE = ROOT / "txsse"
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_twisted" not in path.parts)
+
+# What is found where nothing is missing: the sinks of the five ways to a client; whether a body that is too
+# large is refused before it has come; lines about failures that were dropped; and replies that are named as
+# invalid.
+ALL = {
+    "sinks": ["DirectSink", "DetachedSink", "RequestSink", "RequestSink", "Http2Sink"],
+    "early Client": True,
+    "early Http2Client": True,
+    "lines": 1,
+    "invalid": 3,
+}
+
+_INDIRECT = {"sinks": ["RequestSink", "RequestSink", "RequestSink", "RequestSink", "Http2Sink"]}
+_ATTACHED = {"sinks": ["DirectSink", "DirectSink", "RequestSink", "RequestSink", "Http2Sink"]}
+_QUEUED = {"sinks": ["DirectSink", "DetachedSink", "RequestSink", "RequestSink", "PlainHttp2Sink"]}
+
+# What is lost without a name.
+LOST: dict[str, dict[str, Any]] = {
+    "_tempDataBuffer": _INDIRECT,
+    "dataBuffer": _INDIRECT,
+    "_GenericHTTPChannelProtocol": {**_ATTACHED, "early Http2Client": False},
+    "_channel": _ATTACHED,
+    "_dataBuffer": _ATTACHED,
+    **{key: {"early Client": False} for key in ("_command", "_path", "_version")},
+    **dict.fromkeys(("_conn", "streamID", "flowControlBlocked", "conn"), _QUEUED),
+    **dict.fromkeys(("_consumerBlocked", "_outboundStreamQueues", "_reactor"), _QUEUED),
+    **{key: {"early Http2Client": False} for key in ("command", "path")},
+    **{key: {"invalid": 2} for key in ("_factory", "_parser", "_giveUp", "ParseError")},
+    "_MalformedChunkedDataError": {"invalid": 2},
+    **{key: {"lines": 0} for key in ("DebugInfo", "_debugInfo", "failResult")},
+}
+
+
+def used(certificate: Path, *numbers: int) -> dict[str, Any]:
+    """
+    Return what is found in a process whose Twisted has other names.
+    """
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests._twisted.renamed", str(certificate), *map(str, numbers)],
+        cwd=ROOT,
+        env={**os.environ, "SSL_CERT_FILE": str(certificate)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    result: dict[str, Any] = json.loads(ran.stdout)
+    assert result["problems"] == []
+    assert result["renamed"] == len(numbers)
+    found: dict[str, Any] = result["found"]
+    return found
+
+
+class NamesTests:
+    def test_all_there(self, certificate: Path) -> None:
+        """
+        Nothing is lost where Twisted is as expected.
+        """
+        assert used(certificate) == ALL
+
+    @pytest.mark.parametrize("number", range(len(NAMES)), ids=[f"{each.owner}.{each.name}" for each in NAMES])
+    def test_one_missing(self, certificate: Path, number: int) -> None:
+        """
+        Streams over HTTP/1.1, HTTP/2 and TLS, a site with bounds, and the client go on without it.
+        """
+        assert used(certificate, number) == {**ALL, **LOST.get(NAMES[number].name, {})}
+
+    def test_all_missing(self, certificate: Path) -> None:
+        """
+        They go on without any of them, and every module can be imported.
+        """
+        found = used(certificate, *range(len(NAMES)))
+        assert found["sinks"] == ["RequestSink"] * 4 + ["PlainHttp2Sink"]
+        assert found["lines"] == 0
+
+    def test_purposes(self) -> None:
+        """
+        Each name stands once in the table, with its purpose and what is lost without it.
+        """
+        assert len({(each.owner, each.name) for each in NAMES}) == len(NAMES)
+        assert all(each.purpose and each.without for each in NAMES)
+        assert set(LOST) <= {each.name for each in NAMES}
+
+
+def private_names_of_twisted() -> set[str]:
+    """
+    Return all attributes of Twisted's objects that begin with an underscore.
+    """
+    found: set[str] = set()
+    for folder in ("web", "internet", "protocols", "python", "logger", "application"):
+        for path in (Path(twisted.__file__).parent / folder).rglob("*.py"):
+            if "test" not in path.parts:
+                source = path.read_text(encoding="utf-8")
+                found.update(re.findall(r"\b(?:self|cls)\.(_[A-Za-z]\w*)", source))
+                found.update(re.findall(r"^    (?:def )?(_[A-Za-z]\w*)(?= *[:=(])", source, re.MULTILINE))
+    return found - {"_replace", "_asdict"}
+
+
+PRIVATE = private_names_of_twisted()
+# Of the table, those that have no underscore, and mean nothing else in txsse.
+UNDOCUMENTED = {"dataBuffer", "streamID", "flowControlBlocked", "connHeaders", "allHeadersReceived"}
+LOOKUPS = {"getattr", "hasattr", "setattr", "delattr"}
+
+
+def own_names(tree: ast.AST) -> set[str]:
+    """
+    Return the private names that a module gives to objects of its own.
+    """
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            if isinstance(node.value, ast.Name) and node.value.id == "self":
+                found.add(node.attr)
+        elif isinstance(node, ast.AnnAssign | ast.Assign):
+            for target in [node.target] if isinstance(node, ast.AnnAssign) else node.targets:
+                if isinstance(target, ast.Name):
+                    found.add(target.id)
+    return found
+
+
+def inherited_names(module: str, name: str) -> set[str]:
+    """
+    Return the private names that a class of a module has from Twisted.
+    """
+    found: set[str] = set()
+    kind = getattr(import_module(module), name, None)
+    for base in getattr(kind, "__mro__", ()):
+        if base.__module__.startswith("twisted."):
+            found.update(each for each in vars(base) if re.match(r"_[a-z]", each))
+            found.update(re.findall(r"\bself\.(_[a-z]\w*)", inspect.getsource(base)))
+    return found
+
+
+def uses(path: Path) -> Iterator[str]:
+    """
+    Yield what a module uses of Twisted's private names.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    own = own_names(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("twisted."):
+            names = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+            yield from (name for name in names if name.startswith("_"))
+        elif isinstance(node, ast.Attribute):
+            is_own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            if node.attr in UNDOCUMENTED or (not is_own and node.attr in PRIVATE and node.attr not in own):
+                yield node.attr
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LOOKUPS:
+            name = node.args[1].value if isinstance(node.args[1], ast.Constant) else None
+            if isinstance(name, str) and (name in UNDOCUMENTED or name in PRIVATE):
+                yield name
+        elif isinstance(node, ast.ClassDef):
+            inherited = inherited_names(module, node.name)
+            for each in ast.walk(node):
+                if isinstance(each, ast.Attribute) and each.attr in inherited:
+                    yield f"{node.name}.{each.attr}"
+
+
+class SeamTests:
+    @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+    def test_no_other_module(self, path: Path) -> None:
+        """
+        No module outside of the package uses a private name of Twisted.
+        """
+        assert list(uses(path)) == []
+
+    def test_found(self) -> None:
+        """
+        The check finds such uses.
+        """
+        found = {name for path in (PACKAGE / "_twisted").glob("*.py") for name in uses(path)}
+        table: set[str] = {each.name for each in NAMES if each.name.startswith("_") and each.owner}
+        assert table - found == set()
