@@ -12,12 +12,14 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pkgutil import walk_packages
 from typing import Any
 
+from txsse._extras import MissingExtra
 from txsse._twisted.names import NAMES, PrivateName
 
 # Words that stand for other things in the same module as well: only ``self.word`` and what a class defines is
@@ -107,7 +109,9 @@ def import_all() -> None:
 
     for module in walk_packages(txsse.__path__, "txsse."):
         if module.name != "txsse.__main__":
-            import_module(module.name)
+            # Some of them need an optional package that is not installed.
+            with suppress(MissingExtra):
+                import_module(module.name)
 
 
 def main(certificate: str, *numbers: str) -> None:

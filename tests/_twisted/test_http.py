@@ -34,7 +34,7 @@ from txsse._twisted.http import (
 from txsse.server.sinks.detached import DetachedSink
 from txsse.server.sinks.direct import DirectSink
 from txsse.server.sinks.request import RequestSink
-from txsse.service.site import BoundedSite
+from txsse.web.bounded_site import BoundedSite
 from txsse.web.framing import StrictChannel
 
 # The module that the proxy stands for is where the name is.
@@ -42,7 +42,7 @@ WITHOUT = """
 import sys
 from twisted.web import http
 vars(object.__getattribute__(http, "_module")).pop("_GenericHTTPChannelProtocol")
-import txsse, txsse.tap, txsse.service.site
+import txsse, txsse.tap, txsse.web.bounded_site
 print(txsse._twisted.http.negotiating_protocol())
 """
 

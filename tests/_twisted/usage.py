@@ -32,8 +32,8 @@ from txsse import (
 from txsse._rate_limited_log import RateLimitedLog
 from txsse._unhandled import Unhandled
 from txsse.server.sinks import http2
-from txsse.service.site import BoundedSite
 from txsse.testing import MemoryPair
+from txsse.web.bounded_site import BoundedSite
 
 
 def run(certificate: str) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """
-Bounds that depend on the machine, and the defaults of others.
+Bounds that depend on the machine.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ except ImportError:  # pragma: no cover
     # Windows has none.
     resource = None  # type: ignore[assignment]
 
-__all__ = ["DEFAULT_MAX_BODIES", "connections_by_files"]
-
-#: The bodies of publications of a mebibyte, from 32 publishers at once.
-DEFAULT_MAX_BODIES = 32 * 1024 * 1024
+__all__ = ["connections_by_files"]
 
 # Files that are no connections: logs, journals, sockets to listen on, requests for keys, and what Python
 # opens.

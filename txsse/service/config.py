@@ -19,7 +19,7 @@ from txsse.hub.hub import DEFAULT_MAX_PATTERN_WEIGHT
 from txsse.journal.base import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT
 from txsse.journal.urls import JOURNAL_NAMES
 from txsse.server.upgrade import DEFAULT_MAX_BUFFER, DEFAULT_MAX_TOTAL_BUFFER
-from txsse.service.bounds import DEFAULT_MAX_BODIES, connections_by_files
+from txsse.service.bounds import connections_by_files
 from txsse.service.option_types import (
     COUNT,
     DURATION,
@@ -33,6 +33,7 @@ from txsse.service.option_types import (
     TEXT,
     OptionType,
 )
+from txsse.web.request_bounds import DEFAULT_MAX_BODIES
 
 __all__ = ["DEFAULT_ENDPOINT", "BadConfig", "Config", "Option", "Sources", "options", "read_config"]
 

@@ -17,7 +17,7 @@ from txsse.demo.resource import Demo
 from txsse.service.config import BadConfig, Config
 from txsse.service.endpoints import Listener, check_listens, make_endpoint
 from txsse.service.service import HTTPService
-from txsse.service.site import BoundedSite
+from txsse.web.bounded_site import BoundedSite
 
 __all__ = ["TAKEN", "make_demo"]
 

@@ -19,10 +19,10 @@ from txsse.service.endpoints import Listener, check_listens, make_endpoint
 from txsse.service.issuers import make_issuers
 from txsse.service.local_hosts import foreign_host_rule
 from txsse.service.service import HTTPService
-from txsse.service.site import BoundedSite
 from txsse.service.status import status_tree
 from txsse.service.systemd_notify import Notifier
 from txsse.service.tree import HubTree, make_settings
+from txsse.web.bounded_site import BoundedSite
 
 __all__ = ["default_url", "make_hub"]
 

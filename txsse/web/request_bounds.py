@@ -1,5 +1,5 @@
 """
-What a :class:`~txsse.service.request.BoundedRequest` knows of its connection, and of its site.
+What a :class:`~txsse.web.bounded_request.BoundedRequest` knows of its connection, and of its site.
 """
 
 from __future__ import annotations
@@ -12,12 +12,27 @@ from twisted.web.http import Request
 
 from txsse.web.responses import Sentence
 
-__all__ = ["RequestBounds", "RequestOwner"]
+__all__ = [
+    "DEFAULT_MAX_BODIES",
+    "DEFAULT_MAX_BODY",
+    "DEFAULT_REQUEST_TIMEOUT",
+    "RequestBounds",
+    "RequestOwner",
+]
+
+#: How many bytes a body may have.
+DEFAULT_MAX_BODY = 1024 * 1024
+
+#: How many bytes all of them may have together: 32 of the largest.
+DEFAULT_MAX_BODIES = 32 * DEFAULT_MAX_BODY
+
+#: How long a client may take to send a request, in seconds.
+DEFAULT_REQUEST_TIMEOUT = 30.0
 
 
 class RequestBounds(Protocol):
     """
-    What the requests of a site share; see :class:`~txsse.service.site.BoundedSite`.
+    What the requests of a site share; see :class:`~txsse.web.bounded_site.BoundedSite`.
 
     :ivar bodies: how many bytes of bodies are held.
     """

@@ -7,8 +7,8 @@ HTTP/2 writes to streams that the client has reset.
 
 Strategy: a request has a head, then a body, then an answer. When a packet ends in between head and body,
 :meth:`BoundedRequest.look_ahead` asks whether the body is wanted. When the body is complete, ``process``
-waits, with :class:`~txsse.service.site.BoundedConnection` as the judge, until the client has read enough of
-the answers before.
+waits, with :class:`~txsse.web.bounded_site.BoundedConnection` as the judge, until the client has read enough
+of the answers before.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from zope.interface import implementer
 
 from txsse._twisted import http2
 from txsse._twisted.http import head_of
-from txsse.service.owner import RequestOwner
-from txsse.service.redacted_request import without_token
 from txsse.web.framing import refuse_framing
 from txsse.web.http2_writer import Http2Writer
+from txsse.web.redacted_request import without_token
+from txsse.web.request_bounds import RequestOwner
 from txsse.web.responses import Sentence
 
 __all__ = ["BoundedRequest"]
@@ -44,7 +44,7 @@ _Request: Any = Request
 
 class BoundedRequest(_Request):  # type: ignore[misc]
     """
-    A request of a :class:`~txsse.service.site.BoundedSite`.
+    A request of a :class:`~txsse.web.bounded_site.BoundedSite`.
 
     :param connection: the connection that it comes on.
     :param channel: what Twisted makes it with.

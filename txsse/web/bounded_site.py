@@ -15,13 +15,14 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request
-from twisted.web.resource import IResource
 
+from txsse._arguments import check_number
 from txsse._twisted.http import channel_of, negotiating_protocol, waits_for_client
-from txsse.service.bounds import DEFAULT_MAX_BODIES
-from txsse.service.redacted_request import RedactedRequest
-from txsse.service.request import BoundedRequest
+from txsse._typing import AnyReactor, AnyResource
+from txsse.web.bounded_request import BoundedRequest
 from txsse.web.framing import StrictChannel
+from txsse.web.redacted_request import RedactedRequest
+from txsse.web.request_bounds import DEFAULT_MAX_BODIES, DEFAULT_MAX_BODY, DEFAULT_REQUEST_TIMEOUT
 from txsse.web.responses import Sentence
 from txsse.web.site import ClosingSite, Connection
 
@@ -50,12 +51,24 @@ def _make_protocol(site: HTTPFactory) -> Any:
 
 class BoundedSite(ClosingSite):
     """
-    A site that bounds what clients can make it hold.
+    A site that limits the memory, the time and the connections that clients can take. It takes the place of
+    ``twisted.web.server.Site``, for any web tree::
+
+        from twisted.internet import endpoints, reactor
+        from txsse.web import BoundedSite
+
+        site = BoundedSite(root, reactor=reactor, max_connections=10_000)
+        endpoints.serverFromString(reactor, "tcp:8080").listen(site)
+
+    A request with a body that is too large is answered with 413, as soon as that is known; resources need not
+    check. When the ports have stopped listening, ``await site.close()`` closes the connections that are open,
+    after what was written to them.
 
     :param resource: the root of the web tree.
     :param reactor: the reactor.
     :param max_body: how many bytes a request's body may have. It is held in memory.
-    :param max_bodies: how many bytes the bodies of all requests may have together.
+    :param max_bodies: how many bytes the bodies of all requests may have together. While there is no room for
+        another one, it is answered with 503.
     :param request_timeout: how long a client may take to send a whole request, and to read a part of an
         answer, in seconds.
     :param max_connections: how many connections there may be; ``None`` for any number. More are closed at
@@ -72,11 +85,11 @@ class BoundedSite(ClosingSite):
 
     def __init__(
         self,
-        resource: IResource,
+        resource: AnyResource,
         *,
-        reactor: IReactorTime,
-        max_body: int,
-        request_timeout: float,
+        reactor: AnyReactor,
+        max_body: int = DEFAULT_MAX_BODY,
+        request_timeout: float = DEFAULT_REQUEST_TIMEOUT,
         max_bodies: int = DEFAULT_MAX_BODIES,
         max_connections: int | None = None,
         parse_forms: bool = False,
@@ -84,6 +97,11 @@ class BoundedSite(ClosingSite):
         refuse: Callable[[Request], Sentence | None] = lambda request: None,
     ) -> None:
         super().__init__(resource, reactor=reactor)
+        for name, size in (("max_body", max_body), ("max_bodies", max_bodies)):
+            check_number(name, size, "a number of bytes", whole=True)
+        check_number("request_timeout", request_timeout, "a number of seconds")
+        if max_connections is not None:
+            check_number("max_connections", max_connections, "a number of connections or None", whole=True)
         self.max_body = max_body
         self.max_bodies = max_bodies
         self.request_timeout = request_timeout

@@ -17,7 +17,7 @@ from tests.mercure.world import PATH, SECRET, URL, old_token
 from txsse.mercure.forms import read_query
 from txsse.service.config import Config
 from txsse.service.hub import make_hub
-from txsse.service.redacted_request import without_token
+from txsse.web.redacted_request import without_token
 
 TOKEN = old_token(subscribe=["*"])
 

@@ -14,7 +14,7 @@ from twisted.web.resource import Resource
 from tests.fakes import Client, Http2Client, Wire
 from txsse import SSEChannel, SSEResource, Upgrader
 from txsse.server.sinks.detached import DetachedSink
-from txsse.service.site import BoundedSite
+from txsse.web.bounded_site import BoundedSite
 
 METHODS = ("GET", "POST")
 

@@ -4,93 +4,29 @@ Connections with bounds: what is kept of them at each point of their life.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import h2.settings
 import pytest
+import pytest_twisted
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet import reactor
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
-from twisted.logger import LogLevel, capturedLogs
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.client import Agent, readBody
 
 from tests.fakes import Client, Http2Client, Http10Client, Wire
-from tests.mercure.world import SECRET, URL, token
-from txsse import SSEChannel, SSEResource, Upgrader
+from tests.web.bounded_world import PAGE, Page, World
+from txsse import SSEResource, Upgrader
 from txsse.server.sinks.direct import DirectSink
-from txsse.service.bounds import connections_by_files
 from txsse.service.config import Config
-from txsse.service.issuers import make_issuers
-from txsse.service.local_hosts import foreign_host_rule
-from txsse.service.site import BoundedConnection, BoundedSite
-from txsse.service.tree import HubTree, make_settings
-from txsse.web.responses import Branch
-
-PAGE = b"p" * 30_000
-
-
-class Page(Resource):
-    isLeaf = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def render(self, request: Any) -> bytes:
-        self.count += 1
-        return PAGE
-
-
-class Later(Resource):
-    """
-    Answers when it is told to.
-    """
-
-    isLeaf = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests: list[Any] = []
-
-    def render(self, request: Any) -> int:
-        self.requests.append(request)
-        return NOT_DONE_YET
-
-
-class World:
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
-        self.page = Page()
-        self.later = Later()
-        self.channels: list[SSEChannel] = []
-        self.root = Branch("nothing")
-        upgrader = Upgrader(reactor=wire.reactor, keepalive=None, keep_request=False)
-        self.root.putChild(b"page", self.page)
-        self.root.putChild(b"later", self.later)
-        self.root.putChild(b"stream", SSEResource(self.channels.append, upgrader=upgrader))
-        self.clients: list[Client] = []
-
-    def site(self, root: Resource | None = None, **options: Any) -> BoundedSite:
-        given = {"max_body": 1000, "request_timeout": 10.0, **options}
-        site = BoundedSite(root or self.root, reactor=self.wire.reactor, **given)
-        site.timeOut = None
-        site.log = lambda request: None
-        return site
-
-    def connect(self, kind: Callable[..., Client] = Client, site: Site | None = None, **options: Any) -> Any:
-        client = kind(self.wire, site or self.site(**options))
-        self.clients.append(client)
-        return client
-
-    def end(self) -> None:
-        for client in self.clients:
-            if client.transport.connected:
-                Client.disconnect(client, clean=False)
-        assert self.wire.reactor.getDelayedCalls() == []
+from txsse.web.bounded_site import BoundedConnection, BoundedSite
 
 
 @pytest.fixture
@@ -411,80 +347,6 @@ class PipeliningTests:
         assert len(client.protocol.protocol._channel.streams) == 0
 
 
-HEADS_AND_RESETS = ["stream", "refusal", "publication", "list", "page", "nothing"]
-
-
-class ResetTests:
-    """
-    Streams of HTTP/2 that are reset in the packet that opens them.
-    """
-
-    @pytest.fixture
-    def tree(self, plain: Wire) -> HubTree:
-        config = Config(url=URL, key=SECRET, subscriptions=True, page=True)
-        return HubTree(config, make_settings(config, make_issuers(config, plain.reactor), URL), plain.reactor)
-
-    def packet(self, client: Any, what: str, *, with_reset: bool) -> bytes:
-        bearer = f"Bearer {token(publish=['*'], subscribe=['*'])}"
-        path, method, fields = {
-            "stream": ("/.well-known/mercure?match=a", "GET", {"authorization": bearer}),
-            "refusal": ("/.well-known/mercure?match=a", "GET", {}),
-            "publication": (
-                "/.well-known/mercure",
-                "POST",
-                {"authorization": bearer, "content-type": "application/x-www-form-urlencoded"},
-            ),
-            "list": ("/.well-known/mercure/subscriptions", "GET", {"authorization": bearer}),
-            "page": ("/", "GET", {}),
-            "nothing": ("/nothing", "GET", {}),
-        }[what]
-        client.stream = client.h2.get_next_available_stream_id()
-        pseudo = [(":method", method), (":path", path), (":scheme", "https"), (":authority", "hub.example")]
-        client.h2.send_headers(client.stream, [*pseudo, *fields.items()], end_stream=method == "GET")
-        if method == "POST":
-            client.h2.send_data(client.stream, b"topic=a", end_stream=True)
-        if with_reset:
-            client.h2.reset_stream(client.stream)
-        data: bytes = client.h2.data_to_send()
-        return data
-
-    @pytest.mark.parametrize("what", HEADS_AND_RESETS)
-    def test_nothing_is_logged(self, world: World, tree: HubTree, what: str) -> None:
-        """
-        Whatever was asked, nothing is logged as an error, nothing is rendered, and the connection goes on.
-        """
-        rendered: list[object] = []
-        site = world.site(tree, max_body=1000, wants_body=tree.wants_body)
-        render = site.getResourceFor
-        site.getResourceFor = lambda request: (rendered.append(request), render(request))[1]  # type: ignore[method-assign]
-        client = world.connect(Http2Client, site)
-        with capturedLogs() as logged:
-            client.say(b"".join(self.packet(client, what, with_reset=True) for _ in range(20)))
-            assert rendered == []
-            client.say(self.packet(client, what, with_reset=False))
-        assert client.status == {"refusal": 401, "nothing": 404}.get(what, 200)
-        assert [event for event in logged if event["log_level"] >= LogLevel.error] == []
-        assert len(rendered) == 1
-        if what == "stream":
-            client.disconnect()
-
-    @pytest.mark.parametrize("what", ["stream", "refusal", "publication", "list"])
-    def test_plain_site(self, world: World, tree: HubTree, what: str) -> None:
-        """
-        It is the same on any site, for what is the library's.
-        """
-        site = Site(tree, reactor=world.wire.reactor, timeout=None)
-        site.log = lambda request: None
-        client = world.connect(Http2Client, site)
-        with capturedLogs() as logged:
-            client.say(b"".join(self.packet(client, what, with_reset=True) for _ in range(20)))
-            client.say(self.packet(client, what, with_reset=False))
-        assert client.status == (401 if what == "refusal" else 200)
-        assert [event for event in logged if event["log_level"] >= LogLevel.error] == []
-        if what == "stream":
-            client.disconnect()
-
-
 class StreamTests:
     """
     What comes behind the request of a stream.
@@ -701,41 +563,6 @@ class IdleTests:
         assert not client.transport.connected
 
 
-class HostTests:
-    """
-    A hub on loopback, and names that resolve to it.
-    """
-
-    @pytest.mark.parametrize(
-        ("endpoints", "url", "checked"),
-        [
-            (["tcp:8080:interface=127.0.0.1"], "http://127.0.0.1:8080/hub", True),
-            (["tcp:8080:interface=localhost"], "http://localhost:8080/hub", True),
-            (["tcp:port=8080:interface=127.9.9.9:backlog=5"], "http://localhost:8080/hub", True),
-            ([r"tcp6:8080:interface=\:\:1"], "http://[::1]:8080/hub", True),
-            ([r"tcp6:8080:interface=0\:0\:0\:0\:0\:0\:0\:1"], "http://[::1]:8080/hub", True),
-            (["ssl:8443:interface=127.0.0.1:privateKey=a.pem"], "https://localhost:8443/hub", True),
-            (["tcp:8080:interface=127.0.0.1"], "https://hub.example/hub", False),
-            (["tcp:8080:interface=127.0.0.1", "tcp:8081"], "http://localhost:8080/hub", False),
-            (["tcp:8080"], "http://localhost:8080/hub", False),
-            (["tcp:8080:interface=0.0.0.0"], "http://localhost:8080/hub", False),
-            (["unix:/run/hub"], "http://localhost/hub", False),
-        ],
-    )
-    def test_where_it_is_checked(self, world: World, endpoints: list[str], url: str, checked: bool) -> None:
-        """
-        A hub that listens on loopback alone, and that is not known by another name.
-        """
-        client = world.connect(refuse=foreign_host_rule(endpoints, url))
-        client.say(b"GET /page HTTP/1.1\r\nHost: evil.example\r\n\r\n")
-        assert client.status == (403 if checked else 200)
-        assert (b"--url" in client.body) == checked
-        for host in ("127.0.0.1:8080", "localhost", "[::1]:8080"):
-            client.reset_response()
-            client.say(f"GET /page HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-            assert client.status == 200
-
-
 class CountTests:
     """
     How many connections there may be.
@@ -760,84 +587,51 @@ class CountTests:
         first.disconnect()
         assert site.buildProtocol(None) is not None
 
-    def test_by_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """
-        By default there may be as many as the process may have files, less some for other things.
-        """
-        resource: Any = pytest.importorskip("resource")
-        for limit, count in ((1024, 960), (10, 1), (resource.RLIM_INFINITY, None)):
-            monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
-            assert connections_by_files() == count
 
-
-class HubTests:
+class PublicTests:
     """
-    The hub behind such a site.
+    What embedders use.
     """
 
-    @pytest.fixture
-    def ask(self, world: World, plain: Wire) -> Callable[..., Client]:
-        def ask(head: str, **told: Any) -> Client:
-            config = Config(**{"url": URL, "key": SECRET, **told})
-            made = make_settings(config, make_issuers(config, plain.reactor), URL)
-            tree = HubTree(config, made, plain.reactor)
-            client: Client = world.connect(site=world.site(tree, wants_body=tree.wants_body))
-            client.say(head.replace("|", "\r\n").encode() + b"\r\n\r\n")
-            return client
-
-        return ask
-
-    @pytest.mark.parametrize(
-        ("head", "status"),
-        [
-            ("POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 900", 401),
-            ("POST /.well-known/%6Dercure HTTP/1.1|Host: x|Content-Length: 900", 401),
-            ("QUERY /.well-known/mercure HTTP/1.1|Host: x|Transfer-Encoding: chunked", 401),
-            ("POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 9|Authorization: Bearer x", 401),
-            ("POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 9|Authorization: Bearer ?", 400),
-        ],
-    )
-    def test_refused_before_the_body(self, ask: Callable[..., Client], head: str, status: int) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_example(self) -> None:
         """
-        Without a valid token, a publication or a subscription is refused before its body has come.
+        The example of the docs serves a tree, and closes when it is asked to.
         """
-        client = ask(head)
-        assert client.status == status
-        assert client.headers["www-authenticate"].startswith("Bearer")
-        assert client.headers["date"]
+        text = (Path(__file__).parent.parent.parent / "docs" / "limits.rst").read_text(encoding="utf-8")
+        shown = textwrap.dedent(text.partition(".. code-block:: python\n")[2].partition("\nIt holds")[0])
+        assert "tcp:8080" in shown
+        names: dict[str, Any] = {"root": Page()}
+        lines = shown.strip().splitlines()
+        lines[-1] = f"listening = {lines[-1]}".replace("tcp:8080", "tcp:0:interface=127.0.0.1")
+        exec("\n".join(lines), names)
+        port = await names["listening"]
+        answer = await Agent(reactor).request(b"GET", f"http://127.0.0.1:{port.getHost().port}/".encode())
+        assert await readBody(answer) == PAGE
+        await port.stopListening()
+        await names["site"].close()
+
+    def test_defaults(self, world: World) -> None:
+        """
+        They are the service's.
+        """
+        site = BoundedSite(world.root, reactor=world.wire.reactor)
+        config = Config(url="https://hub.example/")
+        assert (site.max_body, site.max_bodies) == (config.max_body, config.max_bodies)
+        assert site.request_timeout == config.request_timeout
 
     @pytest.mark.parametrize(
-        ("head", "told", "body"),
+        ("options", "problem"),
         [
-            (
-                "POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 7|Authorization: TOKEN",
-                {},
-                "topic=a",
-            ),
-            ("QUERY PATH HTTP/1.1|Host: x|Content-Length: 7", {"anonymous": True}, "match=a"),
+            ({"max_body": "1"}, "max_body must be a number of bytes, not str"),
+            ({"max_bodies": 1.5}, "max_bodies must be a number of bytes, not float"),
+            ({"request_timeout": True}, "request_timeout must be a number of seconds, not bool"),
+            ({"max_connections": "9"}, "max_connections must be a number of connections or None, not str"),
         ],
     )
-    def test_body_wanted(
-        self, ask: Callable[..., Client], head: str, told: dict[str, Any], body: str
-    ) -> None:
+    def test_wrong_types(self, world: World, options: dict[str, Any], problem: str) -> None:
         """
-        With one, the body is waited for.
+        Arguments of another type are refused where they are given.
         """
-        kind = "|Content-Type: application/x-www-form-urlencoded"
-        head = head.replace("TOKEN", f"Bearer {token(publish=['*'])}").replace("PATH", "/.well-known/mercure")
-        client = ask(head + kind, **told)
-        assert client.status == 0
-        client.say(body.encode())
-        assert client.status == 200
-
-    @pytest.mark.parametrize("head", ["PUT /.well-known/mercure", "POST /", "POST /.well-known/mercure/x"])
-    def test_body_of_no_use(self, ask: Callable[..., Client], head: str) -> None:
-        """
-        The body of another request is dropped.
-        """
-        client = ask(f"{head} HTTP/1.1|Host: x|Content-Length: 900")
-        client.say(b"x" * 800)
-        site: Any = client.protocol.site
-        assert (client.status, site.bodies) == (0, 0)
-        client.say(b"x" * 100)
-        assert client.status in (404, 405)
+        with pytest.raises(TypeError, match=problem):
+            BoundedSite(world.root, reactor=world.wire.reactor, **options)

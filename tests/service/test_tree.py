@@ -1,0 +1,173 @@
+"""
+The hub's web tree on a site with bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from twisted.logger import LogLevel, capturedLogs
+from twisted.web.server import Site
+
+from tests.fakes import Client, Http2Client, Wire
+from tests.mercure.world import SECRET, URL, token
+from tests.web.bounded_world import World
+from txsse.service.config import Config
+from txsse.service.issuers import make_issuers
+from txsse.service.tree import HubTree, make_settings
+
+
+@pytest.fixture
+def world(plain: Wire) -> Iterator[World]:
+    world = World(plain)
+    yield world
+    world.end()
+
+
+HEADS_AND_RESETS = ["stream", "refusal", "publication", "list", "page", "nothing"]
+
+
+class ResetTests:
+    """
+    Streams of HTTP/2 that are reset in the packet that opens them.
+    """
+
+    @pytest.fixture
+    def tree(self, plain: Wire) -> HubTree:
+        config = Config(url=URL, key=SECRET, subscriptions=True, page=True)
+        return HubTree(config, make_settings(config, make_issuers(config, plain.reactor), URL), plain.reactor)
+
+    def packet(self, client: Any, what: str, *, with_reset: bool) -> bytes:
+        bearer = f"Bearer {token(publish=['*'], subscribe=['*'])}"
+        path, method, fields = {
+            "stream": ("/.well-known/mercure?match=a", "GET", {"authorization": bearer}),
+            "refusal": ("/.well-known/mercure?match=a", "GET", {}),
+            "publication": (
+                "/.well-known/mercure",
+                "POST",
+                {"authorization": bearer, "content-type": "application/x-www-form-urlencoded"},
+            ),
+            "list": ("/.well-known/mercure/subscriptions", "GET", {"authorization": bearer}),
+            "page": ("/", "GET", {}),
+            "nothing": ("/nothing", "GET", {}),
+        }[what]
+        client.stream = client.h2.get_next_available_stream_id()
+        pseudo = [(":method", method), (":path", path), (":scheme", "https"), (":authority", "hub.example")]
+        client.h2.send_headers(client.stream, [*pseudo, *fields.items()], end_stream=method == "GET")
+        if method == "POST":
+            client.h2.send_data(client.stream, b"topic=a", end_stream=True)
+        if with_reset:
+            client.h2.reset_stream(client.stream)
+        data: bytes = client.h2.data_to_send()
+        return data
+
+    @pytest.mark.parametrize("what", HEADS_AND_RESETS)
+    def test_nothing_is_logged(self, world: World, tree: HubTree, what: str) -> None:
+        """
+        Whatever was asked, nothing is logged as an error, nothing is rendered, and the connection goes on.
+        """
+        rendered: list[object] = []
+        site = world.site(tree, max_body=1000, wants_body=tree.wants_body)
+        render = site.getResourceFor
+        site.getResourceFor = lambda request: (rendered.append(request), render(request))[1]  # type: ignore[method-assign]
+        client = world.connect(Http2Client, site)
+        with capturedLogs() as logged:
+            client.say(b"".join(self.packet(client, what, with_reset=True) for _ in range(20)))
+            assert rendered == []
+            client.say(self.packet(client, what, with_reset=False))
+        assert client.status == {"refusal": 401, "nothing": 404}.get(what, 200)
+        assert [event for event in logged if event["log_level"] >= LogLevel.error] == []
+        assert len(rendered) == 1
+        if what == "stream":
+            client.disconnect()
+
+    @pytest.mark.parametrize("what", ["stream", "refusal", "publication", "list"])
+    def test_plain_site(self, world: World, tree: HubTree, what: str) -> None:
+        """
+        It is the same on any site, for what is the library's.
+        """
+        site = Site(tree, reactor=world.wire.reactor, timeout=None)
+        site.log = lambda request: None
+        client = world.connect(Http2Client, site)
+        with capturedLogs() as logged:
+            client.say(b"".join(self.packet(client, what, with_reset=True) for _ in range(20)))
+            client.say(self.packet(client, what, with_reset=False))
+        assert client.status == (401 if what == "refusal" else 200)
+        assert [event for event in logged if event["log_level"] >= LogLevel.error] == []
+        if what == "stream":
+            client.disconnect()
+
+
+class HubTests:
+    """
+    The hub behind such a site.
+    """
+
+    @pytest.fixture
+    def ask(self, world: World, plain: Wire) -> Callable[..., Client]:
+        def ask(head: str, **told: Any) -> Client:
+            config = Config(**{"url": URL, "key": SECRET, **told})
+            made = make_settings(config, make_issuers(config, plain.reactor), URL)
+            tree = HubTree(config, made, plain.reactor)
+            client: Client = world.connect(site=world.site(tree, wants_body=tree.wants_body))
+            client.say(head.replace("|", "\r\n").encode() + b"\r\n\r\n")
+            return client
+
+        return ask
+
+    @pytest.mark.parametrize(
+        ("head", "status"),
+        [
+            ("POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 900", 401),
+            ("POST /.well-known/%6Dercure HTTP/1.1|Host: x|Content-Length: 900", 401),
+            ("QUERY /.well-known/mercure HTTP/1.1|Host: x|Transfer-Encoding: chunked", 401),
+            ("POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 9|Authorization: Bearer x", 401),
+            ("POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 9|Authorization: Bearer ?", 400),
+        ],
+    )
+    def test_refused_before_the_body(self, ask: Callable[..., Client], head: str, status: int) -> None:
+        """
+        Without a valid token, a publication or a subscription is refused before its body has come.
+        """
+        client = ask(head)
+        assert client.status == status
+        assert client.headers["www-authenticate"].startswith("Bearer")
+        assert client.headers["date"]
+
+    @pytest.mark.parametrize(
+        ("head", "told", "body"),
+        [
+            (
+                "POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 7|Authorization: TOKEN",
+                {},
+                "topic=a",
+            ),
+            ("QUERY PATH HTTP/1.1|Host: x|Content-Length: 7", {"anonymous": True}, "match=a"),
+        ],
+    )
+    def test_body_wanted(
+        self, ask: Callable[..., Client], head: str, told: dict[str, Any], body: str
+    ) -> None:
+        """
+        With one, the body is waited for.
+        """
+        kind = "|Content-Type: application/x-www-form-urlencoded"
+        head = head.replace("TOKEN", f"Bearer {token(publish=['*'])}").replace("PATH", "/.well-known/mercure")
+        client = ask(head + kind, **told)
+        assert client.status == 0
+        client.say(body.encode())
+        assert client.status == 200
+
+    @pytest.mark.parametrize("head", ["PUT /.well-known/mercure", "POST /", "POST /.well-known/mercure/x"])
+    def test_body_of_no_use(self, ask: Callable[..., Client], head: str) -> None:
+        """
+        The body of another request is dropped.
+        """
+        client = ask(f"{head} HTTP/1.1|Host: x|Content-Length: 900")
+        client.say(b"x" * 800)
+        site: Any = client.protocol.site
+        assert (client.status, site.bodies) == (0, 0)
+        client.say(b"x" * 100)
+        assert client.status in (404, 405)
