@@ -255,7 +255,7 @@ class RefusalTests:
         ("method", "accept", "expected"),
         [
             ("GET", "text/html", (406, "41", "text/plain; charset=utf-8")),
-            ("HEAD", "text/html", (406, None, "text/plain; charset=utf-8")),
+            ("HEAD", "text/html", (406, "41", "text/plain; charset=utf-8")),
             ("HEAD", "*/*", (200, None, "text/event-stream")),
             ("OPTIONS", "*/*", (204, None, None)),
         ],
@@ -264,7 +264,7 @@ class RefusalTests:
         self, wire: Wire, method: str, accept: str, expected: tuple[int, str | None, str | None]
     ) -> None:
         """
-        An answer with a body tells its length; one without says nothing about a length.
+        A response to HEAD has the headers of the one to GET; where that is a stream, there is no length.
         """
         resource = SSEResource(upgrader=wire.upgrader())
         client = wire.connect(resource).request(method=method, headers={"Accept": accept})

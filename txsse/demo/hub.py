@@ -20,7 +20,7 @@ from txsse.hub.hub import Hub
 from txsse.hub.subscriber import Subscriber
 from txsse.journal.urls import journal_named
 from txsse.server.upgrade import Upgrader
-from txsse.web.responses import Sentence, refuse_method, refuse_strangers
+from txsse.web.responses import refuse_method, refuse_strangers, send_response
 
 __all__ = ["DemoHub"]
 
@@ -138,7 +138,7 @@ class Publish(Resource):
         Resource.__init__(self)
         self._hub = hub
 
-    def render(self, request: Request) -> bytes | int:
+    def render(self, request: Request) -> int:
         """
         Publish, and answer with the id.
         """
@@ -146,30 +146,26 @@ class Publish(Resource):
             return refuse_method(request, "POST")
         refused = refuse_strangers(request)
         if refused is not None:
-            return refused
+            return refused.render(request)
         data = (request.args or {}).get(b"data")
         if not data:
-            return Sentence(400, "The form field data must hold the message.").render(request)
+            return send_response(request, 400, "The form field data must hold the message.")
         if len(data[0]) > _MAX_MESSAGE:
-            return Sentence(413, f"A message may have {_MAX_MESSAGE} bytes.").render(request)
+            return send_response(request, 413, f"A message may have {_MAX_MESSAGE} bytes.")
         try:
             published = self._hub.publish(_TOPIC, data[0])
         except InvalidField:
-            return Sentence(400, "The message must be UTF-8.").render(request)
-        # A journal in memory answers at once, so the client is still there.
+            return send_response(request, 400, "The message must be UTF-8.")
         published.addCallbacks(_tell_id, _tell_end, callbackArgs=(request,), errbackArgs=(request,))
         return NOT_DONE_YET
 
 
 def _tell_id(id: str, request: Request) -> None:
-    request.setHeader(b"Content-Type", b"application/json")
-    request.write(to_json({"id": id}).encode())
-    request.finish()
+    send_response(request, 200, to_json({"id": id}).encode(), content_type=b"application/json")
 
 
 def _tell_end(failure: Failure, request: Request) -> None:
-    request.write(Sentence(503, "The demo is at its end.").render(request))
-    request.finish()
+    send_response(request, 503, "The demo is stopping.")
 
 
 def _page(subscriber: Subscriber) -> Hashable:

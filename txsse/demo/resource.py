@@ -22,7 +22,7 @@ from txsse.demo.hub import DemoHub
 from txsse.demo.streams import demo_streams
 from txsse.web.content_security import content_security_policy
 from txsse.web.origin import refuse_host
-from txsse.web.responses import Branch, Sentence, refuse_method, refuse_strangers
+from txsse.web.responses import Branch, Sentence, refuse_method, refuse_strangers, send_page, send_response
 
 __all__ = ["Demo"]
 
@@ -54,6 +54,7 @@ class Demo(Branch):
         """
         Return a child, or the answer to a request that must not see one.
         """
+        # Plain responses have it anyway, and streams do not.
         request.setHeader(b"X-Content-Type-Options", b"nosniff")
         request.setHeader(b"Referrer-Policy", b"no-referrer")
         hosts = request.requestHeaders.getRawHeaders(b"Host") or []
@@ -91,17 +92,13 @@ class Page(Branch):
         self._page = page.encode()
         self._policy = content_security_policy(page)
 
-    def render(self, request: Request) -> bytes:
+    def render(self, request: Request) -> int:
         """
         Send the page.
         """
         if request.method not in (b"GET", b"HEAD"):
             return refuse_method(request, "GET, HEAD")
-        request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
-        request.setHeader(b"Content-Security-Policy", self._policy)
-        # So that a newer txsse on the same port does not meet the page of an older one.
-        request.setHeader(b"Cache-Control", b"no-cache")
-        return self._page
+        return send_page(request, self._page, self._policy)
 
 
 class Streams(Branch):
@@ -132,7 +129,7 @@ class CloseStreams(Resource):
         Resource.__init__(self)
         self._closing = {name.encode("ascii"): close for name, close in closing.items()}
 
-    def render(self, request: Request) -> bytes:
+    def render(self, request: Request) -> int:
         """
         End them, and answer with how many there were. The form field ``stream`` holds the name.
         """
@@ -140,10 +137,10 @@ class CloseStreams(Resource):
             return refuse_method(request, "POST")
         refused = refuse_strangers(request)
         if refused is not None:
-            return refused
+            return refused.render(request)
         close = self._closing.get((request.args or {}).get(b"stream", [b""])[0])
         if close is None:
             names = b", ".join(self._closing).decode("ascii")
-            return Sentence(400, f"The form field stream must be one of {names}.").render(request)
-        request.setHeader(b"Content-Type", b"application/json")
-        return to_json({"closed": close()}).encode()
+            return send_response(request, 400, f"The form field stream must be one of {names}.")
+        closed = to_json({"closed": close()}).encode()
+        return send_response(request, 200, closed, content_type=b"application/json")

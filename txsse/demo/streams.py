@@ -17,7 +17,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.web.http import Request
-from twisted.web.server import NOT_DONE_YET
 
 from txsse._clock import wall
 from txsse._serialize import to_json
@@ -26,6 +25,7 @@ from txsse.protocol.event import ServerSentEvent
 from txsse.server.channel import SSEChannel
 from txsse.server.resource import SSEResource
 from txsse.server.upgrade import Upgrader
+from txsse.web.responses import send_response
 
 __all__ = ["Broadcast", "DemoStream", "JobStream", "demo_streams"]
 
@@ -75,9 +75,7 @@ class DemoStream(SSEResource):
         """
         if not self._stopping:
             return super().render(request)
-        request.setResponseCode(503)
-        request.finish()
-        return NOT_DONE_YET
+        return send_response(request, 503)
 
     def channel_opened(self, channel: SSEChannel) -> Any:
         """
@@ -121,9 +119,7 @@ class JobStream(DemoStream):
         """
         if request.method != b"GET" or _number(_last_event_id(request)) < _LAST_PERCENT:
             return super().render(request)
-        request.setResponseCode(204)
-        request.finish()
-        return NOT_DONE_YET
+        return send_response(request, 204)
 
 
 def _last_event_id(request: Request) -> str:

@@ -13,6 +13,7 @@ from txsse._extras import needs
 from txsse.errors import CloseReason
 from txsse.hub.hub import Hub
 from txsse.hub.metrics import FANOUT_BUCKETS
+from txsse.web.responses import send_response
 
 with needs("metrics", "exporting metrics"):
     from prometheus_client import CollectorRegistry, exposition
@@ -101,12 +102,11 @@ class MetricsResource(Resource):
         self._registry = CollectorRegistry()
         self._registry.register(HubCollector(hub))
 
-    def render_GET(self, request: Request) -> bytes:
+    def render_GET(self, request: Request) -> int:
         """
         Bring the metrics as they are now.
         """
         accept = request.getHeader(b"Accept") or b""
         encode, content_type = exposition.choose_encoder(accept.decode("latin-1"))
-        request.setHeader(b"Content-Type", content_type.encode("ascii"))
         text: bytes = encode(self._registry)
-        return text
+        return send_response(request, 200, text, content_type=content_type.encode("ascii"))

@@ -16,7 +16,7 @@ from txsse._serialize import to_json
 from txsse.mercure.settings import Settings
 from txsse.web.content_security import content_security_policy
 from txsse.web.origin import refuse_host
-from txsse.web.responses import Sentence, refuse_method
+from txsse.web.responses import NOTHING, Sentence, refuse_method, send_page, send_response
 
 __all__ = ["PageResource"]
 
@@ -57,23 +57,19 @@ class PageResource(Resource):
         Answer for what is below it, which is nothing.
         """
         _protect(request)
-        return Sentence(404, "There is nothing here.")
+        return Sentence(404, NOTHING)
 
-    def render(self, request: Request) -> bytes:
+    def render(self, request: Request) -> int:
         """
         Send the page.
         """
         _protect(request)
         if not self._may_answer(request):
             refusal = "This page answers under the name in the hub's URL: any other one may be DNS rebinding."
-            return Sentence(403, refusal).render(request)
+            return send_response(request, 403, refusal)
         if request.method not in (b"GET", b"HEAD"):
             return refuse_method(request, "GET, HEAD")
-        request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
-        request.setHeader(b"Content-Security-Policy", self._policy)
-        # So that a newer hub does not meet the page of an older one.
-        request.setHeader(b"Cache-Control", b"no-cache")
-        return self._page
+        return send_page(request, self._page, self._policy)
 
     def _may_answer(self, request: Request) -> bool:
         hosts = request.requestHeaders.getRawHeaders(b"Host") or []
@@ -114,5 +110,4 @@ def _describe(settings: Settings) -> str:
 
 
 def _protect(request: Request) -> None:
-    request.setHeader(b"X-Content-Type-Options", b"nosniff")
     request.setHeader(b"Referrer-Policy", b"no-referrer")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from twisted.web.http import Request
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
 
 from txsse._serialize import to_json
 from txsse.mercure.auth.grants import DETAIL_TYPE
-from txsse.mercure.responses import segments_below, send
+from txsse.mercure.responses import segments_below
 from txsse.mercure.selectors.matcher import TYPES
 from txsse.mercure.settings import Settings
+from txsse.web.responses import NOTHING, refuse_method, send_response
 
 __all__ = ["MetadataResource"]
 
@@ -39,13 +39,10 @@ class MetadataResource(Resource):
         request.setHeader(b"Access-Control-Allow-Origin", b"*")
         asked = "/" + "/".join(segments_below(request))
         if request.method not in (b"GET", b"HEAD"):
-            request.setHeader(b"Allow", b"GET, HEAD")
-            send(request, 405, b"allowed here: GET, HEAD\n")
-        elif asked != self._path:
-            send(request, 404, b"there is nothing here\n")
-        else:
-            send(request, 200, self._document, b"application/json")
-        return NOT_DONE_YET
+            return refuse_method(request, "GET, HEAD")
+        if asked != self._path:
+            return send_response(request, 404, NOTHING)
+        return send_response(request, 200, self._document, content_type=b"application/json")
 
 
 def _describe(settings: Settings) -> dict[str, object]:

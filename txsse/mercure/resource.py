@@ -22,7 +22,7 @@ from txsse.mercure.credentials import find_credential
 from txsse.mercure.errors import MissingToken
 from txsse.mercure.metadata import MetadataResource
 from txsse.mercure.publish import Publisher
-from txsse.mercure.responses import failed, segments_below, send
+from txsse.mercure.responses import failed, segments_below
 from txsse.mercure.settings import PATH, Settings
 from txsse.mercure.subscribe import QUERY, Subscribing
 from txsse.mercure.subscription_api import SubscriptionApi
@@ -31,7 +31,7 @@ from txsse.server.negotiation import Answer, Rules, cors_headers, decide, read_a
 from txsse.server.options import to_rules
 from txsse.server.upgrade import Upgrader, answer
 from txsse.web.framing import refuse_framing
-from txsse.web.responses import NOTHING, Branch
+from txsse.web.responses import NOTHING, Branch, send_response
 
 __all__ = ["MercureResource", "put_hub", "well_known"]
 
@@ -101,8 +101,7 @@ class MercureResource(Resource):
         """
         problem = refuse_framing(request)
         if problem is not None:
-            send(request, 400, f"{problem}\n".encode())
-            return NOT_DONE_YET
+            return send_response(request, 400, problem)
         below = segments_below(request)
         if below[:1] == ["subscriptions"] and self._listing is not None:
             self._set_cors(request)
@@ -111,8 +110,7 @@ class MercureResource(Resource):
             return self._listing.render(request, below[1:])
         if below not in ([], [""]):
             self._set_cors(request)
-            send(request, 404, b"there is nothing here\n")
-            return NOT_DONE_YET
+            return send_response(request, 404, NOTHING)
         if request.method == b"POST":
             self._set_cors(request)
             working = Deferred.fromCoroutine(self._publisher.publish(request))
@@ -171,7 +169,7 @@ def well_known(hub: Hub, settings: Settings, **stream_options: Any) -> Resource:
     :param stream_options: as for :class:`MercureResource`.
     :raises ValueError: for a URL with another path; see :func:`put_hub`.
     """
-    root = Branch(NOTHING)
+    root = Branch()
     put_hub(root, hub, settings, **stream_options)
     tree: Resource = root.children[b".well-known"]
     if not settings.path.startswith("/.well-known/"):
@@ -191,14 +189,14 @@ def put_hub(root: Resource, hub: Hub, settings: Settings, **stream_options: Any)
     *parents, name = settings.path.strip("/").split("/")
     if not name:
         raise ValueError(f"{settings.url}: a hub needs a path of its own, such as {PATH}")
-    described = Branch(NOTHING)
+    described = Branch()
     described.putChild(b"oauth-protected-resource", MetadataResource(settings))
     root.putChild(b".well-known", described)
     place = root
     for parent in parents:
         known: Resource | None = place.children.get(parent.encode())
         if known is None:
-            known = Branch(NOTHING)
+            known = Branch()
             place.putChild(parent.encode(), known)
         place = known
     resource = MercureResource(hub, settings, **stream_options)
@@ -214,4 +212,4 @@ def _render_options(request: Request, rules: Rules) -> int:
 
 
 def _tell_id(id: str, request: Request) -> None:
-    send(request, 200, id.encode())
+    send_response(request, 200, id.encode())

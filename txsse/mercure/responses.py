@@ -8,34 +8,15 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 
 from txsse._rate_limited_log import RateLimitedLog
-from txsse._twisted.http2 import was_reset
 from txsse.errors import HubStopped, InvalidField, JournalFailed, UpdateTooLarge
 from txsse.mercure.errors import InvalidToken, Refusal
 from txsse.mercure.settings import Settings
+from txsse.web.responses import send_response
 
-__all__ = ["RETRY_AFTER", "TEXT", "challenge", "failed", "metadata_path", "refused", "segments_below", "send"]
-
-TEXT = b"text/plain; charset=utf-8"
+__all__ = ["RETRY_AFTER", "challenge", "failed", "metadata_path", "refused", "segments_below"]
 
 # When to try again what cannot be done at the moment, in seconds.
 RETRY_AFTER = b"5"
-
-
-def send(
-    request: Request, status: int, body: bytes, content_type: bytes = TEXT, *, cache: bytes = b"no-store"
-) -> None:
-    """
-    Answer, unless the client has gone.
-    """
-    if request.finished or getattr(request, "channel", None) is None or was_reset(request):
-        return
-    request.setResponseCode(status)
-    request.setHeader(b"Content-Type", content_type)
-    request.setHeader(b"Content-Length", b"%d" % len(body))
-    request.responseHeaders.setRawHeaders(b"Cache-Control", [cache])
-    if request.method != b"HEAD":
-        request.write(body)
-    request.finish()
 
 
 def segments_below(request: Request) -> list[str]:
@@ -56,7 +37,7 @@ def refused(request: Request, refusal: Refusal, settings: Settings) -> None:
     if refusal.status == 503:
         request.setHeader(b"Retry-After", RETRY_AFTER)
     reason = refusal.disclosed if isinstance(refusal, InvalidToken) else refusal.reason
-    send(request, refusal.status, reason.encode() + b"\n")
+    send_response(request, refusal.status, reason)
 
 
 def failed(failure: Failure, request: Request, settings: Settings, failures: RateLimitedLog) -> None:
@@ -69,22 +50,22 @@ def failed(failure: Failure, request: Request, settings: Settings, failures: Rat
     if isinstance(error, Refusal):
         refused(request, error, settings)
     elif isinstance(error, InvalidField):
-        send(request, 400, f"{error}\n".encode())
+        send_response(request, 400, str(error))
     elif isinstance(error, UpdateTooLarge):
-        send(request, 413, f"{error}\n".encode())
+        send_response(request, 413, str(error))
     elif isinstance(error, JournalFailed | HubStopped):
         request.setHeader(b"Retry-After", RETRY_AFTER)
         why = "the hub stops" if isinstance(error, HubStopped) else "the journal cannot be written"
         if isinstance(error, JournalFailed) and error.uncertain:
             why += "; whether it was, is not known: publish it again, with the same id"
-        send(request, 503, f"{why}\n".encode())
+        send_response(request, 503, why)
     elif isinstance(error, MemoryError):
         failures.error("{request} failed: the process has no memory left", request=request)
         request.setHeader(b"Retry-After", RETRY_AFTER)
-        send(request, 503, b"the hub has no memory left for this\n")
+        send_response(request, 503, "the hub has no memory left for this")
     else:
         failures.failure("{request} failed", failure, request=request)
-        send(request, 500, b"something went wrong; the log of the hub tells what\n")
+        send_response(request, 500, "something went wrong; the log of the hub tells what")
 
 
 def challenge(error: str, settings: Settings) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.web.http import CACHED, Request
+from twisted.web.http import CACHED, NOT_MODIFIED, Request
 from twisted.web.server import NOT_DONE_YET
 
 from txsse._rate_limited_log import RateLimitedLog
@@ -20,10 +20,11 @@ from txsse.mercure.auth.grants import Grants
 from txsse.mercure.auth.verify import Verifier
 from txsse.mercure.credentials import find_credential
 from txsse.mercure.errors import Forbidden, MissingToken, Refusal
-from txsse.mercure.responses import failed, send
+from txsse.mercure.responses import failed
 from txsse.mercure.selectors.matcher import TYPES
 from txsse.mercure.settings import Settings
 from txsse.mercure.subscription_events import Subscriptions
+from txsse.web.responses import can_respond, refuse_method, send_response
 
 __all__ = ["SubscriptionApi"]
 
@@ -59,9 +60,7 @@ class SubscriptionApi:
         :param segments: its path behind ``subscriptions``, decoded.
         """
         if request.method not in (b"GET", b"HEAD"):
-            request.setHeader(b"Allow", b"GET, HEAD, OPTIONS")
-            send(request, 405, b"allowed here: GET, HEAD, OPTIONS\n")
-            return NOT_DONE_YET
+            return refuse_method(request, "GET, HEAD, OPTIONS")
         working = Deferred.fromCoroutine(self._list(request, segments))
         working.addErrback(failed, request, self._settings, self._failures)
         return NOT_DONE_YET
@@ -77,14 +76,15 @@ class SubscriptionApi:
         # Behind the id, so that what began before it is there.
         document = to_json(await self._document(path, segments)).encode()
         tag = b'"' + sha256(resume_id.encode() + b"\0" + document).hexdigest()[:32].encode() + b'"'
+        if not can_respond(request):
+            # setETag needs the client's connection.
+            return
         request.setHeader(b"Link", self._cursor(resume_id).encode())
-        if request.channel is None:
-            # The client has gone.
-            return
+        request.setHeader(b"Cache-Control", b"private, must-revalidate")
         if request.setETag(tag) is CACHED:
-            request.finish()
-            return
-        send(request, 200, document, b"application/json", cache=b"private, must-revalidate")
+            send_response(request, NOT_MODIFIED)
+        else:
+            send_response(request, 200, document, content_type=b"application/json")
 
     async def _authorise(self, request: Request) -> Grants:
         credential = find_credential(request, self._settings)

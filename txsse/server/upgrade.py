@@ -19,7 +19,6 @@ from txsse._clock import make_steady
 from txsse._reactor import global_reactor
 from txsse._serialize import to_json
 from txsse._twisted.http import forget_encoder
-from txsse._twisted.http2 import was_reset
 from txsse._twisted.tcp import plain_transport
 from txsse._typing import AnyReactor
 from txsse.errors import UpgradeRefused
@@ -42,6 +41,7 @@ from txsse.server.sinks.request import RequestSink
 from txsse.server.slow import OverflowPolicy, to_policy
 from txsse.web.access_log import guard_log, log_access
 from txsse.web.framing import StrictChannel
+from txsse.web.responses import can_respond, send_response, set_headers
 
 __all__ = ["DEFAULT_MAX_BUFFER", "Upgrader", "answer", "upgrade"]
 
@@ -246,7 +246,7 @@ class Upgrader:
     def _open(self, request: Request, accepted: Accepted, *, keep_request: bool) -> SSEChannel:
         _forget_encoder(request)
         guard_log(getattr(request.channel, "factory", None))
-        _set_headers(request, [*accepted.headers, *self._headers])
+        set_headers(request, [*accepted.headers, *self._headers])
         request.setResponseCode(200)
         # The headers, at once.
         request.write(b"")
@@ -362,7 +362,7 @@ def default_upgrader() -> Upgrader:
 
 def _check_unanswered(request: Request) -> None:
     # A request that was passed on to another process has no channel, and no way to stream either.
-    if request.finished or getattr(request, "channel", None) is None or was_reset(request):
+    if not can_respond(request):
         raise UpgradeRefused("the request has ended: its client has gone", status=None)
     if request.startedWriting:
         raise UpgradeRefused("the response to the request has begun already", status=None)
@@ -404,15 +404,10 @@ def answer(request: Request, decided: Answer, own: OwnHeaders = ()) -> None:
     :param decided: the answer.
     :param own: further headers.
     """
-    if was_reset(request):
+    if not can_respond(request):
         return
     _forget_encoder(request)
-    request.setResponseCode(decided.status)
-    _set_headers(request, [*decided.headers, *own])
-    if decided.status != 204 and request.method != b"HEAD":
-        request.setHeader(b"Content-Length", b"%d" % len(decided.body))
-    request.write(decided.body)
-    request.finish()
+    send_response(request, decided.status, decided.body, headers=[*decided.headers, *own])
     # Where the caller lets UpgradeRefused through, twisted.web would write a page about it behind an
     # answer that is complete, and fail at that; now it logs the exception, and that is all.
     request.write = request.finish = _do_nothing  # type: ignore[method-assign]
@@ -431,13 +426,3 @@ def _forget_encoder(request: Request) -> None:
     """
     if forget_encoder(request):
         request.responseHeaders.removeHeader(b"Content-Encoding")
-
-
-def _set_headers(request: Request, headers: Iterable[tuple[bytes, bytes | None]]) -> None:
-    for name, value in headers:
-        if value is None:
-            request.responseHeaders.removeHeader(name)
-        elif name.lower() == b"vary":
-            request.responseHeaders.addRawHeader(name, value)
-        else:
-            request.responseHeaders.setRawHeaders(name, [value])

@@ -13,12 +13,10 @@ from typing import Any
 
 from twisted.web.http import Request
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
 
 from txsse._extras import MissingExtra
 from txsse.hub.hub import Hub
-from txsse.mercure.responses import send
-from txsse.web.responses import NOTHING, Branch
+from txsse.web.responses import Branch, Sentence, send_response
 
 __all__ = ["Health", "status_tree"]
 
@@ -66,22 +64,22 @@ def status_tree(hub: Hub, health: Health) -> Resource:
     """
     Make the web tree.
     """
-    root = Branch(NOTHING)
-    healths = Branch(NOTHING)
-    healths.putChild(b"live", _Sentence(lambda: None))
-    healths.putChild(b"ready", _Sentence(lambda: health.problem, lambda: health.warning))
+    root = Branch()
+    healths = Branch()
+    healths.putChild(b"live", _State(lambda: None))
+    healths.putChild(b"ready", _State(lambda: health.problem, lambda: health.warning))
     root.putChild(b"health", healths)
     try:
         from txsse.hub.prometheus import MetricsResource
     except MissingExtra as error:
         problem = str(error)
-        root.putChild(b"metrics", _Sentence(lambda: problem))
+        root.putChild(b"metrics", Sentence(503, problem))
     else:
         root.putChild(b"metrics", MetricsResource(hub))
     return root
 
 
-class _Sentence(Resource):
+class _State(Resource):
     isLeaf = True
 
     def __init__(self, problem: Any, warning: Any = lambda: None) -> None:
@@ -92,5 +90,4 @@ class _Sentence(Resource):
     def render(self, request: Request) -> int:
         problem = self._problem()
         text = problem or self._warning() or "ok"
-        send(request, 200 if problem is None else 503, f"{text}\n".encode())
-        return NOT_DONE_YET
+        return send_response(request, 200 if problem is None else 503, text)

@@ -26,7 +26,7 @@ from txsse.server.upgrade import Upgrader
 from txsse.service.config import BadConfig, Config
 from txsse.service.status import Health
 from txsse.service.urls import check_hub_url
-from txsse.web.responses import NOTHING, Branch
+from txsse.web.responses import Branch
 
 __all__ = ["HubTree", "make_settings"]
 
@@ -75,7 +75,7 @@ class HubTree(Branch):
     """
 
     def __init__(self, config: Config, settings: Settings, reactor: Any) -> None:
-        super().__init__(NOTHING)
+        super().__init__()
         self._drain = config.drain
         self._reactor = reactor
         self._path = settings.path.encode()

@@ -116,7 +116,7 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         if self._refusal is None and not self._connection.site.wants_body(self):
             self._drop_body()
         if self._refusal is not None:
-            self._send(self._refusal)
+            self._refusal.render(self)
 
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802
         """
@@ -200,8 +200,7 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         if refusal is None:
             super().process()
         else:
-            self._send(refusal)
-            self.finish()
+            refusal.render(self)
 
     def look_again(self) -> None:
         """
@@ -227,13 +226,6 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         """
         self.unregisterProducer()
         self._answer_or_wait()
-
-    def _send(self, sentence: Sentence) -> None:
-        body = sentence.render(self)
-        self.setHeader(b"Content-Length", b"%d" % len(body))
-        self.write(body)
-        if not self._complete:
-            self._finished_early = True
 
     def finish(self) -> None:
         """
