@@ -102,13 +102,10 @@ class Http2Stream:
     @property
     def is_reset(self) -> bool:
         """
-        Whether h2 knows that the stream has ended.
+        Whether h2 knows that the stream has ended. h2 forgets a closed stream only when the next one opens.
         """
-        try:
-            self._connection.conn.local_flow_control_window(self._id)
-        except ProtocolError:
-            return True
-        return False
+        stream = self._connection.conn.streams.get(self._id)
+        return stream is None or bool(stream.closed)
 
     @property
     def shared_window(self) -> int:
