@@ -62,6 +62,15 @@ class HeaderTests:
         path.write_text(f"{name}: hunter2\n\nX-A: 1\r\n")
         assert read_headers([f"@{path}", "X-B: 2"]) == {name: "hunter2", "X-A": "1", "X-B": "2"}
 
+    def test_too_large(self, tmp_path: Path) -> None:
+        """
+        A file that is larger than any header field is refused, and not read in part.
+        """
+        path = tmp_path / "headers"
+        path.write_text("X-Name: " + "a" * 65536)
+        with pytest.raises(ValueError, match="has more than 65536 bytes"):
+            read_headers([f"@{path}"])
+
     def test_wrong(self, tmp_path: Path) -> None:
         """
         What is no field, and what cannot be read, is an error that shows nothing of it.

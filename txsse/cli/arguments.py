@@ -10,6 +10,7 @@ from pathlib import Path
 
 from txsse._redact import holds_secret
 from txsse.client.response import parse_url
+from txsse.web.body import BodyTooLarge, read_content
 
 __all__ = ["read_headers", "read_url"]
 
@@ -70,8 +71,10 @@ def _lines(argument: str) -> Iterator[str]:
 def _read(path: str) -> str:
     try:
         with Path(path).open("rb") as file:
-            return file.read(_MAX_SIZE).decode()
+            return read_content(file, _MAX_SIZE).decode()
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
+    except BodyTooLarge as error:
+        raise ValueError(f"{path}: {error}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: it is no text in UTF-8") from None

@@ -5,16 +5,13 @@ Updates posted to a hub, one after the other over one connection.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 from urllib.parse import urlencode
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
-from twisted.web.http import PotentialDataLoss
+from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
@@ -23,6 +20,7 @@ from txsse.cli.insecure_tls import TrustAnyone
 from txsse.cli.publish_result import NotPublished, explain, judge
 from txsse.client.stream import Body, cause_of
 from txsse.client.tls import Policy
+from txsse.web.body import BodyReader, BodyTooLarge
 
 __all__ = ["Poster"]
 
@@ -103,9 +101,11 @@ class Poster:
             headers.addRawHeader("Authorization", f"Bearer {token}")
         body = Body(urlencode(fields).encode("ascii"))
         response: IResponse = await self._agent.request(b"POST", self._url.encode("ascii"), headers, body)
-        answer = _Answer()
-        response.deliverBody(answer)
-        content = await answer.done
+        reader = BodyReader(_MAX_ANSWER)
+        try:
+            content = await reader.read(response)
+        except BodyTooLarge:
+            content = reader.received
 
         def header(name: str) -> str | None:
             values = response.headers.getRawHeaders(name.encode("ascii"))
@@ -119,32 +119,3 @@ class Poster:
     def _timed_out(self, _: object, seconds: float) -> Failure:
         problem = f"{self._name} has not answered in {seconds:g} s; whether it was published, is not known"
         return Failure(NotPublished(problem))
-
-
-class _Answer(Protocol):
-    """
-    Collects what a hub answers, as far as anybody wants to read.
-    """
-
-    def __init__(self) -> None:
-        self._content = bytearray()
-        self.done: Deferred[bytes] = Deferred(lambda _: self._stop())
-
-    def dataReceived(self, data: bytes) -> None:
-        self._content += data
-        if len(self._content) > _MAX_ANSWER and not self.done.called:
-            self._stop()
-            self.done.callback(bytes(self._content[:_MAX_ANSWER]))
-
-    def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008
-        if self.done.called:
-            return
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self.done.callback(bytes(self._content))
-        else:
-            self.done.errback(reason)
-
-    def _stop(self) -> None:
-        # Not a whole transport: the producer of the body.
-        transport: Any = self.transport
-        transport.stopProducing()

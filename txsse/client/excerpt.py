@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IResponse
 
 from txsse.client.fields import fields_of, is_compressed
-from txsse.client.stream import Reading
+from txsse.web.body import BodyReader
 
 __all__ = ["discard", "read_excerpt"]
 
@@ -31,43 +31,20 @@ def read_excerpt(response: IResponse, reactor: IReactorTime) -> Deferred[str]:
     if is_compressed(fields_of(response, "Content-Encoding")):
         discard(response)
         return succeed("")
-    excerpt = _Excerpt()
-    done: Deferred[bytes] = excerpt.done.addTimeout(_PATIENCE, reactor)
-    excerpt.reading.read(response)
-    return done.addCallback(_decode, response)
+    reader = BodyReader(_SIZE)
+    reading = reader.read(response).addTimeout(_PATIENCE, reactor)
+    # However it ended.
+    return reading.addBoth(lambda _: _decode(reader.received, response))
 
 
 def discard(response: IResponse) -> None:
     """
     Read nothing, and cut the connection.
     """
-    reading = Reading(None)
-    response.deliverBody(reading)
-    reading.give_up()
-
-
-class _Excerpt:
-    def __init__(self) -> None:
-        self.reading = Reading(self)
-        self.done: Deferred[bytes] = Deferred(lambda _: self._end())
-        self._data = bytearray()
-
-    def stream_brought(self, reading: Reading, data: bytes) -> None:
-        self._data += data
-        if len(self._data) >= _SIZE:
-            self._end()
-
-    def stream_resumed(self, reading: Reading) -> None:
-        """
-        It is never paused.
-        """
-
-    def stream_ended(self, reading: Reading, error: Exception | None) -> None:
-        self.done.callback(bytes(self._data))
-
-    def _end(self) -> None:
-        self.reading.give_up()
-        self.done.callback(bytes(self._data[:_SIZE]))
+    reader = BodyReader(0)
+    # What has come already may be too much.
+    reader.read(response).addErrback(lambda _: None)
+    reader.abort()
 
 
 def _decode(data: bytes, response: IResponse) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote_plus
 from twisted.web.http import Request
 
 from txsse.mercure.errors import BadRequest, Refusal, TooLarge
+from txsse.web.body import BodyTooLarge, read_content
 
 __all__ = ["FORM", "Fields", "check_form", "find_in_query", "read_body", "read_query"]
 
@@ -75,9 +76,10 @@ def read_body(request: Request, limit: int, too_many: type[Refusal] = TooLarge) 
     content = request.content
     assert content is not None
     content.seek(0)
-    body = content.read(limit + 1)
-    if len(body) > limit:
-        raise TooLarge(f"a body may have {limit} bytes")
+    try:
+        body = read_content(content, limit)
+    except BodyTooLarge:
+        raise TooLarge(f"a body may have {limit} bytes") from None
     return _parse(body, "the body", too_many)
 
 

@@ -491,7 +491,7 @@ class TroubleTests:
         assert answer.cut == 1
         # What comes before the connection is closed is not kept.
         answer.protocol.dataReceived(b" " * 1000)
-        assert (answer.cut, len(answer.protocol._content)) == (1, 256 * 1024 + 1)
+        assert (answer.cut, len(answer.protocol.received)) == (1, 256 * 1024)
         assert self.trouble(world, found, logged) == "the server answers with more than 262144 bytes"
 
     def test_largest(self, world: World) -> None:

@@ -9,23 +9,20 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, ResponseDone
-from twisted.web.http import PotentialDataLoss
+from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from txsse._clock import make_steady
 from txsse._extras import need_tls
 from txsse._redact import without_secrets
-from txsse._twisted.client import cut
 from txsse._typing import AnyAgent
 from txsse._waiters import Waiters
 from txsse.mercure.auth.keys import BadKey, Key, jwks_keys
+from txsse.web.body import BodyReader, BodyTooLarge
 
 __all__ = ["RemoteKeys"]
 
@@ -136,10 +133,10 @@ class RemoteKeys:
     async def _request(self) -> tuple[Sequence[Key], float]:
         headers = Headers({"Accept": ["application/jwk-set+json, application/json"]})
         response: IResponse = await self._agent.request(b"GET", self._url.encode(), headers)
-        body: Deferred[bytes] = Deferred(lambda _: collector.abort())
-        collector = _Collector(body)
-        response.deliverBody(collector)
-        content = await body
+        try:
+            content = await BodyReader(_MAX_SIZE).read(response)
+        except BodyTooLarge:
+            raise BadKey(f"the server answers with more than {_MAX_SIZE} bytes") from None
         if response.code != 200:
             raise BadKey(f"the server answers {response.code}")
         return jwks_keys(content, public=True), _freshness(response)
@@ -157,49 +154,3 @@ def _describe(error: Exception) -> str:
         # As Twisted's HTTP client tells it.
         error = reasons[0].value
     return without_secrets(str(error)) or type(error).__name__
-
-
-class _Collector(Protocol):
-    """
-    Collects a body, and no more than is good.
-    """
-
-    def __init__(self, collected: Deferred[bytes]) -> None:
-        self._collected = collected
-        self._content = bytearray()
-
-    def dataReceived(self, data: bytes) -> None:
-        """
-        Take in a piece.
-        """
-        if self._collected.called:
-            # What comes before the connection is closed.
-            return
-        self._content += data
-        if len(self._content) > _MAX_SIZE:
-            # First, for the transport may tell of the loss at once.
-            self._end(BadKey(f"the server answers with more than {_MAX_SIZE} bytes"))
-            self.abort()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        Tell what came.
-        """
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self._end(None)
-        else:
-            self._end(reason.value if isinstance(reason.value, Exception) else ConnectionDone())
-
-    def abort(self) -> None:
-        """
-        Take no more.
-        """
-        cut(self.transport)
-
-    def _end(self, error: Exception | None) -> None:
-        if self._collected.called:
-            return
-        if error is None:
-            self._collected.callback(bytes(self._content))
-        else:
-            self._collected.errback(error)
