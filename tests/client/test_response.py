@@ -271,6 +271,13 @@ class UrlTests:
         with pytest.raises(ValueError, match="begins with http://"):
             parse_url(text)
 
+    def test_no_host(self) -> None:
+        """
+        A host that no server can have is refused.
+        """
+        with pytest.raises(ValueError, match="its host cannot be"):
+            parse_url("http://exa mple.org/")
+
     def test_fragment(self) -> None:
         """
         It is not part of what is asked for.
@@ -292,6 +299,7 @@ class ParseTests:
             ("hTTp://[::1]:80/x", None, "http://[::1]/x"),
             ("HTTPS://example.org/x", "http://a:8080/", "https://example.org/x"),
             ("HTTP://b", "http://a:8080/", "http://b"),
+            ("http://my_service:8080/x", None, "http://my_service:8080/x"),
         ],
     )
     def test_read(self, text: str, base: str | None, expected: str) -> None:

@@ -412,14 +412,24 @@ class SettingsTests:
         """
         assert Settings(url=url).path == path
 
+    def test_origins(self) -> None:
+        """
+        Origins are compared as browsers write them; what is no origin would never match, and is refused.
+        """
+        settings = Settings(url=URL, publish_origins=["HTTPS://Bücher.example:443"])
+        check_origin(asked(("Origin", "https://xn--bcher-kva.example")), settings)
+        with pytest.raises(ValueError, match=r"publish_origins: 'https://a\.example/' is no origin"):
+            Settings(url=URL, publish_origins=["https://a.example/"])
+
     @pytest.mark.parametrize("name", ["audience", "algorithms", "origins", "publish_origins", "issuers"])
     def test_text_for_a_list(self, name: str) -> None:
         """
         A single text is not its letters; the error shows what was meant.
         """
         given: Any = {name: "abc"}
+        one = "https://a.example"
         with pytest.raises(
             ValueError, match=rf"{name} must be a list of strings, not a single one: \['abc'\]"
         ):
             Settings(url=URL, **given)
-        assert getattr(Settings(url=URL, **{name: iter(["abc"])}), name) == ("abc",)
+        assert getattr(Settings(url=URL, **{name: iter([one])}), name) == (one,)

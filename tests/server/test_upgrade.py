@@ -139,9 +139,9 @@ class HeaderTests:
 
     def test_cors(self, wire: Wire) -> None:
         """
-        A page of a listed origin may read the stream.
+        A page of a listed origin may read the stream, however the list spells it.
         """
-        options: dict[str, Any] = {"allow_origins": ["https://a.example"], "allow_credentials": True}
+        options: dict[str, Any] = {"allow_origins": ["HTTPS://A.example:443"], "allow_credentials": True}
         resource = Rendering(wire.upgrader(**options))
         client = wire.connect(resource).request(headers={"Origin": "https://a.example"})
         assert client.headers["access-control-allow-origin"] == "https://a.example"

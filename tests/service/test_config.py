@@ -138,7 +138,7 @@ class KindTests:
             "https://me@app.example.org",
             "https://app.example.org:99999",
             "https://app.example.org:",
-            "https://bücher.example",
+            "https://bücher .example",
             "null",
             "",
         ],
@@ -149,6 +149,14 @@ class KindTests:
         """
         with pytest.raises(ValueError, match=r"which is no origin; one is .* https://example\.org"):
             kind.read([text])
+
+    @pytest.mark.parametrize("kind", [ORIGINS, ORIGINS_OR_ANY])
+    def test_origin(self, kind: OptionType) -> None:
+        """
+        Origins are read as browsers write them.
+        """
+        texts = ["https://Bücher.example:443", "http://[0:0::1]:8080"]
+        assert kind.read(texts) == ("https://xn--bcher-kva.example", "http://[::1]:8080")
 
     def test_any_origin(self) -> None:
         """

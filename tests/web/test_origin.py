@@ -1,12 +1,118 @@
 """
-Whose requests the demo takes.
+Origins and hosts, and whose requests a local server answers.
 """
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from txsse.web.origin import refuse_host, refuse_origin
+from txsse.web.origin import (
+    DEFAULT_PORTS,
+    ascii_host,
+    format_origin,
+    name_in_host,
+    origin_of,
+    parse_origin,
+    refuse_host,
+    refuse_origin,
+)
+
+NAMES = st.from_regex(r"[a-z0-9]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9]+)*\.?", fullmatch=True)
+HOSTS = NAMES | st.ip_addresses().map(str) | st.sampled_from(["bücher.example", "faß.de", "a_b"])
+SCHEMES = st.sampled_from(["http", "https", "capacitor"])
+PORTS = st.none() | st.integers(0, 65535)
+
+
+class ParseTests:
+    @settings(derandomize=True, deadline=None)
+    @given(SCHEMES, HOSTS, PORTS, st.text(st.sampled_from("abc/?#:@é "), max_size=8))
+    def test_same_origin(self, scheme: str, host: str, port: int | None, rest: str) -> None:
+        """
+        However an origin is spelled, it is written in one way, which is that of its URLs.
+        """
+        written = format_origin(scheme, host, port)
+        assert parse_origin(written) == parse_origin(written.upper()) == written
+        assert origin_of(f"{written}/{rest}") == origin_of(f"{written}?{rest}") == written
+        if port is None and scheme in DEFAULT_PORTS:
+            assert parse_origin(f"{written}:{DEFAULT_PORTS[scheme]}") == written
+        if port != DEFAULT_PORTS.get(scheme):
+            assert (port is None) or written.endswith(f":{port}")
+        assert written.isascii() and written == written.lower()
+
+    @pytest.mark.parametrize(
+        ("text", "written"),
+        [
+            ("https://Example.ORG", "https://example.org"),
+            ("https://example.org:443", "https://example.org"),
+            ("https://example.org:0443", "https://example.org"),
+            ("http://example.org:443", "http://example.org:443"),
+            ("https://example.org.", "https://example.org."),
+            ("https://Bücher.example", "https://xn--bcher-kva.example"),
+            ("https://faß.de:8443", "https://xn--fa-hia.de:8443"),
+            ("http://[0:0:0:0:0:0:0:1]:80", "http://[::1]"),
+            ("http://my_service:8080", "http://my_service:8080"),
+            ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        ],
+    )
+    def test_written(self, text: str, written: str) -> None:
+        """
+        An origin is written as browsers write it.
+        """
+        assert parse_origin(text) == written
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("", "null", "*", "://", "https://", "example.org", "//example.org", "https:example.org"),
+            *("https://example.org/", "https://example.org?x", "https://example.org#x"),
+            *(
+                "https://me@example.org",
+                "https://me:secret@example.org",
+                "https://evil.example\\@example.org",
+            ),
+            *("https://example.org:", "https://example.org:65536", "https://example.org:x"),
+            *(
+                "https://*.example.org",
+                "https://exa mple.org",
+                "https://example.org ",
+                "https://example.org\n",
+            ),
+            *("https://[::1", "https://[::1]x", "https://[]", "https://[v1.x]", "https://[1.2.3.4]"),
+            *("https://bücher..example", "https://\x00ü.example", "ü://example.org"),
+        ],
+    )
+    def test_no_origin(self, text: str) -> None:
+        """
+        Anything else is refused, and the error says how an origin is written.
+        """
+        with pytest.raises(ValueError, match=r"^no origin; one is .*: https://example\.org$"):
+            parse_origin(text)
+
+    def test_null(self) -> None:
+        """
+        null is an origin only where the caller says so.
+        """
+        assert parse_origin("null", allow_null=True) == "null"
+
+    @pytest.mark.parametrize(
+        "url", ["", "/x", "https://me:secret@example.org/", "https://a.example\\@b.example/", "about:blank"]
+    )
+    def test_no_url(self, url: str) -> None:
+        """
+        A URL without a host, or with credentials, has no origin here.
+        """
+        with pytest.raises(ValueError, match=r"^no origin"):
+            origin_of(url)
+
+    def test_hosts(self) -> None:
+        """
+        A host is read with and without brackets, and a name with and without a port.
+        """
+        assert ascii_host("[::1]") == ascii_host("::1") == "::1"
+        assert name_in_host("Hub.Example.:80") == "hub.example"
+        assert (name_in_host("[::1]:80"), name_in_host("a b")) == (None, None)
 
 
 class HostTests:
@@ -100,16 +206,16 @@ class HostTests:
         assert refuse_host([b"localhost", b"example.org"], b"HTTP/1.1") is not None
 
 
-class OriginTests:
+class RefuseOriginTests:
     @pytest.mark.parametrize(
         ("origin", "scheme", "host"),
         [
-            (b"http://localhost:8080", b"http", b"localhost:8080"),
-            (b"http://127.0.0.1:8080", b"http", b"127.0.0.1:8080"),
-            (b"https://[::1]:8443", b"https", b"[::1]:8443"),
-            (b"http://localhost", b"http", b"localhost:80"),
-            (b"https://localhost", b"https", b"localhost:443"),
-            (b"http://localhost", b"http", b"LocalHost"),
+            (b"http://localhost:8080", "http", b"localhost:8080"),
+            (b"http://127.0.0.1:8080", "http", b"127.0.0.1:8080"),
+            (b"https://[::1]:8443", "https", b"[::1]:8443"),
+            (b"http://localhost", "http", b"localhost:80"),
+            (b"https://localhost", "https", b"localhost:443"),
+            (b"http://localhost", "http", b"LocalHost"),
         ],
     )
     def test_same_origin(self, origin: bytes, scheme: bytes, host: bytes) -> None:
@@ -121,16 +227,16 @@ class OriginTests:
     @pytest.mark.parametrize(
         ("origin", "scheme", "host"),
         [
-            (None, b"http", b"localhost:8080"),
-            (b"null", b"http", b"localhost:8080"),
-            (b"", b"http", b"localhost:8080"),
-            (b"http://example.org", b"http", b"localhost:8080"),
-            (b"http://localhost:8081", b"http", b"localhost:8080"),
-            (b"http://localhost", b"http", b"localhost:8080"),
-            (b"https://localhost:8080", b"http", b"localhost:8080"),
-            (b"http://localhost:443", b"https", b"localhost:443"),
-            (b"http://localhost:8080", b"http", None),
-            (b"http://127.0.0.1:8080", b"http", b"localhost:8080"),
+            (None, "http", b"localhost:8080"),
+            (b"null", "http", b"localhost:8080"),
+            (b"", "http", b"localhost:8080"),
+            (b"http://example.org", "http", b"localhost:8080"),
+            (b"http://localhost:8081", "http", b"localhost:8080"),
+            (b"http://localhost", "http", b"localhost:8080"),
+            (b"https://localhost:8080", "http", b"localhost:8080"),
+            (b"http://localhost:443", "https", b"localhost:443"),
+            (b"http://localhost:8080", "http", None),
+            (b"http://127.0.0.1:8080", "http", b"localhost:8080"),
         ],
     )
     def test_another_origin(self, origin: bytes | None, scheme: bytes, host: bytes | None) -> None:
@@ -145,11 +251,11 @@ class OriginTests:
         """
         Sec-Fetch-Site counts alone: behind a TLS proxy the schemes differ.
         """
-        assert refuse_origin(b"https://localhost", b"same-origin", b"http", b"localhost") is None
+        assert refuse_origin(b"https://localhost", b"same-origin", "http", b"localhost") is None
 
     @pytest.mark.parametrize("fetch_site", [b"same-site", b"cross-site", b"none", b""])
     def test_browser_tells_of_another_site(self, fetch_site: bytes) -> None:
         """
         Of its values only same-origin does: localhost:1 and localhost:2 are the same site.
         """
-        assert refuse_origin(None, fetch_site, b"http", b"localhost") is not None
+        assert refuse_origin(None, fetch_site, "http", b"localhost") is not None

@@ -19,20 +19,16 @@ from hyperlink import URL
 
 from txsse.client.fields import essence_of, is_compressed, is_list_of_codings
 from txsse.errors import StreamRefused
+from txsse.web.origin import DEFAULT_PORTS, ascii_host, format_origin
 
 __all__ = ["Asked", "Opens", "Redirects", "Refuses", "judge", "origin_of", "parse_url"]
 
 Headers = tuple[tuple[str, str | bytes], ...]
 
-# Scheme, host and port.
-Origin = tuple[str, str, int | None]
-
 _REDIRECTS = frozenset([301, 302, 303, 307, 308])
 
 # The header fields that another origin gets: without them the body is not what it was.
 _ABOUT_BODY = ("content-type", "content-encoding", "content-language")
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class Asked:
     method: str
     headers: Headers
     body: bytes | None
-    trusted: frozenset[Origin] = frozenset()
+    trusted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -121,7 +117,7 @@ def parse_url(text: str, *, base: URL | None = None) -> URL:
     :raises ValueError: for anything else.
     """
     scheme, colon, rest = text.partition(":")
-    if scheme.lower() in _DEFAULT_PORTS:
+    if scheme.lower() in DEFAULT_PORTS:
         # In capital letters, hyperlink knows neither what belongs to a scheme nor its port.
         text = scheme.lower() + colon + rest
     try:
@@ -135,12 +131,13 @@ def parse_url(text: str, *, base: URL | None = None) -> URL:
     if url.userinfo:
         # Which are not shown.
         raise ValueError(f"the URL of {url.host} holds credentials; these go into the Authorization header")
-    # IDNA is for names: in an address of IPv6 it would find colons, which it does not allow.
-    host = url.host if ":" in url.host else None
-    url = url.replace(fragment="", host="x" if host else url.host).to_uri()
-    if host:
-        url = url.replace(host=host)
-    if url.scheme not in _DEFAULT_PORTS or not url.host:
+    try:
+        # hyperlink would refuse an address of IPv6, and a name with _, as containers have.
+        host = ascii_host(url.host) if url.host else ""
+    except ValueError:
+        raise ValueError(f"{text!r} is no URL of HTTP: its host cannot be") from None
+    url = url.replace(fragment="", host="x").to_uri().replace(host=host)
+    if url.scheme not in DEFAULT_PORTS or not url.host:
         raise ValueError(f"{text!r} is no URL of HTTP; one begins with http:// or https:// and a host")
     return url
 
@@ -189,11 +186,11 @@ def _redirect(asked: Asked, status: int, location: str) -> Redirects | Refuses:
     return Redirects(following)
 
 
-def origin_of(url: URL) -> Origin:
+def origin_of(url: URL) -> str:
     """
-    Return the origin of a URL.
+    Return the origin of a URL of HTTP.
     """
-    return url.scheme.lower(), url.host.lower(), url.port or _DEFAULT_PORTS.get(url.scheme)
+    return format_origin(url.scheme, url.host, url.port)
 
 
 def _seconds(retry_after: Sequence[str], now: float) -> float | None:

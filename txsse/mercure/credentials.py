@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from twisted.web.http import Request
 
 from txsse.mercure.errors import BadPresentation, Forbidden
 from txsse.mercure.forms import find_in_query
 from txsse.mercure.settings import OLD_COOKIE, Settings
+from txsse.web.origin import origin_of, parse_origin
 
 __all__ = ["Credential", "check_origin", "find_credential"]
 
@@ -87,19 +87,18 @@ def check_origin(request: Request, settings: Settings) -> None:
 
     :raises Forbidden: for a page of anybody else's, and where nothing tells whose it is.
     """
-    origin = request.getHeader(b"Origin")
-    if origin is None:
-        named = _origin_of((request.getHeader(b"Referer") or b"").decode("latin-1"))
-    else:
-        named = origin.decode("latin-1")
-    if named.lower() not in {settings.origin, *(each.lower() for each in settings.publish_origins)}:
+    if _asking_origin(request) not in {settings.origin, *settings.publish_origins}:
         raise Forbidden("this origin may not publish by a cookie")
 
 
-def _origin_of(url: str) -> str:
+def _asking_origin(request: Request) -> str | None:
+    """
+    Return the origin of the page that sends a request; ``None`` where it is not known.
+    """
+    origin = request.getHeader(b"Origin")
     try:
-        parts = urlsplit(url)
+        if origin is not None:
+            return parse_origin(origin.decode("latin-1"), allow_null=True)
+        return origin_of((request.getHeader(b"Referer") or b"").decode("latin-1"))
     except ValueError:
-        # Such as one with half an IPv6 address.
-        return ""
-    return f"{parts.scheme}://{parts.netloc}"
+        return None

@@ -4,7 +4,6 @@ A page that shows a hub at work: it subscribes, publishes, reads tokens and watc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from importlib.resources import files
 from urllib.parse import urlsplit
@@ -15,15 +14,13 @@ from twisted.web.resource import IResource, Resource
 from txsse._serialize import to_json
 from txsse.mercure.settings import Settings
 from txsse.web.content_security import content_security_policy
-from txsse.web.origin import refuse_host
+from txsse.web.origin import name_in_host, refuse_host
 from txsse.web.responses import NOTHING, Sentence, refuse_method, send_page, send_response
 
 __all__ = ["PageResource"]
 
 # What stands in the file where the page is told of its hub.
 _NOTHING_TOLD = '<script type="application/json" id="hub">null</script>'
-
-_HOST = re.compile(r"([0-9A-Za-z._-]+)(?::[0-9]*)?")
 
 _ANY = "*"
 
@@ -75,22 +72,14 @@ class PageResource(Resource):
         hosts = request.requestHeaders.getRawHeaders(b"Host") or []
         if _ANY in self._hosts or refuse_host(hosts, request.clientproto) is None:
             return True
-        return len(hosts) == 1 and _name_in(hosts[0].decode("latin-1")) in self._hosts
+        return len(hosts) == 1 and name_in_host(hosts[0].decode("latin-1")) in self._hosts
 
 
 def _read_host(host: str) -> str:
-    name = host if host == _ANY else _name_in(host)
+    name = host if host == _ANY else name_in_host(host)
     if name is None:
         raise ValueError(f"{host!r} is no name of a host; one is hub.example.org")
     return name
-
-
-def _name_in(host: str) -> str | None:
-    """
-    Return the name in the value of ``Host``, without its port; ``None`` where there is none.
-    """
-    found = _HOST.fullmatch(host)
-    return found[1].lower().removesuffix(".") if found is not None else None
 
 
 def _describe(settings: Settings) -> str:

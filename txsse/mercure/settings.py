@@ -4,12 +4,15 @@ What a hub of Mercure's is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
 
+from txsse._redact import without_secrets
 from txsse.mercure.auth.keys import ALGORITHMS
 from txsse.mercure.auth.verify import Issuer
+from txsse.web.origin import DEFAULT_PORTS, origin_of, parse_origin
 
 __all__ = ["COOKIE", "OLD_COOKIE", "PATH", "Settings"]
 
@@ -21,8 +24,6 @@ COOKIE = "__Secure-mercure_access_token"
 
 #: The same before Mercure 1.0.
 OLD_COOKIE = "mercureAuthorization"
-
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class Settings:
     :ivar max_body: how many bytes a publication may have.
     :ivar max_matchers: how many matchers a subscription may have.
     :ivar max_topics: how many topics an update may have.
-    :raises ValueError: for a URL that is none.
+    :raises ValueError: for a URL that is none, and for what is no origin.
     """
 
     url: str
@@ -70,9 +71,19 @@ class Settings:
                 raise ValueError(f"{name} must be a list of strings, not a single one: [{given!r}]")
             object.__setattr__(self, name, tuple(given))
         parts = urlsplit(self.url)
-        if parts.scheme not in _DEFAULT_PORTS or not parts.netloc or parts.query or parts.fragment:
+        if parts.scheme not in DEFAULT_PORTS or not parts.netloc or parts.query or parts.fragment:
             raise ValueError(f"{self.url!r} is no URL of a hub; one is https://example.org{PATH}")
         object.__setattr__(self, "path", parts.path.rstrip("/") or "/")
-        # Browsers name no port that goes without saying.
-        host = parts.netloc.removesuffix(_DEFAULT_PORTS[parts.scheme])
-        object.__setattr__(self, "origin", f"{parts.scheme}://{host}".lower())
+        object.__setattr__(self, "origin", _read_origin(origin_of, self.url, "url"))
+        publishing = tuple(
+            _read_origin(partial(parse_origin, allow_null=True), each, "publish_origins")
+            for each in self.publish_origins
+        )
+        object.__setattr__(self, "publish_origins", publishing)
+
+
+def _read_origin(read: Callable[[str], str], text: str, name: str) -> str:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {without_secrets(text)!r} is {error}") from None

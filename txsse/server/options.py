@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from txsse._arguments import check_number, wrong_type
 from txsse.server.negotiation import Rules
 from txsse.server.request import KeptHeaders
+from txsse.web.origin import parse_origin
 
 __all__ = ["OwnHeaders", "seconds", "to_headers", "to_kept_headers", "to_rules"]
 
@@ -81,7 +82,7 @@ def to_rules(
             raise ValueError(f"{name} must be a list of strings, not a single one: [{value!r}]")
     rules = Rules(
         methods=tuple(method.encode("ascii") for method in methods),
-        allow_origins=frozenset(origin.encode("ascii") for origin in allow_origins),
+        allow_origins=frozenset(_read_origin(origin).encode("ascii") for origin in allow_origins),
         allow_credentials=allow_credentials,
         allow_headers=tuple(name.encode("ascii") for name in allow_headers),
         max_last_event_id=max_last_event_id,
@@ -89,15 +90,14 @@ def to_rules(
     )
     if allow_credentials and b"*" in rules.allow_origins:
         raise ValueError("allow_credentials needs a list of origins: browsers refuse it with *")
-    for origin in rules.allow_origins - {b"*"}:
-        scheme, _, host = origin.partition(b"://")
-        if not scheme or not host or b"/" in host:
-            raise ValueError(
-                f"allow_origins: {origin.decode('ascii')!r} is no origin; "
-                "one is a scheme and a host, and a port where it is not the usual one: "
-                "https://example.org"
-            )
     return rules
+
+
+def _read_origin(origin: str) -> str:
+    try:
+        return origin if origin == "*" else parse_origin(origin)
+    except ValueError as error:
+        raise ValueError(f"allow_origins: {origin!r} is {error}") from None
 
 
 def seconds(name: str, value: float | None, most: float = math.inf) -> float | None:

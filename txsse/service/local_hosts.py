@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from urllib.parse import urlsplit
 
 from twisted.web.http import Request
 
-from txsse.web.origin import is_local_host, refuse_host
+from txsse.web.origin import is_local_host, origin_of, refuse_host
 from txsse.web.responses import Sentence
 
 __all__ = ["foreign_host_rule"]
@@ -29,7 +28,7 @@ def foreign_host_rule(endpoints: Iterable[str], url: str) -> Callable[[Request],
     :param endpoints: what it listens on.
     :param url: its URL.
     """
-    host = urlsplit(url).netloc
+    _, _, host = origin_of(url).partition("://")
     is_local = is_local_host(host.encode()) and all(_LOOPBACK.fullmatch(each) for each in endpoints)
     return _refuse_foreign_host if is_local else lambda request: None
 

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from txsse.web.origin import parse_origin
+
 __all__ = [
     "COUNT",
     "DURATION",
@@ -57,10 +59,6 @@ def _list(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.ASCII)
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
 def _origins(value: Any) -> tuple[str, ...]:
     return tuple(map(_origin, _list(value)))
 
@@ -70,18 +68,10 @@ def _origins_or_any(value: Any) -> tuple[str, ...]:
 
 
 def _origin(text: str) -> str:
-    """
-    Write an origin as browsers do, who are compared with it to the letter.
-    """
-    found = _ORIGIN.fullmatch(text.lower())
-    if found is None or int(found[3] or 0) > 65535:
-        raise ValueError(
-            f"holds {text!r}, which is no origin; one is a scheme and a host, and a port where it is not the "
-            "usual one: https://example.org"
-        )
-    scheme, host, port = found.groups()
-    named = port is not None and int(port) != _DEFAULT_PORTS.get(scheme)
-    return f"{scheme}://{host}:{int(port)}" if named else f"{scheme}://{host}"
+    try:
+        return parse_origin(text)
+    except ValueError as error:
+        raise ValueError(f"holds {text!r}, which is {error}") from None
 
 
 _FLAGS = {

@@ -1,15 +1,18 @@
 """
-Who may ask a server that stands on somebody's own machine: the pages that it served itself.
+Origins and hosts: how they are written, and which of them a local server answers.
 
-A browser there opens pages of other sites as well. One whose name is made to resolve to 127.0.0.1 (DNS
-rebinding) counts as the same origin as what listens there, and could read it all; what gives it away is the
-``Host`` that the browser sends, its own name. And any page at all may POST a form here; what gives that away
-is ``Origin``.
+An origin is a scheme, a host and a port. :func:`parse_origin` and :func:`origin_of` return it as browsers
+write it in ``Origin``, so two origins are the same if their texts are.
 
-Strategy: two pure functions on header values. Each returns why a request is refused, in one sentence, or
-``None``; they raise nothing.
+A server on a developer's machine is reached by a browser that has pages of other sites open. A name that is
+made to resolve to 127.0.0.1 (DNS rebinding) counts as the same origin as what listens there, and the page
+could read everything; ``Host`` gives it away, for it holds that name. And any page at all can POST a form;
+``Origin`` gives that away. :func:`refuse_host` and :func:`refuse_origin` return why a request is refused, in
+one sentence, or ``None``; they raise nothing.
 
-Sources: https://www.rfc-editor.org/rfc/rfc6761#section-6.3 (``localhost``),
+Sources: https://url.spec.whatwg.org/#concept-host-serializer,
+https://html.spec.whatwg.org/multipage/browsers.html#ascii-serialisation-of-an-origin,
+https://www.rfc-editor.org/rfc/rfc6761#section-6.3 (``localhost``),
 https://www.rfc-editor.org/rfc/rfc9110#field.host, https://fetch.spec.whatwg.org/#origin-header,
 https://www.w3.org/TR/fetch-metadata/
 """
@@ -20,16 +23,113 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
-__all__ = ["is_local_host", "refuse_host", "refuse_origin"]
+from hyperlink import URL
 
-_HOST = re.compile(rb"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[0-9A-Za-z._-]+))(?::(?P<port>[0-9]*))?")
+__all__ = [
+    "DEFAULT_PORTS",
+    "ascii_host",
+    "format_origin",
+    "is_local_host",
+    "name_in_host",
+    "origin_of",
+    "parse_origin",
+    "refuse_host",
+    "refuse_origin",
+]
 
-_DEFAULT_PORTS = {b"http": b"80", b"https": b"443"}
+#: The port of each scheme that is left out where it is the usual one.
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_ORIGIN = r"([a-z][a-z0-9+.-]*)://(\[[^\s/?#@\[\]]+\]|[^\s/?#@:\\\[\]]+)(?::([0-9]{1,5}))?"
+_ORIGIN_ALONE = re.compile(_ORIGIN, re.ASCII | re.IGNORECASE)
+_ORIGIN_OF_URL = re.compile(_ORIGIN + r"(?=[/?#]|\Z)", re.ASCII | re.IGNORECASE)
+
+# With _, which no host name has by the RFCs, and names in Docker and Kubernetes do.
+_ASCII_HOST = re.compile(r"[a-z0-9._-]+")
+
+_HOST = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[0-9A-Za-z._-]+))(?::(?P<port>[0-9]*))?", re.ASCII
+)
+
+_NO_ORIGIN = (
+    "no origin; one is a scheme and a host, and a port where it is not the usual one: https://example.org"
+)
+
+
+def parse_origin(text: str, *, allow_null: bool = False) -> str:
+    """
+    Return an origin as browsers write it: in lower case, in ASCII, and without the scheme's usual port.
+
+    :param allow_null: whether ``null`` counts, the origin of files and sandboxed frames, which any site can
+        make its pages have.
+    :raises ValueError: for anything else, such as a URL with a path. The message continues the sentence
+        "… is".
+    """
+    if allow_null and text == "null":
+        return text
+    return _read(_ORIGIN_ALONE.fullmatch(text))
+
+
+def origin_of(url: str) -> str:
+    """
+    Return the origin of an absolute URL.
+
+    :raises ValueError: as :func:`parse_origin` does; also for a URL with a user or a password.
+    """
+    return _read(_ORIGIN_OF_URL.match(url))
+
+
+def format_origin(scheme: str, host: str, port: int | None) -> str:
+    """
+    Write an origin.
+
+    :param host: a name, an IPv4 address, or an IPv6 address with or without brackets.
+    :param port: the port; ``None`` for the scheme's usual one.
+    :raises ValueError: for a host or a port that cannot be.
+    """
+    scheme, host = scheme.lower(), ascii_host(host)
+    if port is not None and port > 65535:
+        raise ValueError(_NO_ORIGIN)
+    if ":" in host:
+        host = f"[{host}]"
+    return f"{scheme}://{host}" if port in (None, DEFAULT_PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
+
+
+def ascii_host(host: str) -> str:
+    """
+    Return a host in lower case and ASCII: a name in another script by IDNA, an IPv6 address in its short form
+    and without brackets.
+
+    :raises ValueError: for what cannot be a host.
+    """
+    if ":" in host:
+        try:
+            return ipaddress.IPv6Address(host.removeprefix("[").removesuffix("]")).compressed
+        except ValueError:
+            raise ValueError(_NO_ORIGIN) from None
+    lowered = host.lower()
+    if not lowered.isascii():
+        try:
+            lowered = URL("https", host).to_uri().host
+        except ValueError:
+            raise ValueError(_NO_ORIGIN) from None
+    if not _ASCII_HOST.fullmatch(lowered):
+        raise ValueError(_NO_ORIGIN)
+    return lowered
+
+
+def name_in_host(host: str) -> str | None:
+    """
+    Return the name or IPv4 address in a value of ``Host``, without the port and a final dot; ``None`` where
+    there is none.
+    """
+    found = _HOST.fullmatch(host)
+    return None if found is None or found["name"] is None else found["name"].lower().removesuffix(".")
 
 
 def refuse_host(hosts: Sequence[bytes], version: bytes) -> str | None:
     """
-    Tell whether a request names this machine in a way that no other site can.
+    Check that a request names this machine in a way that no other site can.
 
     :param hosts: the values of ``Host``, one for each line.
     :param version: the protocol's name and version, as in the request line.
@@ -47,17 +147,17 @@ def refuse_host(hosts: Sequence[bytes], version: bytes) -> str | None:
 
 def is_local_host(host: bytes) -> bool:
     """
-    Tell whether a host, with or without a port, is an IP address or ``localhost``.
+    Return whether a host, with or without a port, is an IP address or ``localhost``.
     """
-    found = _HOST.fullmatch(host)
+    found = _HOST.fullmatch(host.decode("latin-1"))
     return found is not None and _is_local_name(found)
 
 
 def refuse_origin(
-    origin: bytes | None, fetch_site: bytes | None, scheme: bytes, host: bytes | None
+    origin: bytes | None, fetch_site: bytes | None, scheme: str, host: bytes | None
 ) -> str | None:
     """
-    Tell whether a request that changes something comes from a page of this server.
+    Check that a request that changes something comes from a page of this server.
 
     :param origin: the value of ``Origin``.
     :param fetch_site: the value of ``Sec-Fetch-Site``, which no page can set, and which still holds behind
@@ -69,28 +169,32 @@ def refuse_origin(
     if fetch_site == b"same-origin":
         return None
     if origin is not None and host is not None:
-        asked_by, _, asked_host = origin.lower().partition(b"://")
-        if (asked_by, _with_port(asked_by, asked_host)) == (scheme, _with_port(scheme, host.lower())):
-            return None
+        try:
+            if parse_origin(origin.decode("latin-1")) == parse_origin(f"{scheme}://{host.decode('latin-1')}"):
+                return None
+        except ValueError:
+            pass
     return "Only a page of this server may do that: the Origin header must match the Host header."
 
 
-def _is_local_name(found: re.Match[bytes]) -> bool:
+def _read(found: re.Match[str] | None) -> str:
+    if found is None:
+        raise ValueError(_NO_ORIGIN)
+    scheme, host, port = found.groups()
+    return format_origin(scheme, host, None if port is None else int(port))
+
+
+def _is_local_name(found: re.Match[str]) -> bool:
     port = found["port"]
     # Longer than any port: int() of it could be made expensive.
     if port and (len(port) > 5 or int(port) > 65535):
         return False
     try:
         if found["ipv6"] is not None:
-            ipaddress.IPv6Address(found["ipv6"].decode("ascii"))
+            ipaddress.IPv6Address(found["ipv6"])
             return True
-        ipaddress.IPv4Address(found["name"].decode("ascii"))
+        ipaddress.IPv4Address(found["name"])
         return True
     except ValueError:
-        name = (found["name"] or b"").lower().removesuffix(b".")
-        return name == b"localhost" or name.endswith(b".localhost")
-
-
-def _with_port(scheme: bytes, host: bytes) -> bytes:
-    default = _DEFAULT_PORTS.get(scheme)
-    return host.removesuffix(b":" + default) if default is not None else host
+        name = (found["name"] or "").lower().removesuffix(".")
+        return name == "localhost" or name.endswith(".localhost")

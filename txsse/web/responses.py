@@ -179,7 +179,7 @@ def refuse_strangers(request: Request) -> Sentence | None:
     refused = refuse_origin(
         request.getHeader(b"Origin"),
         request.getHeader(b"Sec-Fetch-Site"),
-        b"https" if request.isSecure() else b"http",
+        "https" if request.isSecure() else "http",
         request.getHeader(b"Host"),
     )
     return None if refused is None else Sentence(403, refused)
