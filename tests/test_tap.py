@@ -122,6 +122,7 @@ class OptionsTests:
             (["--demo", "surplus"], "'surplus'"),
             (["--demo", "sur\nplus"], "'sur\\nplus'"),
             (["--demo", "--non\nsense"], "--non sense"),
+            (["--demo", "--non\x1b[2Jsense\u202e"], "--non\\u001b[2Jsense\\u202e"),
         ],
     )
     def test_wrong(self, argv: list[str], said: str) -> None:

@@ -18,7 +18,7 @@ from twisted.application.service import MultiService
 from twisted.python import usage
 
 from txsse._extras import MissingExtra
-from txsse._output import Unwritable, put
+from txsse._output import Unwritable, put, visible
 from txsse._reactor import global_reactor
 from txsse._redact import without_secrets
 from txsse._version import __version__
@@ -201,4 +201,4 @@ def _print(text: str) -> NoReturn:
 
 def _exit(problem: str) -> NoReturn:
     # One line, whatever others wrote into their errors.
-    raise SystemExit("twist txsse: " + " ".join(without_secrets(problem).split()))
+    raise SystemExit("twist txsse: " + visible(" ".join(without_secrets(problem).split())))

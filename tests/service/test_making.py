@@ -395,6 +395,15 @@ class ReportTests:
         assert "S3cretPass" not in text
         assert f"  {shown} " in text and f"  x {shown} " in text
 
+    def test_controls(self) -> None:
+        """
+        What a terminal would act on is escaped.
+        """
+        config = Config(**KEYED, cookie="a\x1b[2Jb", audience=("x\u202e",))
+        text = report(config, dict.fromkeys(_names(), "default"))
+        assert "a\\u001b[2Jb" in text and "x\\u202e" in text
+        assert text.replace("\n", "").isprintable()
+
     def test_keys(self, tmp_path: Path) -> None:
         """
         What they are good for is told, and what they are called.

@@ -13,12 +13,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from txsse._output import Unwritable, give_up, put
+from txsse._output import Unwritable, complain, give_up, put, visible
 from txsse._version import __version__
 from txsse.cli.command import Command
 from txsse.cli.publish import PUBLISH
 from txsse.cli.tail import TAIL
-from txsse.cli.terminal import complain, visible
 from txsse.cli.token import TOKEN
 
 __all__ = ["COMMANDS", "Command", "main"]

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from txsse._extras import needs
+from txsse._output import visible
 from txsse.cli.minting import BASE
-from txsse.cli.terminal import visible
 from txsse.mercure.auth.grants import read_claim, read_details
 from txsse.mercure.auth.keys import ALGORITHMS, Key
 from txsse.mercure.errors import InvalidToken
@@ -83,16 +83,12 @@ def _line(entry: tuple[str, Any]) -> str:
     if name in _TIMES:
         value = _iso(value) or value
     if isinstance(value, (dict, list)):
-        shown = "\n" + textwrap.indent(json.dumps(value, indent=2), "    ")
+        shown = "\n" + textwrap.indent(json.dumps(value, indent=2, ensure_ascii=False), "    ")
     elif isinstance(value, str):
-        shown = f" {_ascii(value)}"
+        shown = f" {visible(value)}"
     else:
         shown = " " + json.dumps(value)
-    return f"  {json.dumps(name)[1:-1]}:{shown}"
-
-
-def _ascii(text: str) -> str:
-    return json.dumps(text)[1:-1].replace('\\"', '"')
+    return f"  {visible(name)}:{shown}"
 
 
 def _is_time(value: object) -> bool:
@@ -144,8 +140,8 @@ def _grants(read: Callable[[Mapping[str, Any], str], object], claims: Mapping[st
     try:
         read(claims, BASE)
     except InvalidToken as error:
-        # Which may have words of the token's.
-        return [_ascii(error.reason)]
+        # It may hold text of the token's.
+        return [visible(error.reason)]
     return []
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 
-from txsse.cli.terminal import visible
+from txsse._output import visible
 from txsse.protocol.event import ServerSentEvent
 
 __all__ = ["Show", "as_data", "as_json", "as_text", "as_visible_data"]

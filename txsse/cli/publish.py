@@ -19,14 +19,13 @@ from twisted.web.iweb import IAgent
 
 from txsse._clock import make_steady, wall
 from txsse._extras import MissingExtra, need_tls
-from txsse._output import Unwritable, put
+from txsse._output import Unwritable, complain, put
 from txsse.cli.arguments import read_url
 from txsse.cli.command import Command
 from txsse.cli.http import Poster
 from txsse.cli.input import BadFeed, lines_of, open_number, open_path, pieces_of, whole_of
 from txsse.cli.key_options import KEY_ENVIRONMENT, Wrong, add_key_arguments, load
 from txsse.cli.publish_result import NotPublished
-from txsse.cli.terminal import complain
 from txsse.client.response import parse_url
 
 __all__ = ["PUBLISH", "publish"]
@@ -286,9 +285,8 @@ def _made(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str,
 
 
 def _print(out: TextIO | None, id: str) -> None:
-    encoding = (out and out.encoding) or "utf-8"
     try:
-        put(out, id.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        put(out, f"{id}\n")
     except Unwritable as error:
         # Whoever read the ids may have seen enough; the updates are for others, and go on.
         if not error.unread:

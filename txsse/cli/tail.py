@@ -21,14 +21,13 @@ from twisted.web.iweb import IAgent
 
 from txsse._clock import make_steady
 from txsse._extras import MissingExtra, need_tls
-from txsse._output import Unwritable, put
+from txsse._output import Unwritable, complain, put
 from txsse.cli.arguments import read_headers, read_url
 from txsse.cli.command import Command
 from txsse.cli.format import Show, as_data, as_json, as_text, as_visible_data
 from txsse.cli.insecure_tls import TrustAnyone
 from txsse.cli.publish_result import INSECURE, describe, quote
 from txsse.cli.state_file import read_state, write_state
-from txsse.cli.terminal import complain
 from txsse.client.machine import ReadyState
 from txsse.client.source import EventSource
 from txsse.client.tls import is_distrust

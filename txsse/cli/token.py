@@ -12,10 +12,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from txsse._output import Unwritable, put
+from txsse._output import Unwritable, complain, put
 from txsse.cli.command import Command
 from txsse.cli.key_options import KEY_ENVIRONMENT, Wrong, add_key_arguments, load
-from txsse.cli.terminal import complain
 
 __all__ = ["TOKEN"]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 
+from txsse._output import visible
 from txsse._redact import without_secrets
 from txsse.service.config import Config, options
 
@@ -33,9 +34,9 @@ def report(
         place = places[option.name]
         if taken is None or option.name in taken:
             value = getattr(config, option.name.replace("-", "_"))
-            lines.append((option.name, _show(value, secret=option.secret), place))
+            lines.append((option.name, visible(_show(value, secret=option.secret)), visible(place)))
         elif place != "default":
-            ignored.append(f"the demo does not take {place}")
+            ignored.append(f"the demo does not take {visible(place)}")
     widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
     table = [f"{name:{widths[0]}}  {value:{widths[1]}}  {place}" for name, value, place in lines]
     return "\n".join([*table, "", *ignored, *remarks, "The service can be like that."]) + "\n"

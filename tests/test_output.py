@@ -1,5 +1,5 @@
 """
-Text of others, made safe for a terminal.
+What commands print: text of others on a terminal, and what an encoding does not have.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from txsse import ServerSentEvent
+from txsse._output import complain, put, visible
 from txsse.cli.format import as_text, as_visible_data
 from txsse.cli.publish_result import NotPublished, judge
-from txsse.cli.terminal import complain, visible
 from txsse.client.response import Asked, Refuses, parse_url
 from txsse.client.response import judge as judge_stream
 
@@ -79,6 +79,17 @@ class VisibleTests:
         complain(err, "txsse tail", ValueError(text))
         assert err.getvalue().startswith("txsse tail: ")
         assert not unsafe(err.getvalue())
+
+
+class PutTests:
+    def test_encoding(self) -> None:
+        """
+        What the encoding of stdout does not have is escaped, and raises no UnicodeEncodeError.
+        """
+        written = io.BytesIO()
+        out = io.TextIOWrapper(written, encoding="latin-1", newline="")
+        put(out, "ä€\n")
+        assert written.getvalue() == b"\xe4\\u20ac\n"
 
 
 class ShownTests:
