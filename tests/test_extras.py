@@ -59,7 +59,7 @@ class BareTests:
             "txsse.mercure",
             "txsse.journal.redis.journal",
             "txsse.hub.prometheus",
-            "txsse.cli.minting",
+            "txsse.mercure.auth.mint",
         } <= set(failed)
         assert not {name for name in failed if name.startswith(("txsse.server", "txsse.client"))}
         for message in failed.values():
@@ -98,7 +98,7 @@ class BareTests:
             (["tail", "https://127.0.0.1:1/", "--insecure"], "tls"),
             (["publish", "https://127.0.0.1:1/", "topic", "data"], "tls"),
             (["publish", "https://127.0.0.1:1/", "topic", "data", "--insecure"], "tls"),
-            (["publish", "http://127.0.0.1:1/", "topic", "data", "--key", "key"], "mercure"),
+            (["publish", "http://127.0.0.1:1/", "topic", "data", "--key-file", "key"], "mercure"),
             (["token", "--subscribe", "a"], "mercure"),
             (["token", "--decode", "a.b.c"], "mercure"),
         ],
@@ -129,7 +129,7 @@ class OneExtraTests:
             ("tls", "import OpenSSL, service_identity"),
             ("http2", "import h2, priority, OpenSSL"),
             ("metrics", "import txsse.hub.prometheus"),
-            ("mercure", "import txsse.mercure, txsse.cli.minting, txsse.cli.explain_token"),
+            ("mercure", "import txsse.mercure, txsse.mercure.auth.mint, txsse.cli.explain_token"),
             ("redis", "from txsse.journal.urls import journal_named; journal_named('rediss://localhost')"),
         ],
     )

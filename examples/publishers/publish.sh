@@ -1,5 +1,5 @@
 #!/bin/sh
-# HUB_TOKEN=$(txsse token --key key --audience "$HUB_URL" --publish news) sh publish.sh news 'Hello'
+# HUB_TOKEN=$(txsse token --key-file key --audience "$HUB_URL" --publish news) sh publish.sh news 'Hello'
 # Needs curl and HUB_URL, such as http://localhost:8080/.well-known/mercure. Prints the id of the update.
 set -eu
 topic=$1 text=$2

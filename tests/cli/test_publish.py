@@ -185,7 +185,7 @@ class TokenTests:
         monkeypatch.setenv("TXSSE_TOKEN", "a.b.c")
         path = tmp_path / "secret"
         path.write_text(SECRET)
-        token = Publishing(URL, "a", "x", "--topic", "b", "--key", str(path), "--kid", "k").token
+        token = Publishing(URL, "a", "x", "--topic", "b", "--key-file", str(path), "--key-id", "k").token
         assert jwt.get_unverified_header(token) == {"alg": "HS256", "kid": "k", "typ": "at+jwt"}
         claims = jwt.decode(token, options={"verify_signature": False})
         assert (claims["aud"], claims["iat"], claims["exp"]) == (URL, 0, 60)
@@ -197,7 +197,7 @@ class TokenTests:
         The hub may know itself by another URL, want an issuer, or be from before Mercure 1.0.
         """
         monkeypatch.setenv("TXSSE_KEY", SECRET)
-        options = ("--compat", "--audience", "https://else.example", "--issuer", "me")
+        options = ("--compatibility", "--audience", "https://else.example", "--key-issuer", "me")
         token = Publishing(URL, "a", "x", *options).token
         claims = jwt.decode(token, options={"verify_signature": False})
         assert (claims["aud"], claims["iss"]) == ("https://else.example", "me")
@@ -249,15 +249,16 @@ class TokenTests:
             (["--token-file", str(tmp_path / "nowhere")], "No such file"),
             (["--token-file", str(binary)], "holds no token"),
             (["--token-file", str(spaced)], "holds no token"),
-            (["--token-file", str(spaced), "--key", str(secret)], "one is enough"),
-            (["--key", str(secret)], "a secret needs at least 32 bytes"),
+            (["--token-file", str(spaced), "--key-file", str(secret)], "one is enough"),
+            (["--key-file", str(secret)], "a secret needs at least 32 bytes"),
         ):
             run = Publishing(URL, "a", "x", *arguments)
             assert (run.status, run.agent.requests) == ([2], [])
             assert problem in run.problem and "hunter2" not in run.problem
-        monkeypatch.delitem(sys.modules, "txsse.cli.minting", raising=False)
+        monkeypatch.delitem(sys.modules, "txsse.mercure.auth.mint", raising=False)
         monkeypatch.setitem(sys.modules, "jwt", None)
-        assert "pip install 'txsse[mercure]'" in Publishing(URL, "a", "x", "--key", str(secret)).problem
+        secret.write_text("x" * 48)
+        assert "pip install 'txsse[mercure]'" in Publishing(URL, "a", "x", "--key-file", str(secret)).problem
 
 
 class WrongTests:
@@ -736,7 +737,7 @@ class HubTests:
         await world.start()
         key, token = tmp_path / "key", tmp_path / "token"
         key.write_text(SECRET)
-        assert main(["token", "--audience", world.url, "--publish", "a", "--key", str(key)]) == 0
+        assert main(["token", "--audience", world.url, "--publish", "a", "--key-file", str(key)]) == 0
         token.write_text(capsys.readouterr().out)
         status, _, err = await run(world.url, "a", "x", "--token-file", str(token))
         assert (status, err, world.texts) == (0, "", ["x"])

@@ -152,7 +152,7 @@ class MakingTests:
         """
         They are those of RFC 9068, with the details of Mercure's.
         """
-        token = tokens.make(*HUB, "--publish", "*", "--issuer", "https://i.example", "--subject", "ada")
+        token = tokens.make(*HUB, "--publish", "*", "--key-issuer", "https://i.example", "--subject", "ada")
         assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "at+jwt"}
         claims = claims_of(token)
         assert (claims["iss"], claims["sub"], claims["aud"]) == ("https://i.example", "ada", URL)
@@ -165,8 +165,8 @@ class MakingTests:
         """
         A hub whose key has an issuer takes the tokens that name it, of both dialects, and no others.
         """
-        for given, compat in ((HUB, False), (("--compat",), True)):
-            named = tokens.make(*given, "--publish", "a", "--issuer", "https://i.example")
+        for given, compat in ((HUB, False), (("--compatibility",), True)):
+            named = tokens.make(*given, "--publish", "a", "--key-issuer", "https://i.example")
             assert verify(named, compat=compat, issuer="https://i.example").publish.has(["a"])
             for other in (named, tokens.make(*given, "--publish", "a")):
                 with pytest.raises(InvalidToken, match="its issuer \\(iss\\) is not"):
@@ -187,7 +187,7 @@ class MakingTests:
         A hub that understands those takes it, with templates.
         """
         token = tokens.make(
-            *("--compat", "--expires-in", "never", "--publish", "https://x/{id}", "--subscribe", "*"),
+            *("--compatibility", "--expires-in", "never", "--publish", "https://x/{id}", "--subscribe", "*"),
             *("--payload", "[1]"),
         )
         assert jwt.get_unverified_header(token)["typ"] == "JWT"
@@ -204,7 +204,7 @@ class MakingTests:
         """
         A token that allows nothing can be made, for those who only read what is public; it expires, too.
         """
-        claims = claims_of(tokens.make("--compat"))
+        claims = claims_of(tokens.make("--compatibility"))
         assert (claims["mercure"], claims["exp"] - claims["iat"]) == ({}, 3600)
 
     @pytest.mark.parametrize(
@@ -220,9 +220,9 @@ class MakingTests:
             ([*HUB, "--subscribe", "a", "--payload", "1"], "payload is no object"),
             ([*HUB, "--publish", "a\n"], "control character"),
             ([*HUB, "--publish-pattern", "https://x/("], "a matcher cannot be"),
-            (["--compat", "--publish-pattern", "https://x/:id"], "no URL patterns"),
-            (["--compat", "--subscribe-pattern", "https://x/:id"], "no URL patterns"),
-            (["--compat", "--subscribe", "a\n"], "control character"),
+            (["--compatibility", "--publish-pattern", "https://x/:id"], "no URL patterns"),
+            (["--compatibility", "--subscribe-pattern", "https://x/:id"], "no URL patterns"),
+            (["--compatibility", "--subscribe", "a\n"], "control character"),
             (["--decode", "x", "--publish", "a"], "--decode makes no token"),
         ],
     )
@@ -242,7 +242,7 @@ class MakingTests:
         assert claims["aud"] == audience
         assert verify(token, audience=audience).publish.has([f"{URL[:19]}/books/7"])
         line = tokens.refused("--audience", audience, "--publish-pattern", "/books/(")
-        assert "no hub would take this token: a matcher cannot be" in line
+        assert "no hub would accept this token: a matcher cannot be" in line
 
 
 class KeyTests:
@@ -262,7 +262,7 @@ class KeyTests:
         key = make()
         path = tmp_path / "key.pem"
         path.write_bytes(pem(key))
-        token = tokens.make(*HUB, "--key", str(path), "--kid", "k1", "--publish", "a")
+        token = tokens.make(*HUB, "--key-file", str(path), "--key-id", "k1", "--publish", "a")
         assert jwt.get_unverified_header(token) == {"alg": algorithm, "kid": "k1", "typ": "at+jwt"}
         assert verify(token, key=pem_key(public_pem(key))).publish.has(["a"])
 
@@ -272,7 +272,7 @@ class KeyTests:
         """
         path = tmp_path / "secret"
         path.write_text("s" * 64 + "\n")
-        token = tokens.make(*HUB, "--key", str(path), "--algorithm", "HS512")
+        token = tokens.make(*HUB, "--key-file", str(path), "--algorithm", "HS512")
         assert jwt.get_unverified_header(token)["alg"] == "HS512"
         verify(token, key=secret_key("s" * 64))
 
@@ -283,10 +283,12 @@ class KeyTests:
         path = tmp_path / "keys.json"
         keys = [{"kty": "oct", "kid": name, "k": name * 43} for name in ("a", "b")]
         path.write_text(json.dumps({"keys": keys}))
-        token = tokens.make(*HUB, "--key", str(path), "--kid", "b")
+        token = tokens.make(*HUB, "--key-file", str(path), "--key-id", "b")
         assert jwt.get_unverified_header(token)["kid"] == "b"
-        assert "none of the keys has the name c" in tokens.refused(*HUB, "--key", str(path), "--kid", "c")
-        assert jwt.get_unverified_header(tokens.make(*HUB, "--key", str(path)))["kid"] == "a"
+        assert "none of the keys has the id c" in tokens.refused(
+            *HUB, "--key-file", str(path), "--key-id", "c"
+        )
+        assert jwt.get_unverified_header(tokens.make(*HUB, "--key-file", str(path)))["kid"] == "a"
 
     def test_no_key(self, tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
         """
@@ -323,13 +325,13 @@ class KeyTests:
         """
         path = tmp_path / "public.pem"
         path.write_bytes(public_pem(ec.generate_private_key(ec.SECP256R1())))
-        assert "give the private key" in tokens.refused(*HUB, "--key", str(path))
+        assert "give the private key" in tokens.refused(*HUB, "--key-file", str(path))
 
     def test_unreadable_file(self, tokens: Tokens, tmp_path: Path) -> None:
         """
         It is named.
         """
-        assert "nowhere" in tokens.refused(*HUB, "--key", str(tmp_path / "nowhere"))
+        assert "nowhere" in tokens.refused(*HUB, "--key-file", str(tmp_path / "nowhere"))
 
 
 class DecodingTests:
@@ -476,7 +478,9 @@ class DecodingTests:
         assert self.show(tokens, foreign, 1)[-1] == "its signature does not fit the key"
         path = tmp_path / "public.pem"
         path.write_bytes(public_pem(ec.generate_private_key(ec.SECP256R1())))
-        assert self.show(tokens, foreign, 1, "--key", str(path))[-1] == "its signature does not fit the key"
+        assert (
+            self.show(tokens, foreign, 1, "--key-file", str(path))[-1] == "its signature does not fit the key"
+        )
         monkeypatch.delenv("TXSSE_KEY")
         assert self.show(tokens, foreign, 0)[-1].startswith("its signature was not looked at")
 
@@ -629,7 +633,7 @@ class WithoutTheExtraTests:
         """
         One line says what to install.
         """
-        monkeypatch.delitem(sys.modules, "txsse.cli.minting", raising=False)
+        monkeypatch.delitem(sys.modules, "txsse.mercure.auth.mint", raising=False)
         monkeypatch.setitem(sys.modules, "jwt", None)
         assert "pip install 'txsse[mercure]'" in tokens.refused(*HUB)
         monkeypatch.undo()

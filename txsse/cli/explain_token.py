@@ -13,9 +13,9 @@ from typing import Any
 
 from txsse._extras import needs
 from txsse._output import visible
-from txsse.cli.minting import BASE
 from txsse.mercure.auth.grants import read_claim, read_details
 from txsse.mercure.auth.keys import ALGORITHMS, Key
+from txsse.mercure.auth.mint import BASE
 from txsse.mercure.errors import InvalidToken
 
 with needs("mercure", "a token"):
@@ -165,7 +165,7 @@ def _beginning(begins: Any, now: float) -> list[tuple[str, bool]]:
 
 def _signature(token: str, header: Mapping[str, Any], keys: Sequence[Key]) -> tuple[str, bool]:
     if not keys:
-        return "its signature was not looked at: there is no --key", True
+        return "its signature was not looked at: there is no --key-file", True
     algorithm = header.get("alg")
     for key in keys:
         if not isinstance(algorithm, str) or algorithm not in key.algorithms:

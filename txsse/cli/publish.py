@@ -24,7 +24,14 @@ from txsse.cli.arguments import read_url
 from txsse.cli.command import Command
 from txsse.cli.http import Poster
 from txsse.cli.input import BadFeed, lines_of, open_number, open_path, pieces_of, whole_of
-from txsse.cli.key_options import KEY_ENVIRONMENT, Wrong, add_key_arguments, load
+from txsse.cli.key_options import (
+    KEY_ENVIRONMENT,
+    InvalidOption,
+    add_key_arguments,
+    choose_key,
+    make_signed,
+    read_keys,
+)
 from txsse.cli.publish_result import NotPublished
 from txsse.client.response import parse_url
 
@@ -40,9 +47,9 @@ _EPILOG = f"""\
 DATA stands right behind TOPIC. Without it, or where it is -, the data come from stdin. The ids of what was
 published are printed, one on a line.
 
-The token comes from --token-file, or the environment variable {_TOKEN_ENVIRONMENT}. With --key, or a secret
-in {KEY_ENVIRONMENT}, one is made for a minute, which allows these topics and nothing else; that needs what
-this installs: pip install 'txsse[mercure]'. There is no option for a token or a secret: everybody on the
+The token comes from --token-file, or the environment variable {_TOKEN_ENVIRONMENT}. With --key-file, or a
+secret in {KEY_ENVIRONMENT}, one is made for a minute, which allows these topics and nothing else; that needs
+what this installs: pip install 'txsse[mercure]'. There is no option for a token or a secret: everybody on the
 machine would see it on the command line.
 
 Nothing is tried twice: where it is not known whether an update was published, that is said.
@@ -161,7 +168,7 @@ async def publish(
         data = _data(reactor, arguments, given)
         fields = _fields(arguments)
         tokens = _tokens(reactor, arguments, os.environ, given_url)
-    except (Wrong, ValueError) as error:
+    except (InvalidOption, ValueError) as error:
         complain(err, "txsse publish", error)
         return _WRONG
     except MissingExtra as error:
@@ -195,17 +202,17 @@ async def publish(
 def _data(reactor: Any, arguments: argparse.Namespace, given: TextIO | None) -> AsyncIterator[str]:
     source = arguments.file
     if arguments.data is not None and source is not None:
-        raise Wrong("there are DATA, and a --file too")
+        raise InvalidOption("there are DATA, and a --file too")
     if arguments.data not in (None, "-"):
         pieces = _given(arguments.data)
     elif source not in (None, "-"):
         pieces = pieces_of(reactor, partial(open_path, source), source)
     elif given is None or (given.isatty() and "-" not in (arguments.data, source)):
-        raise Wrong("there are no data: give DATA, or --file, or - to type them")
+        raise InvalidOption("there are no data: give DATA, or --file, or - to type them")
     else:
         pieces = pieces_of(reactor, partial(open_number, given.fileno()), "stdin")
     if arguments.lines and arguments.id is not None:
-        raise Wrong("--id is for one update, and --lines are many: each needs an id of its own")
+        raise InvalidOption("--id is for one update, and --lines are many: each needs an id of its own")
     return lines_of(pieces) if arguments.lines else whole_of(pieces)
 
 
@@ -225,7 +232,7 @@ def _fields(arguments: argparse.Namespace) -> list[tuple[str, str]]:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise Wrong(f"{name} is no text in UTF-8") from None
+            raise InvalidOption(f"{name} is no text in UTF-8") from None
     return fields
 
 
@@ -234,15 +241,15 @@ def _tokens(reactor: Any, arguments: argparse.Namespace, environment: Mapping[st
     Return what gives the token: what the command line names counts more than what is in the environment.
     """
     if arguments.token_file is not None:
-        if arguments.key is not None:
-            raise Wrong("there are a --token-file and a --key; one is enough")
+        if arguments.key_file is not None:
+            raise InvalidOption("there are a --token-file and a --key-file; one is enough")
         try:
             return _fixed(arguments.token_file.read_text("utf-8"), str(arguments.token_file))
         except OSError as error:
-            raise Wrong(f"{arguments.token_file}: {error.strerror}") from None
+            raise InvalidOption(f"{arguments.token_file}: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise Wrong(f"{arguments.token_file} holds no token") from None
-    if arguments.key is None:
+            raise InvalidOption(f"{arguments.token_file} holds no token") from None
+    if arguments.key_file is None:
         if environment.get(_TOKEN_ENVIRONMENT):
             return _fixed(environment[_TOKEN_ENVIRONMENT], _TOKEN_ENVIRONMENT)
         if not environment.get(KEY_ENVIRONMENT):
@@ -254,29 +261,28 @@ def _fixed(text: str, where: str) -> _Tokens:
     token = text.strip()
     if not _TOKEN.fullmatch(token):
         # Which is not shown: it may be another secret.
-        raise Wrong(f"{where} holds no token")
+        raise InvalidOption(f"{where} holds no token")
     return lambda: token
 
 
 def _made(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str, str], url: str) -> _Tokens:
-    minting = load("minting")
-    wanted = minting.Wanted(
-        publish=[arguments.topic, *arguments.topics],
-        audience=arguments.audience or url,
-        issuer=arguments.issuer,
-        lifetime=_LIFETIME,
-        compat=arguments.compat,
-    )
-    keys = minting.read_keys(arguments.key, environment)
-    key = minting.choose_key(keys, arguments.algorithm, arguments.kid)
+    key = choose_key(read_keys(arguments.key_file, environment), arguments.algorithm, arguments.key_id)
     made: list[tuple[float, str]] = []
 
     def give() -> str:
         now = wall(reactor)
         # If the system's time was set back, the token would be used long after its end by the hub's time.
         if not made or not 0 <= now - made[-1][0] <= _LIFETIME / 2:
-            claims = minting.make_claims(wanted, now)
-            made[:] = [(now, minting.sign(claims, key, compat=arguments.compat))]
+            token = make_signed(
+                key,
+                publish=[arguments.topic, *arguments.topics],
+                audience=arguments.audience or url,
+                issuer=arguments.key_issuer,
+                issued=now,
+                expires=now + _LIFETIME,
+                compatibility=arguments.compatibility,
+            )
+            made[:] = [(now, token)]
         return made[-1][1]
 
     # What is wrong with it is said before anything is sent.

@@ -21,7 +21,8 @@ from txsse.client.tls import explain_tls, is_distrust
 __all__ = ["INSECURE", "NotPublished", "describe", "explain", "judge", "quote"]
 
 _NO_TOKEN = (
-    "the hub wants a token: name a file by --token-file, put it into TXSSE_TOKEN, or have one made with --key"
+    "the hub wants a token: name a file by --token-file, put it into TXSSE_TOKEN, or have one made with "
+    "--key-file"
 )
 _BAD_TOKEN = (
     "the hub does not take the token: it has expired, or another key signed it, or it is for another hub; "

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import sys
@@ -14,7 +15,15 @@ from typing import Any, TextIO
 
 from txsse._output import Unwritable, complain, put
 from txsse.cli.command import Command
-from txsse.cli.key_options import KEY_ENVIRONMENT, Wrong, add_key_arguments, load
+from txsse.cli.key_options import (
+    KEY_ENVIRONMENT,
+    InvalidOption,
+    add_key_arguments,
+    choose_key,
+    load,
+    make_signed,
+    read_keys,
+)
 
 __all__ = ["TOKEN"]
 
@@ -22,7 +31,7 @@ __all__ = ["TOKEN"]
 _OK, _NOT_GOOD, _WRONG = 0, 1, 2
 
 _EPILOG = f"""\
-A topic is taken as it is; * is all of them. With --compat it may be a URI template, such as
+A topic is taken as it is; * is all of them. With --compatibility it may be a URI template, such as
 https://example.org/books/{{id}}. A token without any topic allows to read what is public.
 
 There is no option for a secret: everybody on the machine would see it on the command line. Put it into a
@@ -70,7 +79,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_lifetime,
         default=3600,
         metavar="TIME",
-        help="how long it is good for: 30s, 10m, 1h (if nothing is said) or 7d; with --compat, never",
+        help="how long it is good for: 30s, 10m, 1h (if nothing is said) or 7d; with --compatibility, never",
     )
     add_key_arguments(parser)
     parser.add_argument(
@@ -85,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.decode is not None:
             return _decode(arguments, os.environ, sys.stdin, sys.stdout)
         _make(arguments, os.environ, sys.stdout)
-    except Wrong as error:
+    except InvalidOption as error:
         complain(sys.stderr, "txsse token", error)
         return _WRONG
     except Unwritable as error:
@@ -95,23 +104,54 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _make(arguments: argparse.Namespace, environment: Mapping[str, str], out: TextIO | None) -> None:
-    minting: Any = load("minting")
-    wanted = minting.Wanted(
+    keys = read_keys(arguments.key_file, environment)
+    _check(arguments)
+    now = time.time()
+    token = make_signed(
+        choose_key(keys, arguments.algorithm, arguments.key_id),
         publish=arguments.publish,
         publish_patterns=arguments.publish_pattern,
         subscribe=arguments.subscribe,
         subscribe_patterns=arguments.subscribe_pattern,
-        payload=arguments.payload,
+        payload=None if arguments.payload is None else _parse(arguments.payload),
         audience=arguments.audience,
-        issuer=arguments.issuer,
+        issuer=arguments.key_issuer,
         subject=arguments.subject,
-        lifetime=arguments.expires_in,
-        compat=arguments.compat,
+        issued=now,
+        expires=None if arguments.expires_in is None else now + arguments.expires_in,
+        compatibility=arguments.compatibility,
     )
-    claims = minting.make_claims(wanted, time.time())
-    keys = minting.read_keys(arguments.key, environment)
-    key = minting.choose_key(keys, arguments.algorithm, arguments.kid)
-    put(out, minting.sign(claims, key, compat=arguments.compat) + "\n")
+    put(out, f"{token}\n")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """
+    Check that the options go together.
+    """
+    if arguments.payload is not None and not (arguments.subscribe or arguments.subscribe_pattern):
+        raise InvalidOption("--payload is for subscriptions, and there is no --subscribe")
+    if arguments.compatibility:
+        if arguments.publish_pattern or arguments.subscribe_pattern:
+            raise InvalidOption(
+                "before Mercure 1.0 there were no URL patterns; give URI templates to --publish and "
+                "--subscribe"
+            )
+    elif arguments.audience is None:
+        raise InvalidOption(
+            "--audience is missing: the hub's URL, which the token is meant for; or --compatibility"
+        )
+    elif arguments.expires_in is None:
+        raise InvalidOption(
+            "a token that never expires was possible before Mercure 1.0 alone; give --compatibility, or a "
+            "time"
+        )
+
+
+def _parse(payload: str) -> Any:
+    try:
+        return json.loads(payload)
+    except (ValueError, RecursionError):
+        raise InvalidOption("--payload is no JSON") from None
 
 
 def _decode(
@@ -121,9 +161,9 @@ def _decode(
     out: TextIO | None,
 ) -> int:
     if any((arguments.publish, arguments.publish_pattern, arguments.subscribe, arguments.subscribe_pattern)):
-        raise Wrong("--decode makes no token; leave out what it should allow")
-    minting, explaining = load("minting"), load("explain_token")
-    keys = minting.read_keys(arguments.key, environment)
+        raise InvalidOption("--decode makes no token; leave out what it should allow")
+    explaining = load("cli.explain_token")
+    keys = read_keys(arguments.key_file, environment)
     token = arguments.decode
     try:
         if token == "-":
@@ -139,11 +179,11 @@ def _decode(
 
 def _read(given: TextIO | None) -> str:
     if given is None:
-        raise Wrong("stdin is closed; --decode - reads the token from there")
+        raise InvalidOption("stdin is closed; --decode - reads the token from there")
     try:
         return given.read(_MAX_TOKEN)
     except OSError as error:
-        raise Wrong(f"stdin cannot be read: {error.strerror}") from None
+        raise InvalidOption(f"stdin cannot be read: {error.strerror}") from None
 
 
 TOKEN = Command("token", "Make a token for a hub, or look at one.", _add_arguments, _run, _EPILOG)

@@ -30,8 +30,7 @@ from hypothesis import strategies as st
 from tests.mercure.auth.test_keys import certificate
 from tests.mercure.signers import ec_key, ed_key, jwk, jwks, private_pem, public_pem, rsa_key
 from tests.mercure.world import SECRET, URL, sign
-from txsse.cli.key_options import Wrong
-from txsse.cli.minting import read_keys
+from txsse.cli.key_options import InvalidOption, read_keys
 from txsse.mercure.auth.key_material import recognise
 from txsse.mercure.auth.keys import BadKey, jwks_keys, read_key, secret_key
 from txsse.mercure.auth.verify import shared_secret
@@ -279,7 +278,9 @@ class RecognisedTests:
             lambda: shared_secret(SECRET, subscribe=written),
             lambda: read_keys(None, {"TXSSE_KEY": written}),
         ):
-            with pytest.raises((BadKey, Wrong), match="a public key in DER format, encoded") as raised:
+            with pytest.raises(
+                (BadKey, InvalidOption), match="a public key in DER format, encoded"
+            ) as raised:
                 read()
             assert written[:20] not in str(raised.value)
 

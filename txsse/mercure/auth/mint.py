@@ -1,20 +1,74 @@
 """
-Tokens for those who have the key.
+Tokens for clients of a hub, made by those who have its key.
+
+Strategy: :func:`make_claims` reads the grants the way a hub will read them, so a hub accepts what it returns;
+:func:`sign` only signs.
+
+Sources: https://www.rfc-editor.org/rfc/rfc9068, and the documents of Mercure, 1.0 and before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
-import jwt
-
-from txsse.mercure.auth.grants import DETAIL_TYPE
+from txsse._extras import needs
+from txsse._serialize import to_json
+from txsse.mercure.auth.grants import DETAIL_TYPE, read_claim, read_details
 from txsse.mercure.auth.keys import ALGORITHMS
+from txsse.mercure.errors import InvalidToken
+from txsse.mercure.selectors.matcher import PATTERN
 
-__all__ = ["make_token"]
+with needs("mercure", "a token"):
+    from jwt import PyJWS
+
+__all__ = ["BASE", "InvalidClaims", "RequestedClaims", "make_claims", "make_token", "sign"]
+
+#: Stands for the hub's URL where patterns are relative to it: an audience may be any text. Whether a pattern
+#: is valid does not depend on it.
+BASE = "https://hub.example/.well-known/mercure"
 
 _DEFAULT = ALGORITHMS[0]
+
+
+class InvalidClaims(ValueError):
+    """
+    No hub would accept a token with these claims.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestedClaims:
+    """
+    What a token is to say.
+
+    :ivar publish: the topics that it allows to publish to; ``*`` for all.
+    :ivar publish_patterns: the same by URL patterns.
+    :ivar subscribe: the topics whose private updates it allows to read; ``*`` for all.
+    :ivar subscribe_patterns: the same by URL patterns.
+    :ivar payload: what the hub discloses about subscriptions; ``None`` for nothing.
+    :ivar audience: the hub's URL.
+    :ivar issuer: who makes the token.
+    :ivar subject: who the token is given to.
+    :ivar issued: when it is made, in seconds since 1970; ``None`` to leave that out.
+    :ivar expires: when it expires, in seconds since 1970; ``None`` for never, before Mercure 1.0 alone.
+    :ivar compatibility: whether it is a token as they were before Mercure 1.0, in which topics are URI
+        templates.
+    """
+
+    publish: Iterable[str] = ()
+    publish_patterns: Iterable[str] = ()
+    subscribe: Iterable[str] = ()
+    subscribe_patterns: Iterable[str] = ()
+    payload: object = None
+    audience: str | Sequence[str] | None = None
+    issuer: str | None = None
+    subject: str | None = None
+    issued: float | None = None
+    expires: float | None = None
+    compatibility: bool = False
 
 
 def make_token(
@@ -30,17 +84,86 @@ def make_token(
     Make a token of Mercure 1.0.
 
     :param key: the secret, or the private key.
-    :param audience: the URL of the hub.
-    :param expires: until when it is good, in seconds since 1970.
-    :param publish: the topics that may be published to; ``*`` for all.
-    :param subscribe: the topics whose private updates may be read.
-    :param algorithm: what to sign it with.
+    :param audience: the hub's URL.
+    :param expires: when it expires, in seconds since 1970.
+    :param publish: the topics that it allows to publish to; ``*`` for all.
+    :param subscribe: the topics whose private updates it allows to read; ``*`` for all.
+    :param algorithm: the algorithm to sign with.
+    :raises InvalidClaims: for topics that no hub would accept.
     """
-    granted = (("publish", publish), ("subscribe", subscribe))
-    details = [
-        {"type": DETAIL_TYPE, "actions": [action], "topics": [{"match": topic} for topic in topics]}
-        for action, topics in granted
-        if topics
-    ]
-    claims = {"aud": audience, "exp": int(expires), "jti": str(uuid4()), "authorization_details": details}
-    return jwt.encode(claims, key, algorithm, headers={"typ": "at+jwt"})  # type: ignore[arg-type]
+    requested = RequestedClaims(audience=audience, expires=expires, publish=publish, subscribe=subscribe)
+    return sign(make_claims(requested), key, algorithm)
+
+
+def make_claims(requested: RequestedClaims) -> dict[str, Any]:
+    """
+    Write the claims of a token.
+
+    :raises InvalidClaims: where no hub would accept them.
+    """
+    claims: dict[str, Any] = {
+        "iss": requested.issuer,
+        "sub": requested.subject,
+        "aud": requested.audience,
+        "iat": _whole(requested.issued),
+        "exp": _whole(requested.expires),
+        "jti": f"urn:uuid:{uuid4()}",
+    }
+    claims = {name: value for name, value in claims.items() if value is not None}
+    try:
+        if requested.compatibility:
+            claims["mercure"] = _write_claim(requested)
+            read_claim(claims, BASE)
+        else:
+            for name in ("aud", "exp"):
+                if name not in claims:
+                    raise InvalidClaims(f"a token of Mercure 1.0 needs {name}")
+            claims["authorization_details"] = _write_details(requested)
+            read_details(claims, BASE)
+    except InvalidToken as error:
+        raise InvalidClaims(f"no hub would accept this token: {error.reason}") from None
+    return claims
+
+
+def sign(claims: Mapping[str, Any], key: Any, algorithm: str, *, key_id: str | None = None) -> str:
+    """
+    Sign a token.
+
+    :param claims: what :func:`make_claims` returned.
+    :param key: the secret, or the private key.
+    :param algorithm: the algorithm to sign with.
+    :param key_id: the name by which the hub knows the key; ``None`` to leave that out.
+    """
+    headers = {"typ": "JWT" if "mercure" in claims else "at+jwt"}
+    if key_id is not None:
+        headers["kid"] = key_id
+    return PyJWS().encode(to_json(claims).encode(), key, algorithm, headers=headers)
+
+
+def _whole(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds)
+
+
+def _write_details(requested: RequestedClaims) -> list[dict[str, Any]]:
+    details: list[dict[str, Any]] = []
+    for action, topics, patterns in (
+        ("publish", requested.publish, requested.publish_patterns),
+        ("subscribe", requested.subscribe, requested.subscribe_patterns),
+    ):
+        matchers = [
+            *({"match": topic} for topic in topics),
+            *({"match": pattern, "match_type": PATTERN} for pattern in patterns),
+        ]
+        if matchers:
+            details.append({"type": DETAIL_TYPE, "actions": [action], "topics": matchers})
+            if action == "subscribe" and requested.payload is not None:
+                details[-1]["payload"] = requested.payload
+    return details
+
+
+def _write_claim(requested: RequestedClaims) -> dict[str, Any]:
+    if requested.publish_patterns or requested.subscribe_patterns:
+        raise InvalidClaims("before Mercure 1.0 there were no URL patterns; give URI templates as topics")
+    topics = {"publish": list(requested.publish), "subscribe": list(requested.subscribe)}
+    claim: dict[str, Any] = {action: listed for action, listed in topics.items() if listed}
+    return claim if requested.payload is None else {**claim, "payload": requested.payload}

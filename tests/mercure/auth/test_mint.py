@@ -1,0 +1,119 @@
+"""
+Tokens that are made, as a hub's own verifier reads them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jwt
+import pytest
+from twisted.internet.defer import Deferred
+
+from tests.client.fakes import outcome_of
+from tests.mercure.signers import ec_key
+from tests.mercure.world import SECRET, URL
+from txsse.mercure import FixedKeys, Issuer, secret_key
+from txsse.mercure.auth.grants import Grants
+from txsse.mercure.auth.keys import Key
+from txsse.mercure.auth.mint import InvalidClaims, RequestedClaims, make_claims, make_token, sign
+from txsse.mercure.auth.verify import Role, Verifier
+
+
+def verify(token: str, role: Role, key: Key, *, compatibility: bool = False) -> Grants:
+    keys = FixedKeys([key])
+    verifier = Verifier(
+        [Issuer(keys, keys, None, authorization_server=False)],
+        base=URL,
+        audience=[URL],
+        compatibility=compatibility,
+        seconds=time.time,
+    )
+    (grants,) = outcome_of(Deferred.fromCoroutine(verifier.verify(token, role)))
+    assert isinstance(grants, Grants)
+    return grants
+
+
+class TokenTests:
+    def test_secret(self) -> None:
+        """
+        A hub accepts the token for what was asked for, and nothing else.
+        """
+        token = make_token(SECRET, audience=URL, expires=time.time() + 60, publish=["a"], subscribe=["b"])
+        grants = verify(token, "publish", secret_key(SECRET))
+        assert grants.publish.has(["a"]) and not grants.publish.has(["b"])
+        assert grants.subscribe.has(["b"]) and not grants.subscribe.has(["a"])
+        assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "at+jwt"}
+
+    def test_private_key(self) -> None:
+        """
+        A private key signs by its algorithm.
+        """
+        token = make_token(ec_key(), audience=URL, expires=time.time() + 60, publish=["*"], algorithm="ES256")
+        assert verify(token, "publish", Key(("ES256",), ec_key().public_key())).publish.has(["a"])
+
+    def test_compatibility(self) -> None:
+        """
+        Before Mercure 1.0 a token needed neither audience nor expiry, and topics were URI templates.
+        """
+        requested = RequestedClaims(
+            publish=iter(["https://x/{id}"]), subscribe=iter(["*"]), payload=[], compatibility=True
+        )
+        claims = make_claims(requested)
+        assert claims["mercure"] == {"publish": ["https://x/{id}"], "subscribe": ["*"], "payload": []}
+        token = sign(claims, SECRET, "HS256", key_id="k")
+        grants = verify(token, "publish", secret_key(SECRET), compatibility=True)
+        assert grants.publish.has(["https://x/1"])
+        assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT", "kid": "k"}
+
+
+class ClaimsTests:
+    def test_all(self) -> None:
+        """
+        Each claim has its place; those that are not requested are left out.
+        """
+        claims = make_claims(
+            RequestedClaims(
+                subscribe=["a"],
+                subscribe_patterns=["https://x/:id"],
+                payload={"name": "ada"},
+                audience=[URL],
+                issuer="https://i.example",
+                subject="ada",
+                issued=1.5,
+                expires=60.5,
+            )
+        )
+        assert claims.pop("jti").startswith("urn:uuid:")
+        assert claims.pop("authorization_details") == [
+            {
+                "type": "https://mercure.rocks/authorization-detail",
+                "actions": ["subscribe"],
+                "topics": [{"match": "a"}, {"match": "https://x/:id", "match_type": "urlpattern"}],
+                "payload": {"name": "ada"},
+            }
+        ]
+        assert claims == {"iss": "https://i.example", "sub": "ada", "aud": [URL], "iat": 1, "exp": 60}
+
+    @pytest.mark.parametrize(
+        ("requested", "problem"),
+        [
+            ({"expires": 60}, "needs aud"),
+            ({"audience": URL}, "needs exp"),
+            (
+                {"audience": URL, "expires": 60, "publish": ["a\n"]},
+                "no hub would accept this token: a matcher",
+            ),
+            ({"audience": URL, "expires": 60, "subscribe": ["a"], "payload": []}, "payload is no object"),
+            ({"compatibility": True, "publish_patterns": ["/:id"]}, "there were no URL patterns"),
+            ({"compatibility": True, "subscribe_patterns": ["/:id"]}, "there were no URL patterns"),
+            ({"compatibility": True, "publish": ["a\n"]}, "no hub would accept this token: a matcher"),
+        ],
+    )
+    def test_invalid(self, requested: dict[str, Any], problem: str) -> None:
+        """
+        What no hub would accept is not signed.
+        """
+        with pytest.raises(InvalidClaims, match=problem):
+            make_claims(RequestedClaims(**requested))
