@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 
-from txsse.web.body import BodyReader, BodyTooLarge, abort, read_content
+from txsse.web.body import BodyReader, BodyTooLarge, read_content
 
 LIMIT = 10
 
@@ -120,8 +120,11 @@ class AbortTests:
             def loseConnection(self) -> None:  # noqa: N802
                 closed.append("closed")
 
-        abort(Plain())
-        abort(None)
+        reader = BodyReader(LIMIT)
+        reader.abort()
+        assert closed == []
+        reader.transport = Plain()
+        reader.abort()
         assert closed == ["closed"]
 
 
