@@ -61,9 +61,6 @@ LATE = {
 LONG = {
     "txsse.client.following": "all steps of one connection after another; the waiting can leave it",
     "txsse.hub.hub": "what users call, and what the journal and the faces do: to be taken apart",
-    "txsse.journal.redis.journal": "the follower and the publisher in one: to be taken apart",
-    "txsse.journal.sqlite.database": "every statement of SQL in one place",
-    "txsse.journal.sqlite.journal": "the reactor's side of the file and its tidying: to be taken apart",
     "txsse.server.upgrade": "its options are documented in it",
 }
 MAX_LINES = 400

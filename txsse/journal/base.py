@@ -4,6 +4,7 @@ What journals have in common: their bounds, and the limits of a batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -11,7 +12,7 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.python.failure import Failure
 
 from txsse._arguments import check_number
-from txsse.errors import BatchTooLarge
+from txsse.errors import BatchTooLarge, JournalFailed
 from txsse.journal.update import Update
 
 __all__ = [
@@ -20,10 +21,15 @@ __all__ = [
     "DEFAULT_COUNT",
     "MAX_BATCH_BYTES",
     "MAX_BATCH_COUNT",
+    "MAX_PENDING",
+    "RECENT_BYTES",
+    "RECENT_COUNT",
     "all_of",
     "check_batch",
     "check_bounds",
     "not_started",
+    "to_max_age",
+    "too_much_pending",
 ]
 
 # For how many updates, bytes and seconds a client may be away, unless it is said otherwise.
@@ -31,10 +37,34 @@ DEFAULT_COUNT = 10_000
 DEFAULT_BYTES = 64 * 1024 * 1024
 DEFAULT_AGE = 24 * 3600.0
 
+# How much of the newest part a journal with a server or a file keeps in memory; and how many bytes of updates
+# may wait to be recorded, unless it is said otherwise.
+RECENT_COUNT = 10_000
+RECENT_BYTES = 16 * 1024 * 1024
+MAX_PENDING = 64 * 1024 * 1024
+
 # The limits of one transaction. No other update is recorded meanwhile, and the follower is given all of a
 # batch in one turn of the reactor: 1,000 updates take some 10 ms.
 MAX_BATCH_COUNT = 1000
 MAX_BATCH_BYTES = 4 * 1024 * 1024
+
+
+def to_max_age(max_age: float | None) -> float:
+    """
+    Return a ``max_age`` in seconds.
+    """
+    return math.inf if max_age is None else max_age
+
+
+def too_much_pending(name: str, pending: int) -> JournalFailed:
+    """
+    Return the error of an update that exceeds ``max_pending``.
+
+    :param name: the name of the journal.
+    :param pending: how many bytes wait to be recorded.
+    """
+    problem = f"{pending} bytes wait to be recorded; publish less, or wait for what was published"
+    return JournalFailed(name, problem)
 
 
 def not_started() -> float:

@@ -296,10 +296,10 @@ class RedisTests:
         followers[1].message_received = lambda message: received(message) or slow  # type: ignore[method-assign]
         outcome = outcome_of(subjects[0].journal.cluster.broadcast("a"))
         await until(lambda: followers[1].messages == ["a"])
-        first = subjects[1].journal._session
+        first = subjects[1].journal._script.session
         first.cut()
         slow.callback(None)
-        await until(lambda: subjects[1].journal._session not in (None, first))
+        await until(lambda: subjects[1].journal._script.session not in (None, first))
         await until(lambda: outcome == [None])
         assert followers[1].messages == ["a"]
 
@@ -332,8 +332,8 @@ class RedisTests:
         subjects, followers = await started(new, 2)
         node = subjects[1].journal.cluster.node
         followers[1].message_received = lambda message: Deferred()  # type: ignore[method-assign]
-        for _ in range(1000):
-            server.ask("XADD", f"{{txsse}}:nodes:{node}:inbox", "*", "message", "x", "token", "y")
+        fill = "for _ = 1, 1000 do redis.call('XADD', KEYS[1], '*', 'message', 'x', 'token', 'y') end"
+        server.ask("EVAL", fill, "1", f"{{txsse}}:nodes:{node}:inbox")
         with pytest.raises(NotAcknowledged) as raised:
             await subjects[0].journal.cluster.broadcast("a", deadline=0.5)
         assert raised.value.nodes == [node]

@@ -26,8 +26,10 @@ from txsse.hub.subscriber import REPLAYING
 from txsse.journal.page import Entry
 from txsse.journal.position import OLDEST
 from txsse.journal.redis import RedisJournal
-from txsse.journal.redis import cluster as nodes_module
-from txsse.journal.redis import journal as redis_module
+from txsse.journal.redis import cluster as cluster_module
+from txsse.journal.redis import follower as follower_module
+from txsse.journal.redis import reader as reader_module
+from txsse.journal.redis import script as script_module
 from txsse.journal.redis import session as redis_session
 from txsse.journal.redis.codec import to_arguments
 from txsse.journal.redis.stream_ids import to_number, to_text
@@ -142,7 +144,7 @@ class ClusterTests:
         follower = await other.start()
         await one.append("status", *map(str, range(10)), data="x" * 2000)
         await until(lambda: len(follower.told) == 11)
-        assert await other.journal._find("status") is None
+        assert await other.journal._reader.find("status") is None
         await other.append("status")
         assert ids_of(follower)[-1] == "status"
 
@@ -206,7 +208,7 @@ class ClusterTests:
         for each in [first.journal.append(update(id)) for id in ids]:
             await each
         await second.start()
-        here = [each.id for _, each in second.journal._recent.entries()]
+        here = [each.id for _, each in second.journal._following.recent.entries()]
         assert here == ids[-len(here) :]
         assert len(here) == (min(count, 550) if recent_bytes == 10**9 else len(here)) > 50
         assert await second.ids_after(OLDEST) == ids[-550:]
@@ -337,7 +339,7 @@ class BatchTests:
         """
         Each node is given a batch in one turn, also if it reads it in several parts; and all in one order.
         """
-        monkeypatch.setattr(redis_module, "_FOLLOW_COUNT", 3)
+        monkeypatch.setattr(follower_module, "_FOLLOW_COUNT", 3)
         subjects = [new(), new()]
         followers = [Turns(), Turns()]
         for subject, follower in zip(subjects, followers, strict=True):
@@ -371,7 +373,7 @@ class BatchTests:
         """
         A node that loses the server after it has read a part of a batch is given all of it afterwards.
         """
-        monkeypatch.setattr(redis_module, "_FOLLOW_COUNT", 3)
+        monkeypatch.setattr(follower_module, "_FOLLOW_COUNT", 3)
         one, other = new(), new()
         await one.start()
         follower = Turns()
@@ -382,7 +384,7 @@ class BatchTests:
         async def losing(session: redis_session.Session, *arguments: Any) -> Any:
             nonlocal reads
             found = await wait_for_entries(session, *arguments)
-            if session is other.journal._session and found[0]:
+            if session is other.journal._script.session and found[0]:
                 reads += 1
                 if reads == 2:
                     session.cut()
@@ -441,7 +443,7 @@ class NodesTests:
         """
         Each learns how many the others have, soon after that has changed.
         """
-        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.01)
+        monkeypatch.setattr(cluster_module, "_INTERVAL", 0.01)
         subjects = [new(), new(), new()]
         followers = [await subject.start() for subject in subjects]
 
@@ -468,7 +470,7 @@ class NodesTests:
         """
         One that is not heard of any more counts no more.
         """
-        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.02)
+        monkeypatch.setattr(cluster_module, "_INTERVAL", 0.02)
         dead, alive = new(), new()
         follower = await dead.start()
         await alive.start()
@@ -486,7 +488,7 @@ class NodesTests:
         """
         A Redis that has forgotten who is there is told again. While it is out, nobody knows.
         """
-        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.02)
+        monkeypatch.setattr(cluster_module, "_INTERVAL", 0.02)
         one, other = new(), new()
         follower = await one.start()
         await other.start()
@@ -563,13 +565,13 @@ class NodesTests:
         await subject.start()
         await subject.append("1")
         asked: list[Any] = []
-        run = subject.journal._run
+        run = subject.journal._script._run
 
         def noting(session: object, *arguments: Any) -> Deferred[Any]:
             asked.append(arguments[0])
             return run(session, *arguments)
 
-        subject.journal._run = noting
+        subject.journal._script._run = noting
         recorded = subject.journal.append(update("2"))
         subject.journal.cluster.put_metadata("a", "b")
         await recorded
@@ -582,7 +584,7 @@ class NodesTests:
         """
         A Redis that has forgotten them gets them again; those of a node that died are gone after a while.
         """
-        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.02)
+        monkeypatch.setattr(cluster_module, "_INTERVAL", 0.02)
         one, other = new(), new()
         await one.start()
         await other.start()
@@ -611,7 +613,7 @@ class NodesTests:
         """
         What somebody asks for may be any text, and the others are told of the rest all the same.
         """
-        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.01)
+        monkeypatch.setattr(cluster_module, "_INTERVAL", 0.01)
         one, other = new(), new()
         follower = await one.start()
         await other.start()
@@ -625,7 +627,7 @@ class NodesTests:
         """
         A hub counts its own as they are, and adds the others.
         """
-        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.01)
+        monkeypatch.setattr(cluster_module, "_INTERVAL", 0.01)
         hubs = [Hub(journal=RedisJournal(server.url)) for _ in range(2)]
         ports = [await listen(hub.resource("news")) for hub in hubs]
         sources = [
@@ -683,11 +685,11 @@ class OutageTests:
         followers = [await deaf.start(), await other.start()]
         await other.append("1")
         await until(lambda: len(followers[0].told) == 1)
-        session = deaf.journal._session
+        session = deaf.journal._script.session
         reconnect = deaf.journal._connect
         deaf.journal._connect = lambda: Deferred()
         session.following.cut()
-        await until(lambda: deaf.journal._session is None)
+        await until(lambda: deaf.journal._script.session is None)
         await other.append("2", "3")
         deaf.journal._connect = reconnect
         # It waits for a connection that does not come about.
@@ -707,10 +709,10 @@ class OutageTests:
         follower = await subject.start()
         await other.start()
         for number in range(20):
-            session = subject.journal._session
+            session = subject.journal._script.session
             (session.following if number % 2 else session.commands).cut()
             await other.append(str(number))
-            await until(lambda session=session: subject.journal._session not in (None, session))
+            await until(lambda session=session: subject.journal._script.session not in (None, session))
         await until(lambda: len(follower.told) == 20)
         assert ids_of(follower) == [str(number) for number in range(20)]
         assert not follower.missed
@@ -795,7 +797,7 @@ class OutageTests:
         error = await problem_of(subject.journal.append(update("2")))
         assert error.uncertain
         assert "no answer for 0.2 s" in error.problem
-        await until(lambda: subject.journal._session is None)
+        await until(lambda: subject.journal._script.session is None)
         assert subject.journal.append(update("3")).addErrback(lambda _: None).called
         await deferLater(reactor, 0.5)
         server.resume()
@@ -936,8 +938,8 @@ class OutageTests:
         for _ in range(5):
             await subject.append("1")
             server.ask("FLUSHALL")
-            subject.journal._session.commands.cut()
-            await until(lambda: subject.journal._session is None)
+            subject.journal._script.session.commands.cut()
+            await until(lambda: subject.journal._script.session is None)
             await until(works(subject))
         (position,) = await subject.append("2")
         assert 5 << 128 < position < REPLAYING
@@ -954,7 +956,7 @@ class OutageTests:
         head = away.journal.head
         connect = away.journal._connect
         away.journal._connect = lambda: _fail()
-        away.journal._session.commands.cut()
+        away.journal._script.session.commands.cut()
         await until(fails(away))
         await other.append(*map(str, range(2, 2000)))
         away.journal._connect = connect
@@ -1026,23 +1028,23 @@ class OutageTests:
         """
         Where nothing is published any more, it is looked whether there is again, now and then.
         """
-        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.02)
-        monkeypatch.setattr(redis_module, "_TRIAL_INTERVAL", 0.02)
+        monkeypatch.setattr(cluster_module, "_INTERVAL", 0.02)
+        monkeypatch.setattr(script_module, "_TRIAL_INTERVAL", 0.02)
         subject = new()
         await subject.start()
         server.ask("CONFIG", "SET", "maxmemory", "1")
         await problem_of(subject.append("1"))
         probes: list[str] = []
-        run = subject.journal._run
+        run = subject.journal._script._run
 
         def counting(session: object, *arguments: Any) -> Deferred[Any]:
             probes.extend(each for each in arguments[:1] if each == "probe")
             return run(session, *arguments)
 
-        subject.journal._run = counting
+        subject.journal._script._run = counting
         await until(lambda: len(probes) > 3)
         # That it can be read does not mean that it works.
-        await subject.journal._read(OLDEST)
+        await subject.journal._reader.read(OLDEST)
         assert subject.journal.problem is not None
         server.ask("CONFIG", "SET", "maxmemory", "0")
         await until(works(subject))
@@ -1171,7 +1173,7 @@ class StrangeTests:
         server.ask("XADD", "{txsse}:updates", "*", "a", "b")
         server.ask("XADD", "{txsse}:updates", "*", "after", "x", "id", "y", "topics", "z", "data", "")
         await deferLater(reactor, 0.05)
-        assert subject.journal._session is not None
+        assert subject.journal._script.session is not None
         assert await subject.ids_after(OLDEST) == ["1"]
         other = new()
         await other.start()
@@ -1218,7 +1220,7 @@ class StrangeTests:
         number = to_text(position)
         server.ask("DEL", "{txsse}:updates", "{txsse}:meta", "{txsse}:ids")
         server.ask("XADD", "{txsse}:updates", number, "after", "0-0", *fields_of(update("other")))
-        subject.journal._session.commands.cut()
+        subject.journal._script.session.commands.cut()
         await until(lambda: len(follower.told) == 2)
         assert ids_of(follower) == ["1", "other"]
         assert len(follower.missed) == 1
@@ -1236,7 +1238,7 @@ class StrangeTests:
         await subject.append("1")
         server.ask("RENAME", "{txsse}:meta", "kept")
         server.ask("SET", "{txsse}:meta", "x")
-        subject.journal._session.commands.cut()
+        subject.journal._script.session.commands.cut()
         await until(lambda: "WRONGTYPE" in str(subject.journal.problem))
         server.ask("DEL", "{txsse}:meta")
         server.ask("RENAME", "kept", "{txsse}:meta")
@@ -1282,7 +1284,7 @@ class StrangeTests:
         await subject.journal.start(follower)
         await subject.append("1")
         server.ask("FLUSHALL")
-        subject.journal._session.commands.cut()
+        subject.journal._script.session.commands.cut()
         await until(lambda: len(failures) == 1)
         await until(works(subject))
         await subject.append("2")
@@ -1444,7 +1446,8 @@ class DamageTests:
         """
         However many follow each other, they are one gap.
         """
-        monkeypatch.setattr(redis_module, "PAGE_COUNT", 4)
+        for module in (follower_module, reader_module):
+            monkeypatch.setattr(module, "PAGE_COUNT", 4)
         writer = new()
         await writer.start()
         await writer.append(*map(str, range(30)), data="secret")
@@ -1714,8 +1717,8 @@ class RefusalTests:
 
     @pytest.fixture(autouse=True)
     def _often(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(nodes_module, "_INTERVAL", 0.01)
-        monkeypatch.setattr(redis_module, "_TRIAL_INTERVAL", 0.01)
+        monkeypatch.setattr(cluster_module, "_INTERVAL", 0.01)
+        monkeypatch.setattr(script_module, "_TRIAL_INTERVAL", 0.01)
 
     async def trials(self, subject: Subject, *commands: str) -> list[JournalFailed | None]:
         """
@@ -1723,16 +1726,16 @@ class RefusalTests:
         """
         problems: list[JournalFailed | None] = []
         asked: list[str] = []
-        run = subject.journal._run
+        run = subject.journal._script._run
 
         def noting(session: object, *arguments: Any) -> Deferred[Any]:
             asked.append(arguments[0])
             problems.append(subject.journal.problem)
             return run(session, *arguments)
 
-        subject.journal._run = noting
+        subject.journal._script._run = noting
         await until(lambda: all(asked.count(each) > 3 for each in commands))
-        subject.journal._run = run
+        subject.journal._script._run = run
         return problems
 
     @pytest_twisted.ensureDeferred
@@ -1747,9 +1750,9 @@ class RefusalTests:
         server.ask("ACL", "SETUSER", "default", "-xadd")
         await problem_of(subject.append("2"))
         assert None not in await self.trials(subject, "probe", "heartbeat")
-        subject.journal._session.commands.cut()
-        await until(lambda: subject.journal._session is None)
-        await until(lambda: subject.journal._session is not None)
+        subject.journal._script.session.commands.cut()
+        await until(lambda: subject.journal._script.session is None)
+        await until(lambda: subject.journal._script.session is not None)
         assert "may not do that" in str(subject.journal.problem)
         assert None not in await self.trials(subject, "probe", "heartbeat")
         server.ask("ACL", "SETUSER", "default", "+xadd")
@@ -1769,7 +1772,7 @@ class RefusalTests:
         await subject.start()
         await subject.append("1")
         server.ask("ACL", "SETUSER", "default", "-xrange")
-        await problem_of(subject.journal._read(OLDEST))
+        await problem_of(subject.journal._reader.read(OLDEST))
         assert None not in await self.trials(subject, "read", "heartbeat")
         server.ask("ACL", "SETUSER", "default", "+xrange")
         await until(works(subject))
@@ -1784,7 +1787,7 @@ class BoundTests:
         subject = new(max_pending=2000)
         await subject.start()
         first = subject.journal.append(update("1", data="x" * 5000))
-        assert "are on their way" in str(await problem_of(subject.journal.append(update("2"))))
+        assert "wait to be recorded" in str(await problem_of(subject.journal.append(update("2"))))
         await first
         await subject.append("2")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txsse.journal.redis.stream_ids import Timeline, to_number, to_text
+from txsse.journal.redis.stream_ids import Epochs, to_number, to_text
 
 NUMBERS = st.integers(min_value=1, max_value=100)
 
@@ -29,49 +29,49 @@ class NumberTests:
         assert sorted(map(to_number, ids)) == [to_number(id) for id in ids]
 
 
-class TimelineTests:
+class EpochsTests:
     @given(st.lists(NUMBERS, max_size=4), st.lists(NUMBERS, min_size=2, max_size=20))
     def test_order(self, forks: list[int], numbers: list[int]) -> None:
         """
         However often the record was set back, later entries have greater positions, and each its number.
         """
-        timeline = Timeline()
+        epochs = Epochs()
         for fork in forks:
-            timeline.fork(fork)
-        positions = [timeline.position_of(number) for number in sorted(numbers)]
+            epochs.begin(fork)
+        positions = [epochs.position_of(number) for number in sorted(numbers)]
         assert positions == sorted(positions)
-        assert [timeline.number_of(position) for position in positions] == sorted(numbers)
+        assert [epochs.number_of(position) for position in positions] == sorted(numbers)
 
     @given(st.lists(NUMBERS, max_size=3), NUMBERS, NUMBERS)
     def test_new_behind_lost(self, forks: list[int], fork: int, number: int) -> None:
         """
         What is new behind a fork is greater than whatever was there before, lost or not.
         """
-        timeline = Timeline()
+        epochs = Epochs()
         for each in forks:
-            timeline.fork(each)
-        before = [timeline.position_of(each) for each in range(1, 101)]
-        timeline.fork(fork)
-        behind = timeline.position_of(fork, behind_fork=True)
+            epochs.begin(each)
+        before = [epochs.position_of(each) for each in range(1, 101)]
+        epochs.begin(fork)
+        behind = epochs.position_of(fork, begin=True)
         assert behind > max(before)
-        assert timeline.position_of(fork + number) > behind
-        assert timeline.position_of(fork) <= max(before)
+        assert epochs.position_of(fork + number) > behind
+        assert epochs.position_of(fork) <= max(before)
 
     def test_resume(self) -> None:
         """
         Whoever had what was lost goes on at the fork, and learns of it; others do not.
         """
-        timeline = Timeline()
-        early, late = timeline.position_of(5), timeline.position_of(9)
-        assert timeline.resume(late) == (9, False)
-        timeline.fork(7)
-        assert timeline.resume(early) == (5, False)
-        assert timeline.resume(timeline.position_of(7)) == (7, False)
-        assert timeline.resume(late) == (7, True)
-        new = timeline.position_of(8)
-        assert timeline.resume(new) == (8, False)
-        timeline.fork(3)
-        assert timeline.resume(new) == (3, True)
-        assert timeline.resume(late) == (3, True)
-        assert timeline.resume(early) == (3, True)
-        assert timeline.resume(timeline.position_of(4)) == (4, False)
+        epochs = Epochs()
+        early, late = epochs.position_of(5), epochs.position_of(9)
+        assert epochs.resume(late) == (9, False)
+        epochs.begin(7)
+        assert epochs.resume(early) == (5, False)
+        assert epochs.resume(epochs.position_of(7)) == (7, False)
+        assert epochs.resume(late) == (7, True)
+        new = epochs.position_of(8)
+        assert epochs.resume(new) == (8, False)
+        epochs.begin(3)
+        assert epochs.resume(new) == (3, True)
+        assert epochs.resume(late) == (3, True)
+        assert epochs.resume(early) == (3, True)
+        assert epochs.resume(epochs.position_of(4)) == (4, False)

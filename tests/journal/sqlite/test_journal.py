@@ -28,6 +28,7 @@ from txsse.journal.position import OLDEST
 from txsse.journal.sqlite import SQLiteJournal
 from txsse.journal.sqlite import journal as sqlite_module
 from txsse.journal.sqlite.database import Database
+from txsse.journal.sqlite.retention import Retention
 
 T = TypeVar("T")
 
@@ -211,7 +212,7 @@ class RestartTests:
         else:
             await problem_of(starting)
         await stopping
-        assert subject.journal._threads is None
+        assert not subject.journal._worker.is_running
         assert subject.journal._tidying is None
 
     @pytest_twisted.ensureDeferred
@@ -551,17 +552,17 @@ class TidyTests:
         What has become too old goes without anything being published, in small steps.
         """
         steps: list[int] = []
-        delete = Database._delete
+        delete = Retention.delete
 
-        def note(self: Database, connection: sqlite3.Connection, count: int) -> None:
+        def note(self: Retention, connection: sqlite3.Connection, count: int, head: int) -> None:
             steps.append(count)
-            delete(self, connection, count)
+            delete(self, connection, count, head)
 
         subject = new(max_age=60.0)
         await subject.start()
         for each in [subject.journal.append(update(str(number))) for number in range(2500)]:
             await each
-        monkeypatch.setattr(Database, "_delete", note)
+        monkeypatch.setattr(Retention, "delete", note)
         subject.advance(61)
         subject.journal._tidying.reset(0)
         await until(lambda: len(steps) == 3)
@@ -775,7 +776,7 @@ class TroubleTests:
         await subject.append("1")
         with monkeypatch.context() as patched:
             patched.setattr(Database, "_has_appended", fail)
-            patched.setattr(Database, "_delete", fail)
+            patched.setattr(Retention, "delete", fail)
             assert "see the system's log" in await problem_of(subject.append("2"))
             subject.advance(61)
             assert await subject.journal._tidy_now() is False

@@ -10,8 +10,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from txsse.journal.redis.link import Link, Server, connect
+from txsse.journal.redis.connection import Connection, connect
 from txsse.journal.redis.stream_ids import to_number, to_text
+from txsse.journal.redis.url import Server
 
 __all__ = ["Session", "open_session"]
 
@@ -30,7 +31,9 @@ class Session:
     :param patience: how long to wait for what comes until the answer is that nothing did, in seconds.
     """
 
-    def __init__(self, commands: Link, following: Link, key: str, node: str, patience: float) -> None:
+    def __init__(
+        self, commands: Connection, following: Connection, key: str, node: str, patience: float
+    ) -> None:
         self.commands = commands
         self.following = following
         # The braces would keep the keys together in a cluster.

@@ -3,14 +3,14 @@ Positions that only grow, over a record that may be set back.
 
 An entry in a stream of Redis has an id, ``<milliseconds>-<number>``, here as one number. After a failover
 that lost the newest entries, others come whose ids may be smaller than those of the lost ones. A process that
-has seen the lost ones counts such forks, and puts the count before the entry's number.
+has seen the lost ones counts such epochs, and puts the count before the entry's number.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-__all__ = ["Timeline", "to_number", "to_text"]
+__all__ = ["Epochs", "to_number", "to_text"]
 
 _BITS = 128
 _MASK = (1 << _BITS) - 1
@@ -33,32 +33,32 @@ def to_text(number: int) -> str:
     return f"{number >> 64}-{number & (1 << 64) - 1}"
 
 
-class Timeline:
+class Epochs:
     """
     The positions of entries, for one process.
     """
 
     def __init__(self) -> None:
-        # After each fork, the number of the last entry that came before it.
-        self._forks: list[int] = []
+        # Before each epoch but the first, the number of the last entry that came before it.
+        self._begins: list[int] = []
 
-    def fork(self, number: int) -> None:
+    def begin(self, number: int) -> None:
         """
-        The record goes on behind an entry with others than before.
+        Begin an epoch: after an entry, the record has others than before.
         """
-        self._forks.append(number)
+        self._begins.append(number)
 
-    def position_of(self, number: int, *, behind_fork: bool = False) -> int:
+    def position_of(self, number: int, *, begin: bool = False) -> int:
         """
         Return the position of an entry.
 
-        :param behind_fork: for the one at the last fork, the position from which all that is new is greater,
-            and all that is lost is smaller.
+        :param begin: for the last entry before this epoch: the position from which all that is new is
+            greater, and all that is lost is smaller.
         """
-        if behind_fork:
-            return len(self._forks) << _BITS | number
-        for count in range(len(self._forks), 0, -1):
-            if number > self._forks[count - 1]:
+        if begin:
+            return len(self._begins) << _BITS | number
+        for count in range(len(self._begins), 0, -1):
+            if number > self._begins[count - 1]:
                 return count << _BITS | number
         return number
 
@@ -70,9 +70,9 @@ class Timeline:
 
     def resume(self, position: int) -> tuple[int, bool]:
         """
-        Return the number behind which somebody reads on who has come to a position, and whether what they had
-        last is lost.
+        Return the number after which a reader goes on that was at a position, and whether the updates that it
+        read last are lost.
         """
         number = position & _MASK
-        fork = min(self._forks[position >> _BITS :], default=number)
-        return min(number, fork), number > fork
+        begin = min(self._begins[position >> _BITS :], default=number)
+        return min(number, begin), number > begin

@@ -25,6 +25,9 @@ _PAGE = 4096
 _LOOK_PAGES = 64
 _PAGES_OF_ROW = 3
 
+# What a probe writes at least, in bytes.
+_LEAST_PROBE = 65536
+
 # From how many pages on it is worth a line in the log that they cannot be reused: 64 MB.
 _MANY_PAGES = 16_000
 
@@ -77,12 +80,14 @@ class Checkpoints:
             )
             self._warn_at = self._last * 2
 
-    def probe(self, connection: sqlite3.Connection, size: int) -> None:
+    def probe(self, connection: sqlite3.Connection, size: int) -> int:
         """
-        Write so many bytes, to the ``-wal`` and to the database, and give them back.
+        Write so many bytes, or a few more, to the ``-wal`` and to the database, and give them back.
 
+        :returns: how many there were.
         :raises sqlite3.Error: where there is no room.
         """
+        size = max(size, _LEAST_PROBE)
         with transaction(connection):
             connection.execute("INSERT INTO probe VALUES (randomblob(?))", [size])
         try:
@@ -90,3 +95,4 @@ class Checkpoints:
         finally:
             with transaction(connection):
                 connection.execute("DELETE FROM probe")
+        return size

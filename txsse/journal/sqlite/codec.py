@@ -5,6 +5,7 @@ Updates as rows of SQLite, each with a checksum over all of its columns.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct, error
 from typing import Any
@@ -14,7 +15,7 @@ from txsse.journal.page import Entry
 from txsse.journal.update import Update
 from txsse.protocol.event import ServerSentEvent
 
-__all__ = ["COLUMNS", "CREATE", "SIZE", "Row", "decode", "encode", "sum_of"]
+__all__ = ["COLUMNS", "CREATE", "SIZE", "Row", "decode", "encode", "encode_all", "sum_of"]
 
 # Text is in blobs: SQLite fails a whole query over one text that is not UTF-8. What is short comes first, so
 # that it is read without the text behind it, which may be long.
@@ -67,6 +68,18 @@ def encode(position: int, time: float, update: Update) -> tuple[Row, int]:
     checksum = _checksum(position, time, private, retry, id, topics, type, data)
     size = len(id) + len(topics) + len(data) + _OVERHEAD + (len(type) if type else 0)
     return (position, time, checksum, private, retry, id, topics, type, data), size
+
+
+def encode_all(first: int, batch: Sequence[tuple[Update, float]]) -> tuple[list[Row], int]:
+    """
+    Return the rows for updates, each with its time, from a position on; and how many bytes they take.
+    """
+    rows, total = [], 0
+    for position, (update, time) in enumerate(batch, first):
+        row, size = encode(position, time, update)
+        rows.append(row)
+        total += size
+    return rows, total
 
 
 def decode(row: tuple[Any, ...]) -> tuple[Entry, float] | None:

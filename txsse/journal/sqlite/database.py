@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,11 +15,11 @@ from twisted.logger import Logger
 from txsse.errors import JournalFailed
 from txsse.journal.page import Entry, Page
 from txsse.journal.sqlite.checkpoint import Checkpoints
-from txsse.journal.sqlite.codec import encode
+from txsse.journal.sqlite.codec import encode, encode_all
 from txsse.journal.sqlite.damage import Damage
 from txsse.journal.sqlite.errors import explain, is_damage, is_failed_sync
 from txsse.journal.sqlite.files import Files
-from txsse.journal.sqlite.ids import earliest, insert, insert_all, newest, repeated, supersede
+from txsse.journal.sqlite.ids import find, insert, insert_all, newest, repeated, supersede
 from txsse.journal.sqlite.pages import read_newest, read_page
 from txsse.journal.sqlite.retention import Bounds, Retention
 from txsse.journal.sqlite.salvage import copy_readable
@@ -39,14 +39,8 @@ _log = Logger()
 # How many rows are deleted at once.
 _STEP = 1000
 
-# How many rows are deleted at least, while updates are recorded.
-_LEAST_DELETED = 64
-
 # How often the files are looked at while updates are recorded, in seconds.
 _LOOK_INTERVAL = 0.1
-
-# What a probe writes at least, in bytes.
-_LEAST_PROBE = 65536
 
 
 class Database:
@@ -117,10 +111,7 @@ class Database:
         head = max(guessed, marked(connection))
         self._retention.begin(found.floor if found.count else head, found.count, found.bytes)
         if noted is None and head:
-            _log.warn(
-                "{path}-head is missing or damaged: it is not known whether updates were lost",
-                path=self._path,
-            )
+            _log.warn("{path}-head is missing or damaged: updates may have been lost", path=self._path)
         self.head = head if noted is None else max(head, noted)
         if self.head > head:
             self.damage.note(head + 1, self.head)
@@ -171,7 +162,11 @@ class Database:
 
     def _append_all(self, batch: _Batch) -> list[int]:
         positions = self._attempt(self._append_new, batch)
-        return self._attempt(self._append_each, batch) if positions is None else positions
+        if positions is not None:
+            return positions
+        return self._attempt(
+            lambda connection, batch: [self._append(connection, *each) for each in batch], batch
+        )
 
     def _attempt(self, append: Callable[[sqlite3.Connection, _Batch], T], batch: _Batch) -> T:
         head, saved = self.head, self._retention.save()
@@ -180,10 +175,8 @@ class Database:
                 positions = append(connection, batch)
                 if positions is None:
                     connection.execute("ROLLBACK")
-                elif self.floor - self._retention.deleted >= _LEAST_DELETED:
-                    # As much as comes goes, so that nothing is left to do behind a burst; and some of it
-                    # together, since the oldest rows are in other pages than the newest.
-                    self._delete(connection, max(len(batch), _LEAST_DELETED))
+                else:
+                    self._retention.keep_up(connection, len(batch), self.head)
         except BaseException:
             self.head = head
             self._retention.restore(saved)
@@ -194,19 +187,14 @@ class Database:
         """
         Record updates at once, unless the id of one is known.
         """
-        positions = list(range(self.head + 1, self.head + 1 + len(batch)))
-        rows, total = [], 0
-        for position, (update, now) in zip(positions, batch, strict=True):
-            row, size = encode(position, now, update)
-            rows.append(row)
-            total += size
+        rows, size = encode_all(self.head + 1, batch)
         if not insert_all(connection, rows):
             return None
-        self._has_appended(len(rows), total, batch[-1][1])
-        return positions
+        self._has_appended(len(rows), size, batch[-1][1])
+        return [row[0] for row in rows]
 
     def _append_each(self, connection: sqlite3.Connection, batch: _Batch) -> list[int]:
-        return [self._append(connection, update, now) for update, now in batch]
+        return [self._append(connection, *each) for each in batch]
 
     def _append(self, connection: sqlite3.Connection, update: Update, now: float) -> int:
         row, size = encode(self.head + 1, now, update)
@@ -232,15 +220,7 @@ class Database:
         Return the position of the earliest update with an id.
         """
         self._advance_floor(now)
-        try:
-            position = earliest(self._opened, id.encode(), self.floor)
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                raise
-            return None
-        update = None if position is None else self.at(position, now)
-        # The index may be damaged, and not the row.
-        return position if update is not None and update.id == id else None
+        return find(self._opened, id.encode(), self.floor)
 
     def at(self, position: int, now: float) -> Update | None:
         """
@@ -257,20 +237,16 @@ class Database:
         self._advance_floor(now)
         return read_page(self._opened, after, floor=self.floor, head=self.head, lost=self.damage.note)
 
-    def newest(self, count: int, size: int) -> list[tuple[Entry, float]]:
+    def newest(self, count: int, size: int) -> tuple[list[tuple[Entry, float]], set[str]]:
         """
-        Return the newest updates with their times, in order, with none missing between them.
+        Return the newest updates with their times, in order, with none missing between them; and those of
+        their ids that older updates have, too.
 
         :param count: how many at most.
         :param size: how many bytes of frames at most.
         """
-        return read_newest(self._opened, count, size, floor=self.floor, head=self.head)
-
-    def repeated_in(self, entries: Iterable[Entry]) -> set[str]:
-        """
-        Return those of the ids of some updates that older ones have, too.
-        """
-        return repeated(self._opened, (update.id for _, update in entries), self.floor)
+        found = read_newest(self._opened, count, size, floor=self.floor, head=self.head)
+        return found, repeated(self._opened, (update.id for (_, update), _ in found), self.floor)
 
     def probe(self) -> None:
         """
@@ -284,8 +260,7 @@ class Database:
                 self._salvage()
             self.trouble.check()
             self._look_at_files()
-            size = max(self.trouble.bytes, _LEAST_PROBE)
-            self._checkpoints.probe(self._opened, size)
+            size = self._checkpoints.probe(self._opened, self.trouble.bytes)
         except (sqlite3.Error, OSError) as error:
             raise self.trouble.note(error) from error
         self.trouble.written(size)
@@ -313,7 +288,7 @@ class Database:
         saved = self._retention.save()
         try:
             with transaction(self._opened):
-                self._delete(self._opened, _STEP)
+                self._retention.delete(self._opened, _STEP, self.head)
         except BaseException:
             self._retention.restore(saved)
             raise
@@ -404,10 +379,7 @@ class Database:
         """
         Go on with a new file, and all that can be read.
         """
-        _log.error(
-            "{path} is damaged, and cannot be written; its updates are copied",
-            path=self._path,
-        )
+        _log.error("{path} is damaged, and cannot be written; its updates are copied", path=self._path)
         connection = self._opened
         fresh = self._files.fresh()
         copy_readable(connection, fresh, floor=self.floor, head=self.head)
@@ -421,14 +393,6 @@ class Database:
         self._retention.begin(self.floor, found.count, found.bytes)
         self.trouble.is_damaged = False
         _log.warn("{path} is a copy now; the damaged file is {damaged}", path=self._path, damaged=damaged)
-
-    def _delete(self, connection: sqlite3.Connection, count: int) -> None:
-        up_to = min(self.floor, self._retention.deleted + count)
-        connection.execute("DELETE FROM updates WHERE position <= ?", [up_to])
-        self._retention.deleted = up_to
-        if up_to == self.head:
-            # No row shows any more how far it was.
-            mark(connection, up_to)
 
     def _advance_floor(self, now: float) -> None:
         self._retention.advance(self._opened, self.head, now)

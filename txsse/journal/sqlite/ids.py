@@ -13,8 +13,10 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from txsse.journal.sqlite.codec import Row
+from txsse.journal.sqlite.errors import is_damage
+from txsse.journal.sqlite.table_scan import verified
 
-__all__ = ["earliest", "insert", "insert_all", "newest", "repeated", "supersede"]
+__all__ = ["earliest", "find", "insert", "insert_all", "newest", "repeated", "supersede"]
 
 _INSERT = "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id, superseded) DO NOTHING"
 
@@ -70,6 +72,23 @@ def earliest(connection: sqlite3.Connection, id: bytes, floor: int) -> int | Non
         return row[0] if row[0] == row[1] else None
     position = newest(connection, id)
     return position if position > floor else None
+
+
+def find(connection: sqlite3.Connection, id: bytes, floor: int) -> int | None:
+    """
+    Return the position of the earliest update with an id, if it can be read.
+
+    :param floor: the position up to which rows do not count.
+    """
+    try:
+        position = earliest(connection, id, floor)
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        return None
+    found = None if position is None else verified(connection, position)
+    # The index may be damaged, and not the row.
+    return position if found is not None and found[0][1].id.encode() == id else None
 
 
 def repeated(connection: sqlite3.Connection, ids: Iterable[str], floor: int) -> set[str]:

@@ -4,40 +4,40 @@ A journal in a file, for one process.
 
 from __future__ import annotations
 
-import math
 import os
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorCore, IReactorTime
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from txsse._clock import make_steady, wall_of
 from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
-from txsse.errors import JournalFailed
 from txsse.journal.base import (
     DEFAULT_AGE,
     MAX_BATCH_BYTES,
     MAX_BATCH_COUNT,
+    MAX_PENDING,
+    RECENT_BYTES,
+    RECENT_COUNT,
     all_of,
     check_batch,
     check_bounds,
     not_started,
+    to_max_age,
+    too_much_pending,
 )
 from txsse.journal.interfaces import IFollower, IJournal
 from txsse.journal.page import Entry, Page
 from txsse.journal.resume_ids import ResumeIds, new_secret
 from txsse.journal.sqlite.database import Bounds, Database
-from txsse.journal.sqlite.errors import explain
+from txsse.journal.sqlite.worker import Worker
 from txsse.journal.update import Update
 from txsse.journal.window import Window
 
@@ -53,9 +53,6 @@ _READS = 2
 # How often is looked for what is too old, for files that are gone, and whether what is wrong is so still, in
 # seconds.
 _TIDY_INTERVAL = 5.0
-
-# How many updates of the newest are kept in memory.
-_RECENT_COUNT = 10_000
 
 
 class _Opened(NamedTuple):
@@ -81,8 +78,8 @@ class SQLiteJournal:
     never waits for the disk. What comes while a transaction runs goes into the next one, all together.
 
     An update that was published is there after the process was killed. Damaged records are skipped, counted,
-    and reported to those that resume before them. With ``synchronous="FULL"`` it is
-    there after a power cut too, and each transaction waits for the disk.
+    and reported to clients that resume before them. With ``synchronous="FULL"`` an update is there after a
+    power cut too, and each transaction waits for the disk.
 
     One process has the file for itself; for several, there is :class:`txsse.journal.redis.RedisJournal`.
 
@@ -106,8 +103,8 @@ class SQLiteJournal:
         max_count: int = 1_000_000,
         max_bytes: int = 1024 * 1024 * 1024,
         max_age: float | None = DEFAULT_AGE,
-        recent_bytes: int = 16 * 1024 * 1024,
-        max_pending: int = 64 * 1024 * 1024,
+        recent_bytes: int = RECENT_BYTES,
+        max_pending: int = MAX_PENDING,
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
         lock_timeout: float = 5.0,
         reactor: AnyReactor | None = None,
@@ -115,8 +112,7 @@ class SQLiteJournal:
         check_bounds(max_count, max_bytes, max_age)
         if synchronous not in ("NORMAL", "FULL"):
             raise ValueError(f"synchronous must be NORMAL or FULL, not {synchronous!r}")
-        age = math.inf if max_age is None else max_age
-        self.problem: Exception | None = None
+        age = to_max_age(max_age)
         self._path = Path(path)
         self._database = Database(
             self._path,
@@ -136,8 +132,7 @@ class SQLiteJournal:
         self._given_reactor = cast("IReactorTime | None", reactor)
         self._reactor: Any = None
         self._now: Callable[[], float] = not_started
-        self._threads: ThreadPool | None = None
-        self._at_exit: Any = None
+        self._worker = Worker(self, self._path)
         self._follower: IFollower | None = None
         self._waiting: deque[_Waiting] = deque()
         self._pending = 0
@@ -157,6 +152,13 @@ class SQLiteJournal:
         return self._recent.head
 
     @property
+    def problem(self) -> Exception | None:
+        """
+        What is wrong at the moment.
+        """
+        return self._worker.problem
+
+    @property
     def damaged(self) -> int:
         """
         How many records could not be read.
@@ -170,15 +172,11 @@ class SQLiteJournal:
         self._follower = follower
         self._reactor = make_steady(self._given_reactor or global_reactor())
         self._now = wall_of(self._reactor)
-        self._threads = ThreadPool(1, 1, name="txsse-sqlite")
-        core = cast(IReactorCore, self._reactor)
-        # A thread keeps the interpreter from ending, and does not survive a fork: there is none before the
-        # reactor runs, without which no answer would come anyway; and none behind it, also where the program
-        # does not stop its hub. What is asked meanwhile waits.
-        core.callWhenRunning(self._threads.start)
-        self._at_exit = core.addSystemEventTrigger("after", "shutdown", self._threads.stop)
-        started = self._in_thread(self._open, self._now()).addCallback(self._can_write)
-        return started.addCallbacks(self._has_opened, self._has_not_opened)
+        self._worker.start(self._reactor)
+        started = self._worker.run(self._open, self._now()).addCallback(self._can_write)
+        return started.addCallbacks(
+            self._has_opened, lambda failure: Deferred.fromCoroutine(self._has_not_opened(failure))
+        )
 
     def append(self, update: Update) -> Deferred[int]:
         """
@@ -190,7 +188,7 @@ class SQLiteJournal:
         if known is not None:
             return succeed(known)
         if self._pending and self._pending + len(update.frame) > self._max_pending:
-            return fail(self._too_much_pending())
+            return fail(too_much_pending(str(self._path), self._pending))
         recorded: Deferred[int] = Deferred()
         self._waiting.append(_Waiting(update, now, recorded))
         self._pending += len(update.frame)
@@ -203,7 +201,7 @@ class SQLiteJournal:
         """
         size = check_batch(updates)
         if self._pending and self._pending + size > self._max_pending:
-            return fail(self._too_much_pending())
+            return fail(too_much_pending(str(self._path), self._pending))
         now = self._now()
         batch = [_Waiting(update, now, Deferred(), more=True) for update in updates]
         if batch:
@@ -212,10 +210,6 @@ class SQLiteJournal:
         self._pending += size
         self._commit()
         return all_of([each.recorded for each in batch])
-
-    def _too_much_pending(self) -> JournalFailed:
-        problem = f"{self._pending} bytes wait to be recorded; publish less, or wait for what was published"
-        return JournalFailed(str(self._path), problem)
 
     def find(self, id: str) -> Deferred[int | None]:
         """
@@ -272,19 +266,10 @@ class SQLiteJournal:
         if self._committing:
             self._idle = Deferred()
             await self._idle
-        threads, self._threads = self._threads, None
-        if threads is None:
-            return
         tidying, self._tidying = self._tidying, None
         if tidying is not None:
             tidying.cancel()
-        try:
-            await deferToThreadPool(self._reactor, threads, self._database.finish)
-        except sqlite3.Error as error:
-            raise JournalFailed(str(self._path), explain(error)) from error
-        finally:
-            self._reactor.removeSystemEventTrigger(self._at_exit)
-            threads.stop()
+        await self._worker.stop(self._database.finish)
 
     # In the thread.
 
@@ -292,8 +277,7 @@ class SQLiteJournal:
         database = self._database
         database.open(now)
         visits = database.begin_visit(new_secret())
-        newest = database.newest(_RECENT_COUNT, self._recent_bytes)
-        repeated = database.repeated_in(entry for entry, _ in newest)
+        newest, repeated = database.newest(RECENT_COUNT, self._recent_bytes)
         return _Opened(newest, repeated, visits, database.floor)
 
     def _append(self, batch: list[_Waiting]) -> tuple[list[int], set[str]]:
@@ -312,12 +296,9 @@ class SQLiteJournal:
             self._recent.add(position, update, time, repeated=update.id in repeated)
         self._tidy_later()
 
-    def _has_not_opened(self, failure: Failure) -> Failure:
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            self._reactor.removeSystemEventTrigger(self._at_exit)
-            threads.stop()
-        return failure
+    async def _has_not_opened(self, failure: Failure) -> None:
+        await self._worker.stop()
+        failure.raiseException()
 
     def _commit(self) -> None:
         if self._committing or not self._waiting:
@@ -365,7 +346,7 @@ class SQLiteJournal:
     # Time.
 
     def _tidy_later(self, seconds: float = _TIDY_INTERVAL) -> None:
-        if self._threads is not None:
+        if self._worker.is_running:
             self._tidying = self._reactor.callLater(seconds, self._tidy)
 
     def _tidy(self) -> None:
@@ -400,40 +381,17 @@ class SQLiteJournal:
             result, self._floor = answer
             return result
 
-        return self._in_thread(work).addCallback(answered)
-
-    def _in_thread(self, work: Callable[..., T], *arguments: object) -> Deferred[T]:
-        if self._threads is None:
-            return fail(JournalFailed(str(self._path), "has not been started, or has been stopped"))
-        done: Deferred[T] = deferToThreadPool(self._reactor, self._threads, work, *arguments)
-        return done.addErrback(self._fails)
+        return self._worker.run(work).addCallback(answered)
 
     def _can_write(self, result: T) -> T:
         """
         Take note that it works. That it can be read says little: a disk that is full can be read.
         """
-        trouble = self._database.trouble.current
-        if trouble is not None:
-            self._has_problem(trouble)
-        elif self.problem is not None:
-            self.problem = None
-            _log.info("{journal} works again", journal=self)
+        self._worker.note(self._database.trouble.current)
         return result
 
-    def _fails(self, failure: Failure) -> Failure:
-        if failure.check(sqlite3.Error, OSError):
-            error = JournalFailed(str(self._path), explain(cast(Exception, failure.value)))
-            failure = Failure(error)
-        self._has_problem(cast(Exception, failure.value))
-        return failure
-
-    def _has_problem(self, problem: Exception) -> None:
-        if self.problem is None:
-            _log.error("{problem}", problem=str(problem))
-        self.problem = problem
-
     def _new_recent(self, head: int) -> Window:
-        return Window(max_count=_RECENT_COUNT, max_bytes=self._recent_bytes, max_age=self._max_age, head=head)
+        return Window(max_count=RECENT_COUNT, max_bytes=self._recent_bytes, max_age=self._max_age, head=head)
 
     def _all_is_recent(self) -> bool:
         return self._recent.floor <= self._floor

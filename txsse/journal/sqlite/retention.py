@@ -11,12 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from txsse.journal.sqlite.codec import SIZE
+from txsse.journal.sqlite.schema import mark
 from txsse.journal.sqlite.table_scan import rows_after, verified
 
 __all__ = ["Bounds", "Retention"]
 
 # How many rows are looked at, at once.
 _STEP = 1000
+
+# How many rows are deleted at least, while updates are recorded.
+_LEAST_DELETED = 64
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,25 @@ class Retention:
         """
         self._count += count
         self._bytes += bytes
+
+    def keep_up(self, connection: sqlite3.Connection, count: int, head: int) -> None:
+        """
+        Delete as many rows as were added, so that nothing is left to do after a burst; and some of them
+        together, since the oldest rows are in other pages than the newest.
+        """
+        if self.floor - self.deleted >= _LEAST_DELETED:
+            self.delete(connection, max(count, _LEAST_DELETED), head)
+
+    def delete(self, connection: sqlite3.Connection, count: int, head: int) -> None:
+        """
+        Delete some of the rows up to the floor.
+        """
+        up_to = min(self.floor, self.deleted + count)
+        connection.execute("DELETE FROM updates WHERE position <= ?", [up_to])
+        self.deleted = up_to
+        if up_to == head:
+            # No row shows any more how far it was.
+            mark(connection, up_to)
 
     def advance(self, connection: sqlite3.Connection, head: int, now: float) -> None:
         """

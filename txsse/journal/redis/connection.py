@@ -4,9 +4,7 @@ A connection to Redis: the one place that knows its protocol's library.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
@@ -16,6 +14,7 @@ from twisted.python.failure import Failure
 
 from txsse._extras import needs
 from txsse.errors import JournalFailed
+from txsse.journal.redis.url import Address, Server
 
 with needs("redis", "a journal in Redis"):
     import hiredis as _hiredis  # noqa: F401
@@ -23,117 +22,7 @@ with needs("redis", "a journal in Redis"):
     from txredisapi import ConnectionError as LostConnection
     from txredisapi import HiredisProtocol, ResponseError
 
-__all__ = ["Address", "Link", "Refused", "Server", "connect", "parse_url"]
-
-_EXAMPLES = (
-    "redis://localhost:6379/0, rediss://user:password@host, unix:///run/redis.sock?db=0, "
-    "redis+sentinel://host1,host2:26379/mymaster/0"
-)
-
-
-@dataclass(frozen=True)
-class Address:
-    """
-    Where one server is: a host with its port, or a socket's path.
-    """
-
-    host: str = "localhost"
-    port: int = 6379
-    path: str | None = None
-
-
-@dataclass(frozen=True)
-class Server:
-    """
-    A Redis, as a URL names it.
-
-    :ivar name: the URL without its password.
-    :ivar addresses: where it is; with a service, where its sentinels are.
-    :ivar service: what the sentinels call it.
-    :ivar tls: whether it speaks TLS.
-    """
-
-    name: str
-    addresses: tuple[Address, ...]
-    username: str | None = None
-    password: str | None = None
-    database: int = 0
-    tls: bool = False
-    service: str | None = None
-
-
-def parse_url(url: str) -> Server:
-    """
-    Read a URL.
-
-    :raises ValueError: for one that cannot be, with examples of those that can.
-    """
-    try:
-        return _parse_url(url)
-    except ValueError as error:
-        # A password in it is nobody's business.
-        raise ValueError(f"no URL of a Redis: {error}; one is written like {_EXAMPLES}") from None
-
-
-def _parse_url(url: str) -> Server:
-    parts = urlsplit(url)
-    credentials, _, hosts = parts.netloc.rpartition("@")
-    username, colon, password = credentials.partition(":")
-    server = Server(
-        name=parts._replace(netloc=f"{username}@{hosts}" if username else hosts, query="").geturl(),
-        addresses=(),
-        username=unquote(username) or None,
-        password=unquote(password) if colon else None,
-    )
-    unknown = set(parse_qs(parts.query)) - {"db"}
-    if unknown:
-        raise ValueError(f"{min(unknown)} is no option")
-    path = [unquote(each) for each in parts.path.split("/") if each]
-    if parts.scheme == "unix":
-        if not parts.path:
-            raise ValueError("the path of the socket is missing")
-        address = Address(path=unquote(parts.path))
-        return replace(server, addresses=(address,), database=_database(parts, []))
-    if parts.scheme in ("redis", "rediss"):
-        addresses = _addresses(hosts or "localhost", 6379)
-        if len(addresses) > 1:
-            raise ValueError("there is more than one host; sentinels are named by redis+sentinel://")
-        return replace(
-            server, addresses=addresses, database=_database(parts, path), tls=parts.scheme == "rediss"
-        )
-    if parts.scheme in ("redis+sentinel", "rediss+sentinel"):
-        if not path:
-            raise ValueError("the name of the service is missing, behind the sentinels")
-        return replace(
-            server,
-            addresses=_addresses(hosts, 26379),
-            service=path[0],
-            database=_database(parts, path[1:]),
-            tls=parts.scheme.startswith("rediss"),
-        )
-    raise ValueError(f"{parts.scheme or 'nothing'} is no scheme of it")
-
-
-def _addresses(hosts: str, default_port: int) -> tuple[Address, ...]:
-    addresses = []
-    for each in hosts.split(","):
-        one = urlsplit(f"//{each}")
-        if not one.hostname:
-            raise ValueError("a host is missing")
-        try:
-            port = one.port or default_port
-        except ValueError:
-            # Python would say what stands there, which may be a piece of a password.
-            raise ValueError("a port is no number") from None
-        addresses.append(Address(one.hostname, port))
-    return tuple(addresses)
-
-
-def _database(parts: SplitResult, path: list[str]) -> int:
-    found = [*path, *parse_qs(parts.query).get("db", [])] or ["0"]
-    if len(found) > 1 or not (found[0].isascii() and found[0].isdigit()):
-        raise ValueError("the database is a single number")
-    return int(found[0])
+__all__ = ["Connection", "Refused", "connect", "explain"]
 
 
 class _Protocol(HiredisProtocol):  # type: ignore[misc]
@@ -188,7 +77,7 @@ class Refused(JournalFailed):
     """
 
 
-class Link:
+class Connection:
     """
     One connection. Every failure of it is a :exc:`~txsse.errors.JournalFailed` that says what to do.
 
@@ -241,7 +130,7 @@ class Link:
         return f"the connection is lost{self._protocol.why_lost}"
 
 
-async def connect(server: Server, *, timeout: float, reactor: Any) -> Link:
+async def connect(server: Server, *, timeout: float, reactor: Any) -> Connection:
     """
     Connect to a server, or to the one that is the master now, by what its sentinels say.
 
@@ -251,22 +140,22 @@ async def connect(server: Server, *, timeout: float, reactor: Any) -> Link:
     address = server.addresses[0]
     if server.service is not None:
         address = await _ask_sentinels(server, timeout, reactor)
-    link = await _open(server, address, timeout, reactor)
+    connection = await _open(server, address, timeout, reactor)
     try:
         if server.password is not None:
             user = [] if server.username is None else [server.username]
-            await link.ask("AUTH", *user, server.password)
+            await connection.ask("AUTH", *user, server.password)
         if server.database:
-            await link.ask("SELECT", server.database)
-        role = await link.ask("ROLE")
+            await connection.ask("SELECT", server.database)
+        role = await connection.ask("ROLE")
         if role[0] != b"master":
             raise JournalFailed(
                 server.name, f"is a {role[0].decode()}, and takes no updates; name its master"
             )
     except BaseException:
-        link.cut()
+        connection.cut()
         raise
-    return link
+    return connection
 
 
 async def _ask_sentinels(server: Server, timeout: float, reactor: Any) -> Address:
@@ -274,11 +163,11 @@ async def _ask_sentinels(server: Server, timeout: float, reactor: Any) -> Addres
     for address in server.addresses:
         try:
             # They have passwords of their own, if any.
-            link = await _open(server, address, timeout, reactor)
+            connection = await _open(server, address, timeout, reactor)
             try:
-                found = await link.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", server.service or "")
+                found = await connection.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", server.service or "")
             finally:
-                link.cut()
+                connection.cut()
         except JournalFailed as error:
             problem = error.problem
             continue
@@ -289,7 +178,7 @@ async def _ask_sentinels(server: Server, timeout: float, reactor: Any) -> Addres
     raise JournalFailed(server.name, problem)
 
 
-async def _open(server: Server, address: Address, timeout: float, reactor: Any) -> Link:
+async def _open(server: Server, address: Address, timeout: float, reactor: Any) -> Connection:
     endpoint = _endpoint(server, address, timeout, reactor)
     try:
         protocol = await endpoint.connect(_Protocols())
@@ -300,7 +189,7 @@ async def _open(server: Server, address: Address, timeout: float, reactor: Any) 
         said = str(error).strip().rstrip(".")
         problem = f"cannot connect to {where}: {said}; see whether it runs there"
         raise JournalFailed(server.name, " ".join(problem.split())) from None
-    return Link(protocol, server.name, timeout, reactor)
+    return Connection(protocol, server.name, timeout, reactor)
 
 
 def _endpoint(server: Server, address: Address, timeout: float, reactor: Any) -> IStreamClientEndpoint:

@@ -22,9 +22,10 @@ from tests.journal.journals import Subject, redis
 from tests.journal.redis.test_journal import problem_of
 from tests.journal.redis_server import RedisServer, ask, free_port, running, sentinel
 from txsse.journal.position import OLDEST
+from txsse.journal.redis import connection as connection_module
 from txsse.journal.redis import journal as redis_module
-from txsse.journal.redis import link as redis_link
-from txsse.journal.redis.link import Address, connect, explain, parse_url
+from txsse.journal.redis.connection import connect, explain
+from txsse.journal.redis.url import parse_url
 
 ROOT = Path(__file__).parent.parent.parent.parent
 
@@ -49,65 +50,6 @@ async def use(subject: Subject) -> None:
     follower = await subject.start()
     await subject.append("1")
     assert [update.id for _, update in follower.told] == ["1"]
-
-
-class URLTests:
-    @pytest.mark.parametrize(
-        ("url", "addresses", "rest"),
-        [
-            ("redis://", [Address()], {}),
-            ("redis://a", [Address("a")], {}),
-            ("redis://a:1/2", [Address("a", 1)], {"database": 2}),
-            ("redis://a?db=3", [Address("a")], {"database": 3}),
-            ("redis://[::1]:1", [Address("::1", 1)], {}),
-            ("redis://:p%40ss@a", [Address("a")], {"password": "p@ss", "username": None}),
-            ("redis://u:p@a", [Address("a")], {"password": "p", "username": "u", "name": "redis://u@a"}),
-            ("rediss://a", [Address("a")], {"tls": True}),
-            ("unix:///run/r.sock?db=1", [Address(path="/run/r.sock")], {"database": 1}),
-            ("unix://u:p@/run/r.sock", [Address(path="/run/r.sock")], {"username": "u", "password": "p"}),
-            (
-                "redis+sentinel://a,b:1/main/2",
-                [Address("a", 26379), Address("b", 1)],
-                {"service": "main", "database": 2, "tls": False},
-            ),
-            ("rediss+sentinel://a/main", [Address("a", 26379)], {"service": "main", "tls": True}),
-        ],
-    )
-    def test_read(self, url: str, addresses: list[Address], rest: dict[str, Any]) -> None:
-        """
-        As everybody writes them.
-        """
-        server = parse_url(url)
-        assert list(server.addresses) == addresses
-        assert {name: getattr(server, name) for name in rest} == rest
-
-    @pytest.mark.parametrize(
-        ("url", "said"),
-        [
-            ("localhost:6379", "localhost is no scheme"),
-            ("//a", "nothing is no scheme"),
-            ("redis://a,b", "sentinels are named by"),
-            ("redis://a/b", "a single number"),
-            ("redis://a/1?db=2", "a single number"),
-            ("redis://a/1/2", "a single number"),
-            ("redis://a:port", "a port is no number"),
-            ("redis://x:secret/b@c/0", "a port is no number"),
-            ("redis://a:99999", "a port is no number"),
-            ("redis://a?timeout=5", "timeout is no option"),
-            ("redis://user@:6379", "a host is missing"),
-            ("unix://", "the path of the socket is missing"),
-            ("redis+sentinel://a", "the name of the service is missing"),
-            ("redis+sentinel://a,/main", "a host is missing"),
-        ],
-    )
-    def test_refused(self, url: str, said: str) -> None:
-        """
-        What is wrong is said, and how it is written, but no password.
-        """
-        with pytest.raises(ValueError, match=said) as raised:
-            parse_url(url.replace("://", "://:secret@") if "a" in url and "://a" in url else url)
-        assert "redis+sentinel://host1,host2:26379/mymaster/0" in str(raised.value)
-        assert "secret" not in str(raised.value)
 
 
 class AdviceTests:
@@ -214,9 +156,9 @@ class ConnectionTests:
             error = await problem_of(opened(f"rediss://localhost:{port}").start())
             assert "certificate verify failed" in error.problem
             trusted = trustRootFromCertificates([Certificate.loadPEM(certificate.read_bytes())])
-            options_for = redis_link.optionsForClientTLS
+            options_for = connection_module.optionsForClientTLS
             monkeypatch.setattr(
-                redis_link, "optionsForClientTLS", lambda host: options_for(host, trustRoot=trusted)
+                connection_module, "optionsForClientTLS", lambda host: options_for(host, trustRoot=trusted)
             )
             await use(opened(f"rediss://localhost:{port}"))
 
@@ -251,7 +193,7 @@ class ConnectionTests:
             def connect(self, factory: object) -> Deferred[object]:
                 return Deferred()
 
-        monkeypatch.setattr(redis_link, "_endpoint", lambda *_: Never())
+        monkeypatch.setattr(connection_module, "_endpoint", lambda *_: Never())
         connecting = Deferred.fromCoroutine(connect(parse_url("redis://a"), timeout=2.0, reactor=reactor))
         connecting.cancel()
         with pytest.raises(CancelledError):

@@ -1,0 +1,144 @@
+"""
+Calls of ``script.lua``, in the session that there is; and the state that the journal is in by their results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txsse.errors import JournalFailed
+from txsse.journal.redis.connection import Refused
+from txsse.journal.redis.failed_commands import Refusals
+from txsse.journal.redis.session import Session
+
+__all__ = ["Script"]
+
+_log = Logger()
+
+# How often is tried what the Redis has refused, in seconds.
+_TRIAL_INTERVAL = 2.0
+
+
+class Script:
+    """
+    The script of a journal.
+
+    :param journal: the journal, for the log.
+    :param name: the name of its server, for errors.
+    :param now: returns the time, in seconds.
+    :ivar session: the session; ``None`` while there is none.
+    :ivar problem: what is wrong at the moment.
+    """
+
+    def __init__(self, journal: object, name: str, now: Callable[[], float]) -> None:
+        self.session: Session | None = None
+        self.problem: JournalFailed | None = None
+        self._journal = journal
+        self._name = name
+        self._now = now
+        self._refusals = Refusals()
+        self._reactor: IReactorTime | None = None
+        self._trying: IDelayedCall | None = None
+
+    def start(self, reactor: IReactorTime) -> None:
+        """
+        Forget what another server has refused.
+        """
+        self._reactor = reactor
+        self._refusals = Refusals()
+
+    def stop(self) -> None:
+        """
+        Call no more.
+        """
+        self.session = None
+        trying, self._trying = self._trying, None
+        if trying is not None:
+            trying.cancel()
+
+    def session_began(self, session: Session) -> None:
+        """
+        Use a session from now on.
+        """
+        self.session = session
+        # What this Redis refused before, it may still refuse; that is tried at once.
+        self.note(self._refusals.problem)
+
+    def session_lost(self, error: JournalFailed) -> None:
+        """
+        Fail every call until there is another session.
+        """
+        self.session = None
+        self.note(error)
+
+    def note(self, problem: JournalFailed | None) -> None:
+        """
+        Record the state of the journal, and log where it has changed.
+        """
+        if problem is None and self.problem is not None:
+            _log.info("{journal} works again", journal=self._journal)
+        elif problem is not None and self.problem is None:
+            _log.error("{problem}", problem=str(problem))
+        self.problem = problem
+
+    def unreachable(self) -> JournalFailed:
+        """
+        Return the error of a call without a session.
+        """
+        problem = "not started" if self.problem is None else self.problem.problem
+        return JournalFailed(self._name, problem)
+
+    def run(self, *arguments: str | bytes | int) -> Deferred[Any]:
+        """
+        Run a command.
+        """
+        if self.session is None:
+            return fail(self.unreachable())
+        return self._run(self.session, *arguments)
+
+    def _run(self, session: Session, *arguments: str | bytes | int) -> Deferred[Any]:
+        ran = session.run(*arguments)
+        return ran.addCallbacks(
+            self._worked,
+            self._failed,
+            callbackArgs=(arguments,),
+            errbackArgs=(session, arguments),
+        )
+
+    def _worked(self, result: Any, arguments: Sequence[str | bytes | int]) -> Any:
+        if self._refusals and self._refusals.worked(arguments):
+            self.note(self._refusals.problem)
+        return result
+
+    def _failed(self, failure: Failure, session: Session, arguments: Sequence[str | bytes | int]) -> Failure:
+        error = failure.value
+        if isinstance(error, JournalFailed) and session is self.session:
+            self.note(error)
+            if "READONLY" in error.problem or "NOSCRIPT" in error.problem:
+                # Another server is the master now; or this one has forgotten the script.
+                session.cut()
+            elif isinstance(error, Refused):
+                self._refusals.refused(arguments, error)
+                self._try_again_later()
+        return failure
+
+    def _try_again_later(self) -> None:
+        if self._trying is None:
+            assert self._reactor is not None
+            self._trying = self._reactor.callLater(_TRIAL_INTERVAL, self._try_again)
+
+    def _try_again(self) -> None:
+        """
+        Try what was refused: if nobody asks for it, this alone shows that it works again.
+        """
+        self._trying = None
+        for refused in self._refusals.trials(int(self._now() * 1000)):
+            self.run(*refused).addErrback(lambda _: None)
+        if self._refusals:
+            self._try_again_later()
