@@ -24,10 +24,12 @@ from txsse import (
     Upgrader,
     upgrade,
 )
+from txsse.journal.cluster import IClusterListener, NoCluster
 from txsse.journal.redis import RedisJournal
 from txsse.journal.sqlite import SQLiteJournal
 from txsse.mercure import RemoteKeys
 from txsse.testing import MemoryAgent, MemoryPair, ScriptedResource
+from txsse.testing.journal_contract import CHECKS, JournalFactory
 
 clock = Clock()
 
@@ -42,6 +44,44 @@ class Prefix:
 
     def matches(self, topic: str) -> bool:
         return topic.startswith(self.prefix)
+
+
+class Cluster:
+    """
+    A cluster of the user's own.
+    """
+
+    def start(self, listener: IClusterListener) -> Deferred[None]:
+        listener.message_received("hello")
+        return succeed(None)
+
+    def count_subscribers(self, topic: str) -> Deferred[int]:
+        return succeed(0)
+
+    def put_metadata(self, name: str, text: str | None) -> None: ...
+
+    def metadata(self, name: str) -> Deferred[list[str]]:
+        return succeed([])
+
+    def broadcast(self, message: str, *, deadline: float = 1.0) -> Deferred[None]:
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        return succeed(None)
+
+
+class Factory(JournalFactory):
+    """
+    The user's journals, for the contract.
+    """
+
+    def __call__(self, **bounds: int) -> MemoryJournal:
+        return MemoryJournal(reactor=clock, **bounds)
+
+
+async def check_journals() -> None:
+    for check in CHECKS:
+        await check(Factory())
 
 
 def topics(request: Request) -> str:
@@ -77,6 +117,8 @@ def user(request: Request) -> Hashable:
 
 
 hub = Hub(journal=MemoryJournal(), reactor=clock)
+Hub(cluster=NoCluster(reactor=clock))
+Hub(journal=RedisJournal("redis://localhost"), cluster=Cluster())
 Hub(journal=MemoryJournal(reactor=clock), upgrader=Upgrader(reactor=clock))
 Hub(journal=SQLiteJournal("news.db", reactor=clock))
 Hub(journal=RedisJournal("redis://localhost", reactor=clock))
