@@ -1,5 +1,5 @@
 """
-The contract of a journal, and of who follows it.
+The contract of a journal, and of its follower. :mod:`txsse.testing.journal_contract` checks it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["AnyJournal", "IFollower", "IJournal"]
 
 class IFollower(Protocol):
     """
-    Who follows a journal: the hub.
+    What a journal gives its new updates to: the hub.
     """
 
     def update_appended(self, entry: Entry) -> None:
@@ -28,7 +28,8 @@ class IFollower(Protocol):
 
     def updates_missed(self, position: int) -> None:
         """
-        The journal lost sight of what was appended up to a position, and goes on behind it.
+        The journal cannot give the follower all updates up to a position, and goes on after it. :meth:`read
+        <IJournal.read>` returns those that it holds.
         """
 
 
@@ -37,8 +38,9 @@ class IJournal(Interface):
     An ordered record of updates.
 
     The position of an update is an ``int``; a later update has a greater one, and they need not be
-    consecutive. 0 is the position before all of them. What is read is bounded by the number of updates, by
-    their bytes and by their age, all three at once; the oldest go first.
+    consecutive. 0 is the position before all of them, and no position is used twice. What the journal holds
+    is bounded by the number of updates, by their bytes and by their age, all three at once; the oldest are
+    dropped first.
 
     Ids: an update is equal to another one if both have the same topics, data, type, id, retry time and
     privacy. Appending an update that is equal to the newest one with its id that the journal holds is a
@@ -47,16 +49,16 @@ class IJournal(Interface):
     one id, all three are appended. A client that resumes from an id goes on after the *earliest* update with
     it that the journal holds, so that it misses none of the others.
 
-    Every method that returns a Deferred may fail with whatever befell the journal; it goes on then where it
-    was. Follower and methods are called in the reactor's thread.
+    Every Deferred may fail, with :exc:`~txsse.errors.JournalFailed` if the journal knows what is wrong; the
+    journal can be used again afterwards. Follower and methods are called in the reactor's thread.
     """
 
-    head: int = Attribute("""The position of the newest update that the follower was told of.""")
+    head: int = Attribute("""The position of the newest update that the follower was given.""")
 
     problem: Exception | None = Attribute(
         """
-        What is wrong at the moment; ``None`` where nothing is. That records are damaged is not: the others
-        can be read, and new ones are recorded.
+        What is wrong at the moment; ``None`` if it works. Damaged records are no problem: the others can be
+        read, and new ones are recorded.
         """
     )
 
@@ -69,8 +71,9 @@ class IJournal(Interface):
 
     def start(follower: IFollower) -> Deferred[None]:  # noqa: N805
         """
-        Begin. From now on the follower is told of every update once, in the order of their positions: of
-        those of this process before the Deferred of ``append`` fires. It is not told of those that are there.
+        Begin. From now on the follower is given every new update once, in the order of their positions; those
+        that this process appends before the Deferred of ``append`` fires. It is not given those that are held
+        already.
 
         :returns: a Deferred that fires when :attr:`head` is known.
         """
@@ -79,8 +82,8 @@ class IJournal(Interface):
         """
         Record an update.
 
-        :returns: a Deferred that fires with its position, once it is as durable as this journal promises;
-            with that of the equal update, where it is a no-op.
+        :returns: a Deferred that fires with its position, once it is as durable as this journal promises. If
+            it is a no-op, this is the position of the equal update.
         """
 
     def append_many(updates: Sequence[Update]) -> Deferred[list[int]]:  # noqa: N805
@@ -100,10 +103,11 @@ class IJournal(Interface):
 
     def find(id: str) -> Deferred[int | None]:  # noqa: N805
         """
-        Look an update up, in a time that does not depend on how many there are.
+        Look up the id of an update, or a resume ID, in a time that does not depend on how many updates there
+        are.
 
-        :returns: a Deferred that fires with the position of the earliest update with the id; with ``None``
-            where the journal holds none.
+        :returns: a Deferred that fires with the position of the earliest update with the id; with ``None`` if
+            the journal holds none.
         """
 
     def at(position: int) -> Deferred[Update | None]:  # noqa: N805
@@ -114,13 +118,14 @@ class IJournal(Interface):
 
     def read(after: int) -> Deferred[Page]:  # noqa: N805
         """
-        Read on behind a position, a part that is convenient to be sent at once. Behind
-        :data:`~txsse.journal.position.OLDEST` comes the oldest update that there is, and what was before it
-        is not missed.
+        Read the updates after a position: a page of them that is convenient to be sent at once. The page says
+        ``missed`` if updates after the position have been dropped. After
+        :data:`~txsse.journal.position.OLDEST` comes the oldest update that is held, and nothing is missed. A
+        page after which nothing follows ends at :attr:`head`.
 
-        A page does not cross a damaged record unnoticed. It ends before one; the next page, which begins
-        there, skips that one and those that follow it at once, and says ``missed``, also behind
-        :data:`~txsse.journal.position.OLDEST`. Where only damaged records follow, the page is empty, says
+        A page ends before a damaged record. The next page, which begins there, skips that record and the
+        damaged ones that follow it directly, and says ``missed``, also after
+        :data:`~txsse.journal.position.OLDEST`. If only damaged records follow, the page is empty, says
         ``missed``, and ends at :attr:`head`.
         """
 
@@ -135,7 +140,7 @@ class IJournal(Interface):
 
     def stop() -> Deferred[None]:
         """
-        End, behind what was appended.
+        End, after what was appended is recorded and its Deferreds have fired.
         """
 
 

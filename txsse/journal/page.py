@@ -1,5 +1,5 @@
 """
-What is read from a journal.
+A part of a journal, as it is read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class Page:
 
     :ivar entries: updates with their positions, in order.
     :ivar end: the position up to which the reader has now got everything there is.
-    :ivar missed: whether updates are missing before these: the journal does not hold them any more.
+    :ivar missed: whether updates are missing before these: the journal does not hold them any more, or
+        cannot read them.
     """
 
     entries: list[Entry]
