@@ -128,6 +128,9 @@ class StreamFollower:
                 end = len(found)
             found, begun = found[:end], found[end:]
             await self._tell(session, found)
+            if found and self._cursor != to_number(found[-1][0]):
+                # It went back, or on, to another entry, and reads from there.
+                begun = []
 
     async def find_place(self, session: Session) -> None:
         """
@@ -145,12 +148,12 @@ class StreamFollower:
 
     async def _find_epoch(self, session: Session, last: int) -> None:
         """
-        The record is another one. Find where it departed from what this process has seen.
+        The record is another one. Find the last entry that it has in common with what this process has read.
 
         :param last: the newest entry there.
         """
-        # No further than that: what comes next is behind it, whatever the clock there says.
-        fork = min(self.epochs.number_of(self.recent.floor), last)
+        # No later than its newest entry: what comes next is after that, whatever the clock there says.
+        common = min(self.epochs.number_of(self.recent.floor), last)
         known = self.recent.entries()
         # What is the same is a beginning of what is known.
         while known:
@@ -159,15 +162,15 @@ class StreamFollower:
             number = self.epochs.number_of(position)
             _, _, there = await session.look(number)
             if there == update.id:
-                fork, known = number, known[middle + 1 :]
+                common, known = number, known[middle + 1 :]
             else:
                 known = known[:middle]
         _log.error(
             "{journal} has lost updates that it had acknowledged; clients that received them are notified",
             journal=self._journal,
         )
-        self.epochs.begin(fork)
-        self._begin_anew(self.epochs.position_of(fork, begin=True))
+        self.epochs.begin(common)
+        self._begin_anew(self.epochs.position_of(common, begin=True))
 
     def _skip_to(self, number: int) -> None:
         """
@@ -185,7 +188,7 @@ class StreamFollower:
         self._head_id = None
         assert self.follower is not None
         self.follower.updates_missed(position)
-        # What was passed over will not be told; behind a fork, what is new has other positions.
+        # What was passed over will not be told; behind a common, what is new has other positions.
         epochs = self.epochs
         self._outbox.rename(lambda each: epochs.position_of(epochs.number_of(each)))
         self._outbox.tell()

@@ -1,0 +1,119 @@
+"""
+The follower of a stream, with a session that the test plays.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+
+from tests.journal.journals import Follower, update
+from txsse.journal.redis.cluster import RedisCluster
+from txsse.journal.redis.codec import to_arguments
+from txsse.journal.redis.follower import StreamFollower
+from txsse.journal.redis.outbox import Outbox
+from txsse.journal.redis.session import Session
+from txsse.journal.redis.stream_ids import to_number, to_text
+from txsse.journal.window import Window
+
+
+class Played:
+    """
+    A session with a Redis, and the cluster of its journal.
+
+    :ivar reads: what is read, one list of entries after the other.
+    :ivar cursors: the entries after which it was read.
+    :ivar floor: the entry up to which all are given up.
+    """
+
+    inbox_cursor = 0
+
+    def __init__(self, *reads: list[Any]) -> None:
+        self.reads = list(reads)
+        self.cursors: list[str] = []
+        self.floor = "0-0"
+        self.waiting: Deferred[Any] = Deferred()
+        self.follower = Follower()
+        self.following = StreamFollower(self, self.new_window, Outbox(self.record, lambda: 0))
+        self.following.follower = self.follower
+
+    def new_window(self, head: int) -> Window:
+        return Window(max_count=100, max_bytes=10**6, max_age=10**9, head=head)
+
+    def record(self, *_: object) -> Deferred[list[int]]:
+        raise NotImplementedError
+
+    def receive(self, inbox: object) -> None:
+        assert inbox == []
+
+    async def look(self, number: int) -> tuple[int, int, str | None]:
+        return to_number("9-0"), to_number(self.floor), None
+
+    async def wait_for_entries(self, after: int, inbox_after: int, count: int) -> tuple[list[Any], list[Any]]:
+        self.cursors.append(to_text(after))
+        while not self.reads:
+            self.waiting = Deferred()
+            await self.waiting
+        return self.reads.pop(0), []
+
+    def follow(self) -> None:
+        Deferred.fromCoroutine(self.following.follow(cast(Session, self), cast(RedisCluster, self)))
+
+    @property
+    def ids(self) -> list[str]:
+        return [each.id for _, each in self.follower.told]
+
+
+def entry(id: str, after: str, *, more: bool = False) -> tuple[bytes, list[bytes]]:
+    """
+    Return an entry as the script stores it; the update's id is that of the entry.
+    """
+    name, topics, _, _, _, data, _, crc = to_arguments(update(id))
+    flat = [b"after", after.encode(), b"id", name, b"topics", topics, b"data", data, b"crc", crc]
+    return id.encode(), [*flat, b"more", b"1"] if more else flat
+
+
+class BatchTests:
+    def test_read_in_parts(self) -> None:
+        """
+        The beginning of a batch is held back until its end has been read.
+        """
+        played = Played(
+            [entry("1-0", "0-0"), entry("2-0", "1-0", more=True)],
+            [entry("3-0", "2-0", more=True)],
+        )
+        played.follow()
+        assert played.cursors == ["0-0", "2-0", "3-0"]
+        assert played.ids == ["1-0"]
+        assert to_text(played.following.recent.head) == "1-0"
+        played.reads.append([entry("4-0", "3-0"), entry("5-0", "4-0")])
+        played.waiting.callback(None)
+        assert played.ids == ["1-0", "2-0", "3-0", "4-0", "5-0"]
+
+    def test_overtaken_before_a_batch(self) -> None:
+        """
+        If the follower has to go back for updates before a batch, it reads the batch again.
+        """
+        played = Played(
+            [entry("1-0", "0-0")],
+            [entry("5-0", "4-0"), entry("6-0", "5-0", more=True)],
+        )
+        played.floor = "3-0"
+        played.follow()
+        assert played.cursors == ["0-0", "1-0", "3-0"]
+        assert [to_text(position) for position in played.follower.missed] == ["3-0"]
+        again = [entry("4-0", "3-0"), entry("5-0", "4-0"), entry("6-0", "5-0", more=True)]
+        played.reads.append([*again, entry("7-0", "6-0")])
+        played.waiting.callback(None)
+        assert played.ids == ["1-0", "4-0", "5-0", "6-0", "7-0"]
+
+    def test_without_its_end(self) -> None:
+        """
+        A batch whose end is not in the stream counts as missed.
+        """
+        played = Played([entry("1-0", "0-0"), entry("2-0", "1-0", more=True)], [])
+        played.follow()
+        assert played.ids == ["1-0"]
+        assert [to_text(position) for position in played.follower.missed] == ["2-0"]
+        assert played.cursors == ["0-0", "2-0", "2-0"]
