@@ -488,7 +488,7 @@ class NodesTests:
         """
         A Redis that has forgotten who is there is told again. While it is out, nobody knows.
         """
-        monkeypatch.setattr(cluster_module, "_INTERVAL", 0.02)
+        monkeypatch.setattr(cluster_module, "_INTERVAL", 0.2)
         one, other = new(), new()
         follower = await one.start()
         await other.start()
