@@ -79,6 +79,14 @@ class Factory(JournalFactory):
         return MemoryJournal(reactor=clock, **bounds)
 
 
+async def do_everywhere() -> None:
+    hub.cluster.put_metadata("a", "b")
+    await hub.cluster.broadcast("do it", deadline=5.0)
+    id: str = await hub.resume_id()
+    texts: list[str] = await hub.cluster.metadata(id)
+    assert not texts
+
+
 async def check_journals() -> None:
     for check in CHECKS:
         await check(Factory())

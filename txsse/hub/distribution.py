@@ -17,7 +17,7 @@ from txsse.hub.node import Node
 from txsse.hub.replay import Replay
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.update_ids import IdMaker
-from txsse.journal.cluster import ICluster
+from txsse.journal.cluster import Cluster
 from txsse.journal.interfaces import IJournal
 from txsse.journal.page import Entry
 from txsse.journal.position import OLDEST, ResumePoint
@@ -51,7 +51,7 @@ class Distribution:
         self,
         reactor: IReactorTime,
         journal: IJournal,
-        cluster: ICluster,
+        cluster: Cluster,
         membership: Membership,
         counters: Counters,
     ) -> None:

@@ -36,7 +36,7 @@ from txsse.hub.shutdown import shut_down
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.subscribers import Subscribers
 from txsse.hub.topics import Topics, TopicSet
-from txsse.journal.cluster import AnyCluster, ICluster, NoCluster
+from txsse.journal.cluster import AnyCluster, Cluster, ICluster, NoCluster
 from txsse.journal.interfaces import AnyJournal, IJournal
 from txsse.journal.memory import MemoryJournal
 from txsse.journal.update import ALL, EphemeralUpdate, Update
@@ -130,7 +130,7 @@ class Hub:
         if presence is not None and not callable(presence):
             raise wrong_type("presence", presence, "callable with a Subscriber and whether it is there")
         self.upgrader = upgrader or Upgrader(reactor=reactor)
-        self.cluster = cast(ICluster, cluster)
+        self.cluster = cast(Cluster, cluster)
         self._given_journal = journal
         self._given_reactor = cast("IReactorTime | None", reactor)
         self._counters = Counters()

@@ -24,6 +24,7 @@ __all__ = [
     "DEFAULT_DEADLINE",
     "MAX_MESSAGE_BYTES",
     "AnyCluster",
+    "Cluster",
     "ICluster",
     "IClusterListener",
     "NoCluster",
@@ -125,7 +126,11 @@ class ICluster(Interface):
         """
 
 
-class _Cluster(Protocol):
+class Cluster(Protocol):
+    """
+    The methods of :class:`ICluster`, for type checkers that do not know zope.interface.
+    """
+
     def start(self, listener: IClusterListener, /) -> Deferred[None]: ...
 
     def count_subscribers(self, topic: str, /) -> Deferred[int]: ...
@@ -140,7 +145,7 @@ class _Cluster(Protocol):
 
 
 # To type checkers that do not know zope.interface; see :mod:`txsse._typing`.
-AnyCluster: TypeAlias = ICluster | _Cluster
+AnyCluster: TypeAlias = ICluster | Cluster
 
 
 def check_metadata(name: str, text: str | None) -> None:

@@ -506,7 +506,7 @@ class NodesTests:
             await deferLater(reactor, 0.01)
 
     @pytest_twisted.ensureDeferred
-    async def test_notes(self, new: Callable[..., Subject]) -> None:
+    async def test_metadata(self, new: Callable[..., Subject]) -> None:
         """
         Whoever is told of an update finds what was noted in front of it, by name and by what is below.
         """
@@ -557,7 +557,7 @@ class NodesTests:
         assert await one.journal.cluster.metadata("a") == []
 
     @pytest_twisted.ensureDeferred
-    async def test_notes_go_first(self, new: Callable[..., Subject]) -> None:
+    async def test_metadata_goes_first(self, new: Callable[..., Subject]) -> None:
         """
         What is noted in the turn of an update is there before it.
         """
@@ -578,7 +578,7 @@ class NodesTests:
         assert [each for each in asked if each in ("put_metadata", "append")] == ["put_metadata", "append"]
 
     @pytest_twisted.ensureDeferred
-    async def test_notes_behind_an_outage(
+    async def test_metadata_after_an_outage(
         self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """

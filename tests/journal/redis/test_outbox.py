@@ -26,8 +26,8 @@ class Server:
         self.batches: list[Sequence[Arguments]] = []
         self.together: list[bool] = []
         self.waiting: list[Deferred[list[int]]] = []
-        self.told_up_to: float = 0
-        self.outbox = Outbox(self.record, lambda: self.told_up_to)
+        self.followed_up_to: float = 0
+        self.outbox = Outbox(self.record, lambda: self.followed_up_to)
 
     def record(self, updates: Sequence[Arguments], together: bool) -> Deferred[list[int]]:
         self.batches.append(updates)
@@ -51,13 +51,13 @@ class OutboxTests:
         """
         server = Server()
         outcomes = server.add("a", "b", "c")
-        server.told_up_to = 5
+        server.followed_up_to = 5
         server.waiting[0].callback([5, 7, 6])
         assert outcomes == [[5], [], []]
-        server.told_up_to = 6
+        server.followed_up_to = 6
         server.outbox.tell()
         assert outcomes == [[5], [], [6]]
-        server.told_up_to = 7
+        server.followed_up_to = 7
         server.outbox.tell()
         assert outcomes == [[5], [7], [6]]
 
@@ -88,7 +88,7 @@ class OutboxTests:
         server.waiting[0].callback([1, 2])
         assert server.outbox.bytes == 0
         assert len(server.outbox.own) == 2
-        server.told_up_to = 2
+        server.followed_up_to = 2
         server.outbox.tell()
         assert server.outbox.own == {}
 
@@ -101,7 +101,7 @@ class OutboxTests:
         (third,) = server.add("c")
         error = JournalFailed("x", "is full")
         server.waiting[0].errback(error)
-        server.told_up_to = 1
+        server.followed_up_to = 1
         server.waiting[1].callback([1])
         assert (first, second, third) == ([error], [error], [1])
         assert server.outbox.bytes == 0
@@ -120,7 +120,7 @@ class OutboxTests:
         assert (recorded, sent) == ([1], [2])
         assert isinstance(unsent[0], JournalFailed)
         assert (server.outbox.bytes, server.outbox.own) == (0, {})
-        server.told_up_to = math.inf
+        server.followed_up_to = math.inf
         (later,) = server.add("d")
         server.waiting[1].callback([3])
         assert later == [3]
@@ -133,10 +133,10 @@ class OutboxTests:
         outcomes = server.add("a", "b")
         server.waiting[0].callback([1, 2])
         server.outbox.rename(lambda position: 20 - position)
-        server.told_up_to = 18
+        server.followed_up_to = 18
         server.outbox.tell()
         assert outcomes == [[], [18]]
-        server.told_up_to = 19
+        server.followed_up_to = 19
         server.outbox.tell()
         assert outcomes == [[19], [18]]
 
@@ -146,7 +146,7 @@ class OutboxTests:
         """
         server = Server()
         assert outcome_of(Deferred.fromCoroutine(server.outbox.settle())) == [None]
-        server.told_up_to = math.inf
+        server.followed_up_to = math.inf
         server.add("a")
         settled = outcome_of(Deferred.fromCoroutine(server.outbox.settle()))
         server.add("b")
@@ -161,7 +161,7 @@ class OutboxTests:
         """
         server = Server()
         server.add("a", "b")
-        server.told_up_to = math.inf
+        server.followed_up_to = math.inf
         server.waiting[0].callback([1])
         assert [event["log_failure"].type for event in failures] == [ValueError]
         failures.clear()
@@ -189,7 +189,7 @@ class BatchTests:
         A batch goes in a call of its own, between the calls for what was added before and after it.
         """
         server = Server()
-        server.told_up_to = math.inf
+        server.followed_up_to = math.inf
         outcomes = [outcome_of(server.outbox.add(update("a")))]
         outcomes += map(outcome_of, server.outbox.add_many([update("b"), update("c")]))
         outcomes += [outcome_of(server.outbox.add(update("d")))]

@@ -254,7 +254,7 @@ class StreamFollower:
         if self._floor <= self.epochs.number_of(self.recent.head):
             self.recent.forget(self.epochs.position_of(self._floor))
 
-    def given_up(self, number: int) -> None:
+    def note_floor(self, number: int) -> None:
         """
         Record up to which entry the journal gave all up.
         """

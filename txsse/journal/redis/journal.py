@@ -122,7 +122,7 @@ class RedisJournal:
         self._ahead = 0.0
         self._resume_ids = ResumeIds(new_secret())
         self._script = Script(self, self._server.name, self._now)
-        self._outbox = Outbox(self._record, self._given_up_to)
+        self._outbox = Outbox(self._record, self._followed_up_to)
         self._following = StreamFollower(self, self._new_window, self._outbox)
         self._reader = StreamReader(self._script, self._following, self._oldest)
         self.cluster = RedisCluster(self._script.run, self._now, self._flush_soon)
@@ -355,10 +355,10 @@ class RedisJournal:
 
     def _has_recorded(self, answer: tuple[bytes, list[bytes]]) -> list[int]:
         floor, numbers = answer
-        self._following.given_up(to_number(floor))
+        self._following.note_floor(to_number(floor))
         return [self._following.epochs.position_of(to_number(number)) for number in numbers]
 
-    def _given_up_to(self) -> float:
+    def _followed_up_to(self) -> float:
         # Without a session, the follower is given it later; publishers do not wait for that.
         return math.inf if self._script.session is None else self._following.recent.head
 

@@ -1,5 +1,5 @@
 """
-Updates that were appended to a journal in Redis, until their publishers hear of them.
+Updates that were appended to a journal in Redis, until their Deferreds fire.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class _OnItsWay(NamedTuple):
 
 class Outbox:
     """
-    What is on its way to the server; and what is there, and was not told to the follower yet.
+    Updates on their way to the server; and those that it has, and that the follower was not given yet.
 
     :param record: records updates, each as the script takes it, and whether they are one batch; returns a
         Deferred of their positions.
-    :param told_up_to: returns the position up to which the follower was told; none is beyond it where it will
-        not be told for now.
+    :param followed_up_to: returns the position up to which the follower was given updates; infinity if it
+        is given none for now.
     :ivar bytes: how many bytes of updates are on their way.
     :ivar own: these updates, by id, and what they were sent as: when the stream brings them back, they need
         not be made again.
@@ -47,19 +47,19 @@ class Outbox:
     def __init__(
         self,
         record: Callable[[Sequence[Arguments], bool], Deferred[list[int]]],
-        told_up_to: Callable[[], float],
+        followed_up_to: Callable[[], float],
     ) -> None:
         self.bytes = 0
         self.own: dict[bytes, tuple[Update, Arguments]] = {}
         self._record = record
-        self._told_up_to = told_up_to
+        self._followed_up_to = followed_up_to
         self._waiting: list[_OnItsWay] = []
         # What waits before that, up to a batch and with it: lists of updates, and whether it is a batch.
         self._earlier: list[tuple[bool, list[_OnItsWay]]] = []
-        # Recorded, and not told to the follower yet: by position.
-        self._untold: list[tuple[int, int, _OnItsWay]] = []
+        # Recorded, and not given to the follower yet: by position.
+        self._unfollowed: list[tuple[int, int, _OnItsWay]] = []
         self._order = 0
-        # How many there are whose publishers have not heard of them.
+        # How many have Deferreds that have not fired.
         self._outstanding = 0
         self._settled: Waiters[None] = Waiters()
 
@@ -67,7 +67,7 @@ class Outbox:
         """
         Take an update, to be sent by the next :meth:`flush`.
 
-        :returns: a Deferred that fires with its position, once it is recorded and the follower was told.
+        :returns: a Deferred that fires with its position, once it is recorded and the follower was given it.
         """
         added = self._take(update)
         self._waiting.append(added)
@@ -118,36 +118,36 @@ class Outbox:
 
     def tell(self) -> None:
         """
-        Tell the publishers of what the follower was told of.
+        Fire the Deferreds of the updates that the follower was given.
         """
-        while self._untold and self._untold[0][0] <= self._told_up_to():
-            position, _, each = heapq.heappop(self._untold)
+        while self._unfollowed and self._unfollowed[0][0] <= self._followed_up_to():
+            position, _, each = heapq.heappop(self._unfollowed)
             self._finish(each, position)
 
     def rename(self, rename: Callable[[int], int]) -> None:
         """
-        What is not told yet has other positions now.
+        The updates that the follower was not given yet have other positions now.
         """
-        self._untold = [(rename(position), order, each) for position, order, each in self._untold]
-        heapq.heapify(self._untold)
+        self._unfollowed = [(rename(position), order, each) for position, order, each in self._unfollowed]
+        heapq.heapify(self._unfollowed)
 
     def lose(self, make_error: Callable[[], Exception]) -> None:
         """
-        The server is out of reach.
+        Fail what waits: the server is lost.
         """
         waiting = [each for _, run in self._earlier for each in run] + self._waiting
         self._earlier, self._waiting = [], []
         for each in waiting:
             self._release(each)
             self._finish(each, Failure(make_error()))
-        # These are recorded; that their follower learns of them later is the lesser evil.
-        untold, self._untold = self._untold, []
+        # These are recorded; that the follower is given them later is the lesser evil.
+        untold, self._unfollowed = self._unfollowed, []
         for position, _, each in untold:
             self._finish(each, position)
 
     async def settle(self) -> None:
         """
-        Wait until every publisher has heard.
+        Wait until every Deferred has fired.
         """
         while self._outstanding:
             await self._settled.wait()
@@ -158,16 +158,16 @@ class Outbox:
         recorded.addCallbacks(
             self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
         )
-        recorded.addErrback(lambda failure: _log.failure("publishers cannot be told", failure))
+        recorded.addErrback(lambda failure: _log.failure("a publisher failed", failure))
 
     def _has_recorded(self, positions: list[int], batch: list[_OnItsWay]) -> None:
         for position, each in zip(positions, batch, strict=True):
             self._release(each)
-            if position <= self._told_up_to():
+            if position <= self._followed_up_to():
                 self._finish(each, position)
             else:
                 self._order += 1
-                heapq.heappush(self._untold, (position, self._order, each))
+                heapq.heappush(self._unfollowed, (position, self._order, each))
 
     def _has_not_recorded(self, failure: Failure, batch: list[_OnItsWay]) -> None:
         for each in batch:
