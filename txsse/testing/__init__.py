@@ -1,6 +1,7 @@
 """
 What the tests of streams and of their readers need: a server that plays a script, and a network in memory
-with a clock that stands still until it is told to go on, and whose time of day can be set.
+with a clock that stands still until it is told to go on, and whose time of day can be set. The suite that any
+journal has to pass is :mod:`txsse.testing.journal_contract`.
 """
 
 from txsse.testing.clock import WallClock
