@@ -200,7 +200,7 @@ def node(status: int, *argv: str, host: str = HOSTS[0]) -> Iterator[Process]:
     """
     Run a node.
     """
-    listen = [f"--listen=tcp:0:interface={host}", f"--status=tcp:{status}:interface={host}"]
+    listen = [f"--listen=tcp:0:interface={host}", f"--admin=tcp:{status}:interface={host}"]
     with running(*listen, f"--url={HUB_URL}", *argv, listens=2) as process:
         assert get(process.urls[0])[0] in (200, 503)
         yield process

@@ -123,7 +123,7 @@ def test_time_is_set(reactor: str, step: int, system: SystemTime, tmp_path: Path
         f"--access-log={log}",
         "--keepalive=1",
         "--request-timeout=2",
-        "--drain=2",
+        "--shutdown-timeout=2",
     ]
     with running(*options, environ=system.environ, twist=[f"--reactor={reactor}"]) as process:
         [url] = process.urls

@@ -173,9 +173,9 @@ class ConfigTests:
         """
         config, places = read()
         assert config == Config()
-        assert not config.anonymous and not config.compatibility and not config.page
+        assert not config.anonymous and not config.compatibility and not config.debugger
         assert config.listen == ("tcp:8080:interface=127.0.0.1",)
-        assert config.key_file == () and config.status == ()
+        assert config.key_file == () and config.admin == ()
         assert set(places.values()) == {"default"}
 
     def test_every_option_everywhere(self, tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ class TreeTests:
         """
         The hub may be at any path, and its description is where it is looked for.
         """
-        tree = serve(url="https://hub.example/live/events", anonymous=True, page=True)
+        tree = serve(url="https://hub.example/live/events", anonymous=True, debugger=True)
         assert tree.ask("/live/events?match=a").status == 200
         assert tree.ask("/.well-known/mercure?match=a").status == 404
         described = tree.ask("/.well-known/oauth-protected-resource/live/events")
@@ -476,7 +476,7 @@ class ServiceTests:
         The hub and its status each have their endpoints, and both stop.
         """
         monkeypatch.setenv("TXSSE_KEY", SECRET)
-        service = make("--listen=tcp:1", "--status=tcp:2")
+        service = make("--listen=tcp:1", "--admin=tcp:2")
         with capturedLogs() as logs:
             service.privilegedStartService()
             service.startService()

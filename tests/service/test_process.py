@@ -147,7 +147,7 @@ class StatusTests:
         """
         They have an endpoint of their own.
         """
-        with running(LISTEN, URL, "--status=tcp:0:interface=127.0.0.1", listens=2) as process:
+        with running(LISTEN, URL, "--admin=tcp:0:interface=127.0.0.1", listens=2) as process:
             ready, hub = process.urls
             assert ready.endswith("/health/ready")
             publish(hub, "news", "x")
@@ -163,7 +163,7 @@ class StatusTests:
         Without its journal it lives, and is not ready; the answer says why.
         """
         journal = f"--journal=redis://127.0.0.1:{free_port()}"
-        with running(LISTEN, URL, journal, "--status=tcp:0:interface=127.0.0.1", listens=2) as process:
+        with running(LISTEN, URL, journal, "--admin=tcp:0:interface=127.0.0.1", listens=2) as process:
             ready, hub = process.urls
             over = time.monotonic() + PATIENCE
             while "cannot connect" not in get(ready)[1] and time.monotonic() < over:
@@ -246,7 +246,7 @@ class EndTests:
         """
         GNU timeout sends SIGTERM to its child and to the group: the service is drained all the same.
         """
-        with self.waiting_for_a_client("--drain=1") as process:
+        with self.waiting_for_a_client("--shutdown-timeout=1") as process:
             process.process.send_signal(signal.SIGTERM)
             process.process.send_signal(signal.SIGINT)
             process.process.send_signal(signal.SIGTERM)
@@ -259,7 +259,10 @@ class EndTests:
         """
         Run a service that, when it ends, waits for a client that does not read.
         """
-        with running(LISTEN, URL, *(options or ["--drain=60"])) as process, socket.socket() as client:
+        with (
+            running(LISTEN, URL, *(options or ["--shutdown-timeout=60"])) as process,
+            socket.socket() as client,
+        ):
             url = urlsplit(process.urls[0])
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect((url.hostname, url.port))

@@ -302,8 +302,8 @@ class Cases:
         assert start(compatibility=True).subscribe("a", token=old).status == 200
         assert start().subscribe("a", token=old).status == 401
 
-    def page(self, start: Start) -> None:
-        assert start(page=True).ask("/").status == 200
+    def debugger(self, start: Start) -> None:
+        assert start(debugger=True).ask("/").status == 200
         assert start().ask("/").status == 404
 
     def max_body(self, start: Start) -> None:
@@ -391,8 +391,8 @@ class Cases:
         service.wait(0.2)
         assert not client.connected
 
-    def drain(self, start: Start) -> None:
-        service = start(drain=3.0)
+    def shutdown_timeout(self, start: Start) -> None:
+        service = start(shutdown_timeout=3.0)
         client = service.subscribe("a")
         client.stop_reading()
         service.publish("a", data="x" * 100_000)
@@ -402,8 +402,8 @@ class Cases:
         service.wait(0.2)
         assert not client.connected
 
-    def status(self, start: Start) -> None:
-        service = start(status=("beside",))
+    def admin(self, start: Start) -> None:
+        service = start(admin=("beside",))
         client = Client(service.wire, service.sites["beside"]).request("/health/ready")
         assert client.status == 200
         client.disconnect(clean=False)

@@ -126,12 +126,12 @@ class UnitTests:
 
     def test_time_to_drain(self) -> None:
         """
-        It is not killed while it sends its clients away: that takes up to ``--drain``, and five seconds.
+        It is not killed while it sends its clients away: that takes up to ``--shutdown-timeout``, and five seconds.
         """
         from txsse.service.config import Config
 
         [patience] = read_unit("txsse.service")["TimeoutStopSec"]
-        assert int(patience) >= Config().drain + 5
+        assert int(patience) >= Config().shutdown_timeout + 5
 
 
 class RunTests:
@@ -186,7 +186,7 @@ class RunTests:
         A service whose Redis comes later is ready then, though nobody asks anything of it.
         """
         redis = RedisServer(tmp_path)
-        argv = ["--listen=tcp:0:interface=127.0.0.1", "--status=tcp:0:interface=127.0.0.1"]
+        argv = ["--listen=tcp:0:interface=127.0.0.1", "--admin=tcp:0:interface=127.0.0.1"]
         environ = {"NOTIFY_SOCKET": notified.address}
         with running(
             *argv, f"--url={HUB_URL}", f"--journal={redis.url}", listens=2, environ=environ
@@ -206,7 +206,7 @@ class RunTests:
         It ends in order while it waits for its Redis.
         """
         redis = RedisServer(tmp_path)
-        argv = ["--listen=tcp:0:interface=127.0.0.1", "--status=tcp:0:interface=127.0.0.1"]
+        argv = ["--listen=tcp:0:interface=127.0.0.1", "--admin=tcp:0:interface=127.0.0.1"]
         environ = {"NOTIFY_SOCKET": notified.address}
         with running(
             *argv, f"--url={HUB_URL}", f"--journal={redis.url}", listens=2, environ=environ

@@ -36,7 +36,7 @@ class ResetTests:
 
     @pytest.fixture
     def tree(self, plain: Wire) -> HubTree:
-        config = Config(url=URL, key=SECRET, subscriptions=True, page=True)
+        config = Config(url=URL, key=SECRET, subscriptions=True, debugger=True)
         return HubTree(config, make_settings(config, make_issuers(config, plain.reactor), URL), plain.reactor)
 
     def packet(self, client: Any, what: str, *, with_reset: bool) -> bytes:

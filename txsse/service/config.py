@@ -151,7 +151,7 @@ class Config:
         FLAG, False, "Tell of subscriptions by updates, and list them, to those with a token for that."
     )
     compatibility: bool = _option(FLAG, False, "Understand clients and tokens from before Mercure 1.0, too.")
-    page: bool = _option(FLAG, False, "Serve a page for trying the hub, at /.")
+    debugger: bool = _option(FLAG, False, "Serve a page for trying the hub, at /. It holds no secret.")
     max_body: int = _option(SIZE, 1024 * 1024, "How many bytes a publication may have.")
     max_topics: int = _option(COUNT, 100, "How many topics an update may have.")
     max_matchers: int = _option(COUNT, 100, "How many matchers a subscription may have.")
@@ -197,13 +197,13 @@ class Config:
         60.0,
         "When to close the connection of a client that acknowledges or reads nothing of what it was sent.",
     )
-    drain: float = _option(
-        DURATION, 10.0, "How long clients may take to read to the end when the service stops."
+    shutdown_timeout: float = _option(
+        DURATION, 10.0, "How long clients may take to read what is left when the service stops."
     )
-    status: tuple[str, ...] = _option(
+    admin: tuple[str, ...] = _option(
         LIST,
         (),
-        "An endpoint for /health/live, /health/ready and /metrics; not for the world to see.",
+        "An endpoint for /health/live, /health/ready and /metrics, which is not for the public.",
         value="ENDPOINT",
     )
     access_log: str | None = _option(

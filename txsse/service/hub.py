@@ -36,7 +36,7 @@ def make_hub(config: Config, reactor: Any) -> MultiService:
     :raises BadConfig: where it cannot be.
     """
     check_listens(config.listen)
-    for each in (*config.listen, *config.status):
+    for each in (*config.listen, *config.admin):
         # Before the URL is derived from them: what is no endpoint would be reported as a missing --url.
         make_endpoint(reactor, each)
     issuers = make_issuers(config, reactor)
@@ -57,23 +57,23 @@ def make_hub(config: Config, reactor: Any) -> MultiService:
     if config.access_log is None:
         site.log = lambda request: None  # type: ignore[method-assign]
     listeners = _listeners(reactor, config.listen, site, f"{settings.path}")
-    status = None
-    if config.status:
-        status_site = BoundedSite(
+    admin = None
+    if config.admin:
+        admin_site = BoundedSite(
             status_tree(tree.hub, tree.health),
             reactor=reactor,
             max_body=config.max_body,
             request_timeout=config.request_timeout,
             wants_body=lambda request: False,
-            refuse=foreign_host_rule(config.status, _LOCAL_URL),
+            refuse=foreign_host_rule(config.admin, _LOCAL_URL),
         )
-        status_site.log = lambda request: None  # type: ignore[method-assign]
+        admin_site.log = lambda request: None  # type: ignore[method-assign]
         beside = MultiService()
-        for listener in _listeners(reactor, config.status, status_site, "/health/ready"):
+        for listener in _listeners(reactor, config.admin, admin_site, "/health/ready"):
             beside.addService(listener)
-        status = status_site, beside
+        admin = admin_site, beside
     _log.info("Tokens are for {audience}", audience=", ".join(settings.audience or (settings.url,)))
-    return HTTPService(reactor, tree, site, listeners, status=status, notifier=Notifier())
+    return HTTPService(reactor, tree, site, listeners, admin=admin, notifier=Notifier())
 
 
 def _listeners(reactor: Any, endpoints: Iterable[str], site: Site, path: str) -> list[Listener]:

@@ -47,7 +47,7 @@ class HTTPService(MultiService):
     :param tree: the web tree.
     :param site: the site that serves it.
     :param listeners: what the site listens on.
-    :param status: further listeners, which are the last to end, and their site.
+    :param admin: further listeners, which are the last to end, and their site.
     :param notifier: who tells a service manager.
     """
 
@@ -58,7 +58,7 @@ class HTTPService(MultiService):
         site: ClosingSite,
         listeners: Iterable[IService],
         *,
-        status: tuple[ClosingSite, MultiService] | None = None,
+        admin: tuple[ClosingSite, MultiService] | None = None,
         notifier: Notifier | None = None,
     ) -> None:
         MultiService.__init__(self)
@@ -67,7 +67,7 @@ class HTTPService(MultiService):
         self._reactor = reactor
         self._tree = tree
         self._site = site
-        self._status = status
+        self._admin = admin
         self._notifier = notifier or Notifier({})
         self._starting: Deferred[None] | None = None
 
@@ -75,16 +75,16 @@ class HTTPService(MultiService):
         """
         Listen, while there still are privileges.
         """
-        if self._status is not None:
-            self._status[1].privilegedStartService()
+        if self._admin is not None:
+            self._admin[1].privilegedStartService()
         MultiService.privilegedStartService(self)
 
     def startService(self) -> None:
         """
         Listen, and start what takes its time. That the hub's journal did not start is in the log.
         """
-        if self._status is not None:
-            self._status[1].startService()
+        if self._admin is not None:
+            self._admin[1].startService()
         MultiService.startService(self)
         self._starting = started = Deferred.fromCoroutine(_await(self._tree.start()))
         started.addCallback(lambda _: self._notifier.ready()).addErrback(_did_not_start)
@@ -105,8 +105,8 @@ class HTTPService(MultiService):
         await self._tree.stop()
         # In the same turn, so that no connection brings a request in between.
         await self._site.close()
-        if self._status is not None:
-            site, listeners = self._status
+        if self._admin is not None:
+            site, listeners = self._admin
             await listeners.stopService()
             await site.close()
         # A stream's handler is cancelled in the turn after its end.

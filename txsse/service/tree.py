@@ -76,7 +76,7 @@ class HubTree(Branch):
 
     def __init__(self, config: Config, settings: Settings, reactor: Any) -> None:
         super().__init__()
-        self._drain = config.drain
+        self._shutdown_timeout = config.shutdown_timeout
         self._reactor = reactor
         self._path = settings.path.encode()
         try:
@@ -104,7 +104,7 @@ class HubTree(Branch):
             self._mercure = put_hub(self, self.hub, settings, **streams)
         except ValueError as error:
             raise BadConfig(str(error)) from None
-        if config.page:
+        if config.debugger:
             self.putChild(b"", PageResource(settings))
 
     def wants_body(self, request: Request) -> bool:
@@ -135,7 +135,7 @@ class HubTree(Branch):
         Send the subscribers away, and end the journal.
         """
         self.health.stopping = True
-        return self.hub.stop(deadline=self._drain)
+        return self.hub.stop(deadline=self._shutdown_timeout)
 
 
 def _stream_options(config: Config) -> dict[str, Any]:
