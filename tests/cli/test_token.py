@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -24,11 +25,15 @@ from twisted.internet.defer import Deferred
 from tests.client.fakes import outcome_of
 from tests.mercure.world import OTHER_SECRET, SECRET, URL, detail, sign
 from txsse.cli import main
+from txsse.cli.command import Command
+from txsse.cli.publish import PUBLISH
+from txsse.cli.token import TOKEN
 from txsse.mercure import FixedKeys, Issuer, pem_key, secret_key
 from txsse.mercure.auth.grants import Grants
 from txsse.mercure.auth.keys import Key
 from txsse.mercure.auth.verify import Role, Verifier
 from txsse.mercure.errors import InvalidToken
+from txsse.service.config import options
 
 HUB = ("--audience", URL)
 
@@ -615,8 +620,24 @@ WITHOUT = """
 import sys
 sys.modules["jwt"] = None
 from txsse.cli import main
+from txsse.cli.command import Command
+from txsse.cli.publish import PUBLISH
+from txsse.cli.token import TOKEN
 sys.exit(main(sys.argv[1:]))
 """
+
+
+class OptionNameTests:
+    @pytest.mark.parametrize("command", [TOKEN, PUBLISH])
+    def test_key_options(self, command: Command) -> None:
+        """
+        What the service has an option for is spelled as there.
+        """
+        parser = argparse.ArgumentParser()
+        command.add_arguments(parser)
+        own = {each for action in parser._actions for each in action.option_strings}
+        shared = {f"--{option.name}" for option in options()} & own
+        assert shared == {"--algorithm", "--audience", "--compatibility", "--key-file", "--key-issuer"}
 
 
 class WithoutTheExtraTests:

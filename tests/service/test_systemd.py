@@ -126,7 +126,8 @@ class UnitTests:
 
     def test_time_to_drain(self) -> None:
         """
-        It is not killed while it sends its clients away: that takes up to ``--shutdown-timeout``, and five seconds.
+        It is not killed while it sends its clients away, which takes up to ``--shutdown-timeout`` and five
+        seconds.
         """
         from txsse.service.config import Config
 
