@@ -103,7 +103,7 @@ class HubTests:
         """
         file = tmp_path / "hub.toml"
         file.write_text(
-            f'listen = ["tcp:0:interface=127.0.0.1"]\nurl = "{HUB_URL}"\nanonymous = true\npage = true\n'
+            f'listen = ["tcp:0:interface=127.0.0.1"]\nurl = "{HUB_URL}"\nanonymous = true\ndebugger = true\n'
         )
         with running(environ={"TXSSE_CONFIG": str(file)}) as process:
             [url] = process.urls

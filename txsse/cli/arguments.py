@@ -1,24 +1,44 @@
 """
-Arguments that may hold a secret, and the files that they can be read from instead.
+Arguments of several commands: positive numbers, and what may hold a secret, with the files that it can be
+read from instead.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from txsse._redact import holds_secret
 from txsse.client.response import parse_url
 from txsse.web.body import BodyTooLarge, read_content
 
-__all__ = ["read_headers", "read_url"]
+__all__ = ["positive", "read_headers", "read_url"]
 
 # Header fields whose values are secrets, such as Authorization, Cookie and X-Api-Key.
 _SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|passw|api[_-]?key|credential", re.IGNORECASE)
 
 # More than any header field or URL has, in bytes: servers refuse longer ones.
 _MAX_SIZE = 65536
+
+
+def positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """
+    Return a ``type`` of argparse for finite numbers above 0.
+
+    :param kind: ``int`` or ``float``.
+    """
+
+    def convert(text: str) -> Any:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise ValueError
+        return value
+
+    # argparse names it in its error.
+    convert.__name__ = "positive number"
+    return convert
 
 
 def read_url(argument: str) -> str:

@@ -20,7 +20,7 @@ from twisted.web.iweb import IAgent
 from txsse._clock import make_steady, wall
 from txsse._extras import MissingExtra, need_tls
 from txsse._output import Unwritable, complain, put
-from txsse.cli.arguments import read_url
+from txsse.cli.arguments import positive, read_url
 from txsse.cli.command import Command
 from txsse.cli.http import Poster
 from txsse.cli.input import BadFeed, lines_of, open_number, open_path, pieces_of, whole_of
@@ -70,16 +70,6 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _Tokens = Callable[[], str | None]
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError
-    return value
-
-
-_positive.__name__ = "positive number"
-
-
 def _milliseconds(text: str) -> int:
     value = float(text)
     if not 0 <= value < 1e9:
@@ -120,7 +110,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--insecure", action="store_true", help="accept any certificate")
     parser.add_argument(
         "--timeout",
-        type=_positive,
+        type=positive(float),
         default=30.0,
         metavar="S",
         help="how long an update may take, in seconds; 30 if nothing is said",

@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from twisted.web.iweb import IAgent
 from txsse._clock import make_steady
 from txsse._extras import MissingExtra, need_tls
 from txsse._output import Unwritable, complain, put
-from txsse.cli.arguments import read_headers, read_url
+from txsse.cli.arguments import positive, read_headers, read_url
 from txsse.cli.command import Command
 from txsse.cli.format import Show, as_data, as_json, as_text, as_visible_data
 from txsse.cli.insecure_tls import TrustAnyone
@@ -93,22 +92,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="resume where the last run with this file ended; a regular file, or a link to one, keeps "
         "its owner and mode",
     )
-    parser.add_argument("--count", type=_positive(int), metavar="N", help="end after so many printed events")
-    parser.add_argument("--timeout", type=_positive(float), metavar="S", help="end after so many seconds")
+    parser.add_argument("--count", type=positive(int), metavar="N", help="end after so many printed events")
+    parser.add_argument("--timeout", type=positive(float), metavar="S", help="end after so many seconds")
     parser.add_argument("--method", default="GET", help="the method of the request")
     parser.add_argument("--body", help="its body")
     parser.add_argument("--insecure", action="store_true", help="accept any certificate")
-
-
-def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise ValueError
-        return value
-
-    convert.__name__ = "positive number"
-    return convert
 
 
 def _run(arguments: argparse.Namespace) -> int:
