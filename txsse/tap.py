@@ -159,7 +159,7 @@ def _maker(*, demo: bool) -> Callable[[Config, Any], MultiService]:
 
         return make_demo
     try:
-        from txsse.service.hub import make_hub
+        from txsse.service.build import make_hub
     except MissingExtra as error:
         raise BadConfig(f"{error}; or try --demo") from None
     return make_hub
@@ -177,16 +177,16 @@ def _check_demo(places: Mapping[str, str]) -> None:
 
 
 def _check(config: Config, places: Mapping[str, str], *, demo: bool) -> NoReturn:
-    from txsse.service.report import report
+    from txsse.service.check import describe_config
 
     if demo:
         from txsse.service.demo import TAKEN
 
-        text = report(config, places, taken=TAKEN)
+        text = describe_config(config, places, taken=TAKEN)
     else:
         from txsse.service.issuers import describe_keys
 
-        text = report(config, places, describe_keys(config))
+        text = describe_config(config, places, describe_keys(config))
     _print(text)
 
 

@@ -20,11 +20,11 @@ from tests.hub.fakes import ScriptedJournal
 from tests.mercure.signers import ec_key, public_pem
 from tests.mercure.world import SECRET, URL, old_token, token
 from txsse import Hub, JournalFailed
-from txsse.service import hub as hub_module
+from txsse.service import build as hub_module
+from txsse.service.build import default_url, make_hub
+from txsse.service.check import describe_config
 from txsse.service.config import BadConfig, Config
-from txsse.service.hub import default_url, make_hub
 from txsse.service.issuers import describe_keys, make_issuers
-from txsse.service.report import report
 from txsse.service.status import Health, status_tree
 from txsse.service.tree import HubTree, make_settings
 from txsse.tap import Options, makeService
@@ -364,7 +364,7 @@ class ReportTests:
         Everything is shown but what nobody is to see.
         """
         config = Config(**KEYED, subscribe_key="y" * 40, anonymous=True, keepalive=None)
-        text = report(config, dict.fromkeys(_names(), "default"))
+        text = describe_config(config, dict.fromkeys(_names(), "default"))
         assert SECRET not in text and "y" * 40 not in text
         lines = [line.split() for line in text.splitlines()]
         assert ["anonymous", "yes", "default"] in lines
@@ -391,7 +391,7 @@ class ReportTests:
         Those within URLs are cut out, whichever option has them.
         """
         config = Config(**KEYED, journal=url, audience=("x", url))
-        text = report(config, dict.fromkeys(_names(), "default"))
+        text = describe_config(config, dict.fromkeys(_names(), "default"))
         assert "S3cretPass" not in text
         assert f"  {shown} " in text and f"  x {shown} " in text
 
@@ -400,7 +400,7 @@ class ReportTests:
         What a terminal would act on is escaped.
         """
         config = Config(**KEYED, cookie="a\x1b[2Jb", audience=("x\u202e",))
-        text = report(config, dict.fromkeys(_names(), "default"))
+        text = describe_config(config, dict.fromkeys(_names(), "default"))
         assert "a\\u001b[2Jb" in text and "x\\u202e" in text
         assert text.replace("\n", "").isprintable()
 
@@ -563,7 +563,7 @@ class ServiceTests:
             f"the demo does not take {file}: url",
             f"the demo does not take {file}: key",
             f"the demo does not take {file}: anonymous",
-            "The service can be like that.",
+            "Configuration is valid.",
         ]
 
     def test_demo_checked_without_packages(

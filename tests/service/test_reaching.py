@@ -22,8 +22,8 @@ from tests.mercure.signers import ec_key, private_pem
 from tests.mercure.world import PATH, SECRET, URL, Reader, old_token, token
 from txsse.mercure.auth import jwks as remote
 from txsse.service import endpoints
+from txsse.service.build import make_hub
 from txsse.service.config import BadConfig, Config
-from txsse.service.hub import make_hub
 
 ANY = token(publish=["*"], subscribe=["*"])
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.fakes import Client, Http2Client, Wire
 from tests.mercure.world import PATH, SECRET, URL, old_token
 from txsse.mercure.forms import read_query
+from txsse.service.build import make_hub
 from txsse.service.config import Config
-from txsse.service.hub import make_hub
 from txsse.web.redacted_request import without_token
 
 TOKEN = old_token(subscribe=["*"])

@@ -1,5 +1,5 @@
 """
-What the service is told, for people.
+What ``twist txsse --check`` prints: the configuration in force, and where each value was read.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from txsse._output import visible
 from txsse._redact import without_secrets
 from txsse.service.config import Config, options
 
-__all__ = ["report"]
+__all__ = ["describe_config"]
 
 
-def report(
+def describe_config(
     config: Config,
     places: Mapping[str, str],
     remarks: Iterable[str] = (),
@@ -21,12 +21,12 @@ def report(
     taken: Container[str] | None = None,
 ) -> str:
     """
-    Write what is in force, and where that stands; secrets are not shown.
+    Write a table of the options, their values, and where each value was read. Secrets are not shown.
 
-    :param config: what the service is told.
-    :param places: where each of it stands.
-    :param remarks: what else there is to say.
-    :param taken: the options that the demo takes; ``None`` for a hub, which takes them all.
+    :param config: the configuration.
+    :param places: where each option's value was read.
+    :param remarks: further lines.
+    :param taken: the options that the demo has; ``None`` for a hub, which has them all.
     """
     lines = []
     ignored = []
@@ -39,7 +39,7 @@ def report(
             ignored.append(f"the demo does not take {visible(place)}")
     widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
     table = [f"{name:{widths[0]}}  {value:{widths[1]}}  {place}" for name, value, place in lines]
-    return "\n".join([*table, "", *ignored, *remarks, "The service can be like that."]) + "\n"
+    return "\n".join([*table, "", *ignored, *remarks, "Configuration is valid."]) + "\n"
 
 
 def _show(value: object, *, secret: bool) -> str:

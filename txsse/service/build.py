@@ -1,5 +1,5 @@
 """
-The service without a demo: a hub.
+The service of a hub, built from its configuration.
 """
 
 from __future__ import annotations
