@@ -404,8 +404,6 @@ def answer(request: Request, decided: Answer, own: OwnHeaders = ()) -> None:
     :param decided: the answer.
     :param own: further headers.
     """
-    if not can_respond(request):
-        return
     _forget_encoder(request)
     send_response(request, decided.status, decided.body, headers=[*decided.headers, *own])
     # Where the caller lets UpgradeRefused through, twisted.web would write a page about it behind an
