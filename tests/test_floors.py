@@ -24,6 +24,7 @@ FLOORS = {
     "_threads": 0,
     "_twisted": 0,
     "_unhandled": 1,
+    "_randomness": -1,
     "_backoff": 0,
     "_timeslice": 1,
     "_serialize": 0,

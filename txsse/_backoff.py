@@ -4,8 +4,10 @@ How long to wait before the next attempt.
 
 from __future__ import annotations
 
-import random
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from txsse._randomness import Randomness, system_randomness
 
 __all__ = ["Backoff"]
 
@@ -32,12 +34,14 @@ class Backoff:
     :ivar ceiling: the longest, in seconds, whatever ``base`` says.
     :ivar failures: how many attempts have failed in a row.
     :ivar floor: the shortest, in seconds, unless ``ceiling`` is shorter.
+    :ivar randomness: returns what the jitter comes from.
     """
 
     base: float
     ceiling: float
     failures: int = 0
     floor: float = _LEAST
+    randomness: Callable[[], Randomness] = system_randomness
 
     def next(self, retry_after: float | None = None) -> float:
         """
@@ -51,10 +55,10 @@ class Backoff:
         least = min(self.floor, self.ceiling)
         longest = min(max(self.base, least) * 2.0**doublings, self.ceiling)
         if doublings:
-            delay = max(longest * random.uniform(1 - _JITTER, 1), least)
+            delay = max(longest * self.randomness().uniform(1 - _JITTER, 1), least)
         elif self.base < least:
             # Streams that end at once, one after the other: their clients are spread, too.
-            delay = min(least * random.uniform(1, 1 + _JITTER), self.ceiling)
+            delay = min(least * self.randomness().uniform(1, 1 + _JITTER), self.ceiling)
         else:
             # A server that ended a good stream gets its client back in its own time.
             delay = longest

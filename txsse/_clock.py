@@ -13,12 +13,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from twisted.internet.base import ReactorBase
 from twisted.python.runtime import seconds as default_seconds
 
-__all__ = ["Timers", "make_steady", "wall", "wall_of"]
+__all__ = ["Seconds", "Timers", "make_steady", "wall", "wall_of"]
+
+#: Returns a time, in seconds.
+Seconds: TypeAlias = Callable[[], float]
 
 R = TypeVar("R")
 

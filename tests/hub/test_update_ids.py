@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 
+from txsse._randomness import SystemRandomness
 from txsse.hub.update_ids import IdMaker
 
 
@@ -26,7 +27,7 @@ class IdMakerTests:
         """
         An id is the time in microseconds, in hexadecimal of a fixed width, and the maker.
         """
-        made = IdMaker(Times(1.5)).next()
+        made = IdMaker(Times(1.5), SystemRandomness()).next()
         assert re.fullmatch("[0-9a-f]{14}-[0-9a-f]{8}", made)
         assert int(made[:14], 16) == 1_500_000
 
@@ -35,13 +36,13 @@ class IdMakerTests:
         The width is enough for two thousand years.
         """
         year_4250 = (4250 - 1970) * 365.2425 * 86400
-        assert len(IdMaker(Times(year_4250)).next()) == 14 + 1 + 8
+        assert len(IdMaker(Times(year_4250), SystemRandomness()).next()) == 14 + 1 + 8
 
     def test_clock_goes_on(self) -> None:
         """
         Later ids are greater as text.
         """
-        maker = IdMaker(Times(1.0, 1.000001, 16.0, 1e9))
+        maker = IdMaker(Times(1.0, 1.000001, 16.0, 1e9), SystemRandomness())
         made = [maker.next() for _ in range(4)]
         assert made == sorted(set(made))
         assert [int(each[:14], 16) for each in made] == [1_000_000, 1_000_001, 16_000_000, 10**15]
@@ -50,14 +51,14 @@ class IdMakerTests:
         """
         The time is counted on by a microsecond.
         """
-        maker = IdMaker(Times(1.0))
+        maker = IdMaker(Times(1.0), SystemRandomness())
         assert [int(maker.next()[:14], 16) for _ in range(3)] == [1_000_000, 1_000_001, 1_000_002]
 
     def test_clock_goes_back(self) -> None:
         """
         So it is then.
         """
-        maker = IdMaker(Times(100.0, 1.0, 2.0, 200.0))
+        maker = IdMaker(Times(100.0, 1.0, 2.0, 200.0), SystemRandomness())
         made = [int(maker.next()[:14], 16) for _ in range(4)]
         assert made == [100_000_000, 100_000_001, 100_000_002, 200_000_000]
 
@@ -66,6 +67,6 @@ class IdMakerTests:
         Each has a mark of its own, so that after a restart no id comes again, whatever the clock says.
         """
         clock = Times(1.0)
-        one, other = IdMaker(clock), IdMaker(clock)
+        one, other = IdMaker(clock, SystemRandomness()), IdMaker(clock, SystemRandomness())
         assert one.next()[15:] == one.next()[15:]
         assert one.next()[15:] != other.next()[15:]

@@ -17,6 +17,7 @@ from twisted.web.iweb import IAgent
 from txsse._backoff import Backoff
 from txsse._clock import make_steady
 from txsse._futures import in_task_of_twisted
+from txsse._randomness import randomness_of
 from txsse._reactor import global_reactor
 from txsse._typing import AnyAgent, AnyReactor
 from txsse.client.delivery import Delivery, EventCallback
@@ -125,7 +126,12 @@ class EventSource:
             raise ValueError(f"{method!r} is no method; one is written like GET or POST")
         trusted = frozenset(origin_of(parse_url(origin)) for origin in trusted_origins)
         asked = Asked(parse_url(url), method, _to_fields(headers), body, trusted)
-        delay = Backoff(retry, max_retry, floor=min(max(retry, _LEAST_RETRY), _LEAST_OF_STREAM))
+        delay = Backoff(
+            retry,
+            max_retry,
+            floor=min(max(retry, _LEAST_RETRY), _LEAST_OF_STREAM),
+            randomness=lambda: randomness_of(get_reactor()),
+        )
         self._delivery = Delivery(event_received, last_event_id, get_reactor)
         self._following = Following(
             asked, delay, options, self._delivery, cast("IAgent | None", agent), get_reactor

@@ -9,6 +9,7 @@ from functools import lru_cache
 from twisted.internet.interfaces import IReactorTime
 
 from txsse._clock import wall_of
+from txsse._randomness import randomness_of
 from txsse.hub.fanout import Fanout
 from txsse.hub.journal_problem import JournalProblem
 from txsse.hub.membership import Membership
@@ -61,7 +62,7 @@ class Distribution:
         self.started = False
         self.replay = Replay(journal, reactor, counters)
         self.fanout = Fanout(reactor, membership.index, membership.private, self.replay, counters)
-        self.ids = IdMaker(wall_of(reactor))
+        self.ids = IdMaker(wall_of(reactor), randomness_of(reactor))
         self.problem = JournalProblem(reactor.seconds)
         self._membership = membership
         self._counters = counters

@@ -4,7 +4,6 @@ Requests that become subscribers of a hub: the part that all HTTP faces share.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from inspect import isawaitable
@@ -17,6 +16,7 @@ from twisted.web.http import Request
 from twisted.web.server import NOT_DONE_YET
 
 from txsse._clock import wall
+from txsse._randomness import Randomness, randomness_of
 from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpgradeRefused
 from txsse.hub.access import Access, AccessRule
@@ -188,7 +188,7 @@ class RequestAdmission:
             later = (b"Retry-After", b"%d" % _RETRY_FULL)
             answer(request, refusal(503, str(error), [later, *headers]))
         elif isinstance(error, HubStopped):
-            answer(request, _come_back_later(headers))
+            answer(request, _come_back_later(headers, randomness_of(self._upgrader.reactor)))
         elif isinstance(error, JournalFailed):
             # What the rule has asked of the hub. It has been logged.
             answer(request, refusal(503, "the journal cannot be read", [_RETRY_JOURNAL, *headers]))
@@ -211,12 +211,12 @@ def _expired() -> UpgradeRefused:
     return UpgradeRefused("your access has expired", status=403)
 
 
-def _come_back_later(headers: Headers) -> Answer:
+def _come_back_later(headers: Headers, randomness: Randomness) -> Answer:
     """
     Send a client away from a hub that stops. Any status but 200 would keep a browser away for good; a stream
     that ends at once makes it come back, in its own time.
     """
-    retry = random.uniform(*_RETRY_STOPPED)
+    retry = randomness.uniform(*_RETRY_STOPPED)
     later = (b"Retry-After", b"%d" % round(retry))
     return Answer(200, "the hub stops", [*STREAM_HEADERS, later, *headers], encode_retry(retry))
 

@@ -4,7 +4,6 @@ Graceful shutdown of a hub: what was published is sent, the channels are closed,
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Mapping
 
 from twisted.internet.defer import Deferred, DeferredList, TimeoutError
@@ -12,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from txsse._randomness import randomness_of
 from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import ChannelClosed, CloseReason, JournalFailed
 from txsse.hub.distribution import Distribution
@@ -95,9 +95,10 @@ async def drain(
     :param deadline: how long the whole may take, in seconds; who has not read everything by then is cut off.
     """
     leaving = list(channels)
+    randomness = randomness_of(reactor)
     over = reactor.seconds() + deadline
     for count, channel in enumerate(leaving):
-        _send_away(channel, last + encode_retry(random.uniform(*retry)))
+        _send_away(channel, last + encode_retry(randomness.uniform(*retry)))
         if count % _SLICE == _SLICE - 1:
             await deferLater(reactor, 0)
     closed = {channel: channel.when_closed() for channel in leaving}

@@ -4,8 +4,9 @@ Ids for updates whose publisher gave none.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
+
+from txsse._randomness import Randomness
 
 __all__ = ["IdMaker"]
 
@@ -17,12 +18,13 @@ class IdMaker:
     a restart the maker is another one, so that even a clock that was set back repeats nothing.
 
     :param seconds: the time, in seconds since 1970.
+    :param randomness: distinguishes this maker from all others.
     """
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
+    def __init__(self, seconds: Callable[[], float], randomness: Randomness) -> None:
         self._seconds = seconds
         self._last = 0
-        self._maker = "-" + secrets.token_hex(4)
+        self._maker = "-" + randomness.token(4).hex()
 
     def next(self) -> str:
         """

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from txsse._clock import make_steady
+from txsse._randomness import randomness_of
 from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
 from txsse.journal.base import (
@@ -61,7 +62,7 @@ class MemoryJournal:
         # Bound when the journal is started: an update's time is one call.
         self._now: Callable[[], float] = not_started
         # The next process begins at 0 again.
-        self._resume_ids = ResumeIds(new_secret())
+        self._resume_ids = ResumeIds(new_secret(randomness_of(reactor)))
         self._recent = Window(
             max_count=max_count, max_bytes=max_bytes, max_age=math.inf if max_age is None else max_age
         )

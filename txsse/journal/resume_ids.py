@@ -9,8 +9,9 @@ the position.
 from __future__ import annotations
 
 import re
-import secrets
 from hashlib import blake2b
+
+from txsse._randomness import Randomness, system_randomness
 
 __all__ = ["ResumeIds", "new_secret"]
 
@@ -23,11 +24,13 @@ _MASK = (1 << _HALF) - 1
 _ROUNDS = 4
 
 
-def new_secret() -> bytes:
+def new_secret(randomness: Randomness | None = None) -> bytes:
     """
     Return a new random secret.
+
+    :param randomness: where it comes from; ``None`` for the operating system.
     """
-    return secrets.token_bytes(16)
+    return (randomness or system_randomness()).token(16)
 
 
 class ResumeIds:

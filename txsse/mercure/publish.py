@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Generator, Sequence
 from functools import lru_cache
-from uuid import uuid4
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
 
+from txsse._randomness import Randomness, new_uuid, randomness_of
 from txsse._timeslice import TimeSlices
 from txsse.hub.hub import Hub
 from txsse.hub.replay import RESET_TYPE
@@ -46,6 +46,7 @@ class Publisher:
 
     def __init__(self, hub: Hub, verifier: Verifier, settings: Settings, reactor: IReactorTime) -> None:
         self._hub = hub
+        self._reactor = reactor
         self._turns = TimeSlices(reactor)
         self._verifier = verifier
         self._settings = settings
@@ -88,7 +89,7 @@ class Publisher:
         event = ServerSentEvent(
             _single(values, "data"),
             _read_type(_single(values, "type")),
-            _read_id(_single(values, "id")),
+            _read_id(_single(values, "id"), randomness_of(self._reactor)),
             _read_retry(_single(values, "retry")),
         )
         return Update(map(_check_topic, topics), event, private="private" in values)
@@ -122,10 +123,10 @@ def _check_topic(topic: str) -> str:
     return check_text("topic", topic)
 
 
-def _read_id(id: str) -> str:
+def _read_id(id: str, randomness: Randomness) -> str:
     if not id:
         # Nobody can tell from it how much was published in between.
-        return f"urn:uuid:{uuid4()}"
+        return new_uuid(randomness)
     if len(id.encode()) > MAX_ID_BYTES:
         raise TooLarge(f"an id may have {MAX_ID_BYTES} bytes")
     if id.startswith("#") or id == EARLIEST:

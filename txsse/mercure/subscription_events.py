@@ -8,8 +8,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
-from uuid import uuid4
 
+from txsse._randomness import new_uuid, randomness_of
 from txsse._serialize import to_json
 from txsse.hub.hub import Hub
 from txsse.journal.update import Update
@@ -55,13 +55,15 @@ class Subscription:
             told["payload"] = self.payload
         return told
 
-    def event(self, *, active: bool) -> Update:
+    def event(self, id: str, *, active: bool) -> Update:
         """
-        Make the update that tells that it begins, or ends.
+        Make the update on its beginning or its end.
+
+        :param id: the ID of the update.
         """
         type = None if self.matcher.type == TEMPLATE else EVENT_TYPE
         told = to_json(self.document(active=active))
-        return Update(self.topic, ServerSentEvent(told, type, f"urn:uuid:{uuid4()}"), private=True)
+        return Update(self.topic, ServerSentEvent(told, type, id), private=True)
 
 
 class Subscriptions:
@@ -95,7 +97,7 @@ class Subscriptions:
         """
         Take note of a channel's subscriptions, until it ends.
         """
-        subscriber = f"urn:uuid:{uuid4()}"
+        subscriber = self._new_id()
         begun = [
             Subscription(self.topic_of(matcher, subscriber), matcher, subscriber, grants.payload_for(matcher))
             for matcher in matchers
@@ -123,6 +125,9 @@ class Subscriptions:
     def _tell(self, told: Sequence[Subscription], *, active: bool) -> None:
         for each in told:
             # The journal, or the hub, has said why it takes no update.
-            self._hub.publish_update(each.event(active=active), while_draining=True).addErrback(
-                lambda failure: None
-            )
+            self._hub.publish_update(
+                each.event(self._new_id(), active=active), while_draining=True
+            ).addErrback(lambda failure: None)
+
+    def _new_id(self) -> str:
+        return new_uuid(randomness_of(self._hub.upgrader.reactor))

@@ -9,7 +9,6 @@ the cause. Only then the channel cleans up.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Hashable
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse._randomness import randomness_of
 from txsse._threads import check_thread, get_ident, refuse, threadable
 from txsse._waiters import Waiters
 from txsse.errors import ChannelClosed, CloseReason
@@ -135,7 +135,7 @@ class ChannelIO:
         self._turn: IDelayedCall | None = None
         if options.max_lifetime is not None:
             self._lifetime = options.reactor.callLater(
-                options.max_lifetime * random.uniform(_LIFETIME_JITTER, 1),
+                options.max_lifetime * randomness_of(options.reactor).uniform(_LIFETIME_JITTER, 1),
                 self.close,
                 reason=CloseReason.MAX_LIFETIME,
             )

@@ -19,6 +19,7 @@ from tests.integration.clients import until
 from tests.journal.journals import Follower, Subject
 from tests.journal.redis_server import RedisServer
 from txsse import JournalFailed, NotAcknowledged
+from txsse._randomness import system_randomness
 from txsse.journal.redis import cluster as cluster_module
 from txsse.journal.redis.broadcasts import Broadcasts
 
@@ -33,7 +34,7 @@ class Server:
         self.answers: dict[str, Any] = {"broadcast": [b"me", b"other"]}
         self.clock = Clock()
         self.listener = Follower()
-        self.broadcasts = Broadcasts(self.run, "me", lambda: (7000, 10))
+        self.broadcasts = Broadcasts(self.run, "me", lambda: (7000, 10), system_randomness())
 
     def run(self, command: str, *arguments: Any) -> Deferred[Any]:
         self.asked.append((command, *arguments))

@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
 from txsse import JournalFailed
+from txsse._randomness import system_randomness
 from txsse.journal.redis.cluster import RedisCluster
 
 
@@ -38,7 +39,7 @@ class Server:
         self.counts = {"*": 1}
         self.there = [1, 1]
         self.changed: set[str] = set()
-        self.cluster = RedisCluster(self.run, self.clock.seconds, lambda: None)
+        self.cluster = RedisCluster(self.run, self.clock.seconds, lambda: None, system_randomness())
         self.cluster.start(self)
         self.cluster.session_began(self.clock)
 
@@ -93,7 +94,7 @@ class StopTests:
         There is nothing to end.
         """
         server = Server()
-        cluster = RedisCluster(server.run, server.clock.seconds, lambda: None)
+        cluster = RedisCluster(server.run, server.clock.seconds, lambda: None, system_randomness())
         cluster.stop()
         assert server.asked == []
 

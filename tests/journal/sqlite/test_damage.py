@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -549,7 +550,9 @@ class FlippedBitsTests:
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "journal"
             written = [(update(f"id-{n}", data="x" * (n % 700)), NOW) for n in range(150)]
-            database = Database(path, Bounds(10**6, 10**9, 10**9), synchronous="NORMAL", lock_timeout=0.0)
+            database = Database(
+                path, Bounds(10**6, 10**9, 10**9), synchronous="NORMAL", lock_timeout=0.0, seconds=monotonic
+            )
             database.open(NOW)
             database.begin_visit(new_secret())
             for number in range(0, 150, 10):

@@ -121,7 +121,7 @@ class RemovedTests:
         await subject.start()
         await subject.append("1")
         path.unlink()
-        subject.journal._database._look_at = 0.0
+        subject.journal._database._files._look_at = 0.0
         recorded = subject.journal.append(update("2"))
         assert "was removed or replaced" in await problem_of(recorded)
         assert "was removed or replaced" in str(subject.journal.problem)

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -25,7 +26,9 @@ def database(tmp_path: Path) -> Iterator[Database]:
     """
     A journal's file with the ids a, b, a, a, c, a.
     """
-    database = Database(tmp_path / "journal.sqlite", BOUNDS, synchronous="NORMAL", lock_timeout=1.0)
+    database = Database(
+        tmp_path / "journal.sqlite", BOUNDS, synchronous="NORMAL", lock_timeout=1.0, seconds=monotonic
+    )
     database.open(NOW)
     database.begin_visit(b"0123456789abcdef")
     database.append([(update(id, str(number)), NOW) for number, id in enumerate("abaaca")])

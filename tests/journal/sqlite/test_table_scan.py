@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ class BrokenDisk:
 
 def open_database(path: Path, **bounds: Any) -> Database:
     chosen: dict[str, Any] = {"count": 10**6, "bytes": 10**9, "age": 10.0**9, **bounds}
-    database = Database(path, Bounds(**chosen), synchronous="NORMAL", lock_timeout=0.0)
+    database = Database(path, Bounds(**chosen), synchronous="NORMAL", lock_timeout=0.0, seconds=monotonic)
     database.open(NOW)
     database.begin_visit(new_secret())
     return database

@@ -19,7 +19,7 @@ from twisted.internet.task import deferLater
 from tests.fakes import Wire
 from tests.hub.fakes import World, result_of
 from tests.journal.journals import update
-from tests.journal.toy import ToyJournal
+from tests.trials.toy_journal import ToyJournal
 from txsse import BatchTooLarge, Update
 from txsse.journal.interfaces import IFollower
 from txsse.journal.page import Page

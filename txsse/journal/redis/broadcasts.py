@@ -9,7 +9,6 @@ the beginning: a message whose token it knows is acknowledged again, and not rec
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse._randomness import Randomness
 from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import JournalFailed, NotAcknowledged
 from txsse.journal.cluster import IClusterListener, deliver
@@ -59,15 +59,21 @@ class Broadcasts:
     :param run: runs a command of the journal's script, and may fail.
     :param node: the node's name.
     :param times: returns the time and the lifetime of a node, in milliseconds.
+    :param randomness: where the names of messages come from.
     :ivar cursor: the entry up to which the inbox has been read.
     """
 
     def __init__(
-        self, run: Callable[..., Deferred[Any]], node: str, times: Callable[[], tuple[int, int]]
+        self,
+        run: Callable[..., Deferred[Any]],
+        node: str,
+        times: Callable[[], tuple[int, int]],
+        randomness: Randomness,
     ) -> None:
         self.cursor = 0
         self._run = run
         self._node = node
+        self._randomness = randomness
         self._times = times
         self._sent: dict[str, _Sent] = {}
         # Of messages that are in the inbox: the entry, the sender, and whether the listener failed; ``None``
@@ -86,7 +92,7 @@ class Broadcasts:
         """
         Send a message to all nodes.
         """
-        token = secrets.token_hex(8)
+        token = self._randomness.token(8).hex()
         done: Deferred[None] = Deferred(lambda _: self._drop(token))
         sent = self._sent[token] = _Sent(done)
         sent.expiry = reactor.callLater(deadline, self._expire, token, deadline)

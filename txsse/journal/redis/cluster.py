@@ -6,7 +6,6 @@ metadata, which is sent at once. A node whose heartbeat ends is forgotten.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -16,6 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from txsse._randomness import Randomness
 from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import JournalFailed
 from txsse.journal.cluster import (
@@ -60,16 +60,19 @@ class RedisCluster:
     :param run: runs a command of the journal's script, and may fail.
     :param now: returns the time, in seconds.
     :param flush: has :meth:`send_metadata` called soon, before what is appended next.
+    :param randomness: where the names of nodes and messages come from.
     :ivar node: the name of this node.
     """
 
-    def __init__(self, run: Run, now: Callable[[], float], flush: Callable[[], None]) -> None:
-        self.node = secrets.token_hex(8)
+    def __init__(
+        self, run: Run, now: Callable[[], float], flush: Callable[[], None], randomness: Randomness
+    ) -> None:
+        self.node = randomness.token(8).hex()
         self._run = run
         self._now = now
         self._flush = flush
         self._listener: IClusterListener | None = None
-        self._broadcasts = Broadcasts(run, self.node, self._times)
+        self._broadcasts = Broadcasts(run, self.node, self._times, randomness)
         self._failures = RateLimitedLog(_log)
         # The counts that the others have.
         self._shown: dict[str, int] = {}

@@ -10,7 +10,6 @@ newest part is read from memory.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ from zope.interface import implementer
 
 from txsse._backoff import Backoff
 from txsse._clock import make_steady
+from txsse._randomness import randomness_of
 from txsse._rate_limited_log import RateLimitedLog
 from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
@@ -120,12 +120,12 @@ class RedisJournal:
         self._reactor: Any = None
         # By how much the clock of the Redis is ahead of this one, in seconds.
         self._ahead = 0.0
-        self._resume_ids = ResumeIds(new_secret())
+        self._resume_ids = ResumeIds(new_secret(randomness_of(reactor)))
         self._script = Script(self, self._server.name, self._now)
         self._outbox = Outbox(self._record, self._followed_up_to)
         self._following = StreamFollower(self, self._new_window, self._outbox)
         self._reader = StreamReader(self._script, self._following, self._oldest)
-        self.cluster = RedisCluster(self._script.run, self._now, self._flush_soon)
+        self.cluster = RedisCluster(self._script.run, self._now, self._flush_soon, randomness_of(reactor))
         self._failures = RateLimitedLog(_log)
         self._staying: Deferred[None] | None = None
         self._tidying: Any = None
@@ -270,7 +270,7 @@ class RedisJournal:
         """
         Use the clock of the Redis, and the secret of the record for resume IDs, as all nodes do.
         """
-        self._resume_ids = ResumeIds(await session.run("secret", new_secret()))
+        self._resume_ids = ResumeIds(await session.run("secret", new_secret(randomness_of(self._reactor))))
         self._ahead = await session.clock() - float(self._reactor.seconds())
 
     async def _stay(self, session: Session) -> None:
@@ -294,7 +294,7 @@ class RedisJournal:
         delay = Backoff(_RETRY, _MAX_RETRY)
         while True:
             # All nodes lose it in the same moment, and need not come back in the same.
-            await deferLater(self._reactor, delay.next() * random.uniform(0.5, 1.0))
+            await deferLater(self._reactor, delay.next() * randomness_of(self._reactor).uniform(0.5, 1.0))
             try:
                 session = await self._connect()
                 try:

@@ -5,13 +5,13 @@ A journal's file, by SQLite. Everything here blocks, and belongs to one thread.
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from twisted.logger import Logger
 
+from txsse._clock import Seconds
 from txsse.errors import JournalFailed
 from txsse.journal.page import Entry, Page
 from txsse.journal.sqlite.checkpoint import Checkpoints
@@ -39,9 +39,6 @@ _log = Logger()
 # How many rows are deleted at once.
 _STEP = 1000
 
-# How often the files are looked at while updates are recorded, in seconds.
-_LOOK_INTERVAL = 0.1
-
 
 class Database:
     """
@@ -51,13 +48,16 @@ class Database:
     :param bounds: what it holds; the oldest go first.
     :param synchronous: ``NORMAL`` or ``FULL``, as SQLite has them.
     :param lock_timeout: how long to wait for another process that has the file, in seconds.
+    :param seconds: returns the time, in seconds. It never jumps.
     :ivar head: the position of the newest update, whether it is still here or not.
     :ivar trouble: what keeps it from being written.
     :ivar damage: what cannot be read.
     :ivar repeated: of the ids of the updates that were appended last, those that an older one has, too.
     """
 
-    def __init__(self, path: Path, bounds: Bounds, *, synchronous: str, lock_timeout: float) -> None:
+    def __init__(
+        self, path: Path, bounds: Bounds, *, seconds: Seconds, synchronous: str, lock_timeout: float
+    ) -> None:
         self.head = 0
         self.trouble = WriteProblem(path)
         self.damage = Damage(path)
@@ -66,11 +66,10 @@ class Database:
         self._retention = Retention(bounds)
         self._synchronous = synchronous
         self._lock_timeout = lock_timeout
+        self._seconds = seconds
         self._files = Files(path)
         self._checkpoints = Checkpoints(path)
         self._connection: sqlite3.Connection | None = None
-        # When the files are to be looked at, by the monotonic clock.
-        self._look_at = 0.0
 
     @property
     def floor(self) -> int:
@@ -354,7 +353,7 @@ class Database:
         :param count: how many rows were written.
         :param size: how many bytes they take.
         """
-        if time.monotonic() >= self._look_at:
+        if self._files.is_look_due(self._seconds()):
             self._look_at_files()
         try:
             self._files.note(self.head)
@@ -373,7 +372,6 @@ class Database:
         problem = self._files.problem()
         if problem is not None:
             raise self.trouble.end(problem)
-        self._look_at = time.monotonic() + _LOOK_INTERVAL
 
     def _salvage(self) -> None:
         """

@@ -24,6 +24,9 @@ __all__ = ["Files"]
 
 _MODE = 0o600
 
+# How often the files are looked at while updates are recorded, in seconds.
+_LOOK_INTERVAL = 0.1
+
 # How often another process's lock is looked at, in seconds.
 _LOCK_INTERVAL = 0.02
 
@@ -53,6 +56,7 @@ class Files:
         self._shm: int | None = None
         self._noted = 0
         self._identities: dict[Path, _Identity] = {}
+        self._look_at = 0.0
 
     def take(self, timeout: float) -> None:
         """
@@ -98,6 +102,15 @@ class Files:
         self._shm = os.open(self._shm_path, os.O_RDONLY | os.O_CLOEXEC)
         paths = (self._path, self._wal_path, self._shm_path, self._head_path)
         self._identities = {path: _identity(path) for path in paths}
+
+    def is_look_due(self, now: float) -> bool:
+        """
+        Return whether to look for a :meth:`problem` while updates are recorded: not for each of them.
+        """
+        if now < self._look_at:
+            return False
+        self._look_at = now + _LOOK_INTERVAL
+        return True
 
     def problem(self) -> str | None:
         """

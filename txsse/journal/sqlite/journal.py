@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txsse._clock import make_steady, wall_of
+from txsse._randomness import randomness_of
 from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
 from txsse.journal.base import (
@@ -119,6 +120,7 @@ class SQLiteJournal:
             Bounds(max_count, max_bytes, age),
             synchronous=synchronous,
             lock_timeout=lock_timeout,
+            seconds=lambda: float(self._reactor.seconds()),
         )
         self._recent_bytes = recent_bytes
         self._max_age = age
@@ -126,7 +128,7 @@ class SQLiteJournal:
         self._floor = 0
         # Names of places from this visit of the file, and from those before, each with where it ended: behind
         # that may be other updates than there were, if the file was set back by a power cut, or by a backup.
-        self._resume_ids = ResumeIds(new_secret())
+        self._resume_ids = ResumeIds(new_secret(randomness_of(reactor)))
         self._earlier: list[tuple[ResumeIds, int]] = []
         self._max_pending = max_pending
         self._given_reactor = cast("IReactorTime | None", reactor)
@@ -276,7 +278,7 @@ class SQLiteJournal:
     def _open(self, now: float) -> _Opened:
         database = self._database
         database.open(now)
-        visits = database.begin_visit(new_secret())
+        visits = database.begin_visit(new_secret(randomness_of(self._reactor)))
         newest, repeated = database.newest(RECENT_COUNT, self._recent_bytes)
         return _Opened(newest, repeated, visits, database.floor)
 

@@ -14,8 +14,8 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
+from txsse._randomness import make_thread_pool
 from txsse.errors import JournalFailed
 from txsse.journal.sqlite.errors import explain
 
@@ -40,7 +40,7 @@ class Worker:
         self._journal = journal
         self._path = path
         self._reactor: Any = None
-        self._threads: ThreadPool | None = None
+        self._threads: Any = None
         self._at_exit: Any = None
 
     @property
@@ -55,7 +55,7 @@ class Worker:
         Begin.
         """
         self._reactor = reactor
-        self._threads = ThreadPool(1, 1, name="txsse-sqlite")
+        self._threads = make_thread_pool(reactor, "txsse-sqlite")
         core = cast(IReactorCore, reactor)
         # A thread keeps the interpreter from ending, and does not survive a fork: there is none before the
         # reactor runs, without which no answer would come anyway; and none after it, also where the program
