@@ -104,7 +104,7 @@ class ICluster(Interface):
     def broadcast(message: str, *, deadline: float = DEFAULT_DEADLINE) -> Deferred[None]:  # noqa: N805
         """
         Send a message to all nodes that are alive, this one included. Each receives it exactly once, by
-        :meth:`IClusterListener.message_received`. The term is that of distributed systems: a message to all
+        ``IClusterListener.message_received``. The term is that of distributed systems: a message to all
         members of a group.
 
         A node that joins later does not receive it; nor does one that could not be reached for so long that

@@ -46,7 +46,7 @@ class MercureResource(Resource):
     The hub's URL, and what is below it.
 
     Twisted reads a request's body, all of it, before anybody is asked. Where strangers may publish, serve the
-    tree by a :class:`~txsse.web.bounded_site.BoundedSite`.
+    tree by a :class:`txsse.web.BoundedSite`.
 
     :param hub: the hub.
     :param settings: what it is told.
@@ -124,7 +124,7 @@ class MercureResource(Resource):
     def wants_body(self, request: Request) -> bool:
         """
         Tell whether the body of a request is wanted, from its head alone. A request whose token is missing or
-        not valid is refused at once. This is for :class:`~txsse.web.bounded_site.BoundedSite`.
+        not valid is refused at once. This is for :class:`txsse.web.BoundedSite`.
 
         :param request: the request, for this resource, of which the body has not come yet.
         """
