@@ -79,7 +79,14 @@ class ParseTests:
                 "https://example.org ",
                 "https://example.org\n",
             ),
-            *("https://[::1", "https://[::1]x", "https://[]", "https://[v1.x]", "https://[1.2.3.4]"),
+            *(
+                "https://[::1",
+                "https://[::1]x",
+                "https://[::g]",
+                "https://[]",
+                "https://[v1.x]",
+                "https://[1.2.3.4]",
+            ),
             *("https://bücher..example", "https://\x00ü.example", "ü://example.org"),
         ],
     )
