@@ -204,6 +204,14 @@ def redis(url: str, **options: Any) -> Subject:
     return Subject(journal, later.advance, later.step)
 
 
+def silence(subject: Subject) -> None:
+    """
+    End a node's heartbeat, as if it had died.
+    """
+    subject.journal.cluster._cancel_heartbeat()
+    subject.journal.cluster._reactor = None
+
+
 def update(id: str, data: str = "x", topics: str = "news", **options: Any) -> Update:
     return Update(topics, ServerSentEvent(data, id=id), **options)
 

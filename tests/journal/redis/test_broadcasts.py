@@ -16,7 +16,7 @@ from twisted.logger import LogEvent
 
 from tests.hub.fakes import outcome_of
 from tests.integration.clients import until
-from tests.journal.journals import Follower, Subject
+from tests.journal.journals import Follower, Subject, silence
 from tests.journal.redis_server import RedisServer
 from txsse import JournalFailed, NotAcknowledged
 from txsse._randomness import system_randomness
@@ -283,7 +283,7 @@ class RedisTests:
         outcome = outcome_of(subjects[0].journal.cluster.broadcast("a"))
         await until(lambda: followers[0].messages == ["a"])
         assert outcome == []
-        subjects[1].journal.cluster._cancel_heartbeat()
+        silence(subjects[1])
         await until(lambda: outcome == [None])
 
     @pytest_twisted.ensureDeferred

@@ -129,9 +129,10 @@ class ConnectionTests:
             await other.append("last")
             assert await one.find("1999") is not None
             assert await one.journal._tidy_now() is False
-            assert await one.journal._read(OLDEST)
+            assert await one.journal._reader.read(OLDEST)
             assert await one.journal.cluster.count_subscribers("*") == 0
             assert await one.journal.cluster.metadata("a") == ["note"]
+            await one.journal.cluster.broadcast("to all")
             await other.journal.stop()
 
     @pytest_twisted.ensureDeferred

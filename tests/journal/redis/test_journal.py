@@ -19,7 +19,7 @@ from twisted.logger import LogEvent, formatEvent
 from twisted.protocols import portforward
 
 from tests.integration.clients import listen, until
-from tests.journal.journals import Follower, Subject, acknowledged_before_a_kill, redis, update
+from tests.journal.journals import Follower, Subject, acknowledged_before_a_kill, redis, silence, update
 from tests.journal.redis_server import RedisServer
 from txsse import EventSource, Hub, JournalFailed, ServerSentEvent, Update
 from txsse.hub.subscriber import REPLAYING
@@ -85,14 +85,6 @@ def works(*subjects: Subject) -> Callable[[], bool]:
 
 def fails(*subjects: Subject) -> Callable[[], bool]:
     return lambda: all(subject.journal.problem is not None for subject in subjects)
-
-
-def silence(subject: Subject) -> None:
-    """
-    Have a node tell nothing of itself any more, as one that has died.
-    """
-    subject.journal.cluster._cancel_heartbeat()
-    subject.journal.cluster._reactor = None
 
 
 def ids_of(follower: Follower) -> list[str]:

@@ -328,7 +328,7 @@ class Late(ToyJournal):
     """
 
     def append(self, update: Update) -> Deferred[int]:
-        return deferLater(reactor, 0, lambda: self._append([update])[0])
+        return deferLater(reactor, 0, lambda: 0 if self._file.closed else self._append([update])[0])
 
 
 MUTANTS = [
