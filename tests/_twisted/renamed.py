@@ -120,7 +120,9 @@ def main(certificate: str, *numbers: str) -> None:
     """
     names = [NAMES[int(number)] for number in numbers]
     sys.meta_path.insert(0, Finder(names))
-    import_all()
+    if len(names) != 1:
+        # It takes as long as all else, and needs to be shown but once.
+        import_all()
     result = use(certificate)
     result["renamed"] = len(renamed)
     sys.stdout.write(json.dumps(result) + "\n")

@@ -53,6 +53,22 @@ class StreamTests:
         assert not was_reset(request)
         assert head_of(request.channel) == (b"GET", b"/", b"HTTP/2")
 
+    def test_reset(self) -> None:
+        """
+        A stream that h2 knows to have ended lets nothing through.
+        """
+        request: Any = Request()
+        stream = stream_of(request)
+        assert stream is not None
+
+        def refuse(_: int) -> int:
+            raise http2.ProtocolError
+
+        request.connection.conn.local_flow_control_window = refuse
+        assert stream.window == 0
+        assert stream.is_reset
+        assert was_reset(request)
+
     @pytest.mark.parametrize("name", ["streamID", "flowControlBlocked", "_conn"])
     def test_stream_without(self, name: str) -> None:
         """

@@ -68,7 +68,6 @@ def used(certificate: Path, *numbers: int) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
     )
     assert ran.returncode == 0, ran.stderr
     result: dict[str, Any] = json.loads(ran.stdout)

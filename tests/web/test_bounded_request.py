@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 
 from tests.fakes import Client, Http2Client, Wire
 from txsse import SSEChannel, SSEResource, Upgrader
@@ -473,3 +476,108 @@ class StreamTests:
         assert isinstance(channel.sink, DetachedSink)
         assert client.protocol.site.bodies == 0
         channel.close()
+
+
+class Http2AnswerTests:
+    """
+    Answers over HTTP/2, written in several parts.
+    """
+
+    @pytest.fixture
+    def later(self, plain: Wire) -> Iterator[tuple[Any, list[Any]]]:
+        requests: list[Any] = []
+
+        class Later(Resource):
+            isLeaf = True
+
+            def render(self, request: Any) -> int:
+                requests.append(request)
+                return NOT_DONE_YET
+
+        site = BoundedSite(Later(), reactor=plain.reactor)
+        site.timeOut = None
+        site.log = lambda request: None
+        client = Http2Client(plain, site)
+        yield client, requests
+        Client.disconnect(client, clean=False)
+
+    def test_parts(self, later: tuple[Any, list[Any]]) -> None:
+        """
+        What was written has been sent before the answer ends.
+        """
+        client, requests = later
+        client.request()
+        requests[0].write(b"x" * 50_000)
+        requests[0].write(b"y" * 50_000)
+        client.pump()
+        assert client.body == b"x" * 50_000 + b"y" * 50_000
+        assert not client.ended
+        requests[0].finish()
+        client.pump()
+        assert client.ended
+
+    def test_head(self, later: tuple[Any, list[Any]]) -> None:
+        """
+        The answer to HEAD has no body, whatever a resource writes.
+        """
+        client, requests = later
+        client.request(method="HEAD")
+        requests[0].write(b"x")
+        requests[0].finish()
+        client.pump()
+        assert (client.status, client.body, client.ended) == (200, b"", True)
+
+    def test_stream_not_as_expected(
+        self, later: tuple[Any, list[Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Twisted queues the answer.
+        """
+        monkeypatch.setattr("txsse._twisted.http2.stream_of", lambda request: None)
+        client, requests = later
+        client.request()
+        requests[0].write(b"x" * 1000)
+        requests[0].finish()
+        client.pump()
+        assert (client.body, client.ended) == (b"x" * 1000, True)
+
+    def test_lost_before_its_turn(self, later: tuple[Any, list[Any]]) -> None:
+        """
+        A request whose connection is lost in the turn that brought it is not answered.
+        """
+        client, requests = later
+        pseudo = [(":method", "GET"), (":path", "/"), (":scheme", "https"), (":authority", "x")]
+        client.h2.send_headers(client.h2.get_next_available_stream_id(), pseudo, end_stream=True)
+        client.protocol.dataReceived(client.h2.data_to_send())
+        client.transport.connectionLost(Failure(ConnectionLost()))
+        client.reactor.run_soon()
+        assert requests == []
+
+
+class HeadTests:
+    @pytest.mark.parametrize("kind", [Client, Http2Client])
+    def test_not_known(
+        self,
+        connect: Callable[..., Any],
+        monkeypatch: pytest.MonkeyPatch,
+        kind: Callable[..., Client],
+    ) -> None:
+        """
+        Where Twisted does not disclose the head of a request early, it is refused after its body has come.
+        """
+        monkeypatch.setattr("txsse.web.bounded_request.head_of", lambda channel: None)
+        monkeypatch.setattr("txsse._twisted.http2.head_of", lambda channel: None)
+        client = connect(kind)
+        if kind is Client:
+            client.say(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n")
+            assert client.status == 0
+            client.say(b"x" * 1001)
+        else:
+            pseudo = [(":method", "POST"), (":path", "/echo"), (":scheme", "https"), (":authority", "x")]
+            client.stream = client.h2.get_next_available_stream_id()
+            client.h2.send_headers(client.stream, [*pseudo, ("content-length", "1001")])
+            client.say(client.h2.data_to_send())
+            assert client.status == 0
+            client.h2.send_data(client.stream, b"x" * 1001, end_stream=True)
+            client.say(client.h2.data_to_send())
+        assert client.status == 413

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from tests.fakes import Wire
 from txsse import ChannelClosed, CloseReason, SSEChannel, SSEResource
+from txsse.server.sinks.http2 import PlainHttp2Sink
 
 HEADERS = [(":method", "GET"), (":path", "/"), (":scheme", "https"), (":authority", "x")]
 
@@ -516,3 +517,52 @@ class Http2SinkTests:
         client.pump()
         assert client.body.endswith(b"data: still here\n\n")
         client.disconnect(clean=False)
+
+
+class PlainHttp2SinkTests:
+    """
+    Where Twisted's streams are not as expected.
+    """
+
+    @pytest.fixture
+    def connection(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> Connection:
+        monkeypatch.setattr("txsse.server.sinks.http2.stream_of", lambda request: None)
+        monkeypatch.setattr("txsse.server.sinks.http2.global_reactor", lambda: plain.reactor)
+        return Connection(plain, 2)
+
+    def test_stream(self, connection: Connection) -> None:
+        """
+        It is written to through its request, and ends.
+        """
+        first, other = connection.channels
+        assert isinstance(first.sink, PlainHttp2Sink)
+        first.send("x")
+        first.close()
+        other.send("y")
+        connection.client.pump()
+        assert connection.client.body == b"data: x\n\ndata: y\n\n"
+        connection.end()
+
+    def test_abort(self, connection: Connection) -> None:
+        """
+        The stream is reset once, in the next turn; the other goes on.
+        """
+        first, other = connection.channels
+        first.sink.abort()
+        first.sink.abort()
+        assert first.is_open
+        connection.client.pump()
+        assert not first.is_open
+        assert connection.client.reset
+        other.send("y")
+        connection.client.pump()
+        assert connection.client.body == b"data: y\n\n"
+        connection.end()
+
+    def test_end_before_the_turn(self, connection: Connection) -> None:
+        """
+        A stream that ends by itself is not reset any more.
+        """
+        connection.channels[0].sink.abort()
+        connection.end()
+        assert connection.reactor.getDelayedCalls() == []
