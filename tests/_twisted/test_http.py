@@ -35,7 +35,6 @@ from txsse.server.sinks.detached import DetachedSink
 from txsse.server.sinks.direct import DirectSink
 from txsse.server.sinks.request import RequestSink
 from txsse.web.bounded_site import BoundedSite
-from txsse.web.framing import StrictChannel
 
 # The module that the proxy stands for is where the name is.
 WITHOUT = """
@@ -114,7 +113,7 @@ class NegotiatingProtocolTests:
         assert client.ended
         client.request()
         assert len(channels) == 2
-        assert isinstance(channels[1].request.channel, StrictChannel)
+        assert isinstance(channels[1].sink, DirectSink)
         client.disconnect()
         assert not channels[1].is_open
 

@@ -25,7 +25,11 @@ class Request:
 
     def __init__(self) -> None:
         self.lost: list[Any] = []
-        conn = SimpleNamespace(local_flow_control_window=lambda _: 5, outbound_flow_control_window=7)
+        conn = SimpleNamespace(
+            streams={1: SimpleNamespace(closed=False)},
+            local_flow_control_window=lambda _: 5,
+            outbound_flow_control_window=7,
+        )
         self.connection = Connection(
             conn=conn, _consumerBlocked=None, _outboundStreamQueues={}, _reactor=Clock()
         )
@@ -65,8 +69,12 @@ class StreamTests:
             raise http2.ProtocolError
 
         request.connection.conn.local_flow_control_window = refuse
+        request.connection.conn.streams[1].closed = True
         assert stream.window == 0
         assert stream.is_reset
+        assert was_reset(request)
+        # h2 forgets it when the next one opens.
+        del request.connection.conn.streams[1]
         assert was_reset(request)
 
     @pytest.mark.parametrize("name", ["streamID", "flowControlBlocked", "_conn"])

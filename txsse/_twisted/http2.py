@@ -42,6 +42,7 @@ def stream_of(request: Request) -> Http2Stream | None:
         and hasattr(connection, "_consumerBlocked")
         and isinstance(getattr(connection, "_outboundStreamQueues", None), dict)
         and hasattr(getattr(connection, "_reactor", None), "callLater")
+        and isinstance(getattr(h2, "streams", None), dict)
         and hasattr(h2, "local_flow_control_window")
         and hasattr(h2, "outbound_flow_control_window")
     ):
