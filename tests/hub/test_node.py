@@ -1,0 +1,65 @@
+"""
+A hub as a node of its cluster.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from tests.fakes import Wire
+from tests.hub.fakes import World, result_of
+from txsse.journal.cluster import IClusterListener, NoCluster
+from txsse.journal.update import ALL
+
+
+class Listening(NoCluster):
+    """
+    Keeps the listener that it is started with.
+    """
+
+    listener: IClusterListener
+
+    def start(self, listener: IClusterListener) -> Deferred[None]:
+        self.listener = listener
+        return super().start(listener)
+
+
+class NodeTests:
+    def test_counts(self, plain: Wire) -> None:
+        """
+        The counts are those of the present subscribers; topics that changed are returned once.
+        """
+        cluster = Listening()
+        world = World(plain, cluster=cluster)
+        result_of(world.hub.start())
+        counts = cluster.listener.subscriber_counts()
+        assert dict(counts) == {ALL: 0}
+        assert set(cluster.listener.changed_topics()) == {ALL}
+        world.join("news")
+        member = world.join(["news", "sport"])
+        assert dict(counts) == {ALL: 2, "news": 2, "sport": 1}
+        assert set(cluster.listener.changed_topics()) == {ALL, "news", "sport"}
+        assert set(cluster.listener.changed_topics()) == {ALL}
+        assert result_of(world.hub.count_subscribers("news")) == 2
+        assert result_of(world.hub.count_subscribers()) == 2
+        member.leave()
+        assert set(cluster.listener.changed_topics()) == {ALL, "news", "sport"}
+        assert counts["news"] == 1
+        world.end()
+
+    def test_unused(self, plain: Wire) -> None:
+        """
+        Counting the subscribers starts a hub.
+        """
+        world = World(plain)
+        assert result_of(world.hub.count_subscribers()) == 0
+        assert result_of(world.hub.start()) is None
+
+    def test_message(self, plain: Wire) -> None:
+        """
+        A message that the hub does not know is acknowledged.
+        """
+        world = World(plain)
+        result_of(world.hub.start())
+        assert result_of(world.hub.cluster.broadcast("unknown")) is None
+        world.end()
