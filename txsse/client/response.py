@@ -139,6 +139,8 @@ def parse_url(text: str, *, base: URL | None = None) -> URL:
     url = url.replace(fragment="", host="x").to_uri().replace(host=host)
     if url.scheme not in DEFAULT_PORTS or not url.host:
         raise ValueError(f"{text!r} is no URL of HTTP; one begins with http:// or https:// and a host")
+    if url.port is not None and url.port > 65535:
+        raise ValueError(f"{text!r} is no URL of HTTP: there is no port {url.port}")
     return url
 
 
