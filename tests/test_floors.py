@@ -61,7 +61,7 @@ LATE = {
 # Longer than a module should be, and why.
 LONG = {
     "txsse.client.following": "all steps of one connection after another; the waiting can leave it",
-    "txsse.hub.hub": "what users call, and what the journal and the faces do: to be taken apart",
+    "txsse.hub.hub": "a façade, two thirds of which are the documentation of its methods",
     "txsse.server.upgrade": "its options are documented in it",
 }
 MAX_LINES = 400

@@ -143,7 +143,14 @@ class RedirectTests:
 
     @pytest.mark.parametrize(
         "location",
-        ["ftp://example.org/", "FTP://example.org/", "javascript:alert(1)", "http://", "http://[::1"],
+        [
+            "ftp://example.org/",
+            "FTP://example.org/",
+            "javascript:alert(1)",
+            "http://",
+            "http://[::1",
+            "http://a:65536/",
+        ],
     )
     def test_nowhere(self, location: str) -> None:
         """

@@ -307,7 +307,7 @@ class TellTests:
         world.reactor.run_soon()
         assert world.hub.metrics().delivered == 0
 
-    def test_client_that_is_behind(self, world: World) -> None:
+    def test_slow_client(self, world: World) -> None:
         """
         Who does not keep up misses it, and nothing else.
         """

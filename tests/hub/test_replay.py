@@ -894,7 +894,7 @@ class MissedTests:
         world.publish("c")
         assert member.texts == ["a", "b", "c"]
 
-    def test_one_is_behind(self, world: World) -> None:
+    def test_one_replays(self, world: World) -> None:
         """
         Who reads from the journal already finds it there.
         """

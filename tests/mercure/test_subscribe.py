@@ -326,7 +326,7 @@ class AccessTests:
         assert not anonymous.client.ended
 
     @pytest.mark.parametrize("policy", ["close", "latest", "drop"])
-    def test_expires_while_it_is_behind(self, new: Callable[..., MercureWorld], policy: str) -> None:
+    def test_expires_while_it_is_slow(self, new: Callable[..., MercureWorld], policy: str) -> None:
         """
         What was held back for a slow client is not sent behind its token's end where it is private.
         """

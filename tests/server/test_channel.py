@@ -521,7 +521,7 @@ class DrainTests:
         assert fired == [None, None]
         opened.end()
 
-    def test_client_that_is_behind(self, wire: Wire) -> None:
+    def test_slow_client(self, wire: Wire) -> None:
         """
         It fires when the client has caught up.
         """
@@ -760,7 +760,7 @@ class KeepaliveTests:
         assert opened.client.raw == b""
         assert opened.client.body == b""
 
-    def test_client_that_is_behind(self, wire: Wire) -> None:
+    def test_slow_client(self, wire: Wire) -> None:
         """
         It gets no comments on top of what it has not read.
         """

@@ -201,7 +201,7 @@ class SourceTests:
 
 
 class PaceTests:
-    def test_client_that_is_behind(self, wire: Wire) -> None:
+    def test_slow_client(self, wire: Wire) -> None:
         """
         The source is asked for nothing until the client has caught up.
         """

@@ -127,8 +127,6 @@ class Hub:
             raise wrong_type("cluster", cluster, "an object that provides ICluster, such as NoCluster()")
         if upgrader is not None and not isinstance(upgrader, Upgrader):
             raise wrong_type("upgrader", upgrader, "an Upgrader, such as Upgrader(keepalive=15)")
-        if presence is not None and not callable(presence):
-            raise wrong_type("presence", presence, "callable with a Subscriber and whether it is there")
         self.upgrader = upgrader or Upgrader(reactor=reactor)
         self.cluster = cast(Cluster, cluster)
         self._given_journal = journal
@@ -138,15 +136,11 @@ class Hub:
         self._unhandled = Unhandled(
             RateLimitedLog(_log, burst=1, interval=_UNHANDLED_INTERVAL), JournalFailed, HubStopped
         )
-        notifier = None
-        if presence_topic is not None:
-            # One that cannot be published to is better refused here.
-            EphemeralUpdate(presence_topic, ServerSentEvent())
-        if presence is not None or presence_topic is not None:
-            notifier = Presence(presence, presence_topic, self._notify_presence)
         self._distribution: Distribution | None = None
         self._membership = Membership(
-            self._counters, notifier, lambda subscriber: self._use().fanout.place_of(subscriber)
+            self._counters,
+            Presence(presence, presence_topic, self._publish_ephemeral),
+            lambda subscriber: self._use().fanout.place_of(subscriber),
         )
         self._lifecycle = Lifecycle(lambda: self._use().start())
         self._publishing = Publishing(self._lifecycle, self._unhandled, max_update_size)
@@ -235,7 +229,11 @@ class Hub:
         :raises UpdateTooLarge: as :meth:`publish` does; so is :exc:`InvalidField`.
         """
         check_thread(self._reactor(), "hub.publish_ephemeral")
-        update = EphemeralUpdate(topics, ServerSentEvent(to_text(data), event), private=private)
+        self._publish_ephemeral(
+            EphemeralUpdate(topics, ServerSentEvent(to_text(data), event), private=private)
+        )
+
+    def _publish_ephemeral(self, update: EphemeralUpdate) -> None:
         self._publishing.publish_ephemeral(update, self._use())
 
     def publish_from_thread(
@@ -419,29 +417,17 @@ class Hub:
         if not deadline > 0:
             raise ValueError(f"deadline must be a positive number of seconds, not {deadline!r}")
         last = b"" if farewell is None else encode_event(farewell)
-        return self._lifecycle.stop(lambda: self._drain(last, retry, deadline))
-
-    async def _drain(self, last: bytes, retry: tuple[float, float], deadline: float) -> None:
-        if self._distribution is None:
-            # The hub has not been used.
-            return
-        await shut_down(
-            self._distribution,
-            self._lifecycle,
-            self._membership.by_channel,
-            self._publishing,
-            last=last,
-            retry=retry,
-            deadline=deadline,
+        return self._lifecycle.stop(
+            lambda: shut_down(
+                self._distribution,
+                self._lifecycle,
+                self._membership.by_channel,
+                self._publishing,
+                last=last,
+                retry=retry,
+                deadline=deadline,
+            )
         )
-
-    def _notify_presence(self, topic: str, data: str, event: str) -> None:
-        if not self._lifecycle.is_stopping:
-            try:
-                self.publish_ephemeral(topic, data, event=event)
-            except Exception:
-                # A subscriber does not depend on those that are notified of it.
-                self._failures.failure("presence cannot be published")
 
     def _use(self) -> Distribution:
         """

@@ -26,7 +26,7 @@ class Membership:
     The subscribers of a hub.
 
     :param counters: the hub's counters.
-    :param presence: is notified of each subscriber; ``None`` for no notification.
+    :param presence: notifies of each subscriber.
     :param sent_up_to: returns the position up to which a live subscriber has been sent its updates.
     :ivar by_channel: the subscribers.
     :ivar index: which of them want a topic.
@@ -34,7 +34,7 @@ class Membership:
     """
 
     def __init__(
-        self, counters: Counters, presence: Presence | None, sent_up_to: Callable[[Subscriber], int]
+        self, counters: Counters, presence: Presence, sent_up_to: Callable[[Subscriber], int]
     ) -> None:
         self.by_channel: dict[SSEChannel, Subscriber] = {}
         self.index: TopicIndex[Subscriber] = TopicIndex()
@@ -99,8 +99,7 @@ class Membership:
         self.by_channel[channel] = subscriber
         self.index.add(subscriber, topics)
         self.private.add(subscriber, private)
-        if self._presence is not None:
-            self._presence.tell(subscriber, True, len(self.by_channel))
+        self._presence.notify(subscriber, True, len(self.by_channel))
         return subscriber
 
     def subscriber_left(self, subscriber: Subscriber) -> None:
@@ -118,8 +117,7 @@ class Membership:
             self._progress[channel] = self._progress_at_end(subscriber, withdrawn)
         if channel.close_reason is not None:
             self._counters.closes[channel.close_reason] += 1
-        if self._presence is not None:
-            self._presence.tell(subscriber, False, len(self.by_channel))
+        self._presence.notify(subscriber, False, len(self.by_channel))
 
     def _progress_at_end(self, subscriber: Subscriber, withdrawn: int | None) -> Progress:
         progress = subscriber.reached or Progress(ResumePoint(self._sent_up_to(subscriber)))

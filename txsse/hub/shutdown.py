@@ -34,7 +34,7 @@ _JOURNAL_TIME = 1.0
 
 
 async def shut_down(
-    distribution: Distribution,
+    distribution: Distribution | None,
     lifecycle: Lifecycle,
     channels: Iterable[SSEChannel],
     publishing: Publishing,
@@ -46,8 +46,12 @@ async def shut_down(
     """
     Send what was published, close the channels, and stop the journal.
 
-    :param last: see :func:`drain`; so are the others.
+    :param distribution: that of the hub; ``None`` for a hub that has not been used.
+    :param last: see :func:`drain`, also for the others.
     """
+    if distribution is None:
+        # The hub has not been used.
+        return
     reactor, fanout = distribution.reactor, distribution.fanout
     over = reactor.seconds() + deadline
     await publishing.settle(deadline, reactor)
