@@ -60,7 +60,6 @@ LATE = {
 
 # Longer than a module should be, and why.
 LONG = {
-    "txsse.client.following": "all steps of one connection after another; the waiting can leave it",
     "txsse.hub.hub": "a façade, two thirds of which are the documentation of its methods",
     "txsse.server.upgrade": "its options are documented in it",
 }

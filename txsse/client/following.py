@@ -5,13 +5,12 @@ What an event source does, state by state: requests, streams and the time betwee
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import Agent
@@ -27,13 +26,15 @@ from txsse.client.delivery import Delivery
 from txsse.client.excerpt import discard, read_excerpt
 from txsse.client.fields import fields_of
 from txsse.client.machine import Inputs, ReadyState, new_machine
+from txsse.client.options import Options
 from txsse.client.response import Asked, Opens, Refuses, judge
 from txsse.client.stream import Body, Reading, cause_of, named
+from txsse.client.timers import NamedTimers
 from txsse.client.tls import Policy
 from txsse.errors import ConnectionFailed, EventTooLarge, PeerSilent, StreamEnded, StreamRefused
 from txsse.protocol.parser import EventStreamParser
 
-__all__ = ["Following", "Options"]
+__all__ = ["Following"]
 
 _log = Logger()
 
@@ -47,21 +48,6 @@ _MAX_ID = 2**13 - len("Last-Event-ID: \r\n")
 # An unfinished line shows that the peer is alive if it grows by so many bytes within the read time-out. A
 # large event on a slow line does; a drip that is to keep a useless stream open does not.
 _PROGRESS = 1024
-
-
-@dataclass(frozen=True)
-class Options:
-    """
-    See :class:`txsse.EventSource`.
-    """
-
-    reset_backoff_after: float
-    max_attempts: int | None
-    reconnect_on: frozenset[int]
-    connect_timeout: float
-    read_timeout: float | None
-    max_event_size: int
-    on_error: Callable[[Exception], Any] | None
 
 
 class Following:
@@ -114,7 +100,7 @@ class Following:
         self._dripped = 0
         self._request: Deferred[Any] | None = None
         self._reading: Reading | None = None
-        self._calls: dict[str, IDelayedCall] = {}
+        self._timers = NamedTimers(reactor)
         self._has_begun = False
 
     @property
@@ -122,10 +108,7 @@ class Following:
         """
         See :class:`txsse.EventSource`.
         """
-        call = self._calls.get("retry")
-        if call is None or not call.active():
-            return None
-        return max(0.0, call.getTime() - self._reactor().seconds())
+        return self._timers.left("retry")
 
     # What the machine has done.
 
@@ -139,7 +122,7 @@ class Following:
             self._agent = Agent(
                 reactor, self._policy, connectTimeout=self._options.connect_timeout, pool=new_pool(reactor)
             )
-        self._call("connect", self._options.connect_timeout, self._no_reply)
+        self._timers.start("connect", self._options.connect_timeout, self._no_reply)
         self._send(self.asked, _MAX_REDIRECTS)
 
     def disconnect(self) -> None:
@@ -159,7 +142,7 @@ class Following:
         Tell that the stream is open.
         """
         self.ready_state = ReadyState.OPEN
-        self._call("stable", self._options.reset_backoff_after, self.delay.reset)
+        self._timers.start("stable", self._options.reset_backoff_after, self.delay.reset)
         self._hear()
         self.when_open.fire(None)
 
@@ -168,22 +151,22 @@ class Following:
         Arrange for the next attempt.
         """
         self.ready_state = ReadyState.CONNECTING
-        self._cancel_calls()
-        self._call("retry", self.delay.next(retry_after), self._delivery.when_empty, self.machine.due)
+        self._timers.cancel_all()
+        self._timers.start("retry", self.delay.next(retry_after), self._delivery.when_empty, self.machine.due)
         self._tell(error)
 
     def stop_waiting(self) -> None:
         """
         Call it off.
         """
-        self._cancel_calls()
+        self._timers.cancel_all()
 
     def finish(self, error: Exception | None) -> None:
         """
         Tell that it is over. What came before an error is handed over all the same.
         """
         self.ready_state = ReadyState.CLOSED
-        self._cancel_calls()
+        self._timers.cancel_all()
         self.end = error
         if error is None:
             self._delivery.pending.clear()
@@ -253,7 +236,7 @@ class Following:
             self._open(response)
             return None
         if isinstance(decision, Refuses):
-            self._cancel("connect")
+            self._timers.cancel("connect")
             self._request = excerpt = read_excerpt(response, self._reactor())
             return excerpt.addCallback(self._refused, excerpt, decision)
         discard(response)
@@ -277,7 +260,7 @@ class Following:
             self._interrupted(decision.error, decision.retry_after)
 
     def _open(self, response: IResponse) -> None:
-        self._cancel("connect")
+        self._timers.cancel("connect")
         reading = Reading(self)
         self._read_from(reading)
         self.machine.opened()
@@ -399,7 +382,9 @@ class Following:
         """
         self._dripped = 0
         if self._options.read_timeout is not None:
-            self._call("silence", self._options.read_timeout, self._silent, self._options.read_timeout)
+            self._timers.start(
+                "silence", self._options.read_timeout, self._silent, self._options.read_timeout
+            )
 
     def _silent(self, seconds: float) -> None:
         reading = self._reading
@@ -407,16 +392,3 @@ class Following:
         if reading is not None and not reading.paused:
             reading.give_up()
             self._lose(PeerSilent(seconds))
-
-    def _call(self, name: str, seconds: float, then: Callable[..., object], *args: object) -> None:
-        self._cancel(name)
-        self._calls[name] = self._reactor().callLater(seconds, then, *args)
-
-    def _cancel(self, name: str) -> None:
-        call = self._calls.pop(name, None)
-        if call is not None and call.active():
-            call.cancel()
-
-    def _cancel_calls(self) -> None:
-        for name in list(self._calls):
-            self._cancel(name)

@@ -21,8 +21,9 @@ from txsse._randomness import randomness_of
 from txsse._reactor import global_reactor
 from txsse._typing import AnyAgent, AnyReactor
 from txsse.client.delivery import Delivery, EventCallback
-from txsse.client.following import Following, Options
+from txsse.client.following import Following
 from txsse.client.machine import ReadyState
+from txsse.client.options import Options
 from txsse.client.response import Asked, origin_of, parse_url
 from txsse.errors import StreamEnded
 from txsse.protocol.event import ServerSentEvent
