@@ -191,7 +191,7 @@ class Cluster:
             f"{len(self.publishing.records):6} published  {counts['acknowledgements']:6} acknowledged "
             f"after {self.publishing.percentiles(0.95, newest=1000)[0]:4.0f} ms  "
             f"{counts['failed, certain'] + counts['failed, uncertain']:6} failed  "
-            f"{self.sum('connected'):5} connected  {self.sum('behind'):4} behind  "
+            f"{self.sum('connected'):5} connected  {self.sum('replaying'):4} replaying  "
             f"{self.sum('delivered'):9} delivered  {self.seen()['visits']:6} visits  "
             f"{self.sum('violations')} wrong",
             flush=True,

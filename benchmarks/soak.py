@@ -432,8 +432,8 @@ async def soak(options: argparse.Namespace) -> int:
         metrics = told["metrics"]
         print(
             f"{reactor.seconds() - began:5.0f} s  {told['rss'] / 2**20:6.1f} MiB  {told['files']:5} files  "
-            f"{metrics['channels']:5} channels  {metrics['behind']:4} behind  "
-            f"{metrics['slow_replays']:6} slow_replays  "
+            f"{metrics['channels']:5} channels  {metrics['replaying']:4} replaying  "
+            f"{metrics['slow_replays']:6} moves to replay  "
             f"{metrics['delivered']:9} delivered  {figures.counts['visits']:7} visits  "
             f"{figures.counts['gaps']:6} gaps  {len(figures.wrong)} wrong",
             flush=True,

@@ -247,7 +247,7 @@ class Subscriber:
             self.wrong(f"got {id!r} behind {before!r}, where others got {expected!r}")
 
     def _look_for_place(self) -> None:
-        place = self.track.replaying(self._anchor) if self._anchor else None
+        place = self.track.behind(self._anchor) if self._anchor else None
         if place is not None:
             self.offset = self.began = place
             held, self._held, tail, self._tail = self._held, b"", self._tail, b""
