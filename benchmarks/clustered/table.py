@@ -75,7 +75,7 @@ def rows(cluster: Measured) -> Iterator[tuple[str, str]]:
     yield "subscribers", f"{options.subscribers:,}"
     yield "visits", f"{seen['visits']:,}, {seen['cuts']:,} cut off, {seen['slow']:,} stopped reading"
     yield "events received", f"{seen['events']:,}, {seen['bytes'] / 2**30:.1f} GiB"
-    yield "from the journal", f"{cluster.sum('replayed'):,}, {cluster.sum('slow_replays'):,} slow_replays"
+    yield "from the journal", f"{cluster.sum('replayed'):,}, {cluster.sum('slow_replays'):,} moves to replay"
     yield "violations", f"{cluster.sum('violations')}, {cluster.sum('gaps')} gaps"
     nodes = " + ".join(f"{node.seconds:.0f}" for node in cluster.nodes)
     crowds = sum(crowd.seconds for crowd in cluster.crowds)
