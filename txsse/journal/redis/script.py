@@ -9,23 +9,21 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txsse.errors import JournalFailed
+from txsse.journal.problem import HasProblem
 from txsse.journal.redis.connection import Refused
 from txsse.journal.redis.failed_commands import Refusals
 from txsse.journal.redis.session import Session
 
 __all__ = ["Script"]
 
-_log = Logger()
-
 # How often is tried what the Redis has refused, in seconds.
 _TRIAL_INTERVAL = 2.0
 
 
-class Script:
+class Script(HasProblem[JournalFailed]):
     """
     The script of a journal.
 
@@ -38,8 +36,7 @@ class Script:
 
     def __init__(self, journal: object, name: str, now: Callable[[], float]) -> None:
         self.session: Session | None = None
-        self.problem: JournalFailed | None = None
-        self._journal = journal
+        super().__init__(journal)
         self._name = name
         self._now = now
         self._refusals = Refusals()
@@ -76,16 +73,6 @@ class Script:
         """
         self.session = None
         self.note(error)
-
-    def note(self, problem: JournalFailed | None) -> None:
-        """
-        Record the state of the journal, and log where it has changed.
-        """
-        if problem is None and self.problem is not None:
-            _log.info("{journal} works again", journal=self._journal)
-        elif problem is not None and self.problem is None:
-            _log.error("{problem}", problem=str(problem))
-        self.problem = problem
 
     def unreachable(self) -> JournalFailed:
         """

@@ -12,21 +12,19 @@ from typing import Any, TypeVar, cast
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorCore
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txsse._randomness import make_thread_pool
 from txsse.errors import JournalFailed
+from txsse.journal.problem import HasProblem
 from txsse.journal.sqlite.errors import explain
 
 __all__ = ["Worker"]
 
 T = TypeVar("T")
 
-_log = Logger()
 
-
-class Worker:
+class Worker(HasProblem[Exception]):
     """
     One thread.
 
@@ -36,8 +34,7 @@ class Worker:
     """
 
     def __init__(self, journal: object, path: Path) -> None:
-        self.problem: Exception | None = None
-        self._journal = journal
+        super().__init__(journal)
         self._path = path
         self._reactor: Any = None
         self._threads: Any = None
@@ -89,16 +86,6 @@ class Worker:
         finally:
             self._reactor.removeSystemEventTrigger(self._at_exit)
             threads.stop()
-
-    def note(self, problem: Exception | None) -> None:
-        """
-        Record the state of the journal, and log where it has changed.
-        """
-        if problem is None and self.problem is not None:
-            _log.info("{journal} works again", journal=self._journal)
-        elif problem is not None and self.problem is None:
-            _log.error("{problem}", problem=str(problem))
-        self.problem = problem
 
     def _has_failed(self, failure: Failure) -> Failure:
         if failure.check(sqlite3.Error, OSError):
