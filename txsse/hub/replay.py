@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from txsse._rate_limited_log import RateLimitedLog
 from txsse._serialize import to_json
 from txsse._timeslice import TimeSlices
-from txsse._waiters import Waiters
+from txsse._waiters import SharedCall, Waiters
 from txsse.errors import ChannelClosed, JournalFailed
 from txsse.hub.metrics import Counters
 from txsse.hub.page_cache import SharedPage, SharedPages
@@ -69,7 +69,7 @@ class Replay:
         self.turns = TimeSlices(reactor)
         self._shared = SharedPages(reactor)
         # What is being read, by the position behind which it is.
-        self._reading: dict[int, Waiters[SharedPage]] = {}
+        self._reading: dict[int, SharedCall[SharedPage]] = {}
 
     def move_to_replay(self, subscriber: Subscriber, position: int) -> None:
         """
@@ -175,15 +175,16 @@ class Replay:
         if known is not None:
             return succeed(known)
         reading = self._reading.get(position)
-        if reading is not None:
-            return reading.wait()
-        asked = self._journal.read(position).addCallback(self._share, position)
-        if asked.called:
-            return asked
-        self._reading[position] = reading = Waiters()
-        page = reading.wait()
-        asked.addBoth(self._has_read, position, reading)
-        return page
+        if reading is None:
+            self._reading[position] = reading = SharedCall()
+        return reading.join(partial(self._read_now, position))
+
+    async def _read_now(self, position: int) -> SharedPage:
+        try:
+            page = await self._journal.read(position)
+        finally:
+            del self._reading[position]
+        return self._share(page, position)
 
     def _share(self, page: Page, position: int) -> SharedPage:
         shared = SharedPage(page)
@@ -191,13 +192,6 @@ class Replay:
         if position < page.end < self._journal.head and not page.missed:
             self._shared.add(position, shared)
         return shared
-
-    def _has_read(self, result: SharedPage | Failure, position: int, reading: Waiters[SharedPage]) -> None:
-        del self._reading[position]
-        if isinstance(result, Failure):
-            reading.fail(cast(Exception, result.value))
-        else:
-            reading.fire(result)
 
     def _send(
         self,

@@ -11,7 +11,6 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
@@ -20,7 +19,7 @@ from txsse._clock import make_steady
 from txsse._extras import need_tls
 from txsse._redact import without_secrets
 from txsse._typing import AnyAgent
-from txsse._waiters import Waiters
+from txsse._waiters import SharedCall
 from txsse.mercure.auth.keys import BadKey, Key, jwks_keys
 from txsse.web.body import BodyReader, BodyTooLarge
 
@@ -76,7 +75,7 @@ class RemoteKeys:
         self._fresh_until = 0.0
         self._lenient_until = 0.0
         self._not_before = 0.0
-        self._fetching: Waiters[None] | None = None
+        self._fetching: SharedCall[None] = SharedCall()
 
     @property
     def known(self) -> bool:
@@ -95,22 +94,19 @@ class RemoteKeys:
         now = self._reactor.seconds()
         missing = not self._keys or (id is not None and all(key.id != id for key in self._keys))
         due = now >= self._not_before and (missing or now >= self._fresh_until)
-        if due and self._fetching is None:
-            self._fetch()
-        if self._fetching is not None and (missing or now >= self._lenient_until):
-            # Whoever comes while they are fetched waits, too: those who come first are often many.
-            await self._fetching.wait()
+        if due and not self._fetching.is_running:
+            self._fetching.join(self._fetch)
+        if self._fetching.is_running and (missing or now >= self._lenient_until):
+            # All callers wait that come while the keys are fetched: the first ones are often many.
+            await self._fetching.join(self._fetch)
         return self._keys
 
-    def _fetch(self) -> None:
-        self._fetching = waiting = Waiters[None]()
-        Deferred.fromCoroutine(self._try()).addBoth(self._has_fetched, waiting)
-
-    def _has_fetched(self, result: object, waiting: Waiters[None]) -> None:
-        if isinstance(result, Failure):
-            _log.failure("{keys} cannot be read", result, keys=self)
-        self._fetching = None
-        waiting.fire(None)
+    async def _fetch(self) -> None:
+        try:
+            await self._try()
+        except BaseException:
+            # An agent may give any failure for a reason; those that wait go on with the keys that are there.
+            _log.failure("{keys} cannot be read", keys=self)
 
     async def _try(self) -> None:
         self._not_before = self._reactor.seconds() + _RETRY
