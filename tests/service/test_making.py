@@ -165,7 +165,7 @@ class IssuerTests:
                 {"journal": f"reddis://admin:{SECRET}@h/0"},
                 "--journal: 'reddis://admin:***@h/0' is no journal",
             ),
-            ({"slow_policy": "wait"}, "--slow-policy: 'wait' is none of"),
+            ({"slow_policy": "wait"}, "--slow-policy must be one of close, drop, latest, replay, not 'wait'"),
             ({"origin": ("app.example",)}, "app.example"),
         ],
     )
