@@ -302,7 +302,7 @@ class SlowReaderTests:
         port = await listen(SSEResource(channels.append, upgrader=upgrader))
         reader = await connect(port)
         await until(lambda: channels)
-        found = channels[0].request.transport.getHandle()
+        found = channels[0].request.original.transport.getHandle()
         option = socket.TCP_USER_TIMEOUT
         assert found.getsockopt(socket.IPPROTO_TCP, option) == 12_500
         channels[0].close()

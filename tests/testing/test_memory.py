@@ -5,6 +5,7 @@ The network in memory: a stream and its reader, on a clock that stands still.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -161,7 +162,7 @@ class PairTests:
         opened = Opened(clock)
         pair = MemoryPair(opened, clock=clock)
         opened.channels[0].send("lost")
-        transport = opened.channels[0].request.transport
+        transport: Any = opened.channels[0].request.original.transport  # type: ignore[union-attr]
         transport.loseConnection()
         opened.channels[0].abort()
         transport.abortConnection()

@@ -199,8 +199,9 @@ class DirectSinkTests:
         resource = SSEResource(channels.append, upgrader=plain.upgrader())
         client = plain.connect(resource).request()
         sink = channels[0]._sink
-        channels[0].request.unregisterProducer()
-        channels[0].request.finish()
+        request: Any = channels[0].request.original
+        request.unregisterProducer()
+        request.finish()
         client.pump()
         client.reset_response()
         with pytest.raises(RuntimeError, match="after Request"):
