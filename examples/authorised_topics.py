@@ -4,13 +4,12 @@
 import sys
 from datetime import datetime
 
-from twisted.internet import endpoints, task, threads
+from twisted.internet import defer, endpoints, interfaces, task, threads
 from twisted.web import resource, server, static
 
 from txsse import Access, Hub, UpgradeRefused
 
-PAGE = """<!doctype html>
-<html lang="en">
+PAGE = """<!doctype html><html lang="en">
 <meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>Authorised topics</title>
 <h1>Who are you?</h1>
 <button value="a1">Ada</button> <button value="g2">Grace</button> <button value="x">Eve</button>
@@ -29,20 +28,21 @@ PAGE = """<!doctype html>
 USERS = {b"a1": "ada", b"g2": "grace"}
 
 
-def access(token):
+def access(token: bytes | None) -> Access:
     if token not in USERS:
         raise UpgradeRefused("show a token that is yours", status=403 if token else 401)
     own = f"users/{USERS[token]}"
     return Access(["news", own], private=own)
 
 
-def by_header(request):  # for clients other than browsers; a Deferred, as of a database, does as well
+# For clients other than browsers. A Deferred, as of a database, does as well.
+def by_header(request: server.Request) -> defer.Deferred[Access]:
     request.setHeader("WWW-Authenticate", "Bearer")
     header = request.getHeader(b"Authorization") or b""
     return threads.deferToThread(access, header.removeprefix(b"Bearer "))
 
 
-async def main(reactor, port="8080"):
+async def main(reactor: interfaces.IReactorTime, port: str = "8080") -> None:
     hub, root = Hub(), resource.Resource()
     root.putChild(b"", static.Data(PAGE.encode(), "text/html; charset=utf-8"))
     root.putChild(b"by-cookie", hub.resource(lambda request: access(request.getCookie(b"token"))))

@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from twisted.internet import defer, endpoints, task
+from twisted.internet import defer, endpoints, interfaces, task
 from twisted.web import resource, server, static
 
 from txsse import Hub, MemoryJournal, Upgrader
@@ -17,11 +17,11 @@ PAGE = Path(__file__).with_name("chat.html").read_bytes()
 class Say(resource.Resource):
     isLeaf = True
 
-    def __init__(self, hub):
-        super().__init__()
+    def __init__(self, hub: Hub) -> None:
+        resource.Resource.__init__(self)
         self.hub = hub
 
-    def render_POST(self, request):
+    def render_POST(self, request: server.Request) -> bytes | int:
         name, text = (request.args.get(field, [b""])[0].strip() for field in (b"name", b"text"))
         if request.getHeader("Sec-Fetch-Site") not in (None, "same-origin"):
             request.setResponseCode(403)  # a page of another site, in a browser that has this one open
@@ -34,13 +34,15 @@ class Say(resource.Resource):
             said["time"] = datetime.now(UTC).isoformat(timespec="seconds")
             published = self.hub.publish("chat", json.dumps(said))
             # It fires with the id, and fails where the hub is about to stop.
-            published.addCallbacks(str.encode, lambda failure: request.setResponseCode(503) or b"")
-            published.addCallback(lambda body: (request.write(body), request.finish()))
+            published.addCallbacks(
+                lambda id: request.write(id.encode()), lambda _: request.setResponseCode(503)
+            )
+            published.addCallback(lambda _: request.finish())
             return server.NOT_DONE_YET
         return b""
 
 
-async def main(reactor, port="8080"):
+async def main(reactor: interfaces.IReactorCore, port: str = "8080") -> None:
     # Who comes and goes is told in the topic "presence".
     hub = Hub(journal=MemoryJournal(max_count=1000), upgrader=Upgrader(retry=2), presence_topic="presence")
     root = resource.Resource()

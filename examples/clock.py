@@ -4,10 +4,10 @@
 import sys
 from datetime import datetime
 
-from twisted.internet import defer, endpoints, task
+from twisted.internet import defer, endpoints, interfaces, task
 from twisted.web import resource, server, static
 
-from txsse import SSEResource
+from txsse import SSEChannel, SSEResource
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -32,12 +32,12 @@ PAGE = """<!doctype html>
 """
 
 
-def clock(channel):
+def clock(channel: SSEChannel) -> defer.Deferred[task.LoopingCall]:
     # What this returns fails when the channel is closed: that ends the ticking, and is no error.
     return task.LoopingCall(lambda: channel.send(f"{datetime.now():%H:%M:%S}")).start(1.0)
 
 
-async def main(reactor, port="8080"):
+async def main(reactor: interfaces.IReactorCore, port: str = "8080") -> None:
     root = resource.Resource()
     root.putChild(b"", static.Data(PAGE.encode(), "text/html; charset=utf-8"))
     root.putChild(b"events", SSEResource(clock))

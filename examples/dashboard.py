@@ -5,7 +5,7 @@ import json
 import random
 import sys
 
-from twisted.internet import endpoints, task
+from twisted.internet import endpoints, interfaces, task
 from twisted.web import resource, server, static
 
 from txsse import Hub, MemoryJournal, Upgrader
@@ -39,7 +39,7 @@ PAGE = """<!doctype html>
 """
 
 
-async def main(reactor, port="8080", interval="0.05"):
+async def main(reactor: interfaces.IReactorTime, port: str = "8080", interval: str = "0.05") -> None:
     # The journal is for those who come: it need not remember more than the newest prices.
     hub = Hub(journal=MemoryJournal(max_count=8), upgrader=Upgrader(slow_policy="latest", max_buffer=65536))
     root = resource.Resource()

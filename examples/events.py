@@ -3,10 +3,10 @@
 
 import sys
 
-from twisted.internet import defer, endpoints, task
+from twisted.internet import defer, endpoints, interfaces, task
 from twisted.web import resource, server, static
 
-from txsse import SSEResource, Upgrader
+from txsse import SSEChannel, SSEResource, Upgrader
 
 QUOTES = ["Über allen Gipfeln\nist Ruh", "古池や\n蛙飛びこむ\n水の音", "Je pense,\ndonc je suis"]
 
@@ -37,7 +37,7 @@ PAGE = """<!doctype html>
 """
 
 
-async def events(channel):
+async def events(channel: SSEChannel) -> None:
     last = int(channel.last_event_id) if channel.last_event_id.isdecimal() else 0
     for number in range(last + 1, last + 11):
         if number % 4:
@@ -47,7 +47,7 @@ async def events(channel):
         await task.deferLater(channel.reactor, 0.25)
 
 
-async def main(reactor, port="8080"):
+async def main(reactor: interfaces.IReactorCore, port: str = "8080") -> None:
     root = resource.Resource()
     root.putChild(b"", static.Data(PAGE.encode(), "text/html; charset=utf-8"))
     root.putChild(b"events", SSEResource(events, upgrader=Upgrader(retry=1.0)))

@@ -3,12 +3,14 @@
 
 import sys
 
-from twisted.internet import task
+from twisted.internet import interfaces, task
 
 from txsse import EventSource, StreamRefused
 
 
-async def main(reactor, url="http://127.0.0.1:8080/events", count="inf"):
+async def main(
+    reactor: interfaces.IReactorTime, url: str = "http://127.0.0.1:8080/events", count: str = "inf"
+) -> None:
     source = EventSource(
         url,
         # The clock sends a comment after 15 seconds of silence: three of these are too many.

@@ -2,16 +2,16 @@
 # Streams from Klein routes: one returns a resource, the other upgrades its request.
 
 import sys
+from collections.abc import AsyncIterator
 from datetime import datetime
 
 from klein import Klein
-from twisted.internet import defer, endpoints, task
+from twisted.internet import defer, endpoints, interfaces, task
 from twisted.web import server
 
 from txsse import SSEResource, UpgradeRefused, upgrade
 
-PAGE = b"""<!doctype html>
-<html lang="en">
+PAGE = b"""<!doctype html><html lang="en">
 <meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>Klein</title>
 <p>Every second: <span role="timer"></span></p>
 <p>Every three seconds: <span role="timer"></span></p>
@@ -25,32 +25,32 @@ app = Klein()
 
 
 @app.route("/")
-def page(request):
+def page(request: server.Request) -> bytes:
     return PAGE
 
 
 @app.route("/clock")
-def clock(request):
+def clock(request: server.Request) -> SSEResource:
     return SSEResource(lambda channel: times(channel.reactor))
 
 
 @app.route("/clock/<int(min=1):seconds>")
-def slow_clock(request, seconds):
+async def slow_clock(request: server.Request, seconds: int) -> None:
     try:
         channel = upgrade(request)
     except UpgradeRefused:
-        return None  # the client has its answer
+        return  # the client has its answer
     channel.send_from(times(channel.reactor, seconds))
-    return channel.when_closed()  # Klein ends the request when this fires, and no earlier
+    await channel.when_closed()  # Klein ends the request when this returns, and no earlier
 
 
-async def times(reactor, seconds=1):
+async def times(reactor: interfaces.IReactorTime, seconds: int = 1) -> AsyncIterator[str]:
     while True:
         yield f"{datetime.now():%H:%M:%S}"
         await task.deferLater(reactor, seconds)
 
 
-async def main(reactor, port="8080"):
+async def main(reactor: interfaces.IReactorCore, port: str = "8080") -> None:
     endpoint = endpoints.serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1")
     listening = await endpoint.listen(server.Site(app.resource()))
     print(f"Open http://127.0.0.1:{listening.getHost().port}/", flush=True)

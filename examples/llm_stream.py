@@ -6,24 +6,24 @@ import json
 import os
 import sys
 
-from twisted.internet import endpoints, task
+from twisted.internet import endpoints, interfaces, task
 from twisted.web import server
 
-from txsse import EventSource, SSEResource, Upgrader
+from txsse import EventSource, SSEChannel, SSEResource, Upgrader
 
 
-class Model(SSEResource):
-    """The stub."""
-
-    async def channel_opened(self, channel):
-        question = json.load(channel.request.original.content)["messages"][-1]["content"]
+class Model(SSEResource):  # the stub
+    async def channel_opened(self, channel: SSEChannel) -> None:
+        request = channel.request.original
+        assert request and request.content
+        question = json.load(request.content)["messages"][-1]["content"]
         for word in f"You asked: {question} I am a stub, and know no better.".split():
             channel.send_json({"choices": [{"delta": {"content": word + " "}}]})
             await task.deferLater(channel.reactor, 0.05)
         channel.send("[DONE]")
 
 
-async def ask(url, question):
+async def ask(url: str, question: str) -> None:
     source = EventSource(
         url,
         method="POST",
@@ -44,8 +44,8 @@ async def ask(url, question):
     print()
 
 
-async def main(reactor, question="What is a stream?", url=None):
-    if url is None:
+async def main(reactor: interfaces.IReactorTime, question: str = "What is a stream?", url: str = "") -> None:
+    if not url:
         endpoint = endpoints.serverFromString(reactor, "tcp:0:interface=127.0.0.1")
         model = Model(upgrader=Upgrader(methods=["POST"]))
         listening = await endpoint.listen(server.Site(model))

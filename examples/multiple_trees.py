@@ -3,12 +3,13 @@
 
 import random
 import sys
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 
-from twisted.internet import defer, endpoints, task
+from twisted.internet import defer, endpoints, interfaces, task
 from twisted.web import resource, server, static, vhost
 
-from txsse import SSEResource, Upgrader
+from txsse import SSEChannel, SSEResource, Upgrader
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -23,13 +24,13 @@ PAGE = """<!doctype html>
 upgrader = Upgrader(retry=2.0)
 
 
-def page(*paths):
+def page(*paths: str) -> resource.Resource:
     streams = "".join(f'<p>{path}: <span data-source="{path}" role="timer"></span></p>' for path in paths)
     return static.Data((PAGE % streams).encode(), "text/html; charset=utf-8")
 
 
-def branch(make_data):
-    async def every_second(channel):
+def branch(make_data: Callable[[], str]) -> resource.Resource:
+    async def every_second(channel: SSEChannel) -> AsyncIterator[str]:
         while True:
             yield make_data()
             await task.deferLater(channel.reactor, 1.0)
@@ -39,7 +40,7 @@ def branch(make_data):
     return node
 
 
-async def main(reactor, port="8080"):
+async def main(reactor: interfaces.IReactorCore, port: str = "8080") -> None:
     default = resource.Resource()
     default.putChild(b"", page("a/events", "b/events"))
     default.putChild(b"a", branch(lambda: str(random.randint(1, 6))))
@@ -47,7 +48,7 @@ async def main(reactor, port="8080"):
     clock = branch(lambda: f"{datetime.now():%H:%M:%S}")
     clock.putChild(b"", page("events"))
     hosts = vhost.NameVirtualHost()
-    hosts.default = default
+    hosts.default = default  # type: ignore[assignment]
     hosts.addHost(b"clock.localhost", clock)
     endpoint = endpoints.serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1")
     listening = await endpoint.listen(server.Site(hosts))

@@ -2,9 +2,10 @@
 # A long job tells how far it is. It knows nothing of the web: it is a generator, and send_from reads it.
 
 import sys
+from collections.abc import AsyncIterator
 from math import isqrt
 
-from twisted.internet import defer, endpoints, task, threads
+from twisted.internet import defer, endpoints, interfaces, task, threads
 from twisted.web import resource, server, static
 
 from txsse import ServerSentEvent, SSEResource
@@ -32,11 +33,11 @@ PAGE = """<!doctype html>
 """
 
 
-def count_primes(start, stop):
+def count_primes(start: int, stop: int) -> int:
     return sum(all(n % d for d in range(2, isqrt(n) + 1)) for n in range(max(start, 2), stop))
 
 
-async def job():
+async def job() -> AsyncIterator[str | ServerSentEvent]:
     found = 0
     for percent in range(1, 101):
         found += await threads.deferToThread(count_primes, (percent - 1) * 5000, percent * 5000)
@@ -44,7 +45,7 @@ async def job():
     yield ServerSentEvent(f"There are {found:,} primes below 500,000.", event="done")
 
 
-async def main(reactor, port="8080"):
+async def main(reactor: interfaces.IReactorCore, port: str = "8080") -> None:
     root = resource.Resource()
     root.putChild(b"", static.Data(PAGE.encode(), "text/html; charset=utf-8"))
     root.putChild(b"job", SSEResource(lambda channel: channel.send_from(job())))

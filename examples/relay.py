@@ -3,10 +3,10 @@
 
 import sys
 
-from twisted.internet import defer, endpoints, task
+from twisted.internet import defer, endpoints, interfaces, task
 from twisted.web import resource, server, static
 
-from txsse import EventSource, Hub
+from txsse import EventSource, Hub, ServerSentEvent
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -27,10 +27,12 @@ PAGE = """<!doctype html>
 """
 
 
-async def main(reactor, port="8081", url="http://127.0.0.1:8080/events"):
+async def main(
+    reactor: interfaces.IReactorCore, port: str = "8081", url: str = "http://127.0.0.1:8080/events"
+) -> None:
     hub = Hub()
 
-    def relay(event):
+    def relay(event: ServerSentEvent) -> defer.Deferred[str]:
         # The types stay as they are; the ids are this hub's own. While the journal works, the source waits.
         return hub.publish("relayed", event.data, event=event.event if event.event != "message" else None)
 

@@ -3,7 +3,7 @@
 
 import sys
 
-from twisted.internet import endpoints, task
+from twisted.internet import endpoints, interfaces, task
 from twisted.web import resource, server, static
 
 from txsse import Hub, MemoryJournal
@@ -41,7 +41,7 @@ PAGE = """<!doctype html>
 """
 
 
-async def main(reactor, port="8080"):
+async def main(reactor: interfaces.IReactorTime, port: str = "8080") -> None:
     # The bounds hold all at once, and the oldest go first. A client that is away for longer is told so.
     hub = Hub(journal=MemoryJournal(max_count=10, max_bytes=1_000_000, max_age=3600.0))
     root = resource.Resource()

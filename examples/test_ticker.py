@@ -2,20 +2,22 @@
 # How a program tests its streams, and what reads them: no socket, and a minute goes by in no time.
 
 from twisted.internet import task
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
+from twisted.web.iweb import IAgent
 
-from txsse import EventSource, SSEResource, Upgrader
+from txsse import EventSource, SSEChannel, SSEResource, Upgrader
 from txsse.testing import CUT, HOLD, MemoryAgent, MemoryPair, Reply, ScriptedResource
 
 
 class Ticker(SSEResource):
     """The program's resource: it counts the seconds, and goes on where a client left off."""
 
-    def __init__(self, reactor):
+    def __init__(self, reactor: IReactorTime) -> None:
         super().__init__(upgrader=Upgrader(reactor=reactor, retry=1.0))
         self.reactor = reactor
 
-    async def channel_opened(self, channel):
+    async def channel_opened(self, channel: SSEChannel) -> None:
         last = channel.last_event_id
         number = int(last) if last.isdecimal() else 0
         while True:
@@ -24,7 +26,7 @@ class Ticker(SSEResource):
             await task.deferLater(self.reactor, 1.0)
 
 
-def follow_total(url, reactor, agent):
+def follow_total(url: str, reactor: IReactorTime, agent: IAgent) -> list[int]:
     """The program's client: it adds up what a stream says."""
     totals = [0]
     source = EventSource(
@@ -38,7 +40,7 @@ def follow_total(url, reactor, agent):
     return totals
 
 
-def test_ticker():
+def test_ticker() -> None:
     clock = Clock()
     pair = MemoryPair(Ticker(clock), clock=clock)
     clock.pump([1.0] * 3)
@@ -48,7 +50,7 @@ def test_ticker():
     assert [event.data for event in pair.events] == ["1", "2", "3", "4", "5", "6"]
 
 
-def test_total():
+def test_total() -> None:
     clock = Clock()
     busy = Reply(status=503, headers={"Retry-After": "5"})
     script = ScriptedResource([["id: 1\ndata: 10\n\n", CUT], busy, ["data: 20\n\n", HOLD]], reactor=clock)

@@ -2,6 +2,7 @@
 # TLS, and HTTP/2 where the client speaks it. The certificate is self-signed: the browser will warn.
 
 import sys
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
@@ -9,13 +10,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import crypto
-from twisted.internet import defer, endpoints, ssl, task
+from twisted.internet import defer, endpoints, interfaces, ssl, task
 from twisted.web import resource, server, static
 
-from txsse import SSEResource
+from txsse import SSEChannel, SSEResource
 
-PAGE = b"""<!doctype html>
-<html lang="en">
+PAGE = b"""<!doctype html><html lang="en">
 <meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>TLS and HTTP/2</title>
 <style>:root { color-scheme: light dark; font: 1.2rem/1.5 system-ui; }</style>
@@ -27,7 +27,7 @@ PAGE = b"""<!doctype html>
 """
 
 
-def self_signed():
+def self_signed() -> ssl.CertificateOptions:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     hosts = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
@@ -40,14 +40,14 @@ def self_signed():
     return ssl.CertificateOptions(crypto.PKey.from_cryptography_key(key), certificate)
 
 
-async def clock(channel):
+async def clock(channel: SSEChannel) -> AsyncIterator[str]:
     protocol = channel.request.clientproto.decode()
     while True:
         yield f"It is {datetime.now():%H:%M:%S}, and the protocol is {protocol}."
         await task.deferLater(channel.reactor, 1.0)
 
 
-async def main(reactor, port="8080"):
+async def main(reactor: interfaces.IReactorCore, port: str = "8080") -> None:
     root = resource.Resource()
     root.putChild(b"", static.Data(PAGE, "text/html; charset=utf-8"))
     root.putChild(b"events", SSEResource(clock))

@@ -5,54 +5,54 @@ import sys
 from contextlib import suppress
 
 from flask import Flask, request
-from twisted.internet import defer, endpoints, reactor, task
+from twisted.internet import defer, endpoints, interfaces, reactor, task
 from twisted.web import resource, server, wsgi
 
-from txsse import ChannelClosed, ServerSentEvent, SSEResource
+from txsse import ChannelClosed, ServerSentEvent, SSEChannel, SSEResource
 
 PAGE = """<!doctype html><html lang="en">
 <meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>Say it to all</title>
 <form><label>Say <input name="text" required></label> <button>to all</button></form><div role="log"></div>
 <script>
   const [form] = document.forms, log = document.querySelector("div");
-  const say = () => fetch("say", {method: "POST", body: new FormData(form)});
-  form.onsubmit = () => { say(); form.reset(); return false; };
+  form.onsubmit = () => (fetch("say", {method: "POST", body: new FormData(form)}), form.reset(), false);
   new EventSource("events").onmessage = (event) => log.append(event.data, document.createElement("br"));
-</script>
-"""
+</script>"""
 app = Flask(__name__)
 app.add_url_rule("/", view_func=lambda: PAGE)
-channels = set()  # for the reactor's thread alone
+channels: set[SSEChannel] = set()  # for the reactor's thread alone
 
 
 @app.post("/say")
-def say():
-    reactor.callFromThread(send_to_all, ServerSentEvent(request.form["text"]))
+def say() -> tuple[str, int]:
+    interfaces.IReactorFromThreads(reactor).callFromThread(send_to_all, ServerSentEvent(request.form["text"]))
     return "", 204
 
 
-def send_to_all(event):
+def send_to_all(event: ServerSentEvent) -> None:
     for channel in list(channels):
         with suppress(ChannelClosed):  # a client that is gone keeps it from nobody else
             channel.send_event(event)
 
 
-def channel_opened(channel):
+def channel_opened(channel: SSEChannel) -> None:
     channels.add(channel)
     channel.when_closed().addCallback(lambda reason: channels.remove(channel))
 
 
 class Root(resource.Resource):
-    def getChild(self, name, request):
-        request.postpath.insert(0, request.prepath.pop())
-        return wsgi.WSGIResource(reactor, reactor.getThreadPool(), app)
+    def __init__(self) -> None:
+        resource.Resource.__init__(self)
+        self.putChild(b"events", SSEResource(channel_opened))
+
+    def getChild(self, name: bytes, request: server.Request) -> resource.IResource:
+        request.prepath, request.postpath = [], [name, *(request.postpath or [])]
+        return wsgi.WSGIResource(reactor, interfaces.IReactorThreads(reactor).getThreadPool(), app)
 
 
-async def main(reactor, port="8080"):
-    root = Root()
-    root.putChild(b"events", SSEResource(channel_opened))
+async def main(reactor: interfaces.IReactorCore, port: str = "8080") -> None:
     endpoint = endpoints.serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1")
-    listening = await endpoint.listen(server.Site(root))
+    listening = await endpoint.listen(server.Site(Root()))
     print(f"Open http://127.0.0.1:{listening.getHost().port}/", flush=True)
     await defer.Deferred()  # until Ctrl-C
 

@@ -190,7 +190,7 @@ class DjangoTests:
             page = ask(port, "GET")
             topic = f"http://127.0.0.1:{port}/news"
             assert ("Link", f'<{url}>; rel="mercure", <{topic}>; rel="self"') in page.headers
-            cookies = SimpleCookie[str]()
+            cookies = SimpleCookie()
             for name, value in page.headers:
                 if name == "Set-Cookie":
                     cookies.load(value)

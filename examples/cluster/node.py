@@ -5,23 +5,23 @@ import json
 import sys
 from contextlib import suppress
 
-from twisted.internet import defer, endpoints, task
+from twisted.internet import defer, endpoints, interfaces, task
 from twisted.web import resource, server, static
 
-from txsse import Hub, HubStopped, JournalFailed, SSEError, Upgrader
+from txsse import Hub, HubStopped, JournalFailed, SSEError, Subscriber, Upgrader
 from txsse.journal.redis import RedisJournal
 
 
 class Publish(resource.Resource):
-    def __init__(self, hub):
-        super().__init__()
+    def __init__(self, hub: Hub) -> None:
+        resource.Resource.__init__(self)
         self.hub = hub
 
-    def render_POST(self, request):
+    def render_POST(self, request: server.Request) -> int:
         defer.Deferred.fromCoroutine(self.publish(request))
         return server.NOT_DONE_YET
 
-    async def publish(self, request):
+    async def publish(self, request: server.Request) -> None:
         text, id = (request.args.get(name, [b""])[0].decode("utf-8", "replace") for name in (b"text", b"id"))
         update = json.dumps({"text": text})  # equal at either node, so that a repetition is known
         try:
@@ -37,8 +37,8 @@ class Publish(resource.Resource):
             request.finish()
 
 
-async def main(reactor, name, port, url):
-    def greet(subscriber, there):
+async def main(reactor: interfaces.IReactorCore, name: str, port: str, url: str) -> None:
+    def greet(subscriber: Subscriber, there: bool) -> None:
         if there:
             subscriber.channel.send_json({"node": name}, event="node")
 
@@ -54,7 +54,7 @@ async def main(reactor, name, port, url):
             # At all nodes together. That is not known while Redis is out.
             count = await hub.count_subscribers().addErrback(lambda failure: None)
             hub.publish_ephemeral("status", json.dumps({"subscribers": count}), event="subscribers")
-            await task.deferLater(reactor, 1.0)
+            await task.deferLater(interfaces.IReactorTime(reactor), 1.0)
 
 
 task.react(main, sys.argv[1:])

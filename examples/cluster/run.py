@@ -24,21 +24,21 @@ PATIENCE = 15.0
 
 
 class Programs:
-    def __init__(self):
-        self.running = {}
+    def __init__(self) -> None:
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.told_to_end = False
 
-    def tell_to_end(self, *_):
+    def tell_to_end(self, *_: object) -> None:
         # An exception could come before it is known what has just been started.
         self.told_to_end = True
 
-    def start(self, name, command):
+    def start(self, name: str, command: list[str]) -> None:
         # In a session of its own, as Ctrl-C would reach all of them at once.
         self.running[name] = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True
         )
 
-    def wait_for(self, name, port, log=None):
+    def wait_for(self, name: str, port: int, log: Path | None = None) -> None:
         """
         Wait until a program listens at its port. If it has a log, it says nothing else.
         """
@@ -51,7 +51,7 @@ class Programs:
                 sys.exit(f"{said}{name} does not listen at port {port}.")
             time.sleep(0.05)
 
-    def watch(self, needed):
+    def watch(self, needed: str) -> None:
         """
         Tell of those that end, until this program is told to end.
         """
@@ -64,7 +64,7 @@ class Programs:
                 sys.exit(f"There is nothing to see without {needed}.")
             time.sleep(0.1)
 
-    def end(self):
+    def end(self) -> None:
         """
         End all that are left, each by its pid, the last first.
         """
@@ -77,13 +77,13 @@ class Programs:
                 process.wait()
 
 
-def find(program):
+def find(program: str) -> str:
     # Debian's nginx is where only root looks.
     found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
     return found or sys.exit(f"There is no {program} here: install Debian's package {program}, or its like.")
 
 
-def choose_ports(*wanted):
+def choose_ports(*wanted: str) -> list[int]:
     """
     Return ports that nobody listens at.
     """
@@ -92,7 +92,7 @@ def choose_ports(*wanted):
         return [choose_port(port, probes.enter_context(socket.socket())) for port in wanted]
 
 
-def choose_port(wanted, probe):
+def choose_port(wanted: str, probe: socket.socket) -> int:
     # As they all do it, so that connections that have just ended are in nobody's way.
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # None of those that the system gives to who asks for any: somebody else could get it before it is used.
@@ -109,18 +109,18 @@ def choose_port(wanted, probe):
     sys.exit(f"Port {port} cannot be had ({problem}). Give another one; 0 is a free one.")
 
 
-def listens(port):
+def listens(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
 
 
-def main(nginx="8080", one="0", two="0", redis="0"):
+def main(*wanted: str) -> None:
     for package in ("txsse", "txredisapi", "hiredis"):
         if importlib.util.find_spec(package) is None:
             sys.exit(f'{sys.executable} lacks {package}: pip install "txsse[redis]"')
     redis_server, nginx_program = find("redis-server"), find("nginx")
-    nginx, one, two, redis = choose_ports(nginx, one, two, redis)
+    nginx, one, two, redis = choose_ports(*wanted, *("8080", "0", "0", "0")[len(wanted) :])
     programs = Programs()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, programs.tell_to_end)
@@ -157,7 +157,7 @@ def main(nginx="8080", one="0", two="0", redis="0"):
             programs.end()
 
 
-def configure(nginx, one, two):
+def configure(nginx: int, one: int, two: int) -> str:
     """
     Return nginx's configuration, with other ports.
     """

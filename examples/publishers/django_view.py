@@ -14,7 +14,7 @@ import jwt
 import requests
 from django.conf import settings
 from django.core.management import execute_from_command_line
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 from django.shortcuts import redirect
 from django.urls import path
@@ -48,7 +48,7 @@ new EventSource(url, {{ withCredentials: true }}).onmessage = (event) => {{
 </script>"""
 
 
-def make_token(action, topic, seconds):
+def make_token(action: str, topic: str, seconds: int) -> str:
     detail = {
         "type": "https://mercure.rocks/authorization-detail",
         "actions": [action],
@@ -58,7 +58,7 @@ def make_token(action, topic, seconds):
     return jwt.encode(claims, KEY, "HS256", headers={"typ": "at+jwt"})
 
 
-def news(request):
+def news(request: HttpRequest) -> HttpResponse:
     # That of one user would be f"https://example.org/users/{request.user.pk}/news".
     topic = request.build_absolute_uri("/news")
     if request.method == "POST":

@@ -14,7 +14,7 @@ from urllib3.util import Retry
 URL, KEY = os.environ["HUB_URL"], os.environ["HUB_KEY"]
 
 
-def make_token(topic):
+def make_token(topic: str) -> str:
     detail = {
         "type": "https://mercure.rocks/authorization-detail",
         "actions": ["publish"],
@@ -24,7 +24,7 @@ def make_token(topic):
     return jwt.encode(claims, KEY, "HS256", headers={"typ": "at+jwt"})
 
 
-def publish(session, topic, text):
+def publish(session: requests.Session, topic: str, text: str) -> str:
     # With an id of its own an update may be sent again when nobody knows whether it arrived.
     form = {"topic": topic, "data": text, "id": f"urn:uuid:{uuid.uuid4()}"}
     headers = {"Authorization": f"Bearer {make_token(topic)}"}
