@@ -387,7 +387,7 @@ class Wire:
                 pytest.skip("needs h2: pip install 'txsse[http2]'")
             return
         # Twisted gives it the global reactor, whatever the site has.
-        monkeypatch.setattr(http, "H2Connection", functools.partial(http.H2Connection, reactor=self.reactor))
+        monkeypatch.setattr(http, "H2Connection", functools.partial(http.H2Connection, reactor=self.reactor))  # type: ignore[attr-defined]
 
     def upgrader(self, **options: Any) -> Upgrader:
         """
@@ -411,7 +411,7 @@ class Wire:
         :param log: writes the access log.
         """
         site = Site(resource, reactor=self.reactor, timeout=timeout)
-        site.log = log  # type: ignore[method-assign]
+        site.log = log  # type: ignore[assignment, method-assign]
         client: Callable[[Wire, Site], Client] = _CLIENTS.get(self.kind, Client)
         return client(self, site)
 

@@ -35,7 +35,7 @@ MADE: list[tuple[Callable[[], object], str]] = [
     (lambda: Hub(journal=MemoryJournal), JOURNAL + "the class MemoryJournal"),  # type: ignore[arg-type]
     (lambda: Hub(upgrader=SSEResource()), UPGRADER + "SSEResource"),  # type: ignore[arg-type]
     (
-        lambda: Hub(presence="x"),
+        lambda: Hub(presence="x"),  # type: ignore[arg-type]
         "presence must be callable with a Subscriber and whether it is there, not str",
     ),  # type: ignore[arg-type]
     (lambda: Hub(max_topics="5"), "max_topics must be a whole number, not str"),  # type: ignore[arg-type]

@@ -245,7 +245,7 @@ class Reader:
         """
         Read so many events, whatever they are.
         """
-        return [(event.event, json.loads(event.data)) for event in islice(self._events, number)]
+        return [(event.event or "message", json.loads(event.data)) for event in islice(self._events, number)]
 
     def messages(self, number: int | None = None) -> list[str]:
         """

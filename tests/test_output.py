@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import unicodedata
+from collections import defaultdict
 from datetime import UTC, datetime
 
 import pytest
@@ -117,8 +118,8 @@ class ShownTests:
         """
         asked = Asked(parse_url("http://x/"), "GET", (), None)
         for name in ("Content-Type", "Content-Encoding", "Location"):
-            fields = {"Content-Type": "text/event-stream", name: value}
-            decision = judge_stream(asked, status, fields.get, temporary=[], now=0)
+            lines = defaultdict(list, {"Content-Type": ["text/event-stream"], name: [value]})
+            decision = judge_stream(asked, status, lines.__getitem__, temporary=[], now=0)
             if isinstance(decision, Refuses):
                 err = io.StringIO()
                 complain(err, "txsse tail", decision.error)

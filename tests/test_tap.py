@@ -334,7 +334,7 @@ class FakeEndpoint:
 
 def listener(endpoint: FakeEndpoint, description: str = "tcp:8080") -> Listener:
     site = ClosingSite(Resource(), reactor=Clock())  # type: ignore[arg-type]
-    return Listener(description, endpoint, site, lambda url: _log.info("at {url}", url=url))
+    return Listener(description, endpoint, site, lambda url: _log.info("at {url}", url=url))  # type: ignore[arg-type]
 
 
 class ListenerTests:
@@ -440,7 +440,7 @@ class ServiceTests:
         monkeypatch.setattr(tap, "global_reactor", lambda: plain.reactor)
         monkeypatch.setattr(endpoints, "serverFromString", lambda reactor, description: endpoint)
         sites: list[ClosingSite] = []
-        monkeypatch.setattr(endpoint, "listen", lambda site: sites.append(site) or endpoint.listening)
+        monkeypatch.setattr(endpoint, "listen", lambda site: sites.append(site) or endpoint.listening)  # type: ignore[func-returns-value]
         service = makeService(options("--demo"))
         service.startService()
         [site] = sites

@@ -45,7 +45,7 @@ def test_at_most_ten_milliseconds_a_turn() -> None:
     reactor = FakeReactor()
     done: list[str] = []
     work(reactor, TimeSlices(reactor), "a", done, 50, 0.001)
-    counts = []
+    counts: list[int] = []
     while not counts or counts[-1] < 50:
         counts.append(len(done))
         turn(reactor)

@@ -29,7 +29,7 @@ def program(tmp_path: Path) -> Path:
     (tmp_path / "mypy.ini").write_text(MYPY)
     settings = {"typeCheckingMode": "standard", "include": ["program.py"], "extraPaths": [str(ROOT)]}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
-    return shutil.copy(ROOT / "tests" / "typed_program.py", tmp_path / "program.py")
+    return Path(shutil.copy(ROOT / "tests" / "typed_program.py", tmp_path / "program.py"))
 
 
 def mypy(program: Path) -> subprocess.CompletedProcess[str]:
@@ -72,6 +72,11 @@ class TypingTests:
             "Hub(reactor=object())",
             'EventSource("http://localhost/", agent=object())',
             "Hub().resource(7)",
+            "Hub(cluster=Prefix('a'))",
+            "Hub(presence=user)",
+            "Upgrader(slow_policy=Prefix('a'))",
+            "RequestAdmission(hub.admission, user, hub.upgrader)",
+            "SSEResource(7)",
             "MemoryAgent(object(), clock)",
         }
         with program.open("a") as file:

@@ -53,7 +53,7 @@ class WaitingTests:
         heard: list[str] = []
         first, second = waiting.wait(), waiting.wait()
         first.addErrback(lambda _: second.cancel())
-        second.addErrback(lambda failure: heard.append(failure.type.__name__))
+        second.addErrback(lambda failure: heard.append(failure.type.__name__))  # type: ignore[call-overload]
         waiting.fail(ValueError())
         assert heard == [CancelledError.__name__]
 
@@ -72,7 +72,7 @@ class SharedCallTests:
         shared: SharedCall[int] = SharedCall()
         heard: list[int] = []
         first, second = shared.join(work), shared.join(work)
-        first.addCallback(lambda number: heard.append(number) or -1)
+        first.addCallback(lambda number: heard.append(number) or -1)  # type: ignore[call-overload, func-returns-value]
         second.addCallback(heard.append)
         assert (len(answers), shared.is_running) == (1, True)
         answers[0].callback(1)

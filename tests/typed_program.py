@@ -4,7 +4,7 @@ A user's program, for type checkers: tests/test_typing.py gives it to them. It i
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -18,16 +18,25 @@ from txsse import (
     Hub,
     Limits,
     MemoryJournal,
+    OverflowPolicy,
     ServerSentEvent,
     SSEChannel,
     SSEResource,
+    Subscriber,
+    Update,
     Upgrader,
+    UpgradeRefused,
     upgrade,
 )
+from txsse.hub.request_admission import RequestAdmission
+from txsse.journal.base import check_batch
 from txsse.journal.cluster import IClusterListener, NoCluster
+from txsse.journal.interfaces import IFollower
+from txsse.journal.page import Entry, Page
 from txsse.journal.redis import RedisJournal
 from txsse.journal.sqlite import SQLiteJournal
 from txsse.mercure import RemoteKeys
+from txsse.server.buffer import FrameBuffer
 from txsse.testing import MemoryAgent, MemoryPair, ScriptedResource
 from txsse.testing.journal_contract import CHECKS, JournalFactory
 
@@ -68,6 +77,88 @@ class Cluster:
 
     def stop(self) -> Deferred[None]:
         return succeed(None)
+
+
+class Journal:
+    """
+    A journal of the user's own.
+    """
+
+    problem: Exception | None = None
+    damaged = 0
+
+    def __init__(self) -> None:
+        self.head = 0
+        self._entries: list[Entry] = []
+
+    def start(self, follower: IFollower) -> Deferred[None]:
+        self._follower = follower
+        return succeed(None)
+
+    def append(self, update: Update) -> Deferred[int]:
+        self.head += 1
+        self._entries.append((self.head, update))
+        self._follower.update_appended((self.head, update))
+        return succeed(self.head)
+
+    def append_many(self, updates: Sequence[Update]) -> Deferred[list[int]]:
+        check_batch(updates)
+        for update in updates:
+            self.append(update)
+        return succeed([position for position, _ in self._entries[-len(updates) :]])
+
+    def find(self, id: str) -> Deferred[int | None]:
+        return succeed(next((position for position, update in self._entries if update.id == id), None))
+
+    def at(self, position: int) -> Deferred[Update | None]:
+        return succeed(dict(self._entries).get(position))
+
+    def read(self, after: int) -> Deferred[Page]:
+        return succeed(Page([entry for entry in self._entries if entry[0] > after], self.head, missed=False))
+
+    def resume_id(self, position: int) -> str:
+        return f"#{position}"
+
+    def stop(self) -> Deferred[None]:
+        return succeed(None)
+
+
+class DropOldestPolicy(OverflowPolicy):
+    """
+    An overflow policy of the user's own.
+    """
+
+    name = "drop-oldest"
+
+    def make_room(self, buffer: FrameBuffer, size: int) -> bool:
+        while len(buffer) and not buffer.has_room(size):
+            buffer.drop_oldest()
+        return True
+
+
+class EventsFace(Resource):
+    """
+    An HTTP face of the user's own.
+    """
+
+    isLeaf = True
+
+    def __init__(self, hub: Hub) -> None:
+        Resource.__init__(self)
+        self._requests = RequestAdmission(hub.admission, self._find_access, hub.upgrader, subscribed=self._note)
+        self.served = 0
+
+    def render(self, request: Request) -> int:
+        return self._requests.render(request)
+
+    def _find_access(self, request: Request) -> Access:
+        topics = [topic.decode() for topic in request.args.get(b"topic", [])]
+        if not topics:
+            raise UpgradeRefused("name a topic: ?topic=news", status=400)
+        return Access(topics)
+
+    def _note(self, subscriber: Subscriber, access: Access) -> None:
+        self.served += 1
 
 
 class Factory(JournalFactory):
@@ -124,11 +215,20 @@ def user(request: Request) -> Hashable:
     return request.uri
 
 
+def greet(subscriber: Subscriber, present: bool) -> None:
+    if present:
+        subscriber.channel.send("hello")
+
+
 hub = Hub(journal=MemoryJournal(), reactor=clock)
 Hub(cluster=NoCluster(reactor=clock))
 Hub(journal=RedisJournal("redis://localhost"), cluster=Cluster())
 Hub(journal=MemoryJournal(reactor=clock), upgrader=Upgrader(reactor=clock))
 Hub(journal=SQLiteJournal("news.db", reactor=clock))
+Hub(journal=Journal(), presence=greet)
+Hub(upgrader=Upgrader(slow_policy=DropOldestPolicy()))
+Hub(upgrader=Upgrader(slow_policy="latest"))
+EventsFace(hub)
 Hub(journal=RedisJournal("redis://localhost", reactor=clock))
 hub.resource("news")
 hub.resource(["news", Prefix("sport/")])
@@ -148,7 +248,7 @@ async def count(channel: SSEChannel) -> None:
     await channel.drain()
 
 
-class Page(Resource):
+class News(Resource):
     isLeaf = True
 
     def render_GET(self, request: Request) -> int:

@@ -96,7 +96,7 @@ def use(certificate: str) -> dict[str, Any]:
         if "log_failure" in event and event["log_failure"].type is not JournalFailed:
             problems.append(event["log_failure"].getTraceback())
 
-    globalLogPublisher.addObserver(observe)
+    globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
     found = usage.run(certificate)
     return {"found": found, "problems": problems}
 

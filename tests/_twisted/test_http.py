@@ -62,7 +62,7 @@ def serve(wire: Wire, channels: list[SSEChannel]) -> Client:
     resource = SSEResource(channels.append, upgrader=wire.upgrader(keep_request=False))
     site = BoundedSite(resource, reactor=wire.reactor, max_body=1000, request_timeout=10.0)
     site.timeOut = None
-    site.log = lambda request: None
+    site.log = lambda request: None  # type: ignore[method-assign]
     assert b"http/1.1" in site.acceptableProtocols()
     known = negotiating_protocol() is not None
     assert (b"h2" in site.acceptableProtocols()) is (known and http.H2_ENABLED)

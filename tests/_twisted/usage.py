@@ -63,7 +63,7 @@ def stream(wire: Wire) -> str:
     A subscriber of a hub, with all that may happen to one; return the class of its sink.
     """
     # The plain sink of HTTP/2 has no other reactor.
-    http2.global_reactor = lambda: wire.reactor
+    http2.global_reactor = lambda: wire.reactor  # type: ignore[attr-defined]
     hub = Hub(reactor=wire.reactor, upgrader=wire.upgrader(max_buffer=2**20))
     hub.start()
     channels: list[SSEChannel] = []
@@ -139,7 +139,7 @@ def bounded(wire: Wire, kind: Any) -> bool:
     """
     site = BoundedSite(Echo(), reactor=wire.reactor, max_body=1000, request_timeout=10.0)
     site.timeOut = None
-    site.log = lambda request: None
+    site.log = lambda request: None  # type: ignore[method-assign]
     if kind is Http2Client and b"h2" not in site.acceptableProtocols():
         return False
     client: Any = kind(wire, site)

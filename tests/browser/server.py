@@ -26,7 +26,7 @@ from twisted.web.http import Request
 from twisted.web.server import NOT_DONE_YET
 
 from tests.browser.remote import BURST
-from txsse import SSEChannel, SSEResource, Upgrader
+from txsse import SSEChannel, SSEResource, StreamRequest, Upgrader
 
 PAGE = b'<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><title>A page</title>'
 
@@ -111,7 +111,8 @@ class Streams(SSEResource):
             if method == "send_person":
                 channel.send_xml(Person(*arguments), **options)
             elif method == "lose":
-                channel.request.original.channel.transport.abortConnection()
+                original: Any = channel.request.original
+                original.channel.transport.abortConnection()
             elif method == "finish":
                 self.done.add(name)
                 channel.close()
@@ -134,7 +135,7 @@ class Visits(resource.Resource):
         """
         Answer with all of them, as JSON.
         """
-        return json.dumps(self._kinds[request.postpath[0]].visits[_name(request)]).encode()
+        return json.dumps(self._kinds[request.postpath[0]].visits[_name(request)]).encode()  # type: ignore[attr-defined]
 
 
 class Calls(resource.Resource):
@@ -152,12 +153,12 @@ class Calls(resource.Resource):
         """
         Make the calls.
         """
-        for method, arguments, options in json.load(request.content):
-            self._kinds[request.postpath[0]].call(_name(request), method, *arguments, **options)
+        for method, arguments, options in json.load(request.content):  # type: ignore[arg-type]
+            self._kinds[request.postpath[0]].call(_name(request), method, *arguments, **options)  # type: ignore[attr-defined]
         return b""
 
 
-def _name(request: Request) -> bytes:
+def _name(request: Request | StreamRequest) -> bytes:
     return request.path.rpartition(b"/")[2]
 
 

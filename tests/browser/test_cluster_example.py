@@ -181,7 +181,7 @@ class ClusterPageTests:
         cluster.revive(other.capitalize())
         page.wait_for("state", other)
         # It was left in the form. nginx may take the node for dead a while longer.
-        wait_until(lambda: page.publish("") or page.text("problem"), lambda seen: not seen, "the message")
+        wait_until(lambda: page.publish("") or page.text("problem"), lambda seen: not seen, "the message")  # type: ignore[func-returns-value]
         page.wait_for_messages("before", "meanwhile")
         assert len(page.notes) == 2
 

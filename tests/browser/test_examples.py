@@ -280,4 +280,4 @@ class AuthorisedTopicsTests(Example):
         """
         for name, seen in (("Ada", "for ada alone"), ("Grace", "for grace alone"), ("Eve", "refused")):
             page.find_element("xpath", f"//button[.='{name}']").click()
-            wait_until(lambda: self.read(page, "p"), lambda text, seen=seen: seen in text, seen)
+            wait_until(lambda: self.read(page, "p"), lambda text, seen=seen: seen in text, seen)  # type: ignore[misc]

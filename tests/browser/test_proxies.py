@@ -56,7 +56,7 @@ class TwoNodesTests:
             killed.wait(PATIENCE)
             for number in range(5, 10):
                 wait_until(
-                    lambda number=number: front.publish(str(number), f"urn:x:{number}").status_code == 200
+                    lambda number=number: front.publish(str(number), f"urn:x:{number}").status_code == 200  # type: ignore[misc]
                 )
             for source in sources:
                 texts = [data for _, _, data in source.wait_for_events(10)]

@@ -644,7 +644,7 @@ class World:
             self.updates.append(update)
             return publish_update(update)
 
-        self.hub.publish_update = record  # type: ignore[method-assign]
+        self.hub.publish_update = record  # type: ignore[assignment, method-assign]
         self.root = Resource()
         self.connections = 0
 
@@ -797,7 +797,7 @@ class HubTests:
             running = Deferred.fromCoroutine(run(world.url, "a", *arguments, "--lines", given=given))
             for number in range(3):
                 os.write(theirs, f"line {number}\n".encode())
-                await until(lambda number=number: len(world.texts) == number + 1)
+                await until(lambda number=number: len(world.texts) == number + 1)  # type: ignore[misc]
             os.write(theirs, b"no end")
             os.close(theirs)
             assert (await running)[0] == 0

@@ -117,7 +117,7 @@ class StateTests:
         real = os.stat
 
         def other_owner(where: object, **options: object) -> object:
-            found = real(where, **options)  # type: ignore[call-overload]
+            found = real(where, **options)  # type: ignore[arg-type, call-overload]
             return os.stat_result((*found[:4], found.st_uid + 1, *found[5:10])) if where == path else found
 
         def refuse(*_: object) -> None:

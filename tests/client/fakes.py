@@ -9,11 +9,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent
+from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from txsse.client.source import EventSource
@@ -138,7 +138,7 @@ class FakeAgent:
         method: bytes,
         uri: bytes,
         headers: Headers | None = None,
-        bodyProducer: IConsumer | None = None,  # noqa: N803
+        bodyProducer: IBodyProducer | None = None,  # noqa: N803
     ) -> Deferred[Any]:
         asked = Asked(method, uri, headers or Headers(), bodyProducer)
         self.requests.append(asked)

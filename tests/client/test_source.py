@@ -281,7 +281,7 @@ class EventTests:
         followed = Followed()
         heard: list[tuple[str, str]] = []
         for name in ("message", "x"):
-            followed.source.add_listener(name, lambda event, name=name: heard.append((name, event.data)))
+            followed.source.add_listener(name, lambda event, name=name: heard.append((name, event.data)))  # type: ignore[misc]
         followed.asked.reply().bring("data: 1\n\nevent: x\ndata: 2\n\nevent: y\ndata: 3\n\n")
         assert heard == [("message", "1"), ("x", "2")]
         assert followed.texts == ["1", "2", "3"]
@@ -290,7 +290,9 @@ class EventTests:
         """
         What came in the same packet is not handed over any more.
         """
-        followed = Followed(event_received=lambda event: (texts.append(event.data), followed.source.close()))
+        followed: Followed = Followed(
+            event_received=lambda event: (texts.append(event.data), followed.source.close())  # type: ignore[func-returns-value]
+        )
         texts: list[str] = []
         response = followed.asked.reply()
         response.bring("data: a\n\ndata: b\n\n")
@@ -338,7 +340,7 @@ class EventTests:
         """
         A packet of tiny events does not keep the reactor busy: after ten milliseconds it gets its turn.
         """
-        followed = Followed(event_received=lambda event: followed.clock.advance(0.001))
+        followed: Followed = Followed(event_received=lambda event: followed.clock.advance(0.001))
         response = followed.asked.reply()
         response.bring("data\n\n" * 1000)
         assert response.transport.paused
@@ -867,8 +869,8 @@ class DroppedTests:
         class Reactor(Clock):
             from_threads: ClassVar[list[Any]] = []
 
-            def callFromThread(self, call: Any) -> None:  # noqa: N802
-                self.from_threads.append(call)
+            def callFromThread(self, callable: Any, *args: object, **kwargs: object) -> None:  # noqa: N802
+                self.from_threads.append(callable)
 
         agent = FakeAgent()
         source = EventSource("http://example.org/", agent=agent, reactor=Reactor())

@@ -921,7 +921,7 @@ class MissedTests:
         Where nothing is on its way, they are left to the journal at once.
         """
         crowd(world, 3)
-        world.hub._distribution.updates_missed(0)
+        world.hub._distribution.updates_missed(0)  # type: ignore[union-attr]
         assert all(subscriber.reached is not None for subscriber in world.hub.subscribers)
 
     def test_while_something_is_sent(self, world: World) -> None:
@@ -929,7 +929,7 @@ class MissedTests:
         Who is told in the middle of a fan-out waits for its end; a hub that stops does, too.
         """
         members = crowd(world, 3)
-        missed = world.hub._distribution.updates_missed
+        missed = world.hub._distribution.updates_missed  # type: ignore[union-attr]
         members[0].socket.before_send = lambda: missed(0)
         world.publish("a")
         turn(world.reactor)
@@ -937,7 +937,7 @@ class MissedTests:
         world.reactor.run_soon()
         assert world.hub.metrics().slow_replays == 3
         world.publish("b")
-        world.hub._distribution.updates_missed(0)
+        world.hub._distribution.updates_missed(0)  # type: ignore[union-attr]
         world.hub.stop()
         world.reactor.run_soon()
         assert world.hub.metrics().slow_replays == 6

@@ -47,7 +47,7 @@ def scripted(plain: Wire) -> Iterator[World]:
 
 
 def journal_of(world: World) -> ScriptedJournal:
-    journal = world.hub._given_journal or world.hub._distribution.journal
+    journal = world.hub._given_journal or world.hub._distribution.journal  # type: ignore[union-attr]
     assert isinstance(journal, ScriptedJournal)
     return journal
 
@@ -525,7 +525,7 @@ class JournalTests:
         A hub over a journal that holds something begins at its end, and can be resumed from there.
         """
         ids = world.publish("a", "b")
-        journal = world.hub._given_journal or world.hub._distribution.journal
+        journal = world.hub._given_journal or world.hub._distribution.journal  # type: ignore[union-attr]
         second = World(world.wire, journal=journal)
         member = second.join()
         place = member.last_event_id
@@ -1110,7 +1110,7 @@ class FollowerTests:
             seen.append(entry)
             add(entry)
 
-        live.fanout.add = watching  # type: ignore[method-assign]
+        live.fanout.add = watching  # type: ignore[assignment, method-assign]
         ids = world.publish("a", "b")
         turn(world.reactor)
         assert [(position, update.id) for position, update in seen] == [(1, ids[0]), (2, ids[1])]

@@ -77,7 +77,7 @@ class StartTests:
         outcome: list[Any] = []
 
         async def start() -> None:
-            life.start().addCallback(outcome.append)
+            life.start().addCallback(outcome.append)  # type: ignore[attr-defined]
 
         life = Lifecycle(start)
         assert outcome_of(life.start()) == [None]

@@ -10,7 +10,7 @@ still holds.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -86,7 +86,7 @@ class SteppedWire(Wire):
     def __init__(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(kind, monkeypatch)
         self.reactor: SteppedReactor = SteppedReactor()
-        monkeypatch.setattr(http, "H2Connection", functools.partial(http.H2Connection, reactor=self.reactor))
+        monkeypatch.setattr(http, "H2Connection", functools.partial(http.H2Connection, reactor=self.reactor))  # type: ignore[attr-defined]
 
 
 class Broken(Exception):
@@ -139,6 +139,9 @@ class TakingItsTime:
     def append(self, update: Update) -> Deferred[int]:
         return self._answer(lambda: self._append(update), stale=False)
 
+    def append_many(self, updates: Sequence[Update]) -> Deferred[list[int]]:
+        raise NotImplementedError
+
     def find(self, id: str) -> Deferred[int | None]:
         return self._answer(lambda: self._journal.find(id))
 
@@ -185,8 +188,8 @@ class TakingItsTime:
             return ask()
         if self._stale and stale:
             answer = ask()
-            return deferLater(self._reactor, self.lag, lambda: answer)
-        return deferLater(self._reactor, self.lag, ask)
+            return deferLater(self._reactor, self.lag).addCallback(lambda _: answer)
+        return deferLater(self._reactor, self.lag).addCallback(lambda _: ask())
 
 
 @implementer(ISelector)
@@ -773,7 +776,7 @@ class HubMachine(RuleBasedStateMachine):
         # Whoever published was told the truth.
         assert self.answers == [update.id for _, update in self.journal.record]
         assert len(self.answers) + len(self.failures) == self.number
-        assert all(isinstance(failure.value.__cause__, Broken) for failure in self.failures)
+        assert all(isinstance(failure.value.__cause__, Broken) for failure in self.failures)  # type: ignore[union-attr]
         metrics = self.hub.metrics()
         assert metrics.published == len(self.journal.record)
         assert metrics.failures == 0
@@ -827,4 +830,4 @@ class MachineTests:
         every = settings(
             derandomize=True, deadline=None, max_examples=examples, stateful_step_count=30, database=None
         )
-        run_state_machine_as_test(lambda: HubMachine(kind, policy), settings=every)
+        run_state_machine_as_test(cast(Any, lambda: HubMachine(kind, policy)), settings=every)

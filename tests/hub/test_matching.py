@@ -204,7 +204,7 @@ class TurnTests:
         for heavy in heavies:
             world.join(heavy)
         reader = world.join("all")
-        waiting = []
+        waiting: list[Any] = []
 
         async def publish(text: str) -> None:
             topics = [f"{text}-{'x' * 8000}-{number}" for number in range(30)]

@@ -947,7 +947,7 @@ class MissedTests:
         world.reactor.run_soon()
         texts = ["b"]
         members[1].client.pump()
-        members[1].socket.before_send = lambda: texts and unseen(world, texts.pop())
+        members[1].socket.before_send = lambda: texts and unseen(world, texts.pop())  # type: ignore[func-returns-value]
         world.publish("a")
         world.reactor.run_soon()
         assert [member.texts for member in members] == [["a", "b"]] * 3
@@ -973,7 +973,7 @@ def unseen(world: World, *texts: str) -> None:
     Have the journal append updates that it does not tell the hub of, and then say that it missed them.
     """
     hub = world.hub
-    journal: Any = hub._given_journal or hub._distribution.journal
+    journal: Any = hub._given_journal or hub._distribution.journal  # type: ignore[union-attr]
 
     class Deaf:
         def update_appended(self, entry: object) -> None:
@@ -982,7 +982,7 @@ def unseen(world: World, *texts: str) -> None:
     journal._follower = Deaf()
     world.publish(*texts)
     journal._follower = hub._distribution
-    hub._distribution.updates_missed(journal.head)
+    hub._distribution.updates_missed(journal.head)  # type: ignore[union-attr]
 
 
 class WireTests:

@@ -32,7 +32,7 @@ def scripted(world: World) -> Iterator[World]:
 
 
 def journal_of(world: World) -> ScriptedJournal:
-    journal = world.hub._given_journal or world.hub._distribution.journal
+    journal = world.hub._given_journal or world.hub._distribution.journal  # type: ignore[union-attr]
     assert isinstance(journal, ScriptedJournal)
     return journal
 
@@ -329,7 +329,7 @@ class RefusalTests:
         journal = journal_of(scripted)
         journal.errors["find"] = JournalFailed("x", "is out")
         members = [scripted.join(last_event_id=first) for _ in range(10)]
-        scripted.hub._distribution.updates_missed(journal.head)
+        scripted.hub._distribution.updates_missed(journal.head)  # type: ignore[union-attr]
         assert failures == []
         journal.errors.clear()
         scripted.reactor.advance(1)

@@ -352,9 +352,9 @@ class StepTests:
             except StopIteration as end:
                 audience = end.value
                 break
-            number = next(gone, None)
-            if number is not None:
-                index.remove(f"m{number}", TopicSet([Heavy(f"{number % 2}" * number, STEP_WEIGHT)]))
+            leaver = next(gone, None)
+            if leaver is not None:
+                index.remove(f"m{leaver}", TopicSet([Heavy(f"{leaver % 2}" * leaver, STEP_WEIGHT)]))
             index.add(f"n{next(come)}", TopicSet([Heavy("0", STEP_WEIGHT)]))
         stayed = {f"m{number}" for number in range(10) if number % 3}
         assert stayed <= set(audience)

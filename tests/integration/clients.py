@@ -22,6 +22,7 @@ from twisted.internet.endpoints import (
     connectProtocol,
     wrapClientTLS,
 )
+from twisted.internet.interfaces import IReactorSocket
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.web.resource import IResource
@@ -46,7 +47,7 @@ def site_of(resource: IResource) -> Site:
     Make a site that writes no access log.
     """
     site = Site(resource)
-    site.log = lambda request: None
+    site.log = lambda request: None  # type: ignore[method-assign]
     return site
 
 
@@ -71,6 +72,11 @@ class Reader(Protocol):
     """
     Sends one request and keeps what comes.
     """
+
+    # As the reactor's own transports have more than their interface.
+    transport: Any
+    # Whether the response has ended, where HTTP/2 tells.
+    ended = False
 
     def __init__(self, request: bytes) -> None:
         self.request = request
@@ -99,7 +105,6 @@ class Http2Reader(Reader):
         self.h2.initiate_connection()
         fields = [(":method", "GET"), (":path", "/"), (":scheme", "https"), (":authority", "x")]
         self.h2.send_headers(1, fields, end_stream=True)
-        self.ended = False
         self.flush()
 
     def dataReceived(self, data: bytes) -> None:
@@ -134,7 +139,7 @@ async def connect(port: Any, request: bytes = GET, *, receive_buffer: int | None
     made.setblocking(False)
     reader = Reader(request)
     factory = Factory.forProtocol(lambda: reader)
-    reactor.adoptStreamConnection(made.fileno(), socket.AF_INET, factory)
+    IReactorSocket(reactor).adoptStreamConnection(made.fileno(), socket.AF_INET, factory)  # type: ignore[arg-type]
     made.close()
     return reader
 

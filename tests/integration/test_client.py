@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet import endpoints, reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.internet.task import deferLater
@@ -57,7 +57,7 @@ class Script(Protocol):
         self.transport.loseConnection()
 
 
-async def scripted(play: Callable[[Script, bytes], None]) -> IListeningPort:
+async def scripted(play: Callable[[Script, bytes], None]) -> Any:
     """
     Listen, and play a script to whoever comes.
     """
@@ -71,7 +71,7 @@ async def scripted(play: Callable[[Script, bytes], None]) -> IListeningPort:
     return await endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Scripts())
 
 
-def url(port: IListeningPort, scheme: str = "http") -> str:
+def url(port: Any, scheme: str = "http") -> str:
     return f"{scheme}://127.0.0.1:{port.getHost().port}/"
 
 
@@ -246,7 +246,7 @@ class ScriptedServerTests:
             attempts.append(script)
             script.say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n9\r\n: hello\n\n\r\n")
             if len(attempts) == 1:
-                reactor.callLater(0.01, script.transport.abortConnection)
+                reactor.callLater(0.01, script.transport.abortConnection)  # type: ignore[union-attr]
             elif len(attempts) == 2:
                 reactor.callLater(0.01, script.say, b"0\r\n\r\n")
 

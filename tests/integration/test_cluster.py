@@ -154,7 +154,7 @@ def stream_of(server: RedisServer) -> list[tuple[str, str]]:
     """
     reader = hiredis.Reader(encoding="utf-8")
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
-        connection.sendall(hiredis.pack_command(("XRANGE", "{txsse}:updates", "-", "+")))
+        connection.sendall(hiredis.pack_command(("XRANGE", "{txsse}:updates", "-", "+")))  # type: ignore[arg-type]
         while (entries := reader.gets()) is False:
             reader.feed(connection.recv(65536))
     fields = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in entries]

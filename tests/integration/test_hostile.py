@@ -338,7 +338,7 @@ class ManyTests:
         """
 
         def work(event: ServerSentEvent) -> None:
-            nonlocal count
+            nonlocal count  # type: ignore[misc]
             if not count:
                 turning.start(0)
             count += 1
@@ -351,7 +351,7 @@ class ManyTests:
                 turning.stop()
 
         def turn() -> None:
-            nonlocal turns
+            nonlocal turns  # type: ignore[misc]
             turns += 1
 
         async def pull() -> None:

@@ -170,7 +170,7 @@ class ResumingTests:
         for visitor in visitors:
             await visitor.connect()
         for visitor in visitors:
-            await until(lambda visitor=visitor: visitor.look() or visitor.last_id)
+            await until(lambda visitor=visitor: visitor.look() or visitor.last_id)  # type: ignore[misc]
         record: list[str] = []
 
         def publish() -> None:
@@ -195,7 +195,7 @@ class ResumingTests:
         publishing.stop()
         assert [result for succeeded, result in results if not succeeded] == []
         for visitor in visitors:
-            await until(lambda visitor=visitor: visitor.look() >= len(record))
+            await until(lambda visitor=visitor: visitor.look() >= len(record))  # type: ignore[misc]
             assert visitor.connections > 10
             assert [event.data for event in visitor.received] == record
             await visitor.cut(reset=False)
@@ -228,7 +228,7 @@ class ManySubscribersTests:
         for number in range(100):
             await hub.publish("small", f"small {number:05}")
             expected = b"data: small %05d\n\n" % number
-            await until(lambda end=expected: all(end in reader.received for reader in readers))
+            await until(lambda end=expected: all(end in reader.received for reader in readers))  # type: ignore[misc]
             assert hub.metrics().buffered == 0
         assert (hub.metrics().slow_replays, hub.metrics().replaying) == (1, 1)
         slow.transport.resumeProducing()

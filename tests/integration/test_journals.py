@@ -86,16 +86,16 @@ class NodeTests:
                 source = EventSource(
                     urls[(client + turn) % 3],
                     last_event_id=last[client],
-                    event_received=lambda event, client=client: seen[client].append(event.data),
+                    event_received=lambda event, client=client: seen[client].append(event.data),  # type: ignore[misc]
                 )
                 source.start()
                 await source.when_open()
                 sources.append(source)
-            await until(lambda sources=sources: all(source.last_event_id for source in sources))
+            await until(lambda sources=sources: all(source.last_event_id for source in sources))  # type: ignore[misc]
             for hub in hubs:
                 await hub.publish("news", str(next(numbers)))
             expected = (turn + 1) * 3
-            await until(lambda expected=expected: all(len(seen[client]) == expected for client in seen))
+            await until(lambda expected=expected: all(len(seen[client]) == expected for client in seen))  # type: ignore[misc]
             last = [source.last_event_id for source in sources]
             for source in sources:
                 source.close()

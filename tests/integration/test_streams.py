@@ -11,7 +11,7 @@ import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import httpx_sse
@@ -212,11 +212,12 @@ class SlowReaderTests:
                         channel.send(f"{number:05}" + ("x" * 100_000 if channel is slow_channel else ""))
                     except Exception:
                         assert channel is slow_channel
-            transport = slow_channel.request.original.transport
+            original: Any = slow_channel.request.original
+            transport = original.transport
             most_held = max(most_held, slow_channel.buffered)
             assert len(transport.dataBuffer) + transport._tempDataLen <= 65536 + 100_100
             expected = b"data: %05d\n\n" % number
-            await until(lambda end=expected: all(end in reader.received for reader in readers))
+            await until(lambda end=expected: all(end in reader.received for reader in readers))  # type: ignore[misc]
             number += 1
         assert 0 < most_held <= 200_000
         assert slow_channel.close_reason is CloseReason.SLOW_READER
@@ -298,11 +299,12 @@ class SlowReaderTests:
         The option is restored when the stream ends, since the connection lives on.
         """
         channels: list[SSEChannel] = []
-        upgrader = Upgrader(peer_timeout=12.5)
+        upgrader = Upgrader(peer_timeout=12.5, keep_request=True)
         port = await listen(SSEResource(channels.append, upgrader=upgrader))
         reader = await connect(port)
         await until(lambda: channels)
-        found = channels[0].request.original.transport.getHandle()
+        original: Any = channels[0].request.original
+        found = original.transport.getHandle()
         option = socket.TCP_USER_TIMEOUT
         assert found.getsockopt(socket.IPPROTO_TCP, option) == 12_500
         channels[0].close()
@@ -369,7 +371,7 @@ class ForeignClientTests:
                         The library wants it.
                         """
 
-                return list(sseclient.SSEClient(Bytes()).events())
+                return list(sseclient.SSEClient(cast(Any, Bytes())).events())
 
         events = await deferToThread(read)
         assert [(e.data, e.event, e.id) for e in events] == [

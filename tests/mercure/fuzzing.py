@@ -71,7 +71,7 @@ def send(
         lines.append(b"Content-Length: %d" % len(body))
     lines += [name + b": " + value for name, value in fields]
     site = Site(world.root, requestFactory=Request, reactor=world.reactor, timeout=None)
-    site.log = lambda request: None
+    site.log = lambda request: None  # type: ignore[method-assign]
     client = Client(world.wire, site)
     world.clients.append(client)
     client.say(b"\r\n".join([*lines, b"", b""]) + body)
@@ -130,7 +130,7 @@ TOKENS = {
     "early": token(subscribe=["*"], nbf=1000),
     "other_audience": token(subscribe=["*"], aud="https://elsewhere.example/"),
     "other_key": jwt.encode({"mercure": {"subscribe": ["*"]}}, OTHER_SECRET, "HS256"),
-    "unsigned": jwt.encode({"mercure": {"subscribe": ["*"]}}, None, "none"),
+    "unsigned": jwt.encode({"mercure": {"subscribe": ["*"]}}, None, "none"),  # type: ignore[arg-type]
     "one_bad_detail": token(authorization_details=[detail(["subscribe"], "*"), detail(["subscribe"], {})]),
     "old_elsewhere": old_token(subscribe=["elsewhere", "https://c.example/{x}"]),
     "old_publisher": old_token(publish=["*"]),

@@ -318,7 +318,7 @@ class BorderTests:
         """
         found = URLPattern({}).exec(topic, URL)
         assert found is not None
-        part = {name: each["input"] for name, each in found.items() if name != "inputs"}  # type: ignore[call-overload]
+        part = {name: each["input"] for name, each in found.items() if name != "inputs"}  # type: ignore[call-overload, index]
         user = f"{part['username']}@" if part["username"] else ""
         url = f"{part['protocol']}:{'//' if part['protocol'] == 'https' else ''}{user}{part['hostname']}"
         url += "".join(mark + part[name] for mark, name in MARKED if part[name])

@@ -432,4 +432,4 @@ class SettingsTests:
             ValueError, match=rf"{name} must be a list of strings, not a single one: \['abc'\]"
         ):
             Settings(url=URL, **given)
-        assert getattr(Settings(url=URL, **{name: iter([one])}), name) == (one,)
+        assert getattr(Settings(url=URL, **{name: iter([one])}), name) == (one,)  # type: ignore[arg-type]

@@ -154,7 +154,7 @@ class MercureMachine(RuleBasedStateMachine):
         ids = [
             event.id
             for event in viewer.reader.events
-            if (event.id or "")[:1] == "u" and event.id[:3] != "urn"
+            if (event.id or "")[:1] == "u" and (event.id or "")[:3] != "urn"
         ]
         if not ids:
             return
@@ -163,7 +163,7 @@ class MercureMachine(RuleBasedStateMachine):
         query = [match.parameter for match in viewer.wanted]
         start = self.record.begin(ids[-1])
         expires = self.world.reactor.seconds() + 3600 if granted else None
-        reader = Reader(self.world.ask(query=query, token=given, headers={"Last-Event-ID": ids[-1]}))
+        reader = Reader(self.world.ask(query=query, token=given, headers={"Last-Event-ID": ids[-1]}))  # type: ignore[dict-item]
         self.viewers.append(Viewer(reader, viewer.wanted, granted, start, expires))
 
     @rule(seconds=st.sampled_from([1, 20, 200]))
@@ -221,5 +221,5 @@ class MachineTests:
             derandomize=True, deadline=None, max_examples=40, stateful_step_count=25, database=None
         )
         machine: Callable[[], MercureMachine] = lambda: MercureMachine(compatibility)  # noqa: E731
-        run_state_machine_as_test(machine, settings=every)
+        run_state_machine_as_test(machine, settings=every)  # type: ignore[arg-type]
         assert failures == []

@@ -59,9 +59,9 @@ def serve() -> None:
     root = Resource()
     root.putChild(b".well-known", well_known(Hub(), given, max_lifetime=LIFETIME))
     site = Site(root)
-    site.log = lambda request: None
-    port = reactor.listenTCP(0, site, interface="127.0.0.1")
-    print(port.getHost().port, flush=True)
+    site.log = lambda request: None  # type: ignore[method-assign]
+    port = reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[arg-type]
+    print(port.getHost().port, flush=True)  # type: ignore[attr-defined]
     reactor.run()
 
 

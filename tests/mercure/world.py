@@ -156,7 +156,7 @@ class MercureWorld:
             lines.append(f"Content-Length: {len(body)}")
         lines += [f"{name}: {value}" for name, value in fields.items()]
         site = Site(self.root, requestFactory=Request, reactor=self.reactor, timeout=None)
-        site.log = lambda request: None
+        site.log = lambda request: None  # type: ignore[method-assign]
         client = Client(self.wire, site)
         self.clients.append(client)
         client.say("\r\n".join([*lines, "", ""]).encode("latin-1") + body)

@@ -105,7 +105,11 @@ class NodeTests:
         first = publish(hub, "resumed", "first")
         publish(hub, "resumed", "second")
         with following(
-            node, client, target(hub, match="resumed"), token=token(), **{"Last-Event-ID": first}
+            node,
+            client,
+            target(hub, match="resumed"),
+            token=token(),
+            **{"Last-Event-ID": first},  # type: ignore[arg-type]
         ) as reader:
             assert [data for _, data, _ in reader.wait_for_data("second")] == ["second"]
             if client == "fetch-event-source":

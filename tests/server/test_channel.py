@@ -350,7 +350,7 @@ class ClosingTests:
         gc.disable()
         try:
             channels.clear()
-            assert [reference() for reference in gone] == [None, None]
+            assert [reference() for reference in gone] == [None, None]  # type: ignore[operator]
         finally:
             gc.enable()
 
@@ -613,7 +613,7 @@ class DrainTests:
         opened = Opened(wire)
         fired: list[str] = []
         first, second = opened.channel.drain(), opened.channel.drain()
-        first.addErrback(lambda failure: fired.append(failure.type.__name__))
+        first.addErrback(lambda failure: fired.append(failure.type.__name__))  # type: ignore[call-overload]
         second.addCallback(lambda _: fired.append("second"))
         first.cancel()
         wire.reactor.run_soon()
@@ -628,7 +628,7 @@ class DrainTests:
         fired: list[str] = []
         first, second = opened.channel.drain(), opened.channel.drain()
         first.addCallback(lambda _: second.cancel())
-        second.addErrback(lambda failure: fired.append(failure.type.__name__))
+        second.addErrback(lambda failure: fired.append(failure.type.__name__))  # type: ignore[call-overload]
         third = opened.channel.drain()
         failing: Deferred[None] = opened.channel.drain()
         failing.addCallback(lambda _: fired.append("failing"))
@@ -652,7 +652,7 @@ class DrainTests:
                 opened.channel.send("x" * 4096)
 
         for number in range(3):
-            opened.channel.drain().addCallback(lambda _, number=number: produce(number))
+            opened.channel.drain().addCallback(lambda _, number=number: produce(number))  # type: ignore[call-overload]
         for told in ([0], [0, 1], [0, 1, 2]):
             opened.client.read_on()
             assert fired == told
@@ -785,7 +785,7 @@ class WatcherTests:
                 raise LookupError
 
         opened = Opened(wire)
-        opened.channel.watcher = Watcher()
+        opened.channel.watcher = Watcher()  # type: ignore[assignment]
         try:
             opened.client.disconnect()
         except LookupError as error:

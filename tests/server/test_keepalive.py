@@ -181,11 +181,11 @@ class KeepaliveClockTests:
         for channel in channels:
             keepalive.add(channel)
         logged: list[LogEvent] = []
-        globalLogPublisher.addObserver(logged.append)
+        globalLogPublisher.addObserver(logged.append)  # type: ignore[arg-type]
         try:
             clock.pump([1] * 32)
         finally:
-            globalLogPublisher.removeObserver(logged.append)
+            globalLogPublisher.removeObserver(logged.append)  # type: ignore[arg-type]
         assert channels[1].times == channels[3].times == [16, 32]
         failures = [event for event in logged if "log_failure" in event]
         assert len(failures) == 4
@@ -196,10 +196,10 @@ class KeepaliveClockTests:
         """
 
         class Strict(Clock):
-            def callLater(self, when: float, *args: Any, **kwargs: Any) -> Any:  # noqa: N802
+            def callLater(self, delay: float, callable: Any, *args: Any, **kw: Any) -> Any:  # noqa: N802
                 # Twisted's reactors refuse what this fake one takes.
-                assert when >= 0
-                return super().callLater(when, *args, **kwargs)
+                assert delay >= 0
+                return super().callLater(delay, callable, *args, **kw)
 
         clock = Strict()
         keepalive = KeepaliveClock(clock, 16.0)

@@ -41,6 +41,7 @@ class SourceTests:
         Lists, generators and other iterables are sent to their end, in order.
         """
         opened = Opened(wire)
+        source: Any
         for source in (["1", b"2"], (text for text in ("3", "4")), iter([ServerSentEvent("5")]), ()):
             sent = Sent(opened.channel.send_from(source))
             wire.reactor.run_soon()
@@ -488,5 +489,5 @@ class EndTests:
             opened.channel.send_from(["x"])
             opened.channel.send_from(deferLater(plain.reactor, 1, lambda: "y"))
         plain.reactor.advance(1)
-        assert len(opened.channel._when_closed._waiting) == 1
+        assert len(opened.channel._when_closed._waiting) == 1  # type: ignore[union-attr]
         opened.end()

@@ -4,7 +4,7 @@ The resource: what a handler may be, and what becomes of it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -28,9 +28,9 @@ def failures() -> Iterator[list[LogEvent]]:
         if "log_failure" in event:
             logged.append(event)
 
-    globalLogPublisher.addObserver(observe)
+    globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
     yield logged
-    globalLogPublisher.removeObserver(observe)
+    globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]
 
 
 class Served:
@@ -103,7 +103,7 @@ class HandlerTests:
         """
 
         @inlineCallbacks
-        def handler(channel: SSEChannel) -> Iterator[Deferred[None]]:
+        def handler(channel: SSEChannel) -> Generator[Deferred[None], None, None]:
             yield channel.drain()
             channel.send("x")
 

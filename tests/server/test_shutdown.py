@@ -50,10 +50,10 @@ def logged() -> Iterator[list[LogEvent]]:
         if event["log_level"].name in ("warn", "error", "critical"):
             events.append(event)
 
-    globalLogPublisher.addObserver(observe)
+    globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
     yield events
     gc.collect()
-    globalLogPublisher.removeObserver(observe)
+    globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]
 
 
 class Served:
@@ -225,7 +225,7 @@ class HandlerTests:
                 raised.append(None)
                 raise LookupError
 
-        works = iter([Deferred(cancel), Deferred()])
+        works: Iterator[Deferred[Any]] = iter([Deferred(cancel), Deferred()])
         served = Served(one, lambda channel: next(works), clients=2)
         served.stop()
         assert served.reasons == [CloseReason.SHUTDOWN]
@@ -308,6 +308,7 @@ class SourceTests:
         sent: list[object] = []
 
         def serve(channel: SSEChannel) -> None:
+            source: Any
             for source in (["1"], Deferred(), Deferred()):
                 channel.send_from(source).addBoth(sent.append)
 

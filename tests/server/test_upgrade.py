@@ -285,9 +285,9 @@ class RefusalTests:
                 return NOT_DONE_YET
 
         logged: list[LogEvent] = []
-        globalLogPublisher.addObserver(logged.append)
+        globalLogPublisher.addObserver(logged.append)  # type: ignore[arg-type]
         client = wire.connect(Careless()).request(method="HEAD")
-        globalLogPublisher.removeObserver(logged.append)
+        globalLogPublisher.removeObserver(logged.append)  # type: ignore[arg-type]
         assert client.status == 200
         assert client.body == b""
         assert [e["log_failure"].type for e in logged if "log_failure" in e] == [UpgradeRefused]

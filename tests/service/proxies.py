@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,7 +23,10 @@ from tests.journal.redis_server import free_port
 from tests.mercure.world import PATH
 from tests.service.process import HUB_URL, PATIENCE, ROOT, Process, get, running, token
 
-httpx = pytest.importorskip("httpx", reason="pip install httpx")
+if TYPE_CHECKING:
+    import httpx
+else:
+    httpx = pytest.importorskip("httpx", reason="pip install httpx")
 
 FOLDER = ROOT / "docs" / "deployment"
 

@@ -29,7 +29,7 @@ from txsse.service.status import Health, status_tree
 from txsse.service.tree import HubTree, make_settings
 from txsse.tap import Options, makeService
 
-KEYED = {"url": URL, "key": SECRET}
+KEYED: dict[str, Any] = {"url": URL, "key": SECRET}
 
 
 class Tree:
@@ -46,7 +46,7 @@ class Tree:
 
     def ask(self, path: str, method: str = "GET", body: bytes = b"", **headers: str) -> Client:
         site = Site(self.tree, requestFactory=Request, reactor=self._wire.reactor, timeout=None)
-        site.log = lambda request: None
+        site.log = lambda request: None  # type: ignore[method-assign]
         client = Client(self._wire, site)
         self._clients.append(client)
         fields = {"Host": "hub.example", "Content-Length": str(len(body)), **headers}
@@ -326,7 +326,7 @@ class StatusTests:
 
 def _site(root: Any, wire: Wire) -> Site:
     site = Site(root, reactor=wire.reactor, timeout=None)
-    site.log = lambda request: None
+    site.log = lambda request: None  # type: ignore[method-assign]
     return site
 
 

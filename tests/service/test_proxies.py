@@ -129,7 +129,7 @@ class OneNodeTests:
                     answer = front.publish(f"{http2} {number}")
                     assert (answer.status_code, answer.http_version) == (200, "HTTP/2")
                     assert answer.text.startswith("urn:uuid:")
-                    reader.read_until(lambda last=f"{http2} {number}", reader=reader: last in reader.texts)
+                    reader.read_until(lambda last=f"{http2} {number}", reader=reader: last in reader.texts)  # type: ignore[misc]
                 assert reader.protocols == ["HTTP/2" if http2 else "HTTP/1.1"]
                 reader.leave()
 
@@ -168,7 +168,7 @@ class OneNodeTests:
             for http2 in (True, False):
                 wait_until(lambda: front.publish("x").status_code == 200)
                 reader = Reader(front, http2=http2)
-                reader.read_until(lambda reader=reader: reader.texts)
+                reader.read_until(lambda reader=reader: reader.texts)  # type: ignore[misc]
                 assert channels(process) == 1
                 reader.leave()
                 wait_until(lambda: channels(process) == 0)

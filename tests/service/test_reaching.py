@@ -89,11 +89,11 @@ class Running:
         return client
 
     def subscribe(self, *topics: str, token: str | None = ANY, more: str = "", **headers: str) -> Client:
-        given = {} if token is None else {"Authorization": f"Bearer {token}"}
-        return self.ask(f"{PATH}?{urlencode([('match', each) for each in topics])}{more}", **given, **headers)
+        given: dict[str, Any] = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return self.ask(f"{PATH}?{urlencode([('match', each) for each in topics])}{more}", **given, **headers)  # type: ignore[arg-type]
 
     def publish(self, *topics: str, data: str = "", token: str | None = ANY, **headers: str) -> Client:
-        given = {} if token is None else {"Authorization": f"Bearer {token}"}
+        given: dict[str, Any] = {} if token is None else {"Authorization": f"Bearer {token}"}
         given["Content-Type"] = "application/x-www-form-urlencoded"
         body = urlencode([*(("topic", each) for each in topics), ("data", data)]).encode()
         return self.ask(PATH, "POST", body, **given, **headers)
@@ -376,7 +376,7 @@ class Cases:
     def peer_timeout(self, start: Start) -> None:
         client = start(peer_timeout=5.0).connect()
         options: dict[int, object] = {}
-        client.socket.setsockopt = lambda _, option, value: options.update({option: value})  # type: ignore[method-assign]
+        client.socket.setsockopt = lambda _, option, value: options.update({option: value})  # type: ignore[assignment, method-assign]
         client.say(f"GET {PATH}?match=a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ANY}\r\n\r\n".encode())
         assert client.status == 200
         option = getattr(socket, "TCP_USER_TIMEOUT", None)

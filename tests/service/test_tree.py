@@ -71,7 +71,7 @@ class ResetTests:
         rendered: list[object] = []
         site = world.site(tree, max_body=1000, wants_body=tree.wants_body)
         render = site.getResourceFor
-        site.getResourceFor = lambda request: (rendered.append(request), render(request))[1]  # type: ignore[method-assign]
+        site.getResourceFor = lambda request: (rendered.append(request), render(request))[1]  # type: ignore[func-returns-value, method-assign]
         client = world.connect(Http2Client, site)
         with capturedLogs() as logged:
             client.say(b"".join(self.packet(client, what, with_reset=True) for _ in range(20)))
@@ -89,7 +89,7 @@ class ResetTests:
         It is the same on any site, for what is the library's.
         """
         site = Site(tree, reactor=world.wire.reactor, timeout=None)
-        site.log = lambda request: None
+        site.log = lambda request: None  # type: ignore[method-assign]
         client = world.connect(Http2Client, site)
         with capturedLogs() as logged:
             client.say(b"".join(self.packet(client, what, with_reset=True) for _ in range(20)))

@@ -94,7 +94,7 @@ class SetClockTests:
             clock.advance(0.5)
         clock.pump([1.0] * 5)
         assert [event.data for event in pair.events] == [str(number) for number in range(12)]
-        ids = [event.id for event in pair.events]
+        ids = [event.id or "" for event in pair.events]
         assert ids == sorted(set(ids))
 
     def test_drain(self, step: float) -> None:

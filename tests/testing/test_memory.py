@@ -159,10 +159,11 @@ class PairTests:
         It may cut a stream off with what waits to be sent, even one that is ending.
         """
         clock = Clock()
-        opened = Opened(clock)
+        opened = Opened(clock, keep_request=True)
         pair = MemoryPair(opened, clock=clock)
         opened.channels[0].send("lost")
-        transport: Any = opened.channels[0].request.original.transport  # type: ignore[union-attr]
+        original: Any = opened.channels[0].request.original
+        transport = original.transport
         transport.loseConnection()
         opened.channels[0].abort()
         transport.abortConnection()

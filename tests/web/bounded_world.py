@@ -63,7 +63,7 @@ class World:
         given = {"max_body": 1000, "request_timeout": 10.0, **options}
         site = BoundedSite(root or self.root, reactor=self.wire.reactor, **given)
         site.timeOut = None
-        site.log = lambda request: None
+        site.log = lambda request: None  # type: ignore[method-assign]
         return site
 
     def connect(self, kind: Callable[..., Client] = Client, site: Site | None = None, **options: Any) -> Any:

@@ -58,9 +58,9 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LogEvent]]:
         if "log_failure" in event:
             logged.append(event)
 
-    globalLogPublisher.addObserver(observe)
+    globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
     yield logged
-    globalLogPublisher.removeObserver(observe)
+    globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]
 
 
 def fail(*_: Any) -> None:
@@ -196,7 +196,7 @@ class ClosingTests:
         class Full:
             write = close = fail
 
-        site._logFile.close()
+        site._logFile.close()  # type: ignore[union-attr]
         site._logFile = Full()
         closed = Deferred.fromCoroutine(site.close())
         self.client.disconnect()

@@ -123,7 +123,7 @@ class AbortTests:
         reader = BodyReader(LIMIT)
         reader.abort()
         assert closed == []
-        reader.transport = Plain()
+        reader.transport = Plain()  # type: ignore[assignment]
         reader.abort()
         assert closed == ["closed"]
 

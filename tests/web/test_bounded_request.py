@@ -66,7 +66,7 @@ def connect(plain: Wire, echo: Echo, channels: list[SSEChannel]) -> Iterator[Cal
         root.putChild(b"stream", SSEResource(channels.append, upgrader=upgrader))
         site = BoundedSite(root, reactor=plain.reactor, max_body=1000, request_timeout=10, **options)
         site.timeOut = None
-        site.log = lambda request: None
+        site.log = lambda request: None  # type: ignore[method-assign]
         sites.append(site)
         clients.append(kind(plain, site))
         return clients[-1]

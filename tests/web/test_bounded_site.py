@@ -89,7 +89,7 @@ class ClosingTests:
         got: list[int] = []
         inner = connection.protocol
         receive = inner.dataReceived
-        inner.dataReceived = lambda data: (got.append(len(data)), receive(data))
+        inner.dataReceived = lambda data: (got.append(len(data)), receive(data))  # type: ignore[func-returns-value]
         return transport, got
 
     @pytest.mark.parametrize(
@@ -368,7 +368,8 @@ class StreamTests:
         sink: Any = channel.sink
         if keep:
             assert type(sink) is DirectSink
-            kept = sum(map(len, channel.request.original.channel._dataBuffer))
+            original: Any = channel.request.original
+            kept = sum(map(len, original.channel._dataBuffer))
         else:
             kept = len(sink._pipelined)
         assert kept <= 4096

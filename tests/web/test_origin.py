@@ -225,7 +225,7 @@ class RefuseOriginTests:
             (b"http://localhost", "http", b"LocalHost"),
         ],
     )
-    def test_same_origin(self, origin: bytes, scheme: bytes, host: bytes) -> None:
+    def test_same_origin(self, origin: bytes, scheme: str, host: bytes) -> None:
         """
         A page of this server may.
         """
@@ -246,7 +246,7 @@ class RefuseOriginTests:
             (b"http://127.0.0.1:8080", "http", b"localhost:8080"),
         ],
     )
-    def test_another_origin(self, origin: bytes | None, scheme: bytes, host: bytes | None) -> None:
+    def test_another_origin(self, origin: bytes | None, scheme: str, host: bytes | None) -> None:
         """
         Nobody else may, and no one who does not say.
         """

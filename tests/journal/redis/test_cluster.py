@@ -22,8 +22,8 @@ class TimeSlices(Clock):
     A clock on which what is to be done at once is done in the next turn, and not in this one.
     """
 
-    def callLater(self, when: float, what: Callable[..., object], *args: Any, **kwargs: Any) -> Any:  # noqa: N802
-        return super().callLater(when or 0.001, what, *args, **kwargs)
+    def callLater(self, delay: float, callable: Callable[..., object], *args: Any, **kw: Any) -> Any:  # noqa: N802
+        return super().callLater(delay or 0.001, callable, *args, **kw)
 
 
 class Server:

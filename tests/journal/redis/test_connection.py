@@ -157,7 +157,7 @@ class ConnectionTests:
             error = await problem_of(opened(f"rediss://localhost:{port}").start())
             assert "certificate verify failed" in error.problem
             trusted = trustRootFromCertificates([Certificate.loadPEM(certificate.read_bytes())])
-            options_for = connection_module.optionsForClientTLS
+            options_for = connection_module.optionsForClientTLS  # type: ignore[attr-defined]
             monkeypatch.setattr(
                 connection_module, "optionsForClientTLS", lambda host: options_for(host, trustRoot=trusted)
             )

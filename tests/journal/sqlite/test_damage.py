@@ -342,7 +342,7 @@ class FileTests:
                 assert not [
                     (a, b)
                     for a, b in zip([0, *seen], seen, strict=False)
-                    if "gap" not in (a, b) and a + 1 != b
+                    if "gap" not in (a, b) and a + 1 != b  # type: ignore[operator]
                 ]
                 assert subject.journal.problem is None
                 await subject.journal.stop()
@@ -493,6 +493,7 @@ class HubTests:
         source.close()
         got.clear()
         url = f"http://127.0.0.1:{port.getHost().port}/"
+        assert reset is not None
         source = EventSource(url, last_event_id=reset, event_received=lambda event: got.append(event.id))
         source.start()
         await until(lambda: got[-1:] == ["live"])

@@ -134,11 +134,12 @@ class OwnerTests:
         """
         path = tmp_path / "journal"
         flock = fcntl.flock
-        removed = []
+        removed: list[Path] = []
 
         def remove(file: int, operation: int) -> None:
             if not removed:
-                removed.append(head_of(path).unlink())
+                removed.append(head_of(path))
+                removed[0].unlink()
             flock(file, operation)
 
         monkeypatch.setattr(fcntl, "flock", remove)
@@ -206,7 +207,7 @@ class BackupTests:
             f"VACUUM INTO '{tmp_path}/2'",
             "SELECT count(*) FROM updates",
         ):
-            subprocess.run([SHELL, str(path), command], check=True, capture_output=True)
+            subprocess.run([str(SHELL), str(path), command], check=True, capture_output=True)
         assert (tmp_path / "1").exists()
         assert (tmp_path / "2").exists()
         assert await subject.append("2") == [2]

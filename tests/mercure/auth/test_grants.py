@@ -340,6 +340,7 @@ class OldTests:
         """
         A token without the claim, or without anything in it, allows nothing.
         """
+        claims: dict[str, Any]
         for claims in ({}, {"mercure": {}}, {"mercure": {"publish": None, "subscribe": []}}):
             grants = read_claim(claims, URL)
             assert (len(grants.publish), len(grants.subscribe), grants.payloads) == (0, 0, [])

@@ -42,7 +42,7 @@ AT = "https://as.example/jwks"
 
 
 @implementer(IResponse)
-class Answer:
+class Answer:  # type: ignore[misc]
     """
     An answer whose body comes when the test says so.
 
@@ -135,7 +135,7 @@ class World:
         Have them fetched.
         """
         found = self.find()
-        self.agent.answer(body, Answer(**headers))
+        self.agent.answer(body, Answer(200, **headers))
         assert found
         return self
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from string import ascii_letters, digits, punctuation
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -56,6 +57,7 @@ def binary() -> Mapping[str, bytes]:
     Write keys of all kinds, as bytes that are no text.
     """
     made: dict[str, bytes] = {}
+    key: Any
     for number, key in enumerate(PRIVATE):
         name = f"{type(key).__name__} {number}"
         public = key.public_key()
@@ -93,6 +95,7 @@ def text() -> Mapping[str, bytes]:
     Write keys of all kinds, as text.
     """
     made: dict[str, bytes] = {}
+    key: Any
     for number, key in enumerate(PRIVATE):
         name = f"{type(key).__name__} {number}"
         made[f"{name} public"] = public_pem(key)

@@ -186,7 +186,7 @@ class WeightTests:
         """
         one, two = grants(1), grants(2)
         (pattern,) = one.subscribe.selectors
-        assert pattern.weight < two.weight - one.weight < pattern.weight * 1.1
+        assert pattern.weight < two.weight - one.weight < pattern.weight * 1.1  # type: ignore[attr-defined]
         both = Grants(one.subscribe, one.subscribe, one.payloads)
         assert both.weight < one.weight * 1.1
         assert 0 < Grants().weight < grants().weight < 100

@@ -199,7 +199,7 @@ class GoodTests:
         by = verifier(holding(pem_key(public_pem(private))))
         assert takes(by, sign(CLAIMS, key=private, algorithm=algorithm))
         others = {"R": rsa_key("b"), "P": rsa_key("b"), "E": ed_key("b")}
-        other = ec_key(type(private.curve), "b") if algorithm.startswith("ES") else others[algorithm[0]]
+        other = ec_key(type(private.curve), "b") if algorithm.startswith("ES") else others[algorithm[0]]  # type: ignore[arg-type]
         assert "none of the keys" in refused(by, sign(CLAIMS, key=other, algorithm=algorithm))
 
     @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
@@ -949,8 +949,9 @@ class OldTests:
         claims = {"mercure": {"publish": ["news"]}}
         for audience in (None, URL, [URL], ["https://other.example", URL]):
             assert takes(by, forge({"alg": "HS256"}, {**claims, "aud": audience}, SECRET))
-        for audience in ("https://other.example/", [], ["x"], "", 7, {}):
-            token = forge({"alg": "HS256"}, {**claims, "aud": audience}, SECRET)
+        other: Any
+        for other in ("https://other.example/", [], ["x"], "", 7, {}):
+            token = forge({"alg": "HS256"}, {**claims, "aud": other}, SECRET)
             assert refused(by, token) == OTHER_AUDIENCE
 
     def test_not_otherwise(self) -> None:
@@ -1004,6 +1005,7 @@ class OldTests:
         """
         It is signed as any other.
         """
+        key: Any
         for algorithm, key in (("HS256", OTHER_SECRET), ("none", None)):
             given = jwt.encode({"mercure": {"publish": ["news"]}}, key, algorithm)
             assert not takes(by, given)

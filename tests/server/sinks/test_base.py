@@ -81,7 +81,7 @@ class ChoiceTests:
 
         class Patched(ServerRequest):
             def process(self) -> None:
-                self.write = super().write
+                self.write = super().write  # type: ignore[method-assign]
                 super().process()
 
         site = Site(None, requestFactory=Patched, reactor=plain.reactor, timeout=None)
@@ -98,7 +98,7 @@ class ChoiceTests:
             pass
 
         site = Site(None, reactor=plain.reactor, timeout=None)
-        site.protocol = Own
+        site.protocol = Own  # type: ignore[assignment, method-assign]
         sink, client = sink_of(plain, site)
         assert type(sink) is RequestSink
         client.disconnect()
@@ -199,9 +199,9 @@ class DirectSinkTests:
         resource = SSEResource(channels.append, upgrader=plain.upgrader())
         client = plain.connect(resource).request()
         sink = channels[0]._sink
-        request: Any = channels[0].request.original
-        request.unregisterProducer()
-        request.finish()
+        original: Any = channels[0].request.original
+        original.unregisterProducer()
+        original.finish()
         client.pump()
         client.reset_response()
         with pytest.raises(RuntimeError, match="after Request"):

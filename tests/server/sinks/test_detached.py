@@ -46,7 +46,7 @@ class Tree:
             root.putChild(name, stream)
         self.root = root
         self.site = Site(root, reactor=wire.reactor, timeout=60)
-        self.site.log = self.log
+        self.site.log = self.log  # type: ignore[method-assign]
 
     def log(self, request: Request) -> None:
         self.logged.append((request.uri, request.sentLength))
@@ -130,7 +130,7 @@ class LettingGoTests:
         """
         What a caller would rather have is taken where the upgrader was told nothing.
         """
-        kinds = []
+        kinds: list[Any] = []
 
         class Rendering(Resource):
             isLeaf = True
@@ -284,7 +284,7 @@ class GivingBackTests:
         tree = Tree(plain, peer_timeout=None)
         client = tree.connect()
         options: list[int] = []
-        client.socket.setsockopt = lambda _, option, value: options.append(option)  # type: ignore[method-assign]
+        client.socket.setsockopt = lambda _, option, value: options.append(option)  # type: ignore[assignment, method-assign]
         client.say(GET % b"a")
         tree.channels[0].close()
         client.pump()
@@ -382,7 +382,7 @@ class OwnEndTests:
 
         if where == "class":
             setattr(Counting, name, Counting.count)
-        tree.site.requestFactory = Counting
+        tree.site.requestFactory = Counting  # type: ignore[assignment]
         client = tree.connect().request("/a")
         (channel,) = tree.channels
         assert not isinstance(channel.sink, DetachedSink)

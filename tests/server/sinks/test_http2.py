@@ -31,7 +31,7 @@ class Connection:
         self.greet = lambda channel: None
         resource = SSEResource(self.opened, upgrader=wire.upgrader(**options))
         self.client: Any = wire.connect(resource)
-        self.h2 = self.client.h2
+        self.h2: Any = self.client.h2  # type: ignore[attr-defined]
         for _ in range(streams):
             self.client.request()
 
@@ -134,7 +134,7 @@ class AbortTests:
         connection = Connection(plain, 3, max_buffer=0)
         subscribers = set(connection.channels)
         for channel in connection.channels:
-            channel.when_closed().addCallback(lambda _, channel=channel: subscribers.discard(channel))
+            channel.when_closed().addCallback(lambda _, channel=channel: subscribers.discard(channel))  # type: ignore[call-overload]
         slow = connection.channels[0]
         slow.send("x" * 100_000)
         for channel in subscribers:
