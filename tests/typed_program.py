@@ -145,17 +145,19 @@ class EventsFace(Resource):
 
     def __init__(self, hub: Hub) -> None:
         Resource.__init__(self)
-        self._requests = RequestAdmission(hub.admission, self._find_access, hub.upgrader, subscribed=self._note)
+        self._requests = RequestAdmission(
+            hub.admission, self._find_access, hub.upgrader, subscribed=self._note
+        )
         self.served = 0
 
     def render(self, request: Request) -> int:
         return self._requests.render(request)
 
     def _find_access(self, request: Request) -> Access:
-        topics = [topic.decode() for topic in request.args.get(b"topic", [])]
-        if not topics:
-            raise UpgradeRefused("name a topic: ?topic=news", status=400)
-        return Access(topics)
+        topic = request.path.decode().removeprefix("/events/")
+        if not topic:
+            raise UpgradeRefused("name a topic: /events/news", status=400)
+        return Access(topic)
 
     def _note(self, subscriber: Subscriber, access: Access) -> None:
         self.served += 1

@@ -13,9 +13,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from twisted.internet.base import ReactorBase
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.runtime import seconds as default_seconds
 
 __all__ = ["Seconds", "Timers", "make_steady", "wall", "wall_of"]
@@ -36,7 +37,7 @@ class Timers(Protocol):
         Return the time, in seconds since some moment. It never jumps; only differences have a meaning.
         """
 
-    def callLater(self, delay: float, callable: Any, /, *args: Any) -> Any:  # noqa: N802
+    def callLater(self, delay: float, callable: Callable[..., object], /, *args: object) -> IDelayedCall:  # noqa: N802
         """
         Call something after a delay, in seconds.
         """
@@ -84,7 +85,7 @@ def _make_seconds() -> Callable[[], float]:
     return steady_seconds
 
 
-def wall_of(reactor: Any) -> Callable[[], float]:
+def wall_of(reactor: Timers) -> Callable[[], float]:
     """
     Return what returns the time of day, in seconds since 1970. It may jump.
 
@@ -100,7 +101,7 @@ def wall_of(reactor: Any) -> Callable[[], float]:
     return seconds
 
 
-def wall(reactor: Any) -> float:
+def wall(reactor: Timers) -> float:
     """
     Return the time of day, in seconds since 1970; see :func:`wall_of`.
     """

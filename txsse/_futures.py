@@ -8,7 +8,7 @@ from asyncio import CancelledError as FutureCancelled
 from asyncio import isfuture
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -18,11 +18,13 @@ __all__ = ["FutureCancelled", "explain_future", "future_to_deferred", "in_task_o
 # What a task raises into a coroutine that awaits a Deferred.
 _BAD_YIELD = "Task got bad yield"
 
+T = TypeVar("T")
+
 # What a future raises into a coroutine that another loop than asyncio's runs.
 _NOT_AWAITED = "await wasn't used with future"
 
 
-def future_to_deferred(work: Any) -> Any:
+def future_to_deferred(work: T) -> T | Deferred[Any]:
     """
     Return a Deferred for a future or task of asyncio; anything else as it is.
     """

@@ -92,7 +92,7 @@ def system_randomness() -> Randomness:
     return _SYSTEM
 
 
-def randomness_of(reactor: Any) -> Randomness:
+def randomness_of(reactor: object) -> Randomness:
     """
     Return a reactor's own randomness, or that of the system.
     """
@@ -107,7 +107,7 @@ def new_uuid(randomness: Randomness) -> str:
     return UUID(bytes=randomness.token(16), version=4).urn
 
 
-def make_thread_pool(reactor: Any, name: str) -> ThreadPool:
+def make_thread_pool(reactor: object, name: str) -> ThreadPool:
     """
     Make a pool of one thread, or what a reactor has instead: its own ``make_thread_pool(name)``.
     """

@@ -54,14 +54,14 @@ class RateLimitedLog:
         if self._may_log():
             self._log.failure(text, failure, **fields)
 
-    def error(self, text: str, **fields: Any) -> None:
+    def error(self, text: str, **fields: object) -> None:
         """
         Log an error in one line.
         """
         if self._may_log():
             self._log.error(text, **fields)
 
-    def summary(self, text: str, **fields: Any) -> None:
+    def summary(self, text: str, **fields: object) -> None:
         """
         Log an error in one line whose field ``count`` is how many there were since the last one.
         """

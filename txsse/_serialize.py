@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable
 from datetime import date, datetime, time
 from enum import Enum
-from typing import Any
 from xml.etree import ElementTree
 
 import attrs
@@ -51,7 +50,7 @@ def to_json(value: object) -> str:
     return text if _encodes(text) else _dump_ascii(value)
 
 
-def _as_fields(value: object) -> dict[str, Any]:
+def _as_fields(value: object) -> dict[str, object]:
     fields = _fields(value)
     if fields is None:
         raise TypeError(
@@ -76,7 +75,7 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def _fields(value: object) -> list[tuple[str, Any]] | None:
+def _fields(value: object) -> list[tuple[str, object]] | None:
     """
     Return the fields of an instance of a dataclass or attrs class, ``None`` for anything else.
     """
@@ -128,7 +127,7 @@ def to_xml(value: object) -> str:
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def _to_element(name: str, fields: Iterable[tuple[str, Any]]) -> ElementTree.Element:
+def _to_element(name: str, fields: Iterable[tuple[str, object]]) -> ElementTree.Element:
     element = ElementTree.Element(name)
     for field, value in fields:
         items = value if isinstance(value, list | tuple) else [value]

@@ -23,8 +23,8 @@ class _Reactor(Protocol):
     def seconds(self) -> float: ...
 
     def callLater(  # noqa: N802
-        self, delay: float, callable: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Any: ...
+        self, delay: float, callable: Callable[..., object], /, *args: Any, **kwargs: Any
+    ) -> object: ...
 
 
 class _Agent(Protocol):

@@ -5,7 +5,7 @@ Deferreds for something that happens, as many as there are who wait.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -81,7 +81,7 @@ class SharedCall(Generic[T]):
         """
         return self._waiters is not None
 
-    def join(self, work: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> Deferred[T]:
+    def join(self, work: Callable[[], Coroutine[Deferred[object], object, T]]) -> Deferred[T]:
         """
         Join the call that is under way, or begin one.
 

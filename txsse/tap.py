@@ -116,7 +116,7 @@ class Options(usage.Options):
         """
         Return where all that the service is told comes from.
         """
-        given: dict[str, Any] = {}
+        given: dict[str, object] = {}
         for option in options():
             value: Any = self.get(option.name)
             if option.kind.many:

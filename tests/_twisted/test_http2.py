@@ -66,7 +66,7 @@ class StreamTests:
         assert stream is not None
 
         def refuse(_: int) -> int:
-            raise http2.ProtocolError
+            raise http2.ProtocolError  # type: ignore[attr-defined]
 
         request.connection.conn.local_flow_control_window = refuse
         request.connection.conn.streams[1].closed = True
@@ -117,7 +117,7 @@ class ResetTests:
         aborted: list[int] = []
 
         def refuse() -> None:
-            raise http2.ProtocolError  # type: ignore[attr-defined]
+            raise http2.ProtocolError  # type: ignore[attr-defined]  # type: ignore[attr-defined]
 
         request.channel.abortConnection = refuse
         request.connection.transport = SimpleNamespace(abortConnection=lambda: aborted.append(1))

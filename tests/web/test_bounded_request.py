@@ -496,7 +496,7 @@ class Http2AnswerTests:
 
         site = BoundedSite(Later(), reactor=plain.reactor)
         site.timeOut = None
-        site.log = lambda request: None
+        site.log = lambda request: None  # type: ignore[method-assign]
         client = Http2Client(plain, site)
         yield client, requests
         Client.disconnect(client, clean=False)

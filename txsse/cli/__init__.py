@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from txsse._output import Unwritable, complain, give_up, put, visible
 from txsse._version import __version__
@@ -19,6 +19,10 @@ from txsse.cli.command import Command
 from txsse.cli.publish import PUBLISH
 from txsse.cli.tail import TAIL
 from txsse.cli.token import TOKEN
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -102,7 +106,7 @@ class _Parser(argparse.ArgumentParser):
     Says in one line what is wrong with a command line.
     """
 
-    def _print_message(self, message: str, file: Any = None) -> None:
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         # argparse would print the help on stderr, and end well.
         if file is None:
             raise Unwritable("stdout is closed")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from txsse._redact import holds_secret
 from txsse.client.response import parse_url
@@ -19,18 +19,20 @@ __all__ = ["positive", "read_headers", "read_url"]
 # Header fields whose values are secrets, such as Authorization, Cookie and X-Api-Key.
 _SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|passw|api[_-]?key|credential", re.IGNORECASE)
 
+N = TypeVar("N", int, float)
+
 # More than any header field or URL has, in bytes: servers refuse longer ones.
 _MAX_SIZE = 65536
 
 
-def positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+def positive(kind: Callable[[str], N]) -> Callable[[str], N]:
     """
     Return a ``type`` of argparse for finite numbers above 0.
 
     :param kind: ``int`` or ``float``.
     """
 
-    def convert(text: str) -> Any:
+    def convert(text: str) -> N:
         value = kind(text)
         if not 0 < value < float("inf"):
             raise ValueError

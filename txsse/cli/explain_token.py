@@ -9,7 +9,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypeGuard
 
 from txsse._extras import needs
 from txsse._output import visible
@@ -67,7 +67,7 @@ def describe(token: str, keys: Sequence[Key], now: float) -> tuple[str, bool]:
     return visible(text, keep="\n") + "\n", all(good for _, good in verdicts)
 
 
-def _read(token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def _read(token: str) -> tuple[Mapping[str, object], Mapping[str, object]]:
     try:
         read = PyJWS().decode_complete(token, options={"verify_signature": False})
         header, claims = read["header"], json.loads(read["payload"])
@@ -78,7 +78,7 @@ def _read(token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     return header, claims
 
 
-def _line(entry: tuple[str, Any]) -> str:
+def _line(entry: tuple[str, object]) -> str:
     name, value = entry
     if name in _TIMES:
         value = _iso(value) or value
@@ -91,11 +91,11 @@ def _line(entry: tuple[str, Any]) -> str:
     return f"  {visible(name)}:{shown}"
 
 
-def _is_time(value: object) -> bool:
+def _is_time(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e12
 
 
-def _iso(value: Any) -> str | None:
+def _iso(value: object) -> str | None:
     if not _is_time(value):
         return None
     try:
@@ -111,7 +111,7 @@ def _span(seconds: float) -> str:
     return f"{int(seconds // size)} {unit}"
 
 
-def _dialect(header: Mapping[str, Any], claims: Mapping[str, Any]) -> list[tuple[str, bool]]:
+def _dialect(header: Mapping[str, object], claims: Mapping[str, object]) -> list[tuple[str, bool]]:
     """
     Tell what kind of token it is, and why no hub would take it, whatever the time, the key and the URL are.
     """
@@ -128,7 +128,7 @@ def _dialect(header: Mapping[str, Any], claims: Mapping[str, Any]) -> list[tuple
     return [(verdict, True), *((f"no hub takes it: {problem}", False) for problem in problems)]
 
 
-def _audience(claims: Mapping[str, Any]) -> list[str]:
+def _audience(claims: Mapping[str, object]) -> list[str]:
     audience = claims.get("aud")
     named = audience if isinstance(audience, list) else [audience]
     if audience is None or any(isinstance(each, str) for each in named):
@@ -136,7 +136,7 @@ def _audience(claims: Mapping[str, Any]) -> list[str]:
     return ["its aud is no text, such as the hub's URL"]
 
 
-def _grants(read: Callable[[Mapping[str, Any], str], object], claims: Mapping[str, Any]) -> list[str]:
+def _grants(read: Callable[[Mapping[str, object], str], object], claims: Mapping[str, object]) -> list[str]:
     try:
         read(claims, BASE)
     except InvalidToken as error:
@@ -145,7 +145,7 @@ def _grants(read: Callable[[Mapping[str, Any], str], object], claims: Mapping[st
     return []
 
 
-def _expiry(expires: Any, now: float) -> tuple[str, bool]:
+def _expiry(expires: object, now: float) -> tuple[str, bool]:
     if expires is None:
         return "it never expires", True
     if not _is_time(expires):
@@ -155,7 +155,7 @@ def _expiry(expires: Any, now: float) -> tuple[str, bool]:
     return f"it expires in {_span(expires - now)}", True
 
 
-def _beginning(begins: Any, now: float) -> list[tuple[str, bool]]:
+def _beginning(begins: object, now: float) -> list[tuple[str, bool]]:
     if begins is None:
         return []
     if not _is_time(begins):
@@ -163,7 +163,7 @@ def _beginning(begins: Any, now: float) -> list[tuple[str, bool]]:
     return [(f"it is not valid yet, but in {_span(begins - now)}", False)] if begins > now else []
 
 
-def _signature(token: str, header: Mapping[str, Any], keys: Sequence[Key]) -> tuple[str, bool]:
+def _signature(token: str, header: Mapping[str, object], keys: Sequence[Key]) -> tuple[str, bool]:
     if not keys:
         return "its signature was not looked at: there is no --key-file", True
     algorithm = header.get("alg")

@@ -12,9 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from txsse._extras import MissingExtra
+
+if TYPE_CHECKING:
+    from txsse.mercure.auth.keys import Key
+
 
 __all__ = [
     "KEY_ENVIRONMENT",
@@ -73,7 +77,7 @@ def load(module: str) -> Any:
         raise InvalidOption(str(error)) from None
 
 
-def read_keys(path: Path | None, environment: Mapping[str, str]) -> list[Any]:
+def read_keys(path: Path | None, environment: Mapping[str, str]) -> list[Key]:
     """
     Read the keys of a file, or the secret in the environment; return none where there is neither.
 
@@ -89,7 +93,7 @@ def read_keys(path: Path | None, environment: Mapping[str, str]) -> list[Any]:
         raise InvalidOption(str(error) if path is not None else f"{KEY_ENVIRONMENT}: {error}") from None
 
 
-def choose_key(keys: Sequence[Any], algorithm: str | None, id: str | None) -> Any:
+def choose_key(keys: Sequence[Key], algorithm: str | None, id: str | None) -> Key:
     """
     Return the key that signs, with the one algorithm that it signs with, and the id that it goes by.
 
@@ -117,14 +121,15 @@ def choose_key(keys: Sequence[Any], algorithm: str | None, id: str | None) -> An
     key = fitting[0]
     chosen = algorithm or key.algorithms[0]
     least = _MIN_SECRETS.get(chosen, 0)
-    if len(key.private if least else b"") < least:
+    private: Any = key.private
+    if len(private if least else b"") < least:
         raise InvalidOption(
             f"{chosen} wants a secret of at least {least} bytes; make one with: openssl rand -base64 {least}"
         )
     return replace(key, algorithms=(chosen,), id=id or key.id)
 
 
-def make_signed(key: Any, **claims: Any) -> str:
+def make_signed(key: Key, **claims: object) -> str:
     """
     Make a token.
 

@@ -11,12 +11,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from html import unescape
-from typing import Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionRefusedError, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 
 from txsse.client.tls import explain_tls, is_distrust
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
 
 __all__ = ["INSECURE", "NotPublished", "describe", "explain", "judge", "quote"]
 
@@ -77,7 +81,7 @@ def judge(
     raise NotPublished(f"{problem} (the hub says: {said})" if said else problem)
 
 
-def explain(error: Exception, url: str, certificates: Sequence[Any] = ()) -> NotPublished:
+def explain(error: Exception, url: str, certificates: Sequence[Certificate] = ()) -> NotPublished:
     """
     Say what befell the connection.
 

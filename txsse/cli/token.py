@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TextIO
 
 from txsse._output import Unwritable, complain, put
 from txsse.cli.command import Command
@@ -147,7 +147,7 @@ def _check(arguments: argparse.Namespace) -> None:
         )
 
 
-def _parse(payload: str) -> Any:
+def _parse(payload: str) -> object:
     try:
         return json.loads(payload)
     except (ValueError, RecursionError):

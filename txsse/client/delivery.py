@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from inspect import isawaitable
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -21,7 +20,7 @@ __all__ = ["Delivery", "EventCallback"]
 
 _log = Logger()
 
-EventCallback = Callable[[ServerSentEvent], Any]
+EventCallback = Callable[[ServerSentEvent], object]
 
 # How many seconds of events are pushed before the reactor has its turn, and after how many to look.
 _SLICE_SECONDS = 0.01
@@ -169,7 +168,7 @@ class Delivery:
             self.delivered_id = event.id or ""
             if self._listeners:
                 callbacks = self._for_all + self._listeners.get(event.event or "message", [])
-            waiting: list[Awaitable[Any]] | None = None
+            waiting: list[Awaitable[object]] | None = None
             for callback in callbacks:
                 try:
                     result = callback(event)
@@ -198,7 +197,7 @@ class Delivery:
         self._read_on()
 
 
-async def _await_all(waiting: Iterable[Awaitable[Any]]) -> None:
+async def _await_all(waiting: Iterable[Awaitable[object]]) -> None:
     for each in waiting:
         try:
             await each

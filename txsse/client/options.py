@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 __all__ = ["Options"]
 
@@ -23,4 +22,4 @@ class Options:
     connect_timeout: float
     read_timeout: float | None
     max_event_size: int
-    on_error: Callable[[Exception], Any] | None
+    on_error: Callable[[Exception], object] | None

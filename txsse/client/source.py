@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, cast
+from typing import cast
 from weakref import finalize
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -107,7 +107,7 @@ class EventSource:
         read_timeout: float | None = None,
         max_event_size: int = DEFAULT_MAX_EVENT_SIZE,
         event_received: EventCallback | None = None,
-        on_error: Callable[[Exception], Any] | None = None,
+        on_error: Callable[[Exception], object] | None = None,
     ) -> None:
         # Not before it is used, so that making one at import time installs no reactor.
         @cache

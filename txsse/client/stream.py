@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionClosed
@@ -23,6 +23,10 @@ from txsse._redact import without_secrets
 from txsse._twisted.client import cut, is_malformed
 from txsse.client.tls import explain_tls
 from txsse.errors import ConnectionFailed, InvalidResponse, SSEError
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
 
 __all__ = ["Body", "Reader", "Reading", "cause_of", "named"]
 
@@ -134,7 +138,9 @@ def cause_of(failure: Failure) -> Exception:
     return cast(Exception, error)
 
 
-def named(error: Exception, url: str, prefix: str = "", *, certificates: Sequence[Any] = ()) -> SSEError:
+def named(
+    error: Exception, url: str, prefix: str = "", *, certificates: Sequence[Certificate] = ()
+) -> SSEError:
     """
     Turn what Twisted, or another agent, raises into an error of ours.
 

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.web.client import BrowserLikePolicyForHTTPS
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+    from OpenSSL.SSL import Connection
+    from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 try:
     from OpenSSL.SSL import Error as TLSError
@@ -63,8 +68,8 @@ class Policy:
     """
 
     def __init__(self) -> None:
-        self._policy: Any = None
-        self._last: ReferenceType[Any] | None = None
+        self._policy: BrowserLikePolicyForHTTPS | None = None
+        self._last: ReferenceType[Connection] | None = None
 
     def creatorForNetloc(  # noqa: N802
         self, hostname: bytes, port: int
@@ -76,13 +81,13 @@ class Policy:
         self._policy = self._policy or BrowserLikePolicyForHTTPS()
         return _Creator(self, self._policy.creatorForNetloc(hostname, port))
 
-    def connected(self, connection: Any) -> None:
+    def connected(self, connection: Connection) -> None:
         """
         Keep a connection. It is not kept alive.
         """
         self._last = ref(connection)
 
-    def certificates(self) -> Sequence[Any]:
+    def certificates(self) -> Sequence[Certificate]:
         """
         Return the certificates that the server of the last connection sent, its own first.
         """
@@ -97,11 +102,11 @@ class Policy:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Creator:
-    def __init__(self, policy: Policy, creator: Any) -> None:
+    def __init__(self, policy: Policy, creator: IOpenSSLClientConnectionCreator) -> None:
         self._policy = policy
         self._creator = creator
 
-    def clientConnectionForTLS(self, protocol: Any) -> Any:  # noqa: N802
+    def clientConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> Connection:  # noqa: N802
         connection = self._creator.clientConnectionForTLS(protocol)
         self._policy.connected(connection)
         return connection
@@ -116,7 +121,7 @@ def is_distrust(error: BaseException | None) -> bool:
     return isinstance(error, VerificationError)
 
 
-def explain_tls(error: BaseException, certificates: Sequence[Any] = ()) -> str | None:
+def explain_tls(error: BaseException, certificates: Sequence[Certificate] = ()) -> str | None:
     """
     Say what is wrong with TLS.
 
@@ -141,7 +146,7 @@ def explain_tls(error: BaseException, certificates: Sequence[Any] = ()) -> str |
     return f"TLS failed ({reason or 'no reason given'})"
 
 
-def _flaw_of(certificates: Sequence[Any]) -> str:
+def _flaw_of(certificates: Sequence[Certificate]) -> str:
     if not certificates:
         return _UNTRUSTED
     now = datetime.now(UTC)
@@ -158,7 +163,7 @@ def _flaw_of(certificates: Sequence[Any]) -> str:
 
 def _reason_of(error: Exception) -> str:
     # The first argument may be a list of (library, function, reason).
-    reason: Any = error.args[-1] if error.args else ""
+    reason: object = error.args[-1] if error.args else ""
     while reason and isinstance(reason, (list, tuple)):
         reason = reason[-1]
     return reason if isinstance(reason, str) else ""

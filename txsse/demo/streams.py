@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from itertools import count
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from twisted.internet.defer import gatherResults
 from twisted.internet.interfaces import IReactorTime
@@ -64,7 +64,7 @@ class DemoStream(SSEResource):
     :param upgrader: makes the channels.
     """
 
-    def __init__(self, handler: Callable[[SSEChannel], Any], *, upgrader: Upgrader) -> None:
+    def __init__(self, handler: Callable[[SSEChannel], object], *, upgrader: Upgrader) -> None:
         super().__init__(handler, upgrader=upgrader)
         self._channels: set[SSEChannel] = set()
         self._stopping = False
@@ -77,7 +77,7 @@ class DemoStream(SSEResource):
             return super().render(request)
         return send_response(request, 503)
 
-    def channel_opened(self, channel: SSEChannel) -> Any:
+    def channel_opened(self, channel: SSEChannel) -> object:
         """
         Serve a client, and remember it while it is there.
         """

@@ -9,7 +9,7 @@ journal that cannot be started leaves the hub new: the next use tries again. A h
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Protocol
 
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred, fail, succeed
@@ -22,7 +22,7 @@ __all__ = ["Lifecycle"]
 
 _log = Logger()
 
-_Work = Callable[[], Coroutine[Deferred[Any], Any, None]]
+_Work = Callable[[], Coroutine[Deferred[object], object, None]]
 
 # What to do once the machine is in its new state: a machine takes no input that returns something while it is
 # between two states, and what a hub does may use the hub.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -125,7 +125,7 @@ class Replay:
         self._spawn(subscriber, reached, self._find_and_catch_up(subscriber, reached, locate))
 
     def _spawn(
-        self, subscriber: Subscriber, reached: Progress, work: Coroutine[Deferred[Any], Any, None]
+        self, subscriber: Subscriber, reached: Progress, work: Coroutine[Deferred[object], object, None]
     ) -> None:
         subscriber.since = REPLAYING
         subscriber.reached = reached

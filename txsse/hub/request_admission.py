@@ -19,7 +19,7 @@ from txsse._clock import wall
 from txsse._randomness import Randomness, randomness_of
 from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpgradeRefused
-from txsse.hub.access import Access, AccessRule
+from txsse.hub.access import Access, AccessRule, Granted
 from txsse.hub.admission import Admission
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.topics import TopicSet
@@ -106,7 +106,7 @@ class RequestAdmission:
             gone[0].addErrback(_cancel, admitting)
 
     def _begin(
-        self, request: Request, work: Coroutine[Deferred[Any], Any, None], headers: Headers
+        self, request: Request, work: Coroutine[Deferred[object], object, None], headers: Headers
     ) -> Deferred[None]:
         working = Deferred.fromCoroutine(work)
         return working.addErrback(self._failed, request, headers)
@@ -226,7 +226,7 @@ class _Wanted:
     What a rule returned, told apart.
     """
 
-    def __init__(self, granted: Any) -> None:
+    def __init__(self, granted: Granted) -> None:
         self.access = access = granted if isinstance(granted, Access) else Access(granted)
         self.is_plain = access.last_event_id is None and access.expires is None
         try:

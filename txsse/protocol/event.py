@@ -100,7 +100,7 @@ class ServerSentEvent(_Fields):
         # The inherited one, behind ``_replace`` too, would let illegal values in.
         return cls(*iterable)
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
         # So would unpickling with the protocols 0 and 1.
         return type(self), tuple(self)
 

@@ -45,7 +45,7 @@ class SSEResource(Resource):
 
     def __init__(
         self,
-        handler: Callable[[SSEChannel], Any] | None = None,
+        handler: Callable[[SSEChannel], object] | None = None,
         *,
         upgrader: Upgrader | None = None,
     ) -> None:
@@ -70,7 +70,7 @@ class SSEResource(Resource):
             self._serve(channel)
         return NOT_DONE_YET
 
-    def channel_opened(self, channel: SSEChannel) -> Any:
+    def channel_opened(self, channel: SSEChannel) -> object:
         """
         Serve a client.
 

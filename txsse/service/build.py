@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from typing import Any
 
 from twisted.application.service import MultiService
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.server import Site
 
@@ -29,7 +29,7 @@ __all__ = ["default_url", "make_hub"]
 _log = Logger()
 
 
-def make_hub(config: Config, reactor: Any) -> MultiService:
+def make_hub(config: Config, reactor: IReactorTime) -> MultiService:
     """
     Make the service.
 
@@ -76,7 +76,7 @@ def make_hub(config: Config, reactor: Any) -> MultiService:
     return HTTPService(reactor, tree, site, listeners, admin=admin, notifier=Notifier())
 
 
-def _listeners(reactor: Any, endpoints: Iterable[str], site: Site, path: str) -> list[Listener]:
+def _listeners(reactor: IReactorTime, endpoints: Iterable[str], site: Site, path: str) -> list[Listener]:
     def announce(url: str) -> None:
         _log.info("Listening at {url}", url=f"{url.removesuffix('/')}{path}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class Option:
         return _PREFIX + self.name.replace("-", "_").upper()
 
 
-def _option(kind: OptionType, default: Any, help: str, *, value: str = "", secret: bool = False) -> Any:
+def _option(kind: OptionType, default: object, help: str, *, value: str = "", secret: bool = False) -> Any:
     return field(default=default, metadata={"kind": kind, "help": help, "value": value, "secret": secret})
 
 
@@ -231,7 +231,7 @@ class Sources:
     :ivar file: the file; ``None`` for none.
     """
 
-    given: Mapping[str, Any]
+    given: Mapping[str, object]
     environ: Mapping[str, str]
     file: Path | None = None
 
@@ -270,7 +270,7 @@ def read_config(sources: Sources) -> tuple[Config, Mapping[str, str]]:
     return Config(**values), places
 
 
-def _check_given(option: Option, value: Any) -> None:
+def _check_given(option: Option, value: object) -> None:
     """
     See that the command line holds no secret within a URL.
     """
@@ -282,7 +282,7 @@ def _check_given(option: Option, value: Any) -> None:
         )
 
 
-def _read(option: Option, value: Any, place: str) -> Any:
+def _read(option: Option, value: object, place: str) -> object:
     try:
         return option.kind.read(value)
     except ValueError as error:
@@ -290,14 +290,14 @@ def _read(option: Option, value: Any, place: str) -> Any:
         raise BadConfig(f"{place}: {shown} {error}") from None
 
 
-def _read_file(path: Path) -> Mapping[str, Any]:
+def _read_file(path: Path) -> Mapping[str, object]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadConfig(f"cannot read {path} ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadConfig(f"{path} is no TOML: {error}") from None
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for written, value in content.items():
         name = written.replace("_", "-")
         if name in values:
@@ -310,7 +310,7 @@ def _read_file(path: Path) -> Mapping[str, Any]:
 _ELSEWHERE = re.compile(f"{_PREFIX}(CONFIG|TOKEN|TEST_.*)")
 
 
-def _check_variables(environ: Mapping[str, str], known: Any) -> None:
+def _check_variables(environ: Mapping[str, str], known: Iterable[Option]) -> None:
     """
     See that no variable is misspelled.
     """

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any
 
 from twisted.application.service import MultiService
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from txsse._clock import wall
@@ -30,7 +30,7 @@ TAKEN = ("listen", "journal")
 _TOKEN_LIFETIME = 24 * 3600
 
 
-def make_demo(config: Config, reactor: Any) -> MultiService:
+def make_demo(config: Config, reactor: IReactorTime) -> MultiService:
     """
     Make the service.
 
@@ -54,7 +54,7 @@ def make_demo(config: Config, reactor: Any) -> MultiService:
     return HTTPService(reactor, demo, site, listeners)
 
 
-def _announcer(demo: Demo, reactor: Any) -> Callable[[str], None]:
+def _announcer(demo: Demo, reactor: IReactorTime) -> Callable[[str], None]:
     """
     Make what says where the demo is; the first time, it puts the hub there.
     """

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
 
 from txsse._extras import MissingExtra
 from txsse.mercure.auth.jwks import RemoteKeys
@@ -18,7 +19,7 @@ from txsse.service.urls import check_url
 __all__ = ["describe_keys", "make_issuers"]
 
 
-def make_issuers(config: Config, reactor: Any) -> list[Issuer]:
+def make_issuers(config: Config, reactor: IReactorTime) -> list[Issuer]:
     """
     Make those who are trusted.
 

@@ -41,17 +41,17 @@ class OptionType:
     """
 
     name: str
-    read: Callable[[Any], Any]
+    read: Callable[[object], object]
     many: bool = False
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("is no text")
     return value
 
 
-def _list(value: Any) -> tuple[str, ...]:
+def _list(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         return tuple(value.split())
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
@@ -59,11 +59,11 @@ def _list(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _origins(value: Any) -> tuple[str, ...]:
+def _origins(value: object) -> tuple[str, ...]:
     return tuple(map(_origin, _list(value)))
 
 
-def _origins_or_any(value: Any) -> tuple[str, ...]:
+def _origins_or_any(value: object) -> tuple[str, ...]:
     return tuple(each if each == "*" else _origin(each) for each in _list(value))
 
 
@@ -86,7 +86,7 @@ _FLAGS = {
 }
 
 
-def _flag(value: Any) -> bool:
+def _flag(value: object) -> bool:
     if isinstance(value, bool):
         return value
     if isinstance(value, str) and value.lower() in _FLAGS:
@@ -94,7 +94,7 @@ def _flag(value: Any) -> bool:
     raise ValueError("is neither true nor false")
 
 
-def _count(value: Any) -> int:
+def _count(value: object) -> int:
     if isinstance(value, str) and re.fullmatch("[0-9]{1,12}", value, re.ASCII):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -106,7 +106,7 @@ _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _SIZE = re.compile(r"([0-9]{1,12})\s*([kmg]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
 
 
-def _size(value: Any) -> int:
+def _size(value: object) -> int:
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if found is not None:
         value = int(found[1]) * _UNITS[found[2].lower()]
@@ -119,7 +119,7 @@ _SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|[smhd]?)", re.ASCII)
 
 
-def _duration(value: Any) -> float:
+def _duration(value: object) -> float:
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is not None:
         value = float(found[1]) * _SECONDS[found[2]]
@@ -128,8 +128,8 @@ def _duration(value: Any) -> float:
     return float(value)
 
 
-def _or_off(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def read_or_off(value: Any) -> Any:
+def _or_off(read: Callable[[object], object]) -> Callable[[object], object]:
+    def read_or_off(value: object) -> Any:
         if value == "off":
             return None
         try:

@@ -44,7 +44,7 @@ def take_signals(reactor: Any) -> None:
 class _Signals:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._before: dict[int, Callable[[int, FrameType | None], object]] = {}
         self._stopping: float | None = None
 
     def take(self) -> None:

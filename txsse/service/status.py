@@ -9,7 +9,7 @@ How the service is, for those who look after it::
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from twisted.web.http import Request
 from twisted.web.resource import Resource
@@ -82,7 +82,9 @@ def status_tree(hub: Hub, health: Health) -> Resource:
 class _State(Resource):
     isLeaf = True
 
-    def __init__(self, problem: Any, warning: Any = lambda: None) -> None:
+    def __init__(
+        self, problem: Callable[[], str | None], warning: Callable[[], str | None] = lambda: None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._problem = problem
         self._warning = warning

@@ -9,6 +9,7 @@ from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.web.http import Request
 
@@ -74,7 +75,7 @@ class HubTree(Branch):
     :ivar health: how it is.
     """
 
-    def __init__(self, config: Config, settings: Settings, reactor: Any) -> None:
+    def __init__(self, config: Config, settings: Settings, reactor: IReactorTime) -> None:
         super().__init__()
         self._shutdown_timeout = config.shutdown_timeout
         self._reactor = reactor

@@ -53,7 +53,7 @@ def signs(key: Key, algorithm: str) -> bool:
     """
     Tell whether what is signed with the private half is verified with the other.
     """
-    signed = jwt.encode({}, key.private, algorithm)
+    signed = jwt.encode({}, key.private, algorithm)  # type: ignore[arg-type]
     return jwt.decode(signed, key.material, [algorithm]) == {}
 
 

@@ -85,7 +85,7 @@ class ClaimsTests:
                 expires=60.5,
             )
         )
-        assert claims.pop("jti").startswith("urn:uuid:")
+        assert claims.pop("jti").startswith("urn:uuid:")  # type: ignore[attr-defined]
         assert claims.pop("authorization_details") == [
             {
                 "type": "https://mercure.rocks/authorization-detail",

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
@@ -86,7 +86,7 @@ class Connection:
     :ivar when_lost: fires when it is gone.
     """
 
-    def __init__(self, protocol: Any, name: str, timeout: float, reactor: Any) -> None:
+    def __init__(self, protocol: Any, name: str, timeout: float, reactor: IReactorTime) -> None:
         self._protocol = protocol
         self._name = name
         self._timeout = timeout
@@ -130,7 +130,7 @@ class Connection:
         return f"the connection is lost{self._protocol.why_lost}"
 
 
-async def connect(server: Server, *, timeout: float, reactor: Any) -> Connection:
+async def connect(server: Server, *, timeout: float, reactor: IReactorTime) -> Connection:
     """
     Connect to a server, or to the one that is the master now, by what its sentinels say.
 
@@ -158,7 +158,7 @@ async def connect(server: Server, *, timeout: float, reactor: Any) -> Connection
     return connection
 
 
-async def _ask_sentinels(server: Server, timeout: float, reactor: Any) -> Address:
+async def _ask_sentinels(server: Server, timeout: float, reactor: IReactorTime) -> Address:
     problem = "no sentinel answers"
     for address in server.addresses:
         try:
@@ -178,7 +178,7 @@ async def _ask_sentinels(server: Server, timeout: float, reactor: Any) -> Addres
     raise JournalFailed(server.name, problem)
 
 
-async def _open(server: Server, address: Address, timeout: float, reactor: Any) -> Connection:
+async def _open(server: Server, address: Address, timeout: float, reactor: IReactorTime) -> Connection:
     endpoint = _endpoint(server, address, timeout, reactor)
     try:
         protocol = await endpoint.connect(_Protocols())
@@ -192,7 +192,9 @@ async def _open(server: Server, address: Address, timeout: float, reactor: Any) 
     return Connection(protocol, server.name, timeout, reactor)
 
 
-def _endpoint(server: Server, address: Address, timeout: float, reactor: Any) -> IStreamClientEndpoint:
+def _endpoint(
+    server: Server, address: Address, timeout: float, reactor: IReactorTime
+) -> IStreamClientEndpoint:
     if address.path is not None:
         return UNIXClientEndpoint(reactor, address.path, timeout=timeout)
     endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, address.host, address.port, timeout=timeout)

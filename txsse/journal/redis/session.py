@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from txsse.journal.redis.connection import Connection, connect
 from txsse.journal.redis.stream_ids import to_number, to_text
@@ -90,7 +91,9 @@ class Session:
         self.following.cut()
 
 
-async def open_session(server: Server, key: str, node: str, *, timeout: float, reactor: Any) -> Session:
+async def open_session(
+    server: Server, key: str, node: str, *, timeout: float, reactor: IReactorTime
+) -> Session:
     """
     Begin a session.
 

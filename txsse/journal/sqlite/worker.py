@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from txsse._randomness import make_thread_pool
+from txsse._typing import AnyReactor
 from txsse.errors import JournalFailed
 from txsse.journal.problem import HasProblem
 from txsse.journal.sqlite.errors import explain
@@ -47,7 +48,7 @@ class Worker(HasProblem[Exception]):
         """
         return self._threads is not None
 
-    def start(self, reactor: Any) -> None:
+    def start(self, reactor: AnyReactor) -> None:
         """
         Begin.
         """

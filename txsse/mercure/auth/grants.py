@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from txsse._serialize import to_json
 from txsse.hub.topics import ISelector, TopicSet
@@ -85,7 +84,7 @@ class Grants:
         return None
 
 
-def read_details(claims: Mapping[str, Any], base: str) -> Grants:
+def read_details(claims: Mapping[str, object], base: str) -> Grants:
     """
     Read the details of a token of Mercure 1.0.
 
@@ -123,7 +122,7 @@ def read_details(claims: Mapping[str, Any], base: str) -> Grants:
     return _check_weight(Grants(_topics(publish), _topics(subscribe), payloads))
 
 
-def read_claim(claims: Mapping[str, Any], base: str) -> Grants:
+def read_claim(claims: Mapping[str, object], base: str) -> Grants:
     """
     Read the claim of a token from before Mercure 1.0.
 
@@ -213,7 +212,7 @@ def _is_list_of(kind: type, value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(each, kind) for each in value)
 
 
-def _read_matcher(topic: Mapping[str, Any], base: str) -> Matcher:
+def _read_matcher(topic: Mapping[str, object], base: str) -> Matcher:
     match, match_type = topic.get("match"), topic.get("match_type", EXACT)
     if not isinstance(match, str):
         raise InvalidToken("match is no string")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -18,7 +18,7 @@ from twisted.web.iweb import IAgent, IResponse
 from txsse._clock import make_steady
 from txsse._extras import need_tls
 from txsse._redact import without_secrets
-from txsse._typing import AnyAgent
+from txsse._typing import AnyAgent, AnyReactor
 from txsse._waiters import SharedCall
 from txsse.mercure.auth.keys import BadKey, Key, jwks_keys
 from txsse.web.body import BodyReader, BodyTooLarge
@@ -62,14 +62,14 @@ class RemoteKeys:
     :raises ImportError: without ``agent``, where the packages for TLS are missing.
     """
 
-    def __init__(self, url: str, *, reactor: Any, agent: AnyAgent | None = None) -> None:
+    def __init__(self, url: str, *, reactor: AnyReactor, agent: AnyAgent | None = None) -> None:
         if not _URL.match(url):
             raise ValueError(f"keys are fetched by https, not from {without_secrets(url)}")
         if agent is None:
             need_tls("fetching keys by https")
         self.version = 0
         self._url = url
-        self._reactor: IReactorTime = make_steady(reactor)
+        self._reactor: IReactorTime = make_steady(cast(IReactorTime, reactor))
         self._agent: IAgent = cast("IAgent | None", agent) or Agent(reactor, connectTimeout=_TIMEOUT)
         self._keys: Sequence[Key] = ()
         self._fresh_until = 0.0

@@ -19,7 +19,7 @@ import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import unquote_to_bytes
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -287,7 +287,7 @@ def _decode_base64(text: bytes) -> bytes:
     return b64decode(plain + b"=" * (-len(plain) % 4))
 
 
-def _parse_json(content: bytes) -> Any:
+def _parse_json(content: bytes) -> object:
     try:
         return json.loads(content, parse_int=float)
     except RecursionError:

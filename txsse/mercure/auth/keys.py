@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -39,6 +39,10 @@ _MIN_SECRET = 32
 _MIN_RSA_BITS = 2048
 
 
+PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+
 class BadKey(ValueError):
     """
     What was given is no key that can be used.
@@ -57,9 +61,9 @@ class Key:
     """
 
     algorithms: Sequence[str]
-    material: Any = field(repr=False)
+    material: PublicKey | bytes = field(repr=False)
     id: str | None = None
-    private: Any = field(default=None, repr=False)
+    private: PrivateKey | bytes | None = field(default=None, repr=False)
 
     def limited_to(self, algorithms: Iterable[str]) -> Key:
         """
@@ -101,7 +105,7 @@ def pem_key(pem: bytes, *, id: str | None = None) -> Key:
 
     :raises BadKey: for any other.
     """
-    private = None
+    private: Any = None
     try:
         if b"PRIVATE KEY-----" in pem:
             private = load_pem_private_key(pem, None)
@@ -162,7 +166,7 @@ def read_key(path: Path) -> list[Key]:
         raise BadKey(f"{path}: {error}") from None
 
 
-def _jwk(entry: Any) -> Key | None:
+def _jwk(entry: object) -> Key | None:
     if not isinstance(entry, Mapping) or entry.get("use", "sig") != "sig":
         return None
     named = entry.get("alg")

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import uuid4
 
 from txsse._extras import needs
 from txsse._serialize import to_json
 from txsse.mercure.auth.grants import DETAIL_TYPE, read_claim, read_details
-from txsse.mercure.auth.keys import ALGORITHMS
+from txsse.mercure.auth.keys import ALGORITHMS, PrivateKey
 from txsse.mercure.errors import InvalidToken
 from txsse.mercure.selectors.matcher import PATTERN
 
@@ -72,7 +71,7 @@ class RequestedClaims:
 
 
 def make_token(
-    key: object,
+    key: PrivateKey | str | bytes,
     *,
     audience: str | Sequence[str],
     expires: float,
@@ -95,13 +94,13 @@ def make_token(
     return sign(make_claims(requested), key, algorithm)
 
 
-def make_claims(requested: RequestedClaims) -> dict[str, Any]:
+def make_claims(requested: RequestedClaims) -> dict[str, object]:
     """
     Write the claims of a token.
 
     :raises InvalidClaims: where no hub would accept them.
     """
-    claims: dict[str, Any] = {
+    claims: dict[str, object] = {
         "iss": requested.issuer,
         "sub": requested.subject,
         "aud": requested.audience,
@@ -125,7 +124,9 @@ def make_claims(requested: RequestedClaims) -> dict[str, Any]:
     return claims
 
 
-def sign(claims: Mapping[str, Any], key: Any, algorithm: str, *, key_id: str | None = None) -> str:
+def sign(
+    claims: Mapping[str, object], key: PrivateKey | str | bytes, algorithm: str, *, key_id: str | None = None
+) -> str:
     """
     Sign a token.
 
@@ -144,8 +145,8 @@ def _whole(seconds: float | None) -> int | None:
     return None if seconds is None else int(seconds)
 
 
-def _write_details(requested: RequestedClaims) -> list[dict[str, Any]]:
-    details: list[dict[str, Any]] = []
+def _write_details(requested: RequestedClaims) -> list[dict[str, object]]:
+    details: list[dict[str, object]] = []
     for action, topics, patterns in (
         ("publish", requested.publish, requested.publish_patterns),
         ("subscribe", requested.subscribe, requested.subscribe_patterns),
@@ -161,9 +162,9 @@ def _write_details(requested: RequestedClaims) -> list[dict[str, Any]]:
     return details
 
 
-def _write_claim(requested: RequestedClaims) -> dict[str, Any]:
+def _write_claim(requested: RequestedClaims) -> dict[str, object]:
     if requested.publish_patterns or requested.subscribe_patterns:
         raise InvalidClaims("before Mercure 1.0 there were no URL patterns; give URI templates as topics")
     topics = {"publish": list(requested.publish), "subscribe": list(requested.subscribe)}
-    claim: dict[str, Any] = {action: listed for action, listed in topics.items() if listed}
+    claim: dict[str, object] = {action: listed for action, listed in topics.items() if listed}
     return claim if requested.payload is None else {**claim, "payload": requested.payload}

@@ -204,7 +204,7 @@ class Verifier:
         self._remembered.add(token, role, CachedToken(keys, version, grants))
         return grants
 
-    def _read(self, token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    def _read(self, token: str) -> tuple[Mapping[str, Any], Mapping[str, object]]:
         """
         Read a token whose signature may be anybody's.
         """
@@ -214,7 +214,7 @@ class Verifier:
         except (PyJWTError, ValueError, TypeError, RecursionError):
             raise InvalidToken("it is no JSON Web Token") from None
 
-    def _issuer_of(self, claims: Mapping[str, Any]) -> Issuer:
+    def _issuer_of(self, claims: Mapping[str, object]) -> Issuer:
         """
         Tell whose keys a token has to be signed with: those of the one that it names, and nobody else's.
         """
@@ -225,7 +225,7 @@ class Verifier:
             raise InvalidToken("its issuer is not trusted")
         return issuer
 
-    def _claims(self, token: str, algorithm: str, keys: Sequence[Key]) -> Mapping[str, Any]:
+    def _claims(self, token: str, algorithm: str, keys: Sequence[Key]) -> Mapping[str, object]:
         for key in keys:
             try:
                 read = self._jws.decode_complete(token, key.material, [algorithm])
@@ -234,7 +234,7 @@ class Verifier:
             return _to_claims(read["payload"])
         raise InvalidToken("none of the keys fits its signature")
 
-    def _read_grants(self, header: Mapping[str, Any], claims: Mapping[str, Any]) -> Grants:
+    def _read_grants(self, header: Mapping[str, object], claims: Mapping[str, object]) -> Grants:
         old = self._compatibility and not _is_access_token(header)
         expires = _time(claims, "exp")
         if not old:
@@ -260,7 +260,7 @@ class Verifier:
             raise InvalidToken(f"its audience (aud) is not this hub's: {', '.join(sorted(self._audience))}")
 
 
-def _check_issuer(issuer: Issuer, claims: Mapping[str, Any]) -> None:
+def _check_issuer(issuer: Issuer, claims: Mapping[str, object]) -> None:
     if issuer.name is not None and claims.get("iss") != issuer.name:
         raise InvalidToken(f"its issuer (iss) is not the one that has this key: {issuer.name}")
 
@@ -274,7 +274,7 @@ def _candidates(keys: Sequence[Key], algorithm: str, id: object) -> Sequence[Key
     return named or [key for key in fitting if key.id is None or id is None]
 
 
-def _to_claims(payload: bytes) -> Mapping[str, Any]:
+def _to_claims(payload: bytes) -> Mapping[str, object]:
     claims = json.loads(payload, parse_constant=_refuse_constant)
     if not isinstance(claims, dict):
         raise InvalidToken("its claims are no object")
@@ -286,12 +286,12 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _is_access_token(header: Mapping[str, Any]) -> bool:
+def _is_access_token(header: Mapping[str, object]) -> bool:
     type = header.get("typ")
     return isinstance(type, str) and type.lower().removeprefix("application/") == "at+jwt"
 
 
-def _time(claims: Mapping[str, Any], name: str) -> float | None:
+def _time(claims: Mapping[str, object], name: str) -> float | None:
     value = claims.get(name)
     if value is None:
         return None
