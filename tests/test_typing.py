@@ -77,6 +77,7 @@ class TypingTests:
             "Upgrader(slow_policy=Prefix('a'))",
             "RequestAdmission(hub.admission, user, hub.upgrader)",
             "SSEResource(7)",
+            "put_hub(Resource(), hub, settings, keepalive='5')",
             "MemoryAgent(object(), clock)",
         }
         with program.open("a") as file:

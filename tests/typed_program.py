@@ -35,7 +35,7 @@ from txsse.journal.interfaces import IFollower
 from txsse.journal.page import Entry, Page
 from txsse.journal.redis import RedisJournal
 from txsse.journal.sqlite import SQLiteJournal
-from txsse.mercure import RemoteKeys
+from txsse.mercure import RemoteKeys, Settings, put_hub, shared_secret
 from txsse.server.buffer import FrameBuffer
 from txsse.testing import MemoryAgent, MemoryPair, ScriptedResource
 from txsse.testing.journal_contract import CHECKS, JournalFactory
@@ -231,6 +231,8 @@ Hub(journal=Journal(), presence=greet)
 Hub(upgrader=Upgrader(slow_policy=DropOldestPolicy()))
 Hub(upgrader=Upgrader(slow_policy="latest"))
 EventsFace(hub)
+settings = Settings(url="https://localhost/hub", issuers=[shared_secret("secret")])
+put_hub(Resource(), hub, settings, keepalive=5.0, slow_policy=DropOldestPolicy())
 Hub(journal=RedisJournal("redis://localhost", reactor=clock))
 hub.resource("news")
 hub.resource(["news", Prefix("sport/")])

@@ -4,7 +4,7 @@ A hub that speaks Mercure, for any web tree.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -24,6 +24,7 @@ from txsse.mercure.metadata import MetadataResource
 from txsse.mercure.publish import Publisher
 from txsse.mercure.responses import failed, segments_below
 from txsse.mercure.settings import PATH, Settings
+from txsse.mercure.stream_options import StreamOptions
 from txsse.mercure.subscribe import QUERY, Subscribing
 from txsse.mercure.subscription_api import SubscriptionApi
 from txsse.mercure.subscription_events import Subscriptions
@@ -56,7 +57,7 @@ class MercureResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, hub: Hub, settings: Settings, **stream_options: Any) -> None:
+    def __init__(self, hub: Hub, settings: Settings, **stream_options: Unpack[StreamOptions]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         origins = tuple(settings.origins)
         credentials = bool(origins) and "*" not in origins
@@ -64,6 +65,8 @@ class MercureResource(Resource):
         own = {"Accept-Query": "application/x-www-form-urlencoded"}
         if origins:
             own["Access-Control-Expose-Headers"] = ", ".join(exposed)
+        stream_options["headers"] = {**own, **stream_options.get("headers", {})}
+        stream_options.setdefault("reactor", hub.upgrader.reactor)
         upgrader = Upgrader(
             methods=("GET", "QUERY"),
             allow_origins=origins,
@@ -72,8 +75,7 @@ class MercureResource(Resource):
             last_event_id_parameter=None,
             # Which one was meant cannot be told; a client that gets all misses nothing.
             conflicting_last_event_ids=EARLIEST,
-            headers={**own, **stream_options.pop("headers", {})},
-            **{"reactor": hub.upgrader.reactor, **stream_options},
+            **stream_options,
         )
         self._rules = to_rules(_METHODS, origins, credentials, _HEADERS, 1024)
         self._list_rules = to_rules(("GET",), origins, credentials, _HEADERS, 1024)
@@ -157,7 +159,7 @@ class MercureResource(Resource):
         request.setHeader(b"Access-Control-Expose-Headers", self._exposed + b", ETag")
 
 
-def well_known(hub: Hub, settings: Settings, **stream_options: Any) -> Resource:
+def well_known(hub: Hub, settings: Settings, **stream_options: Unpack[StreamOptions]) -> Resource:
     """
     Make what a web tree has at ``.well-known``, where a hub is looked for::
 
@@ -177,7 +179,9 @@ def well_known(hub: Hub, settings: Settings, **stream_options: Any) -> Resource:
     return tree
 
 
-def put_hub(root: Resource, hub: Hub, settings: Settings, **stream_options: Any) -> MercureResource:
+def put_hub(
+    root: Resource, hub: Hub, settings: Settings, **stream_options: Unpack[StreamOptions]
+) -> MercureResource:
     """
     Put a hub into a web tree, at the path of its URL, and its description where that is looked for.
 

@@ -5,7 +5,7 @@ The web tree of the service: a hub behind its URL.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Literal, cast
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
@@ -21,6 +21,7 @@ from txsse.mercure.auth.verify import Issuer
 from txsse.mercure.debug_page import PageResource
 from txsse.mercure.resource import put_hub
 from txsse.mercure.settings import Settings
+from txsse.mercure.stream_options import StreamOptions
 from txsse.server.limits import Limits
 from txsse.server.slow import POLICIES
 from txsse.server.upgrade import Upgrader
@@ -139,7 +140,7 @@ class HubTree(Branch):
         return self.hub.stop(deadline=self._shutdown_timeout)
 
 
-def _stream_options(config: Config) -> dict[str, Any]:
+def _stream_options(config: Config) -> StreamOptions:
     if config.slow_policy not in POLICIES:
         raise BadConfig(f"--slow-policy must be one of {', '.join(POLICIES)}, not {config.slow_policy!r}")
     return {
@@ -148,6 +149,6 @@ def _stream_options(config: Config) -> dict[str, Any]:
         "peer_timeout": config.peer_timeout,
         "max_buffer": config.max_buffer,
         "max_total_buffer": config.max_total_buffer,
-        "slow_policy": cast(Any, config.slow_policy),
+        "slow_policy": cast(Literal["close", "drop", "latest", "replay"], config.slow_policy),
         "limits": Limits(channels=config.max_streams, per_address=config.max_streams_per_address),
     }
