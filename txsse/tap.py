@@ -29,7 +29,7 @@ from txsse.service.signals import take_signals
 __all__ = ["Options", "makeService"]
 
 
-def _taker(option: Option) -> Any:
+def _taker(option: Option) -> Callable[[Options, str], None]:
     def take(self: Options, value: str) -> None:
         self[option.name] = (*(self[option.name] or ()), value)
 
@@ -37,7 +37,7 @@ def _taker(option: Option) -> Any:
     return take
 
 
-def _refuser(option: Option) -> Any:
+def _refuser(option: Option) -> Callable[[Options, str], None]:
     def refuse(self: Options, value: str) -> None:
         raise usage.UsageError(
             f"--{option.name} would be seen by everybody on the machine; put the secret into "

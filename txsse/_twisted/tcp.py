@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp
-from twisted.internet.interfaces import IProtocol
+from twisted.internet.interfaces import IConsumer, IProtocol, IPushProducer, ITCPTransport
 from twisted.web.http import Request
 
 __all__ = [
+    "StreamTransport",
     "plain_transport",
     "protocol_of",
     "raw_socket",
@@ -21,6 +22,13 @@ __all__ = [
     "set_protocol",
     "socket_of",
 ]
+
+
+class StreamTransport(ITCPTransport, IConsumer, IPushProducer):
+    """
+    What Twisted's transports of bytes provide, over TCP, TLS and UNIX sockets. It is a type, to annotate
+    ``Protocol.transport`` with: no transport declares it.
+    """
 
 
 def plain_transport(channel: object) -> Any:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionClosed
@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from txsse._redact import without_secrets
 from txsse._twisted.client import cut, is_malformed
+from txsse._twisted.tcp import StreamTransport
 from txsse.client.tls import explain_tls
 from txsse.errors import ConnectionFailed, InvalidResponse, SSEError
 
@@ -66,6 +67,8 @@ class Reading(TwistedProtocol):
     :ivar paused: whether the sender waits for the reader.
     """
 
+    transport: StreamTransport | None
+
     def __init__(self, reader: Reader | None) -> None:
         self._reader = reader
         self.paused = False
@@ -91,7 +94,7 @@ class Reading(TwistedProtocol):
         """
         Have the sender wait.
         """
-        transport: Any = self.transport
+        transport = self.transport
         if not self.paused and self._reader is not None and transport is not None:
             self.paused = True
             transport.pauseProducing()
@@ -100,7 +103,7 @@ class Reading(TwistedProtocol):
         """
         Go on.
         """
-        transport: Any = self.transport
+        transport = self.transport
         if self.paused and self._reader is not None and transport is not None:
             self.paused = False
             transport.resumeProducing()
@@ -111,7 +114,7 @@ class Reading(TwistedProtocol):
         Read the body of a reply.
         """
         response.deliverBody(self)
-        transport: Any = self.transport
+        transport = self.transport
         if self.paused and transport is not None:
             # What had come before was delivered just now, and then Twisted had the sender go on.
             transport.pauseProducing()
@@ -121,7 +124,7 @@ class Reading(TwistedProtocol):
         Cut the connection, and tell nobody.
         """
         self._reader = None
-        transport: Any = self.transport
+        transport = self.transport
         if transport is not None:
             cut(transport)
 

@@ -25,7 +25,7 @@ __all__ = ["dated_by_wall", "guard_log", "log_access"]
 _failures = RateLimitedLog(Logger())
 
 
-def dated_by_wall(reactor: IReactorTime) -> Callable[[str, Any], str | None]:
+def dated_by_wall(reactor: IReactorTime) -> Callable[[str, object], str | None]:
     """
     Make a formatter of access-log lines in the combined format, for ``Site(logFormatter=...)``, which dates
     each request by the time of day.
@@ -33,7 +33,7 @@ def dated_by_wall(reactor: IReactorTime) -> Callable[[str, Any], str | None]:
     :param reactor: the site's reactor.
     """
 
-    def format_line(timestamp: str, request: Any) -> str | None:
+    def format_line(timestamp: str, request: object) -> str | None:
         line: str | None = combinedLogFormatter(datetimeToLogString(wall(reactor)), request)
         return line
 
@@ -48,7 +48,7 @@ class _GuardedLog:
     def __init__(self, log: Callable[[Any], object]) -> None:
         self._log = log
 
-    def __call__(self, request: Any) -> None:
+    def __call__(self, request: object) -> None:
         try:
             self._log(request)
         except Exception:
@@ -66,7 +66,7 @@ def guard_log(site: Any) -> None:
         site.log = _GuardedLog(log)
 
 
-def log_access(site: Any, request: Any) -> None:
+def log_access(site: Any, request: object) -> None:
     """
     Write the line of a request that Twisted writes none for. Nothing is raised.
     """

@@ -113,7 +113,7 @@ class BoundedSite(ClosingSite):
         self._max_connections = max_connections
         self._logged = -_LOG_INTERVAL
 
-    def log(self, request: Any) -> None:
+    def log(self, request: Request) -> None:
         """
         Write a line into the access log.
         """
@@ -286,5 +286,5 @@ class BoundedConnection(Connection):
 
     def _cut(self) -> None:
         self._deadline = None
-        transport: Any = self.transport
+        transport = self.transport
         transport.abortConnection()

@@ -11,11 +11,10 @@ https://www.rfc-editor.org/rfc/rfc9112#section-6.1 (``Transfer-Encoding``)
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.web.http import HTTPChannel, Request
 
 from txsse._twisted.http import read_ahead
+from txsse._twisted.tcp import StreamTransport
 
 __all__ = ["StrictChannel", "refuse_framing"]
 
@@ -36,13 +35,15 @@ class StrictChannel(HTTPChannel):
     for a header field (https://www.rfc-editor.org/rfc/rfc6585#section-5).
     """
 
+    transport: StreamTransport
+
     def rawDataReceived(self, data: bytes) -> None:  # noqa: N802
         """
         Take in a part of a body, or what comes behind a request.
         """
         super().rawDataReceived(data)
         if read_ahead(self) > _MAX_READ_AHEAD:
-            transport: Any = self.transport
+            transport = self.transport
             transport.pauseProducing()
 
     def lineReceived(self, line: bytes) -> None:  # noqa: N802

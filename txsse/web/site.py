@@ -6,7 +6,7 @@ connection that is about to close.
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any, cast
+from typing import cast
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Site
 
+from txsse._twisted.tcp import StreamTransport
 from txsse._typing import AnyReactor, AnyResource
 from txsse.web.access_log import dated_by_wall
 
@@ -111,6 +112,8 @@ class Connection(Protocol):
     :ivar protocol: what speaks to the client; a stream may put itself into its place.
     """
 
+    transport: StreamTransport
+
     __slots__ = ("_calls", "_connections", "_dropped", "_lost", "_reactor", "protocol")
 
     def __init__(self, protocol: IProtocol, connections: set[Connection], reactor: IReactorTime) -> None:
@@ -142,7 +145,7 @@ class Connection(Protocol):
         Pass on what came, unless the connection is about to close: Twisted's HTTP/2, over TLS, would keep all
         that comes after a protocol error or GOAWAY.
         """
-        transport: Any = self.transport
+        transport = self.transport
         if getattr(transport, "disconnecting", False):
             self._dropped += len(data)
             if self._dropped > _MAX_DROPPED:
@@ -155,7 +158,7 @@ class Connection(Protocol):
         """
         Bound the time that the connection takes to close, where it is about to.
         """
-        transport: Any = self.transport
+        transport = self.transport
         if getattr(transport, "disconnecting", False) and not self._calls and self in self._connections:
             self._calls = (self._reactor.callLater(self.linger, transport.abortConnection),)
 
@@ -191,7 +194,7 @@ class Connection(Protocol):
         """
         Close the connection behind what was written to it; where the client does not read that, cut it off.
         """
-        transport: Any = self.transport
+        transport = self.transport
         if getattr(transport, "negotiatedProtocol", None) == b"h2":
             self._calls += (self._reactor.callLater(_HTTP2_FLUSH, self._lose),)
         else:
@@ -199,7 +202,7 @@ class Connection(Protocol):
         self._calls += (self._reactor.callLater(_CLOSE_TIMEOUT, transport.abortConnection),)
 
     def _lose(self) -> None:
-        transport: Any = self.transport
+        transport = self.transport
         # With a producer that it has paused, or over TLS with any, a transport would wait for more to come.
         transport.unregisterProducer()
         transport.loseConnection()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -128,8 +128,8 @@ class RedisJournal:
         self.cluster = RedisCluster(self._script.run, self._now, self._flush_soon, randomness_of(reactor))
         self._failures = RateLimitedLog(_log)
         self._staying: Deferred[None] | None = None
-        self._tidying: Any = None
-        self._flushing: Any = None
+        self._tidying: IDelayedCall | None = None
+        self._flushing: IDelayedCall | None = None
         self._stopping = False
 
     def __repr__(self) -> str:

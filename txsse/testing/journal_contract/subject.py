@@ -9,6 +9,8 @@ from functools import wraps
 from typing import Any
 from unittest import SkipTest
 
+from twisted.internet.interfaces import IDelayedCall
+
 from txsse._reactor import global_reactor
 from txsse.journal.interfaces import AnyJournal
 from txsse.journal.page import Entry, Page
@@ -64,7 +66,7 @@ class Follower:
         self.entries: list[Entry] = []
         self.turns: list[int] = []
         self.missed: list[int] = []
-        self._call: Any = None
+        self._call: IDelayedCall | None = None
         self.appended: Callable[[Entry], None] = lambda entry: None
 
     @property
