@@ -117,7 +117,7 @@ class ResetTests:
         aborted: list[int] = []
 
         def refuse() -> None:
-            raise http2.ProtocolError  # type: ignore[attr-defined]  # type: ignore[attr-defined]
+            raise http2.ProtocolError  # type: ignore[attr-defined]
 
         request.channel.abortConnection = refuse
         request.connection.transport = SimpleNamespace(abortConnection=lambda: aborted.append(1))
