@@ -58,8 +58,7 @@ class World:
     def __init__(self) -> None:
         self.clock = WallClock()
         self.clock.step(1_000_000)
-        self.reactor = self.clock
-        self.expiries = Expiry(self)
+        self.expiries = Expiry(lambda: self.clock)
 
     def add(self, left: float, problem: Exception | None = None) -> Any:
         channel: Any = FakeChannel(self.clock, problem)

@@ -1,15 +1,15 @@
 """
-The ends of streams whose tokens expire.
+Closes streams whose access ends.
 
-A token expires at a time of day, and the system's time may be set after the stream has begun. So one timer
-for all streams looks at the time of day when the first of them should end, and once a minute at least.
+An access ends at a time of day, and the system's time may be set after the stream has begun. So one timer for
+all streams looks at the time of day when the first of them should end, and once a minute at least.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 
@@ -29,26 +29,17 @@ _SLICE = 256
 _GONE_ENTRIES = 64
 
 
-class HasReactor(Protocol):
-    """
-    What knows the reactor when there are streams.
-    """
-
-    @property
-    def reactor(self) -> Timers: ...
-
-
 class Expiry:
     """
     Closes each channel at a time of day.
 
     Nothing is left in the reactor without such channels.
 
-    :param streams: what knows the reactor.
+    :param reactor: returns the reactor; called once there are such channels.
     """
 
-    def __init__(self, streams: HasReactor) -> None:
-        self._streams = streams
+    def __init__(self, reactor: Callable[[], Timers]) -> None:
+        self._reactor = reactor
         self._numbers = count()
         self._subscribers: dict[int, Subscriber] = {}
         # A channel that ends earlier leaves its entry behind for a while.
@@ -80,7 +71,7 @@ class Expiry:
 
     def _look(self) -> None:
         self._call = None
-        now = wall(self._streams.reactor)
+        now = wall(self._reactor())
         try:
             for _ in range(_SLICE):
                 if not self._heap or self._heap[0][0] > now:
@@ -97,8 +88,8 @@ class Expiry:
         self._cancel()
         if self._heap:
             self._first = self._heap[0][0]
-            left = max(0.0, self._first - wall(self._streams.reactor))
-            self._call = self._streams.reactor.callLater(min(left, _LOOK_INTERVAL), self._look)
+            left = max(0.0, self._first - wall(self._reactor()))
+            self._call = self._reactor().callLater(min(left, _LOOK_INTERVAL), self._look)
 
     def _cancel(self) -> None:
         call, self._call = self._call, None

@@ -148,7 +148,7 @@ class Hub:
             self._use,
             self._lifecycle,
             self._membership,
-            Expiry(self.upgrader),
+            Expiry(lambda: self._use().reactor),
             max_topics=max_topics,
             max_pattern_weight=max_pattern_weight,
         )
