@@ -285,7 +285,7 @@ class ResumeTests:
         for _ in range(10):
             turn(world.reactor)
         metrics = world.hub.metrics()
-        assert (metrics.replayed, metrics.replaying, metrics.buffered) == (7, 1, 0)
+        assert (metrics.replayed, metrics.replaying, metrics.behind, metrics.buffered) == (7, 1, 1, 0)
         opened.read_on()
         assert opened.texts == texts
         assert world.hub.metrics().replaying == 0

@@ -90,3 +90,10 @@ class HubMetrics:
     fanouts: int
     fanout_seconds: float
     fanout_buckets: tuple[int, ...]
+
+    @property
+    def behind(self) -> int:
+        """
+        The same as ``replaying``, for programs that measure this version beside earlier ones.
+        """
+        return self.replaying
