@@ -163,11 +163,15 @@ def _nothing_left() -> Iterator[None]:
     """
     yield
 
-    def gone() -> bool:
+    def left() -> list[object]:
         sockets = [reader for reader in reactor.getReaders() if isinstance(reader, (Connection, Port))]
-        return not sockets and not reactor.getDelayedCalls()
+        return [*sockets, *reactor.getDelayedCalls()]
 
-    pytest_twisted.blockon(Deferred.fromCoroutine(until(gone)))
+    try:
+        pytest_twisted.blockon(Deferred.fromCoroutine(until(lambda: not left())))
+    except AssertionError:
+        # The wait has a call of its own.
+        raise AssertionError(f"left in the reactor: {left()}") from None
 
 
 class RequestTests:
