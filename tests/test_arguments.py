@@ -51,6 +51,7 @@ MADE: list[tuple[Callable[[], object], str]] = [
     (lambda: Upgrader(keepalive=True), "keepalive must be a number of seconds, not bool"),
     (lambda: Upgrader(retry="3"), "retry must be a number of seconds, not str"),  # type: ignore[arg-type]
     (lambda: Upgrader(max_buffer="1"), "max_buffer must be a number of bytes, not str"),  # type: ignore[arg-type]
+    (lambda: Upgrader(keep_headers=[1]), "keep_headers must be a list of str, not int"),  # type: ignore[list-item]
     (lambda: Upgrader(limits=100), "limits must be a Limits, such as Limits(channels=1000), not int"),  # type: ignore[arg-type]
     (lambda: Upgrader(dumps="x"), "dumps must be callable with a value, such as orjson.dumps, not str"),  # type: ignore[arg-type]
     (lambda: Upgrader(headers=[("X", "y")]), "headers must be a dict, such as {'X-Name': 'value'}, not list"),  # type: ignore[arg-type]

@@ -4,8 +4,12 @@ Overflow policies, and what they buffer.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from tests.fakes import Wire
+from txsse import SSEChannel, SSEResource
 from txsse.server.buffer import Budget, FrameBuffer
 from txsse.server.slow import (
     POLICIES,
@@ -201,6 +205,19 @@ class ChoiceTests:
         assert repr(policy) == "<NoRule no-rule>"
         with pytest.raises(NotImplementedError):
             buffer.put(None, b"xx")
+
+
+class ChannelTests:
+    @pytest.mark.parametrize("name", [None, *POLICIES])
+    def test_name(self, plain: Wire, name: Any) -> None:
+        """
+        A channel shows the name of its policy; ``None`` for the default.
+        """
+        channels: list[SSEChannel] = []
+        upgrader = plain.upgrader(slow_policy=name)
+        client = plain.connect(SSEResource(channels.append, upgrader=upgrader)).request()
+        assert channels[0].slow_policy == name
+        client.disconnect()
 
 
 class BudgetTests:

@@ -173,6 +173,18 @@ class SendTests:
         assert played.clock.getDelayedCalls() == []
         assert not played.broadcasts.are_pending
 
+    def test_cancelled_before_it_fails(self, played: Server) -> None:
+        """
+        A caller that has cancelled is not called either when the sending fails afterwards.
+        """
+        played.answers["broadcast"] = answer = Deferred[Any]()
+        done = played.broadcasts.send("hello", 10.0, played.clock)
+        outcome = outcome_of(done)
+        done.cancel()
+        answer.errback(JournalFailed("redis", "lost"))
+        assert [type(each) for each in outcome] == [CancelledError]
+        assert played.clock.getDelayedCalls() == []
+
 
 class ReceiveTests:
     def test_once(self, played: Server) -> None:

@@ -15,6 +15,7 @@ import pytest_twisted
 from twisted.internet import endpoints, reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.tcp import Client
 from twisted.logger import LogEvent, formatEvent
 from twisted.protocols import portforward
 
@@ -1770,6 +1771,25 @@ class RefusalTests:
         await until(works(subject))
 
 
+class StopTests:
+    @pytest_twisted.ensureDeferred
+    async def test_stopped_by_the_last_update(self, new: Callable[..., Subject]) -> None:
+        """
+        A journal that is stopped in the moment in which it is given its last update keeps no connection.
+        """
+
+        def connections() -> int:
+            return sum(isinstance(each, Client) for each in reactor.getReaders())
+
+        before = connections()
+        for number in range(5):
+            subject = new()
+            await subject.start()
+            subject.journal.append(update(str(number)))
+            await subject.journal.stop()
+        await until(lambda: connections() == before)
+
+
 class BoundTests:
     @pytest_twisted.ensureDeferred
     async def test_pending(self, new: Callable[..., Subject]) -> None:
@@ -1780,7 +1800,9 @@ class BoundTests:
         await subject.start()
         first = subject.journal.append(update("1", data="x" * 5000))
         assert "wait to be recorded" in str(await problem_of(subject.journal.append(update("2"))))
+        assert "wait to be recorded" in str(await problem_of(subject.journal.append_many([update("2")])))
         await first
+        assert await subject.journal.append_many([]) == []
         await subject.append("2")
 
     @pytest_twisted.ensureDeferred

@@ -472,6 +472,7 @@ class CommitTests:
         await subject.start()
         first = subject.journal.append(update("1", data="x" * 5000))
         assert "wait to be recorded" in await problem_of(subject.journal.append(update("2")))
+        assert "wait to be recorded" in await problem_of(subject.journal.append_many([update("2")]))
         release.set()
         await first
         await subject.append("2")

@@ -324,6 +324,8 @@ class RedisJournal:
             tidying.cancel()
         staying, self._staying = self._staying, None
         if staying is not None:
+            # In the middle of an update it cannot be cancelled, and its connections would stay.
+            await deferLater(self._reactor, 0)
             staying.cancel()
         self._script.stop()
 
