@@ -1773,20 +1773,20 @@ class RefusalTests:
 
 class StopTests:
     @pytest_twisted.ensureDeferred
-    async def test_stopped_by_the_last_update(self, new: Callable[..., Subject]) -> None:
+    async def test_stopped_by_its_last_update(self, server: RedisServer) -> None:
         """
-        A journal that is stopped in the moment in which it is given its last update keeps no connection.
+        A journal that is stopped in the moment in which it records its last update keeps no connection.
         """
 
         def connections() -> int:
             return sum(isinstance(each, Client) for each in reactor.getReaders())
 
         before = connections()
-        for number in range(5):
-            subject = new()
-            await subject.start()
-            subject.journal.append(update(str(number)))
-            await subject.journal.stop()
+        for number in range(3):
+            journal = RedisJournal(server.url)
+            await journal.start(Follower())
+            await journal.append(update(str(number)))
+            await journal.stop()
         await until(lambda: connections() == before)
 
 
