@@ -163,9 +163,7 @@ class Database:
         positions = self._attempt(self._append_new, batch)
         if positions is not None:
             return positions
-        return self._attempt(
-            lambda connection, batch: [self._append(connection, *each) for each in batch], batch
-        )
+        return self._attempt(self._append_each, batch)
 
     def _attempt(self, append: Callable[[sqlite3.Connection, _Batch], T], batch: _Batch) -> T:
         head, saved = self.head, self._retention.save()
