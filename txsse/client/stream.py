@@ -63,14 +63,14 @@ class Reading(TwistedProtocol):
     """
     Reads the body of one reply, and pauses it where its reader does not keep up.
 
-    :param reader: who gets it; ``None`` for nobody.
+    :param reader: gets it, until its end or until the reading is given up.
     :ivar paused: whether the sender waits for the reader.
     """
 
     transport: StreamTransport | None
 
-    def __init__(self, reader: Reader | None) -> None:
-        self._reader = reader
+    def __init__(self, reader: Reader) -> None:
+        self._reader: Reader | None = reader
         self.paused = False
 
     def dataReceived(self, data: bytes) -> None:

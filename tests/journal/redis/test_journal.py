@@ -1787,6 +1787,8 @@ class StopTests:
             await journal.start(Follower())
             await journal.append(update(str(number)))
             await journal.stop()
+            for recorded in (journal.append(update("late")), journal.append_many([update("late")])):
+                assert isinstance(await problem_of(recorded), JournalFailed)
         await until(lambda: connections() == before)
 
 
