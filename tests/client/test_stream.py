@@ -25,7 +25,7 @@ class Reader:
     def stream_ended(self, reading: Reading, error: Exception | None) -> None:
         self.ends.append(error)
 
-    def stream_resumed(self) -> None:
+    def stream_resumed(self, reading: Reading) -> None:
         raise AssertionError("nothing was paused")
 
 
