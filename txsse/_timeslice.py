@@ -22,7 +22,7 @@ _SLICE_SECONDS = 0.01
 
 class TimeSlices:
     """
-    How much time is left in this turn of the reactor, for all who share it.
+    The time that is left in this turn of the reactor, for all work that shares it.
 
     :param reactor: the reactor.
     """

@@ -628,6 +628,13 @@ class AccessTests:
         assert member.client.status == 403
         assert b"your access has expired" in member.client.body
 
+    def test_head_of_an_access_that_has_ended(self, world: World) -> None:
+        """
+        A HEAD is answered as the GET would be.
+        """
+        access = Access("news", expires=world.reactor.wall())
+        assert world.join(lambda request: access, method="HEAD").client.status == 403
+
     def test_subscription_that_expires(self, world: World) -> None:
         """
         So does a channel that is subscribed without a resource.

@@ -151,8 +151,8 @@ class Distribution:
         Move all live subscribers to replay, which reports the gap.
         """
         self.replay.forget_pages()
-        # By slices, as all that is sent, and in its order: in the middle of a fan-out, nobody knows how far
-        # each subscriber is.
+        # By slices, as all that is sent, and in its order: in the middle of a fan-out, the position of each
+        # subscriber is not known.
         self.fanout.when_sent(self._move_all_to_replay)
         self._head = self._head_id = None
 

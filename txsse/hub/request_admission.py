@@ -129,9 +129,7 @@ class RequestAdmission:
             self._failures.failure("the journal cannot be read; {request} resumes later", request=request)
             point = None
         # That may have taken its time.
-        self._admission.check(wanted.topics, wanted.private)
-        if access.expires is not None and access.expires <= wall(self._upgrader.reactor):
-            raise self._expired()
+        self._check(wanted)
         named = None if point is None else _id_to_name(point, access)
         if named is not None:
             for field in self._resume_headers:
@@ -139,15 +137,20 @@ class RequestAdmission:
                 if accepted.cors:
                     request.responseHeaders.addRawHeader(b"Access-Control-Expose-Headers", field)
         for waiting in gone:
-            # From here on the channel looks after its client, and after nobody else may the upgrader have to
-            # look.
+            # From here on the channel watches its client. A request with a waiter would not be released.
             waiting.cancel()
         self._open(request, accepted, wanted, point)
 
     async def _admit_head(self, request: Request, decision: Answer) -> None:
         wanted = await self._granted(request)
-        self._admission.check(wanted.topics, wanted.private)
+        self._check(wanted)
         self._carry_out(request, decision)
+
+    def _check(self, wanted: _Wanted) -> None:
+        self._admission.check(wanted.topics, wanted.private)
+        expires = wanted.access.expires
+        if expires is not None and expires <= wall(self._upgrader.reactor):
+            raise self._expired()
 
     def _open(self, request: Request, accepted: Accepted, wanted: _Wanted, point: ResumePoint | None) -> None:
         channel = self._carry_out(request, accepted)
