@@ -29,7 +29,9 @@ http2 = ["Twisted[http2,tls]"]
 metrics = ["prometheus-client>=0.20"]
 mercure = ["PyJWT[crypto]>=2.12", "urlpattern>=0.3"]
 redis = ["txredisapi>=1.6", "hiredis>=3"]
+docs = ["sphinx>=9", "furo"]
 test = [
+    *docs,
     *tls,
     *http2,
     *mercure,
@@ -55,8 +57,7 @@ test = [
     "uritemplate>=4",
     "uvicorn>=0.30",
 ]
-docs = ["sphinx>=9", "furo"]
-dev = [*test, *docs, "build", "mypy-zope>=1.0", "ruff>=0.6", "towncrier"]
+dev = [*test, "build", "mypy-zope>=1.0", "ruff>=0.6", "towncrier"]
 
 setup(
     name="txsse",
