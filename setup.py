@@ -48,7 +48,9 @@ test = [
     "pymercure==0.0.1.0",
     "pytest>=8",
     "pytest-cov>=5",
+    "pytest-timeout>=2.3",
     "pytest-twisted>=1.14",
+    "pytest-xdist>=3.6",
     "requests>=2.31",
     "schemathesis>=4.30",
     "selenium>=4.20",
@@ -57,7 +59,7 @@ test = [
     "uritemplate>=4",
     "uvicorn>=0.30",
 ]
-dev = [*test, "build", "mypy-zope>=1.0", "ruff>=0.6", "towncrier"]
+dev = [*test, "build", "mypy-zope>=1.0", "nox>=2024.4", "pre-commit>=3", "ruff>=0.6", "towncrier>=24.8"]
 
 setup(
     name="txsse",

@@ -17,6 +17,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from tests.fakes import WIRES, Wire
 from tests.journal.redis_server import RedisServer, running
+from tests.needs import FAST, MARKS, mark_by_fixtures, needs, set_running
 from txsse._extras import extra_of
 
 
@@ -50,6 +51,45 @@ def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> pytest.Module
     Collect the tests of a file.
     """
     return cast(pytest.Module, _Module.from_parent(parent, path=module_path))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """
+    Add an option for the tests without marks.
+    """
+    parser.addoption("--fast", action="store_true", help=f"run the tests without marks: -m '{FAST}'")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """
+    Declare the marks, and select the tests without them if the command line says so.
+    """
+    for mark, meaning in MARKS.items():
+        config.addinivalue_line("markers", f"{mark}: {meaning}")
+    if config.option.fast:
+        config.option.markexpr = FAST
+
+
+# Before the options -m and -k select by the marks.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    Mark tests by what their fixtures need.
+    """
+    for item in items:
+        mark_by_fixtures(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """
+    Note which test runs.
+    """
+    set_running(item)
+    try:
+        return (yield)
+    finally:
+        set_running(None)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -115,6 +155,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+@needs("redis")
 def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """
     One Redis for all who use keys of their own, and leave it alone otherwise.

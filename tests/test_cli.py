@@ -5,13 +5,13 @@ The command ``txsse``, called as a function and as a process.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 import txsse
+from tests.processes import finish, python
 from txsse.cli import Command, main
 
 ROOT = Path(__file__).parent.parent
@@ -108,18 +108,14 @@ class ProcessTests:
         """
         ``python -m txsse`` is the same.
         """
-        done = subprocess.run(
-            [sys.executable, "-m", "txsse", "--version"], capture_output=True, text=True, cwd=ROOT, timeout=60
-        )
+        done = finish(python("-m", "txsse", "--version"))
         assert (done.returncode, done.stdout, done.stderr) == (0, f"txsse {txsse.__version__}\n", "")
 
     def test_status(self) -> None:
         """
         The status of the process is what the function returned.
         """
-        done = subprocess.run(
-            [sys.executable, "-m", "txsse", "--nothing"], capture_output=True, text=True, cwd=ROOT, timeout=60
-        )
+        done = finish(python("-m", "txsse", "--nothing"))
         assert (done.returncode, done.stdout) == (2, "")
         assert len(done.stderr.splitlines()) == 1
 

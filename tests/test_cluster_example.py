@@ -11,22 +11,21 @@ import shlex
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from http.client import HTTPException
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from tests.test_examples import FORM, PATIENCE, ROOT, Answer, Stream, fetch
+from tests.processes import ROOT, Program, python, start
+from tests.test_examples import FORM, Answer, Stream, fetch
+from tests.waiting import PATIENCE, wait_until
 from txsse import ServerSentEvent
 
 FOLDER = ROOT / "examples" / "cluster"
@@ -35,58 +34,36 @@ FOLDER = ROOT / "examples" / "cluster"
 SAID = re.compile(r"(.+): kill -9 (\d+)\n  and to have it back: (.+)\n")
 
 
-def start(output: int, *ports: str, **environment: str) -> subprocess.Popen[bytes]:
+def example(*ports: str, **environment: str) -> AbstractContextManager[Program]:
     """
-    Start the example.
+    Run the example.
     """
-    return subprocess.Popen(
-        [sys.executable, "examples/cluster/run.py", *ports],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-    )
+    return start(python("examples/cluster/run.py", *ports), env=environment, needs="proxy")
 
 
 def fail(*ports: str, **environment: str) -> str:
     """
-    Run the example where it cannot run, and return what it says then.
+    Run the example where it cannot start, and return its output.
     """
-    process = start(subprocess.PIPE, *ports, **environment)
-    try:
-        said, _ = process.communicate(timeout=PATIENCE)
-    finally:
-        process.kill()
-    assert process.returncode == 1
-    return said.decode()
-
-
-def wait_until(suffices: Callable[[], object], what: str) -> None:
-    """
-    Wait until something is as it should be.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while not suffices():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
+    with example(*ports, **environment) as program:
+        assert program.wait() == 1
+        return program.output
 
 
 class Cluster:
     """
     The example, running.
 
-    :param process: what started it.
-    :param log: where goes what it says.
+    :param program: what started it.
     :ivar url: where nginx is.
     :ivar pids: those of the programs that may be killed.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self._process = process
-        self._log = log
-        self._revived: list[subprocess.Popen[bytes]] = []
-        wait_until(lambda: "\nOpen http" in self.said or process.poll() is not None, "the address")
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._revived: list[Program] = []
+        self._exit = ExitStack()
+        program.wait_for("^(Open) http")
         opened = re.search(r"^Open (http://127\.0\.0\.1:\d+/)$", self.said, re.MULTILINE)
         assert opened is not None, self.said
         self.url = urlsplit(opened[1])
@@ -100,28 +77,20 @@ class Cluster:
         """
         What was said so far.
         """
-        return self._log.read_text(encoding="utf-8")
+        return "".join(program.output for program in (self._program, *self._revived))
 
     def kill(self, name: str) -> None:
         """
         Kill a program as was said, and wait until that is noticed.
         """
         os.kill(self.pids[name], signal.SIGKILL)
-        wait_until(lambda: f"\n{name} is gone.\n" in self.said, f"the end of {name}")
+        wait_until(lambda: f"\n{name} is gone.\n" in self.said, what=f"the end of {name}")
 
     def revive(self, name: str) -> None:
         """
         Have a program back as was said.
         """
-        with self._log.open("ab") as output:
-            process = subprocess.Popen(
-                self._commands[name],
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        self._revived.append(process)
+        self._revived.append(self._exit.enter_context(start(self._commands[name], needs="proxy")))
 
     def publish(self, text: str, id: str = "") -> Answer:
         """
@@ -133,15 +102,13 @@ class Cluster:
         """
         Publish again and again, with the same id, until it is certain that it arrived.
         """
-        wait_until(lambda: self.publish(text, id).status == 200, f"{text} to be published")
+        wait_until(lambda: self.publish(text, id).status == 200, what=f"{text} to be published")
 
     def end(self, number: int = signal.SIGTERM) -> None:
         """
         End it, and see that nothing is left.
         """
-        if self._process.poll() is None:
-            self._process.send_signal(number)
-        code = self._process.wait(PATIENCE)
+        code = self._program.stop(number)
         self.clear()
         said = self.said
         assert code == 0, said
@@ -156,22 +123,11 @@ class Cluster:
         """
         End the processes that are left: those of the example through it, since it alone knows them all.
         """
-        while self._revived:
-            # A node before its Redis.
-            end(self._revived.pop())
-        end(self._process)
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """
-    End a process, unless it has.
-    """
-    process.terminate()
-    try:
-        process.wait(PATIENCE)
-    finally:
-        process.kill()
-        process.wait()
+        # A node before its Redis.
+        for program in reversed(self._revived):
+            program.stop()
+        self._exit.close()
+        self._program.stop()
 
 
 @contextmanager
@@ -180,16 +136,13 @@ def running() -> Iterator[Cluster]:
     Run the example on free ports.
     """
     needs()
-    with TemporaryDirectory(prefix="txsse-") as directory:
-        log = Path(directory, "log")
-        with log.open("wb") as output:
-            process = start(output.fileno(), "0")
-        with ExitStack() as left:
-            left.callback(end, process)
-            cluster = Cluster(process, log)
-            left.callback(cluster.clear)
+    with example("0") as program:
+        cluster = Cluster(program)
+        try:
             yield cluster
             cluster.end()
+        finally:
+            cluster.clear()
 
 
 def needs() -> None:
@@ -269,7 +222,7 @@ class Reader:
         """
         Read until the page is told this.
         """
-        wait_until(lambda: self.take(1)[0][1] == told, str(told))
+        wait_until(lambda: self.take(1)[0][1] == told, what=str(told))
 
     def close(self) -> None:
         """
@@ -468,7 +421,7 @@ class KillTests:
         cluster.kill(gone)
         cluster.publish("meanwhile")
         cluster.revive(gone)
-        wait_until(lambda: read("earliest").node == gone, f"{gone} to be back")
+        wait_until(lambda: read("earliest").node == gone, what=f"{gone} to be back")
         back = read("earliest")
         cluster.publish("later")
         assert back.messages(2) == stays.messages(2) == ["meanwhile", "later"]

@@ -5,32 +5,29 @@ The examples, run as a user runs them, and read with what the standard library h
 from __future__ import annotations
 
 import json
-import os
 import re
 import select
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection, HTTPSConnection
 from itertools import islice, pairwise
 from pathlib import Path
-from threading import Thread, Timer
+from threading import Thread
 from typing import ClassVar, NamedTuple
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 import pytest
 
+from tests.processes import finish, python, start
+from tests.waiting import PATIENCE
 from txsse import EventStreamParser, ServerSentEvent
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"), key=lambda path: path.name)
-
-# Far beyond what any step takes, so that only a hang runs into it.
-PATIENCE = 30.0
 
 
 @contextmanager
@@ -40,33 +37,12 @@ def running(name: str, *arguments: str) -> Iterator[SplitResult]:
 
     :param arguments: what it gets besides the port.
     """
-    process = subprocess.Popen(
-        [sys.executable, f"examples/{name}", "0", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
-    watchdog = Timer(PATIENCE, process.kill)
-    watchdog.start()
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        watchdog.cancel()
-        opened = re.fullmatch(r"Open (https?://127\.0\.0\.1:[0-9]+/)\n", line)
-        if opened is not None:
-            yield urlsplit(opened[1])
-        process.terminate()
-        output, errors = process.communicate(timeout=PATIENCE)
-    finally:
-        watchdog.cancel()
-        process.kill()
-        process.wait()
-    assert opened is not None, f"{name} printed {line!r}, and to stderr: {errors}"
-    assert output == "", f"{name} printed more than its address"
-    assert "Traceback" not in errors, errors
+    with start(python(f"examples/{name}", "0", *arguments)) as program:
+        [address] = program.wait_for(r"^Open (https?://127\.0\.0\.1:[0-9]+/)$")
+        yield urlsplit(address)
+        program.stop()
+        assert program.out == f"Open {address}\n", f"{name} printed more than its address"
+        assert "Traceback" not in program.err, program.err
 
 
 class Answer(NamedTuple):
@@ -591,15 +567,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     """
     Run an example that comes to an end.
     """
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return finish(python(*arguments), env=environment)
 
 
 class FollowTests:

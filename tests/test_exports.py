@@ -7,13 +7,12 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import txsse
+from tests.processes import finish, python
 
 PUBLIC = {
     "Access",
@@ -101,7 +100,7 @@ import txsse.protocol.encoder, txsse.protocol.event, txsse.protocol.parser
 event, = EventStreamParser().feed(encode_event(ServerSentEvent("a")))
 print(event.data)
 """
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        done = finish(python("-c", program))
         assert (done.stdout, done.stderr) == ("a\n", "")
 
     def test_all_of_each_module(self) -> None:
@@ -122,7 +121,7 @@ print(event.data)
         check = (
             "import txsse, txsse.tap, txsse.cli, sys; assert 'twisted.internet.reactor' not in sys.modules"
         )
-        subprocess.run([sys.executable, "-c", check], check=True)
+        finish(python("-c", check), check=True)
 
     def test_protocol_needs_no_twisted(self) -> None:
         """
@@ -134,4 +133,4 @@ print(event.data)
             "import txsse.protocol.parser, txsse.protocol.encoder;"
             "assert not any(name.split('.')[0] == 'twisted' for name in sys.modules)"
         )
-        subprocess.run([sys.executable, "-c", check], check=True)
+        finish(python("-c", check), check=True)

@@ -4,7 +4,6 @@ The publishers in other languages, run as their users run them, against a real h
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -19,9 +18,10 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from tests.journal.redis_server import free_port
 from tests.mercure.world import OTHER_SECRET, PATH, SECRET, old_token
-from tests.service.process import HUB_URL, PATIENCE, ROOT, Subscriber, publish, running
+from tests.processes import ROOT, finish, free_port, python, start
+from tests.service.process import HUB_URL, Subscriber, publish, running
+from tests.waiting import PATIENCE, wait_until
 from txsse import EventStreamParser
 from txsse.mercure.auth.mint import make_token
 
@@ -71,15 +71,7 @@ def run(name: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[st
     """
     Publish with an example.
     """
-    return subprocess.run(
-        [*command(name), "news", TEXT],
-        cwd=FOLDER,
-        env={**os.environ, "no_proxy": "*", **environ},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=PATIENCE,
-        check=False,
-    )
+    return finish([*command(name), "news", TEXT], cwd=FOLDER, env={"no_proxy": "*", **environ})
 
 
 def access(url: str, key: str = SECRET) -> dict[str, str]:
@@ -141,24 +133,15 @@ def django(url: str) -> Iterator[int]:
     for package in ("django", "requests"):
         pytest.importorskip(package, reason=f"pip install {package}")
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "django_view.py", "runserver", "--noreload", f"127.0.0.1:{port}"],
-        cwd=FOLDER,
-        env={**os.environ, "no_proxy": "*", **access(url)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    try:
-        over = time.monotonic() + PATIENCE
-        while not _answers(port):
-            assert process.poll() is None and time.monotonic() < over, process.stderr.read()
-            time.sleep(0.1)
+    command = python("django_view.py", "runserver", "--noreload", f"127.0.0.1:{port}")
+    with start(command, cwd=FOLDER, env={"no_proxy": "*", **access(url)}) as program:
+
+        def answers() -> bool:
+            assert program.process.poll() is None, program.output
+            return _answers(port)
+
+        wait_until(answers, what=lambda: f"Django answers: {program.output}")
         yield port
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def _answers(port: int) -> bool:

@@ -5,17 +5,13 @@ What the README and the package's docstring show runs as it stands there.
 from __future__ import annotations
 
 import ast
-import os
 import re
 import shutil
-import socket
-import subprocess
 import sys
 import textwrap
-import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +27,12 @@ from twisted.web.server import Site
 import txsse
 from tests.bare import read_setup
 from tests.fakes import Wire
+from tests.processes import ROOT, finish, free_port, python, start
+from tests.waiting import PATIENCE, wait_until
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
 
 reactor: Any = global_reactor
-
-# How long a process may take to come up, in seconds; it is no measure of speed.
-PATIENCE = 60.0
 
 
 def blocks(kind: str, text: str = README) -> list[str]:
@@ -54,31 +48,23 @@ def running(program: str) -> Iterator[str]:
     """
     Run a program that listens on port 8080, on a free port instead.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     assert '"tcp:8080"' in program
     program = program.replace('"tcp:8080"', f'"tcp:{port}:interface=127.0.0.1"')
-    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
-    try:
+    with start(python("-c", program)):
         yield f"http://127.0.0.1:{port}/"
-    finally:
-        process.kill()
-        process.wait()
 
 
 def read_events(url: str, count: int, **headers: str) -> list[txsse.ServerSentEvent]:
     """
     Read some events, as soon as somebody serves them.
     """
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=PATIENCE)
-            break
-        except OSError:
-            assert time.monotonic() < deadline, "nobody serves it"
-            time.sleep(0.1)
+
+    def ask() -> Any:
+        with suppress(OSError):
+            return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=PATIENCE)
+
+    response = wait_until(ask, what=f"a server answers at {url}")
     parser = txsse.EventStreamParser()
     events: list[txsse.ServerSentEvent] = []
     with response:
@@ -255,13 +241,9 @@ class FirstExampleTests:
         if shutil.which("openssl") is None:
             pytest.skip("install Debian's package openssl")
         commands = [line.removeprefix("$ ") for line in first("deployment", "console").splitlines()]
-        done = subprocess.run(
+        done = finish(
             ["bash", "-ec", "\n".join(commands).replace("twist ", f"{sys.executable} -m twisted ", 1)],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
         )
         assert done.returncode == 0, done.stderr
         assert "https://hub.example.org/.well-known/mercure" in done.stdout + done.stderr

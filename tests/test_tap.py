@@ -5,14 +5,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import signal
 import socket
 import ssl
-import subprocess
-import sys
-import sysconfig
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -35,7 +31,8 @@ from twisted.web.resource import Resource
 
 import txsse
 from tests.fakes import Client, Wire
-from tests.journal.redis_server import RedisServer, free_port
+from tests.journal.redis_server import RedisServer
+from tests.processes import TWIST, Program, finish, free_port, python, start
 from txsse import EventStreamParser, tap
 from txsse.service import endpoints
 from txsse.service.config import read_config
@@ -45,11 +42,8 @@ from txsse.web.site import ClosingSite
 
 _log = Logger()
 
-ROOT = Path(__file__).parent.parent
 
 # Not python -m twisted: in Twisted 22.10 that asks for pkg_resources.
-TWIST = str(Path(sysconfig.get_path("scripts")) / "twist")
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def options(*argv: str) -> Options:
@@ -458,45 +452,26 @@ class ServiceTests:
 
 
 @contextmanager
-def running(*argv: str, twist: tuple[str, ...] = ()) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+def running(*argv: str, twist: tuple[str, ...] = ()) -> Iterator[tuple[Program, list[str]]]:
     """
     Run ``twist txsse`` with one ``--listen`` or more, and wait until it listens on all of them.
 
-    :returns: the process, and its URLs.
+    :returns: the program, and its URLs.
     """
-    command = [TWIST, *twist, "--log-format=text", "txsse", *argv]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        # A shell that runs the tests in its background has SIGINT ignored, and that would be inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stdout is not None and process.stderr is not None
-    urls: list[str] = []
-    try:
-        while len(urls) < sum(argument.startswith("--listen") for argument in argv):
-            line = process.stdout.readline()
-            assert line, process.stderr.read()
-            urls += re.findall(r"The demo is at (\S+)", line)
-        yield process, urls
-    finally:
-        process.kill()
-        process.communicate(timeout=60)
+    with start([TWIST, *twist, "--log-format=text", "txsse", *argv]) as program:
+        count = sum(argument.startswith("--listen") for argument in argv)
+        yield program, program.wait_for(r"The demo is at (\S+)", count)
 
 
-def wait(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> str:
+def stop(program: Program, number: signal.Signals = signal.SIGTERM) -> str:
     """
-    Wait for the end of a process that got a signal, and return what it wrote meanwhile.
+    End a program with a signal, and return its log.
     """
-    out, err = process.communicate(timeout=60)
-    assert err == ""
+    status = program.stop(number)
+    assert program.err == ""
     # Since 24.7 Twisted ends by the signal, as the shell expects of a process that got one.
-    assert process.returncode in (0, -number)
-    return out
+    assert status in (0, -number)
+    return program.out
 
 
 def open_stream(url: str, name: str, context: ssl.SSLContext | None = None) -> socket.socket:
@@ -575,15 +550,13 @@ class JournalTests:
         What was published is there in the next process, also where the first one was killed.
         """
         journal = f"--journal=sqlite:{tmp_path}/hub.sqlite"
-        with running("--demo", self.listen, journal) as (process, [url]):
+        with running("--demo", self.listen, journal) as (program, [url]):
             publish(url, "one")
-            process.kill()
-            process.wait()
-        with running("--demo", self.listen, journal) as (process, [url]):
+            program.kill()
+        with running("--demo", self.listen, journal) as (program, [url]):
             publish(url, "two")
             assert read_until(url, "two") == ["one", "two"]
-            process.terminate()
-            log = wait(process)
+            log = stop(program)
         assert "Traceback" not in log
 
     def test_redis(self, shared_redis: RedisServer) -> None:
@@ -599,19 +572,17 @@ class JournalTests:
             publish(one, "one")
             publish(other, "two")
             assert read_until(one, "two") == read_until(other, "two") == ["one", "two"]
-            for process in (first, second):
-                process.terminate()
-                assert "Traceback" not in wait(process)
+            for program in (first, second):
+                assert "Traceback" not in stop(program)
 
     def test_not_there(self) -> None:
         """
         The log has one line about a Redis that is not there, and the service runs on.
         """
         pytest.importorskip("hiredis", reason="pip install 'txsse[redis]'")
-        with running("--demo", self.listen, f"--journal=redis://127.0.0.1:{free_port()}") as (process, [url]):
+        with running("--demo", self.listen, f"--journal=redis://127.0.0.1:{free_port()}") as (program, [url]):
             open_stream(url, "clock").close()
-            process.terminate()
-            log = wait(process)
+            log = stop(program)
         assert log.count("cannot connect to 127.0.0.1") == 1
         assert "Traceback" not in log
 
@@ -619,15 +590,7 @@ class JournalTests:
         """
         A name that is none ends it, with one line.
         """
-        done = subprocess.run(
-            [TWIST, "txsse", "--demo", "--journal=mongodb://localhost"],
-            cwd=ROOT,
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = finish([TWIST, "txsse", "--demo", "--journal=mongodb://localhost"])
         assert done.returncode == 1
         assert "'mongodb://localhost' is no journal; name memory:, sqlite:PATH" in done.stderr
         assert done.stderr.count("\n") == 1
@@ -639,15 +602,15 @@ class ProcessTests:
         """
         The page and the streams are there; at the end each stream has its last chunk, and no reset.
         """
-        with running("--demo", "--listen=tcp:0:interface=127.0.0.1") as (process, [url]):
+        with running("--demo", "--listen=tcp:0:interface=127.0.0.1") as (program, [url]):
             with urllib.request.urlopen(url, timeout=60) as page:
                 assert page.status == 200
                 assert b"EventSource" in page.read()
             streams = [open_stream(url, name) for name in ("clock", "events", "progress", "reconnect")]
-            process.send_signal(number)
+            program.process.send_signal(number)
             for stream in streams:
                 assert read_all(stream).endswith(b"0\r\n\r\n")
-            log = wait(process, number)
+            log = stop(program, number)
         assert "Main loop terminated" in log
         assert "Traceback" not in log and "rror" not in log
 
@@ -657,14 +620,14 @@ class ProcessTests:
         """
         plain = "--listen=tcp:0:interface=127.0.0.1"
         tls = f"--listen=ssl:0:interface=127.0.0.1:privateKey={certificate}"
-        with running("--demo", plain, tls, twist=("--reactor=poll",)) as (process, urls):
+        with running("--demo", plain, tls, twist=("--reactor=poll",)) as (program, urls):
             assert [url.partition(":")[0] for url in urls] == ["http", "https"]
             over_tcp = open_stream(urls[0], "clock")
             over_tls = open_stream(urls[1], "clock", trusting("http/1.1"))
-            process.terminate()
+            program.process.terminate()
             for stream in (over_tcp, over_tls):
                 assert read_all(stream).endswith(b"0\r\n\r\n")
-            wait(process)
+            stop(program)
 
     def test_http2(self, certificate: Path) -> None:
         """
@@ -673,7 +636,7 @@ class ProcessTests:
         h2 = pytest.importorskip("h2.connection", reason="pip install 'txsse[http2]'")
         events = pytest.importorskip("h2.events")
         tls = f"--listen=ssl:0:interface=127.0.0.1:privateKey={certificate}"
-        with running("--demo", tls) as (process, [url]):
+        with running("--demo", tls) as (program, [url]):
             port = int(url.rpartition(":")[2].strip("/"))
             raw = socket.create_connection(("127.0.0.1", port), timeout=60)
             client = trusting("h2").wrap_socket(raw)
@@ -697,10 +660,10 @@ class ProcessTests:
                 seen += connection.receive_data(data)
                 body = b"".join(event.data for event in seen if isinstance(event, events.DataReceived))
                 if b"event: connected\n" in body and not terminating:
-                    process.terminate()
+                    program.process.terminate()
                     terminating = True
             client.close()
-            wait(process)
+            stop(program)
 
     def test_endpoint_in_use(self) -> None:
         """
@@ -733,14 +696,7 @@ class ProcessTests:
         assert said in self.refused(*argv)
 
     def refused(self, *argv: str) -> str:
-        done = subprocess.run(
-            [TWIST, "txsse", *argv],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=ENVIRONMENT,
-            timeout=60,
-        )
+        done = finish([TWIST, "txsse", *argv])
         assert done.returncode > 0
         assert done.stdout == ""
         [line] = done.stderr.splitlines()
@@ -752,4 +708,4 @@ class ProcessTests:
         Loading the plugin leaves the choice of the reactor to twist.
         """
         code = "import sys, txsse.tap, txsse.cli; sys.exit('twisted.internet.reactor' in sys.modules)"
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=True)
+        finish(python("-c", code), check=True)

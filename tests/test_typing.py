@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import finish
+
 ROOT = Path(__file__).parent.parent
 PYRIGHT = ROOT / "tests" / "peers" / "node_modules" / ".bin" / "pyright"
 
@@ -44,14 +46,7 @@ def pyright(program: Path) -> subprocess.CompletedProcess[str]:
 
 
 def run(program: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        cwd=program.parent,
-        env=os.environ | {"MYPYPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    return finish(command, cwd=program.parent, env=os.environ | {"MYPYPATH": str(ROOT)})
 
 
 @pytest.mark.parametrize("check", [mypy, pyright])

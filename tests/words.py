@@ -1,10 +1,10 @@
 """
 The words that this project does not use, and a search for them in its prose: comments, docstrings, messages,
-the names of tests, documentation and pages. ``python -m tests.words [PATH...]`` prints each one with its line
-and with what to write instead, and fails if it found any.
+names of tests, documentation and pages.
 
-Prose is for readers whose first language may not be English, and who search for a field's terms. Each entry of
-:data:`WORDS` was a word that readers of this project stumbled over.
+``python -m tests.words [PATH...]`` prints each one with its line and its replacement; the status is 1 if it
+found any. Many readers know English as a second language, and search for the terms of the field. Readers of this project
+stumbled over each word of :data:`WORDS`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,25 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # This file and its test contain all the words.
 EXEMPT = {"tests/words.py", "tests/test_words.py"}
-SUFFIXES = {".rst", ".md", ".html", ".js", ".mjs", ".php", ".lua", ".yaml", ".yml", ".toml", ".sh", ".txt", ".c", ".conf"}
-PEOPLE = r"(?:clients?|subscribers?|nodes?|channels?|readers?|servers?|browsers?|peers?|publishers?|connections?)"
+SUFFIXES = {
+    ".rst",
+    ".md",
+    ".html",
+    ".js",
+    ".mjs",
+    ".php",
+    ".lua",
+    ".yaml",
+    ".yml",
+    ".toml",
+    ".sh",
+    ".txt",
+    ".c",
+    ".conf",
+}
+PEOPLE = (
+    r"(?:clients?|subscribers?|nodes?|channels?|readers?|servers?|browsers?|peers?|publishers?|connections?)"
+)
 PROXY = (
     r"(?:(?:a|an|the|its|one|this|that|such|real|reverse|TLS|HTTP|load|corporate|nginx|haproxy|caddy|or)[-\s]+)*"
     r"(?:prox(?:y|ies)|balancers?|gateways?|NAT|firewalls?|CDNs?|nginx|haproxy|caddy)\b"
@@ -35,10 +52,10 @@ class Word:
     """
     A word or phrase that is not used.
 
-    :ivar pattern: a regular expression; a space in it stands for any white space, ``<`` at its beginning for the
-        beginning of a sentence.
-    :ivar instead: what to write.
-    :ivar allowed: a regular expression; where it matches a text that includes the word, the word is plain English.
+    :ivar pattern: a regular expression; a space in it stands for any white space, ``<`` at its beginning for
+        the beginning of a sentence.
+    :ivar instead: the words to use instead.
+    :ivar allowed: a regular expression for the contexts in which the word is plain English.
     """
 
     pattern: str
@@ -59,7 +76,7 @@ WORDS = (
     Word(r"\b(?:whoever|whomever)\b", "the actor: the client, the node, the caller, ..."),
     Word(r"\bthose who\b", "the actor: the clients that, the subscribers that, ..."),
     Word(r"\b(?:some|every|any|no)body\b", "the actor; 'no client', 'every subscriber', 'any caller', ..."),
-    Word(r"\bno[- ]one\b", "'no client', 'no subscriber', ..."),
+    Word(r"\bno[- ]one\b(?!-)", "'no client', 'no subscriber', ..."),
     Word(r"<Who (?![^.]*\?)", "the actor: 'A client that ...'"),
     Word(
         r"\b(?:to|of|by|from|for|with|than|as|if|when|that|only|on|at|alone) who\b",
@@ -68,7 +85,9 @@ WORDS = (
     Word(r"<What (?![^.]*\?)", "the noun that it stands for: 'Updates that ...', 'The text that ...'"),
     Word(r"\bbef(?:all|alls|allen|ell)\b", "happen, fail"),
     Word(r"\blikewise\b", "also, the same"),
-    Word(r"\b(?:is|are|was|were|be) none\b", "the condition: 'if no update ...', 'does not exist', 'is empty'"),
+    Word(
+        r"\b(?:is|are|was|were|be) none\b", "the condition: 'if no update ...', 'does not exist', 'is empty'"
+    ),
     Word(
         r"\b(?:tell|tells|told|telling|tellings)\b",
         "notify, return, log, send, report, configure, disclose",
@@ -79,10 +98,16 @@ WORDS = (
         "after (order), slow (speed), replaying (a subscriber)",
         rf"\bbehind {PROXY}|left behind|leaves? behind|leaving behind",
     ),
-    Word(r"\b(?:is|are|was|were|be|been) out(?: for good)?(?=[\s\x00]*[,.;:)]|\x00| (?:when|while|and|for)\b)", "unavailable"),
+    Word(
+        r"\b(?:is|are|was|were|be|been) out(?: for good)?(?=[\s\x00]*[,.;:)]|\x00| (?:when|while|and|for)\b)",
+        "unavailable",
+    ),
     Word(r"\b(?:let|lets|letting) go\b", "released"),
     Word(r"\brewinds?\b", "replay"),
-    Word(r"\bleft to the journal\b", "replaying: 'the hub stops buffering for it, and it catches up from the journal'"),
+    Word(
+        r"\bleft to the journal\b",
+        "replaying: 'the hub stops buffering for it, and it catches up from the journal'",
+    ),
     Word(r"\bwhat (?:becomes|became|is to become) of\b", "overflow policy, outcome"),
     Word(r"\btimelines?\b", "epoch"),
     Word(r"\banchors?\b", "resume ID", r"HTML anchors?|\banchors? (?:element|link|tag|of a pattern)s?"),
@@ -92,7 +117,8 @@ WORDS = (
     Word(r"\b(?:has|have|had) (?:its|their) answer\b", "'a response has been sent'"),
     Word(r"\b(?:make|makes|made|making) of (?:it|them|that)\b", "'how it handles ...', 'the result of ...'"),
     Word(
-        rf"\b{PEOPLE} (?:that |which |who )?(?:goes|comes|leaves|go|come|leave|went|came)(?! (?:up|down|on|back|through|first|before|after|from|with|in|into|over|to)\b)",
+        rf"\b{PEOPLE} (?:that |which |who )?(?:goes|comes|leaves|go|come|leave|went|came)\b"
+        r"(?! (?:up|down|on|back|through|first|before|after|from|with|in|into|over|to)\b)",
         "connects, disconnects, resumes",
     ),
 )
@@ -112,7 +138,9 @@ def prose_of(path: str, text: str) -> str:
     """
     text = _python_prose(text, path.startswith("tests/")) if path.endswith(".py") else text
     # Literals are names, not prose; so are addresses.
-    return re.sub(r"``.+?``|https?://[^\s>`'\"]+", lambda m: re.sub(r"[^\n]", "\x01", m[0]), text, flags=re.DOTALL)
+    return re.sub(
+        r"``.+?``|https?://[^\s>`'\"]+", lambda m: re.sub(r"[^\n]", "\x01", m[0]), text, flags=re.DOTALL
+    )
 
 
 def _python_prose(text: str, tests: bool) -> str:
@@ -143,7 +171,10 @@ def _python_prose(text: str, tests: bool) -> str:
             keep(token.start, "\x00" * opening.end() + token.string[opening.end() : closing])
         elif token.type == tokenize.NAME and before in ("def", "class") and tests:
             words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", token.string)
-            keep(token.start, (" " + words)[: len(token.string)] if " " in words else "\x00" * len(token.string))
+            keep(
+                token.start,
+                (" " + words)[: len(token.string)] if " " in words else "\x00" * len(token.string),
+            )
         if token.type == tokenize.NAME and keyword.iskeyword(token.string):
             before = token.string
         elif token.type == tokenize.NAME:
@@ -172,9 +203,15 @@ def files(paths: Iterable[str] = ()) -> list[str]:
     wanted = list(paths) or ["."]
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *wanted]
     try:
-        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+            "\n"
+        )
     except (OSError, subprocess.CalledProcessError):
-        found = (path for name in wanted for path in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*")))
+        found = (
+            path
+            for name in wanted
+            for path in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*"))
+        )
         listed = sorted(str(path.relative_to(ROOT)) for path in found if "node_modules" not in path.parts)
     return [
         name

@@ -4,8 +4,6 @@ Twisted's HTTP/1 channels, and those that are not as expected.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +16,7 @@ from twisted.web.server import GzipEncoderFactory
 from twisted.web.server import Request as ServerRequest
 
 from tests.fakes import Client, Wire
+from tests.processes import finish, python
 from txsse import SSEChannel, SSEResource
 from txsse._twisted.http import (
     channel_of,
@@ -84,7 +83,7 @@ class NegotiatingProtocolTests:
         """
         txsse can be imported without it.
         """
-        ran = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False)
+        ran = finish(python("-c", WITHOUT))
         assert (ran.stdout, ran.stderr) == ("None\n", "")
 
     def test_service(self, plain: Wire) -> None:

@@ -7,10 +7,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Any
 import pytest
 
 import twisted
+from tests.processes import finish, python
 from txsse._twisted.names import NAMES
 
 ROOT = Path(__file__).parent.parent.parent
@@ -61,13 +59,9 @@ def used(certificate: Path, *numbers: int) -> dict[str, Any]:
     """
     Return what is found in a process whose Twisted has other names.
     """
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests._twisted.renamed", str(certificate), *map(str, numbers)],
-        cwd=ROOT,
-        env={**os.environ, "SSL_CERT_FILE": str(certificate)},
-        capture_output=True,
-        text=True,
-        check=False,
+    ran = finish(
+        python("-m", "tests._twisted.renamed", str(certificate), *map(str, numbers)),
+        env={"SSL_CERT_FILE": str(certificate)},
     )
     assert ran.returncode == 0, ran.stderr
     result: dict[str, Any] = json.loads(ran.stdout)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.remote import Server
-from tests.browser.serving import serving
+from tests.needs import needs
+from tests.processes import serving
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome, ChromeService
@@ -37,6 +38,7 @@ _ARGUMENTS = [
 
 
 @pytest.fixture(scope="session")
+@needs("browser", "process")
 def browser() -> Iterator[Chrome]:
     """
     Headless Chromium.

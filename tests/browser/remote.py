@@ -5,11 +5,12 @@ Both ends of a stream, as a test holds them: the page's ``EventSource``, and the
 from __future__ import annotations
 
 import json
-import time
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
+
+from tests.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -20,11 +21,6 @@ CONNECTING, OPEN, CLOSED = range(3)
 
 # How many events a stream of the kind "burst" sends in one go, behind one of a million characters.
 BURST = 500
-
-T = TypeVar("T")
-
-# Far beyond what any step takes, so that only what never happens runs into it.
-_PATIENCE = 20.0
 
 _OPEN_SOURCE = """
 const [url, types, withCredentials] = arguments;
@@ -37,28 +33,6 @@ for (const type of ["open", "error", "message", ...types]) source.addEventListen
 window.sources ??= [];
 return window.sources.push({ source, noted }) - 1;
 """
-
-
-def wait_until(look: Callable[[], T], suffices: Callable[[T], object], what: str) -> T:
-    """
-    Wait until something is as it should be.
-
-    :param look: returns what it is.
-    :param suffices: tells whether that is as it should be.
-    :param what: what is waited for, for the error.
-    :returns: what it is then.
-    """
-    deadline = time.monotonic() + _PATIENCE
-    pause = 0.01
-    while True:
-        late = time.monotonic() > deadline
-        seen = look()
-        if suffices(seen):
-            return seen
-        assert not late, f"waited in vain for {what}; there is {seen!r}"
-        time.sleep(pause)
-        # Looking often takes time from the browser, which needs it more.
-        pause = min(1.3 * pause, 0.2)
 
 
 class Source:
@@ -222,6 +196,6 @@ class Server:
         """
         Send a request from outside of the browser.
         """
-        with urllib.request.urlopen(self._control + path, body, timeout=_PATIENCE) as answer:
+        with urllib.request.urlopen(self._control + path, body, timeout=PATIENCE) as answer:
             read: bytes = answer.read()
             return read

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.browser.remote import wait_until
-from tests.browser.serving import serving
+from tests.processes import serving
+from tests.waiting import wait_until
 from txsse import EventStreamParser
 
 if TYPE_CHECKING:

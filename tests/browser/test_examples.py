@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from tests.browser.remote import Source, wait_until
-from tests.browser.serving import serving
+from tests.browser.remote import Source
+from tests.processes import serving
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

@@ -22,10 +22,10 @@ from twisted.internet import defer, endpoints, task
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from tests.browser.remote import wait_until
-from tests.browser.serving import serving
 from tests.mercure.world import PATH, SECRET, old_token, sign
 from tests.mercure.world import token as token_with
+from tests.processes import serving
+from tests.waiting import wait_until
 from txsse import Hub, MemoryJournal
 from txsse.mercure import Settings, shared_secret, well_known
 from txsse.mercure.debug_page import PageResource

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.remote import OPEN, Source
-from tests.journal.redis_server import RedisServer, free_port
-from tests.service.process import PATIENCE
-from tests.service.proxies import HOSTS, KINDS, METADATA, channels, node, program, proxy, wait_until
+from tests.journal.redis_server import RedisServer
+from tests.processes import free_port
+from tests.service.proxies import HOSTS, KINDS, METADATA, channels, node, program, proxy
+from tests.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,8 +42,10 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.resource import Resource
 
 from tests.client.fakes import Asked, FakeAgent, outcome_of
-from tests.integration.clients import listen, listen_tls, until
+from tests.integration.clients import listen, listen_tls
 from tests.mercure.world import SECRET
+from tests.processes import finish, python, start
+from tests.waiting import until
 from txsse import Hub
 from txsse.cli import input as input_module
 from txsse.cli import main, publish_result
@@ -501,9 +502,7 @@ class ConnectionTests:
             "sys.modules['service_identity'] = None;"
             "from txsse.cli import main; sys.exit(main(['publish', 'https://127.0.0.1:1/', 'a', 'x']))"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
-        )
+        done = finish(python("-c", program))
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.splitlines()[-1].endswith("pip install 'txsse[tls]'")
 
@@ -840,18 +839,6 @@ class HubTests:
 
 
 class ProcessTests:
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "txsse", "publish", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "TXSSE_KEY": SECRET},
-            # A shell has what it runs in the background ignore Ctrl-C, and this inherits that.
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-        )
-
     @pytest_twisted.ensureDeferred
     async def test_whole(self, world: World) -> None:
         """
@@ -860,9 +847,9 @@ class ProcessTests:
         await world.start()
 
         def work() -> tuple[int, str, str]:
-            with self.start(world.url, "a", "--id", "7") as process:
-                out, err = process.communicate("some\ndata\n", timeout=60)
-            return process.returncode, out, err
+            command = python("-m", "txsse", "publish", world.url, "a", "--id", "7")
+            done = finish(command, input="some\ndata\n", env={"TXSSE_KEY": SECRET})
+            return done.returncode, done.stdout, done.stderr
 
         assert await deferToThread(work) == (0, "7\n", "")
         assert world.texts == ["some\ndata"]
@@ -883,14 +870,7 @@ class ProcessTests:
         command = shlex.join([sys.executable, "-m", "txsse", "publish", world.url, "a", "x"])
 
         def work() -> tuple[int, str]:
-            done = subprocess.run(
-                ["sh", "-c", f"{command} {redirection}"],
-                capture_output=True,
-                text=True,
-                env={**os.environ, "TXSSE_KEY": SECRET},
-                timeout=60,
-                check=False,
-            )
+            done = finish(["sh", "-c", f"{command} {redirection}"], env={"TXSSE_KEY": SECRET})
             return done.returncode, done.stderr
 
         expected = f"txsse publish: {said}\n" if said else ""
@@ -903,13 +883,7 @@ class ProcessTests:
         """
         command = shlex.join([sys.executable, "-m", "txsse", "publish", URL, "a"])
         for given in ("", "-"):
-            done = subprocess.run(
-                ["sh", "-c", f"{command} {given} <&-"],
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+            done = finish(["sh", "-c", f"{command} {given} <&-"])
             assert (done.returncode, done.stdout) == (2, "")
             assert done.stderr.startswith("txsse publish: there are no data: give DATA")
             assert done.stderr.count("\n") == 1
@@ -922,16 +896,11 @@ class ProcessTests:
         await world.start()
 
         def work() -> tuple[int, str]:
-            with self.start(world.url, "a", "--lines") as process:
-                assert process.stdin is not None
-                assert process.stdout is not None
-                assert process.stderr is not None
-                process.stdin.write("line\n")
-                process.stdin.flush()
-                process.stdout.readline()
-                process.send_signal(signal.SIGINT)
-                status = process.wait(60)
-                return status, process.stderr.read()
+            command = python("-m", "txsse", "publish", world.url, "a", "--lines")
+            with start(command, env={"TXSSE_KEY": SECRET}, stdin=subprocess.PIPE) as program:
+                program.write("line\n")
+                program.wait_for("^.+$")
+                return program.stop(signal.SIGINT), program.err
 
         assert await deferToThread(work) == (130, "txsse publish: 1 published\n")
         assert world.texts == ["line"]

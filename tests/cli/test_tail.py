@@ -10,13 +10,9 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import pytest
@@ -31,6 +27,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
 
 from tests.client.fakes import FakeAgent, FakeResponse, outcome_of
+from tests.processes import finish, python, start
 from txsse.cli import main
 from txsse.cli.tail import TAIL, follow
 
@@ -446,44 +443,20 @@ def url() -> Iterator[str]:
     """
     A server that counts, ten times a second.
     """
-    with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        yield f"http://127.0.0.1:{server.stdout.readline().strip()}/"
-        server.terminate()
+    with start(python("-c", SERVER)) as program:
+        [port] = program.wait_for(r"^(\d+)$")
+        yield f"http://127.0.0.1:{port}/"
 
 
 class ProcessTests:
-    def run(self, url: str, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "txsse", "tail", url, *arguments]
-
-    @contextmanager
-    def running(self, url: str) -> Iterator[subprocess.Popen[str]]:
-        """
-        Run it, and kill it if it hangs.
-        """
-        with subprocess.Popen(
-            self.run(url, "--data"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # A shell has what it runs in the background ignore Ctrl-C, and this inherits that.
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-        ) as tail:
-            watchdog = Timer(60, tail.kill)
-            watchdog.start()
-            try:
-                yield tail
-            finally:
-                watchdog.cancel()
-                tail.kill()
+    def run(self, url: str, *arguments: str) -> list[str | Path]:
+        return python("-m", "txsse", "tail", url, *arguments)
 
     def test_whole(self, url: str) -> None:
         """
         It prints what comes, and ends.
         """
-        done = subprocess.run(
-            self.run(url, "--data", "--count", "3"), capture_output=True, text=True, timeout=60, check=False
-        )
+        done = finish(self.run(url, "--data", "--count", "3"))
         assert (done.returncode, done.stdout, done.stderr) == (0, "1\n2\n3\n", "")
 
     @pytest.mark.parametrize("shape", ["--data", ""])
@@ -499,28 +472,21 @@ class ProcessTests:
         Where nothing can be printed, one line says so, and the status.
         """
         line = f"{shlex.join([sys.executable, '-m', 'txsse', 'tail', url])} {shape} {redirection}"
-        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+        done = finish(["sh", "-c", line])
         assert (done.returncode, done.stderr) == (1, said)
 
     def test_closed_pipe(self, url: str) -> None:
         """
         ``head`` ends it without a word.
         """
-        with self.running(url) as tail:
-            assert tail.stdout is not None and tail.stderr is not None
-            assert tail.stdout.readline() == "1\n"
-            tail.stdout.close()
-            assert tail.stderr.read() == ""
-            assert tail.wait(60) == 0
+        line = f"{shlex.join(map(str, self.run(url, '--data')))} | head -n 1"
+        done = finish(["bash", "-o", "pipefail", "-c", line])
+        assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
 
     def test_interrupted(self, url: str) -> None:
         """
         Ctrl-C ends it without a word.
         """
-        with self.running(url) as tail:
-            assert tail.stdout is not None and tail.stderr is not None
-            assert tail.stdout.readline() == "1\n"
-            tail.send_signal(signal.SIGINT)
-            tail.stdout.read()
-            assert tail.stderr.read() == ""
-            assert tail.wait(60) == 0
+        with start(self.run(url, "--data")) as program:
+            program.wait_for("^1$")
+            assert (program.stop(signal.SIGINT), program.err) == (0, "")

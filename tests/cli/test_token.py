@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from twisted.internet.defer import Deferred
 
 from tests.client.fakes import outcome_of
 from tests.mercure.world import OTHER_SECRET, SECRET, URL, detail, sign
+from tests.processes import finish, python
 from txsse.cli import main
 from txsse.cli.command import Command
 from txsse.cli.publish import PUBLISH
@@ -554,14 +554,7 @@ class ProcessTests:
         Return what is said on stderr; ``txsse`` in the line is the command.
         """
         command = f"{shlex.quote(sys.executable)} -m txsse"
-        done = subprocess.run(
-            ["sh", "-c", line.replace("txsse", command, 1)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "TXSSE_KEY": SECRET},
-            timeout=60,
-            check=False,
-        )
+        done = finish(["sh", "-c", line.replace("txsse", command, 1)], env={"TXSSE_KEY": SECRET})
         assert (done.returncode, done.stdout) == (status, "")
         return done.stderr.splitlines()
 
@@ -642,13 +635,7 @@ class OptionNameTests:
 
 class WithoutTheExtraTests:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", WITHOUT, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return finish(python("-c", WITHOUT, *arguments))
 
     def test_missing(self, tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
         """

@@ -5,7 +5,6 @@ Clients for the real reactor, which read raw streams over TCP, TLS and HTTP/2.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,8 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import IReactorSocket
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
 from twisted.web.resource import IResource
 from twisted.web.server import Site
-
-# How long a condition may take to come true. It is no measure of speed: only what never happens fails.
-PATIENCE = 30.0
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """
-    Wait until a condition holds.
-    """
-    deadline = reactor.seconds() + PATIENCE
-    while not condition():
-        assert reactor.seconds() < deadline, "it never came true"
-        await deferLater(reactor, 0.01)
 
 
 def site_of(resource: IResource) -> Site:

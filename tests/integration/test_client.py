@@ -17,7 +17,8 @@ from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.internet.task import deferLater
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
 
-from tests.integration.clients import listen, listen_tls, until
+from tests.integration.clients import listen, listen_tls
+from tests.waiting import until
 from txsse import (
     ConnectionFailed,
     EventSource,

@@ -22,9 +22,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import deferLater
 
-from tests.integration.clients import PATIENCE, listen, until
+from tests.integration.clients import listen
 from tests.integration.test_hub import Http1Stream
 from tests.journal.redis_server import RedisServer, running
+from tests.waiting import PATIENCE, until
 from txsse import EventStreamParser, Hub, JournalFailed
 from txsse.journal.redis import RedisJournal
 

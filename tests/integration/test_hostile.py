@@ -25,7 +25,6 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from tests.integration.clients import until
 from tests.integration.test_client import HEAD
 from tests.integration.test_standard import (
     _nothing_left,  # noqa: F401
@@ -35,6 +34,7 @@ from tests.integration.test_standard import (
     redirect,
     serving,
 )
+from tests.waiting import until
 from txsse import (
     EventSource,
     EventTooLarge,

@@ -24,7 +24,8 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.task import LoopingCall, deferLater
 
-from tests.integration.clients import Http2Reader, Reader, connect, listen, listen_tls, until
+from tests.integration.clients import Http2Reader, Reader, connect, listen, listen_tls
+from tests.waiting import until
 from txsse import CloseReason, EventStreamParser, Hub, HubStopped, MemoryJournal, Upgrader
 from txsse.protocol.event import ServerSentEvent
 

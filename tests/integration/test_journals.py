@@ -13,8 +13,9 @@ import pytest_twisted
 from twisted.internet import endpoints, reactor
 from twisted.web.server import Site
 
-from tests.integration.clients import listen, until
+from tests.integration.clients import listen
 from tests.journal.redis_server import RedisServer
+from tests.waiting import until
 from txsse import EventSource, Hub, IJournal
 from txsse.journal.redis import RedisJournal
 from txsse.journal.sqlite import SQLiteJournal

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from tests.integration.clients import connect, listen, until
+from tests.integration.clients import connect, listen
+from tests.waiting import until
 from txsse import EventSource, SSEChannel, SSEResource
 
 CLIENTS = 5

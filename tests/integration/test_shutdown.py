@@ -7,16 +7,17 @@ from __future__ import annotations
 import signal
 import socket
 import ssl
-import subprocess
-import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.processes import python, start
+from tests.waiting import PATIENCE
+
 ROOT = Path(__file__).parent.parent.parent
 
 # Far beyond what anything takes here, in seconds.
-PATIENCE = 60.0
 
 PROGRAM = """
 import sys
@@ -94,35 +95,22 @@ class SignalTests:
         All kinds of handlers are cancelled before a connection is closed, and what they send last arrives.
         """
         arguments = [str(request.getfixturevalue("certificate"))] if over_tls else []
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *arguments],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        streams: list[socket.socket] = []
-        try:
-            assert process.stdout is not None
-            port = int(process.stdout.readline())
+        with start(python("-c", PROGRAM, *arguments)) as program, ExitStack() as left:
+            [port] = program.wait_for(r"^(\d+)$")
+            streams: list[socket.socket] = []
             for path in PATHS:
-                stream = self.connect(port, over_tls=over_tls)
+                stream = left.enter_context(self.connect(int(port), over_tls=over_tls))
                 stream.sendall(f"GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
                 read_until(stream, b": open")
                 streams.append(stream)
-            process.send_signal(number)
+            program.process.send_signal(number)
             ends = [read_until(stream, b"0\r\n\r\n") for stream in streams]
-            out, err = process.communicate(timeout=PATIENCE)
-        finally:
-            process.kill()
-            process.communicate()
-            for stream in streams:
-                stream.close()
+            program.wait()
         for path, end in zip(PATHS, ends, strict=True):
             assert b"data: bye\n\n" in end, path
             assert end.endswith(b"0\r\n\r\n"), path
-        assert out.split() == ["SHUTDOWN"] * len(PATHS)
-        assert err == ""
+            assert program.out.split() == [port, *["SHUTDOWN"] * len(PATHS)]
+            assert program.err == ""
 
     def connect(self, port: int, *, over_tls: bool) -> socket.socket:
         connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)

@@ -24,8 +24,9 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from tests.integration.clients import listen, site_of, until
+from tests.integration.clients import listen, site_of
 from tests.integration.test_client import HEAD, Script, scripted
+from tests.waiting import until
 from txsse import EventSource, ReadyState, ServerSentEvent, StreamEnded, StreamRefused
 from txsse.testing import CUT, HOLD, Reply, ScriptedResource, Step, Visit
 

@@ -23,14 +23,8 @@ from twisted.internet.defer import DeferredList, ensureDeferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from tests.integration.clients import (
-    GET,
-    connect,
-    connect_tls,
-    listen,
-    listen_tls,
-    until,
-)
+from tests.integration.clients import GET, connect, connect_tls, listen, listen_tls
+from tests.waiting import until
 from txsse import CloseReason, SSEChannel, SSEResource, Upgrader
 
 

@@ -15,7 +15,10 @@ import pytest
 if TYPE_CHECKING:
     from tests.journal.journals import ContractFactory, Maker, Subject
 
-_KINDS = ["memory", "sqlite", "sqlite without memory", "redis", "redis without memory"]
+_KINDS = [
+    *("memory", "sqlite", "sqlite without memory"),
+    *(pytest.param(kind, marks=pytest.mark.redis) for kind in ("redis", "redis without memory")),
+]
 _numbers = count()
 
 

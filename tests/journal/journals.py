@@ -5,8 +5,6 @@ Journals of all kinds, to be held against the same contract.
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from tests.fakes import FakeReactor
+from tests.processes import python, start
 from txsse import MemoryJournal, ServerSentEvent, Update
 from txsse.journal.page import Entry, Page
 from txsse.journal.redis import RedisJournal
@@ -222,18 +221,11 @@ def acknowledged_before_a_kill(*arguments: str) -> list[str]:
 
     :param arguments: those of ``tests.journal.publishing``.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.journal.publishing", *arguments],
-        cwd=Path(__file__).parent.parent.parent,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout is not None
-        acknowledged = [process.stdout.readline().strip() for _ in range(500)]
-        process.kill()
-        # The last line may be half of one.
-        acknowledged += [line.strip() for line in process.stdout if line.endswith("\n")]
-    assert process.returncode == -signal.SIGKILL
+    with start(python("-m", "tests.journal.publishing", *arguments)) as program:
+        program.wait_for(r"^\d+$", 500)
+        program.kill()
+        # The last line may be incomplete.
+        acknowledged = [line.strip() for line in program.out.splitlines(keepends=True) if line.endswith("\n")]
+        assert program.process.returncode == -signal.SIGKILL
     assert acknowledged == [str(number) for number in range(len(acknowledged))]
     return acknowledged

@@ -7,26 +7,15 @@ from __future__ import annotations
 import shutil
 import signal
 import socket
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# Far beyond what starting and stopping take, so that only a hang runs into it.
-_PATIENCE = 30.0
-
-
-def free_port() -> int:
-    """
-    Return a port that nobody uses.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.processes import Program, free_port, start
+from tests.waiting import wait_until
 
 
 def ask(port: int, *command: str) -> str | None:
@@ -56,7 +45,8 @@ class RedisServer:
         self.port = free_port()
         self.directory = directory
         self.options = options
-        self.process: subprocess.Popen[bytes] | None = None
+        self._program: Program | None = None
+        self._exit = ExitStack()
 
     @property
     def url(self) -> str:
@@ -79,12 +69,14 @@ class RedisServer:
             **options,
         }
         arguments = [each for name, value in settings.items() for each in (f"--{name}", *value.split(" "))]
-        self.process = subprocess.Popen([self.program, *arguments], stdin=subprocess.DEVNULL)
-        deadline = time.monotonic() + _PATIENCE
-        while self.ask("PING") is None:
-            assert self.process.poll() is None, (self.directory / "redis.log").read_text()
-            assert time.monotonic() < deadline, "Redis does not answer"
-            time.sleep(0.02)
+        program = self._exit.enter_context(start([self.program, *arguments], needs="redis"))
+        self._program = program
+
+        def answers() -> bool:
+            assert program.process.poll() is None, (self.directory / "redis.log").read_text()
+            return self.ask("PING") is not None
+
+        wait_until(answers, what="Redis answers")
 
     def ask(self, *command: str) -> str | None:
         """
@@ -96,25 +88,22 @@ class RedisServer:
         """
         End it, as by ``kill -9``.
         """
-        if self.process is not None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+        self._exit.close()
+        self._program = None
 
     def pause(self) -> None:
         """
         Have it hang.
         """
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
+        assert self._program is not None
+        self._program.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """
         Have it go on.
         """
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
+        assert self._program is not None
+        self._program.process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
@@ -147,13 +136,6 @@ def sentinel(directory: Path, master: int) -> Iterator[int]:
         f"sentinel monitor main 127.0.0.1 {master} 1\n"
         "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n"
     )
-    process = subprocess.Popen([program, str(configuration), "--sentinel"], stdin=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + _PATIENCE
-        while ask(port, "PING") is None:
-            assert process.poll() is None and time.monotonic() < deadline, "the sentinel does not answer"
-            time.sleep(0.02)
+    with start([program, configuration, "--sentinel"], needs="redis"):
+        wait_until(lambda: ask(port, "PING"), what="the sentinel answers")
         yield port
-    finally:
-        process.kill()
-        process.wait()

@@ -12,8 +12,9 @@ from unittest import SkipTest
 import pytest
 import pytest_twisted
 
-from tests.integration.clients import listen, until
+from tests.integration.clients import listen
 from tests.journal.journals import ContractFactory, Maker, update
+from tests.waiting import until
 from txsse import EventSource, Hub, ServerSentEvent
 from txsse.journal.page import Entry, Page
 from txsse.journal.position import OLDEST

@@ -8,8 +8,6 @@ Run as a program, this is that hub.
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.mercure.world import PATH, token
+from tests.processes import python, start
 
 requests: Any = pytest.importorskip("requests", reason="pip install schemathesis")
 schemathesis: Any = pytest.importorskip("schemathesis", reason="pip install schemathesis")
@@ -70,16 +69,9 @@ def service() -> Iterator[str]:
     """
     The URL of a hub in a process of its own.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.mercure.test_openapi"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    with start(python("-m", "tests.mercure.test_openapi")) as program:
+        [port] = program.wait_for(r"^(\d+)$")
+        yield f"http://127.0.0.1:{port}"
 
 
 # Beside what is usual for data that is refused.

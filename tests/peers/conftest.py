@@ -6,17 +6,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.browser.conftest import browser, tab
-from tests.browser.serving import serving
+from tests.needs import needs
 from tests.peers.foreign import SENT, ForeignServer
 from tests.peers.played import NodeNotes, Scripts
 from tests.peers.scripts import SCRIPTS
+from tests.processes import finish, serving
 
 __all__ = [
     "better_sse",
@@ -37,6 +37,7 @@ _BECOME = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
 
 
 @pytest.fixture(scope="session")
+@needs("node")
 def node() -> str:
     """
     Node, with the packages.
@@ -50,6 +51,7 @@ def node() -> str:
 
 
 @pytest.fixture(scope="session")
+@needs("process")
 def scripts() -> Iterator[Scripts]:
     """
     The server that plays the scripts.
@@ -64,13 +66,7 @@ def node_notes(node: str, scripts: Scripts) -> NodeNotes:
     What Node's ``eventsource`` notes of all scripts, followed in one process.
     """
     asked = [(scripts.url("node", name), script.types) for name, script in SCRIPTS.items()]
-    done = subprocess.run(
-        [node, HERE / "eventsource.mjs"],
-        input=json.dumps(asked).encode(),
-        stdout=subprocess.PIPE,
-        timeout=60,
-        check=True,
-    )
+    done = finish([node, HERE / "eventsource.mjs"], input=json.dumps(asked), check=True)
     answer = json.loads(done.stdout)
     records = [[tuple(note) for note in notes] for notes in answer["records"]]
     return NodeNotes(int(answer["version"].split(".")[0]), dict(zip(SCRIPTS, records, strict=True)))
@@ -96,6 +92,7 @@ def better_sse(node: str, texts: str) -> Iterator[ForeignServer]:
 
 
 @pytest.fixture(scope="session")
+@needs("process")
 def sse_starlette(texts: str) -> Iterator[ForeignServer]:
     """
     A server for ASGI, whose lines end at CR LF.
@@ -107,6 +104,7 @@ def sse_starlette(texts: str) -> Iterator[ForeignServer]:
 
 
 @pytest.fixture(scope="session", params=["better-sse", "sse-starlette"])
+@needs("node", "process")
 def foreign(request: pytest.FixtureRequest) -> ForeignServer:
     """
     Each of both, one after the other.

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,10 +16,11 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.browser.remote import wait_until
 from tests.mercure.world import SECRET
 from tests.mercure.world import old_token as make_old_token
-from tests.service.process import HUB_URL, PATIENCE
+from tests.processes import Program, start
+from tests.service.process import HUB_URL
+from tests.waiting import PATIENCE, wait_until
 from txsse.mercure.auth.mint import make_token
 
 __all__ = [
@@ -97,18 +96,23 @@ def find_node(*packages: str) -> str:
     return found
 
 
-class Program:
+class Following:
     """
     A program that prints notes.
 
-    :ivar notes: those so far.
     """
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.notes: list[Note] = []
-        self._process = process
-        self._reading = threading.Thread(target=self._read, daemon=True)
-        self._reading.start()
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    @property
+    def notes(self) -> list[Note]:
+        """
+        The notes so far.
+        """
+        return [
+            json.loads(line) for line in self._program.out.splitlines(keepends=True) if line.endswith("\n")
+        ]
 
     @property
     def events(self) -> list[tuple[str, str, str]]:
@@ -144,11 +148,6 @@ class Program:
             f"{data}; there is {self.notes!r}",
         )
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.notes.append(json.loads(line))
-
 
 @contextmanager
 def following(
@@ -161,7 +160,7 @@ def following(
     onclose: str = "end",
     json_alone: bool = False,
     **headers: str,
-) -> Iterator[Program]:
+) -> Iterator[Following]:
     """
     Follow a stream with one of Node's clients, for a while.
 
@@ -178,11 +177,5 @@ def following(
         "onclose": onclose,
         "json": json_alone,
     }
-    process = subprocess.Popen(
-        [node, HERE / "mercure_reader.mjs", json.dumps(asked)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        yield Program(process)
-    finally:
-        process.kill()
-        process.wait(PATIENCE)
+    with start([node, HERE / "mercure_reader.mjs", json.dumps(asked)], needs="node") as program:
+        yield Following(program)

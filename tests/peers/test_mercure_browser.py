@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser.remote import CLOSED, OPEN, Source, wait_until
-from tests.browser.serving import serving
-from tests.journal.redis_server import free_port
+from tests.browser.remote import CLOSED, OPEN, Source
 from tests.mercure.world import PATH
 from tests.peers.mercure import BOOKS, find_node, old_token, publish_to, target, token_for
+from tests.processes import free_port, serving
 from tests.service.process import Process, running
+from tests.waiting import wait_until
 from txsse.mercure.settings import COOKIE, OLD_COOKIE
 
 if TYPE_CHECKING:

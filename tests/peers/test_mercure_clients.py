@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.browser.remote import wait_until
-from tests.journal.redis_server import free_port
 from tests.mercure.world import SECRET
 from tests.peers.mercure import BOOKS, LISTEN, URL, find_node, following, old_token, target
-from tests.service.process import PATIENCE, publish, running, token
+from tests.processes import free_port
+from tests.service.process import publish, running, token
+from tests.waiting import PATIENCE, wait_until
 
 CLIENTS = ["eventsource", "fetch-event-source"]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -22,7 +21,9 @@ import pytest
 
 from tests.mercure.world import PATH, SECRET
 from tests.peers.mercure import BOOKS, LISTEN, URL, old_token
-from tests.service.process import HUB_URL, PATIENCE, publish, running
+from tests.processes import finish
+from tests.service.process import HUB_URL, publish, running
+from tests.waiting import PATIENCE
 from txsse import EventStreamParser, ServerSentEvent
 
 PACKAGES = [
@@ -248,7 +249,7 @@ def php() -> str:
     found = shutil.which("php")
     needed = "foreach (json_decode($argv[1]) as $each) if (!stream_resolve_include_path($each)) exit(1);"
     files = ["Symfony/Component/Mercure/autoload.php", "Twig/autoload.php"]
-    if found is None or subprocess.run([found, "-r", needed, json.dumps(files)], check=False).returncode:
+    if found is None or finish([found, "-r", needed, json.dumps(files)]).returncode:
         pytest.skip(f"install Debian's packages {', '.join(PACKAGES)}")
     return found
 
@@ -262,11 +263,9 @@ class SymfonyTests:
         """
         Have the component do something.
         """
-        done = subprocess.run(
+        done = finish(
             [php, "-d", "display_errors=stderr", Path(__file__).with_name("symfony.php")],
-            input=json.dumps({"url": url, "secret": SECRET, **asked}).encode(),
-            stdout=subprocess.PIPE,
-            timeout=PATIENCE,
+            input=json.dumps({"url": url, "secret": SECRET, **asked}),
             check=True,
         )
         answer: dict[str, Any] = json.loads(done.stdout)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_twisted
 
-from tests.integration.clients import until
 from tests.peers.differences import CHROMIUM, NODE, NODE_18, OURS, Difference
 from tests.peers.played import NodeNotes, Scripts
 from tests.peers.script import Note
 from tests.peers.scripts import SCRIPTS
+from tests.waiting import until
 from txsse import EventSource, ReadyState, ServerSentEvent
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from tests.browser.test_event_source import TEXTS, line_ends_as_lf
-from tests.integration.clients import until
 from tests.peers.foreign import SENT, ForeignServer
+from tests.waiting import until
 from txsse import EventSource, ReadyState, ServerSentEvent, StreamEnded, StreamRefused
 
 

@@ -4,31 +4,22 @@ The service as a process, and those who use it over real sockets.
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
-import sysconfig
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 from tests.mercure.world import PATH, SECRET
+from tests.processes import TWIST, Program, python, start
+from tests.waiting import PATIENCE, wait_until
 from txsse import EventStreamParser, ServerSentEvent
 from txsse.mercure.auth.mint import make_token
-
-ROOT = Path(__file__).parent.parent.parent
-TWIST = str(Path(sysconfig.get_path("scripts")) / "twist")
-
-# Far beyond what anything takes here, so that only a hang runs into it.
-PATIENCE = 60.0
 
 #: What clients take the hub for, whatever it listens on.
 HUB_URL = f"http://hub.example{PATH}"
@@ -47,39 +38,29 @@ class Process:
     """
     A running service.
 
-    :ivar urls: what it listens on, as it says itself.
+    :ivar urls: the URLs that it listens on, from its log.
+    :ivar process: its process.
     """
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.urls: list[str] = []
-        self.log = ""
-
-    def wait_until_it_listens(self, count: int) -> None:
-        """
-        Read its log until it has said so often that it listens.
-        """
-        assert self.process.stdout is not None and self.process.stderr is not None
-        while len(self.urls) < count:
-            line = self.process.stdout.readline()
-            assert line, self.process.stderr.read()
-            self.log += line
-            self.urls += re.findall(r"Listening at (\S+)", line)
+    def __init__(self, program: Program, listens: int) -> None:
+        self._program = program
+        self.process = program.process
+        self.urls = program.wait_for(r"Listening at (\S+)", listens)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> str:
         """
-        Have it end, and return its log.
+        Send a signal, wait for the end of the process, and return its log.
         """
         self.process.send_signal(number)
         return self.wait()
 
     def wait(self) -> str:
         """
-        Wait until it has ended, and return its log.
+        Wait for the end of the process, and return its log.
         """
-        out, err = self.process.communicate(timeout=PATIENCE)
-        assert "Traceback" not in out + err, out + err
-        return self.log + out + err
+        self._program.wait()
+        assert "Traceback" not in self._program.output, self._program.output
+        return self._program.output
 
 
 @contextmanager
@@ -99,28 +80,15 @@ def running(
     :param starter: the program that becomes it, with its arguments.
     :param twist: options of ``twist`` itself.
     """
-    command = [*starter, TWIST, "--log-format=text", *twist, "txsse", *argv]
-    own = {key: value for key, value in os.environ.items() if not key.startswith("TXSSE_")}
+    command: list[str | Path] = [*starter, TWIST, "--log-format=text", *twist, "txsse", *argv]
+    env = {"TXSSE_KEY": SECRET, **(environ or {})}
+    pass_fds: list[int] = []
     if inherited is not None:
-        command = [sys.executable, "-c", _HAND_OVER, str(inherited.fileno()), *command]
-        own |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "hub"}
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**own, "PYTHONPATH": str(ROOT), "TXSSE_KEY": SECRET, **(environ or {})},
-        pass_fds=[] if inherited is None else [inherited.fileno()],
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    made = Process(process)
-    try:
-        made.wait_until_it_listens(listens)
-        yield made
-    finally:
-        process.kill()
-        process.communicate(timeout=PATIENCE)
+        command = python("-c", _HAND_OVER, str(inherited.fileno()), *command)
+        env |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "hub"}
+        pass_fds.append(inherited.fileno())
+    with start(command, env=env, pass_fds=pass_fds) as program:
+        yield Process(program, listens)
 
 
 def token(**options: object) -> str:
@@ -174,14 +142,13 @@ class Subscriber:
         """
         Read until some data have come, and return all.
         """
-        over = time.monotonic() + PATIENCE
-        while text not in self.texts:
-            assert time.monotonic() < over, self.texts[-5:]
-            try:
+
+        def visit() -> list[str]:
+            with suppress(OSError, HTTPException):
                 self._visit(text)
-            except (OSError, HTTPException):
-                time.sleep(0.02)
-        return self.texts
+            return self.texts
+
+        return wait_until(visit, lambda texts: text in texts, f"the data {text!r} arrive")
 
     @property
     def texts(self) -> list[str]:

@@ -11,17 +11,17 @@ import shutil
 import socket
 import ssl
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.journal.redis_server import free_port
 from tests.mercure.world import PATH
-from tests.service.process import HUB_URL, PATIENCE, ROOT, Process, get, running, token
+from tests.processes import ROOT, free_port, start
+from tests.service.process import HUB_URL, Process, get, running, token
+from tests.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     import httpx
@@ -168,29 +168,22 @@ def proxy(
     configuration = directory / f"{kind}.conf"
     configuration.write_text(text)
     command[0] = program(kind)
-    log = directory / f"{kind}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, f"{configuration}"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            # Where Caddy would keep what it needs.
-            env={**os.environ, "HOME": f"{directory}", "XDG_DATA_HOME": f"{directory}"},
-        )
-    try:
-        over = time.monotonic() + PATIENCE
-        while not _listens(port):
-            assert process.poll() is None and time.monotonic() < over, log.read_text()
-            time.sleep(0.05)
-        yield Front(port, certificate)
-    finally:
-        process.terminate()
+    # Caddy stores its state below these.
+    env = {"HOME": f"{directory}", "XDG_DATA_HOME": f"{directory}"}
+    with start([*command, configuration], env=env, needs="proxy") as running_proxy:
+
+        def listens() -> bool:
+            assert running_proxy.process.poll() is None, running_proxy.output
+            return _listens(port)
+
+        wait_until(listens, what=lambda: f"{kind} listens: {running_proxy.output}")
         try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            yield Front(port, certificate)
+        finally:
+            # At this signal, and not at SIGKILL, nginx ends its workers too.
+            running_proxy.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                running_proxy.process.wait(5)
 
 
 def _listens(port: int) -> bool:
@@ -218,13 +211,3 @@ def channels(node: Process) -> float:
     found = re.search(r"^txsse_channels (\S+)$", text, re.MULTILINE)
     assert found is not None, text
     return float(found[1])
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    """
-    Wait until something is true.
-    """
-    over = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < over
-        time.sleep(0.05)

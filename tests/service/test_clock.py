@@ -17,7 +17,8 @@ import pytest
 
 from tests.mercure.world import SECRET
 from tests.service import process as process_module
-from tests.service.process import HUB_URL, PATIENCE, Subscriber, publish, running
+from tests.service.process import HUB_URL, Subscriber, publish, running
+from tests.waiting import PATIENCE
 from txsse.mercure.auth.mint import make_token
 
 LISTEN = "--listen=tcp:0:interface=127.0.0.1"

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.mercure.world import SECRET
+from tests.processes import finish, python
 from txsse.cli.state_file import write_state
 
 
@@ -37,14 +36,7 @@ def run_service(path: Path) -> None:
         "--anonymous",
     ]
     own = [f"--access-log={path / 'access.log'}", "--check"]
-    subprocess.run(
-        [sys.executable, "-m", "twisted", "txsse", *options, *own],
-        cwd=path,
-        env={**os.environ, "TXSSE_KEY": SECRET, "PYTHONPATH": str(Path(__file__).parents[2])},
-        check=True,
-        timeout=60,
-        capture_output=True,
-    )
+    finish(python("-m", "twisted", "txsse", *options, *own), cwd=path, env={"TXSSE_KEY": SECRET}, check=True)
 
 
 @pytest.mark.usefixtures("any_mode")

@@ -18,9 +18,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.journal.redis_server import RedisServer, free_port
+from tests.journal.redis_server import RedisServer
 from tests.mercure.world import PATH
-from tests.service.process import HUB_URL, PATIENCE, Process, Subscriber, get, publish, running, token
+from tests.processes import finish, free_port
+from tests.service.process import HUB_URL, Process, Subscriber, get, publish, running, token
+from tests.waiting import PATIENCE, wait_until
 
 LISTEN = "--listen=tcp:0:interface=127.0.0.1"
 URL = f"--url={HUB_URL}"
@@ -83,7 +85,7 @@ class HubTests:
             reading = [threading.Thread(target=_read_to_the_end, args=(reader,)) for reader in readers]
             for each in reading:
                 each.start()
-            _wait_for(lambda: len(_list(one.urls[0])) == 3)
+            wait_until(lambda: len(_list(one.urls[0])) == 3)
             assert _list(other.urls[0]) == _list(one.urls[0])
             one.stop()
             assert len(_list(other.urls[0])) == 1
@@ -121,9 +123,7 @@ class HubTests:
             [url] = process.urls
             publish(url, "news", "x")
             Subscriber(url).read_until("x")
-            over = time.monotonic() + PATIENCE
-            while log.read_text().count("\n") < 2 and time.monotonic() < over:
-                time.sleep(0.05)
+            wait_until(lambda: log.read_text().count("\n") >= 2, what="two lines in the access log")
         text = log.read_text()
         assert f'"POST {PATH} HTTP/1.1" 200' in text
         assert f'"GET {PATH}?match=news HTTP/1.1" 200' in text
@@ -165,9 +165,7 @@ class StatusTests:
         journal = f"--journal=redis://127.0.0.1:{free_port()}"
         with running(LISTEN, URL, journal, "--admin=tcp:0:interface=127.0.0.1", listens=2) as process:
             ready, hub = process.urls
-            over = time.monotonic() + PATIENCE
-            while "cannot connect" not in get(ready)[1] and time.monotonic() < over:
-                time.sleep(0.05)
+            wait_until(lambda: "cannot connect" in get(ready)[1], what="the hub reports its journal")
             status, said = get(ready)
             assert status == 503 and "cannot connect" in said
             assert get(ready.replace("ready", "live"))[0] == 200
@@ -188,9 +186,7 @@ class EndTests:
             subscriber = Subscriber(url)
             reading = threading.Thread(target=lambda: _read_to_the_end(subscriber))
             reading.start()
-            over = time.monotonic() + PATIENCE
-            while "x" not in subscriber.texts and time.monotonic() < over:
-                time.sleep(0.02)
+            wait_until(lambda: "x" in subscriber.texts, what="the update arrives")
             process.stop()
             reading.join(PATIENCE)
         assert subscriber.retry is not None and 1 <= subscriber.retry <= 10
@@ -206,7 +202,7 @@ class EndTests:
             subscriber = Subscriber(url)
             reading = threading.Thread(target=lambda: _read_to_the_end(subscriber))
             reading.start()
-            _wait_for(lambda: "x" in subscriber.texts)
+            wait_until(lambda: "x" in subscriber.texts)
             process.process.send_signal(signal.SIGHUP)
             if again is not None:
                 process.process.send_signal(again)
@@ -235,7 +231,7 @@ class EndTests:
         """
         with self.waiting_for_a_client() as process:
             process.process.send_signal(first)
-            _wait_for(lambda: _refuses(process.urls[0]))
+            wait_until(lambda: _refuses(process.urls[0]))
             # The same order may come twice, within half a second.
             time.sleep(0.6)
             log = process.stop(second)
@@ -292,12 +288,12 @@ class EndTests:
             with running(*argv, inherited=listening) as first:
                 publishing.start()
                 reading.start()
-                _wait_for(lambda: len(subscriber.texts) > 20)
+                wait_until(lambda: len(subscriber.texts) > 20)
                 first.process.send_signal(number)
                 first.process.wait(PATIENCE)
             with running(*argv, inherited=listening):
                 seen = len(subscriber.texts)
-                _wait_for(lambda: len(subscriber.texts) > seen + 20)
+                wait_until(lambda: len(subscriber.texts) > seen + 20)
                 over.set()
                 publishing.join(PATIENCE)
                 publish(url, "news", "last")
@@ -309,33 +305,17 @@ class EndTests:
         """
         What would be is told, without the secrets, and nothing is served.
         """
-        import subprocess
 
         from tests.mercure.world import SECRET
-        from tests.service.process import ROOT, TWIST
+        from tests.service.process import TWIST
 
-        done = subprocess.run(
-            [TWIST, "txsse", "--check", "--anonymous"],
-            cwd=ROOT,
-            env={"PATH": "/bin", "PYTHONPATH": str(ROOT), "TXSSE_KEY": SECRET},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = finish([TWIST, "txsse", "--check", "--anonymous"], env={"PATH": "/bin", "TXSSE_KEY": SECRET})
         assert done.returncode == 0, done.stderr
         assert SECRET not in done.stdout + done.stderr
         lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line}
         assert lines["key"] == ["key", "(secret)", "TXSSE_KEY"]
         assert lines["anonymous"] == ["anonymous", "yes", "--anonymous"]
         assert "keys to publish: HS256/HS384/HS512" in done.stdout
-
-
-def _wait_for(condition: object) -> None:
-    over = time.monotonic() + PATIENCE
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < over
-        time.sleep(0.02)
 
 
 def _refuses(url: str) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -15,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.journal.redis_server import RedisServer, free_port
-from tests.service.process import HUB_URL, PATIENCE, get, token
-from tests.service.proxies import HOSTS, KINDS, METADATA, Front, channels, node, program, proxy, wait_until
+from tests.journal.redis_server import RedisServer
+from tests.processes import free_port
+from tests.service.process import HUB_URL, get, token
+from tests.service.proxies import HOSTS, KINDS, METADATA, Front, channels, node, program, proxy
+from tests.waiting import PATIENCE, wait_until
 from txsse import EventStreamParser
 
 httpx = pytest.importorskip("httpx", reason="pip install httpx")
@@ -48,14 +49,16 @@ class Reader:
         """
         Read until there is enough, over as many visits as that takes.
         """
-        over = time.monotonic() + PATIENCE
-        while not enough():
-            assert time.monotonic() < over, (self.texts[-5:], self.statuses)
-            try:
-                if not self.read():
-                    time.sleep(0.05)
-            except httpx.HTTPError:
-                self.leave()
+
+        def read() -> object:
+            if not enough():
+                try:
+                    self.read()
+                except httpx.HTTPError:
+                    self.leave()
+            return enough()
+
+        wait_until(read, what=lambda: f"enough was read: {self.texts[-5:]}, {self.statuses}")
 
     def read(self) -> bool:
         """

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.journal.redis_server import RedisServer, free_port
+from tests.journal.redis_server import RedisServer
 from tests.mercure.world import OTHER_SECRET, PATH, SECRET
-from tests.service.process import HUB_URL, PATIENCE, ROOT, TWIST, Process, Subscriber, get, publish, running
+from tests.processes import ROOT, TWIST, finish, free_port
+from tests.service.process import HUB_URL, Process, Subscriber, get, publish, running
+from tests.waiting import PATIENCE
 
 FOLDER = ROOT / "docs" / "deployment"
 
@@ -115,13 +116,7 @@ class UnitTests:
             text = (FOLDER / name).read_text(encoding="utf-8")
             # It looks for the program.
             (tmp_path / name).write_text(text.replace("/opt/txsse/bin/twist", TWIST))
-        done = subprocess.run(
-            [program, "verify", f"{tmp_path}/txsse.socket", f"{tmp_path}/txsse.service"],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = finish([program, "verify", f"{tmp_path}/txsse.socket", f"{tmp_path}/txsse.service"])
         assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
     def test_time_to_drain(self) -> None:

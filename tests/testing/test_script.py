@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 
-from tests.integration.clients import listen, until
+from tests.integration.clients import listen
+from tests.waiting import until
 from txsse import EventSource, ReadyState, ServerSentEvent, StreamEnded, StreamRefused
 from txsse.testing import CUT, HOLD, MemoryPair, Reply, ScriptedResource
 

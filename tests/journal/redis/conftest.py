@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.needs import needs
+
 if TYPE_CHECKING:
     from tests.journal.journals import Subject
     from tests.journal.redis_server import RedisServer
 
 
 @pytest.fixture
+@needs("redis")
 def server(tmp_path: Path) -> Iterator[RedisServer]:
     """
     A Redis of its own, for a test that does it harm. What it has acknowledged is on its disk.

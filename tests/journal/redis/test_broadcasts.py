@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
 from tests.hub.fakes import outcome_of
-from tests.integration.clients import until
 from tests.journal.journals import Follower, Subject, silence
 from tests.journal.redis_server import RedisServer
+from tests.waiting import until
 from txsse import JournalFailed, NotAcknowledged
 from txsse._randomness import system_randomness
 from txsse.journal.redis import cluster as cluster_module
@@ -246,8 +245,7 @@ async def started(new: Callable[..., Subject], count: int) -> tuple[list[Subject
     for follower in followers:
         follower.counts = {"*": 1}
     for subject in subjects:
-        while await subject.journal.cluster.count_subscribers("*") != count - 1:
-            await deferLater(reactor, 0.01)
+        await until(lambda: subject.journal.cluster.count_subscribers("*"), lambda found: found == count - 1)
     return subjects, followers
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 
-from tests.integration.clients import until
 from tests.journal.journals import Subject, redis
 from tests.journal.redis.test_journal import problem_of
-from tests.journal.redis_server import RedisServer, ask, free_port, running, sentinel
+from tests.journal.redis_server import RedisServer, ask, running, sentinel
+from tests.processes import finish, free_port
+from tests.waiting import until
 from txsse.journal.position import OLDEST
 from txsse.journal.redis import connection as connection_module
 from txsse.journal.redis import journal as redis_module
@@ -253,6 +253,6 @@ def redis_cli(port: int, password: str) -> Callable[..., str]:
         program = shutil.which("redis-cli")
         assert program is not None
         arguments = [program, "-p", str(port), "--no-auth-warning", "-a", password, *command]
-        return subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+        return finish(arguments, check=True).stdout
 
     return ask

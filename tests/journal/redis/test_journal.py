@@ -19,9 +19,10 @@ from twisted.internet.tcp import Client
 from twisted.logger import LogEvent, formatEvent
 from twisted.protocols import portforward
 
-from tests.integration.clients import listen, until
+from tests.integration.clients import listen
 from tests.journal.journals import Follower, Subject, acknowledged_before_a_kill, redis, silence, update
 from tests.journal.redis_server import RedisServer
+from tests.waiting import until
 from txsse import EventSource, Hub, JournalFailed, ServerSentEvent, Update
 from txsse.hub.subscriber import REPLAYING
 from txsse.journal.page import Entry
@@ -444,8 +445,7 @@ class NodesTests:
             return [await subject.journal.cluster.count_subscribers(topic) for subject in subjects]
 
         async def until_told(topic: str, *expected: int) -> None:
-            while await told(topic) != list(expected):
-                await deferLater(reactor, 0.01)
+            await until(lambda: told(topic), lambda found: found == list(expected))
 
         await until_told("*", 0, 0, 0)
         followers[0].counts = {"*": 5, "news": 3}
@@ -468,11 +468,9 @@ class NodesTests:
         follower = await dead.start()
         await alive.start()
         follower.counts = {"*": 5}
-        while await alive.journal.cluster.count_subscribers("*") != 5:
-            await deferLater(reactor, 0.01)
+        await until(lambda: alive.journal.cluster.count_subscribers("*"), lambda found: found == 5)
         silence(dead)
-        while await alive.journal.cluster.count_subscribers("*") != 0:
-            await deferLater(reactor, 0.01)
+        await until(lambda: alive.journal.cluster.count_subscribers("*"), lambda found: found == 0)
 
     @pytest_twisted.ensureDeferred
     async def test_behind_an_outage(
@@ -486,8 +484,7 @@ class NodesTests:
         follower = await one.start()
         await other.start()
         follower.counts = {f"topic {number}": 1 for number in range(2500)}
-        while await other.journal.cluster.count_subscribers("topic 2499") != 1:
-            await deferLater(reactor, 0.01)
+        await until(lambda: other.journal.cluster.count_subscribers("topic 2499"), lambda found: found == 1)
         server.kill()
         await until(fails(one, other))
         await problem_of(other.journal.cluster.count_subscribers("*"))
@@ -495,8 +492,7 @@ class NodesTests:
             file.unlink()
         server.start()
         await until(works(one, other))
-        while await other.journal.cluster.count_subscribers("topic 2499") != 1:
-            await deferLater(reactor, 0.01)
+        await until(lambda: other.journal.cluster.count_subscribers("topic 2499"), lambda found: found == 1)
 
     @pytest_twisted.ensureDeferred
     async def test_metadata(self, new: Callable[..., Subject]) -> None:
@@ -593,11 +589,9 @@ class NodesTests:
             file.unlink()
         server.start()
         await until(works(one, other))
-        while len(await other.journal.cluster.metadata("a")) != 2499:
-            await deferLater(reactor, 0.01)
+        await until(lambda: other.journal.cluster.metadata("a"), lambda found: len(found) == 2499)
         silence(one)
-        while await other.journal.cluster.metadata("a"):
-            await deferLater(reactor, 0.01)
+        await until(lambda: other.journal.cluster.metadata("a"), lambda found: not found)
 
     @pytest_twisted.ensureDeferred
     async def test_topic_that_no_update_has(
@@ -611,8 +605,7 @@ class NodesTests:
         follower = await one.start()
         await other.start()
         follower.counts = {"*": 2, "\ud800": 1, "news": 1}
-        while await other.journal.cluster.count_subscribers("news") != 1:
-            await deferLater(reactor, 0.01)
+        await until(lambda: other.journal.cluster.count_subscribers("news"), lambda found: found == 1)
         assert await other.journal.cluster.count_subscribers("\ud800") == 1
 
     @pytest_twisted.ensureDeferred
@@ -632,8 +625,7 @@ class NodesTests:
             await source.when_open()
         for topic, count in ((None, 3), ("news", 3), ("other", 0)):
             for hub in hubs:
-                while await hub.count_subscribers(topic) != count:
-                    await deferLater(reactor, 0.01)
+                await until(lambda: hub.count_subscribers(topic), lambda found: found == count)
         for source in sources:
             source.close()
         for hub, port in zip(hubs, ports, strict=True):

@@ -21,9 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.logger import LogEvent, formatEvent
 
-from tests.integration.clients import listen, until
+from tests.integration.clients import listen
 from tests.journal.journals import Subject, sqlite, update
 from tests.journal.sqlite.test_journal import head_of, problem_of
+from tests.waiting import until
 from txsse import EventSource, Hub
 from txsse.journal.position import OLDEST
 from txsse.journal.resume_ids import new_secret

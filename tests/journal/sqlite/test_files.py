@@ -9,8 +9,6 @@ import os
 import shutil
 import sqlite3
 import stat
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +20,7 @@ from twisted.logger import LogEvent, formatEvent
 
 from tests.journal.journals import Subject, sqlite, update
 from tests.journal.sqlite.test_journal import head_of, problem_of
+from tests.processes import finish, python
 from txsse.journal.sqlite import checkpoint as sqlite_checkpoint
 from txsse.journal.sqlite.files import Files
 
@@ -207,7 +206,7 @@ class BackupTests:
             f"VACUUM INTO '{tmp_path}/2'",
             "SELECT count(*) FROM updates",
         ):
-            subprocess.run([str(SHELL), str(path), command], check=True, capture_output=True)
+            finish([str(SHELL), str(path), command], check=True)
         assert (tmp_path / "1").exists()
         assert (tmp_path / "2").exists()
         assert await subject.append("2") == [2]
@@ -337,14 +336,11 @@ class SyncTests:
         (tmp_path / "shim.c").write_text(SHIM)
         shim = tmp_path / "shim.so"
         build = ["gcc", "-shared", "-fPIC", "-o", str(shim), str(tmp_path / "shim.c"), "-ldl"]
-        subprocess.run(build, check=True)
+        finish(build, check=True)
         flag = tmp_path / "flag"
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(tmp_path / "journal"), synchronous, str(flag)],
-            cwd=Path(__file__).parent.parent.parent.parent,
-            env={**os.environ, "LD_PRELOAD": str(shim), "FAIL_FILE": str(flag)},
-            capture_output=True,
-            text=True,
+        done = finish(
+            python("-c", PROGRAM, str(tmp_path / "journal"), synchronous, str(flag)),
+            env={"LD_PRELOAD": str(shim), "FAIL_FILE": str(flag)},
         )
         assert done.stdout.endswith("done\n"), done.stderr
 

@@ -5,8 +5,6 @@ The journal in a file: what it keeps, and what befalls files.
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,8 +18,9 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, formatEvent
 
-from tests.integration.clients import until
 from tests.journal.journals import Follower, Later, Subject, acknowledged_before_a_kill, sqlite, update
+from tests.processes import finish, python
+from tests.waiting import until
 from txsse import Hub, JournalFailed, Update
 from txsse.journal.page import Entry
 from txsse.journal.position import OLDEST
@@ -887,9 +886,7 @@ class ReactorTests:
         """
         Without a reactor the interpreter ends; where it runs later, also in a daemon, the answer comes then.
         """
-        ran = subprocess.run(
-            [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False, timeout=60
-        )
+        ran = finish(python("-c", script, str(path)))
         assert (ran.returncode, ran.stdout, ran.stderr) == (0, printed, "")
         assert path.exists() is bool(printed)
 

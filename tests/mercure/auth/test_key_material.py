@@ -8,6 +8,7 @@ import base64
 import json
 from collections.abc import Callable, Mapping
 from functools import cache
+from itertools import count
 from pathlib import Path
 from string import ascii_letters, digits, punctuation
 from typing import Any
@@ -336,6 +337,8 @@ class FileTests:
             (("x" * 40).encode("utf-16"), "text in UTF-16; save it as UTF-8"),
             ("\ufeff".encode("utf-16-le"), "text in UTF-16; save it as UTF-8"),
         ],
+        # The contents are random.
+        ids=count(),
     )
     def test_refused(self, tmp_path: Path, content: bytes, said: str) -> None:
         """
