@@ -153,4 +153,4 @@ class StopTests:
 
         assert outcome_of(life.stop(drain)) == [None]
         assert life.is_stopped
-        assert [event["log_format"] for event in failures] == ["the journal did not stop well"]
+        assert [event["log_format"] for event in failures] == ["the hub did not shut down cleanly"]
