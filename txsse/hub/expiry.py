@@ -58,7 +58,7 @@ class Expiry:
         heappush(self._heap, (expires, number))
         subscriber.channel.when_closed().addCallback(self._forget, number)
         if self._call is None or expires < self._first:
-            self._look_later()
+            self._schedule()
 
     def _forget(self, _: object, number: int) -> None:
         del self._subscribers[number]
@@ -69,7 +69,7 @@ class Expiry:
             self._heap.clear()
             self._cancel()
 
-    def _look(self) -> None:
+    def _close_expired(self) -> None:
         self._call = None
         now = wall(self._reactor())
         try:
@@ -82,14 +82,14 @@ class Expiry:
                     _expire(subscriber)
         finally:
             # If closing one stream fails, the others must not outlast their tokens.
-            self._look_later()
+            self._schedule()
 
-    def _look_later(self) -> None:
+    def _schedule(self) -> None:
         self._cancel()
         if self._heap:
             self._first = self._heap[0][0]
             left = max(0.0, self._first - wall(self._reactor()))
-            self._call = self._reactor().callLater(min(left, _LOOK_INTERVAL), self._look)
+            self._call = self._reactor().callLater(min(left, _LOOK_INTERVAL), self._close_expired)
 
     def _cancel(self) -> None:
         call, self._call = self._call, None

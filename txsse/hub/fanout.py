@@ -158,7 +158,7 @@ class Fanout:
             self._call = None
         self._make_room()
 
-    def place_of(self, subscriber: Subscriber) -> int:
+    def position_of(self, subscriber: Subscriber) -> int:
         """
         Return the position up to which a live subscriber has been sent all of its updates.
 
@@ -292,7 +292,7 @@ class Fanout:
                     if since < up_to:
                         subscriber.since = up_to
                     if not subscriber.sink.offer(framed):
-                        self._refused(batch, subscriber, since)
+                        self._apply_policy(batch, subscriber, since)
                         left_out += 1
                 else:
                     if since < batch.last:
@@ -312,7 +312,7 @@ class Fanout:
         entries = [entry for entry in batch.entries if entry[0] > subscriber.since]
         self._send_some(_Batch(entries, subscriber.since, batch.up_to), [subscriber])
 
-    def _refused(self, batch: _Batch, subscriber: Subscriber, since: int) -> None:
+    def _apply_policy(self, batch: _Batch, subscriber: Subscriber, since: int) -> None:
         """
         Apply the overflow policy of a slow reader to a batch that its sink did not take.
 

@@ -143,7 +143,7 @@ class Hub:
         self._membership = Membership(
             self._counters,
             Presence(presence, presence_topic, self._publish_ephemeral),
-            lambda subscriber: self._use().fanout.place_of(subscriber),
+            lambda subscriber: self._use().fanout.position_of(subscriber),
         )
         self._lifecycle = Lifecycle(lambda: self._use().start())
         self._publishing = Publishing(self._lifecycle, self._unhandled, max_update_size)

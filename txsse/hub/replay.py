@@ -86,15 +86,15 @@ class Replay:
 
         :param subscribers: each with the position up to which it was sent its updates.
         """
-        leaving = list(subscribers)
-        for subscriber, position in leaving:
+        moved = list(subscribers)
+        for subscriber, position in moved:
             # From this moment on, none of them is sent live updates.
             subscriber.since = REPLAYING
             subscriber.reached = Progress(ResumePoint(position))
-        Deferred.fromCoroutine(self._move_by_turns(leaving))
+        Deferred.fromCoroutine(self._move_by_turns(moved))
 
-    async def _move_by_turns(self, leaving: Iterable[tuple[Subscriber, int]]) -> None:
-        for subscriber, position in leaving:
+    async def _move_by_turns(self, moved: Iterable[tuple[Subscriber, int]]) -> None:
+        for subscriber, position in moved:
             if self.turns.is_over:
                 await self.turns.wait()
             if subscriber.is_subscribed:
@@ -106,12 +106,12 @@ class Replay:
         """
         self._shared.clear()
 
-    def begin(self, subscriber: Subscriber, place: ResumePoint) -> None:
+    def begin(self, subscriber: Subscriber, point: ResumePoint) -> None:
         """
         Have a subscriber replay from a resume point.
         """
-        reached = Progress(place)
-        self._spawn(subscriber, reached, self._catch_up(subscriber, reached, place))
+        reached = Progress(point)
+        self._spawn(subscriber, reached, self._catch_up(subscriber, reached, point))
 
     def begin_where(
         self, subscriber: Subscriber, reached: Progress, locate: Callable[[], Awaitable[ResumePoint]]
@@ -137,13 +137,13 @@ class Replay:
     async def _find_and_catch_up(
         self, subscriber: Subscriber, reached: Progress, locate: Callable[[], Awaitable[ResumePoint]]
     ) -> None:
-        place = await self._persist(subscriber, locate)
-        if place is not None:
-            await self._catch_up(subscriber, reached, place)
+        point = await self._persist(subscriber, locate)
+        if point is not None:
+            await self._catch_up(subscriber, reached, point)
 
-    async def _catch_up(self, subscriber: Subscriber, reached: Progress, place: ResumePoint) -> None:
-        position, missed = place.position, place.missed
-        first = b"" if place.resume_id is None else encode_id(place.resume_id)
+    async def _catch_up(self, subscriber: Subscriber, reached: Progress, point: ResumePoint) -> None:
+        position, missed = point.position, point.missed
+        first = b"" if point.resume_id is None else encode_id(point.resume_id)
         while subscriber.is_subscribed:
             await subscriber.channel.drain()
             shared = await self._persist(subscriber, partial(self._read, position))

@@ -196,7 +196,7 @@ class RequestAdmission:
             later = (b"Retry-After", b"%d" % _RETRY_FULL)
             answer(request, refusal(503, str(error), [later, *headers]))
         elif isinstance(error, HubStopped):
-            answer(request, _come_back_later(headers, randomness_of(self._upgrader.reactor)))
+            answer(request, _end_at_once(headers, randomness_of(self._upgrader.reactor)))
         elif isinstance(error, JournalFailed):
             # The rule itself called the journal, which has logged the error.
             answer(request, refusal(503, "the journal cannot be read", [_RETRY_JOURNAL, *headers]))
@@ -222,7 +222,7 @@ def _expired() -> UpgradeRefused:
     return UpgradeRefused("your access has expired", status=403)
 
 
-def _come_back_later(headers: Headers, randomness: Randomness) -> Answer:
+def _end_at_once(headers: Headers, randomness: Randomness) -> Answer:
     """
     Return a stream that ends at once, for a client of a hub that shuts down.
 

@@ -103,17 +103,17 @@ async def drain(
     randomness = randomness_of(reactor)
     over = reactor.seconds() + deadline
     for count, channel in enumerate(channels):
-        _send_away(channel, last + encode_retry(randomness.uniform(*retry)))
+        _close(channel, last + encode_retry(randomness.uniform(*retry)))
         if count % _SLICE == _SLICE - 1:
             await deferLater(reactor, 0)
     closed = {channel: channel.when_closed() for channel in channels}
-    cutting = reactor.callLater(max(0, over - reactor.seconds()), _cut_off, closed)
+    cut_off = reactor.callLater(max(0, over - reactor.seconds()), _cut_off, closed)
     await DeferredList(closed.values(), consumeErrors=True)
-    if cutting.active():
-        cutting.cancel()
+    if cut_off.active():
+        cut_off.cancel()
 
 
-def _send_away(channel: SSEChannel, last: bytes) -> None:
+def _close(channel: SSEChannel, last: bytes) -> None:
     try:
         channel.send_frame(last, None)
         channel.close(reason=CloseReason.DRAINED)
