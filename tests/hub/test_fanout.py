@@ -157,7 +157,7 @@ class OneTurnTests:
         metrics = world.hub.metrics()
         assert (metrics.published, metrics.delivered, metrics.fanouts) == (1, 0, 1)
 
-    def test_batches(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_batches(self, world: World) -> None:
         """
         One write takes at most 64 KiB of updates, unless a single update is larger.
         """
@@ -168,25 +168,9 @@ class OneTurnTests:
         assert [text[:1] for text in member.texts] == list("xyzvw")
         assert world.hub.metrics().fanouts == 4
 
-    def test_batch_at_the_limit(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        """
-        Updates that fill a write to its limit are sent together; with one byte more, they take two writes.
-        """
-        (member,) = crowd(world, 1)
-        world.publish("a", "b")
-        sizes = len("".join(f"id: {id}\ndata: a\n\n" for id in world.publish("c", "d")))
-        world.reactor.run_soon()
-        for limit, writes in ((sizes, 1), (sizes - 1, 2)):
-            monkeypatch.setattr(fanout_module, "_MAX_BATCH", limit)
-            member.socket.sends.clear()
-            world.publish("e", "f")
-            turn(world.reactor)
-            assert len(member.socket.sends) == writes
-        assert member.texts == ["a", "b", "c", "d", "e", "f", "e", "f"]
-
     def test_default_batch_limit(self, world: World) -> None:
         """
-        The limit of one write is 65536 bytes.
+        Updates of 65536 bytes are sent in one write; with one byte more, they take two writes.
         """
         (member,) = crowd(world, 1)
         frame = len("id: 1\ndata: \n\n")
@@ -907,18 +891,16 @@ class MissedTests:
     Updates that the journal could not give to the hub, while a fan-out may be under way.
     """
 
-    @pytest.mark.parametrize("count", [1, 20])
-    def test_moved_to_replay_in_slices(self, new_world: Callable[..., World], count: int) -> None:
+    def test_moved_to_replay_in_slices(self, world: World) -> None:
         """
         When updates were missed, pending ones are sent first, in slices; then all subscribers replay, and
         miss nothing.
         """
-        world = new_world()
         members = crowd(world, 300)
         for member in members:
             member.socket.cost = 0.001
         # To several audiences, so that each update takes its own write.
-        for number in range(count):
+        for number in range(20):
             world.publish(str(number), topics=["news", str(number)])
         world.hub._distribution.updates_missed(world.hub._distribution.journal.head)  # type: ignore[union-attr]
         assert not any(member.socket.sends for member in members)
@@ -931,7 +913,7 @@ class MissedTests:
             # Ten milliseconds, plus the writes until the clock is looked at.
             assert sum(len(member.socket.sends) for member in members) - before <= 10 + 64
         assert world.hub.metrics().slow_replays == 300
-        assert [member.texts for member in members] == [[*map(str, range(count)), "later"]] * 300
+        assert [member.texts for member in members] == [[*map(str, range(20)), "later"]] * 300
 
     def test_moved_to_replay_at_once(self, world: World) -> None:
         """

@@ -270,15 +270,15 @@ class PublishTests:
 
 
 class EphemeralTests:
-    def test_in_order_with_updates(self, any_world: World) -> None:
+    def test_in_order_with_updates(self, world: World) -> None:
         """
-        Ephemeral events reach live subscribers in order with updates, over any transport, and have no ID.
+        Ephemeral events reach live subscribers in order with updates, and have no ID.
         """
-        member, other = any_world.join(), any_world.join("sport")
-        any_world.publish("a", id="1")
-        any_world.hub.publish_ephemeral("news", "b", event="note")
-        any_world.publish("c", id="2")
-        any_world.hub.publish_ephemeral(["sport", "news"], b"d")
+        member, other = world.join(), world.join("sport")
+        world.publish("a", id="1")
+        world.hub.publish_ephemeral("news", "b", event="note")
+        world.publish("c", id="2")
+        world.hub.publish_ephemeral(["sport", "news"], b"d")
         assert member.texts == ["a", "b", "c", "d"]
         assert [event.event for event in member.events] == ["message", "note", "message", "message"]
         assert b"event: note\ndata: b\n\n" in member.client.body
