@@ -484,6 +484,24 @@ class FailureTests:
         assert event["log_level"] is LogLevel.critical
         assert world.hub.metrics().fanouts == 2
 
+    def test_failing_call_between_fan_outs(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        A call between two fan-outs that raises is logged, and later updates still reach their subscribers.
+        """
+        (member,) = crowd(world, 1)
+        live = world.hub._distribution
+        assert live is not None
+
+        def failing() -> None:
+            raise ZeroDivisionError
+
+        world.hub.publish("news", "a")
+        live.fanout.when_sent(failing)
+        world.publish("b")
+        assert member.texts == ["a", "b"]
+        (event,) = failures
+        assert event["log_format"] == "a call between two fan-outs failed"
+
     def test_failing_selector(self, world: World, failures: list[LogEvent]) -> None:
         """
         A selector that raises matches nothing and is logged; its subscriber still receives its exact topics.

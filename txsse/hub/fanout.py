@@ -189,7 +189,11 @@ class Fanout:
         if self._work is None:
             if self._barriers and self._barriers[0][0] == self._taken:
                 _, call = self._barriers.pop(0)
-                call()
+                try:
+                    call()
+                except Exception:
+                    # This failure must not stop the next fan-outs.
+                    _log.failure("a call between two fan-outs failed")
                 return True
             if not self._pending:
                 return False
