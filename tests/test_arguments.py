@@ -36,7 +36,7 @@ MADE: list[tuple[Callable[[], object], str]] = [
     (lambda: Hub(upgrader=SSEResource()), UPGRADER + "SSEResource"),  # type: ignore[arg-type]
     (
         lambda: Hub(presence="x"),  # type: ignore[arg-type]
-        "presence must be callable with a Subscriber and whether it is there, not str",
+        "presence must be a callable that takes a Subscriber and whether it is subscribed, not str",
     ),  # type: ignore[arg-type]
     (lambda: Hub(max_topics="5"), "max_topics must be a whole number, not str"),  # type: ignore[arg-type]
     (lambda: Hub(max_topics=True), "max_topics must be a whole number, not bool"),
@@ -89,7 +89,7 @@ CALLED: list[tuple[Callable[[Any, Any], object], str]] = [
     (lambda hub, channel: hub.stop(farewell="bye"), EVENT + "str"),
     (
         lambda hub, channel: hub.stop(retry=5),
-        "retry must be two numbers of seconds, the least and the most, not int",
+        "retry must be two numbers of seconds, the shortest and the longest, not int",
     ),
     (lambda hub, channel: hub.stop(deadline="5"), "deadline must be a number of seconds, not str"),
     (lambda hub, channel: channel.send_event("x"), EVENT + "str"),

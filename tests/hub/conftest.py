@@ -1,5 +1,5 @@
 """
-What the tests of the hub share.
+Fixtures of the hub's tests: hubs over one transport, or over each of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from tests.hub.fakes import World
 @pytest.fixture
 def new_world(plain: Wire) -> Iterator[Callable[..., World]]:
     """
-    Makes hubs over plain TCP; at the end all clients go, and nothing may be left in the reactor.
+    Return a function that makes hubs over plain TCP.
+
+    At the end, all of their clients disconnect.
     """
     worlds: list[World] = []
 
@@ -32,7 +34,7 @@ def new_world(plain: Wire) -> Iterator[Callable[..., World]]:
 @pytest.fixture
 def world(new_world: Callable[..., World]) -> World:
     """
-    A hub with the usual options, over plain TCP.
+    Return a hub with default options, over plain TCP.
     """
     return new_world()
 
@@ -40,7 +42,7 @@ def world(new_world: Callable[..., World]) -> World:
 @pytest.fixture
 def any_world(wire: Wire) -> Iterator[World]:
     """
-    The same over each way from a channel to its client.
+    Return a hub with default options, over each transport in turn.
     """
     world = World(wire)
     yield world

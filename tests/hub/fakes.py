@@ -1,5 +1,5 @@
 """
-A hub with its subscribers at hand, and a journal that answers when the test says so.
+Fakes for the hub's tests: a hub with its clients, a journal that answers on command, and selectors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 def result_of(deferred: Deferred[T]) -> T:
     """
-    Return what a Deferred has fired with, or raise it.
+    Return the result of a Deferred that has fired, or raise its failure.
     """
     results: list[Any] = []
     deferred.addBoth(results.append)
@@ -37,7 +37,7 @@ def result_of(deferred: Deferred[T]) -> T:
 
 def outcome_of(deferred: Deferred[Any]) -> list[Any]:
     """
-    Return a list that holds what a Deferred fires with, once it does: a failure's exception, or the result.
+    Return a list that a Deferred's result, or the exception of its failure, is appended to.
     """
     outcome: list[Any] = []
     deferred.addCallbacks(outcome.append, lambda failure: outcome.append(failure.value))
@@ -46,14 +46,14 @@ def outcome_of(deferred: Deferred[Any]) -> list[Any]:
 
 def lost() -> Failure:
     """
-    Return why a connection was lost.
+    Return the reason of a lost connection.
     """
     return Failure(ConnectionLost())
 
 
 def turn(reactor: FakeReactor) -> None:
     """
-    Run what is due now, and leave what that makes due for the next turn.
+    Run the calls that are due now. Calls that they schedule wait for the next turn.
     """
     for call in [call for call in reactor.getDelayedCalls() if call.getTime() <= reactor.seconds()]:
         if call.active():
@@ -64,12 +64,12 @@ def turn(reactor: FakeReactor) -> None:
 
 class CountingSocket(FakeSocket):
     """
-    A socket that notes what it is given.
+    A socket that records what it is sent.
 
-    :ivar sends: what it was given, one item for each call.
+    :ivar sends: the bytes of each call.
     :ivar cost: how long a call takes, in seconds.
-    :ivar error: what it raises, once.
-    :ivar before_send: called before each.
+    :ivar error: an exception that the next call raises.
+    :ivar before_send: called before each call.
     """
 
     def __init__(self, reactor: FakeReactor) -> None:
@@ -94,8 +94,8 @@ class Member:
     """
     A client of a hub.
 
-    :ivar client: its end of the connection.
-    :ivar channel: the channel that it got; ``None`` where it got none.
+    :ivar client: the client's end of the connection.
+    :ivar opened: the client's channel; ``None`` if its request opened none.
     """
 
     def __init__(self, world: World, client: Client) -> None:
@@ -116,7 +116,7 @@ class Member:
     @property
     def events(self) -> list[ServerSentEvent]:
         """
-        What has come so far.
+        The events that the client has received so far.
         """
         self.client.pump()
         body = self.client.body
@@ -127,14 +127,14 @@ class Member:
     @property
     def texts(self) -> list[str]:
         """
-        The data of what has come so far; of a ``stream-reset`` that alone.
+        The data of the events received so far; for a ``stream-reset``, its type.
         """
         return [event.event if event.event == "stream-reset" else event.data for event in self.events]
 
     @property
     def last_event_id(self) -> str:
         """
-        Where this client would resume.
+        The ID that the client would resume from.
         """
         assert self.events is not None
         return self._parser.last_event_id
@@ -142,7 +142,7 @@ class Member:
     @property
     def retry(self) -> float | None:
         """
-        When this client would reconnect.
+        The reconnection delay that the client was sent, in seconds.
         """
         assert self.events is not None
         return self._parser.retry
@@ -162,11 +162,11 @@ class Member:
 
 class World:
     """
-    A hub, and the ways to its clients.
+    A hub, its reactor and its clients.
 
-    :param bounds: those of a journal in memory.
+    :param bounds: the bounds of a journal in memory.
     :param upgrader: options of the upgrader.
-    :ivar channels: those that the upgrader made, in order.
+    :ivar channels: the channels that the upgrader has made, in order.
     """
 
     def __init__(
@@ -220,7 +220,7 @@ class World:
 
     def open(self, **options: Any) -> Member:
         """
-        Connect a client to no hub at all, with the same upgrader, so that its channel can be subscribed.
+        Connect a client to an ``SSEResource`` outside of the hub, whose channel a test can subscribe.
         """
         from txsse import SSEResource
 
@@ -232,13 +232,13 @@ class World:
 
     def publish(self, *texts: str, topics: str | Iterable[str] = "news", **options: Any) -> list[str]:
         """
-        Publish, and return the ids.
+        Publish texts, and return their IDs.
         """
         return [result_of(self.hub.publish(topics, text, **options)) for text in texts]
 
     def end(self) -> None:
         """
-        Have every client go.
+        Disconnect every client.
         """
         for member in self.members:
             if member.client.transport.connected:
@@ -249,12 +249,12 @@ class World:
 @implementer(IJournal)
 class ScriptedJournal(MemoryJournal):
     """
-    A journal in memory that can take its time and can fail, method by method.
+    A journal in memory whose methods can be delayed and can fail, by name.
 
-    :ivar held: the names of the methods whose answers wait for :meth:`release`.
-    :ivar errors: what the methods of these names fail with.
+    :ivar held: the names of the methods whose results wait for :meth:`release`.
+    :ivar errors: the errors that methods fail with, by their names.
     :ivar calls: the names of the methods that were called.
-    :ivar cancelled: the names of those that were cancelled.
+    :ivar cancelled: the names of the methods whose Deferreds were cancelled.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -268,7 +268,7 @@ class ScriptedJournal(MemoryJournal):
 
     def release(self, name: str) -> None:
         """
-        Answer those who wait for a method, and answer at once from now on.
+        Perform the calls of a method that wait, and no longer delay the method.
         """
         self.held.discard(name)
         waiting, self._waiting = self._waiting, []
@@ -317,7 +317,7 @@ class ScriptedJournal(MemoryJournal):
 @implementer(ICluster)
 class ScriptedCluster(NoCluster):
     """
-    The cluster of a scripted journal, which is asked by the same script.
+    The cluster of a scripted journal, with the same script.
     """
 
     def __init__(self, journal: ScriptedJournal) -> None:
@@ -336,7 +336,7 @@ class ScriptedCluster(NoCluster):
 @implementer(ISelector)
 class Prefix:
     """
-    Selects the topics that begin with a text, and counts how often it is asked.
+    Matches the topics that begin with a text, and records the topics that it is asked about.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -359,9 +359,9 @@ class Prefix:
 
 class Heavy(Prefix):
     """
-    A pattern that says what it weighs.
+    A selector with a weight.
 
-    :ivar cost: how long asking it takes, in seconds of a reactor.
+    :ivar cost: how long a match takes, in seconds of the reactor.
     """
 
     def __init__(
@@ -381,7 +381,7 @@ class Heavy(Prefix):
 @implementer(ISelector)
 class Broken:
     """
-    Fails on every topic.
+    Raises for every topic.
     """
 
     def matches(self, topic: str) -> bool:

@@ -1,5 +1,5 @@
 """
-The ends of streams whose tokens expire, by a time of day that may be set.
+Expiry: channels are closed at a time of day, also when the system's clock is set.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from txsse.testing import WallClock
 
 class FakeChannel:
     """
-    A channel that closes when it is told to, or when its client goes.
+    A channel that closes on command, or when its client disconnects; it is also its own subscriber.
     """
 
     def __init__(self, clock: WallClock, problem: Exception | None = None) -> None:
@@ -30,9 +30,6 @@ class FakeChannel:
 
     @property
     def channel(self) -> FakeChannel:
-        """
-        It is its own subscriber, too.
-        """
         return self
 
     def unsubscribe(self) -> None:
@@ -69,7 +66,7 @@ class World:
 class ExpiriesTests:
     def test_in_order(self) -> None:
         """
-        Each channel ends at its time, whatever the order in which they came.
+        Each channel closes at its time, whatever the order in which channels were added.
         """
         world = World()
         channels = {left: world.add(left) for left in (30.0, 10.0, 100.0, 20.0)}
@@ -83,7 +80,7 @@ class ExpiriesTests:
 
     def test_expired_already(self) -> None:
         """
-        A channel that comes too late ends at once, and not within the call.
+        A channel whose access has expired before it is added closes at once, but not within the call.
         """
         world = World()
         channel = world.add(-5)
@@ -91,9 +88,9 @@ class ExpiriesTests:
         world.clock.advance(0)
         assert channel.closed is not None
 
-    def test_set_back(self) -> None:
+    def test_clock_set_back(self) -> None:
         """
-        The token is good for longer, and no longer than it says.
+        If the system's clock is set back, a channel stays open until its time of day, and no longer.
         """
         world = World()
         channel = world.add(100)
@@ -104,9 +101,9 @@ class ExpiriesTests:
         world.clock.advance(10)
         assert channel.closed == 1_000_100
 
-    def test_set_forward(self) -> None:
+    def test_clock_set_forward(self) -> None:
         """
-        The token has expired, and within a minute the stream ends.
+        If the system's clock is set forward past the expiry, a channel closes within a minute.
         """
         world = World()
         channel = world.add(1800)
@@ -117,9 +114,9 @@ class ExpiriesTests:
         world.clock.advance(0.5)
         assert channel.closed is not None
 
-    def test_client_that_goes(self) -> None:
+    def test_disconnected_clients_are_forgotten(self) -> None:
         """
-        Nothing is left of a channel that has ended, also while others stay.
+        Nothing is kept of channels whose clients disconnect, also while other channels stay open.
         """
         world = World()
         stays = world.add(1e9)
@@ -131,9 +128,9 @@ class ExpiriesTests:
         assert not world.expiries._subscribers
         assert not world.clock.getDelayedCalls()
 
-    def test_gone_before(self) -> None:
+    def test_closed_before_it_is_added(self) -> None:
         """
-        Nothing is left of a channel that had ended before it was added.
+        Nothing is kept of a channel that is closed before it is added.
         """
         world = World()
         channel: Any = FakeChannel(world.clock)
@@ -141,13 +138,13 @@ class ExpiriesTests:
         world.expiries.end_at(channel, 5.0)
         assert not world.clock.getDelayedCalls()
 
-    def test_gone_meanwhile(self) -> None:
+    def test_closed_before_it_expires(self) -> None:
         """
-        The time of a channel that has gone brings nothing about.
+        The expiry of a channel that is closed already has no effect on other channels.
         """
         world = World()
-        goes, stays = world.add(10), world.add(20)
-        goes.leave()
+        closed, stays = world.add(10), world.add(20)
+        closed.leave()
         world.clock.advance(10)
         assert stays.closed is None
         world.clock.advance(10)
@@ -155,7 +152,7 @@ class ExpiriesTests:
 
     def test_many_at_once(self) -> None:
         """
-        The reactor has its turns in between.
+        When many channels expire at the same time, the reactor gets turns before all of them are closed.
         """
         world = World()
         channels = [world.add(10) for _ in range(600)]
@@ -172,7 +169,7 @@ class ExpiriesTests:
 
     def test_channel_that_fails(self) -> None:
         """
-        The other channels end if one of them fails to.
+        A channel whose close raises does not keep the others from being closed.
         """
         world = World()
         world.add(10, RuntimeError("cannot close"))
@@ -187,10 +184,9 @@ class ExpiriesTests:
         st.lists(st.integers(0, 300), min_size=1, max_size=10),
         st.lists(st.tuples(st.integers(-500, 500), st.integers(0, 200)), max_size=10),
     )
-    def test_steps(self, lefts: list[int], steps: list[tuple[int, int]]) -> None:
+    def test_any_steps_of_the_clock(self, lefts: list[int], steps: list[tuple[int, int]]) -> None:
         """
-        However the time is set: no stream ends before its token has expired, and none goes on for longer than
-        a minute after that.
+        However the clock is set, no channel closes before its access expires, nor later than a minute after.
         """
         world = World()
         channels = [(world.clock.wall() + left, world.add(left)) for left in lefts]

@@ -1,5 +1,5 @@
 """
-One update to its many subscribers.
+Fan-out: how updates reach live subscribers, in what order, in how many writes, and past failing or slow ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from txsse.server.sinks import base as sink_module
 
 def settle(members: list[Member]) -> None:
     """
-    Have all that is under way arrive, and forget how it was sent.
+    Deliver what is under way to the clients, and forget how it was sent.
     """
     for member in members:
         member.client.pump()
@@ -35,9 +35,9 @@ def crowd(world: World, size: int, rule: Any = "news") -> list[Member]:
 
 
 class OneTurnTests:
-    def test_each_way(self, any_world: World) -> None:
+    def test_each_transport(self, any_world: World) -> None:
         """
-        Everybody who wants an update gets it, in order, whatever the way to the client.
+        Each client receives the updates of its topics in order, over any transport.
         """
         members = [any_world.join(), any_world.join("sport"), any_world.join("*")]
         any_world.publish("a", "b")
@@ -51,7 +51,7 @@ class OneTurnTests:
 
     def test_at_the_end_of_the_turn(self, world: World) -> None:
         """
-        Nothing leaves while the program publishes.
+        Updates are sent at the end of the reactor's turn, not while the program publishes.
         """
         (member,) = crowd(world, 1)
         world.publish("a")
@@ -62,7 +62,7 @@ class OneTurnTests:
 
     def test_one_write(self, world: World) -> None:
         """
-        Sixteen updates of one turn leave in one write for each connection.
+        Sixteen updates that are published in one turn are sent in one write for each connection.
         """
         members = crowd(world, 3)
         texts = [f"number {number}" for number in range(16)]
@@ -74,7 +74,8 @@ class OneTurnTests:
 
     def test_one_write_for_several_audiences(self, world: World) -> None:
         """
-        So do updates to different topics, in the order in which they were published.
+        Updates to different topics that are published in one turn are sent in one write, in the order of
+        publication.
         """
         both, news = world.join(["news", "sport"]), world.join()
         settle([both, news])
@@ -88,7 +89,7 @@ class OneTurnTests:
 
     def test_encoded_once_and_framed_once(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        An update is encoded once, and one batch is framed once, for however many get it.
+        An update is encoded once, and a batch is framed once, however many subscribers receive it.
         """
         encoded: list[ServerSentEvent] = []
         framed: list[bytes] = []
@@ -113,9 +114,11 @@ class OneTurnTests:
         assert {member.socket.sends[0] for member in members} == {as_chunk(framed[0])}
         assert all(member.texts == ["a", "b"] for member in members)
 
-    def test_same_bytes_for_all(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_subscribers_with_equal_updates_share_a_frame(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """
-        Where audiences differ, those who get the same still share one framing.
+        If audiences differ, subscribers that receive the same updates of a batch still share one frame.
         """
         members = crowd(world, 4) + crowd(world, 4, ["news", "sport"])
         framed: list[bytes] = []
@@ -132,9 +135,9 @@ class OneTurnTests:
         assert len(framed) == 2
         assert [member.texts for member in members] == [["a"]] * 4 + [["a", "b"]] * 4
 
-    def test_several_topics_at_once(self, world: World) -> None:
+    def test_update_with_several_topics(self, world: World) -> None:
         """
-        An update to several topics reaches whoever wants more than one of them once.
+        An update to several topics reaches a subscriber once, even if it wants more than one of them.
         """
         members = [
             world.join(rule)
@@ -144,9 +147,9 @@ class OneTurnTests:
         assert [member.texts for member in members] == [["x"], ["x"], ["x"], []]
         assert world.hub.metrics().delivered == 3
 
-    def test_nobody_wants_it(self, world: World) -> None:
+    def test_topic_without_subscribers(self, world: World) -> None:
         """
-        Nobody gets it, and that is counted as published.
+        An update that no subscriber wants counts as published and not as delivered.
         """
         (member,) = crowd(world, 1)
         world.publish("x", topics="other")
@@ -154,9 +157,9 @@ class OneTurnTests:
         metrics = world.hub.metrics()
         assert (metrics.published, metrics.delivered, metrics.fanouts) == (1, 0, 1)
 
-    def test_batches(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_batches(self, world: World) -> None:
         """
-        A write holds at most 64 KiB, where that is not one update alone.
+        One write takes at most 64 KiB of updates, unless a single update is larger.
         """
         (member,) = crowd(world, 1)
         world.publish("x" * 30_000, "y" * 30_000, "z" * 30_000, "v" * 100_000, "w")
@@ -165,25 +168,9 @@ class OneTurnTests:
         assert [text[:1] for text in member.texts] == list("xyzvw")
         assert world.hub.metrics().fanouts == 4
 
-    def test_batch_to_the_byte(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_default_batch_limit(self, world: World) -> None:
         """
-        Exactly as much as fits goes together.
-        """
-        (member,) = crowd(world, 1)
-        world.publish("a", "b")
-        sizes = len("".join(f"id: {id}\ndata: a\n\n" for id in world.publish("c", "d")))
-        world.reactor.run_soon()
-        for limit, writes in ((sizes, 1), (sizes - 1, 2)):
-            monkeypatch.setattr(fanout_module, "_MAX_BATCH", limit)
-            member.socket.sends.clear()
-            world.publish("e", "f")
-            turn(world.reactor)
-            assert len(member.socket.sends) == writes
-        assert member.texts == ["a", "b", "c", "d", "e", "f", "e", "f"]
-
-    def test_usual_batch(self, world: World) -> None:
-        """
-        That is exactly how much goes in one write.
+        Updates of 65536 bytes are sent in one write; with one byte more, they take two writes.
         """
         (member,) = crowd(world, 1)
         frame = len("id: 1\ndata: \n\n")
@@ -194,9 +181,10 @@ class OneTurnTests:
             turn(world.reactor)
             assert len(member.socket.sends) == writes
 
-    def test_much_is_pending(self, world: World) -> None:
+    def test_more_than_a_megabyte_is_pending(self, world: World) -> None:
         """
-        More than a megabyte does not wait for the end of the turn, and what follows does again.
+        More than a megabyte of pending updates is sent on the spot; later updates wait for the end of the
+        turn again.
         """
         (member,) = crowd(world, 1)
         member.client.transport.bufferSize = 2**30
@@ -210,9 +198,9 @@ class OneTurnTests:
         assert len(member.socket.sends) == 4
         assert [text[:4] for text in member.texts] == ["xxxx"] * 4 + ["last"]
 
-    def test_pending_is_counted_down(self, world: World) -> None:
+    def test_sent_updates_are_not_pending(self, world: World) -> None:
         """
-        What has left does not count any more.
+        Updates that were sent no longer count towards the limit of pending bytes.
         """
         (member,) = crowd(world, 1)
         for _ in range(5):
@@ -228,7 +216,7 @@ class SliceTests:
 
     def slow(self, world: World, size: int, rule: Any = "news") -> list[Member]:
         """
-        Return members whose sockets take their time: 64 of them 6.4 ms.
+        Return members whose sockets take their time: 6.4 ms for 64 of them.
         """
         members = crowd(world, size, rule)
         for member in members:
@@ -240,7 +228,7 @@ class SliceTests:
 
     def test_slices(self, world: World) -> None:
         """
-        After 10 ms the reactor has its turn, and the fan-out goes on where it was.
+        After 10 ms of a fan-out the reactor gets its turn; then the fan-out continues where it stopped.
         """
         members = self.slow(world, 300)
         world.publish("x")
@@ -253,7 +241,7 @@ class SliceTests:
 
     def test_small_fan_out(self, world: World) -> None:
         """
-        One that takes no longer than that is done in one turn.
+        A fan-out that takes no longer than 10 ms is complete after one turn.
         """
         members = self.slow(world, 64)
         world.publish("x")
@@ -263,7 +251,8 @@ class SliceTests:
 
     def test_published_between_slices(self, world: World) -> None:
         """
-        What is published meanwhile comes behind, for everybody.
+        An update that is published between two slices of a fan-out reaches every subscriber after that
+        fan-out.
         """
         members = self.slow(world, 300)
         world.publish("a")
@@ -275,7 +264,7 @@ class SliceTests:
 
     def test_joined_between_slices(self, world: World) -> None:
         """
-        Who comes during a fan-out gets what is published from then on, and nothing before.
+        A client that subscribes between two slices of a fan-out receives only updates published afterwards.
         """
         members = self.slow(world, 200)
         world.publish("a")
@@ -290,7 +279,8 @@ class SliceTests:
 
     def test_left_between_slices(self, world: World) -> None:
         """
-        Who goes or unsubscribes during a fan-out is sent nothing any more; the others get everything.
+        A client that disconnects or unsubscribes during a fan-out is sent nothing more; the others receive
+        everything.
         """
         members = self.slow(world, 200)
         subscribers = list(world.hub._membership.by_channel.values())
@@ -309,7 +299,7 @@ class SliceTests:
 
     def test_resumed_between_slices(self, world: World) -> None:
         """
-        Who resumes during a fan-out gets everything once.
+        A client that resumes between two slices of a fan-out receives each update once.
         """
         (first,) = world.publish("first")
         members = self.slow(world, 200)
@@ -322,9 +312,9 @@ class SliceTests:
         assert resumed.texts == ["a", "b"]
         assert all(member.texts == ["a", "b"] for member in members)
 
-    def test_several_audiences(self, world: World) -> None:
+    def test_slices_with_several_audiences(self, world: World) -> None:
         """
-        Slices come while the audiences are found out, too, and everybody gets all in order.
+        A fan-out to several audiences is sliced too, and every subscriber receives its updates in order.
         """
         news = self.slow(world, 150)
         both = self.slow(world, 150, ["news", "sport"])
@@ -338,7 +328,8 @@ class SliceTests:
 
     def test_audiences_change_between_slices(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Who goes while the audiences are found out is sent nothing, and who comes nothing from before.
+        While a fan-out determines its audiences, a client that unsubscribes is sent none of its updates, and
+        a client that subscribes only later ones.
         """
         monkeypatch.setattr(fanout_module, "_SLICE_SECONDS", 0.0)
         members = crowd(world, 100, ["news", "sport"])
@@ -357,7 +348,8 @@ class SliceTests:
 
     def test_finding_audiences_takes_turns(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Slices come within each of the audiences, and while they are compared, before anything is sent.
+        The reactor gets turns while a fan-out determines each audience and compares them, before anything is
+        sent.
         """
         monkeypatch.setattr(fanout_module, "_SLICE_SECONDS", 0.0)
         members = crowd(world, 200, ["news", "sport"])
@@ -367,14 +359,14 @@ class SliceTests:
         while not any(self.reached(members)):
             turn(world.reactor)
             turns += 1
-        # Four for each audience of 200 and four for comparing them, and then the first of four to send.
+        # Four turns for each audience of 200, four for comparing them, and then the first of four to send.
         assert turns == 13
         assert self.reached(members) == [1] * 64 + [0] * 136
         assert all(member.texts == ["a", "b"] for member in members)
 
     def test_flush_between_slices(self, world: World) -> None:
         """
-        Where much has come meanwhile, all is sent on the spot, the rest of the running fan-out first.
+        If too much is pending, everything is sent on the spot, after the rest of the running fan-out.
         """
         members = self.slow(world, 200)
         world.publish("a")
@@ -388,7 +380,7 @@ class SliceTests:
 
     def test_time_of_a_fan_out(self, world: World) -> None:
         """
-        Its slices are counted together, as one, and what lies between them is not.
+        The slices of a fan-out are measured as one fan-out, without the time between them.
         """
         self.slow(world, 200)
         world.publish("a")
@@ -398,7 +390,7 @@ class SliceTests:
         assert metrics.fanouts == 1
         assert metrics.fanout_seconds == pytest.approx(200 * self.COST)
         assert metrics.fanout_buckets == (0, 0, 0, 1, 1)
-        world.publish("nobody", topics="other")
+        world.publish("unwanted", topics="other")
         world.reactor.run_soon()
         assert world.hub.metrics().fanout_buckets == (1, 1, 1, 2, 2)
         assert world.hub.metrics().fanouts == 2
@@ -408,7 +400,7 @@ class SliceTests:
 class FailureTests:
     def test_failing_subscriber(self, world: World, failures: list[LogEvent]) -> None:
         """
-        It is dropped and logged; the rest get their event.
+        A subscriber whose socket raises is aborted and logged; the other subscribers receive their update.
         """
         members = crowd(world, 3)
         members[1].socket.error = ZeroDivisionError("broken")
@@ -425,9 +417,10 @@ class FailureTests:
         assert (metrics.failures, metrics.delivered, metrics.channels) == (1, 2, 2)
         assert metrics.closes == {CloseReason.SERVER_CLOSED: 1}
 
-    def test_cannot_even_be_cut_off(self, world: World, failures: list[LogEvent]) -> None:
+    def test_failing_subscriber_cannot_be_aborted(self, world: World, failures: list[LogEvent]) -> None:
         """
-        Then it is sent nothing any more; the rest get their event all the same.
+        A failing subscriber whose channel cannot be aborted is unsubscribed; the others receive their
+        updates.
         """
         members = crowd(world, 3)
         members[1].socket.error = ZeroDivisionError("broken")
@@ -445,9 +438,12 @@ class FailureTests:
         assert world.hub.metrics().failures == 1
         assert world.hub.subscribers.total == 2
 
-    def test_failing_in_the_middle_of_a_batch(self, world: World, failures: list[LogEvent]) -> None:
+    def test_failing_subscriber_that_joined_in_the_middle_of_a_batch(
+        self, world: World, failures: list[LogEvent]
+    ) -> None:
         """
-        So is one who came between two updates of one turn.
+        A subscriber that joined between two updates of one turn and fails is aborted; the others receive
+        everything.
         """
         (member,) = crowd(world, 1)
         world.publish("a")
@@ -469,7 +465,7 @@ class FailureTests:
         self, world: World, monkeypatch: pytest.MonkeyPatch, failures: list[LogEvent]
     ) -> None:
         """
-        It is logged and counted, and the next one does not depend on it.
+        A fan-out that raises is logged and counted, and the next one still reaches its subscribers.
         """
         (member,) = crowd(world, 1)
         index = world.hub._membership.index
@@ -488,9 +484,27 @@ class FailureTests:
         assert event["log_level"] is LogLevel.critical
         assert world.hub.metrics().fanouts == 2
 
+    def test_failing_call_between_fan_outs(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        A call between two fan-outs that raises is logged, and later updates still reach their subscribers.
+        """
+        (member,) = crowd(world, 1)
+        live = world.hub._distribution
+        assert live is not None
+
+        def failing() -> None:
+            raise ZeroDivisionError
+
+        world.hub.publish("news", "a")
+        live.fanout.when_sent(failing)
+        world.publish("b")
+        assert member.texts == ["a", "b"]
+        (event,) = failures
+        assert event["log_format"] == "a call between two fan-outs failed"
+
     def test_failing_selector(self, world: World, failures: list[LogEvent]) -> None:
         """
-        It selects nothing; its subscriber gets what it wants by name.
+        A selector that raises matches nothing and is logged; its subscriber still receives its exact topics.
         """
         broken, fine = world.join([Broken(), "sport"]), world.join(Prefix("ne"))
         world.publish("a", "b")
@@ -498,9 +512,9 @@ class FailureTests:
         assert (broken.texts, fine.texts) == (["c"], ["a", "b"])
         assert [event["topic"] for event in failures] == ["news", "sport"]
 
-    def test_client_goes_in_the_turn(self, world: World, failures: list[LogEvent]) -> None:
+    def test_client_disconnects_before_the_fan_out(self, world: World, failures: list[LogEvent]) -> None:
         """
-        Who has gone when the fan-out begins is sent nothing, and that is no failure.
+        A client that has disconnected when the fan-out begins is sent nothing, and this is no failure.
         """
         members = crowd(world, 2)
         world.publish("a")
@@ -510,9 +524,9 @@ class FailureTests:
         assert failures == []
         assert world.hub.metrics().closes == {CloseReason.CLIENT_GONE: 1}
 
-    def test_channel_that_closes(self, world: World, failures: list[LogEvent]) -> None:
+    def test_closing_channel(self, world: World, failures: list[LogEvent]) -> None:
         """
-        One that is closing, with a client that has not read everything, is left alone.
+        A closing channel whose client has not read everything is sent no more updates, and does not replay.
         """
         members = crowd(world, 2)
         members[0].stop_reading()
@@ -531,7 +545,7 @@ class FailureTests:
 
 class Failing:
     """
-    A sink whose ``offer`` is another.
+    A sink whose ``offer`` is replaced.
     """
 
     def __init__(self, sink: Any, offer: Callable[[object], bool]) -> None:
@@ -545,7 +559,8 @@ class Failing:
 class ReentrancyTests:
     def test_published_while_a_channel_is_dropped(self, new_world: Callable[..., World]) -> None:
         """
-        What a callback publishes in the middle of a fan-out comes behind it, for everybody.
+        An update that a callback publishes in the middle of a fan-out reaches every subscriber after that
+        fan-out.
         """
         world = new_world(upgrader={"slow_policy": "close", "max_buffer": 10})
         members = crowd(world, 3)
@@ -553,7 +568,7 @@ class ReentrancyTests:
 
         def closed(reason: CloseReason) -> None:
             seen.append(reason)
-            world.hub.publish("news", "one has gone")
+            world.hub.publish("news", "disconnected")
 
         world.channels[0].when_closed().addCallback(closed)
         members[0].stop_reading()
@@ -561,13 +576,14 @@ class ReentrancyTests:
         world.reactor.run_soon()
         world.publish("b")
         world.publish("c")
-        assert members[1].texts == ["a", "b", "c", "one has gone"]
-        assert members[2].texts == ["a", "b", "c", "one has gone"]
+        assert members[1].texts == ["a", "b", "c", "disconnected"]
+        assert members[2].texts == ["a", "b", "c", "disconnected"]
         assert seen == [CloseReason.SLOW_READER]
 
-    def test_published_inside_a_fan_out(self, world: World) -> None:
+    def test_published_while_sending(self, world: World) -> None:
         """
-        Even from inside of a send: the one who is at work sends it too, to everybody, in order.
+        An update that is published while a socket is written to is sent in the same turn, after the current
+        one.
         """
         members = crowd(world, 3)
         texts = ["inside"]
@@ -578,9 +594,9 @@ class ReentrancyTests:
         assert [len(member.socket.sends) for member in members] == [2, 2, 2]
         assert [member.texts for member in members] == [["a", "inside"]] * 3
 
-    def test_much_is_published_inside_a_fan_out(self, world: World) -> None:
+    def test_more_than_a_megabyte_is_published_while_sending(self, world: World) -> None:
         """
-        More than a megabyte waits too then: nothing overtakes.
+        More than a megabyte that is published while a socket is written to keeps its order.
         """
         members = crowd(world, 3)
         texts = [letter * 600_000 for letter in "dcb"]
@@ -589,9 +605,9 @@ class ReentrancyTests:
         turn(world.reactor)
         assert [[text[:1] for text in member.texts] for member in members] == [list("abcd")] * 3
 
-    def test_flush_inside_a_flush(self, world: World) -> None:
+    def test_flush_while_flushing(self, world: World) -> None:
         """
-        Nor does it where all is being sent on the spot already.
+        A flush while a flush is running leaves the updates in order.
         """
         members = crowd(world, 2)
         texts = [letter * 600_000 for letter in "dc"]
@@ -608,9 +624,9 @@ class ReentrancyTests:
         assert world.reactor.getDelayedCalls() == []
         assert [[text[:1] for text in member.texts] for member in members] == [list("abcd")] * 2
 
-    def test_failing_while_another_publishes(self, world: World, failures: list[LogEvent]) -> None:
+    def test_subscriber_publishes_and_then_fails(self, world: World, failures: list[LogEvent]) -> None:
         """
-        A subscriber that publishes and then fails costs nobody anything.
+        If sending to a subscriber publishes an update and then raises, the others receive both updates.
         """
         members = crowd(world, 3)
 
@@ -629,7 +645,7 @@ class ReentrancyTests:
 class PrivateTests:
     def test_live(self, world: World) -> None:
         """
-        A private update reaches those who want one of its topics and were granted one of them.
+        A private update reaches the subscribers that want one of its topics and were granted one of them.
         """
         granted = world.join(Access("news", private="news"))
         by_pattern = world.join(Access(["news", "sport"], private=Prefix("ne")))
@@ -645,9 +661,9 @@ class PrivateTests:
         assert public.texts == ["for all"]
         assert unwanted.texts == ["both"]
 
-    def test_nobody_was_granted(self, world: World) -> None:
+    def test_private_update_without_a_grant(self, world: World) -> None:
         """
-        Then nobody gets it, and it is not counted as delivered.
+        A private update that no subscriber was granted is not sent, and does not count as delivered.
         """
         member = world.join()
         world.publish("secret", private=True)
@@ -658,7 +674,7 @@ class PrivateTests:
 class SlowReaderTests:
     def filled(self, world: World) -> Member:
         """
-        Return a member whose client has stopped reading, with an update under way that it does not take.
+        Return a member whose client has stopped reading, with a full socket.
         """
         member = world.join(["news", "sport"])
         settle([member])
@@ -670,7 +686,8 @@ class SlowReaderTests:
 
     def test_replay(self, world: World) -> None:
         """
-        Nothing is held back; when the client has caught up, it reads on from the journal.
+        With the policy replay, nothing is buffered for a slow reader; when it reads again, it catches up from
+        the journal.
         """
         member = self.filled(world)
         other = world.join()
@@ -688,9 +705,9 @@ class SlowReaderTests:
         assert (metrics.slow_replays, metrics.replaying, metrics.replayed) == (1, 0, 3)
         assert (metrics.gaps, metrics.delivered) == (0, 9)
 
-    def test_replay_over_each_way(self, any_world: World) -> None:
+    def test_replay_over_each_transport(self, any_world: World) -> None:
         """
-        Nothing is lost and nothing comes twice, wherever the way to the client was full.
+        A slow reader with the policy replay receives each update once and in order, over any transport.
         """
         member, other = any_world.join(), any_world.join()
         member.client.pump()
@@ -708,7 +725,7 @@ class SlowReaderTests:
 
     def test_replay_when_a_batch_is_refused(self, world: World) -> None:
         """
-        All of a batch is read from the journal, whatever topics it was for.
+        A slow reader that cannot take a batch replays all of it, including the updates to its other topics.
         """
         member = self.filled(world)
         world.publish("b", "c")
@@ -717,9 +734,9 @@ class SlowReaderTests:
         member.read_on()
         assert member.texts == ["a", "b", "c", "d"]
 
-    def test_replay_of_one_who_came_in_the_middle(self, world: World) -> None:
+    def test_replay_of_a_slow_reader_that_joined_in_the_middle_of_a_batch(self, world: World) -> None:
         """
-        One who came between two updates of a turn and is behind reads from where it came.
+        A slow reader that joined between two updates of a turn replays only the updates after that.
         """
         (other,) = crowd(world, 1)
         opened = world.open()
@@ -734,9 +751,10 @@ class SlowReaderTests:
         assert opened.texts == ["b", "c"]
         assert other.texts == ["a", "b", "c"]
 
-    def test_replay_that_trimming_overtakes(self, new_world: Callable[..., World]) -> None:
+    def test_replay_of_trimmed_updates(self, new_world: Callable[..., World]) -> None:
         """
-        Where the journal does not hold it any more, the client is told of the gap, once.
+        A slow reader whose updates the journal has dropped is notified of the gap once, and receives the
+        rest.
         """
         world = new_world(bounds={"max_count": 3})
         member = self.filled(world)
@@ -752,7 +770,7 @@ class SlowReaderTests:
 
     def test_close(self, new_world: Callable[..., World], logged: list[LogEvent]) -> None:
         """
-        What exceeds the channel's buffer ends the stream, and that is counted.
+        With the policy close, exceeding the channel's buffer aborts the stream, which is counted and logged.
         """
         world = new_world(upgrader={"slow_policy": "close", "max_buffer": 1000})
         member = self.filled(world)
@@ -771,9 +789,9 @@ class SlowReaderTests:
         assert (metrics.channels, metrics.failures, metrics.delivered) == (1, 0, 4)
         assert any("reads too slowly" in event.get("log_format", "") for event in logged)
 
-    def test_close_with_a_client_that_catches_up(self, new_world: Callable[..., World]) -> None:
+    def test_close_with_a_client_that_reads_again(self, new_world: Callable[..., World]) -> None:
         """
-        What fits is held back and comes in order.
+        With the policy close, updates that fit into the buffer are sent in order when the client reads again.
         """
         world = new_world(upgrader={"slow_policy": "close"})
         member = self.filled(world)
@@ -791,7 +809,8 @@ class SlowReaderTests:
 
     def test_drop(self, new_world: Callable[..., World]) -> None:
         """
-        What exceeds the buffer is dropped and counted, while the channel is there and afterwards.
+        With the policy drop, updates that exceed the buffer are dropped and counted, also after the channel
+        is closed.
         """
         frame = len("id: 00000000000000-00000000\ndata: b\n\n")
         world = new_world(upgrader={"slow_policy": "drop", "max_buffer": 2 * frame})
@@ -808,7 +827,7 @@ class SlowReaderTests:
 
     def test_latest(self, new_world: Callable[..., World]) -> None:
         """
-        Of each topic the newest update alone is kept.
+        With the policy latest, only the newest update of each topic is kept.
         """
         world = new_world(upgrader={"slow_policy": "latest"})
         member = self.filled(world)
@@ -823,7 +842,7 @@ class SlowReaderTests:
 
     def test_latest_and_types_of_events(self, new_world: Callable[..., World]) -> None:
         """
-        It is the topic that counts, and not the type; and no type is taken for a topic.
+        The policy latest compares topics and not event types, and takes no event type for a topic.
         """
         world = new_world(upgrader={"slow_policy": "latest"})
         member = self.filled(world)
@@ -834,9 +853,9 @@ class SlowReaderTests:
         member.read_on()
         assert member.texts == ["a", "c", "mine"]
 
-    def test_budget_of_all(self, new_world: Callable[..., World]) -> None:
+    def test_total_buffer_limit(self, new_world: Callable[..., World]) -> None:
         """
-        What all channels hold back together is bounded too.
+        The buffers of all channels together are limited by max_total_buffer.
         """
         frame = len("id: 00000000000000-00000000\ndata: b\n\n")
         world = new_world(
@@ -857,7 +876,7 @@ class SlowReaderTests:
 
     def test_counters(self, world: World) -> None:
         """
-        Events and their bytes are counted for each channel that they were handed over to.
+        Delivered events and their bytes are counted for each channel.
         """
         members = crowd(world, 3)
         ids = world.publish("a", "b")
@@ -871,9 +890,9 @@ class SlowReaderTests:
 
 
 class WireTests:
-    def test_plain_and_other_clients_together(self, plain: Wire) -> None:
+    def test_http_1_0_and_http_1_1_clients_together(self, plain: Wire) -> None:
         """
-        An update goes straight to one client, and through the request to another, with the same bytes.
+        A client with a direct socket and one that is written to through its request receive the same bytes.
         """
         world = World(plain)
         straight = world.join()
@@ -887,21 +906,19 @@ class WireTests:
 
 class MissedTests:
     """
-    Updates that the journal lost sight of, while others are on their way to many.
+    Updates that the journal could not give to the hub, while a fan-out may be under way.
     """
 
-    @pytest.mark.parametrize("count", [1, 20])
-    def test_by_slices(self, new_world: Callable[..., World], count: int) -> None:
+    def test_moved_to_replay_in_slices(self, world: World) -> None:
         """
-        What was published before is sent first, by slices as ever; then all are left to the journal, and get
-        what comes later in order.
+        When updates were missed, pending ones are sent first, in slices; then all subscribers replay, and
+        miss nothing.
         """
-        world = new_world()
         members = crowd(world, 300)
         for member in members:
             member.socket.cost = 0.001
-        # Of several audiences, so that each takes a write of its own.
-        for number in range(count):
+        # To several audiences, so that each update takes its own write.
+        for number in range(20):
             world.publish(str(number), topics=["news", str(number)])
         world.hub._distribution.updates_missed(world.hub._distribution.journal.head)  # type: ignore[union-attr]
         assert not any(member.socket.sends for member in members)
@@ -911,22 +928,23 @@ class MissedTests:
             before = sum(len(member.socket.sends) for member in members)
             turn(world.reactor)
             turns += 1
-            # Ten milliseconds, and what is done until the clock is looked at.
+            # Ten milliseconds, plus the writes until the clock is looked at.
             assert sum(len(member.socket.sends) for member in members) - before <= 10 + 64
         assert world.hub.metrics().slow_replays == 300
-        assert [member.texts for member in members] == [[*map(str, range(count)), "later"]] * 300
+        assert [member.texts for member in members] == [[*map(str, range(20)), "later"]] * 300
 
-    def test_at_once(self, world: World) -> None:
+    def test_moved_to_replay_at_once(self, world: World) -> None:
         """
-        Where nothing is on its way, they are left to the journal at once.
+        When updates were missed and no fan-out is under way, all subscribers are moved to replay at once.
         """
         crowd(world, 3)
         world.hub._distribution.updates_missed(0)  # type: ignore[union-attr]
         assert all(subscriber.reached is not None for subscriber in world.hub.subscribers)
 
-    def test_while_something_is_sent(self, world: World) -> None:
+    def test_missed_during_a_fan_out(self, world: World) -> None:
         """
-        Who is told in the middle of a fan-out waits for its end; a hub that stops does, too.
+        When updates were missed during a fan-out, subscribers replay after its end, also if the hub is then
+        stopped.
         """
         members = crowd(world, 3)
         missed = world.hub._distribution.updates_missed  # type: ignore[union-attr]

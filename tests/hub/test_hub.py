@@ -1,5 +1,5 @@
 """
-The hub: publish once, and reach every subscriber.
+The hub's public API: publishing, subscribing, journals, counts, threads.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from txsse.journal.page import Entry
 @pytest.fixture
 def scripted(plain: Wire) -> Iterator[World]:
     """
-    A hub whose journal answers when the test says so.
+    Return a hub whose journal answers on command.
     """
     made = World(plain, journal=ScriptedJournal(reactor=plain.reactor))
     yield made
@@ -53,9 +53,9 @@ def journal_of(world: World) -> ScriptedJournal:
 
 
 class PresenceTopicTests:
-    def test_one_that_cannot_be(self) -> None:
+    def test_all_topics(self) -> None:
         """
-        It is refused when the hub is made, and not when somebody comes.
+        A presence topic that cannot be published to is refused when the hub is made.
         """
         with pytest.raises(ValueError, match="stands for all topics"):
             Hub(presence_topic="*")
@@ -66,7 +66,7 @@ class OptionsTests:
     @pytest.mark.parametrize("limit", [0, -1])
     def test_limit_that_allows_nothing(self, name: str, limit: int) -> None:
         """
-        It is refused by its name.
+        A limit below 1 is refused, and the error names it.
         """
         options: dict[str, Any] = {name: limit}
         with pytest.raises(ValueError, match=f"{name} must be at least 1, not {limit}"):
@@ -74,13 +74,13 @@ class OptionsTests:
 
     def test_smallest_limits(self) -> None:
         """
-        One is a limit.
+        A limit of 1 is accepted.
         """
         Hub(max_update_size=1, max_topics=1)
 
     def test_reactor_of_the_upgrader(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A hub that was told of none takes its upgrader's, the journal too, and leaves the global one alone.
+        A hub without a reactor, and its journal, use the upgrader's, and do not fetch the global one.
         """
 
         def fetch() -> FakeReactor:
@@ -97,7 +97,7 @@ class OptionsTests:
 
     def test_global_reactor(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        It is fetched when the hub is first used, and not before.
+        A hub without a reactor and an upgrader fetches the global reactor at its first use, not before.
         """
         reactor = FakeReactor()
         reactor.advance(1000)
@@ -121,7 +121,7 @@ class OptionsTests:
 
     def test_own_upgrader(self) -> None:
         """
-        The resource's channels come from the upgrader that was given; else from a usual one.
+        The hub's resource uses the given upgrader, or else a default one.
         """
         upgrader = Upgrader()
         assert Hub(upgrader=upgrader).upgrader is upgrader
@@ -130,7 +130,7 @@ class OptionsTests:
 
     def test_without_an_upgrader(self, plain: Wire) -> None:
         """
-        The usual one has the hub's reactor.
+        The default upgrader has the hub's reactor.
         """
         hub = Hub(reactor=plain.reactor)
         assert hub.upgrader.reactor is plain.reactor
@@ -139,16 +139,17 @@ class OptionsTests:
 class PublishTests:
     def test_id(self, world: World) -> None:
         """
-        The hub makes ids that sort as they were published, and tells them; the clients get them.
+        Generated IDs are unique and sort in the order of publication; publish() returns them, and clients
+        receive them.
         """
         member = world.join()
         ids = world.publish("a", "b", "c")
         assert ids == sorted(set(ids))
         assert [event.id for event in member.events] == ids
 
-    def test_relayed(self, world: World) -> None:
+    def test_event_without_an_id(self, world: World) -> None:
         """
-        An event of a stream without ids is published with an id that the hub makes.
+        An event that was parsed from a stream without IDs is published with a generated ID.
         """
         member = world.join()
         (event,) = EventStreamParser().feed(b"data: x\n\n")
@@ -156,9 +157,9 @@ class PublishTests:
         assert member.texts == ["x"]
         assert member.last_event_id
 
-    def test_whole_event(self, world: World) -> None:
+    def test_all_fields(self, world: World) -> None:
         """
-        Type, id and time to reconnect go along.
+        Clients receive the data, the type, the ID and the reconnection time of a published event.
         """
         member = world.join()
         assert world.publish("a\nb", event="kind", id="7", retry=1.5) == ["7"]
@@ -168,7 +169,7 @@ class PublishTests:
 
     def test_bytes(self, world: World) -> None:
         """
-        Data may be bytes of UTF-8, and nothing else.
+        Data may be given as UTF-8 bytes; other bytes are refused.
         """
         member = world.join()
         result_of(world.hub.publish("news", "ü".encode()))
@@ -188,9 +189,9 @@ class PublishTests:
             ("news", {"retry": -1}),
         ],
     )
-    def test_what_cannot_be_sent(self, world: World, topics: Any, options: dict[str, Any]) -> None:
+    def test_invalid_fields(self, world: World, topics: Any, options: dict[str, Any]) -> None:
         """
-        It is refused at once, and nothing is recorded.
+        Invalid topics and fields are refused at once, and nothing is recorded.
         """
         with pytest.raises(InvalidField):
             world.hub.publish(topics, "x", **options)
@@ -198,7 +199,8 @@ class PublishTests:
 
     def test_same_id_again(self, world: World) -> None:
         """
-        An equal update is not sent again, and its publisher gets the same answer. One that differs is sent.
+        An update that is equal to the newest one with its ID is not sent again; one that differs is. Both
+        return the ID.
         """
         member = world.join()
         assert world.publish("a", id="7") == world.publish("a", id="7") == ["7"]
@@ -209,7 +211,7 @@ class PublishTests:
 
     def test_too_large(self, new_world: Callable[..., World]) -> None:
         """
-        One byte more than max_update_size on the wire is refused with both figures.
+        An update of one byte more than max_update_size is refused, and the error has both numbers.
         """
         world = new_world(max_update_size=100)
         fits = "x" * (100 - len("id: 7\ndata: \n\n"))
@@ -220,17 +222,17 @@ class PublishTests:
         assert str(caught.value) == "the update takes 101 bytes; max_update_size is 100"
         assert world.hub.metrics().published == 1
 
-    def test_usual_size(self, world: World) -> None:
+    def test_default_max_update_size(self, world: World) -> None:
         """
-        It is a mebibyte.
+        The default max_update_size is 1 MiB.
         """
         with pytest.raises(UpdateTooLarge) as caught:
             world.hub.publish("news", "x" * 2**20)
         assert caught.value.limit == 2**20
 
-    def test_update_that_was_built(self, world: World) -> None:
+    def test_publish_update(self, world: World) -> None:
         """
-        It goes as it is.
+        publish_update() publishes an Update object, subject to the same size limit.
         """
         member = world.join()
         update = Update(["news", "sport"], ServerSentEvent("a", id="7"))
@@ -239,9 +241,9 @@ class PublishTests:
         with pytest.raises(UpdateTooLarge):
             world.hub.publish_update(Update("news", ServerSentEvent("x" * 2**20, id="8")))
 
-    def test_first_use(self, new_world: Callable[..., World]) -> None:
+    def test_publish_update_first(self, new_world: Callable[..., World]) -> None:
         """
-        An update that was built may be the first thing that a hub sees.
+        publish_update() may be the first use of a hub.
         """
         world = new_world()
         update = Update("news", ServerSentEvent("a", id="7"))
@@ -250,7 +252,7 @@ class PublishTests:
 
     def test_private(self, world: World) -> None:
         """
-        Whoever was not granted it does not get it.
+        A subscriber without a grant does not receive a private update.
         """
         member = world.join()
         world.publish("secret", private=True)
@@ -259,7 +261,7 @@ class PublishTests:
 
     def test_from_a_callback(self, world: World) -> None:
         """
-        Publishing from the callback of a publication keeps the order.
+        An update that the callback of another publication publishes keeps its place in the order.
         """
         member = world.join()
         world.hub.publish("news", "a").addCallback(lambda _: world.hub.publish("news", "b"))
@@ -267,16 +269,16 @@ class PublishTests:
         assert member.texts == ["a", "b", "c"]
 
 
-class TellTests:
-    def test_told(self, any_world: World) -> None:
+class EphemeralTests:
+    def test_in_order_with_updates(self, world: World) -> None:
         """
-        It reaches those who listen, in order with what is published, and has no id.
+        Ephemeral events reach live subscribers in order with updates, and have no ID.
         """
-        member, other = any_world.join(), any_world.join("sport")
-        any_world.publish("a", id="1")
-        any_world.hub.publish_ephemeral("news", "b", event="note")
-        any_world.publish("c", id="2")
-        any_world.hub.publish_ephemeral(["sport", "news"], b"d")
+        member, other = world.join(), world.join("sport")
+        world.publish("a", id="1")
+        world.hub.publish_ephemeral("news", "b", event="note")
+        world.publish("c", id="2")
+        world.hub.publish_ephemeral(["sport", "news"], b"d")
         assert member.texts == ["a", "b", "c", "d"]
         assert [event.event for event in member.events] == ["message", "note", "message", "message"]
         assert b"event: note\ndata: b\n\n" in member.client.body
@@ -285,7 +287,8 @@ class TellTests:
 
     def test_not_recorded(self, world: World) -> None:
         """
-        Who comes or resumes later does not get it, and it does not count as published.
+        A client that connects or resumes later does not receive an ephemeral event; it does not count as
+        published.
         """
         (first,) = world.publish("a")
         listener = world.join()
@@ -298,18 +301,18 @@ class TellTests:
         assert world.join(last_event_id="earliest").texts == ["a", "c"]
         assert world.hub.metrics().published == 2
 
-    def test_nobody_was_there_before(self, new_world: Callable[..., World]) -> None:
+    def test_ephemeral_event_first(self, new_world: Callable[..., World]) -> None:
         """
-        It may be the first thing that a hub does.
+        publish_ephemeral() may be the first use of a hub.
         """
         world = new_world()
         world.hub.publish_ephemeral("news", "a")
         world.reactor.run_soon()
         assert world.hub.metrics().delivered == 0
 
-    def test_slow_client(self, world: World) -> None:
+    def test_slow_reader(self, world: World) -> None:
         """
-        Who does not keep up misses it, and nothing else.
+        A slow reader misses ephemeral events, and no updates.
         """
         member = world.join()
         member.client.pump()
@@ -317,40 +320,41 @@ class TellTests:
         for number in range(3):
             world.publish(f"{number}")
             world.reactor.run_soon()
-            world.hub.publish_ephemeral("news", f"told {number}")
+            world.hub.publish_ephemeral("news", f"ephemeral {number}")
             world.reactor.run_soon()
         member.read_on()
         world.hub.publish_ephemeral("news", "last")
         world.publish("end")
         assert member.texts == ["0", "1", "2", "last", "end"]
 
-    def test_refused(self, world: World) -> None:
+    def test_slow_reader_refuses_an_ephemeral_event(self, world: World) -> None:
         """
-        One whose client cannot take it reads on from the journal, and gets nothing twice.
+        A client that cannot take an ephemeral event misses it, replays later updates, and receives no event
+        twice.
         """
         member = world.join()
         world.publish("a")
         world.reactor.run_soon()
         member.stop_reading()
-        world.hub.publish_ephemeral("news", "told")
+        world.hub.publish_ephemeral("news", "taken")
         world.reactor.run_soon()
         world.hub.publish_ephemeral("news", "refused")
         world.reactor.run_soon()
         world.publish("b")
         member.read_on()
-        assert member.texts == ["a", "told", "b"]
+        assert member.texts == ["a", "taken", "b"]
 
     def test_private(self, world: World) -> None:
         """
-        What is private is for those who were granted it.
+        A private ephemeral event reaches only the subscribers with a grant.
         """
         granted, public = world.join(Access("news", private="news")), world.join()
         world.hub.publish_ephemeral("news", "secret", private=True)
         assert (granted.texts, public.texts) == (["secret"], [])
 
-    def test_what_cannot_be_sent(self, new_world: Callable[..., World]) -> None:
+    def test_invalid_fields(self, new_world: Callable[..., World]) -> None:
         """
-        It is refused at once, as with publishing.
+        Invalid topics, invalid data and too large ephemeral events are refused at once.
         """
         world = new_world(max_update_size=20)
         member = world.join("*")
@@ -367,7 +371,7 @@ class TellTests:
 
     def test_stopped(self, world: World) -> None:
         """
-        A hub that has stopped tells nothing.
+        A hub that has stopped refuses ephemeral events.
         """
         result_of(world.hub.stop())
         with pytest.raises(HubStopped):
@@ -377,7 +381,7 @@ class TellTests:
 class JournalTests:
     def test_slow_append(self, scripted: World) -> None:
         """
-        The publisher is told when the journal has the update, and the clients get it then.
+        The publisher's Deferred fires, and clients receive the update, when the journal has recorded it.
         """
         member = scripted.join()
         journal_of(scripted).held.add("append")
@@ -390,7 +394,7 @@ class JournalTests:
 
     def test_failing_append(self, scripted: World) -> None:
         """
-        The publisher is told what befell the journal; the subscribers stay, and get what comes later.
+        The publisher receives the journal's error; subscribers stay connected, and receive later updates.
         """
         member = scripted.join()
         journal_of(scripted).errors["append"] = JournalFailed("x", "no journal")
@@ -411,8 +415,8 @@ class JournalTests:
         raises: bool,
     ) -> None:
         """
-        It is a ``JournalFailed`` for the publisher, a problem of the hub's until an update is recorded, or
-        for half a minute, and in the log a few times at most.
+        An unexpected error of append() fails with JournalFailed, is the hub's problem until an update is
+        recorded or for 30 s, and is logged a few times at most.
         """
         member = scripted.join()
         journal = journal_of(scripted)
@@ -451,7 +455,7 @@ class JournalTests:
 
     def test_slow_start(self, scripted: World) -> None:
         """
-        What is published meanwhile waits, in order, and nobody starts the journal twice.
+        Updates that are published while the journal starts are recorded in order, after a single start.
         """
         journal = journal_of(scripted)
         journal.held.add("start")
@@ -466,7 +470,8 @@ class JournalTests:
 
     def test_failing_start(self, scripted: World, failures: list[LogEvent]) -> None:
         """
-        Everybody who waits for it is told, and it is logged; later use tries again.
+        All callers that wait for a failing start are notified, and it is logged; a later use starts the
+        journal again.
         """
         journal = journal_of(scripted)
         journal.held.add("start")
@@ -487,7 +492,8 @@ class JournalTests:
 
     def test_subscribed_while_it_fails_to_start(self, scripted: World) -> None:
         """
-        A subscriber stays, and is live when the journal is there.
+        A channel that is subscribed while the journal fails to start stays open, and becomes live after it
+        has started.
         """
         journal = journal_of(scripted)
         journal.errors["start"] = OSError("no journal")
@@ -504,14 +510,14 @@ class JournalTests:
 
     def test_start(self, world: World) -> None:
         """
-        A hub can be started beforehand, and more than once.
+        start() may be called before any other use, and again.
         """
         assert result_of(world.hub.start()) is None
         assert result_of(world.hub.start()) is None
 
-    def test_one_who_waits_gives_up(self, scripted: World) -> None:
+    def test_start_is_cancelled_by_one_of_two_callers(self, scripted: World) -> None:
         """
-        The others who wait for the journal are told all the same.
+        If one of two callers cancels its start(), the other one is still notified.
         """
         journal_of(scripted).held.add("start")
         impatient, patient = scripted.hub.start(), outcome_of(scripted.hub.start())
@@ -520,9 +526,10 @@ class JournalTests:
         journal_of(scripted).release("start")
         assert patient == [None]
 
-    def test_updates_of_before(self, world: World) -> None:
+    def test_journal_with_updates(self, world: World) -> None:
         """
-        A hub over a journal that holds something begins at its end, and can be resumed from there.
+        A hub whose journal holds updates sends new clients only later ones, and others may resume from the
+        old ones.
         """
         ids = world.publish("a", "b")
         journal = world.hub._given_journal or world.hub._distribution.journal  # type: ignore[union-attr]
@@ -537,8 +544,8 @@ class JournalTests:
 
     def test_appended_while_the_hub_starts(self, scripted: World) -> None:
         """
-        An update of another node's, which comes between the start and the answer to the first question, is
-        where a client stands that comes after it.
+        If another node's update arrives while the hub starts, new clients are sent its ID, not that of an
+        older one.
         """
         journal = journal_of(scripted)
         journal.held.add("at")
@@ -557,7 +564,7 @@ class JournalTests:
 
     def test_updates_of_other_nodes(self, scripted: World) -> None:
         """
-        What the journal brings of its own is fanned out like what was published here.
+        Updates that other nodes append to the journal are sent to the subscribers of this node.
         """
         member = scripted.join()
         result_of(journal_of(scripted).append(Update("news", ServerSentEvent("a", id="7"))))
@@ -568,7 +575,7 @@ class JournalTests:
 class ClusterTests:
     def test_default(self, world: World, plain: Wire) -> None:
         """
-        A hub whose journal knows no cluster is alone; otherwise it has the cluster of its journal.
+        Without a cluster argument, a hub uses its journal's cluster, or a NoCluster.
         """
         assert isinstance(world.hub.cluster, NoCluster)
         journal = ScriptedJournal(reactor=plain.reactor)
@@ -576,7 +583,8 @@ class ClusterTests:
 
     def test_given(self, new_world: Callable[..., World], plain: Wire) -> None:
         """
-        A cluster that was given takes precedence; it is started after the journal, and stopped before it.
+        A given cluster takes precedence; it is started after the journal, and stopped before it, even if that
+        fails.
         """
 
         class Watching(NoCluster):
@@ -599,14 +607,14 @@ class ClusterTests:
 
     def test_wrong_type(self) -> None:
         """
-        What is no cluster is refused.
+        A cluster that does not provide ICluster is refused.
         """
         with pytest.raises(TypeError, match="an object that provides ICluster"):
             Hub(cluster=object())  # type: ignore[arg-type]
 
     def test_broadcast(self, world: World) -> None:
         """
-        A hub acknowledges messages that it does not know.
+        A hub acknowledges cluster messages that it does not know.
         """
         result_of(world.hub.start())
         assert result_of(world.hub.cluster.broadcast("unknown")) is None
@@ -615,7 +623,7 @@ class ClusterTests:
 class SubscribeTests:
     def test_subscriber(self, world: World) -> None:
         """
-        A channel that is subscribed gets what comes from then on, and its subscriber says so.
+        A subscribed channel receives the updates of its topics and grants that are published from then on.
         """
         opened = world.open()
         world.publish("a")
@@ -631,7 +639,7 @@ class SubscribeTests:
 
     def test_unsubscribe(self, world: World) -> None:
         """
-        Whoever unsubscribes gets nothing more over the open channel, and may subscribe again.
+        A channel that unsubscribes stays open, receives no updates, and can be subscribed again.
         """
         opened = world.open()
         subscriber = world.hub.subscribe(opened.channel, "news")
@@ -649,7 +657,7 @@ class SubscribeTests:
 
     def test_in_the_middle_of_a_turn(self, world: World) -> None:
         """
-        What was published before in the same turn does not count, and what comes after does.
+        A channel receives the updates that are published after it subscribes, also within the same turn.
         """
         opened = world.open()
         world.publish("a")
@@ -662,7 +670,7 @@ class SubscribeTests:
 
     def test_twice(self, world: World) -> None:
         """
-        A channel has one subscription, and the second one is refused.
+        A second subscription of a channel is refused.
         """
         opened = world.open()
         world.hub.subscribe(opened.channel, "news")
@@ -672,7 +680,7 @@ class SubscribeTests:
 
     def test_closed_channel(self, world: World) -> None:
         """
-        It is not subscribed, and leaves nothing behind.
+        A closed channel is not subscribed, and the hub keeps nothing of it.
         """
         opened = world.open()
         opened.channel.close()
@@ -683,7 +691,7 @@ class SubscribeTests:
 
     def test_too_many_topics(self, new_world: Callable[..., World]) -> None:
         """
-        Topics and patterns are counted together, each once.
+        Topics and patterns count together towards max_topics, each once.
         """
         world = new_world(max_topics=2)
         opened = world.open()
@@ -702,11 +710,12 @@ class SubscribeTests:
             ([Heavy("x", 10_000_000)], (), TooManyPatterns),
         ],
     )
-    def test_refused_behind_another(
+    def test_refused_after_another_subscription(
         self, new_world: Callable[..., World], topics: Any, private: Any, error: type[Exception]
     ) -> None:
         """
-        The channel is as it was before: the topics that it had can be subscribed again, and nothing is lost.
+        If a channel's second subscription is refused, another attempt still continues where the first one
+        ended.
         """
         world = new_world(max_topics=2)
         opened = world.open()
@@ -724,9 +733,9 @@ class SubscribeTests:
         world.publish("d")
         assert opened.texts == ["a", "b", "c", "c", "d"]
 
-    def test_usual_number_of_topics(self, world: World) -> None:
+    def test_default_max_topics(self, world: World) -> None:
         """
-        It is a hundred.
+        The default max_topics is 100.
         """
         opened = world.open()
         with pytest.raises(TooManyTopics):
@@ -735,16 +744,16 @@ class SubscribeTests:
 
     def test_resumes(self, world: World) -> None:
         """
-        A channel whose client says where it was gets what it missed first.
+        A channel whose client sends a Last-Event-ID receives the updates that it missed first.
         """
         ids = world.publish("a", "b", "c")
         opened = world.open(headers={"Last-Event-ID": ids[0]})
         world.hub.subscribe(opened.channel, "news")
         assert opened.texts == ["b", "c"]
 
-    def test_behind_from_the_first(self, world: World) -> None:
+    def test_slow_reader_from_the_beginning(self, world: World) -> None:
         """
-        A client that is behind already is told where it stands when it has caught up, and loses nothing.
+        A new client that is a slow reader is sent its resume ID when it has caught up, and misses no update.
         """
         opened = world.open()
         opened.client.pump()
@@ -762,7 +771,7 @@ class SubscribeTests:
 
     def test_resume_id_of_a_new_client(self, world: World) -> None:
         """
-        A client that did not resume is told at once where it stands, by an id without an event.
+        A new client is sent its resume ID at once, without an event.
         """
         (first,) = world.publish("a")
         opened = world.open()
@@ -773,7 +782,7 @@ class SubscribeTests:
     @pytest.mark.parametrize("newest", [False, True])
     def test_id_of_a_private_update(self, world: World, newest: bool) -> None:
         """
-        A client resumes after it, whether it may have that update (still) or not.
+        A client resumes after a private update whose ID it sends, whether it may receive that update or not.
         """
         world.publish("a")
         (secret,) = world.publish("secret", private=True)
@@ -791,7 +800,7 @@ class SubscribeTests:
 
     def test_id_that_several_updates_have(self, world: World) -> None:
         """
-        A client resumes after the earliest, also where the newest of all has that id.
+        A client resumes after the earliest update with its ID, even if the newest update has the same ID.
         """
         for data, id in (("a", "state"), ("b", "2"), ("c", "state")):
             world.publish(data, id=id)
@@ -803,8 +812,8 @@ class SubscribeTests:
     @pytest.mark.parametrize("newest", ["none", "public", "private"])
     def test_resume_id(self, world: World, newest: str) -> None:
         """
-        A client that resumes from the resume ID of the head gets what is published later; the id of a private
-        update is not disclosed.
+        A client that resumes from the resume ID of the head gets later updates; it is not the ID of a private
+        update.
         """
         published = world.publish("a", private=newest == "private") if newest != "none" else []
         id = result_of(world.hub.resume_id())
@@ -819,8 +828,8 @@ class SubscribeTests:
         self, new_world: Callable[..., World], plain: Wire, seen: bool
     ) -> None:
         """
-        A client that received the newest update missed nothing, although the journal does not hold it any
-        more: whether this process received it or found it when it started.
+        A client that received the newest update misses nothing when the journal has dropped it, before or
+        after the hub started.
         """
         journal = MemoryJournal(reactor=plain.reactor, max_age=60.0)
         if not seen:
@@ -836,9 +845,10 @@ class SubscribeTests:
         world.publish("c")
         assert member.texts == ["c"]
 
-    def test_resume_id_of_a_new_client_behind_a_private_update(self, world: World) -> None:
+    def test_resume_id_of_a_new_client_after_a_private_update(self, world: World) -> None:
         """
-        The id of an update that it may not have is none of its business, and says perhaps whose it is.
+        A new client is sent an opaque resume ID in place of the ID of a private update, and can resume from
+        it.
         """
         world.publish("a", id="of-ada", private=True)
         member = world.join()
@@ -852,7 +862,7 @@ class SubscribeTests:
 
     def test_in_two_hubs(self, plain: Wire) -> None:
         """
-        A channel that is another hub's is refused.
+        A channel that is subscribed to another hub is refused.
         """
         one, other = World(plain), World(plain)
         opened = one.open()
@@ -865,7 +875,7 @@ class SubscribeTests:
 class CountsTests:
     def test_subscribers(self, world: World) -> None:
         """
-        They are counted in all and by topic, while they are there.
+        Subscribers are counted in all and by topic, until their channels are closed.
         """
         ann, bob = world.join(["news", "sport"]), world.join("news")
         world.join(["*", Prefix("n")])
@@ -880,7 +890,7 @@ class CountsTests:
 
     def test_each(self, world: World) -> None:
         """
-        They can be gone through, and closed on the way.
+        The subscribers can be iterated over, and their channels closed meanwhile.
         """
         members = [world.join() for _ in range(3)]
         assert len(world.hub.subscribers) == 3
@@ -892,7 +902,7 @@ class CountsTests:
 
     def test_nothing_is_left(self, world: World) -> None:
         """
-        Of clients that have gone, however they went, nothing is kept.
+        The hub keeps nothing of clients that have disconnected, were closed or aborted, or have unsubscribed.
         """
         members = [world.join(["news", Prefix("a"), "*"]) for _ in range(6)]
         world.publish("a")
@@ -922,7 +932,7 @@ class CountsTests:
 
     def test_metrics(self, world: World) -> None:
         """
-        A snapshot shows how things stand, and does not change.
+        A snapshot of the metrics shows the present state, and does not change later.
         """
         first = world.hub.metrics()
         assert (first.channels, first.topics, first.replaying, first.buffered) == (0, 0, 0, 0)
@@ -944,9 +954,9 @@ class CountsTests:
         second.closes.clear()
         assert world.hub.metrics().closes == third.closes != {}
 
-    def test_drops_of_one_who_subscribes_again(self, new_world: Callable[..., World]) -> None:
+    def test_drops_over_two_subscriptions(self, new_world: Callable[..., World]) -> None:
         """
-        What a channel dropped is counted once, whatever it is subscribed to meanwhile.
+        Dropped events of a channel are counted once, also after it has unsubscribed and subscribed again.
         """
         world = new_world(upgrader={"slow_policy": "drop", "max_buffer": 0})
         opened = world.open()
@@ -979,7 +989,7 @@ class CountsTests:
 
 class ThreadReactor(FakeReactor):
     """
-    A reactor that takes calls from threads, and makes them when the test says so.
+    A reactor that collects the calls of other threads, and makes them on command.
     """
 
     def __init__(self) -> None:
@@ -1009,7 +1019,8 @@ class ThreadTests:
 
     def test_publish(self, threaded: World) -> None:
         """
-        Nothing happens in the thread itself; the id comes when the reactor has published.
+        publish_from_thread() does nothing in the calling thread; its future has the ID when the reactor has
+        published.
         """
         member = threaded.join()
         future: Future[str] = threaded.hub.publish_from_thread(
@@ -1025,7 +1036,7 @@ class ThreadTests:
 
     def test_private(self, threaded: World) -> None:
         """
-        What is private stays so.
+        publish_from_thread() publishes private updates, and bytes.
         """
         member = threaded.join()
         threaded.hub.publish_from_thread("news", "secret", private=True)
@@ -1033,9 +1044,9 @@ class ThreadTests:
         self.make_calls(threaded)
         assert member.texts == ["public"]
 
-    def test_what_cannot_be_sent(self, threaded: World) -> None:
+    def test_invalid_topic(self, threaded: World) -> None:
         """
-        The future says why.
+        The future of publish_from_thread() has the error of an invalid topic.
         """
         future = threaded.hub.publish_from_thread("*", "a")
         self.make_calls(threaded)
@@ -1043,7 +1054,7 @@ class ThreadTests:
 
     def test_failing_journal(self, threaded: World) -> None:
         """
-        So it does where the journal fails, sooner or later.
+        The future of publish_from_thread() has the error of a journal that fails later.
         """
         journal = journal_of(threaded)
         result_of(threaded.hub.start())
@@ -1057,7 +1068,7 @@ class ThreadTests:
 
     def test_stopped(self, threaded: World) -> None:
         """
-        And where the hub has stopped.
+        The future of publish_from_thread() has the error of a hub that has stopped.
         """
         result_of(threaded.hub.stop())
         future = threaded.hub.publish_from_thread("news", "a")
@@ -1066,7 +1077,8 @@ class ThreadTests:
 
     def test_cancelled(self, threaded: World) -> None:
         """
-        One that is cancelled before its turn is not published; from then on it is too late.
+        A future of publish_from_thread() can be cancelled until the reactor publishes the update, and not
+        afterwards.
         """
         future = threaded.hub.publish_from_thread("news", "a")
         assert future.cancel()
@@ -1083,7 +1095,7 @@ class ThreadTests:
 
     def test_global_reactor(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A hub without a reactor uses the global one.
+        publish_from_thread() of a hub without a reactor uses the global one.
         """
         reactor = ThreadReactor()
         monkeypatch.setattr("txsse.server.upgrade.global_reactor", lambda: reactor)
@@ -1098,7 +1110,7 @@ class ThreadTests:
 class FollowerTests:
     def test_entries(self, world: World) -> None:
         """
-        The journal's entries go to the fan-out as they are, one for each update.
+        The fan-out receives one entry from the journal for each update, with its position.
         """
         seen: list[Entry] = []
         result_of(world.hub.start())

@@ -1,5 +1,5 @@
 """
-The states of a hub.
+The states of a hub, from new to stopped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from txsse.hub.lifecycle import Lifecycle
 
 class Journal:
     """
-    Starts when the test says so.
+    A journal that starts on command.
     """
 
     def __init__(self) -> None:
@@ -47,9 +47,9 @@ def failed(outcome: list[Any]) -> list[type]:
 
 
 class StartTests:
-    def test_once(self, life: Lifecycle, journal: Journal) -> None:
+    def test_started_once(self, life: Lifecycle, journal: Journal) -> None:
         """
-        The journal is started once, for all that wait; a live hub has started.
+        All callers of start() share one start of the journal; a live hub does not start it again.
         """
         waiting = [outcome_of(life.start()) for _ in range(2)]
         assert (len(journal.starts), life.has_journal, waiting) == (1, True, [[], []])
@@ -60,7 +60,7 @@ class StartTests:
 
     def test_again_after_a_failure(self, life: Lifecycle, journal: Journal) -> None:
         """
-        A hub whose journal did not start is new: the next use tries again.
+        After its journal failed to start, a hub is new, and its next use starts the journal again.
         """
         waiting = outcome_of(life.start())
         journal.starts[0].errback(JournalFailed("journal", "no"))
@@ -72,7 +72,7 @@ class StartTests:
 
     def test_used_while_it_starts(self) -> None:
         """
-        A journal may use its hub while it starts, also before it returns.
+        A journal may use its hub while it starts, even before its start() returns.
         """
         outcome: list[Any] = []
 
@@ -88,7 +88,7 @@ class StopTests:
     @pytest.mark.parametrize("before", ["new", "starting", "live"])
     def test_each_state(self, life: Lifecycle, journal: Journal, before: str) -> None:
         """
-        A hub can be stopped in any state. It is stopping at once, and stopped when it has been drained.
+        A hub can be stopped in any state: it is stopping at once, and stopped when it has been drained.
         """
         if before != "new":
             life.start()
@@ -109,7 +109,8 @@ class StopTests:
 
     def test_used_while_it_drains(self, life: Lifecycle, journal: Journal) -> None:
         """
-        A draining hub starts no journal, but waits for one that is being started, and uses one that has been.
+        A draining hub does not start its journal, but waits for a start that is under way, and uses a started
+        one.
         """
         drained: Deferred[None] = Deferred()
 
@@ -131,7 +132,7 @@ class StopTests:
     @pytest.mark.parametrize("fails", [False, True])
     def test_journal_answers_too_late(self, life: Lifecycle, journal: Journal, fails: bool) -> None:
         """
-        What a journal answers after the end changes nothing.
+        The result of a journal's start that arrives after the hub has stopped changes nothing.
         """
         life.start().addErrback(lambda _: None)
         life.stop(nothing)
@@ -145,7 +146,7 @@ class StopTests:
 
     def test_draining_that_fails(self, life: Lifecycle, failures: list[LogEvent]) -> None:
         """
-        That is logged, and the hub has stopped.
+        A failure while a hub drains is logged, and the hub has stopped.
         """
 
         async def drain() -> None:
@@ -153,4 +154,4 @@ class StopTests:
 
         assert outcome_of(life.stop(drain)) == [None]
         assert life.is_stopped
-        assert [event["log_format"] for event in failures] == ["the journal did not stop well"]
+        assert [event["log_format"] for event in failures] == ["the hub did not shut down cleanly"]

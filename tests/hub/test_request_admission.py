@@ -259,7 +259,7 @@ class RefusalTests:
         """
         member = world.join(self.raising(ZeroDivisionError("secret"), way))
         assert member.client.status == 500
-        assert member.client.body == b"what you may read cannot be told\n"
+        assert member.client.body == b"your access could not be determined\n"
         assert member.client.ended
         (event,) = failures
         assert event["log_failure"].type is ZeroDivisionError

@@ -140,7 +140,7 @@ class StopTests:
         world.reactor.advance(0.1)
         assert stopped == [None]
         assert journal.cancelled in ([method], [])
-        assert [event for event in logged if "did not answer in time" in event["log_format"]]
+        assert [event for event in logged if "did not stop in time" in event["log_format"]]
         assert isinstance(outcome_of(world.hub.publish("news", "a"))[0], HubStopped)
 
     def test_journal_has_its_time(self, new_world: Callable[..., World], plain: Wire) -> None:
@@ -674,7 +674,7 @@ class JournalTests:
         assert member.events == []
         assert member.client.ended
         (event,) = failures
-        assert event["log_format"] == "the journal did not stop well"
+        assert event["log_format"] == "the hub did not shut down cleanly"
         assert result_of(world.hub.stop()) is None
 
     def test_never_started(self, world: World, failures: list[LogEvent]) -> None:

@@ -247,7 +247,7 @@ class EndTests:
             process.process.send_signal(signal.SIGINT)
             process.process.send_signal(signal.SIGTERM)
             log = process.wait()
-        assert "1 clients did not read to the end in time" in log
+        assert "1 clients were cut off: they did not read everything in time" in log
         assert "again" not in log
 
     @contextmanager

@@ -1,5 +1,5 @@
 """
-What a request may read.
+The access of a request: the topics that it subscribes to, and until when.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["Access", "AccessRule", "Granted"]
 @dataclass(frozen=True)
 class Access:
     """
-    What a request gets.
+    The access that a rule grants to a request.
 
-    :ivar topics: a topic or a selector, or several.
-    :ivar private: the topics whose private updates it may have too, in the same form.
-    :ivar last_event_id: the ID that it resumes from, ``""`` for none; ``None`` for that of the request's
-        ``Last-Event-ID`` header.
-    :ivar expires: when the access ends, in seconds since 1970; ``None`` for never. The hub closes the stream
-        then, with :attr:`txsse.CloseReason.EXPIRED`.
+    :ivar topics: the topics to subscribe to: a topic or a selector, or several.
+    :ivar private: the topics whose private updates the subscriber may receive too, in the same form.
+    :ivar last_event_id: the ID to resume from, ``""`` for a client that does not resume; ``None`` to take it
+        from the request's ``Last-Event-ID`` header.
+    :ivar expires: when the access ends, in seconds since 1970; ``None`` for never. The hub then closes the
+        stream with :attr:`txsse.CloseReason.EXPIRED`.
     """
 
     topics: Topics

@@ -1,5 +1,5 @@
 """
-Who may subscribe, and where a subscription begins.
+Admission of channels to a hub: check its limits, find where a subscription begins, and subscribe the channel.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Admission:
     """
     Admits channels to a hub.
 
-    :param use: returns what distributes the hub's updates.
+    :param use: returns the hub's distribution, and makes it at the first call.
     :param lifecycle: the hub's lifecycle.
     :param membership: the hub's subscribers.
     :param expiry: closes channels whose access ends.
-    :param max_topics: how many topics and patterns a channel may want.
-    :param max_pattern_weight: what all patterns may weigh; ``None`` for no limit.
+    :param max_topics: the maximum number of topics and patterns per channel.
+    :param max_pattern_weight: the maximum weight of all patterns together; ``None`` for no limit.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class Admission:
 
     def check(self, topics: TopicSet, private: TopicSet) -> None:
         """
-        Check that the hub takes a subscriber of these topics.
+        Check that the hub accepts a subscriber with these topics.
 
-        :raises HubStopped: once the hub stops.
-        :raises TooManyTopics: for more topics than a channel may want.
-        :raises TooManyPatterns: for patterns that exceed what all of them may weigh.
+        :raises HubStopped: if the hub has been stopped.
+        :raises TooManyTopics: if there are more than ``max_topics`` topics.
+        :raises TooManyPatterns: if the patterns would exceed ``max_pattern_weight``.
         """
         if self._lifecycle.is_stopping:
             raise HubStopped
@@ -67,8 +67,10 @@ class Admission:
 
     def here(self, topics: TopicSet, private: TopicSet) -> ResumePoint | None:
         """
-        Return where a client begins that does not resume; ``None`` if the hub does not take it, or the
-        journal has not been started.
+        Return, without waiting, where a client begins that does not resume.
+
+        :returns: the resume point; ``None`` if the hub does not accept the client, or has not started its
+            journal.
         """
         distribution = self._use()
         if not distribution.started:
@@ -81,9 +83,9 @@ class Admission:
 
     async def locate(self, last_event_id: str) -> ResumePoint:
         """
-        Find where a client resumes, once the journal has been started.
+        Find where a client begins or resumes. The journal is started first if necessary.
 
-        :param last_event_id: ``""`` for a client that does not resume.
+        :param last_event_id: the ID that the client resumes from; ``""`` for a client that does not resume.
         """
         distribution = self._use()
         if not distribution.started or self._lifecycle.is_stopped:
@@ -102,8 +104,9 @@ class Admission:
         """
         Subscribe a channel.
 
-        :param point: where it begins; ``None`` to locate it by the channel's ``last_event_id``, again and
-            again while the journal cannot be read.
+        :param point: where the subscription begins; ``None`` to look up the channel's ``last_event_id``,
+            which is retried while the journal cannot be read. A channel that was subscribed before continues
+            where that subscription ended, whatever this says.
         :param expires: when to close the channel, in seconds since 1970; ``None`` for never.
         """
         distribution = self._use()
@@ -127,6 +130,6 @@ class Admission:
         await self._lifecycle.start()
         if progress.place is None:
             point = await self.locate(subscriber.channel.last_event_id)
-            # Another subscription of the channel may have found it first.
+            # Another subscription of the same channel may have found it meanwhile.
             progress.place = progress.place or point
         return progress.place

@@ -1,5 +1,5 @@
 """
-From the journal to the subscribers: the parts of a hub that need the reactor.
+The path of updates from the journal to the subscribers: the parts of a hub that need the reactor.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from txsse.server.sinks.base import Framed
 __all__ = ["Distribution"]
 
 
-# Clients that connect between two updates get the same.
+# Clients that connect between the same two updates are sent the same ID.
 @lru_cache(maxsize=8)
 def _resume_id_frames(id: str) -> Framed:
     return Framed(encode_id(id))
@@ -37,8 +37,9 @@ def _resume_id_frames(id: str) -> Framed:
 
 class Distribution:
     """
-    Follows a journal, and sends its updates to the subscribers. A hub makes it when it is first used, so that
-    a hub that is made at import time installs no reactor.
+    Follows a journal, and sends its updates to the subscribers.
+
+    A hub creates it at its first use, so that a hub which is made at import time installs no reactor.
 
     :param reactor: the reactor.
     :param journal: the journal.
@@ -66,26 +67,26 @@ class Distribution:
         self.problem = JournalProblem(reactor.seconds)
         self._membership = membership
         self._counters = counters
-        # The newest update that this process received; and the id at the journal's head, at first that which
-        # the journal holds.
+        # The newest update that this process received, and the ID of the update at the journal's head. After
+        # the start, only the ID is known: that of the newest update in the journal.
         self._head: Update | None = None
         self._head_id: str | None = None
 
     async def start(self) -> None:
         """
-        Start the journal, and join the cluster.
+        Start the journal, and then join the cluster.
         """
         await self.journal.start(self)
         await self.cluster.start(Node(self._membership))
         newest = await self.journal.at(self.journal.head)
-        # An update of another node may have been received meanwhile.
+        # An update of another node may have arrived meanwhile.
         if newest is not None and self._head is None:
             self._head_id = newest.id
         self.started = True
 
     async def stop(self) -> None:
         """
-        Leave the cluster, and stop the journal.
+        Leave the cluster, and then stop the journal, even if leaving fails.
         """
         try:
             await self.cluster.stop()
@@ -94,14 +95,16 @@ class Distribution:
 
     def resume_id(self) -> str:
         """
-        Return an id for the journal's head that may be disclosed to every client.
+        Return an ID for the journal's head that is safe to disclose to every client.
+
+        This is the ID of the newest update if that is public, otherwise an opaque resume ID.
         """
         head, journal = self._head, self.journal
         return journal.resume_id(journal.head) if head is None or head.private else head.id
 
     def here(self) -> ResumePoint:
         """
-        Return the position of a new client.
+        Return where a client begins that does not resume: the journal's head.
         """
         return ResumePoint(self.journal.head, resume_id=self.resume_id())
 
@@ -109,8 +112,12 @@ class Distribution:
         """
         Find the position that a client resumes from.
 
-        The id of an update that the client may not receive is as good as any other: the client may have
-        received it, and have been granted less since. What follows is authorised when it is sent.
+        The client may name an update that it may not receive: it may have received it, and have lost the
+        grant since. The updates after it are authorised when they are sent.
+
+        :param last_event_id: the ID that the client resumes from; ``""`` for a client that does not resume.
+        :returns: where to continue. If the journal does not hold the ID, this is the oldest update, with a
+            gap.
         """
         if not last_event_id:
             return self.here()
@@ -118,7 +125,8 @@ class Distribution:
             return ResumePoint(OLDEST, named=EARLIEST)
         position = await self.journal.find(last_event_id)
         if position is None and last_event_id == self._head_id:
-            # The journal need not hold the update at its head any more: none was published since.
+            # The client has missed nothing, even if the journal no longer holds this update: none was
+            # published since.
             position = self.journal.head
         if position is None:
             return ResumePoint(OLDEST, missed=True, named=EARLIEST)
@@ -126,7 +134,7 @@ class Distribution:
 
     def begin(self, subscriber: Subscriber, point: ResumePoint) -> None:
         """
-        Make a subscriber live, or have it replay first.
+        Make a subscriber live if it has missed nothing and its client is not slow; otherwise replay first.
         """
         up_to_date = point.position == self.journal.head and not point.missed
         if up_to_date and (
@@ -139,7 +147,7 @@ class Distribution:
 
     def update_appended(self, entry: Entry) -> None:
         """
-        Send an update that was appended.
+        Send an update that was appended to the journal, by any node.
         """
         self._head = update = entry[1]
         self._head_id = update.id
@@ -151,8 +159,8 @@ class Distribution:
         Move all live subscribers to replay, which reports the gap.
         """
         self.replay.forget_pages()
-        # By slices, as all that is sent, and in its order: in the middle of a fan-out, the position of each
-        # subscriber is not known.
+        # After the fan-out that is under way: in the middle of it, the position of each subscriber is not
+        # known. Then by slices, so that many subscribers do not block the reactor.
         self.fanout.when_sent(self._move_all_to_replay)
         self._head = self._head_id = None
 

@@ -1,8 +1,8 @@
 """
-Closes streams whose access ends.
+Close streams when their access ends.
 
-An access ends at a time of day, and the system's time may be set after the stream has begun. So one timer for
-all streams looks at the time of day when the first of them should end, and once a minute at least.
+Access ends at a time of day, and the system's clock may be set while a stream is open. A single timer for all
+streams therefore compares the time of day when the next stream should end, and at least once a minute.
 """
 
 from __future__ import annotations
@@ -19,57 +19,57 @@ from txsse.hub.subscriber import Subscriber
 
 __all__ = ["Expiry"]
 
-# How long a stream may outlast its token when the system's time is set forward, in seconds.
+# How long a stream may outlast its token if the system's clock is set forward, in seconds.
 _LOOK_INTERVAL = 60.0
 
-# How many streams end before the reactor gets its turn: some 10 ms of work at 40 µs each.
+# How many streams are closed before the reactor gets its turn: some 10 ms of work at 40 µs each.
 _SLICE = 256
 
-# How many entries of streams that have ended are never worth tidying up.
-_GONE_ENTRIES = 64
+# The heap is not tidied up for fewer entries of closed streams than this.
+_STALE_ENTRIES = 64
 
 
 class Expiry:
     """
-    Closes each channel at a time of day.
+    Closes each channel at its time of day.
 
-    Nothing is left in the reactor without such channels.
+    Without such channels, no timer is left in the reactor.
 
-    :param reactor: returns the reactor; called once there are such channels.
+    :param reactor: returns the reactor; first called when a channel is added.
     """
 
     def __init__(self, reactor: Callable[[], Timers]) -> None:
         self._reactor = reactor
         self._numbers = count()
         self._subscribers: dict[int, Subscriber] = {}
-        # A channel that ends earlier leaves its entry behind for a while.
+        # The entry of a channel that is closed earlier stays until the heap is tidied up.
         self._heap: list[tuple[float, int]] = []
         self._call: IDelayedCall | None = None
         self._first = 0.0
 
     def end_at(self, subscriber: Subscriber, expires: float) -> None:
         """
-        Close the channel of a subscriber.
+        Close a subscriber's channel at a time of day, and unsubscribe it.
 
-        :param expires: when, in seconds since 1970.
+        :param expires: when, in seconds since 1970; a time in the past closes it in the reactor's next turn.
         """
         number = next(self._numbers)
         self._subscribers[number] = subscriber
         heappush(self._heap, (expires, number))
         subscriber.channel.when_closed().addCallback(self._forget, number)
         if self._call is None or expires < self._first:
-            self._look_later()
+            self._schedule()
 
     def _forget(self, _: object, number: int) -> None:
         del self._subscribers[number]
-        if len(self._heap) > 2 * len(self._subscribers) + _GONE_ENTRIES:
+        if len(self._heap) > 2 * len(self._subscribers) + _STALE_ENTRIES:
             self._heap = [entry for entry in self._heap if entry[1] in self._subscribers]
             heapify(self._heap)
         if not self._subscribers:
             self._heap.clear()
             self._cancel()
 
-    def _look(self) -> None:
+    def _close_expired(self) -> None:
         self._call = None
         now = wall(self._reactor())
         try:
@@ -81,15 +81,15 @@ class Expiry:
                 if subscriber is not None:
                     _expire(subscriber)
         finally:
-            # Whatever goes wrong with one, the others must not outlast their tokens.
-            self._look_later()
+            # If closing one stream fails, the others must not outlast their tokens.
+            self._schedule()
 
-    def _look_later(self) -> None:
+    def _schedule(self) -> None:
         self._cancel()
         if self._heap:
             self._first = self._heap[0][0]
             left = max(0.0, self._first - wall(self._reactor()))
-            self._call = self._reactor().callLater(min(left, _LOOK_INTERVAL), self._look)
+            self._call = self._reactor().callLater(min(left, _LOOK_INTERVAL), self._close_expired)
 
     def _cancel(self) -> None:
         call, self._call = self._call, None
@@ -99,5 +99,6 @@ class Expiry:
 
 def _expire(subscriber: Subscriber) -> None:
     subscriber.channel.close(reason=CloseReason.EXPIRED)
-    # The channel still sends what it holds back, except private updates: the token no longer allows these.
+    # The channel still sends the events that it holds back, except private updates: the access no longer
+    # allows them.
     subscriber.unsubscribe()

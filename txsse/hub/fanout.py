@@ -1,11 +1,12 @@
 """
-One update to its many subscribers.
+Fan-out: send each update to its many subscribers.
 
-Strategy: updates that come within one turn of the reactor are fanned out together at its end: each subscriber
-gets all of its own in one write, of bytes that were encoded once per update and framed once for all who get
-the same. A fan-out goes by slices, between which the reactor has its turn, also while patterns are asked
-about its topics; what comes meanwhile waits for the next one, so the order is everybody's. Whoever comes or
-goes during a fan-out is told apart by its position.
+Strategy: updates that are published within one turn of the reactor are fanned out together at its end. Each
+subscriber receives its part in one write. An update is encoded once, and a batch is framed once for all
+subscribers that receive the same updates. A fan-out runs in slices, also while it matches patterns with its
+topics; the reactor gets its turn between them. Updates that are published meanwhile wait for the next
+fan-out, so that all subscribers receive them in the same order. Subscribers that join or leave during a
+fan-out are distinguished by their positions.
 """
 
 from __future__ import annotations
@@ -32,35 +33,35 @@ _log = Logger()
 
 _Item = tuple[int, Update | EphemeralUpdate]
 
-# The position of ephemeral events: after every recorded update, and before :data:`REPLAYING`, so that
-# subscribers that replay, and are live later, do not get them.
+# The positions of ephemeral events: after every recorded update, and before :data:`REPLAYING`, so that
+# subscribers that replay are not sent them.
 _UNRECORDED = REPLAYING - 2**64
 
-# How long a slice may take, in seconds, and after how many subscribers to look at the clock.
+# How long a slice may take, in seconds, and after how many subscribers it looks at the clock.
 _SLICE_SECONDS = 0.01
 _LOOK = 64
 
-# How many bytes are sent to a subscriber in one write. A client that does not read them makes its transport
-# hold them.
+# The most bytes in one write to a subscriber, unless a single update is larger. The transport buffers what
+# the client does not read.
 _MAX_BATCH = 65536
 
-# How many bytes of updates and their topics may wait for their fan-out before publishing does it on the spot,
-# slices or not: a loop that publishes without end must not fill the memory.
+# How many bytes of updates and topics may wait for their fan-out. Beyond that, publishing sends them on the
+# spot, without slices: a loop that publishes without end must not exhaust the memory.
 _MAX_PENDING = 1024 * 1024
 
 
 class Fanout:
     """
-    Sends updates to subscribers.
+    Sends updates to live subscribers.
 
     :param reactor: the reactor.
-    :param index: who wants what.
-    :param private: who may have private updates, of what.
-    :param replay: where subscribers go whose clients are behind.
-    :param counters: where is counted.
-    :ivar sent_up_to: the position up to which all who are live have been sent everything, but for the fan-out
-        that is under way.
-    :ivar busy: whether something is being sent in this very moment.
+    :param index: the subscribers by the topics that they want.
+    :param private: the subscribers by the topics whose private updates they may receive.
+    :param replay: takes over subscribers whose clients are slow readers.
+    :param counters: the hub's counters.
+    :ivar sent_up_to: the position up to which all live subscribers have been sent their updates, once the
+        fan-out that is under way is complete.
+    :ivar busy: whether a step of a fan-out is running at this moment.
     """
 
     def __init__(
@@ -79,9 +80,10 @@ class Fanout:
         self._pending: list[_Item] = []
         self._ephemeral = 0
         self._pending_size = 0
-        # What each of them takes, added up once.
+        # The size of each pending item, computed once.
         self._sizes: list[int] = []
-        # How many items were taken from there; and what to call where how many were.
+        # How many items were taken from ``_pending`` so far; and the calls that are due when that number is
+        # reached.
         self._taken = 0
         self._barriers: list[tuple[int, Callable[[], None]]] = []
         self._room: Waiters[None] = Waiters()
@@ -94,16 +96,16 @@ class Fanout:
 
     def add(self, entry: _Item) -> None:
         """
-        Send an update at the end of the turn, behind all that came before.
+        Send an update at the end of the turn, after all that were added before.
         """
         update = entry[1]
         topics = update.topics
-        # As _size_of does, without its frame.
+        # The same as _size_of(update), inline: it saves a call for each publication.
         size = len(update.frame) + (len(topics[0]) if len(topics) == 1 else sum(map(len, topics)))
         self._pending.append(entry)
         self._sizes.append(size)
         self._pending_size += size
-        # What is sent may bring about further updates; whoever is at work sends them too.
+        # Sending may cause further updates to be published; the loop that is running sends them too.
         if self.busy:
             return
         if self._pending_size > _MAX_PENDING and len(self._pending) > 1:
@@ -113,8 +115,10 @@ class Fanout:
 
     async def wait_for_room(self, update: Update) -> None:
         """
-        Wait until an update may be added without more being pending than may be: publishers that can wait are
-        slowed down to what patterns can be asked, and the reactor is never held for all that is pending.
+        Wait until an update can be added without exceeding the limit of pending bytes.
+
+        A publisher that waits is slowed down to the rate at which patterns are matched, and the reactor is
+        never blocked by a fan-out of all pending updates at once.
         """
         size = _size_of(update)
         while self._pending and self._pending_size + size > _MAX_PENDING:
@@ -125,14 +129,14 @@ class Fanout:
 
     def add_ephemeral(self, update: EphemeralUpdate) -> None:
         """
-        Send what no journal holds to those who are live, likewise.
+        Send an event that the journal does not record to the live subscribers, at the end of the turn.
         """
         self._ephemeral += 1
         self.add((_UNRECORDED + self._ephemeral, update))
 
     def when_sent(self, call: Callable[[], None]) -> None:
         """
-        Call something when all that was added before has been sent, and nothing that is added later.
+        Call a function when all updates added so far have been sent, and before any that is added later.
         """
         if self.busy or self._pending or self._work is not None:
             self._barriers.append((self._taken + len(self._pending), call))
@@ -141,7 +145,7 @@ class Fanout:
 
     def flush(self) -> None:
         """
-        Send everything now.
+        Send all pending updates now, without slices.
         """
         if self.busy:
             return
@@ -154,10 +158,12 @@ class Fanout:
             self._call = None
         self._make_room()
 
-    def place_of(self, subscriber: Subscriber) -> int:
+    def position_of(self, subscriber: Subscriber) -> int:
         """
-        Return the position up to which a live subscriber has been sent all of its updates, held back ones
-        included, also in the middle of a fan-out.
+        Return the position up to which a live subscriber has been sent all of its updates.
+
+        Updates that its channel holds back count as sent. The position is correct in the middle of a fan-out,
+        too.
         """
         if subscriber.since >= self.sent_up_to:
             return subscriber.since
@@ -178,12 +184,16 @@ class Fanout:
         """
         Do a little work.
 
-        :returns: whether there is more.
+        :returns: whether there was something to do.
         """
         if self._work is None:
             if self._barriers and self._barriers[0][0] == self._taken:
                 _, call = self._barriers.pop(0)
-                call()
+                try:
+                    call()
+                except Exception:
+                    # This failure must not stop the next fan-outs.
+                    _log.failure("a call between two fan-outs failed")
                 return True
             if not self._pending:
                 return False
@@ -192,7 +202,7 @@ class Fanout:
         try:
             over = next(self._work, _OVER) is _OVER
         except Exception:
-            # The next batch does not depend on this one.
+            # The failure of one batch must not stop the next.
             _log.failure("a fan-out failed")
             over = True
         self._seconds += self._reactor.seconds() - began
@@ -205,7 +215,7 @@ class Fanout:
 
     def _next_batch(self) -> list[_Item]:
         """
-        Take the updates that are sent together.
+        Take the pending updates that are sent together.
         """
         size = count = 0
         most = self._barriers[0][0] - self._taken if self._barriers else len(self._pending)
@@ -237,7 +247,8 @@ class Fanout:
             if audience:
                 yield from self._send(_Batch(entries, before, up_to), audience)
             return
-        # Several audiences: who gets which kinds, and then those together who get the same.
+        # There are several audiences: find the kinds of updates that each subscriber receives, then group the
+        # subscribers that receive the same kinds.
         wanted: dict[Subscriber, list[int]] = {}
         for number, (_, update) in enumerate(some[0] for some in kinds.values()):
             audience = yield from self._audience(update)
@@ -270,21 +281,22 @@ class Fanout:
             yield
 
     def _send_some(self, batch: _Batch, subscribers: list[Subscriber]) -> None:
-        # This loop is what a hub does all day; a microsecond here is a tenth of a processor there.
+        # The hub spends most of its time in this loop: at 100,000 deliveries a second, a microsecond here is
+        # a tenth of a processor.
         first = batch.first
         up_to = batch.up_to
         framed = batch.framed
-        # Those are counted who were not sent it, because they are few.
+        # Count the subscribers that were not sent the batch: they are few.
         left_out = 0
         for subscriber in subscribers:
             try:
                 since = subscriber.since
                 if since < first:
-                    # Noted before, because whatever the sending brings about may change its topics.
+                    # Set it first: sending may call code that subscribes the channel to other topics.
                     if since < up_to:
                         subscriber.since = up_to
                     if not subscriber.sink.offer(framed):
-                        self._refused(batch, subscriber, since)
+                        self._apply_policy(batch, subscriber, since)
                         left_out += 1
                 else:
                     if since < batch.last:
@@ -299,16 +311,16 @@ class Fanout:
 
     def _send_rest(self, batch: _Batch, subscriber: Subscriber) -> None:
         """
-        Send one who came in the middle of a batch what was published after that.
+        Send a subscriber that joined in the middle of a batch the updates that were published after that.
         """
         entries = [entry for entry in batch.entries if entry[0] > subscriber.since]
         self._send_some(_Batch(entries, subscriber.since, batch.up_to), [subscriber])
 
-    def _refused(self, batch: _Batch, subscriber: Subscriber, since: int) -> None:
+    def _apply_policy(self, batch: _Batch, subscriber: Subscriber, since: int) -> None:
         """
-        Deal with a subscriber whose client is behind.
+        Apply the overflow policy of a slow reader to a batch that its sink did not take.
 
-        :param since: the position behind which it was to be sent updates before this batch.
+        :param since: the position up to which the subscriber was sent its updates when this batch began.
         """
         channel = subscriber.channel
         if not channel.is_open:
@@ -319,15 +331,15 @@ class Fanout:
         before = max(since, batch.before)
         try:
             for position, update in batch.entries:
-                # What no journal holds has no place to go on from.
+                # An event that is not recorded has no position to resume from.
                 recorded = position < _UNRECORDED
-                # A key that no type of event can be.
+                # A tuple, which no event type equals.
                 key = ("topic", update.topics[0])
                 channel.send_frame(update.frame, key, Held(before if recorded else None, update.private))
                 if recorded:
                     before = position
         except ChannelClosed:
-            # By its policy, which has logged that.
+            # The channel's policy closed it, and has logged that.
             return
         self._counters.delivered += len(batch.entries)
         self._counters.bytes += len(batch.framed.data)
@@ -337,7 +349,7 @@ _OVER = object()
 
 
 def _size_of(update: Update | EphemeralUpdate) -> int:
-    # Topics are not sent, and may be most of it. Most updates have one.
+    # Topics are not sent to clients, but may be most of an update. Most updates have one.
     topics = update.topics
     return len(update.frame) + (len(topics[0]) if len(topics) == 1 else sum(map(len, topics)))
 
@@ -351,8 +363,8 @@ class _Batch:
     Updates that are sent together.
 
     :param entries: the updates, in order; at least one.
-    :param before: the position up to which everything has been sent before.
-    :param up_to: the position up to which everything has been sent to a subscriber that was sent this.
+    :param before: the position up to which subscribers have been sent their updates before this batch.
+    :param up_to: the position up to which a subscriber that was sent this batch has been sent its updates.
     """
 
     def __init__(self, entries: list[_Item], before: int, up_to: int) -> None:

@@ -1,5 +1,5 @@
 """
-Publish once, and reach every subscriber.
+The hub's public API: publish an update once, and send it to every subscriber.
 """
 
 from __future__ import annotations
@@ -50,11 +50,12 @@ __all__ = ["DEFAULT_MAX_PATTERN_WEIGHT", "Hub"]
 
 _log = Logger()
 
-#: What the patterns of a hub may weigh: some 100 MiB, and 4 ms for each new topic of usual length.
+#: The default limit for the weight of all patterns: some 100 MiB, and 4 ms for each new topic of usual
+#: length.
 DEFAULT_MAX_PATTERN_WEIGHT = 1_000_000
 
 
-# How often the log says that nobody handled failures of what the hub returned, in seconds.
+# How often the log reports failed Deferreds of the hub that no caller handled, in seconds.
 _UNHANDLED_INTERVAL = 10.0
 
 _PUBLISH_FROM_THREAD = "hub.publish_from_thread(topics, data, ...)"
@@ -62,39 +63,41 @@ _PUBLISH_FROM_THREAD = "hub.publish_from_thread(topics, data, ...)"
 
 class Hub:
     """
-    Many channels, and updates for all that want them::
+    Sends published updates to subscribed channels, and replays missed ones from a journal.
+
+    ::
 
         hub = Hub()
         root.putChild(b"news", hub.resource("news"))
         hub.publish("news", "It works.")
 
-    A hub needs no start: it begins when it is first used, and ends by :meth:`stop`. But for
-    :meth:`publish_from_thread`, its methods are to be called in the reactor's thread; where the reactor runs,
-    they raise :exc:`RuntimeError` in another thread.
+    A hub starts at its first use, and runs until :meth:`stop`. Except for :meth:`publish_from_thread`, call
+    its methods in the reactor's thread only; while the reactor runs, they raise :exc:`RuntimeError` in other
+    threads.
 
-    :param journal: what clients that come back resume from; ``None`` for a
-        :class:`~txsse.MemoryJournal`.
-    :param cluster: the nodes that share the journal; ``None`` for those that the journal knows, such as
-        :attr:`RedisJournal.cluster <txsse.journal.redis.RedisJournal>`, and otherwise for this one alone.
-    :param upgrader: makes the channels of :meth:`resource`; ``None`` for one with the usual options.
-    :param reactor: the reactor; ``None`` for the upgrader's, which is the global one unless it was told. Its
-        timers are made independent of the system's time, see :mod:`txsse._clock`.
-    :param max_update_size: how many bytes an update may take on the wire.
-    :param max_topics: how many topics and patterns a channel may want.
-    :param max_pattern_weight: how much all patterns that channels want or are granted may weigh (see
-        :class:`~txsse.ISelector`), each counted once, however many channels have it; ``None`` for no limit.
-        It bounds what a publication to a new topic costs, and the memory of patterns: by default 100 MiB, or
-        some 1,500 plain URL patterns.
-    :param presence: called with a :class:`~txsse.hub.subscriber.Subscriber` and whether it is there now, when
-        one comes or goes.
-    :param presence_topic: a topic that is told of it as well (see :meth:`publish_ephemeral`), by an event of
-        the type ``presence`` whose data is JSON: ``subscriber``, ``topics``, ``present``, and
-        ``subscribers``, how many there are now.
-    :raises ValueError: for a limit below 1, and for a ``presence_topic`` that cannot be.
+    :param journal: the journal that clients resume from; ``None`` for a :class:`~txsse.MemoryJournal`.
+    :param cluster: the nodes that share the journal; ``None`` for the journal's own cluster, such as
+        :attr:`RedisJournal.cluster <txsse.journal.redis.RedisJournal>`, or, if it has none, for this node
+        alone.
+    :param upgrader: creates the channels of :meth:`resource`; ``None`` for one with default options.
+    :param reactor: the reactor; ``None`` for the upgrader's, which by default is the global one. The hub's
+        timers do not depend on the system's time, see :mod:`txsse._clock`.
+    :param max_update_size: the maximum size of an update on the wire, in bytes.
+    :param max_topics: the maximum number of topics and patterns per channel.
+    :param max_pattern_weight: the maximum weight of all patterns (see :class:`~txsse.ISelector`) that
+        channels want or are granted; ``None`` for no limit. A pattern counts once, however many channels have
+        it. The limit bounds the cost of a publication to a new topic, and the memory for patterns: by default
+        100 MiB, or some 1,500 plain URL patterns.
+    :param presence: called at the beginning and at the end of each subscription, with the
+        :class:`~txsse.hub.subscriber.Subscriber` and whether it is subscribed now.
+    :param presence_topic: the topic of an ephemeral event for each such change (see
+        :meth:`publish_ephemeral`). Its type is ``presence``; its data is JSON: ``subscriber``, ``topics``,
+        ``present``, and ``subscribers``, the number of subscribers now.
+    :raises ValueError: for a limit below 1, and for a ``presence_topic`` that cannot be published to.
     :raises TypeError: for arguments of another type.
     :ivar upgrader: the upgrader.
     :ivar cluster: the nodes that share the journal, an :class:`~txsse.journal.cluster.ICluster`.
-    :ivar admission: what HTTP faces admit their clients with.
+    :ivar admission: admits channels; for HTTP resources other than :meth:`resource`.
     """
 
     def __init__(
@@ -140,7 +143,7 @@ class Hub:
         self._membership = Membership(
             self._counters,
             Presence(presence, presence_topic, self._publish_ephemeral),
-            lambda subscriber: self._use().fanout.place_of(subscriber),
+            lambda subscriber: self._use().fanout.position_of(subscriber),
         )
         self._lifecycle = Lifecycle(lambda: self._use().start())
         self._publishing = Publishing(self._lifecycle, self._unhandled, max_update_size)
@@ -164,23 +167,25 @@ class Hub:
         private: bool = False,
     ) -> Deferred[str]:
         """
-        Send an event to all that want any of its topics, and record it for those that come back.
+        Send an event to all subscribers of its topics, and record it for clients that resume.
 
-        Everything that is published within one turn of the reactor leaves at its end, in one write for each
-        channel.
+        All updates that are published within one turn of the reactor are sent at its end, in one write for
+        each channel.
 
         :param topics: a topic or several. A topic is any string but ``*``.
         :param data: the text, or its UTF-8 form.
-        :param event: the type; ``None`` for ``message``.
-        :param id: what clients resume from; ``None`` to have the hub make one. An update that is equal to the
-            newest one with that id which the journal holds is not sent again. One that differs is, but a
-            client that resumes from the id goes on after the earliest update that has it.
-        :param retry: how long clients are to wait before they reconnect, in seconds.
-        :param private: whether it is only for those subscribers who were granted that.
-        :returns: a Deferred that fires with the id, once the journal has the update. It fails with what
-            befell the journal, and with :exc:`~txsse.errors.HubStopped`.
-        :raises InvalidField: as :class:`txsse.Update` and :class:`txsse.ServerSentEvent` do.
-        :raises UpdateTooLarge: for more than ``max_update_size``.
+        :param event: the event type; ``None`` for ``message``.
+        :param id: the ID that clients resume from; ``None`` to have the hub generate one. If the newest
+            update with this ID in the journal is equal, the call is a no-op. If it differs, the new update is
+            sent, too; a client that resumes from the ID continues after the earliest update that has it.
+        :param retry: how long clients wait before they reconnect, in seconds.
+        :param private: whether to send the update only to subscribers with a grant for one of its topics.
+        :returns: a Deferred that fires with the ID, once the journal has recorded the update. It fails with
+            :exc:`~txsse.errors.JournalFailed` if the update could not be recorded, and with
+            :exc:`~txsse.errors.HubStopped` if the hub has been stopped.
+        :raises InvalidField: for a value that :class:`txsse.Update` or :class:`txsse.ServerSentEvent`
+            refuses.
+        :raises UpdateTooLarge: for an update of more than ``max_update_size`` bytes.
         """
         if get_ident() != threadable.ioThread:
             refuse(self._reactor(), "hub.publish", _PUBLISH_FROM_THREAD)
@@ -192,14 +197,14 @@ class Hub:
 
     def publish_update(self, update: Update, *, while_draining: bool = False) -> Deferred[str]:
         """
-        Publish an update that has been built.
+        Publish an :class:`~txsse.Update` object.
 
         :param update: the update.
-        :param while_draining: whether to publish it also while the hub drains, and whatever its size: an
-            update on the end of a stream. The remaining channels, the other nodes, and clients that resume
-            get it.
+        :param while_draining: whether to publish it also while the hub drains, and whatever its size: for
+            updates about streams that end. The remaining channels, the other nodes, and clients that resume
+            receive it.
         :returns: a Deferred, as :meth:`publish` does.
-        :raises UpdateTooLarge: for more than ``max_update_size``.
+        :raises UpdateTooLarge: for an update of more than ``max_update_size`` bytes.
         """
         check_thread(self._reactor(), "hub.publish_update")
         if not isinstance(update, Update):
@@ -208,7 +213,9 @@ class Hub:
 
     async def wait_for_room(self, update: Update) -> None:
         """
-        Wait until so little is on its way to the subscribers that another update will not hold the reactor.
+        Wait until the update can be published without exceeding the limit of unsent updates.
+
+        Beyond that limit, ``publish`` sends all of them at once, which blocks the reactor.
         """
         await self._use().fanout.wait_for_room(update)
 
@@ -221,12 +228,13 @@ class Hub:
         private: bool = False,
     ) -> None:
         """
-        Send an event to those alone who listen at this moment and keep up, and record nothing: who is typing,
-        who is there, what is out of date in a second. In a cluster, those of this node get it.
+        Send an ephemeral event: it reaches the live subscribers of this node and is not recorded.
 
-        :param topics: as for :meth:`publish`; so are the others.
-        :raises HubStopped: once the hub has been stopped.
-        :raises UpdateTooLarge: as :meth:`publish` does; so is :exc:`InvalidField`.
+        Use it for data that is worthless a second later, such as typing indicators. Slow readers miss it.
+
+        :param topics: as for :meth:`publish`, like the other parameters.
+        :raises HubStopped: if the hub has been stopped.
+        :raises UpdateTooLarge: as :meth:`publish` does, like :exc:`InvalidField`.
         """
         check_thread(self._reactor(), "hub.publish_ephemeral")
         self._publish_ephemeral(
@@ -249,8 +257,8 @@ class Hub:
         """
         Publish from any thread but the reactor's.
 
-        :returns: a :class:`concurrent.futures.Future` of the id. Whoever does not ask it for its ``result()``
-            does not learn of a failure either.
+        :returns: a :class:`concurrent.futures.Future` of the ID. Its ``result()`` raises the errors of
+            :meth:`publish`, which are not logged: a caller that does not call it does not notice them.
         """
         future: Future[str] = Future()
 
@@ -271,19 +279,20 @@ class Hub:
         self, channel: SSEChannel, topics: Topics, *, private: Topics = (), expires: float | None = None
     ) -> Subscriber:
         """
-        Send a channel the updates of some topics from now on; and, where its client resumes, those first that
-        it missed. One that was subscribed before goes on from where it was then: it gets what was published
-        meanwhile, too.
+        Send a channel the updates of some topics; if its client resumes, first those that it missed.
 
-        :param channel: the channel, open.
+        A channel that was subscribed before continues where that subscription ended: it also receives the
+        updates that were published in between.
+
+        :param channel: an open channel.
         :param topics: a topic, an :class:`~txsse.hub.topics.ISelector`, or several; ``*`` for all topics.
-        :param private: the topics whose private updates it may have too.
+        :param private: the topics whose private updates the channel may receive too.
         :param expires: when the hub closes the channel, in seconds since 1970; ``None`` for never.
-        :returns: the subscriber, which can be asked to ``unsubscribe()``. It ends with the channel by itself.
+        :returns: the subscriber; its ``unsubscribe()`` ends the subscription before the channel is closed.
         :raises TooManyTopics: for more than ``max_topics``.
-        :raises TooManyPatterns: for patterns that would take the hub above its ``max_pattern_weight``.
-        :raises HubStopped: once the hub has been stopped.
-        :raises ValueError: for a channel that has a hub already.
+        :raises TooManyPatterns: for patterns that would exceed the hub's ``max_pattern_weight``.
+        :raises HubStopped: if the hub has been stopped.
+        :raises ValueError: for a channel that is subscribed already, to this or another hub.
         """
         check_thread(self._reactor(), "hub.subscribe")
         if not isinstance(channel, SSEChannel):
@@ -291,35 +300,39 @@ class Hub:
         wanted, granted = TopicSet(topics), TopicSet(private)
         self.admission.check(wanted, granted)
         if channel.watcher is not None:
-            raise ValueError(f"{channel!r} is subscribed already; give one subscription all of its topics")
+            raise ValueError(f"{channel!r} is subscribed already; pass all of its topics to one subscription")
         return self.admission.admit(channel, wanted, granted, expires=expires)
 
     def resource(self, topics: AccessRule) -> SSEResource:
         """
-        Make a resource whose every request becomes a subscriber.
+        Create a resource that subscribes the client of each request.
 
-        :param topics: what the subscribers want: topics as for :meth:`subscribe`; or an
-            :class:`~txsse.hub.access.Access`, which grants private updates too; or a callable that is called
-            with the request and returns either, or a Deferred or another awaitable of either. It may raise
-            ``UpgradeRefused("log in first", status=401)``, and that is what the client gets.
+        :param topics: the access of the requests: topics as for :meth:`subscribe`; or an
+            :class:`~txsse.hub.access.Access`, which grants private updates too; or a callable that takes the
+            request and returns either, or a Deferred or another awaitable of either. To refuse a request, it
+            raises, for example, ``UpgradeRefused("log in first", status=401)``.
         """
         return HubResource(self.admission, topics, upgrader=self.upgrader)
 
     @property
     def subscribers(self) -> Subscribers:
         """
-        The subscribers: ``hub.subscribers.total`` in all, ``hub.subscribers["news"]`` of a topic, and each of
-        them where this is iterated over.
+        A live view of the subscribers of this node.
+
+        ``hub.subscribers.total`` is their number, ``hub.subscribers["news"]`` that of a topic. Iterate over
+        it for the :class:`~txsse.hub.subscriber.Subscriber` objects.
         """
         return self._membership.subscribers
 
     def count_subscribers(self, topic: str | None = None) -> Deferred[int]:
         """
-        Count the subscribers at all nodes of a cluster. Those of the others are what each told some seconds
-        ago.
+        Count the subscribers at all nodes of the cluster.
 
-        :param topic: those of a topic, by its name; ``None`` for all.
-        :returns: a Deferred that fires with the number; it fails with what befell the journal.
+        The counts of the other nodes are as of their last heartbeats, some seconds ago.
+
+        :param topic: the topic whose subscribers to count, by its name; ``None`` for all subscribers.
+        :returns: a Deferred that fires with the number. It fails with :exc:`~txsse.errors.JournalFailed` if
+            the counts of the other nodes cannot be read.
         """
         check_thread(self._reactor(), "hub.count_subscribers")
         here = len(self._membership) if topic is None else self._membership.index.counts()[topic]
@@ -330,11 +343,12 @@ class Hub:
 
     def resume_id(self) -> Deferred[str]:
         """
-        Return an opaque resume ID for the journal's head: render a page, then stream from there. A client
-        that sends it as its ``Last-Event-ID`` gets all updates that are published from now on. It discloses
-        nothing of private updates.
+        Return an opaque resume ID for the journal's head: render a page, then stream from there.
 
-        :returns: a Deferred that fires with the id. It fails with :exc:`~txsse.errors.JournalFailed` if the
+        A client that sends it as its ``Last-Event-ID`` receives all updates that are published from now on.
+        It discloses nothing about private updates.
+
+        :returns: a Deferred that fires with the ID. It fails with :exc:`~txsse.errors.JournalFailed` if the
             journal cannot be started.
         """
         check_thread(self._reactor(), "hub.resume_id")
@@ -345,8 +359,9 @@ class Hub:
     @property
     def problem(self) -> Exception | None:
         """
-        What is wrong with the journal at the moment; ``None`` where nothing is. While it is, nothing can be
-        published, and the subscribers stay.
+        The current problem of the journal; ``None`` if it works.
+
+        While there is a problem, publishing fails. Subscribers stay connected.
         """
         distribution = self._distribution
         return None if distribution is None else distribution.journal.problem or distribution.problem.problem
@@ -354,14 +369,15 @@ class Hub:
     @property
     def damaged(self) -> int:
         """
-        How many updates of the journal this process could not read, and skipped. Clients that would get one
-        are sent ``stream-reset``.
+        How many updates of the journal this process could not read, and skipped.
+
+        A client that would have received one is sent ``stream-reset``.
         """
         return 0 if self._distribution is None else self._distribution.journal.damaged
 
     def metrics(self) -> HubMetrics:
         """
-        Return what has been counted, and how things stand.
+        Return a snapshot of the hub's counters and gauges.
         """
         counted = {each.name: getattr(self._counters, each.name) for each in fields(Counters)}
         counted["drops"] += sum(subscriber.drops for subscriber in self._membership.by_channel.values())
@@ -379,11 +395,13 @@ class Hub:
 
     def start(self) -> Deferred[None]:
         """
-        Start the journal. The hub does so by itself when it is first used; this tells when it is done, and
-        whether it failed.
+        Start the journal, and wait until updates can be published.
 
-        :returns: a Deferred that fires when updates can be published; it fails with what befell the journal,
-            and with :exc:`~txsse.errors.HubStopped`.
+        This is optional: the hub starts its journal at its first use. Call it to learn whether that succeeds.
+
+        :returns: a Deferred that fires when updates can be published. It fails with the journal's error if
+            the journal cannot be started, and with :exc:`~txsse.errors.HubStopped` if the hub has been
+            stopped.
         """
         check_thread(self._reactor(), "hub.start")
         return self._unhandled.watch(self._lifecycle.start(), "hub.start")
@@ -396,21 +414,21 @@ class Hub:
         deadline: float = 30.0,
     ) -> Deferred[None]:
         """
-        End the hub: take no updates and no subscribers any more, send what was published, and close all
-        channels.
+        Shut the hub down: refuse new updates and subscribers, send pending updates, and close all channels.
 
-        :param farewell: an event that every subscriber is sent last; ``None`` for none.
-        :param retry: the shortest and the longest time after which clients are to reconnect, in seconds. Each
-            is told another one, so that they do not all come at once.
-        :param deadline: how long this may take, in seconds; who has not read everything by then is cut off.
-            A journal that does not answer by then is waited for no longer; where the clients used up the
-            time, it has one second more.
-        :returns: a Deferred that fires when the last channel is closed and the journal has ended.
-        :raises ValueError: for times that cannot be.
+        :param farewell: a last event for every subscriber; ``None`` for none.
+        :param retry: the shortest and the longest reconnection delay, in seconds. Each client is sent a
+            random delay in between, to avoid a thundering herd.
+        :param deadline: how long the shutdown may take, in seconds. Clients that have not read everything by
+            then are cut off. The hub does not wait longer for its journal either; if the clients used up the
+            time, the journal has one more second.
+        :returns: a Deferred that fires when all channels are closed and the journal has stopped. It does not
+            fail.
+        :raises ValueError: for a ``retry`` that cannot be encoded, and for a deadline that is not positive.
         """
         check_thread(self._reactor(), "hub.stop")
         if not isinstance(retry, tuple | list) or len(retry) != 2:
-            raise wrong_type("retry", retry, "two numbers of seconds, the least and the most")
+            raise wrong_type("retry", retry, "two numbers of seconds, the shortest and the longest")
         for seconds in retry:
             encode_retry(seconds)
         check_number("deadline", deadline, "a number of seconds")
@@ -431,7 +449,7 @@ class Hub:
 
     def _use(self) -> Distribution:
         """
-        Return the parts that need the reactor. The first call makes them, and starts the journal.
+        Return the parts that need the reactor. The first call creates them, and starts the journal.
         """
         if self._distribution is not None:
             return self._distribution
@@ -448,6 +466,6 @@ class Hub:
 
 
 def _log_not_started(failure: Failure) -> None:
-    # A journal that knows what is wrong has logged it; a hub that was stopped starts nothing.
+    # A journal logs a JournalFailed itself. A hub that has been stopped does not start.
     if not failure.check(JournalFailed, HubStopped):
         _log.failure("the journal did not start", failure)

@@ -1,6 +1,5 @@
 """
-Errors that a journal does not expect, such as memory that is gone: what they make of a publication, and of a
-hub.
+Unexpected errors of a journal, such as a lack of memory: how publishers and the hub's status report them.
 """
 
 from __future__ import annotations
@@ -18,18 +17,19 @@ __all__ = ["JournalProblem"]
 
 _log = Logger()
 
-# How long such an error is a problem of the hub's where nothing is published afterwards, in seconds. A proxy
-# that sends nothing to a node with a problem would never see that it works again.
+# How long such an error counts as a problem of the hub if nothing is published afterwards, in seconds. A load
+# balancer that sends no requests to a node with a problem would otherwise never see it recover.
 _SECONDS = 30.0
 
 
 class JournalProblem:
     """
-    Turns unexpected errors of a journal into :exc:`~txsse.errors.JournalFailed`, and remembers the last one
-    until an update is recorded.
+    Converts unexpected errors of a journal into :exc:`~txsse.errors.JournalFailed`.
+
+    It keeps the last one as the hub's problem until an update is recorded, or for 30 seconds.
 
     :param seconds: returns the time, in seconds.
-    :ivar noted: whether there was an error since an update was recorded last.
+    :ivar noted: whether an error has occurred since the last update was recorded.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
@@ -42,7 +42,7 @@ class JournalProblem:
     @property
     def problem(self) -> JournalFailed | None:
         """
-        The last error; ``None`` where it is over.
+        The last error; ``None`` if an update was recorded since, or 30 seconds have passed.
         """
         if self._problem is not None and self._seconds() >= self._until:
             self._problem = None
@@ -50,24 +50,24 @@ class JournalProblem:
 
     def recorded(self) -> None:
         """
-        Take note of an update that was recorded.
+        Clear the problem: an update was recorded.
         """
         self.noted = False
         self._problem = None
 
     def failed(self, failure: Failure) -> Failure:
         """
-        Take note of an update that was not recorded.
+        Note that an update was not recorded.
 
-        :returns: what its publisher gets.
+        :returns: the failure for its publisher.
         """
         error = failure.value
         if isinstance(error, (SSEError, CancelledError)):
-            # That is how a journal says it, and it has logged it.
+            # The journal expects these errors, and has logged them.
             return failure
         self._failures.failure("the journal has failed in an unexpected way", failure)
         self.noted = True
-        # Nobody knows how far it came.
+        # The update may have been recorded before the error.
         problem = f"failed in an unexpected way ({type(error).__name__}); see the log"
         self._problem = JournalFailed("the journal", problem, uncertain=True)
         self._problem.__cause__ = error

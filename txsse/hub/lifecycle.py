@@ -1,9 +1,9 @@
 """
-The life of a hub, as a table of states.
+The lifecycle of a hub, as a state machine.
 
-Strategy: a *new* hub has not been used; it is *starting* while its journal starts, and *live* afterwards. A
-journal that cannot be started leaves the hub new: the next use tries again. A hub that is stopped is
-*draining* until its channels are closed and its journal has ended, and then *stopped* for good.
+Strategy: a *new* hub has not been used; it is *starting* while its journal starts, and *live* afterwards. If
+the journal cannot be started, the hub is new again, and its next use tries again. A hub that is stopped is
+*draining* until its channels are closed and its journal has stopped, and then *stopped* permanently.
 """
 
 from __future__ import annotations
@@ -24,45 +24,45 @@ _log = Logger()
 
 _Work = Callable[[], Coroutine[Deferred[object], object, None]]
 
-# What to do once the machine is in its new state: a machine takes no input that returns something while it is
-# between two states, and what a hub does may use the hub.
+# The work to do after a transition. The machine cannot process another input within a transition, and this
+# work may use the hub.
 _Step = Callable[[], Deferred[None]]
 
 
 class Inputs(Protocol):
     """
-    What happens to a hub.
+    The inputs of the state machine: what happens to a hub.
     """
 
     def start(self) -> _Step:
         """
-        The hub is used.
+        Report that the hub is used.
         """
 
     def started(self) -> None:
         """
-        The journal has been started.
+        Report that the journal has been started.
         """
 
     def not_started(self) -> None:
         """
-        The journal cannot be started.
+        Report that the journal cannot be started.
         """
 
     def stop(self) -> _Step:
         """
-        The hub is stopped.
+        Report that the hub is to be stopped.
         """
 
     def drained(self) -> None:
         """
-        The channels are closed, and the journal has ended.
+        Report that the channels are closed, and that the journal has stopped.
         """
 
 
 class Steps(Protocol):
     """
-    What a hub does.
+    The outputs of the state machine: what a hub does.
     """
 
     def start_journal(self) -> Deferred[None]:
@@ -72,7 +72,7 @@ class Steps(Protocol):
 
     def await_journal(self) -> Deferred[None]:
         """
-        Wait for a journal that is being started; fail if none is.
+        Wait for a journal that is being started. Fail if the journal has not been started.
         """
 
     def drain(self) -> Deferred[None]:
@@ -82,7 +82,7 @@ class Steps(Protocol):
 
     def end(self) -> None:
         """
-        Take note of the end.
+        Mark the hub as stopped.
         """
 
 
@@ -94,7 +94,7 @@ def _refuse() -> Deferred[None]:
     return fail(HubStopped())
 
 
-# Automat wants a class to name, and is content with a protocol.
+# Automat is typed for a class, but accepts a protocol.
 _builder = TypeMachineBuilder(Inputs, Steps)  # type: ignore[type-abstract]
 
 _new = _builder.state("new")
@@ -164,7 +164,7 @@ def _drained(inputs: Inputs, steps: Steps) -> None:
 
 
 for _state in (_draining, _stopped):
-    # The journal answers after all.
+    # A start that was under way when the hub was stopped ends.
     _state.upon(Inputs.started).loop().returns(None)
     _state.upon(Inputs.not_started).loop().returns(None)
 
@@ -173,11 +173,11 @@ _new_machine = _builder.build()
 
 class Lifecycle:
     """
-    Where a hub is in its life.
+    The state of a hub, and the transitions that its users cause.
 
     :param start: starts the hub's journal.
-    :ivar is_stopping: whether the hub has been stopped, drained or not.
-    :ivar is_stopped: whether it has been drained.
+    :ivar is_stopping: whether ``stop`` has been called.
+    :ivar is_stopped: whether the hub has been drained.
     """
 
     def __init__(self, start: _Work) -> None:
@@ -201,8 +201,8 @@ class Lifecycle:
         """
         Start the journal, unless it has been started.
 
-        :returns: a Deferred that fails with the journal's error, and with
-            :exc:`~txsse.errors.HubStopped`.
+        :returns: a Deferred that fires when the journal has been started. It fails with the journal's error,
+            and with :exc:`~txsse.errors.HubStopped`.
         """
         return self._machine.start()()
 
@@ -220,7 +220,7 @@ class Lifecycle:
 
     def start_journal(self) -> Deferred[None]:
         """
-        Start the journal, or join its start.
+        Start the journal, or join a start that is under way.
         """
         return self._starting.join(self._start_now)
 
@@ -228,7 +228,7 @@ class Lifecycle:
         try:
             await self._start()
         except BaseException:
-            # A cancelled start, too, is no start.
+            # A start that is cancelled has failed, too.
             self._machine.not_started()
             raise
         self._has_started = True
@@ -236,7 +236,7 @@ class Lifecycle:
 
     def await_journal(self) -> Deferred[None]:
         """
-        Join the start of the journal.
+        Join a start of the journal that is under way; fail if the journal was never started.
         """
         if self._starting.is_running:
             return self._starting.join(self._start_now)
@@ -244,7 +244,7 @@ class Lifecycle:
 
     def drain(self) -> Deferred[None]:
         """
-        Drain the hub, or join that.
+        Drain the hub, or join a drain that is under way.
         """
         return self._stopping.join(self._drain_now)
 
@@ -253,11 +253,11 @@ class Lifecycle:
         try:
             await self._drain()
         except Exception:
-            _log.failure("the journal did not stop well")
+            _log.failure("the hub did not shut down cleanly")
         self._machine.drained()
 
     def end(self) -> None:
         """
-        Take note of the end.
+        Mark the hub as stopped.
         """
         self.is_stopped = True

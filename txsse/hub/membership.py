@@ -1,5 +1,5 @@
 """
-The subscribers of a hub: by channel, by topic, and how far each of them has come.
+The subscribers of a hub: by channel, by topic, and how far each has come in the journal.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["Membership"]
 
 class Membership:
     """
-    The subscribers of a hub.
+    Keeps the subscribers of a hub.
 
     :param counters: the hub's counters.
-    :param presence: notifies of each subscriber.
+    :param presence: notifies of the beginning and the end of each subscription.
     :param sent_up_to: returns the position up to which a live subscriber has been sent its updates.
     :ivar by_channel: the subscribers.
-    :ivar index: which of them want a topic.
-    :ivar private: which of them may have private updates of a topic.
+    :ivar index: the subscribers by the topics that they want.
+    :ivar private: the subscribers by the topics whose private updates they may receive.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Membership:
         self._presence = presence
         self._sent_up_to = sent_up_to
         self._number = 0
-        # How far open channels have come that were subscribed before.
+        # The progress of open channels that have unsubscribed.
         self._progress: WeakKeyDictionary[SSEChannel, Progress] = WeakKeyDictionary()
 
     def __len__(self) -> int:
@@ -52,13 +52,13 @@ class Membership:
     @property
     def subscribers(self) -> Subscribers:
         """
-        A view of the subscribers.
+        A live view of the subscribers.
         """
         return Subscribers(self.by_channel.values(), self.index.counts())
 
     def counts(self) -> Mapping[str, int]:
         """
-        Return how many subscribers want each topic, for the other nodes.
+        Return how many subscribers each topic has, for the other nodes.
         """
         return Counts(self.by_channel, self.index.counts())
 
@@ -70,16 +70,18 @@ class Membership:
 
     def weight_with(self, topics: TopicSet, private: TopicSet) -> int:
         """
-        Return what all patterns weigh together with those of a new subscriber; 0 if it adds none, for
-        patterns that are held already cost nothing more.
+        Return the weight of all patterns together with those of a new subscriber.
+
+        :returns: 0 if the subscriber adds no pattern: a pattern that the hub already holds adds no weight.
         """
         weight = self.index.new_weight(topics) + self.private.new_weight(private)
         return weight and self.index.weight + self.private.weight + weight
 
     def progress_of(self, channel: SSEChannel) -> Progress | None:
         """
-        Return how far a channel came in its last subscription, and forget it; ``None`` for a channel that was
-        not subscribed before.
+        Return the progress of a channel's last subscription, and forget it.
+
+        :returns: ``None`` for a channel that was not subscribed before.
         """
         return self._progress.pop(channel, None)
 
@@ -87,7 +89,7 @@ class Membership:
         self, channel: SSEChannel, topics: TopicSet, private: TopicSet, progress: Progress
     ) -> Subscriber:
         """
-        Subscribe a channel. The subscriber of a closed channel is not subscribed.
+        Subscribe a channel. For a channel that is closed, return a subscriber that is not subscribed.
         """
         self._number += 1
         subscriber = Subscriber(channel, topics, private, number=self._number, owner=self)
@@ -104,7 +106,7 @@ class Membership:
 
     def subscriber_left(self, subscriber: Subscriber) -> None:
         """
-        Forget a subscriber.
+        Forget a subscriber. If its channel is still open, keep its progress for another subscription.
         """
         channel = subscriber.channel
         if self.by_channel.pop(channel, None) is None:

@@ -1,5 +1,5 @@
 """
-What a hub counts.
+The counters of a hub, and a snapshot of them together with its gauges.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from txsse.errors import CloseReason
 
 __all__ = ["FANOUT_BUCKETS", "Counters", "HubMetrics"]
 
-# The upper ends of the histogram of fan-out times, in seconds; what takes longer is counted in all of them
-# together, as Prometheus has it.
+# The upper bounds of the histogram of fan-out times, in seconds. As in Prometheus, each bucket includes the
+# smaller ones; a fan-out above the last bound is counted in none of them.
 FANOUT_BUCKETS = (0.0001, 0.001, 0.01, 0.1, 1.0)
 
 
 @dataclass
 class Counters:
     """
-    What has been counted since the hub was made.
+    The counters of a hub, since it was created.
 
-    :ivar published: updates that came from the journal, which are those of all nodes.
+    :ivar published: updates received from the journal, from all nodes.
     :ivar delivered: events handed over to a channel, live or by replay.
-    :ivar bytes: their bytes.
-    :ivar replayed: those of them that came out of the journal.
-    :ivar gaps: how often a client was told that it missed something.
+    :ivar bytes: the bytes of the delivered events.
+    :ivar replayed: delivered events that were read from the journal.
+    :ivar gaps: how often a client was notified of a gap.
     :ivar slow_replays: how often a slow reader was moved to replay.
-    :ivar drops: events that were given up for slow readers, of channels that have ended.
-    :ivar failures: subscribers that were dropped because of an error.
-    :ivar closes: ended channels, by reason.
-    :ivar fanouts: how many batches of updates were fanned out.
-    :ivar fanout_seconds: the time that took, altogether.
-    :ivar fanout_buckets: how many took at most as long as each of :data:`FANOUT_BUCKETS`.
+    :ivar drops: events that were dropped for slow readers, of subscriptions that have ended.
+    :ivar failures: subscribers whose channels were aborted because of an unexpected error.
+    :ivar closes: closed channels, by reason.
+    :ivar fanouts: batches of updates that were fanned out.
+    :ivar fanout_seconds: the total time of all fan-outs.
+    :ivar fanout_buckets: how many fan-outs took at most as long as each of :data:`FANOUT_BUCKETS`.
     """
 
     published: int = 0
@@ -51,6 +51,8 @@ class Counters:
     def fanout_took(self, seconds: float) -> None:
         """
         Count a fan-out.
+
+        :param seconds: how long it took, without the turns of the reactor between its slices.
         """
         self.fanouts += 1
         self.fanout_seconds += seconds
@@ -62,14 +64,14 @@ class Counters:
 @dataclass(frozen=True)
 class HubMetrics:
     """
-    How things stand with a hub; see ``Counters`` for what is counted.
+    A snapshot of a hub's metrics; ``Counters`` describes the counters.
 
-    :ivar channels: how many channels are open now.
-    :ivar topics: how many topics somebody wants now.
+    :ivar channels: open channels.
+    :ivar topics: topics with at least one subscriber.
     :ivar journal_up: whether the journal can be read and written.
-    :ivar damaged: how many updates of the journal could not be read, and were skipped.
-    :ivar replaying: how many channels replay from the journal now.
-    :ivar buffered: how many bytes are buffered for slow readers.
+    :ivar damaged: updates of the journal that could not be read, and were skipped.
+    :ivar replaying: channels that replay from the journal.
+    :ivar buffered: bytes buffered for slow readers.
     """
 
     channels: int
@@ -94,6 +96,6 @@ class HubMetrics:
     @property
     def behind(self) -> int:
         """
-        The same as ``replaying``, for programs that measure this version beside earlier ones.
+        The same as ``replaying``, for programs that compare this version with earlier ones.
         """
         return self.replaying

@@ -1,5 +1,5 @@
 """
-A hub as a node of its cluster: what it says of itself to the others, and the messages that it receives.
+A hub as a node of its cluster: the counts that it shares, and the messages that it receives.
 """
 
 from __future__ import annotations
@@ -35,5 +35,5 @@ class Node:
 
     def message_received(self, message: str) -> None:
         """
-        Acknowledge a message. A node of a newer version may send some that this one does not know.
+        Acknowledge a message without acting on it: a node of a newer version may send unknown messages.
         """

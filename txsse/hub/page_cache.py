@@ -1,8 +1,9 @@
 """
-Pages of a journal that many read at about the same time: those who come back at once, after a restart.
+A cache of journal pages, for many clients that resume at about the same time, such as after a restart.
 
-Strategy: what is sent of a page is joined and framed once for all who get the same of it. Who gets the same
-is told by the kinds of updates in it, by topics and privacy, of which there are fewer than updates.
+Strategy: the frames that a subscriber may receive of a page are joined and framed once for all subscribers
+that may receive the same ones. Which ones those are follows from the *kinds* of updates in the page, by
+topics and privacy: there are fewer kinds than updates.
 """
 
 from __future__ import annotations
@@ -21,27 +22,27 @@ from txsse.server.sinks.base import Framed
 
 __all__ = ["SharedPage", "SharedPages"]
 
-# How many pages are kept, of what size at most, for how many audiences each: some 20 MiB in all.
+# How many pages are kept, their maximum size, and for how many audiences each is framed: some 20 MiB in all.
 _PAGES = 16
 _MAX_SIZE = 2 * PAGE_BYTES
 _AUDIENCES = 4
 
-# For how many sets of patterns is remembered what they select of a page, and what they may weigh together, in
-# tenths of a KiB: patterns whose subscribers have gone are held by it for as long as the page is.
+# For how many sets of patterns a page keeps which kinds they select, and the maximum weight of these
+# patterns, in tenths of a KiB: the page keeps patterns in memory whose subscribers have disconnected.
 _PATTERNS = 64
 _PATTERNS_WEIGHT = 20_000
 
-# How long a page is kept, in seconds. What the journal gives up meanwhile is still sent.
+# How long a page is kept, in seconds. Updates that the journal drops meanwhile are still sent.
 _SECONDS = 1.0
 
 
-# What tells one kind of update from another: who may have it.
+# A kind of updates: their topics, and whether they are private. All updates of a kind have the same audience.
 _Kind = tuple[tuple[str, ...], bool]
 
 
 class SharedPage:
     """
-    A page, and what is made of it.
+    A page, with its frames for each audience.
 
     :ivar size: how many bytes the frames of its updates are.
     """
@@ -56,9 +57,9 @@ class SharedPage:
 
     def frames_of(self, allowed: tuple[bool, ...]) -> tuple[Framed, int]:
         """
-        Return the frames of some kinds of updates, and how many they are.
+        Return the frames of some kinds of updates, and their number.
 
-        :param allowed: what :meth:`allowed_for` returned.
+        :param allowed: the result of :meth:`allowed_for`.
         """
         made = self._made.get(allowed)
         if made is None:
@@ -69,7 +70,9 @@ class SharedPage:
 
     def allowed_for(self, subscriber: Subscriber) -> Generator[None, None, tuple[bool, ...]]:
         """
-        Tell which kinds a subscriber may have, in steps. Patterns are asked once for all who have the same.
+        Return which kinds of updates a subscriber may receive, in steps.
+
+        Subscribers with the same topics and patterns share the result, so that each pattern is matched once.
         """
         topics, private = subscriber.topics, subscriber.private
         selectors = (*topics.selectors, *private.selectors)
@@ -103,19 +106,19 @@ def _kind_of(update: Update) -> _Kind:
 
 class SharedPages:
     """
-    The pages that were read last.
+    Keeps the pages that were read last.
 
     :param reactor: the reactor.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
-        # By the position behind which each is, with the time from which it has to be read again.
+        # By the position after which each page begins, with the time when it expires.
         self._pages: dict[int, tuple[float, SharedPage]] = {}
 
     def find(self, after: int) -> SharedPage | None:
         """
-        Return the page behind a position, if it is here.
+        Return the page after a position; ``None`` if it is not in the cache.
         """
         found = self._pages.get(after)
         if found is None:
@@ -128,7 +131,7 @@ class SharedPages:
 
     def add(self, after: int, shared: SharedPage) -> None:
         """
-        Keep a page that will not grow any more.
+        Keep a page, which must not change any more: it ends before the journal's head.
         """
         if shared.size <= _MAX_SIZE:
             if len(self._pages) >= _PAGES:
@@ -137,6 +140,6 @@ class SharedPages:
 
     def clear(self) -> None:
         """
-        Forget all.
+        Drop all pages.
         """
         self._pages.clear()

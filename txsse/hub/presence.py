@@ -1,5 +1,5 @@
 """
-Notifications of subscribers that connect and disconnect.
+Presence: notifications of subscriptions that begin and end.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _log = Logger()
 
 class Presence:
     """
-    Notifies of subscribers.
+    Notifies a callback and a topic of each subscriber.
 
     :param changed: called with the subscriber and whether it is subscribed now; ``None`` for no call.
-    :param topic: the topic of ephemeral events on it, of the type ``presence``; ``None`` for none.
+    :param topic: the topic of an ephemeral event of the type ``presence`` for each change; ``None`` for none.
     :param publish: publishes an ephemeral event.
     :raises InvalidField: for a topic that cannot be published to.
-    :raises TypeError: for what cannot be called.
+    :raises TypeError: if ``changed`` is not callable.
     """
 
     def __init__(
@@ -39,9 +39,11 @@ class Presence:
         publish: Callable[[EphemeralUpdate], None],
     ) -> None:
         if changed is not None and not callable(changed):
-            raise wrong_type("presence", changed, "callable with a Subscriber and whether it is there")
+            raise wrong_type(
+                "presence", changed, "a callable that takes a Subscriber and whether it is subscribed"
+            )
         if topic is not None:
-            # A topic that cannot be published to is better refused here.
+            # Refuse a topic that cannot be published to now, not when the first client connects.
             EphemeralUpdate(topic, ServerSentEvent())
         self._changed = changed
         self._topic = topic
@@ -50,18 +52,18 @@ class Presence:
 
     def notify(self, subscriber: Subscriber, present: bool, count: int) -> None:
         """
-        Notify of a new subscriber, or of one that has gone.
+        Notify of a subscription that has begun or ended.
 
-        :param count: how many there are now.
+        :param count: how many subscribers the hub has now.
         """
-        # First: the callback may add and remove others, which are notified of meanwhile.
+        # Before the callback, which may subscribe other channels: their notifications would come first.
         if self._topic is not None:
             self._publish_change(self._topic, subscriber, present, count)
         if self._changed is not None:
             try:
                 self._changed(subscriber, present)
             except Exception:
-                # A subscriber does not depend on those that are notified of it.
+                # A failing callback must not affect the subscriber.
                 self._failures.failure("the presence callback failed for {subscriber}", subscriber=subscriber)
 
     def _publish_change(self, topic: str, subscriber: Subscriber, present: bool, count: int) -> None:
@@ -74,7 +76,7 @@ class Presence:
         try:
             self._publish(EphemeralUpdate(topic, ServerSentEvent(to_json(change), "presence")))
         except HubStopped:
-            # The channels of a hub that stops all end.
+            # A hub that stops closes all channels, and publishes nothing.
             return
         except Exception:
             self._failures.failure("presence cannot be published")

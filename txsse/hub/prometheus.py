@@ -1,5 +1,7 @@
 """
-A hub's metrics for Prometheus. It needs the package ``prometheus-client``: ``pip install txsse[metrics]``.
+A hub's metrics for Prometheus.
+
+This module needs the package ``prometheus-client``: ``pip install txsse[metrics]``.
 """
 
 from __future__ import annotations
@@ -28,32 +30,32 @@ with needs("metrics", "exporting metrics"):
 __all__ = ["HubCollector", "MetricsResource"]
 
 _GAUGES = {
-    "channels": "Channels that are open.",
-    "topics": "Topics that somebody wants.",
+    "channels": "Open channels.",
+    "topics": "Topics with at least one subscriber.",
     "journal_up": "Whether the journal can be read and written.",
     "replaying": "Channels that replay from the journal.",
     "buffered": "Bytes buffered for slow readers.",
 }
 
 _COUNTERS = {
-    "published": "Updates that the journal brought.",
+    "published": "Updates received from the journal, from all nodes.",
     "delivered": "Events handed over to a channel, live or by replay.",
-    "bytes": "The bytes of these events.",
-    "replayed": "Those of these events that came out of the journal.",
+    "bytes": "Bytes of the delivered events.",
+    "replayed": "Delivered events that were read from the journal.",
     "damaged": "Updates of the journal that could not be read, and were skipped.",
-    "gaps": "How often a client was told that it missed something.",
+    "gaps": "How often a client was notified of a gap.",
     "slow_replays": "How often a slow reader was moved to replay.",
-    "drops": "Events that were given up for slow readers.",
-    "failures": "Subscribers that were dropped because of an error.",
+    "drops": "Events that were dropped for slow readers.",
+    "failures": "Subscribers whose channels were aborted because of an unexpected error.",
 }
 
 
 class HubCollector(Collector):
     """
-    Collects a hub's metrics, for any registry.
+    Collects a hub's metrics, for any Prometheus registry.
 
     :param hub: the hub.
-    :param prefix: what the names of the metrics begin with.
+    :param prefix: the prefix of the metrics' names.
     """
 
     def __init__(self, hub: Hub, *, prefix: str = "txsse") -> None:
@@ -62,14 +64,14 @@ class HubCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """
-        Bring the metrics as they are now.
+        Return the present metrics.
         """
         metrics = self._hub.metrics()
         for name, explained in _GAUGES.items():
             yield GaugeMetricFamily(f"{self._prefix}_{name}", explained, value=getattr(metrics, name))
         for name, explained in _COUNTERS.items():
             yield CounterMetricFamily(f"{self._prefix}_{name}", explained, value=getattr(metrics, name))
-        closes = CounterMetricFamily(f"{self._prefix}_closes", "Channels that ended.", labels=["reason"])
+        closes = CounterMetricFamily(f"{self._prefix}_closes", "Closed channels.", labels=["reason"])
         for reason in CloseReason:
             closes.add_metric([reason.name.lower()], metrics.closes.get(reason, 0))
         yield closes
@@ -78,7 +80,7 @@ class HubCollector(Collector):
         ]
         yield HistogramMetricFamily(
             f"{self._prefix}_fanout_seconds",
-            "How long it took to hand a turn's updates to all of their subscribers.",
+            "How long it took to send a batch of updates to all of their subscribers.",
             buckets=[*buckets, ("+Inf", metrics.fanouts)],
             sum_value=metrics.fanout_seconds,
         )
@@ -86,11 +88,13 @@ class HubCollector(Collector):
 
 class MetricsResource(Resource):
     """
-    A resource with a hub's metrics in the text format of Prometheus::
+    Serves a hub's metrics in the text format of Prometheus.
+
+    ::
 
         root.putChild(b"metrics", MetricsResource(hub))
 
-    Whoever may not see how busy the hub is must not see this; put it on an endpoint of its own.
+    The metrics disclose how busy the hub is. To keep them from clients, serve them on a separate endpoint.
 
     :param hub: the hub.
     """
@@ -104,7 +108,7 @@ class MetricsResource(Resource):
 
     def render_GET(self, request: Request) -> int:
         """
-        Bring the metrics as they are now.
+        Answer with the present metrics, in the format that the ``Accept`` header asks for.
         """
         accept = request.getHeader(b"Accept") or b""
         encode, content_type = exposition.choose_encoder(accept.decode("latin-1"))

@@ -1,5 +1,5 @@
 """
-From a publisher to the journal.
+The path of an update from its publisher to the journal.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ __all__ = ["Publishing"]
 
 class Publishing:
     """
-    Records updates, and knows those that the journal has not answered for.
+    Appends updates to the journal, and counts those that it has not acknowledged.
 
     :param lifecycle: the hub's lifecycle.
-    :param unhandled: watches the Deferreds that publishers drop.
-    :param max_update_size: how many bytes an update may take on the wire.
+    :param unhandled: logs failures of the Deferreds that publishers drop.
+    :param max_update_size: the maximum size of an update on the wire, in bytes.
     """
 
     def __init__(self, lifecycle: Lifecycle, unhandled: Unhandled, max_update_size: int) -> None:
@@ -42,10 +42,10 @@ class Publishing:
         self, update: Update, distribution: Distribution, *, while_draining: bool = False
     ) -> Deferred[str]:
         """
-        Record an update.
+        Append an update to the journal.
 
-        :param while_draining: whether also while the hub drains, and whatever its size.
-        :returns: a Deferred that fires with its id.
+        :param while_draining: whether to accept it also while the hub drains, and whatever its size.
+        :returns: a Deferred that fires with the update's ID.
         """
         if not while_draining:
             if len(update.frame) > self._max_update_size:
@@ -58,17 +58,17 @@ class Publishing:
             try:
                 recorded = distribution.journal.append(update)
             except Exception:
-                # Memory may be gone; what is missing for one update may be there for the next.
+                # Such as a lack of memory: the next update may succeed.
                 recorded = fail(Failure())
             if recorded.called and isinstance(recorded.result, int):
-                # What the callback below comes to, for a third of its price.
+                # The same as the callback below, at a third of its cost.
                 if distribution.problem.noted:
                     distribution.problem.recorded()
                 return succeed(update.id)
         else:
             recorded = self._lifecycle.start().addCallback(lambda _: distribution.journal.append(update))
         self._unanswered += 1
-        # One callback: a second one would cost as much as the checksum of a record.
+        # One pair of callbacks: a second pair would cost as much as the checksum of a record.
         return recorded.addCallbacks(
             self._was_recorded,
             self._was_not_recorded,
@@ -88,9 +88,9 @@ class Publishing:
 
     async def settle(self, deadline: float, reactor: IReactorTime) -> None:
         """
-        Wait until the journal has answered for all updates.
+        Wait until the journal has acknowledged or refused all updates.
 
-        :param deadline: how long, in seconds.
+        :param deadline: how long to wait at most, in seconds.
         """
         if self._unanswered:
             with suppress(TimeoutError):
@@ -98,7 +98,7 @@ class Publishing:
 
     def end(self) -> None:
         """
-        Record no more updates.
+        Refuse all further updates, also those that are published while the hub drains.
         """
         self._ended = True
 

@@ -1,11 +1,11 @@
 """
-Subscribers that are behind, on their way through the journal.
+Replay: subscribers catch up from the journal, after they resumed or because they read slowly.
 
-Strategy: there is no queue for what comes live meanwhile. A subscriber that is behind is sent nothing live;
-it reads page after page, each when its client has taken the one before, until it has reached the journal's
-head, and is live from that very moment on. Since reaching the head and becoming live are one step, nothing is
-lost between them, nothing comes twice, and a page is all that is ever held. Those who come back at once
-read the same pages, which are read and framed once, and take turns.
+Strategy: updates that are published meanwhile are not queued. A subscriber that replays is sent no live
+updates. It reads page after page, each when its client has taken the one before. When it has reached the
+journal's head, it becomes live in the same step, so that no update is lost or sent twice in between. At most
+one page per subscriber is held in memory. Subscribers that replay at the same time share pages, which are
+read and framed once, and take turns.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from txsse.server.sinks.base import Framed
 
 __all__ = ["RESET_TYPE", "Replay", "stream_reset"]
 
-#: The type of the event that tells a client that it missed something.
+#: The type of the event that notifies a client of a gap.
 RESET_TYPE = "stream-reset"
 
 T = TypeVar("T")
@@ -50,13 +50,13 @@ _RETRY_JOURNAL = 1.0
 
 class Replay:
     """
-    Brings subscribers up to date.
+    Brings subscribers up to date from the journal.
 
-    :param journal: what they read.
+    :param journal: the journal.
     :param reactor: the reactor.
-    :param counters: where is counted.
-    :ivar replaying: how many subscribers are on their way.
-    :ivar turns: how much time is left in this turn of the reactor.
+    :param counters: the hub's counters.
+    :ivar replaying: how many subscribers replay.
+    :ivar turns: the time that all replays share in each turn of the reactor.
     """
 
     def __init__(self, journal: IJournal, reactor: IReactorTime, counters: Counters) -> None:
@@ -68,33 +68,33 @@ class Replay:
         self._paused: Waiters[None] | None = None
         self.turns = TimeSlices(reactor)
         self._shared = SharedPages(reactor)
-        # What is being read, by the position behind which it is.
+        # The reads that are under way, by the position after which they begin.
         self._reading: dict[int, SharedCall[SharedPage]] = {}
 
     def move_to_replay(self, subscriber: Subscriber, position: int) -> None:
         """
-        Leave a subscriber whose client is behind to the journal.
+        Move a slow reader to replay: the hub stops buffering for it, and it catches up from the journal.
 
-        :param position: the position up to which it was sent everything.
+        :param position: the position up to which it was sent its updates.
         """
         self._counters.slow_replays += 1
         self.begin(subscriber, ResumePoint(position))
 
     def move_all_to_replay(self, subscribers: Iterable[tuple[Subscriber, int]]) -> None:
         """
-        Leave many to the journal, by turns.
+        Move many subscribers to replay, in slices.
 
-        :param subscribers: each with the position up to which it was sent everything.
+        :param subscribers: each with the position up to which it was sent its updates.
         """
-        leaving = list(subscribers)
-        for subscriber, position in leaving:
-            # Nothing live from this very moment on.
+        moved = list(subscribers)
+        for subscriber, position in moved:
+            # From this moment on, none of them is sent live updates.
             subscriber.since = REPLAYING
             subscriber.reached = Progress(ResumePoint(position))
-        Deferred.fromCoroutine(self._move_by_turns(leaving))
+        Deferred.fromCoroutine(self._move_by_turns(moved))
 
-    async def _move_by_turns(self, leaving: Iterable[tuple[Subscriber, int]]) -> None:
-        for subscriber, position in leaving:
+    async def _move_by_turns(self, moved: Iterable[tuple[Subscriber, int]]) -> None:
+        for subscriber, position in moved:
             if self.turns.is_over:
                 await self.turns.wait()
             if subscriber.is_subscribed:
@@ -102,25 +102,25 @@ class Replay:
 
     def forget_pages(self) -> None:
         """
-        Read all anew: the record is another one.
+        Drop all cached pages: the journal's record has changed.
         """
         self._shared.clear()
 
-    def begin(self, subscriber: Subscriber, place: ResumePoint) -> None:
+    def begin(self, subscriber: Subscriber, point: ResumePoint) -> None:
         """
-        Have a subscriber read on from a place.
+        Have a subscriber replay from a resume point.
         """
-        reached = Progress(place)
-        self._spawn(subscriber, reached, self._catch_up(subscriber, reached, place))
+        reached = Progress(point)
+        self._spawn(subscriber, reached, self._catch_up(subscriber, reached, point))
 
     def begin_where(
         self, subscriber: Subscriber, reached: Progress, locate: Callable[[], Awaitable[ResumePoint]]
     ) -> None:
         """
-        Have a subscriber read on from a place that has to be found first.
+        Have a subscriber replay from a resume point that has to be found first.
 
-        :param reached: how far its channel has come.
-        :param locate: finds the place, and notes it there.
+        :param reached: how far the subscriber's channel has come.
+        :param locate: finds the resume point, and sets it in ``reached``.
         """
         self._spawn(subscriber, reached, self._find_and_catch_up(subscriber, reached, locate))
 
@@ -137,13 +137,13 @@ class Replay:
     async def _find_and_catch_up(
         self, subscriber: Subscriber, reached: Progress, locate: Callable[[], Awaitable[ResumePoint]]
     ) -> None:
-        place = await self._persist(subscriber, locate)
-        if place is not None:
-            await self._catch_up(subscriber, reached, place)
+        point = await self._persist(subscriber, locate)
+        if point is not None:
+            await self._catch_up(subscriber, reached, point)
 
-    async def _catch_up(self, subscriber: Subscriber, reached: Progress, place: ResumePoint) -> None:
-        position, missed = place.position, place.missed
-        first = b"" if place.resume_id is None else encode_id(place.resume_id)
+    async def _catch_up(self, subscriber: Subscriber, reached: Progress, point: ResumePoint) -> None:
+        position, missed = point.position, point.missed
+        first = b"" if point.resume_id is None else encode_id(point.resume_id)
         while subscriber.is_subscribed:
             await subscriber.channel.drain()
             shared = await self._persist(subscriber, partial(self._read, position))
@@ -154,9 +154,10 @@ class Replay:
                 await self.turns.wait()
             if not subscriber.is_subscribed:
                 return
-            # From here to the end of the step nothing else happens, but that it may unsubscribe meanwhile.
+            # From here on, this code does not wait. Only sending may have side effects: it may unsubscribe
+            # the channel.
             before, reached.place = reached.place, ResumePoint(shared.page.end)
-            # What is missing before the first page, and what is missing at its beginning, is one gap.
+            # A gap before the first page and one at its beginning are reported as one.
             if not self._send(subscriber, first, shared, allowed, missed or shared.page.missed):
                 reached.place = before
                 continue
@@ -169,7 +170,7 @@ class Replay:
 
     def _read(self, position: int) -> Deferred[SharedPage]:
         """
-        Read a page, once for all who want the same at about the same time.
+        Read a page, once for all subscribers that need it at about the same time.
         """
         known = self._shared.find(position)
         if known is not None:
@@ -188,7 +189,8 @@ class Replay:
 
     def _share(self, page: Page, position: int) -> SharedPage:
         shared = SharedPage(page)
-        # One that is as old as its question may be empty, and whoever reads it again gets no further.
+        # Do not keep a page without progress, which a subscriber would read again and again, nor one at the
+        # head, which may grow.
         if position < page.end < self._journal.head and not page.missed:
             self._shared.add(position, shared)
         return shared
@@ -202,12 +204,12 @@ class Replay:
         missed: bool,
     ) -> bool:
         """
-        Send what a subscriber may have of a page.
+        Send a subscriber the updates of a page that it may receive.
 
-        :param first: what is sent before.
-        :param allowed: the kinds of updates that it may have.
-        :param missed: whether the client is notified, instead, that it missed something.
-        :returns: whether it was taken; where not, the client is behind again and the page has to wait.
+        :param first: a frame to send before them.
+        :param allowed: the kinds of updates that the subscriber may receive.
+        :param missed: whether to notify the client of a gap, in place of ``first``.
+        :returns: whether they were sent. If not, the client is a slow reader again, and the page has to wait.
         """
         framed, count = shared.frames_of(allowed)
         if missed:
@@ -224,30 +226,30 @@ class Replay:
 
     async def _persist(self, subscriber: Subscriber, ask: Callable[[], Awaitable[T]]) -> T | None:
         """
-        Ask the journal until it answers: a journal that has lost its server costs nobody the stream.
+        Call the journal until it answers: while its server is unavailable, streams stay open.
 
-        :returns: the answer; ``None`` where the subscriber has gone meanwhile.
+        :returns: the answer; ``None`` if the subscriber has unsubscribed meanwhile.
         """
         while subscriber.is_subscribed:
             try:
                 answer = await ask()
             except JournalFailed:
-                # It says so itself.
+                # The journal has logged it.
                 pass
             except Exception:
                 if self._paused is None:
-                    self._failures.failure("the journal cannot be read; it is tried again")
+                    self._failures.failure("the journal cannot be read; the hub retries every second")
             else:
                 return answer if subscriber.is_subscribed else None
             await self._pause()
-            # Those who wait are many, and go on in the same turn.
+            # Many subscribers wait, and all continue in the same turn.
             if self.turns.is_over:
                 await self.turns.wait()
         return None
 
     def _pause(self) -> Deferred[None]:
         """
-        Wait for the time to try again, all together.
+        Wait until the journal is tried again, with one timer for all.
         """
         if self._paused is None:
             self._paused = Waiters()
@@ -264,14 +266,14 @@ class Replay:
 
     def drop(self, subscriber: Subscriber, failure: Failure) -> None:
         """
-        Give a subscriber up, for an error that nobody expected. The others do not depend on it.
+        Abort the channel of a subscriber after an unexpected error, which must not affect the others.
         """
         self._counters.failures += 1
         self._failures.failure("{subscriber} is dropped", failure, subscriber=subscriber)
         try:
             subscriber.channel.abort()
         except Exception:
-            self._failures.failure("{subscriber} cannot be cut off", subscriber=subscriber)
+            self._failures.failure("the channel of {subscriber} cannot be aborted", subscriber=subscriber)
             subscriber.unsubscribe()
 
     def _done(self, _: object) -> None:
@@ -282,11 +284,12 @@ class Replay:
 
 def stream_reset(id: str) -> bytes:
     """
-    Encode the event that tells a client that it missed something: what follows begins with the oldest update
-    that the journal still holds.
+    Encode the event that notifies a client of a gap.
 
-    :param id: what the client resumes from if it gets nothing after this: with the one that it had, it would
-        be told again of what is missing.
+    The updates that follow begin with the oldest one that the journal still holds.
+
+    :param id: the ID that the client resumes from if it receives nothing after this event. With its former
+        ID, it would be notified of the same gap again.
     """
-    told = to_json({"replayed_from": EARLIEST})
-    return encode_event(ServerSentEvent(told, event=RESET_TYPE, id=id))
+    data = to_json({"replayed_from": EARLIEST})
+    return encode_event(ServerSentEvent(data, event=RESET_TYPE, id=id))

@@ -1,5 +1,7 @@
 """
-Requests that become subscribers of a hub: the part that all HTTP faces share.
+Admission of HTTP requests to a hub: decide the access of each request, and open its stream or refuse it.
+
+All HTTP resources of a hub share this.
 """
 
 from __future__ import annotations
@@ -34,25 +36,26 @@ __all__ = ["RequestAdmission"]
 
 _log = Logger()
 
-# How long a client is to stay away from a hub that stops, in seconds: another one takes its place.
+# The reconnection delay for clients of a hub that shuts down, in seconds: by then, another process has taken
+# over.
 _RETRY_STOPPED = (1.0, 10.0)
 
-# When to ask again where a journal cannot be read, in seconds.
+# When to retry if the journal cannot be read, in seconds.
 _RETRY_JOURNAL = (b"Retry-After", b"5")
 
-# When to try again where the hub holds as many patterns as it may, in seconds.
+# When to retry if the hub's limit of patterns is reached, in seconds.
 _RETRY_FULL = 60
 
 
 class RequestAdmission:
     """
-    Opens a stream for each request that may have one, and answers the others.
+    Opens a stream for each request that is granted access, and refuses the others.
 
-    :param admission: that of the hub.
-    :param rule: the access of all requests, or returns that of a request.
-    :param upgrader: makes the channels.
-    :param resume_headers: the response headers that name the ID where a replay begins.
-    :param expired: returns the refusal of a request whose access has ended; ``None`` for 403.
+    :param admission: the hub's admission.
+    :param rule: the access of all requests, or a callable that returns the access of a request.
+    :param upgrader: creates the channels.
+    :param resume_headers: the names of the response headers that disclose the ID from which a replay begins.
+    :param expired: returns the refusal of a request whose access has expired; ``None`` for 403.
     :param subscribed: called with each new subscriber and its access; ``None`` for no call.
     """
 
@@ -79,13 +82,13 @@ class RequestAdmission:
 
     def render(self, request: Request) -> int:
         """
-        Open a channel and subscribe it, or answer otherwise.
+        Open a stream for a request and subscribe it, or send another response.
         """
         decision = self._upgrader.decide(request)
         if isinstance(decision, Accepted):
             self._render_stream(request, decision)
         elif decision.status == 200 and self._fixed is None:
-            # A HEAD, and what a GET would get depends on who asks.
+            # A HEAD request, where the response to a GET depends on the rule.
             self._begin(request, self._admit_head(request, decision), decision.headers)
         else:
             self._carry_out(request, decision)
@@ -95,15 +98,15 @@ class RequestAdmission:
         if self._fixed is not None and self._fixed.is_plain and not accepted.last_event_id:
             point = self._admission.here(self._fixed.topics, self._fixed.private)
             if point is not None:
-                # Most requests: nothing has to be waited for.
+                # The usual case: there is nothing to wait for.
                 self._open(request, accepted, self._fixed, point)
                 return
-        gone: list[Deferred[None]] = []
-        admitting = self._begin(request, self._admit(request, accepted, gone), accepted.cors)
+        disconnected: list[Deferred[None]] = []
+        admitting = self._begin(request, self._admit(request, accepted, disconnected), accepted.cors)
         if not admitting.called:
-            # While the rule or the journal takes its time, the client may go.
-            gone.append(request.notifyFinish())
-            gone[0].addErrback(_cancel, admitting)
+            # The client may disconnect while the rule or the journal is asked.
+            disconnected.append(request.notifyFinish())
+            disconnected[0].addErrback(_cancel, admitting)
 
     def _begin(
         self, request: Request, work: Coroutine[Deferred[object], object, None], headers: Headers
@@ -111,7 +114,7 @@ class RequestAdmission:
         working = Deferred.fromCoroutine(work)
         return working.addErrback(self._failed, request, headers)
 
-    async def _admit(self, request: Request, accepted: Accepted, gone: list[Deferred[None]]) -> None:
+    async def _admit(self, request: Request, accepted: Accepted, disconnected: list[Deferred[None]]) -> None:
         wanted = self._fixed or await self._granted(request)
         access = wanted.access
         if access.last_event_id is not None:
@@ -123,12 +126,13 @@ class RequestAdmission:
         except (CancelledError, HubStopped):
             raise
         except JournalFailed:
-            # A journal that has lost its server costs no client its stream. The journal has logged it.
+            # While the journal is unavailable, the stream opens, and resumes later. The journal has logged
+            # the error.
             point = None
         except Exception:
             self._failures.failure("the journal cannot be read; {request} resumes later", request=request)
             point = None
-        # That may have taken its time.
+        # The access may have expired, or the hub may have been stopped, meanwhile.
         self._check(wanted)
         named = None if point is None else _id_to_name(point, access)
         if named is not None:
@@ -136,8 +140,9 @@ class RequestAdmission:
                 request.responseHeaders.setRawHeaders(field, [named.encode()])
                 if accepted.cors:
                     request.responseHeaders.addRawHeader(b"Access-Control-Expose-Headers", field)
-        for waiting in gone:
-            # From here on the channel watches its client. A request with a waiter would not be released.
+        for waiting in disconnected:
+            # From here on, the channel notices a disconnect. A request with a pending ``notifyFinish`` would
+            # not be released.
             waiting.cancel()
         self._open(request, accepted, wanted, point)
 
@@ -176,34 +181,37 @@ class RequestAdmission:
 
     def _failed(self, failure: Failure, request: Request, headers: Headers) -> None:
         if request.finished or getattr(request, "channel", None) is None:
-            # The client has disconnected, or the upgrader has answered.
+            # The client has disconnected, or a response has been sent.
             return
-        # What only an answer that opens a stream has.
+        # Headers that belong only to a response which opens a stream.
         headers = [header for header in headers if header not in STREAM_HEADERS]
         error = failure.value
         if isinstance(error, UpgradeRefused) and error.status is not None:
             own = [(name.encode("ascii"), value.encode()) for name, value in error.headers.items()]
             answer(request, refusal(error.status, error.reason, headers), own)
         elif isinstance(error, TooManyTopics):
-            # Asking again later does not help.
+            # The same request would be refused again: 400, not 503.
             answer(request, refusal(400, str(error), headers))
         elif isinstance(error, TooManyPatterns):
             later = (b"Retry-After", b"%d" % _RETRY_FULL)
             answer(request, refusal(503, str(error), [later, *headers]))
         elif isinstance(error, HubStopped):
-            answer(request, _come_back_later(headers, randomness_of(self._upgrader.reactor)))
+            answer(request, _end_at_once(headers, randomness_of(self._upgrader.reactor)))
         elif isinstance(error, JournalFailed):
-            # What the rule has asked of the hub. It has been logged.
+            # The rule itself called the journal, which has logged the error.
             answer(request, refusal(503, "the journal cannot be read", [_RETRY_JOURNAL, *headers]))
         else:
-            self._failures.failure("what {request} may read cannot be told", failure, request=request)
-            answer(request, refusal(500, "what you may read cannot be told", headers))
+            self._failures.failure(
+                "the access of {request} could not be determined", failure, request=request
+            )
+            answer(request, refusal(500, "your access could not be determined", headers))
 
 
 def _id_to_name(point: ResumePoint, access: Access) -> str | None:
     """
-    Return the ID that the response names; ``None`` for no ID. A request that says in its own way that it
-    resumes from nothing gets the ID of where it begins.
+    Return the ID that the response headers disclose; ``None`` for none.
+
+    If the access says that the client does not resume, this is the ID of the place where the stream begins.
     """
     if point.named is None and access.last_event_id is not None:
         return point.resume_id or EARLIEST
@@ -214,10 +222,12 @@ def _expired() -> UpgradeRefused:
     return UpgradeRefused("your access has expired", status=403)
 
 
-def _come_back_later(headers: Headers, randomness: Randomness) -> Answer:
+def _end_at_once(headers: Headers, randomness: Randomness) -> Answer:
     """
-    Send a client away from a hub that stops. Any status but 200 would keep a browser away for good; a stream
-    that ends at once makes it come back, in its own time.
+    Return a stream that ends at once, for a client of a hub that shuts down.
+
+    After any status but 200, a browser would not reconnect. After this response, it does, with a random
+    delay.
     """
     retry = randomness.uniform(*_RETRY_STOPPED)
     later = (b"Retry-After", b"%d" % round(retry))
@@ -226,7 +236,7 @@ def _come_back_later(headers: Headers, randomness: Randomness) -> Answer:
 
 class _Wanted:
     """
-    What a rule returned, told apart.
+    The access that a rule returned, with its topics parsed.
     """
 
     def __init__(self, granted: Granted) -> None:
@@ -237,10 +247,10 @@ class _Wanted:
             self.private = TopicSet(access.private)
         except TypeError as error:
             raise TypeError(
-                f"{error}; give topics, or an Access, and raise UpgradeRefused where there are none"
+                f"{error}; give topics or an Access; to refuse a request, raise UpgradeRefused"
             ) from None
 
 
-def _cancel(gone: Failure, work: Deferred[Any]) -> None:
-    if not gone.check(CancelledError):
+def _cancel(disconnected: Failure, work: Deferred[Any]) -> None:
+    if not disconnected.check(CancelledError):
         work.cancel()

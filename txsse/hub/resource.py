@@ -1,5 +1,5 @@
 """
-A hub as a resource in a web tree.
+The hub's own HTTP resource, for a web tree.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["HubResource"]
 
 class HubResource(SSEResource):
     """
-    A resource whose every request becomes a subscriber. ``Hub.resource`` makes it.
+    A resource that subscribes the client of each request. ``Hub.resource`` creates it.
 
-    :param admission: that of the hub.
-    :param rule: the topics, or returns the access of a request.
-    :param upgrader: makes the channels.
+    :param admission: the hub's admission.
+    :param rule: the access of all requests, or a callable that returns the access of a request.
+    :param upgrader: creates the channels.
     """
 
     def __init__(self, admission: Admission, rule: AccessRule, *, upgrader: Upgrader) -> None:
@@ -30,6 +30,6 @@ class HubResource(SSEResource):
 
     def render(self, request: Request) -> int:
         """
-        Open a channel and subscribe it, or answer otherwise.
+        Open a stream for a request and subscribe it, or send another response.
         """
         return self._requests.render(request)

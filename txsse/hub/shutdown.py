@@ -1,5 +1,5 @@
 """
-Graceful shutdown of a hub: what was published is sent, the channels are closed, the journal ends.
+Graceful shutdown of a hub: send what was published, close the channels, and stop the journal.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["drain", "shut_down"]
 _log = Logger()
 _failures = RateLimitedLog(_log)
 
-# How many channels are sent away before the reactor has its turn: some 5 ms of work.
+# How many channels are closed before the reactor gets its turn: some 5 ms of work.
 _SLICE = 256
 
 
-# How long the journal may take to end if the clients have used up the time, in seconds.
+# How long the journal may take to stop if the clients have used up the time, in seconds.
 _JOURNAL_TIME = 1.0
 
 
@@ -44,40 +44,40 @@ async def shut_down(
     deadline: float,
 ) -> None:
     """
-    Send what was published, close the channels, and stop the journal.
+    Send the updates that were published, close the channels, and stop the journal.
 
-    :param distribution: that of the hub; ``None`` for a hub that has not been used.
-    :param last: see :func:`drain`, also for the others.
+    :param distribution: the hub's distribution; ``None`` for a hub that has not been used.
+    :param last: as for :func:`drain`, like ``retry`` and ``deadline``. The deadline includes all steps.
     """
     if distribution is None:
-        # The hub has not been used.
         return
     reactor, fanout = distribution.reactor, distribution.fanout
     over = reactor.seconds() + deadline
     await publishing.settle(deadline, reactor)
     if fanout.busy:
-        # A subscriber that was just sent something stops the hub; the others are sent it too.
+        # The hub is stopped by code that runs within a fan-out. Wait for its end: the other subscribers are
+        # sent the update too.
         await deferLater(reactor, 0)
     fanout.flush()
     await drain(channels, reactor, last=last, retry=retry, deadline=over - reactor.seconds())
     publishing.end()
-    # A journal that could not be started has nothing to end.
+    # A journal that has not been started need not be stopped.
     if not lifecycle.has_journal:
         return
     stopping = Deferred.fromCoroutine(_stop_journal(lifecycle, distribution))
-    # Clients that used up the time are no reason to cut the journal off.
+    # The journal has a second, even if the clients used up all of the time.
     stopping.addTimeout(max(_JOURNAL_TIME, over - reactor.seconds()), reactor)
     try:
         await stopping
     except TimeoutError:
-        _log.error("the hub has stopped, and its journal did not answer in time")
+        _log.error("the hub has stopped, but its journal did not stop in time")
 
 
 async def _stop_journal(lifecycle: Lifecycle, distribution: Distribution) -> None:
     try:
         await lifecycle.start()
     except JournalFailed:
-        # It has said so itself.
+        # The journal has logged that it could not be started.
         return
     await distribution.stop()
 
@@ -93,33 +93,34 @@ async def drain(
     """
     Close channels, and wait until they are closed.
 
-    :param last: what they are sent last, in frames.
-    :param retry: the shortest and the longest time after which they are to reconnect, in seconds. Each is
-        sent one of its own in between, so that they do not all come at once to whoever is there then.
-    :param deadline: how long the whole may take, in seconds; who has not read everything by then is cut off.
+    :param last: the last frames for each channel.
+    :param retry: the shortest and the longest reconnection delay, in seconds. Each client is sent a random
+        delay in between, to avoid a thundering herd at the nodes that remain.
+    :param deadline: how long this may take, in seconds. Clients that have not read everything by then are cut
+        off.
     """
-    leaving = list(channels)
+    channels = list(channels)
     randomness = randomness_of(reactor)
     over = reactor.seconds() + deadline
-    for count, channel in enumerate(leaving):
-        _send_away(channel, last + encode_retry(randomness.uniform(*retry)))
+    for count, channel in enumerate(channels):
+        _close(channel, last + encode_retry(randomness.uniform(*retry)))
         if count % _SLICE == _SLICE - 1:
             await deferLater(reactor, 0)
-    closed = {channel: channel.when_closed() for channel in leaving}
-    cutting = reactor.callLater(max(0, over - reactor.seconds()), _cut_off, closed)
+    closed = {channel: channel.when_closed() for channel in channels}
+    cut_off = reactor.callLater(max(0, over - reactor.seconds()), _cut_off, closed)
     await DeferredList(closed.values(), consumeErrors=True)
-    if cutting.active():
-        cutting.cancel()
+    if cut_off.active():
+        cut_off.cancel()
 
 
-def _send_away(channel: SSEChannel, last: bytes) -> None:
+def _close(channel: SSEChannel, last: bytes) -> None:
     try:
         channel.send_frame(last, None)
         channel.close(reason=CloseReason.DRAINED)
     except ChannelClosed:
         return
     except Exception:
-        # The others are to end, too; this one is cut off when the time is over.
+        # The other channels must be closed, too. This one is aborted at the deadline.
         _failures.failure("{channel} cannot be closed", channel=channel)
 
 
@@ -129,7 +130,7 @@ def _cut_off(closed: Mapping[SSEChannel, Deferred[CloseReason]]) -> None:
         try:
             cut += channel.abort(reason=CloseReason.FLUSH_TIMEOUT)
         except Exception:
-            _failures.failure("{channel} cannot be cut off", channel=channel)
-            # Nobody waits for its end any more.
+            _failures.failure("{channel} cannot be aborted", channel=channel)
+            # Do not wait for its end any longer.
             waiting.cancel()
-    _log.info("{count} clients did not read to the end in time", count=cut)
+    _log.info("{count} clients were cut off: they did not read everything in time", count=cut)

@@ -1,7 +1,7 @@
 """
-One channel and what it wants.
+A subscriber: one channel with its topics and its position in the journal.
 
-A subscriber is *live* while it is sent every update as it is published, and *replaying* while it reads from
+A subscriber is *live* while it is sent every update as it is published. It is *replaying* while it reads from
 the journal: after it has resumed, or when its client is a slow reader.
 """
 
@@ -19,27 +19,27 @@ from txsse.server.channel_io import ChannelIO
 
 __all__ = ["REPLAYING", "Subscriber"]
 
-# Greater than any position, also in later epochs of a RedisJournal: for the fan-out, a subscriber that
-# replays has been sent everything already.
+# Greater than any position, also those of a RedisJournal in later epochs. To the fan-out, a subscriber that
+# replays thus looks like one that has been sent everything already.
 REPLAYING = 1 << 1024
 
 
 class _Owner(Protocol):
     def subscriber_left(self, subscriber: Subscriber) -> None:
         """
-        Forget a subscriber: its channel is closed, or it unsubscribed.
+        Forget a subscriber whose channel is closed, or that unsubscribed.
         """
 
 
 class Subscriber:
     """
-    A channel that a hub sends updates to. ``Hub.subscribe`` makes it.
+    A channel that a hub sends updates to. ``Hub.subscribe`` creates it.
 
     :ivar channel: the channel.
-    :ivar sink: where the channel's frames go.
-    :ivar topics: what it wants.
-    :ivar private: the topics whose private updates it may have.
-    :ivar since: the position behind which it is to be sent updates; ``REPLAYING`` while it replays.
+    :ivar sink: takes the channel's frames.
+    :ivar topics: the topics that it wants.
+    :ivar private: the topics whose private updates it may receive.
+    :ivar since: the position up to which it has been sent its updates; ``REPLAYING`` while it replays.
     :ivar reached: while it replays, how far it has come.
     """
 
@@ -74,14 +74,14 @@ class Subscriber:
     @property
     def id(self) -> str:
         """
-        What tells this subscriber from all others of its hub.
+        The subscriber's ID, which is unique in its hub.
         """
         return f"{self._number:x}"
 
     @property
     def is_replaying(self) -> bool:
         """
-        Whether it reads from the journal, and is sent nothing live.
+        Whether it reads from the journal, and is sent no live updates.
         """
         return self.since == REPLAYING
 
@@ -95,26 +95,26 @@ class Subscriber:
     @property
     def replays_when_slow(self) -> bool:
         """
-        Whether it is moved to replay when its client is a slow reader.
+        Whether the hub moves it to replay when its client is a slow reader.
         """
         return self.channel.replays_when_slow
 
     @property
     def drops(self) -> int:
         """
-        How many events its channel has given up since it subscribed.
+        How many events its channel has dropped since it subscribed.
         """
         return self.channel.dropped - self._dropped_before
 
     def may_have(self, update: Update) -> bool:
         """
-        Tell whether an update is for this subscriber.
+        Return whether the subscriber wants an update and is allowed to receive it.
         """
         return self.topics.has(update.topics) and (not update.private or self.private.has(update.topics))
 
     def seek(self, update: Update) -> Generator[None, None, bool]:
         """
-        Tell the same as :meth:`may_have`, in steps.
+        Return the same as :meth:`may_have`, in steps.
         """
         if not (yield from self.topics.seek(update.topics)):
             return False
@@ -122,16 +122,17 @@ class Subscriber:
 
     def unsubscribe(self) -> None:
         """
-        Send this channel no more updates, and leave it open. Of the updates that it still holds back, private
-        ones are not sent any more, nor what was published after the first of them;
-        :meth:`Hub.subscribe <txsse.Hub.subscribe>` goes on from there.
+        Send this channel no more updates, and leave it open.
+
+        Private updates that the channel holds back are withdrawn, and so are the updates that were published
+        after the first of them; :meth:`Hub.subscribe <txsse.Hub.subscribe>` continues from there.
         """
         check_thread(self.channel.reactor, "subscriber.unsubscribe")
         self._leave()
 
     def channel_closed(self, channel: ChannelIO) -> None:
         """
-        The channel has ended.
+        End the subscription: the channel is closed.
         """
         self._leave()
 

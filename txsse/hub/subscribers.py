@@ -1,5 +1,5 @@
 """
-The subscribers of a hub, for whoever looks.
+Read-only views of a hub's subscribers and their counts.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ __all__ = ["Counts", "Subscribers"]
 
 class Counts(Mapping[str, int]):
     """
-    How many subscribers want each topic, and under ``*`` how many there are in all. A view: with 100,000
-    topics, a copy would take milliseconds.
+    How many subscribers each topic has; the key ``*`` is the number of all subscribers.
+
+    This is a view: with 100,000 topics, a copy would take milliseconds.
     """
 
     def __init__(self, members: Collection[object], by_topic: Mapping[str, int]) -> None:
@@ -35,9 +36,9 @@ class Counts(Mapping[str, int]):
 
 class Subscribers:
     """
-    The subscribers of a hub. It shows how things are when it is looked at.
+    A view of the subscribers of a hub, which reflects later changes.
 
-    :ivar by_topic: how many want each topic by its name.
+    :ivar by_topic: how many subscribers each topic has by its name.
     """
 
     def __init__(self, members: Collection[Subscriber], by_topic: Mapping[str, int]) -> None:
@@ -47,7 +48,7 @@ class Subscribers:
     @property
     def total(self) -> int:
         """
-        How many there are in all.
+        The number of subscribers.
         """
         return len(self._members)
 
@@ -55,7 +56,7 @@ class Subscribers:
         return self.total
 
     def __iter__(self) -> Iterator[Subscriber]:
-        # A copy: who is closed on the way leaves.
+        # A copy: the caller may close channels while it iterates.
         return iter(list(self._members))
 
     def __getitem__(self, topic: str) -> int:

@@ -1,10 +1,10 @@
 """
-Who is to get an update: members by the topics that they want.
+An index from topics to members: which subscribers want an update.
 
-Strategy: what is asked for most often, an exact topic, is one look into a dictionary, beside however many
-other topics and members there are. A pattern is asked about a topic once; the answer is remembered for the
-topics used last, and only patterns that came since are asked anew. To ask many patterns about many topics
-goes by steps, between which the reactor may have its turn.
+Strategy: an exact topic, the most frequent case, is one dictionary look-up, however many topics and members
+there are. A pattern is matched with a topic once. The results are cached for the topics used last, and only
+newer patterns are matched when a topic is used again. Matching many patterns with many topics runs in steps,
+between which the reactor may have its turn.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ __all__ = ["TopicIndex"]
 
 M = TypeVar("M")
 
-# How many topics' matching patterns are remembered.
+# For how many topics the matching patterns are cached.
 _REMEMBERED_TOPICS = 10_000
 
-# How many patterns are remembered for all of them together, in some 2 MB: where each topic has many.
+# How many matching patterns are cached for all topics together, in some 2 MB: each topic may have many.
 _REMEMBERED_PATTERNS = 200_000
 
-# What it weighs to go through the members of a pattern, beside asking one.
+# The weight of collecting a pattern's members, in addition to that of matching it.
 _GROUP_WEIGHT = 10
 
 
 class TopicIndex(Generic[M]):
     """
-    Members by topic.
+    Members by the topics and patterns that they want.
 
-    :ivar weight: what all patterns weigh together, each of them once, however many members have it.
+    :ivar weight: the weight of all patterns together. Each counts once, however many members have it.
     """
 
     def __init__(self) -> None:
-        # Members in dictionaries without values: sets that keep their order.
+        # Dictionaries without values: sets that keep their order.
         self._exact: dict[str, dict[M, None]] = {}
         self._all: dict[M, None] = {}
         self._selectors: dict[ISelector, _Selected[M]] = {}
         self.weight = 0
         self._newest = 0
-        # The topics whose counts have changed; ``None`` as long as nobody asks for them.
+        # The topics whose counts have changed; ``None`` until ``take_changed`` is called first.
         self._changed: set[str] | None = None
         self._asked = 0
         self._remembered: OrderedDict[str, _Remembered[M]] = OrderedDict()
@@ -51,13 +51,13 @@ class TopicIndex(Generic[M]):
 
     def new_weight(self, wanted: TopicSet) -> int:
         """
-        Return what those of a member's patterns weigh that nobody else has.
+        Return the weight of those of a new member's patterns that no other member has.
         """
         return sum(weight_of(selector) for selector in wanted.selectors if selector not in self._selectors)
 
     def add(self, member: M, wanted: TopicSet) -> None:
         """
-        Take in a member.
+        Add a member.
         """
         if self._changed is not None:
             self._changed.update(wanted.exact)
@@ -79,7 +79,7 @@ class TopicIndex(Generic[M]):
 
     def remove(self, member: M, wanted: TopicSet) -> None:
         """
-        Forget a member that was added with the same topics.
+        Remove a member that was added with the same topics.
         """
         if self._changed is not None:
             self._changed.update(wanted.exact)
@@ -112,9 +112,11 @@ class TopicIndex(Generic[M]):
 
     def find_audience(self, topics: tuple[str, ...]) -> Generator[None, None, list[M]]:
         """
-        Return the same, in steps. Members that are added or removed between two of them may be there or not.
+        Return the same as :meth:`audience`, in steps.
+
+        Members that are added or removed between two steps may be included or not.
         """
-        # A pattern may select many of the topics.
+        # Each group of members once: a pattern may match several of the topics.
         groups: dict[int, dict[M, None]] = {id(self._all): self._all} if self._all else {}
         for topic in topics:
             members = self._exact.get(topic)
@@ -134,14 +136,15 @@ class TopicIndex(Generic[M]):
 
     def counts(self) -> Mapping[str, int]:
         """
-        Return how many members want each topic, without those that want it by a pattern. It is a view: it
-        shows how things are when it is looked at.
+        Return how many members want each topic by its name, not by a pattern, as a live view.
         """
         return _Counts(self._exact)
 
     def take_changed(self) -> set[str]:
         """
-        Return the topics whose counts may have changed since this was called last.
+        Return the topics whose counts may have changed since the last call.
+
+        The first call begins to record them, and returns no topics.
         """
         changed, self._changed = self._changed, set()
         return set() if changed is None else changed
@@ -166,7 +169,7 @@ class TopicIndex(Generic[M]):
                     yield
             remembered.asked = newest
             matching = [*matching, *found]
-        # Patterns that nobody has any more.
+        # Patterns may have lost their last member since they were matched.
         if any(not selected.members for selected in matching):
             matching = [selected for selected in matching if selected.members]
         self._remember(topic, remembered, matching)
@@ -186,7 +189,7 @@ class TopicIndex(Generic[M]):
 
     def _is_step(self, weight: int) -> bool:
         """
-        Tell whether so much has been done, with this, that the reactor may have its turn.
+        Add to the work done, and return whether it makes up a step.
         """
         self._asked += weight
         if self._asked < STEP_WEIGHT:
@@ -197,10 +200,10 @@ class TopicIndex(Generic[M]):
 
 class _Selected(Generic[M]):
     """
-    The members that want what a pattern selects.
+    A pattern's members.
 
-    :param number: the patterns' numbers grow as they come.
-    :param weight: what the pattern weighs.
+    :param number: the pattern's number: later patterns have greater ones.
+    :param weight: the pattern's weight.
     """
 
     __slots__ = ("members", "number", "weight")
@@ -213,7 +216,7 @@ class _Selected(Generic[M]):
 
 class _Remembered(Generic[M]):
     """
-    The patterns that select a topic, among all up to the number asked.
+    The patterns that match a topic, among all patterns up to the number ``asked``.
     """
 
     __slots__ = ("asked", "matching")
@@ -228,7 +231,7 @@ class _Counts(Mapping[str, int], Generic[M]):
         self._exact = exact
 
     def __getitem__(self, topic: str) -> int:
-        # A topic that nobody wants has no subscribers, and is no mistake.
+        # A topic without subscribers is no error: its count is 0.
         return len(self._exact.get(topic, ()))
 
     def __contains__(self, topic: object) -> bool:

@@ -1,6 +1,5 @@
 """
-What a subscriber wants: exact topics, all of them (``*``), and whatever else can tell whether a topic is
-meant.
+The topics of a subscription: exact topics, all topics (``*``), and selectors, which are patterns of topics.
 """
 
 from __future__ import annotations
@@ -18,11 +17,12 @@ __all__ = ["STEP_WEIGHT", "ISelector", "TopicSet", "Topics", "selects", "weight_
 
 _log = Logger()
 
-# What a selector weighs that does not say so.
+# The weight of a selector without a ``weight``.
 _DEFAULT_WEIGHT = 100
 
-#: How much weight is asked in one step of a longer piece of work. URL patterns and templates take 0.1 µs at
-#: most for each unit of weight and a topic of 2 KB, so a step takes a millisecond, and one selector more.
+#: The weight of the selectors that are matched in one step of a longer piece of work. URL patterns and
+#: templates take at most 0.1 µs for each unit of weight and a topic of 2 KB, so a step takes a millisecond,
+#: plus one selector.
 STEP_WEIGHT = 10_000
 
 
@@ -30,18 +30,18 @@ class ISelector(Interface):
     """
     A pattern of topics.
 
-    Selectors are kept in dictionaries: those that mean the same are to be equal and have the same hash, so
-    that a thousand subscribers with one pattern cost one match. What a selector answers must not change, and
-    must not take long, whatever the topic: it comes from whoever publishes.
+    Selectors are keys of dictionaries: selectors with the same meaning must be equal and have the same hash,
+    so that a thousand subscribers with one pattern cost one match. The result of a selector must never
+    change. It must be fast for any topic: topics come from publishers.
 
-    A selector may have an attribute ``weight``, an integer that does not change: what it costs to hold and to
-    ask, for the bound of a :class:`~txsse.Hub`. A unit is a tenth of a KiB of memory, or 0.1 µs for a topic
-    of 2 KB, whichever is more. A selector without one weighs 100.
+    A selector may have an attribute ``weight``, an integer that does not change: its cost in memory and time,
+    which counts toward the limit of a :class:`~txsse.Hub`. A unit is a tenth of a KiB of memory, or 0.1 µs
+    for a topic of 2 KB, whichever is more. The default is 100.
     """
 
     def matches(topic: str) -> bool:  # noqa: N805
         """
-        Tell whether a topic is meant.
+        Return whether the pattern matches a topic.
         """
 
 
@@ -56,7 +56,7 @@ Topics: TypeAlias = "_Topic | Iterable[_Topic]"
 
 class TopicSet:
     """
-    Topics and patterns, told apart. It does not change.
+    An immutable set of exact topics and selectors.
 
     :param topics: a topic, a selector, or several of them; ``*`` for all topics.
     :raises TypeError: for anything else.
@@ -92,7 +92,7 @@ class TopicSet:
     @property
     def key(self) -> Hashable:
         """
-        What is the same for all with the same topics and patterns.
+        A hashable value that is equal for sets with the same topics and selectors.
         """
         return self.all, self.exact, self.selectors
 
@@ -107,7 +107,7 @@ class TopicSet:
 
     def has(self, topics: Iterable[str]) -> bool:
         """
-        Tell whether any of an update's topics is among these.
+        Return whether the set matches any of an update's topics.
         """
         if self._has_exactly(topics := tuple(topics)):
             return True
@@ -115,7 +115,7 @@ class TopicSet:
 
     def seek(self, topics: Iterable[str]) -> Generator[None, None, bool]:
         """
-        Tell the same as :meth:`has`, in steps: after each, the caller may let the reactor have its turn.
+        Return the same as :meth:`has`, in steps. The reactor may have its turn after each.
         """
         if self._has_exactly(topics := tuple(topics)):
             return True
@@ -131,13 +131,13 @@ class TopicSet:
         return False
 
     def _has_exactly(self, topics: tuple[str, ...]) -> bool:
-        # A hundred topics may be asked about a hundred.
+        # A set: there may be a hundred topics on each side.
         return self.all or not frozenset(self.exact).isdisjoint(topics)
 
 
 def weight_of(selector: ISelector) -> int:
     """
-    Return what a selector costs to hold and to ask.
+    Return the weight of a selector: its cost in memory and time.
     """
     weight: int = getattr(selector, "weight", _DEFAULT_WEIGHT)
     return weight
@@ -145,7 +145,9 @@ def weight_of(selector: ISelector) -> int:
 
 def selects(selector: ISelector, topic: str) -> bool:
     """
-    Ask a selector. One that fails selects nothing: the others' updates do not depend on it.
+    Match a selector with a topic. A selector that raises is logged, and does not match.
+
+    Its error must not affect other subscribers.
     """
     try:
         return bool(selector.matches(topic))

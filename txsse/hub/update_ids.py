@@ -1,5 +1,5 @@
 """
-Ids for updates whose publisher gave none.
+Generated IDs, for updates that are published without one.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ __all__ = ["IdMaker"]
 
 class IdMaker:
     """
-    Make ids that sort as they were made: 14 hexadecimal digits of time in microseconds, up to the year 4253,
-    and 8 that are this maker's own. Where the clock stands still, or goes back, the time is counted on; after
-    a restart the maker is another one, so that even a clock that was set back repeats nothing.
+    Generates unique IDs that sort in the order of their generation.
 
-    :param seconds: the time, in seconds since 1970.
-    :param randomness: distinguishes this maker from all others.
+    An ID is 14 hexadecimal digits of time in microseconds, enough up to the year 4253, and 8 random digits
+    for this generator. If the clock stands still or is set back, the time is incremented instead. The random
+    digits differ after a restart, so that IDs are unique even if the clock was set back in between.
+
+    :param seconds: returns the time, in seconds since 1970.
+    :param randomness: the source of the random digits.
     """
 
     def __init__(self, seconds: Callable[[], float], randomness: Randomness) -> None:
@@ -28,7 +30,7 @@ class IdMaker:
 
     def next(self) -> str:
         """
-        Make an id.
+        Return a new ID.
         """
         now = int(self._seconds() * 1e6)
         self._last = last = now if now > self._last else self._last + 1

@@ -1,10 +1,11 @@
 """
-What a channel holds back of a hub's updates, by the policies ``close``, ``latest`` and ``drop``, and what of
-that is taken back when the channel unsubscribes.
+Withdrawal of the updates that a channel holds back, when it unsubscribes.
 
-Strategy: a private update must not reach a channel that may have lost its grant. The first one that is held
-back is withdrawn, and every recorded update after it. A subscription that follows reads these from the
-journal, in order and once, as far as it may have them.
+The overflow policies ``close``, ``latest`` and ``drop`` hold updates back for a slow reader. A channel that
+unsubscribes may have lost its grant, so private updates must not be sent any more.
+
+Strategy: the first private update that is held back is withdrawn, and so is every recorded update after it. A
+later subscription reads these from the journal, in order and once, as far as it is allowed to.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ __all__ = ["Held", "withdraw"]
 @dataclass(frozen=True)
 class Held:
     """
-    The mark of an update that is held back.
+    Describes an update that a channel holds back.
 
-    :ivar before: the position up to which the channel was sent everything before this update; ``None`` for an
-        event that no journal holds.
-    :ivar private: whether it is only for those subscribers who were granted that.
+    :ivar before: the position up to which the channel had been sent its updates before this one; ``None`` for
+        an ephemeral event.
+    :ivar private: whether it is a private update.
     """
 
     __slots__ = ("before", "private")
@@ -34,9 +35,9 @@ class Held:
 
 def withdraw(channel: SSEChannel) -> int | None:
     """
-    Take back the private updates that a channel holds back.
+    Withdraw the private updates that a channel holds back.
 
-    :returns: the position after which a subscription that follows goes on; ``None`` if no recorded update was
+    :returns: the position after which a later subscription continues; ``None`` if no recorded update was
         withdrawn.
     """
     go_on: int | None = None
