@@ -492,8 +492,8 @@ class HubMachine(RuleBasedStateMachine):
             self.monkeypatch.setattr(module, name, value)
         kept = MemoryJournal(reactor=self.reactor, **bounds)
         self.journal = DelayedJournal(kept, self.reactor, lag=lag, stale=stale)
-        # A small buffer would make ``latest`` drop the newest update of a topic, too; the model does not have
-        # that.
+        # With a small buffer, ``latest`` would also drop the newest updates of topics; the model has no such
+        # drops.
         self.max_buffer = 1_000_000 if self.policy == "latest" else room
         self.upgrader = self.wire.upgrader(
             slow_policy=self.policy, max_buffer=self.max_buffer, keepalive=keepalive
@@ -783,7 +783,7 @@ class HubMachine(RuleBasedStateMachine):
         for viewer in self.all:
             assert viewer.connected
             self.check_end(viewer)
-        # Each Deferred of publish fired with the truth.
+        # Each recorded update was acknowledged, in order, and each publication was acknowledged or failed.
         assert self.answers == [update.id for _, update in self.journal.record]
         assert len(self.answers) + len(self.failures) == self.number
         assert all(isinstance(failure.value.__cause__, Broken) for failure in self.failures)  # type: ignore[union-attr]

@@ -142,7 +142,7 @@ class CallbackTests:
         """
 
         def changed(subscriber: Subscriber, present: bool) -> None:
-            world.hub.publish("news", f"{subscriber.id} {'came' if present else 'went'}")
+            world.hub.publish("news", f"{subscriber.id} {'joined' if present else 'left'}")
 
         world = new_world(presence=changed)
         ann = world.join()
@@ -150,8 +150,8 @@ class CallbackTests:
         world.publish("one")
         bob.leave()
         world.publish("two")
-        assert ann.texts[-4:] == ["2 came", "one", "2 went", "two"]
-        assert ann.texts.count("2 came") == 1
+        assert ann.texts[-4:] == ["2 joined", "one", "2 left", "two"]
+        assert ann.texts.count("2 joined") == 1
 
 
 class TopicTests:
@@ -165,16 +165,16 @@ class TopicTests:
         before = len(watching.events)
         member = world.join(["news", Prefix("a/"), "*"])
         member.leave()
-        came, went = watching.events[before:]
-        assert (came.event, went.event) == ("presence", "presence")
+        joined, left = watching.events[before:]
+        assert (joined.event, left.event) == ("presence", "presence")
         topics = ["news", "a/…", "*"]
-        assert json.loads(came.data) == {
+        assert json.loads(joined.data) == {
             "subscriber": "2",
             "topics": topics,
             "present": True,
             "subscribers": 2,
         }
-        assert json.loads(went.data) == {
+        assert json.loads(left.data) == {
             "subscriber": "2",
             "topics": topics,
             "present": False,
