@@ -73,7 +73,7 @@ TABLES = (
         "paced",
         "Latency at {subscribers:,} subscribers, 20 events a second",
         (Column("p99", "p99, ms", MILLI), _LATENCY[0], _LATENCY[2], *_CPU),
-        "From publishing until the load generator has it.",
+        "From the publication of an event until the load generator has received it.",
     ),
     Table(
         "memory",
@@ -93,8 +93,8 @@ TABLES = (
             Column("pause", "pause, ms", MILLI),
             Column("busy", "of CPU", MILLI),
         ),
-        "CPU per delivery, paced. The pause is the longest between two calls of what asks to be called every "
-        "5 ms, the last figure what the server computed meanwhile.",
+        "CPU per delivery, paced. The pause is the longest time between two calls of a function that is "
+        "scheduled every 5 ms; the last column is the server's CPU time meanwhile.",
     ),
     Table(
         "hundred-thousand",
@@ -106,7 +106,7 @@ TABLES = (
             Column("pause", "pause, ms", MILLI),
             Column("busy", "of CPU", MILLI),
         ),
-        "CPU per delivery. All channels share {sockets:,} sockets, since there cannot be files enough.",
+        "CPU per delivery. All channels share {sockets:,} sockets, because of the limit on open files.",
         compared=(),
     ),
     Table(

@@ -1,10 +1,11 @@
 """
-The hub as a state machine: whatever happens, in whatever order, every client gets what it may have.
+A stateful property test of the hub: after any sequence of operations, every client gets exactly the updates
+that it has access to, in order.
 
-The model is a list: the record of what was published. A client keeps the place of the last update that it has
-seen; what comes next must be the next update in the record that it may have, whatever happened between. Where
-it was told that something is missing, by the event ``stream-reset``, the replay begins with what the journal
-still holds.
+The model is a list, the record of published updates. A simulated client keeps the position of the last update
+that it has received; the next update must be the next one in the record that the client has access to, across
+all of its connections. After the event ``stream-reset``, which reports a gap, the replay begins with the
+oldest update that the journal still holds.
 """
 
 from __future__ import annotations
@@ -53,17 +54,17 @@ POLICIES = ["replay", "close", "latest", "drop"]
 
 class SteppedReactor(FakeReactor):
     """
-    A reactor whose turns come one by one, so that there is much that can happen between them.
+    A reactor that runs one turn at a time, so that other operations can happen between any two turns.
     """
 
     def run_soon(self) -> None:
         """
-        Do nothing by itself.
+        Do nothing: the test decides when a turn runs.
         """
 
     def turn(self) -> None:
         """
-        Run what is due now, and nothing that this brings about.
+        Run the calls that are due now, without those that they schedule.
         """
         for call in [call for call in self.calls if call.getTime() <= self.seconds()]:
             if call.active():
@@ -73,14 +74,14 @@ class SteppedReactor(FakeReactor):
 
     def settle(self) -> None:
         """
-        Run everything that is due now.
+        Run all calls that are due now, with those that they schedule.
         """
         super().run_soon()
 
 
 class SteppedWire(Wire):
     """
-    A wire with such a reactor.
+    A wire with a :class:`SteppedReactor`.
     """
 
     def __init__(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,19 +92,19 @@ class SteppedWire(Wire):
 
 class Broken(Exception):
     """
-    The journal has lost its server.
+    The error of a journal that has lost its server.
     """
 
 
 @implementer(IJournal)
-class TakingItsTime:
+class DelayedJournal:
     """
-    A journal as one in another process is: its answers come later, and are as old as that by then, or fail.
+    A journal as in another process: its answers come later, may be outdated by then, or fail.
 
-    :param journal: where everything really is.
-    :param lag: how long an answer takes, in seconds; ``None`` for no time at all.
-    :param stale: whether answers to questions are as of when they were asked.
-    :ivar record: everything that was ever appended: the model.
+    :param journal: the journal in memory that has the updates.
+    :param lag: the delay of an answer, in seconds; ``None`` for an immediate answer.
+    :param stale: whether an answer has the state of the time of the call; otherwise, that of its delivery.
+    :ivar record: every update that was ever appended: the model.
     """
 
     def __init__(
@@ -162,9 +163,10 @@ class TakingItsTime:
     def resume_ids(self) -> ResumeIds:
         return self._journal._resume_ids
 
-    def oldest(self) -> int:
+    def oldest_position(self) -> int:
         """
-        Tell the position from which on everything is held.
+        Return the position of the oldest update that the journal holds; that after the head if it holds no
+        update.
         """
         if not self.record:
             return 1
@@ -196,7 +198,7 @@ class TakingItsTime:
 @dataclass(frozen=True)
 class Prefix:
     """
-    All topics that begin so.
+    A selector of all topics with a prefix.
     """
 
     start: str
@@ -207,14 +209,20 @@ class Prefix:
 
 class Viewer:
     """
-    A client, over all of its connections, and what it is due.
+    A simulated client, over all of its connections, and the updates that it must get.
 
-    :ivar seen: the position of the last update that it has seen; ``None`` while it has seen no id at all.
-    :ivar due: the position from which on everything must come, where something is missing before.
+    :ivar seen: the position of the last update received; ``None`` while the client has received no id.
+    :ivar due: after a gap, the position from which on every update must arrive.
     """
 
     def __init__(
-        self, wire: SteppedWire, journal: TakingItsTime, access: Access, resource: SSEResource, *, exact: bool
+        self,
+        wire: SteppedWire,
+        journal: DelayedJournal,
+        access: Access,
+        resource: SSEResource,
+        *,
+        exact: bool,
     ) -> None:
         self.changed = False
         self.subscriber: Subscriber | None = None
@@ -235,8 +243,8 @@ class Viewer:
 
     def grant(self, topics: Any, private: Any, *, since: int = 0) -> None:
         """
-        Take note of what it may have of the updates behind a position. Of those before, it may still be sent
-        what it was to have before, for that may be on its way.
+        Note the access from a position on. The hub may still send updates at earlier positions by the access
+        before, because they may be in transit.
         """
         self.topics, self.private = topics, private
         self._accesses.append((since, TopicSet(topics), TopicSet(private)))
@@ -247,13 +255,13 @@ class Viewer:
 
     def may_have(self, position: int, update: Update) -> bool:
         """
-        Tell whether it may be sent an update.
+        Return whether the client is allowed to receive an update.
         """
         return any(allows(*each[1:], update) for each in self._accesses_to(position))
 
     def must_have(self, position: int, update: Update) -> bool:
         """
-        Tell whether it has to be sent an update, whenever its topics changed.
+        Return whether the client must receive an update: every access that may apply to it allows it.
         """
         return all(allows(*each[1:], update) for each in self._accesses_to(position))
 
@@ -262,22 +270,22 @@ class Viewer:
         return self.client is not None and self.client.connected and not self.client.ended and not self._left
 
     @property
-    def _resumes_at_a_place(self) -> bool:
+    def _has_resume_id(self) -> bool:
         return self.last_id.startswith("#")
 
     @property
     def progress(self) -> int:
         """
-        How many bytes came on this connection.
+        The number of bytes received on this connection.
         """
         return 0 if self.client is None else len(self.client.body)
 
     def connect(self) -> None:
         """
-        Come, or come back with the last id.
+        Connect, or reconnect with the last event ID.
         """
         self.connections += 1
-        # Whatever was on its way is gone.
+        # Updates that were in transit are lost with the connection: only the newest access applies.
         self._accesses = [(0, *self._accesses[-1][1:])]
         if not self.last_id:
             self.seen = None
@@ -287,15 +295,15 @@ class Viewer:
         self._fed = 0
         self._left = False
         self._first = True
-        # What was told to a client that came when there was nothing stands for the place before everything.
-        place = self._position(self.last_id)
-        self._gap = 0 < place < self._journal.oldest() - self._resumes_at_a_place
+        # A client that connected before the first update has the resume ID of position 0.
+        position = self._position(self.last_id)
+        self._gap = 0 < position < self._journal.oldest_position() - self._has_resume_id
         self.client = self._wire.connect(self._resource)
         self.client.request(headers=headers)
 
-    def leave(self, *, clean: bool) -> None:
+    def disconnect(self, *, clean: bool) -> None:
         """
-        Go, with what has come so far.
+        Take the data received so far, and disconnect.
         """
         assert self.client is not None
         self.look()
@@ -304,7 +312,7 @@ class Viewer:
 
     def look(self) -> None:
         """
-        Read what has come, and hold it against the record.
+        Read the received data, and compare it with the record.
         """
         if self.client is None or self._left:
             return
@@ -312,56 +320,56 @@ class Viewer:
         if not self.client.headers or self.client.status != 200:
             return
         body = self.client.body
-        # Block by block, because an id may come alone.
+        # Block by block, because an id may come without an event.
         while end := body.find(b"\n\n", self._fed) + 1:
             for event in self._parser.feed(body[self._fed : end + 1]):
                 self._check(event)
             self._fed = end + 1
             if self._parser.last_event_id != self.last_id:
                 self.last_id = self._parser.last_event_id
-                self._check_place(self._position(self.last_id))
+                self._check_position(self._position(self.last_id))
 
     def _position(self, id: str) -> int:
         if id.startswith("#"):
-            # A place that is named by itself.
+            # A resume ID.
             resume_ids: ResumeIds = self._journal.resume_ids
             found = resume_ids.find(id, self._journal.head)
-            assert found is not None, "a name of no place"
+            assert found is not None, "a resume ID that the journal does not know"
             return found
         return next((position for position, update in self._journal.record if update.id == id), 0)
 
-    def _check_place(self, position: int) -> None:
+    def _check_position(self, position: int) -> None:
         if self.seen is None:
             self.seen = position
-        assert self.seen == position, "an id that is not the one of what was received last"
+        assert self.seen == position, "an id that is not that of the update received last"
 
     def _check(self, event: ServerSentEvent) -> None:
         assert self.client is not None
         named = self.client.headers.get("last-event-id", "").encode("latin-1").decode()
-        # Where the header names the last id, the journal may still lose the next one before it is read.
+        # If the header names the last id, the journal may still drop the next update before the hub reads it.
         if self._first and (self._gap or named == "earliest"):
-            assert event.event == "stream-reset", "it was not told that something is missing"
+            assert event.event == "stream-reset", "the gap was not reported"
         first, self._first = self._first, False
         if event.event == "stream-reset":
             assert self.seen is not None
-            # The journal does not know any more whether there was anything behind an id that it lost.
-            nothing = self._journal.oldest() <= self.seen + (not first or self._resumes_at_a_place)
-            assert not nothing, "it was told that something is missing, and nothing is"
+            # The journal no longer knows whether an update followed an id that it dropped.
+            no_gap = self._journal.oldest_position() <= self.seen + (not first or self._has_resume_id)
+            assert not no_gap, "a gap was reported although no update is missing"
             self.resets += 1
-            self.due = self._journal.oldest()
+            self.due = self._journal.oldest_position()
             assert event.id is not None
             position = self._position(event.id)
-            assert self.seen <= position < self.due, "an id that is not the one before what comes next"
+            assert self.seen <= position < self.due, "an id that is not that of the end of the gap"
             self.seen = position
             return
         found = [(position, update) for position, update in self._journal.record if update.id == event.id]
         assert found, f"{event!r} was never published"
         position, update = found[0]
-        assert self.may_have(position, update), f"{update!r} is none of its business"
+        assert self.may_have(position, update), f"{update!r} is not allowed for this client"
         wanted = (update.event.data, update.event.event or "message", update.id)
         assert (event.data, event.event, event.id) == wanted
-        assert self.seen is not None, "an update before the place where it begins"
-        assert position > self.seen, f"{update!r} came twice, or too late"
+        assert self.seen is not None, "an update before the first id"
+        assert position > self.seen, f"{update!r} came twice, or out of order"
         missing = self.missing(position)
         self.skipped += len(missing)
         assert not (self._exact and missing), f"{missing!r} did not come before {update!r}"
@@ -370,7 +378,7 @@ class Viewer:
 
     def missing(self, before: int) -> list[Update]:
         """
-        Tell which updates should have come before a position, and did not.
+        Return the updates before a position that the client should have received, and did not.
         """
         if self.seen is None:
             return []
@@ -384,7 +392,7 @@ class Viewer:
 
 def allows(topics: TopicSet, private: TopicSet, update: Update) -> bool:
     """
-    Tell whether a subscriber may have an update, in the simplest words.
+    Return whether an access allows an update: the plainest implementation, to compare the hub with.
     """
     wanted = any(
         topics.all or topic in topics.exact or any(s.matches(topic) for s in topics.selectors)
@@ -396,7 +404,7 @@ def allows(topics: TopicSet, private: TopicSet, update: Update) -> bool:
 
 def topics_wanted() -> st.SearchStrategy[list[Any]]:
     """
-    Draw what a subscriber may want.
+    Draw the topics of a subscription.
     """
     return st.lists(
         st.sampled_from(["a", "b", "c/1", "*", Prefix("c/")]), min_size=1, max_size=3, unique=True
@@ -405,11 +413,11 @@ def topics_wanted() -> st.SearchStrategy[list[Any]]:
 
 def published() -> st.SearchStrategy[dict[str, Any]]:
     """
-    Draw what is published: sizes that go unnoticed, that fill a socket and that fill a transport.
+    Draw an update: its size is small, fills a socket or fills a transport.
     """
     return st.fixed_dictionaries(
         {
-            # Few, so that the same come again within one turn.
+            # Few, so that a turn has several updates with the same topics.
             "topics": st.sampled_from([["a"], ["b"], ["a", "b"], ["c/1"], ["c/2", "b"]]),
             "size": st.sampled_from([0, 1, 30, 30, 2000, 70_000]),
             "event": st.sampled_from([None, None, "kind"]),
@@ -421,7 +429,7 @@ def published() -> st.SearchStrategy[dict[str, Any]]:
 
 class HubMachine(RuleBasedStateMachine):
     """
-    What can happen to a hub.
+    The operations on a hub, its journal and its clients.
     """
 
     viewers = Bundle("viewers")
@@ -473,7 +481,7 @@ class HubMachine(RuleBasedStateMachine):
         room: int,
         keepalive: float | None,
     ) -> Any:
-        # Smaller than they are, so that a test of a few subscribers gets to see several of everything.
+        # Smaller than in production, so that a few subscribers exercise several pages, slices and batches.
         for module, name, value in (
             (txsse.journal.window, "PAGE_COUNT", page),
             (txsse.hub.fanout, "_LOOK", look),
@@ -483,8 +491,9 @@ class HubMachine(RuleBasedStateMachine):
         ):
             self.monkeypatch.setattr(module, name, value)
         kept = MemoryJournal(reactor=self.reactor, **bounds)
-        self.journal = TakingItsTime(kept, self.reactor, lag=lag, stale=stale)
-        # What ``latest`` has to give up for want of room is not the newest of each topic.
+        self.journal = DelayedJournal(kept, self.reactor, lag=lag, stale=stale)
+        # With a small buffer, ``latest`` would also drop the newest updates of topics; the model has no such
+        # drops.
         self.max_buffer = 1_000_000 if self.policy == "latest" else room
         self.upgrader = self.wire.upgrader(
             slow_policy=self.policy, max_buffer=self.max_buffer, keepalive=keepalive
@@ -493,17 +502,17 @@ class HubMachine(RuleBasedStateMachine):
             journal=self.journal, upgrader=self.upgrader, reactor=self.reactor, presence=self.presence
         )
         self.started = True
-        # Some who are there from the beginning, and live.
+        # Some clients are connected from the beginning, and live.
         first = [(["*"], ["*"], True), (["a"], [], True), (["a", "b", Prefix("c/")], ["b"], False)]
-        there = [self.come(*access, None, None) for access in first]
+        connected = [self.connect(*access, None, None) for access in first]
         for _ in range(3):
             self.settle()
             self.wait(1.0)
-        return multiple(*there)
+        return multiple(*connected)
 
-    def presence(self, subscriber: object, there: bool) -> None:
-        assert (subscriber in self.present) is not there
-        (self.present.add if there else self.present.remove)(subscriber)
+    def presence(self, subscriber: object, present: bool) -> None:
+        assert (subscriber in self.present) is not present
+        (self.present.add if present else self.present.remove)(subscriber)
 
     @rule(what=published())
     def publish(self, what: dict[str, Any]) -> None:
@@ -530,9 +539,9 @@ class HubMachine(RuleBasedStateMachine):
         what=st.lists(published(), min_size=3, max_size=6),
         size=st.sampled_from([0, 50, 3000, 100_000]),
     )
-    def publish_to_a_slow_one(self, viewer: Viewer, what: list[dict[str, Any]], size: int) -> None:
+    def publish_to_slow_client(self, viewer: Viewer, what: list[dict[str, Any]], size: int) -> None:
         """
-        Each in a turn of its own, while one takes only so much.
+        Publish each update in a turn of its own, while one client reads only a number of bytes.
         """
         assert viewer.client is not None
         viewer.client.read_some(size)
@@ -544,12 +553,12 @@ class HubMachine(RuleBasedStateMachine):
     @rule(back=st.integers(0, 3))
     def publish_again(self, back: int) -> None:
         """
-        A publisher that did not hear whether its update arrived.
+        Publish an update again, as a publisher that does not know whether it was recorded.
         """
         position, update = self.journal.record[-1 - min(back, len(self.journal.record) - 1)]
-        # What the journal does not hold any more would be another update of the same id, sent to those who
-        # have seen the first one; and with time to pass on the way, it may be so by then.
-        if position >= self.journal.oldest() and self.journal.lag is None:
+        # If the journal no longer held the update, it would record a second one with the same id, and clients
+        # that have received the first would get it. With a lag, the journal may drop the first meanwhile.
+        if position >= self.journal.oldest_position() and self.journal.lag is None:
             before = list(self.journal.record)
             again: list[str] = []
             self.hub.publish_update(update).addCallback(again.append)
@@ -565,7 +574,7 @@ class HubMachine(RuleBasedStateMachine):
         before=st.none() | published(),
         after=st.none() | published(),
     )
-    def come(
+    def connect(
         self,
         wanted: list[Any],
         granted: list[str],
@@ -574,7 +583,7 @@ class HubMachine(RuleBasedStateMachine):
         after: dict[str, Any] | None,
     ) -> Viewer:
         """
-        Of what is published in one turn, a part is old when the client comes, and a part is new.
+        Connect a client between two publications in one turn: the first is old for it, the second new.
         """
         access = Access(wanted, granted)
         if by_resource:
@@ -615,7 +624,7 @@ class HubMachine(RuleBasedStateMachine):
         turns: int,
     ) -> None:
         """
-        A channel is subscribed anew, live or behind: it goes on from where it was.
+        Change the topics of a channel, live or replaying: the new subscription continues at the old position.
         """
         subscriber = viewer.subscriber
         if subscriber is None or not subscriber.channel.is_open:
@@ -636,9 +645,9 @@ class HubMachine(RuleBasedStateMachine):
             self.publish(after)
 
     @rule(size=st.sampled_from([1, 70_000]))
-    def send_past_the_hub(self, size: int) -> None:
+    def send_without_the_hub(self, size: int) -> None:
         """
-        A channel is sent something of its own, by whoever has it.
+        Send a comment on each channel without the hub, as the program may.
         """
         for channel in self.channels:
             if channel.is_open and not channel.is_slow:
@@ -660,21 +669,21 @@ class HubMachine(RuleBasedStateMachine):
         viewer.client.read_on()
 
     @rule(viewer=viewers, clean=st.booleans())
-    def leave_or_come_back(self, viewer: Viewer, clean: bool) -> None:
+    def disconnect_or_reconnect(self, viewer: Viewer, clean: bool) -> None:
         if viewer.connected:
-            viewer.leave(clean=clean)
+            viewer.disconnect(clean=clean)
         else:
             viewer.connect()
 
     @rule(viewer=viewers, before=published(), after=published(), clean=st.booleans())
-    def come_back_between(
+    def reconnect_between_publications(
         self, viewer: Viewer, before: dict[str, Any], after: dict[str, Any], clean: bool
     ) -> None:
         """
-        Likewise with one who was there before.
+        Reconnect a client between two publications in one turn.
         """
         if viewer.connected:
-            viewer.leave(clean=clean)
+            viewer.disconnect(clean=clean)
         self.publish(before)
         viewer.connect()
         self.publish(after)
@@ -702,7 +711,7 @@ class HubMachine(RuleBasedStateMachine):
     @rule(steps=st.integers(1, 5))
     def lose_journal(self, steps: int) -> None:
         """
-        Let the journal fail for some steps.
+        Make the journal fail for a number of steps.
         """
         self.journal.broken = True
         self.outage = steps
@@ -717,7 +726,7 @@ class HubMachine(RuleBasedStateMachine):
         for viewer in self.all:
             viewer.look()
             if viewer.client is not None and viewer.connected and viewer.client.status not in (0, 200):
-                viewer.leave(clean=False)
+                viewer.disconnect(clean=False)
 
     @invariant()
     def mended(self) -> None:
@@ -732,7 +741,7 @@ class HubMachine(RuleBasedStateMachine):
         metrics = self.hub.metrics()
         assert self.upgrader._budget.held == metrics.buffered
         if self.policy == "replay":
-            assert metrics.buffered == 0, "a hub holds nothing back where it can read on"
+            assert metrics.buffered == 0, "the policy replay buffers nothing"
         assert metrics.buffered <= self.max_buffer * metrics.channels
         assert metrics.channels == self.hub.subscribers.total == len(self.present)
 
@@ -745,19 +754,20 @@ class HubMachine(RuleBasedStateMachine):
 
     def end(self) -> None:
         """
-        Everybody comes back and reads: then nothing is missing, and at the end nothing is left.
+        Reconnect all clients, let them read everything, and check that no update is missing and nothing is
+        left.
         """
         self.journal.broken = False
         once = all(
             viewer.connections == 1 and viewer.connected and not viewer.resets and not viewer.changed
             for viewer in self.all
         )
-        # A journal that takes its time gives them no more than an update at a time. They are at rest when
-        # nothing has come for more than two seconds: a journal that failed is asked again after one.
+        # A delayed journal may return one update at a time. The clients have everything when no data has
+        # arrived for more than two seconds: the hub retries a failed journal after one second.
         rounds = quiet = 0
         while quiet < 4:
             rounds += 1
-            assert rounds < 1000, "it does not come to rest"
+            assert rounds < 1000, "data still arrives after 1000 rounds"
             before = [(viewer.connections, viewer.progress) for viewer in self.all]
             for viewer in self.all:
                 if not viewer.connected:
@@ -773,7 +783,7 @@ class HubMachine(RuleBasedStateMachine):
         for viewer in self.all:
             assert viewer.connected
             self.check_end(viewer)
-        # Whoever published was told the truth.
+        # Each recorded update was acknowledged, in order, and each publication was acknowledged or failed.
         assert self.answers == [update.id for _, update in self.journal.record]
         assert len(self.answers) + len(self.failures) == self.number
         assert all(isinstance(failure.value.__cause__, Broken) for failure in self.failures)  # type: ignore[union-attr]
@@ -790,13 +800,13 @@ class HubMachine(RuleBasedStateMachine):
             assert viewer.client is not None
             if viewer.client.connected:
                 viewer.client.disconnect(clean=False)
-        # As long as an answer may take, and the next one.
+        # As long as an answer of the journal may take, and the next one.
         for _ in range(4):
             self.settle()
             self.wait(1)
         assert stopped.called
         assert not self.journal.running, "the journal was started, and never stopped"
-        assert self.reactor.getDelayedCalls() == [], "something is left"
+        assert self.reactor.getDelayedCalls() == [], "a delayed call is left"
         metrics = self.hub.metrics()
         assert (metrics.channels, metrics.replaying, metrics.buffered, metrics.topics) == (0, 0, 0, 0)
         assert self.present == set()
@@ -808,7 +818,7 @@ class HubMachine(RuleBasedStateMachine):
             if self.policy != "drop":
                 assert missing == []
             return
-        # The newest of each topic: by the first one, which an update is known by.
+        # The newest update of each topic; the policy ``latest`` compares updates by their first topic.
         newest = {
             update.topics[0]: position
             for position, update in self.journal.record
@@ -823,9 +833,10 @@ class MachineTests:
     @pytest.mark.parametrize("kind", WIRES)
     def test_any_order_of_events(self, kind: str, policy: str) -> None:
         """
-        Every client gets exactly what it may have, in order, across all of its connections.
+        After any sequence of operations on a hub, every client has received exactly the updates that it has
+        access to, in order, across all of its connections.
         """
-        # What is the hub's own depends on the way to the client but little.
+        # The hub's code depends little on the wire, so one wire gets most of the examples.
         examples = 60 if kind == "direct" else 12
         every = settings(
             derandomize=True, deadline=None, max_examples=examples, stateful_step_count=30, database=None

@@ -1,5 +1,5 @@
 """
-What patterns may cost a hub: in all, and in one turn of the reactor.
+The cost of patterns: the limit on their total weight, and slices of matching between which the reactor runs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ wishes = st.lists(patterns, max_size=4)
 
 def held(hub: Hub) -> int:
     """
-    Return what the patterns of all subscribers weigh, each once for being wanted and once for being granted.
+    Return the weight of all subscribers' patterns, computed from scratch: each different pattern counts once
+    among the wanted and once among the granted ones.
     """
     wanted = {selector for each in hub._membership.by_channel.values() for selector in each.topics.selectors}
     granted = {
@@ -50,8 +51,8 @@ def held(hub: Hub) -> int:
 class BoundTests:
     def test_random(self, new_world: Callable[..., World]) -> None:
         """
-        Whoever comes and goes, in whatever order, the patterns never weigh more than they may; a subscription
-        is refused only where they would, and what is released is free for others.
+        Over random subscriptions, the patterns' weight stays within the limit; the hub refuses a subscription
+        only if it would exceed the limit, and reuses the weight of removed ones.
         """
         world = new_world(max_pattern_weight=LIMIT)
         hub = world.hub
@@ -89,7 +90,8 @@ class BoundTests:
 
     def test_shared(self, new_world: Callable[..., World]) -> None:
         """
-        Patterns that are held already may be had by any number, though there is room for no other one.
+        At the limit, any number of clients may subscribe to patterns that the hub already has, and no client
+        to others.
         """
         world = new_world(max_pattern_weight=LIMIT)
         members = [world.join(Heavy("n", LIMIT)) for _ in range(5)]
@@ -105,7 +107,7 @@ class BoundTests:
     @pytest.mark.parametrize(("callable", "method"), [(False, "GET"), (True, "GET"), (True, "HEAD")])
     def test_answer(self, new_world: Callable[..., World], rule: Any, callable: bool, method: str) -> None:
         """
-        A client is told what it may do, and when to try again.
+        A subscription that exceeds the pattern limit gets 503 with Retry-After and the option's name.
         """
         world = new_world(max_pattern_weight=LIMIT)
         result_of(world.hub.start())
@@ -118,24 +120,24 @@ class BoundTests:
                 b"(max_pattern_weight is 1000)\n"
             )
 
-    def test_usual(self, world: World) -> None:
+    def test_default(self, world: World) -> None:
         """
-        There is a limit unless it is taken away.
+        The default limit on the weight of patterns is 1,000,000.
         """
         assert DEFAULT_MAX_PATTERN_WEIGHT == 1_000_000
         assert world.join(Heavy("n", 1_000_001)).client.status == 503
         assert world.join(Heavy("n", 1_000_000)).client.status == 200
 
-    def test_none(self, new_world: Callable[..., World]) -> None:
+    def test_without_limit(self, new_world: Callable[..., World]) -> None:
         """
-        There may be no limit.
+        ``max_pattern_weight=None`` switches the limit on patterns off.
         """
         world = new_world(max_pattern_weight=None)
         assert world.join(Heavy("n", 10**12)).client.status == 200
 
-    def test_no_limit(self) -> None:
+    def test_limit_of_zero(self) -> None:
         """
-        Less than one is a mistake.
+        A ``max_pattern_weight`` below 1 raises ``ValueError``.
         """
         with pytest.raises(ValueError, match="max_pattern_weight must be at least 1, not 0"):
             Hub(max_pattern_weight=0)
@@ -143,10 +145,11 @@ class BoundTests:
 
 class TurnTests:
     """
-    The reactor has its turn while patterns are asked about many topics.
+    The hub matches many patterns in slices, and yields to the reactor between them.
     """
 
-    # How long asking a pattern takes, and how many may be asked in a turn: for 10 ms, and a step more.
+    # The cost of matching one pattern, in seconds; and the most matches in a turn: those of a slice of 10 ms,
+    # and one step more.
     COST = 0.0005
     WEIGHT = 1000
     MOST = 20 + 11
@@ -165,7 +168,8 @@ class TurnTests:
 
     def most_in_a_turn(self, world: World, asked: list[Heavy], total: int) -> int:
         """
-        Let the reactor run until so many have been asked, and return how many that were in a turn at most.
+        Run the reactor until the patterns were matched a total number of times, and return the greatest
+        number in one turn.
         """
         most = before = 0
         for _ in range(100_000):
@@ -181,7 +185,8 @@ class TurnTests:
     @pytest.mark.parametrize("private", [False, True])
     def test_fan_out(self, new_world: Callable[..., World], private: bool) -> None:
         """
-        That is so for publications to a hundred new topics each, several in one turn; all are sent, in order.
+        A fan-out to many new topics and patterns takes several turns of the reactor, and delivers every
+        update in order.
         """
         world = new_world()
         heavies = self.heavies(world, 50)
@@ -198,7 +203,8 @@ class TurnTests:
 
     def test_publishers_wait(self, world: World) -> None:
         """
-        Publishers that can wait do so while much is to be asked; all is sent, and no turn is longer.
+        ``wait_for_room`` delays publishers while many patterns have to be matched; every update is delivered,
+        and no turn is longer.
         """
         heavies = self.heavies(world, 10)
         for heavy in heavies:
@@ -216,7 +222,7 @@ class TurnTests:
         for number in range(20):
             waiting.append(str(number))
             Deferred.fromCoroutine(publish(str(number)))
-        # Four are a megabyte, nearly.
+        # Four updates are almost a megabyte, the limit of the queue.
         assert waiting == [str(number) for number in range(4, 20)]
         counts = self.asked_in_turns(world, heavies)
         assert max(counts) <= self.MOST
@@ -226,7 +232,7 @@ class TurnTests:
 
     def test_large_update(self, world: World) -> None:
         """
-        An update that is alone waits for nothing, and is sent at the end of the turn, however large it is.
+        A single large update does not wait in ``wait_for_room``, and is sent at the end of the turn.
         """
         reader = world.join("a")
         update = Update("a", ServerSentEvent("x" * 2**20, id="1"))
@@ -237,7 +243,7 @@ class TurnTests:
 
     def test_stop(self, world: World) -> None:
         """
-        Publishers that wait when the hub stops learn that.
+        When the hub stops, publishers in ``wait_for_room`` get ``HubStopped``.
         """
         for heavy in self.heavies(world, 10):
             world.join(heavy)
@@ -254,26 +260,26 @@ class TurnTests:
         world.reactor.run_soon()
         assert isinstance(outcome[0], HubStopped)
 
-    def test_changes_meanwhile(self, world: World) -> None:
+    def test_subscribers_change_during_matching(self, world: World) -> None:
         """
-        A client that comes while patterns are asked gets what is published from then on; one that goes,
-        nothing more.
+        While patterns are matched, a client that subscribes gets later updates only, and one that disconnects
+        gets none.
         """
         for heavy in self.heavies(world, 50):
             world.join(heavy)
-        stays, goes, late = world.join(Prefix("topic")), world.join(Prefix("topic-")), world.open()
+        staying, leaving, late = world.join(Prefix("topic")), world.join(Prefix("topic-")), world.open()
         world.publish("a", topics=self.TOPICS)
         turn(world.reactor)
         world.hub.subscribe(late.channel, Prefix("top"))
-        goes.client.transport.connectionLost(lost())
+        leaving.client.transport.connectionLost(lost())
         turn(world.reactor)
         world.publish("b", topics=self.TOPICS)
         world.reactor.run_soon()
-        assert (stays.texts, goes.texts, late.texts) == (["a", "b"], [], ["b"])
+        assert (staying.texts, leaving.texts, late.texts) == (["a", "b"], [], ["b"])
 
     def asked_in_turns(self, world: World, heavies: list[Heavy]) -> list[int]:
         """
-        Let the reactor run until nothing is to be done, and return how many were asked in each turn.
+        Run the reactor until it is idle, and return the number of matches in each turn.
         """
         counts = [0, sum(len(heavy.asked) for heavy in heavies)]
         while world.reactor.getDelayedCalls():
@@ -284,7 +290,8 @@ class TurnTests:
     @pytest.mark.parametrize("several", [3, 20])
     def test_replay(self, new_world: Callable[..., World], journal: ScriptedJournal, several: int) -> None:
         """
-        That is so for a client that resumes with many patterns; what is published meanwhile comes once.
+        A replay to a client with many patterns takes several turns; an update that is published meanwhile is
+        delivered once.
         """
         world = new_world(journal=journal)
         (first,) = world.publish("first")
@@ -300,13 +307,15 @@ class TurnTests:
         world.publish("meanwhile", topics="late")
         counts = self.asked_in_turns(world, heavies)
         assert sum(counts) > 4 * 100 * len(heavies)
-        # A turn has a slice of the replay, and one of the fan-out.
+        # A turn has one slice of the replay, and one of the fan-out.
         assert max(counts) <= 2 * self.MOST
         assert reader.texts == ["1", "meanwhile"]
 
-    def test_gone_while_it_resumes(self, new_world: Callable[..., World], journal: ScriptedJournal) -> None:
+    def test_disconnects_during_replay(
+        self, new_world: Callable[..., World], journal: ScriptedJournal
+    ) -> None:
         """
-        A client that goes while its patterns are asked is sent nothing.
+        A client that disconnects while its patterns are matched for a replay is sent nothing.
         """
         world = new_world(journal=journal)
         (first,) = world.publish("first")
@@ -325,8 +334,8 @@ class TurnTests:
         self, new_world: Callable[..., World], journal: ScriptedJournal, granted: bool
     ) -> None:
         """
-        No pattern is asked about the private update that a client resumes from: its id is a place, whoever
-        has it.
+        Resuming from the id of a private update matches no pattern: the id stands for its position, granted
+        or not.
         """
         world = new_world(journal=journal)
         (last,) = world.publish("a", topics=self.TOPICS, private=True)

@@ -1,5 +1,5 @@
 """
-A hub as a node of its cluster.
+A hub as a node of its cluster: subscriber counts and messages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from txsse.journal.update import ALL
 
 class Listening(NoCluster):
     """
-    Keeps the listener that it is started with.
+    A cluster that keeps its listener.
     """
 
     listener: IClusterListener
@@ -27,7 +27,7 @@ class Listening(NoCluster):
 class NodeTests:
     def test_counts(self, plain: Wire) -> None:
         """
-        The counts are those of the present subscribers; topics that changed are returned once.
+        The hub counts its subscribers by topic for the cluster, and returns each changed topic once.
         """
         cluster = Listening()
         world = World(plain, cluster=cluster)
@@ -47,17 +47,17 @@ class NodeTests:
         assert counts["news"] == 1
         world.end()
 
-    def test_unused(self, plain: Wire) -> None:
+    def test_count_starts_the_hub(self, plain: Wire) -> None:
         """
-        Counting the subscribers starts a hub.
+        ``count_subscribers`` starts a hub that was not used before.
         """
         world = World(plain)
         assert result_of(world.hub.count_subscribers()) == 0
         assert result_of(world.hub.start()) is None
 
-    def test_message(self, plain: Wire) -> None:
+    def test_unknown_message(self, plain: Wire) -> None:
         """
-        A message that the hub does not know is acknowledged.
+        A hub acknowledges a cluster message of an unknown kind.
         """
         world = World(plain)
         result_of(world.hub.start())

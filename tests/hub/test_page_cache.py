@@ -1,5 +1,5 @@
 """
-Pages that many read at about the same time.
+Pages of the journal that several replaying subscribers share.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pytest
 
 from tests.hub.fakes import Heavy, Member, Prefix, ScriptedJournal, World, turn
 from txsse import Access, ServerSentEvent, Update
-from txsse.hub import page_cache as shared_module
+from txsse.hub import page_cache as page_cache_module
 from txsse.hub.page_cache import SharedPage, SharedPages
 from txsse.hub.subscriber import REPLAYING, Subscriber
 from txsse.hub.topics import ISelector, TopicSet
@@ -28,7 +28,7 @@ def entries(*kinds: tuple[str, bool]) -> list[Entry]:
 
 class Reader:
     """
-    Stands for a subscriber.
+    A stand-in for a subscriber.
     """
 
     def __init__(self, *topics: str | ISelector, private: bool = False) -> None:
@@ -60,9 +60,9 @@ def frames(page: SharedPage, reader: Any) -> tuple[bytes, int]:
 
 
 class SharedPageTests:
-    def test_each_gets_its_own(self) -> None:
+    def test_access_differs(self) -> None:
         """
-        Who may not have an update is not given it for the sake of one who may.
+        Subscribers that share a page get only the updates that each of them has access to.
         """
         found = entries(("news", False), ("news", True), ("sport", False), ("news", False))
         page = SharedPage(Page(found, 4, False))
@@ -74,9 +74,9 @@ class SharedPageTests:
             assert frames(page, Reader("sport")) == (found[2][1].frame, 1)
             assert frames(page, Reader("weather")) == (b"", 0)
 
-    def test_topics_that_look_alike(self) -> None:
+    def test_similar_topic_names(self) -> None:
         """
-        An update to two topics is not one to a topic of their names, and a private one is none to all.
+        A page distinguishes an update of two topics from an update of one topic whose name looks like both.
         """
         several = Update(["a", "b"], ServerSentEvent("1", id="1"))
         one = Update("a', 'b", ServerSentEvent("2", id="2"))
@@ -84,9 +84,9 @@ class SharedPageTests:
         assert frames(page, Reader("a")) == (several.frame, 1)
         assert frames(page, Reader("a', 'b")) == (one.frame, 1)
 
-    def test_made_once(self) -> None:
+    def test_framed_once(self) -> None:
         """
-        Those who get the same get the same object, and only the kinds of updates are looked at.
+        Subscribers that get the same updates share one framed page, and each kind of update is checked once.
         """
         page = SharedPage(Page(entries(*[("news", False)] * 200), 200, False))
         one, other = Reader("news"), Reader("news", "sport")
@@ -95,8 +95,8 @@ class SharedPageTests:
 
     def test_patterns(self) -> None:
         """
-        Who has the same patterns is told by what they said before; who has others, or may have others of what
-        is private, is not.
+        A page remembers the matches of up to 64 sets of patterns, and never uses them for other patterns or
+        grants.
         """
         found = entries(("news", False), ("news", True), ("sport", False))
         page = SharedPage(Page(found, 3, False))
@@ -114,9 +114,10 @@ class SharedPageTests:
 
     def test_heavy_patterns(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        What is remembered of patterns keeps them in memory, and only so much of them is kept.
+        A page remembers the matches of patterns up to a total weight, because that keeps the patterns in
+        memory.
         """
-        monkeypatch.setattr(shared_module, "_PATTERNS_WEIGHT", 1000)
+        monkeypatch.setattr(page_cache_module, "_PATTERNS_WEIGHT", 1000)
         page = SharedPage(Page(entries(("news", False)), 1, False))
         kept = 0
         for number, (weight, fits) in enumerate(
@@ -131,20 +132,20 @@ class SharedPageTests:
 
     def test_many_audiences(self) -> None:
         """
-        Only so many are kept; the others get theirs all the same.
+        A page keeps the frames of a limited number of audiences; others are made again.
         """
         names = [f"topic-{number}" for number in range(20)]
         found = entries(*[(name, False) for name in names])
         page = SharedPage(Page(found, 20, False))
         for name, (_, update) in zip(names, found, strict=True):
             assert frames(page, Reader(name)) == (update.frame, 1)
-        assert len(page._made) == shared_module._AUDIENCES
+        assert len(page._made) == page_cache_module._AUDIENCES
 
 
 class SharedPagesTests:
-    def test_for_a_second(self, world: World) -> None:
+    def test_expiry(self, world: World) -> None:
         """
-        A page is read again after that.
+        A cached page expires after one second.
         """
         pages = SharedPages(world.reactor)
         page = SharedPage(Page(entries(("news", False)), 1, False))
@@ -157,7 +158,7 @@ class SharedPagesTests:
 
     def test_bounds(self, world: World) -> None:
         """
-        The oldest goes first, and what is large is not kept.
+        The page cache drops its oldest page at 16, and does not keep large pages.
         """
         pages = SharedPages(world.reactor)
         page = SharedPage(Page(entries(("news", False)), 1, False))
@@ -180,8 +181,8 @@ class StormTests:
 
     def test_pages_are_read_once(self, storm: World, journal: ScriptedJournal) -> None:
         """
-        A hundred who come back together read each page once, and the last one each for themselves, since it
-        grows.
+        A hundred clients that resume together read each full page once; the last page, which may still grow,
+        is read for each.
         """
         first, *_ = storm.publish(*map(str, range(1001)))
         members = all_join(storm, journal, first)
@@ -190,9 +191,9 @@ class StormTests:
         assert journal.calls.count("read") == 3 + len(members)
         storm.end()
 
-    def test_what_comes_meanwhile(self, storm: World, journal: ScriptedJournal) -> None:
+    def test_published_during_replay(self, storm: World, journal: ScriptedJournal) -> None:
         """
-        What is published while they are on their way comes behind it, once.
+        Updates that are published while a hundred clients replay follow the replay, once.
         """
         first, *_ = storm.publish(*map(str, range(1001)))
         members = all_join(storm, journal, first, between=lambda: storm.publish("live"))
@@ -200,9 +201,9 @@ class StormTests:
         assert all(member.texts == texts for member in members)
         storm.end()
 
-    def test_forgotten_in_the_end(self, storm: World, journal: ScriptedJournal) -> None:
+    def test_emptied_when_all_are_live(self, storm: World, journal: ScriptedJournal) -> None:
         """
-        Where nobody is on the way any more, nothing is kept.
+        The page cache is empty when no subscriber is replaying.
         """
         first, *_ = storm.publish(*map(str, range(1001)))
         all_join(storm, journal, first)
@@ -211,9 +212,9 @@ class StormTests:
         assert storm.hub._distribution.replay._shared._pages == {}
         storm.end()
 
-    def test_by_turns(self, storm: World, journal: ScriptedJournal) -> None:
+    def test_yields_to_the_reactor(self, storm: World, journal: ScriptedJournal) -> None:
         """
-        The reactor has its turn, however many come back at once.
+        A hundred clients that resume together keep the reactor no longer than 20 ms in a turn.
         """
         first, *_ = storm.publish("a", "b")
         journal.held.add("read")
@@ -233,9 +234,10 @@ class StormTests:
         assert all(member.texts == ["b"] for member in members)
         storm.end()
 
-    def test_unsubscribed_while_it_waits(self, storm: World, journal: ScriptedJournal) -> None:
+    def test_unsubscribed_before_its_slice(self, storm: World, journal: ScriptedJournal) -> None:
         """
-        Who has unsubscribed before its turn came gets nothing any more, though its channel is open.
+        A replaying subscriber that unsubscribes before its slice is sent nothing, although its channel is
+        open.
         """
         first, *_ = storm.publish("a", "b")
         journal.held.add("read")
@@ -255,11 +257,12 @@ class StormTests:
         assert storm.hub.metrics().replaying == 0
         storm.end()
 
-    def test_all_are_behind_at_once(
+    def test_all_move_to_replay(
         self, storm: World, journal: ScriptedJournal, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        Where the journal lost sight, all read on by turns, and are sent nothing live before they do.
+        When the journal misses updates, the hub moves all subscribers to replay in slices, and sends them no
+        live update before.
         """
         storm.publish("a")
         storm.reactor.run_soon()
@@ -276,18 +279,18 @@ class StormTests:
         monkeypatch.setattr(replay, "move_to_replay", slow)
         storm.hub._distribution.updates_missed(journal.head)
         assert 5 < len(moved) < 15
-        gone = members[-1].channel.watcher
-        assert isinstance(gone, Subscriber)
-        gone.unsubscribe()
+        last = members[-1].channel.watcher
+        assert isinstance(last, Subscriber)
+        last.unsubscribe()
         storm.publish("b")
         settle(storm)
         assert len(moved) == 29
         assert [member.texts for member in members] == [["b"]] * 29 + [[]]
         storm.end()
 
-    def test_another_record(self, storm: World, journal: ScriptedJournal) -> None:
+    def test_record_is_replaced(self, storm: World, journal: ScriptedJournal) -> None:
         """
-        Where the journal says that its record is another one, what was read of the last one is not used.
+        When the journal reports missed updates, for instance a replaced record, the page cache is emptied.
         """
         storm.publish("a")
         assert storm.hub._distribution is not None
@@ -299,7 +302,8 @@ class StormTests:
 
     def test_private(self, storm: World, journal: ScriptedJournal) -> None:
         """
-        Those who come back together with others who may have more get only what is theirs.
+        Clients that resume together, some with grants, get only the private updates that each of them has a
+        grant for.
         """
         (first,) = storm.publish("first")
         for number in range(600):
@@ -317,7 +321,7 @@ class StormTests:
 
 def all_join(storm: World, journal: ScriptedJournal, first: str, between: Any = bool) -> list[Member]:
     """
-    Have a hundred come back in the same moment.
+    Resume a hundred clients in the same moment.
     """
     journal.held.add("read")
     members = []

@@ -1,5 +1,5 @@
 """
-Who listens, and who comes and goes.
+Presence: notifications when a subscriber joins or leaves the hub, by callback and by topic.
 """
 
 from __future__ import annotations
@@ -15,35 +15,36 @@ from txsse.hub.subscriber import Subscriber
 from txsse.server.channel import SSEChannel
 
 
-class Watching:
+class Recorder:
     """
-    Notes who comes and goes.
+    A presence callback that records its calls.
     """
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, bool]] = []
+        self.calls: list[tuple[str, bool]] = []
 
     def __call__(self, subscriber: Subscriber, present: bool) -> None:
-        self.told.append((subscriber.id, present))
+        self.calls.append((subscriber.id, present))
 
 
 class CallbackTests:
-    def test_come_and_go(self, new_world: Callable[..., World]) -> None:
+    def test_join_and_leave(self, new_world: Callable[..., World]) -> None:
         """
-        It is told of each subscriber once when it comes, and once when it has gone.
+        The presence callback is called once when a client subscribes, and once when its stream ends.
         """
-        watching = Watching()
-        world = new_world(presence=watching)
+        recorder = Recorder()
+        world = new_world(presence=recorder)
         ann, bob = world.join(), world.join("sport")
-        assert watching.told == [("1", True), ("2", True)]
+        assert recorder.calls == [("1", True), ("2", True)]
         bob.leave()
         ann.channel.close()
         ann.client.pump()
-        assert watching.told == [("1", True), ("2", True), ("2", False), ("1", False)]
+        assert recorder.calls == [("1", True), ("2", True), ("2", False), ("1", False)]
 
-    def test_how_many_there_are(self, new_world: Callable[..., World]) -> None:
+    def test_counts(self, new_world: Callable[..., World]) -> None:
         """
-        When it is told, the hub's figures include who has come, and not who has gone.
+        When the presence callback is called, the hub's counts include a new subscriber and exclude one that
+        has left.
         """
         seen: list[tuple[bool, int, int, int]] = []
 
@@ -58,19 +59,20 @@ class CallbackTests:
 
     def test_unsubscribed(self, new_world: Callable[..., World]) -> None:
         """
-        Whoever unsubscribes is gone, and its channel's end is no news.
+        A subscriber that unsubscribes is reported as absent once, and not again when its channel closes.
         """
-        watching = Watching()
-        world = new_world(presence=watching)
+        recorder = Recorder()
+        world = new_world(presence=recorder)
         channel = world.open().channel
         subscriber = world.hub.subscribe(channel, "news")
         subscriber.unsubscribe()
         channel.close()
-        assert watching.told == [("1", True), ("1", False)]
+        assert recorder.calls == [("1", True), ("1", False)]
 
-    def test_one_that_closes_another(self, new_world: Callable[..., World]) -> None:
+    def test_callback_closes_another_channel(self, new_world: Callable[..., World]) -> None:
         """
-        What the topic is told is in order, with what is so then, though the callback has others go.
+        Presence events are in order and have the counts of their time, even if the presence callback closes
+        other channels.
         """
         channels: list[SSEChannel] = []
 
@@ -86,17 +88,17 @@ class CallbackTests:
         world.join()
         world.join()
         world.reactor.run_soon()
-        told = [json.loads(text) for text in watching.texts]
-        assert [(each["present"], each["subscribers"]) for each in told] == [
+        seen = [json.loads(text) for text in watching.texts]
+        assert [(each["present"], each["subscribers"]) for each in seen] == [
             (True, 1),
             (True, 2),
             (True, 3),
             (False, 2),
         ]
 
-    def test_failing(self, new_world: Callable[..., World], failures: list[LogEvent]) -> None:
+    def test_callback_fails(self, new_world: Callable[..., World], failures: list[LogEvent]) -> None:
         """
-        Its failure is logged, and the subscriber gets its events all the same.
+        A presence callback that raises is logged, and the subscriber still gets its updates.
         """
 
         def failing(subscriber: Subscriber, present: bool) -> None:
@@ -111,9 +113,9 @@ class CallbackTests:
         assert [event["log_failure"].type for event in failures] == [ZeroDivisionError] * 2
         assert str(failures[0]["subscriber"]).startswith("<Subscriber 1 ")
 
-    def test_sends_away(self, new_world: Callable[..., World]) -> None:
+    def test_callback_removes_subscriber(self, new_world: Callable[..., World]) -> None:
         """
-        It may unsubscribe or close whoever has come, who is sent nothing then.
+        The presence callback may close or unsubscribe the new subscriber, which then gets no update.
         """
 
         def changed(subscriber: Subscriber, present: bool) -> None:
@@ -134,13 +136,13 @@ class CallbackTests:
         assert world.hub.subscribers.total == 0
         assert world.hub.metrics().replaying == 0
 
-    def test_publishes(self, new_world: Callable[..., World]) -> None:
+    def test_callback_publishes(self, new_world: Callable[..., World]) -> None:
         """
-        What it publishes reaches those that are there, in order with everything else.
+        Updates that the presence callback publishes reach the subscribers in order with all other updates.
         """
 
         def changed(subscriber: Subscriber, present: bool) -> None:
-            world.hub.publish("news", f"{subscriber.id} {'came' if present else 'went'}")
+            world.hub.publish("news", f"{subscriber.id} {'joined' if present else 'left'}")
 
         world = new_world(presence=changed)
         ann = world.join()
@@ -148,50 +150,51 @@ class CallbackTests:
         world.publish("one")
         bob.leave()
         world.publish("two")
-        assert ann.texts[-4:] == ["2 came", "one", "2 went", "two"]
-        assert ann.texts.count("2 came") == 1
+        assert ann.texts[-4:] == ["2 joined", "one", "2 left", "two"]
+        assert ann.texts.count("2 joined") == 1
 
 
 class TopicTests:
     def test_published(self, new_world: Callable[..., World]) -> None:
         """
-        Coming and going are events of the type ``presence`` on the topic, as JSON.
+        When a subscriber joins or leaves, the presence topic gets an event of the type ``presence`` with JSON
+        data.
         """
         world = new_world(presence_topic="who")
         watching = world.join("who")
         before = len(watching.events)
         member = world.join(["news", Prefix("a/"), "*"])
         member.leave()
-        came, went = watching.events[before:]
-        assert (came.event, went.event) == ("presence", "presence")
+        joined, left = watching.events[before:]
+        assert (joined.event, left.event) == ("presence", "presence")
         topics = ["news", "a/…", "*"]
-        assert json.loads(came.data) == {
+        assert json.loads(joined.data) == {
             "subscriber": "2",
             "topics": topics,
             "present": True,
             "subscribers": 2,
         }
-        assert json.loads(went.data) == {
+        assert json.loads(left.data) == {
             "subscriber": "2",
             "topics": topics,
             "present": False,
             "subscribers": 1,
         }
 
-    def test_beside_a_callback(self, new_world: Callable[..., World]) -> None:
+    def test_with_callback(self, new_world: Callable[..., World]) -> None:
         """
-        Both are told.
+        A hub with both a presence callback and a presence topic notifies both.
         """
-        watching = Watching()
-        world = new_world(presence=watching, presence_topic="who")
+        recorder = Recorder()
+        world = new_world(presence=recorder, presence_topic="who")
         listener = world.join("who")
         world.join()
-        assert watching.told == [("1", True), ("2", True)]
+        assert recorder.calls == [("1", True), ("2", True)]
         assert json.loads(listener.events[-1].data)["subscriber"] == "2"
 
     def test_not_while_stopping(self, new_world: Callable[..., World], failures: list[LogEvent]) -> None:
         """
-        That everybody goes when the hub stops is not published, and no failure.
+        A hub that stops publishes no presence events, and logs no failure.
         """
         world = new_world(presence_topic="who")
         members = [world.join("who") for _ in range(3)]
@@ -201,11 +204,10 @@ class TopicTests:
         assert world.hub.metrics().published == published
         assert failures == []
 
-    def test_too_large_to_be_published(
-        self, new_world: Callable[..., World], failures: list[LogEvent]
-    ) -> None:
+    def test_event_too_large(self, new_world: Callable[..., World], failures: list[LogEvent]) -> None:
         """
-        That is logged, and the subscriber does not depend on it.
+        A presence event that exceeds ``max_update_size`` is logged, and the subscriber still gets its
+        updates.
         """
         world = new_world(presence_topic="who", max_update_size=100)
         member = world.join("x" * 100)
@@ -218,7 +220,7 @@ class TopicTests:
 
     def test_not_recorded(self, new_world: Callable[..., World]) -> None:
         """
-        Comings and goings are for those who are there: no journal holds them, and none is replayed.
+        Presence events are ephemeral: no journal records them, and none is replayed.
         """
         world = new_world(bounds={"max_count": 2}, presence_topic="news")
         (first,) = world.publish("a")
@@ -233,7 +235,7 @@ class TopicTests:
 class SubscriberTests:
     def test_each(self, world: World) -> None:
         """
-        Iterating over ``hub.subscribers`` shows each subscriber's id, topics and client.
+        Iterating over ``hub.subscribers`` gives each subscriber's id, topics and client.
         """
         assert list(world.hub.subscribers) == []
         world.join(["news", Prefix("a/")])

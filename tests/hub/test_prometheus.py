@@ -1,5 +1,5 @@
 """
-The metrics as Prometheus reads them.
+The hub's metrics in the formats of Prometheus.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class MetricsResourceTests:
     def hub(self, plain: Wire) -> Hub:
         return Hub(upgrader=plain.upgrader(), reactor=plain.reactor)
 
-    def test_what_the_hub_counted(self, plain: Wire, hub: Hub) -> None:
+    def test_values(self, plain: Wire, hub: Hub) -> None:
         """
-        Each scrape shows how things are at that moment.
+        Each scrape returns the hub's current counters and gauges.
         """
         web = tree(hub)
         staying = plain.connect(web).request("/events")
@@ -54,7 +54,7 @@ class MetricsResourceTests:
         assert got["txsse_replaying"] == 0
         assert got["txsse_buffered"] == 0
         assert got["txsse_published_total"] == 1
-        # Two live, one by replay.
+        # Two deliveries were live, one was a replay.
         assert got["txsse_delivered_total"] == 3
         assert got["txsse_replayed_total"] == 1
         assert got["txsse_gaps_total"] == 1
@@ -76,7 +76,7 @@ class MetricsResourceTests:
 
     def test_open_metrics(self, plain: Wire, hub: Hub) -> None:
         """
-        A scraper that asks for OpenMetrics gets that.
+        A scraper that accepts OpenMetrics gets that format.
         """
         headers = {"Accept": "application/openmetrics-text; version=1.0.0"}
         scraper = plain.connect(tree(hub)).request("/metrics", headers=headers)
@@ -85,7 +85,7 @@ class MetricsResourceTests:
 
     def test_prefix(self, hub: Hub) -> None:
         """
-        Two hubs in one registry have names of their own.
+        A prefix distinguishes the metrics of several hubs in one registry.
         """
         names = {metric.name for metric in HubCollector(hub, prefix="chat").collect()}
         assert "chat_published" in names

@@ -1,5 +1,5 @@
 """
-Subscribers that are behind, on their way through the journal.
+Replay: subscribers that catch up from the journal, after a reconnection, a slow phase or missed updates.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from txsse.journal.page import Page
 class ResumeTests:
     def test_each_way(self, any_world: World) -> None:
         """
-        Who resumes gets all that it missed, in order, and then what comes live.
+        On every kind of connection, a client that resumes gets the updates that it missed, in order, and then
+        live ones.
         """
         ids = any_world.publish("a", "b", "c", "d")
         member = any_world.join(last_event_id=ids[1])
@@ -35,16 +36,16 @@ class ResumeTests:
 
     def test_bytes_of_a_replay(self, world: World) -> None:
         """
-        What is replayed is what was sent live, and nothing besides.
+        A replay sends the same frames as live delivery, and nothing else.
         """
         first, second, third = world.publish("a", "b\nc", "d")
         member = world.join(last_event_id=first)
         member.client.pump()
         assert member.client.body.decode() == (f"id: {second}\ndata: b\ndata: c\n\nid: {third}\ndata: d\n\n")
 
-    def test_first_visit(self, world: World) -> None:
+    def test_without_last_event_id(self, world: World) -> None:
         """
-        Who comes without an id gets nothing of before.
+        A client without a last event ID gets no earlier updates.
         """
         world.publish("a")
         member = world.join()
@@ -53,9 +54,10 @@ class ResumeTests:
         assert member.texts == ["b"]
         assert world.hub.metrics().replayed == 0
 
-    def test_first_visit_that_ends_before_anything_came(self, world: World) -> None:
+    def test_resumes_before_its_first_event(self, world: World) -> None:
         """
-        It was told where it stood, and resumes from there: nothing is lost, and no gap is told.
+        A client that disconnects before its first event resumes from the id that the hub sent it, without a
+        gap.
         """
         (first,) = world.publish("a")
         member = world.join()
@@ -65,9 +67,10 @@ class ResumeTests:
         assert world.join(last_event_id=member.last_event_id).texts == ["b"]
         assert world.hub.metrics().gaps == 0
 
-    def test_first_visit_to_a_hub_without_updates(self, world: World) -> None:
+    def test_resumes_from_an_empty_journal(self, world: World) -> None:
         """
-        So it is at the very beginning, where the hub makes up an id for that place.
+        A client that connected while the journal was empty has a resume ID for its beginning, and resumes
+        without a gap.
         """
         member = world.join()
         assert member.events == []
@@ -78,9 +81,9 @@ class ResumeTests:
         assert world.join(last_event_id=member.last_event_id).texts == texts
         assert world.hub.metrics().gaps == 0
 
-    def test_beginning_that_the_journal_forgot(self, new_world: Callable[..., World]) -> None:
+    def test_resume_id_of_a_dropped_beginning(self, new_world: Callable[..., World]) -> None:
         """
-        Who resumes from there is told of the gap like anybody else.
+        A client that resumes from the journal's beginning after updates were dropped gets ``stream-reset``.
         """
         world = new_world(bounds={"max_count": 2})
         origin = world.join().last_event_id
@@ -89,16 +92,16 @@ class ResumeTests:
 
     def test_earliest(self, world: World) -> None:
         """
-        This id brings all that the journal holds, and is no gap.
+        ``Last-Event-ID: earliest`` replays all updates that the journal holds, and is no gap.
         """
         world.publish("a", "b")
         member = world.join(last_event_id="earliest")
         assert member.texts == ["a", "b"]
         assert world.hub.metrics().gaps == 0
 
-    def test_earliest_of_nothing(self, world: World) -> None:
+    def test_earliest_of_an_empty_journal(self, world: World) -> None:
         """
-        Where there is nothing, it brings nothing.
+        ``Last-Event-ID: earliest`` replays nothing if the journal is empty.
         """
         member = world.join(last_event_id="earliest")
         assert member.texts == []
@@ -107,7 +110,7 @@ class ResumeTests:
 
     def test_unknown_id(self, world: World) -> None:
         """
-        The client is told that it missed something, and gets all that there is.
+        A client with an unknown last event ID gets ``stream-reset`` and all updates that the journal holds.
         """
         world.publish("a", "b")
         member = world.join(last_event_id="who knows")
@@ -121,16 +124,16 @@ class ResumeTests:
 
     def test_unknown_id_and_several_pages(self, world: World) -> None:
         """
-        It is told once, before the first page.
+        A gap before a replay of several pages is reported once, before the first page.
         """
         texts = [str(number) for number in range(600)]
         world.publish(*texts)
         assert world.join(last_event_id="who knows").texts == ["stream-reset", *texts]
         assert world.hub.metrics().gaps == 1
 
-    def test_id_that_the_journal_forgot(self, new_world: Callable[..., World]) -> None:
+    def test_dropped_id(self, new_world: Callable[..., World]) -> None:
         """
-        So it is with an id that was known.
+        A client gets ``stream-reset`` if the journal dropped the update that follows its last event ID.
         """
         world = new_world(bounds={"max_count": 2})
         ids = world.publish("a", "b", "c")
@@ -140,16 +143,16 @@ class ResumeTests:
 
     def test_newest_id(self, world: World) -> None:
         """
-        Who missed nothing gets nothing but what comes.
+        A client that resumes from the newest update gets live updates only.
         """
         ids = world.publish("a", "b")
         member = world.join(last_event_id=ids[1])
         world.publish("c")
         assert member.texts == ["c"]
 
-    def test_newest_id_that_the_journal_forgot(self, new_world: Callable[..., World]) -> None:
+    def test_dropped_newest_id(self, new_world: Callable[..., World]) -> None:
         """
-        Nor is a gap told to one who missed nothing, though the journal is empty by now.
+        A client that has the newest update gets no ``stream-reset``, even if the journal dropped that update.
         """
         world = new_world(bounds={"max_age": 60.0})
         (newest,) = world.publish("a")
@@ -164,15 +167,15 @@ class ResumeTests:
 
     def test_custom_id(self, world: World) -> None:
         """
-        A publisher's own id serves like any other.
+        A client resumes from a publisher's own id as from an id that the hub made.
         """
         world.publish("a", id="püb 1")
         world.publish("b")
         assert world.join(path="/?lastEventId=p%C3%BCb%201").texts == ["b"]
 
-    def test_only_what_it_wants(self, world: World) -> None:
+    def test_topics_of_the_subscription(self, world: World) -> None:
         """
-        Of what was missed it gets what it wants, by name or by pattern, each once.
+        A replay has each missed update of the subscription's topics and patterns once, and no others.
         """
         (first,) = world.publish("first")
         world.publish("a")
@@ -183,9 +186,9 @@ class ResumeTests:
         assert world.join(last_event_id=first).texts == ["a", "c"]
         assert world.join("*", last_event_id=first).texts == ["a", "b", "c", "d"]
 
-    def test_nothing_that_it_wants(self, world: World) -> None:
+    def test_no_update_of_its_topics(self, world: World) -> None:
         """
-        Nothing is sent then, and it is live.
+        If none of the missed updates has the client's topics, nothing is sent, and the client is live.
         """
         (first,) = world.publish("first")
         world.publish("a", topics="other")
@@ -197,7 +200,7 @@ class ResumeTests:
 
     def test_private(self, world: World) -> None:
         """
-        Private updates are authorised on replay as they are live.
+        A replay sends private updates only to clients with a grant, as live delivery does.
         """
         (first,) = world.publish("first")
         world.publish("secret", private=True)
@@ -209,7 +212,7 @@ class ResumeTests:
 
     def test_page_by_page(self, world: World) -> None:
         """
-        What is too much for one page comes in several, with a turn of the reactor before each.
+        A large replay is sent page by page, with a turn of the reactor before each page.
         """
         (first,) = world.publish("first")
         texts = [str(number) for number in range(600)]
@@ -230,7 +233,8 @@ class ResumeTests:
 
     def test_published_during_the_replay(self, world: World) -> None:
         """
-        What comes meanwhile comes behind, in the order of the journal, and nothing is missing or twice.
+        Updates that are published during a replay follow it in the order of the journal, none missing and
+        none twice.
         """
         (first,) = world.publish("first")
         texts = [str(number) for number in range(600)]
@@ -250,7 +254,7 @@ class ResumeTests:
 
     def test_cut_at_every_event(self, world: World) -> None:
         """
-        A client that is cut off after each event, and resumes, ends with the whole record.
+        A client that is cut off after each event, and resumes, receives the whole record.
         """
         (last_id,) = world.publish("first")
         record, seen = ["first"], ["first"]
@@ -272,7 +276,7 @@ class ResumeTests:
 
     def test_slow_client(self, world: World) -> None:
         """
-        No more than a page is read ahead of a client that does not read.
+        The hub reads no more than one page ahead for a client that does not read.
         """
         (first,) = world.publish("first")
         texts = [f"{number} {'x' * 10_000}" for number in range(50)]
@@ -291,9 +295,9 @@ class ResumeTests:
         assert world.hub.metrics().replaying == 0
         assert world.hub.metrics().slow_replays == 0
 
-    def test_page_that_is_refused(self, world: World) -> None:
+    def test_client_becomes_slow_before_a_page(self, world: World) -> None:
         """
-        Where something else was sent between, and the client is behind again, the page comes later, once.
+        If other data makes the client slow before a page is sent, the page is sent later, once.
         """
         journal = ScriptedJournal(reactor=world.reactor)
         world = World(world.wire, journal=journal)
@@ -316,9 +320,9 @@ class ResumeTests:
         assert (metrics.replayed, metrics.delivered, metrics.replaying) == (2, 2, 0)
         world.end()
 
-    def test_reset_that_is_refused(self, world: World) -> None:
+    def test_client_becomes_slow_before_a_reset(self, world: World) -> None:
         """
-        What comes before the page is told once all the same.
+        If other data makes the client slow before ``stream-reset`` is sent, it is still sent once.
         """
         journal = ScriptedJournal(reactor=world.reactor)
         world = World(world.wire, journal=journal)
@@ -336,9 +340,10 @@ class ResumeTests:
         assert world.hub.metrics().gaps == 1
         world.end()
 
-    def test_rewound_over_several_pages_with_a_gap(self, new_world: Callable[..., World]) -> None:
+    def test_gap_between_pages(self, new_world: Callable[..., World]) -> None:
         """
-        A gap in the middle of a replay is told where it is, once.
+        If the journal drops updates during a replay, ``stream-reset`` is sent once, between the pages around
+        the gap.
         """
         world = new_world(bounds={"max_count": 300})
         (first,) = world.publish("first")
@@ -358,7 +363,7 @@ class ResumeTests:
 
     def test_bytes(self, world: World) -> None:
         """
-        All that is sent is counted, what goes before a replay too.
+        The metric of sent bytes includes replays and ``stream-reset``.
         """
         world.publish("a")
         world.reactor.run_soon()
@@ -372,7 +377,7 @@ class ResumeTests:
 class EndTests:
     def resuming(self, world: World) -> tuple[World, ScriptedJournal, Member]:
         """
-        Return a member that waits for the journal.
+        Return a world whose member waits for a page of the journal.
         """
         journal = ScriptedJournal(reactor=world.reactor)
         world = World(world.wire, journal=journal)
@@ -387,9 +392,9 @@ class EndTests:
         assert journal.calls[-1] == "read"
         return world, journal, opened
 
-    def test_client_goes(self, world: World, failures: list[LogEvent]) -> None:
+    def test_client_disconnects(self, world: World, failures: list[LogEvent]) -> None:
         """
-        The replay ends with its channel, and that is no failure.
+        A replay ends when its client disconnects, and logs no failure.
         """
         world, journal, member = self.resuming(world)
         member.leave()
@@ -399,9 +404,9 @@ class EndTests:
         assert journal.calls.count("read") == 1
         assert failures == []
 
-    def test_client_goes_before_it_began(self, world: World, failures: list[LogEvent]) -> None:
+    def test_client_disconnects_before_the_first_page(self, world: World, failures: list[LogEvent]) -> None:
         """
-        Nothing is read for it.
+        The hub reads no page for a client that disconnects before its replay begins.
         """
         journal = ScriptedJournal(reactor=world.reactor)
         world = World(world.wire, journal=journal)
@@ -416,7 +421,7 @@ class EndTests:
 
     def test_unsubscribed(self, world: World) -> None:
         """
-        Whoever unsubscribes is sent nothing more, and keeps the channel.
+        A replaying subscriber that unsubscribes is sent no further update, and its channel stays open.
         """
         world, journal, member = self.resuming(world)
         (subscriber,) = world.hub._membership.by_channel.values()
@@ -428,9 +433,9 @@ class EndTests:
         assert world.hub.metrics().replaying == 0
         world.end()
 
-    def test_unsubscribed_before_a_page(self, world: World) -> None:
+    def test_unsubscribed_between_pages(self, world: World) -> None:
         """
-        So it is between two pages.
+        A subscriber that unsubscribes between two pages of a replay is not sent the second one.
         """
         (first,) = world.publish("first")
         world.publish(*map(str, range(300)))
@@ -444,7 +449,7 @@ class EndTests:
 
     def test_unsubscribed_while_a_page_is_sent(self, world: World) -> None:
         """
-        So it is in the middle of one, which goes out whole.
+        A subscriber that unsubscribes while a page is sent gets that page whole, and nothing after it.
         """
         (first,) = world.publish("first")
         world.publish(*map(str, range(300)))
@@ -460,7 +465,7 @@ class EndTests:
 
     def test_subscribed_again(self, world: World) -> None:
         """
-        A channel that changes its topics in the middle gets each update once.
+        A channel that changes its topics during a replay gets each update once.
         """
         world, journal, member = self.resuming(world)
         (subscriber,) = world.hub._membership.by_channel.values()
@@ -473,8 +478,8 @@ class EndTests:
 
     def test_subscribed_again_before_the_start(self, new_world: Callable[..., World], plain: Wire) -> None:
         """
-        A channel that changes its topics before the journal has started is looked up once, and gets each
-        update once.
+        The position of a channel that changes its topics before the journal has started is looked up once,
+        and the channel gets each update once.
         """
         journal = ScriptedJournal(reactor=plain.reactor)
         journal.held.add("start")
@@ -491,9 +496,9 @@ class EndTests:
         assert opened.texts.count("a") == 1
         assert world.hub.metrics().replaying == 0
 
-    def test_subscribed_again_further_on(self, world: World) -> None:
+    def test_subscribed_again_while_a_page_is_sent(self, world: World) -> None:
         """
-        It goes on from where it was, also where it changes them while a page is sent.
+        A channel that changes its topics while a page is sent continues its replay after that page.
         """
         (first,) = world.publish("first")
         world.publish(*map(str, range(600)))
@@ -515,8 +520,8 @@ class EndTests:
 
     def test_subscribed_again_when_live(self, world: World) -> None:
         """
-        It goes on from where it was: what its client missed before does not come a second time, and what was
-        published meanwhile is not lost.
+        A live channel that changes its topics continues at its position: no update is sent twice, and updates
+        published in between are sent.
         """
         (first,) = world.publish("first")
         world.publish("a", "b")
@@ -539,7 +544,7 @@ class EndTests:
 
     def test_channel_closes(self, world: World, failures: list[LogEvent]) -> None:
         """
-        A closed channel gets no page any more.
+        A channel that is closed during a replay gets no further page.
         """
         world, journal, member = self.resuming(world)
         member.channel.close()
@@ -551,7 +556,7 @@ class EndTests:
 
     def test_failing_subscriber(self, world: World, failures: list[LogEvent]) -> None:
         """
-        What fails in sending a page drops the subscriber, and is logged.
+        An error while a page is sent resets the client's connection, and is logged.
         """
         world, journal, member = self.resuming(world)
         member.socket.error = ZeroDivisionError("broken")
@@ -582,9 +587,10 @@ class FailingJournalTests:
         return world, journal, opened
 
     @pytest.mark.parametrize("name", ["read", "find"])
-    def test_asked_again(self, world: World, failures: list[LogEvent], name: str) -> None:
+    def test_retry(self, world: World, failures: list[LogEvent], name: str) -> None:
         """
-        A journal that fails is asked again after a second, until it answers; nothing is lost.
+        The hub retries a journal that fails every second, until it answers; then the client gets every
+        update.
         """
         world, journal, member = self.failing(world, name)
         assert journal.calls.count(name) == 1
@@ -601,9 +607,9 @@ class FailingJournalTests:
         assert world.hub.metrics().failures == 0
         world.end()
 
-    def test_failure_that_the_journal_knows(self, world: World, failures: list[LogEvent]) -> None:
+    def test_journal_failed_is_not_logged(self, world: World, failures: list[LogEvent]) -> None:
         """
-        It has said so itself.
+        A replay does not log ``JournalFailed``, because the journal logs its problem itself.
         """
         world, journal, member = self.failing(world, "read")
         journal.errors["read"] = JournalFailed("journal", "not now")
@@ -616,9 +622,9 @@ class FailingJournalTests:
         world.end()
 
     @pytest.mark.parametrize("name", ["read", "find"])
-    def test_client_goes_meanwhile(self, world: World, name: str) -> None:
+    def test_client_disconnects_before_the_retry(self, world: World, name: str) -> None:
         """
-        Nobody is asked any more then.
+        The hub does not retry a failing journal for a client that has disconnected.
         """
         world, journal, member = self.failing(world, name)
         member.leave()
@@ -627,9 +633,9 @@ class FailingJournalTests:
         assert world.hub.metrics().replaying == 0
         assert world.reactor.getDelayedCalls() == []
 
-    def test_client_goes_while_the_place_is_looked_for(self, world: World) -> None:
+    def test_client_disconnects_during_the_lookup(self, world: World) -> None:
         """
-        The answer comes to nobody.
+        If the client disconnects while its position is looked up, the result is ignored.
         """
         journal = ScriptedJournal(reactor=world.reactor)
         world = World(world.wire, journal=journal)
@@ -648,7 +654,7 @@ class FailingForManyTests:
     @pytest.mark.parametrize("fails", [False, True])
     def test_read_once_for_all(self, world: World, failures: list[LogEvent], fails: bool) -> None:
         """
-        Those who want the same page at the same time get the same one, or the same failure.
+        Subscribers that need the same page at the same time share one read, and its failure.
         """
         journal = ScriptedJournal(reactor=world.reactor)
         world = World(world.wire, journal=journal)
@@ -669,7 +675,7 @@ class FailingForManyTests:
 
     def test_one_entry_in_the_log(self, world: World, failures: list[LogEvent]) -> None:
         """
-        They wait together: a journal that is down is not told about by each of those who want to read it.
+        A failing journal is logged once per retry, not once per waiting subscriber.
         """
         journal = ScriptedJournal(reactor=world.reactor)
         world = World(world.wire, journal=journal)
@@ -688,14 +694,14 @@ class FailingForManyTests:
         assert world.hub.metrics().replaying == 0
         world.end()
 
-    def test_asked_again_by_turns(self, world: World) -> None:
+    def test_retry_in_slices(self, world: World) -> None:
         """
-        Subscribers that wait for a journal ask it again by turns of the reactor, not all in one.
+        The retries of many waiting subscribers are spread over turns of the reactor.
         """
 
         class Slow(ScriptedJournal):
             """
-            A journal whose every search takes 6 ms.
+            A journal whose every lookup takes 6 ms.
             """
 
             def find(self, id: str) -> Deferred[int | None]:
@@ -724,12 +730,13 @@ class FailingForManyTests:
 class SlowJournalTests:
     def test_head_moves_while_a_page_is_read(self, world: World) -> None:
         """
-        What was appended while the answer was on its way is read next: live begins at the head.
+        An update that is appended while a page is read is in the next page: a subscriber is live only at the
+        head.
         """
 
         class Delayed(ScriptedJournal):
             """
-            A journal whose pages are old when they arrive.
+            A journal whose pages are outdated when they arrive.
             """
 
             def read(self, after: int) -> Deferred[Page]:
@@ -758,7 +765,8 @@ class SlowJournalTests:
 
     def test_slow_start(self, world: World) -> None:
         """
-        Who subscribes before the journal has started gets what is published from then on.
+        A client that subscribes before the journal has started gets all updates that are published from then
+        on.
         """
         journal = ScriptedJournal(reactor=world.reactor)
         journal.held.add("start")
@@ -774,9 +782,10 @@ class SlowJournalTests:
         assert opened.last_event_id == opened.events[0].id
         world.end()
 
-    def test_anchor_after_a_slow_start(self, world: World) -> None:
+    def test_resume_id_after_a_slow_start(self, world: World) -> None:
         """
-        It is told where it stands, once the journal knows.
+        A client that subscribes before the journal has started gets its first resume ID when the journal has
+        started.
         """
         journal = ScriptedJournal(reactor=world.reactor)
         journal.held.add("start")
@@ -796,14 +805,14 @@ class SlowJournalTests:
 class StreamResetTests:
     def test_frame(self) -> None:
         """
-        It is an event with an id, from which a client resumes that gets nothing after it.
+        ``stream-reset`` is an event with an id and JSON data.
         """
         assert stream_reset("a") == b'id: a\nevent: stream-reset\ndata: {"replayed_from":"earliest"}\n\n'
 
     def test_resumed_from(self, new_world: Callable[..., World]) -> None:
         """
-        From its id, a client gets what followed, once, and is not told again; nothing is disclosed of updates
-        that are not for it.
+        A client that resumes from the id of ``stream-reset`` gets the following updates once and no second
+        reset; the id discloses no private update.
         """
         world = new_world(bounds={"max_count": 4})
         ids = [
@@ -819,9 +828,9 @@ class StreamResetTests:
             assert world.join(Access("news", private="news"), last_event_id=reset.id).texts == [*"cdef"]
         assert world.hub.metrics().gaps == 3
 
-    def test_nothing_is_left(self, new_world: Callable[..., World]) -> None:
+    def test_journal_is_empty(self, new_world: Callable[..., World]) -> None:
         """
-        Where the journal holds nothing at all, its id is that of the head.
+        If the journal holds no update, the id of ``stream-reset`` stands for the head.
         """
         world = new_world(bounds={"max_age": 10.0})
         (first, _) = world.publish("a", "b")
@@ -831,9 +840,10 @@ class StreamResetTests:
         world.publish("c")
         assert world.join(last_event_id=member.events[0].id).texts == ["c"]
 
-    def test_newcomer(self, new_world: Callable[..., World]) -> None:
+    def test_gap_before_the_first_id(self, new_world: Callable[..., World]) -> None:
         """
-        One that could not be sent its place before the journal lost what followed resumes from the newer id.
+        A client that is slow from the beginning, and has a gap before its first id, gets only the id of
+        ``stream-reset``.
         """
         world = new_world(bounds={"max_count": 2})
         opened = world.open()
@@ -852,17 +862,17 @@ class StreamResetTests:
         assert body.count(b"\nid: ") + body.startswith(b"id: ") == 3
         assert world.join(last_event_id=resets[0].id).texts == ["b", "c"]
 
-    def test_pause_before_the_journal_is_asked_again(self) -> None:
+    def test_retry_interval(self) -> None:
         """
-        It is a second.
+        The hub retries a failing journal after one second.
         """
         assert replay_module._RETRY_JOURNAL == 1.0
 
 
 class MissedTests:
-    def test_everybody_reads_on(self, world: World) -> None:
+    def test_all_replay(self, world: World) -> None:
         """
-        Where the journal lost sight of updates, each subscriber reads them, once.
+        When the journal reports missed updates, every live subscriber replays them, once.
         """
         members = [world.join(), world.join("*")]
         world.publish("a")
@@ -874,9 +884,10 @@ class MissedTests:
         metrics = world.hub.metrics()
         assert (metrics.slow_replays, metrics.gaps, metrics.replaying) == (2, 0, 0)
 
-    def test_before_anything_was_sent(self, world: World) -> None:
+    def test_before_the_first_update(self, world: World) -> None:
         """
-        Who has come meanwhile reads from where it came.
+        When the journal reports missed updates, a subscriber that was sent nothing yet replays from where it
+        subscribed.
         """
         world.publish("a")
         world.reactor.run_soon()
@@ -884,9 +895,9 @@ class MissedTests:
         unseen(world, "b")
         assert first.texts == ["b"]
 
-    def test_some_is_pending(self, world: World) -> None:
+    def test_before_the_fan_out(self, world: World) -> None:
         """
-        What waits for its fan-out then comes once too, and in order.
+        An update that waits for its fan-out when the journal reports missed ones is sent once, in order.
         """
         member = world.join()
         world.publish("a")
@@ -894,9 +905,9 @@ class MissedTests:
         world.publish("c")
         assert member.texts == ["a", "b", "c"]
 
-    def test_one_replays(self, world: World) -> None:
+    def test_subscriber_is_replaying(self, world: World) -> None:
         """
-        Who reads from the journal already finds it there.
+        A replaying subscriber finds missed updates in the journal.
         """
         (first,) = world.publish("first")
         opened = world.open(headers={"Last-Event-ID": first})
@@ -905,9 +916,9 @@ class MissedTests:
         assert opened.texts == ["a"]
         assert world.hub.metrics().slow_replays == 0
 
-    def test_the_journal_does_not_hold_them(self, new_world: Callable[..., World]) -> None:
+    def test_dropped_by_the_journal(self, new_world: Callable[..., World]) -> None:
         """
-        Then everybody is told of the gap.
+        If the journal dropped the missed updates, every subscriber gets ``stream-reset``.
         """
         world = new_world(bounds={"max_count": 1})
         member = world.join()
@@ -916,18 +927,19 @@ class MissedTests:
         unseen(world, "b", "c")
         assert member.texts == ["a", "stream-reset", "c"]
 
-    def test_resumed_from_before(self, world: World) -> None:
+    def test_resumes_afterwards(self, world: World) -> None:
         """
-        Who was away meanwhile, and had got the last update that the hub saw, misses nothing either.
+        A client that resumes from an update before the missed ones gets these.
         """
         (last,) = world.publish("a")
         world.reactor.run_soon()
         unseen(world, "b")
         assert world.join(last_event_id=last).texts == ["b"]
 
-    def test_first_visit_afterwards(self, world: World) -> None:
+    def test_connects_afterwards(self, world: World) -> None:
         """
-        Who comes for the first time gets nothing of before, now or when it resumes.
+        A client that connects for the first time after missed updates gets none of them, now or when it
+        resumes.
         """
         world.publish("a")
         world.reactor.run_soon()
@@ -939,9 +951,10 @@ class MissedTests:
         if member.last_event_id:
             assert world.join(last_event_id=member.last_event_id).texts == ["c"]
 
-    def test_in_the_middle_of_a_send(self, world: World) -> None:
+    def test_during_a_send(self, world: World) -> None:
         """
-        A journal that tells of it while an update is being sent is listened to when that is done.
+        If the journal reports missed updates while an update is sent, the subscribers replay after that
+        update.
         """
         members = [world.join() for _ in range(3)]
         world.reactor.run_soon()
@@ -955,7 +968,8 @@ class MissedTests:
 
     def test_between_slices(self, world: World) -> None:
         """
-        In the middle of a fan-out, those who were not reached yet get what it was about, too.
+        If the journal reports missed updates between two slices of a fan-out, each subscriber gets the update
+        of the fan-out and the missed ones.
         """
         members = [world.join() for _ in range(200)]
         for member in members:
@@ -970,25 +984,25 @@ class MissedTests:
 
 def unseen(world: World, *texts: str) -> None:
     """
-    Have the journal append updates that it does not tell the hub of, and then say that it missed them.
+    Append updates to the journal without a call of the hub's ``update_appended``, then report them as missed.
     """
     hub = world.hub
     journal: Any = hub._given_journal or hub._distribution.journal  # type: ignore[union-attr]
 
-    class Deaf:
+    class NoFollower:
         def update_appended(self, entry: object) -> None:
             pass
 
-    journal._follower = Deaf()
+    journal._follower = NoFollower()
     world.publish(*texts)
     journal._follower = hub._distribution
     hub._distribution.updates_missed(journal.head)  # type: ignore[union-attr]
 
 
 class WireTests:
-    def test_read_on_from_a_page_in_pieces(self, plain: Wire) -> None:
+    def test_page_is_read_in_pieces(self, plain: Wire) -> None:
         """
-        A client that reads a page bit by bit gets it whole.
+        A client that reads a replay in small pieces gets every update whole.
         """
         world = World(plain)
         (first,) = world.publish("first")

@@ -1,5 +1,5 @@
 """
-Requests that become subscribers: who gets what, and what the others are answered.
+Requests for streams: from HTTP request and access rule to a subscriber, or to an error response.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ORIGIN = "https://example.org"
 @pytest.fixture
 def scripted(world: World) -> Iterator[World]:
     """
-    A hub whose journal answers when the test says so.
+    Return a hub whose journal answers when the test releases it.
     """
     made = World(world.wire, journal=ScriptedJournal(reactor=world.reactor))
     yield made
@@ -38,9 +38,9 @@ def journal_of(world: World) -> ScriptedJournal:
 
 
 class HeaderTests:
-    def test_first_visit(self, world: World) -> None:
+    def test_without_last_event_id(self, world: World) -> None:
         """
-        A stream is opened, with its usual headers and none about resuming.
+        The response to a client without a last event ID has no ``Last-Event-ID`` header.
         """
         world.publish("a")
         member = world.join()
@@ -51,15 +51,15 @@ class HeaderTests:
 
     def test_resumed(self, world: World) -> None:
         """
-        The header says where the replay began: at the id that was asked for.
+        The response to a client that resumes repeats its last event ID in a header.
         """
         first, second = world.publish("a", "b")
         assert world.join(last_event_id=first).client.headers["last-event-id"] == first
         assert world.join(last_event_id=second).client.headers["last-event-id"] == second
 
-    def test_resumed_at_the_beginning(self, world: World) -> None:
+    def test_resumed_from_an_empty_journal(self, world: World) -> None:
         """
-        So it says for the id that the hub made up before there were updates.
+        The response repeats a resume ID that was sent while the journal was empty.
         """
         origin = world.join().last_event_id
         world.publish("a")
@@ -68,14 +68,14 @@ class HeaderTests:
     @pytest.mark.parametrize("id", ["unknown", "earliest"])
     def test_from_the_oldest(self, world: World, id: str) -> None:
         """
-        Where it begins with the oldest update, the header says so.
+        If the replay begins with the oldest update, the response has ``Last-Event-ID: earliest``.
         """
         world.publish("a")
         assert world.join(last_event_id=id).client.headers["last-event-id"] == "earliest"
 
     def test_id_beyond_ascii(self, world: World) -> None:
         """
-        It goes back as it came, in UTF-8.
+        A last event ID that is not ASCII is repeated in UTF-8.
         """
         world.publish("a", id="é")
         member = world.join(path="/?lastEventId=%C3%A9")
@@ -83,7 +83,7 @@ class HeaderTests:
 
     def test_page_of_another_origin(self, new_world: Callable[..., World]) -> None:
         """
-        It may read the header, where there is one.
+        CORS headers expose ``Last-Event-ID`` to a page of an allowed origin, if the response has that header.
         """
         world = new_world(upgrader={"allow_origins": [ORIGIN]})
         (first,) = world.publish("a")
@@ -96,7 +96,7 @@ class HeaderTests:
 
     def test_each_way(self, any_world: World) -> None:
         """
-        It is the same whatever the way to the client.
+        On every kind of connection, the response to a client that resumes repeats its last event ID.
         """
         (first,) = any_world.publish("a")
         member = any_world.join(last_event_id=first)
@@ -106,7 +106,7 @@ class HeaderTests:
 class RuleTests:
     def test_fixed(self, world: World) -> None:
         """
-        A topic, a selector, several, or an Access: all are topics.
+        A resource takes a topic, a selector, several of them or an ``Access``.
         """
         rules: list[Any] = ["a", Prefix("b"), ["a", Prefix("b")], iter(["a"]), Access("a"), "*"]
         members = [world.join(rule) for rule in rules]
@@ -123,7 +123,7 @@ class RuleTests:
 
     def test_fixed_for_many(self, world: World) -> None:
         """
-        The same resource serves everybody, though it was given an iterator.
+        A resource that was given an iterator of topics uses them for every client.
         """
         resource = world.hub.resource(iter(["a", "b"]))
         clients = [world.wire.connect(resource).request() for _ in range(2)]
@@ -131,16 +131,16 @@ class RuleTests:
         for client in clients:
             client.disconnect()
 
-    def test_fixed_and_wrong(self, world: World) -> None:
+    def test_fixed_with_wrong_type(self, world: World) -> None:
         """
-        Topics that are none are refused when the resource is made.
+        ``hub.resource`` raises ``TypeError`` at once for topics of a wrong type.
         """
         with pytest.raises(TypeError):
             world.hub.resource(7)  # type: ignore[arg-type]
 
     def test_called_with_the_request(self, world: World) -> None:
         """
-        A rule sees the request, and decides for it.
+        An access rule is called with the request, and decides for this request only.
         """
 
         def rule(request: Request) -> list[str]:
@@ -155,7 +155,7 @@ class RuleTests:
 
     def test_coroutine(self, world: World) -> None:
         """
-        It may be a coroutine.
+        An access rule may be a coroutine function.
         """
 
         async def rule(request: Request) -> Access:
@@ -167,7 +167,7 @@ class RuleTests:
 
     def test_deferred(self, world: World) -> None:
         """
-        It may take its time; the client waits meanwhile, and is sent what is published from then on.
+        A client waits for a rule's Deferred, and gets the updates that are published after it fires.
         """
         rights: Deferred[str] = Deferred()
         member = world.join(lambda request: rights)
@@ -179,9 +179,9 @@ class RuleTests:
         assert member.texts == ["a"]
         assert member.client.status == 200
 
-    def test_nothing_granted(self, world: World) -> None:
+    def test_no_topics(self, world: World) -> None:
         """
-        Whoever may read nothing has a stream in which nothing comes.
+        A client whose rule returns no topics gets a stream without updates.
         """
         member = world.join(lambda request: [])
         world.publish("a")
@@ -207,7 +207,7 @@ class RefusalTests:
     @pytest.mark.parametrize("way", ["at once", "coroutine", "deferred"])
     def test_refused_by_the_rule(self, world: World, failures: list[LogEvent], way: str) -> None:
         """
-        The client gets the status and the reason, however the rule says so, and nothing is logged.
+        An ``UpgradeRefused`` of a rule becomes the response, however the rule raises it, and is not logged.
         """
         member = world.join(self.raising(UpgradeRefused("log in first", status=401), way))
         assert member.client.status == 401
@@ -219,7 +219,7 @@ class RefusalTests:
 
     def test_refused_later(self, world: World) -> None:
         """
-        Or after a while.
+        A rule may refuse a client after a delay.
         """
         rights: Deferred[str] = Deferred()
         member = world.join(lambda request: rights)
@@ -228,9 +228,9 @@ class RefusalTests:
         assert member.client.status == 403
         assert member.client.body == b"not you\n"
 
-    def test_stop_a_browser_for_good(self, world: World) -> None:
+    def test_refused_with_204(self, world: World) -> None:
         """
-        204 is an answer too, and has no body.
+        A rule may refuse with 204, which stops a browser permanently; the response has no body.
         """
         member = world.join(self.raising(UpgradeRefused("no more", status=204), "at once"))
         assert member.client.status == 204
@@ -238,7 +238,7 @@ class RefusalTests:
 
     def test_page_of_another_origin(self, new_world: Callable[..., World]) -> None:
         """
-        It may read why.
+        Error responses have CORS headers, so that a page of an allowed origin can read them.
         """
         world = new_world(upgrader={"allow_origins": [ORIGIN]}, max_topics=1)
         errors = [UpgradeRefused("log in first", status=401), ValueError("broken")]
@@ -255,7 +255,7 @@ class RefusalTests:
     @pytest.mark.parametrize("way", ["at once", "coroutine", "deferred"])
     def test_failing_rule(self, world: World, failures: list[LogEvent], way: str) -> None:
         """
-        A rule that fails opens nothing: the client gets 500, and the log what happened.
+        If a rule raises an unexpected error, the client gets 500 without details, and the error is logged.
         """
         member = world.join(self.raising(ZeroDivisionError("secret"), way))
         assert member.client.status == 500
@@ -267,25 +267,25 @@ class RefusalTests:
         assert world.channels == []
 
     @pytest.mark.parametrize("granted", [None, 7, [7], Access("a", private=7)])  # type: ignore[arg-type]
-    def test_rule_that_returns_no_topics(self, world: World, failures: list[LogEvent], granted: Any) -> None:
+    def test_rule_returns_wrong_type(self, world: World, failures: list[LogEvent], granted: Any) -> None:
         """
-        So does one that returns what cannot be topics.
+        If a rule returns values of a wrong type, the client gets 500, and a ``TypeError`` is logged.
         """
         assert world.join(lambda request: granted).client.status == 500
         assert failures[0]["log_failure"].type is TypeError
 
     def test_refusal_without_a_status(self, world: World, failures: list[LogEvent]) -> None:
         """
-        And one that refuses, and does not say how.
+        If a rule raises ``UpgradeRefused`` without a status, the client gets 500, and the error is logged.
         """
         member = world.join(self.raising(UpgradeRefused("no", status=None), "at once"))
         assert member.client.status == 500
         assert len(failures) == 1
 
     @pytest.mark.parametrize("way", ["at once", "coroutine", "deferred"])
-    def test_rule_whose_work_was_cancelled(self, world: World, failures: list[LogEvent], way: str) -> None:
+    def test_rule_is_cancelled(self, world: World, failures: list[LogEvent], way: str) -> None:
         """
-        Where it was not the client that went, the client is answered.
+        If a rule raises ``CancelledError`` although the client is connected, the client gets 500.
         """
         member = world.join(self.raising(CancelledError(), way))
         assert member.client.status == 500
@@ -293,7 +293,7 @@ class RefusalTests:
 
     def test_too_many_topics(self, new_world: Callable[..., World]) -> None:
         """
-        They are refused for good.
+        A subscription of more than ``max_topics`` gets 400 without Retry-After.
         """
         world = new_world(max_topics=2)
         assert world.join(["a", Prefix("b")]).client.status == 200
@@ -303,9 +303,10 @@ class RefusalTests:
         assert "retry-after" not in member.client.headers
         assert len(world.channels) == 1
 
-    def test_journal_that_fails(self, scripted: World, failures: list[LogEvent]) -> None:
+    def test_journal_fails(self, scripted: World, failures: list[LogEvent]) -> None:
         """
-        A client whose place cannot be found gets its stream, and resumes when the journal is back.
+        If the journal cannot find the last event ID because of an error, the client gets a stream, and
+        resumes when the journal works again.
         """
         first, _ = scripted.publish("a", "b")
         journal = journal_of(scripted)
@@ -321,13 +322,13 @@ class RefusalTests:
         member.client.pump()
         assert member.texts == ["b", "c"]
 
-    def test_journal_that_fails_as_it_may(self, scripted: World, failures: list[LogEvent]) -> None:
+    def test_journal_failed_is_not_logged(self, scripted: World, failures: list[LogEvent]) -> None:
         """
-        Where the journal has said what is wrong, the log has nothing more for each client that comes.
+        Requests do not log ``JournalFailed``, because the journal logs its problem itself.
         """
         first, _ = scripted.publish("a", "b")
         journal = journal_of(scripted)
-        journal.errors["find"] = JournalFailed("x", "is out")
+        journal.errors["find"] = JournalFailed("x", "is unavailable")
         members = [scripted.join(last_event_id=first) for _ in range(10)]
         scripted.hub._distribution.updates_missed(journal.head)  # type: ignore[union-attr]
         assert failures == []
@@ -337,9 +338,9 @@ class RefusalTests:
             member.client.pump()
         assert [member.texts for member in members] == [["b"]] * 10
 
-    def test_journal_that_fails_often(self, scripted: World, failures: list[LogEvent]) -> None:
+    def test_journal_fails_for_many(self, scripted: World, failures: list[LogEvent]) -> None:
         """
-        What nobody expects is logged a few times, however many clients come.
+        An unexpected error of the journal is logged a few times, however many clients connect.
         """
         first, _ = scripted.publish("a", "b")
         journal_of(scripted).errors["find"] = OSError("no journal")
@@ -347,20 +348,20 @@ class RefusalTests:
         clients = [scripted.wire.connect(resource) for _ in range(50)]
         for client in clients:
             assert client.request("/", headers={"Last-Event-ID": first}).status == 200
-        # Of the resource, and of those that wait for the journal.
+        # Of the resource, and of the subscribers that wait for the journal.
         assert 0 < len(failures) <= 10
         failures.clear()
         for client in clients:
             client.disconnect(clean=False)
         scripted.reactor.advance(1)
 
-    def test_rule_that_needs_the_journal(self, scripted: World, failures: list[LogEvent]) -> None:
+    def test_rule_raises_journal_failed(self, scripted: World, failures: list[LogEvent]) -> None:
         """
-        Where it is out of reach, the client is asked to come again, and nothing is logged for it.
+        If a rule raises ``JournalFailed``, the client gets 503 with Retry-After, and nothing is logged.
         """
 
         def rule(request: object) -> Any:
-            raise JournalFailed("x", "is out")
+            raise JournalFailed("x", "is unavailable")
 
         member = scripted.join(rule)
         assert member.client.status == 503
@@ -368,7 +369,7 @@ class RefusalTests:
         assert failures == []
 
 
-class OtherAnswersTests:
+class OtherResponsesTests:
     @pytest.mark.parametrize(
         ("method", "headers", "status"),
         [
@@ -380,7 +381,7 @@ class OtherAnswersTests:
     )
     def test_no_stream(self, any_world: World, method: str, headers: dict[str, str], status: int) -> None:
         """
-        The client gets its answer, and the rule is not asked.
+        A request that cannot become a stream gets its response without a call of the rule.
         """
         asked: list[Request] = []
         member = any_world.join(asked.append, method=method, headers=headers)
@@ -391,7 +392,7 @@ class OtherAnswersTests:
 
     def test_head(self, world: World) -> None:
         """
-        It gets what a GET would get, so the rule is asked.
+        A HEAD request gets the status and headers of a GET, so the rule is called.
         """
         head = world.join("news", method="HEAD")
         assert (head.client.status, head.client.headers["content-type"]) == (200, "text/event-stream")
@@ -408,13 +409,13 @@ class OtherAnswersTests:
 
     def test_allowed(self, world: World) -> None:
         """
-        OPTIONS tells what is.
+        The response to OPTIONS lists the allowed methods.
         """
         assert world.join(method="OPTIONS").client.headers["allow"] == "GET, HEAD, OPTIONS"
 
     def test_too_many(self, new_world: Callable[..., World]) -> None:
         """
-        One channel too many for a client gets 429, and the rule is not asked.
+        A client that exceeds the limit per address gets 429, and the rule is not called.
         """
         world = new_world(upgrader={"limits": Limits(per_address=1)})
         first = world.join()
@@ -426,9 +427,9 @@ class OtherAnswersTests:
         first.leave()
         assert world.join().client.status == 200
 
-    def test_too_many_in_all(self, new_world: Callable[..., World]) -> None:
+    def test_too_many_in_total(self, new_world: Callable[..., World]) -> None:
         """
-        One too many in all gets 503.
+        A client that exceeds the limit of all channels gets 503 with Retry-After.
         """
         world = new_world(upgrader={"limits": Limits(channels=1, retry_after=30)})
         world.join()
@@ -436,9 +437,9 @@ class OtherAnswersTests:
         assert member.client.status == 503
         assert member.client.headers["retry-after"] == "30"
 
-    def test_too_many_by_the_time(self, new_world: Callable[..., World], failures: list[LogEvent]) -> None:
+    def test_too_many_after_the_rule(self, new_world: Callable[..., World], failures: list[LogEvent]) -> None:
         """
-        Who waits for the rule while another takes the last place is refused in the end, once.
+        A client gets 503 once if another client takes the last channel while its rule runs.
         """
         world = new_world(upgrader={"limits": Limits(channels=1)})
         rights: Deferred[str] = Deferred()
@@ -452,10 +453,11 @@ class OtherAnswersTests:
         assert world.hub.subscribers.total == 1
 
 
-class ClientGoesTests:
-    def test_while_the_rule_takes_its_time(self, any_world: World, failures: list[LogEvent]) -> None:
+class DisconnectTests:
+    def test_during_the_rule(self, any_world: World, failures: list[LogEvent]) -> None:
         """
-        The rule's work is cancelled, and nothing is opened or logged.
+        If a client disconnects while its rule's Deferred waits, the Deferred is cancelled, and no stream is
+        opened.
         """
         cancelled: list[Deferred[str]] = []
         rights: Deferred[str] = Deferred(cancelled.append)
@@ -467,9 +469,9 @@ class ClientGoesTests:
         assert any_world.hub.subscribers.total == 0
         assert failures == []
 
-    def test_while_a_coroutine_waits(self, world: World) -> None:
+    def test_during_a_coroutine(self, world: World) -> None:
         """
-        So is a coroutine's.
+        If a client disconnects while its rule's coroutine waits, the coroutine is cancelled.
         """
         seen: list[str] = []
         never: Deferred[None] = Deferred()
@@ -487,9 +489,9 @@ class ClientGoesTests:
         assert seen == ["cancelled"]
         assert world.channels == []
 
-    def test_rule_that_goes_on_all_the_same(self, world: World, failures: list[LogEvent]) -> None:
+    def test_rule_ignores_the_cancellation(self, world: World, failures: list[LogEvent]) -> None:
         """
-        What it grants in the end opens nothing.
+        A rule that continues after its cancellation opens no stream for the disconnected client.
         """
         never: Deferred[None] = Deferred()
 
@@ -505,9 +507,9 @@ class ClientGoesTests:
         assert world.channels == []
         assert failures == []
 
-    def test_rule_that_fails_then(self, world: World, failures: list[LogEvent]) -> None:
+    def test_rule_fails_after_the_cancellation(self, world: World, failures: list[LogEvent]) -> None:
         """
-        What it fails with then interests nobody.
+        An error of a rule after its cancellation is not logged.
         """
         never: Deferred[None] = Deferred()
 
@@ -523,11 +525,10 @@ class ClientGoesTests:
         assert failures == []
 
     @pytest.mark.parametrize("name", ["find", "start"])
-    def test_while_the_journal_takes_its_time(
-        self, scripted: World, failures: list[LogEvent], name: str
-    ) -> None:
+    def test_during_the_lookup(self, scripted: World, failures: list[LogEvent], name: str) -> None:
         """
-        The journal is asked no more for this client, and goes on for the others.
+        If a client disconnects while the journal looks up its last event ID, the lookup is cancelled for this
+        client only.
         """
         journal = journal_of(scripted)
         journal.held.add(name)
@@ -540,9 +541,9 @@ class ClientGoesTests:
         assert len(scripted.channels) == 1
         assert failures == []
 
-    def test_stream_that_was_waited_for(self, world: World) -> None:
+    def test_after_a_slow_rule(self, world: World) -> None:
         """
-        Once it is open, it ends like any other.
+        A stream that was opened after a slow rule ends when the client disconnects.
         """
         rights: Deferred[str] = Deferred()
         member = world.join(lambda request: rights)
@@ -553,9 +554,9 @@ class ClientGoesTests:
         assert reasons == [CloseReason.CLIENT_GONE]
         assert world.hub.subscribers.total == 0
 
-    def test_refused_and_used_again(self, world: World) -> None:
+    def test_connection_is_reused(self, world: World) -> None:
         """
-        After a refusal that took its time the connection takes another request.
+        After a delayed refusal, the same connection takes another request.
         """
         rights: list[Deferred[str]] = [Deferred(), Deferred()]
         waiting = list(rights)
@@ -574,13 +575,14 @@ class ClientGoesTests:
 
 class AccessTests:
     """
-    What an access says of where a stream begins, and when it ends.
+    The last event ID and the expiry of an ``Access``.
     """
 
     @pytest.mark.parametrize("is_rule", [False, True])
     def test_last_event_id(self, world: World, is_rule: bool) -> None:
         """
-        The ID of an access counts before that of the request, and is named in the response.
+        The last event ID of an ``Access`` takes precedence over the request's, and is in the response's
+        headers.
         """
         first, second = world.publish("a", "b")
         access = Access("news", last_event_id=first)
@@ -588,9 +590,9 @@ class AccessTests:
         assert member.texts == ["b"]
         assert member.client.headers["last-event-id"] == first
 
-    def test_resumes_from_nothing(self, world: World) -> None:
+    def test_empty_last_event_id(self, world: World) -> None:
         """
-        An access without an ID begins at the head, whatever the request says; the response names that.
+        An ``Access`` with an empty last event ID begins at the head, whatever the request says.
         """
         first, second = world.publish("a", "b")
         member = world.join(Access("news", last_event_id=""), last_event_id=first)
@@ -598,16 +600,16 @@ class AccessTests:
         assert member.client.headers["last-event-id"] == second
 
     @pytest.mark.parametrize("id", ["a\nb", "\0", "x" * 1025])
-    def test_id_that_cannot_be(self, world: World, id: str) -> None:
+    def test_invalid_last_event_id(self, world: World, id: str) -> None:
         """
-        An ID that no event can have, or that is too long, is refused as one in the header is.
+        An ``Access`` with an invalid last event ID gets 400, as a request with one does.
         """
         assert world.join(Access("news", last_event_id=id)).client.status == 400
 
     @pytest.mark.parametrize("is_rule", [False, True])
     def test_expires(self, world: World, is_rule: bool) -> None:
         """
-        The hub closes the stream when its access ends.
+        The hub closes a stream when its ``Access`` expires.
         """
         access = Access("news", expires=world.reactor.wall() + 60)
         member = world.join((lambda request: access) if is_rule else access)
@@ -620,24 +622,24 @@ class AccessTests:
         assert member.texts == ["a"]
         world.end()
 
-    def test_expires_before_it_begins(self, world: World) -> None:
+    def test_expired(self, world: World) -> None:
         """
-        An access that has ended opens no stream.
+        A request with an expired ``Access`` gets 403.
         """
         member = world.join(Access("news", expires=world.reactor.wall()))
         assert member.client.status == 403
         assert b"your access has expired" in member.client.body
 
-    def test_head_of_an_access_that_has_ended(self, world: World) -> None:
+    def test_head_with_expired_access(self, world: World) -> None:
         """
-        A HEAD is answered as the GET would be.
+        A HEAD request with an expired ``Access`` gets 403, as a GET does.
         """
         access = Access("news", expires=world.reactor.wall())
         assert world.join(lambda request: access, method="HEAD").client.status == 403
 
-    def test_subscription_that_expires(self, world: World) -> None:
+    def test_subscription_expires(self, world: World) -> None:
         """
-        So does a channel that is subscribed without a resource.
+        The hub closes a channel that was subscribed without a resource when its subscription expires.
         """
         opened = world.open()
         world.hub.subscribe(opened.channel, "news", expires=world.reactor.wall() + 60)
@@ -645,9 +647,9 @@ class AccessTests:
         assert opened.channel.close_reason is CloseReason.EXPIRED
         world.end()
 
-    def test_subscribed(self, plain: Wire) -> None:
+    def test_subscribed_callback(self, plain: Wire) -> None:
         """
-        Another HTTP face learns of each subscriber, with the access that it was given.
+        A custom HTTP resource is notified of each subscriber and its ``Access``.
         """
         world = World(plain)
         begun: list[tuple[Subscriber, Access]] = []

@@ -1,7 +1,7 @@
 """
-The proof of resuming: while updates are published all the time, the connection is cut at every event and in
-the middle of every one, and the client comes back with the last id that it saw. What it received in all, held
-against the whole record, is the record.
+Resuming loses nothing: a client is cut off after every event, and in the middle of every event, while updates
+are published. It resumes with its last event ID each time. All events that it received together must equal
+the whole record.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from txsse.hub.access import Access
 from txsse.protocol.event import ServerSentEvent
 from txsse.server.resource import SSEResource
 
-# How many updates there are when the client comes back for the first time, and how many in all.
+# The number of updates when the client reconnects for the first time, and in total.
 BEFORE = 20
 ALL = 50
 
 
 class ResumingClient:
     """
-    A client that keeps what it received, over all of its connections.
+    A client that keeps the events received over all of its connections.
     """
 
     def __init__(self, wire: Wire, resource: SSEResource) -> None:
@@ -45,7 +45,7 @@ class ResumingClient:
 
     def look(self) -> int:
         """
-        Take up what has come, and return how many events that were.
+        Parse the received data, and return the number of new events.
         """
         events = self._parser.feed(self.client.body[self._fed :])
         self._fed = len(self.client.body)
@@ -55,14 +55,14 @@ class ResumingClient:
 
     def cut(self, *, clean: bool) -> None:
         """
-        Lose the connection, and what has not been read of it.
+        Lose the connection, with the data that has not been read.
         """
         self.client.disconnect(clean=clean)
 
 
 class Publisher:
     """
-    Publishes an update in each turn of the reactor, until there are enough.
+    A publisher that publishes an update in each turn of the reactor, up to a number.
     """
 
     def __init__(self, wire: Wire, publish: Callable[[int], object]) -> None:
@@ -72,7 +72,7 @@ class Publisher:
 
     def run(self, until: int) -> None:
         """
-        Publish so many in all, each in a turn of its own.
+        Publish up to a total number of updates, each in a turn of its own.
         """
         while self.published < until:
             self.one()
@@ -82,24 +82,24 @@ class Publisher:
         self.published += 1
         self._publish(self.published)
 
-    def goes_on(self, until: int) -> None:
+    def keep_publishing(self, until: int) -> None:
         """
-        Publish in every turn from now on, also while a replay has its turns.
+        Publish an update in every turn from now on, also while a replay is running.
         """
         if self.published < until:
             self.one()
-            self._wire.reactor.callLater(0, self.goes_on, until)
+            self._wire.reactor.callLater(0, self.keep_publishing, until)
 
 
 def text(number: int) -> str:
-    # Two lines, of different lengths, so that a cut finds a different place in each.
+    # Two lines of varying lengths, so that a cut hits each update at another offset.
     return f"{number}\n" + "x" * (number * 7 % 40)
 
 
 @pytest.fixture(autouse=True)
 def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Have a replay of twenty updates take several pages.
+    Make pages so short that a replay of twenty updates takes several.
     """
     monkeypatch.setattr(txsse.journal.window, "PAGE_COUNT", 4)
 
@@ -110,17 +110,19 @@ def hub_of(wire: Wire, **options: Any) -> Hub:
 
 class CutEverywhereTests:
     @pytest.mark.parametrize("events", range(1, 25))
-    def test_cut_behind_every_event(self, wire: Wire, events: int) -> None:
+    def test_cut_after_events(self, wire: Wire, events: int) -> None:
         """
-        Each connection lasts for so many events: in the replay, between it and what is live, and live.
+        A client that is cut off after every few events, in replays and live, and resumes receives each update
+        once.
         """
         self.check(wire, events, extra=0, clean=True)
 
     @pytest.mark.parametrize("events", [1, 2, 3, 5, 8, 13, 21])
     @pytest.mark.parametrize("extra", [1, 9, 20])
-    def test_cut_in_the_middle_of_every_event(self, wire: Wire, events: int, extra: int) -> None:
+    def test_cut_in_the_middle_of_events(self, wire: Wire, events: int, extra: int) -> None:
         """
-        The rest of an event that was cut off is no event: it comes anew, whole.
+        A client that is cut off in the middle of an event ignores that part, and receives the event whole
+        after it resumes.
         """
         self.check(wire, events, extra=extra, clean=False)
 
@@ -139,23 +141,23 @@ class CutEverywhereTests:
             while seen < events and len(client.received) < ALL:
                 if publisher.published < ALL:
                     publisher.one()
-                # Less than any event takes, so that it is cut where it is to be.
+                # Fewer bytes than any event has, so that at most one event is read at a time.
                 client.client.read_some(20 if wire.kind != "http2" else 100)
                 seen += client.look()
             client.client.read_some(extra)
             client.look()
             client.cut(clean=clean)
             most += 1
-            assert most <= ALL, "there is no progress"
+            assert most <= ALL, "a connection brought no new event"
         assert [event.data for event in client.received] == [text(number) for number in range(1, ALL + 1)]
         assert len({event.id for event in client.received}) == ALL
         assert hub.subscribers.total == 0
 
     @pytest.mark.parametrize("bytes_each", [1, 7, 64, 1000])
-    def test_publisher_that_never_rests(self, wire: Wire, bytes_each: int) -> None:
+    def test_update_in_every_turn(self, wire: Wire, bytes_each: int) -> None:
         """
-        An update comes in every single turn, between the pages of a replay too; the client is cut whenever it
-        has got something new.
+        While an update is published in every turn, also between the pages of a replay, a client that is cut
+        off after each read receives each update once.
         """
         hub = hub_of(wire)
         publisher = Publisher(wire, lambda number: hub.publish(["topic", "other"], text(number)))
@@ -164,7 +166,7 @@ class CutEverywhereTests:
         client.look()
         client.cut(clean=True)
         publisher.run(BEFORE)
-        wire.reactor.callLater(0, publisher.goes_on, ALL)
+        wire.reactor.callLater(0, publisher.keep_publishing, ALL)
         while len(client.received) < ALL:
             client.connect()
             while not client.look():
@@ -172,9 +174,10 @@ class CutEverywhereTests:
             client.cut(clean=len(client.received) % 2 == 0)
         assert [event.data for event in client.received] == [text(number) for number in range(1, ALL + 1)]
 
-    def test_everybody_has_a_record_of_his_own(self, wire: Wire) -> None:
+    def test_accesses_differ(self, wire: Wire) -> None:
         """
-        What a client may not have is left out of every replay, and nothing else is.
+        Clients with different topics and grants that reconnect often receive exactly the updates that each of
+        them has access to.
         """
         hub = hub_of(wire)
 
@@ -188,7 +191,10 @@ class CutEverywhereTests:
             Access("*", "odd"): lambda number: number % 2 or number % 3,
             Access(("even", "odd"), "*"): lambda number: True,
         }
-        clients = [(ResumingClient(wire, hub.resource(access)), mine) for access, mine in accesses.items()]
+        clients = [
+            (ResumingClient(wire, hub.resource(access)), has_access)
+            for access, has_access in accesses.items()
+        ]
         for client, _ in clients:
             client.connect().read_on()
             client.look()
@@ -203,17 +209,17 @@ class CutEverywhereTests:
                 client.look()
                 if round % 5 == 4:
                     client.cut(clean=round % 2 == 0)
-        for client, mine in clients:
+        for client, has_access in clients:
             assert [event.data for event in client.received] == [
-                text(number) for number in range(1, ALL + 1) if mine(number)
+                text(number) for number in range(1, ALL + 1) if has_access(number)
             ]
 
 
 class SlowReplayTests:
-    def test_slow_client_is_never_cut(self, wire: Wire) -> None:
+    def test_slow_client(self, wire: Wire) -> None:
         """
-        It reads a few bytes at a time, far slower than is published, and gets everything; the hub holds
-        nothing for it meanwhile.
+        A client that reads far more slowly than updates are published gets every update, and the hub buffers
+        nothing for it.
         """
         hub = hub_of(wire)
         publisher = Publisher(wire, lambda number: hub.publish("topic", text(number) + "y" * 20_000))
@@ -234,16 +240,17 @@ class SlowReplayTests:
 
 class GapTests:
     """
-    What the journal does not hold any more is lost, and the client is told.
+    Updates that the journal no longer holds are a gap, which is reported to the client.
     """
 
     def hub(self, wire: Wire) -> Hub:
         journal = MemoryJournal(max_count=10, reactor=wire.reactor)
         return Hub(journal=journal, reactor=wire.reactor, upgrader=wire.upgrader())
 
-    def test_client_that_was_away_for_too_long(self, wire: Wire) -> None:
+    def test_disconnected_for_too_long(self, wire: Wire) -> None:
         """
-        It is told first, in the header too, and then gets the oldest update that there is and all behind it.
+        A client that was disconnected for too long gets ``stream-reset`` first, and then all updates that the
+        journal holds.
         """
         hub = self.hub(wire)
         publisher = Publisher(wire, lambda number: hub.publish("topic", text(number)))
@@ -259,15 +266,15 @@ class GapTests:
         client.client.pump()
         client.look()
         assert client.client.headers["last-event-id"] == "earliest"
-        told, *rest = client.received[3:]
-        assert (told.event, told.data) == ("stream-reset", '{"replayed_from":"earliest"}')
+        reset, *rest = client.received[3:]
+        assert (reset.event, reset.data) == ("stream-reset", '{"replayed_from":"earliest"}')
         assert [event.data for event in rest] == [text(number) for number in range(21, 36)]
         assert hub.metrics().gaps == 1
         client.cut(clean=True)
 
-    def test_client_that_was_not_away_for_too_long(self, wire: Wire) -> None:
+    def test_last_update_is_the_oldest_held(self, wire: Wire) -> None:
         """
-        One whose last update is the oldest that there is has missed nothing, and is told where it resumes.
+        A client that resumes from the oldest update that the journal holds has no gap.
         """
         hub = self.hub(wire)
         publisher = Publisher(wire, lambda number: hub.publish("topic", text(number)))
@@ -285,9 +292,10 @@ class GapTests:
         assert hub.metrics().gaps == 0
         client.cut(clean=True)
 
-    def test_client_that_is_too_slow(self, wire: Wire) -> None:
+    def test_client_is_too_slow(self, wire: Wire) -> None:
         """
-        It is told in the middle of its stream, behind what it got before, and gets the oldest update next.
+        A client that reads so slowly that the journal drops updates gets ``stream-reset`` in the middle of
+        its stream, and then the oldest held update.
         """
         hub = self.hub(wire)
         publisher = Publisher(wire, lambda number: hub.publish("topic", text(number) + "y" * 70_000))

@@ -1,5 +1,5 @@
 """
-The end of a hub.
+Graceful shutdown of a hub.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from txsse import (
     SSEChannel,
     Update,
 )
-from txsse.hub import shutdown as drain_module
+from txsse.hub import shutdown as shutdown_module
 
 
-def sent_away(member: Member) -> bool:
+def has_reconnect_response(member: Member) -> bool:
     """
-    Tell whether a client got what makes a browser come back: a stream that ends at once, and when.
+    Return whether the response is that of a stopped hub: a stream that ends at once, with a reconnect
+    delay.
     """
     parser = EventStreamParser()
     events = parser.feed(member.client.body)
@@ -47,7 +48,8 @@ def sent_away(member: Member) -> bool:
 class StopTests:
     def test_each_way(self, any_world: World) -> None:
         """
-        Everybody gets what was published, is told when to reconnect, and is sent away; then it is over.
+        On every kind of connection, a hub that stops sends all updates and a reconnect delay to each client,
+        ends their streams, and then is stopped.
         """
         members = [any_world.join(), any_world.join("sport")]
         any_world.publish("a")
@@ -63,7 +65,8 @@ class StopTests:
 
     def test_farewell(self, world: World) -> None:
         """
-        The farewell comes last, whatever was wanted, and with it the time to reconnect.
+        The farewell is the last event of every client, whatever its topics, and is followed by the reconnect
+        delay.
         """
         members = [world.join(), world.join("sport")]
         world.publish("a")
@@ -73,9 +76,9 @@ class StopTests:
         assert {member.retry for member in members} == {2.0}
         assert members[0].client.body.endswith(b"event: farewell\ndata: bye\n\nretry: 2000\n\n")
 
-    def test_spread(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_random_delays(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Each client is told a time of its own between the bounds.
+        Each client gets a random reconnect delay between the bounds.
         """
         asked: list[tuple[float, float]] = []
         times = iter([3.0, 4.25, 5.5])
@@ -90,9 +93,9 @@ class StopTests:
         assert [member.retry for member in members] == [3.0, 4.25, 5.5]
         assert asked == [(3.0, 6.0)] * 3
 
-    def test_usual_spread(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_default_delays(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        It is from 1 to 10 seconds.
+        Reconnect delays are between 1 and 10 seconds by default.
         """
         asked: list[tuple[float, float]] = []
         world.join()
@@ -105,9 +108,10 @@ class StopTests:
         world.hub.stop()
         assert asked == [(1.0, 10.0)]
 
-    def test_what_is_on_its_way(self, new_world: Callable[..., World], plain: Wire) -> None:
+    def test_pending_append(self, new_world: Callable[..., World], plain: Wire) -> None:
         """
-        What the journal has not recorded yet is waited for, and sent before the farewell.
+        A hub that stops waits for updates that the journal has not recorded yet, and sends them before the
+        farewell.
         """
         journal = ScriptedJournal(reactor=plain.reactor)
         world = new_world(journal=journal)
@@ -124,11 +128,11 @@ class StopTests:
         assert world.reactor.getDelayedCalls() == []
 
     @pytest.mark.parametrize("method", ["start", "at", "stop"])
-    def test_journal_that_never_answers(
+    def test_journal_does_not_answer(
         self, new_world: Callable[..., World], plain: Wire, method: str, logged: list[LogEvent]
     ) -> None:
         """
-        It is waited for no longer than the whole may take, and that is logged.
+        A hub that stops does not wait for its journal beyond the deadline, and logs that.
         """
         journal = ScriptedJournal(reactor=plain.reactor)
         journal.held.add(method)
@@ -143,9 +147,9 @@ class StopTests:
         assert [event for event in logged if "did not stop in time" in event["log_format"]]
         assert isinstance(outcome_of(world.hub.publish("news", "a"))[0], HubStopped)
 
-    def test_journal_has_its_time(self, new_world: Callable[..., World], plain: Wire) -> None:
+    def test_journal_after_slow_clients(self, new_world: Callable[..., World], plain: Wire) -> None:
         """
-        Where the clients have used up the time, it has a second.
+        If slow clients use up the deadline, the journal still has one second to stop.
         """
         journal = ScriptedJournal(reactor=plain.reactor)
         journal.held.add("stop")
@@ -161,9 +165,9 @@ class StopTests:
         journal.release("stop")
         assert stopped == [None]
 
-    def test_what_never_arrives(self, new_world: Callable[..., World], plain: Wire) -> None:
+    def test_append_does_not_finish(self, new_world: Callable[..., World], plain: Wire) -> None:
         """
-        Not longer than the whole may take.
+        A hub that stops does not wait for a pending append beyond the deadline.
         """
         journal = ScriptedJournal(reactor=plain.reactor)
         world = new_world(journal=journal)
@@ -179,9 +183,9 @@ class StopTests:
         assert member.client.ended
         journal.release("append")
 
-    def test_what_fails(self, new_world: Callable[..., World], plain: Wire) -> None:
+    def test_append_fails(self, new_world: Callable[..., World], plain: Wire) -> None:
         """
-        What is not recorded is not waited for.
+        A hub that stops does not wait for an append that has failed.
         """
         journal = ScriptedJournal(reactor=plain.reactor)
         world = new_world(journal=journal)
@@ -189,15 +193,15 @@ class StopTests:
         journal.held.add("append")
         published = outcome_of(world.hub.publish("news", "a"))
         stopped = outcome_of(world.hub.stop())
-        journal.errors["append"] = JournalFailed("x", "is out")
+        journal.errors["append"] = JournalFailed("x", "is unavailable")
         journal.release("append")
         world.reactor.run_soon()
         assert isinstance(published[0], JournalFailed)
         assert stopped == [None]
 
-    def test_journal_that_does_not_start(self, new_world: Callable[..., World], plain: Wire) -> None:
+    def test_journal_fails_to_start(self, new_world: Callable[..., World], plain: Wire) -> None:
         """
-        One that is starting is waited for, and has nothing to end where it fails.
+        A hub that stops waits for a journal that is starting, and does not stop it if the start fails.
         """
         journal = ScriptedJournal(reactor=plain.reactor)
         world = new_world(journal=journal)
@@ -206,16 +210,16 @@ class StopTests:
         stopped = outcome_of(world.hub.stop())
         world.reactor.run_soon()
         assert (started, stopped) == ([], [])
-        journal.errors["start"] = JournalFailed("x", "is out")
+        journal.errors["start"] = JournalFailed("x", "is unavailable")
         journal.release("start")
         world.reactor.run_soon()
         assert isinstance(started[0], JournalFailed)
         assert stopped == [None]
         assert "stop" not in journal.calls
 
-    def test_farewell_that_is_none(self, world: World) -> None:
+    def test_invalid_farewell(self, world: World) -> None:
         """
-        It is refused, and the hub goes on.
+        ``hub.stop`` raises ``TypeError`` for an invalid farewell, and the hub continues.
         """
         member = world.join()
         with pytest.raises(TypeError, match="ServerSentEvent"):
@@ -223,13 +227,13 @@ class StopTests:
         world.publish("a")
         assert member.texts == ["a"]
 
-    def test_nothing_begins_again(self, new_world: Callable[..., World], plain: Wire) -> None:
+    def test_does_not_start_again(self, new_world: Callable[..., World], plain: Wire) -> None:
         """
-        A hub that has ended starts no journal, whatever is asked of it.
+        A stopped hub does not start its journal again: its methods fail with ``HubStopped``.
         """
         journal = ScriptedJournal(reactor=plain.reactor)
         world = new_world(journal=journal)
-        journal.errors["start"] = JournalFailed("x", "is out")
+        journal.errors["start"] = JournalFailed("x", "is unavailable")
         result_of(world.hub.stop())
         del journal.errors["start"]
         calls = len(journal.calls)
@@ -238,26 +242,27 @@ class StopTests:
             assert isinstance(outcome, HubStopped)
         assert len(journal.calls) == calls
 
-    def test_last_words(self, world: World) -> None:
+    def test_publish_while_draining(self, world: World) -> None:
         """
-        What is told of those who leave is recorded while they do, and not behind that.
+        ``publish_update(while_draining=True)`` records an update while clients disconnect, and fails after
+        that.
         """
         last = Update("news", ServerSentEvent("left", id="left"))
-        words: list[Deferred[str]] = []
+        published: list[Deferred[str]] = []
         member = world.join()
         member.channel.when_closed().addCallback(
-            lambda _: words.append(world.hub.publish_update(last, while_draining=True))
+            lambda _: published.append(world.hub.publish_update(last, while_draining=True))
         )
         result_of(world.hub.stop())
-        assert [result_of(each) for each in words] == ["left"]
+        assert [result_of(each) for each in published] == ["left"]
         assert world.hub.metrics().published == 1
         for publish in (partial(world.hub.publish_update, while_draining=True), world.hub.publish_update):
             [failed] = outcome_of(publish(last))
             assert isinstance(failed, HubStopped)
 
-    def test_too_late_for_last_words(self, new_world: Callable[..., World], plain: Wire) -> None:
+    def test_publish_while_the_journal_stops(self, new_world: Callable[..., World], plain: Wire) -> None:
         """
-        A journal that ends takes no more of them.
+        ``publish_update(while_draining=True)`` fails with ``HubStopped`` while the journal stops.
         """
         journal = ScriptedJournal(reactor=plain.reactor)
         world = new_world(journal=journal)
@@ -272,11 +277,11 @@ class StopTests:
         journal.release("stop")
         assert stopped == [None]
 
-    def test_last_words_to_those_who_are_left(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_publish_while_draining_is_delivered(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Who has not been sent away by then gets them.
+        An update that is published while the hub drains reaches the clients whose streams have not ended yet.
         """
-        monkeypatch.setattr(drain_module, "_SLICE", 1)
+        monkeypatch.setattr(shutdown_module, "_SLICE", 1)
         first, second = world.join(), world.join()
         first.channel.when_closed().addCallback(
             lambda _: world.hub.publish_update(
@@ -290,9 +295,9 @@ class StopTests:
         assert (first.texts, second.texts) == ([], ["left"])
 
     @pytest.mark.parametrize("retry", [(-1.0, 1.0), (1.0, float("inf")), (-2.0, -1.0)])
-    def test_times_that_cannot_be(self, world: World, retry: tuple[float, float]) -> None:
+    def test_invalid_delays(self, world: World, retry: tuple[float, float]) -> None:
         """
-        They are refused, and the hub goes on.
+        ``hub.stop`` raises ``ValueError`` for invalid reconnect delays, and the hub continues.
         """
         member = world.join()
         with pytest.raises(ValueError):
@@ -301,9 +306,9 @@ class StopTests:
         assert member.texts == ["a"]
 
     @pytest.mark.parametrize("deadline", [0, -1.0, float("nan")])
-    def test_deadline_that_cannot_be(self, world: World, deadline: float) -> None:
+    def test_invalid_deadline(self, world: World, deadline: float) -> None:
         """
-        So it is with a deadline that is no time.
+        ``hub.stop`` raises ``ValueError`` for an invalid deadline, and the hub continues.
         """
         member = world.join()
         with pytest.raises(ValueError, match="deadline must be a positive number of seconds"):
@@ -313,16 +318,16 @@ class StopTests:
 
     def test_before_first_use(self, new_world: Callable[..., World]) -> None:
         """
-        A hub that was never used stops at once.
+        A hub that was never used stops immediately.
         """
         world = new_world()
         assert result_of(world.hub.stop()) is None
         with pytest.raises(HubStopped):
             result_of(world.hub.publish("news", "x"))
 
-    def test_nobody_there(self, world: World) -> None:
+    def test_without_subscribers(self, world: World) -> None:
         """
-        So does one without subscribers.
+        A hub without subscribers stops immediately.
         """
         world.publish("a")
         assert result_of(world.hub.stop()) is None
@@ -330,7 +335,8 @@ class StopTests:
 
     def test_twice(self, world: World) -> None:
         """
-        Everybody who stops it is told when it is over, and clients are sent away once.
+        Each call of ``hub.stop`` returns a Deferred that fires when the hub is stopped, and each client gets
+        one reconnect delay.
         """
         member = world.join()
         member.client.pump()
@@ -343,11 +349,11 @@ class StopTests:
         assert member.client.body.count(b"retry:") == 1
         assert result_of(world.hub.stop()) is None
 
-    def test_many(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_slices(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        After so many the reactor has its turn.
+        A hub that stops closes its channels in slices, and yields to the reactor between them.
         """
-        monkeypatch.setattr(drain_module, "_SLICE", 4)
+        monkeypatch.setattr(shutdown_module, "_SLICE", 4)
         for _ in range(10):
             world.join()
         outcome = outcome_of(world.hub.stop())
@@ -359,11 +365,11 @@ class StopTests:
         assert outcome == [None]
         assert world.hub.metrics().closes == {CloseReason.DRAINED: 10}
 
-    def test_client_goes_between_slices(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_client_disconnects_between_slices(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Who has gone by itself meanwhile is done with.
+        A hub that stops does not wait for a client that disconnects before its slice.
         """
-        monkeypatch.setattr(drain_module, "_SLICE", 1)
+        monkeypatch.setattr(shutdown_module, "_SLICE", 1)
         members = [world.join() for _ in range(3)]
         outcome = outcome_of(world.hub.stop())
         members[2].leave()
@@ -374,7 +380,7 @@ class StopTests:
 class SlowClientTests:
     def slow(self, world: World) -> Member:
         """
-        Return a member whose client does not read, and has something to read.
+        Return a member whose client does not read, and that has an update to read.
         """
         member = world.join()
         member.client.pump()
@@ -383,9 +389,9 @@ class SlowClientTests:
         world.reactor.run_soon()
         return member
 
-    def test_reads_on_in_time(self, world: World) -> None:
+    def test_reads_before_the_deadline(self, world: World) -> None:
         """
-        It gets everything up to the farewell.
+        A slow client that reads before the deadline gets everything up to the farewell.
         """
         member = self.slow(world)
         outcome = outcome_of(world.hub.stop(farewell=ServerSentEvent("bye"), deadline=5.0))
@@ -400,7 +406,7 @@ class SlowClientTests:
 
     def test_deadline(self, world: World, logged: list[LogEvent]) -> None:
         """
-        Who has not read everything by then is cut off, and counted; then it is over.
+        A client that has not read everything by the deadline is cut off and counted, and the hub is stopped.
         """
         slow, quick = self.slow(world), world.join()
         outcome = outcome_of(world.hub.stop(deadline=5.0))
@@ -417,11 +423,12 @@ class SlowClientTests:
         assert [event["count"] for event in logged if "count" in event] == [1]
 
     @pytest.mark.parametrize("can_be_cut_off", [True, False])
-    def test_channel_that_fails(
+    def test_failing_channel(
         self, any_world: World, can_be_cut_off: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        The others end in good order all the same; it is cut off at the deadline, if that is possible.
+        A channel that raises during the shutdown does not affect others, and is aborted at the deadline if
+        possible.
         """
         first, broken, last = any_world.join(), any_world.join(), any_world.join()
 
@@ -448,9 +455,9 @@ class SlowClientTests:
         assert broken.client.reset is can_be_cut_off
         broken.leave()
 
-    def test_usual_deadline(self, new_world: Callable[..., World]) -> None:
+    def test_default_deadline(self, new_world: Callable[..., World]) -> None:
         """
-        It is 30 seconds, however long a channel may take to flush otherwise.
+        The default deadline of ``hub.stop`` is 30 seconds, whatever the channels' ``flush_timeout``.
         """
         world = new_world(upgrader={"flush_timeout": 1000.0})
         self.slow(world)
@@ -460,13 +467,13 @@ class SlowClientTests:
         world.reactor.advance(0.2)
         assert outcome == [None]
 
-    def test_deadline_that_is_over(
+    def test_deadline_during_closing(
         self, new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        Where sending them away took longer than that, whoever is left is cut off at once.
+        If closing the channels takes longer than the deadline, the remaining clients are cut off at once.
         """
-        monkeypatch.setattr(drain_module, "_SLICE", 1)
+        monkeypatch.setattr(shutdown_module, "_SLICE", 1)
         world = new_world()
         slow = self.slow(world)
         for _ in range(2):
@@ -478,9 +485,10 @@ class SlowClientTests:
         assert slow.client.reset
         assert world.hub.metrics().closes[CloseReason.FLUSH_TIMEOUT] == 1
 
-    def test_behind(self, world: World) -> None:
+    def test_replaying(self, world: World) -> None:
         """
-        Who reads from the journal is sent away too, and resumes elsewhere from where it is.
+        A replaying client of a hub that stops gets the farewell, and its last event ID stays before the
+        updates that it was not sent.
         """
         member = self.slow(world)
         ids = world.publish("b", "c")
@@ -493,9 +501,10 @@ class SlowClientTests:
         assert member.last_event_id < ids[0]
         assert world.hub.metrics().replaying == 0
 
-    def test_no_room_for_the_farewell(self, new_world: Callable[..., World]) -> None:
+    def test_buffer_is_full(self, new_world: Callable[..., World]) -> None:
         """
-        A slow client whose buffer is full ends by its policy, and holds nothing up.
+        A slow client whose buffer has no room for the farewell ends by its overflow policy, and does not
+        delay the hub.
         """
         world = new_world(upgrader={"slow_policy": "close", "max_buffer": 50})
         self.slow(world)
@@ -510,7 +519,7 @@ class SlowClientTests:
 class DuringTests:
     def test_during_a_replay(self, world: World) -> None:
         """
-        A replay ends where it is, behind a whole page.
+        A hub that stops during a replay ends the stream after a whole page.
         """
         (first,) = world.publish("first")
         world.publish(*map(str, range(600)))
@@ -527,7 +536,7 @@ class DuringTests:
 
     def test_during_a_fan_out(self, world: World) -> None:
         """
-        What is under way reaches everybody first.
+        A hub that stops during a fan-out sends all published updates to all subscribers first.
         """
         members = [world.join() for _ in range(200)]
         for member in members:
@@ -540,9 +549,10 @@ class DuringTests:
         assert all(member.texts == ["a", "b"] for member in members)
         assert outcome == [None]
 
-    def test_while_a_place_is_looked_for(self, world: World) -> None:
+    def test_during_a_lookup(self, world: World) -> None:
         """
-        Who asked before, and whose place is found afterwards, is sent elsewhere like all others.
+        If the hub stops while the journal looks up a client's last event ID, the client gets a stream that
+        ends at once, with a reconnect delay.
         """
         journal = ScriptedJournal(reactor=world.reactor)
         world = World(world.wire, journal=journal)
@@ -554,25 +564,26 @@ class DuringTests:
         assert outcome == [None]
         journal.release("find")
         member.client.pump()
-        assert sent_away(member)
+        assert has_reconnect_response(member)
         assert world.hub.metrics().channels == 0
         world.end()
 
-    def test_while_the_rule_takes_its_time(self, world: World) -> None:
+    def test_during_the_rule(self, world: World) -> None:
         """
-        So is one whose rights are known afterwards.
+        If the hub stops while an access rule runs, the client gets a stream that ends at once, with a
+        reconnect delay.
         """
         rights: Deferred[str] = Deferred()
         member = world.join(lambda request: rights)
         result_of(world.hub.stop())
         rights.callback("news")
         member.client.pump()
-        assert sent_away(member)
+        assert has_reconnect_response(member)
         assert world.channels == []
 
     def test_while_the_journal_starts(self, world: World) -> None:
         """
-        A journal that is still starting is stopped when it has started.
+        If the hub stops while its journal starts, the journal is stopped when it has started.
         """
         journal = ScriptedJournal(reactor=world.reactor)
         journal.held.add("start")
@@ -594,15 +605,15 @@ class AfterwardsTests:
 
     def test_publish(self, stopped: World) -> None:
         """
-        Publishing fails.
+        ``publish`` of a stopped hub fails with ``HubStopped``.
         """
         with pytest.raises(HubStopped, match="the hub has been stopped"):
             result_of(stopped.hub.publish("news", "x"))
         assert stopped.hub.metrics().published == 1
 
-    def test_publish_while_it_stops(self, world: World) -> None:
+    def test_publish_while_stopping(self, world: World) -> None:
         """
-        So it does as soon as stopping has begun.
+        ``publish`` fails with ``HubStopped`` as soon as ``hub.stop`` was called.
         """
         member = world.join()
         member.client.pump()
@@ -615,7 +626,7 @@ class AfterwardsTests:
 
     def test_subscribe(self, stopped: World) -> None:
         """
-        Subscribing raises, and leaves the channel to whoever has it.
+        ``subscribe`` of a stopped hub raises ``HubStopped``, and leaves the channel open.
         """
         channel = stopped.open().channel
         with pytest.raises(HubStopped):
@@ -625,15 +636,15 @@ class AfterwardsTests:
 
     def test_request(self, stopped: World) -> None:
         """
-        A request is told to come back, to whoever is there then.
+        A request to a stopped hub gets a stream that ends at once, with a reconnect delay.
         """
         member = stopped.join(headers={"Origin": "https://example.org"})
-        assert sent_away(member)
+        assert has_reconnect_response(member)
         assert stopped.channels == []
 
     def test_other_methods(self, stopped: World) -> None:
         """
-        The others are answered as ever.
+        A stopped hub responds to HEAD and OPTIONS as before.
         """
         assert stopped.join(method="HEAD").client.status == 200
         assert stopped.join(method="OPTIONS").client.status == 204
@@ -644,9 +655,9 @@ class JournalTests:
         journal = ScriptedJournal(reactor=world.reactor)
         return World(world.wire, journal=journal, **options), journal
 
-    def test_stopped_last(self, world: World) -> None:
+    def test_stopped_after_the_channels(self, world: World) -> None:
         """
-        The journal ends behind the last channel, and only then it is over.
+        The journal is stopped after the last channel is closed, and the hub is stopped after the journal.
         """
         world, journal = self.journalled(world)
         member = world.join()
@@ -665,7 +676,7 @@ class JournalTests:
 
     def test_fails_to_stop(self, world: World, failures: list[LogEvent]) -> None:
         """
-        That is logged, and the hub has stopped all the same.
+        If the journal fails to stop, this is logged, and the hub is stopped.
         """
         world, journal = self.journalled(world)
         journal.errors["stop"] = OSError("no journal")
@@ -679,7 +690,7 @@ class JournalTests:
 
     def test_never_started(self, world: World, failures: list[LogEvent]) -> None:
         """
-        A journal that could not be started is not stopped.
+        A journal that failed to start is not stopped.
         """
         world, journal = self.journalled(world)
         journal.errors["start"] = OSError("no journal")
@@ -689,9 +700,10 @@ class JournalTests:
         assert "stop" not in journal.calls
         assert [event["log_format"] for event in failures] == ["the journal did not start"]
 
-    def test_does_not_start_meanwhile(self, world: World, failures: list[LogEvent]) -> None:
+    def test_fails_to_start_meanwhile(self, world: World, failures: list[LogEvent]) -> None:
         """
-        One that is about to start when the hub is stopped, and does not, has said why itself.
+        If the journal fails to start with ``JournalFailed`` while the hub stops, the hub logs nothing,
+        because the journal does.
         """
         world, journal = self.journalled(world)
         journal.held.add("start")
@@ -706,9 +718,9 @@ class JournalTests:
 
 
 class InsideTests:
-    def test_stopped_in_the_middle_of_a_send(self, world: World) -> None:
+    def test_stopped_during_a_send(self, world: World) -> None:
         """
-        Whoever stops the hub when it is told something keeps it from nobody else.
+        If ``hub.stop`` is called while an update is sent, all subscribers still get that update.
         """
         members = [world.join() for _ in range(3)]
         for member in members:
@@ -730,9 +742,9 @@ class InsideTests:
 
 
 class WireTests:
-    def test_connections_can_be_used_again(self, plain: Wire) -> None:
+    def test_connection_is_reused(self, plain: Wire) -> None:
         """
-        A client that stays connected gets its next answer over the same connection.
+        After a hub has ended a stream, the client's connection takes another request.
         """
         world = World(plain)
         member = world.join()
@@ -741,5 +753,5 @@ class WireTests:
         assert member.client.ended
         member.client.reset_response()
         member.client.request()
-        assert sent_away(member)
+        assert has_reconnect_response(member)
         world.end()

@@ -1,5 +1,5 @@
 """
-One channel and what it wants.
+A subscriber: a channel with its topics, grants and position.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from txsse.hub.topics import TopicSet
 
 class Owner:
     """
-    Notes who left.
+    A hub's part that records the subscribers that have left.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ def update(*topics: str, private: bool = False) -> Update:
 class SubscriberTests:
     def test_new(self, world: World) -> None:
         """
-        It is subscribed, and behind until somebody says where it begins.
+        A new subscriber is replaying until the hub sets its position.
         """
         subscriber, _ = subscriber_of(world.open().channel)
         assert subscriber.is_subscribed
@@ -50,15 +50,15 @@ class SubscriberTests:
         subscriber.since = 7
         assert not subscriber.is_replaying
 
-    def test_behind(self) -> None:
+    def test_position_of_replaying(self) -> None:
         """
-        No journal's position reaches it.
+        The position that marks a replaying subscriber is above every position of a journal.
         """
         assert REPLAYING > 2**64
 
     def test_id_and_repr(self, world: World) -> None:
         """
-        They tell it from others, and what it is, for the log.
+        A subscriber's ``repr``, for the log, has its id, channel and topics.
         """
         subscriber, _ = subscriber_of(world.open().channel)
         assert subscriber.id == "ff"
@@ -71,14 +71,14 @@ class SubscriberTests:
     )
     def test_slow_reader(self, new_world: Callable[..., World], policy: str | None, replays: bool) -> None:
         """
-        A hub's channels replay unless they were told otherwise.
+        A hub's channel has the policy ``replay`` unless its upgrader has another one.
         """
         subscriber, _ = subscriber_of(new_world(upgrader={"slow_policy": policy}).open().channel)
         assert subscriber.replays_when_slow is replays
 
-    def test_what_it_may_have(self, world: World) -> None:
+    def test_access(self, world: World) -> None:
         """
-        What it wants, by name or by pattern; where that is private, what it was granted too.
+        A subscriber has access to updates of its topics and patterns, and to private ones only with a grant.
         """
         subscriber, _ = subscriber_of(world.open().channel, ["news", Prefix("a/")], [Prefix("a/")])
         assert subscriber.may_have(update("news"))
@@ -89,9 +89,9 @@ class SubscriberTests:
         assert subscriber.may_have(update("news", "a/1", private=True))
         assert not subscriber.may_have(update("other", private=True))
 
-    def test_granted_but_not_wanted(self, world: World) -> None:
+    def test_grant_without_topic(self, world: World) -> None:
         """
-        A grant alone brings nothing.
+        A grant gives no access to topics that the subscriber has not subscribed to.
         """
         subscriber, _ = subscriber_of(world.open().channel, "news", "*")
         assert not subscriber.may_have(update("other", private=True))
@@ -99,7 +99,7 @@ class SubscriberTests:
 
     def test_unsubscribe(self, world: World) -> None:
         """
-        The owner is told once, and the channel stays open with nobody to watch it.
+        ``unsubscribe`` notifies the hub once, and leaves the channel open and without a watcher.
         """
         channel = world.open().channel
         subscriber, owner = subscriber_of(channel)
@@ -113,9 +113,9 @@ class SubscriberTests:
         subscriber.unsubscribe()
         assert owner.left == [subscriber]
 
-    def test_somebody_else_watches(self, world: World) -> None:
+    def test_other_watcher(self, world: World) -> None:
         """
-        Unsubscribing leaves another watcher alone.
+        ``unsubscribe`` does not remove another watcher of the channel.
         """
         channel = world.open().channel
         subscriber, owner = subscriber_of(channel)
@@ -124,9 +124,9 @@ class SubscriberTests:
         assert owner.left == [subscriber]
         assert channel.watcher is other
 
-    def test_channel_ends(self, world: World) -> None:
+    def test_channel_closes(self, world: World) -> None:
         """
-        The owner is told then too, once.
+        When its channel closes, the subscriber is unsubscribed, and the hub is notified once.
         """
         member = world.open()
         subscriber, owner = subscriber_of(member.channel)

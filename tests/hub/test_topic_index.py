@@ -1,5 +1,5 @@
 """
-Members by the topics that they want.
+The topic index: finding the subscribers of an update's topics.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def index_of(**wanted: object) -> TopicIndex[str]:
 class ExactTests:
     def test_audience(self) -> None:
         """
-        It is everybody who wants the topic, in the order in which they came, and nobody else.
+        The audience of a topic is all its members, in the order in which they were added.
         """
         index = index_of(ann="news", bob="sport", cid=["sport", "news"])
         assert index.audience(("news",)) == ["ann", "cid"]
@@ -35,14 +35,14 @@ class ExactTests:
 
     def test_several_topics(self) -> None:
         """
-        Whoever wants more than one of them is there once.
+        A member of several of an update's topics is in the audience once.
         """
         index = index_of(ann="news", bob=["sport", "news"], cid="sport")
         assert index.audience(("sport", "news")) == ["bob", "cid", "ann"]
 
     def test_audience_is_a_copy(self) -> None:
         """
-        Who leaves meanwhile does not disturb those who go through it.
+        An audience does not change when a member is removed.
         """
         index = index_of(ann="news")
         audience = index.audience(("news",))
@@ -52,7 +52,7 @@ class ExactTests:
 
     def test_all(self) -> None:
         """
-        Whoever wants all topics gets each, once.
+        A member of all topics is in each audience, once.
         """
         index = index_of(ann="*", bob="news", cid=["*", "news"])
         assert index.audience(("weather",)) == ["ann", "cid"]
@@ -60,7 +60,7 @@ class ExactTests:
 
     def test_removed(self) -> None:
         """
-        Who is removed is nowhere any more, and a topic that nobody wants is forgotten.
+        A removed member is in no audience, and a topic without members is not counted.
         """
         index = index_of(ann=["news", "*"], bob="news")
         index.remove("ann", TopicSet(["news", "*"]))
@@ -71,7 +71,7 @@ class ExactTests:
 
     def test_removed_without_having_been_added(self) -> None:
         """
-        Nothing happens, to the others either.
+        Removing a member that was never added changes nothing.
         """
         index = index_of(ann=["news", "*", Prefix("n")])
         for wanted in ("news", "sport", "*", Prefix("n"), Prefix("s")):
@@ -83,7 +83,7 @@ class ExactTests:
 class CountsTests:
     def test_by_topic(self) -> None:
         """
-        They are those who want a topic by its name, and 0 for one that nobody wants.
+        The counts are of members by exact topic, and 0 for a topic without members.
         """
         counts = index_of(ann="news", bob=["news", "sport"], cid="*", dan=Prefix("n")).counts()
         assert dict(counts) == {"news": 2, "sport": 1}
@@ -94,7 +94,7 @@ class CountsTests:
 
     def test_is_a_view(self) -> None:
         """
-        It changes with the index.
+        The counts are a view: they change with the index.
         """
         index = index_of(ann="news")
         counts = index.counts()
@@ -105,7 +105,7 @@ class CountsTests:
 class SelectorTests:
     def test_audience(self) -> None:
         """
-        Whoever has a pattern that selects one of the topics gets the update, once.
+        A member with a matching pattern is in the audience, once.
         """
         index = index_of(ann=Prefix("a/"), bob=[Prefix("a/"), Prefix("a/1"), "a/1"], cid=Prefix("b/"))
         assert sorted(index.audience(("a/1",))) == ["ann", "bob"]
@@ -115,7 +115,8 @@ class SelectorTests:
 
     def test_asked_once(self) -> None:
         """
-        A pattern is asked about a topic once, however many have it and however often that is published to.
+        A pattern is matched once per topic, however many members have it and however often an update is
+        published.
         """
         selector = Prefix("a/")
         index = index_of(ann=selector, bob=Prefix("a/"), cid=Prefix("a/"))
@@ -124,17 +125,17 @@ class SelectorTests:
             assert index.audience(("b/1",)) == []
         assert selector.asked == ["a/1", "b/1"]
 
-    def test_not_asked_without_need(self) -> None:
+    def test_not_asked_by_add(self) -> None:
         """
-        A topic that is only wanted is no reason to ask.
+        A pattern is not matched with topics of subscriptions, only with those of updates.
         """
         selector = Prefix("a/")
         index_of(ann=selector, bob="a/1")
         assert selector.asked == []
 
-    def test_pattern_that_comes_later(self) -> None:
+    def test_pattern_is_added_later(self) -> None:
         """
-        It is asked about topics that are known already, and those that were asked before are not.
+        A pattern that is added later is matched with known topics, and other patterns are not matched again.
         """
         first, second = Prefix("a"), Prefix("a/")
         index = index_of(ann=first)
@@ -144,9 +145,9 @@ class SelectorTests:
         assert sorted(index.audience(("a/1",))) == ["ann", "bob"]
         assert (first.asked, second.asked) == (["a/1"], ["a/1"])
 
-    def test_several_patterns_that_come_later(self) -> None:
+    def test_several_patterns_are_added_later(self) -> None:
         """
-        All of them are asked.
+        All patterns that are added between two updates are matched with known topics.
         """
         index = index_of(ann=Prefix("a"))
         index.audience(("a/1",))
@@ -154,9 +155,9 @@ class SelectorTests:
             index.add(member, TopicSet(Prefix(prefix)))
         assert sorted(index.audience(("a/1",))) == ["ann", "bob", "dan"]
 
-    def test_pattern_that_leaves(self) -> None:
+    def test_pattern_is_removed(self) -> None:
         """
-        Nobody is there for it any more.
+        A removed pattern no longer matches, unless another member has an equal one.
         """
         index = index_of(ann=Prefix("a/"), bob=Prefix("a/"), cid=Prefix("a"))
         assert sorted(index.audience(("a/1",))) == ["ann", "bob", "cid"]
@@ -167,9 +168,9 @@ class SelectorTests:
         index.remove("cid", TopicSet(Prefix("a")))
         assert index.audience(("a/1",)) == []
 
-    def test_nothing_is_kept_of_patterns_that_left(self) -> None:
+    def test_removed_patterns_are_forgotten(self) -> None:
         """
-        However many have come and gone, a topic that is still published to remembers none of them.
+        The index keeps no memory of removed patterns, even for topics that are still published to.
         """
         index = index_of(ann=Prefix("a"))
         for number in range(10):
@@ -183,15 +184,15 @@ class SelectorTests:
 
     def test_nothing_is_remembered_without_patterns(self) -> None:
         """
-        Where nobody has one, topics cost no memory.
+        Without patterns, the index remembers no topics of updates.
         """
         index = index_of(ann="news", bob="*")
         index.audience(("news", "sport"))
         assert len(index._remembered) == 0
 
-    def test_pattern_that_leaves_and_comes_back(self) -> None:
+    def test_pattern_is_removed_and_added_again(self) -> None:
         """
-        It is asked anew, and selects for those who have it now.
+        A pattern that is removed and added again is matched again, for its new members.
         """
         index = index_of(ann=Prefix("a/"))
         assert index.audience(("a/1",)) == ["ann"]
@@ -205,16 +206,17 @@ class SelectorTests:
 
     def test_failing_pattern(self, failures: list[LogEvent]) -> None:
         """
-        It selects nothing, is logged once for a topic, and the others select as ever.
+        A pattern that raises matches nothing and is logged once per topic, and other patterns still match.
         """
         index = index_of(ann=Broken(), bob=Prefix("a"), cid="a/1")
         for _ in range(3):
             assert sorted(index.audience(("a/1",))) == ["bob", "cid"]
         assert [event["topic"] for event in failures] == ["a/1"]
 
-    def test_topics_are_remembered_up_to_a_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_remembered_topics_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Beyond it the one that was not used for the longest is asked about anew.
+        At the limit of remembered topics, the least recently used one is forgotten, and its patterns are
+        matched again.
         """
         monkeypatch.setattr(index_module, "_REMEMBERED_TOPICS", 2)
         selector = Prefix("a")
@@ -228,9 +230,9 @@ class SelectorTests:
         index.audience(("a2",))
         assert selector.asked == ["a1", "a2", "a3", "a2"]
 
-    def test_patterns_are_remembered_up_to_a_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_remembered_patterns_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Beyond it topics are forgotten, however few they are, but for the one that was used last.
+        At the limit of remembered matches, all topics but the most recently used one may be forgotten.
         """
         monkeypatch.setattr(index_module, "_REMEMBERED_PATTERNS", 5)
         selectors = [Prefix("a" * length) for length in range(1, 4)]
@@ -257,8 +259,8 @@ class WeightTests:
     @given(st.lists(st.tuples(st.integers(0, 4), st.lists(heavies, max_size=4)), max_size=30))
     def test_each_pattern_counts_once(self, changes: list[tuple[int, list[Prefix]]]) -> None:
         """
-        The weight is that of the different patterns that anybody has at the moment, and what a newcomer adds
-        to it is foretold.
+        The weight of the index is that of the different patterns of its members, and ``new_weight`` predicts
+        what a new member adds.
         """
         index: TopicIndex[int] = TopicIndex()
         held: dict[int, TopicSet] = {}
@@ -277,7 +279,7 @@ class WeightTests:
 
     def test_removed_without_having_been_added(self) -> None:
         """
-        The weight stays what it is.
+        Removing a member that was never added does not change the weight.
         """
         index = index_of(ann=[Heavy("a", 300)])
         index.remove("bob", TopicSet([Heavy("a", 300), Heavy("b", 10)]))
@@ -291,7 +293,7 @@ class StepTests:
     @pytest.mark.parametrize("weight", [1, 100, 700, 4000, 50_000])
     def test_bounded(self, weight: int) -> None:
         """
-        Between two steps no more is asked than a step may weigh, and one pattern more.
+        The patterns matched in one step exceed the weight of a step by at most one pattern.
         """
         selectors = [Heavy(f"{number % 3}", weight) for number in range(3)]
         selectors += [Heavy(f"x{number}", weight) for number in range(60)]
@@ -315,7 +317,7 @@ class StepTests:
 
     def test_many_members(self) -> None:
         """
-        Going through patterns that select a topic already known goes by steps as well.
+        Finding the members of patterns that are known to match a topic also takes several steps.
         """
         index: TopicIndex[int] = TopicIndex()
         for number in range(3000):
@@ -324,9 +326,9 @@ class StepTests:
         assert sorted(index.audience((topic,))) == list(range(3000))
         assert len(list(index.find_audience((topic,)))) >= 4
 
-    def test_forgotten_between_steps(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_topic_is_forgotten_between_steps(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A topic that is forgotten while patterns are asked about it counts no more among those remembered.
+        A topic that is forgotten while its patterns are matched does not count as remembered afterwards.
         """
         monkeypatch.setattr(index_module, "_REMEMBERED_TOPICS", 1)
         index = index_of(ann=Heavy("a", STEP_WEIGHT), bob=Heavy("a1", STEP_WEIGHT))
@@ -339,34 +341,35 @@ class StepTests:
 
     def test_changes_between_steps(self) -> None:
         """
-        Members and patterns may come and go between two steps: those that stay are found once.
+        If members and patterns change between two steps, members that stay are found once.
         """
         index: TopicIndex[str] = TopicIndex()
         for number in range(10):
             index.add(f"m{number}", TopicSet([Heavy(f"{number % 2}" * number, STEP_WEIGHT)]))
         steps = index.find_audience(("0" * 20, "1" * 20))
-        gone, come = iter(range(0, 10, 3)), iter(range(100))
+        leavers, joiners = iter(range(0, 10, 3)), iter(range(100))
         while True:
             try:
                 next(steps)
             except StopIteration as end:
                 audience = end.value
                 break
-            leaver = next(gone, None)
+            leaver = next(leavers, None)
             if leaver is not None:
                 index.remove(f"m{leaver}", TopicSet([Heavy(f"{leaver % 2}" * leaver, STEP_WEIGHT)]))
-            index.add(f"n{next(come)}", TopicSet([Heavy("0", STEP_WEIGHT)]))
+            index.add(f"n{next(joiners)}", TopicSet([Heavy("0", STEP_WEIGHT)]))
         stayed = {f"m{number}" for number in range(10) if number % 3}
         assert stayed <= set(audience)
         assert len(set(audience)) == len(audience)
         later = index.audience(("0" * 20, "1" * 20))
         assert {name for name in later if name[0] == "m"} == stayed
-        assert {name for name in later if name[0] == "n"} == {f"n{number}" for number in range(next(come))}
+        assert {name for name in later if name[0] == "n"} == {f"n{number}" for number in range(next(joiners))}
 
 
 def test_changed() -> None:
     """
-    From when it is asked for the first time on, the index knows the topics whose counts may have changed.
+    After its first call, ``take_changed`` returns each topic whose count may have changed since the call
+    before.
     """
     index: TopicIndex[str] = TopicIndex()
     index.add("a", TopicSet("early"))

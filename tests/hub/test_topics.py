@@ -1,5 +1,5 @@
 """
-What a subscriber wants.
+The topics of a subscription: exact names, selectors and the wildcard.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from txsse.journal.update import ALL
 class TopicSetTests:
     def test_one_topic(self) -> None:
         """
-        A single string is one topic, and not its letters.
+        A single string is one topic, not a sequence of letters.
         """
         wanted = TopicSet("news")
         assert wanted.exact == ("news",)
@@ -28,7 +28,7 @@ class TopicSetTests:
 
     def test_one_selector(self) -> None:
         """
-        A single selector stands alone too.
+        A topic set accepts a single selector without a list.
         """
         selector = Prefix("a/")
         wanted = TopicSet(selector)
@@ -37,9 +37,9 @@ class TopicSetTests:
         assert len(wanted) == 1
         assert list(wanted) == [selector]
 
-    def test_nothing(self) -> None:
+    def test_empty(self) -> None:
         """
-        No topics are no topics.
+        An empty topic set matches no topic.
         """
         wanted = TopicSet()
         assert len(wanted) == 0
@@ -48,7 +48,7 @@ class TopicSetTests:
 
     def test_all(self) -> None:
         """
-        The asterisk stands for all topics, counts as one, and is listed last.
+        The asterisk matches all topics, counts as one, and is listed last.
         """
         wanted = TopicSet([ALL, "news", Prefix("a")])
         assert wanted.all
@@ -57,9 +57,9 @@ class TopicSetTests:
         assert list(wanted) == ["news", Prefix("a"), "*"]
         assert wanted.has(("whatever",))
 
-    def test_each_once(self) -> None:
+    def test_duplicates(self) -> None:
         """
-        What is named twice counts once, in the order of its first mention.
+        Duplicate topics and selectors count once, in the order of their first occurrence.
         """
         wanted = TopicSet(iter(cast("list[str]", ["b", "a", "b", Prefix("x"), Prefix("x"), "*", "*"])))
         assert wanted.exact == ("b", "a")
@@ -75,16 +75,16 @@ class TopicSetTests:
             ([b"news"], "a topic must be a string or a selector, not bytes"),
         ],
     )
-    def test_anything_else(self, topics: object, message: str) -> None:
+    def test_wrong_type(self, topics: object, message: str) -> None:
         """
-        It is refused, with its type.
+        Topics of a wrong type raise ``TypeError`` with the type's name.
         """
         with pytest.raises(TypeError, match=message):
             TopicSet(topics)  # type: ignore[arg-type]
 
     def test_has(self) -> None:
         """
-        Any of the update's topics will do, by name or by pattern.
+        A topic set matches an update if one of the update's topics matches by name or by selector.
         """
         wanted = TopicSet(["news", Prefix("a/")])
         assert wanted.has(("other", "news"))
@@ -94,23 +94,23 @@ class TopicSetTests:
 
     def test_repr(self) -> None:
         """
-        It shows what is wanted, for the log.
+        The ``repr`` of a topic set lists its topics, for the log.
         """
         assert repr(TopicSet(["news", Prefix("a/"), "*"])) == "TopicSet(['news', a/…, '*'])"
         assert repr(TopicSet("news")) == "TopicSet(['news'])"
 
 
 class SelectorTests:
-    def test_answer(self) -> None:
+    def test_matches(self) -> None:
         """
-        A selector is asked about the topic.
+        ``selects`` returns whether a selector matches a topic.
         """
         assert selects(Prefix("a/"), "a/1") is True
         assert selects(Prefix("a/"), "b/1") is False
 
     def test_failing_selector(self, failures: list[LogEvent]) -> None:
         """
-        It selects nothing, and is logged with the topic.
+        A selector that raises matches no topic, and is logged with the topic.
         """
         selector = Broken()
         assert selects(selector, "a/1") is False

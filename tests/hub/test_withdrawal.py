@@ -1,5 +1,5 @@
 """
-What is taken back of updates that a channel holds back, when it unsubscribes.
+Withdrawal: a channel that unsubscribes is sent none of the private updates that it still buffers.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ def policy(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def slow(wire: Wire, policy: str) -> Iterator[World]:
     """
-    A hub on each wire, with each policy.
+    Return a hub on each kind of connection, with each overflow policy.
     """
     world = World(wire, upgrader={"slow_policy": policy, "max_buffer": 1_000_000})
     yield world
     world.end()
 
 
-def fall_behind(world: World, *, private: object = "*") -> tuple[Member, Subscriber]:
+def become_slow(world: World, *, private: object = "*") -> tuple[Member, Subscriber]:
     """
-    Subscribe a client that takes nothing more, and whose transport is full.
+    Subscribe a client that does not read, and fill its transport's buffer.
     """
     member = world.open()
     subscriber = world.hub.subscribe(member.channel, ["a", "b"], private=private)  # type: ignore[arg-type]
@@ -46,7 +46,7 @@ def fall_behind(world: World, *, private: object = "*") -> tuple[Member, Subscri
 
 def read_on(member: Member) -> list[str]:
     """
-    Return what it gets when it reads again.
+    Read everything, and return the data of the client's events.
     """
     member.read_on()
     return member.texts
@@ -66,9 +66,9 @@ def publish(world: World) -> None:
 class HeldTests:
     def test_unsubscribed(self, slow: World, policy: str) -> None:
         """
-        Nothing private goes out once the channel has unsubscribed.
+        A channel that unsubscribes is sent no buffered private update.
         """
-        member, subscriber = fall_behind(slow)
+        member, subscriber = become_slow(slow)
         publish(slow)
         subscriber.unsubscribe()
         # The newest of each topic is public.
@@ -78,9 +78,10 @@ class HeldTests:
 
     def test_grant_revoked(self, slow: World, policy: str) -> None:
         """
-        A new subscription without the grant gets all that is public, once and in order.
+        A slow channel that is subscribed again without its grant gets all public updates once, in order, and
+        no private one.
         """
-        member, subscriber = fall_behind(slow)
+        member, subscriber = become_slow(slow)
         publish(slow)
         subscriber.unsubscribe()
         slow.hub.subscribe(member.channel, ["a", "b"])
@@ -90,9 +91,9 @@ class HeldTests:
 
     def test_grant_kept(self, slow: World, policy: str) -> None:
         """
-        A new subscription with the grant gets everything, once and in order.
+        A slow channel that is subscribed again with its grant gets all updates once, in order.
         """
-        member, subscriber = fall_behind(slow)
+        member, subscriber = become_slow(slow)
         publish(slow)
         subscriber.unsubscribe()
         slow.hub.subscribe(member.channel, ["a", "b", "c"], private="b")
@@ -100,11 +101,11 @@ class HeldTests:
         wanted = ["3", "4", "5"] if policy == "latest" else ["1", "secret 2", "3", "4", "5"]
         assert read_on(member) == wanted
 
-    def test_grant_lost_before_it_closes(self, slow: World, policy: str) -> None:
+    def test_unsubscribed_while_closing(self, slow: World, policy: str) -> None:
         """
-        A channel that closes sends what it holds back, except what is private.
+        A closing channel that unsubscribes sends its buffered public updates, and no private one.
         """
-        member, subscriber = fall_behind(slow)
+        member, subscriber = become_slow(slow)
         publish(slow)
         member.channel.close()
         subscriber.unsubscribe()
@@ -114,20 +115,21 @@ class HeldTests:
 
     def test_own_frames_stay(self, slow: World) -> None:
         """
-        What the channel was sent by others is not the hub's to take back.
+        Events that the program sent on the channel stay buffered when the channel unsubscribes.
         """
-        member, subscriber = fall_behind(slow)
+        member, subscriber = become_slow(slow)
         slow.publish("secret", topics="a", private=True)
         slow.reactor.run_soon()
         member.channel.send("own")
         subscriber.unsubscribe()
         assert read_on(member) == ["own"]
 
-    def test_what_no_journal_holds(self, slow: World, policy: str) -> None:
+    def test_ephemeral_events(self, slow: World, policy: str) -> None:
         """
-        Ephemeral events are withdrawn where they are private, and only these.
+        When a channel unsubscribes, buffered private ephemeral events are withdrawn, and public ones are
+        sent.
         """
-        member, subscriber = fall_behind(slow)
+        member, subscriber = become_slow(slow)
         slow.hub.publish_ephemeral("a", "public")
         slow.hub.publish_ephemeral("b", "secret", private=True)
         slow.reactor.run_soon()
@@ -135,14 +137,14 @@ class HeldTests:
         assert read_on(member) == ([] if policy == "replay" else ["public"])
 
 
-class AgainTests:
+class ResubscribeTests:
     """
-    Changing the topics of a channel.
+    A channel that changes its topics.
     """
 
     def test_before_the_fan_out(self, any_world: World) -> None:
         """
-        What was published before in the same turn is not lost, nor what was published in between.
+        A channel that changes its topics before the fan-out of a turn gets all updates of that turn.
         """
         member = any_world.open()
         subscriber = any_world.hub.subscribe(member.channel, "a")
@@ -155,13 +157,14 @@ class AgainTests:
         assert member.texts == ["1", "2", "3"]
 
     @pytest.mark.parametrize("which", [0, 199])
-    def test_in_the_middle_of_a_fan_out(self, world: World, which: int) -> None:
+    def test_during_a_fan_out(self, world: World, which: int) -> None:
         """
-        Neither one that was sent the batch nor one that was not loses or doubles anything.
+        A channel that changes its topics during a fan-out gets each update once, whether it was already sent
+        the batch or not.
         """
         members = [world.open() for _ in range(200)]
         for member in members:
-            # So that they take more than one turn.
+            # The fan-out takes more than one turn.
             member.socket.cost = 0.0001
         subscribers = [world.hub.subscribe(member.channel, "a") for member in members]
         world.publish("1", "2", topics="a")

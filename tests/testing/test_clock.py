@@ -1,5 +1,5 @@
 """
-A clock whose time of day can be set: what happens to streams then.
+``WallClock``, and streams, hubs and clients while the wall-clock time is set.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ STEPS = [-3600, 3600]
 class WallClockTests:
     def test_clocks(self) -> None:
         """
-        Time goes by for both, and one can be set without the other.
+        A ``WallClock`` advances its timers and its wall-clock time together, and ``step`` sets only the
+        latter.
         """
         clock = WallClock()
         clock.advance(10)
@@ -31,7 +32,8 @@ class WallClockTests:
 class SetClockTests:
     def test_keepalive(self, step: float) -> None:
         """
-        Comments go on: a suspicious reader stays, and finds nothing amiss.
+        Keep-alive comments continue when the wall-clock time jumps: a client with a read timeout stays
+        connected.
         """
         clock = WallClock()
         resource = SSEResource(lambda channel: None, upgrader=Upgrader(reactor=clock, keepalive=15.0))
@@ -44,7 +46,8 @@ class SetClockTests:
 
     def test_deadlines(self, step: float) -> None:
         """
-        A reader gives a silent server up after its time, and comes again after its delay.
+        When the wall-clock time jumps, a client still disconnects after its read timeout and reconnects after
+        its delay.
         """
         clock = WallClock()
         resource = SSEResource(lambda channel: None, upgrader=Upgrader(reactor=clock, keepalive=None))
@@ -61,7 +64,7 @@ class SetClockTests:
 
     def test_max_lifetime(self, step: float) -> None:
         """
-        A stream ends after its max_lifetime.
+        A stream ends after its ``max_lifetime``, even if the wall-clock time jumps.
         """
         clock = WallClock()
         reasons: list[CloseReason] = []
@@ -80,7 +83,7 @@ class SetClockTests:
 
     def test_resuming(self, step: float) -> None:
         """
-        A reader that was away while the time was set misses no event, and gets none twice.
+        A client that was disconnected while the wall-clock time was set gets every update once, in order.
         """
         clock = WallClock()
         hub = Hub(reactor=clock)
@@ -99,7 +102,7 @@ class SetClockTests:
 
     def test_drain(self, step: float) -> None:
         """
-        A hub with a client that does not read ends at its deadline.
+        A hub with a client that does not read stops at its deadline, even if the wall-clock time jumps.
         """
         clock = WallClock()
         hub = Hub(reactor=clock, upgrader=Upgrader(reactor=clock, flush_timeout=1000.0))

@@ -1,5 +1,5 @@
 """
-The network in memory: a stream and its reader, on a clock that stands still.
+The in-memory network: a resource and an ``EventSource`` on a simulated clock.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from txsse.testing import MemoryAgent, MemoryPair
 
 class Opened(SSEResource):
     """
-    Keeps its channels.
+    A resource that keeps its channels.
     """
 
     def __init__(self, clock: Clock, **options: object) -> None:
@@ -45,7 +45,7 @@ class Opened(SSEResource):
 
 class Answer(Resource):
     """
-    Says one thing.
+    A resource whose response is a text.
     """
 
     isLeaf = True
@@ -60,7 +60,7 @@ class Answer(Resource):
 
 def fetched(resource: Resource) -> bytes:
     """
-    Return the body of an answer, which leaves no connection behind.
+    Return the body of a response, and check that no connection stays open.
     """
     clock = Clock()
     agent = MemoryAgent(resource, clock)
@@ -87,7 +87,7 @@ def texts_of(pair: MemoryPair) -> list[str]:
 class PairTests:
     def test_events(self) -> None:
         """
-        What a resource sends is there when the clock has its turn, and not before.
+        An event that a resource sends reaches the client when the clock is advanced, and not before.
         """
         clock = Clock()
         opened = Opened(clock)
@@ -100,7 +100,8 @@ class PairTests:
 
     def test_time(self) -> None:
         """
-        Seconds go by as the test says: a keep-alive keeps a suspicious reader, and without one it gives up.
+        Keep-alives and read timeouts follow the test's clock: without keep-alives, a client with a read
+        timeout disconnects.
         """
         clock = Clock()
         patient = MemoryPair(Opened(clock, keepalive=15.0), clock=clock, read_timeout=40.0)
@@ -110,9 +111,9 @@ class PairTests:
         assert not patient.errors
         assert len(hasty.errors) == 1
 
-    def test_reader_that_goes(self) -> None:
+    def test_client_closes(self) -> None:
         """
-        The server sees it, and nothing is left behind.
+        When the client closes, the server is notified, and no connection and no delayed call is left.
         """
         clock = Clock()
         opened = Opened(clock)
@@ -125,9 +126,9 @@ class PairTests:
         assert not pair.agent.connections
         assert not clock.getDelayedCalls()
 
-    def test_server_that_ends_it(self) -> None:
+    def test_server_ends_stream(self) -> None:
         """
-        The reader comes back with its last id.
+        When the server ends the stream, the client resumes with its last event ID.
         """
         clock = Clock()
         opened = Opened(clock)
@@ -141,7 +142,7 @@ class PairTests:
 
     def test_cut(self) -> None:
         """
-        A network that fails takes with it what was on its way; both sides are told.
+        Cutting the network loses data in transit, and notifies both the server and the client.
         """
         clock = Clock()
         opened = Opened(clock)
@@ -154,9 +155,9 @@ class PairTests:
         assert len(opened.channels) == 2
         assert not pair.events
 
-    def test_server_that_cuts(self) -> None:
+    def test_server_aborts(self) -> None:
         """
-        It may cut a stream off with what waits to be sent, even one that is ending.
+        A server that aborts a connection discards its unsent data, even if the connection is already closing.
         """
         clock = Clock()
         opened = Opened(clock, keep_request=True)
@@ -172,9 +173,9 @@ class PairTests:
         assert [type(error.__cause__) for error in pair.errors] == [ConnectionLost]
         assert not pair.agent.connections
 
-    def test_server_that_is_not_there(self) -> None:
+    def test_not_listening(self) -> None:
         """
-        Connections are refused until it is.
+        Connections are refused while the server is not listening.
         """
         clock = Clock()
         opened = Opened(clock)
@@ -193,7 +194,7 @@ class PairTests:
 
     def test_slow_reader(self) -> None:
         """
-        A reader that takes its time holds the server up, as it does over a socket.
+        A slow client makes the server's channel slow, as over a socket.
         """
         clock = Clock()
         opened = Opened(clock, max_buffer=10_000_000)
@@ -218,7 +219,7 @@ class PairTests:
 
     def test_hub(self) -> None:
         """
-        Several readers of a hub share the time.
+        Several clients of a hub share one clock.
         """
         clock = Clock()
         hub = Hub(reactor=clock)
@@ -229,7 +230,7 @@ class PairTests:
 
     def test_tree(self) -> None:
         """
-        The URL's path and query find their resource, as they do on a server.
+        The path and query of the URL select a resource in a tree, as on a server.
         """
         clock = Clock()
         root = Resource()
@@ -241,9 +242,9 @@ class PairTests:
         MemoryPair(root, "http://example.org/events?a=b", clock=clock)
         assert asked == [b"/events?a=b"]
 
-    def test_callbacks_of_ones_own(self) -> None:
+    def test_custom_callbacks(self) -> None:
         """
-        They take the place of the lists.
+        ``event_received`` and ``on_error`` replace the lists of events and errors.
         """
         clock = Clock()
         opened = Opened(clock)
@@ -259,9 +260,9 @@ class PairTests:
         assert len(errors) == 1
         assert not pair.events and not pair.errors
 
-    def test_clock_of_its_own(self) -> None:
+    def test_default_clock(self) -> None:
         """
-        Without a clock it makes one.
+        Without a clock argument, a pair makes a clock.
         """
         pair = MemoryPair(Answer(b"hello"))
         assert pair.source.ready_state is ReadyState.CLOSED
@@ -272,13 +273,13 @@ class AgentTests:
     @pytest.mark.parametrize("size", [0, 1, 200_000])
     def test_body(self, size: int) -> None:
         """
-        It serves other requests too, of any size.
+        The agent fetches ordinary responses, of any size.
         """
         assert fetched(Answer(b"x" * size)) == b"x" * size
 
-    def test_reader_that_has_enough(self) -> None:
+    def test_client_stops_producing(self) -> None:
         """
-        It may end the connection by its body's transport.
+        A client may end the connection by ``stopProducing`` of the body's transport.
         """
         clock = Clock()
         opened = Opened(clock)
@@ -302,11 +303,11 @@ class AgentTests:
 @pytest.fixture(autouse=True)
 def _no_global_reactor(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """
-    Nothing here may ask for the real one.
+    Fail if a test uses the global reactor.
     """
 
     def refuse() -> None:
-        raise AssertionError("the global reactor was asked for")
+        raise AssertionError("the global reactor was used")
 
     for module in ("txsse.server.upgrade", "txsse.client.source", "txsse.testing.script", "txsse.hub.hub"):
         monkeypatch.setattr(f"{module}.global_reactor", refuse, raising=False)

@@ -1,5 +1,5 @@
 """
-The server that plays a script: in memory, and over real sockets.
+The scripted server, in memory and over sockets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from txsse.testing import CUT, HOLD, MemoryPair, Reply, ScriptedResource
 class ScriptTests:
     def test_in_order(self) -> None:
         """
-        Each request gets the next reply; behind the last one a reader ends for good.
+        Each request gets the next reply of the script; after the last one, 204 stops the client permanently.
         """
         clock = Clock()
         script = ScriptedResource(
@@ -43,7 +43,7 @@ class ScriptTests:
 
     def test_waits(self) -> None:
         """
-        A number is so many seconds between two writes.
+        A number in a script waits for that many seconds between two writes.
         """
         clock = Clock()
         script = ScriptedResource([[2.5, "data: a\n\n", 1, "data: b\n\n", HOLD]], reactor=clock)
@@ -57,7 +57,7 @@ class ScriptTests:
 
     def test_hold(self) -> None:
         """
-        It is open until the reader goes.
+        ``HOLD`` leaves a stream open until the client disconnects.
         """
         clock = Clock()
         script = ScriptedResource([[HOLD]], reactor=clock)
@@ -71,7 +71,8 @@ class ScriptTests:
 
     def test_cut(self) -> None:
         """
-        What was written before arrives, and no end does.
+        ``CUT`` breaks the connection off: the client gets the data written before, and an error instead of an
+        end.
         """
         clock = Clock()
         script = ScriptedResource([["data: a\n\ndata: b", CUT, "data: never\n\n"]], reactor=clock)
@@ -82,7 +83,7 @@ class ScriptTests:
 
     def test_end(self) -> None:
         """
-        A reply without a mark ends as it should, at once where there is no step.
+        A reply without ``CUT`` or ``HOLD`` ends properly, immediately if it has no steps.
         """
         clock = Clock()
         script = ScriptedResource([[]], reactor=clock)
@@ -91,7 +92,7 @@ class ScriptTests:
 
     def test_event(self) -> None:
         """
-        An event may stand for its bytes.
+        A script may contain events, which are encoded.
         """
         clock = Clock()
         event = ServerSentEvent("ä\nb", event="x", id="1")
@@ -100,7 +101,7 @@ class ScriptTests:
 
     def test_wrong_length(self) -> None:
         """
-        What a header says is sent as it is.
+        A scripted ``Content-Length`` is sent even if it is wrong.
         """
         clock = Clock()
         reply = Reply(["data: a\n\n", CUT], headers={"Content-Length": "1000"})
@@ -108,9 +109,9 @@ class ScriptTests:
         assert [event.data for event in pair.events] == ["a"]
         assert len(pair.errors) == 1
 
-    def test_reader_that_goes_in_between(self) -> None:
+    def test_client_disconnects_during_reply(self) -> None:
         """
-        The rest is not played.
+        When the client disconnects, the rest of the reply is not sent.
         """
         clock = Clock()
         script = ScriptedResource([["data: a\n\n", 5, "data: b\n\n"]], reactor=clock)
@@ -119,9 +120,9 @@ class ScriptTests:
         pair.advance()
         assert not clock.getDelayedCalls()
 
-    def test_endless(self) -> None:
+    def test_infinite_reply(self) -> None:
         """
-        A script without an end waits for a reader that is slow.
+        An infinite reply waits for a client that is slow.
         """
         clock = Clock()
         played = []
@@ -139,9 +140,9 @@ class ScriptTests:
         pair.advance(100)
         assert 64 <= len(played) < 1000
 
-    def test_held_while_the_reader_is_slow(self) -> None:
+    def test_hold_with_slow_client(self) -> None:
         """
-        What is written reaches a reader that pauses, and the stream is held behind it.
+        A slow client gets everything written before ``HOLD``, and the stream stays open after that.
         """
         clock = Clock()
         work: list[Deferred[None]] = []
@@ -161,7 +162,7 @@ class ScriptTests:
 
     def test_visits(self) -> None:
         """
-        What was asked is there to see.
+        ``visits`` records the method, path, headers, body and last event ID of each request.
         """
         clock = Clock()
         script = ScriptedResource([], reactor=clock)
@@ -178,9 +179,9 @@ class ScriptTests:
         assert (visit.method, visit.path, visit.body) == ("POST", "/a?b=c", b"question")
         assert (visit.headers["x-y"], visit.last_event_id) == ("z", "ä")
 
-    def test_first_visit(self) -> None:
+    def test_visit_without_last_event_id(self) -> None:
         """
-        It has no last event ID.
+        The last event ID of a request without ``Last-Event-ID`` is ``None``.
         """
         clock = Clock()
         script = ScriptedResource([], reactor=clock)
@@ -192,7 +193,7 @@ class RealReactorTests:
     @pytest_twisted.ensureDeferred
     async def test_played(self) -> None:
         """
-        The same over sockets, with the global reactor.
+        Over sockets with the global reactor, a scripted server plays its replies to a client that resumes.
         """
         script = ScriptedResource([["id: 1\ndata: a\n\n", 0.001, "data: half", CUT], ["data: b\n\n", HOLD]])
         port = await listen(script)

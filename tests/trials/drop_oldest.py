@@ -1,5 +1,5 @@
 """
-An overflow policy of a stranger's: a full buffer drops its oldest frames.
+A third-party overflow policy in one module: a full buffer drops its oldest frames.
 """
 
 from txsse import OverflowPolicy

@@ -1,5 +1,6 @@
 """
-An HTTP face of a stranger's: ``GET /events?topic=a&topic=b`` streams the topics that the query names.
+A third-party HTTP face in one module: ``GET /events?topic=a&topic=b`` streams the topics that the query
+names.
 """
 
 from twisted.web.http import Request

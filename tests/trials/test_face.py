@@ -18,7 +18,7 @@ def connect(world: World, path: str, last_event_id: str | None = None, method: s
 class EventsFaceTests:
     def test_topics(self, plain: Wire) -> None:
         """
-        A client gets the topics of its query, live, and after it resumes.
+        A client of a third-party HTTP face gets the topics of its query, live and after it resumes.
         """
         world = World(plain)
         client = connect(world, "/events?topic=a&topic=b")
@@ -39,7 +39,7 @@ class EventsFaceTests:
 
     def test_no_topic(self, plain: Wire) -> None:
         """
-        A query without a topic is refused with the sentence of the face.
+        A third-party HTTP face refuses a query without a topic, with its own message.
         """
         world = World(plain)
         client = connect(world, "/events")
@@ -47,7 +47,7 @@ class EventsFaceTests:
 
     def test_other_requests(self, plain: Wire) -> None:
         """
-        What a stream's other requests get, the face need not know.
+        ``RequestAdmission`` answers HEAD, OPTIONS and other methods for a third-party HTTP face.
         """
         world = World(plain)
         assert connect(world, "/events?topic=a", method="HEAD").status == 200

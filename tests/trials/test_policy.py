@@ -15,7 +15,8 @@ SIZE = 4096
 class DropOldestTests:
     def test_channel(self, wire: Wire) -> None:
         """
-        A slow client of a channel gets the newest frames that fit, in order, and the channel stays open.
+        With a third-party policy, a slow client gets the newest frames that fit, in order, and its channel
+        stays open.
         """
         channels: list[SSEChannel] = []
         upgrader = wire.upgrader(slow_policy=DropOldestPolicy(), max_buffer=3 * SIZE)
@@ -40,7 +41,7 @@ class DropOldestTests:
 
     def test_hub(self, plain: Wire) -> None:
         """
-        A hub follows the policy, too: it buffers for a slow reader, and does not move it to replay.
+        A hub with a third-party policy buffers for a slow client, and does not move it to replay.
         """
         world = World(plain, upgrader={"slow_policy": DropOldestPolicy(), "max_buffer": 3 * SIZE})
         member = world.join()

@@ -1,5 +1,5 @@
 """
-A journal as a stranger writes one: a file with one line of JSON for each update.
+A third-party journal in one module: a file with one line of JSON for each update.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class ToyJournal:
                 self._keep(batch)
                 batch, complete = [], read
         self._file = self._path.open("ab")
-        # A batch is one write. If a crash cut it off, its end is missing, and nothing of it is kept.
+        # A batch is one write. If a crash cut it off, its last line is missing; then the rest is removed.
         self._file.truncate(complete)
 
     def _append(self, updates: Sequence[Update]) -> list[int]:

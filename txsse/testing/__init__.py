@@ -1,7 +1,8 @@
 """
-What the tests of streams and of their readers need: a server that plays a script, and a network in memory
-with a clock that stands still until it is told to go on, and whose time of day can be set. The suite that any
-journal has to pass is :mod:`txsse.testing.journal_contract`.
+Test support for streams and their clients.
+
+It has a scripted server, an in-memory network on a simulated clock, and a clock whose wall-clock time can be
+set. The contract suite for journals is :mod:`txsse.testing.journal_contract`.
 """
 
 from txsse.testing.clock import WallClock

@@ -1,5 +1,5 @@
 """
-A clock for tests, whose time of day can be set.
+A clock for tests that need the wall-clock time to jump, as when an operator or NTP sets it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ __all__ = ["WallClock"]
 
 class WallClock(Clock):
     """
-    A :class:`~twisted.internet.task.Clock` whose time of day can be set, as that of a computer, while its
-    timers go on::
+    A :class:`~twisted.internet.task.Clock` whose wall-clock time can be set without effect on its timers.
+
+    ::
 
         clock = WallClock()
-        clock.advance(10)       # timers are called; the time of day goes on, too
-        clock.step(-3600)       # the time of day is set back by an hour; no timer notices
+        clock.advance(10)       # due timers are called; the wall-clock time advances, too
+        clock.step(-3600)       # the wall-clock time is set back by an hour; timers are not affected
     """
 
     def __init__(self) -> None:
@@ -25,14 +26,14 @@ class WallClock(Clock):
 
     def wall(self) -> float:
         """
-        Return the time of day, in seconds since 1970.
+        Return the wall-clock time, in seconds since 1970.
         """
         return self.seconds() + self._ahead
 
     def step(self, seconds: float) -> None:
         """
-        Set the time of day.
+        Set the wall-clock time forward or back.
 
-        :param seconds: how far forward; less than 0 for back.
+        :param seconds: how far forward; negative values set it back.
         """
         self._ahead += seconds

@@ -1,5 +1,7 @@
 """
-A web server and its clients without a network: Twisted's own protocols, joined in memory.
+An in-memory network for tests: Twisted's own HTTP server and client, joined without sockets.
+
+Bytes move only when the test advances a :class:`~twisted.internet.task.Clock`.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from txsse.protocol.event import ServerSentEvent
 
 __all__ = ["MemoryAgent", "MemoryPair"]
 
-# What a transport of Twisted's reads at once, and holds before it asks its producer to wait.
+# In bytes: how much Twisted's transports read at once, and buffer before they pause their producer.
 _BUFFER = 2**16
 
 _ADDRESS = IPv4Address("TCP", "127.0.0.1", 80)
@@ -41,22 +43,24 @@ _ADDRESS = IPv4Address("TCP", "127.0.0.1", 80)
 
 class MemoryPair:
     """
-    A stream and its reader, with no socket between them::
+    A resource that serves a stream, and an ``EventSource`` that reads it, with no socket between them.
+
+    ::
 
         clock = Clock()
         pair = MemoryPair(SSEResource(handler, upgrader=Upgrader(reactor=clock)), clock=clock)
         pair.advance(60)
         assert [event.data for event in pair.events] == ["a", "b"]
 
-    :param resource: what is read: a resource, or a tree of them.
-    :param url: the URL that is read; its host may be any.
-    :param clock: the time; ``None`` for a new one. Give the same one to the resource's upgrader or hub.
-    :param options: those of :class:`txsse.EventSource`.
-    :ivar source: the reader, which has been started.
-    :ivar events: the events that came, unless ``event_received`` was given.
-    :ivar errors: what the reader told of, unless ``on_error`` was given.
-    :ivar agent: the network between them, to stop it and to cut it.
-    :ivar clock: the time.
+    :param resource: the resource under test, or the root of a tree of resources.
+    :param url: the URL to request; its host is ignored.
+    :param clock: the clock; ``None`` makes a new one. Pass the same one to the resource's upgrader or hub.
+    :param options: options of :class:`txsse.EventSource`.
+    :ivar source: the ``EventSource``, already started.
+    :ivar events: the events received so far, unless ``event_received`` was given.
+    :ivar errors: the errors reported so far, unless ``on_error`` was given.
+    :ivar agent: the network between them; it can refuse and cut connections.
+    :ivar clock: the clock.
     """
 
     def __init__(
@@ -79,9 +83,9 @@ class MemoryPair:
 
     def advance(self, seconds: float = 0.0) -> None:
         """
-        Let time go by, and everything happen that is due then.
+        Advance the clock, and run everything that is due by then.
 
-        :param seconds: how long.
+        :param seconds: by how much; 0 runs only what is due now.
         """
         self.clock.advance(seconds)
 
@@ -89,11 +93,11 @@ class MemoryPair:
 @implementer(IAgent)
 class MemoryAgent:
     """
-    Makes requests of a resource, over connections in memory. Nothing moves but when the clock is advanced.
+    Make requests to a resource over in-memory connections. Nothing is sent until the clock is advanced.
 
-    :param resource: what answers, whatever the host in the URL.
-    :param clock: the time.
-    :ivar listening: whether there is a server; connections are refused where not.
+    :param resource: the resource that handles every request, whatever the host in the URL.
+    :param clock: the clock.
+    :ivar listening: whether the server accepts connections; if not, they are refused.
     """
 
     def __init__(self, resource: AnyResource, clock: Clock) -> None:
@@ -107,7 +111,7 @@ class MemoryAgent:
     @property
     def connections(self) -> int:
         """
-        How many connections are open.
+        The number of open connections.
         """
         return len(self._connections)
 
@@ -125,7 +129,7 @@ class MemoryAgent:
 
     def cut(self) -> None:
         """
-        Lose all connections, with whatever is on its way, as a network does.
+        Lose all connections, as when the network fails: data in transit is lost.
         """
         for connection in list(self._connections):
             connection.end(ConnectionLost(), ConnectionLost())
@@ -142,7 +146,7 @@ class MemoryAgent:
 @implementer(IAgentEndpointFactory)
 class _Endpoints:
     """
-    The one endpoint, for every URL.
+    Return the same endpoint for every URL.
     """
 
     def __init__(self, connect: Callable[[IProtocolFactory], Deferred[IProtocol]]) -> None:
@@ -163,9 +167,9 @@ class _Endpoint:
 
 class _Connection:
     """
-    Two protocols, each at one end.
+    A connection between two protocols, a client's and a server's.
 
-    :param ended: called when it has ended.
+    :param ended: called when the connection has ended.
     """
 
     def __init__(
@@ -183,9 +187,11 @@ class _Connection:
 
     def end(self, near: Exception, far: Exception, first: _End | None = None) -> None:
         """
-        End it, for reasons that both sides are told.
+        End the connection at both ends.
 
-        :param first: who ends it, and is told of the first reason; ``None`` for the client.
+        :param near: the reason passed to ``connectionLost`` of the protocol at ``first``.
+        :param far: the reason for the protocol at the other end.
+        :param first: the end that is closed first; ``None`` for the client's.
         """
         self._ended(self)
         one = first or self._ends[0]
@@ -196,8 +202,9 @@ class _Connection:
 @implementer(ITransport, IConsumer, IPushProducer)
 class _End:
     """
-    What a protocol writes to, and is read from: bytes move when the clock goes on, in pieces, as long as the
-    other side reads.
+    The transport of one protocol.
+
+    Written bytes reach the other end in pieces, when the clock advances and as long as the other end reads.
     """
 
     other: _End
@@ -213,7 +220,7 @@ class _End:
         self._moving = False
         self._reading = True
         self._producer: Any = None
-        # Whether the producer was asked to wait.
+        # Whether the producer is paused.
         self._waits = False
 
     def write(self, data: bytes) -> None:
@@ -228,7 +235,7 @@ class _End:
         self.write(b"".join(data))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: N802
-        # A pull producer never gets here: Twisted's web has others in front of it.
+        # A pull producer never gets here: twisted.web wraps it in a push producer.
         self._producer = producer
         self._waits = False
 
@@ -263,7 +270,7 @@ class _End:
 
     def lose(self, reason: Exception) -> None:
         """
-        Tell the protocol that the connection is gone.
+        Close this end, and call ``connectionLost`` of its protocol.
         """
         if self.connected:
             self.connected = False

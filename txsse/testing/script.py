@@ -1,5 +1,5 @@
 """
-A server that does what a test has written down.
+A scripted HTTP server for tests of SSE clients: each request gets the next reply of a list.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ from txsse.protocol.event import ServerSentEvent
 
 __all__ = ["CUT", "HOLD", "Reply", "ScriptedResource", "Step", "Visit"]
 
-# So many steps are played before the reactor has its turn.
+# The number of steps before the script yields to the reactor.
 _SLICE = 64
 
 
 class Mark(Enum):
     """
-    What else a reply may do than write and wait.
+    Steps of a reply other than writing and waiting.
     """
 
     CUT = "cut the connection"
     HOLD = "hold the stream open"
 
 
-#: A step that cuts the connection: the client gets what was written before, and no end of the stream.
+#: A step that cuts the connection: the client gets the data written before, but no end of the response.
 CUT = Mark.CUT
 
-#: A step that leaves the stream open, until the client goes.
+#: A step that leaves the stream open until the client disconnects.
 HOLD = Mark.HOLD
 
-#: What a reply does next: write, wait for so many seconds, or one of :data:`CUT` and :data:`HOLD`.
+#: A step of a reply: data to write, a number of seconds to wait, :data:`CUT` or :data:`HOLD`.
 Step = str | bytes | ServerSentEvent | float | Mark
 
 
 @dataclass(frozen=True)
 class Reply:
     """
-    What one request is answered.
+    The response to one request.
 
-    :param steps: what its body does, step by step; it ends behind the last one. Each text is a chunk of its
-        own. They may be endless, where there is a wait among them, or a client that pauses.
-    :param status: the status.
-    :param headers: the fields; ``Content-Type`` is that of a stream where it is not among them. With a
-        ``Content-Length``, true or not, the body is sent without chunks.
+    :param steps: the steps of the body; the response ends after the last one. Each text is one chunk. The
+        steps may be infinite if they contain a wait, or if the client pauses the connection.
+    :param status: the status code.
+    :param headers: the header fields; ``Content-Type`` defaults to ``text/event-stream``. With a
+        ``Content-Length``, correct or not, the body is sent without chunked framing.
     """
 
     steps: Iterable[Step] = ()
@@ -65,12 +65,12 @@ class Reply:
 @dataclass(frozen=True)
 class Visit:
     """
-    A request that came.
+    A request that the server received.
 
-    :param method: its method.
-    :param path: its path, with the query.
-    :param headers: its fields, with names in lower case.
-    :param body: its body.
+    :param method: the method.
+    :param path: the path, with the query.
+    :param headers: the header fields, with names in lower case.
+    :param body: the body.
     """
 
     method: str
@@ -81,27 +81,28 @@ class Visit:
     @property
     def last_event_id(self) -> str | None:
         """
-        The ``Last-Event-ID``; ``None`` where there was none.
+        The value of ``Last-Event-ID``; ``None`` if the request did not have this field.
         """
         value = self.headers.get("last-event-id")
         return None if value is None else value.encode("latin-1").decode("utf-8", "replace")
 
 
 class ScriptedResource(Resource):
-    """
-    Answers the first request with the first reply, the second with the second, whatever their paths. When all
-    have been played it answers 204, which ends an ``EventSource`` for good::
+    r"""
+    Answer the first request with the first reply, the second with the second, whatever their paths.
+
+    After the last reply it answers 204, which stops an ``EventSource`` permanently::
 
         resource = ScriptedResource([
-            Reply(["id: 1\\ndata: a\\n\\n", CUT]),
+            Reply(["id: 1\ndata: a\n\n", CUT]),
             Reply(status=503, headers={"Retry-After": "2"}),
-            Reply(["data: b\\n\\n", 0.5, "data: c\\n\\n", HOLD]),
+            Reply(["data: b\n\n", 0.5, "data: c\n\n", HOLD]),
         ])
 
-    :param replies: the replies; a list of steps alone stands for a stream of these.
-    :param reactor: what the waits are waited in; ``None`` for the global one.
+    :param replies: the replies; a list of steps is short for a :class:`Reply` with these steps.
+    :param reactor: the reactor for waits; ``None`` for the global one.
     :ivar visits: the requests so far.
-    :ivar open: how many replies are being played, or held.
+    :ivar open: the number of replies that are being sent or held open.
     """
 
     isLeaf = True
@@ -115,7 +116,7 @@ class ScriptedResource(Resource):
 
     def render(self, request: Request) -> int:
         """
-        Play the next reply.
+        Send the next reply.
         """
         content: Any = request.content
         self.visits.append(
@@ -150,7 +151,7 @@ class ScriptedResource(Resource):
 @implementer(IPushProducer)
 class _Playing:
     """
-    One reply, on its way.
+    The sending of one reply: a producer that runs its steps.
     """
 
     def __init__(self, request: Request, steps: Iterator[Step], reactor: IReactorTime) -> None:
@@ -196,7 +197,7 @@ class _Playing:
             if isinstance(step, str | bytes | ServerSentEvent):
                 self._request.write(_to_bytes(step))
                 continue
-            # So that the client has the head at least.
+            # The client gets at least the response's headers.
             self._request.write(b"")
             if not isinstance(step, Mark):
                 self._later(step)
@@ -209,8 +210,8 @@ class _Playing:
 
     def _cut(self) -> None:
         channel: Any = self._request.channel
-        # Over HTTP/1 a close behind what was written, in the middle of the body; over HTTP/2 a reset of the
-        # one stream, which may overtake what was written last.
+        # HTTP/1: the connection is closed after the written data, in the middle of the body. HTTP/2: only
+        # this stream is reset, and the reset may overtake the data written last.
         cut = getattr(channel, "abortConnection", None) or channel.loseConnection
         cut()
 

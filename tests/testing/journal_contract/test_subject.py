@@ -1,5 +1,6 @@
 """
-The contract of journals: a stranger's journal passes it, and one with a fault does not.
+The contract suite for journals: a third-party journal passes it, and each mutant that breaks one sentence
+fails it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class ToyTests:
     @pytest_twisted.ensureDeferred
     async def test_contract(self, tmp_path: Path, check: Check) -> None:
         """
-        It passes each check, or has not what the check is about.
+        A third-party journal passes each check of the contract, or the check does not apply to it.
         """
         try:
             await check(ToyFactory(tmp_path / "toy"))
@@ -58,7 +59,7 @@ class ToyTests:
 
     def test_hub(self, plain: Wire, tmp_path: Path) -> None:
         """
-        A hub works with it, and so does the next one with its file.
+        A hub works with a third-party journal, and a second hub resumes from the same file.
         """
         world = World(plain, journal=ToyJournal(tmp_path / "toy"))
         live = world.join()
@@ -74,7 +75,7 @@ class ToyTests:
 
     def test_batch_that_a_crash_cut_off(self, tmp_path: Path) -> None:
         """
-        Nothing of it is kept.
+        If a crash cuts a batch off, the toy journal keeps no update of it.
         """
         path = tmp_path / "toy"
         updates = [update(id) for id in ("1", "2", "3")]
@@ -135,7 +136,7 @@ class Twice(ToyJournal):
 
 class LatestId(ToyJournal):
     """
-    An id leads to its newest update.
+    ``find`` returns the newest update with an id, not the earliest.
     """
 
     def find(self, id: str) -> Deferred[int | None]:
@@ -145,7 +146,7 @@ class LatestId(ToyJournal):
 
 class ForgottenIds(ToyJournal):
     """
-    An equal update is recorded once more.
+    An equal update is recorded again.
     """
 
     def append(self, update: Update) -> Deferred[int]:
@@ -158,7 +159,7 @@ class ForgottenIds(ToyJournal):
 
 class IdsAlone(ToyJournal):
     """
-    An update with a known id is taken for equal, whatever it says.
+    Updates are compared by id only: a different update with a known id is not recorded.
     """
 
     def append(self, update: Update) -> Deferred[int]:
@@ -184,7 +185,7 @@ class NoBatches(ToyJournal):
 
 class BatchesInTurns(ToyJournal):
     """
-    A batch is recorded as a whole, and the follower is given it in several turns.
+    A batch is recorded in two parts, in two turns of the reactor.
     """
 
     def append_many(self, updates: Sequence[Update]) -> Deferred[list[int]]:
@@ -232,7 +233,7 @@ class Unbounded(ToyJournal):
 
 class NothingMissed(ToyJournal):
     """
-    A reader is not notified of a gap.
+    A gap is not reported.
     """
 
     def read(self, after: int) -> Deferred[Page]:
@@ -241,7 +242,7 @@ class NothingMissed(ToyJournal):
 
 class OldestMissed(ToyJournal):
     """
-    A reader of all that is held is notified of a gap.
+    A gap is reported to a reader that reads from the oldest update.
     """
 
     def read(self, after: int) -> Deferred[Page]:
@@ -250,7 +251,7 @@ class OldestMissed(ToyJournal):
 
 class PageIncluded(ToyJournal):
     """
-    A page has the update at the position after which it begins.
+    A page includes the update at the position that it is to begin after.
     """
 
     def read(self, after: int) -> Deferred[Page]:
@@ -259,7 +260,7 @@ class PageIncluded(ToyJournal):
 
 class WholeRecord(ToyJournal):
     """
-    A page has all that is held.
+    A page has all updates that are held, and no limit.
     """
 
     def read(self, after: int) -> Deferred[Page]:
@@ -270,7 +271,7 @@ class WholeRecord(ToyJournal):
 
 class PlainResumeIds(ToyJournal):
     """
-    A resume ID says how many updates there are.
+    A resume ID discloses how many updates there are.
     """
 
     def resume_id(self, position: int) -> str:
@@ -282,7 +283,7 @@ class PlainResumeIds(ToyJournal):
 
 class LostResumeIds(ToyJournal):
     """
-    Resume IDs are valid in one process alone.
+    A resume ID is valid in one process only.
     """
 
     def start(self, follower: IFollower) -> Deferred[None]:
@@ -303,7 +304,7 @@ class Forgetful(ToyJournal):
 
 class Replaying(ToyJournal):
     """
-    The follower is given what was recorded before.
+    The follower is given updates that were recorded before the start.
     """
 
     def start(self, follower: IFollower) -> Deferred[None]:
@@ -324,7 +325,7 @@ class Dropping(ToyJournal):
 
 class Late(ToyJournal):
     """
-    Stopping does not wait for what was appended.
+    ``stop`` does not wait for appended updates.
     """
 
     def append(self, update: Update) -> Deferred[int]:
@@ -377,7 +378,7 @@ class MutantTests:
     @pytest_twisted.ensureDeferred
     async def test_skipped(self, tmp_path: Path) -> None:
         """
-        A factory that says nothing of its journals has those checks skipped that need it.
+        Checks that need an option which the factory does not name are skipped.
         """
 
         class Plain(JournalFactory):

@@ -1,5 +1,7 @@
 """
-The contract of :class:`~txsse.IJournal` as checks that any journal has to pass, in any test runner::
+The contract of :class:`~txsse.IJournal` as checks that every journal has to pass, in any test runner.
+
+For pytest::
 
     class Factory(JournalFactory):
         persists = True
@@ -19,12 +21,12 @@ The contract of :class:`~txsse.IJournal` as checks that any journal has to pass,
     async def test_contract(check, tmp_path):
         await check(Factory(str(tmp_path / "journal")))
 
-With trial, a test method returns ``Deferred.fromCoroutine(check(Factory(self.mktemp())))``. A check raises
-:exc:`AssertionError` with the sentence that does not hold; and, if it does not apply to the journal,
-:exc:`unittest.SkipTest`, which both runners know.
+With trial, a test method returns ``Deferred.fromCoroutine(check(Factory(self.mktemp())))``. A check that
+fails raises :exc:`AssertionError` with the sentence of the contract that the journal breaks. A check that
+does not apply to the journal raises :exc:`unittest.SkipTest`, which both runners know.
 """
 
-# Each of them registers its checks.
+# Importing these modules registers their checks.
 import txsse.testing.journal_contract.batches
 import txsse.testing.journal_contract.bounds
 import txsse.testing.journal_contract.reading

@@ -1,5 +1,5 @@
 """
-Several updates in one transaction.
+Contract checks for ``append_many``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from txsse.testing.journal_contract.subject import Subject, check, equal, expect
 
 @check
 async def batch_is_recorded_in_order(subject: Subject) -> None:
+    """
+    Check that the updates of a batch get consecutive positions, and that equal updates in it are no-ops.
+    """
     follower = await subject.start()
     await subject.append("0")
     batch = [make_update(id) for id in ("2", "0", "3", "3", "2", "4")]
@@ -60,6 +63,9 @@ async def batch_is_recorded_in_order(subject: Subject) -> None:
 
 @check
 async def batch_is_given_in_one_turn(subject: Subject) -> None:
+    """
+    Check that the follower gets all updates of a batch in one turn of the reactor, also under load.
+    """
     follower = await subject.start()
     recorded: list[Deferred[Any]] = []
     for number in range(20):
@@ -86,6 +92,9 @@ async def batch_is_given_in_one_turn(subject: Subject) -> None:
 
 @check
 async def batch_has_a_limit(subject: Subject) -> None:
+    """
+    Check that a batch with too many updates or bytes raises ``BatchTooLarge``, and that none is recorded.
+    """
     follower = await subject.start()
     large = "x" * (MAX_BATCH_BYTES // 4)
     for count, data in ((MAX_BATCH_COUNT + 1, "x"), (5, large)):

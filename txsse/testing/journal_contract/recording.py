@@ -1,5 +1,5 @@
 """
-What is recorded, and in which order.
+Contract checks for ``append``: positions, order, the follower, and equal updates.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from txsse.testing.journal_contract.subject import Subject, check, equal, expect
 
 @check
 async def provides_the_interface(subject: Subject) -> None:
+    """
+    Check that a new journal provides ``IJournal``, and has neither a problem nor damaged records.
+    """
     await subject.start()
     verifyObject(IJournal, subject.journal)
     equal(subject.journal.problem, None, "a journal that works has no problem")
@@ -26,7 +29,10 @@ async def provides_the_interface(subject: Subject) -> None:
 
 
 @check
-async def is_empty_at_first(subject: Subject) -> None:
+async def record_is_empty_at_first(subject: Subject) -> None:
+    """
+    Check that a new journal has head 0 and no updates.
+    """
     follower = await subject.start()
     head = subject.journal.head
     equal(head, 0, "0 is the position before all updates")
@@ -34,11 +40,14 @@ async def is_empty_at_first(subject: Subject) -> None:
     for after in (OLDEST, 0):
         equal(await subject.read(after), Page([], 0, False), "an empty journal has nothing to read")
     equal(await subject.journal.at(0), None, "no update is at position 0")
-    equal(follower.entries, [], "the follower is given new updates alone")
+    equal(follower.entries, [], "the follower is given new updates only")
 
 
 @check
 async def positions_grow(subject: Subject) -> None:
+    """
+    Check that later updates have greater positions, and that the head is the newest one.
+    """
     await subject.start()
     positions = await subject.append("b", "a", "c")
     expect(positions == sorted(set(positions)) and positions[0] > 0, "a later update has a greater position")
@@ -47,6 +56,9 @@ async def positions_grow(subject: Subject) -> None:
 
 @check
 async def follower_is_given_each_update_once_and_in_order(subject: Subject) -> None:
+    """
+    Check that the follower gets each update once, in order, before the Deferred of ``append`` fires.
+    """
     follower = await subject.start()
     before: list[bool] = []
     recorded: list[Deferred[int]] = []
@@ -71,7 +83,10 @@ async def follower_is_given_each_update_once_and_in_order(subject: Subject) -> N
 
 
 @check
-async def head_is_what_the_follower_was_given(subject: Subject) -> None:
+async def head_is_the_position_given_last(subject: Subject) -> None:
+    """
+    Check that, while the follower is called, the head is the position that it is given.
+    """
     follower = await subject.start()
     heads: list[bool] = []
     follower.appended = lambda entry: heads.append(entry[0] == subject.journal.head)
@@ -81,7 +96,10 @@ async def head_is_what_the_follower_was_given(subject: Subject) -> None:
 
 
 @check
-async def updates_are_kept_as_they_are(subject: Subject) -> None:
+async def updates_are_stored_unchanged(subject: Subject) -> None:
+    """
+    Check that topics, event, privacy and frame of an update are stored unchanged.
+    """
     follower = await subject.start()
     update = Update(["a", "b ü"], ServerSentEvent("x\ny ü", "kind", "1 ü", 2.5), private=True)
     position = await subject.journal.append(update)
@@ -89,12 +107,15 @@ async def updates_are_kept_as_they_are(subject: Subject) -> None:
     for after in (OLDEST, 0):
         (entry,) = (await subject.read(after)).entries
         equal(entry, (position, update), "topics, event and privacy are read as they were appended")
-        equal(entry[1].frame, update.frame, "what is read is encoded as what was appended")
+        equal(entry[1].frame, update.frame, "an update that is read has the frame of the appended one")
     equal(await subject.journal.at(position), update, "at fires with the update at a position")
 
 
 @check
 async def equal_update_is_a_no_op(subject: Subject) -> None:
+    """
+    Check that an equal update is not recorded again, and has the position of the first one.
+    """
     follower = await subject.start()
     first, second = await subject.append("1", "2")
     equal(await subject.append("1", "2"), [first, second], "an equal update has the position of the first")
@@ -105,6 +126,9 @@ async def equal_update_is_a_no_op(subject: Subject) -> None:
 
 @check
 async def update_that_differs_is_appended(subject: Subject) -> None:
+    """
+    Check that an update that differs in any field from the newest one with its id is appended.
+    """
     follower = await subject.start()
     update = Update("news", ServerSentEvent("x", "t", "1", 1.0))
     others = [
@@ -132,20 +156,26 @@ async def update_that_differs_is_appended(subject: Subject) -> None:
 
 @check
 async def earliest_update_is_found(subject: Subject) -> None:
+    """
+    Check that ``find`` returns the earliest held update of many with one id.
+    """
     await subject.start(max_count=300)
     recorded = [
         subject.journal.append(make_update("state", "on" if each % 3 else "off")) for each in range(900)
     ]
     positions = sorted({await each for each in recorded})
-    equal(len(positions), 600, "an update is appended that differs from the newest one with its id")
+    equal(len(positions), 600, "an update that differs from the newest one with its id is appended")
     await subject.append("other")
-    equal(await subject.find("state"), positions[-299], "the earliest update is found that the journal holds")
+    equal(await subject.find("state"), positions[-299], "the earliest held update with an id is found")
     await subject.append("state")
-    equal(await subject.find("state"), positions[-298], "the earliest update is found that the journal holds")
+    equal(await subject.find("state"), positions[-298], "the earliest held update with an id is found")
 
 
 @check
-async def record_is_what_publishers_appended(subject: Subject) -> None:
+async def record_has_all_appended_updates(subject: Subject) -> None:
+    """
+    Check positions, follower and pages against a model, over 500 random updates with few ids.
+    """
     follower = await subject.start()
     random = Random(1)
     held: list[Entry] = []
@@ -166,8 +196,9 @@ async def record_is_what_publishers_appended(subject: Subject) -> None:
             else:
                 expect(not held or position > held[-1][0], "positions grow")
                 held.append((position, update))
-    equal(follower.entries, held, "the follower is given what is recorded")
+    equal(follower.entries, held, "the follower is given exactly the recorded updates")
     for number in range(12):
         places = [position for position, update in held if update.id == f"id {number}"]
-        equal(await subject.find(f"id {number}"), places[0] if places else None, "the earliest is found")
-    equal(await subject.ids_after(OLDEST), [update.id for _, update in held], "what is recorded is read")
+        found = await subject.find(f"id {number}")
+        equal(found, places[0] if places else None, "the earliest update with an id is found")
+    equal(await subject.ids_after(OLDEST), [update.id for _, update in held], "recorded updates are read")

@@ -1,5 +1,5 @@
 """
-The journal that a check is about, and what the checks need of it.
+The journal under test, its follower, and the functions that the contract checks use.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __all__ = ["CHECKS", "Follower", "JournalFactory", "Subject", "check", "equal", 
 
 class JournalFactory:
     """
-    Makes journals for one check: a subclass says how.
+    A factory of journals for one check; subclasses make the journal under test.
 
-    :cvar persists: whether a journal that is made after another one was stopped goes on with its record.
-    :cvar bounds: which of the options ``max_count``, ``max_bytes`` and ``max_age`` its journals have.
+    :cvar persists: whether a journal that is made after another one was stopped has the same record.
+    :cvar bounds: which of the options ``max_count``, ``max_bytes`` and ``max_age`` the journals have.
     """
 
     persists: bool = False
@@ -33,33 +33,39 @@ class JournalFactory:
 
     def __call__(self, **bounds: Any) -> AnyJournal:
         """
-        Make a journal, not started. The first one of a factory has an empty record; those after it have the
-        same record, if it persists. A check stops one before it starts the next.
+        Make a journal that is not started.
 
-        :param bounds: of those that the factory names; as many as the check is about. The others are to be so
-            wide that a few thousand small updates are held.
+        The first journal of a factory has an empty record; later ones have the same record if it persists. A
+        check stops one journal before it starts the next.
+
+        :param bounds: the bounds that the check needs, of those named in ``bounds``. The factory chooses the
+            others, large enough to hold a few thousand small updates.
         """
         raise NotImplementedError
 
     def another(self) -> JournalFactory:
         """
-        Return a factory of another record.
+        Return a factory of journals with another record.
         """
         raise SkipTest("the factory makes no other record")
 
     def advance(self, seconds: float) -> None:
         """
-        Have time pass for the journals; needed for ``max_age``.
+        Let time pass for the journals; needed for ``max_age``.
+
+        :param seconds: how much time passes.
         """
         raise NotImplementedError
 
 
 class Follower:
     """
-    Records what it is given.
+    A follower that records its calls.
 
     :ivar entries: the updates, with their positions.
-    :ivar turns: how many of them were given in each turn of the reactor.
+    :ivar turns: the number of updates given in each turn of the reactor.
+    :ivar missed: the arguments of ``updates_missed``.
+    :ivar appended: called with each entry after it is recorded.
     """
 
     def __init__(self) -> None:
@@ -71,9 +77,15 @@ class Follower:
 
     @property
     def ids(self) -> list[str]:
+        """
+        The ids of the updates.
+        """
         return [update.id for _, update in self.entries]
 
     def update_appended(self, entry: Entry) -> None:
+        """
+        Record an update, count it for the current turn, and call ``appended``.
+        """
         if self._call is None or not self._call.active():
             self.turns.append(0)
             self._call = global_reactor().callLater(0, int)
@@ -82,16 +94,22 @@ class Follower:
         self.appended(entry)
 
     def updates_missed(self, position: int) -> None:
+        """
+        Record the position.
+        """
         self.missed.append(position)
 
     def end(self) -> None:
+        """
+        Stop the counting of turns.
+        """
         if self._call is not None and self._call.active():
             self._call.cancel()
 
 
 class Subject:
     """
-    The journal that a check is about.
+    The journal under test, with its factory and follower.
     """
 
     def __init__(self, factory: JournalFactory) -> None:
@@ -101,7 +119,7 @@ class Subject:
 
     async def start(self, **bounds: float) -> Follower:
         """
-        Start a journal with some bounds; the one before it is stopped.
+        Stop the previous journal, if any, and start a new one with the given bounds.
         """
         for name in bounds:
             if name not in self.factory.bounds:
@@ -114,32 +132,44 @@ class Subject:
 
     async def restart(self) -> Follower:
         """
-        Start another journal with the same record.
+        Stop the journal, and start another one with the same record.
         """
         if not self.factory.persists:
             raise SkipTest("the journal does not persist")
         return await self.start()
 
     async def stop(self) -> None:
+        """
+        Stop the journal and its follower, if any.
+        """
         journal, self.journal = self.journal, None
         self.follower.end()
         if journal is not None:
             await journal.stop()
 
     async def append(self, *ids: str, **options: Any) -> list[int]:
+        """
+        Append an update for each id, one after the other, and return their positions.
+        """
         return [await self.journal.append(make_update(id, **options)) for id in ids]
 
     async def find(self, id: str) -> int | None:
+        """
+        Find the position of an id.
+        """
         found: int | None = await self.journal.find(id)
         return found
 
     async def read(self, after: int) -> Page:
+        """
+        Read a page after a position.
+        """
         page: Page = await self.journal.read(after)
         return page
 
     async def ids_after(self, position: int) -> list[str]:
         """
-        Read page by page to the end.
+        Read all pages after a position, check that they are consistent, and return the updates' ids.
         """
         ids: list[str] = []
         while True:
@@ -165,7 +195,7 @@ CHECKS: list[Check] = []
 
 def check(check: Callable[[Subject], Awaitable[None]]) -> Check:
     """
-    Register a check. It is given a subject, whose journal is stopped at its end.
+    Register a check: a coroutine function of a subject. The subject's journal is stopped after the check.
     """
 
     @wraps(check)
@@ -182,22 +212,22 @@ def check(check: Callable[[Subject], Awaitable[None]]) -> Check:
 
 def make_update(id: str, data: str = "x", topics: str | Sequence[str] = "news", **options: Any) -> Update:
     """
-    Make an update.
+    Make an update with an id.
     """
     return Update(topics, ServerSentEvent(data, id=id), **options)
 
 
 def expect(holds: object, sentence: str) -> None:
     """
-    Raise unless a sentence of the contract holds.
+    Raise :exc:`AssertionError` with a sentence of the contract unless it holds.
     """
-    # Not ``assert``: it has no message without the help of a runner, and may be switched off.
+    # Not ``assert``: it has no message unless a test runner rewrites it, and ``python -O`` removes it.
     if not holds:
         raise AssertionError(sentence)
 
 
 def equal(found: object, expected: object, sentence: str) -> None:
     """
-    Raise unless what was found is what a sentence of the contract says.
+    Raise :exc:`AssertionError` with a sentence of the contract unless two values are equal.
     """
     expect(found == expected, f"{sentence}: expected {expected!r}, found {found!r}")
