@@ -148,7 +148,7 @@ class DetailTests:
         """
         The details are a list.
         """
-        with pytest.raises(InvalidToken, match="authorization_details is no list"):
+        with pytest.raises(InvalidToken, match="authorization_details is not a list"):
             read_details({"authorization_details": details}, URL)
 
     @pytest.mark.parametrize("entry", [None, [], "a", 7, True])
@@ -156,45 +156,45 @@ class DetailTests:
         """
         Of objects: one that is none is bad, though the others are good.
         """
-        with pytest.raises(InvalidToken, match="authorization_details holds what is no object"):
+        with pytest.raises(InvalidToken, match="an entry of authorization_details is not an object"):
             read(detail(["publish"], "a"), entry)
 
     @pytest.mark.parametrize(
         ("members", "reason"),
         [
-            ({"actions": None}, "actions is no list of strings"),
-            ({"actions": []}, "actions is no list of strings"),
-            ({"actions": "publish"}, "actions is no list of strings"),
-            ({"actions": ["publish", 7]}, "actions is no list of strings"),
-            ({"actions": {"publish": True}}, "actions is no list of strings"),
-            ({"topics": None}, "topics is no list of objects"),
-            ({"topics": []}, "topics is no list of objects"),
-            ({"topics": "*"}, "topics is no list of objects"),
-            ({"topics": ["*"]}, "topics is no list of objects"),
-            ({"topics": ALL}, "topics is no list of objects"),
-            ({"topics": [ALL, None]}, "topics is no list of objects"),
-            ({"topics": [ALL, {}]}, "match is no string"),
-            ({"topics": [{"match": None}]}, "match is no string"),
-            ({"topics": [{"match": ["a"]}]}, "match is no string"),
-            ({"topics": [{"match_type": "exact"}]}, "match is no string"),
-            ({"topics": [{**ALL, "match_type": None}]}, "match_type is not known here"),
-            ({"topics": [{**ALL, "match_type": ["exact"]}]}, "match_type is not known here"),
-            ({"topics": [{**ALL, "match_type": {}}]}, "match_type is not known here"),
-            ({"topics": [{**ALL, "match_type": "Exact"}]}, "match_type is not known here"),
-            ({"topics": [{**ALL, "match_type": "URLPattern"}]}, "match_type is not known here"),
-            ({"topics": [{"match": "a{b}", "match_type": "template"}]}, "match_type is not known here"),
-            ({"topics": [{**ALL, "match_type": ""}]}, "match_type is not known here"),
-            ({"topics": [{"match": "a\nb"}]}, "a matcher cannot be: it holds a control character"),
-            ({"topics": [{"match": "a\ud800b"}]}, "a matcher cannot be: it holds a control character"),
-            ({"topics": [{"match": "a" * 2049}]}, "a matcher cannot be: it has more than 2048 characters"),
-            ({"topics": [{"match": "/(", "match_type": "urlpattern"}]}, "a matcher cannot be: "),
+            ({"actions": None}, "actions is not a list of strings"),
+            ({"actions": []}, "actions is not a list of strings"),
+            ({"actions": "publish"}, "actions is not a list of strings"),
+            ({"actions": ["publish", 7]}, "actions is not a list of strings"),
+            ({"actions": {"publish": True}}, "actions is not a list of strings"),
+            ({"topics": None}, "topics is not a list of objects"),
+            ({"topics": []}, "topics is not a list of objects"),
+            ({"topics": "*"}, "topics is not a list of objects"),
+            ({"topics": ["*"]}, "topics is not a list of objects"),
+            ({"topics": ALL}, "topics is not a list of objects"),
+            ({"topics": [ALL, None]}, "topics is not a list of objects"),
+            ({"topics": [ALL, {}]}, "match is not a string"),
+            ({"topics": [{"match": None}]}, "match is not a string"),
+            ({"topics": [{"match": ["a"]}]}, "match is not a string"),
+            ({"topics": [{"match_type": "exact"}]}, "match is not a string"),
+            ({"topics": [{**ALL, "match_type": None}]}, "match_type is unknown"),
+            ({"topics": [{**ALL, "match_type": ["exact"]}]}, "match_type is unknown"),
+            ({"topics": [{**ALL, "match_type": {}}]}, "match_type is unknown"),
+            ({"topics": [{**ALL, "match_type": "Exact"}]}, "match_type is unknown"),
+            ({"topics": [{**ALL, "match_type": "URLPattern"}]}, "match_type is unknown"),
+            ({"topics": [{"match": "a{b}", "match_type": "template"}]}, "match_type is unknown"),
+            ({"topics": [{**ALL, "match_type": ""}]}, "match_type is unknown"),
+            ({"topics": [{"match": "a\nb"}]}, "a matcher is not valid: it holds a control character"),
+            ({"topics": [{"match": "a\ud800b"}]}, "a matcher is not valid: it holds a control character"),
+            ({"topics": [{"match": "a" * 2049}]}, "a matcher is not valid: it has more than 2048 characters"),
+            ({"topics": [{"match": "/(", "match_type": "urlpattern"}]}, "a matcher is not valid: "),
             (
                 {"topics": [{"match": "/(.{99})", "match_type": "urlpattern"}]},
                 "it would take too long to match",
             ),
-            ({"payload": None}, "payload is no object"),
-            ({"payload": []}, "payload is no object"),
-            ({"payload": "a"}, "payload is no object"),
+            ({"payload": None}, "payload is not an object"),
+            ({"payload": []}, "payload is not an object"),
+            ({"payload": "a"}, "payload is not an object"),
             ({"payload": {"a": float("inf")}}, "payload cannot be written as JSON"),
             ({"payload": {"a": [{"b": -float("inf")}]}}, "payload cannot be written as JSON"),
             ({"payload": nested(101)}, "payload has more than 100 levels"),
@@ -217,7 +217,7 @@ class DetailTests:
         for name in ("actions", "topics"):
             whole = detail(["publish"], "a")
             del whole[name]
-            with pytest.raises(InvalidToken, match=f"{name} is no list"):
+            with pytest.raises(InvalidToken, match=f"{name} is not a list"):
                 read(whole)
 
     def test_deep_payload_as_it_is_read(self) -> None:
@@ -375,21 +375,21 @@ class OldTests:
         """
         The claim is an object.
         """
-        with pytest.raises(InvalidToken, match="mercure is no object"):
+        with pytest.raises(InvalidToken, match="mercure is not an object"):
             read_claim({"mercure": claim}, URL)
 
     @pytest.mark.parametrize("action", ["publish", "subscribe"])
     @pytest.mark.parametrize(
         ("selectors", "reason"),
         [
-            ("*", "is no list of strings"),
-            ({"*": 1}, "is no list of strings"),
-            (7, "is no list of strings"),
-            (["a", 7], "is no list of strings"),
-            ([["a"]], "is no list of strings"),
-            ([None], "is no list of strings"),
-            (["a\nb"], "a matcher cannot be"),
-            (["a" * 2049], "a matcher cannot be"),
+            ("*", "is not a list of strings"),
+            ({"*": 1}, "is not a list of strings"),
+            (7, "is not a list of strings"),
+            (["a", 7], "is not a list of strings"),
+            ([["a"]], "is not a list of strings"),
+            ([None], "is not a list of strings"),
+            (["a\nb"], "a matcher is not valid"),
+            (["a" * 2049], "a matcher is not valid"),
         ],
     )
     def test_malformed(self, action: str, selectors: Any, reason: str) -> None:

@@ -205,7 +205,7 @@ class UrlTests:
         """
         Whoever is on the way could give other keys.
         """
-        with pytest.raises(ValueError, match="keys are fetched by https, not from"):
+        with pytest.raises(ValueError, match="keys are fetched over https only, not from"):
             RemoteKeys(url, reactor=Clock(), agent=ScriptedAgent())
 
     def test_own_agent(self) -> None:
@@ -441,7 +441,7 @@ class TroubleTests:
         assert found == [()]
         (event,) = [event for event in logged if "problem" in event]
         assert event["log_level"].name == "error"
-        assert event["log_format"].startswith("{keys} cannot be had")
+        assert event["log_format"].startswith("{keys} cannot be fetched")
         assert event["keys"] is world.keys
         assert world.keys.version == 0
         problem: str = event["problem"]
@@ -460,13 +460,13 @@ class TroubleTests:
     @pytest.mark.parametrize(
         ("body", "problem"),
         [
-            (b"", "no JSON Web Key Set: an object with a list named keys"),
-            (b"<html>", "no JSON Web Key Set: an object with a list named keys"),
-            (b"\xff", "no JSON Web Key Set: an object with a list named keys"),
-            (b"[" * 100_000, "no JSON Web Key Set: an object with a list named keys"),
+            (b"", "not a JSON Web Key Set, which is an object with a list named keys"),
+            (b"<html>", "not a JSON Web Key Set, which is an object with a list named keys"),
+            (b"\xff", "not a JSON Web Key Set, which is an object with a list named keys"),
+            (b"[" * 100_000, "not a JSON Web Key Set, which is an object with a list named keys"),
             (b'{"keys": []}', "the JSON Web Key Set holds no key that can be used"),
             (jwks(jwk(rsa_key(), use="enc")).encode(), "the JSON Web Key Set holds no key that can be used"),
-            (SET[:-1], "no JSON Web Key Set: an object with a list named keys"),
+            (SET[:-1], "not a JSON Web Key Set, which is an object with a list named keys"),
         ],
         ids=["empty", "html", "bytes", "deep", "none", "unusable", "cut"],
     )
@@ -724,7 +724,7 @@ class VerifierTests:
             hub.ask(path=f"{PATH}/subscriptions", token=token),
         ):
             assert (client.status, client.headers["retry-after"]) == (503, "5")
-            assert b"the keys of the token's issuer cannot be had at the moment" in client.body
+            assert b"the keys of the token's issuer are currently unavailable" in client.body
             assert "www-authenticate" not in client.headers
 
     def test_rotated(self, world: World) -> None:

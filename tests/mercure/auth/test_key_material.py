@@ -332,7 +332,7 @@ class FileTests:
             (text()["PGP"], "it is an OpenPGP key; convert it to PEM"),
             (text()["XML"], "it is a key in XML; convert it to PEM"),
             (binary()["secp256r1 point"], "a public key, as a point on an elliptic curve; convert"),
-            (b"\xef\xbb\xbf" + SECRET.encode(), "text behind a byte order mark; save it as UTF-8"),
+            (b"\xef\xbb\xbf" + SECRET.encode(), "text after a byte order mark; save it as UTF-8"),
             (("x" * 40).encode("utf-16"), "text in UTF-16; save it as UTF-8"),
             ("\ufeff".encode("utf-16-le"), "text in UTF-16; save it as UTF-8"),
         ],

@@ -233,7 +233,7 @@ class PemTests:
         """
         The error is one line, and shows nothing of the file.
         """
-        with pytest.raises(BadKey, match=r"^no key in PEM format: .") as raised:
+        with pytest.raises(BadKey, match=r"^not a key in PEM format: .") as raised:
             pem_key(pem)
         text = str(raised.value)
         assert "\n" not in text
@@ -379,7 +379,7 @@ class JwksTests:
         """
         The error says what a set is.
         """
-        with pytest.raises(BadKey, match="no JSON Web Key Set: an object with a list named keys"):
+        with pytest.raises(BadKey, match="not a JSON Web Key Set, which is an object with a list named keys"):
             jwks_keys(document)
 
     def test_deep_entry(self) -> None:
@@ -433,9 +433,9 @@ class FileTests:
         [
             (b"", "a secret needs at least 32 bytes, and this one has 0"),
             (b"hush-hush\n", "a secret needs at least 32 bytes, and this one has 9"),
-            (b'{"hush-hush": ', "no JSON Web Key Set"),
+            (b'{"hush-hush": ', "not a JSON Web Key Set"),
             (jwks(jwk("hush-hush")).encode(), "holds no key that can be used"),
-            (b"-----BEGIN hush-hush-----", "no key in PEM format"),
+            (b"-----BEGIN hush-hush-----", "not a key in PEM format"),
             (b"ssh-rsa AAAA" + b"hush-hush" * 4, "it is an SSH key; convert it to PEM"),
         ],
     )

@@ -105,7 +105,7 @@ class ClaimsTests:
                 {"audience": URL, "expires": 60, "publish": ["a\n"]},
                 "no hub would accept this token: a matcher",
             ),
-            ({"audience": URL, "expires": 60, "subscribe": ["a"], "payload": []}, "payload is no object"),
+            ({"audience": URL, "expires": 60, "subscribe": ["a"], "payload": []}, "payload is not an object"),
             ({"compatibility": True, "publish_patterns": ["/:id"]}, "there were no URL patterns"),
             ({"compatibility": True, "subscribe_patterns": ["/:id"]}, "there were no URL patterns"),
             ({"compatibility": True, "publish": ["a\n"]}, "no hub would accept this token: a matcher"),

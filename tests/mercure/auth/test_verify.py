@@ -259,7 +259,7 @@ class FormTests:
         """
         What has not three parts of base64 and JSON is refused, whoever signed it.
         """
-        assert refused(verifier(), token) == "it is no JSON Web Token"
+        assert refused(verifier(), token) == "it is not a JSON Web Token"
 
     @pytest.mark.parametrize("deep", ['{"a":' * 2000 + "1" + "}" * 2000])
     def test_deep(self, deep: str) -> None:
@@ -282,7 +282,7 @@ class FormTests:
         """
         They are refused.
         """
-        assert refused(verifier(), forge(HEADER, claims, SECRET)) == "its claims are no object"
+        assert refused(verifier(), forge(HEADER, claims, SECRET)) == "its claims are not an object"
 
     def test_too_long(self) -> None:
         """
@@ -301,7 +301,7 @@ class FormTests:
         given = sign(CLAIMS, key=OTHER_SECRET)
         refused(verifier(), given, "subscribe")
         (event,) = [event for event in logged if "problem" in event]
-        assert (event["role"], event["problem"]) == ("subscribe", "none of the keys fits its signature")
+        assert (event["role"], event["problem"]) == ("subscribe", "none of the keys verifies its signature")
         assert given not in str(event)
 
 
@@ -342,7 +342,7 @@ class AlgorithmTests:
         pem = public_pem(private)
         by = verifier(holding(pem_key(pem)))
         for secret in (pem, pem.strip(), json.dumps(jwk(private)).encode()):
-            assert refused(by, forge(HEADER, CLAIMS, secret)) == "none of the keys fits its signature"
+            assert refused(by, forge(HEADER, CLAIMS, secret)) == "none of the keys verifies its signature"
 
     @pytest.mark.parametrize(
         ("algorithm", "key"),
@@ -360,7 +360,7 @@ class AlgorithmTests:
         What a token names does not make a key good for it.
         """
         claimed = f"{part({**HEADER, 'alg': algorithm})}.{part(CLAIMS)}.{part(b'x' * 64)}"
-        assert refused(verifier(holding(key)), claimed) == "none of the keys fits its signature"
+        assert refused(verifier(holding(key)), claimed) == "none of the keys verifies its signature"
 
     def test_allow_list(self) -> None:
         """
@@ -392,7 +392,9 @@ class SignatureTests:
         """
         Another secret's token is refused.
         """
-        assert refused(verifier(), sign(CLAIMS, key=OTHER_SECRET)) == "none of the keys fits its signature"
+        assert (
+            refused(verifier(), sign(CLAIMS, key=OTHER_SECRET)) == "none of the keys verifies its signature"
+        )
 
     def test_parts_of_two_tokens(self) -> None:
         """
@@ -474,7 +476,7 @@ class HeaderTests:
         One is refused as well where PyJWT understands it.
         """
         given = forge({**HEADER, "crit": ["b64"], "b64": True}, CLAIMS, SECRET)
-        assert refused(verifier(), given) == "its header holds what is not known here"
+        assert refused(verifier(), given) == "its header has an unknown parameter"
 
     def test_unencoded(self) -> None:
         """
@@ -485,7 +487,7 @@ class HeaderTests:
             for claims in (part(CLAIMS), json.dumps(CLAIMS), ""):
                 signed = f"{part(header)}.{claims}"
                 signature = part(hmac.new(SECRET.encode(), signed.encode(), hashlib.sha256).digest())
-                assert refused(verifier(), f"{signed}.{signature}") == "it is no JSON Web Token"
+                assert refused(verifier(), f"{signed}.{signature}") == "it is not a JSON Web Token"
 
     @pytest.mark.parametrize("private", [True, False])
     def test_key_within(self, private: bool) -> None:
@@ -501,7 +503,7 @@ class HeaderTests:
             "x5c": ["AAAA"],
         }
         with_them = sign(CLAIMS, key=mine, algorithm="ES256", headers=headers)
-        assert refused(by, with_them) == "none of the keys fits its signature"
+        assert refused(by, with_them) == "none of the keys verifies its signature"
         # They do not harm a good token, either.
         assert takes(by, sign(CLAIMS, key=ec_key(), algorithm="ES256", headers=headers))
 
@@ -643,7 +645,9 @@ class IssuerTests:
         assert takes(by, self.by("https://a.example", "a" * 32))
         assert takes(by, self.by("https://b.example", "b" * 32))
         for secret in ("b" * 32, SECRET):
-            assert refused(by, self.by("https://a.example", secret)) == "none of the keys fits its signature"
+            assert (
+                refused(by, self.by("https://a.example", secret)) == "none of the keys verifies its signature"
+            )
 
     @pytest.mark.parametrize(
         "name", [None, "https://c.example", "https://a.example/", "", 7, ["https://a.example"]]
@@ -657,7 +661,7 @@ class IssuerTests:
             assert refused(strict, self.by(name, secret)) == "its issuer is not trusted"
         lenient = verifier(*self.issuers(unnamed=True))
         assert takes(lenient, self.by(name, SECRET))
-        assert refused(lenient, self.by(name, "a" * 32)) == "none of the keys fits its signature"
+        assert refused(lenient, self.by(name, "a" * 32)) == "none of the keys verifies its signature"
 
     def test_nobody(self) -> None:
         """
@@ -692,7 +696,7 @@ class IssuerTests:
             stranger = forge(header, claims if name is None else {**claims, "iss": name}, OTHER_SECRET)
             with pytest.raises(InvalidToken) as raised:
                 verify(by, stranger)
-            assert raised.value.disclosed == "the token is not good"
+            assert raised.value.disclosed == "the token is not valid"
 
     def test_same_name_twice(self) -> None:
         """
@@ -742,7 +746,7 @@ class TimeTests:
         What is no number, or a number that is no time (such as one in milliseconds), is refused.
         """
         claims = json.dumps({**CLAIMS, name: "?"}).replace('"?"', written)
-        assert refused(verifier(), forge(HEADER, claims, SECRET)) == f"its {name} is no time"
+        assert refused(verifier(), forge(HEADER, claims, SECRET)) == f"its {name} is not a valid time"
 
     def test_for_ever(self) -> None:
         """
@@ -989,9 +993,9 @@ class OldTests:
         ("claims", "reason"),
         [
             ({"exp": NOW}, "it has expired"),
-            ({"exp": "soon"}, "its exp is no time"),
+            ({"exp": "soon"}, "its exp is not a valid time"),
             ({"nbf": NOW + 31}, "it is not valid yet"),
-            ({"mercure": []}, "mercure is no object"),
+            ({"mercure": []}, "mercure is not an object"),
         ],
     )
     def test_refused(self, by: Verifier, claims: dict[str, Any], reason: str) -> None:
