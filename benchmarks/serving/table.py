@@ -66,13 +66,14 @@ TABLES = (
             *_CPU,
             _LOAD,
         ),
-        "{steady:,} updates, on one connection. From just before the request is sent to when a subscriber "
-        "has the event, all subscribers; CPU for each update, which is delivered {subscribers:,} times.",
+        "{steady:,} updates, on one connection. The delay is from just before the request is sent until a"
+        " subscriber has the event, over all subscribers; CPU time per update, which is delivered "
+        "{subscribers:,} times.",
         compared=(("p50", "p50, ×"), ("p99", "p99, ×"), ("cpu", "CPU, ×")),
     ),
     Table(
         "fast",
-        "{subscribers:,} subscribers, as fast as {publishers} connections go",
+        "{subscribers:,} subscribers, {publishers} connections at full speed",
         (
             _RATE,
             Column("deliveries", "deliveries, 1,000/s", 1e3, 0),
@@ -82,16 +83,16 @@ TABLES = (
             Column("cpu", "an update, µs", MICRO, 0),
             _LOAD,
         ),
-        "{fast:,} updates. Those that are acknowledged in a second, and what is delivered; CPU for each "
-        "delivery, and for each update.",
+        "{fast:,} updates. Acknowledged updates and deliveries per second; CPU time per delivery, and per"
+        " update.",
         compared=(("rate", "updates, ×"), ("deliveries", "deliveries, ×"), ("cpu_each", "CPU, ×")),
     ),
     Table(
         "alone",
-        "No subscribers, as fast as {publishers} connections go",
+        "No subscribers, {publishers} connections at full speed",
         (_RATE, *_CPU, _LOAD),
-        "{alone:,} updates; CPU for each. The bare POST is what twisted.web takes to read such a form and to "
-        "answer, without anything behind it.",
+        "{alone:,} updates; CPU time per update. The bare POST is a Twisted server that reads such a form"
+        " and responds, and does nothing else.",
         compared=(("rate", "updates, ×"), ("cpu", "CPU, ×")),
     ),
 )
@@ -104,18 +105,18 @@ def written(results: Results) -> str:
     rounds = max((results.rounds(table.scenario) for table in TABLES), default=0)
     introduction = [
         *wrapped(
-            f"{tables.taken(results)}. To get them again: ``PYTHONPATH=. python benchmarks/mercure.py "
+            f"{tables.taken(results)}. To reproduce: ``PYTHONPATH=. python benchmarks/mercure.py "
             f"--rounds {rounds}{results.sizes['options']} --write FILE``."
         ),
         "",
         *wrapped(
-            "The service, ``twist txsse`` with a journal in memory, beside nginx with nchan, one worker and "
-            f"a buffer: both hold {results.sizes['held']:,} updates. Data have {SIZE} bytes. The service "
-            "takes a form with a token, and is asked for by topic; its private updates go to subscribers "
-            "with tokens. nchan takes the bytes, from anybody, and gives them to anybody. The server has a "
-            "core to itself, and only its CPU counts; all clients are on another one, and *load* tells how "
-            "busy they kept it. Everything that was published has arrived at every subscriber, once, or "
-            "there are no figures. Ratios are beside nchan, and above 1 in favour of txsse."
+            "The service, ``twist txsse`` with a journal in memory, compared with nginx with nchan, one "
+            f"worker and a buffer. Both hold {results.sizes['held']:,} updates, and data have {SIZE} bytes. "
+            "The service accepts a form with a token, and clients subscribe to a topic; only subscribers with"
+            " tokens receive its private updates. nchan accepts plain bytes, without authorisation. The "
+            "server has a core to itself, and only its CPU time counts; all clients run on another core, and "
+            "*load* is the CPU usage of that core. A table has figures only if every subscriber received "
+            "every update exactly once. Ratios are relative to nchan; above 1, txsse is better."
         ),
         "",
     ]

@@ -298,7 +298,7 @@ class SubscribeTests:
             ["message", ids[1], "two\nlines"],
         ]
         assert page.text("last-id") == ids[1] == "own"
-        assert page.text("begins") == "EventSource does not tell"
+        assert page.text("begins") == "not available with EventSource"
         assert page.read()["lines"] == []
         assert tab.find_elements("css selector", "#events img") == []
         page.disconnect()
@@ -345,7 +345,7 @@ class SubscribeTests:
         Without a topic nothing is sent, and the field has the focus.
         """
         page = Page(tab, open_hub.url).fill("exact", "").click("connect")
-        page.wait_for("said", "Say what to subscribe to: a topic, a pattern, or * for all.")
+        page.wait_for("said", "Enter a topic, a pattern, or * for all topics.")
         assert tab.switch_to.active_element.get_attribute("id") == "exact"
         assert page.text("state") == "closed"
 
@@ -402,7 +402,7 @@ class SubscribeTests:
         wait_until(
             lambda: page.read()["marks"],
             lambda marks: any(
-                f"of another time the hub cannot begin: it begins behind {begins}" in m for m in marks
+                f"cannot replay after of another time; it replays after {begins}" in m for m in marks
             ),
             "a word about what is missing",
         )
@@ -427,18 +427,18 @@ class SubscribeTests:
         A refusal is shown with its status, and the stream stays closed.
         """
         page = Page(tab, closed_hub.url)
-        assert "This hub asks for a token." in page.text("way-hint")
+        assert "This hub requires a token." in page.text("way-hint")
         page.click("way-fetch").click("connect")
-        page.wait_for("said", "401 Unauthorized: subscribing takes a token here").wait_for("state", "closed")
+        page.wait_for("said", "401 Unauthorized: subscribing requires a token").wait_for("state", "closed")
         page.fill("token", sign({"exp": 1})).click("connect")
         page.wait_for_part("said", "401 Unauthorized (invalid_token): the token is not accepted: ")
         page.fill("token", closed_hub.token(subscribe=["*"])).connect().wait_for("said", "")
         page.disconnect().fill("patterns", "https://example.com/(").click("connect")
         page.wait_for_part("said", "400 Bad Request: match_urlpattern")
         page.fill("token", "ünsinn").click("connect")
-        page.wait_for("said", "The token holds a character that no token has.")
+        page.wait_for("said", "The token contains a character that tokens cannot have.")
         page.fill("token", "").fill("patterns", "").click("way-source").click("connect")
-        page.wait_for_part("said", "Read by fetch to see what it was.")
+        page.wait_for_part("said", "Read with fetch to see the response.")
 
     def test_flood(self, tab: Chrome, short_hub: Service) -> None:
         """
@@ -448,7 +448,7 @@ class SubscribeTests:
             own.publish("x" * 100_000)
             page = Page(tab, own.url).click("way-fetch").fill("from", "earliest").connect()
             [[_, _, data]] = wait_until(lambda: page.read()["events"], bool, "the long one")
-            assert data == "x" * 4000 + "… and 96000 characters more"
+            assert data == "x" * 4000 + "… and 96000 more characters"
             page.disconnect()
             for number in range(700):
                 own.publish(str(number))
@@ -457,7 +457,7 @@ class SubscribeTests:
             assert [data for *_, data in events] == [str(number) for number in range(700)][-len(events) :]
             seen = page.read()
             assert 200 < len(events) <= 300 and len(seen["lines"]) <= 600
-            assert page.text("count") == "702 events, the last of them shown"
+            assert page.text("count") == "702 events, the newest shown"
             tab.get("about:blank")
 
 
@@ -483,7 +483,7 @@ class PublishTests:
         page = Page(tab, open_hub.url).fill("token", open_hub.token(subscribe=["*"])).click("publish")
         page.wait_for(
             "published",
-            "403 Forbidden (insufficient_scope): the token does not allow to publish",
+            "403 Forbidden (insufficient_scope): the token does not allow publishing",
         )
         page.fill("publisher", old_token(publish=["*"])).click("publish")
         page.wait_for_part("published", "Published as urn:uuid:")
@@ -491,11 +491,14 @@ class PublishTests:
     @pytest.mark.parametrize(
         ("fields", "said"),
         [
-            ({"topics": ""}, "Say what the update is about: a topic."),
+            ({"topics": ""}, "Enter a topic."),
             ({"topics": "*"}, "400 Bad Request: * stands for all topics, and cannot be published to"),
-            ({"retry": "soon"}, "400 Bad Request: retry is a number of milliseconds, in digits alone"),
-            ({"id": "#1"}, "400 Bad Request: ids that begin with #, and earliest, are the hub's own"),
-            ({"token": ""}, "401 Unauthorized: publishing takes a token"),
+            (
+                {"retry": "soon"},
+                "400 Bad Request: retry must be a number of milliseconds, written in digits only",
+            ),
+            ({"id": "#1"}, "400 Bad Request: ids that begin with #, and earliest, are reserved for the hub"),
+            ({"token": ""}, "401 Unauthorized: publishing requires a token"),
         ],
     )
     def test_refused(self, tab: Chrome, open_hub: Service, fields: dict[str, str], said: str) -> None:
@@ -515,7 +518,7 @@ class PublishTests:
         with service(anonymous=True) as own:
             page = Page(tab, own.url).click("way-fetch").connect()
         page.wait_for("state", "connecting")
-        assert "The connection is lost: back in 3 s" in page.read()["notes"]
+        assert "The connection is lost; reconnecting in 3 s" in page.read()["notes"]
         page.click("publish").wait_for("published", "The hub cannot be reached.")
         page.disconnect()
 
@@ -572,7 +575,7 @@ class TokenTests:
             "May read": "* (all topics)",
         }
         page = Page(tab, closed_hub.url).fill("token", token)
-        assert self.facts(page)["Dialect"] == "before Mercure 1.0, which this hub does not take"
+        assert self.facts(page)["Dialect"] == "before Mercure 1.0, which this hub does not accept"
 
     @pytest.mark.parametrize(
         ("claims", "verdict"),
@@ -580,7 +583,7 @@ class TokenTests:
             ({"exp": 1_600_000_000}, "Expired"),
             ({"nbf": 9_000_000_000}, "Not valid yet"),
             ({"aud": "https://other.example"}, "Not meant for this hub"),
-            ({"exp": None}, "Without an expiry, which the hub asks for"),
+            ({"exp": None}, "No expiry, which the hub requires"),
             ({"authorization_details": [None, {"actions": 1, "topics": {}}], "mercure": None}, "Not expired"),
         ],
     )
@@ -604,11 +607,11 @@ class TokenTests:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("nonsense", "This is no token: one has three parts, with dots in between."),
-            ("a.b.c.d.e", "This is no token: one has three parts, with dots in between."),
-            ("***.e30.x", "This is no token: its header cannot be read."),
-            ("e30._w.x", "This is no token: its claims cannot be read."),
-            ("e30.W10.x", "This is no token: its claims is no object."),
+            ("nonsense", "This is not a token: a token has three parts, separated by dots."),
+            ("a.b.c.d.e", "This is not a token: a token has three parts, separated by dots."),
+            ("***.e30.x", "This is not a token: the header cannot be decoded."),
+            ("e30._w.x", "This is not a token: the claims cannot be decoded."),
+            ("e30.W10.x", "This is not a token: the claims must be a JSON object."),
         ],
     )
     def test_none(self, tab: Chrome, open_hub: Service, text: str, said: str) -> None:
@@ -664,13 +667,13 @@ class SubscriptionsTests:
                 json.dumps({"name": HOSTILE}, separators=(",", ":")),
             )
             assert re.fullmatch(r"urn:uuid:[0-9a-f-]+", subscriber)
-            page.wait_for("watched", "2 subscriptions, that of this list among them.")
+            page.wait_for("watched", "2 subscriptions, including the one of this list.")
             with open_hub.subscribed("late"):
                 page.wait_for_topics("https://example.com/early", "late")
             page.wait_for_topics("https://example.com/early")
         page.wait_for_topics()
-        page.wait_for("watched", "1 subscription, that of this list among them.")
-        page.click("unwatch").wait_for("watched", "Not watched any more.")
+        page.wait_for("watched", "1 subscription, including the one of this list.")
+        page.click("unwatch").wait_for("watched", "No longer watched.")
 
     def test_before(self, tab: Chrome, open_hub: Service) -> None:
         """
@@ -701,7 +704,7 @@ class SubscriptionsTests:
         Without a token the page says that it takes one.
         """
         page = Page(tab, open_hub.url).click("watch")
-        page.wait_for("watched", "The hub lists its subscriptions to those with a token (401).")
+        page.wait_for("watched", "Listing subscriptions requires a token (401).")
         assert tab.find_element("id", "watch").is_enabled()
 
     def test_not_allowed(self, tab: Chrome, open_hub: Service) -> None:
@@ -710,9 +713,9 @@ class SubscriptionsTests:
         """
         page = Page(tab, open_hub.url).fill("token", open_hub.token(subscribe=["other"])).click("watch")
         said = page.wait_for_part("watched", "(403)")
-        assert said.endswith(f"it has to allow to subscribe to {PATH}/subscriptions.")
+        assert said.endswith(f"it must allow subscribing to {PATH}/subscriptions.")
         page.fill("token", sign({})).click("watch")
-        page.wait_for_part("watched", "The hub does not take this token (401)")
+        page.wait_for_part("watched", "The hub does not accept this token (401)")
 
     def test_not_listed(self, tab: Chrome, closed_hub: Service) -> None:
         """
@@ -756,10 +759,10 @@ class KeyboardTests:
         page.go_to("publish").send_keys(Keys.SPACE)
         page.wait_for_data("by the keyboard", "by the keyboard")
         page.go_to("watch").send_keys(Keys.ENTER)
-        page.wait_for_part("watched", "that of this list among them")
+        page.wait_for_part("watched", "including the one of this list")
         page.go_to("subscriptions-scroll")
         page.go_to("unwatch").send_keys(Keys.ENTER)
-        page.wait_for("watched", "Not watched any more.")
+        page.wait_for("watched", "No longer watched.")
         assert tab.switch_to.active_element.get_attribute("id") == "watch"
         page.go_to("clear").send_keys(Keys.ENTER)
         page.wait_for("count", "none yet")
@@ -802,7 +805,7 @@ class AccessibilityTests:
             "published", "Published"
         )
         page.wait_for_data('{"title": "Hello"}')
-        page.click("watch").wait_for_part("watched", "among them")
+        page.click("watch").wait_for_part("watched", "including the one")
         return page
 
     def test_names(self, tab: Chrome, open_hub: Service) -> None:
@@ -832,7 +835,7 @@ class AccessibilityTests:
         assert len(fields) == len(set(fields)) == 10
         regions = [name for role, name in names if role == "region"]
         assert sorted(regions) == sorted(set(regions))
-        assert {name for role, name in names if role == "group" and name} == {"Read by"}
+        assert {name for role, name in names if role == "group" and name} == {"Read with"}
 
     def test_headings(self, tab: Chrome, open_hub: Service) -> None:
         """

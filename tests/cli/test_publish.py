@@ -328,7 +328,12 @@ class RefusalTests:
     @pytest.mark.parametrize(
         ("code", "headers", "body", "expected"),
         [
-            (401, TEXT, "publishing takes a token\n", "the hub wants a token: name a file by --token-file"),
+            (
+                401,
+                TEXT,
+                "publishing requires a token\n",
+                "the hub wants a token: name a file by --token-file",
+            ),
             (403, TEXT, "no\n", "does not allow to publish to a and b (the hub says: no)"),
             (
                 404,
@@ -375,7 +380,7 @@ class RefusalTests:
         """
         monkeypatch.setenv("TXSSE_TOKEN", "a.b.c")
         run = Publishing(URL, "a", "x")
-        run.reply("the token is not good\n", 401)
+        run.reply("the token is not valid\n", 401)
         assert "the hub does not take the token" in run.problem and "a.b.c" not in run.problem
 
     def test_in_the_middle(self) -> None:

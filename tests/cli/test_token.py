@@ -222,9 +222,9 @@ class MakingTests:
             ([*HUB, "--payload", "{}"], "there is no --subscribe"),
             ([*HUB, "--subscribe", "a", "--payload", "{"], "--payload is no JSON"),
             ([*HUB, "--subscribe", "a", "--payload", "[" * 100_000], "--payload is no JSON"),
-            ([*HUB, "--subscribe", "a", "--payload", "1"], "payload is no object"),
+            ([*HUB, "--subscribe", "a", "--payload", "1"], "payload is not an object"),
             ([*HUB, "--publish", "a\n"], "control character"),
-            ([*HUB, "--publish-pattern", "https://x/("], "a matcher cannot be"),
+            ([*HUB, "--publish-pattern", "https://x/("], "a matcher is not valid"),
             (["--compatibility", "--publish-pattern", "https://x/:id"], "no URL patterns"),
             (["--compatibility", "--subscribe-pattern", "https://x/:id"], "no URL patterns"),
             (["--compatibility", "--subscribe", "a\n"], "control character"),
@@ -247,7 +247,7 @@ class MakingTests:
         assert claims["aud"] == audience
         assert verify(token, audience=audience).publish.has([f"{URL[:19]}/books/7"])
         line = tokens.refused("--audience", audience, "--publish-pattern", "/books/(")
-        assert "no hub would accept this token: a matcher cannot be" in line
+        assert "no hub would accept this token: a matcher is not valid" in line
 
 
 class KeyTests:
@@ -384,12 +384,12 @@ class DecodingTests:
             (
                 {"authorization_details": [detail(["publish"])]},
                 1,
-                "no hub takes it: topics is no list of objects",
+                "no hub takes it: topics is not a list of objects",
             ),
             (
                 {"authorization_details": [detail(["publish"], {"match": "x", "match_type": "\x1b[2J"})]},
                 1,
-                "no hub takes it: match_type is not known here",
+                "no hub takes it: match_type is unknown",
             ),
             (
                 {
@@ -413,8 +413,8 @@ class DecodingTests:
         ("claims", "status", "expected"),
         [
             ({"mercure": {}}, 0, "it never expires"),
-            ({"mercure": {"publish": "*"}}, 1, "no hub takes it: mercure.publish is no list of strings"),
-            ({"mercure": []}, 1, "no hub takes it: mercure is no object"),
+            ({"mercure": {"publish": "*"}}, 1, "no hub takes it: mercure.publish is not a list of strings"),
+            ({"mercure": []}, 1, "no hub takes it: mercure is not an object"),
         ],
     )
     def test_validity_before_mercure_1(

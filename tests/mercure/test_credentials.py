@@ -76,7 +76,7 @@ class HeaderTests:
         """
         What is no token there is the client's mistake, and no other token is looked for.
         """
-        with pytest.raises(BadPresentation, match="holds no token behind Bearer") as raised:
+        with pytest.raises(BadPresentation, match="holds no token after Bearer") as raised:
             found(("Authorization", value), ("Cookie", f"{COOKIE}=c"))
         assert (raised.value.status, raised.value.error) == (400, "invalid_request")
 
@@ -320,7 +320,7 @@ class OriginTests:
         """
         No other page may, and nobody who does not say what page it is.
         """
-        with pytest.raises(Forbidden, match="this origin may not publish by a cookie"):
+        with pytest.raises(Forbidden, match="this origin may not publish with a cookie"):
             check_origin(asked(*fields), settings)
 
     @pytest.mark.parametrize(
@@ -399,7 +399,7 @@ class SettingsTests:
         """
         The hub's URL is a whole one, without a query.
         """
-        with pytest.raises(ValueError, match="is no URL of a hub; one is https://example"):
+        with pytest.raises(ValueError, match="is not the URL of a hub; an example is https://example"):
             Settings(url=url)
 
     @pytest.mark.parametrize(

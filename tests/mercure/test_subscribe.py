@@ -117,13 +117,13 @@ class MatchTests:
     @pytest.mark.parametrize(
         ("query", "reason"),
         [
-            ("", "is missing"),
-            ("color=red", "is missing"),
-            ("matcher=x", "no kind of matcher"),
-            ("Match=x", "no kind of matcher"),
-            ("MATCH_EXACT=x", "no kind of matcher"),
-            ("match_regex=x", "no kind of matcher"),
-            ("matchURLPattern=x", "no kind of matcher"),
+            ("", "no topic is given"),
+            ("color=red", "no topic is given"),
+            ("matcher=x", "is not a known matcher"),
+            ("Match=x", "is not a known matcher"),
+            ("MATCH_EXACT=x", "is not a known matcher"),
+            ("match_regex=x", "is not a known matcher"),
+            ("matchURLPattern=x", "is not a known matcher"),
             ("topic=x", "before Mercure 1.0"),
             ("match=%00", "control character"),
             ("match=a%0Ab", "control character"),
@@ -241,8 +241,8 @@ class AccessTests:
             client = world.subscribe("news", token=bad)
             assert client.status == 401
             assert client.headers["www-authenticate"].startswith('Bearer error="invalid_token", ')
-            assert client.client.body == b"the token is not good\n"
-            assert world.publish("news", token=bad).body == b"the token is not good\n"
+            assert client.client.body == b"the token is not valid\n"
+            assert world.publish("news", token=bad).body == b"the token is not valid\n"
 
     @pytest.mark.parametrize(
         ("claims", "reason"),
@@ -671,7 +671,7 @@ class CompatibilityTests:
         assert old.subscribe(token=access, more=usual).status == 200
         refused = old.subscribe(token=access, more=[("topic", "{a}" * 21)])
         assert refused.status == 400
-        assert refused.client.body == b"topic: a template may have 20 variables; use fewer\n"
+        assert refused.client.body == b"topic: a template may have at most 20 variables; use fewer\n"
         heavy = [("topic", f"{number}" + "{a}" * 20) for number in range(10)]
         assert old.subscribe(token=access, more=heavy[:8]).status == 200
         assert old.subscribe(token=access, more=heavy).status == 400
@@ -775,7 +775,7 @@ class MetadataTests:
         hub = Hub(reactor=plain.reactor)
         for url, said in (
             ("https://hub.example/x", "use put_hub"),
-            ("https://hub.example/", "a path of its own"),
+            ("https://hub.example/", "the URL of a hub needs one"),
         ):
             with pytest.raises(ValueError, match=said):
                 well_known(hub, Settings(url=url))

@@ -118,7 +118,7 @@ class IssuerTests:
             ({"key": "short"}, "at least 32 bytes"),
             ({"key_file": ("/nowhere/key",)}, "cannot read /nowhere/key"),
             ({"issuer": ("https://a.example",)}, "--issuer and --jwks go together"),
-            ({"issuer": ("a",), "jwks": ("http://a.example/keys",)}, "--jwks: keys are fetched by https"),
+            ({"issuer": ("a",), "jwks": ("http://a.example/keys",)}, "--jwks: keys are fetched over https"),
             ({"algorithm": ("HS256", "none")}, "none is not known here"),
             ({"key_issuer": ""}, "--key-issuer: it is empty"),
             (
@@ -134,7 +134,7 @@ class IssuerTests:
                 "--algorithm: RS256, ES256 is allowed, and the keys to publish",
             ),
             ({"algorithm": ("RS256",)}, "are for HS256/HS384/HS512"),
-            ({"url": "hub.example"}, "--url: 'hub.example' is no URL"),
+            ({"url": "hub.example"}, "--url: 'hub.example' is not the URL"),
             ({"url": "http://hub.example/a b"}, "--url: 'http://hub.example/a b' holds what cannot stand"),
             ({"url": "https://hub.example/a\n"}, "holds what cannot stand in a URL"),
             ({"url": "https://bücher.example/hub"}, "as xn--"),
@@ -159,7 +159,7 @@ class IssuerTests:
                 {"issuer": ("a",), "jwks": (f"http://a.example/keys?token={SECRET.replace(' ', '')}",)},
                 "not from http://a.example/keys?token=***",
             ),
-            ({"url": "https://hub.example"}, "needs a path of its own"),
+            ({"url": "https://hub.example"}, "the URL of a hub needs one"),
             ({"journal": "x:"}, "--journal: 'x:' is no journal"),
             (
                 {"journal": f"reddis://admin:{SECRET}@h/0"},

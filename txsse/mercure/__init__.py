@@ -1,5 +1,7 @@
 """
-The protocol Mercure: a hub that any language publishes to, and any browser reads from::
+Serve the Mercure protocol: programs in any language publish over HTTP, and browsers subscribe.
+
+Example::
 
     settings = Settings(url="https://example.org/.well-known/mercure", issuers=[shared_secret("…")])
     root.putChild(b".well-known", well_known(hub, settings))
@@ -9,7 +11,7 @@ It needs PyJWT, cryptography and urlpattern: ``pip install 'txsse[mercure]'``.
 
 from txsse._extras import needs
 
-# Here once for all modules of the package: this one is imported before any of them.
+# This module is imported before any other module of the package, so one check covers them all.
 with needs("mercure", "Mercure"):
     import cryptography as _cryptography  # noqa: F401
     import jwt as _jwt  # noqa: F401

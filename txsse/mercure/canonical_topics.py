@@ -1,9 +1,10 @@
 """
-Whether a topic is written as the URL that it resolves to.
+Tests whether a topic is written the same as the URL that it resolves to.
 
-A URI template reads a topic's text, a URL pattern the URL that the text resolves to. Where the two differ, as
-in ``https://example.com/users/1/../2``, a grant by one kind of matcher would reach topics that the other kind
-takes for different ones. So templates select only topics that are written as their URL is.
+A URI template matches the text of a topic. A URL pattern matches the URL that the text resolves to. If the
+two differ, as in ``https://example.com/users/1/../2``, a token could reach topics through one kind of matcher
+that the other kind takes for different topics. Templates therefore match only topics that are written as
+their URL.
 
 Source: https://url.spec.whatwg.org/#url-parsing
 """
@@ -17,26 +18,28 @@ from urlpattern import URLPattern
 
 __all__ = ["is_resolved"]
 
-# It matches every URL, and returns the parts: the parser is the one that URL patterns use.
+# This pattern matches every URL and returns its parts: the parser is the one that URL patterns use.
 _ANY_URL = URLPattern({})
 
-# Schemes whose URLs have an authority, https://url.spec.whatwg.org/#special-scheme.
+# Schemes whose URLs have an authority: https://url.spec.whatwg.org/#special-scheme
 _SPECIAL = frozenset({"file", "ftp", "http", "https", "ws", "wss"})
 
-# The characters that a URI may have, https://www.rfc-editor.org/rfc/rfc3986#appendix-A.
+# The characters that a URI may contain: https://www.rfc-editor.org/rfc/rfc3986#appendix-A
 _URI = "-._~:/?#[]@!$&'()*+,;=%"
 
 
-# All templates are asked about one topic before the next.
+# Every template tests one topic before any template tests the next.
 @lru_cache(maxsize=8)
 def is_resolved(topic: str, base: str) -> bool:
     """
-    Tell whether a topic is a URL, or the path of one or its last segments, and resolving changes nothing in
-    it: it has no dot segment (``..``, ``%2e``), backslash, tab or outer space, no upper case in its scheme or
-    host, and no default port. Characters that a URI may not have may stand for what encodes them.
+    Return whether resolving a topic as a URL leaves its text unchanged.
 
-    Topics that cannot be resolved are not, nor are those that hold user information, begin with ``//``, have
-    an authority and no path, or end with an empty query or fragment.
+    The topic may be an absolute URL, an absolute path, or a path relative to the base. It must not have a dot
+    segment (``..``, ``%2e``), backslash, tab, leading or trailing space, upper case in its scheme or host, or
+    a default port. A character that a URI must not contain is equal to its percent-encoded form.
+
+    The result is false for topics that cannot be resolved, that have user information, that begin with
+    ``//``, that have an authority and no path, or that end with an empty query or fragment.
 
     :param base: the URL that relative topics are resolved against.
     """
@@ -52,7 +55,9 @@ def _encode(text: str) -> str:
 
 def _resolve(topic: str, base: str) -> list[str]:
     """
-    Write the URL that a topic resolves to, in each way that its parts do not tell apart.
+    Return the URL that a topic resolves to, in each spelling that its parsed parts may stand for.
+
+    The list is empty if the topic cannot be resolved or has user information.
     """
     parts = _ANY_URL.exec(topic, base)
     if parts is None:
@@ -65,7 +70,7 @@ def _resolve(topic: str, base: str) -> list[str]:
         return []
     rest = path + (f"?{query}" if query else "") + (f"#{fragment}" if fragment else "")
     authority = f"//{host}:{port}" if port else f"//{host}"
-    # urn:a has none, x:///a an empty one.
+    # urn:a has no authority, x:///a an empty one.
     authorities = [authority] if host or scheme in _SPECIAL else ["", authority]
     return [_encode(f"{scheme}:{each}{rest}") for each in authorities]
 
@@ -73,11 +78,11 @@ def _resolve(topic: str, base: str) -> list[str]:
 @lru_cache(maxsize=8)
 def _prefixes(base: str) -> tuple[str, str]:
     """
-    Return what the URLs of topics begin with that are paths, and ends of paths.
+    Return the texts that precede an absolute path, and a relative path, in the URL of a topic.
     """
     urls = _resolve(base, base)
     if not urls:
-        # No relative topic can be resolved against such a base, or it would hold user information.
+        # Against such a base, no relative topic can be resolved, or it would have user information.
         return "", ""
     directory = urls[0].rpartition("/")[0]
     return "/".join(directory.split("/")[:3]), f"{directory}/"

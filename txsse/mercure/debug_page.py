@@ -1,5 +1,5 @@
 """
-A page that shows a hub at work: it subscribes, publishes, reads tokens and watches who is subscribed.
+The hub's debug page: it subscribes, publishes, decodes tokens and shows the active subscriptions.
 """
 
 from __future__ import annotations
@@ -19,23 +19,26 @@ from txsse.web.responses import NOTHING, Sentence, refuse_method, send_page, sen
 
 __all__ = ["PageResource"]
 
-# What stands in the file where the page is told of its hub.
-_NOTHING_TOLD = '<script type="application/json" id="hub">null</script>'
+# The element of the HTML file that receives the description of the hub.
+_NO_HUB = '<script type="application/json" id="hub">null</script>'
 
 _ANY = "*"
 
 
 class PageResource(Resource):
     """
-    The page: one file, with everything in it. It may be anywhere at the hub's origin; it holds no secret, and
-    can do nothing that the hub would not let anybody do with the same token.
+    The debug page, one self-contained HTML file.
 
-    It answers under the name in the hub's URL, as ``localhost``, and by an IP address. Any other name may be
-    one that a page of somebody else's had resolve to this machine (DNS rebinding).
+    It may be served at any path of the hub's origin. It contains no secret, and can do only what the hub
+    allows any client with the same token.
 
-    :param settings: what the hub is told.
-    :param hosts: more names that it answers under, such as the one that a proxy asks for; ``*`` for any.
-    :raises ValueError: for a name that is none.
+    The page answers requests for the host name of the hub's URL, for ``localhost`` and for IP addresses.
+    Another host name may be one that an attacker's DNS resolves to this machine (DNS rebinding): such a
+    request gets 403.
+
+    :param settings: the hub's settings.
+    :param hosts: more host names that the page answers, such as the one that a proxy sends; ``*`` for any.
+    :raises ValueError: for a text that is not a host name.
     """
 
     def __init__(self, settings: Settings, *, hosts: Iterable[str] | None = None) -> None:
@@ -44,25 +47,25 @@ class PageResource(Resource):
             raise ValueError(f"hosts must be a list of strings, not a single one: [{hosts!r}]")
         own = urlsplit(settings.url).hostname or ""
         self._hosts = {own, *map(_read_host, hosts or ())}
-        # As text, because a browser hashes what it parsed, with line ends that are LF.
+        # It is read as text, since a browser hashes the text that it parsed, with LF as line ends.
         page = files(__package__).joinpath("debug_page.html").read_text(encoding="utf-8")
         self._policy = content_security_policy(page)
-        self._page = page.replace(_NOTHING_TOLD, _NOTHING_TOLD.replace("null", _describe(settings))).encode()
+        self._page = page.replace(_NO_HUB, _NO_HUB.replace("null", _describe(settings))).encode()
 
     def getChild(self, path: bytes, request: Request) -> IResource:
         """
-        Answer for what is below it, which is nothing.
+        Return a 404 for every path below the page.
         """
         _protect(request)
         return Sentence(404, NOTHING)
 
     def render(self, request: Request) -> int:
         """
-        Send the page.
+        Send the page, or an error: 403 for another host name, 405 for a method other than GET and HEAD.
         """
         _protect(request)
         if not self._may_answer(request):
-            refusal = "This page answers under the name in the hub's URL: any other one may be DNS rebinding."
+            refusal = "Open this page by the host name of the hub's URL: any other name may be DNS rebinding."
             return send_response(request, 403, refusal)
         if request.method not in (b"GET", b"HEAD"):
             return refuse_method(request, "GET, HEAD")
@@ -78,24 +81,24 @@ class PageResource(Resource):
 def _read_host(host: str) -> str:
     name = host if host == _ANY else name_in_host(host)
     if name is None:
-        raise ValueError(f"{host!r} is no name of a host; one is hub.example.org")
+        raise ValueError(f"{host!r} is not a host name; an example is hub.example.org")
     return name
 
 
 def _describe(settings: Settings) -> str:
     """
-    Write what the page has to know, as JSON that no browser takes for the end of its script.
+    Return what the page needs to know of the hub, as JSON that is safe inside a ``<script>`` element.
 
     Source: https://html.spec.whatwg.org/#restrictions-for-contents-of-script-elements
     """
-    told = {
+    description = {
         "url": settings.url,
         "path": settings.path,
         "audience": list(settings.audience) or [settings.url],
         "anonymous": settings.anonymous,
         "compatibility": settings.compatibility,
     }
-    return to_json(told).replace("<", "\\u003c")
+    return to_json(description).replace("<", "\\u003c")
 
 
 def _protect(request: Request) -> None:

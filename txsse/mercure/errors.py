@@ -1,5 +1,5 @@
 """
-What a request is refused with.
+Errors that a request is refused with, each with its HTTP status and its OAuth error code.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = [
 
 class Refusal(SSEError):
     """
-    A request gets another answer than it wants.
+    A request is refused.
 
-    :ivar status: the status of the answer.
-    :ivar reason: why, in one sentence, which the client is told.
-    :ivar error: what the challenge calls it, where the token is at fault; ``""`` for a challenge without a
-        name; ``None`` for no challenge.
+    :ivar status: the HTTP status of the response.
+    :ivar reason: why, in one sentence, which is sent to the client.
+    :ivar error: the error code in ``WWW-Authenticate``, if the token is at fault; ``""`` for that field
+        without a code; ``None`` for no such field.
 
     Source: https://www.rfc-editor.org/rfc/rfc6750#section-3.1
     """
@@ -40,13 +40,13 @@ class Refusal(SSEError):
 
 class BadRequest(Refusal):
     """
-    The request says nothing that makes sense, whoever sends it.
+    The request is malformed, whatever token it presents.
     """
 
 
 class TooLarge(Refusal):
     """
-    There is more of something than is taken.
+    A body, field or list exceeds its limit.
     """
 
     status = 413
@@ -54,7 +54,7 @@ class TooLarge(Refusal):
 
 class BadPresentation(Refusal):
     """
-    The token is not presented as it should be.
+    The token is presented in a malformed or ambiguous way.
     """
 
     error = "invalid_request"
@@ -62,7 +62,7 @@ class BadPresentation(Refusal):
 
 class MissingToken(Refusal):
     """
-    There is no token, and it takes one.
+    The request requires a token, and presents none.
     """
 
     status = 401
@@ -71,10 +71,12 @@ class MissingToken(Refusal):
 
 class InvalidToken(Refusal):
     """
-    The token is none, or none of ours, or not any more. The log says why.
+    The token is malformed, expired, or not signed by a key of this hub.
 
-    :ivar signed: whether one of the hub's keys has signed it. Then the answer says why, too: the client did
-        not make the token up, and learns nothing of the keys.
+    The reason is logged.
+
+    :ivar signed: whether one of the hub's keys signed it. Only then is the reason sent to the client: the
+        client cannot have made the token up, and learns nothing of the keys.
     """
 
     status = 401
@@ -87,14 +89,14 @@ class InvalidToken(Refusal):
     @property
     def disclosed(self) -> str:
         """
-        The reason that the client is told.
+        The reason that is sent to the client.
         """
-        return f"the token is not accepted: {self.reason}" if self.signed else "the token is not good"
+        return f"the token is not accepted: {self.reason}" if self.signed else "the token is not valid"
 
 
 class Forbidden(Refusal):
     """
-    The token is good, and not for that.
+    The token is valid, but does not allow the request.
     """
 
     status = 403
@@ -103,7 +105,7 @@ class Forbidden(Refusal):
 
 class Unavailable(Refusal):
     """
-    Nobody can tell at the moment. Later it may be told.
+    The hub cannot decide now, for example while the keys of an issuer are unavailable; a retry may succeed.
     """
 
     status = 503

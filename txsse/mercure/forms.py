@@ -1,5 +1,5 @@
 """
-Forms, as query strings and bodies write them.
+Reads HTML forms from query strings and request bodies.
 
 Source: https://url.spec.whatwg.org/#application/x-www-form-urlencoded
 """
@@ -19,30 +19,31 @@ __all__ = ["FORM", "Fields", "check_form", "find_in_query", "read_body", "read_q
 
 FORM = b"application/x-www-form-urlencoded"
 
-#: Names and values, in order.
+#: Pairs of name and value, in order.
 Fields = list[tuple[str, str]]
 
-# How many fields there may be, whatever they are.
+# The maximum number of fields, known and unknown ones.
 _MAX_FIELDS = 2000
 
 
 def read_query(request: Request) -> Fields:
     """
-    Read the query string.
+    Return the fields of the query string.
 
-    :raises BadRequest: for one that is not UTF-8, or has too many fields.
+    :raises BadRequest: if it is not UTF-8, or has too many fields.
     """
     return _parse(_query(request), "the query", BadRequest)
 
 
 def find_in_query(request: Request, name: str) -> str | None:
     """
-    Return the first value of a field of the query string, without decoding the other fields: before a request
-    is authorised, its query costs one search, however many fields it has.
+    Return the first value of one field of the query string, without decoding the other fields.
+
+    The work for a request that is not authorised yet is one search, however many fields it has.
 
     :param name: the field's name, in ASCII letters.
-    :returns: the value; ``None`` where the query has no such field.
-    :raises BadRequest: for a value that is not UTF-8.
+    :returns: the value; ``None`` if the query has no such field.
+    :raises BadRequest: if the value is not UTF-8.
     """
     found = _field(name).search(_query(request))
     if found is None:
@@ -55,23 +56,23 @@ def find_in_query(request: Request, name: str) -> str | None:
 
 def check_form(request: Request) -> None:
     """
-    See that a body is a form.
+    Check that the body has the media type of a form.
 
-    :raises BadRequest: for one that is not.
+    :raises BadRequest: for any other type.
     """
     kind = (request.getHeader(b"Content-Type") or b"").partition(b";")[0].strip().lower()
     if kind != FORM:
-        raise BadRequest(f"the body has to be of the type {FORM.decode()}")
+        raise BadRequest(f"the Content-Type of the body must be {FORM.decode()}")
 
 
 def read_body(request: Request, limit: int, too_many: type[Refusal] = TooLarge) -> Fields:
     """
-    Read the body.
+    Return the fields of the body.
 
-    :param limit: how many bytes it may have.
-    :param too_many: what is raised for too many fields.
-    :raises BadRequest: for one that is not UTF-8.
-    :raises TooLarge: for more than that.
+    :param limit: the maximum size of the body, in bytes.
+    :param too_many: the error for too many fields.
+    :raises BadRequest: if the body is not UTF-8.
+    :raises TooLarge: if the body exceeds the limit.
     """
     content = request.content
     assert content is not None
@@ -79,7 +80,7 @@ def read_body(request: Request, limit: int, too_many: type[Refusal] = TooLarge) 
     try:
         body = read_content(content, limit)
     except BodyTooLarge:
-        raise TooLarge(f"a body may have {limit} bytes") from None
+        raise TooLarge(f"the body must not exceed {limit} bytes") from None
     return _parse(body, "the body", too_many)
 
 
@@ -89,7 +90,7 @@ def _query(request: Request) -> bytes:
 
 @lru_cache(maxsize=8)
 def _field(name: str) -> re.Pattern[bytes]:
-    # A character of a name may be percent-encoded, too.
+    # A client may percent-encode the characters of a name.
     spelled = "".join(f"(?:{character}|(?i:%{ord(character):02x}))" for character in name)
     return re.compile(rf"(?:\A|&){spelled}(?:=([^&]*))?(?=&|\Z)".encode())
 

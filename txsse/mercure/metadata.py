@@ -1,5 +1,5 @@
 """
-What the hub tells of itself.
+The hub's protected resource metadata, which clients read without a token.
 
 Source: https://www.rfc-editor.org/rfc/rfc9728
 """
@@ -21,7 +21,7 @@ __all__ = ["MetadataResource"]
 
 class MetadataResource(Resource):
     """
-    The description of a hub, for clients that come without a token.
+    Serves the metadata document at the path of the hub below ``/.well-known/oauth-protected-resource``.
     """
 
     isLeaf = True
@@ -33,22 +33,22 @@ class MetadataResource(Resource):
 
     def render(self, request: Request) -> int:
         """
-        Tell.
+        Send the document, or 404 for the path of another hub.
         """
-        # Anybody may know, pages of any origin too.
+        # The metadata is public, so pages of any origin may read it.
         request.setHeader(b"Access-Control-Allow-Origin", b"*")
-        asked = "/" + "/".join(segments_below(request))
+        path = "/" + "/".join(segments_below(request))
         if request.method not in (b"GET", b"HEAD"):
             return refuse_method(request, "GET, HEAD")
-        if asked != self._path:
+        if path != self._path:
             return send_response(request, 404, NOTHING)
         return send_response(request, 200, self._document, content_type=b"application/json")
 
 
 def _describe(settings: Settings) -> dict[str, object]:
-    # Clients put the first audience into their tokens.
+    # Clients put the first audience into the tokens that they request.
     document: dict[str, object] = {"resource": next(iter(settings.audience), settings.url)}
-    # Clients get tokens from these; who shares a key with the hub is none.
+    # Clients request tokens from these. An issuer that shares a key with the hub is not such a server.
     servers = [
         issuer.name for issuer in settings.issuers if issuer.authorization_server and issuer.name is not None
     ]

@@ -1,5 +1,5 @@
 """
-Publications, from forms.
+Publishes updates from forms that clients POST to the hub.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from txsse.protocol.event import ServerSentEvent
 
 __all__ = ["Publisher"]
 
-# Thirty years, in milliseconds: a number that is longer is a mistake.
+# A thousand billion milliseconds are thirty years: a longer number is a mistake.
 _MAX_RETRY_DIGITS = 12
 
 
 class Publisher:
     """
-    Publishes what requests bring.
+    Authorises publish requests and publishes their updates.
 
     :param hub: the hub.
-    :param verifier: tells who may.
-    :param settings: what the hub was told.
+    :param verifier: returns what a token grants.
+    :param settings: the hub's settings.
     :param reactor: the reactor.
     """
 
@@ -51,28 +51,28 @@ class Publisher:
         self._verifier = verifier
         self._settings = settings
         pattern = path_pattern(settings.path)
-        # Most of what is published goes to the same few topics again.
+        # Most updates are published to the same few topics.
         self._is_reserved = lru_cache(maxsize=1024)(lambda topic: pattern.test(topic, settings.url))
 
     async def publish(self, request: Request) -> str:
         """
-        Publish what a request brings.
+        Publish the update of a request.
 
-        :returns: the update's id.
-        :raises Refusal: where it gets another answer.
+        :returns: the update's ID.
+        :raises Refusal: if the request is malformed or not authorised.
         """
         credential = find_credential(request, self._settings)
         if credential is None:
-            raise MissingToken("publishing takes a token")
+            raise MissingToken("publishing requires a token")
         grants = await self._verifier.verify(credential.token, "publish")
         if credential.by_cookie:
             check_origin(request, self._settings)
         if not grants.publish:
-            # Whatever the body says.
-            raise Forbidden("the token does not allow to publish")
+            # The body is not read: no update would be allowed.
+            raise Forbidden("the token does not allow publishing")
         check_form(request)
         update = self._read(read_body(request, self._settings.max_body))
-        # A token may have a thousand patterns, and an update a hundred topics.
+        # This work is sliced: a token may have a thousand patterns, and an update a hundred topics.
         await self._turns.finish(self._check_topics(update.topics, grants))
         await self._hub.wait_for_room(update)
         return await self._hub.publish_update(update)
@@ -85,7 +85,7 @@ class Publisher:
         if not topics:
             raise BadRequest("the field topic is missing")
         if len(topics) > self._settings.max_topics:
-            raise TooLarge(f"an update may have {self._settings.max_topics} topics")
+            raise TooLarge(f"an update may have at most {self._settings.max_topics} topics")
         event = ServerSentEvent(
             _single(values, "data"),
             _read_type(_single(values, "type")),
@@ -95,29 +95,29 @@ class Publisher:
         return Update(map(_check_topic, topics), event, private="private" in values)
 
     def _check_topics(self, topics: Sequence[str], grants: Grants) -> Generator[None, None, None]:
-        # First, since the token has no say in it.
+        # Reserved topics come first, since they do not depend on the token.
         for number, topic in enumerate(topics):
             if number:
                 yield
             if self._is_reserved(topic):
-                raise BadRequest(f"topics below {self._settings.path} are the hub's own")
+                raise BadRequest(f"topics below {self._settings.path} are reserved for the hub")
         for number, topic in enumerate(topics):
             if number and grants.publish.selectors:
                 yield
             if not (yield from grants.publish.seek([topic])):
-                raise Forbidden("the token does not allow to publish to this topic")
+                raise Forbidden("the token does not allow publishing to this topic")
 
 
 def _single(values: dict[str, list[str]], name: str) -> str:
     given = values[name]
     if len(given) > 1:
-        raise BadRequest(f"the field {name} is there more than once")
+        raise BadRequest(f"the field {name} occurs more than once")
     return given[0] if given else ""
 
 
 def _check_topic(topic: str) -> str:
     if len(topic) > MAX_PATTERN:
-        raise TooLarge(f"a topic may have {MAX_PATTERN} characters")
+        raise TooLarge(f"a topic may have at most {MAX_PATTERN} characters")
     if topic == ALL:
         raise BadRequest("* stands for all topics, and cannot be published to")
     return check_text("topic", topic)
@@ -125,20 +125,20 @@ def _check_topic(topic: str) -> str:
 
 def _read_id(id: str, randomness: Randomness) -> str:
     if not id:
-        # Nobody can tell from it how much was published in between.
+        # A random ID does not disclose how many updates were published.
         return new_uuid(randomness)
     if len(id.encode()) > MAX_ID_BYTES:
-        raise TooLarge(f"an id may have {MAX_ID_BYTES} bytes")
+        raise TooLarge(f"an id may have at most {MAX_ID_BYTES} bytes")
     if id.startswith("#") or id == EARLIEST:
-        raise BadRequest(f"ids that begin with #, and {EARLIEST}, are the hub's own")
+        raise BadRequest(f"ids that begin with #, and {EARLIEST}, are reserved for the hub")
     return check_text("id", id)
 
 
 def _read_type(type: str) -> str | None:
     if len(type) > MAX_PATTERN:
-        raise TooLarge(f"a type may have {MAX_PATTERN} characters")
+        raise TooLarge(f"a type may have at most {MAX_PATTERN} characters")
     if type in (EVENT_TYPE, RESET_TYPE):
-        raise BadRequest(f"the type {type} is the hub's own")
+        raise BadRequest(f"the type {type} is reserved for the hub")
     return check_text("type", type) or None
 
 
@@ -146,7 +146,7 @@ def _read_retry(retry: str) -> float | None:
     if not retry:
         return None
     if not (retry.isascii() and retry.isdigit()):
-        raise BadRequest("retry is a number of milliseconds, in digits alone")
+        raise BadRequest("retry must be a number of milliseconds, written in digits only")
     if len(retry) > _MAX_RETRY_DIGITS:
-        raise TooLarge(f"retry may have {_MAX_RETRY_DIGITS} digits")
+        raise TooLarge(f"retry may have at most {_MAX_RETRY_DIGITS} digits")
     return int(retry) / 1000

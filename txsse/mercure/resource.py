@@ -1,5 +1,5 @@
 """
-A hub that speaks Mercure, for any web tree.
+Twisted Web resources of a Mercure hub: the hub's URL with everything below it, and its metadata.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ _HEADERS = ("Accept", "Authorization", "Cache-Control", "Content-Type", "If-None
 
 class MercureResource(Resource):
     """
-    The hub's URL, and what is below it.
+    Serves the hub's URL and the paths below it.
 
-    Twisted reads a request's body, all of it, before anybody is asked. Where strangers may publish, serve the
-    tree by a :class:`txsse.web.BoundedSite`.
+    Twisted reads the whole body of a request before it calls a resource. If untrusted clients can reach the
+    hub, serve the tree with a :class:`txsse.web.BoundedSite`, which limits the size and the time.
 
     :param hub: the hub.
-    :param settings: what it is told.
-    :param stream_options: those of an :class:`~txsse.Upgrader`, for the streams: ``keepalive``, ``limits``,
-        ``max_lifetime`` and others. Which origins may read them the settings say.
+    :param settings: the hub's settings.
+    :param stream_options: options of an :class:`~txsse.Upgrader` for the streams: ``keepalive``, ``limits``,
+        ``max_lifetime`` and others. The settings say which origins may read the streams.
     """
 
     isLeaf = True
@@ -73,7 +73,7 @@ class MercureResource(Resource):
             allow_credentials=credentials,
             allow_headers=_HEADERS,
             last_event_id_parameter=None,
-            # Which one was meant cannot be told; a client that gets all misses nothing.
+            # The hub cannot know which ID the client meant. Replaying from the earliest loses no update.
             conflicting_last_event_ids=EARLIEST,
             **stream_options,
         )
@@ -99,7 +99,7 @@ class MercureResource(Resource):
 
     def render(self, request: Request) -> int:
         """
-        Answer whatever is asked of the hub.
+        Route a request by its path and method: subscribe, publish, list subscriptions, or an error.
         """
         problem = refuse_framing(request)
         if problem is not None:
@@ -116,7 +116,7 @@ class MercureResource(Resource):
         if request.method == b"POST":
             self._set_cors(request)
             working = Deferred.fromCoroutine(self._publisher.publish(request))
-            working.addCallback(_tell_id, request)
+            working.addCallback(_send_id, request)
             working.addErrback(failed, request, self._settings, self._failures)
             return NOT_DONE_YET
         if request.method == b"OPTIONS" or request.method not in (b"GET", b"HEAD", QUERY):
@@ -125,17 +125,19 @@ class MercureResource(Resource):
 
     def wants_body(self, request: Request) -> bool:
         """
-        Tell whether the body of a request is wanted, from its head alone. A request whose token is missing or
-        not valid is refused at once. This is for :class:`txsse.web.BoundedSite`.
+        Return whether the hub wants the body of a request, from its head alone.
 
-        :param request: the request, for this resource, of which the body has not come yet.
+        If the token is missing or not valid, the request is refused at once. :class:`txsse.web.BoundedSite`
+        calls this.
+
+        :param request: a request for this resource, whose body has not been received yet.
         """
         if request.method not in (b"POST", QUERY):
             return False
         role: Role = "publish" if request.method == b"POST" else "subscribe"
         checking = Deferred.fromCoroutine(self._check_token(request, role))
         refusals: list[Failure] = []
-        # Where the keys are still on their way, the body comes meanwhile.
+        # While the keys are being fetched, the verdict is open, and the body is received meanwhile.
         checking.addErrback(refusals.append)
         for refusal in refusals:
             self._set_cors(request)
@@ -148,7 +150,7 @@ class MercureResource(Resource):
             await self._verifier.verify(credential.token, role)
         elif role == "publish" or not self._settings.anonymous:
             raise MissingToken(
-                "publishing takes a token" if role == "publish" else "subscribing takes a token here"
+                "publishing requires a token" if role == "publish" else "subscribing requires a token"
             )
 
     def _set_cors(self, request: Request) -> None:
@@ -161,15 +163,17 @@ class MercureResource(Resource):
 
 def well_known(hub: Hub, settings: Settings, **stream_options: Unpack[StreamOptions]) -> Resource:
     """
-    Make what a web tree has at ``.well-known``, where a hub is looked for::
+    Return the resource for ``.well-known``, with a hub and its metadata.
+
+    Example::
 
         root.putChild(b".well-known", well_known(hub, settings))
 
     :param hub: the hub.
-    :param settings: what it is told. Its URL's path is ``/.well-known/mercure``, or another one
-        below ``/.well-known/``.
+    :param settings: the hub's settings. The path of its URL is ``/.well-known/mercure``, or another one below
+        ``/.well-known/``.
     :param stream_options: as for :class:`MercureResource`.
-    :raises ValueError: for a URL with another path; see :func:`put_hub`.
+    :raises ValueError: if the URL has another path; use :func:`put_hub` then.
     """
     root = Branch()
     put_hub(root, hub, settings, **stream_options)
@@ -183,16 +187,16 @@ def put_hub(
     root: Resource, hub: Hub, settings: Settings, **stream_options: Unpack[StreamOptions]
 ) -> MercureResource:
     """
-    Put a hub into a web tree, at the path of its URL, and its description where that is looked for.
+    Add a hub to a web tree at the path of its URL, and its metadata below ``.well-known``.
 
     :param root: the root of the tree, without a child named ``.well-known``.
     :param stream_options: as for :class:`MercureResource`.
     :returns: the hub's resource.
-    :raises ValueError: for a URL without a path.
+    :raises ValueError: if the URL has no path.
     """
     *parents, name = settings.path.strip("/").split("/")
     if not name:
-        raise ValueError(f"{settings.url}: a hub needs a path of its own, such as {PATH}")
+        raise ValueError(f"{settings.url} has no path; the URL of a hub needs one, such as {PATH}")
     described = Branch()
     described.putChild(b"oauth-protected-resource", MetadataResource(settings))
     root.putChild(b".well-known", described)
@@ -215,5 +219,5 @@ def _render_options(request: Request, rules: Rules) -> int:
     return NOT_DONE_YET
 
 
-def _tell_id(id: str, request: Request) -> None:
+def _send_id(id: str, request: Request) -> None:
     send_response(request, 200, id.encode())

@@ -1,5 +1,5 @@
 """
-Answers that are no streams.
+Responses other than streams: refusals, failures and challenges.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from txsse.web.responses import send_response
 
 __all__ = ["RETRY_AFTER", "challenge", "failed", "metadata_path", "refused", "segments_below"]
 
-# When to try again what cannot be done at the moment, in seconds.
+# The Retry-After field of temporary errors, in seconds.
 RETRY_AFTER = b"5"
 
 
 def segments_below(request: Request) -> list[str]:
     """
-    Return the rest of a request's path, behind its resource, decoded.
+    Return the decoded segments of a request's path below its resource.
     """
-    # Requests of twisted.web.server alone have it.
+    # Only the requests of twisted.web.server have this attribute.
     below: list[bytes] = request.postpath  # type: ignore[attr-defined]
     return [segment.decode("utf-8", "replace") for segment in below]
 
 
 def refused(request: Request, refusal: Refusal, settings: Settings) -> None:
     """
-    Refuse a request.
+    Send the response for a refusal.
     """
     if refusal.error is not None:
         request.setHeader(b"WWW-Authenticate", challenge(refusal.error, settings).encode())
@@ -42,9 +42,9 @@ def refused(request: Request, refusal: Refusal, settings: Settings) -> None:
 
 def failed(failure: Failure, request: Request, settings: Settings, failures: RateLimitedLog) -> None:
     """
-    Answer where something went wrong.
+    Send the response for a request that failed.
 
-    :param failures: where it is logged, if nobody expected it.
+    :param failures: the log for unexpected failures.
     """
     error = failure.value
     if isinstance(error, Refusal):
@@ -55,22 +55,24 @@ def failed(failure: Failure, request: Request, settings: Settings, failures: Rat
         send_response(request, 413, str(error))
     elif isinstance(error, JournalFailed | HubStopped):
         request.setHeader(b"Retry-After", RETRY_AFTER)
-        why = "the hub stops" if isinstance(error, HubStopped) else "the journal cannot be written"
+        why = "the hub is shutting down" if isinstance(error, HubStopped) else "the journal is not writable"
         if isinstance(error, JournalFailed) and error.uncertain:
-            why += "; whether it was, is not known: publish it again, with the same id"
+            why += "; the update may have been stored: publish it again, with the same id"
         send_response(request, 503, why)
     elif isinstance(error, MemoryError):
-        failures.error("{request} failed: the process has no memory left", request=request)
+        failures.error("{request} failed: the process is out of memory", request=request)
         request.setHeader(b"Retry-After", RETRY_AFTER)
-        send_response(request, 503, "the hub has no memory left for this")
+        send_response(request, 503, "the hub is out of memory")
     else:
         failures.failure("{request} failed", failure, request=request)
-        send_response(request, 500, "something went wrong; the log of the hub tells what")
+        send_response(request, 500, "internal error; see the log of the hub")
 
 
 def challenge(error: str, settings: Settings) -> str:
     """
-    Write what a client has to come with.
+    Return the value of ``WWW-Authenticate``, with the URL of the hub's metadata.
+
+    :param error: the OAuth error code; ``""`` for none.
 
     Source: https://www.rfc-editor.org/rfc/rfc9728#section-5.1
     """
@@ -80,7 +82,7 @@ def challenge(error: str, settings: Settings) -> str:
 
 def metadata_path(settings: Settings) -> str:
     """
-    Return where the description of the hub is.
+    Return the path of the hub's metadata.
 
     Source: https://www.rfc-editor.org/rfc/rfc9728#section-3.1
     """

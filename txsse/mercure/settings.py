@@ -1,5 +1,5 @@
 """
-What a hub of Mercure's is told.
+The settings of a Mercure hub, and their validation.
 """
 
 from __future__ import annotations
@@ -16,36 +16,38 @@ from txsse.web.origin import DEFAULT_PORTS, origin_of, parse_origin
 
 __all__ = ["COOKIE", "OLD_COOKIE", "PATH", "Settings"]
 
-#: Where a hub is, unless it says something else.
+#: The default path of a hub.
 PATH = "/.well-known/mercure"
 
-#: The cookie that a browser presents its token in.
+#: The default name of the cookie that holds a browser's token.
 COOKIE = "__Secure-mercure_access_token"
 
-#: The same before Mercure 1.0.
+#: The name of that cookie before Mercure 1.0.
 OLD_COOKIE = "mercureAuthorization"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """
-    What a hub of Mercure's is told.
+    The settings of a Mercure hub.
 
     :ivar url: the hub's URL, as clients see it.
-    :ivar issuers: who makes tokens. Without any, nobody can publish.
-    :ivar audience: what tokens have to be meant for: any of these; without any, the URL.
-    :ivar algorithms: what tokens may be signed with.
-    :ivar anonymous: whether subscribers without a token are let in. They never see a private update.
-    :ivar origins: the origins whose pages may ask for something at all; the hub's own may.
-    :ivar publish_origins: those of them whose pages may publish by a cookie, and not only by a token that
-        they have themselves; the hub's own may.
-    :ivar cookie: the name of the cookie.
-    :ivar subscriptions: whether subscriptions are told of, and listed.
-    :ivar compatibility: whether clients and tokens from before Mercure 1.0 are understood, too.
-    :ivar max_body: how many bytes a publication may have.
-    :ivar max_matchers: how many matchers a subscription may have.
-    :ivar max_topics: how many topics an update may have.
-    :raises ValueError: for a URL that is none, and for what is no origin.
+    :ivar issuers: the issuers of tokens. Without any, no client can publish.
+    :ivar audience: the accepted audiences (``aud``): a token must name one of them. Without any, it must name
+        the URL.
+    :ivar algorithms: the algorithms that tokens may be signed with.
+    :ivar anonymous: whether clients may subscribe without a token. They never receive private updates.
+    :ivar origins: the origins whose pages may send requests to the hub (CORS); the hub's own origin always
+        may.
+    :ivar publish_origins: the origins whose pages may publish with a cookie, and not only with a token that
+        the page has; the hub's own origin always may.
+    :ivar cookie: the name of the cookie that holds a token.
+    :ivar subscriptions: whether the hub publishes subscription events and serves the subscription API.
+    :ivar compatibility: whether the hub also accepts clients and tokens from before Mercure 1.0.
+    :ivar max_body: the maximum size of a publish request's body, in bytes.
+    :ivar max_matchers: the maximum number of matchers of a subscription.
+    :ivar max_topics: the maximum number of topics of an update.
+    :raises ValueError: if the URL or an origin is not valid.
     """
 
     url: str
@@ -72,7 +74,7 @@ class Settings:
             object.__setattr__(self, name, tuple(given))
         parts = urlsplit(self.url)
         if parts.scheme not in DEFAULT_PORTS or not parts.netloc or parts.query or parts.fragment:
-            raise ValueError(f"{self.url!r} is no URL of a hub; one is https://example.org{PATH}")
+            raise ValueError(f"{self.url!r} is not the URL of a hub; an example is https://example.org{PATH}")
         object.__setattr__(self, "path", parts.path.rstrip("/") or "/")
         object.__setattr__(self, "origin", _read_origin(origin_of, self.url, "url"))
         publishing = tuple(

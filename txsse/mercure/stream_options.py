@@ -1,5 +1,5 @@
 """
-The options of a hub's streams, for type checkers.
+The type of the stream options of a Mercure hub, for type checkers.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ __all__ = ["StreamOptions"]
 
 class StreamOptions(TypedDict, total=False):
     """
-    The options of a :class:`~txsse.Upgrader` that a :class:`~txsse.mercure.MercureResource` leaves to its
-    caller.
+    The options of a :class:`~txsse.Upgrader` that a :class:`~txsse.mercure.MercureResource` accepts.
     """
 
     retry: float | None

@@ -1,5 +1,5 @@
 """
-Subscriptions, from requests.
+Opens streams for subscribe requests: reads the token, the matchers and the last event ID.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from txsse.server.upgrade import Upgrader
 
 __all__ = ["QUERY", "Subscribing"]
 
-#: A GET with a body: https://www.ietf.org/archive/id/draft-ietf-httpbis-safe-method-w-body-14.html
+#: A safe method with a body: https://www.ietf.org/archive/id/draft-ietf-httpbis-safe-method-w-body-14.html
 QUERY = b"QUERY"
 
-# What all the matchers of a request may weigh together: some 550 KiB of memory for as long as the stream
-# lasts, and 2 ms for a topic of 2 KB. Eight plain patterns do, or a hundred topics of 270 characters.
+# The maximum weight of all matchers of a request: some 550 KiB of memory for as long as the stream lasts, and
+# 2 ms for a topic of 2 KB. Eight plain patterns fit, or a hundred topics of 270 characters.
 _MAX_TOTAL_WEIGHT = 5500
 
 _PARAMETERS = {"match": EXACT, "match_exact": EXACT, "match_urlpattern": PATTERN}
@@ -42,7 +42,7 @@ _PARAMETERS = {"match": EXACT, "match_exact": EXACT, "match_urlpattern": PATTERN
 @dataclass(frozen=True)
 class MatchedAccess(Access):
     """
-    What a request gets, with what that comes from.
+    A subscriber's access, with the matchers and grants that it results from.
     """
 
     matchers: tuple[Matcher, ...] = ()
@@ -84,7 +84,7 @@ class Subscribing:
 
     def render(self, request: Request) -> int:
         """
-        Open a stream, or answer otherwise.
+        Open a stream, or send an error response.
         """
         return self._requests.render(request)
 
@@ -95,8 +95,10 @@ class Subscribing:
 
     def _find_last_event_id(self, request: Request, fields: Fields) -> str | None:
         """
-        Return the ID that a client resumes from by a field of a form; ``None`` if the header field has one,
-        or the form has no such field. An empty header field counts as none.
+        Return the ID that a client resumes from, from its form fields.
+
+        :returns: the ID; ``None`` if the header field names one, or the form has no such field. An empty
+            header field counts as absent.
         """
         if any(request.requestHeaders.getRawHeaders(b"Last-Event-ID") or []):
             return None
@@ -108,14 +110,15 @@ class Subscribing:
 
     async def _find_access(self, request: Request) -> MatchedAccess:
         try:
-            # Before the query and the body are read: the work for a refused request does not grow with them.
+            # The token is checked before the query and the body are read: the work for a refused request does
+            # not grow with them.
             credential = find_credential(request, self._settings)
             if credential is not None:
                 grants = await self._verifier.verify(credential.token, "subscribe")
             elif self._settings.anonymous:
                 grants = Grants()
             else:
-                raise MissingToken("subscribing takes a token here")
+                raise MissingToken("subscribing requires a token")
             fields = self._fields(request)
             last_event_id = self._find_last_event_id(request, fields)
             matchers = self._read_matchers(fields)
@@ -140,7 +143,7 @@ class Subscribing:
         fields = read_query(request)
         if request.method == QUERY:
             check_form(request)
-            # A subscription that wants too much is a bad request, wherever it says so.
+            # Too many matchers are answered with 400, whether they are in the query or in the body.
             fields += read_body(request, self._settings.max_body, BadRequest)
         return fields
 
@@ -152,7 +155,7 @@ class Subscribing:
             if type is None:
                 continue
             if len(value) > MAX_PATTERN:
-                raise BadRequest(f"a matcher may have {MAX_PATTERN} characters")
+                raise BadRequest(f"a matcher may have at most {MAX_PATTERN} characters")
             try:
                 matcher = make_matcher(type, value, self._settings.url)
             except ValueError as error:
@@ -162,33 +165,34 @@ class Subscribing:
             matchers[matcher] = None
             weight += matcher.weight
             if len(matchers) > self._settings.max_matchers:
-                raise BadRequest(f"a subscription may have {self._settings.max_matchers} matchers")
+                raise BadRequest(f"a subscription may have at most {self._settings.max_matchers} matchers")
             if weight > _MAX_TOTAL_WEIGHT:
-                raise BadRequest(
-                    "these matchers together would take too much; ask for fewer, or simpler ones"
-                )
+                raise BadRequest("these matchers together are too expensive; use fewer or simpler ones")
         if not matchers:
-            raise BadRequest("what to subscribe to is missing: match=TOPIC, or match_urlpattern=PATTERN")
+            raise BadRequest("no topic is given; use match=TOPIC or match_urlpattern=PATTERN")
         return tuple(matchers)
 
     def _type_of(self, name: str) -> str | None:
         """
-        Tell what a parameter's value is; ``None`` for one that is no matcher.
+        Return the matcher type of a parameter; ``None`` if the parameter is not a matcher.
+
+        :raises BadRequest: for an unknown parameter that begins with ``match``, and for ``topic`` without
+            ``compatibility``.
         """
         if name in _PARAMETERS:
             return _PARAMETERS[name]
         if name[:5].lower() == "match":
-            raise BadRequest(f"{name[:100]} is no kind of matcher; there are {', '.join(_PARAMETERS)}")
+            raise BadRequest(f"{name[:100]} is not a known matcher; use one of {', '.join(_PARAMETERS)}")
         if name == "topic":
             if not self._settings.compatibility:
-                raise BadRequest("topic is how it was before Mercure 1.0; ask by match or match_urlpattern")
+                raise BadRequest("topic is from before Mercure 1.0; use match or match_urlpattern")
             return TEMPLATE
         return None
 
 
 def _one_of(ids: Sequence[str]) -> str:
-    # Empty ones are none. Symfony writes the same id under both of its old names. Which one of different ones
-    # was meant cannot be told; a client that gets all misses nothing.
+    # Empty values count as absent. Symfony sends the same ID under both of its old names. If the IDs differ,
+    # the hub cannot know which one the client meant; replaying from the earliest loses no update.
     named = list(dict.fromkeys(filter(None, ids)))
     if len(named) > 1:
         return EARLIEST

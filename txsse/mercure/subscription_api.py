@@ -1,5 +1,5 @@
 """
-The subscriptions of a hub, listed.
+The subscription API: lists the active subscriptions of a hub as JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _log = Logger()
 
 class _NotFound(Refusal):
     """
-    There is no such subscription.
+    The subscription does not exist.
     """
 
     status = 404
@@ -41,7 +41,7 @@ class _NotFound(Refusal):
 
 class SubscriptionApi:
     """
-    Answers who is subscribed.
+    Answers requests below ``/subscriptions``.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class SubscriptionApi:
 
     def render(self, request: Request, segments: Sequence[str]) -> int:
         """
-        Answer a request.
+        Answer a request with a list, one subscription, or an error.
 
-        :param segments: its path behind ``subscriptions``, decoded.
+        :param segments: the decoded segments of the path after ``subscriptions``.
         """
         if request.method not in (b"GET", b"HEAD"):
             return refuse_method(request, "GET, HEAD, OPTIONS")
@@ -71,9 +71,9 @@ class SubscriptionApi:
             [f"{self._settings.path}/subscriptions", *(quote(each, safe="") for each in segments)]
         )
         if not grants.subscribe.has([path]):
-            raise Forbidden("the token does not allow to see these subscriptions")
+            raise Forbidden("the token does not allow reading these subscriptions")
         resume_id = await self._hub.resume_id()
-        # Behind the id, so that what began before it is there.
+        # The list is made after the ID, so that it has every subscription that began before the ID.
         document = to_json(await self._document(path, segments)).encode()
         tag = b'"' + sha256(resume_id.encode() + b"\0" + document).hexdigest()[:32].encode() + b'"'
         if not can_respond(request):
@@ -89,7 +89,7 @@ class SubscriptionApi:
     async def _authorise(self, request: Request) -> Grants:
         credential = find_credential(request, self._settings)
         if credential is None:
-            raise MissingToken("subscriptions are listed to those with a token")
+            raise MissingToken("listing subscriptions requires a token")
         return await self._verifier.verify(credential.token, "subscribe")
 
     async def _document(self, path: str, segments: Sequence[str]) -> dict[str, object]:
@@ -97,7 +97,9 @@ class SubscriptionApi:
         if path in found:
             return found[path]
         if len(segments) == 1:
-            # A type is below there as well, and its subscriptions are for those who may read their topics.
+            # With one segment, the path may also be a prefix of the paths of subscriptions by exact topic or
+            # pattern (``/subscriptions/exact/…``). Listing those requires a grant for their own paths, so
+            # they are left out.
             found = {id: each for id, each in found.items() if each.get("topic") == segments[0]}
         if segments and not self._is_list(segments):
             raise _NotFound("there is no such subscription")
@@ -105,7 +107,7 @@ class SubscriptionApi:
 
     def _is_list(self, segments: Sequence[str]) -> bool:
         """
-        Tell whether a path is that of a matcher, whether anybody has it at the moment or not.
+        Return whether a path is that of a matcher, whether or not a subscriber uses it now.
         """
         return (segments[0] in TYPES and len(segments) == 2) or (
             self._settings.compatibility and len(segments) == 1
@@ -113,7 +115,7 @@ class SubscriptionApi:
 
     def _cursor(self, resume_id: str) -> str:
         """
-        Tell from where the events about subscriptions go on behind the list.
+        Return the ``Link`` to the hub, with the ID from which a client follows the events after the list.
         """
         id = quote(resume_id, safe=":/#?@!$&'()*+,;=-._~")
         return (

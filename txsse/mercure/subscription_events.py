@@ -1,5 +1,5 @@
 """
-Who is subscribed to what: told by updates, and listed.
+Keeps the active subscriptions, and publishes an event when one begins or ends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from txsse.server.channel import SSEChannel
 
 __all__ = ["EVENT_TYPE", "Subscription", "Subscriptions"]
 
-#: The type of the events that tell of subscriptions.
+#: The type of subscription events.
 EVENT_TYPE = "mercure"
 
 _CONTEXT = "https://mercure.rocks/"
@@ -30,10 +30,10 @@ _CONTEXT = "https://mercure.rocks/"
 @dataclass(frozen=True)
 class Subscription:
     """
-    That somebody is subscribed to what a matcher selects.
+    A subscriber's subscription to the topics that one matcher selects.
 
-    :ivar topic: the topic that its events have, which is where it can be looked up, too.
-    :ivar payload: what its subscriber's token tells of it; ``None`` for nothing.
+    :ivar topic: the topic of its events, and its path in the subscription API.
+    :ivar payload: the ``payload`` of the subscriber's token for it; ``None`` if the token has none.
     """
 
     topic: str
@@ -43,35 +43,37 @@ class Subscription:
 
     def document(self, *, active: bool = True) -> dict[str, object]:
         """
-        Describe it.
+        Return the subscription as a JSON object, in the format of its dialect of Mercure.
         """
-        told: dict[str, object] = {"id": self.topic}
+        document: dict[str, object] = {"id": self.topic}
         if self.matcher.type == TEMPLATE:
-            told |= {"@context": _CONTEXT, "type": "Subscription", "topic": self.matcher.value}
+            document |= {"@context": _CONTEXT, "type": "Subscription", "topic": self.matcher.value}
         else:
-            told |= {"type": "subscription", "match_type": self.matcher.type, "match": self.matcher.value}
-        told |= {"subscriber": self.subscriber, "active": active}
+            document |= {"type": "subscription", "match_type": self.matcher.type, "match": self.matcher.value}
+        document |= {"subscriber": self.subscriber, "active": active}
         if self.payload is not None:
-            told["payload"] = self.payload
-        return told
+            document["payload"] = self.payload
+        return document
 
     def event(self, id: str, *, active: bool) -> Update:
         """
-        Make the update on its beginning or its end.
+        Return the update that announces its beginning or its end.
 
         :param id: the ID of the update.
         """
         type = None if self.matcher.type == TEMPLATE else EVENT_TYPE
-        told = to_json(self.document(active=active))
-        return Update(self.topic, ServerSentEvent(told, type, id), private=True)
+        data = to_json(self.document(active=active))
+        return Update(self.topic, ServerSentEvent(data, type, id), private=True)
 
 
 class Subscriptions:
     """
-    The subscriptions of a hub: those here, and what the other nodes of a cluster show of theirs.
+    The active subscriptions of a hub.
+
+    They are those of this node, and those that other nodes publish as node metadata.
 
     :param hub: the hub.
-    :param settings: what it was told.
+    :param settings: the hub's settings.
     """
 
     def __init__(self, hub: Hub, settings: Settings) -> None:
@@ -81,9 +83,9 @@ class Subscriptions:
 
     async def documents(self, path: str) -> dict[str, dict[str, object]]:
         """
-        Describe those whose topics are a path, or begin with it; by topic.
+        Return the subscriptions at or below a path, as JSON objects by topic.
 
-        :raises JournalFailed: where the other nodes cannot be heard of.
+        :raises JournalFailed: if the metadata of the other nodes cannot be read.
         """
         await self._hub.start()
         elsewhere = [json.loads(text) for text in await self._hub.cluster.metadata(path)]
@@ -95,23 +97,23 @@ class Subscriptions:
 
     def begin(self, channel: SSEChannel, matchers: Sequence[Matcher], grants: Grants) -> None:
         """
-        Take note of a channel's subscriptions, until it ends.
+        Add the subscriptions of a channel; they are removed when the channel closes.
         """
         subscriber = self._new_id()
         begun = [
             Subscription(self.topic_of(matcher, subscriber), matcher, subscriber, grants.payload_for(matcher))
             for matcher in matchers
         ]
-        # First, for what fails behind it must not leave anybody listed for ever.
+        # The callback comes first: if a later step fails, the subscriptions must not be listed for ever.
         channel.when_closed().addCallback(lambda _: self._end(begun))
         for each in begun:
             self._by_topic[each.topic] = each
             self._hub.cluster.put_metadata(each.topic, to_json(each.document()))
-        self._tell(begun, active=True)
+        self._publish(begun, active=True)
 
     def topic_of(self, matcher: Matcher, subscriber: str) -> str:
         """
-        Return the topic that tells of a subscription.
+        Return the topic of a subscription's events.
         """
         named = [] if matcher.type == TEMPLATE else [matcher.type]
         return "/".join([self._path, *(quote(each, safe="") for each in (*named, matcher.value, subscriber))])
@@ -120,11 +122,11 @@ class Subscriptions:
         known = [each for each in ended if self._by_topic.pop(each.topic, None)]
         for each in known:
             self._hub.cluster.put_metadata(each.topic, None)
-        self._tell(known, active=False)
+        self._publish(known, active=False)
 
-    def _tell(self, told: Sequence[Subscription], *, active: bool) -> None:
-        for each in told:
-            # The journal, or the hub, has said why it takes no update.
+    def _publish(self, subscriptions: Sequence[Subscription], *, active: bool) -> None:
+        for each in subscriptions:
+            # The journal or the hub has logged why it does not accept the update.
             self._hub.publish_update(
                 each.event(self._new_id(), active=active), while_draining=True
             ).addErrback(lambda failure: None)

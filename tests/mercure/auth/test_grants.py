@@ -1,5 +1,5 @@
 """
-What tokens allow.
+Tests of the grants that are read from a token's claims, in both dialects of Mercure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from txsse.mercure.selectors.matcher import EXACT, PATTERN, make_matcher
 ALL = {"match": "*"}
 BOOKS = {"match": "https://a.example/books/:id", "match_type": "urlpattern"}
 
-# Claims as JSON may have them.
+# Claims of any JSON value, and some that JSON cannot express.
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
@@ -53,7 +53,7 @@ def payload(grants: Grants, value: str, type: str = EXACT) -> object:
 
 def nested(levels: int) -> dict[str, Any]:
     """
-    Make an object that has so many levels.
+    Return an object with so many levels.
     """
     made: dict[str, Any] = {}
     for _ in range(levels - 1):
@@ -64,7 +64,7 @@ def nested(levels: int) -> dict[str, Any]:
 class DetailTests:
     def test_nothing(self) -> None:
         """
-        A token without details is good, and allows nothing.
+        A token without details grants nothing.
         """
         for grants in (read_details({}, URL), read(), Grants()):
             assert (len(grants.publish), len(grants.subscribe), grants.payloads) == (
@@ -77,7 +77,7 @@ class DetailTests:
 
     def test_actions(self) -> None:
         """
-        Each detail allows what it names, and no more.
+        Each authorization detail grants the actions that it names, and no others.
         """
         grants = read(
             detail(["publish"], "a"), detail(["subscribe"], "b"), detail(["subscribe", "publish"], "c")
@@ -87,7 +87,8 @@ class DetailTests:
 
     def test_matchers(self) -> None:
         """
-        A topic is exact, unless it says that it is a pattern; relative ones begin at the hub.
+        A matcher in a token is exact unless its type is urlpattern, and relative patterns are resolved
+        against the hub's URL.
         """
         relative = {"match": "/books/:id", "match_type": "urlpattern"}
         exact = {"match": "https://a.example/:id", "match_type": "exact"}
@@ -101,7 +102,7 @@ class DetailTests:
     @pytest.mark.parametrize("type", [{}, {"match_type": "exact"}, {"match_type": "urlpattern"}])
     def test_all(self, type: dict[str, str]) -> None:
         """
-        A star is everything, whatever it is called.
+        A star in a token grants every topic, whatever the matcher's type.
         """
         assert read(detail(["publish"], {**ALL, **type})).publish.all
 
@@ -120,7 +121,7 @@ class DetailTests:
     )
     def test_for_others(self, foreign: dict[str, Any]) -> None:
         """
-        What is meant for others is ignored, whatever it holds.
+        Details of another type than Mercure's are ignored, whatever they contain.
         """
         grants = read(
             foreign, detail(["publish"], "news"), {**detail(["publish"], "other"), **foreign, "type": "x"}
@@ -129,14 +130,14 @@ class DetailTests:
 
     def test_unknown_actions(self) -> None:
         """
-        They are ignored, so that there may be others one day.
+        Unknown actions in a detail are ignored.
         """
         grants = read(detail(["walk", "publish"], "a"), detail(["Subscribe", " publish"], "b"))
         assert (grants.publish.exact, len(grants.subscribe)) == (("a",), 0)
 
     def test_unknown_members(self) -> None:
         """
-        So are they.
+        Unknown members of a detail and of its matchers are ignored.
         """
         grants = read(
             detail(["publish"], {"match": "a", "color": "red"}, locations=["https://b.example"], color=7)
@@ -146,55 +147,55 @@ class DetailTests:
     @pytest.mark.parametrize("details", [None, {}, "a", 7, True, detail(["publish"], "a")])
     def test_no_list(self, details: Any) -> None:
         """
-        The details are a list.
+        A token whose authorization_details is not a list is refused.
         """
-        with pytest.raises(InvalidToken, match="authorization_details is no list"):
+        with pytest.raises(InvalidToken, match="authorization_details is not a list"):
             read_details({"authorization_details": details}, URL)
 
     @pytest.mark.parametrize("entry", [None, [], "a", 7, True])
     def test_no_object(self, entry: Any) -> None:
         """
-        Of objects: one that is none is bad, though the others are good.
+        A token with a detail that is not an object is refused, even if its other details are valid.
         """
-        with pytest.raises(InvalidToken, match="authorization_details holds what is no object"):
+        with pytest.raises(InvalidToken, match="an entry of authorization_details is not an object"):
             read(detail(["publish"], "a"), entry)
 
     @pytest.mark.parametrize(
         ("members", "reason"),
         [
-            ({"actions": None}, "actions is no list of strings"),
-            ({"actions": []}, "actions is no list of strings"),
-            ({"actions": "publish"}, "actions is no list of strings"),
-            ({"actions": ["publish", 7]}, "actions is no list of strings"),
-            ({"actions": {"publish": True}}, "actions is no list of strings"),
-            ({"topics": None}, "topics is no list of objects"),
-            ({"topics": []}, "topics is no list of objects"),
-            ({"topics": "*"}, "topics is no list of objects"),
-            ({"topics": ["*"]}, "topics is no list of objects"),
-            ({"topics": ALL}, "topics is no list of objects"),
-            ({"topics": [ALL, None]}, "topics is no list of objects"),
-            ({"topics": [ALL, {}]}, "match is no string"),
-            ({"topics": [{"match": None}]}, "match is no string"),
-            ({"topics": [{"match": ["a"]}]}, "match is no string"),
-            ({"topics": [{"match_type": "exact"}]}, "match is no string"),
-            ({"topics": [{**ALL, "match_type": None}]}, "match_type is not known here"),
-            ({"topics": [{**ALL, "match_type": ["exact"]}]}, "match_type is not known here"),
-            ({"topics": [{**ALL, "match_type": {}}]}, "match_type is not known here"),
-            ({"topics": [{**ALL, "match_type": "Exact"}]}, "match_type is not known here"),
-            ({"topics": [{**ALL, "match_type": "URLPattern"}]}, "match_type is not known here"),
-            ({"topics": [{"match": "a{b}", "match_type": "template"}]}, "match_type is not known here"),
-            ({"topics": [{**ALL, "match_type": ""}]}, "match_type is not known here"),
-            ({"topics": [{"match": "a\nb"}]}, "a matcher cannot be: it holds a control character"),
-            ({"topics": [{"match": "a\ud800b"}]}, "a matcher cannot be: it holds a control character"),
-            ({"topics": [{"match": "a" * 2049}]}, "a matcher cannot be: it has more than 2048 characters"),
-            ({"topics": [{"match": "/(", "match_type": "urlpattern"}]}, "a matcher cannot be: "),
+            ({"actions": None}, "actions is not a list of strings"),
+            ({"actions": []}, "actions is not a list of strings"),
+            ({"actions": "publish"}, "actions is not a list of strings"),
+            ({"actions": ["publish", 7]}, "actions is not a list of strings"),
+            ({"actions": {"publish": True}}, "actions is not a list of strings"),
+            ({"topics": None}, "topics is not a list of objects"),
+            ({"topics": []}, "topics is not a list of objects"),
+            ({"topics": "*"}, "topics is not a list of objects"),
+            ({"topics": ["*"]}, "topics is not a list of objects"),
+            ({"topics": ALL}, "topics is not a list of objects"),
+            ({"topics": [ALL, None]}, "topics is not a list of objects"),
+            ({"topics": [ALL, {}]}, "match is not a string"),
+            ({"topics": [{"match": None}]}, "match is not a string"),
+            ({"topics": [{"match": ["a"]}]}, "match is not a string"),
+            ({"topics": [{"match_type": "exact"}]}, "match is not a string"),
+            ({"topics": [{**ALL, "match_type": None}]}, "match_type is unknown"),
+            ({"topics": [{**ALL, "match_type": ["exact"]}]}, "match_type is unknown"),
+            ({"topics": [{**ALL, "match_type": {}}]}, "match_type is unknown"),
+            ({"topics": [{**ALL, "match_type": "Exact"}]}, "match_type is unknown"),
+            ({"topics": [{**ALL, "match_type": "URLPattern"}]}, "match_type is unknown"),
+            ({"topics": [{"match": "a{b}", "match_type": "template"}]}, "match_type is unknown"),
+            ({"topics": [{**ALL, "match_type": ""}]}, "match_type is unknown"),
+            ({"topics": [{"match": "a\nb"}]}, "a matcher is not valid: it holds a control character"),
+            ({"topics": [{"match": "a\ud800b"}]}, "a matcher is not valid: it holds a control character"),
+            ({"topics": [{"match": "a" * 2049}]}, "a matcher is not valid: it has more than 2048 characters"),
+            ({"topics": [{"match": "/(", "match_type": "urlpattern"}]}, "a matcher is not valid: "),
             (
                 {"topics": [{"match": "/(.{99})", "match_type": "urlpattern"}]},
                 "it would take too long to match",
             ),
-            ({"payload": None}, "payload is no object"),
-            ({"payload": []}, "payload is no object"),
-            ({"payload": "a"}, "payload is no object"),
+            ({"payload": None}, "payload is not an object"),
+            ({"payload": []}, "payload is not an object"),
+            ({"payload": "a"}, "payload is not an object"),
             ({"payload": {"a": float("inf")}}, "payload cannot be written as JSON"),
             ({"payload": {"a": [{"b": -float("inf")}]}}, "payload cannot be written as JSON"),
             ({"payload": nested(101)}, "payload has more than 100 levels"),
@@ -204,7 +205,7 @@ class DetailTests:
     @pytest.mark.parametrize("action", ["publish", "subscribe", "walk"])
     def test_malformed(self, action: str, members: dict[str, Any], reason: str) -> None:
         """
-        A detail that is not as it should be makes the token a bad one, whatever it was for.
+        One malformed detail makes the token invalid, whatever action it is for.
         """
         with pytest.raises(InvalidToken) as raised:
             read(detail(["publish"], "good"), {**detail([action], "a"), **members})
@@ -212,17 +213,17 @@ class DetailTests:
 
     def test_missing(self) -> None:
         """
-        Actions and topics have to be there.
+        A detail without actions, or without topics, makes the token invalid.
         """
         for name in ("actions", "topics"):
             whole = detail(["publish"], "a")
             del whole[name]
-            with pytest.raises(InvalidToken, match=f"{name} is no list"):
+            with pytest.raises(InvalidToken, match=f"{name} is not a list"):
                 read(whole)
 
     def test_deep_payload_as_it_is_read(self) -> None:
         """
-        What can be read, and could not be written, is refused, and so is what can only just be read.
+        A payload with more than 100 levels is refused, whether or not Python could write it as JSON.
         """
         for levels in (101, 500, 900):
             claims = json.loads('{"a":' * levels + "{}" + "}" * levels)
@@ -237,7 +238,7 @@ class DetailTests:
     @given(st.lists(details, max_size=3) | anything)
     def test_anything(self, claim: Any) -> None:
         """
-        Whatever a claim is, it can be read or it is a bad token's.
+        Any value of authorization_details is either read or makes the token invalid, without another error.
         """
         try:
             grants = read_details({"authorization_details": claim}, URL)
@@ -251,7 +252,7 @@ class DetailTests:
 class LimitTests:
     def test_details(self) -> None:
         """
-        A hundred details are read; those of others do not count.
+        A token may have a hundred details of Mercure's type; details of other types do not count.
         """
         hundred = [detail(["publish"], str(number)) for number in range(100)]
         assert len(read(*hundred, *[{"type": "x"}] * 500).publish) == 100
@@ -261,7 +262,7 @@ class LimitTests:
     @pytest.mark.parametrize("action", ["publish", "subscribe"])
     def test_matchers(self, action: str) -> None:
         """
-        A thousand matchers are read, for each action, in one detail or in several.
+        A token may have a thousand matchers per action, in one detail or in several.
         """
         some = [str(number) for number in range(400)]
         grants = read(*[detail([action], *some)] * 2, detail([action], *some[:200]))
@@ -273,7 +274,7 @@ class LimitTests:
 
     def test_old_matchers(self) -> None:
         """
-        It is the same with old tokens.
+        A token from before Mercure 1.0 may have a thousand matchers per action.
         """
         thousand = [str(number) for number in range(1000)]
         grants = read_old(publish=thousand, subscribe=thousand)
@@ -286,7 +287,7 @@ class LimitTests:
 class PayloadTests:
     def test_first_that_fits(self) -> None:
         """
-        The order counts, and not how well it fits.
+        A subscription has the payload of the first detail that matches, even if a later one is more specific.
         """
         grants = read(
             detail(["subscribe"], "a", payload={"n": 1}),
@@ -299,7 +300,7 @@ class PayloadTests:
 
     def test_first_has_none(self) -> None:
         """
-        A detail without a payload fits all the same, and then there is none.
+        A subscription has no payload if the first detail that matches has none.
         """
         grants = read(detail(["subscribe"], "a"), detail(["subscribe"], ALL, payload={"n": 1}))
         assert payload(grants, "a") is None
@@ -307,7 +308,8 @@ class PayloadTests:
 
     def test_nothing_fits(self) -> None:
         """
-        There is none, then; all topics are what only a star is for.
+        A subscription that no detail matches has no payload; only a star matches the subscription to all
+        topics.
         """
         grants = read(detail(["subscribe"], "a", payload={}))
         assert payload(grants, "a") == {}
@@ -316,7 +318,7 @@ class PayloadTests:
 
     def test_only_for_subscribers(self) -> None:
         """
-        The payload of a publisher's detail is for nobody.
+        The payload of a detail without the action subscribe is not used.
         """
         grants = read(
             detail(["publish"], ALL, payload={"n": 1}),
@@ -327,7 +329,8 @@ class PayloadTests:
 
     def test_patterns(self) -> None:
         """
-        The matcher of a subscription is looked for as though it were a topic, so a pattern fits itself.
+        A detail matches a subscription whose matcher's text it selects as a topic, so a pattern matches
+        itself.
         """
         grants = read(detail(["subscribe"], BOOKS, payload={"n": 1}))
         assert payload(grants, BOOKS["match"], PATTERN) == {"n": 1}
@@ -338,7 +341,7 @@ class PayloadTests:
 class OldTests:
     def test_nothing(self) -> None:
         """
-        A token without the claim, or without anything in it, allows nothing.
+        A token from before Mercure 1.0 grants nothing if its claim is missing or empty.
         """
         claims: dict[str, Any]
         for claims in ({}, {"mercure": {}}, {"mercure": {"publish": None, "subscribe": []}}):
@@ -347,7 +350,7 @@ class OldTests:
 
     def test_selectors(self) -> None:
         """
-        They are topics, templates or a star.
+        The selectors of a token from before Mercure 1.0 are exact topics, URI templates or a star.
         """
         grants = read_old(publish=["*"], subscribe=["https://a.example/{id}", "news", "a{b"])
         assert grants.publish.all
@@ -358,14 +361,15 @@ class OldTests:
     @pytest.mark.parametrize("value", [{"a": 1}, [1], "a", 0, False, "", {}])
     def test_payload(self, value: Any) -> None:
         """
-        It is anything, and for every subscription.
+        The payload of a token from before Mercure 1.0 may be any JSON value, and applies to every
+        subscription.
         """
         grants = read_old(subscribe=["a"], payload=value)
         assert payload(grants, "a") == payload(grants, "b") == payload(grants, "*") == value
 
     def test_no_payload(self) -> None:
         """
-        None is none.
+        A payload of null in a token from before Mercure 1.0 counts as absent.
         """
         assert payload(read_old(subscribe=["*"], payload=None), "a") is None
         assert read_old(subscribe=["*"]).payloads == []
@@ -373,28 +377,28 @@ class OldTests:
     @pytest.mark.parametrize("claim", [None, [], "a", 7, True])
     def test_no_object(self, claim: Any) -> None:
         """
-        The claim is an object.
+        A token whose claim mercure is not an object is refused.
         """
-        with pytest.raises(InvalidToken, match="mercure is no object"):
+        with pytest.raises(InvalidToken, match="mercure is not an object"):
             read_claim({"mercure": claim}, URL)
 
     @pytest.mark.parametrize("action", ["publish", "subscribe"])
     @pytest.mark.parametrize(
         ("selectors", "reason"),
         [
-            ("*", "is no list of strings"),
-            ({"*": 1}, "is no list of strings"),
-            (7, "is no list of strings"),
-            (["a", 7], "is no list of strings"),
-            ([["a"]], "is no list of strings"),
-            ([None], "is no list of strings"),
-            (["a\nb"], "a matcher cannot be"),
-            (["a" * 2049], "a matcher cannot be"),
+            ("*", "is not a list of strings"),
+            ({"*": 1}, "is not a list of strings"),
+            (7, "is not a list of strings"),
+            (["a", 7], "is not a list of strings"),
+            ([["a"]], "is not a list of strings"),
+            ([None], "is not a list of strings"),
+            (["a\nb"], "a matcher is not valid"),
+            (["a" * 2049], "a matcher is not valid"),
         ],
     )
     def test_malformed(self, action: str, selectors: Any, reason: str) -> None:
         """
-        What is not as it should be makes the token a bad one.
+        A malformed selector in the claim mercure makes the token invalid.
         """
         with pytest.raises(InvalidToken, match=reason) as raised:
             read_old(**{action: selectors})
@@ -402,7 +406,7 @@ class OldTests:
 
     def test_payload_that_cannot_be_written(self) -> None:
         """
-        Nobody could be told of it.
+        A payload that cannot be written as JSON is refused, since the hub could not disclose it.
         """
         with pytest.raises(InvalidToken, match="payload cannot be written as JSON"):
             read_old(payload=float("nan"))

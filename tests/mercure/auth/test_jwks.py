@@ -1,5 +1,5 @@
 """
-Keys that are fetched.
+Tests of the key sets that are fetched from an authorisation server.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ AT = "https://as.example/jwks"
 @implementer(IResponse)
 class Answer:  # type: ignore[misc]
     """
-    An answer whose body comes when the test says so.
+    A response whose body the test sends.
 
-    :ivar cut: how often its connection was cut.
+    :ivar cut: how often its connection was aborted.
     """
 
     def __init__(self, code: int = 200, **headers: str) -> None:
@@ -70,7 +70,7 @@ class Answer:  # type: ignore[misc]
 @implementer(IAgent)
 class ScriptedAgent:
     """
-    Takes note of requests, which the test answers.
+    Records requests, to which the test responds.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class ScriptedAgent:
 
     def answer(self, body: bytes = SET, answer: Answer | None = None) -> Answer:
         """
-        Answer the oldest request.
+        Respond to the oldest request.
         """
         answer = answer or Answer()
         self.waiting.pop(0).callback(answer)
@@ -107,32 +107,32 @@ class ScriptedAgent:
 
 class World:
     """
-    Keys that are fetched from nowhere.
+    Remote keys with a scripted agent and a fake clock.
     """
 
     def __init__(self, url: str = AT) -> None:
         self.clock = WallClock()
-        # Not at the beginning of time, as on a real machine.
+        # The clock of a real machine is not near 0.
         self.clock.advance(1_000_000)
         self.agent = ScriptedAgent()
         self.keys = RemoteKeys(url, reactor=self.clock, agent=self.agent)
 
     def find(self, id: str | None = None) -> list[Any]:
         """
-        Look for keys; what is found gets into a list, once it is.
+        Return a list that receives the keys, or the error, once the call is done.
         """
         return outcome_of(Deferred.fromCoroutine(self.keys.find(id)))
 
     def found(self, id: str | None = None) -> list[str | None]:
         """
-        Return the names of the keys that are found at once.
+        Return the IDs of keys that are available at once.
         """
         (keys,) = self.find(id)
         return names(keys)
 
     def filled(self, body: bytes = SET, **headers: str) -> World:
         """
-        Have them fetched.
+        Let the keys be fetched, and return this world.
         """
         found = self.find()
         self.agent.answer(body, Answer(200, **headers))
@@ -170,13 +170,13 @@ class UrlTests:
     )
     def test_good(self, url: str) -> None:
         """
-        It is https, or this machine.
+        A key set may have an https URL, or an http URL on this machine.
         """
         assert repr(RemoteKeys(url, reactor=Clock(), agent=ScriptedAgent())) == f"<RemoteKeys {url}>"
 
     def test_token_in_url(self) -> None:
         """
-        A token in the URL's query is sent, and shown neither in logs nor in errors.
+        A token in the query of a key set's URL is sent, and hidden in logs and errors.
         """
         world = World(f"{AT}?token=hunter2")
         assert repr(world.keys) == f"<RemoteKeys {AT}?token=***>"
@@ -203,14 +203,15 @@ class UrlTests:
     )
     def test_bad(self, url: str) -> None:
         """
-        Whoever is on the way could give other keys.
+        A key set with a plain http URL of another machine is refused: an attacker on the network could
+        replace the keys.
         """
-        with pytest.raises(ValueError, match="keys are fetched by https, not from"):
+        with pytest.raises(ValueError, match="keys are fetched over https only, not from"):
             RemoteKeys(url, reactor=Clock(), agent=ScriptedAgent())
 
     def test_own_agent(self) -> None:
         """
-        Without an agent, there is one; nothing is fetched before it is needed.
+        Without an agent, the key set creates one, and fetches nothing before it is needed.
         """
         assert RemoteKeys(AT, reactor=Clock()).version == 0
 
@@ -218,7 +219,7 @@ class UrlTests:
 class FetchTests:
     def test_first(self, world: World, logged: list[LogEvent]) -> None:
         """
-        Keys are fetched when they are first needed, and whoever needs them waits.
+        The key set is fetched when keys are first needed, and the caller waits for it.
         """
         assert world.agent.count == 0
         found = world.find("a")
@@ -233,7 +234,7 @@ class FetchTests:
 
     def test_together(self, world: World) -> None:
         """
-        All who come meanwhile wait for the same answer, and each gets the keys.
+        Callers that need keys during a fetch wait for the same response, and each receives the keys.
         """
         found = [world.find(id) for id in ("a", None, "a", "x")]
         world.clock.advance(9)
@@ -243,21 +244,21 @@ class FetchTests:
         assert [names(keys) for (keys,) in found] == [["a"]] * 5
         assert world.agent.count == 1
 
-    def test_one_gives_up(self, world: World) -> None:
+    def test_one_caller_cancels(self, world: World) -> None:
         """
-        The others get the keys all the same.
+        If one waiting caller cancels, the others still receive the keys.
         """
         one = Deferred.fromCoroutine(world.keys.find("a"))
         other = world.find("a")
-        gone = outcome_of(one)
+        cancelled = outcome_of(one)
         one.cancel()
-        assert len(gone) == 1
+        assert len(cancelled) == 1
         world.agent.answer()
         assert names(other[0]) == ["a"]
 
     def test_kept(self, world: World) -> None:
         """
-        They are kept for five minutes, where the server does not say how long.
+        A key set is fresh for five minutes if the server sends no max-age.
         """
         world.filled()
         world.clock.advance(299)
@@ -271,7 +272,7 @@ class FetchTests:
     @pytest.mark.parametrize("step", [-3600, 3600])
     def test_kept_when_the_clock_is_set(self, world: World, step: float) -> None:
         """
-        Keys are kept for five minutes, whatever the time of day becomes.
+        A key set is fresh for five minutes, even if the wall clock is set.
         """
         world.filled()
         world.clock.step(step)
@@ -304,7 +305,7 @@ class FetchTests:
     )
     def test_how_long(self, world: World, header: str, seconds: float) -> None:
         """
-        The server says how long, within half a minute and an hour.
+        The server's max-age determines how long a key set is fresh, between half a minute and an hour.
         """
         world.filled(Cache_Control=header)
         world.clock.advance(seconds - 0.1)
@@ -315,9 +316,10 @@ class FetchTests:
         assert world.agent.count == 2
         world.agent.answer()
 
-    def test_old_ones_go_on(self, world: World) -> None:
+    def test_stale_keys_stay_in_use(self, world: World) -> None:
         """
-        While newer ones are fetched, nobody waits; then they count, and the version tells of it.
+        While an expired key set is being fetched again, callers use it without waiting; the new set increases
+        the version.
         """
         world.filled()
         world.clock.advance(300)
@@ -328,9 +330,9 @@ class FetchTests:
         assert world.keys.version == 2
         assert world.found() == ["b"]
 
-    def test_much_too_old(self, world: World) -> None:
+    def test_expired_long_ago(self, world: World) -> None:
         """
-        Whoever comes a minute later waits for the newer ones: the old ones may be known to a thief.
+        A caller waits for a new key set if the old one expired a minute ago: an old key may be compromised.
         """
         world.filled()
         world.clock.advance(359.9)
@@ -344,9 +346,10 @@ class FetchTests:
         assert names(first[0]) == names(second[0]) == ["b"]
         assert world.found() == ["b"]
 
-    def test_much_too_old_and_no_others(self, world: World, logged: list[LogEvent]) -> None:
+    def test_expired_long_ago_and_fetch_fails(self, world: World, logged: list[LogEvent]) -> None:
         """
-        Where there are none to be had the old ones go on, and for a minute nobody waits.
+        If the fetch of a new key set fails, the old set stays in use, and callers do not wait for another
+        minute.
         """
         world.filled()
         world.clock.advance(100_000)
@@ -365,7 +368,7 @@ class FetchTests:
 
     def test_secrets(self, world: World, logged: list[LogEvent]) -> None:
         """
-        Whoever can read the set would have them: they are passed over.
+        Secrets in a published key set are skipped: every reader of the set has them.
         """
         world.filled(jwks(jwk(SECRET, kid="s"), jwk(ec_key(), kid="a")).encode())
         assert world.found() == ["a"]
@@ -377,7 +380,7 @@ class FetchTests:
 
     def test_same_again(self, world: World, logged: list[LogEvent]) -> None:
         """
-        The same keys are no others: what was verified with them stays so.
+        A fetch that returns equal keys does not change the version, so verified tokens stay cached.
         """
         world.filled(BOTH)
         world.clock.advance(300)
@@ -393,22 +396,22 @@ class FetchTests:
 class RotationTests:
     def test_new_name(self, world: World) -> None:
         """
-        A token that names a key that is not there has them fetched, and waits for that.
+        A token with an unknown key ID causes a fetch and waits for it; tokens with known keys do not wait.
         """
         world.filled()
         world.clock.advance(10)
         found = world.find("b")
         assert found == []
-        # The others do not.
+        # Tokens with known keys do not wait.
         assert world.found("a") == ["a"]
         assert world.found() == ["a"]
         world.agent.answer(BOTH)
         assert names(found[0]) == ["a", "b"]
         assert (world.agent.count, world.keys.version) == (2, 2)
 
-    def test_not_too_often(self, world: World) -> None:
+    def test_unknown_names_rate_limited(self, world: World) -> None:
         """
-        Anybody can name a key: that is looked for every ten seconds, and not with every token.
+        Tokens with unknown key IDs cause at most one fetch in ten seconds.
         """
         world.filled()
         for name in ("x", "y", "z"):
@@ -424,7 +427,7 @@ class RotationTests:
 
     def test_keys_without_names(self, world: World) -> None:
         """
-        They may be what a token means that names one, and are looked for again as well.
+        A key ID that no key has causes a fetch, even if the set has keys without an ID.
         """
         world.filled(jwks(jwk(ec_key())).encode())
         assert world.found("a") == [None]
@@ -436,12 +439,12 @@ class RotationTests:
 class TroubleTests:
     def trouble(self, world: World, found: list[Any], logged: list[LogEvent]) -> str:
         """
-        Return what the log says, after a fetch that failed.
+        Return the logged problem of a fetch that failed.
         """
         assert found == [()]
         (event,) = [event for event in logged if "problem" in event]
         assert event["log_level"].name == "error"
-        assert event["log_format"].startswith("{keys} cannot be had")
+        assert event["log_format"].startswith("{keys} cannot be fetched")
         assert event["keys"] is world.keys
         assert world.keys.version == 0
         problem: str = event["problem"]
@@ -450,7 +453,8 @@ class TroubleTests:
     @pytest.mark.parametrize("code", [404, 500, 302, 204, 201])
     def test_status(self, world: World, logged: list[LogEvent], code: int) -> None:
         """
-        Any other answer than 200 is none, whatever its body, and nothing is followed.
+        A response with another status than 200 is an error, whatever its body, and redirects are not
+        followed.
         """
         found = world.find()
         world.agent.answer(SET, Answer(code, Location="https://elsewhere.example/"))
@@ -460,19 +464,19 @@ class TroubleTests:
     @pytest.mark.parametrize(
         ("body", "problem"),
         [
-            (b"", "no JSON Web Key Set: an object with a list named keys"),
-            (b"<html>", "no JSON Web Key Set: an object with a list named keys"),
-            (b"\xff", "no JSON Web Key Set: an object with a list named keys"),
-            (b"[" * 100_000, "no JSON Web Key Set: an object with a list named keys"),
+            (b"", "not a JSON Web Key Set, which is an object with a list named keys"),
+            (b"<html>", "not a JSON Web Key Set, which is an object with a list named keys"),
+            (b"\xff", "not a JSON Web Key Set, which is an object with a list named keys"),
+            (b"[" * 100_000, "not a JSON Web Key Set, which is an object with a list named keys"),
             (b'{"keys": []}', "the JSON Web Key Set holds no key that can be used"),
             (jwks(jwk(rsa_key(), use="enc")).encode(), "the JSON Web Key Set holds no key that can be used"),
-            (SET[:-1], "no JSON Web Key Set: an object with a list named keys"),
+            (SET[:-1], "not a JSON Web Key Set, which is an object with a list named keys"),
         ],
         ids=["empty", "html", "bytes", "deep", "none", "unusable", "cut"],
     )
     def test_no_keys(self, world: World, logged: list[LogEvent], body: bytes, problem: str) -> None:
         """
-        What is no set of keys is none.
+        A response that is not a key set, or has no usable key, is an error.
         """
         found = world.find()
         world.agent.answer(body)
@@ -480,7 +484,7 @@ class TroubleTests:
 
     def test_too_large(self, world: World, logged: list[LogEvent]) -> None:
         """
-        What is larger than 256 KiB is not read to its end.
+        The connection is aborted once a key set exceeds 256 KiB.
         """
         answer = Answer()
         found = world.find()
@@ -489,21 +493,21 @@ class TroubleTests:
         assert (found, answer.cut) == ([], 0)
         answer.protocol.dataReceived(b" ")
         assert answer.cut == 1
-        # What comes before the connection is closed is not kept.
+        # Data that arrives before the connection is closed is discarded.
         answer.protocol.dataReceived(b" " * 1000)
         assert (answer.cut, len(answer.protocol.received)) == (1, 256 * 1024)
         assert self.trouble(world, found, logged) == "the server answers with more than 262144 bytes"
 
     def test_largest(self, world: World) -> None:
         """
-        What has just that size is read.
+        A key set of exactly 256 KiB is read.
         """
         world.filled(SET + b" " * (256 * 1024 - len(SET)))
         assert world.found() == ["a"]
 
     def test_without_length(self, world: World) -> None:
         """
-        An answer may end with its connection.
+        A key set without a Content-Length ends with its connection.
         """
         answer, found = Answer(), world.find()
         world.agent.waiting.pop().callback(answer)
@@ -513,7 +517,7 @@ class TroubleTests:
 
     def test_cut_off(self, world: World, logged: list[LogEvent]) -> None:
         """
-        And not in the middle.
+        A connection that is lost within the key set is an error.
         """
         answer, found = Answer(), world.find()
         world.agent.waiting.pop().callback(answer)
@@ -521,9 +525,9 @@ class TroubleTests:
         answer.end(ConnectionLost("unplugged"))
         assert "unplugged" in self.trouble(world, found, logged)
 
-    def test_cut_off_for_no_reason(self, world: World, logged: list[LogEvent]) -> None:
+    def test_cut_off_for_another_reason(self, world: World, logged: list[LogEvent]) -> None:
         """
-        Even if it ends for something that is no error.
+        A connection that is lost for a reason that is not an Exception is an error, too.
         """
         answer, found = Answer(), world.find()
         world.agent.waiting.pop().callback(answer)
@@ -532,14 +536,14 @@ class TroubleTests:
 
     def test_refused(self, world: World, logged: list[LogEvent]) -> None:
         """
-        Whoever cannot be reached is told of by what the system says.
+        If the server refuses the connection, the operating system's reason is logged.
         """
         world.agent.error = ConnectionRefusedError()
         assert "refused" in self.trouble(world, world.find(), logged)
 
     def test_reasons(self, world: World, logged: list[LogEvent]) -> None:
         """
-        What Twisted's client has wrapped is unwrapped, and an error without a text is told by its name.
+        A cause that Twisted's client has wrapped is logged, by its class name if it has no text.
         """
         error = Exception()
         error.reasons = [Failure(ZeroDivisionError())]  # type: ignore[attr-defined]
@@ -548,7 +552,7 @@ class TroubleTests:
 
     def test_slow_to_answer(self, world: World, logged: list[LogEvent]) -> None:
         """
-        The server has ten seconds.
+        A fetch without a response times out after ten seconds.
         """
         found = world.find()
         world.clock.advance(9.99)
@@ -560,7 +564,8 @@ class TroubleTests:
     @pytest.mark.parametrize("cut", ["abortConnection", "loseConnection"])
     def test_slow_to_end(self, world: World, logged: list[LogEvent], cut: str) -> None:
         """
-        They are for the whole answer; then its connection is cut, by whatever means there is.
+        The timeout of ten seconds covers the whole response; its connection is then closed by the method that
+        the transport has.
         """
 
         class Transport:
@@ -585,7 +590,7 @@ class TroubleTests:
 
     def test_again(self, world: World) -> None:
         """
-        After a failure, the next one to come has them fetched, and not before ten seconds have gone.
+        After a failed fetch, the next call fetches again, but not within ten seconds.
         """
         found = world.find()
         world.agent.answer(b"")
@@ -598,9 +603,9 @@ class TroubleTests:
         world.agent.answer()
         assert names(found[0]) == ["a"]
 
-    def test_old_ones_while_it_fails(self, world: World, logged: list[LogEvent]) -> None:
+    def test_old_keys_while_fetches_fail(self, world: World, logged: list[LogEvent]) -> None:
         """
-        The last ones are good for as long as there are no others, and are asked for every ten seconds.
+        While fetches fail, the last keys stay in use, and a fetch is attempted every ten seconds.
         """
         world.filled()
         world.clock.advance(300)
@@ -618,7 +623,8 @@ class TroubleTests:
 
     def test_something_unexpected(self, world: World, failures: list[LogEvent]) -> None:
         """
-        It is logged, nobody waits for ever, and the next one to come tries again.
+        An unexpected error of the agent is logged with its traceback, callers do not wait, and a later call
+        fetches again.
         """
         world.agent.error = GeneratorExit()
         assert world.find() == [()]
@@ -630,7 +636,7 @@ class TroubleTests:
 
 class VerifierTests:
     """
-    A verifier with such keys.
+    A verifier whose issuer has remote keys.
     """
 
     def claims(self, **more: Any) -> dict[str, Any]:
@@ -651,8 +657,7 @@ class VerifierTests:
 
     def test_withdrawn(self, world: World) -> None:
         """
-        A key that is withdrawn is good no more once that is known, though its token was good before, and
-        nobody comes with another one.
+        A cached token is refused once the server has withdrawn its key, even if no other token is presented.
         """
         by = self.verifier(world)
         token = sign(self.claims(), key=ec_key(), algorithm="ES256", headers={"kid": "a"})
@@ -663,7 +668,7 @@ class VerifierTests:
         assert self.verify(by, token) == first
         assert world.agent.count == 1
         world.clock.advance(1)
-        # It is asked for now, and nobody waits.
+        # This call starts a fetch and does not wait for it.
         assert self.verify(by, token) == first
         assert world.agent.count == 2
         world.agent.answer(OTHER)
@@ -674,7 +679,7 @@ class VerifierTests:
 
     def test_withdrawn_long_ago(self, world: World) -> None:
         """
-        Nor is it good for the first who comes after a long time, whether its token was good before or not.
+        After a long idle time, a token with a withdrawn key is refused, whether or not it is cached.
         """
         by = self.verifier(world)
         token = sign(self.claims(), key=ec_key(), algorithm="ES256", headers={"kid": "a"})
@@ -686,20 +691,21 @@ class VerifierTests:
         forged = self.verify(by, sign(self.claims(jti="2"), key=ec_key(), algorithm="ES256"))
         assert again == forged == []
         world.agent.answer(OTHER)
-        # The one was recalled, and its key is looked for once more.
+        # The first token was cached, so its unknown key causes another fetch.
         world.clock.advance(10)
         assert [type(each) for each in (*again, *forged)] == [InvalidToken, InvalidToken]
 
-    def test_never_had(self, world: World) -> None:
+    def test_never_fetched(self, world: World) -> None:
         """
-        While the keys could not be had, nobody can tell; once they can, it is told.
+        While keys were never fetched, tokens are neither accepted nor refused: verification raises
+        Unavailable.
         """
         by = self.verifier(world)
         token = sign(self.claims(), key=ec_key(), algorithm="ES256", headers={"kid": "a"})
         first = self.verify(by, token)
         world.agent.answer(b"", Answer(500))
         assert isinstance(first[0], Unavailable)
-        # Not asked for again so soon.
+        # Another fetch is not due yet.
         (second,) = self.verify(by, token)
         assert isinstance(second, Unavailable)
         world.clock.advance(10)
@@ -713,7 +719,7 @@ class VerifierTests:
 
     def test_answers(self, world: World, new: Callable[..., MercureWorld]) -> None:
         """
-        Clients are told to come again.
+        While keys were never fetched, the hub responds with 503 and Retry-After.
         """
         world.agent.error = ConnectionRefusedError()
         hub = new(issuers=[Issuer(world.keys, world.keys, "https://as.example")], subscriptions=True)
@@ -724,12 +730,12 @@ class VerifierTests:
             hub.ask(path=f"{PATH}/subscriptions", token=token),
         ):
             assert (client.status, client.headers["retry-after"]) == (503, "5")
-            assert b"the keys of the token's issuer cannot be had at the moment" in client.body
+            assert b"the keys of the token's issuer are currently unavailable" in client.body
             assert "www-authenticate" not in client.headers
 
     def test_rotated(self, world: World) -> None:
         """
-        A new key's first token is good, and the old key's go on being so.
+        After a key rotation, tokens of the new key and of the old one are accepted.
         """
         world.filled()
         world.clock.advance(10)
@@ -741,9 +747,9 @@ class VerifierTests:
         old = self.verify(by, sign(self.claims(), key=ec_key(), algorithm="ES256", headers={"kid": "a"}))
         assert old[0].publish.has(["news"])
 
-    def test_nobody_is_asked_for_nothing(self, world: World) -> None:
+    def test_no_fetch_for_refused_tokens(self, world: World) -> None:
         """
-        What is refused for its form, its issuer or its algorithm does not have keys fetched.
+        A token that is refused for its form, issuer or algorithm causes no fetch.
         """
         by = self.verifier(world)
         for token in (
@@ -758,7 +764,7 @@ class VerifierTests:
 
 class Keys(Resource):
     """
-    A server of keys.
+    A server of a key set.
     """
 
     isLeaf = True
@@ -778,7 +784,7 @@ class Keys(Resource):
 
 class Endless(Resource):
     """
-    A server whose answer never ends.
+    A server whose response never ends.
     """
 
     isLeaf = True
@@ -796,12 +802,12 @@ class Endless(Resource):
 
 class TwistedTests:
     """
-    With Twisted's own client and server.
+    Remote keys with Twisted's HTTP client and server.
     """
 
     def test_in_memory(self) -> None:
         """
-        Keys come over HTTP.
+        A key set is fetched over HTTP.
         """
         clock, server = Clock(), Keys()
         keys = RemoteKeys(AT, reactor=clock, agent=MemoryAgent(server, clock))
@@ -811,7 +817,7 @@ class TwistedTests:
 
     def test_endless_in_memory(self, logged: list[LogEvent]) -> None:
         """
-        A server that never comes to an end is left, and nobody waits any longer.
+        A fetch from a server whose response never ends times out, and its connection is closed.
         """
         clock, server = Clock(), Endless(b"x")
         agent = MemoryAgent(server, clock)
@@ -829,7 +835,7 @@ class TwistedTests:
     @pytest_twisted.ensureDeferred
     async def test_real_server(self, logged: list[LogEvent]) -> None:
         """
-        On a real machine, too; and what is too large is cut off there as well.
+        Over real sockets, a key set is fetched once, and a response that is too large is aborted.
         """
         clock: IReactorTime = reactor
         server = Keys()

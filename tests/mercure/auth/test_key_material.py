@@ -1,5 +1,5 @@
 """
-What is recognised as key material, and what is left as a secret.
+Tests of the recognition of key material, so that only real secrets are used as secrets.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ PRIVATE = (
 @cache
 def binary() -> Mapping[str, bytes]:
     """
-    Write keys of all kinds, as bytes that are no text.
+    Return keys of all kinds in binary formats, by name.
     """
     made: dict[str, bytes] = {}
     key: Any
@@ -93,7 +93,7 @@ def binary() -> Mapping[str, bytes]:
 @cache
 def text() -> Mapping[str, bytes]:
     """
-    Write keys of all kinds, as text.
+    Return keys of all kinds in text formats, by name.
     """
     made: dict[str, bytes] = {}
     key: Any
@@ -141,7 +141,7 @@ def folded(line: bytes, end: bytes = b"\n") -> bytes:
     return end.join(line[at : at + 64] for at in range(0, len(line), 64))
 
 
-# How bytes are written down as text.
+# The encodings of bytes as text.
 WRITINGS: Mapping[str, Callable[[bytes], bytes]] = {
     "base64": base64.b64encode,
     "without padding": lambda given: base64.b64encode(given).rstrip(b"="),
@@ -159,7 +159,7 @@ WRITINGS: Mapping[str, Callable[[bytes], bytes]] = {
     "percent-encoded": lambda given: quote(base64.b64encode(given), safe="").encode(),
 }
 
-# What may have happened to a text on its way.
+# The changes that a text may undergo on its way to the hub.
 DISGUISES: Mapping[str, Callable[[bytes], bytes]] = {
     "as it is": lambda given: given,
     "UTF-8 BOM": lambda given: b"\xef\xbb\xbf" + given,
@@ -167,7 +167,7 @@ DISGUISES: Mapping[str, Callable[[bytes], bytes]] = {
     "UTF-16 BE": lambda given: b"\xfe\xff" + given.decode().encode("utf-16-be"),
     "UTF-16 without BOM": lambda given: given.decode().encode("utf-16-le"),
     "NUL before": lambda given: b"\0" + given,
-    "NUL behind": lambda given: given + b"\0",
+    "NUL after": lambda given: given + b"\0",
     "NUL and BOM": lambda given: b"\0\xef\xbb\xbf" + given,
     "CR": lambda given: given.replace(b"\n", b"\r"),
     "CR LF": lambda given: given.replace(b"\n", b"\r\n"),
@@ -180,7 +180,7 @@ DISGUISES: Mapping[str, Callable[[bytes], bytes]] = {
     "hex": lambda given: given.hex().encode(),
 }
 
-# JSON is only found where it begins and ends, and what is in UTF-16 once is not again.
+# JSON is recognised only without text around it, and UTF-16 is decoded only once.
 ENCODED = st.one_of(
     st.tuples(
         st.sampled_from(sorted(binary())).map(binary().__getitem__),
@@ -194,7 +194,7 @@ class RecognisedTests:
     @pytest.mark.parametrize("name", sorted(binary()))
     def test_binary(self, name: str) -> None:
         """
-        A key in a binary format is recognised, with a line end behind it and cut off too.
+        A key in a binary format is recognised, also with a line end around it, and truncated.
         """
         content = binary()[name]
         for each in (content, content + b"\n", b"\n" + content):
@@ -207,7 +207,7 @@ class RecognisedTests:
     @pytest.mark.parametrize("end", [b"\n", b" ", b'"', b"\0"])
     def test_binary_that_ends_like_text(self, end: bytes) -> None:
         """
-        The last byte of a key may be one that is cut off from text. It is recognised for what it is.
+        A binary key whose last byte looks like white space or a quote is recognised as that key.
         """
         keys = (ec.derive_private_key(n, ec.SECP256R1()).public_key() for n in range(1, 10_000))
         writings = (
@@ -228,14 +228,14 @@ class RecognisedTests:
     @pytest.mark.parametrize("name", sorted(text()))
     def test_text(self, name: str) -> None:
         """
-        So is a key in a text format.
+        A key in a text format is recognised.
         """
         assert recognise(text()[name]) is not None
 
     @pytest.mark.parametrize("writing", sorted(WRITINGS))
     def test_written(self, writing: str) -> None:
         """
-        So is one in a binary format, however it is written down.
+        A binary key is recognised in every text encoding.
         """
         for content in binary().values():
             assert recognise(WRITINGS[writing](content)) is not None
@@ -243,7 +243,7 @@ class RecognisedTests:
     @pytest.mark.parametrize("disguise", sorted(DISGUISES))
     def test_disguised(self, disguise: str) -> None:
         """
-        Whatever stands around a text makes no difference.
+        A key in text is recognised, whatever surrounds it and however the text is encoded.
         """
         point = binary()["secp256r1 point"]
         for content in (
@@ -257,7 +257,7 @@ class RecognisedTests:
     @settings(max_examples=200, deadline=None, derandomize=True)
     def test_any(self, key: bytes, disguises: list[str]) -> None:
         """
-        No key of any kind in any writing and disguise is a secret.
+        No key of any kind, in any encoding and disguise, is accepted as a secret.
         """
         assume(sum("UTF-16" in each for each in disguises) < 2)
         for each in disguises:
@@ -274,7 +274,8 @@ class RecognisedTests:
     @pytest.mark.parametrize("kind", ["p256", "rsa"])
     def test_not_in_the_environment(self, kind: str) -> None:
         """
-        A key without its armour is refused wherever a secret is read, and not shown.
+        A public key without its armour lines is refused wherever a secret is read, and not shown in the
+        error.
         """
         written = body(public_pem({"p256": ec_key(), "rsa": rsa_key()}[kind])).decode()
         for read in (
@@ -290,7 +291,7 @@ class RecognisedTests:
 
     def test_not_in_a_set(self) -> None:
         """
-        A symmetric JSON Web Key whose value is a public key is passed over.
+        A symmetric JSON Web Key whose value is a public key is skipped.
         """
         der = load_pem_public_key(public_pem(ec_key())).public_bytes(Encoding.DER, SPKI)
         for value in (der, base64.b64encode(der), public_pem(ec_key())):
@@ -304,7 +305,7 @@ class FileTests:
     )
     def test_used(self, tmp_path: Path, disguise: str) -> None:
         """
-        PEM and a JSON Web Key Set are used as the keys that they are, whatever stands around them.
+        A key file with PEM or a JSON Web Key Set is read, whatever surrounds its content.
         """
         path = tmp_path / "key"
         for content in (public_pem(ec_key()), jwks(jwk(ec_key())).encode()):
@@ -314,7 +315,7 @@ class FileTests:
 
     def test_set_with_foreign_letters(self, tmp_path: Path) -> None:
         """
-        A set in UTF-16 is read with all of its characters.
+        A JSON Web Key Set in UTF-16 is read with all of its characters.
         """
         path = tmp_path / "key"
         written = json.dumps({"keys": [jwk(ec_key(), kid="ключ")]}, ensure_ascii=False)
@@ -333,7 +334,7 @@ class FileTests:
             (text()["PGP"], "it is an OpenPGP key; convert it to PEM"),
             (text()["XML"], "it is a key in XML; convert it to PEM"),
             (binary()["secp256r1 point"], "a public key, as a point on an elliptic curve; convert"),
-            (b"\xef\xbb\xbf" + SECRET.encode(), "text behind a byte order mark; save it as UTF-8"),
+            (b"\xef\xbb\xbf" + SECRET.encode(), "text after a byte order mark; save it as UTF-8"),
             (("x" * 40).encode("utf-16"), "text in UTF-16; save it as UTF-8"),
             ("\ufeff".encode("utf-16-le"), "text in UTF-16; save it as UTF-8"),
         ],
@@ -342,7 +343,7 @@ class FileTests:
     )
     def test_refused(self, tmp_path: Path, content: bytes, said: str) -> None:
         """
-        Whatever else is recognised is refused in one sentence that says what it is and what to do.
+        A key file in another format is refused with one sentence that names the format and the remedy.
         """
         path = tmp_path / "key"
         path.write_bytes(content)
@@ -363,7 +364,7 @@ class SecretTests:
     @example(b"{" + b"\x80" * 32)
     def test_bytes(self, secret: bytes) -> None:
         """
-        Random bytes, and what they are in base64 or hexadecimal, are taken as they are.
+        Random bytes, and their base64 and hexadecimal forms, are accepted as secrets and not changed.
         """
         for written in (
             secret,
@@ -376,7 +377,7 @@ class SecretTests:
 
     def test_encoded_again_and_again(self) -> None:
         """
-        A secret that is encoded more often than keys are searched for is taken as it is, too.
+        A secret with more levels of encoding than the recognition searches is accepted.
         """
         secret = SECRET.encode()
         for _ in range(6):
@@ -387,7 +388,7 @@ class SecretTests:
     @settings(max_examples=200, deadline=None, derandomize=True)
     def test_text(self, secret: str) -> None:
         """
-        Random characters of any script are.
+        A secret of random characters of any script is accepted.
         """
         assert secret_key(secret).material == secret.encode()
 
@@ -407,6 +408,6 @@ class SecretTests:
     @example("AAAA" * 20)
     def test_passphrases(self, secret: str) -> None:
         """
-        So are those that people and password managers make.
+        Passphrases from people and password managers are accepted as secrets.
         """
         assert secret_key(secret).material == secret.encode()

@@ -1,5 +1,5 @@
 """
-Keys, as they are given.
+Tests of the keys that are read from secrets, PEM, JSON Web Key Sets and files.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 
 def certificate(key: Any) -> bytes:
     """
-    Write a certificate that a key has signed for itself.
+    Return a self-signed certificate in PEM.
     """
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a")])
     now, day = datetime.now(UTC), timedelta(days=1)
@@ -51,7 +51,7 @@ def certificate(key: Any) -> bytes:
 
 def signs(key: Key, algorithm: str) -> bool:
     """
-    Tell whether what is signed with the private half is verified with the other.
+    Return whether the verifying half of a key verifies a signature by its private half.
     """
     signed = jwt.encode({}, key.private, algorithm)  # type: ignore[arg-type]
     return jwt.decode(signed, key.material, [algorithm]) == {}
@@ -60,7 +60,7 @@ def signs(key: Key, algorithm: str) -> bool:
 class SecretTests:
     def test_good(self) -> None:
         """
-        It is good for HMAC and nothing else, as text and as bytes, and it can sign.
+        A secret may be used with HMAC only, as text or bytes, and can sign.
         """
         key = secret_key(SECRET, id="a")
         assert (key.algorithms, key.material, key.id) == (HMAC, SECRET.encode(), "a")
@@ -71,7 +71,8 @@ class SecretTests:
     @pytest.mark.parametrize("secret", ["", "x" * 31, b"x" * 31, "é" * 15])
     def test_too_short(self, secret: str | bytes) -> None:
         """
-        It is refused with its length in bytes, and how to make a better one; it is not shown.
+        A secret that is too short is refused with its length and the command for a better one, and is not
+        shown.
         """
         with pytest.raises(BadKey) as raised:
             secret_key(secret)
@@ -83,7 +84,7 @@ class SecretTests:
 
     def test_bytes_from_the_environment(self) -> None:
         """
-        What is not UTF-8 there is taken for the bytes that it was.
+        Bytes of an environment variable that are not UTF-8 are part of the secret.
         """
         assert secret_key("\udcff" * 32).material == b"\xff" * 32
 
@@ -101,14 +102,14 @@ class SecretTests:
     )
     def test_key_as_secret(self, content: bytes) -> None:
         """
-        A public key is known to all: whoever takes it for a secret lets all of them sign.
+        A public key or certificate is refused as a secret: every client that has it could sign tokens.
         """
         with pytest.raises(BadKey, match="is not a secret; give it as a key file"):
             secret_key(content)
 
     def test_ssh(self) -> None:
         """
-        So is one of SSH, which no key file may have either.
+        An SSH key is refused as a secret, with the advice to convert it to PEM.
         """
         content = ec_key().public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
         with pytest.raises(BadKey, match="an SSH key is not a secret; convert it to PEM"):
@@ -116,14 +117,14 @@ class SecretTests:
 
     def test_what_pyjwt_recognises(self) -> None:
         """
-        What this version of PyJWT refuses with every token is refused from the beginning.
+        A secret that PyJWT would reject with every token is refused when it is read.
         """
         with pytest.raises(BadKey, match="a key in another format, not a secret"):
             secret_key(b"ssh-rsa is where I begin, and a passphrase")
 
     def test_not_shown(self) -> None:
         """
-        No secret, and no private key, is in what a log may have.
+        The repr of a key contains neither a secret nor a private key.
         """
         shown = repr(secret_key(SECRET))
         assert shown == "Key(algorithms=('HS256', 'HS384', 'HS512'), id=None)"
@@ -133,7 +134,7 @@ class SecretTests:
 class LimitedTests:
     def test_fewer(self) -> None:
         """
-        What it is not good for is not added.
+        Limiting a key keeps only the given algorithms that its kind supports.
         """
         key = secret_key(SECRET, id="a").limited_to(["HS512", "RS256", "HS256"])
         assert (key.algorithms, key.material, key.id) == (("HS256", "HS512"), SECRET.encode(), "a")
@@ -141,7 +142,7 @@ class LimitedTests:
 
     def test_all_are_listed(self) -> None:
         """
-        No key is good for what cannot be allowed, and ``none`` cannot be.
+        The list of algorithms contains those of all kinds of keys, and not none.
         """
         assert sorted(ALGORITHMS) == sorted([*HMAC, *RSA, "ES256", "ES384", "ES512", "EdDSA"])
 
@@ -160,7 +161,7 @@ class PemTests:
     )
     def test_kinds(self, private: Any, algorithms: tuple[str, ...]) -> None:
         """
-        The kind alone tells what a key is good for; a private one can sign, too.
+        The kind of a PEM key determines its algorithms, and a private key can sign, too.
         """
         public = pem_key(public_pem(private), id="a")
         assert (public.algorithms, public.id, public.private) == (algorithms, "a", None)
@@ -171,7 +172,7 @@ class PemTests:
 
     def test_certificate(self) -> None:
         """
-        Its key counts; with a private key in the same file, that does.
+        The key of a certificate is used, unless the file has a private key.
         """
         key = pem_key(certificate(rsa_key()))
         assert (key.algorithms, key.material) == (RSA, rsa_key().public_key())
@@ -180,7 +181,7 @@ class PemTests:
 
     def test_private_of_openssl(self) -> None:
         """
-        Older spellings are taken as well.
+        Private keys in OpenSSL's traditional PEM formats are read.
         """
         for private in (rsa_key(), ec_key()):
             pem = private.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
@@ -188,7 +189,7 @@ class PemTests:
 
     def test_short_rsa(self) -> None:
         """
-        RSA needs 2048 bits, in every form.
+        RSA keys with less than 2048 bits are refused in every PEM form.
         """
         short = rsa_key(bits=1024)
         for pem in (public_pem(short), private_pem(short), certificate(short)):
@@ -208,10 +209,10 @@ class PemTests:
     )
     def test_other_kinds(self, private: Any) -> None:
         """
-        The error names the kinds that there are.
+        A key of an unsupported kind is refused with the list of supported kinds.
         """
         for pem in (public_pem(private), private_pem(private)):
-            with pytest.raises(BadKey, match="RSA, P-256, P-384, P-521 and Ed25519"):
+            with pytest.raises(BadKey, match="use RSA, P-256, P-384, P-521 or Ed25519"):
                 pem_key(pem)
 
     @pytest.mark.parametrize(
@@ -231,9 +232,9 @@ class PemTests:
     )
     def test_broken(self, pem: bytes) -> None:
         """
-        The error is one line, and shows nothing of the file.
+        The error for a broken PEM file is one line, and shows nothing of the file.
         """
-        with pytest.raises(BadKey, match=r"^no key in PEM format: .") as raised:
+        with pytest.raises(BadKey, match=r"^not a key in PEM format: .") as raised:
             pem_key(pem)
         text = str(raised.value)
         assert "\n" not in text
@@ -255,7 +256,7 @@ class JwksTests:
     )
     def test_kinds(self, given: Any, algorithms: tuple[str, ...]) -> None:
         """
-        As with PEM, the kind tells what a key is good for; it may have a name.
+        The kind of a JSON Web Key determines its algorithms, and its kid is kept.
         """
         (key,) = jwks_keys(jwks(jwk(given, kid="a")))
         assert (key.algorithms, key.id) == (algorithms, "a")
@@ -266,7 +267,7 @@ class JwksTests:
     @pytest.mark.parametrize("private", [rsa_key(), ec_key(), ed_key()], ids=["rsa", "ec", "okp"])
     def test_private(self, private: Any) -> None:
         """
-        Of a private key, the public half is taken.
+        Of a private JSON Web Key, only the public half is used.
         """
         (key,) = jwks_keys(jwks(jwk(private, private=True)))
         assert key.material == private.public_key()
@@ -284,7 +285,7 @@ class JwksTests:
     )
     def test_algorithm(self, given: Any, named: str, algorithms: tuple[str, ...]) -> None:
         """
-        A key that names one is good for that alone.
+        A JSON Web Key with alg may be used with that algorithm only.
         """
         (key,) = jwks_keys(jwks(jwk(given, alg=named)))
         assert key.algorithms == algorithms
@@ -328,7 +329,7 @@ class JwksTests:
     )
     def test_passed_over(self, entry: Any) -> None:
         """
-        What is not for signatures, not known here or broken is no reason to do without the others; alone, it
+        A JSON Web Key that is broken, unsupported or not for signatures is skipped; a set of only such keys
         is an error.
         """
         (key,) = jwks_keys(jwks(entry, jwk(ed_key(), kid="good"), entry))
@@ -342,14 +343,14 @@ class JwksTests:
     )
     def test_for_signatures(self, members: dict[str, Any]) -> None:
         """
-        What says that it verifies is taken, and members that are not known are ignored.
+        A JSON Web Key that is for verifying is used, and unknown members are ignored.
         """
         assert len(jwks_keys(jwks({**members, **jwk(rsa_key())}))) == 1
         assert len(jwks_keys(jwks(jwk(rsa_key(), **{"y": "z", **members})))) == 1
 
     def test_name_that_is_no_text(self) -> None:
         """
-        The key has none, then.
+        A JSON Web Key whose kid is not a string has no ID.
         """
         assert [key.id for key in jwks_keys(jwks(jwk(ed_key(), kid=7), jwk(ed_key(), kid=["a"])))] == [
             None
@@ -377,14 +378,14 @@ class JwksTests:
     )
     def test_no_set(self, document: str | bytes) -> None:
         """
-        The error says what a set is.
+        A document that is not a key set is refused with a description of one.
         """
-        with pytest.raises(BadKey, match="no JSON Web Key Set: an object with a list named keys"):
+        with pytest.raises(BadKey, match="not a JSON Web Key Set, which is an object with a list named keys"):
             jwks_keys(document)
 
     def test_deep_entry(self) -> None:
         """
-        Members may be deep, as far as JSON can be read.
+        Unknown members of a JSON Web Key may be deeply nested.
         """
         (key,) = jwks_keys(jwks(jwk(ed_key(), x5c=json.loads("[" * 200 + "]" * 200))))
         assert key.algorithms == ("EdDSA",)
@@ -394,16 +395,16 @@ class FileTests:
     @pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\n\n"])
     def test_secret(self, tmp_path: Path, ending: str) -> None:
         """
-        A secret stands there by itself; the end of its line is not part of it.
+        A key file may hold a secret on a single line, whose line end is not part of the secret.
         """
         path = tmp_path / "key"
         path.write_bytes((SECRET + ending).encode())
         (key,) = read_key(path)
         assert key == secret_key(SECRET)
 
-    def test_spaces_are_part_of_it(self, tmp_path: Path) -> None:
+    def test_spaces_are_part_of_the_secret(self, tmp_path: Path) -> None:
         """
-        Nothing else is taken off a secret.
+        Spaces around the secret in a key file are part of the secret.
         """
         path = tmp_path / "key"
         path.write_bytes(b" " + b"x" * 32 + b" \n")
@@ -412,7 +413,7 @@ class FileTests:
 
     def test_pem(self, tmp_path: Path) -> None:
         """
-        PEM is told by its first words, wherever they are.
+        A key file with a PEM header anywhere is read as PEM.
         """
         path = tmp_path / "key.pem"
         for content in (public_pem(ec_key()), b"a comment\n" + private_pem(ec_key())):
@@ -422,7 +423,7 @@ class FileTests:
 
     def test_jwks(self, tmp_path: Path) -> None:
         """
-        A set is told by its brace.
+        A key file with a JSON object is read as a JSON Web Key Set.
         """
         path = tmp_path / "keys.json"
         path.write_text("\n " + jwks(jwk(ec_key(), kid="a"), jwk(ed_key(), kid="b")))
@@ -433,15 +434,15 @@ class FileTests:
         [
             (b"", "a secret needs at least 32 bytes, and this one has 0"),
             (b"hush-hush\n", "a secret needs at least 32 bytes, and this one has 9"),
-            (b'{"hush-hush": ', "no JSON Web Key Set"),
+            (b'{"hush-hush": ', "not a JSON Web Key Set"),
             (jwks(jwk("hush-hush")).encode(), "holds no key that can be used"),
-            (b"-----BEGIN hush-hush-----", "no key in PEM format"),
+            (b"-----BEGIN hush-hush-----", "not a key in PEM format"),
             (b"ssh-rsa AAAA" + b"hush-hush" * 4, "it is an SSH key; convert it to PEM"),
         ],
     )
     def test_bad(self, tmp_path: Path, content: bytes, reason: str) -> None:
         """
-        The error names the file and the reason, and shows nothing of what it holds.
+        The error for a bad key file names the file and the reason, and shows nothing of its content.
         """
         path = tmp_path / "key"
         path.write_bytes(content)
@@ -454,7 +455,7 @@ class FileTests:
 
     def test_missing(self, tmp_path: Path) -> None:
         """
-        The error is the system's, with the name.
+        The error for a key file that cannot be read has the system's reason.
         """
         path = tmp_path / "key"
         with pytest.raises(BadKey, match=r"^cannot read .*/key \(No such file or directory\)$"):

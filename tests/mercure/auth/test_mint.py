@@ -1,5 +1,5 @@
 """
-Tokens that are made, as a hub's own verifier reads them.
+Tests of the tokens that txsse makes, as a hub's verifier reads them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def verify(token: str, role: Role, key: Key, *, compatibility: bool = False) -> 
 class TokenTests:
     def test_secret(self) -> None:
         """
-        A hub accepts the token for what was asked for, and nothing else.
+        A hub accepts a minted token for the requested topics and actions, and no others.
         """
         token = make_token(SECRET, audience=URL, expires=time.time() + 60, publish=["a"], subscribe=["b"])
         grants = verify(token, "publish", secret_key(SECRET))
@@ -48,14 +48,15 @@ class TokenTests:
 
     def test_private_key(self) -> None:
         """
-        A private key signs by its algorithm.
+        A token can be signed with a private key and its algorithm.
         """
         token = make_token(ec_key(), audience=URL, expires=time.time() + 60, publish=["*"], algorithm="ES256")
         assert verify(token, "publish", Key(("ES256",), ec_key().public_key())).publish.has(["a"])
 
     def test_compatibility(self) -> None:
         """
-        Before Mercure 1.0 a token needed neither audience nor expiry, and topics were URI templates.
+        A minted token from before Mercure 1.0 needs neither audience nor expiry, and its topics are URI
+        templates.
         """
         requested = RequestedClaims(
             publish=iter(["https://x/{id}"]), subscribe=iter(["*"]), payload=[], compatibility=True
@@ -71,7 +72,7 @@ class TokenTests:
 class ClaimsTests:
     def test_all(self) -> None:
         """
-        Each claim has its place; those that are not requested are left out.
+        Each requested claim is in the token, and claims that are not requested are left out.
         """
         claims = make_claims(
             RequestedClaims(
@@ -105,7 +106,7 @@ class ClaimsTests:
                 {"audience": URL, "expires": 60, "publish": ["a\n"]},
                 "no hub would accept this token: a matcher",
             ),
-            ({"audience": URL, "expires": 60, "subscribe": ["a"], "payload": []}, "payload is no object"),
+            ({"audience": URL, "expires": 60, "subscribe": ["a"], "payload": []}, "payload is not an object"),
             ({"compatibility": True, "publish_patterns": ["/:id"]}, "there were no URL patterns"),
             ({"compatibility": True, "subscribe_patterns": ["/:id"]}, "there were no URL patterns"),
             ({"compatibility": True, "publish": ["a\n"]}, "no hub would accept this token: a matcher"),
@@ -113,7 +114,7 @@ class ClaimsTests:
     )
     def test_invalid(self, requested: dict[str, Any], problem: str) -> None:
         """
-        What no hub would accept is not signed.
+        Claims that no hub would accept are refused before signing.
         """
         with pytest.raises(InvalidClaims, match=problem):
             make_claims(RequestedClaims(**requested))

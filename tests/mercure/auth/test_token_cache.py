@@ -1,5 +1,5 @@
 """
-Tokens that are remembered, and what they weigh.
+Tests of the cache of verified tokens, and of the memory that tokens are weighed by.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PATTERNS = [{"match": f"/{number}/:id", "match_type": "urlpattern"} for number i
 
 def grants(patterns: int = 0, *, expires: float | None = None, payload: Any = None) -> Grants:
     """
-    Make what a token allows that has so many patterns.
+    Return the grants of a token with so many patterns.
     """
     topics = [*PATTERNS[:patterns], {"match": "news"}]
     more = {} if payload is None else {"payload": payload}
@@ -50,7 +50,7 @@ class RememberedTests:
 
     def test_found(self, time: Time) -> None:
         """
-        A token is found for what it was presented for.
+        A cached token is found only for the role that it was presented for.
         """
         tokens = small(time)
         known = remembered(grants())
@@ -60,7 +60,7 @@ class RememberedTests:
 
     def test_count(self, time: Time) -> None:
         """
-        There are so many and no more; the one that was not presented for longest is forgotten.
+        The cache has a maximum number of tokens, and removes the least recently used one.
         """
         tokens = small(time)
         for name in "abcde":
@@ -71,7 +71,7 @@ class RememberedTests:
 
     def test_weight(self, time: Time) -> None:
         """
-        They weigh so much together and no more, patterns and texts alike.
+        The cache has a maximum weight, to which patterns and the tokens' texts contribute.
         """
         tokens = small(time)
         for name in "abcd":
@@ -83,7 +83,7 @@ class RememberedTests:
 
     def test_too_heavy(self, time: Time) -> None:
         """
-        One that would not fit in alone pushes out no other.
+        A token that exceeds the cache's weight alone is not cached, and removes no other token.
         """
         tokens = small(time)
         tokens.add("a", "publish", remembered(grants()))
@@ -93,7 +93,7 @@ class RememberedTests:
 
     def test_same_again(self, time: Time) -> None:
         """
-        A token that two requests verified at once weighs once.
+        A token that is added twice is weighed once.
         """
         tokens = small(time)
         tokens.add("a", "publish", remembered(grants(1)))
@@ -107,7 +107,7 @@ class RememberedTests:
     @pytest.mark.parametrize("how", ["find", "add"])
     def test_expired(self, time: Time, how: str) -> None:
         """
-        Those that have expired are forgotten when the next token comes, before those that are good.
+        Expired tokens are removed from the cache at the next call, before valid ones.
         """
         tokens = small(time)
         for name, expires in (("good", None), ("a", NOW + 10), ("b", NOW + 20), ("c", NOW + 10), ("d", None)):
@@ -140,8 +140,8 @@ class RememberedTests:
     @settings(max_examples=100, deadline=None, derandomize=True)
     def test_bounded(self, steps: Sequence[tuple[str, int, float | None, float, int, str]]) -> None:
         """
-        Whatever comes, in whatever order: what is held is within the bounds, it is what the sum says, and
-        none of it has expired.
+        After any sequence of calls, the cache is within its limits, its weight is the sum, and no cached
+        token has expired.
         """
         time = Time()
         tokens = small(time)
@@ -170,7 +170,7 @@ class RememberedTests:
 
     def test_defaults(self) -> None:
         """
-        400 tokens of five patterns, which took 189 MiB, are held to 16 MiB.
+        400 tokens of five patterns, which would take 189 MiB, are limited to 16 MiB.
         """
         tokens: TokenCache[str] = TokenCache(Time())
         for number in range(400):
@@ -182,7 +182,7 @@ class RememberedTests:
 class WeightTests:
     def test_matchers(self) -> None:
         """
-        Grants weigh what their matchers do, and each selector once.
+        Grants weigh as much as their matchers, and each selector counts once.
         """
         one, two = grants(1), grants(2)
         (pattern,) = one.subscribe.selectors
@@ -193,7 +193,7 @@ class WeightTests:
 
     def test_templates(self) -> None:
         """
-        Templates weigh, too.
+        URI templates add to the weight of grants.
         """
         plain = read_claim({"mercure": {"publish": ["https://a.example/b"]}}, URL)
         template = read_claim({"mercure": {"publish": ["https://a.example/{b}"]}}, URL)
@@ -211,7 +211,7 @@ class WeightTests:
     )
     def test_payloads(self, payload: Any, least: int) -> None:
         """
-        So do payloads: each value, each name and their texts.
+        Each value, name and text of a payload adds to the weight of grants.
         """
         assert grants(payload=payload).weight - grants(payload={}).weight >= least
 
@@ -231,7 +231,7 @@ class WeightTests:
     )
     def test_too_heavy(self, claims: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A token that is too heavy is refused, and patterns that come after the bound are not even compiled.
+        A token that is too heavy is refused, and its patterns after the limit are not compiled.
         """
         made: list[object] = []
 
@@ -248,7 +248,7 @@ class WeightTests:
 
     def test_not_too_heavy(self) -> None:
         """
-        Twenty patterns are not, nor are a thousand topics.
+        A token with twenty patterns, or a thousand topics, is accepted.
         """
         read_details({"authorization_details": [detail(["publish", "subscribe"], *PATTERNS[:20])]}, URL)
         topics = [f"https://example.org/books/{number}" for number in range(1000)]
@@ -258,7 +258,7 @@ class WeightTests:
 @implementer(ISelector)
 class PlainSelector:
     """
-    Selects nothing.
+    A selector without a weight, which selects nothing.
     """
 
     def matches(self, topic: str) -> bool:

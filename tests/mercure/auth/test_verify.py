@@ -1,5 +1,5 @@
 """
-Tokens: which are good, and for whom.
+Tests of the verification of tokens: form, signature, issuer, audience, times and the cache.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Time:
 
 class CountingKeys:
     """
-    Keys that count how often they are asked for, and may be others the next time.
+    A source of keys that records its calls, whose keys can change, and which can hold calls.
     """
 
     known = True
@@ -74,7 +74,7 @@ class CountingKeys:
 
 def verifier(*issuers: Issuer, **options: Any) -> Verifier:
     """
-    Make a verifier; it trusts a secret, unless it is told whom else.
+    Return a verifier; without issuers, it trusts one shared secret.
     """
     given: dict[str, Any] = {"base": URL, "audience": [URL], "seconds": lambda: NOW, **options}
     return Verifier(issuers or [shared_secret(SECRET)], **given)
@@ -82,7 +82,7 @@ def verifier(*issuers: Issuer, **options: Any) -> Verifier:
 
 def holding(*keys: Key, name: str | None = None) -> Issuer:
     """
-    Make an issuer with the same keys for everything.
+    Return an issuer with the same keys for publishers and subscribers.
     """
     fixed = FixedKeys(keys)
     return Issuer(fixed, fixed, name)
@@ -90,14 +90,14 @@ def holding(*keys: Key, name: str | None = None) -> Issuer:
 
 def verify(by: Verifier, token: str, role: Role = "publish") -> Grants:
     """
-    Return what a token allows.
+    Return what a token grants.
     """
     return result_of(Deferred.fromCoroutine(by.verify(token, role)))
 
 
 def refused(by: Verifier, token: str, role: Role = "publish") -> str:
     """
-    See that a token is refused, and return why.
+    Check that a token is refused, and return the reason.
     """
     with pytest.raises(InvalidToken) as raised:
         verify(by, token, role)
@@ -106,7 +106,7 @@ def refused(by: Verifier, token: str, role: Role = "publish") -> str:
 
 def takes(by: Verifier, token: str, role: Role = "publish") -> bool:
     """
-    Tell whether a token is good, and allows what those here do.
+    Return whether a token is valid and grants publishing to the topic news.
     """
     try:
         grants = verify(by, token, role)
@@ -118,7 +118,7 @@ def takes(by: Verifier, token: str, role: Role = "publish") -> bool:
 
 def part(content: bytes | str | Mapping[str, Any]) -> str:
     """
-    Write a part of a token.
+    Return one encoded part of a token.
     """
     if isinstance(content, Mapping):
         content = json.dumps(content)
@@ -131,7 +131,7 @@ def forge(
     header: bytes | str | Mapping[str, Any], claims: bytes | str | Mapping[str, Any], secret: bytes | str
 ) -> str:
     """
-    Sign with a secret whatever stands there, which no library would.
+    Sign any header and claims with HMAC, including those that no library would sign.
     """
     signed = f"{part(header)}.{part(claims)}"
     key = secret.encode() if isinstance(secret, str) else secret
@@ -140,7 +140,7 @@ def forge(
 
 def signature_of(token: str) -> bytes:
     """
-    Read a token's signature.
+    Return a token's decoded signature.
     """
     written = token.rsplit(".", 1)[-1]
     return base64.urlsafe_b64decode(written + "=" * (-len(written) % 4))
@@ -149,8 +149,8 @@ def signature_of(token: str) -> bytes:
 @cache
 def signed_once(algorithm: str) -> tuple[Key, str]:
     """
-    Return a key and always the same good token: ECDSA signs differently each time, and what Hypothesis
-    draws may depend on nothing but itself.
+    Return a key and a valid token, always the same one: ECDSA signatures are random, and Hypothesis needs
+    reproducible examples.
     """
     private: Any = {"HS256": SECRET, "ES256": ec_key(), "EdDSA": ed_key()}[algorithm]
     key = secret_key(private) if isinstance(private, str) else pem_key(public_pem(private))
@@ -164,7 +164,7 @@ ALPHABET = ascii_letters + digits + "-_=."
 class GoodTests:
     def test_grants(self) -> None:
         """
-        What it allows is in it, and until when.
+        A valid token returns its grants and its expiry.
         """
         details = [detail(["publish"], "news"), detail(["subscribe"], "sport")]
         grants = verify(verifier(), sign({**CLAIMS, "authorization_details": details}))
@@ -176,7 +176,7 @@ class GoodTests:
 
     def test_forged_here(self) -> None:
         """
-        What this file signs by itself is good, so that what is refused below is so for its reason.
+        A token that these tests sign themselves is valid, so the refusals below have no other reason.
         """
         assert takes(verifier(), forge(HEADER, CLAIMS, SECRET))
 
@@ -194,7 +194,7 @@ class GoodTests:
     )
     def test_public_keys(self, private: Any, algorithm: str) -> None:
         """
-        Every algorithm works with a key of its kind, and no other key.
+        A token is accepted with a public key of each algorithm, and refused with another key of that kind.
         """
         by = verifier(holding(pem_key(public_pem(private))))
         assert takes(by, sign(CLAIMS, key=private, algorithm=algorithm))
@@ -206,14 +206,14 @@ class GoodTests:
     @pytest.mark.filterwarnings("ignore::Warning")
     def test_secrets(self, algorithm: str) -> None:
         """
-        A secret is good for all three.
+        A secret verifies HS256, HS384 and HS512.
         """
         assert takes(verifier(), sign(CLAIMS, algorithm=algorithm))
         assert not takes(verifier(), sign(CLAIMS, key=OTHER_SECRET, algorithm=algorithm))
 
     def test_any_of_the_keys(self) -> None:
         """
-        Several keys may be good at a time, of one kind and of several.
+        An issuer may have several keys at a time, of one kind or of several.
         """
         keys = [secret_key(SECRET), secret_key(OTHER_SECRET), pem_key(public_pem(ec_key()))]
         by = verifier(holding(*keys))
@@ -257,22 +257,23 @@ class FormTests:
     )
     def test_no_token(self, token: str) -> None:
         """
-        What has not three parts of base64 and JSON is refused, whoever signed it.
+        A text that does not consist of three parts of base64 and JSON is refused as a token, even if it is
+        signed.
         """
-        assert refused(verifier(), token) == "it is no JSON Web Token"
+        assert refused(verifier(), token) == "it is not a JSON Web Token"
 
     @pytest.mark.parametrize("deep", ['{"a":' * 2000 + "1" + "}" * 2000])
     def test_deep(self, deep: str) -> None:
         """
-        What some Pythons read and others do not is refused by all.
+        A token with deeply nested JSON is refused, whether or not this Python can read it.
         """
         assert refused(verifier(), forge(deep, CLAIMS, SECRET))
         assert refused(verifier(), forge(HEADER, deep, SECRET))
 
     @pytest.mark.parametrize("more", [" ", "\t", "é", "=", "\0", "Bearer "])
-    def test_around_it(self, more: str) -> None:
+    def test_surrounding_characters(self, more: str) -> None:
         """
-        Nothing may stand before or behind it, even what some readers of base64 pass over.
+        Characters before or within a token make it invalid, even if lenient base64 readers skip them.
         """
         assert not takes(verifier(), more + sign(CLAIMS))
         assert not takes(verifier(), sign(CLAIMS).replace(".", more + ".", 1))
@@ -280,13 +281,13 @@ class FormTests:
     @pytest.mark.parametrize("claims", ["[]", "null", "7", '"a"'])
     def test_claims_that_are_no_object(self, claims: str) -> None:
         """
-        They are refused.
+        A token whose claims are not an object is refused.
         """
-        assert refused(verifier(), forge(HEADER, claims, SECRET)) == "its claims are no object"
+        assert refused(verifier(), forge(HEADER, claims, SECRET)) == "its claims are not an object"
 
     def test_too_long(self) -> None:
         """
-        There is a limit, and a token that just has that length is read.
+        A token of 16384 characters is accepted, and a longer one refused.
         """
         room = 16384 - len(forge(HEADER, {**CLAIMS, "pad": ""}, SECRET))
         long = forge(HEADER, {**CLAIMS, "pad": "x" * (room * 3 // 4)}, SECRET)
@@ -296,12 +297,12 @@ class FormTests:
 
     def test_reasons_are_logged(self, logged: list[LogEvent]) -> None:
         """
-        The log says why, and has not the token, which may be good elsewhere.
+        The reason for a refusal is logged without the token, which may be valid elsewhere.
         """
         given = sign(CLAIMS, key=OTHER_SECRET)
         refused(verifier(), given, "subscribe")
         (event,) = [event for event in logged if "problem" in event]
-        assert (event["role"], event["problem"]) == ("subscribe", "none of the keys fits its signature")
+        assert (event["role"], event["problem"]) == ("subscribe", "none of the keys verifies its signature")
         assert given not in str(event)
 
 
@@ -311,7 +312,7 @@ class AlgorithmTests:
     )
     def test_none(self, name: str) -> None:
         """
-        Unsigned tokens are refused, however that is spelled; so are algorithms that nobody knows.
+        Unsigned tokens are refused in every spelling of none, and so are unknown algorithms.
         """
         for signature in ("", part("x"), forge(HEADER, CLAIMS, SECRET).rsplit(".")[-1]):
             unsigned = f"{part({**HEADER, 'alg': name})}.{part(CLAIMS)}.{signature}"
@@ -320,7 +321,7 @@ class AlgorithmTests:
     @pytest.mark.parametrize("name", [None, 7, True, ["HS256"], {"HS256": 1}])
     def test_no_text(self, name: Any) -> None:
         """
-        What is no name at all is refused as well.
+        A token whose alg is not a string is refused.
         """
         assert (
             refused(verifier(), forge({**HEADER, "alg": name}, CLAIMS, SECRET))
@@ -329,7 +330,7 @@ class AlgorithmTests:
 
     def test_missing(self) -> None:
         """
-        A token has to name one, even where there is only one.
+        A token without alg is refused, even if only one algorithm is allowed.
         """
         by = verifier(algorithms=["HS256"])
         assert refused(by, forge({"typ": "at+jwt"}, CLAIMS, SECRET)) == "its algorithm is not allowed"
@@ -337,12 +338,12 @@ class AlgorithmTests:
     @pytest.mark.parametrize("private", [rsa_key(), ec_key(), ed_key()], ids=["rsa", "ec", "ed"])
     def test_public_key_as_secret(self, private: Any) -> None:
         """
-        Whoever signs with what all know, as though it were a secret, is refused.
+        A token that is signed with the public key as an HMAC secret is refused.
         """
         pem = public_pem(private)
         by = verifier(holding(pem_key(pem)))
         for secret in (pem, pem.strip(), json.dumps(jwk(private)).encode()):
-            assert refused(by, forge(HEADER, CLAIMS, secret)) == "none of the keys fits its signature"
+            assert refused(by, forge(HEADER, CLAIMS, secret)) == "none of the keys verifies its signature"
 
     @pytest.mark.parametrize(
         ("algorithm", "key"),
@@ -357,14 +358,15 @@ class AlgorithmTests:
     )
     def test_key_of_another_kind(self, algorithm: str, key: Key) -> None:
         """
-        What a token names does not make a key good for it.
+        A key is not used with an algorithm of another kind, whatever the token names.
         """
         claimed = f"{part({**HEADER, 'alg': algorithm})}.{part(CLAIMS)}.{part(b'x' * 64)}"
-        assert refused(verifier(holding(key)), claimed) == "none of the keys fits its signature"
+        assert refused(verifier(holding(key)), claimed) == "none of the keys verifies its signature"
 
     def test_allow_list(self) -> None:
         """
-        What is not on it is refused though a key would fit; what nobody knows cannot be put on it.
+        An algorithm that is not on the hub's list is refused even if a key fits, and unknown algorithms
+        cannot be added to the list.
         """
         issuers = [holding(secret_key(SECRET), pem_key(public_pem(rsa_key())))]
         by = verifier(*issuers, algorithms=["RS256", "none", "HS1"])
@@ -380,7 +382,7 @@ class AlgorithmTests:
 
     def test_key_that_is_limited(self) -> None:
         """
-        A key that names an algorithm in its set is good for no other.
+        A JSON Web Key with alg verifies no other algorithm.
         """
         by = verifier(holding(*jwks_keys(jwks(jwk(rsa_key(), alg="PS256")))))
         assert takes(by, sign(CLAIMS, key=rsa_key(), algorithm="PS256"))
@@ -390,13 +392,15 @@ class AlgorithmTests:
 class SignatureTests:
     def test_wrong_secret(self) -> None:
         """
-        Another secret's token is refused.
+        A token that is signed with another secret is refused.
         """
-        assert refused(verifier(), sign(CLAIMS, key=OTHER_SECRET)) == "none of the keys fits its signature"
+        assert (
+            refused(verifier(), sign(CLAIMS, key=OTHER_SECRET)) == "none of the keys verifies its signature"
+        )
 
     def test_parts_of_two_tokens(self) -> None:
         """
-        The signature of one does not fit the claims of another.
+        A token with the claims of one token and the signature of another is refused.
         """
         one, two = sign(CLAIMS).split("."), sign({**CLAIMS, "exp": 7200}).split(".")
         assert not takes(verifier(), ".".join([one[0], two[1], one[2]]))
@@ -407,8 +411,8 @@ class SignatureTests:
     @given(st.sampled_from(["HS256", "ES256", "EdDSA"]), st.data())
     def test_one_byte(self, algorithm: str, data: st.DataObject) -> None:
         """
-        A token of which one byte is another is refused. Only the signature's own spelling may differ, in the
-        bits of its last character that count for nothing.
+        A token with one changed character is refused, except for the unused bits of the signature's last
+        character.
         """
         key, good = signed_once(algorithm)
         by = verifier(holding(key))
@@ -424,7 +428,7 @@ class SignatureTests:
     @given(st.text(max_size=80) | st.lists(st.binary(max_size=40), min_size=3, max_size=3))
     def test_anything(self, given: str | list[bytes]) -> None:
         """
-        Whatever is presented is refused, and nothing worse happens.
+        Any text that is presented as a token is refused without another error.
         """
         assert not takes(verifier(), given if isinstance(given, str) else ".".join(map(part, given)))
 
@@ -435,7 +439,7 @@ class HeaderTests:
     )
     def test_type(self, type: str) -> None:
         """
-        It is an access token, whatever the case, with the long name as with the short one.
+        The typ at+jwt is accepted in any case, with or without application/.
         """
         assert takes(verifier(), sign(CLAIMS, headers={"typ": type}))
 
@@ -457,7 +461,7 @@ class HeaderTests:
     )
     def test_other_type(self, type: Any) -> None:
         """
-        Tokens for something else, such as those that tell who somebody is, are refused.
+        Tokens with another typ, such as ID tokens, are refused.
         """
         header = {"alg": "HS256"} if type is None else {"alg": "HS256", "typ": type}
         assert refused(verifier(), forge(header, CLAIMS, SECRET)) == "its typ is not at+jwt"
@@ -465,32 +469,32 @@ class HeaderTests:
     @pytest.mark.parametrize("extensions", [["b64"], ["exp"], ["x"], [], "b64", None])
     def test_critical(self, extensions: Any) -> None:
         """
-        A token with extensions that have to be understood is refused: none is understood.
+        A token with critical extensions is refused: the hub supports none.
         """
         assert not takes(verifier(), forge({**HEADER, "crit": extensions, "x": 1}, CLAIMS, SECRET))
 
-    def test_critical_and_known_to_others(self) -> None:
+    def test_critical_extension_of_pyjwt(self) -> None:
         """
-        One is refused as well where PyJWT understands it.
+        A critical extension is refused even if PyJWT supports it.
         """
         given = forge({**HEADER, "crit": ["b64"], "b64": True}, CLAIMS, SECRET)
-        assert refused(verifier(), given) == "its header holds what is not known here"
+        assert refused(verifier(), given) == "its header has an unknown parameter"
 
     def test_unencoded(self) -> None:
         """
-        Claims that are not encoded are no claims, with and without the extension's name.
+        A token with unencoded claims (b64) is refused, with and without crit.
         """
         for more in ({"b64": False}, {"b64": False, "crit": ["b64"]}):
             header = {**HEADER, **more}
             for claims in (part(CLAIMS), json.dumps(CLAIMS), ""):
                 signed = f"{part(header)}.{claims}"
                 signature = part(hmac.new(SECRET.encode(), signed.encode(), hashlib.sha256).digest())
-                assert refused(verifier(), f"{signed}.{signature}") == "it is no JSON Web Token"
+                assert refused(verifier(), f"{signed}.{signature}") == "it is not a JSON Web Token"
 
     @pytest.mark.parametrize("private", [True, False])
-    def test_key_within(self, private: bool) -> None:
+    def test_embedded_key(self, private: bool) -> None:
         """
-        A key that comes with the token, or that it says where to find, is nobody's.
+        A key in the token's header, or a URL of one, is not used.
         """
         mine = ec_key(name="mine")
         by = verifier(holding(pem_key(public_pem(ec_key()))))
@@ -501,14 +505,14 @@ class HeaderTests:
             "x5c": ["AAAA"],
         }
         with_them = sign(CLAIMS, key=mine, algorithm="ES256", headers=headers)
-        assert refused(by, with_them) == "none of the keys fits its signature"
-        # They do not harm a good token, either.
+        assert refused(by, with_them) == "none of the keys verifies its signature"
+        # Such header members do not make a valid token invalid.
         assert takes(by, sign(CLAIMS, key=ec_key(), algorithm="ES256", headers=headers))
 
 
 class KeyNameTests:
     """
-    A key's name is a hint: it never makes a key good that is not.
+    The kid of a token is a hint: it never makes an untrusted key valid.
     """
 
     def named(self, **keys: str) -> Verifier:
@@ -519,7 +523,7 @@ class KeyNameTests:
 
     def test_key_with_that_name(self) -> None:
         """
-        It alone is tried.
+        If a key has the kid of the token, only that key is tried.
         """
         by = self.named(a=SECRET, b=OTHER_SECRET)
         assert takes(by, self.by_name("a"))
@@ -528,14 +532,14 @@ class KeyNameTests:
 
     def test_no_name(self) -> None:
         """
-        All keys are tried for a token that names none.
+        All keys are tried for a token without kid.
         """
         by = self.named(a=OTHER_SECRET, b=SECRET)
         assert takes(by, sign(CLAIMS))
 
     def test_name_that_no_key_has(self) -> None:
         """
-        Keys without a name are tried, and those with another one are not.
+        If no key has the kid of the token, keys without an ID are tried, and keys with another ID are not.
         """
         assert not takes(self.named(a=SECRET), self.by_name("b"))
         assert takes(verifier(), self.by_name("b"))
@@ -544,14 +548,14 @@ class KeyNameTests:
 
     def test_several_with_that_name(self) -> None:
         """
-        All of them are tried.
+        If several keys have the kid of the token, all of them are tried.
         """
         by = verifier(holding(secret_key(OTHER_SECRET, id="a"), secret_key(SECRET, id="a")))
         assert takes(by, self.by_name("a"))
 
     def test_same_name_of_another_kind(self) -> None:
         """
-        Only keys for the token's algorithm count; if that one has no name, it is tried.
+        A key with the kid of the token, but for another algorithm, does not hide a key without an ID.
         """
         by = verifier(holding(pem_key(public_pem(ec_key()), id="a"), secret_key(SECRET)))
         assert takes(by, self.by_name("a"))
@@ -559,13 +563,13 @@ class KeyNameTests:
     @pytest.mark.parametrize("name", [7, ["a"], {"a": 1}, True])
     def test_name_that_is_no_text(self, name: Any) -> None:
         """
-        It makes the token none.
+        A token whose kid is not a string is refused.
         """
         assert not takes(verifier(), self.by_name(name))
 
     def test_odd_names(self) -> None:
         """
-        A name is compared, and nothing else is done with it.
+        A kid is only compared, whatever characters it has.
         """
         for name in ("", "../../etc/passwd", "a' or 1=1", "é" * 100):
             assert takes(self.named(**{name: SECRET}), self.by_name(name))
@@ -576,9 +580,9 @@ class AudienceTests:
     @pytest.mark.parametrize(
         "audience", [URL, [URL], ["https://other.example", URL], [7, URL], [None, [], URL]]
     )
-    def test_for_us(self, audience: Any) -> None:
+    def test_audience_of_this_hub(self, audience: Any) -> None:
         """
-        It is meant for this hub, perhaps among others.
+        A token with the hub's audience is accepted, also among other audiences.
         """
         assert takes(verifier(), forge(HEADER, {**CLAIMS, "aud": audience}, SECRET))
 
@@ -602,19 +606,19 @@ class AudienceTests:
     )
     def test_for_others(self, audience: Any) -> None:
         """
-        What is meant for others, or for nobody, is refused.
+        A token whose audience does not include the hub is refused.
         """
         assert refused(verifier(), forge(HEADER, {**CLAIMS, "aud": audience}, SECRET)) == OTHER_AUDIENCE
 
     def test_missing(self) -> None:
         """
-        So is what does not say whom it is meant for.
+        A token without an audience is refused.
         """
         assert refused(verifier(), token(publish=["news"], aud=None)) == OTHER_AUDIENCE
 
     def test_several_names(self) -> None:
         """
-        A hub may be meant by more than one name.
+        A hub may accept several audiences.
         """
         by = verifier(audience=["a", "b"])
         assert takes(by, token(publish=["news"], aud="b"))
@@ -637,31 +641,33 @@ class IssuerTests:
     @pytest.mark.parametrize("unnamed", [True, False])
     def test_trusted(self, unnamed: bool) -> None:
         """
-        Each issuer's tokens are verified with its own keys, and no other's.
+        Each issuer's tokens are verified with that issuer's keys only.
         """
         by = verifier(*self.issuers(unnamed=unnamed))
         assert takes(by, self.by("https://a.example", "a" * 32))
         assert takes(by, self.by("https://b.example", "b" * 32))
         for secret in ("b" * 32, SECRET):
-            assert refused(by, self.by("https://a.example", secret)) == "none of the keys fits its signature"
+            assert (
+                refused(by, self.by("https://a.example", secret)) == "none of the keys verifies its signature"
+            )
 
     @pytest.mark.parametrize(
         "name", [None, "https://c.example", "https://a.example/", "", 7, ["https://a.example"]]
     )
     def test_unknown(self, name: Any) -> None:
         """
-        Who is not named is not trusted; where a key is shared without a name, that key counts, and no other.
+        A token of an unknown issuer is refused, unless an issuer without a name has signed it.
         """
         strict = verifier(*self.issuers(unnamed=False))
         for secret in ("a" * 32, "b" * 32):
             assert refused(strict, self.by(name, secret)) == "its issuer is not trusted"
         lenient = verifier(*self.issuers(unnamed=True))
         assert takes(lenient, self.by(name, SECRET))
-        assert refused(lenient, self.by(name, "a" * 32)) == "none of the keys fits its signature"
+        assert refused(lenient, self.by(name, "a" * 32)) == "none of the keys verifies its signature"
 
-    def test_nobody(self) -> None:
+    def test_no_issuers(self) -> None:
         """
-        A hub that trusts nobody takes no token.
+        A hub without issuers refuses every token.
         """
         by = Verifier([], base=URL, audience=[URL], seconds=lambda: NOW)
         assert refused(by, sign(CLAIMS)) == "its issuer is not trusted"
@@ -674,10 +680,11 @@ class IssuerTests:
     )
     def test_key_with_a_name(self, name: Any, servers: bool, compatibility: bool) -> None:
         """
-        Whoever has the key of an issuer with a name is told that a token does not have it as ``iss``.
+        A holder of a named issuer's shared secret learns that the token has another iss; other clients do
+        not.
         """
-        told = self.issuers(unnamed=False)[1:] if servers else []
-        by = verifier(*told, shared_secret(SECRET, name="https://a.example"), compatibility=compatibility)
+        others = self.issuers(unnamed=False)[1:] if servers else []
+        by = verifier(*others, shared_secret(SECRET, name="https://a.example"), compatibility=compatibility)
         for header in (HEADER, *([{"alg": "HS256"}] if compatibility else [])):
             claims = {**CLAIMS, **({} if header is HEADER else {"mercure": {"publish": ["*"]}})}
             assert takes(by, forge(header, {**claims, "iss": "https://a.example"}, SECRET))
@@ -692,18 +699,18 @@ class IssuerTests:
             stranger = forge(header, claims if name is None else {**claims, "iss": name}, OTHER_SECRET)
             with pytest.raises(InvalidToken) as raised:
                 verify(by, stranger)
-            assert raised.value.disclosed == "the token is not good"
+            assert raised.value.disclosed == "the token is not valid"
 
     def test_same_name_twice(self) -> None:
         """
-        It is an error: only the keys of one would count.
+        Two issuers with one name are an error, since only the keys of one would be used.
         """
         with pytest.raises(ValueError, match="two issuers have the name None"):
             verifier(shared_secret(SECRET), shared_secret(OTHER_SECRET))
 
     def test_shared_secret(self) -> None:
         """
-        It may have a name, and another secret for subscribers.
+        A shared secret may have an issuer name, and another secret for subscribers.
         """
         issuer = shared_secret(SECRET, subscribe=OTHER_SECRET, name="https://a.example")
         assert (issuer.name, issuer.authorization_server) == ("https://a.example", False)
@@ -722,14 +729,14 @@ class TimeTests:
     @pytest.mark.parametrize("expires", [NOW + 1, NOW + 0.001, 3600.5, 1e12 - 1])
     def test_not_expired(self, expires: float) -> None:
         """
-        A token is good until then, which may be a fraction of a second.
+        A token is valid until its expiry, which may be a fraction of a second.
         """
         assert verify(verifier(), token(publish=["news"], exp=expires)).expires == expires
 
     @pytest.mark.parametrize("expires", [NOW, NOW - 0.001, 1, 0, -1, -1e11, -0.0])
     def test_expired(self, expires: float) -> None:
         """
-        Then, and from then on, it is not; nobody is given a minute more.
+        A token is refused from its expiry on, without leeway.
         """
         assert refused(verifier(), token(publish=["news"], exp=expires)) == "it has expired"
 
@@ -739,14 +746,14 @@ class TimeTests:
     @pytest.mark.parametrize("name", ["exp", "nbf"])
     def test_no_time(self, name: str, written: str) -> None:
         """
-        What is no number, or a number that is no time (such as one in milliseconds), is refused.
+        A token is refused if exp or nbf is not a number, or too large to be in seconds.
         """
         claims = json.dumps({**CLAIMS, name: "?"}).replace('"?"', written)
-        assert refused(verifier(), forge(HEADER, claims, SECRET)) == f"its {name} is no time"
+        assert refused(verifier(), forge(HEADER, claims, SECRET)) == f"its {name} is not a valid time"
 
-    def test_for_ever(self) -> None:
+    def test_no_expiry(self) -> None:
         """
-        A token has to end.
+        A token without an expiry is refused.
         """
         assert refused(verifier(), token(publish=["news"], exp=None)) == "it has no exp"
         assert refused(verifier(), forge(HEADER, {**CLAIMS, "exp": None}, SECRET)) == "it has no exp"
@@ -754,20 +761,20 @@ class TimeTests:
     @pytest.mark.parametrize("begins", [NOW, NOW + 30, 0, -5, NOW + 29.9, None])
     def test_begun(self, begins: float | None) -> None:
         """
-        The issuer's clock may be half a minute ahead.
+        A token may begin up to 30 seconds later than the hub's clock.
         """
         assert takes(verifier(), forge(HEADER, {**CLAIMS, "nbf": begins}, SECRET))
 
     @pytest.mark.parametrize("begins", [NOW + 30.1, NOW + 31, 3600])
     def test_not_begun(self, begins: float) -> None:
         """
-        And no more than that.
+        A token that begins more than 30 seconds later than the hub's clock is refused.
         """
         assert refused(verifier(), token(publish=["news"], nbf=begins)) == "it is not valid yet"
 
-    def test_time_goes_on(self) -> None:
+    def test_current_time(self) -> None:
         """
-        The time is that of the moment.
+        Each verification uses the current time.
         """
         time = Time()
         by = verifier(seconds=time)
@@ -782,13 +789,14 @@ class TimeTests:
 class RoleTests:
     def test_keys_of_each(self) -> None:
         """
-        Those who can make tokens for subscribers cannot make any that publish.
+        The key for subscribers' tokens verifies no token for publishing, and the reverse, also for cached
+        tokens.
         """
         keys = [FixedKeys([secret_key(SECRET)]), FixedKeys([secret_key(OTHER_SECRET)])]
         by = verifier(Issuer(publish=keys[0], subscribe=keys[1]))
         publisher, subscriber = sign(CLAIMS), sign(CLAIMS, key=OTHER_SECRET)
         for _ in range(2):
-            # The second time, what is remembered is no way around it.
+            # The second time, the tokens are cached.
             assert takes(by, publisher, "publish")
             assert not takes(by, publisher, "subscribe")
             assert takes(by, subscriber, "subscribe")
@@ -811,7 +819,7 @@ class RememberedTests:
     @pytest.fixture
     def verifications(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """
-        The tokens whose signature is verified meanwhile.
+        Return the list of tokens whose signature is verified during the test.
         """
         verified: list[str] = []
         decode: Callable[..., Any] = jwt.PyJWS.decode_complete
@@ -826,15 +834,15 @@ class RememberedTests:
 
     def test_again(self, by: Verifier, verifications: list[str]) -> None:
         """
-        A good token is verified once, and means the same the next time.
+        A valid token is verified once, and returns the same grants the next time.
         """
         good = sign(CLAIMS)
         assert verify(by, good) is verify(by, good)
         assert verifications == [good]
 
-    def test_bad_ones_are_not(self, by: Verifier, verifications: list[str]) -> None:
+    def test_refused_tokens_are_not_cached(self, by: Verifier, verifications: list[str]) -> None:
         """
-        What is refused is not remembered: anybody can make any number of those.
+        Refused tokens are not cached: a client can make any number of them.
         """
         bad = sign(CLAIMS, key=OTHER_SECRET)
         for _ in range(2):
@@ -843,7 +851,7 @@ class RememberedTests:
 
     def test_expired_meanwhile(self, by: Verifier, time: Time) -> None:
         """
-        That it was good does not make it good for ever.
+        A cached token is refused once it expires.
         """
         good = token(publish=["news"], exp=NOW + 10)
         assert takes(by, good)
@@ -854,7 +862,7 @@ class RememberedTests:
 
     def test_other_keys(self, by: Verifier, keys: CountingKeys, verifications: list[str]) -> None:
         """
-        Where the keys are others, all tokens are verified again.
+        If the keys change, cached tokens are verified again.
         """
         good = sign(CLAIMS)
         assert takes(by, good)
@@ -865,19 +873,18 @@ class RememberedTests:
         keys.change(secret_key(OTHER_SECRET))
         assert not takes(by, good)
 
-    def test_keys_are_asked_for(self, by: Verifier, keys: CountingKeys) -> None:
+    def test_keys_are_looked_up(self, by: Verifier, keys: CountingKeys) -> None:
         """
-        A token that is known has the keys looked for, too: else nobody would notice that they are others. It
-        is by its name the first time.
+        A cached token also makes the source look for newer keys; only the first verification passes the kid.
         """
         good = sign(CLAIMS, headers={"kid": "a"})
         for _ in range(3):
             assert takes(by, good)
         assert keys.asked == ["a", None, None]
 
-    def test_withdrawn_while_asked_for(self, by: Verifier, keys: CountingKeys) -> None:
+    def test_withdrawn_during_lookup(self, by: Verifier, keys: CountingKeys) -> None:
         """
-        What is found while a known token waits counts for it, for as many as wait.
+        If the keys change while a cached token waits for them, the token is verified with the new keys.
         """
         good = sign(CLAIMS)
         assert takes(by, good)
@@ -890,9 +897,9 @@ class RememberedTests:
         for (error,) in outcomes:
             assert isinstance(error, InvalidToken)
 
-    def test_expired_while_asked_for(self, by: Verifier, keys: CountingKeys, time: Time) -> None:
+    def test_expired_during_lookup(self, by: Verifier, keys: CountingKeys, time: Time) -> None:
         """
-        A known token that expires while the keys are looked for is refused.
+        A cached token that expires while it waits for the keys is refused.
         """
         good = token(publish=["news"], exp=NOW + 10)
         assert takes(by, good)
@@ -906,7 +913,7 @@ class RememberedTests:
 
     def test_limit(self, by: Verifier, verifications: list[str]) -> None:
         """
-        A thousand are remembered; what was not presented for longest goes first.
+        The hub caches a thousand tokens, and removes the least recently used one first.
         """
         tokens = [forge(HEADER, {**CLAIMS, "jti": number}, SECRET) for number in range(1001)]
         for each in tokens[:1000]:
@@ -928,7 +935,7 @@ class OldTests:
 
     def test_claim(self, by: Verifier) -> None:
         """
-        A token of those days needs no type, no audience and no end.
+        With compatibility, a token from before Mercure 1.0 needs no typ, audience or expiry.
         """
         grants = verify(by, old_token(publish=["news"], subscribe=["a/{b}"]))
         assert grants.publish.has(["news"])
@@ -938,13 +945,13 @@ class OldTests:
     @pytest.mark.parametrize("header", [{}, {"typ": "JWT"}, {"typ": "x"}])
     def test_type(self, by: Verifier, header: dict[str, str]) -> None:
         """
-        Whatever is no access token is one of those.
+        With compatibility, a token with another typ than at+jwt is read as one from before Mercure 1.0.
         """
         assert takes(by, forge({"alg": "HS256", **header}, {"mercure": {"publish": ["news"]}}, SECRET))
 
     def test_audience(self, by: Verifier) -> None:
         """
-        They need no audience; where one is there, it counts.
+        A token from before Mercure 1.0 needs no audience, but a given one is checked.
         """
         claims = {"mercure": {"publish": ["news"]}}
         for audience in (None, URL, [URL], ["https://other.example", URL]):
@@ -954,23 +961,23 @@ class OldTests:
             token = forge({"alg": "HS256"}, {**claims, "aud": other}, SECRET)
             assert refused(by, token) == OTHER_AUDIENCE
 
-    def test_not_otherwise(self) -> None:
+    def test_without_compatibility(self) -> None:
         """
-        They are only taken where that was asked for.
+        Tokens from before Mercure 1.0 are refused without compatibility.
         """
         assert refused(verifier(), old_token(publish=["news"])) == "its typ is not at+jwt"
 
-    def test_new_ones(self, by: Verifier) -> None:
+    def test_current_tokens(self, by: Verifier) -> None:
         """
-        What a new token has to have, it has to have here, too.
+        With compatibility, a Mercure 1.0 token still needs an expiry and an audience.
         """
         assert takes(by, sign(CLAIMS))
         assert refused(by, token(publish=["news"], exp=None)) == "it has no exp"
         assert refused(by, token(publish=["news"], aud=None)) == OTHER_AUDIENCE
 
-    def test_not_both(self, by: Verifier) -> None:
+    def test_both_dialects(self, by: Verifier) -> None:
         """
-        An old token is not read as a new one, nor a new one as an old one.
+        A token with claims of both dialects is read by its typ only.
         """
         both = {**CLAIMS, "mercure": {"publish": ["old"], "subscribe": ["old"]}}
         new = verify(by, sign(both))
@@ -980,7 +987,7 @@ class OldTests:
 
     def test_nothing_in_it(self, by: Verifier) -> None:
         """
-        One that says nothing of Mercure allows nothing.
+        A token from before Mercure 1.0 without the claim mercure grants nothing.
         """
         grants = verify(by, sign({"sub": "a"}, headers={"typ": "JWT"}))
         assert (len(grants.publish), len(grants.subscribe)) == (0, 0)
@@ -989,21 +996,21 @@ class OldTests:
         ("claims", "reason"),
         [
             ({"exp": NOW}, "it has expired"),
-            ({"exp": "soon"}, "its exp is no time"),
+            ({"exp": "soon"}, "its exp is not a valid time"),
             ({"nbf": NOW + 31}, "it is not valid yet"),
-            ({"mercure": []}, "mercure is no object"),
+            ({"mercure": []}, "mercure is not an object"),
         ],
     )
     def test_refused(self, by: Verifier, claims: dict[str, Any], reason: str) -> None:
         """
-        What it does have counts.
+        The claims of a token from before Mercure 1.0 are checked if they are present.
         """
         given = {"mercure": {"publish": ["news"]}, **claims}
         assert refused(by, sign(given, headers={"typ": "JWT"})) == reason
 
     def test_signature(self, by: Verifier) -> None:
         """
-        It is signed as any other.
+        The signature of a token from before Mercure 1.0 is verified.
         """
         key: Any
         for algorithm, key in (("HS256", OTHER_SECRET), ("none", None)):
@@ -1012,7 +1019,7 @@ class OldTests:
 
     def test_expires_meanwhile(self) -> None:
         """
-        One that is remembered ends like others, and one without an end does not.
+        A cached token from before Mercure 1.0 is refused once it expires, and stays valid without an expiry.
         """
         time = Time()
         by = verifier(compatibility=True, seconds=time)

@@ -1,5 +1,5 @@
 """
-Matchers, as requests and tokens write them.
+Tests of the matchers that requests and tokens contain.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def matches(type: str, value: str, topic: str) -> bool:
 class ExactTests:
     def test_literally(self) -> None:
         """
-        It is a topic as it is written, and nothing is resolved, decoded or folded.
+        An exact matcher is compared with topics literally: nothing is resolved, decoded or case-folded.
         """
         for value in ("news", "https://a.example/:id", "a{b}", "/a", "", "(", "é", "**", "a*"):
             assert make_matcher(EXACT, value, URL).selector == value
@@ -44,7 +44,7 @@ class ExactTests:
     @pytest.mark.parametrize("type", [EXACT, PATTERN, TEMPLATE])
     def test_star(self, type: str) -> None:
         """
-        A star alone is all topics, whatever its type.
+        A star selects all topics, whatever the matcher's type.
         """
         matcher = make_matcher(type, "*", URL)
         assert (matcher.type, matcher.value, matcher.selector) == (type, "*", "*")
@@ -54,7 +54,7 @@ class ExactTests:
 class TypeTests:
     def test_pattern(self) -> None:
         """
-        A pattern selects by the rules of URLs, from the hub's.
+        A pattern matcher selects by the rules for URLs, relative to the hub's URL.
         """
         matcher = make_matcher(PATTERN, "/books/:id", URL)
         assert matcher.selector == PatternSelector("/books/:id", URL)
@@ -64,7 +64,7 @@ class TypeTests:
 
     def test_template(self) -> None:
         """
-        A template selects what it expands to.
+        A template matcher selects the topics that the template can expand to.
         """
         assert make_matcher(TEMPLATE, "/books/{id}", URL).selector == TemplateSelector("/books/{id}", URL)
         assert matches(TEMPLATE, "/books/{id}", "/books/1")
@@ -72,16 +72,16 @@ class TypeTests:
     @pytest.mark.parametrize("value", ["news", "a{", "a}b", "{}", "a{b}{", "{!a}", "{a b}"])
     def test_no_template(self, value: str) -> None:
         """
-        What is none was a topic in those days, and still is.
+        A template matcher whose value is not a valid template is an exact topic, as before Mercure 1.0.
         """
         assert make_matcher(TEMPLATE, value, URL).selector == value
 
     @pytest.mark.parametrize("type", ["", "Exact", "URLPattern", "regexp", "template "])
     def test_unknown(self, type: str) -> None:
         """
-        The error names those that there are: the old one is for old clients.
+        The error for an unknown matcher type names the current types, and not the legacy one.
         """
-        with pytest.raises(ValueError, match=r"is no type of matcher; there are exact and urlpattern$"):
+        with pytest.raises(ValueError, match=r"is not a matcher type; use exact or urlpattern$"):
             make_matcher(type, "a", URL)
         assert TYPES == ("exact", "urlpattern")
 
@@ -90,7 +90,7 @@ class LimitTests:
     @pytest.mark.parametrize("type", [EXACT, PATTERN, TEMPLATE])
     def test_length(self, type: str) -> None:
         """
-        Of every type, the longest has 2048 characters.
+        A matcher of any type may have at most 2048 characters.
         """
         longest = "/" + "é" * (MAX_PATTERN - 1)
         assert make_matcher(type, longest, URL).value == longest
@@ -101,15 +101,14 @@ class LimitTests:
     @pytest.mark.parametrize("value", ["a\nb", "\0", "a\x7f", "\x85", "a\u200b", "\ud800", "*\n"])
     def test_characters(self, type: str, value: str) -> None:
         """
-        What cannot be seen cannot be matched.
+        A matcher with control or format characters is refused.
         """
         with pytest.raises(ValueError, match="a control character or a format character"):
             make_matcher(type, value, URL)
 
     def test_weight(self) -> None:
         """
-        A pattern weighs by the memory that it takes, a template by what it costs to ask, and a topic by its
-        length.
+        A pattern weighs as much as its memory, a template as its matching time, and a topic as its length.
         """
         assert make_matcher(EXACT, "(a{100})", URL).weight == 1
         assert make_matcher(EXACT, "a" * 2000, URL).weight == 400
@@ -123,9 +122,9 @@ class LimitTests:
 
     def test_many_variables(self) -> None:
         """
-        A template that would take long to match is no topic either.
+        A template with too many variables is refused, and not used as an exact topic.
         """
-        with pytest.raises(ValueError, match="a template may have 20 variables"):
+        with pytest.raises(ValueError, match="a template may have at most 20 variables"):
             make_matcher(TEMPLATE, "{a}" * 21, URL)
 
     @settings(derandomize=True, deadline=None, max_examples=300)
@@ -136,7 +135,7 @@ class LimitTests:
     )
     def test_anything(self, type: str, value: str, topic: str) -> None:
         """
-        Whatever is written makes a matcher or a ValueError, and a matcher answers for whatever topic.
+        Any value makes a matcher or raises a ValueError, and a matcher accepts any topic.
         """
         try:
             matcher = make_matcher(type, value, URL)
@@ -153,7 +152,7 @@ class LimitTests:
 class EqualityTests:
     def test_equal(self) -> None:
         """
-        Two are equal that are written the same.
+        Matchers with the same type and value are equal.
         """
         assert make_matcher(EXACT, "a", URL) == make_matcher(EXACT, "a", URL)
         assert make_matcher(EXACT, "*", URL) != make_matcher(PATTERN, "*", URL)

@@ -1,5 +1,5 @@
 """
-Regular expressions within URL patterns.
+Tests of the weight of the regular expressions in URL patterns.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ class SpellingTests:
             (r"/([^-\w])", f"/([^-{WORD}])"),
             (r"/((?:\d)-\d)/(\d)", "/((?:[0-9])-[0-9])/([0-9])"),
             (r"/([]\d])", "/([][0-9]])"),
-            # What it is not in an expression.
+            # Outside of an expression, nothing changes.
             (r"/\d", r"/\d"),
             (r"/(\\d)", r"/(\\d)"),
             (r"/\(\d", r"/\(\d"),
             (r"/(a)\d", r"/(a)\d"),
             (r")\d", r")\d"),
-            # A range cannot end so; the engine says it.
+            # This range is invalid, which the engine reports.
             (r"/([+-\w])", r"/([+-\w])"),
             ("/(a\\", "/(a\\"),
         ],
     )
     def test_written_out(self, pattern: str, spelled: str) -> None:
         """
-        Classes are, where they are some.
+        Character classes are written out within the expressions of a pattern, and nowhere else.
         """
         assert spell_out(pattern) == spelled
 
@@ -57,7 +57,7 @@ class SpellingTests:
     )
     def test_the_same(self, expression: str, topic: str) -> None:
         """
-        The pattern means the same, for topics are taken as URLs, which are ASCII.
+        A pattern with written-out classes matches the same topics.
         """
         pattern = f"/({expression})"
         try:
@@ -97,10 +97,10 @@ class WeighingTests:
             (r"\x41", 41),
             (r"\x{41}{3}", 105),
             (r"[\x{0}]", 42),
-            # A bracket within a set is one of its characters.
+            # Parentheses within a set are plain characters.
             ("[(?:)]{3}", 33),
             ("[^(?:)]{3}", 243),
-            # What the engine refuses weighs anything.
+            # The weight of an invalid expression does not matter.
             ("[(?:a]b){3}", 48),
             ("(?:ab){3}", 45),
             ("(?:a(?:b){2}){3}", 108),
@@ -111,7 +111,7 @@ class WeighingTests:
     )
     def test_weight(self, expression: str, weight: int) -> None:
         """
-        It is that of what an expression is made of, as often as it is there.
+        The weight of an expression is that of its elements, multiplied by their repetitions.
         """
         group = 3
         factor = 5 if "(?i" in expression else 1
@@ -120,7 +120,7 @@ class WeighingTests:
     @pytest.mark.parametrize("expression", [r"\p{L}", r"\PL", r"[\p{L}]", "(?x)a", "(?i-x)a"])
     def test_never(self, expression: str) -> None:
         """
-        What takes much too much, or cannot be weighed, weighs more than there is.
+        An expression that is far too expensive, or cannot be weighed, weighs more than any limit.
         """
         assert weigh(f"({expression})") >= 10_000
 
@@ -130,6 +130,6 @@ class WeighingTests:
     )
     def test_outside(self, pattern: str) -> None:
         """
-        What is in no expression weighs nothing here, and what is no pattern is for the engine to refuse.
+        The parts of a pattern outside of expressions weigh nothing, and an invalid pattern has a weight, too.
         """
         assert weigh(pattern) <= 30

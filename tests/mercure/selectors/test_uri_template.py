@@ -1,5 +1,5 @@
 """
-URI templates.
+Tests of URI templates: which topics they select, compared with other implementations, and at what cost.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ UNRESERVED = ascii_letters + digits + "-._~"
 
 names = st.text("abcXYZ_019", min_size=1, max_size=3)
 values = st.text(UNRESERVED, max_size=8)
-# Of the levels 1 to 3: an operator, and variables.
+# Expressions of RFC 6570's levels 1 to 3: an operator, and variables.
 simple = st.tuples(
     st.sampled_from(["", "+", "#", ".", "/", ";", "?", "&"]), st.lists(names, min_size=1, max_size=3)
 )
 literals = st.text(UNRESERVED + ":/?#[]@!$&'()*+,;=é", max_size=8)
-# Of level 4: lists and maps in one, taken apart by a star.
+# Values of level 4: lists and maps, joined, or exploded by a star.
 rich = (
     values | st.lists(values, min_size=1, max_size=3) | st.dictionaries(names, values, min_size=1, max_size=3)
 )
@@ -35,7 +35,7 @@ rich = (
 
 def matches(template: str, topic: str) -> bool:
     """
-    Tell what a template says of a text, whatever URL the text resolves to.
+    Return whether a template selects a text, whatever URL the text resolves to.
     """
     return topic == template or TemplateSelector(template, URL).expands_to(topic)
 
@@ -105,9 +105,9 @@ class MatchingTests:
             ("a{/b}c{/d}", "ac/1"),
         ],
     )
-    def test_meant(self, template: str, topic: str) -> None:
+    def test_selected(self, template: str, topic: str) -> None:
         """
-        The template expands to the topic, or is written like it.
+        A URI template selects the topics that it can expand to, and the topic that is equal to it.
         """
         assert matches(template, topic)
 
@@ -160,7 +160,7 @@ class MatchingTests:
             ("{a:3}", "a,b"),
             ("{a:1}", "%C3%A9%C3%A9"),
             ("{+a:1}", "%C3%C3"),
-            # These encode no character, or one that needs none.
+            # These encode no character, or one that must not be encoded.
             ("{a}", "%"),
             ("{a}", "%2"),
             ("{a}", "%A9"),
@@ -168,7 +168,7 @@ class MatchingTests:
             ("{a}", "%ED%A0%80"),
             ("{a}", "%41"),
             ("{+a}", "%4"),
-            # A character is taken whole.
+            # An encoded character is matched as a whole.
             ("{a}9", "%29"),
             ("%{a}9", "%2F%29"),
             ("{a}%A9", "%C3%A9"),
@@ -176,9 +176,9 @@ class MatchingTests:
             ("/.well-known/mercure/subscriptions{/topic}", "/.well-known/mercure/subscriptions/exact/x/urn"),
         ],
     )
-    def test_not_meant(self, template: str, topic: str) -> None:
+    def test_not_selected(self, template: str, topic: str) -> None:
         """
-        It cannot expand to that.
+        A URI template does not select a topic that it cannot expand to.
         """
         assert not matches(template, topic)
 
@@ -211,14 +211,16 @@ class MatchingTests:
     )
     def test_no_template(self, template: str) -> None:
         """
-        What is none is refused.
+        A text that is not a URI template is refused.
         """
-        with pytest.raises(ValueError, match=r"is no expression|a brace is closed that was not opened"):
+        with pytest.raises(
+            ValueError, match=r"is not a valid expression|it has a closing brace without an opening one"
+        ):
             TemplateSelector(template, URL)
 
     def test_equal(self) -> None:
         """
-        Those that are written the same are one to a hub.
+        Selectors with the same URI template and base are equal.
         """
         one, two = TemplateSelector("{a}", URL), TemplateSelector("{a}", URL)
         assert one == two
@@ -231,14 +233,14 @@ class MatchingTests:
 
 class ExpansionTests:
     """
-    What another implementation expands a template to is what it selects.
+    Topics that the package uritemplate expands templates to.
     """
 
     @settings(derandomize=True, deadline=None, max_examples=150)
     @given(st.lists(st.tuples(literals, simple), max_size=4), literals, st.data())
     def test_simple(self, parts: list[Any], end: str, data: st.DataObject) -> None:
         """
-        That is so for strings, empty ones, and variables that have no value.
+        A template selects its expansions with strings, empty strings and undefined variables.
         """
         template = "".join(f"{text}{{{operator}{','.join(used)}}}" for text, (operator, used) in parts) + end
         used = sorted({name for _, (_, names) in parts for name in names})
@@ -252,7 +254,7 @@ class ExpansionTests:
     )
     def test_lists_and_maps(self, text: str, operator: str, star: str, value: Any) -> None:
         """
-        And for what has several values.
+        A template selects its expansions with lists and maps.
         """
         template = f"{text}{{{operator}a{star}}}{text}"
         assert matches(template, URITemplate(template).expand(a=value))
@@ -261,9 +263,9 @@ class ExpansionTests:
     @given(st.text("ab/é%", max_size=12), st.integers(1, 5), st.sampled_from(["", "+", "/", "?"]))
     def test_encoded_and_cut(self, value: str, length: int, operator: str) -> None:
         """
-        And for what has to be encoded, or is cut.
+        A template selects its expansions with values that are percent-encoded or truncated.
         """
-        # Where some of a value is encoded already, that package leaves the rest of it as it is, too.
+        # If a part of a value is already encoded, that package does not encode the rest of it either.
         assume(operator != "+" or unquote(value) == value)
         for modifier in ("", f":{length}"):
             template = f"x{{{operator}a{modifier}}}y"
@@ -271,9 +273,10 @@ class ExpansionTests:
 
     @settings(derandomize=True, deadline=None, max_examples=150)
     @given(st.text("a/{}.-", max_size=8), st.text("a/.-?", max_size=8))
-    def test_no_more(self, between: str, topic: str) -> None:
+    def test_limited_extent(self, between: str, topic: str) -> None:
         """
-        A plain variable never stands for a slash or a question mark, so that what is granted has an end.
+        A plain variable never stands for a slash or a question mark, so that the extent of a grant is
+        limited.
         """
         template = f"x{{a}}{between}"
         try:
@@ -285,9 +288,8 @@ class ExpansionTests:
             assert not {"/", "?"} & set(topic[: len(topic) - len(between)])
 
 
-# What a variable alone may expand to, by the algorithm of RFC 6570's appendix, as expressions of Python's:
-# U is a character that is no reserved one, R any, and where they are many they are followed by the same
-# again.
+# The expansions of a template of one expression, by the algorithm of RFC 6570's appendix, as regular
+# expressions: U is an unreserved or encoded character, R any allowed character.
 U = (
     r"(?:[A-Za-z0-9._~-]|é"
     r"|(?i:%(?:[01][0-9A-F]|2[0-9A-CF]|3[A-F]|40|5[B-E]|60|7[BCDF])|%C[2-9A-F]%[89AB][0-9A-F]))"
@@ -342,14 +344,14 @@ any_rich = (
 
 class ExactlyTests:
     """
-    A topic is selected where the template can expand to it, and no other one is.
+    Comparison with regular expressions, in both directions.
     """
 
     @settings(derandomize=True, deadline=None, max_examples=1500)
     @given(st.sampled_from(sorted(ORACLE)), pieces, st.sampled_from(["", "/", ";", ".", "?", "&", "#"]))
     def test_alone(self, template: str, topic: str, start: str) -> None:
         """
-        That is so for any topic.
+        A template of one expression selects exactly the texts that it can expand to.
         """
         topic = start + topic
         assert matches(template, topic) == bool(re.fullmatch(ORACLE[template], topic))
@@ -358,8 +360,7 @@ class ExactlyTests:
     @given(st.sampled_from(sorted(ORACLE)), st.data())
     def test_expanded(self, template: str, data: st.DataObject) -> None:
         """
-        Whatever it expands to is selected; and with something changed in it, what the template can still
-        expand to.
+        A template selects its expansions, and of changed expansions exactly those that it can expand to.
         """
         given = {}
         for name in ("a", "b"):
@@ -379,7 +380,7 @@ class ExactlyTests:
     )
     def test_together(self, templates: list[str], between: str, topic: str) -> None:
         """
-        And for several expressions with something between them.
+        A template of several expressions selects exactly the texts that it can expand to.
         """
         expression = re.escape(between).join(f"(?:{ORACLE[template]})" for template in templates)
         assert matches(between.join(templates), topic) == bool(re.fullmatch(expression, topic))
@@ -387,7 +388,7 @@ class ExactlyTests:
 
 class Counted:
     """
-    Counts what is called, Python's own functions included, while it is entered.
+    Counts calls, including those of Python's own functions, while it is entered.
     """
 
     def __init__(self) -> None:
@@ -421,8 +422,8 @@ class WorkTests:
     @pytest.mark.parametrize("text", ["a", "/a", ".", "a.", ";a=b", "%C3%A9"])
     def test_bounded(self, template: str, text: str) -> None:
         """
-        What is done depends on the template alone, and not on how long the topic is, once it was read: a
-        regular expression that tracks back would never end.
+        The number of steps to match depends on the template, and not on the length of the topic: there is no
+        backtracking.
         """
         selector = TemplateSelector(template, URL)
         calls = []
@@ -441,7 +442,7 @@ class WorkTests:
     @pytest.mark.parametrize("text", ["a", "ab", "%C3%A9"])
     def test_weight(self, template: str, text: str) -> None:
         """
-        What is gone through one by one weighs more.
+        Parts of a template that are matched character by character weigh more.
         """
         selector = TemplateSelector(template, URL)
         topic = (text * 2000)[:2000]
@@ -452,9 +453,9 @@ class WorkTests:
 
     def test_many(self) -> None:
         """
-        A template that would take long is refused, and the error says what it may have.
+        A template with more than 20 variables is refused, and the error names the limit.
         """
         TemplateSelector("{a}" * MAX_VARIABLES, URL)
         for template in ("{a}" * (MAX_VARIABLES + 1), "{a" + ",a" * MAX_VARIABLES + "}"):
-            with pytest.raises(TooManyVariables, match="a template may have 20 variables; use fewer"):
+            with pytest.raises(TooManyVariables, match="a template may have at most 20 variables; use fewer"):
                 TemplateSelector(template, URL)

@@ -1,5 +1,5 @@
 """
-URL patterns.
+Tests of URL patterns: which topics they match, and which patterns are too expensive.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class MatchingTests:
             ("*://a.example/", "ftp://a.example/"),
             ("https://a.example/x?y=:z", "https://a.example/x?y=1"),
             ("https://a.example:8443/", "https://a.example:8443/"),
-            # The host has no case, and the port that goes without saying is none.
+            # The host ignores case, and the default port is left out.
             ("https://a.example/x", "https://A.EXAMPLE/x"),
             ("https://A.Example/x", "https://a.example/x"),
             ("https://a.example/x", "HTTPS://a.example:443/x"),
-            # Both are written as URLs are.
+            # Patterns and topics are normalised as URLs.
             ("https://a.example/é", "https://a.example/%C3%A9"),
             ("https://a.example/a/c", "https://a.example/a/b/../c"),
             ("https://bücher.example/", "https://xn--bcher-kva.example/"),
-            # What is relative begins at the hub.
+            # Relative patterns and topics are resolved against the hub's URL.
             ("/books/:id", "/books/1"),
             ("/books/:id", "https://hub.example/books/1"),
             ("/books/:id", "//hub.example/books/1"),
@@ -49,9 +49,9 @@ class MatchingTests:
             ("/.well-known/:x", "x"),
         ],
     )
-    def test_meant(self, pattern: str, topic: str) -> None:
+    def test_selected(self, pattern: str, topic: str) -> None:
         """
-        The topic is one of those.
+        A URL pattern selects these topics.
         """
         assert matches(pattern, topic)
 
@@ -65,28 +65,28 @@ class MatchingTests:
             ("https://a.example/books/:id", "https://a.example.evil.example/books/1"),
             ("https://a.example/books/:id", "https://a.example@evil.example/books/1"),
             ("https://a.example/books/:id", "https://a.example:8443/books/1"),
-            # All but the host has a case.
+            # Every part except the host is case-sensitive.
             ("https://a.example/books/:id", "https://a.example/Books/1"),
             ("https://a.example/x?y=:z", "https://a.example/x?Y=1"),
             (r"https://a.example/(\d+)", "https://a.example/12a"),
             ("/books/:id", "https://a.example/books/1"),
             ("/books/:id", "books/1"),
-            # These are no URLs, not even relative ones.
+            # These are not URLs, not even relative ones.
             ("*://*/*", "https://[broken"),
             ("https://*", "https://"),
             ("/*", "http://a b/"),
             ("/*", "https://a.example:99999/"),
         ],
     )
-    def test_not_meant(self, pattern: str, topic: str) -> None:
+    def test_not_selected(self, pattern: str, topic: str) -> None:
         """
-        The topic is none of those.
+        A URL pattern does not select these topics.
         """
         assert not matches(pattern, topic)
 
     def test_wildcard(self) -> None:
         """
-        A star within a pattern is no star alone: a topic has to be a URL.
+        A star within a URL pattern selects only topics that are URLs.
         """
         assert matches("*://*/*", "https://a.example/b")
         assert not matches("*://*/*", "urn:a")
@@ -98,7 +98,7 @@ class BadTests:
     )
     def test_no_pattern(self, pattern: str) -> None:
         """
-        What is none is refused.
+        A text that is not a URL pattern is refused.
         """
         with pytest.raises(ValueError):
             PatternSelector(pattern, URL)
@@ -112,7 +112,7 @@ class BadTests:
             "/(a{0,5000})",
             "/((?:a{100}){100})",
             "/(a{20}{20}{20})",
-            # The engine takes spaces there, too.
+            # The engine allows spaces in a count.
             "/(a{ 5000 })",
             "/(a{1 , 5000})",
             "/((?x)a{5 0 0 0})",
@@ -137,9 +137,9 @@ class BadTests:
             "x" * (MAX_WEIGHT + 1),
         ],
     )
-    def test_heavy(self, pattern: str) -> None:
+    def test_expensive(self, pattern: str) -> None:
         """
-        What would take too long is not even compiled; the error says what to do without.
+        An expensive URL pattern is refused before it is compiled, and the error names what to use less.
         """
         with pytest.raises(ValueError, match="too long to match; use fewer groups, classes and repetitions"):
             PatternSelector(pattern, URL)
@@ -164,16 +164,16 @@ class BadTests:
             "x" * 2048,
         ],
     )
-    def test_not_heavy(self, pattern: str) -> None:
+    def test_not_expensive(self, pattern: str) -> None:
         """
-        What people write is taken, and a topic of any length is answered for.
+        Common URL patterns are accepted, and can test a topic of any length.
         """
         assert matches(pattern, "https://hub.example/" + "a" * 20_000) in (True, False)
 
     def test_weight(self) -> None:
         """
-        It grows with the length, the groups, and what is in them, which counts twice where it is repeated
-        from outside.
+        The weight of a URL pattern grows with its length and its groups, which count twice if they are
+        repeated.
         """
         assert weight_of("") == 600
         assert weight_of("/a") == 602
@@ -188,7 +188,7 @@ class BadTests:
 class SharedTests:
     def test_shared(self) -> None:
         """
-        Those who have the same pattern share what it was compiled to.
+        Selectors with the same URL pattern and base share its compiled form.
         """
         one, two = PatternSelector("/shared/:a", URL), PatternSelector("/shared/:a", URL)
         assert one._compiled is two._compiled
@@ -196,10 +196,10 @@ class SharedTests:
 
     def test_forgotten(self) -> None:
         """
-        When nobody has it any more, it is not kept: anybody can bring a thousand.
+        A compiled URL pattern that no selector uses is not kept in memory.
         """
         kept = PatternSelector("/kept", URL)
-        # What other tests had.
+        # Compiled patterns of other tests are removed first.
         gc.collect()
         before = len(patterns._in_use)
         for number in range(100):
@@ -212,7 +212,7 @@ class SharedTests:
 class EqualityTests:
     def test_equal(self) -> None:
         """
-        Those that mean the same are one to a hub; another base is another meaning.
+        Selectors with the same URL pattern and base are equal.
         """
         one, two = PatternSelector("/:a", URL), PatternSelector("/:a", URL)
         assert one == two
@@ -226,7 +226,8 @@ class PathPatternTests:
     @pytest.mark.parametrize("path", ["/a-b/c.d_~1", "/.well-known/mercure"])
     def test_path(self, path: str) -> None:
         """
-        The path and what is below it are meant, with any origin and any spelling; other paths are not.
+        A path pattern matches the path and the paths below it, with any origin and percent-encoding, and no
+        other path.
         """
         pattern = path_pattern(path)
         encoded = "".join(it if it == "/" else f"%{ord(it):02X}" for it in path)

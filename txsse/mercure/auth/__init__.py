@@ -1,3 +1,3 @@
 """
-Who may do what: keys, tokens, and the grants in them.
+Authorisation: keys, tokens, and the grants in them.
 """

@@ -1,8 +1,8 @@
 """
-What a token allows, read from its claims.
+Reads what a token grants from its claims.
 
-Sources: https://www.rfc-editor.org/rfc/rfc9396 (``authorization_details``), and the documents of Mercure, 1.0
-and before.
+Sources: https://www.rfc-editor.org/rfc/rfc9396 (``authorization_details``), and the Mercure specification,
+1.0 and before.
 """
 
 from __future__ import annotations
@@ -18,40 +18,41 @@ from txsse.mercure.selectors.matcher import EXACT, TEMPLATE, TYPES, Matcher, mak
 
 __all__ = ["DETAIL_TYPE", "Grants", "read_claim", "read_details"]
 
-#: The type of the details that are meant for a hub.
+#: The type of the authorization details that are meant for a hub.
 DETAIL_TYPE = "https://mercure.rocks/authorization-detail"
 
-# How many details, and matchers in all of them, a token may have.
+# The maximum number of details of a token, and of matchers in all of them.
 _MAX_DETAILS = 100
 _MAX_MATCHERS = 1000
 
-# What the matchers and payloads of a token may weigh together: 2 MiB, in tenths of a KiB, which is some 25
-# URL patterns. A token's grants are held as long as a stream of it is open.
+# The maximum weight of the matchers and payloads of a token: 2 MiB, in tenths of a KiB, which is some 25 URL
+# patterns. The grants stay in memory as long as a stream with the token is open.
 _MAX_WEIGHT = 2 * 1024 * 10
 
-# What is held for each token, for each matcher in a set beside itself, and for each set; and the characters
-# in a payload that weigh as much as a tenth of a KiB, at four bytes each. Measured with tracemalloc, rounded
-# up.
+# The weight of each token, of each matcher in a set in addition to the matcher's own, and of each set; and
+# the number of characters of a payload that weigh a tenth of a KiB, at four bytes each. Measured with
+# tracemalloc, rounded up.
 _WEIGHT = 10
 _MATCHER_WEIGHT = 1
 _SET_WEIGHT = 4
 _CHARACTERS_PER_WEIGHT = 25
 
-_TOO_HEAVY = "its matchers and payloads together take too much memory; it needs fewer, or simpler ones"
+_TOO_HEAVY = "its matchers and payloads together take too much memory; use fewer or simpler ones"
 
-# How many levels a payload may have. Python reads some that it cannot write.
+# The maximum nesting depth of a payload. Python reads some depths that it cannot write.
 _MAX_DEPTH = 100
 
 
 @dataclass(frozen=True)
 class Grants:
     """
-    What a token allows.
+    The rights that a token grants.
 
-    :ivar publish: the topics that may be published to.
-    :ivar subscribe: the topics whose private updates may be read.
-    :ivar payloads: what is told of subscriptions, by the matchers that it is for; the first that fits counts.
-    :ivar expires: until when, in seconds since 1970; ``None`` for ever.
+    :ivar publish: the topics that it allows publishing to.
+    :ivar subscribe: the topics whose private updates it allows reading.
+    :ivar payloads: the payloads of the subscriber's subscriptions, each with the matchers that it applies to.
+        The first that applies counts.
+    :ivar expires: when the token expires, in seconds since 1970; ``None`` for never.
     """
 
     publish: TopicSet = field(default_factory=TopicSet)
@@ -62,10 +63,10 @@ class Grants:
     @cached_property
     def weight(self) -> int:
         """
-        What it takes to hold them, at most, in tenths of a KiB, as :attr:`Matcher.weight` counts.
+        The upper bound of their memory, in tenths of a KiB, as :attr:`Matcher.weight` counts.
         """
         sets = [self.publish, self.subscribe, *(topics for topics, _ in self.payloads)]
-        # A selector is the same object in each of them.
+        # A selector in several sets is one object, and counts once.
         selectors = {selector for topics in sets for selector in topics.selectors}
         return (
             _WEIGHT
@@ -76,7 +77,7 @@ class Grants:
 
     def payload_for(self, matcher: Matcher) -> object:
         """
-        Return what is told of a subscription; ``None`` for nothing.
+        Return the payload of a subscription; ``None`` if no payload applies to its matcher.
         """
         for topics, payload in self.payloads:
             if topics.has([matcher.value]):
@@ -86,14 +87,16 @@ class Grants:
 
 def read_details(claims: Mapping[str, object], base: str) -> Grants:
     """
-    Read the details of a token of Mercure 1.0.
+    Return the grants of a Mercure 1.0 token (``authorization_details``).
 
+    :param claims: the claims of the token.
     :param base: the hub's URL, which relative patterns are resolved against.
-    :raises InvalidToken: where any of those that are meant for a hub is not as it should be.
+    :raises InvalidToken: if any detail of Mercure's type is malformed: one bad detail makes the token
+        invalid.
     """
     details = claims.get("authorization_details", [])
     if not isinstance(details, list):
-        raise InvalidToken("authorization_details is no list")
+        raise InvalidToken("authorization_details is not a list")
     publish: list[Matcher] = []
     subscribe: list[Matcher] = []
     payloads: list[tuple[TopicSet, object]] = []
@@ -104,14 +107,14 @@ def read_details(claims: Mapping[str, object], base: str) -> Grants:
     for detail in own:
         actions = detail.get("actions")
         if not _is_list_of(str, actions):
-            raise InvalidToken("actions is no list of strings")
+            raise InvalidToken("actions is not a list of strings")
         topics = detail.get("topics")
         if not _is_list_of(dict, topics):
-            raise InvalidToken("topics is no list of objects")
+            raise InvalidToken("topics is not a list of objects")
         matchers = [scales.add(_read_matcher(topic, base)) for topic in topics]
         payload = detail.get("payload", {})
         if not isinstance(payload, dict):
-            raise InvalidToken("payload is no object")
+            raise InvalidToken("payload is not an object")
         _check_json(payload)
         if "publish" in actions:
             publish += matchers
@@ -124,19 +127,19 @@ def read_details(claims: Mapping[str, object], base: str) -> Grants:
 
 def read_claim(claims: Mapping[str, object], base: str) -> Grants:
     """
-    Read the claim of a token from before Mercure 1.0.
+    Return the grants of a token from before Mercure 1.0 (the claim ``mercure``).
 
-    :raises InvalidToken: where it is not as it should be.
+    :raises InvalidToken: if the claim is malformed.
     """
     claim = claims.get("mercure", {})
     if not isinstance(claim, dict):
-        raise InvalidToken("mercure is no object")
+        raise InvalidToken("mercure is not an object")
     scales = _Scales()
     granted: dict[str, list[Matcher]] = {}
     for action in ("publish", "subscribe"):
         selectors = claim.get(action) or []
         if not isinstance(selectors, list) or not all(isinstance(each, str) for each in selectors):
-            raise InvalidToken(f"mercure.{action} is no list of strings")
+            raise InvalidToken(f"mercure.{action} is not a list of strings")
         granted[action] = [scales.add(_make(TEMPLATE, each, base)) for each in selectors]
     _check_count(*granted.values())
     payload = claim.get("payload")
@@ -147,7 +150,7 @@ def read_claim(claims: Mapping[str, object], base: str) -> Grants:
 
 class _Scales:
     """
-    Weighs matchers while they are read: those behind the bound are never compiled.
+    Adds up the weight of matchers while they are read, so that none is compiled once the limit is exceeded.
     """
 
     def __init__(self) -> None:
@@ -178,7 +181,7 @@ def _weigh_set(topics: TopicSet) -> int:
 
 def _weigh_value(value: object) -> int:
     """
-    Weigh what is read from JSON: each value and each name, and the characters of both.
+    Return the weight of a value from JSON: each value and each name counts, and the characters of both.
     """
     if isinstance(value, dict):
         return 2 + sum(_weigh_value(each) for item in value.items() for each in item)
@@ -189,7 +192,7 @@ def _weigh_value(value: object) -> int:
 
 def _is_own(detail: object) -> bool:
     if not isinstance(detail, dict):
-        raise InvalidToken("authorization_details holds what is no object")
+        raise InvalidToken("an entry of authorization_details is not an object")
     return detail.get("type") == DETAIL_TYPE
 
 
@@ -199,7 +202,7 @@ def _check_json(payload: object) -> None:
     try:
         to_json(payload)
     except ValueError:
-        # A number that is too large is read as infinity, which cannot be written.
+        # Python reads a number that is too large as infinity, which JSON cannot express.
         raise InvalidToken("payload cannot be written as JSON") from None
 
 
@@ -215,9 +218,9 @@ def _is_list_of(kind: type, value: object) -> bool:
 def _read_matcher(topic: Mapping[str, object], base: str) -> Matcher:
     match, match_type = topic.get("match"), topic.get("match_type", EXACT)
     if not isinstance(match, str):
-        raise InvalidToken("match is no string")
+        raise InvalidToken("match is not a string")
     if match_type not in TYPES:
-        raise InvalidToken("match_type is not known here")
+        raise InvalidToken("match_type is unknown")
     return _make(match_type, match, base)
 
 
@@ -225,7 +228,7 @@ def _make(type: str, value: str, base: str) -> Matcher:
     try:
         return make_matcher(type, value, base)
     except ValueError as error:
-        raise InvalidToken(f"a matcher cannot be: {error}") from None
+        raise InvalidToken(f"a matcher is not valid: {error}") from None
 
 
 def _check_count(*granted: Sequence[Matcher]) -> None:

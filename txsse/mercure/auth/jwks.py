@@ -1,5 +1,5 @@
 """
-Keys that an authorisation server publishes, and changes from time to time.
+Fetches the key set of an authorisation server, and keeps it up to date.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ __all__ = ["RemoteKeys"]
 
 _log = Logger()
 
-# How long a set of keys is taken for what it was, in seconds, where the server does not say how long.
+# How long a fetched set is fresh, in seconds, if the server sends no max-age; and the bounds of max-age.
 _FRESH = 300.0
 _MIN_FRESH = 30.0
 _MAX_FRESH = 3600.0
 
-# How much older than that it may get before whoever comes waits for a newer one, in seconds; and how long
-# nobody waits once more, where there was none to be had. Without it, a key that was withdrawn would be good
-# for whoever comes first, however long nobody came.
+# How long a set stays in use after its freshness ends, in seconds, before callers wait for a new one; and for
+# how long they do not wait again after a fetch failed. Without this limit, a withdrawn key would stay valid
+# for the first caller after an idle time, however long.
 _LENIENCE = 60.0
 
-# How often a set is asked for again because of a key that is not in it, or because it could not be had, in
-# seconds. Anybody can name a key.
+# The minimum time between two fetches, in seconds, if a key is not in the set or a fetch failed. Any client
+# can send a token with an unknown key.
 _RETRY = 10.0
 
-# How long the server may take, in seconds, and how much it may say, in bytes.
+# The timeout of a fetch, in seconds, and the maximum size of the response, in bytes.
 _TIMEOUT = 10.0
 _MAX_SIZE = 256 * 1024
 
@@ -51,22 +51,24 @@ _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})")
 
 class RemoteKeys:
     """
-    A JSON Web Key Set behind a URL. It is fetched when it is first needed, again when it gets old, and when a
-    token names a key that is not in it; while it cannot be fetched, the last one goes on. Whoever comes when
-    it is much too old waits until that is known.
+    A JSON Web Key Set at a URL.
 
-    :param url: the URL, ``https://``; or ``http://`` on this machine.
+    The set is fetched when it is first needed, again when it expires, and when a token names a key that is
+    not in it. If a fetch fails, the last set stays in use. A call of :meth:`find` waits for a fetch only if
+    the set has no such key, or expired long ago.
+
+    :param url: the URL: ``https://``, or ``http://`` on this machine.
     :param reactor: the reactor.
-    :param agent: what fetches it; ``None`` for a plain ``Agent``. No redirects are followed.
+    :param agent: the HTTP client; ``None`` for a plain ``Agent``, which follows no redirects.
     :raises ValueError: for any other URL.
-    :raises ImportError: without ``agent``, where the packages for TLS are missing.
+    :raises ImportError: without ``agent``, if the packages for TLS are missing.
     """
 
     def __init__(self, url: str, *, reactor: AnyReactor, agent: AnyAgent | None = None) -> None:
         if not _URL.match(url):
-            raise ValueError(f"keys are fetched by https, not from {without_secrets(url)}")
+            raise ValueError(f"keys are fetched over https only, not from {without_secrets(url)}")
         if agent is None:
-            need_tls("fetching keys by https")
+            need_tls("fetching keys over https")
         self.version = 0
         self._url = url
         self._reactor: IReactorTime = make_steady(cast(IReactorTime, reactor))
@@ -80,7 +82,7 @@ class RemoteKeys:
     @property
     def known(self) -> bool:
         """
-        Whether they could ever be had.
+        Whether the set was ever fetched.
         """
         return bool(self._keys)
 
@@ -89,7 +91,7 @@ class RemoteKeys:
 
     async def find(self, id: str | None) -> Sequence[Key]:
         """
-        Return the keys.
+        Return the keys, after a fetch if one is due and the keys at hand do not suffice.
         """
         now = self._reactor.seconds()
         missing = not self._keys or (id is not None and all(key.id != id for key in self._keys))
@@ -97,7 +99,7 @@ class RemoteKeys:
         if due and not self._fetching.is_running:
             self._fetching.join(self._fetch)
         if self._fetching.is_running and (missing or now >= self._lenient_until):
-            # All callers wait that come while the keys are fetched: the first ones are often many.
+            # All callers during a fetch wait for it: at the start there are often many.
             await self._fetching.join(self._fetch)
         return self._keys
 
@@ -105,7 +107,7 @@ class RemoteKeys:
         try:
             await self._try()
         except BaseException:
-            # An agent may give any failure for a reason; those that wait go on with the keys that are there.
+            # An agent may fail with any exception. The callers use the keys at hand.
             _log.failure("{keys} cannot be read", keys=self)
 
     async def _try(self) -> None:
@@ -113,7 +115,7 @@ class RemoteKeys:
         try:
             keys, fresh = await self._ask().addTimeout(_TIMEOUT, self._reactor)
         except Exception as error:
-            _log.error("{keys} cannot be had: {problem}", keys=self, problem=_describe(error))
+            _log.error("{keys} cannot be fetched: {problem}", keys=self, problem=_describe(error))
             self._lenient_until = self._reactor.seconds() + _LENIENCE
             return
         if keys != self._keys:
@@ -147,6 +149,6 @@ def _freshness(response: IResponse) -> float:
 def _describe(error: Exception) -> str:
     reasons = getattr(error, "reasons", None)
     if reasons:
-        # As Twisted's HTTP client tells it.
+        # Twisted's HTTP client wraps the causes of a failure in a list.
         error = reasons[0].value
     return without_secrets(str(error)) or type(error).__name__

@@ -1,11 +1,11 @@
 """
-Recognises key material: PEM, DER, SSH, JSON Web Keys and tokens, however they are encoded.
+Recognises key material: PEM, DER, SSH, JSON Web Keys and tokens, in any encoding.
 
-Strategy: a secret has no format of its own, so a secret is what is left when nothing else is recognised. A
-public key that is taken for a secret lets everybody sign tokens. :func:`recognise` therefore looks at the
-content, and at whatever it decodes to by base64, hexadecimal or percent-encoding, at any depth up to
-:data:`_MAX_DEPTH`. Each mark that it looks for has at least 36 bits, at a fixed place or in text alone, so
-that no random secret has one by accident.
+Strategy: a secret has no format of its own, so content counts as a secret only if nothing else is recognised.
+If a public key were used as a secret, every client could sign tokens. :func:`recognise` therefore examines
+the content, and everything that it decodes to by base64, hexadecimal or percent-encoding, nested up to
+:data:`_MAX_DEPTH`. Each signature that it searches for has at least 36 bits, at a fixed offset or within text
+only, so that no random secret has one by accident.
 
 Sources: https://www.rfc-editor.org/rfc/rfc7468 (PEM), https://www.rfc-editor.org/rfc/rfc5280#section-4.1
 (SubjectPublicKeyInfo), https://www.rfc-editor.org/rfc/rfc4253#section-6.6 (SSH),
@@ -29,14 +29,14 @@ from cryptography.x509 import load_der_x509_certificate
 
 __all__ = ["Material", "recognise"]
 
-# Deployment tools put a key that is in base64 or hexadecimal into base64 once more, and seldom twice.
+# Deployment tools encode a key that is in base64 or hexadecimal in base64 once more, and rarely twice.
 _MAX_DEPTH = 4
 
-# How much of the content is searched for encoded keys, in bytes. The largest keys in use, RSA with 16384
-# bits, take 13 KB.
+# How many bytes of the content are searched for encoded keys. The largest keys in use, RSA with 16384 bits,
+# take 13 KB.
 _MAX_SEARCHED = 16384
 
-# Of RFC 7468, of OpenSSH, of OpenPGP and of RFC 4716. Two dashes are enough: some get lost.
+# The headers of RFC 7468, OpenSSH, OpenPGP and RFC 4716. Two dashes are enough: some get lost.
 _PEM = re.compile(rb"-{2,} ?(?:BEGIN|END) ")
 _PGP = re.compile(rb"-{2,} ?(?:BEGIN|END) PGP ")
 _SSH2 = re.compile(rb"-{2,} ?(?:BEGIN|END) SSH2 ")
@@ -46,9 +46,9 @@ _SSH_NAME = rb"(?:ssh-[a-z0-9-]{3,}|ecdsa-sha2-[a-z0-9-]+|sk-(?:ssh|ecdsa)-[a-z0
 _SSH_LINE = re.compile(_SSH_NAME + rb"[@a-z0-9.-]* +[\"']?AAAA")
 _SSH_BLOB = re.compile(rb"(?:\A|\0)[\x07-\x40]?" + _SSH_NAME + rb"\0\0|openssh-key-v1\0")
 
-# The beginnings of object identifiers that name the algorithms of keys, of their encryption and of
-# signatures: PKCS (RSA, PBES2, PKCS #7 and #12), ANSI X9 (EC, DSA), SECG, NIST, and RFC 8410 with its whole
-# AlgorithmIdentifier, as it is short. They are there too where a file is cut off or has something behind it.
+# The prefixes of the object identifiers of key algorithms, their encryption and signatures: PKCS (RSA, PBES2,
+# PKCS #7 and #12), ANSI X9 (EC, DSA), SECG, NIST, and RFC 8410 with its whole AlgorithmIdentifier, as it is
+# short. They are also found in a file that is truncated or has trailing bytes.
 _DER = re.compile(
     rb"\x06[\x08-\x0b]\x2a\x86\x48\x86\xf7\x0d\x01"
     rb"|\x06[\x05-\x09]\x2a\x86\x48\xce[\x38\x3d]"
@@ -57,7 +57,7 @@ _DER = re.compile(
     rb"|\x30\x05\x06\x03\x2b\x65[\x6e-\x71]"
 )
 
-# How PKCS #1 and SEC 1 begin, which name no algorithm: a version and a number, or a modulus.
+# The beginnings of PKCS #1 and SEC 1, which name no algorithm: a version and a number, or a modulus.
 _BARE_DER = re.compile(
     rb"\x30(?:[\x20-\x7f]|\x81.|\x82..)\x02\x01[\0\1](?:\x02[\x40-\x7f]|\x02[\x81\x82]|\x04[\x1c-\x42])"
     rb"|\x30\x81.\x02\x81.\0[\x80-\xff]"
@@ -65,8 +65,8 @@ _BARE_DER = re.compile(
     re.DOTALL,
 )
 
-# Binary OpenPGP: how a key of RSA begins, version 4, which takes 140 bytes at least; or the identifier of
-# Ed25519, or of P-256, P-384 or P-521.
+# Binary OpenPGP: the beginning of an RSA key of version 4, which takes at least 140 bytes; or the identifier
+# of Ed25519, P-256, P-384 or P-521.
 _BINARY_PGP = re.compile(
     rb"\A[\x94-\x9b\xc5-\xc7].{1,5}\x04.{4}\x01[\x04\x08\x0c\x10]\0(?=.{128})"
     rb"|\x09\x2b\x06\x01\x04\x01\xda\x47\x0f\x01"
@@ -74,27 +74,27 @@ _BINARY_PGP = re.compile(
     re.DOTALL,
 )
 
-# A member that JSON Web Keys and their sets have; and how an object begins that need not be whole.
+# A member of JSON Web Keys and their sets; and the beginning of an object that may be truncated.
 _JWK_MEMBER = re.compile(rb"[\"'](?:kty|keys)[\"']\s*:")
 _JSON_BEGINS = re.compile(r"[\[{\s]*\{\s*[\"'][A-Za-z0-9_#:/.-]+[\"']\s*:")
 
-# How .NET writes keys.
+# The XML format of .NET.
 _XML = re.compile(rb"<(?:RSA|DSA|ECDSA|EC)KeyValue[ >]")
 
 _TOKEN = re.compile(rb"(?:^|[^A-Za-z0-9_-])(eyJ[A-Za-z0-9_-]{8,})\.[A-Za-z0-9_-]*\.[A-Za-z0-9_.-]*")
 
 _BASE64 = rb"[A-Za-z0-9+/_-]"
 
-# A run of an encoding, and where within one DER, SSH or PEM begins: words that stand before it run together
-# with it when the space between is taken out. What names the algorithm is near the beginning.
+# A run of an encoding; and the beginnings of DER, SSH and PEM within a run, since words before the key join
+# the run when the white space in between is removed. The algorithm's name is near the beginning.
 _BASE64_RUN = re.compile(_BASE64 + rb"{40,}")
 _BASE64_BEGIN = re.compile(rb"(?=((?:M[A-P]|AAAA[A-Z]|b3BlbnNz|LS0t|B[A-P])" + _BASE64 + rb"{38,510}))")
 _PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
 _HEX_RUN = re.compile(rb"(?:[0-9A-Fa-f]{2}){32,}")
 _HEX_BEGIN = re.compile(rb"(?=(30(?:[0-9A-Fa-f]{2}){32,256}))")
 
-# What stands between the pieces of a body: white space, as it is or escaped, and quotes; in hexadecimal also
-# what stands before and behind each byte.
+# The separators between the pieces of a body: white space, plain or escaped, and quotes; in hexadecimal also
+# the prefixes and separators of single bytes.
 _BETWEEN = re.compile(rb"\\[nrt]|[\s\\\"'`\0]+")
 _BETWEEN_HEX = re.compile(rb"0x|\\x|[\s\\\"':,;\0]+")
 
@@ -104,10 +104,10 @@ _UTF16 = re.compile(
     rb"(?:\xff\xfe)?(?:" + _PRINTABLE + rb"\0)+|(?:\xfe\xff)?(?:\0" + _PRINTABLE + rb")+|\xff\xfe|\xfe\xff"
 )
 
-# What may stand around a key.
+# The characters that may surround a key.
 _AROUND = b" \t\r\n\f\v\0\"'`"
 
-# With the length of an uncompressed point.
+# Each curve with the length of an uncompressed point, in bytes.
 _CURVES = ((ec.SECP256R1(), 65), (ec.SECP256K1(), 65), (ec.SECP384R1(), 97), (ec.SECP521R1(), 133))
 
 _DER_KINDS: tuple[tuple[str, Callable[[bytes], object]], ...] = (
@@ -122,12 +122,12 @@ _CONVERT = "convert it to PEM"
 @dataclass(frozen=True)
 class Material:
     """
-    What was recognised.
+    Key material that was recognised.
 
-    :ivar what: its name, for sentences.
-    :ivar advice: what to do with it, as an imperative.
-    :ivar form: what reads :attr:`text`; ``None`` where nothing here does.
-    :ivar text: the content without a byte order mark, quotes and white space around it.
+    :ivar what: its name, for error messages.
+    :ivar advice: how to correct it, as an imperative.
+    :ivar form: the format of :attr:`text`; ``None`` if txsse does not read the format.
+    :ivar text: the content without a byte order mark, or quotes and white space around it.
     """
 
     what: str
@@ -136,16 +136,16 @@ class Material:
     text: bytes = b""
 
 
-# What begins like DER, and cannot be loaded.
+# Content that begins like DER, but cannot be loaded.
 _BROKEN_DER = Material("a key or certificate in DER format")
 
 
 def recognise(content: bytes) -> Material | None:
     """
-    Tell what key material is.
+    Return the kind of key material that a content is.
 
-    :param content: what a file, a variable or a member of a key holds.
-    :returns: what it is; ``None`` for what can only be a secret.
+    :param content: the content of a file, of an environment variable or of a member of a JSON Web Key.
+    :returns: the kind; ``None`` if the content can only be a secret.
     """
     found = _recognise_plain(content)
     if found is not None:
@@ -161,14 +161,14 @@ def recognise(content: bytes) -> Material | None:
 
 def _recognise_plain(content: bytes) -> Material | None:
     """
-    Recognise what is not encoded, whatever stands around it.
+    Recognise content that is not encoded, whatever white space, quotes or byte order mark surround it.
     """
     broken = None
     for view in _views(content):
         found = _recognise_one(view)
         if found is not None and found is not _BROKEN_DER:
             return found
-        # Where its last byte looks like a space, another view has the whole of it.
+        # If the last byte of a key looks like a space, another view has the whole key.
         broken = broken or found
     return broken
 
@@ -197,7 +197,7 @@ def _recognise_binary(content: bytes) -> Material | None:
         except (ValueError, UnsupportedAlgorithm):
             continue
         except TypeError:
-            # It is encrypted.
+            # The key is encrypted.
             pass
         return Material(f"{name} in DER format")
     if _DER.search(content) or _BARE_DER.match(content):
@@ -214,30 +214,32 @@ def _recognise_binary(content: bytes) -> Material | None:
 
 def _recognise_text(content: bytes) -> Material | None:
     """
-    Recognise text with bytes that its author does not see, and that others may leave out.
+    Recognise text with invisible bytes, such as a byte order mark.
+
+    Other programs may omit these bytes from the secret.
     """
     if _UTF16.fullmatch(content):
         return Material("text in UTF-16", "save it as UTF-8, without a byte order mark")
     if content.startswith(_BOMS[0]) and _to_text(content) is not None:
-        return Material("text behind a byte order mark", "save it as UTF-8, without a byte order mark")
+        return Material("text after a byte order mark", "save it as UTF-8, without a byte order mark")
     return None
 
 
 def _views(content: bytes) -> Iterator[bytes]:
     """
-    Return the content without what may stand around it, and as it is.
+    Yield the content without the characters that may surround it, and as it is.
     """
     bare = _strip(content)
     yield bare
     if content.lstrip(b"\0")[:2] in _BOMS:
         yield _strip(content.lstrip(b"\0").decode("utf-16", "replace").encode())
     if b"\0" in bare:
-        # Text in UTF-16 in which all that matters is ASCII.
+        # Text in UTF-16 whose relevant characters are ASCII.
         yield _strip(bare.replace(b"\0", b""))
-    # What a binary key ends with may look like a space, too.
-    behind = content.lstrip(_AROUND)
-    if behind not in (bare, content):
-        yield behind
+    # The last bytes of a binary key may look like white space.
+    left_stripped = content.lstrip(_AROUND)
+    if left_stripped not in (bare, content):
+        yield left_stripped
     if bare != content:
         yield content
 
@@ -254,7 +256,7 @@ def _strip(content: bytes) -> bytes:
 
 def _decodings(content: bytes, depth: int) -> Iterator[tuple[bytes, str]]:
     """
-    Return whatever the content may be an encoding of, with the encoding's name.
+    Yield everything that the content may be an encoding of, with the name of the encoding.
     """
     bare = _strip(content).replace(b"\0", b"")
     hexadecimal, base64 = _BETWEEN_HEX.sub(b"", bare), _BETWEEN.sub(b"", bare)
@@ -279,10 +281,10 @@ def _find(pattern: re.Pattern[bytes], *texts: bytes) -> Iterable[bytes]:
 
 def _decode_base64(text: bytes) -> bytes:
     """
-    Decode a run of either alphabet, as far as it goes.
+    Decode a run of either base64 alphabet; an incomplete last group is dropped.
     """
     plain = text.translate(bytes.maketrans(b"-_", b"+/"))
-    # A single character behind the last four is no byte.
+    # A single character after the last group of four does not make a byte.
     plain = plain[: len(plain) - (len(plain) % 4 == 1)]
     return b64decode(plain + b"=" * (-len(plain) % 4))
 
@@ -291,7 +293,7 @@ def _parse_json(content: bytes) -> object:
     try:
         return json.loads(content, parse_int=float)
     except RecursionError:
-        # It has more levels than Python reads, and so it has some.
+        # The document is nested more deeply than Python reads, so it is a container.
         return []
     except ValueError:
         return None
@@ -306,7 +308,7 @@ def _is_broken_json(content: bytes) -> bool:
 
 def _to_text(content: bytes) -> str | None:
     """
-    Return the content as text; ``None`` for bytes that are none.
+    Return the content as printable text; ``None`` if it is not UTF-8 or has control characters.
     """
     try:
         text = content.decode()

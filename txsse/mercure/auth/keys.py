@@ -1,8 +1,9 @@
 """
-Keys that tokens are verified with. The cryptography is PyJWT's.
+Reads the keys that tokens are verified with. PyJWT does the cryptography.
 
-Strategy: a key says itself for which algorithms it is good, by its kind; what a token names is only compared
-with that. So a public key is never taken for a secret, and nothing is taken for ``none``.
+Strategy: the kind of a key determines the algorithms that it may be used with; the algorithm that a token
+names is only compared with them. A public key is therefore never used as a secret, and the algorithm ``none``
+is never accepted.
 
 Sources: https://www.rfc-editor.org/rfc/rfc7517, https://www.rfc-editor.org/rfc/rfc8725
 """
@@ -31,10 +32,11 @@ _HMAC = ("HS256", "HS384", "HS512")
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _EC = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 
-#: All algorithms that may be allowed.
+#: All algorithms that a hub can allow.
 ALGORITHMS = (*_HMAC, *_RSA, *_EC.values(), "EdDSA")
 
-# By RFC 7518, section 3.2, no shorter than the hash; more is asked of nobody.
+# The minimum of RFC 7518, section 3.2, for HS256: the length of the hash. HS384 and HS512 require no more
+# here.
 _MIN_SECRET = 32
 _MIN_RSA_BITS = 2048
 
@@ -45,19 +47,19 @@ PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519
 
 class BadKey(ValueError):
     """
-    What was given is no key that can be used.
+    The content is not a usable key.
     """
 
 
 @dataclass(frozen=True)
 class Key:
     """
-    A key.
+    A key that verifies tokens.
 
-    :ivar algorithms: what it is good for.
+    :ivar algorithms: the algorithms that it may be used with.
     :ivar material: a secret, or a public key.
-    :ivar id: what tokens may call it by.
-    :ivar private: the private key, where it was given: it can sign, too.
+    :ivar id: the ``kid`` by which tokens name it.
+    :ivar private: the secret or private key, if it is known: the key can sign, too.
     """
 
     algorithms: Sequence[str]
@@ -67,7 +69,7 @@ class Key:
 
     def limited_to(self, algorithms: Iterable[str]) -> Key:
         """
-        Return the same key for fewer algorithms.
+        Return this key for those of its algorithms that are given.
         """
         allowed = set(algorithms)
         return replace(self, algorithms=tuple(each for each in self.algorithms if each in allowed))
@@ -75,12 +77,12 @@ class Key:
 
 def secret_key(secret: str | bytes, *, id: str | None = None) -> Key:
     """
-    Make a key out of a secret that the hub shares with those who make tokens.
+    Return a key for a secret that the hub shares with the issuer of tokens.
 
-    :raises BadKey: for one that is too short to be safe, and for what is recognised as something else, such
-        as a public key: everybody who has that could sign tokens.
+    :raises BadKey: if the secret is too short to be safe, or is recognised as something else, such as a
+        public key: every client that has the public key could sign tokens.
     """
-    # The environment has surrogates for what is not UTF-8.
+    # Python represents bytes of environment variables that are not UTF-8 as surrogates.
     material = secret.encode("utf-8", "surrogateescape") if isinstance(secret, str) else secret
     found = recognise(material)
     if found is not None:
@@ -94,16 +96,16 @@ def secret_key(secret: str | bytes, *, id: str | None = None) -> Key:
     try:
         HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(material)
     except PyJWTError:
-        # Some version of PyJWT recognises more. It would refuse this one with every token.
+        # Another version of PyJWT may recognise more formats. It would then reject the key with every token.
         raise BadKey("this is a key in another format, not a secret; convert it to PEM") from None
     return Key(_HMAC, material, id, material)
 
 
 def pem_key(pem: bytes, *, id: str | None = None) -> Key:
     """
-    Make a key out of a PEM file: a public key, a certificate, or a private key.
+    Return the key of a PEM file: a public key, a certificate, or a private key.
 
-    :raises BadKey: for any other.
+    :raises BadKey: for any other content.
     """
     private: Any = None
     try:
@@ -115,17 +117,18 @@ def pem_key(pem: bytes, *, id: str | None = None) -> Key:
         else:
             public = load_pem_public_key(pem)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise BadKey(f"no key in PEM format: {_first_line(error)}") from None
+        raise BadKey(f"not a key in PEM format: {_first_line(error)}") from None
     return Key(_algorithms_of(public), public, id, private)
 
 
 def jwks_keys(document: str | bytes, *, public: bool = False) -> list[Key]:
     """
-    Read a set of keys. Those of kinds that are not known here, and those that are not for signatures, are
-    passed over.
+    Return the usable keys of a JSON Web Key Set.
 
-    :param public: whether anybody can read it; then secrets are passed over, too, as they are none.
-    :raises BadKey: for what is no such set, and for one without any key that can be used.
+    Keys of an unsupported kind, and keys that are not for signatures, are skipped.
+
+    :param public: whether the set is public. Secrets are skipped then: a published secret is no secret.
+    :raises BadKey: if the document is not a key set, or has no usable key.
     """
     try:
         parsed = json.loads(document)
@@ -133,7 +136,7 @@ def jwks_keys(document: str | bytes, *, public: bool = False) -> list[Key]:
     except (ValueError, TypeError, KeyError, RecursionError):
         entries = None
     if not isinstance(entries, list):
-        raise BadKey("no JSON Web Key Set: an object with a list named keys")
+        raise BadKey("not a JSON Web Key Set, which is an object with a list named keys")
     keys = [key for key in map(_jwk, entries) if key is not None]
     if public:
         keys = [key for key in keys if not set(key.algorithms) & set(_HMAC)]
@@ -144,10 +147,12 @@ def jwks_keys(document: str | bytes, *, public: bool = False) -> list[Key]:
 
 def read_key(path: Path) -> list[Key]:
     """
-    Read a file: PEM, a JSON Web Key Set, or a secret on a line of its own. A byte order mark, UTF-16, quotes
-    and white space around PEM and a set make no difference; what else is recognised is refused.
+    Return the keys of a file: PEM, a JSON Web Key Set, or a secret on a single line.
 
-    :raises BadKey: for one that cannot be read, or is none of these.
+    A byte order mark, UTF-16, quotes and white space around PEM or a set are ignored. Any other content that
+    is recognised is refused.
+
+    :raises BadKey: if the file cannot be read, or contains none of these.
     """
     try:
         content = path.read_bytes()
@@ -202,7 +207,7 @@ def _algorithms_of(public: Any) -> Sequence[str]:
         return (_EC[public.curve.name],)
     if isinstance(public, ed25519.Ed25519PublicKey):
         return ("EdDSA",)
-    raise BadKey("a kind of key that no algorithm here uses; there are RSA, P-256, P-384, P-521 and Ed25519")
+    raise BadKey("this kind of key is not supported; use RSA, P-256, P-384, P-521 or Ed25519")
 
 
 def _first_line(error: Exception) -> str:

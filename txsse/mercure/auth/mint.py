@@ -1,10 +1,10 @@
 """
-Tokens for clients of a hub, made by those who have its key.
+Makes and signs tokens for clients of a hub, with the hub's key.
 
-Strategy: :func:`make_claims` reads the grants the way a hub will read them, so a hub accepts what it returns;
-:func:`sign` only signs.
+Strategy: :func:`make_claims` reads the grants as a hub reads them, so every hub accepts the claims that it
+returns; :func:`sign` only signs.
 
-Sources: https://www.rfc-editor.org/rfc/rfc9068, and the documents of Mercure, 1.0 and before.
+Sources: https://www.rfc-editor.org/rfc/rfc9068, and the Mercure specification, 1.0 and before.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ with needs("mercure", "a token"):
 
 __all__ = ["BASE", "InvalidClaims", "RequestedClaims", "make_claims", "make_token", "sign"]
 
-#: Stands for the hub's URL where patterns are relative to it: an audience may be any text. Whether a pattern
-#: is valid does not depend on it.
+#: The URL that relative patterns are resolved against here, since an audience may be any text. Whether a
+#: pattern is valid does not depend on it.
 BASE = "https://hub.example/.well-known/mercure"
 
 _DEFAULT = ALGORITHMS[0]
@@ -41,20 +41,20 @@ class InvalidClaims(ValueError):
 @dataclass(frozen=True, kw_only=True)
 class RequestedClaims:
     """
-    What a token is to say.
+    The claims that a token is to have.
 
-    :ivar publish: the topics that it allows to publish to; ``*`` for all.
-    :ivar publish_patterns: the same by URL patterns.
-    :ivar subscribe: the topics whose private updates it allows to read; ``*`` for all.
-    :ivar subscribe_patterns: the same by URL patterns.
-    :ivar payload: what the hub discloses about subscriptions; ``None`` for nothing.
+    :ivar publish: the topics that it allows publishing to; ``*`` for all.
+    :ivar publish_patterns: the same, as URL patterns.
+    :ivar subscribe: the topics whose private updates it allows reading; ``*`` for all.
+    :ivar subscribe_patterns: the same, as URL patterns.
+    :ivar payload: what the hub discloses about the client's subscriptions; ``None`` for nothing.
     :ivar audience: the hub's URL.
-    :ivar issuer: who makes the token.
-    :ivar subject: who the token is given to.
-    :ivar issued: when it is made, in seconds since 1970; ``None`` to leave that out.
-    :ivar expires: when it expires, in seconds since 1970; ``None`` for never, before Mercure 1.0 alone.
-    :ivar compatibility: whether it is a token as they were before Mercure 1.0, in which topics are URI
-        templates.
+    :ivar issuer: the name of the token's issuer.
+    :ivar subject: the name of the client that the token is for.
+    :ivar issued: the time of issue, in seconds since 1970; ``None`` to omit it.
+    :ivar expires: when it expires, in seconds since 1970; ``None`` for never, which only tokens from before
+        Mercure 1.0 allow.
+    :ivar compatibility: whether it is a token from before Mercure 1.0, in which topics may be URI templates.
     """
 
     publish: Iterable[str] = ()
@@ -80,13 +80,13 @@ def make_token(
     algorithm: str = _DEFAULT,
 ) -> str:
     """
-    Make a token of Mercure 1.0.
+    Make a Mercure 1.0 token.
 
     :param key: the secret, or the private key.
     :param audience: the hub's URL.
     :param expires: when it expires, in seconds since 1970.
-    :param publish: the topics that it allows to publish to; ``*`` for all.
-    :param subscribe: the topics whose private updates it allows to read; ``*`` for all.
+    :param publish: the topics that it allows publishing to; ``*`` for all.
+    :param subscribe: the topics whose private updates it allows reading; ``*`` for all.
     :param algorithm: the algorithm to sign with.
     :raises InvalidClaims: for topics that no hub would accept.
     """
@@ -96,9 +96,9 @@ def make_token(
 
 def make_claims(requested: RequestedClaims) -> dict[str, object]:
     """
-    Write the claims of a token.
+    Return the claims of a token.
 
-    :raises InvalidClaims: where no hub would accept them.
+    :raises InvalidClaims: if no hub would accept them.
     """
     claims: dict[str, object] = {
         "iss": requested.issuer,
@@ -128,12 +128,12 @@ def sign(
     claims: Mapping[str, object], key: PrivateKey | str | bytes, algorithm: str, *, key_id: str | None = None
 ) -> str:
     """
-    Sign a token.
+    Return a signed token.
 
-    :param claims: what :func:`make_claims` returned.
+    :param claims: the claims, from :func:`make_claims`.
     :param key: the secret, or the private key.
     :param algorithm: the algorithm to sign with.
-    :param key_id: the name by which the hub knows the key; ``None`` to leave that out.
+    :param key_id: the ``kid`` by which the hub knows the key; ``None`` to omit it.
     """
     headers = {"typ": "JWT" if "mercure" in claims else "at+jwt"}
     if key_id is not None:

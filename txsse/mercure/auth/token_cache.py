@@ -1,8 +1,8 @@
 """
-Tokens that were good, remembered so that they are verified once.
+Caches verified tokens, so that each is verified once.
 
-The bound is on memory: patterns are the larger part of it, and of those a token may have many. See
-:attr:`txsse.mercure.auth.grants.Grants.weight` for the unit.
+The cache is limited by memory, since a token may have many patterns, which take the most. For the unit, see
+:attr:`txsse.mercure.auth.grants.Grants.weight`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from txsse.mercure.auth.grants import Grants
 
 __all__ = ["MAX_REMEMBERED", "MAX_WEIGHT", "CachedToken", "TokenCache"]
 
-#: How many tokens are remembered. A publisher sends the same one again and again.
+#: The maximum number of cached tokens. A publisher sends the same token repeatedly.
 MAX_REMEMBERED = 1000
 
-#: What they may weigh together: 16 MiB, in tenths of a KiB.
+#: The maximum weight of all cached tokens: 16 MiB, in tenths of a KiB.
 MAX_WEIGHT = 16 * 1024 * 10
 
-# What one weighs beside its grants and its text, and how many characters of that weigh as much as a tenth of
-# a KiB. Counted with tracemalloc.
+# The weight of a token without its grants and text, and the number of characters that weigh a tenth of a KiB.
+# Measured with tracemalloc.
 _WEIGHT = 5
 _CHARACTERS_PER_WEIGHT = 100
 
@@ -34,11 +34,11 @@ _Keys = TypeVar("_Keys")
 @dataclass(frozen=True)
 class CachedToken(Generic[_Keys]):
     """
-    What is remembered of a token.
+    The result of a verification.
 
-    :ivar keys: where the key came from that fits its signature.
-    :ivar version: which version of those it was.
-    :ivar grants: what it allows.
+    :ivar keys: the source of the key that verified the signature.
+    :ivar version: the version of that source at the time.
+    :ivar grants: what the token grants.
     """
 
     keys: _Keys
@@ -48,13 +48,15 @@ class CachedToken(Generic[_Keys]):
 
 class TokenCache(Generic[_Keys]):
     """
-    Remembers tokens by their text and what they were presented for. Expired tokens are forgotten when the
-    next token comes; where there is no room, those that were not presented for longest are.
+    Verified tokens, by their text and role.
 
-    :param seconds: the time, in seconds since 1970.
-    :param max_weight: what all may weigh together, in tenths of a KiB.
-    :param max_count: how many there may be.
-    :ivar weight: what they weigh together.
+    Expired tokens are removed at the next call. If the cache is full, the least recently used tokens are
+    removed.
+
+    :param seconds: returns the time, in seconds since 1970.
+    :param max_weight: the maximum weight of all tokens, in tenths of a KiB.
+    :param max_count: the maximum number of tokens.
+    :ivar weight: the weight of all tokens.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class TokenCache(Generic[_Keys]):
         self._max_weight = max_weight
         self._max_count = max_count
         self._tokens: OrderedDict[tuple[str, str], tuple[CachedToken[_Keys], int]] = OrderedDict()
-        # No token that is remembered expires before that.
+        # No cached token expires before this time.
         self._next_expiry = inf
 
     def __len__(self) -> int:
@@ -73,7 +75,7 @@ class TokenCache(Generic[_Keys]):
 
     def find(self, token: str, role: str) -> CachedToken[_Keys] | None:
         """
-        Return what is remembered of a token; ``None`` for nothing.
+        Return the cached result for a token; ``None`` if it is not cached.
         """
         self._forget_expired()
         found = self._tokens.get((token, role))
@@ -84,7 +86,7 @@ class TokenCache(Generic[_Keys]):
 
     def add(self, token: str, role: str, remembered: CachedToken[_Keys]) -> None:
         """
-        Remember a token. One that weighs more than all together may is not remembered.
+        Cache the result for a token, unless it weighs more than the whole cache may.
         """
         self._forget_expired()
         self.forget(token, role)
@@ -102,7 +104,7 @@ class TokenCache(Generic[_Keys]):
 
     def forget(self, token: str, role: str) -> None:
         """
-        Forget a token, if it is remembered.
+        Remove a token, if it is cached.
         """
         _, weight = self._tokens.pop((token, role), (None, 0))
         self.weight -= weight

@@ -1,5 +1,5 @@
 """
-Tokens: whose they are, and what they allow.
+Verifies tokens: the signature, the issuer, the audience and the times; and returns their grants.
 
 Sources: https://www.rfc-editor.org/rfc/rfc9068, https://www.rfc-editor.org/rfc/rfc8725
 """
@@ -26,38 +26,42 @@ _log = Logger()
 
 Role = Literal["publish", "subscribe"]
 
-# What is longer was made by nobody who means well.
+# No honest issuer makes longer tokens.
 _MAX_LENGTH = 16384
 
-# How far a token's maker may be ahead of this clock, in seconds.
+# How far an issuer's clock may be ahead of the hub's, in seconds.
 _LEEWAY = 30.0
 
-# What is later than that is no time, NaN is not, and neither are numbers that no float can hold.
+# Later values are not times; neither are NaN, nor numbers that exceed a float.
 _MAX_TIME = 1e12
 
 
 class IKeys(Protocol):
     """
-    Where keys come from.
+    A source of keys.
 
-    :ivar version: grows when the keys are others than before.
-    :ivar known: whether there is an answer yet.
+    :ivar version: increases whenever the keys change.
     """
 
     version: int
 
     @property
-    def known(self) -> bool: ...
+    def known(self) -> bool:
+        """
+        Whether the source has had keys yet.
+        """
 
     async def find(self, id: str | None) -> Sequence[Key]:
         """
-        Return the keys, those of this name among them, if there are any.
+        Return all keys, including those with this ID, if the source has any.
+
+        :param id: the ``kid`` of a token; ``None`` if it has none.
         """
 
 
 class FixedKeys:
     """
-    Keys that stay the same.
+    Keys that never change.
     """
 
     known = True
@@ -76,14 +80,14 @@ class FixedKeys:
 @dataclass(frozen=True)
 class Issuer:
     """
-    Who makes tokens, and with what keys.
+    An issuer of tokens, and the keys that verify its tokens.
 
-    :ivar publish: the keys of tokens that publish.
-    :ivar subscribe: the keys of tokens that subscribe.
-    :ivar name: what the tokens have as ``iss``; ``None`` for those who share a key with the hub, and need no
+    :ivar publish: the keys for tokens that publish.
+    :ivar subscribe: the keys for tokens that subscribe.
+    :ivar name: the ``iss`` of its tokens; ``None`` for an issuer that shares a key with the hub, and needs no
         name.
-    :ivar authorization_server: whether clients get tokens from a server of this name: the hub's metadata list
-        it.
+    :ivar authorization_server: whether clients request tokens from a server with this name. The hub's
+        metadata then lists it.
     """
 
     publish: IKeys
@@ -94,12 +98,12 @@ class Issuer:
 
 def shared_secret(secret: str, *, subscribe: str | None = None, name: str | None = None) -> Issuer:
     """
-    Trust whoever has a secret.
+    Return an issuer whose tokens are signed with a shared secret.
 
     :param secret: the secret, of at least 32 bytes.
-    :param subscribe: another one for the tokens of subscribers; ``None`` for the same.
-    :param name: what the tokens have as ``iss``; ``None`` for whatever they have.
-    :raises BadKey: for one that is too short.
+    :param subscribe: another secret for the tokens of subscribers; ``None`` for the same one.
+    :param name: the ``iss`` that tokens must have; ``None`` for any.
+    :raises BadKey: for a secret that is too short.
     """
     publish = FixedKeys([secret_key(secret)])
     subscribers = publish if subscribe is None else FixedKeys([secret_key(subscribe)])
@@ -111,15 +115,15 @@ _EXPIRED = "it has expired"
 
 class Verifier:
     """
-    Tells good tokens from others.
+    Verifies tokens.
 
-    :param issuers: who is trusted.
+    :param issuers: the trusted issuers.
     :param base: the hub's URL.
-    :param audience: what tokens have to be meant for: any of these.
-    :param algorithms: what tokens may be signed with.
-    :param compatibility: whether tokens from before Mercure 1.0 are taken, too.
-    :param seconds: the time, in seconds since 1970.
-    :raises ValueError: for issuers of which two have the same name, or none.
+    :param audience: the accepted audiences (``aud``): a token must name one of them.
+    :param algorithms: the algorithms that tokens may be signed with.
+    :param compatibility: whether tokens from before Mercure 1.0 are accepted, too.
+    :param seconds: returns the time, in seconds since 1970.
+    :raises ValueError: if two issuers have the same name, or both have none.
     """
 
     def __init__(
@@ -135,11 +139,11 @@ class Verifier:
         self._issuers: dict[str | None, Issuer] = {}
         for issuer in issuers:
             if issuer.name in self._issuers:
-                # The keys of one would count, and silently not those of the other.
+                # The keys of one would be used, and those of the other silently ignored.
                 raise ValueError(f"two issuers have the name {issuer.name!r}; give one of them all the keys")
             self._issuers[issuer.name] = issuer
-        # Its keys verify a token that names no issuer that is trusted. If this one has a name, the token is
-        # refused afterwards, and the owner of the key is told why.
+        # The keys of this issuer verify tokens that name no trusted issuer. If this issuer has a name, the
+        # token is then refused, and the owner of the key learns why.
         own = [issuer for issuer in self._issuers.values() if not issuer.authorization_server]
         self._unnamed = self._issuers.get(None) or next(iter(own), None)
         self._base = base
@@ -152,13 +156,12 @@ class Verifier:
 
     async def verify(self, token: str, role: Role) -> Grants:
         """
-        Verify a token.
+        Return what a token grants.
 
         :param token: the token.
-        :param role: what it is presented for, which tells the keys.
-        :returns: what it allows.
-        :raises InvalidToken: for one that is not good; the log says why.
-        :raises Unavailable: while nobody knows the keys of who made it.
+        :param role: what it is presented for, which selects the issuer's keys.
+        :raises InvalidToken: if the token is not valid. The reason is logged.
+        :raises Unavailable: while the keys of the token's issuer are unavailable.
         """
         try:
             return await self._recall(token, role) or await self._verify(token, role)
@@ -170,8 +173,8 @@ class Verifier:
         known = self._remembered.find(token, role)
         if known is None:
             return None
-        # Whoever is asked looks for newer keys: a key that was withdrawn would be good otherwise, as long as
-        # nobody comes with another token.
+        # This call makes the source look for newer keys. Otherwise a withdrawn key would stay valid as long
+        # as no client presents another token.
         await known.keys.find(None)
         if known.keys.version != known.version:
             self._remembered.forget(token, role)
@@ -190,10 +193,10 @@ class Verifier:
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             raise InvalidToken("its algorithm is not allowed")
         if "crit" in header or not isinstance(header.get("kid", ""), str):
-            raise InvalidToken("its header holds what is not known here")
+            raise InvalidToken("its header has an unknown parameter")
         found = await keys.find(id)
         if not keys.known:
-            raise Unavailable("the keys of the token's issuer cannot be had at the moment")
+            raise Unavailable("the keys of the token's issuer are currently unavailable")
         version = keys.version
         claims = self._claims(token, algorithm, _candidates(found, algorithm, id))
         try:
@@ -206,17 +209,19 @@ class Verifier:
 
     def _read(self, token: str) -> tuple[Mapping[str, Any], Mapping[str, object]]:
         """
-        Read a token whose signature may be anybody's.
+        Return the header and the claims of a token whose signature is not verified yet.
         """
         try:
             read = self._jws.decode_complete(token, options={"verify_signature": False})
             return read["header"], _to_claims(read["payload"])
         except (PyJWTError, ValueError, TypeError, RecursionError):
-            raise InvalidToken("it is no JSON Web Token") from None
+            raise InvalidToken("it is not a JSON Web Token") from None
 
     def _issuer_of(self, claims: Mapping[str, object]) -> Issuer:
         """
-        Tell whose keys a token has to be signed with: those of the one that it names, and nobody else's.
+        Return the issuer whose keys must have signed a token.
+
+        A token that names a trusted issuer is verified with the keys of that issuer only.
         """
         name = claims.get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
@@ -232,7 +237,7 @@ class Verifier:
             except (PyJWTError, ValueError, TypeError, RecursionError):
                 continue
             return _to_claims(read["payload"])
-        raise InvalidToken("none of the keys fits its signature")
+        raise InvalidToken("none of the keys verifies its signature")
 
     def _read_grants(self, header: Mapping[str, object], claims: Mapping[str, object]) -> Grants:
         old = self._compatibility and not _is_access_token(header)
@@ -243,7 +248,7 @@ class Verifier:
             if expires is None:
                 raise InvalidToken("it has no exp")
         if not old or claims.get("aud") is not None:
-            # Old ones need none, but one that is there counts:
+            # Tokens from before Mercure 1.0 need no audience, but a given one counts:
             # https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3
             self._check_audience(claims.get("aud"))
         if expires is not None and expires <= self._seconds():
@@ -267,7 +272,9 @@ def _check_issuer(issuer: Issuer, claims: Mapping[str, object]) -> None:
 
 def _candidates(keys: Sequence[Key], algorithm: str, id: object) -> Sequence[Key]:
     """
-    Return the keys that a token may be signed with. Its ``kid`` is a hint, and keys may have no name.
+    Return the keys that may have signed a token.
+
+    The ``kid`` is a hint: keys may have no ID.
     """
     fitting = [key for key in keys if algorithm in key.algorithms]
     named = [key for key in fitting if key.id is not None and key.id == id]
@@ -277,12 +284,12 @@ def _candidates(keys: Sequence[Key], algorithm: str, id: object) -> Sequence[Key
 def _to_claims(payload: bytes) -> Mapping[str, object]:
     claims = json.loads(payload, parse_constant=_refuse_constant)
     if not isinstance(claims, dict):
-        raise InvalidToken("its claims are no object")
+        raise InvalidToken("its claims are not an object")
     return claims
 
 
 def _refuse_constant(name: str) -> None:
-    # Python's own reader takes NaN and Infinity, which JSON does not have.
+    # Python's JSON parser accepts NaN and Infinity, which are not JSON.
     raise ValueError(name)
 
 
@@ -296,5 +303,5 @@ def _time(claims: Mapping[str, object], name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _MAX_TIME:
-        raise InvalidToken(f"its {name} is no time")
+        raise InvalidToken(f"its {name} is not a valid time")
     return float(value)

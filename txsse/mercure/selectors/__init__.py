@@ -1,3 +1,3 @@
 """
-What a matcher selects: exact topics, URL patterns and URI templates.
+Matchers and their selectors: exact topics, URL patterns and URI templates.
 """

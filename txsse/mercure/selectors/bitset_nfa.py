@@ -1,14 +1,14 @@
 """
-The places in a topic that can be reached, all of them in one number.
+Matches the parts of a URI template against a topic with a bit-parallel NFA.
 
-Strategy: bit *n* of such a set stands for the place before the topic's character *n*. To go on by a character
-is to shift; to go on through any run of characters is to add, for the carry runs through it: with the marks
-of the characters in ``C``, and those of where to begin in ``M``, ``((M & C) + C) ^ C`` has marks at all that
-are passed, and behind. So a step costs the same a microsecond wherever it begins, and however many places
-there are.
+Strategy: the reachable offsets of a topic are one integer, a bitmask: bit *n* stands for the offset before
+character *n*. A shift advances all offsets by one character. An addition advances them through a run of
+characters, since the carry propagates through the run: with the characters in ``C`` and the starting offsets
+in ``M``, ``((M & C) + C) ^ C`` has every offset that is passed, and the one after the run. So each step takes
+about a microsecond, wherever it begins and however many offsets are set.
 
-An expansion holds some characters as they are, and all others percent-encoded: ``%C3%A9`` is one character,
-and nothing ends within it.
+An expansion contains some characters unchanged, and all others percent-encoded: ``%C3%A9`` is one character,
+and no value ends within it.
 
 Source: https://www.rfc-editor.org/rfc/rfc6570#section-3.2.1
 """
@@ -20,21 +20,21 @@ from collections.abc import Iterator
 from functools import cached_property
 from string import ascii_letters, digits
 
-__all__ = ["Places"]
+__all__ = ["Offsets"]
 
-# A topic may be written as an IRI is, too: what is not ASCII is taken as it is, in place of what encodes it.
+# A topic may also be an IRI: a character that is not ASCII counts the same as its encoded form.
 _FOREIGN = re.compile(r"[^\x00-\x7f]")
 _UNRESERVED = ascii_letters + digits + "-._~"
 _RESERVED = _UNRESERVED + ":/?#[]@!$&'()*+,;="
 
-# What tells them from others: a digit of a number for each.
+# Translation tables: a binary digit for each ASCII character, 1 for those of the set.
 _IS_UNRESERVED = "".join("01"[chr(code) in _UNRESERVED] for code in range(128))
 _IS_RESERVED = "".join("01"[chr(code) in _RESERVED] for code in range(128))
 
 _TRIPLET = re.compile(r"%[0-9A-Fa-f]{2}")
 
-# The UTF-8 form of a character, encoded, https://www.rfc-editor.org/rfc/rfc3629#section-4; and that of one
-# that has to be.
+# The percent-encoded UTF-8 form of a character that is not ASCII,
+# https://www.rfc-editor.org/rfc/rfc3629#section-4; and of any character that has to be encoded.
 _TAIL = "%[89AB][0-9A-F]"
 _LONG = (
     rf"%(?:C[2-9A-F]|D[0-9A-F]){_TAIL}"
@@ -45,9 +45,11 @@ _CHARACTER = re.compile(_LONG, re.IGNORECASE)
 _ENCODED = re.compile(rf"%(?:[01][0-9A-F]|2[0-9A-CF]|3[A-F]|40|5[B-E]|60|7[BCDF])|{_LONG}", re.IGNORECASE)
 
 
-class Places:
+class Offsets:
     """
-    The places in a topic.
+    A topic, and the offsets in it that are reachable from others.
+
+    All offsets are bitmasks.
 
     :param topic: the topic.
     """
@@ -57,72 +59,75 @@ class Places:
         self._all = (1 << len(topic)) - 1
         self._characters: dict[str, int] = {}
 
-    def behind(self, literal: str, reached: int) -> int:
+    def after_literal(self, literal: str, reached: int) -> int:
         """
-        Return the places behind a literal that begins at any of these.
+        Return the offsets after a literal that begins at any of the given offsets.
         """
         for index, character in enumerate(literal):
             if not reached & (reached - 1):
-                # There is one, or none.
+                # At most one offset is set.
                 rest = literal[index:]
-                place = reached.bit_length() - 1
-                return reached << len(rest) if reached and self._topic.startswith(rest, place) else 0
+                offset = reached.bit_length() - 1
+                return reached << len(rest) if reached and self._topic.startswith(rest, offset) else 0
             reached = (reached & self._at(character)) << 1
         return reached
 
-    def behind_anything(self, reached: int) -> int:
+    def after_anything(self, reached: int) -> int:
         """
-        Return the places behind a value, or several, that may hold reserved characters.
+        Return the offsets after one or more values that may contain reserved characters.
         """
-        return self._reserved.behind(reached)
+        return self._reserved.after(reached)
 
-    def behind_values(self, reached: int, separator: str) -> int:
+    def after_values(self, reached: int, separator: str) -> int:
         """
-        Return the places behind a value, or several.
-        """
-        return self._plain.behind(reached, self._at(separator))
+        Return the offsets after one or more values.
 
-    def behind_characters(self, reached: int, most: int, *, reserved: bool) -> int:
+        :param separator: the character between values.
         """
-        Return the places behind a value that is cut off.
+        return self._plain.after(reached, self._at(separator))
 
-        :param most: how many characters it may have.
+    def after_characters(self, reached: int, most: int, *, reserved: bool) -> int:
+        """
+        Return the offsets after the first characters of a value (the prefix modifier, ``{name:3}``).
+
+        :param most: the maximum number of characters.
+        :param reserved: whether the value may contain reserved characters.
         """
         characters = self._reserved if reserved else self._plain
-        behind = fresh = reached
+        after = fresh = reached
         for _ in range(most):
-            fresh = characters.next(fresh) & ~behind
+            fresh = characters.next(fresh) & ~after
             if not fresh:
                 break
-            behind |= fresh
-        return behind
+            after |= fresh
+        return after
 
-    def behind_pairs(self, reached: int, separator: str, *, bare: bool) -> int:
+    def after_pairs(self, reached: int, separator: str, *, bare: bool) -> int:
         """
-        Return the places behind a pair, ``name=value``, or several.
+        Return the offsets after one or more pairs, ``name=value``.
 
-        :param separator: what stands between them.
-        :param bare: whether a name may stand alone. The separator stands before the places then.
+        :param separator: the character between pairs.
+        :param bare: whether a name may occur without a value. The given offsets are then before a separator.
         """
         equals, between = self._at("="), self._at(separator)
         others = self._all & ~(equals | between)
-        # The places that have an equals sign before them, and no separator since; and those the other way.
-        values = _behind(equals << 1, others)
-        names = _behind(between << 1, others)
-        # A value holds no equals sign, so that a second one ends it all.
+        # The offsets after an equals sign without a separator in between, and the reverse.
+        values = _after(equals << 1, others)
+        names = _after(between << 1, others)
+        # A value contains no equals sign, so a second one ends the pairs.
         ends = values & equals
         if bare:
-            return self._plain.behind(reached, (equals | between) & ~ends)
+            return self._plain.after(reached, (equals | between) & ~ends)
         if separator != ".":
-            # Any other separator stands in no name, so that a second one ends it all as well.
+            # A name contains no separator except the dot, so a second one ends the pairs, too.
             ends |= names & between
-        reached = (self._plain.behind(reached) & equals) << 1
-        reached = self._plain.behind(reached, (equals | between) & ~ends)
+        reached = (self._plain.after(reached) & equals) << 1
+        reached = self._plain.after(reached, (equals | between) & ~ends)
         return reached if separator == "." else reached & values
 
     def _at(self, character: str) -> int:
         """
-        Return where a character is.
+        Return the offsets of a character in the topic.
         """
         found = self._characters.get(character)
         if found is None:
@@ -137,17 +142,17 @@ class Places:
 
     @cached_property
     def _reserved(self) -> _Characters:
-        # What is encoded in a value already stays as it is, whatever it stands for.
+        # An encoded triplet in a value is kept, whatever it stands for.
         return _Characters(self._topic, _IS_RESERVED, _TRIPLET, _CHARACTER)
 
 
 class _Characters:
     """
-    Where the characters of values are in a topic.
+    The characters of values in a topic, plain and percent-encoded.
 
-    :param plain: a table of those that are written as they are.
-    :param encoded: what others are written as, one after the other.
-    :param longer: what may be taken for one of them as well, where it is several.
+    :param plain: a translation table with ``1`` for each character that is written unchanged.
+    :param encoded: the encoded form of any other character; matches do not overlap.
+    :param longer: a form that covers several matches of ``encoded`` and may count as one character, too.
     """
 
     def __init__(
@@ -155,7 +160,7 @@ class _Characters:
     ) -> None:
         self._plain = int("0" + _FOREIGN.sub("a", topic[::-1]).translate(plain), 2)
         self._covered = self._plain
-        # The places that are within one.
+        # The offsets within an encoded character.
         self._within = 0
         self._encoded: dict[int, int] = {}
         if "%" not in topic:
@@ -168,28 +173,28 @@ class _Characters:
         for start, length in [] if longer is None else _spans(longer, topic):
             self._encoded[length] = self._encoded.get(length, 0) | 1 << start
 
-    def behind(self, reached: int, others: int = 0) -> int:
+    def after(self, reached: int, others: int = 0) -> int:
         """
-        Return the places behind any number of them.
+        Return the offsets after any number of characters.
 
-        :param others: where other characters are that may be among them.
+        :param others: the offsets of other characters that may occur among them.
         """
         within = reached & self._within
         while within:
-            # What stands before took a percent sign for itself, and what follows is plain.
+            # The part before matched the percent sign alone, and plain characters follow.
             within = (within & self._plain) << 1
             reached |= within
             within &= self._within
-        return reached | (_behind(reached & ~self._within, self._covered | others) & ~self._within)
+        return reached | (_after(reached & ~self._within, self._covered | others) & ~self._within)
 
     def next(self, reached: int) -> int:
         """
-        Return the places behind one of them.
+        Return the offsets after one character.
         """
-        behind = (reached & self._plain) << 1
+        after = (reached & self._plain) << 1
         for length, starts in self._encoded.items():
-            behind |= (reached & starts) << length
-        return behind
+            after |= (reached & starts) << length
+        return after
 
 
 def _spans(pattern: re.Pattern[str], topic: str) -> Iterator[tuple[int, int]]:
@@ -197,8 +202,8 @@ def _spans(pattern: re.Pattern[str], topic: str) -> Iterator[tuple[int, int]]:
         yield found.start(), found.end() - found.start()
 
 
-def _behind(reached: int, characters: int) -> int:
+def _after(reached: int, characters: int) -> int:
     """
-    Return these places, and those behind any number of the characters.
+    Return the given offsets, and those after any number of the characters.
     """
     return (((reached & characters) + characters) ^ characters) | reached

@@ -1,5 +1,5 @@
 """
-What selects topics, as requests and tokens write it.
+Matchers, which select topics in subscribe requests and in tokens.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ __all__ = ["EXACT", "MAX_PATTERN", "PATTERN", "TEMPLATE", "TYPES", "Matcher", "m
 EXACT = "exact"
 PATTERN = "urlpattern"
 
-#: How a topic was selected before Mercure 1.0: as it is written, or by a URI template.
+#: The type of matchers from before Mercure 1.0: an exact topic or a URI template.
 TEMPLATE = "template"
 
 #: The types that requests and tokens may name.
 TYPES = (EXACT, PATTERN)
 
-#: The longest matcher, in characters.
+#: The maximum length of a matcher, in characters.
 MAX_PATTERN = 2048
 
-# How many characters of a topic weigh what a tenth of a KiB of a pattern does. A topic is held as it is, and
-# in what tells of its subscription.
+# How many characters of a topic weigh a tenth of a KiB. A topic is stored as it is, and in the documents of
+# its subscription.
 _CHARACTERS_PER_WEIGHT = 5
 
 
@@ -36,9 +36,9 @@ class Matcher:
     """
     A matcher.
 
-    :ivar type: what its value is.
+    :ivar type: the type of its value.
     :ivar value: the topic, pattern or template; ``*`` is all topics, whatever the type.
-    :ivar selector: the same for a hub: a topic, or what selects topics.
+    :ivar selector: the form that a hub uses: a topic, or a selector of topics.
     """
 
     type: str
@@ -48,7 +48,7 @@ class Matcher:
     @property
     def weight(self) -> int:
         """
-        What it costs to hold and to ask, beside others.
+        The cost of its memory and of its matching, in the unit of :class:`~txsse.ISelector`.
         """
         weight = len(self.value) // _CHARACTERS_PER_WEIGHT
         return weight if isinstance(self.selector, str) else weight + weight_of(self.selector)
@@ -56,12 +56,12 @@ class Matcher:
 
 def make_matcher(type: str, value: str, base: str) -> Matcher:
     """
-    Make a matcher.
+    Return a matcher.
 
-    :param type: what its value is.
+    :param type: the type of the value.
     :param value: the value.
     :param base: the hub's URL, which relative patterns and topics are resolved against.
-    :raises ValueError: for one that cannot be, with the reason.
+    :raises ValueError: with the reason, if the value is not valid for the type.
     """
     if len(value) > MAX_PATTERN:
         raise ValueError(f"it has more than {MAX_PATTERN} characters")
@@ -73,7 +73,7 @@ def make_matcher(type: str, value: str, base: str) -> Matcher:
         return Matcher(type, value, PatternSelector(value, base))
     if type == TEMPLATE:
         return Matcher(type, value, _template(value, base))
-    raise ValueError(f"{type} is no type of matcher; there are {' and '.join(TYPES)}")
+    raise ValueError(f"{type} is not a matcher type; use {' or '.join(TYPES)}")
 
 
 def _template(value: str, base: str) -> str | ISelector:
@@ -84,5 +84,5 @@ def _template(value: str, base: str) -> str | ISelector:
     except TooManyVariables:
         raise
     except ValueError:
-        # Any string was a topic, too.
+        # Before Mercure 1.0, any string was a valid topic.
         return value

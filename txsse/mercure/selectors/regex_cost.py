@@ -1,9 +1,9 @@
-"""
-Regular expressions within URL patterns: what they weigh, and how they weigh less.
+r"""
+Estimates the memory of the regular expressions in URL patterns, and reduces it.
 
-The engine knows all of Unicode, and ``\\w`` alone takes a hundred KiB. What it looks at is a part of a URL,
-which is ASCII, and by the standard such a class is as well: https://tc39.es/ecma262/#sec-wordcharacters. So
-classes are written out, before anything is weighed or compiled.
+The engine supports all of Unicode, so ``\w`` alone takes a hundred KiB. The parts of a URL are ASCII, and by
+the standard the class is ASCII, too: https://tc39.es/ecma262/#sec-wordcharacters. Classes are therefore
+written out before an expression is weighed or compiled.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _SPELLED = {
     "S": r"[^\x09-\x0D\x20]",
 }
 
-# What parts of an expression weigh, in tenths of a KiB, as it was measured: where it takes many bytes to tell
-# what else a character may be, it is a lot.
+# The weights of the elements of an expression, in tenths of a KiB, as measured. An element is heavy if its
+# complement takes many bytes to describe.
 _PLAIN = 3
 _SET = 6
 _SET_OF_OTHERS = 70
@@ -30,45 +30,45 @@ _ANY = 70
 _CODE = 35
 _REFUSED = 10_000
 
-# Capital and small letters being the same, a K is a Kelvin as well.
+# Without case, a K also matches the Kelvin sign.
 _CASELESS = re.compile(r"\(\?[A-Za-z-]*i")
 _CASELESS_FACTOR = 5
 _VERBOSE = re.compile(r"\(\?[A-Za-z-]*x")
 
-# The engine takes spaces anywhere in it.
+# The engine allows spaces anywhere in a count.
 _COUNT = re.compile(r"\{([\d\s]+)(?:,([\d\s]*))?\}")
 _SPACE = re.compile(r"\s+")
 
-# A part of a pattern: what is escaped, a bracket, any other character.
+# A token of a pattern: an escape, a bracket, or any other character.
 _TOKEN = re.compile(r"\\[xuUpP]\{[^}]*\}|\\.?|.", re.DOTALL)
 
 
 def spell_out(pattern: str) -> str:
     """
-    Write out the classes in the expressions of a pattern.
+    Return a pattern with the classes in its expressions written out.
     """
     spelled: list[str] = []
     depth = sets = 0
     before = ""
     for token in _TOKEN.findall(pattern):
         if depth:
-            sets = _sets_behind(token, sets, before)
-        depth = _depth_behind(token, depth)
+            sets = _sets_after(token, sets, before)
+        depth = _depth_after(token, depth)
         sets = sets if depth else 0
-        # A range that ends with a class is a mistake, which the engine is to find.
+        # A range that ends with a class is an error, which the engine must report.
         if depth and token[1:] in _SPELLED and not (sets and before == "-" and spelled[-2] not in ("[", "^")):
             spelled.append(_SPELLED[token[1:]])
         else:
             spelled.append(token)
-        before = _before(token, before)
+        before = _previous(token, before)
     return "".join(spelled)
 
 
 def weigh(pattern: str) -> int:
     """
-    Tell what the expressions of a pattern weigh, in tenths of a KiB.
+    Return the weight of the expressions of a pattern, in tenths of a KiB.
 
-    :param pattern: the pattern, its classes written out.
+    :param pattern: the pattern, from :func:`spell_out`.
     """
     weights = _Weights()
     depth = skipped = 0
@@ -88,26 +88,26 @@ def weigh(pattern: str) -> int:
             weights.close(all=depth == 1)
         elif depth:
             weights.add(token, before)
-        depth = _depth_behind(token, depth)
-        before = _before(token, before)
+        depth = _depth_after(token, depth)
+        before = _previous(token, before)
     if _VERBOSE.search(pattern):
-        # There it cannot be told what is repeated.
+        # In verbose mode, this function cannot determine what is repeated.
         return _REFUSED
     return weights.total * (_CASELESS_FACTOR if _CASELESS.search(pattern) else 1)
 
 
 class _Weights:
     """
-    What is weighed so far.
+    Adds up the weight of an expression while its tokens are read.
 
-    :ivar total: the weight of the group that is open.
+    :ivar total: the weight of the innermost open group.
     :ivar sets: how many sets, ``[…]``, are open.
     """
 
     def __init__(self) -> None:
         self.total = 0
         self.sets = 0
-        # What a count that follows would repeat.
+        # The weight that a following count repeats.
         self._last = 0
         self._outer: list[int] = []
 
@@ -120,9 +120,9 @@ class _Weights:
 
     def close(self, *, all: bool) -> None:
         """
-        End it, where one is open.
+        End the innermost group, if one is open.
 
-        :param all: whether this ends the expression.
+        :param all: whether this ends the expression, and with it all groups.
         """
         while self._outer:
             self._last = self.total + _PLAIN
@@ -133,32 +133,32 @@ class _Weights:
 
     def repeat(self, times: int) -> None:
         """
-        Have what was last there some times.
+        Count the previous element several times.
         """
         self.total += self._last * (max(times, 1) - 1)
         self._last *= max(times, 1)
 
     def add(self, token: str, before: str) -> None:
         """
-        Add what is neither.
+        Add a token that is neither a parenthesis nor a count.
         """
         within = self.sets
-        self.sets = _sets_behind(token, within, before)
+        self.sets = _sets_after(token, within, before)
         weight = _weight_of(token, before, within)
-        # What is in a set is repeated with it, and so is what says how often.
+        # A set is repeated with its content, and an element with its quantifier.
         self._last = self._last + weight if within or token in "+*?|" else weight
         self.total += weight
 
 
-def _depth_behind(token: str, depth: int) -> int:
-    # Also within a set: that is how it is told where an expression ends.
+def _depth_after(token: str, depth: int) -> int:
+    # Parentheses within a set count, too: the pattern parser ends an expression the same way.
     return max(0, depth + (token == "(") - (token == ")"))
 
 
-def _sets_behind(token: str, sets: int, before: str) -> int:
+def _sets_after(token: str, sets: int, before: str) -> int:
     if token == "[":
         return sets + 1
-    # One that comes first is a character like any other.
+    # A bracket that comes first in a set is a plain character.
     return sets - 1 if token == "]" and sets and before not in ("[", "[^") else sets
 
 
@@ -176,7 +176,7 @@ def _weight_of(token: str, before: str, within: int) -> int:
     return 1 if within else _PLAIN
 
 
-def _before(token: str, before: str) -> str:
+def _previous(token: str, before: str) -> str:
     return "[^" if token == "^" and before == "[" else token
 
 

@@ -1,12 +1,12 @@
 """
-URI templates, told whether a topic is what they expand to: how topics were selected before Mercure 1.0.
+Matches topics against URI templates, which selected topics before Mercure 1.0.
 
-Strategy: a template is literals and expressions in turn, and an expression is its variables. Which places in
-the topic can be reached is carried from each to the next, all at once: see
-:mod:`txsse.mercure.selectors.bitset_nfa`. So the work grows with what is in the template, whatever the topic
-is, and nothing is tried twice. A regular expression of Python's could take for ever.
+Strategy: a template is a sequence of literals and expressions, and an expression is a sequence of variables.
+The reachable offsets in the topic pass through them, all at once: see
+:mod:`txsse.mercure.selectors.bitset_nfa`. The work grows with the size of the template, whatever the topic,
+and there is no backtracking. With Python's regular expressions, it could grow exponentially.
 
-Each variable may have any value wherever it stands, also where the template names it twice.
+Each occurrence of a variable may have its own value, even if the template names it twice.
 
 Source: https://www.rfc-editor.org/rfc/rfc6570
 """
@@ -21,24 +21,24 @@ from zope.interface import implementer
 
 from txsse.hub.topics import ISelector
 from txsse.mercure.canonical_topics import is_resolved
-from txsse.mercure.selectors.bitset_nfa import Places
+from txsse.mercure.selectors.bitset_nfa import Offsets
 
 __all__ = ["MAX_VARIABLES", "TemplateSelector", "TooManyVariables"]
 
-#: How many variables a template may have, in all of its expressions.
+#: The maximum number of variables of a template, in all of its expressions.
 MAX_VARIABLES = 20
 
-# How many characters a variable is followed through one by one, or of a literal are compared, for what a
-# variable costs otherwise.
+# How many characters of a literal, or of a variable with a maximum length, cost as much as a variable without
+# one.
 _CHARACTERS_PER_WEIGHT = 25
 
-# What that weighs beside a tenth of a KiB of a URL pattern.
+# The weight of a unit of work, relative to a tenth of a KiB of a URL pattern.
 _WEIGHT_OF_WORK = 30
 
 _VARIABLE = r"(?:[A-Za-z0-9_]|%[0-9A-Fa-f]{2})(?:[A-Za-z0-9_.]|%[0-9A-Fa-f]{2})*(?:\*|:[1-9][0-9]{0,3})?"
 _EXPRESSION = re.compile(rf"([+#./;?&]?)({_VARIABLE}(?:,{_VARIABLE})*)")
 
-# What the expansion of an expression begins with, and what stands between its variables.
+# The prefix of an expansion and the separator of its variables, by operator.
 # https://www.rfc-editor.org/rfc/rfc6570#appendix-A
 _FIRST = {"": "", "+": "", "#": "#", ".": ".", "/": "/", ";": ";", "?": "?", "&": "&"}
 _SEPARATOR = {"": ",", "+": ",", "#": ",", ".": ".", "/": "/", ";": ";", "?": "&", "&": "&"}
@@ -48,22 +48,22 @@ _RESERVED = frozenset("+#")
 
 class TooManyVariables(ValueError):
     """
-    A template would take too long to match.
+    The template has too many variables, and would take too long to match.
     """
 
 
 @implementer(ISelector)
 class TemplateSelector:
     """
-    Selects the topics that a template may expand to, and the one that is written as it is.
+    Selects the topics that a template can expand to, and the topic that is equal to the template.
 
-    A topic that resolves to another URL than it is written as, such as one with dot segments, is not
-    selected, unless it is written as the template is: see :mod:`txsse.mercure.canonical_topics`.
+    A topic that is not written as the URL that it resolves to, such as one with dot segments, is selected
+    only if it is equal to the template: see :mod:`txsse.mercure.canonical_topics`.
 
     :param template: the template.
     :param base: the hub's URL, which relative topics are resolved against.
-    :raises TooManyVariables: for one with more than :data:`MAX_VARIABLES`.
-    :raises ValueError: for one that is none.
+    :raises TooManyVariables: for a template with more than :data:`MAX_VARIABLES`.
+    :raises ValueError: for a text that is not a template.
     """
 
     __slots__ = ("_parts", "base", "template")
@@ -89,17 +89,17 @@ class TemplateSelector:
     @property
     def weight(self) -> int:
         """
-        What it costs to ask, in the unit of :class:`~txsse.ISelector`.
+        The cost of matching, in the unit of :class:`~txsse.ISelector`.
         """
         return self.work * _WEIGHT_OF_WORK
 
     @property
     def work(self) -> int:
         """
-        What it costs to ask, at most, in units of some 10 µs for a topic of 2 KB.
+        The upper bound of the time to match, in units of about 10 µs for a topic of 2 KB.
         """
         weight = characters = 0
-        # What it begins with is compared at once.
+        # A literal at the beginning is compared in one step.
         for part in self._parts[isinstance(self._parts[0], str) :]:
             if isinstance(part, str):
                 characters += len(part)
@@ -110,40 +110,44 @@ class TemplateSelector:
 
     def matches(self, topic: str) -> bool:
         """
-        Tell whether a topic is meant.
+        Return whether a topic is selected.
         """
         return topic == self.template or (self.expands_to(topic) and is_resolved(topic, self.base))
 
     def expands_to(self, topic: str) -> bool:
         """
-        Tell whether the template may expand to a text.
+        Return whether the template can expand to a text.
         """
         first = self._parts[0]
         if isinstance(first, str) and not topic.startswith(first):
-            # Most topics of others.
+            # This rejects most topics that are not selected.
             return False
-        places = _places_in(topic)
+        offsets = _offsets_in(topic)
         reached = 1
         for part in self._parts:
-            reached = places.behind(part, reached) if isinstance(part, str) else part.behind(places, reached)
+            reached = (
+                offsets.after_literal(part, reached)
+                if isinstance(part, str)
+                else part.after(offsets, reached)
+            )
             if not reached:
                 return False
         return bool(reached >> len(topic) & 1)
 
 
-# All the templates are asked about a topic, one after the other.
+# All templates test one topic before any tests the next.
 @lru_cache(maxsize=4)
-def _places_in(topic: str) -> Places:
-    return Places(topic)
+def _offsets_in(topic: str) -> Offsets:
+    return Offsets(topic)
 
 
 @dataclass(frozen=True, slots=True)
 class _Variable:
     """
-    A variable.
+    A variable of an expression.
 
-    :ivar explode: whether each of its values stands by itself.
-    :ivar length: how many of its value's characters are taken; ``None`` for all.
+    :ivar explode: whether each of its values is a separate item (``*``).
+    :ivar length: the maximum number of characters of its value; ``None`` for no limit.
     """
 
     name: str
@@ -154,43 +158,43 @@ class _Variable:
 @dataclass(frozen=True, slots=True)
 class _Expression:
     """
-    What stands between braces.
+    An expression: an operator and variables, in braces.
     """
 
     operator: str
     variables: tuple[_Variable, ...]
 
-    def behind(self, places: Places, reached: int) -> int:
+    def after(self, offsets: Offsets, reached: int) -> int:
         """
-        Return the places behind an expansion that begins at any of these.
+        Return the offsets after an expansion that begins at any of the given offsets.
         """
-        first = places.behind(_FIRST[self.operator], reached)
+        first = offsets.after_literal(_FIRST[self.operator], reached)
         separator = _SEPARATOR[self.operator]
         some = 0
         for variable in self.variables:
-            # Any of them may have no value, and nothing stands for it then.
-            some |= self._behind(variable, places, first | places.behind(separator, some))
+            # Each variable may be undefined, and then contributes nothing.
+            some |= self._after(variable, offsets, first | offsets.after_literal(separator, some))
         return reached | some
 
-    def _behind(self, variable: _Variable, places: Places, begun: int) -> int:
+    def _after(self, variable: _Variable, offsets: Offsets, begun: int) -> int:
         if not begun:
             return 0
         reserved = self.operator in _RESERVED
         separator = _SEPARATOR[self.operator]
         named = self.operator in _NAMED
         if variable.explode and not reserved:
-            pairs = places.behind_pairs(begun, separator, bare=self.operator == ";")
-            # Those of a list have its own name each, so that they are pairs as well.
-            return pairs if named else pairs | places.behind_values(begun, separator)
-        behind = 0
+            pairs = offsets.after_pairs(begun, separator, bare=self.operator == ";")
+            # A list is written as pairs, too, with the variable's name in each.
+            return pairs if named else pairs | offsets.after_values(begun, separator)
+        after = 0
         if named:
-            begun = places.behind(variable.name, begun)
-            behind = begun if self.operator == ";" else 0
-            begun = places.behind("=", begun)
+            begun = offsets.after_literal(variable.name, begun)
+            after = begun if self.operator == ";" else 0
+            begun = offsets.after_literal("=", begun)
         if variable.length is not None:
-            return behind | places.behind_characters(begun, variable.length, reserved=reserved)
-        # The values of a list have commas between them, and names and values of pairs likewise.
-        return behind | (places.behind_anything(begun) if reserved else places.behind_values(begun, ","))
+            return after | offsets.after_characters(begun, variable.length, reserved=reserved)
+        # Commas separate the values of a list, and the names and values of pairs.
+        return after | (offsets.after_anything(begun) if reserved else offsets.after_values(begun, ","))
 
 
 # A literal, or an expression.
@@ -198,26 +202,26 @@ _Part = str | _Expression
 
 
 def _parse(template: str) -> tuple[_Part, ...]:
-    # There is always a first one.
+    # The sequence always has a first part.
     parts: list[_Part] = [] if template else [""]
     count = 0
     rest = template
     while rest:
         literal, brace, rest = rest.partition("{")
         if "}" in literal:
-            raise ValueError("a brace is closed that was not opened")
+            raise ValueError("it has a closing brace without an opening one")
         if literal:
             parts.append(literal)
         if brace:
             expression, brace, rest = rest.partition("}")
             found = _EXPRESSION.fullmatch(expression)
             if not brace or found is None:
-                raise ValueError(f"{{{expression}}} is no expression")
+                raise ValueError(f"{{{expression}}} is not a valid expression")
             variables = tuple(map(_variable, found[2].split(",")))
             parts.append(_Expression(found[1], variables))
             count += len(variables)
     if count > MAX_VARIABLES:
-        raise TooManyVariables(f"a template may have {MAX_VARIABLES} variables; use fewer")
+        raise TooManyVariables(f"a template may have at most {MAX_VARIABLES} variables; use fewer")
     return tuple(parts)
 
 

@@ -1,9 +1,9 @@
 """
-URL patterns.
+Matches topics against URL patterns.
 
-The package ``urlpattern`` compiles them with a regular expression engine that never tracks back: its work is
-the topic's length times the pattern's weight. What a pattern weighs is told beforehand, so that one that
-would take a second, or a hundred megabytes, is refused and not tried.
+The package ``urlpattern`` compiles a pattern with a regular expression engine that does not backtrack: the
+time to match is the topic's length times the pattern's weight. The weight is estimated before the pattern is
+compiled, so that a pattern that would take a second, or a hundred megabytes, is refused at no cost.
 
 Source: https://urlpattern.spec.whatwg.org/
 """
@@ -21,16 +21,17 @@ from txsse.mercure.selectors.regex_cost import spell_out, weigh
 
 __all__ = ["MAX_WEIGHT", "PatternSelector", "path_pattern", "weight_of"]
 
-#: What a pattern may weigh, in tenths of a KiB: some 400 KiB, and 640 at the very most, and 2 ms to compile.
+#: The maximum weight of a pattern, in tenths of a KiB: some 400 KiB, at the very most 640 KiB, and 2 ms to
+#: compile.
 MAX_WEIGHT = 4000
 
-# What each weighs, for its eight parts, and each name, wildcard and expression in it, and what is repeated
-# from outside of an expression: the engine writes that twice.
+# The weight of every pattern, for its eight parts; of each name, wildcard and expression in it; and the
+# repetition of a group, for which the engine writes the group twice.
 _WEIGHT = 600
 _GROUP_WEIGHT = 55
 _REPEATED = re.compile(r"[)}*a-zA-Z0-9_][+*]")
 
-# How many names, wildcards and expressions it may have. Each doubles what the engine has to remember.
+# The maximum number of names, wildcards and expressions. Each doubles the state of the engine.
 _MAX_GROUPS = 20
 
 _GROUP = re.compile(r"[:*(]")
@@ -38,7 +39,7 @@ _GROUP = re.compile(r"[:*(]")
 
 def weight_of(pattern: str) -> int:
     """
-    Tell what a pattern weighs, roughly and at most: the memory that it takes, in tenths of a KiB.
+    Return an upper estimate of the memory of a compiled pattern, in tenths of a KiB.
     """
     groups = len(_GROUP.findall(pattern)) * _GROUP_WEIGHT + weigh(spell_out(pattern))
     return _WEIGHT + len(pattern) + groups * (2 if _REPEATED.search(pattern) else 1)
@@ -47,11 +48,11 @@ def weight_of(pattern: str) -> int:
 @implementer(ISelector)
 class PatternSelector:
     """
-    Selects the topics that are URLs, or can be taken for some, and match a pattern.
+    Selects the topics that match a pattern, as absolute or relative URLs.
 
     :param pattern: the pattern.
     :param base: the hub's URL, which relative patterns and topics are resolved against.
-    :raises ValueError: for a pattern that is none, and for one that is too heavy.
+    :raises ValueError: for a text that is not a pattern, and for a pattern that is too expensive.
     """
 
     __slots__ = ("_compiled", "base", "pattern")
@@ -75,20 +76,20 @@ class PatternSelector:
     @property
     def weight(self) -> int:
         """
-        What it takes, in tenths of a KiB.
+        The memory of the compiled pattern, in tenths of a KiB.
         """
         return self._compiled.weight
 
     def matches(self, topic: str) -> bool:
         """
-        Tell whether a topic is meant. One that is no URL is not.
+        Return whether a topic is selected. A topic that is not a URL is not.
         """
         return self._compiled.pattern.test(topic, self.base)
 
 
 class _Compiled:
     """
-    A compiled pattern, that those who use it share.
+    A compiled pattern, shared by all selectors with that pattern.
     """
 
     __slots__ = ("__weakref__", "pattern", "weight")
@@ -98,8 +99,8 @@ class _Compiled:
         self.weight = weight
 
 
-# A thousand subscribers with one pattern have one compiled one, for as long as one of them is there: one that
-# nobody has is not kept, for anybody can bring as many as he likes.
+# A thousand subscribers with one pattern share its compiled form, which is kept as long as one of them uses
+# it. An unused pattern is not kept: any client can send any number of patterns.
 _in_use: WeakValueDictionary[tuple[str, str], _Compiled] = WeakValueDictionary()
 
 
@@ -115,8 +116,9 @@ def _compiled(pattern: str, base: str) -> _Compiled:
 
 def path_pattern(path: str) -> URLPattern:
     """
-    Make a pattern that tests whether a URL's path is this one, or below it, whatever its origin, and however
-    its characters are written.
+    Return a pattern that matches URLs whose path is the given one or below it.
+
+    It matches any origin, and any percent-encoding of the characters.
 
     :param path: the path, of unreserved characters and slashes.
     """
@@ -128,7 +130,7 @@ def _spellings(character: str) -> str:
     code = f"{ord(character):02x}"
     escaped = f"\\{character}" if character in ".-" else character
     if character == "/":
-        # An encoded slash is another character, to URLs.
+        # In a URL, an encoded slash is a different character.
         return escaped
     cased = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in code)
     return f"(?:{escaped}|%{cased})"
