@@ -90,7 +90,7 @@ class CountingTests:
         answer = refused(limits, Asking("192.0.2.3"))
         assert answer is not None
         assert answer.status == 503
-        assert answer.reason == "there are as many streams as this server has room for"
+        assert answer.reason == "the server has reached its limit of streams"
         assert (b"Retry-After", b"5") in answer.headers
         leave()
         enter(limits, Asking("192.0.2.3"))

@@ -157,9 +157,9 @@ class AcceptTests:
         decision = decide(Asked(b"GET", accept=[b"text/html"]), RULES)
         assert decision == Answer(
             406,
-            "only text/event-stream is to be had here",
+            "only text/event-stream is available here",
             [(b"Content-Type", b"text/plain; charset=utf-8")],
-            b"only text/event-stream is to be had here\n",
+            b"only text/event-stream is available here\n",
         )
 
     def test_head_is_negotiated_as_well(self) -> None:

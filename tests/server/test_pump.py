@@ -180,7 +180,7 @@ class SourceTests:
         opened = Opened(plain)
         sent = Sent(opened.channel.send_from(["first", item, "never"]))
         assert sent.error is TypeError
-        assert f"not {type(item).__name__}; for JSON, let it bring" in str(sent.results[0].value)
+        assert f"not {type(item).__name__}; for JSON, yield" in str(sent.results[0].value)
         assert opened.texts() == ["first"]
         assert opened.channel.is_open
         opened.end()

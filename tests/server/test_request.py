@@ -57,7 +57,7 @@ class StreamRequestTests:
         Asking for another header field fails, also where the request had it: the error names the option.
         """
         channel, client = open_channel(wire, headers={"Cookie": "secret"})
-        with pytest.raises(LookupError, match=r"was not kept: give Upgrader\(keep_headers=\['") as caught:
+        with pytest.raises(LookupError, match=r"was not kept: pass Upgrader\(keep_headers=\['") as caught:
             channel.request.getHeader(name)
         assert "secret" not in str(caught.value)
         client.disconnect()

@@ -248,8 +248,8 @@ class RefusalTests:
         assert client.status == 406
         (refused,) = resource.refused
         assert refused.status == 406
-        assert str(refused) == "406: only text/event-stream is to be had here"
-        assert client.body == b"only text/event-stream is to be had here\n"
+        assert str(refused) == "406: only text/event-stream is available here"
+        assert client.body == b"only text/event-stream is available here\n"
 
     @pytest.mark.parametrize(
         ("method", "accept", "expected"),
@@ -295,7 +295,7 @@ class RefusalTests:
             client.reset_response()
             client.request(headers={"Accept": "text/html"})
             assert client.status == 406
-            assert client.body == b"only text/event-stream is to be had here\n"
+            assert client.body == b"only text/event-stream is available here\n"
 
     @pytest.mark.parametrize("clean", [True, False])
     def test_client_that_has_gone(self, wire: Wire, clean: bool) -> None:
@@ -318,7 +318,7 @@ class RefusalTests:
         decided.addErrback(errors.append)
         assert errors[0].type is UpgradeRefused
         assert errors[0].value.status is None
-        assert "gone" in errors[0].value.reason
+        assert "disconnected" in errors[0].value.reason
 
     def test_request_that_is_finished(self, plain: Wire) -> None:
         """
@@ -356,7 +356,7 @@ class RefusalTests:
         resource.channels[0].close()
         request = resource.requests[0]
         request.finished = 0
-        with pytest.raises(UpgradeRefused, match="gone"):
+        with pytest.raises(UpgradeRefused, match="disconnected"):
             resource.upgrader.upgrade(request)
 
     def test_request_with_a_producer(self, plain: Wire) -> None:
@@ -371,7 +371,7 @@ class RefusalTests:
 
         resource = Produced(plain.upgrader(max_lifetime=100.0))
         client = plain.connect(resource).request()
-        assert "something else produces" in resource.refused[0].reason
+        assert "has another producer" in resource.refused[0].reason
         resource.requests[0].unregisterProducer()
         resource.requests[0].write(b"theirs")
         client.pump()
@@ -409,7 +409,7 @@ class GzipTests:
             client.pump()
             assert client.ended
         else:
-            assert client.body == b"only text/event-stream is to be had here\n"
+            assert client.body == b"only text/event-stream is available here\n"
 
 
 class Http2KeepaliveTests:
@@ -457,25 +457,25 @@ class OptionTests:
             ({"max_lifetime": 0}, "max_lifetime"),
             ({"peer_timeout": 0}, "peer_timeout"),
             ({"peer_timeout": 30 * 86400}, "peer_timeout must be at most 2147484 seconds"),
-            ({"headers": {"X Y": "1"}}, "headers: 'X Y' is no name of a header"),
-            ({"headers": {"": "1"}}, "headers: '' is no name"),
-            ({"headers": {"X:": "1"}}, "headers: 'X:' is no name"),
-            ({"headers": {"X\r\nEvil": "1"}}, "is no name"),
-            ({"headers": {"Ä": "1"}}, "is no name"),
+            ({"headers": {"X Y": "1"}}, "headers: 'X Y' is not a valid header name"),
+            ({"headers": {"": "1"}}, "headers: '' is not a valid header name"),
+            ({"headers": {"X:": "1"}}, "headers: 'X:' is not a valid header name"),
+            ({"headers": {"X\r\nEvil": "1"}}, "is not a valid header name"),
+            ({"headers": {"Ä": "1"}}, "is not a valid header name"),
             ({"headers": {"X": "a\r\nEvil: b"}}, "headers: the value of X holds CR, LF or NUL"),
             ({"headers": {"X": "\0"}}, "the value of X"),
             ({"max_buffer": -1}, "max_buffer"),
             ({"max_total_buffer": -1}, "max_total_buffer"),
             ({"slow_policy": "wait"}, "slow_policy must be one of close, drop, latest, replay, not 'wait'"),
             ({"keep_headers": "X"}, r"keep_headers must be a list of strings, not a single one: \['X'\]"),
-            ({"keep_headers": ["X:"]}, "keep_headers: 'X:' is no name of a header"),
+            ({"keep_headers": ["X:"]}, "keep_headers: 'X:' is not a valid header name"),
             ({"methods": "GET"}, r"methods must be a list of strings, not a single one: \['GET'\]"),
             ({"allow_origins": "https://a.example"}, "allow_origins must be a list"),
             ({"allow_headers": "X"}, "allow_headers must be a list"),
-            ({"allow_origins": ["a.example"]}, "'a.example' is no origin"),
-            ({"allow_origins": ["https://a.example/"]}, "is no origin"),
-            ({"allow_origins": ["://a.example"]}, "is no origin"),
-            ({"allow_origins": ["https://"]}, "is no origin"),
+            ({"allow_origins": ["a.example"]}, "'a.example' is not an origin"),
+            ({"allow_origins": ["https://a.example/"]}, "is not an origin"),
+            ({"allow_origins": ["://a.example"]}, "is not an origin"),
+            ({"allow_origins": ["https://"]}, "is not an origin"),
             ({"allow_origins": ["*"], "allow_credentials": True}, "allow_credentials needs a list"),
         ],
     )

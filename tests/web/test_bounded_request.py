@@ -100,7 +100,7 @@ class SizeTests:
         """
         client = connect()
         client.say(post(1001) + b"x" * 1001)
-        assert (client.status, client.body) == (413, b"a request may have 1000 bytes\n")
+        assert (client.status, client.body) == (413, b"a request body may have at most 1000 bytes\n")
         assert echo.bodies == []
         client.reset_response()
         client.say(post(3) + b"abc")
@@ -156,7 +156,7 @@ class SizeTests:
         """
         client = connect()
         client.say(post(1001))
-        assert (client.status, client.body) == (413, b"a request may have 1000 bytes\n")
+        assert (client.status, client.body) == (413, b"a request body may have at most 1000 bytes\n")
         client.say(b"x" * 1001)
         client.reset_response()
         client.say(post(3) + b"abc")
@@ -251,7 +251,7 @@ class UnfinishedTests:
         poster.send(third, b"x" * 501, end=True)
         assert poster.client.status == 503
         assert poster.client.headers["retry-after"] == "5"
-        assert poster.client.body == b"there is no room for this request's body at the moment\n"
+        assert poster.client.body == b"the server holds too many request bodies at the moment\n"
         poster.reset(first)
         poster.client.reset_response()
         poster.send(poster.begin(), b"y" * 501, end=True)

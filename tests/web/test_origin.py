@@ -94,7 +94,7 @@ class ParseTests:
         """
         Anything else is refused, and the error says how an origin is written.
         """
-        with pytest.raises(ValueError, match=r"^no origin; one is .*: https://example\.org$"):
+        with pytest.raises(ValueError, match=r"^not an origin; an origin is .*: https://example\.org$"):
             parse_origin(text)
 
     def test_null(self) -> None:
@@ -110,7 +110,7 @@ class ParseTests:
         """
         A URL without a host, or with credentials, has no origin here.
         """
-        with pytest.raises(ValueError, match=r"^no origin"):
+        with pytest.raises(ValueError, match=r"^not an origin"):
             origin_of(url)
 
     def test_hosts(self) -> None:
