@@ -448,7 +448,7 @@ class OtherResponsesTests:
         rights.callback("news")
         waiting.client.pump()
         assert waiting.client.status == 503
-        assert waiting.client.body == b"there are as many streams as this server has room for\n"
+        assert waiting.client.body == b"the server has reached its limit of streams\n"
         assert failures == []
         assert world.hub.subscribers.total == 1
 

@@ -418,7 +418,7 @@ class SettingsTests:
         """
         settings = Settings(url=URL, publish_origins=["HTTPS://Bücher.example:443"])
         check_origin(asked(("Origin", "https://xn--bcher-kva.example")), settings)
-        with pytest.raises(ValueError, match=r"publish_origins: 'https://a\.example/' is no origin"):
+        with pytest.raises(ValueError, match=r"publish_origins: 'https://a\.example/' is not an origin"):
             Settings(url=URL, publish_origins=["https://a.example/"])
 
     @pytest.mark.parametrize("name", ["audience", "algorithms", "origins", "publish_origins", "issuers"])

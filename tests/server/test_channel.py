@@ -1,5 +1,5 @@
 """
-The channel, over every way that a frame can take.
+Tests of the channel, on every transport that carries it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from txsse import ChannelClosed, CloseReason, InvalidField, ServerSentEvent, SSE
 
 class Opened:
     """
-    A stream with both of its ends.
+    A stream with its channel and its client.
     """
 
     def __init__(self, wire: Wire, client: Client | None = None, **options: Any) -> None:
@@ -34,12 +34,12 @@ class Opened:
 
     def fill(self) -> None:
         """
-        Let the client stop reading, and send until the channel notices.
+        Let the client stop reading, and send until the channel is slow.
         """
         self.client.stop_reading()
         for _ in range(100):
             if self.channel.is_slow:
-                # Over HTTP/2 the end of a frame for which the window had no room.
+                # Over HTTP/2, a part of a frame is buffered that exceeded the window.
                 self.cut_off = self.channel.buffered
                 return
             self.channel.send("x" * 4096)
@@ -47,15 +47,15 @@ class Opened:
         raise AssertionError("the channel never noticed")
 
     @property
-    def held_back(self) -> int:
+    def buffered(self) -> int:
         """
-        How many bytes of whole frames the channel holds back.
+        How many bytes of whole frames the channel buffers.
         """
         return self.channel.buffered - self.cut_off
 
     def texts(self) -> list[str]:
         """
-        The data of the events that came, other than filling.
+        Return the data of the received events, without the filling.
         """
         self.client.pump()
         found = [block.removeprefix(b"data: ").decode() for block in self.client.body.split(b"\n\n")]
@@ -63,7 +63,7 @@ class Opened:
 
     def end(self) -> None:
         """
-        Leave nothing behind.
+        Close the stream, and release everything.
         """
         self.client.read_on()
         self.channel.close()
@@ -71,9 +71,9 @@ class Opened:
 
 
 class SendingTests:
-    def test_sending_in_every_way(self, wire: Wire) -> None:
+    def test_each_send_method(self, wire: Wire) -> None:
         """
-        Each send method puts its event on the wire at once, whole and in order.
+        Each send method of a channel writes its event at once, whole and in order.
         """
         opened = Opened(wire)
         channel = opened.channel
@@ -95,7 +95,7 @@ class SendingTests:
 
     def test_bytes_that_are_not_utf8(self, plain: Wire) -> None:
         """
-        They are refused with the place of the first wrong byte, and nothing is sent.
+        A channel refuses bytes that are not UTF-8, names the first wrong byte, and sends nothing.
         """
         opened = Opened(plain)
         with pytest.raises(InvalidField, match="data: byte 0xFF is not UTF-8") as caught:
@@ -106,7 +106,7 @@ class SendingTests:
 
     def test_sending_after_close(self, wire: Wire) -> None:
         """
-        It raises ChannelClosed with the reason, for every method.
+        Every send method of a closed channel raises ChannelClosed with the close reason.
         """
         opened = Opened(wire)
         opened.channel.close()
@@ -124,7 +124,7 @@ class SendingTests:
 
     def test_options_of_json_and_xml(self, plain: Wire) -> None:
         """
-        Type, id and time to reconnect go along with JSON and XML as they do with text.
+        send_json and send_xml send the event type, the ID and the reconnection time, as send does.
         """
         opened = Opened(plain)
         opened.channel.send_json(1, event="e", id="7", retry=1.5)
@@ -137,7 +137,7 @@ class SendingTests:
 
     def test_repr(self, plain: Wire) -> None:
         """
-        It names the path, the peer and the state, for the log.
+        The repr of a channel names the path, the peer and the state.
         """
         opened = Opened(plain)
         assert "b'/'" in repr(opened.channel)
@@ -148,9 +148,9 @@ class SendingTests:
 
 
 class ClosingTests:
-    def test_not_yet(self, plain: Wire) -> None:
+    def test_close_reason_of_an_open_channel(self, plain: Wire) -> None:
         """
-        There is no reason while the channel is open.
+        An open channel has no close reason.
         """
         opened = Opened(plain)
         assert opened.channel.close_reason is None
@@ -158,7 +158,7 @@ class ClosingTests:
 
     def test_close(self, wire: Wire) -> None:
         """
-        It ends the response behind everything that was sent, and tells everybody once.
+        close() ends the response after all frames that were sent, and when_closed fires once.
         """
         opened = Opened(wire)
         opened.channel.send("last")
@@ -172,7 +172,7 @@ class ClosingTests:
 
     def test_close_twice_and_after_a_disconnect(self, wire: Wire) -> None:
         """
-        It does nothing more.
+        close() of a closed channel does nothing, and the close reason stays.
         """
         opened = Opened(wire)
         opened.channel.close()
@@ -185,7 +185,7 @@ class ClosingTests:
 
     def test_when_closed_after_the_end(self, wire: Wire) -> None:
         """
-        It fires at once with the reason.
+        when_closed of a closed channel fires at once with the close reason.
         """
         opened = Opened(wire)
         opened.channel.close()
@@ -195,7 +195,7 @@ class ClosingTests:
 
     def test_when_closed_that_is_cancelled(self, wire: Wire) -> None:
         """
-        The others who wait are told all the same.
+        Cancelling one Deferred of when_closed leaves the other ones waiting for the end.
         """
         opened = Opened(wire)
         impatient = opened.channel.when_closed()
@@ -205,29 +205,29 @@ class ClosingTests:
         assert opened.reasons == [CloseReason.SERVER_CLOSED]
 
     @pytest.mark.parametrize("clean", [True, False])
-    def test_client_goes(self, wire: Wire, clean: bool) -> None:
+    def test_client_disconnects(self, wire: Wire, clean: bool) -> None:
         """
-        The channel is closed, however the client went.
+        A channel is closed when its client disconnects, whether or not it closes the connection cleanly.
         """
         opened = Opened(wire)
         opened.client.disconnect(clean=clean)
         assert not opened.channel.is_open
         assert opened.reasons == [CloseReason.CLIENT_GONE]
 
-    def test_client_goes_while_frames_are_held_back(self, wire: Wire) -> None:
+    def test_client_disconnects_while_frames_are_buffered(self, wire: Wire) -> None:
         """
-        They are given up, and nothing remembers the channel.
+        A channel drops its buffered frames when the client disconnects.
         """
         opened = Opened(wire)
         opened.fill()
-        opened.channel.send("held back")
+        opened.channel.send("buffered")
         assert opened.channel.buffered
         opened.client.disconnect(clean=False)
         assert opened.channel.buffered == 0
 
-    def test_somebody_else_finishes_the_request(self, plain: Wire) -> None:
+    def test_other_code_finishes_the_request(self, plain: Wire) -> None:
         """
-        The channel is closed, and keeps away from the connection.
+        A channel is closed when other code finishes the request, and writes nothing into the next response.
         """
         opened = Opened(plain)
         request = opened.channel.request.original
@@ -238,25 +238,26 @@ class ClosingTests:
         with pytest.raises(ChannelClosed):
             opened.channel.send("into the next response")
 
-    def test_close_while_frames_are_held_back(self, wire: Wire) -> None:
+    def test_close_while_frames_are_buffered(self, wire: Wire) -> None:
         """
-        It returns at once, takes no more, and ends the stream when the client has everything.
+        close() returns at once, refuses new frames, and ends the stream when the client has read the buffered
+        ones.
         """
         opened = Opened(wire)
         opened.fill()
-        opened.channel.send("held back")
+        opened.channel.send("buffered")
         opened.channel.close()
         assert opened.reasons == []
         with pytest.raises(ChannelClosed):
             opened.channel.send("too late")
         opened.client.read_on()
-        assert opened.texts() == ["held back"]
+        assert opened.texts() == ["buffered"]
         assert opened.client.ended
         assert opened.reasons == [CloseReason.SERVER_CLOSED]
 
-    def test_close_while_much_is_held_back(self, wire: Wire) -> None:
+    def test_close_while_many_frames_are_buffered(self, wire: Wire) -> None:
         """
-        The end comes behind all of it, though the client takes it in several goes.
+        close() ends the stream after all buffered frames, even if the client reads them in several parts.
         """
         opened = Opened(wire)
         opened.fill()
@@ -271,13 +272,14 @@ class ClosingTests:
         assert opened.client.ended
         assert opened.reasons == [CloseReason.SERVER_CLOSED]
 
-    def test_nothing_is_held_back_once_a_client_is_cut_off(self, plain: Wire) -> None:
+    def test_abort_empties_the_buffer(self, plain: Wire) -> None:
         """
-        Not even until the transport tells that it is done.
+        A channel that aborts its connection empties its buffer before, not when the transport reports the
+        end.
         """
         opened = Opened(plain, flush_timeout=5.0)
         opened.fill()
-        opened.channel.send("held back")
+        opened.channel.send("buffered")
         opened.channel.close()
         buffered: list[int] = []
         opened.client.transport.abortConnection = lambda: buffered.append(opened.channel.buffered)
@@ -287,11 +289,11 @@ class ClosingTests:
 
     def test_close_and_a_client_that_never_reads(self, wire: Wire) -> None:
         """
-        It is cut off when its time is over, and not before.
+        A closed channel whose client does not read is aborted after flush_timeout, and not before.
         """
         opened = Opened(wire, flush_timeout=5.0)
         opened.fill()
-        opened.channel.send("held back")
+        opened.channel.send("buffered")
         opened.channel.close()
         wire.reactor.advance(4.9)
         assert opened.channel.buffered
@@ -305,7 +307,7 @@ class ClosingTests:
 
     def test_connection_is_used_again(self, wire: Wire) -> None:
         """
-        After a stream that was closed, HTTP/1.1 and HTTP/2 take another request.
+        After a stream was closed, an HTTP/1.1 or HTTP/2 connection serves another request.
         """
         opened = Opened(wire)
         opened.channel.close()
@@ -320,7 +322,7 @@ class ClosingTests:
 
     def test_connection_is_used_for_another_stream(self, wire: Wire) -> None:
         """
-        Nothing of the first is in its way.
+        After a stream was closed, its connection serves another stream.
         """
         channels: list[SSEChannel] = []
         client = wire.connect(SSEResource(channels.append, upgrader=wire.upgrader())).request()
@@ -338,33 +340,34 @@ class ClosingTests:
 
     def test_closed_channel_is_freed(self, wire: Wire) -> None:
         """
-        No cycle of references keeps it, or its sink, until a collection.
+        A closed channel and its sink are freed at once: no reference cycle keeps them until a garbage
+        collection.
         """
         channels: list[SSEChannel] = []
         client = wire.connect(SSEResource(channels.append, upgrader=wire.upgrader())).request()
-        # Nobody but its transport has it in the real world.
+        # In production, only the transport refers to the protocol.
         client.protocol = None
         channels[0].close()
         client.pump()
-        gone = [weakref.ref(channels[0]), weakref.ref(channels[0]._sink)]
+        freed = [weakref.ref(channels[0]), weakref.ref(channels[0]._sink)]
         gc.disable()
         try:
             channels.clear()
-            assert [reference() for reference in gone] == [None, None]  # type: ignore[operator]
+            assert [reference() for reference in freed] == [None, None]  # type: ignore[operator]
         finally:
             gc.enable()
 
 
 class SlowReaderTests:
-    def test_held_back_in_order(self, wire: Wire) -> None:
+    def test_frames_are_buffered_in_order(self, wire: Wire) -> None:
         """
-        What a slow client did not take arrives in order once it reads on.
+        Buffered frames reach a slow client in order once it reads again.
         """
         opened = Opened(wire)
         opened.fill()
         for number in range(10):
             opened.channel.send(str(number))
-        assert opened.held_back == 10 * len(b"data: 0\n\n")
+        assert opened.buffered == 10 * len(b"data: 0\n\n")
         opened.client.read_on()
         assert opened.texts() == [str(number) for number in range(10)]
         assert opened.channel.buffered == 0
@@ -374,7 +377,7 @@ class SlowReaderTests:
 
     def test_reading_in_little_pieces(self, wire: Wire) -> None:
         """
-        Frames are cut anywhere by the kernel, and nothing is lost or out of order.
+        A client that reads a few bytes at a time gets every event in order.
         """
         opened = Opened(wire)
         opened.fill()
@@ -389,12 +392,13 @@ class SlowReaderTests:
 
     def test_policy_close(self, wire: Wire) -> None:
         """
-        One byte more than max_buffer, and the stream is cut off and the sender told.
+        With the policy close, one byte more than max_buffer aborts the stream, and the sender gets
+        ChannelClosed.
         """
         opened = Opened(wire, max_buffer=1000)
         opened.fill()
         opened.channel.send("y" * (1000 - len("data: \n\n")))
-        assert opened.held_back == 1000
+        assert opened.buffered == 1000
         with pytest.raises(ChannelClosed) as caught:
             opened.channel.send("")
         assert caught.value.reason is CloseReason.SLOW_READER
@@ -407,7 +411,7 @@ class SlowReaderTests:
 
     def test_policy_drop(self, wire: Wire) -> None:
         """
-        The newest are dropped and counted, and what was held back before arrives.
+        With the policy drop, new frames are dropped and counted, and buffered frames are sent.
         """
         opened = Opened(wire, max_buffer=30, slow_policy="drop")
         opened.fill()
@@ -421,7 +425,7 @@ class SlowReaderTests:
 
     def test_policy_latest(self, wire: Wire) -> None:
         """
-        Of each type the newest is kept, in the order in which they changed.
+        With the policy latest, the newest event of each type is buffered, in the order of the last changes.
         """
         opened = Opened(wire, slow_policy="latest")
         opened.fill()
@@ -437,7 +441,7 @@ class SlowReaderTests:
 
     def test_policy_latest_and_events_without_a_type(self, plain: Wire) -> None:
         """
-        They are of the type ``message``, and a comment takes the place of none of them.
+        With the policy latest, events without a type count as ``message``, and a comment replaces no event.
         """
         opened = Opened(plain, slow_policy="latest")
         opened.fill()
@@ -451,7 +455,7 @@ class SlowReaderTests:
 
     def test_client_that_never_reads_is_bounded(self, wire: Wire) -> None:
         """
-        Whatever is sent, no more than max_buffer, and the transport's own buffer, is held.
+        For a client that never reads, no more than max_buffer and the transport's own buffer is kept.
         """
         opened = Opened(wire, max_buffer=10_000, slow_policy="drop")
         opened.client.stop_reading()
@@ -465,7 +469,7 @@ class SlowReaderTests:
 
     def test_http2_client_with_a_huge_window_that_never_reads(self, plain: Wire) -> None:
         """
-        Its window of 2 GiB does not make the connection hold more than usual.
+        An HTTP/2 window of 2 GiB does not make the connection keep more than usual.
         """
         plain.kind = "http2"
         opened = Opened(plain, max_buffer=10_000, slow_policy="drop")
@@ -484,7 +488,7 @@ class SlowReaderTests:
 
     def test_http2_window_and_queue_both_full(self, plain: Wire) -> None:
         """
-        The stream goes on whichever of the two opens first.
+        An HTTP/2 stream continues whichever opens first, the window or the connection's queue.
         """
         plain.kind = "http2"
         opened = Opened(plain)
@@ -498,7 +502,7 @@ class SlowReaderTests:
 
 def transport_holds(client: Client) -> int:
     """
-    How many bytes wait below the channel.
+    Return how many bytes the layers below the channel keep.
     """
     held = len(client.transport.dataBuffer) + client.transport._tempDataLen
     connection = client.protocol._channel
@@ -510,7 +514,7 @@ def transport_holds(client: Client) -> int:
 class DrainTests:
     def test_client_that_keeps_up(self, wire: Wire) -> None:
         """
-        It fires at the reactor's next turn, not before.
+        drain() of a channel whose client keeps up fires in the reactor's next turn, not before.
         """
         opened = Opened(wire)
         fired: list[None] = []
@@ -523,7 +527,7 @@ class DrainTests:
 
     def test_slow_client(self, wire: Wire) -> None:
         """
-        It fires when the client has caught up.
+        drain() fires when a slow client has caught up.
         """
         opened = Opened(wire)
         opened.fill()
@@ -537,7 +541,7 @@ class DrainTests:
 
     def test_one_call_for_all(self, plain: Wire) -> None:
         """
-        However many wait, one call stands in the reactor, and none for a client that is behind.
+        Several drain() calls share one delayed call in the reactor; a slow client needs none.
         """
         opened = Opened(plain)
         for _ in range(3):
@@ -549,9 +553,9 @@ class DrainTests:
         assert plain.reactor.getDelayedCalls() == []
         opened.client.disconnect(clean=False)
 
-    def test_client_that_catches_up_in_several_goes(self, wire: Wire) -> None:
+    def test_client_that_catches_up_in_several_parts(self, wire: Wire) -> None:
         """
-        It fires behind the last of what was held back.
+        drain() fires only when the last buffered frame has been sent.
         """
         opened = Opened(wire)
         opened.fill()
@@ -568,16 +572,16 @@ class DrainTests:
 
     def test_channel_closes_before_the_turn(self, plain: Wire) -> None:
         """
-        Nothing is left in the reactor.
+        A channel that closes before drain() has fired leaves no delayed call in the reactor.
         """
         opened = Opened(plain)
         opened.channel.drain().addErrback(lambda failure: failure.trap(ChannelClosed))
         opened.channel.close()
         assert plain.reactor.getDelayedCalls() == []
 
-    def test_client_falls_behind_in_the_turn(self, wire: Wire) -> None:
+    def test_client_becomes_slow_before_the_turn(self, wire: Wire) -> None:
         """
-        It goes on waiting.
+        drain() waits on if the client becomes slow before the reactor's next turn.
         """
         opened = Opened(wire)
         fired: list[None] = []
@@ -592,13 +596,13 @@ class DrainTests:
         assert fired == [None]
         opened.end()
 
-    @pytest.mark.parametrize("behind", [True, False])
-    def test_channel_closes(self, wire: Wire, behind: bool) -> None:
+    @pytest.mark.parametrize("slow", [True, False])
+    def test_channel_closes(self, wire: Wire, slow: bool) -> None:
         """
-        It fails, so that a loop comes to its end.
+        drain() fails with ChannelClosed when the channel closes, so that a loop of sends ends.
         """
         opened = Opened(wire)
-        if behind:
+        if slow:
             opened.fill()
         failures: list[Any] = []
         opened.channel.drain().addErrback(failures.append)
@@ -608,7 +612,7 @@ class DrainTests:
 
     def test_cancelled(self, wire: Wire) -> None:
         """
-        It is forgotten, while others go on waiting.
+        A cancelled drain() does not affect other waiters of the channel.
         """
         opened = Opened(wire)
         fired: list[str] = []
@@ -620,9 +624,9 @@ class DrainTests:
         assert fired == ["CancelledError", "second"]
         opened.end()
 
-    def test_waiter_that_cancels_another_when_told(self, wire: Wire) -> None:
+    def test_waiter_that_cancels_another(self, wire: Wire) -> None:
         """
-        The other is cancelled, not fired twice.
+        A callback of drain() may cancel another drain(), which then does not fire twice.
         """
         opened = Opened(wire)
         fired: list[str] = []
@@ -639,7 +643,8 @@ class DrainTests:
 
     def test_waiter_that_blocks_the_channel_again(self, wire: Wire) -> None:
         """
-        Those behind it go on waiting until the client has caught up once more.
+        If the first callback of drain() makes the client slow again, the next waiters wait until it has
+        caught up again.
         """
         opened = Opened(wire)
         opened.fill()
@@ -653,14 +658,14 @@ class DrainTests:
 
         for number in range(3):
             opened.channel.drain().addCallback(lambda _, number=number: produce(number))  # type: ignore[call-overload]
-        for told in ([0], [0, 1], [0, 1, 2]):
+        for expected in ([0], [0, 1], [0, 1, 2]):
             opened.client.read_on()
-            assert fired == told
+            assert fired == expected
         opened.end()
 
-    def test_endless_loop_starves_nobody(self, plain: Wire) -> None:
+    def test_endless_loop_of_send_and_drain(self, plain: Wire) -> None:
         """
-        A loop of send and drain lets other calls run, and stops sending to a client that is behind.
+        An endless loop of send and drain lets other calls run, and stops sending to a slow client.
         """
         opened = Opened(plain)
         others: list[int] = []
@@ -690,7 +695,7 @@ class DrainTests:
 class LifetimeTests:
     def test_max_lifetime(self, wire: Wire) -> None:
         """
-        The stream ends within the last fifth of its time, with a clean end.
+        A stream ends cleanly within the last fifth of max_lifetime.
         """
         opened = Opened(wire, max_lifetime=100.0)
         wire.reactor.advance(79.9)
@@ -704,7 +709,7 @@ class LifetimeTests:
 
     def test_lifetimes_differ(self, plain: Wire) -> None:
         """
-        Streams that began together do not all end together.
+        Streams that began at the same time end at different times.
         """
         opened = [Opened(plain, max_lifetime=100.0) for _ in range(20)]
         ends = {call.getTime() for call in plain.reactor.getDelayedCalls()}
@@ -717,7 +722,7 @@ class LifetimeTests:
 class KeepaliveTests:
     def test_silence(self, wire: Wire) -> None:
         """
-        A comment comes at the end of each interval of silence.
+        A channel sends a comment after each interval without frames.
         """
         opened = Opened(wire, keepalive=16.0)
         wire.reactor.pump([1.0] * 14)
@@ -733,7 +738,7 @@ class KeepaliveTests:
 
     def test_traffic_postpones(self, wire: Wire) -> None:
         """
-        No comment comes while events do, and one an interval after the last of them.
+        A channel that sends events sends no keep-alive comment until an interval after the last event.
         """
         opened = Opened(wire, keepalive=16.0)
         for _ in range(10):
@@ -751,7 +756,7 @@ class KeepaliveTests:
 
     def test_closed_channel(self, plain: Wire) -> None:
         """
-        It gets none, even if it were due: the connection may be in use for another response.
+        A closed channel sends no keep-alive comment: its connection may serve another response.
         """
         opened = Opened(plain, keepalive=16.0)
         opened.end()
@@ -762,21 +767,21 @@ class KeepaliveTests:
 
     def test_slow_client(self, wire: Wire) -> None:
         """
-        It gets no comments on top of what it has not read.
+        A channel sends no keep-alive comments to a client with unread data.
         """
         opened = Opened(wire, keepalive=16.0)
         opened.fill()
         wire.reactor.pump([1.0] * 40)
-        assert opened.held_back == 0
+        assert opened.buffered == 0
         opened.client.read_on()
         assert b":\n" not in opened.client.body
         opened.end()
 
 
 class WatcherTests:
-    def test_fails(self, wire: Wire, failures: list[LogEvent]) -> None:
+    def test_watcher_fails(self, wire: Wire, failures: list[LogEvent]) -> None:
         """
-        Those who wait for the end of the channel learn of it all the same, and the failure is reported.
+        If a channel's watcher fails, when_closed still fires, and the failure is reported.
         """
         reported = []
 
@@ -791,7 +796,7 @@ class WatcherTests:
         except LookupError as error:
             reported.append(type(error))
         assert opened.reasons == [CloseReason.CLIENT_GONE]
-        # Where it went through a Deferred of Twisted's, it is logged when that is collected.
+        # A failure in a Deferred of Twisted's is logged when the Deferred is collected.
         del opened
         gc.collect()
         reported += [event["log_failure"].type for event in failures]

@@ -1,5 +1,5 @@
 """
-Handlers that use asyncio, where its reactor runs.
+Handlers of channels that wait for asyncio futures, on the asyncio reactor.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 def turn(loop: asyncio.AbstractEventLoop, wire: Wire) -> None:
     """
-    Let everything happen that can.
+    Run both the reactor and the event loop until nothing is scheduled.
     """
     for _ in range(5):
         wire.reactor.run_soon()
@@ -37,7 +37,7 @@ def turn(loop: asyncio.AbstractEventLoop, wire: Wire) -> None:
 
 class Handlers:
     """
-    What may wait for a future.
+    Handlers that wait for one future, in each possible way.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -81,11 +81,11 @@ def serve(wire: Wire, handler: Callable[[SSEChannel], Any]) -> tuple[Any, SSECha
 
 
 @pytest.mark.parametrize("name", WAITING)
-def test_client_leaves(
+def test_client_disconnects(
     plain: Wire, loop: asyncio.AbstractEventLoop, failures: list[LogEvent], name: str
 ) -> None:
     """
-    The future is cancelled, and nothing is logged.
+    When the client disconnects, the future that the handler waits for is cancelled, and nothing is logged.
     """
     handlers = Handlers(loop)
     client, channel = serve(plain, getattr(handlers, name))
@@ -101,7 +101,7 @@ def test_client_leaves(
 @pytest.mark.parametrize("name", WAITING)
 def test_done(plain: Wire, loop: asyncio.AbstractEventLoop, failures: list[LogEvent], name: str) -> None:
     """
-    The stream ends when the future is done.
+    The stream ends when the future that the handler waits for is done.
     """
     handlers = Handlers(loop)
     client, channel = serve(plain, getattr(handlers, name))
@@ -114,11 +114,11 @@ def test_done(plain: Wire, loop: asyncio.AbstractEventLoop, failures: list[LogEv
 
 
 @pytest.mark.parametrize("name", WAITING)
-def test_cancelled_by_somebody_else(
+def test_future_cancelled_by_other_code(
     plain: Wire, loop: asyncio.AbstractEventLoop, failures: list[LogEvent], name: str
 ) -> None:
     """
-    That is a failure of the handler, like others.
+    A future that other code cancels is logged as a failure of the handler.
     """
     handlers = Handlers(loop)
     _, channel = serve(plain, getattr(handlers, name))
@@ -130,11 +130,11 @@ def test_cancelled_by_somebody_else(
 
 
 @pytest.mark.parametrize("name", ["awaits_future", "yields_from_future"])
-def test_awaited_as_it_is(
+def test_future_awaited_directly(
     plain: Wire, loop: asyncio.AbstractEventLoop, failures: list[LogEvent], name: str
 ) -> None:
     """
-    The failure says what to write.
+    A handler that awaits a future directly fails with an error that names Deferred.fromFuture.
     """
     handlers = Handlers(loop)
     _, channel = serve(plain, getattr(handlers, name))

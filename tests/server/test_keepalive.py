@@ -1,5 +1,5 @@
 """
-The wheel that all idle channels stand on.
+Tests of the keep-alive clock, one timer wheel for all idle channels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from txsse.server.keepalive import SLOTS, KeepaliveClock, NoKeepalive
 
 class Silent:
     """
-    A channel that counts its keep-alives.
+    A channel that records the times of its keep-alives.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -36,7 +36,7 @@ def setting(interval: float = 16.0) -> tuple[Clock, KeepaliveClock]:
 class KeepaliveClockTests:
     def test_silent_channel(self) -> None:
         """
-        It is told once an interval.
+        The keep-alive clock calls a silent channel once per interval.
         """
         clock, keepalive = setting()
         channel = Silent(clock)
@@ -46,7 +46,8 @@ class KeepaliveClockTests:
 
     def test_channel_added_between_two_turns(self) -> None:
         """
-        It is never silent for longer than the interval, nor told much before.
+        A channel added between two turns of the clock is called within the interval, and not much before its
+        end.
         """
         clock, keepalive = setting()
         keepalive.add(Silent(clock))
@@ -58,7 +59,7 @@ class KeepaliveClockTests:
 
     def test_channel_that_sends(self) -> None:
         """
-        It is told an interval after it last sent, whenever that was.
+        The keep-alive clock calls a channel one interval after it last sent.
         """
         for sent_at in range(40):
             clock, keepalive = setting()
@@ -74,7 +75,7 @@ class KeepaliveClockTests:
 
     def test_one_timer_for_all(self) -> None:
         """
-        However many channels there are, one call stands in the reactor, and none without channels.
+        The keep-alive clock has one delayed call for any number of channels, and none without channels.
         """
         clock, keepalive = setting()
         channels = [Silent(clock) for _ in range(100)]
@@ -87,31 +88,31 @@ class KeepaliveClockTests:
             keepalive.remove(channel)
         assert clock.getDelayedCalls() == []
 
-    def test_channel_that_left_is_forgotten(self) -> None:
+    def test_channel_that_was_removed(self) -> None:
         """
-        It is not told any more, and a new one starts the clock again.
+        The keep-alive clock does not call a removed channel, and starts again with the next one.
         """
         clock, keepalive = setting()
-        gone, channel = Silent(clock), Silent(clock)
-        keepalive.add(gone)
+        removed, channel = Silent(clock), Silent(clock)
+        keepalive.add(removed)
         clock.advance(5)
-        keepalive.remove(gone)
+        keepalive.remove(removed)
         clock.advance(100)
         keepalive.add(channel)
         clock.pump([1] * 16)
-        assert gone.times == []
+        assert removed.times == []
         assert channel.times == [121]
 
     def test_many_due_at_once(self) -> None:
         """
-        They are told in slices, between which the reactor has its turn, each exactly once.
+        Many channels due at once are called in slices, with turns of the reactor between, each channel once.
         """
         clock, keepalive = setting()
-        told_at_turns: list[int] = []
+        turns: list[int] = []
 
         def turn() -> None:
-            told_at_turns.append(sum(bool(channel.times) for channel in channels))
-            if told_at_turns[-1] < 2000:
+            turns.append(sum(bool(channel.times) for channel in channels))
+            if turns[-1] < 2000:
                 clock.callLater(0, turn)
 
         class First(Silent):
@@ -124,14 +125,14 @@ class KeepaliveClockTests:
         for channel in channels:
             keepalive.add(channel)
         clock.pump([1] * 16)
-        assert told_at_turns == [512, 1024, 1536, 2000]
+        assert turns == [512, 1024, 1536, 2000]
         assert all(channel.times == [16] for channel in channels)
         clock.pump([1] * 16)
         assert all(channel.times == [16, 32] for channel in channels)
 
-    def test_channels_that_leave_and_come_when_told(self) -> None:
+    def test_channels_added_and_removed_in_a_call(self) -> None:
         """
-        The clock goes on for those who are there, with one call.
+        The keep-alive clock continues if a call adds and removes channels, with one delayed call.
         """
         clock, keepalive = setting()
         late = Silent(clock)
@@ -153,9 +154,9 @@ class KeepaliveClockTests:
         keepalive.remove(late)
         assert clock.getDelayedCalls() == []
 
-    def test_last_channel_leaves_when_told(self) -> None:
+    def test_last_channel_removed_in_a_call(self) -> None:
         """
-        Nothing is left in the reactor.
+        If a call removes the last channel, no delayed call stays in the reactor.
         """
         clock, keepalive = setting()
 
@@ -169,7 +170,7 @@ class KeepaliveClockTests:
 
     def test_channel_that_fails(self) -> None:
         """
-        The failure is logged, and the others are told as ever.
+        The keep-alive clock logs the failure of a channel and calls the others as usual.
         """
         clock, keepalive = setting()
 
@@ -192,7 +193,7 @@ class KeepaliveClockTests:
 
     def test_reactor_that_was_late(self) -> None:
         """
-        Of the turns that were missed one interval is made up for, so that each channel is told once.
+        After a long delay of the reactor, each channel is called once: one interval is made up for.
         """
 
         class Strict(Clock):
@@ -214,7 +215,7 @@ class KeepaliveClockTests:
 
     def test_slots_cover_the_interval(self) -> None:
         """
-        The gap between two signs of life stays within the interval for any length of it.
+        The first keep-alive is due after the interval, even if the interval is a fraction of a second.
         """
         clock, keepalive = setting(0.4)
         channel = Silent(clock)
@@ -226,7 +227,7 @@ class KeepaliveClockTests:
 class NoKeepaliveTests:
     def test_nothing_happens(self) -> None:
         """
-        It takes channels and leaves them alone.
+        NoKeepalive accepts channels and never calls them.
         """
         none = NoKeepalive()
         channel = Silent(Clock())

@@ -1,5 +1,5 @@
 """
-How many channels there may be.
+Tests of the limits of channels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from txsse.server.negotiation import Accepted, Answer
 
 class Asking:
     """
-    A request from somewhere.
+    A request from an address.
     """
 
     def __init__(self, host: str | None = "192.0.2.1", user: Hashable = None) -> None:
@@ -53,7 +53,7 @@ class OptionsTests:
     @pytest.mark.parametrize("name", ["channels", "per_address", "per_key"])
     def test_limit_that_allows_nothing(self, name: str) -> None:
         """
-        It is refused by its name.
+        A limit of 0 is refused with the name of the option.
         """
         options: dict[str, Any] = {name: 0}
         if name == "per_key":
@@ -71,7 +71,7 @@ class OptionsTests:
 
     def test_no_limits(self) -> None:
         """
-        Any number may come, and nothing is counted.
+        Without limits, any number of channels is accepted, and nothing is counted.
         """
         limits = Limits()
         for _ in range(3):
@@ -82,7 +82,7 @@ class OptionsTests:
 class CountingTests:
     def test_channels(self) -> None:
         """
-        One more than there is room for gets 503, until one has gone.
+        A request beyond the total limit gets 503, until a channel has ended.
         """
         limits = Limits(channels=2)
         leave = enter(limits, Asking())
@@ -90,7 +90,7 @@ class CountingTests:
         answer = refused(limits, Asking("192.0.2.3"))
         assert answer is not None
         assert answer.status == 503
-        assert answer.reason == "there are as many streams as this server has room for"
+        assert answer.reason == "the server has reached its limit of streams"
         assert (b"Retry-After", b"5") in answer.headers
         leave()
         enter(limits, Asking("192.0.2.3"))
@@ -98,7 +98,7 @@ class CountingTests:
 
     def test_per_address(self) -> None:
         """
-        One more of the same address gets 429, and other addresses do not depend on it.
+        A request beyond the limit of its address gets 429; other addresses are not affected.
         """
         limits = Limits(per_address=2)
         leave = enter(limits, Asking())
@@ -116,7 +116,7 @@ class CountingTests:
 
     def test_one_household(self) -> None:
         """
-        A /64 of IPv6 is one address, and the next one is another.
+        An IPv6 /64 counts as one address, and the next /64 as another.
         """
         limits = Limits(per_address=1)
         enter(limits, Asking("2001:db8:0:1::1"))
@@ -125,7 +125,7 @@ class CountingTests:
 
     def test_without_an_address(self) -> None:
         """
-        What comes through a UNIX socket comes from a proxy, and is not counted by address.
+        A request through a UNIX socket comes from a proxy, and is not counted by address.
         """
         limits = Limits(per_address=1)
         enter(limits, Asking(None))
@@ -133,7 +133,7 @@ class CountingTests:
 
     def test_per_key(self) -> None:
         """
-        One more of the same key gets 429; who has no key is not counted.
+        A request beyond the limit of its key gets 429; a client without a key is not counted.
         """
         limits = Limits(per_key=1, key=user_of)
         leave = enter(limits, Asking(user="ann"))
@@ -149,15 +149,15 @@ class CountingTests:
 
     def test_key_like_an_address(self) -> None:
         """
-        Keys and addresses are counted apart, even where they are the same.
+        Keys and addresses are counted separately, even if they are equal.
         """
         limits = Limits(per_address=1, per_key=1, key=user_of)
         enter(limits, Asking("192.0.2.1", "192.0.2.2"))
         assert refused(limits, Asking("192.0.2.2", "192.0.2.1")) is None
 
-    def test_all_at_once(self) -> None:
+    def test_all_limits_together(self) -> None:
         """
-        Each limit holds beside the others, and the one for all comes first.
+        All limits apply at the same time, the total limit first.
         """
         limits = Limits(channels=3, per_address=2, per_key=1, key=user_of)
         enter(limits, Asking("192.0.2.1", "ann"))
@@ -172,7 +172,7 @@ class CountingTests:
 
     def test_nothing_is_left(self) -> None:
         """
-        A client that has gone leaves no count behind, or the memory would fill with addresses.
+        The counts of a disconnected client are removed, so that addresses do not fill the memory.
         """
         limits = Limits(per_address=2, per_key=2, key=user_of)
         leaving = [enter(limits, Asking(f"192.0.2.{number}", number)) for number in range(10)]
@@ -185,7 +185,7 @@ class CountingTests:
 
     def test_refusal_counts_nothing(self) -> None:
         """
-        To ask is not to come.
+        Checking a request against the limits does not count it.
         """
         limits = Limits(per_address=1)
         for _ in range(3):
@@ -197,7 +197,7 @@ class CountingTests:
     )
     def test_retry_after(self, seconds: float, field: bytes) -> None:
         """
-        It is in whole seconds, and never 0.
+        Retry-After is in whole seconds, and never 0.
         """
         limits = Limits(channels=1, retry_after=seconds)
         enter(limits, Asking())
@@ -232,7 +232,8 @@ class AddressKeyTests:
     )
     def test_key(self, host: str, key: str) -> None:
         """
-        IPv4 counts as itself in either spelling, IPv6 as its /64, and anything else as it is.
+        An IPv4 address counts as itself in either notation, an IPv6 address as its /64, other hosts as they
+        are.
         """
         assert address_key(host) == key
 
@@ -240,7 +241,8 @@ class AddressKeyTests:
 class UpgraderTests:
     def test_streams(self, wire: Wire) -> None:
         """
-        The stream that is too many is refused in full, and one that has ended makes room for another.
+        A stream beyond the limit is refused with a complete response, and a stream that ends makes room for
+        another.
         """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=wire.upgrader(limits=Limits(per_address=2)))
@@ -261,9 +263,9 @@ class UpgraderTests:
             channel.close()
         wire.reactor.run_soon()
 
-    def test_other_answers(self, plain: Wire) -> None:
+    def test_responses_other_than_streams(self, plain: Wire) -> None:
         """
-        What does not become a stream is answered, however many there are.
+        HEAD, OPTIONS and 405 responses are sent even if the limit of streams is reached.
         """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=plain.upgrader(limits=Limits(channels=1)))
@@ -276,9 +278,9 @@ class UpgraderTests:
 
 
 class KeyTests:
-    def test_asked_once(self, wire: Wire) -> None:
+    def test_key_is_read_once(self, wire: Wire) -> None:
         """
-        A key that changes from call to call is asked once for each request, and its stream counts under it.
+        The key of a request is read once, and its stream counts under that key.
         """
         asked: list[int] = []
 

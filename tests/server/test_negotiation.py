@@ -1,5 +1,5 @@
 """
-What a request gets, as a table.
+Tests of the decision whether a request becomes a stream.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class ConflictTests:
 class MethodTests:
     def test_get(self) -> None:
         """
-        It opens a stream, with the headers that keep caches and proxies out of it.
+        A GET opens a stream, with headers that keep caches and proxies from storing or buffering it.
         """
         decision = decide(Asked(b"GET"), RULES)
         assert decision == Accepted("", list(STREAM.items()), [])
 
     def test_head(self) -> None:
         """
-        It gets the headers of a GET and no stream.
+        A HEAD gets the headers of a GET, and no stream.
         """
         decision = decide(Asked(b"HEAD"), RULES)
         assert isinstance(decision, Answer)
@@ -63,7 +63,7 @@ class MethodTests:
 
     def test_options(self) -> None:
         """
-        It is told what is allowed.
+        An OPTIONS request gets the allowed methods.
         """
         decision = decide(Asked(b"OPTIONS"), RULES)
         assert isinstance(decision, Answer)
@@ -71,9 +71,9 @@ class MethodTests:
         assert dict(decision.headers) == {b"Allow": b"GET, HEAD, OPTIONS"}
 
     @pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE", b"TRACE", b"get", b"BREW", b""])
-    def test_others(self, method: bytes) -> None:
+    def test_methods_that_are_not_allowed(self, method: bytes) -> None:
         """
-        They get 405 and what is allowed instead.
+        A method that is not allowed gets 405 and the allowed methods.
         """
         decision = decide(Asked(method), RULES)
         assert isinstance(decision, Answer)
@@ -81,9 +81,9 @@ class MethodTests:
         assert dict(decision.headers)[b"Allow"] == b"GET, HEAD, OPTIONS"
         assert decision.body == b"allowed here: GET, HEAD, OPTIONS\n"
 
-    def test_post_where_it_is_asked_for(self) -> None:
+    def test_post_that_is_allowed(self) -> None:
         """
-        It opens a stream; without GET there is no HEAD either.
+        A POST opens a stream if the rules allow it; without GET, HEAD is not allowed either.
         """
         only_post = rules(methods=(b"POST",))
         assert isinstance(decide(Asked(b"POST"), only_post), Accepted)
@@ -118,9 +118,10 @@ class AcceptTests:
             [b"\xff\xfe, */*"],
         ],
     )
-    def test_lets_it_through(self, accept: list[bytes]) -> None:
+    def test_accept_that_includes_event_streams(self, accept: list[bytes]) -> None:
         """
-        No field, the type itself, and ranges that cover it with any weight but 0.
+        No Accept field, the media type itself, or a range that covers it with a weight above 0 accepts a
+        stream.
         """
         assert accepts_event_stream(tuple(accept))
 
@@ -140,9 +141,10 @@ class AcceptTests:
             [b"\xff\xfe"],
         ],
     )
-    def test_excludes_it(self, accept: list[bytes]) -> None:
+    def test_accept_that_excludes_event_streams(self, accept: list[bytes]) -> None:
         """
-        Other types, and weight 0 in the most specific range that covers it.
+        Other media types, or weight 0 in the most specific range that covers the type, refuse a stream with
+        406.
         """
         assert not accepts_event_stream(tuple(accept))
         decision = decide(Asked(b"GET", accept=accept), RULES)
@@ -152,19 +154,19 @@ class AcceptTests:
 
     def test_refusal_is_plain_text(self) -> None:
         """
-        It says so, and it is the reason in a line of its own.
+        The body of a 406 response is the reason, as one line of plain text.
         """
         decision = decide(Asked(b"GET", accept=[b"text/html"]), RULES)
         assert decision == Answer(
             406,
-            "only text/event-stream is to be had here",
+            "only text/event-stream is available here",
             [(b"Content-Type", b"text/plain; charset=utf-8")],
-            b"only text/event-stream is to be had here\n",
+            b"only text/event-stream is available here\n",
         )
 
     def test_head_is_negotiated_as_well(self) -> None:
         """
-        It gets what the GET would get.
+        A HEAD with an Accept field gets the status that the GET would get.
         """
         decision = decide(Asked(b"HEAD", accept=[b"text/html"]), RULES)
         assert isinstance(decision, Answer)
@@ -173,9 +175,9 @@ class AcceptTests:
 
 class LastEventIdTests:
     @pytest.mark.parametrize("value", ["", "7", "ä€😀", "a b", "x" * 16])
-    def test_good_ones(self, value: str) -> None:
+    def test_valid_ids(self, value: str) -> None:
         """
-        They arrive as they were sent, in UTF-8.
+        A Last-Event-ID in UTF-8 is passed on unchanged.
         """
         decision = decide(Asked(b"GET", last_event_id=[value.encode()]), RULES)
         assert isinstance(decision, Accepted)
@@ -193,9 +195,9 @@ class LastEventIdTests:
             ([b"a\0b"], "Last-Event-ID holds CR, LF or NUL"),
         ],
     )
-    def test_bad_ones(self, values: list[bytes], reason: str) -> None:
+    def test_invalid_ids(self, values: list[bytes], reason: str) -> None:
         """
-        They get 400 and the reason.
+        An invalid Last-Event-ID gets 400 and the reason.
         """
         for method in (b"GET", b"HEAD"):
             decision = decide(Asked(method, last_event_id=values), RULES)
@@ -214,15 +216,15 @@ def headers(asked: Asked, with_rules: Rules) -> dict[bytes, bytes]:
 
 
 class CorsTests:
-    def test_no_list(self) -> None:
+    def test_no_allowed_origins(self) -> None:
         """
-        Nobody else's page may read anything, and nothing says otherwise.
+        Without allowed origins, no CORS header is sent.
         """
         assert headers(Asked(b"GET", origin=ORIGIN), RULES) == {}
 
     def test_listed_origin(self) -> None:
         """
-        It may read, without cookies, and caches know that the answer depends on it.
+        A listed origin may read the stream without cookies, and Vary makes caches distinguish origins.
         """
         assert headers(Asked(b"GET", origin=ORIGIN), LISTED) == {
             b"Vary": b"Origin",
@@ -231,7 +233,7 @@ class CorsTests:
 
     def test_listed_origin_with_credentials(self) -> None:
         """
-        It may send cookies where that was asked for.
+        A listed origin may send cookies if allow_credentials is set.
         """
         allowed = rules(allow_origins=frozenset([ORIGIN]), allow_credentials=True)
         assert headers(Asked(b"GET", origin=ORIGIN), allowed) == {
@@ -253,16 +255,16 @@ class CorsTests:
     )
     def test_origin_that_is_not_listed(self, origin: bytes | None) -> None:
         """
-        It is not let in, and never reflected.
+        An origin that is not listed gets no CORS permission, and is never reflected.
         """
         assert headers(Asked(b"GET", origin=origin), LISTED) == {b"Vary": b"Origin"}
 
-    def test_everybody(self) -> None:
+    def test_all_origins(self) -> None:
         """
-        ``*`` is sent as it is.
+        With ``*``, the header is ``*``, whatever the origin of the request.
         """
-        everybody = rules(allow_origins=frozenset([b"*"]))
-        assert headers(Asked(b"GET", origin=ORIGIN), everybody) == {b"Access-Control-Allow-Origin": b"*"}
+        any_origin = rules(allow_origins=frozenset([b"*"]))
+        assert headers(Asked(b"GET", origin=ORIGIN), any_origin) == {b"Access-Control-Allow-Origin": b"*"}
 
     @pytest.mark.parametrize(
         "asked",
@@ -274,9 +276,9 @@ class CorsTests:
             Asked(b"HEAD", origin=ORIGIN),
         ],
     )
-    def test_other_answers_may_be_read_too(self, asked: Asked) -> None:
+    def test_complete_responses_may_be_read_too(self, asked: Asked) -> None:
         """
-        A page of a listed origin sees why it was refused, and what else it is told.
+        A page of a listed origin may read the responses that are not streams.
         """
         found = headers(asked, LISTED)
         assert found[b"Access-Control-Allow-Origin"] == ORIGIN
@@ -285,7 +287,7 @@ class CorsTests:
 
     def test_preflight(self) -> None:
         """
-        A listed origin is told which methods and headers it may use.
+        A preflight of a listed origin gets the allowed methods and headers.
         """
         asked = Asked(b"OPTIONS", origin=ORIGIN, requested_method=b"GET")
         assert headers(asked, LISTED) == {
@@ -297,9 +299,9 @@ class CorsTests:
             b"Access-Control-Max-Age": b"7200",
         }
 
-    def test_preflight_where_everybody_may(self) -> None:
+    def test_preflight_with_all_origins(self) -> None:
         """
-        Any origin is told.
+        With ``*``, a preflight of any origin gets the allowed methods and headers.
         """
         asked = Asked(b"OPTIONS", origin=ORIGIN, requested_method=b"GET")
         assert headers(asked, rules(allow_origins=frozenset([b"*"]))) == {
@@ -312,7 +314,7 @@ class CorsTests:
 
     def test_preflight_of_an_origin_that_is_not_listed(self) -> None:
         """
-        It is told nothing of the kind.
+        A preflight of an origin that is not listed gets the Allow header, and no CORS permission.
         """
         asked = Asked(b"OPTIONS", origin=b"https://evil.example", requested_method=b"GET")
         assert headers(asked, RULES) == {b"Allow": b"GET, HEAD, OPTIONS"}

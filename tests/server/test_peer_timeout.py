@@ -1,5 +1,5 @@
 """
-TCP_USER_TIMEOUT: set while a stream is open, and restored.
+Tests of TCP_USER_TIMEOUT, which is set while a stream is open, and restored afterwards.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def timeout_of(found: socket.socket) -> int:
 class PeerTimeoutTests:
     def test_stream(self, tcp: socket.socket) -> None:
         """
-        It is set at the beginning, in milliseconds, and restored at the end.
+        The peer time-out is set in milliseconds when a stream begins, and restored when it ends.
         """
         tcp.setsockopt(socket.IPPROTO_TCP, OPTION or 0, 12345)
         peers = PeerTimeout(2.5)
@@ -50,7 +50,7 @@ class PeerTimeoutTests:
 
     def test_two_streams_on_one_socket(self, tcp: socket.socket) -> None:
         """
-        It is restored at the end of the last.
+        The peer time-out of a socket with two streams is restored when the last one ends.
         """
         peers = PeerTimeout(2.5)
         request = request_over(tcp)
@@ -62,7 +62,8 @@ class PeerTimeoutTests:
 
     def test_streams_of_two_upgraders(self, tcp: socket.socket) -> None:
         """
-        The shorter time counts while both are open, and what was there before comes back at the end.
+        With two streams of different time-outs on a socket, the shorter one applies, and the original is
+        restored.
         """
         request = request_over(tcp)
         patient, impatient = PeerTimeout(60), PeerTimeout(20)
@@ -77,9 +78,9 @@ class PeerTimeoutTests:
         impatient.release(second)
         assert timeout_of(tcp) == 0
 
-    def test_shortest_of_those_that_are_left(self, tcp: socket.socket) -> None:
+    def test_shortest_of_the_remaining_streams(self, tcp: socket.socket) -> None:
         """
-        When the most impatient ends, the next one counts.
+        When the stream with the shortest time-out ends, the next shorter one applies.
         """
         request = request_over(tcp)
         peers = [PeerTimeout(seconds) for seconds in (60, 20, 40)]
@@ -87,9 +88,9 @@ class PeerTimeoutTests:
         peers[1].release(held[1])
         assert timeout_of(tcp) == 40_000
 
-    def test_time_of_somebody_else_in_between(self, tcp: socket.socket) -> None:
+    def test_value_changed_between_two_streams(self, tcp: socket.socket) -> None:
         """
-        It is what comes back after the next stream.
+        A value that other code sets between two streams is restored after the second one.
         """
         peers = PeerTimeout(2.5)
         peers.release(peers.hold(request_over(tcp)))
@@ -97,9 +98,9 @@ class PeerTimeoutTests:
         peers.release(peers.hold(request_over(tcp)))
         assert timeout_of(tcp) == 777
 
-    def test_connection_that_closes_behind_the_stream(self, tcp: socket.socket) -> None:
+    def test_connection_that_closes_after_the_stream(self, tcp: socket.socket) -> None:
         """
-        It keeps the time, for what it still has to send.
+        A connection that closes after its stream keeps the peer time-out for its unsent data.
         """
         peers = PeerTimeout(2.5)
         peers.release(peers.hold(request_over(tcp)), reused=False)
@@ -107,7 +108,7 @@ class PeerTimeoutTests:
 
     def test_below_tls_and_http2(self, tcp: socket.socket) -> None:
         """
-        The socket is found below what wraps it.
+        The socket of a request is found below TLS and HTTP/2.
         """
         tls = SimpleNamespace(transport=SimpleNamespace(socket=tcp))
         request: Any = SimpleNamespace(channel=SimpleNamespace(_conn=SimpleNamespace(transport=tls)))
@@ -116,7 +117,7 @@ class PeerTimeoutTests:
     @pytest.mark.skipif(not socket.has_ipv6, reason="this system has no IPv6")
     def test_ipv6(self) -> None:
         """
-        It is TCP as well.
+        The peer time-out is set on IPv6 sockets.
         """
         with socket.socket(socket.AF_INET6) as tcp6:
             PeerTimeout(1.0).hold(request_over(tcp6))
@@ -124,7 +125,7 @@ class PeerTimeoutTests:
 
     def test_socket_that_was_closed(self, tcp: socket.socket) -> None:
         """
-        Nothing is restored, and nothing fails.
+        The end of a stream whose socket was closed restores nothing, and does not fail.
         """
         peers = PeerTimeout(1.0)
         held = peers.hold(request_over(tcp))
@@ -133,7 +134,7 @@ class PeerTimeoutTests:
 
     def test_less_than_a_millisecond(self, tcp: socket.socket) -> None:
         """
-        It is one, since 0 would turn the option off.
+        A peer time-out below a millisecond is rounded up to 1, since 0 would turn the option off.
         """
         PeerTimeout(0.0001).hold(request_over(tcp))
         assert timeout_of(tcp) == 1
@@ -141,7 +142,7 @@ class PeerTimeoutTests:
     @pytest.mark.parametrize("number", [errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH])
     def test_peer_that_is_given_up(self, tcp: socket.socket, number: int) -> None:
         """
-        The loss of the connection is explained, where the kernel has said so.
+        A lost connection is reported as TCPTimedOutError if the kernel has given the peer up.
         """
         peers = PeerTimeout(2.5)
         peers.hold(request_over(tcp))
@@ -151,9 +152,9 @@ class PeerTimeoutTests:
         assert peers.explain(lost, tcp).check(TCPTimedOutError)
 
     @pytest.mark.parametrize("number", [errno.ECONNRESET, errno.EPIPE, errno.EAGAIN])
-    def test_peer_that_has_gone(self, tcp: socket.socket, number: int) -> None:
+    def test_errors_other_than_a_time_out(self, tcp: socket.socket, number: int) -> None:
         """
-        Other errors stay what they are, and so do those of sockets that nobody knows.
+        Other socket errors, and lost connections of unknown sockets, are reported unchanged.
         """
         peers = PeerTimeout(2.5)
         peers.hold(request_over(tcp))
@@ -164,7 +165,8 @@ class PeerTimeoutTests:
 
     def test_error_that_is_read(self, tcp: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Reading tells it, as ever, and it is noted; the next stream of the socket changes nothing.
+        An error that is read from a socket is raised and recorded; the next stream of the socket does the
+        same.
         """
         peers = PeerTimeout(2.5)
         for _ in range(2):
@@ -179,9 +181,9 @@ class PeerTimeoutTests:
             tcp.recv(1)
         assert peers.explain(lost, tcp) is not lost
 
-    def test_error_that_nobody_has_read(self, tcp: socket.socket) -> None:
+    def test_error_that_was_not_read(self, tcp: socket.socket) -> None:
         """
-        It is looked for when the socket is closed.
+        A socket error that was not read is recorded when the socket is closed.
         """
         with socket.socket() as listening:
             listening.bind(("127.0.0.1", 0))
@@ -189,16 +191,16 @@ class PeerTimeoutTests:
         peers = PeerTimeout(2.5)
         peers.hold(request_over(tcp))
         tcp.setblocking(False)
-        # Nobody listens there any more: the kernel has ECONNREFUSED for the next who asks.
+        # The port is closed again, so the kernel reports ECONNREFUSED for this socket.
         tcp.connect_ex(address)
         select.select([], [tcp], [], 10)
         tcp.close()
         tcp.close()
         assert peers.explain(Failure(ConnectionLost()), tcp).check(TCPTimedOutError)
 
-    def test_nothing_asked_for(self, tcp: socket.socket) -> None:
+    def test_no_peer_timeout(self, tcp: socket.socket) -> None:
         """
-        Nothing is touched.
+        Without a peer time-out, the socket is not changed.
         """
         peers = PeerTimeout(None)
         assert peers.hold(request_over(tcp)) is None
@@ -207,7 +209,7 @@ class PeerTimeoutTests:
 
     def test_system_without_the_option(self, tcp: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Nothing is touched.
+        On a system without TCP_USER_TIMEOUT, the socket is not changed.
         """
         monkeypatch.setattr(peer, "_OPTION", None)
         assert PeerTimeout(1.0).hold(request_over(tcp)) is None
@@ -215,20 +217,20 @@ class PeerTimeoutTests:
     @pytest.mark.parametrize("found", [None, "no socket"])
     def test_transport_without_a_socket(self, found: object) -> None:
         """
-        Nothing is touched.
+        A transport without a socket is not changed.
         """
         assert PeerTimeout(1.0).hold(request_over(found)) is None
 
     def test_transport_without_attributes(self) -> None:
         """
-        A transport of another kind is left alone.
+        A transport of an unknown class is not changed.
         """
         request: Any = SimpleNamespace(channel=SimpleNamespace(transport=object()))
         assert PeerTimeout(1.0).hold(request) is None
 
     def test_unix_socket(self) -> None:
         """
-        It has no such option.
+        A UNIX socket is not changed: it has no such option.
         """
         with socket.socket(socket.AF_UNIX) as unix:
             assert PeerTimeout(1.0).hold(request_over(unix)) is None

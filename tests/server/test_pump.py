@@ -1,5 +1,5 @@
 """
-``send_from``: every kind of source, at the pace of the client.
+Tests of ``send_from`` with every kind of source, at the pace of the client.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from txsse import ServerSentEvent
 
 class Sent:
     """
-    What became of a ``send_from``.
+    The result of a ``send_from``.
     """
 
     def __init__(self, sending: Deferred[int]) -> None:
@@ -38,7 +38,7 @@ class Sent:
 class SourceTests:
     def test_iterables(self, wire: Wire) -> None:
         """
-        Lists, generators and other iterables are sent to their end, in order.
+        send_from sends lists, generators and other iterables to their end, in order.
         """
         opened = Opened(wire)
         source: Any
@@ -51,7 +51,7 @@ class SourceTests:
 
     def test_number_of_events(self, plain: Wire) -> None:
         """
-        The Deferred fires with it.
+        The Deferred of send_from fires with the number of events.
         """
         opened = Opened(plain)
         sent = Sent(opened.channel.send_from(str(number) for number in range(1000)))
@@ -62,7 +62,7 @@ class SourceTests:
 
     def test_asynchronous_generator(self, wire: Wire) -> None:
         """
-        Each event goes out when it comes.
+        send_from sends each event of an asynchronous generator when it is yielded.
         """
         opened = Opened(wire)
 
@@ -82,7 +82,7 @@ class SourceTests:
 
     def test_asynchronous_iterable_that_is_no_generator(self, plain: Wire) -> None:
         """
-        It is taken as well, though it has nothing to be closed.
+        send_from accepts an asynchronous iterator without a method to close it.
         """
         opened = Opened(plain)
 
@@ -106,9 +106,9 @@ class SourceTests:
 
     @pytest.mark.parametrize("name", ["aclose", "close"])
     @pytest.mark.parametrize("end", ["close", "leave", "cancel", "stop", "fail"])
-    def test_what_can_be_closed(self, plain: Wire, name: str, end: str) -> None:
+    def test_source_that_can_be_closed(self, plain: Wire, name: str, end: str) -> None:
         """
-        An asynchronous iterator that has a way to be closed is closed, whatever ends the sending.
+        send_from closes an asynchronous iterator that has aclose or close, whatever ends the sending.
         """
         opened = Opened(plain)
         closed: list[str] = []
@@ -143,7 +143,7 @@ class SourceTests:
 
     def test_deferreds_and_awaitables(self, plain: Wire) -> None:
         """
-        Their result is sent.
+        send_from sends the result of a Deferred or another awaitable.
         """
         opened = Opened(plain)
 
@@ -163,9 +163,9 @@ class SourceTests:
         opened.end()
 
     @pytest.mark.parametrize("source", ["text", b"bytes", ServerSentEvent("x"), 1, None, object()])
-    def test_what_is_no_source(self, plain: Wire, source: Any) -> None:
+    def test_argument_that_is_not_a_source(self, plain: Wire, source: Any) -> None:
         """
-        It is refused at once.
+        send_from raises TypeError at once for an argument that is not a source.
         """
         opened = Opened(plain)
         with pytest.raises(TypeError, match="send_from takes"):
@@ -175,19 +175,19 @@ class SourceTests:
     @pytest.mark.parametrize("item", [None, 1, {"a": 1}, ["x"]])
     def test_items_of_other_types(self, plain: Wire, item: Any) -> None:
         """
-        The sending fails and says what may come instead; the channel stays open.
+        send_from fails with the allowed types if a source yields another type; the channel stays open.
         """
         opened = Opened(plain)
         sent = Sent(opened.channel.send_from(["first", item, "never"]))
         assert sent.error is TypeError
-        assert f"not {type(item).__name__}; for JSON, let it bring" in str(sent.results[0].value)
+        assert f"not {type(item).__name__}; for JSON, yield" in str(sent.results[0].value)
         assert opened.texts() == ["first"]
         assert opened.channel.is_open
         opened.end()
 
     def test_source_that_fails(self, wire: Wire) -> None:
         """
-        The sending fails with it; the channel stays open.
+        send_from fails with the exception of its source; the channel stays open.
         """
         opened = Opened(wire)
 
@@ -204,7 +204,7 @@ class SourceTests:
 class PaceTests:
     def test_slow_client(self, wire: Wire) -> None:
         """
-        The source is asked for nothing until the client has caught up.
+        send_from requests no item from its source until a slow client has caught up.
         """
         opened = Opened(wire)
         asked = 0
@@ -229,9 +229,9 @@ class PaceTests:
         opened.client.disconnect(clean=False)
         assert sent.results == [asked] or sent.results == [asked - 1]
 
-    def test_endless_source_starves_nobody(self, plain: Wire) -> None:
+    def test_endless_source(self, plain: Wire) -> None:
         """
-        The reactor has its turn after a slice, however fast the client is.
+        An endless source is interrupted after each slice, so that the reactor continues.
         """
         opened = Opened(plain)
         turns: list[int] = []
@@ -257,9 +257,9 @@ class PaceTests:
         opened.end()
 
     @pytest.mark.parametrize(("seconds", "expected"), [(0.004, [3, 6, 9]), (0.006, [2, 4, 6, 8, 9])])
-    def test_source_that_takes_its_time(self, plain: Wire, seconds: float, expected: list[int]) -> None:
+    def test_source_that_takes_long(self, plain: Wire, seconds: float, expected: list[int]) -> None:
         """
-        Each slice ends after 10 ms too.
+        A slice of send_from ends after 10 ms even if few events were sent.
         """
         opened = Opened(plain)
         plain.reactor.advance(1000)
@@ -286,9 +286,10 @@ class PaceTests:
 
 
 class EndTests:
-    def test_client_goes(self, wire: Wire) -> None:
+    def test_client_disconnects(self, wire: Wire) -> None:
         """
-        A generator is closed, and the Deferred fires with what was sent until then.
+        When the client disconnects, the generator is closed, and send_from fires with the number of events
+        sent.
         """
         opened = Opened(wire)
         closed: list[str] = []
@@ -307,9 +308,9 @@ class EndTests:
         assert closed == ["closed"]
         assert sent.results == [1]
 
-    def test_client_goes_while_a_plain_generator_waits_for_it(self, wire: Wire) -> None:
+    def test_slow_client_disconnects(self, wire: Wire) -> None:
         """
-        It is closed.
+        A synchronous generator that waits for a slow client is closed when the client disconnects.
         """
         opened = Opened(wire)
         closed: list[str] = []
@@ -328,9 +329,9 @@ class EndTests:
         assert closed == ["closed"]
         assert len(sent.results) == 1
 
-    def test_client_goes_before_a_deferred_fires(self, plain: Wire) -> None:
+    def test_client_disconnects_before_a_deferred_fires(self, plain: Wire) -> None:
         """
-        The Deferred is cancelled.
+        A Deferred that is a source is cancelled when the client disconnects.
         """
         opened = Opened(plain)
         cancelled: list[str] = []
@@ -343,7 +344,7 @@ class EndTests:
 
     def test_source_that_closes_its_channel(self, plain: Wire) -> None:
         """
-        What it brings after that is not sent, and it is closed.
+        A source that closes its channel is closed, and its next event is not sent.
         """
         opened = Opened(plain)
 
@@ -357,9 +358,9 @@ class EndTests:
         assert sent.results == [1]
         assert opened.texts() == ["one"]
 
-    def test_source_that_does_not_mind_being_cancelled(self, plain: Wire) -> None:
+    def test_source_that_ignores_its_cancellation(self, plain: Wire) -> None:
         """
-        It is closed all the same.
+        A source that ignores its cancellation is closed when the client disconnects.
         """
         opened = Opened(plain)
         closed: list[str] = []
@@ -382,7 +383,7 @@ class EndTests:
 
     def test_item_that_is_refused(self, plain: Wire) -> None:
         """
-        The source is closed, and the sending fails when it has cleaned up.
+        After an invalid item the source is closed, and send_from fails when it has cleaned up.
         """
         opened = Opened(plain)
         closed: list[str] = []
@@ -401,9 +402,9 @@ class EndTests:
         assert sent.error is TypeError
         opened.end()
 
-    def test_plain_generator_that_somebody_holds(self, plain: Wire) -> None:
+    def test_generator_with_another_reference(self, plain: Wire) -> None:
         """
-        It is closed at once, and not when nobody holds it any more.
+        A generator is closed at once after an invalid item, even if other code refers to it.
         """
         opened = Opened(plain)
         closed: list[str] = []
@@ -422,7 +423,7 @@ class EndTests:
 
     def test_sending_that_is_cancelled(self, plain: Wire) -> None:
         """
-        The source is cancelled, and the channel stays open.
+        Cancelling send_from cancels its source, and the channel stays open.
         """
         opened = Opened(plain)
         source: Deferred[str] = Deferred()
@@ -434,7 +435,7 @@ class EndTests:
 
     def test_channel_closed_before(self, plain: Wire) -> None:
         """
-        The Deferred fires with 0, and the source is closed.
+        send_from on a closed channel fires with 0.
         """
         opened = Opened(plain)
         opened.channel.close()
@@ -443,7 +444,7 @@ class EndTests:
 
     def test_source_that_takes_its_time_to_clean_up(self, plain: Wire) -> None:
         """
-        Its cleaning up is not cancelled, whoever notices the end first, and the Deferred waits for it.
+        A source's cleaning up is not cancelled, and send_from waits for it.
         """
         opened = Opened(plain)
         cleaned: list[str] = []
@@ -464,9 +465,9 @@ class EndTests:
         assert cleaned == ["cleaned"]
         assert sent.results == [1]
 
-    def test_what_follows_the_sending(self, plain: Wire) -> None:
+    def test_callbacks_after_the_sending(self, plain: Wire) -> None:
         """
-        It is the caller's own, and not cancelled with the channel.
+        A Deferred that a callback of send_from returns is not cancelled when the channel closes.
         """
         opened = Opened(plain)
         cancelled: list[str] = []
@@ -482,7 +483,7 @@ class EndTests:
 
     def test_nothing_left_behind(self, plain: Wire) -> None:
         """
-        A sending that ended leaves no trace in its channel, however many there are.
+        A channel keeps no references to its ended sources, however many there were.
         """
         opened = Opened(plain)
         for _ in range(100):

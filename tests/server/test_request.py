@@ -1,5 +1,5 @@
 """
-What a channel keeps of its request.
+Tests of the data that a channel keeps of its request.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class StreamRequestTests:
 
     def test_kept_headers(self, wire: Wire) -> None:
         """
-        It returns header fields that were kept, in the type of their name: the last value, or ``None``.
+        A channel's request returns the last value of a kept header field, or ``None``, as str or bytes like
+        its name.
         """
         headers = {"User-Agent": "me", "X-Name": "caf\u00e9".encode().decode("latin-1")}
         channel, client = open_channel(wire, headers=headers, keep_headers=["X-Name", "X-Missing"])
@@ -54,17 +55,18 @@ class StreamRequestTests:
     @pytest.mark.parametrize("name", ["Cookie", b"Cookie", "X-\u20ac"])
     def test_header_that_was_not_kept(self, wire: Wire, name: Any) -> None:
         """
-        Asking for another header field fails, also where the request had it: the error names the option.
+        Reading a header field that was not kept raises an error that names the option, even if the request
+        had it.
         """
         channel, client = open_channel(wire, headers={"Cookie": "secret"})
-        with pytest.raises(LookupError, match=r"was not kept: give Upgrader\(keep_headers=\['") as caught:
+        with pytest.raises(LookupError, match=r"was not kept: pass Upgrader\(keep_headers=\['") as caught:
             channel.request.getHeader(name)
         assert "secret" not in str(caught.value)
         client.disconnect()
 
     def test_original(self, wire: Wire) -> None:
         """
-        Twisted's request is there if, and only if, it was to be kept.
+        ``original`` is Twisted's request if and only if keep_request is set.
         """
         for keep in (True, False):
             channel, client = open_channel(wire, keep_request=keep)
@@ -75,7 +77,7 @@ class StreamRequestTests:
 
     def test_memory_pair(self) -> None:
         """
-        Tests without a network see the same.
+        A channel of a MemoryPair has the same request data as one over a network.
         """
         channels: list[SSEChannel] = []
         clock = Clock()

@@ -1,5 +1,5 @@
 """
-The resource: what a handler may be, and what becomes of it.
+Tests of SSEResource: the results that a handler may return, and how each one ends the stream.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from txsse.server import upgrade as upgrade_module
 @pytest.fixture
 def failures() -> Iterator[list[LogEvent]]:
     """
-    The failures that are logged meanwhile.
+    Collect the failures that are logged during a test.
     """
     logged: list[LogEvent] = []
 
@@ -35,7 +35,7 @@ def failures() -> Iterator[list[LogEvent]]:
 
 class Served:
     """
-    A handler at work.
+    A resource with a handler and one client.
     """
 
     def __init__(self, wire: Wire, handler: Callable[[SSEChannel], Any], **options: Any) -> None:
@@ -62,7 +62,7 @@ class Served:
 class HandlerTests:
     def test_returns_none(self, wire: Wire) -> None:
         """
-        The stream stays open.
+        The stream of a handler that returns None stays open.
         """
         served = Served(wire, lambda channel: channel.send("x"))
         wire.reactor.advance(1000)
@@ -72,7 +72,7 @@ class HandlerTests:
 
     def test_returns_a_deferred(self, wire: Wire) -> None:
         """
-        The stream ends when it fires.
+        The stream of a handler that returns a Deferred closes when the Deferred fires.
         """
         done: Deferred[object] = Deferred()
         served = Served(wire, lambda _: done)
@@ -84,7 +84,7 @@ class HandlerTests:
 
     def test_coroutine(self, wire: Wire) -> None:
         """
-        The stream ends when it returns.
+        The stream of a coroutine closes when the coroutine returns.
         """
 
         async def handler(channel: SSEChannel) -> None:
@@ -99,7 +99,7 @@ class HandlerTests:
 
     def test_inline_callbacks(self, plain: Wire) -> None:
         """
-        They are Deferreds too.
+        A handler may use inlineCallbacks; its stream closes when it returns.
         """
 
         @inlineCallbacks
@@ -115,7 +115,7 @@ class HandlerTests:
     @pytest.mark.parametrize("asynchronous", [True, False])
     def test_generators(self, plain: Wire, asynchronous: bool) -> None:
         """
-        What they yield is sent, then the stream ends.
+        The events that a handler yields are sent, and then its stream closes.
         """
 
         async def slow(channel: SSEChannel) -> AsyncIterator[str]:
@@ -132,7 +132,7 @@ class HandlerTests:
 
     def test_awaitable_object(self, plain: Wire) -> None:
         """
-        Anything that can be awaited will do.
+        The stream of a handler that returns an awaitable closes when that is done.
         """
         done: Deferred[None] = Deferred()
 
@@ -148,7 +148,8 @@ class HandlerTests:
 
     def test_looping_call(self, plain: Wire, failures: list[LogEvent]) -> None:
         """
-        Its Deferred is a handler's, and leaves nothing behind when the client goes.
+        A handler may return the Deferred of a LoopingCall, which ends without a failure when the client
+        disconnects.
         """
         served = Served(plain, lambda channel: LoopingCall.withCount(lambda _: channel.send("x")))
         assert served.client.ended
@@ -169,7 +170,7 @@ class HandlerTests:
 
     def test_subclass(self, wire: Wire) -> None:
         """
-        It may override ``channel_opened``.
+        A subclass of SSEResource may override ``channel_opened``.
         """
 
         class Greeting(SSEResource):
@@ -183,7 +184,7 @@ class HandlerTests:
 
     def test_no_handler(self, plain: Wire, failures: list[LogEvent]) -> None:
         """
-        The stream opens, silent, and stays open.
+        Without a handler, SSEResource opens a stream that stays open and silent.
         """
         client = plain.connect(SSEResource(upgrader=plain.upgrader())).request()
         assert client.status == 200
@@ -193,13 +194,13 @@ class HandlerTests:
 
     def test_children(self) -> None:
         """
-        It has none, and can say so like any resource.
+        An SSEResource lists no children.
         """
         assert SSEResource().listNames() == []
 
     def test_without_an_upgrader(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        It shares the default one with everybody.
+        Resources without an upgrader share a default one.
         """
         monkeypatch.setattr(upgrade_module, "global_reactor", lambda: plain.reactor)
         upgrade_module.default_upgrader.cache_clear()
@@ -211,9 +212,9 @@ class HandlerTests:
         client.disconnect()
         upgrade_module.default_upgrader.cache_clear()
 
-    def test_everything_below_it(self, plain: Wire) -> None:
+    def test_paths_below_the_resource(self, plain: Wire) -> None:
         """
-        It answers paths below its own.
+        An SSEResource serves all paths below its own.
         """
         client = plain.connect(SSEResource(upgrader=plain.upgrader())).request("/a/b?c=d")
         assert client.status == 200
@@ -235,13 +236,13 @@ class FailingHandlerTests:
 
     def test_function(self, wire: Wire, failures: list[LogEvent]) -> None:
         """
-        The failure is logged with its traceback, and the stream ends.
+        If a handler raises, the failure is logged with its traceback, and the stream ends.
         """
         self.check(wire, failures, lambda _: 1 / 0)
 
     def test_coroutine(self, wire: Wire, failures: list[LogEvent]) -> None:
         """
-        So it is with one that fails later.
+        If a coroutine handler raises later, the failure is logged with its traceback, and the stream ends.
         """
 
         async def handler(channel: SSEChannel) -> None:
@@ -252,13 +253,13 @@ class FailingHandlerTests:
 
     def test_deferred(self, plain: Wire, failures: list[LogEvent]) -> None:
         """
-        And with a Deferred.
+        If the Deferred of a handler fails, the failure is logged with its traceback, and the stream ends.
         """
         self.check(plain, failures, lambda _: fail(ZeroDivisionError("division")))
 
     def test_generator(self, plain: Wire, failures: list[LogEvent]) -> None:
         """
-        And with one that yields.
+        If a handler raises while it yields, the failure is logged with its traceback, and the stream ends.
         """
 
         def handler(channel: SSEChannel) -> Iterator[str]:
@@ -270,7 +271,7 @@ class FailingHandlerTests:
     @pytest.mark.parametrize("result", [1, "text", b"", True])
     def test_returns_something_else(self, plain: Wire, failures: list[LogEvent], result: object) -> None:
         """
-        It is told what may be returned, in the log.
+        If a handler returns a value of another type, the logged error lists the allowed ones.
         """
         served = Served(plain, lambda _: result)
         assert served.client.ended
@@ -279,17 +280,17 @@ class FailingHandlerTests:
 
     def test_cancels_something_of_its_own(self, plain: Wire, failures: list[LogEvent]) -> None:
         """
-        A CancelledError while the stream is open is a failure like others.
+        A CancelledError that a handler raises while its stream is open is logged as a failure.
         """
         served = Served(plain, lambda _: fail(CancelledError()))
         assert served.client.ended
         assert [event["log_failure"].type for event in failures] == [CancelledError]
 
 
-class ClientGoesTests:
+class ClientDisconnectsTests:
     def test_coroutine(self, wire: Wire, failures: list[LogEvent]) -> None:
         """
-        It is cancelled where it waits, and not logged.
+        A coroutine handler is cancelled when the client disconnects, and nothing is logged.
         """
         seen: list[str] = []
 
@@ -309,7 +310,7 @@ class ClientGoesTests:
 
     def test_chain_of_deferreds(self, plain: Wire) -> None:
         """
-        What a Deferred that has fired waits for is cancelled as well.
+        When the client disconnects, the Deferred that a handler's Deferred waits for is cancelled.
         """
         cancelled: list[str] = []
         inner: Deferred[None] = Deferred(lambda _: cancelled.append("inner"))
@@ -320,7 +321,7 @@ class ClientGoesTests:
 
     def test_fails_while_it_cleans_up(self, plain: Wire, failures: list[LogEvent]) -> None:
         """
-        That is logged.
+        If a handler fails while it cleans up after its client disconnected, the failure is logged.
         """
 
         async def handler(channel: SSEChannel) -> None:
@@ -333,9 +334,9 @@ class ClientGoesTests:
         plain.reactor.run_soon()
         assert [event["log_failure"].type for event in failures] == [ZeroDivisionError]
 
-    def test_goes_on_sending(self, plain: Wire, failures: list[LogEvent]) -> None:
+    def test_handler_that_ignores_its_cancellation(self, plain: Wire, failures: list[LogEvent]) -> None:
         """
-        A handler that ignores its cancellation meets ChannelClosed, which is no failure of it.
+        A handler that ignores its cancellation gets ChannelClosed when it sends, which is not logged.
         """
 
         async def handler(channel: SSEChannel) -> None:
@@ -349,9 +350,9 @@ class ClientGoesTests:
         plain.reactor.run_soon()
         assert failures == []
 
-    def test_sends_at_once_to_one_who_is_gone(self, plain: Wire, failures: list[LogEvent]) -> None:
+    def test_sends_after_closing(self, plain: Wire, failures: list[LogEvent]) -> None:
         """
-        A handler that closes and then sends is not logged either.
+        A handler that closes its channel and then sends fails without a log line.
         """
 
         def handler(channel: SSEChannel) -> None:
@@ -364,9 +365,9 @@ class ClientGoesTests:
 
 
 class HandlerClosesTests:
-    def test_closes_and_goes_on(self, wire: Wire, failures: list[LogEvent]) -> None:
+    def test_handler_continues_after_closing(self, wire: Wire, failures: list[LogEvent]) -> None:
         """
-        It is cancelled at its next wait, and not in the middle of running.
+        A handler that closes its channel continues to run, and is cancelled at its next wait.
         """
         seen: list[str] = []
 
@@ -386,9 +387,9 @@ class HandlerClosesTests:
         assert served.client.ended
         assert failures == []
 
-    def test_too_slow_a_client(self, wire: Wire, failures: list[LogEvent]) -> None:
+    def test_slow_client_is_closed(self, wire: Wire, failures: list[LogEvent]) -> None:
         """
-        A handler whose client does not read ends with the stream, by policy, without a failure.
+        When the overflow policy closes a channel, its handler ends without a failure.
         """
 
         async def handler(channel: SSEChannel) -> None:
@@ -405,7 +406,7 @@ class HandlerClosesTests:
             served.client.disconnect(clean=False)
 
 
-class OtherAnswersTests:
+class RefusedRequestTests:
     @pytest.mark.parametrize(
         ("method", "headers", "status"),
         [
@@ -421,7 +422,7 @@ class OtherAnswersTests:
         self, wire: Wire, failures: list[LogEvent], method: str, headers: dict[str, str], status: int
     ) -> None:
         """
-        The client gets its answer, complete, and no channel is made.
+        A request that does not become a stream gets a complete response, and the handler is not called.
         """
         opened: list[SSEChannel] = []
         resource = SSEResource(opened.append, upgrader=wire.upgrader(keepalive=15.0))

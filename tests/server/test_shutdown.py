@@ -1,5 +1,5 @@
 """
-What happens to handlers, sources and channels when the reactor stops.
+Tests of handlers, sources and channels when the reactor stops.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from txsse.server.shutdown import shutdown_of
 @pytest.fixture
 def stopping(wire: Wire) -> Wire:
     """
-    Each way to a client, in a reactor that can stop.
+    Return a wire of each kind, with a reactor that can stop.
     """
     alsoProvides(wire.reactor, IReactorCore)
     return wire
@@ -33,7 +33,7 @@ def stopping(wire: Wire) -> Wire:
 @pytest.fixture
 def one(plain: Wire) -> Wire:
     """
-    One way to a client, in a reactor that can stop.
+    Return a wire with a reactor that can stop.
     """
     alsoProvides(plain.reactor, IReactorCore)
     return plain
@@ -42,7 +42,7 @@ def one(plain: Wire) -> Wire:
 @pytest.fixture
 def logged() -> Iterator[list[LogEvent]]:
     """
-    The warnings and failures that are logged meanwhile.
+    Collect the warnings and failures that are logged during a test.
     """
     events: list[LogEvent] = []
 
@@ -58,7 +58,7 @@ def logged() -> Iterator[list[LogEvent]]:
 
 class Served:
     """
-    A handler at work for one client or several, in a reactor that is about to stop.
+    A resource with a handler and one client or several, in a reactor that is about to stop.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Served:
 
     def let_it_stop(self) -> None:
         """
-        What was written has the time to leave.
+        Advance the time in which the last data is sent; the reactor has stopped then.
         """
         assert self.stopped == []
         self.wire.reactor.advance(0.2)
@@ -151,11 +151,11 @@ HANDLERS = [coroutine, asynchronous_generator, deferred, sending_from, awaiting,
 
 class HandlerTests:
     @pytest.mark.parametrize("handler", HANDLERS)
-    def test_says_goodbye(
+    def test_handler_sends_a_last_event(
         self, stopping: Wire, handler: Callable[[SSEChannel], Any], logged: list[LogEvent]
     ) -> None:
         """
-        It is cancelled once, its channel can send until it has ended, and the reactor waits for that.
+        A handler is cancelled once, can send until it has ended, and the reactor waits for that.
         """
         served = Served(stopping, handler)
         assert served.bodies == [""]
@@ -170,9 +170,10 @@ class HandlerTests:
         served.let_it_stop()
         assert logged == []
 
-    def test_does_not_end(self, stopping: Wire, logged: list[LogEvent]) -> None:
+    def test_handler_that_does_not_end(self, stopping: Wire, logged: list[LogEvent]) -> None:
         """
-        The reactor waits for its time and no longer, and the stream ends properly.
+        If a handler ignores its cancellation, the reactor waits for shutdown_timeout, and then closes the
+        stream cleanly.
         """
 
         async def stubborn(channel: SSEChannel) -> None:
@@ -195,9 +196,9 @@ class HandlerTests:
         assert event["timeout"] == 3.0
         stopping.reactor.advance(60.0)
 
-    def test_fails(self, one: Wire, logged: list[LogEvent]) -> None:
+    def test_handler_that_fails(self, one: Wire, logged: list[LogEvent]) -> None:
         """
-        What it raises instead is logged, and is the reason.
+        A handler that fails when it is cancelled is logged, and its channel closes with HANDLER_FAILED.
         """
 
         async def broken(channel: SSEChannel) -> None:
@@ -213,11 +214,10 @@ class HandlerTests:
         (event,) = logged
         assert event["log_failure"].check(LookupError)
 
-    def test_cannot_be_cancelled(self, one: Wire, logged: list[LogEvent]) -> None:
+    def test_handler_that_cannot_be_cancelled(self, one: Wire, logged: list[LogEvent]) -> None:
         """
-        The others are cancelled all the same.
+        If the cancellation of one handler raises, the other handlers are still cancelled.
         """
-
         raised: list[None] = []
 
         def cancel(_: object) -> None:
@@ -234,9 +234,9 @@ class HandlerTests:
         served.let_it_stop()
         assert logged[0]["log_failure"].check(LookupError)
 
-    def test_reads_too_slowly(self, one: Wire) -> None:
+    def test_client_that_does_not_read(self, one: Wire) -> None:
         """
-        A client that does not take the goodbye holds the reactor up for the same time at most.
+        A client that does not read the last event delays the reactor no longer than shutdown_timeout.
         """
         served = Served(one, coroutine)
         served.clients[0].stop_reading()
@@ -250,9 +250,10 @@ class HandlerTests:
         served.clients[0].disconnect()
         assert served.reasons == [CloseReason.SHUTDOWN]
 
-    def test_client_goes_meanwhile(self, stopping: Wire) -> None:
+    def test_client_disconnects_meanwhile(self, stopping: Wire) -> None:
         """
-        The handler is cancelled once more, since there is nobody to say goodbye to.
+        If the client disconnects while its handler ends, the handler is cancelled again, since its events
+        have no receiver.
         """
         served = Served(stopping, coroutine)
         served.stop()
@@ -262,7 +263,7 @@ class HandlerTests:
 
     def test_client_connects_meanwhile(self, stopping: Wire) -> None:
         """
-        Its handler begins, and ends like the others.
+        If a client connects while the reactor stops, its handler begins, and is cancelled like the others.
         """
         served = Served(stopping, coroutine)
         served.stop()
@@ -273,9 +274,9 @@ class HandlerTests:
         served.let_it_stop()
 
     @pytest.mark.parametrize("timeout", [-1.0, float("nan")])
-    def test_impossible_time(self, timeout: float) -> None:
+    def test_invalid_timeout(self, timeout: float) -> None:
         """
-        It is refused.
+        An invalid shutdown_timeout is refused.
         """
         with pytest.raises(ValueError, match="shutdown_timeout"):
             Upgrader(shutdown_timeout=timeout)
@@ -284,7 +285,8 @@ class HandlerTests:
 class SourceTests:
     def test_number_of_events(self, one: Wire) -> None:
         """
-        A source without a handler ends as at the end of its channel: with the number of events.
+        When the reactor stops, a source without a handler ends normally: send_from fires with the number of
+        events.
         """
         sent: list[object] = []
 
@@ -301,9 +303,9 @@ class SourceTests:
         served.let_it_stop()
         assert served.reasons == [CloseReason.SHUTDOWN]
 
-    def test_several(self, one: Wire) -> None:
+    def test_several_sources(self, one: Wire) -> None:
         """
-        All of a channel's sources end; those that have ended before are forgotten.
+        When the reactor stops, all sources of a channel end, and sources that ended before are not counted.
         """
         sent: list[object] = []
 
@@ -317,9 +319,10 @@ class SourceTests:
         assert sent == [1, 0, 0]
         served.let_it_stop()
 
-    def test_cleans_up_when_its_client_goes(self, one: Wire) -> None:
+    def test_cleans_up_when_its_client_disconnects(self, one: Wire) -> None:
         """
-        A generator that is the handler is cancelled once, and ends what it does then.
+        A generator that is the handler is cancelled once when its client disconnects, and finishes its
+        cleaning up.
         """
         done: list[str] = []
 
@@ -340,7 +343,7 @@ class SourceTests:
 class ChannelTests:
     def test_without_a_handler(self, stopping: Wire) -> None:
         """
-        It stays open, for whoever ends it; when the reactor takes its connection, it says why.
+        A channel without a handler stays open while the reactor stops; its close reason is then SHUTDOWN.
         """
         served = Served(stopping, lambda channel: None)
         served.stop()
@@ -351,9 +354,9 @@ class ChannelTests:
         served.clients[0].disconnect(clean=False)
         assert served.reasons == [CloseReason.SHUTDOWN]
 
-    def test_of_a_hub(self, one: Wire) -> None:
+    def test_channel_of_a_hub(self, one: Wire) -> None:
         """
-        The hub's own end is the reason.
+        A channel of a hub that stops has the hub's close reason, even if the reactor stops too.
         """
         hub = Hub(upgrader=one.upgrader(), reactor=one.reactor)
         client = one.connect(hub.resource("news")).request()
@@ -364,9 +367,9 @@ class ChannelTests:
         one.reactor.run_soon()
         assert hub.metrics().closes == {CloseReason.DRAINED: 1}
 
-    def test_cut_off(self, one: Wire) -> None:
+    def test_channel_of_a_slow_reader(self, one: Wire) -> None:
         """
-        What says more than that the stream has ended stays the reason.
+        While the reactor stops, a specific close reason, such as SLOW_READER, is kept.
         """
         served = Served(one, lambda channel: None, slow_policy="close", max_buffer=10)
         served.stop()
@@ -382,7 +385,7 @@ class ChannelTests:
 class TriggerTests:
     def test_once_for_all_channels(self, stopping: Wire) -> None:
         """
-        A reactor has one, however many upgraders there are, and none while it has no channels.
+        A reactor has one trigger for all channels of all upgraders, and none without channels.
         """
         first = Served(stopping, lambda channel: None, clients=2)
         second = Served(stopping, lambda channel: None)
@@ -398,7 +401,7 @@ class TriggerTests:
 
     def test_reactor_without_system_events(self, plain: Wire) -> None:
         """
-        It is not asked for any.
+        A reactor without system events gets no trigger.
         """
         served = Served(plain, coroutine)
         assert plain.reactor.triggers == []
@@ -407,7 +410,7 @@ class TriggerTests:
 
     def test_nothing_is_kept_of_a_reactor(self, one: Wire) -> None:
         """
-        What ends its channels goes with its last upgrader.
+        The shutdown object of a reactor is freed with its last upgrader.
         """
         upgrader = one.upgrader()
         assert upgrader.reactor is one.reactor

@@ -1,5 +1,5 @@
 """
-Overflow policies, and what they buffer.
+Tests of the overflow policies and their buffers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class AllPoliciesTests:
     @pytest.mark.parametrize("name", POLICIES)
     def test_empty(self, name: str) -> None:
         """
-        Nothing comes out, and nothing is counted.
+        An empty buffer returns no frame, and counts nothing.
         """
         buffer = POLICIES[name].new_buffer(budget(10))
         assert buffer.take() is None
@@ -46,7 +46,7 @@ class AllPoliciesTests:
     @pytest.mark.parametrize("name", POLICIES)
     def test_first_in_first_out(self, name: str) -> None:
         """
-        Frames about different things come out in the order in which they went in.
+        Frames with different keys leave the buffer in the order in which they were added.
         """
         buffer = POLICIES[name].new_buffer(budget(10))
         for number, frame in enumerate([b"aaa", b"bb", b"c"]):
@@ -58,7 +58,7 @@ class AllPoliciesTests:
     @pytest.mark.parametrize("name", POLICIES)
     def test_clear(self, name: str) -> None:
         """
-        Everything is given up, and there is room again.
+        clear() removes all frames, and makes room for new ones.
         """
         buffer = POLICIES[name].new_buffer(budget(3))
         buffer.put("x", b"aaa")
@@ -71,7 +71,7 @@ class AllPoliciesTests:
     @pytest.mark.parametrize("name", POLICIES)
     def test_withdraw(self, name: str) -> None:
         """
-        Chosen frames go, in order, without counting as dropped; those without a mark stay.
+        withdraw() removes chosen frames without counting them as dropped; frames without a mark stay.
         """
         own = budget(10)
         buffer = POLICIES[name].new_buffer(own)
@@ -94,7 +94,7 @@ class AllPoliciesTests:
 class ClosePolicyTests:
     def test_limit(self) -> None:
         """
-        The limit is filled to the last byte; one more is refused and changes nothing.
+        With the policy close, a buffer is filled to its last byte; one byte more closes the channel.
         """
         buffer = ClosePolicy().new_buffer(budget(5))
         assert buffer.put("x", b"123")
@@ -107,7 +107,7 @@ class ClosePolicyTests:
 class DropPolicyTests:
     def test_limit(self) -> None:
         """
-        What finds no room is dropped and counted; what is smaller may still find some.
+        With the policy drop, a frame that does not fit is dropped and counted; a smaller one may still fit.
         """
         buffer = DropPolicy().new_buffer(budget(5))
         assert all(buffer.put("x", frame) for frame in [b"123", b"456", b"78", b"9"])
@@ -118,7 +118,7 @@ class DropPolicyTests:
 class LatestPolicyTests:
     def test_same_key(self) -> None:
         """
-        The newer frame takes the place of the older one, behind all others.
+        With the policy latest, a newer frame replaces the older one of its key, and moves to the end.
         """
         buffer = LatestPolicy().new_buffer(budget(100))
         for key, frame in [("a", b"a1"), ("b", b"b1"), ("a", b"a2 longer"), (None, b"c1")]:
@@ -128,7 +128,8 @@ class LatestPolicyTests:
 
     def test_limit(self) -> None:
         """
-        Where the newest of all keys are too much, those without news for the longest go.
+        With the policy latest, the keys that changed least recently are dropped if the newest frames do not
+        fit.
         """
         buffer = LatestPolicy().new_buffer(budget(5))
         for key, frame in [("a", b"11"), ("b", b"22"), ("c", b"333")]:
@@ -138,7 +139,7 @@ class LatestPolicyTests:
 
     def test_single_frame_beyond_the_limit(self) -> None:
         """
-        It is dropped, and with it everything that is older.
+        With the policy latest, a frame above the limit is dropped together with all older ones.
         """
         buffer = LatestPolicy().new_buffer(budget(5))
         buffer.put("a", b"1")
@@ -147,7 +148,7 @@ class LatestPolicyTests:
 
     def test_many_keys(self) -> None:
         """
-        Frames that are replaced or taken leave nothing in the buffer that the next ones would have to pass.
+        With the policy latest, replaced and removed frames leave no entries in the buffer.
         """
         buffer = LatestPolicy().new_buffer(budget(1000))
         for key in range(500):
@@ -161,7 +162,7 @@ class LatestPolicyTests:
 class ChoiceTests:
     def test_by_name(self) -> None:
         """
-        Each name stands for its policy.
+        Each name returns its policy.
         """
         assert {name: type(to_policy(name)) for name in POLICIES} == {
             "close": ClosePolicy,
@@ -172,29 +173,29 @@ class ChoiceTests:
 
     def test_instance(self) -> None:
         """
-        A policy is taken as it is.
+        An instance of a policy is returned unchanged.
         """
         policy = DropPolicy()
         assert to_policy(policy) is policy
 
     @pytest.mark.parametrize("given", [DropPolicy, 1, b"drop"])
-    def test_no_policy(self, given: object) -> None:
+    def test_argument_that_is_not_a_policy(self, given: object) -> None:
         """
-        Anything else is refused by type.
+        An argument that is neither a name nor a policy raises TypeError.
         """
         with pytest.raises(TypeError, match="slow_policy must be a name"):
             to_policy(given)  # type: ignore[arg-type]
 
     def test_unknown_name(self) -> None:
         """
-        The error lists the names.
+        The error for an unknown name lists the names.
         """
         with pytest.raises(ValueError, match="must be one of close, drop, latest, replay, not 'wait'"):
             to_policy("wait")
 
     def test_policy_without_a_rule(self) -> None:
         """
-        A subclass has to say what happens when a buffer is full.
+        A subclass must define make_room.
         """
 
         class NoRule(OverflowPolicy):
@@ -211,7 +212,7 @@ class ChannelTests:
     @pytest.mark.parametrize("name", [None, *POLICIES])
     def test_name(self, plain: Wire, name: Any) -> None:
         """
-        A channel shows the name of its policy; ``None`` for the default.
+        A channel has the name of its policy; ``None`` for the default.
         """
         channels: list[SSEChannel] = []
         upgrader = plain.upgrader(slow_policy=name)
@@ -224,7 +225,7 @@ class BudgetTests:
     @pytest.mark.parametrize("name", POLICIES)
     def test_account(self, name: str) -> None:
         """
-        What all of them hold is known at every moment, whichever way it goes.
+        The budget knows the total size of all buffers after every change.
         """
         shared = budget(10)
         one, other = POLICIES[name].new_buffer(shared), POLICIES[name].new_buffer(shared)
@@ -243,9 +244,9 @@ class BudgetTests:
         assert shared.held == 0
 
     @pytest.mark.parametrize("name", ["close", "replay"])
-    def test_total_of_those_that_close(self, name: str) -> None:
+    def test_total_limit_with_a_closing_policy(self, name: str) -> None:
         """
-        Where others hold all that may be held, one is closed for its first frame.
+        With a policy that closes, a channel is closed by its first frame beyond the total limit.
         """
         shared = budget(10, 12)
         one, other = POLICIES[name].new_buffer(shared), POLICIES[name].new_buffer(shared)
@@ -254,9 +255,10 @@ class BudgetTests:
         assert not other.put(None, b"x")
         assert (other.size, shared.held) == (2, 12)
 
-    def test_total_of_those_that_drop(self) -> None:
+    def test_total_limit_with_the_drop_policy(self) -> None:
         """
-        There it is dropped, and counted for both.
+        With the policy drop, a frame beyond the total limit is dropped, and counted for the channel and in
+        total.
         """
         shared = budget(10, 12)
         one, other = DropPolicy().new_buffer(shared), DropPolicy().new_buffer(shared)
@@ -264,9 +266,10 @@ class BudgetTests:
         assert other.put(None, b"xxx")
         assert (other.size, other.dropped, shared.dropped, shared.held) == (0, 1, 1, 10)
 
-    def test_total_of_those_that_keep_the_latest(self) -> None:
+    def test_total_limit_with_the_latest_policy(self) -> None:
         """
-        There one's own oldest go, down to nothing, and never another's.
+        With the policy latest, a channel beyond the total limit drops its own oldest frames, never those of
+        another channel.
         """
         shared = budget(10, 12)
         one, other = LatestPolicy().new_buffer(shared), LatestPolicy().new_buffer(shared)

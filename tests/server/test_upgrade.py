@@ -1,5 +1,5 @@
 """
-From a request to a channel: options, headers, refusals.
+Tests of the upgrade from a request to a channel: options, headers, refusals.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from txsse.server.upgrade import DEFAULT_MAX_BUFFER
 
 class Rendering(Resource):
     """
-    A resource of a user's own, which upgrades in ``render_GET``.
+    A resource of an application, which upgrades in ``render_GET``.
     """
 
     isLeaf = True
@@ -51,7 +51,7 @@ class Rendering(Resource):
 class HeaderTests:
     def test_sent_at_once(self, wire: Wire) -> None:
         """
-        They are there before the first event, so that onopen fires.
+        The response headers of a stream are sent before the first event, so that onopen fires.
         """
         resource = Rendering(wire.upgrader())
         client = wire.connect(resource).request()
@@ -64,7 +64,7 @@ class HeaderTests:
 
     def test_retry(self, wire: Wire) -> None:
         """
-        It is the first thing in the stream, in milliseconds.
+        The option retry is sent first in the stream, in milliseconds.
         """
         resource = Rendering(wire.upgrader(retry=5.0))
         client = wire.connect(resource).request()
@@ -73,7 +73,7 @@ class HeaderTests:
 
     def test_own_headers(self, wire: Wire) -> None:
         """
-        They are added, take the place of the usual ones, or take them away.
+        The option headers adds response headers, replaces the default ones, or removes them.
         """
         headers = {"X-Mine": "ä", "Cache-Control": "no-cache", "X-Accel-Buffering": None}
         resource = Rendering(wire.upgrader(headers=headers))
@@ -86,7 +86,7 @@ class HeaderTests:
 
     def test_own_vary(self, plain: Wire) -> None:
         """
-        It is added, however it is written.
+        A Vary of the option headers is added to the upgrader's own, whatever its case.
         """
         options: dict[str, Any] = {"headers": {"vary": "Accept"}, "allow_origins": ["https://a.example"]}
         resource = Rendering(plain.upgrader(**options))
@@ -96,7 +96,7 @@ class HeaderTests:
 
     def test_own_headers_of_a_head(self, wire: Wire) -> None:
         """
-        It tells what a GET would; a refusal is not a stream, and has none of them.
+        A HEAD gets the headers that a GET would get; a refusal has none of the option headers.
         """
         resource = SSEResource(upgrader=wire.upgrader(headers={"X-Mine": "1", "X-Accel-Buffering": None}))
         client = wire.connect(resource).request(method="HEAD")
@@ -106,9 +106,9 @@ class HeaderTests:
         assert refused.status == 406
         assert "x-mine" not in refused.headers
 
-    def test_what_the_resource_has_set(self, plain: Wire) -> None:
+    def test_headers_that_the_resource_has_set(self, plain: Wire) -> None:
         """
-        Cookies and other headers of the user's stay.
+        An upgrade keeps cookies and other headers that the resource has set.
         """
 
         class WithCookie(Rendering):
@@ -125,7 +125,7 @@ class HeaderTests:
 
     def test_status_that_the_resource_has_set(self, plain: Wire) -> None:
         """
-        A stream has 200, since a browser gives up for good at any other.
+        The status of a stream is always 200, since browsers do not reconnect after any other.
         """
 
         class NotFound(Rendering):
@@ -139,7 +139,7 @@ class HeaderTests:
 
     def test_cors(self, wire: Wire) -> None:
         """
-        A page of a listed origin may read the stream, however the list spells it.
+        A page of a listed origin may read the stream, whatever the notation in the list.
         """
         options: dict[str, Any] = {"allow_origins": ["HTTPS://A.example:443"], "allow_credentials": True}
         resource = Rendering(wire.upgrader(**options))
@@ -151,7 +151,7 @@ class HeaderTests:
 
     def test_post(self, wire: Wire) -> None:
         """
-        It opens a stream where methods says so.
+        A POST opens a stream if the option methods includes it.
         """
         resource = Rendering(wire.upgrader(methods=["GET", "POST"]))
         client = wire.connect(resource).request(method="POST", headers={"Content-Length": "0"})
@@ -174,19 +174,19 @@ class LastEventIdTests:
 
     def test_none(self, wire: Wire) -> None:
         """
-        A first visit has an empty one.
+        On its first request, a client has an empty Last-Event-ID.
         """
         assert self.opened_with(wire, "/") == ""
 
     def test_header(self, wire: Wire) -> None:
         """
-        It is read as UTF-8.
+        The Last-Event-ID header is decoded as UTF-8.
         """
         assert self.opened_with(wire, "/", "ä€7") == "ä€7"
 
     def test_query_parameter(self, wire: Wire) -> None:
         """
-        It stands in for the header, which wins where both are there.
+        The query parameter replaces the Last-Event-ID header; if the request has both, the header counts.
         """
         assert self.opened_with(wire, "/?lastEventId=a%20%C3%A4") == "a ä"
         assert self.opened_with(wire, "/?lastEventId=query", "header") == "header"
@@ -202,13 +202,14 @@ class LastEventIdTests:
     )
     def test_several_parameters(self, wire: Wire, query: str, found: str) -> None:
         """
-        The last one counts: a polyfill appends it to a URL that may have one already.
+        Of several query parameters the last one counts: a polyfill appends it to a URL that may have one
+        already.
         """
         assert self.opened_with(wire, f"/?{query}") == found
 
     def test_empty_header(self, wire: Wire) -> None:
         """
-        It says nothing, and hides no parameter.
+        An empty Last-Event-ID header is ignored, and the query parameter counts.
         """
         assert self.opened_with(wire, "/?lastEventId=7", "") == "7"
         assert self.opened_with(wire, "/", "") == ""
@@ -216,13 +217,13 @@ class LastEventIdTests:
     @pytest.mark.parametrize("header", ["7\r\nLast-Event-ID: 7", "\r\nLast-Event-ID: 7"])
     def test_header_twice(self, plain: Wire, header: str) -> None:
         """
-        The same one twice is one, and an empty one is none.
+        Two equal Last-Event-ID headers count as one, and an empty one is ignored.
         """
         assert self.opened_with(plain, "/?lastEventId=8", header) == "7"
 
     def test_two_headers(self, plain: Wire) -> None:
         """
-        Two that differ are refused: nobody knows which one the client meant.
+        Two different Last-Event-ID headers are refused with 400, since the client's position is unknown.
         """
         client = plain.connect(Rendering(plain.upgrader()))
         client.request(headers={"Last-Event-ID": "7\r\nLast-Event-ID: 8"})
@@ -230,7 +231,7 @@ class LastEventIdTests:
 
     def test_other_parameter(self, plain: Wire) -> None:
         """
-        Its name can be chosen, or none.
+        The option last_event_id_parameter sets the name of the query parameter, or disables it.
         """
         options: dict[str, Any] = {"last_event_id_parameter": "last_event_id"}
         assert self.opened_with(plain, "/?last_event_id=7", **options) == "7"
@@ -239,17 +240,17 @@ class LastEventIdTests:
 
 
 class RefusalTests:
-    def test_caller_is_told(self, wire: Wire) -> None:
+    def test_refusal_of_an_accept_header(self, wire: Wire) -> None:
         """
-        The client has its answer, and the caller an exception with status and reason.
+        A refused client gets a response, and the caller an exception with its status and reason.
         """
         resource = Rendering(wire.upgrader())
         client = wire.connect(resource).request(headers={"Accept": "text/html"})
         assert client.status == 406
         (refused,) = resource.refused
         assert refused.status == 406
-        assert str(refused) == "406: only text/event-stream is to be had here"
-        assert client.body == b"only text/event-stream is to be had here\n"
+        assert str(refused) == "406: only text/event-stream is available here"
+        assert client.body == b"only text/event-stream is available here\n"
 
     @pytest.mark.parametrize(
         ("method", "accept", "expected"),
@@ -260,11 +261,11 @@ class RefusalTests:
             ("OPTIONS", "*/*", (204, None, None)),
         ],
     )
-    def test_headers_of_answers(
+    def test_headers_of_refusals(
         self, wire: Wire, method: str, accept: str, expected: tuple[int, str | None, str | None]
     ) -> None:
         """
-        A response to HEAD has the headers of the one to GET; where that is a stream, there is no length.
+        A response to HEAD has the headers of the response to GET; for a stream, it has no Content-Length.
         """
         resource = SSEResource(upgrader=wire.upgrader())
         client = wire.connect(resource).request(method=method, headers={"Accept": accept})
@@ -272,9 +273,10 @@ class RefusalTests:
         assert (client.status, found.get("content-length"), found.get("content-type")) == expected
         client.disconnect(clean=False)
 
-    def test_exception_that_nobody_catches(self, wire: Wire) -> None:
+    def test_exception_that_is_not_caught(self, wire: Wire) -> None:
         """
-        The client gets the one right answer all the same, and the connection serves on.
+        If UpgradeRefused is not caught, the client still gets one complete response, and the connection stays
+        usable.
         """
 
         class Careless(Resource):
@@ -295,12 +297,12 @@ class RefusalTests:
             client.reset_response()
             client.request(headers={"Accept": "text/html"})
             assert client.status == 406
-            assert client.body == b"only text/event-stream is to be had here\n"
+            assert client.body == b"only text/event-stream is available here\n"
 
     @pytest.mark.parametrize("clean", [True, False])
-    def test_client_that_has_gone(self, wire: Wire, clean: bool) -> None:
+    def test_client_that_has_disconnected(self, wire: Wire, clean: bool) -> None:
         """
-        Where the decision took time, the client may have gone; there is no status then.
+        If the client has disconnected before the upgrade, UpgradeRefused has no status.
         """
         decided: Deferred[Request] = Deferred()
 
@@ -318,11 +320,11 @@ class RefusalTests:
         decided.addErrback(errors.append)
         assert errors[0].type is UpgradeRefused
         assert errors[0].value.status is None
-        assert "gone" in errors[0].value.reason
+        assert "disconnected" in errors[0].value.reason
 
     def test_request_that_is_finished(self, plain: Wire) -> None:
         """
-        It cannot be upgraded, and nothing is written into the next response.
+        A finished request is refused, and nothing is written into the next response.
         """
         resource = Rendering(plain.upgrader())
         client = plain.connect(resource).request()
@@ -335,7 +337,7 @@ class RefusalTests:
 
     def test_response_that_has_begun(self, plain: Wire) -> None:
         """
-        It cannot become a stream.
+        A request whose response has begun is refused.
         """
 
         class Early(Rendering):
@@ -349,19 +351,19 @@ class RefusalTests:
 
     def test_request_without_a_channel(self, plain: Wire) -> None:
         """
-        One that another process passed on cannot become a stream.
+        A request that was passed to another process is refused.
         """
         resource = Rendering(plain.upgrader())
         plain.connect(resource).request()
         resource.channels[0].close()
         request = resource.requests[0]
         request.finished = 0
-        with pytest.raises(UpgradeRefused, match="gone"):
+        with pytest.raises(UpgradeRefused, match="disconnected"):
             resource.upgrader.upgrade(request)
 
     def test_request_with_a_producer(self, plain: Wire) -> None:
         """
-        What somebody else produces cannot become a stream, and is left to them.
+        A request with a producer is refused, and its producer can continue.
         """
 
         class Produced(Rendering):
@@ -371,7 +373,7 @@ class RefusalTests:
 
         resource = Produced(plain.upgrader(max_lifetime=100.0))
         client = plain.connect(resource).request()
-        assert "something else produces" in resource.refused[0].reason
+        assert "has another producer" in resource.refused[0].reason
         resource.requests[0].unregisterProducer()
         resource.requests[0].write(b"theirs")
         client.pump()
@@ -380,7 +382,7 @@ class RefusalTests:
 
     def test_second_upgrade(self, plain: Wire) -> None:
         """
-        A request becomes a stream once.
+        A second upgrade of a request is refused, and its channel stays open.
         """
         resource = Rendering(plain.upgrader())
         plain.connect(resource).request()
@@ -394,7 +396,7 @@ class GzipTests:
     @pytest.mark.parametrize("accept", ["text/event-stream", "text/html"])
     def test_wrapper_is_bypassed(self, wire: Wire, accept: str) -> None:
         """
-        Events arrive as they are sent, and refusals whole, though the resource is wrapped.
+        If a resource is wrapped for gzip, events and refusals are still sent at once, uncompressed.
         """
         inner = Rendering(wire.upgrader())
         resource = EncodingResourceWrapper(inner, [GzipEncoderFactory()])
@@ -409,14 +411,14 @@ class GzipTests:
             client.pump()
             assert client.ended
         else:
-            assert client.body == b"only text/event-stream is to be had here\n"
+            assert client.body == b"only text/event-stream is available here\n"
 
 
 class Http2KeepaliveTests:
     @pytest.mark.parametrize(("keepalive", "comments"), [(None, 10), (50.0, 10), (5.0, 20)])
     def test_site_timeout(self, plain: Wire, keepalive: float | None, comments: int) -> None:
         """
-        Twisted would cut the connection after Site.timeOut; comments come at half of it to prevent it.
+        Over HTTP/2, comments are sent at half of Site.timeOut, after which Twisted would cut the connection.
         """
         plain.kind = "http2"
         resource = Rendering(plain.upgrader(keepalive=keepalive))
@@ -433,7 +435,7 @@ class Http2KeepaliveTests:
 
     def test_http1_leaves_it_to_the_site(self, plain: Wire) -> None:
         """
-        There the time-out does not apply to open streams, and no comment is needed.
+        Over HTTP/1.1, Site.timeOut does not apply to open streams, and no comment is sent for it.
         """
         resource = Rendering(plain.upgrader())
         client = plain.connect(resource, timeout=20)
@@ -457,38 +459,38 @@ class OptionTests:
             ({"max_lifetime": 0}, "max_lifetime"),
             ({"peer_timeout": 0}, "peer_timeout"),
             ({"peer_timeout": 30 * 86400}, "peer_timeout must be at most 2147484 seconds"),
-            ({"headers": {"X Y": "1"}}, "headers: 'X Y' is no name of a header"),
-            ({"headers": {"": "1"}}, "headers: '' is no name"),
-            ({"headers": {"X:": "1"}}, "headers: 'X:' is no name"),
-            ({"headers": {"X\r\nEvil": "1"}}, "is no name"),
-            ({"headers": {"Ä": "1"}}, "is no name"),
+            ({"headers": {"X Y": "1"}}, "headers: 'X Y' is not a valid header name"),
+            ({"headers": {"": "1"}}, "headers: '' is not a valid header name"),
+            ({"headers": {"X:": "1"}}, "headers: 'X:' is not a valid header name"),
+            ({"headers": {"X\r\nEvil": "1"}}, "is not a valid header name"),
+            ({"headers": {"Ä": "1"}}, "is not a valid header name"),
             ({"headers": {"X": "a\r\nEvil: b"}}, "headers: the value of X holds CR, LF or NUL"),
             ({"headers": {"X": "\0"}}, "the value of X"),
             ({"max_buffer": -1}, "max_buffer"),
             ({"max_total_buffer": -1}, "max_total_buffer"),
             ({"slow_policy": "wait"}, "slow_policy must be one of close, drop, latest, replay, not 'wait'"),
             ({"keep_headers": "X"}, r"keep_headers must be a list of strings, not a single one: \['X'\]"),
-            ({"keep_headers": ["X:"]}, "keep_headers: 'X:' is no name of a header"),
+            ({"keep_headers": ["X:"]}, "keep_headers: 'X:' is not a valid header name"),
             ({"methods": "GET"}, r"methods must be a list of strings, not a single one: \['GET'\]"),
             ({"allow_origins": "https://a.example"}, "allow_origins must be a list"),
             ({"allow_headers": "X"}, "allow_headers must be a list"),
-            ({"allow_origins": ["a.example"]}, "'a.example' is no origin"),
-            ({"allow_origins": ["https://a.example/"]}, "is no origin"),
-            ({"allow_origins": ["://a.example"]}, "is no origin"),
-            ({"allow_origins": ["https://"]}, "is no origin"),
+            ({"allow_origins": ["a.example"]}, "'a.example' is not an origin"),
+            ({"allow_origins": ["https://a.example/"]}, "is not an origin"),
+            ({"allow_origins": ["://a.example"]}, "is not an origin"),
+            ({"allow_origins": ["https://"]}, "is not an origin"),
             ({"allow_origins": ["*"], "allow_credentials": True}, "allow_credentials needs a list"),
         ],
     )
-    def test_impossible_ones(self, options: dict[str, Any], message: str) -> None:
+    def test_invalid_options(self, options: dict[str, Any], message: str) -> None:
         """
-        They are refused at once, by name.
+        An invalid option is refused at once, with its name.
         """
         with pytest.raises(ValueError, match=message):
             Upgrader(**options)
 
-    def test_unlimited_ones(self, plain: Wire) -> None:
+    def test_options_without_a_limit(self, plain: Wire) -> None:
         """
-        None turns limits off where it makes sense.
+        None disables keepalive, max_lifetime and peer_timeout.
         """
         options: dict[str, Any] = {"keepalive": None, "max_lifetime": None, "peer_timeout": None}
         resource = Rendering(plain.upgrader(**options))
@@ -497,7 +499,7 @@ class OptionTests:
 
     def test_less_than_a_second(self, plain: Wire) -> None:
         """
-        Every number of seconds above 0 will do.
+        An option in seconds may be a fraction of a second.
         """
         resource = Rendering(plain.upgrader(max_lifetime=0.5))
         client = plain.connect(resource).request()
@@ -505,9 +507,9 @@ class OptionTests:
         client.pump()
         assert client.ended
 
-    def test_nothing_held_back(self, plain: Wire) -> None:
+    def test_nothing_is_buffered(self, plain: Wire) -> None:
         """
-        max_buffer may be 0: whoever is behind at all is cut off.
+        With max_buffer=0, a client is disconnected as soon as it is slow.
         """
         resource = Rendering(plain.upgrader(max_buffer=0))
         client = plain.connect(resource).request()
@@ -521,7 +523,7 @@ class OptionTests:
 
     def test_channels_share_one_clock(self, wire: Wire) -> None:
         """
-        However many streams are idle, one call stands in the reactor for them all.
+        All idle streams share one delayed call in the reactor.
         """
         resource = Rendering(wire.upgrader(keepalive=15.0))
         clients = [wire.connect(resource).request() for _ in range(10)]
@@ -533,7 +535,7 @@ class OptionTests:
     @pytest.mark.parametrize("dumps", [lambda value: f"<{value}>", lambda value: f"<{value}>".encode()])
     def test_dumps(self, plain: Wire, dumps: Any) -> None:
         """
-        JSON can be written by another library, whether it returns str or bytes.
+        The option dumps may be another JSON library, which returns str or bytes.
         """
         resource = Rendering(plain.upgrader(dumps=dumps))
         client = plain.connect(resource).request()
@@ -544,7 +546,7 @@ class OptionTests:
 
     def test_send_xml(self, plain: Wire) -> None:
         """
-        A dataclass goes out as an element.
+        send_xml sends a dataclass as an element.
         """
 
         @dataclass
@@ -563,7 +565,7 @@ class OptionTests:
 class PeerTests:
     def test_held_while_the_stream_is_open(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        The connection's time-out is set at the beginning, and restored at the end.
+        The peer time-out of the connection is set when a stream begins, and restored when it ends.
         """
         calls: list[object] = []
 
@@ -589,7 +591,7 @@ class PeerTests:
         assert calls == resource.requests
         resource.channels[0].close()
         client.pump()
-        # HTTP/1.0 closes the connection behind the response.
+        # HTTP/1.0 closes the connection after the response.
         assert calls == [*resource.requests, ("held", wire.kind != "http10")]
         client.disconnect(clean=False)
 
@@ -597,7 +599,7 @@ class PeerTests:
 class DefaultOptionTests:
     def test_preflight(self, plain: Wire) -> None:
         """
-        Pages of listed origins may set the usual headers, and send no cookies unless that is asked for.
+        By default, pages of listed origins may set the usual headers, and send no cookies.
         """
         resource = SSEResource(upgrader=plain.upgrader(allow_origins=["https://a.example"]))
         headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}
@@ -610,9 +612,9 @@ class DefaultOptionTests:
         )
         assert "access-control-allow-credentials" not in client.headers
 
-    def test_preflights_again(self, plain: Wire) -> None:
+    def test_repeated_preflights(self, plain: Wire) -> None:
         """
-        Each gets the same answer, though the lists were iterators.
+        All preflights get the same response, even if the options are iterators.
         """
         origin = "https://a.example"
         options: dict[str, Any] = {
@@ -629,7 +631,7 @@ class DefaultOptionTests:
 
     def test_every_origin(self, plain: Wire) -> None:
         """
-        ``*`` lets all pages read, without credentials.
+        With ``*``, pages of all origins may read the stream, without credentials.
         """
         resource = Rendering(plain.upgrader(allow_origins=["*"]))
         client = plain.connect(resource).request(headers={"Origin": "https://a.example"})
@@ -639,7 +641,7 @@ class DefaultOptionTests:
     @pytest.mark.parametrize(("length", "status"), [(1024, 200), (1025, 400)])
     def test_longest_last_event_id(self, plain: Wire, length: int, status: int) -> None:
         """
-        It has 1024 bytes.
+        By default, the longest Last-Event-ID has 1024 bytes.
         """
         client = plain.connect(Rendering(plain.upgrader()))
         assert client.request(headers={"Last-Event-ID": "x" * length}).status == status
@@ -647,7 +649,7 @@ class DefaultOptionTests:
 
     def test_max_buffer(self, plain: Wire) -> None:
         """
-        A client may be a mebibyte behind, and not a byte more.
+        By default, one mebibyte is buffered for a slow client.
         """
         resource = Rendering(plain.upgrader())
         client = plain.connect(resource).request()
@@ -663,7 +665,7 @@ class DefaultOptionTests:
 
     def test_flush_timeout(self, plain: Wire) -> None:
         """
-        A closed channel has 30 seconds to flush.
+        By default, a closed channel has 30 seconds to flush.
         """
         resource = Rendering(plain.upgrader())
         client = plain.connect(resource).request()
@@ -677,9 +679,11 @@ class DefaultOptionTests:
         plain.reactor.advance(0.1)
         assert channel.close_reason is CloseReason.FLUSH_TIMEOUT
 
-    def test_shortcut_keepalive_and_peers(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_direct_writes_keepalive_and_peer_timeout(
+        self, plain: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """
-        Frames go straight, a comment comes after 15 seconds, and a lost peer shows after 60.
+        By default, frames go directly to the transport, keepalive is 15 seconds, and peer_timeout is 60.
         """
         timeouts: list[float | None] = []
 
@@ -706,7 +710,7 @@ class DefaultUpgraderTests:
     @pytest.fixture(autouse=True)
     def default(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         """
-        A default upgrader on the fake reactor.
+        Make the default upgrader use the fake reactor.
         """
         monkeypatch.setattr(upgrade_module, "global_reactor", lambda: plain.reactor)
         upgrade_module.default_upgrader.cache_clear()
@@ -715,7 +719,7 @@ class DefaultUpgraderTests:
 
     def test_upgrade(self, plain: Wire) -> None:
         """
-        It needs nothing but the request, and uses the global reactor.
+        upgrade() needs only the request, and uses the global reactor.
         """
         channels: list[SSEChannel] = []
 
@@ -736,9 +740,9 @@ class DefaultUpgraderTests:
 
 
 class FinishTests:
-    def test_request_that_is_finished_by_others(self, wire: Wire) -> None:
+    def test_request_that_other_code_finishes(self, wire: Wire) -> None:
         """
-        The stream ends properly, and nothing is logged.
+        If other code finishes the request, the stream ends cleanly, and nothing is logged.
         """
         requests: list[Any] = []
         reasons: list[CloseReason] = []

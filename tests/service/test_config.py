@@ -147,7 +147,7 @@ class KindTests:
         """
         What no browser ever sends as an origin is refused, and would match nothing.
         """
-        with pytest.raises(ValueError, match=r"which is no origin; one is .* https://example\.org"):
+        with pytest.raises(ValueError, match=r"which is not an origin; an origin is .* https://example\.org"):
             kind.read([text])
 
     @pytest.mark.parametrize("kind", [ORIGINS, ORIGINS_OR_ANY])
@@ -162,7 +162,7 @@ class KindTests:
         """
         Not all the world may publish by somebody's cookie.
         """
-        with pytest.raises(ValueError, match=r"holds '\*', which is no origin"):
+        with pytest.raises(ValueError, match=r"holds '\*', which is not an origin"):
             ORIGINS.read("*")
 
 
@@ -310,7 +310,7 @@ class ConfigTests:
             ({"environ": {"TXSSE_MAX_BODDY": "1"}}, "TXSSE_MAX_BODDY is the variable of no option"),
             (
                 {"environ": {"TXSSE_PUBLISH_ORIGIN": "https://a/"}},
-                "TXSSE_PUBLISH_ORIGIN: 'https://a/' holds 'https://a/', which is no origin",
+                "TXSSE_PUBLISH_ORIGIN: 'https://a/' holds 'https://a/', which is not an origin",
             ),
         ],
     )

@@ -33,7 +33,7 @@ def test_rows() -> None:
     """
     rows = re.findall(r"^[a-z].{30,}  \S.*$", TABLE, re.MULTILINE)
     assert len(rows) > 30
-    assert [row for row in rows if "::" not in row and not row.startswith("bound ")] == []
+    assert [row for row in rows if "::" not in row and not row.startswith("limit ")] == []
 
 
 DEFAULTS = sorted(set(re.findall(r"``--([a-z-]+)``, ([^;|]*?)(?:  |;|$)", TABLE, re.MULTILINE)))

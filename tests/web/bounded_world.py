@@ -1,5 +1,5 @@
 """
-A site with bounds, its clients, and something to ask for.
+A world for tests of a site with limits: the site, its clients, and resources.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Page(Resource):
 
 class Later(Resource):
     """
-    Answers when it is told to.
+    A resource that keeps its requests, for a test to answer them.
     """
 
     isLeaf = True

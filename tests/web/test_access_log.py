@@ -1,5 +1,5 @@
 """
-The access log: its dates, and a log that fails.
+Tests of the access log: the dates of its lines, and a log that fails.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from txsse.web.site import ClosingSite
 class AccessLogTests:
     def test_clock_that_is_set(self, plain: Wire, tmp_path: Path) -> None:
         """
-        Each line has the time of day at which it was written.
+        Each access-log line has the time of day at which it was written, even after the clock was set.
         """
         path = tmp_path / "access.log"
         site = ClosingSite(Page(), reactor=plain.reactor)
@@ -49,7 +49,7 @@ class AccessLogTests:
 @pytest.fixture
 def failures(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LogEvent]]:
     """
-    The failures that are logged meanwhile.
+    Collect the failures that are logged during a test.
     """
     monkeypatch.setattr(access_log, "_failures", RateLimitedLog(access_log._failures._log))
     logged: list[LogEvent] = []
@@ -65,7 +65,7 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LogEvent]]:
 
 def fail(*_: Any) -> None:
     """
-    Write a line to a disk that is full.
+    Raise the error of a full disk.
     """
     raise OSError(28, "No space left on device")
 
@@ -74,7 +74,7 @@ class FailingLogTests:
     @pytest.mark.parametrize("end", ["close", "abort", "leave", "vanish", "finish"])
     def test_stream_ends(self, wire: Wire, end: str, failures: list[LogEvent]) -> None:
         """
-        However a stream ends: it does, its slot is free, and whoever waits for it learns of it.
+        If the access log fails, a stream still ends, its slot is free, and when_closed fires.
         """
         channels: list[SSEChannel] = []
         reasons: list[CloseReason] = []
@@ -108,7 +108,7 @@ class FailingLogTests:
 
     def test_hub_stops(self, wire: Wire, failures: list[LogEvent]) -> None:
         """
-        All of its streams end, and it says so.
+        If the access log fails, a hub that stops still ends all of its streams.
         """
         world = World(wire)
         clients = [wire.connect(world.hub.resource("news"), log=fail).request() for _ in range(3)]
@@ -121,9 +121,9 @@ class FailingLogTests:
         assert world.hub.metrics().closes == {CloseReason.DRAINED: 3}
         assert len(failures) == 3
 
-    def test_formatter_asks_for_what_was_not_kept(self, wire: Wire, tmp_path: Path) -> None:
+    def test_formatter_that_reads_missing_data(self, wire: Wire, tmp_path: Path) -> None:
         """
-        The stream ends.
+        If a log formatter reads data that was not kept, the stream still ends.
         """
         reasons: list[CloseReason] = []
 
@@ -147,7 +147,7 @@ class FailingLogTests:
 
     def test_nothing_is_wrapped_twice(self, plain: Wire) -> None:
         """
-        A site keeps one guard, however many streams it has.
+        The log method of a site is guarded once, however many streams it has.
         """
         client = plain.connect(SSEResource(upgrader=plain.upgrader()), log=fail)
         site = client.protocol.factory
@@ -162,7 +162,7 @@ class FailingLogTests:
 class ClosingTests:
     def stopped(self, wire: Wire, path: Path) -> ClosingSite:
         """
-        Make a site whose last port is closed while a stream is open.
+        Return a site whose last port was closed while a stream is open.
         """
         self.channels: list[SSEChannel] = []
         resource = SSEResource(self.channels.append, upgrader=wire.upgrader())
@@ -175,7 +175,7 @@ class ClosingTests:
 
     def test_streams_that_end_after_the_port(self, plain: Wire, tmp_path: Path) -> None:
         """
-        They have their lines; then the log is closed.
+        A stream that ends after the last port was closed has its access-log line; then the log is closed.
         """
         path = tmp_path / "access.log"
         site = self.stopped(plain, path)
@@ -189,7 +189,7 @@ class ClosingTests:
 
     def test_disk_is_full(self, plain: Wire, failures: list[LogEvent], tmp_path: Path) -> None:
         """
-        The site closes all the same.
+        A site closes even if its access log is on a full disk.
         """
         site = self.stopped(plain, tmp_path / "access.log")
 

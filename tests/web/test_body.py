@@ -1,5 +1,5 @@
 """
-Bodies that are read up to a limit.
+Tests of the readers of bodies.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LIMIT = 10
 
 class Response:
     """
-    A response whose body comes when the test says so.
+    A response whose body a test delivers.
     """
 
     def __init__(self, early: bytes = b"") -> None:
@@ -36,7 +36,7 @@ class Response:
 
     def abortConnection(self) -> None:
         self.aborted += 1
-        # As Twisted does.
+        # Twisted does the same.
         self.protocol.connectionLost(Failure(ConnectionLost()))
 
     def end(self, error: Exception) -> None:
@@ -55,7 +55,7 @@ class ReaderTests:
     @pytest.mark.parametrize("end", [ResponseDone, PotentialDataLoss])
     def test_whole(self, end: type[Exception]) -> None:
         """
-        A body may have as many bytes as the limit, and end with its connection.
+        A body may have as many bytes as the limit, with or without a length.
         """
         response = Response(b"12345")
         _, results = read(response)
@@ -67,8 +67,8 @@ class ReaderTests:
     @pytest.mark.parametrize("early", [b"", b"12345", b"12345678901"])
     def test_too_large(self, early: bytes) -> None:
         """
-        One byte more aborts the connection, also where it comes with the response's head. What comes later is
-        dropped.
+        One byte above the limit aborts the connection, even if it arrives with the head, and further bytes
+        are dropped.
         """
         response = Response(early)
         reader, results = read(response)
@@ -80,7 +80,7 @@ class ReaderTests:
 
     def test_lost(self) -> None:
         """
-        Where the connection is lost, that is the error, and what was received is known.
+        If the connection is lost, the reading fails with that reason, and the received bytes are available.
         """
         response = Response(b"123")
         reader, results = read(response)
@@ -90,7 +90,7 @@ class ReaderTests:
 
     def test_no_exception(self) -> None:
         """
-        A reason that is no Exception counts as the end of the connection.
+        A reason that is not an Exception is reported as ConnectionDone.
         """
         response = Response()
         _, results = read(response)
@@ -99,7 +99,7 @@ class ReaderTests:
 
     def test_cancelled(self) -> None:
         """
-        Cancelling it aborts the connection, and the loss that follows is no error of its own.
+        Cancelling the reading aborts the connection, and the loss that follows causes no second error.
         """
         response = Response()
         reader = BodyReader(LIMIT)
@@ -112,7 +112,7 @@ class ReaderTests:
 class AbortTests:
     def test_only_loses(self) -> None:
         """
-        A transport that cannot abort is closed, that of a body which has ended is not there.
+        A transport without abortConnection is closed; without a transport, abort() does nothing.
         """
         closed: list[str] = []
 
@@ -131,7 +131,7 @@ class AbortTests:
 class ContentTests:
     def test_limit(self) -> None:
         """
-        A file may have as many bytes as the limit; of a larger one, one byte more is read.
+        read_content accepts as many bytes as the limit, and reads one byte more of a larger file.
         """
         assert read_content(BytesIO(b"1234567890"), LIMIT) == b"1234567890"
         larger = BytesIO(b"1234567890" * 100)

@@ -1,5 +1,5 @@
 """
-Requests whose bodies take a bounded amount of memory and time.
+Tests of the limits on request bodies and responses.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def echo() -> Echo:
 @pytest.fixture
 def channels() -> list[SSEChannel]:
     """
-    Those that were opened.
+    Collect the channels that are opened.
     """
     return []
 
@@ -54,7 +54,7 @@ def channels() -> list[SSEChannel]:
 @pytest.fixture
 def connect(plain: Wire, echo: Echo, channels: list[SSEChannel]) -> Iterator[Callable[..., Client]]:
     """
-    Connects clients to a site whose requests may have a thousand bytes, and ten seconds.
+    Return a function that connects a client to a site with limits of 1,000 bytes and ten seconds.
     """
     clients: list[Client] = []
     sites: list[BoundedSite] = []
@@ -76,7 +76,7 @@ def connect(plain: Wire, echo: Echo, channels: list[SSEChannel]) -> Iterator[Cal
         if client.transport.connected:
             Client.disconnect(client, clean=False)
     assert plain.reactor.getDelayedCalls() == []
-    # Whatever became of a request, no body is counted any more.
+    # Whatever the outcome of the requests, no body is counted afterwards.
     assert [site.bodies for site in sites] == [0] * len(sites)
 
 
@@ -85,22 +85,22 @@ def post(size: int, head: str = "") -> bytes:
 
 
 class SizeTests:
-    def test_just_enough(self, connect: Callable[..., Client], echo: Echo) -> None:
+    def test_largest_body(self, connect: Callable[..., Client], echo: Echo) -> None:
         """
-        As much as there may be is passed on.
+        A body of the largest size reaches the resource.
         """
         client = connect()
         client.say(post(1000) + b"x" * 1000)
         assert (client.status, client.body) == (200, b"1000")
         assert echo.bodies == [b"x" * 1000]
 
-    def test_too_much(self, connect: Callable[..., Client], echo: Echo) -> None:
+    def test_body_above_the_limit(self, connect: Callable[..., Client], echo: Echo) -> None:
         """
-        What is too much is refused, and nobody sees it.
+        A body above the limit gets 413, and does not reach the resource.
         """
         client = connect()
         client.say(post(1001) + b"x" * 1001)
-        assert (client.status, client.body) == (413, b"a request may have 1000 bytes\n")
+        assert (client.status, client.body) == (413, b"a request body may have at most 1000 bytes\n")
         assert echo.bodies == []
         client.reset_response()
         client.say(post(3) + b"abc")
@@ -108,7 +108,7 @@ class SizeTests:
 
     def test_chunks(self, connect: Callable[..., Client], echo: Echo) -> None:
         """
-        It is the same where nobody has said how much comes.
+        A chunked body above the limit gets 413.
         """
         client = connect()
         client.say(b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -118,9 +118,9 @@ class SizeTests:
         assert client.status == 413
         assert echo.bodies == []
 
-    def test_far_too_much(self, connect: Callable[..., Client], echo: Echo) -> None:
+    def test_body_far_above_the_limit(self, connect: Callable[..., Client], echo: Echo) -> None:
         """
-        Who goes on and on is cut off, and nothing of it is held.
+        A client that sends far more than the limit is disconnected.
         """
         client = connect()
         client.say(post(10**12))
@@ -131,7 +131,7 @@ class SizeTests:
 
     def test_http2(self, connect: Callable[..., Client], echo: Echo) -> None:
         """
-        So it is over HTTP/2, where the connection stays.
+        Over HTTP/2 a body above the limit gets 413, and the connection stays open.
         """
         client: Any = connect(Http2Client)
         pseudo = [(":method", "POST"), (":path", "/echo"), (":scheme", "https"), (":authority", "x")]
@@ -151,12 +151,11 @@ class SizeTests:
 
     def test_declared(self, connect: Callable[..., Client]) -> None:
         """
-        A request that says that it is too large has its answer before its body. The connection can be used
-        again.
+        A Content-Length above the limit gets 413 before the body arrives, and the connection stays usable.
         """
         client = connect()
         client.say(post(1001))
-        assert (client.status, client.body) == (413, b"a request may have 1000 bytes\n")
+        assert (client.status, client.body) == (413, b"a request body may have at most 1000 bytes\n")
         client.say(b"x" * 1001)
         client.reset_response()
         client.say(post(3) + b"abc")
@@ -164,16 +163,17 @@ class SizeTests:
 
     def test_form_for_the_resource(self, connect: Callable[..., Client], echo: Echo) -> None:
         """
-        A site may ask for forms in ``request.args``.
+        With parse_forms, forms are in ``request.args``.
         """
         client = connect(parse_forms=True)
         client.say(post(7, "Content-Type: application/x-www-form-urlencoded\r\n") + b"a=1&b=2")
         assert echo.args == [{b"a": [b"1"], b"b": [b"2"]}]
 
     @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
-    def test_nobody_reads_the_form(self, connect: Callable[..., Client], echo: Echo, kind: str) -> None:
+    def test_form_is_not_parsed(self, connect: Callable[..., Client], echo: Echo, kind: str) -> None:
         """
-        Twisted would, before anybody has asked who sent it: a megabyte of empty fields takes it long.
+        By default no form is parsed: a megabyte of empty fields would take long, before the sender is
+        authenticated.
         """
         client = connect()
         client.say(post(7, f"Content-Type: {kind}\r\n") + b"a=1&b=2")
@@ -188,7 +188,7 @@ def open_files() -> int:
 
 class Http2Poster:
     """
-    Many requests on one HTTP/2 connection.
+    Sends requests on one HTTP/2 connection.
     """
 
     def __init__(self, client: Any) -> None:
@@ -218,14 +218,14 @@ CHUNKED = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n
 
 class UnfinishedTests:
     """
-    Requests whose bodies do not come, or not whole.
+    Requests whose bodies are not sent, or not completely.
     """
 
     @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
     @pytest.mark.parametrize("http2", [False, True])
     def test_no_descriptors(self, connect: Callable[..., Client], http2: bool) -> None:
         """
-        No unfinished request opens a file, whatever it says of its size.
+        No unfinished request opens a file, whatever size it declares.
         """
         before = open_files()
         if http2:
@@ -240,8 +240,7 @@ class UnfinishedTests:
 
     def test_budget(self, connect: Callable[..., Client], echo: Echo) -> None:
         """
-        All bodies together take what they may: one that is too much gets 503, and there is room again when
-        others have ended, by whatever end.
+        A body above the total limit gets 503, until the requests with the other bodies end.
         """
         poster = Http2Poster(connect(Http2Client, max_bodies=2500))
         first, second, third = (poster.begin() for _ in range(3))
@@ -251,7 +250,7 @@ class UnfinishedTests:
         poster.send(third, b"x" * 501, end=True)
         assert poster.client.status == 503
         assert poster.client.headers["retry-after"] == "5"
-        assert poster.client.body == b"there is no room for this request's body at the moment\n"
+        assert poster.client.body == b"the server holds too many request bodies at the moment\n"
         poster.reset(first)
         poster.client.reset_response()
         poster.send(poster.begin(), b"y" * 501, end=True)
@@ -260,7 +259,7 @@ class UnfinishedTests:
 
     def test_body_of_a_get(self, connect: Callable[..., Client], echo: Echo) -> None:
         """
-        A body that HTTP/2 brings with a GET is not held.
+        The body of an HTTP/2 GET is not kept.
         """
         client: Any = connect(Http2Client, max_bodies=1)
         client.stream = client.h2.get_next_available_stream_id()
@@ -271,9 +270,9 @@ class UnfinishedTests:
         assert (client.status, echo.bodies) == (200, [b""])
 
     @pytest.mark.parametrize("head", [post(10), CHUNKED])
-    def test_not_wanted(self, connect: Callable[..., Client], echo: Echo, head: bytes) -> None:
+    def test_body_that_is_not_wanted(self, connect: Callable[..., Client], echo: Echo, head: bytes) -> None:
         """
-        A body that makes no difference is dropped, and the request answered as ever.
+        A body that the site does not want is dropped, and the request is answered as usual.
         """
         client = connect(wants_body=lambda request: False)
         client.say(head)
@@ -284,8 +283,8 @@ class UnfinishedTests:
     @pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"])
     def test_answered_before_the_body(self, connect: Callable[..., Client], echo: Echo, expect: str) -> None:
         """
-        A request can be refused by its head alone. The answer comes at once, instead of 100 Continue; the
-        body is dropped, and the connection can be used again.
+        A request that is refused by its head gets its response instead of 100 Continue, and the connection
+        stays usable.
         """
 
         def refuse(request: Any) -> bool:
@@ -308,7 +307,8 @@ class UnfinishedTests:
 
     def test_answered_before_the_body_on_http2(self, connect: Callable[..., Client], echo: Echo) -> None:
         """
-        It is the same over HTTP/2, where the stream ends when the client's part has.
+        Over HTTP/2 a request that is refused by its head gets its response at once; the stream ends after the
+        body.
         """
 
         def refuse(request: Any) -> bool:
@@ -325,9 +325,9 @@ class UnfinishedTests:
         poster.send(stream, b"x" * 400, end=True)
         assert (client.body, client.ended, echo.bodies) == (b"no", True, [])
 
-    def test_wanted(self, connect: Callable[..., Client], echo: Echo) -> None:
+    def test_body_that_is_wanted(self, connect: Callable[..., Client], echo: Echo) -> None:
         """
-        Where the site wants the body, the request goes on.
+        A request with Expect gets 100 Continue if the site wants its body.
         """
         client = connect()
         client.say(post(3, "Expect: 100-continue\r\n"))
@@ -338,7 +338,8 @@ class UnfinishedTests:
 
     def test_answered_early_and_then_silent(self, connect: Callable[..., Client], plain: Wire) -> None:
         """
-        A client that has its answer, and keeps its body back, is cut off as any other.
+        A client that has its response early, and does not send the body, is disconnected after the request
+        timeout.
         """
         client = connect()
         client.say(post(2000))
@@ -348,9 +349,9 @@ class UnfinishedTests:
         plain.reactor.advance(0.2)
         assert not client.connected
 
-    def test_second_request_has_its_time(self, connect: Callable[..., Client], plain: Wire) -> None:
+    def test_timeout_of_the_second_request(self, connect: Callable[..., Client], plain: Wire) -> None:
         """
-        It is the same where another request was answered before.
+        The request timeout applies to the second request of a connection, too.
         """
         client = connect()
         client.say(post(1) + b"x")
@@ -363,7 +364,7 @@ class UnfinishedTests:
 class TimeTests:
     def test_silent(self, connect: Callable[..., Client], plain: Wire) -> None:
         """
-        A connection that says nothing ends.
+        A connection without a request is closed after the request timeout.
         """
         client = connect()
         plain.reactor.advance(9.9)
@@ -374,8 +375,8 @@ class TimeTests:
     @pytest.mark.parametrize("beginning", [b"P", b"GET /echo HTTP/1.1\r\nX: ", post(100)])
     def test_drip(self, connect: Callable[..., Client], plain: Wire, beginning: bytes) -> None:
         """
-        One that sends a byte now and then has no more time than others: before the request line, in the
-        head, and in the body.
+        A client that sends a byte from time to time is disconnected after the request timeout, in the head or
+        the body.
         """
         client = connect()
         client.say(beginning)
@@ -386,9 +387,9 @@ class TimeTests:
         plain.reactor.advance(1.1)
         assert not client.connected
 
-    def test_one_after_the_other(self, connect: Callable[..., Client], plain: Wire) -> None:
+    def test_several_requests(self, connect: Callable[..., Client], plain: Wire) -> None:
         """
-        Each request has its own time.
+        Each request of a connection has the whole request timeout.
         """
         client = connect()
         for _ in range(5):
@@ -403,7 +404,7 @@ class TimeTests:
 
     def test_stream(self, connect: Callable[..., Client], plain: Wire) -> None:
         """
-        A stream may last; and it takes as little as it may, which a subclass of anything could cost it.
+        The request timeout does not end a stream, and its request is detached.
         """
         client = connect()
         client.request("/stream")
@@ -412,11 +413,11 @@ class TimeTests:
         plain.reactor.advance(3600)
         assert client.connected
 
-    def test_stream_behind_a_stream(
+    def test_requests_after_a_stream(
         self, connect: Callable[..., Client], plain: Wire, channels: list[SSEChannel]
     ) -> None:
         """
-        Behind a stream the connection is used again, and each request has its time as before.
+        After a stream the connection serves other requests, with the same limits.
         """
         client = connect()
         for _ in range(2):
@@ -444,7 +445,7 @@ class TimeTests:
 
     def test_http2(self, connect: Callable[..., Client], plain: Wire) -> None:
         """
-        Over HTTP/2 the stream alone is reset; other streams go on.
+        Over HTTP/2 the request timeout resets only the stream, and other streams continue.
         """
         client: Any = connect(Http2Client)
         client.request("/stream")
@@ -468,7 +469,7 @@ class StreamTests:
         self, connect: Callable[..., Client], channels: list[SSEChannel]
     ) -> None:
         """
-        The body is counted no more when the stream lets its request go.
+        The body of a request is not counted any more when the stream is detached.
         """
         client = connect()
         client.say(b"POST /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello")
@@ -480,7 +481,7 @@ class StreamTests:
 
 class Http2AnswerTests:
     """
-    Answers over HTTP/2, written in several parts.
+    Responses over HTTP/2 that are written in several parts.
     """
 
     @pytest.fixture
@@ -503,7 +504,7 @@ class Http2AnswerTests:
 
     def test_parts(self, later: tuple[Any, list[Any]]) -> None:
         """
-        What was written has been sent before the answer ends.
+        A response over HTTP/2 sends all of its parts before it ends.
         """
         client, requests = later
         client.request()
@@ -518,7 +519,7 @@ class Http2AnswerTests:
 
     def test_head(self, later: tuple[Any, list[Any]]) -> None:
         """
-        The answer to HEAD has no body, whatever a resource writes.
+        Over HTTP/2 the response to HEAD has no body, whatever the resource writes.
         """
         client, requests = later
         client.request(method="HEAD")
@@ -531,7 +532,7 @@ class Http2AnswerTests:
         self, later: tuple[Any, list[Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        Twisted queues the answer.
+        If Twisted's HTTP/2 stream is not as expected, Twisted queues the response.
         """
         monkeypatch.setattr("txsse._twisted.http2.stream_of", lambda request: None)
         client, requests = later
@@ -543,7 +544,7 @@ class Http2AnswerTests:
 
     def test_lost_before_its_turn(self, later: tuple[Any, list[Any]]) -> None:
         """
-        A request whose connection is lost in the turn that brought it is not answered.
+        An HTTP/2 request whose connection is lost in the same turn is not answered.
         """
         client, requests = later
         pseudo = [(":method", "GET"), (":path", "/"), (":scheme", "https"), (":authority", "x")]
@@ -556,14 +557,14 @@ class Http2AnswerTests:
 
 class HeadTests:
     @pytest.mark.parametrize("kind", [Client, Http2Client])
-    def test_not_known(
+    def test_unknown_head(
         self,
         connect: Callable[..., Any],
         monkeypatch: pytest.MonkeyPatch,
         kind: Callable[..., Client],
     ) -> None:
         """
-        Where Twisted does not disclose the head of a request early, it is refused after its body has come.
+        If Twisted does not provide the head of a request early, the request is refused after its body.
         """
         monkeypatch.setattr("txsse.web.bounded_request.head_of", lambda channel: None)
         monkeypatch.setattr("txsse._twisted.http2.head_of", lambda channel: None)

@@ -1,5 +1,5 @@
 """
-Connections with bounds: what is kept of them at each point of their life.
+Tests of the limits on connections, at each point of their life.
 """
 
 from __future__ import annotations
@@ -45,14 +45,13 @@ def unsent(client: Client) -> int:
     return len(transport.dataBuffer) + transport._tempDataLen
 
 
-# Of HTTP/2, with SETTINGS that say nothing.
+# An HTTP/2 preface with empty SETTINGS.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5)
 
 
 class TLSTransport(StringTransport):
     """
-    A transport that goes on to read after ``loseConnection``, as TLS does until the client has closed its
-    side.
+    A transport that reads after ``loseConnection``, as TLS does until the client closes its side.
     """
 
     def __init__(self) -> None:
@@ -69,7 +68,7 @@ class TLSTransport(StringTransport):
 
 class ClosingTests:
     """
-    Connections that are about to close, and clients that do not stop.
+    Connections that are closing, and clients that keep sending.
     """
 
     @pytest.fixture
@@ -80,7 +79,7 @@ class ClosingTests:
 
     def begin(self, connection: Any, first: bytes, negotiated: bytes | None = None) -> tuple[Any, list[int]]:
         """
-        Send something, and note the sizes of what the protocol gets after that.
+        Send data, and record the sizes of the data that the protocol receives afterwards.
         """
         transport = TLSTransport()
         transport.negotiatedProtocol = negotiated
@@ -98,7 +97,7 @@ class ClosingTests:
             (b"bad request\r\n\r\n", None),
             (get("/page", "Connection: close"), None),
             (b"GET /page HTTP/1.0\r\n\r\n", None),
-            # A HEADERS frame on stream 0, and a GOAWAY, each behind the preface and SETTINGS.
+            # A HEADERS frame on stream 0, and a GOAWAY, each after the preface and SETTINGS.
             (
                 b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5) + b"\0\0\1\1" + bytes(6),
                 b"h2",
@@ -110,12 +109,11 @@ class ClosingTests:
             (b"no preface at all", b"h2"),
         ],
     )
-    def test_nothing_more_is_taken(
+    def test_data_on_a_closing_connection(
         self, world: World, connection: Any, first: bytes, negotiated: bytes | None
     ) -> None:
         """
-        However the connection ends, what the client sends after that is dropped, and too much of it aborts
-        the connection.
+        Data on a closing connection is dropped, and too much of it aborts the connection.
         """
         transport, got = self.begin(connection, first, negotiated)
         assert transport.disconnecting
@@ -129,7 +127,7 @@ class ClosingTests:
 
     def test_client_does_not_close(self, world: World, connection: Any) -> None:
         """
-        A client that keeps its side open is cut off when it has had as long as for a request.
+        A client that keeps its side of a closing connection open is disconnected after the request timeout.
         """
         transport, _ = self.begin(connection, get("/page", "Connection: close"))
         world.wire.reactor.advance(9.9)
@@ -139,7 +137,7 @@ class ClosingTests:
 
     def test_client_does_not_read(self, world: World) -> None:
         """
-        So is one that does not read the rest of its answer.
+        A client that does not read the rest of its response is disconnected after the request timeout.
         """
         client = world.connect()
         client.stop_reading()
@@ -151,9 +149,9 @@ class ClosingTests:
         world.wire.reactor.advance(0.2)
         assert not client.connected
 
-    def test_another_end_meanwhile(self, world: World, connection: Any) -> None:
+    def test_site_closes_meanwhile(self, world: World, connection: Any) -> None:
         """
-        A site that closes does not wait for that.
+        A site that closes does not wait for a connection that is closing already.
         """
         transport, _ = self.begin(connection, get("/page", "Connection: close"))
         connection.close()
@@ -163,13 +161,12 @@ class ClosingTests:
 
 class PipeliningTests:
     """
-    More requests than the client reads answers.
+    Clients that send more requests than they read responses.
     """
 
-    def test_one_after_the_other(self, world: World) -> None:
+    def test_pipelined_requests(self, world: World) -> None:
         """
-        A request is answered when no more than 64 KiB of other answers are unsent. All are answered in the
-        end.
+        A pipelined request is answered when at most 64 KiB of responses are unsent, and finally all are.
         """
         client = world.connect()
         client.stop_reading()
@@ -188,7 +185,7 @@ class PipeliningTests:
     )
     def test_unsent_is_bounded(self, paths: list[str], reads: list[int]) -> None:
         """
-        For any requests, and however the client reads, no more is unsent than one answer and 64 KiB.
+        For any requests and any reading, at most one response and 64 KiB are unsent.
         """
         with pytest.MonkeyPatch.context() as patch:
             world = World(Wire("direct", patch))
@@ -206,9 +203,9 @@ class PipeliningTests:
             world.end()
 
     @pytest.mark.parametrize("path", ["/page", "/later"])
-    def test_flood_behind(self, world: World, path: str) -> None:
+    def test_flood_of_requests(self, world: World, path: str) -> None:
         """
-        A client that reads nothing, and sends on and on, is read no further. When it reads, it is.
+        A connection whose client sends requests and reads no responses is paused until the client reads.
         """
         client = world.connect()
         client.stop_reading()
@@ -227,7 +224,7 @@ class PipeliningTests:
 
     def test_turns(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        One connection has four requests answered in a turn; others have their turn in between.
+        Four requests of a connection are answered per turn of the reactor.
         """
         turns: list[Callable[[], object]] = []
         monkeypatch.setattr(BoundedConnection, "call_soon", lambda _, call: turns.append(call))
@@ -242,7 +239,7 @@ class PipeliningTests:
 
     def test_client_that_never_reads(self, world: World) -> None:
         """
-        A request that waits for that has as long as a request may take to come.
+        A request that waits for its client to read is aborted after the request timeout.
         """
         client = world.connect()
         client.stop_reading()
@@ -254,8 +251,8 @@ class PipeliningTests:
 
     def test_http2(self, world: World) -> None:
         """
-        Over HTTP/2 the streams of one connection share the bound, and nothing spins while the windows are
-        closed.
+        Over HTTP/2 the streams of a connection share the limit of unsent bytes, and closed windows cause no
+        calls.
         """
         client = world.connect(Http2Client)
         client.open_window(0)
@@ -273,7 +270,8 @@ class PipeliningTests:
 
     def test_http2_client_that_never_reads(self, world: World) -> None:
         """
-        An answer of which nothing is read is reset, and so are those that wait for it.
+        Over HTTP/2 a response that is not read is reset after the request timeout, and so are the waiting
+        requests.
         """
         client = world.connect(Http2Client)
         client.open_window(0)
@@ -288,7 +286,7 @@ class PipeliningTests:
 
     def test_http2_client_that_reads_slowly(self, world: World) -> None:
         """
-        A client that reads on has all the time that it takes.
+        Over HTTP/2 a client that keeps reading may take any time.
         """
         client = world.connect(Http2Client)
         client.open_window(1000)
@@ -303,7 +301,7 @@ class PipeliningTests:
 
     def test_http2_head(self, world: World) -> None:
         """
-        An answer without a body ends at once.
+        Over HTTP/2 a response without a body ends even if the window is closed.
         """
         client = world.connect(Http2Client)
         client.open_window(0)
@@ -312,7 +310,7 @@ class PipeliningTests:
 
     def test_http2_resource_with_a_producer(self, world: World) -> None:
         """
-        What a resource produces itself goes its own way.
+        Over HTTP/2 a response that a producer writes is sent by Twisted itself.
         """
 
         class Producer:
@@ -332,9 +330,9 @@ class PipeliningTests:
         assert (client.body, client.ended) == (b"abc", True)
 
     @pytest.mark.parametrize("path", ["/page", "/stream"])
-    def test_http2_client_goes_in_the_middle(self, world: World, path: str) -> None:
+    def test_http2_client_resets_a_stream(self, world: World, path: str) -> None:
         """
-        A stream that is reset in the middle of its answer leaves nothing, and others go on.
+        An HTTP/2 stream that is reset during its response leaves nothing, and others continue.
         """
         client = world.connect(Http2Client)
         client.open_window(0)
@@ -349,14 +347,14 @@ class PipeliningTests:
 
 class StreamTests:
     """
-    What comes behind the request of a stream.
+    Data after the request of a stream.
     """
 
     @pytest.mark.parametrize("extra", [b"", b"x" * 60_000])
     @pytest.mark.parametrize("keep", [False, True])
     def test_kept(self, world: World, extra: bytes, keep: bool) -> None:
         """
-        A stream keeps 4 KB of that at most, and notices at once that its client has gone.
+        A stream keeps at most 4 KB of data after its request, and the connection is still read.
         """
         upgrader = Upgrader(reactor=world.wire.reactor, keepalive=None, keep_request=keep)
         world.root.putChild(b"kept", SSEResource(world.channels.append, upgrader=upgrader))
@@ -379,13 +377,13 @@ class StreamTests:
         assert client.body == b"data: on\n\n"
         channel.close()
         client.pump()
-        # What was dropped cannot be answered.
+        # The dropped data cannot be answered.
         assert client.ended and not client.connected
 
     @pytest.mark.parametrize("keep", [False, True])
     def test_flood(self, world: World, keep: bool) -> None:
         """
-        A client that goes on to send is cut off.
+        A client that sends more than a mebibyte after the request of a stream is disconnected.
         """
         upgrader = Upgrader(reactor=world.wire.reactor, keepalive=None, keep_request=keep)
         world.root.putChild(b"kept", SSEResource(world.channels.append, upgrader=upgrader))
@@ -397,9 +395,9 @@ class StreamTests:
         assert not world.channels[0].is_open
 
     @pytest.mark.parametrize("keep", [False, True])
-    def test_what_came_while_it_opened(self, world: World, keep: bool) -> None:
+    def test_data_before_the_upgrade(self, world: World, keep: bool) -> None:
         """
-        So it is with what came before the stream was open, when Twisted had stopped to read.
+        A stream that opens when Twisted has paused reading resumes it.
         """
         client = world.connect()
         client.say(get("/later"))
@@ -414,7 +412,7 @@ class StreamTests:
     @pytest.mark.parametrize("keep", [False, True])
     def test_one_more_request(self, world: World, keep: bool) -> None:
         """
-        Another request is answered when the stream has ended.
+        A request that is pipelined after that of a stream is answered when the stream has ended.
         """
         upgrader = Upgrader(reactor=world.wire.reactor, keepalive=None, keep_request=keep)
         world.root.putChild(b"kept", SSEResource(world.channels.append, upgrader=upgrader))
@@ -431,7 +429,7 @@ class StreamTests:
 
 class FramingTests:
     """
-    Heads that another server may read differently.
+    Heads that another server may parse differently.
     """
 
     @pytest.mark.parametrize(
@@ -452,7 +450,7 @@ class FramingTests:
     )
     def test_refused(self, world: World, head: str) -> None:
         """
-        They are refused with 400, and no resource sees them.
+        An ambiguous head gets 400, and does not reach a resource.
         """
         client = world.connect()
         client.say(head.replace("|", "\r\n").encode() + b"\r\n\r\n0\r\n\r\n")
@@ -474,7 +472,7 @@ class FramingTests:
         self, world: World, before: int, head: bytes, status: int, size: int, end: bytes
     ) -> None:
         """
-        A line of more than 16 KiB gets an answer, however it arrives, and the connection is closed.
+        A line of more than 16 KiB gets 414 or 431, however it arrives, and the connection is closed.
         """
         client = world.connect()
         for _ in range(before):
@@ -490,9 +488,9 @@ class FramingTests:
         assert world.page.count == before
 
     @pytest.mark.parametrize("head", ["GET /page HTTP/1.0", "GET /page HTTP/1.1|Host: a"])
-    def test_taken(self, world: World, head: str) -> None:
+    def test_host_in_http_1_0(self, world: World, head: str) -> None:
         """
-        HTTP/1.0 needs no Host.
+        An HTTP/1.0 request needs no Host.
         """
         client = world.connect(Http10Client)
         client.say(head.replace("|", "\r\n").encode() + b"\r\n\r\n")
@@ -500,7 +498,7 @@ class FramingTests:
 
     def test_chunked_in_any_case(self, world: World) -> None:
         """
-        Names of codings have no case.
+        The name of a transfer coding is accepted in any case.
         """
         client = world.connect()
         client.say(b"POST /page HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n")
@@ -508,7 +506,7 @@ class FramingTests:
 
     def test_http2(self, world: World) -> None:
         """
-        Over HTTP/2 a client may give its host in both ways, if they are the same.
+        Over HTTP/2 a request may have both ``:authority`` and Host, if they are equal.
         """
         client = world.connect(Http2Client)
         client.request("/page", headers={"Host": "x"})
@@ -523,7 +521,7 @@ class HeadTests:
     @pytest.mark.parametrize("http2", [False, True])
     def test_long(self, world: World, http2: bool) -> None:
         """
-        What no head has is not kept.
+        A request with a head above the limit closes the connection, and does not reach a resource.
         """
         client = world.connect(Http2Client if http2 else Client)
         client.request("/page", headers={f"X-{number}": "x" * 1000 for number in range(80 if http2 else 20)})
@@ -532,7 +530,7 @@ class HeadTests:
 
     def test_streams_of_one_connection(self, world: World) -> None:
         """
-        One HTTP/2 connection has a hundred streams at most.
+        An HTTP/2 connection has at most a hundred streams.
         """
         client = world.connect(Http2Client)
         for _ in range(100):
@@ -551,7 +549,7 @@ class IdleTests:
         self, world: World, kind: Callable[..., Client], seconds: float
     ) -> None:
         """
-        A connection that waits for the next request has as long as for a request; with HTTP/2, a minute.
+        An idle connection is closed after the request timeout; over HTTP/2, after a minute.
         """
         site = world.site()
         site.timeOut = 60
@@ -566,13 +564,12 @@ class IdleTests:
 
 class CountTests:
     """
-    How many connections there may be.
+    The limit of connections.
     """
 
     def test_too_many(self, world: World) -> None:
         """
-        More are closed at once; the log says so, at most once in ten seconds. There is room when others have
-        ended.
+        Connections above the limit are closed at once, with at most one log line in ten seconds.
         """
         site = world.site(max_connections=2, request_timeout=100)
         first, _ = world.connect(site=site), world.connect(site=site)
@@ -591,16 +588,16 @@ class CountTests:
 
 class PublicTests:
     """
-    What embedders use.
+    The public use of BoundedSite.
     """
 
     @pytest_twisted.ensureDeferred
     async def test_example(self) -> None:
         """
-        The example of the docs serves a tree, and closes when it is asked to.
+        The example in the documentation serves a web tree, and closes.
         """
         text = (Path(__file__).parent.parent.parent / "docs" / "limits.rst").read_text(encoding="utf-8")
-        shown = textwrap.dedent(text.partition(".. code-block:: python\n")[2].partition("\nIt holds")[0])
+        shown = textwrap.dedent(text.partition(".. code-block:: python\n")[2].partition("\nIt keeps")[0])
         assert "tcp:8080" in shown
         names: dict[str, Any] = {"root": Page()}
         lines = shown.strip().splitlines()
@@ -614,7 +611,7 @@ class PublicTests:
 
     def test_defaults(self, world: World) -> None:
         """
-        They are the service's.
+        BoundedSite has the same default limits as the service.
         """
         site = BoundedSite(world.root, reactor=world.wire.reactor)
         config = Config(url="https://hub.example/")
@@ -632,7 +629,7 @@ class PublicTests:
     )
     def test_wrong_types(self, world: World, options: dict[str, Any], problem: str) -> None:
         """
-        Arguments of another type are refused where they are given.
+        Arguments of another type raise TypeError at once.
         """
         with pytest.raises(TypeError, match=problem):
             BoundedSite(world.root, reactor=world.wire.reactor, **options)

@@ -1,5 +1,5 @@
 """
-Origins and hosts, and whose requests a local server answers.
+Tests of origins and hosts, and of the requests that a local server refuses.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ParseTests:
     @given(SCHEMES, HOSTS, PORTS, st.text(st.sampled_from("abc/?#:@é "), max_size=8))
     def test_same_origin(self, scheme: str, host: str, port: int | None, rest: str) -> None:
         """
-        However an origin is spelled, it is written in one way, which is that of its URLs.
+        All notations of an origin, and its URLs, give the same text.
         """
         written = format_origin(scheme, host, port)
         assert parse_origin(written) == parse_origin(written.upper()) == written
@@ -58,7 +58,7 @@ class ParseTests:
     )
     def test_written(self, text: str, written: str) -> None:
         """
-        An origin is written as browsers write it.
+        parse_origin returns an origin as browsers write it.
         """
         assert parse_origin(text) == written
 
@@ -90,32 +90,32 @@ class ParseTests:
             *("https://bücher..example", "https://\x00ü.example", "ü://example.org"),
         ],
     )
-    def test_no_origin(self, text: str) -> None:
+    def test_invalid_origins(self, text: str) -> None:
         """
-        Anything else is refused, and the error says how an origin is written.
+        Anything but an origin raises an error that says how an origin is written.
         """
-        with pytest.raises(ValueError, match=r"^no origin; one is .*: https://example\.org$"):
+        with pytest.raises(ValueError, match=r"^not an origin; an origin is .*: https://example\.org$"):
             parse_origin(text)
 
     def test_null(self) -> None:
         """
-        null is an origin only where the caller says so.
+        The origin ``null`` is accepted only with allow_null.
         """
         assert parse_origin("null", allow_null=True) == "null"
 
     @pytest.mark.parametrize(
         "url", ["", "/x", "https://me:secret@example.org/", "https://a.example\\@b.example/", "about:blank"]
     )
-    def test_no_url(self, url: str) -> None:
+    def test_urls_without_an_origin(self, url: str) -> None:
         """
-        A URL without a host, or with credentials, has no origin here.
+        origin_of refuses a URL without a host, or with credentials.
         """
-        with pytest.raises(ValueError, match=r"^no origin"):
+        with pytest.raises(ValueError, match=r"^not an origin"):
             origin_of(url)
 
     def test_hosts(self) -> None:
         """
-        A host is read with and without brackets, and a name with and without a port.
+        ascii_host accepts brackets or none, and name_in_host accepts a port or none.
         """
         assert ascii_host("[::1]") == ascii_host("::1") == "::1"
         assert name_in_host("Hub.Example.:80") == "hub.example"
@@ -139,13 +139,13 @@ class HostTests:
             b"localhost.:8080",
             b"txsse.localhost:8080",
             b"a.b.localhost",
-            # An empty port is legal in a URI, and stands for the usual one.
+            # An empty port is legal in a URI, and stands for the default port.
             b"localhost:",
         ],
     )
     def test_names_this_machine(self, host: bytes) -> None:
         """
-        What no other site can be called is let through.
+        IP addresses and localhost, which no other site can have as its name, are accepted.
         """
         assert refuse_host([host], b"HTTP/1.1") is None
 
@@ -179,9 +179,9 @@ class HostTests:
             b" localhost",
         ],
     )
-    def test_names_something_else(self, host: bytes) -> None:
+    def test_other_names(self, host: bytes) -> None:
         """
-        Everything else is refused, in one plain sentence that says what to do.
+        Any other host is refused, in one sentence that says what to do.
         """
         refused = refuse_host([host], b"HTTP/1.1")
         assert refused is not None
@@ -190,25 +190,25 @@ class HostTests:
     @pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/2"])
     def test_no_host(self, version: bytes) -> None:
         """
-        A request must have a Host where the protocol demands it.
+        A request without Host is refused if its HTTP version requires one.
         """
         assert refuse_host([], version) == "A request must have one Host header."
 
     def test_no_host_in_http_1_0(self) -> None:
         """
-        HTTP/1.0 knows no Host, and no browser speaks it.
+        An HTTP/1.0 request without Host is accepted, since no browser speaks HTTP/1.0.
         """
         assert refuse_host([], b"HTTP/1.0") is None
 
     def test_another_site_in_http_1_0(self) -> None:
         """
-        A Host that is there counts in every version.
+        An HTTP/1.0 request with another site's Host is refused.
         """
         assert refuse_host([b"example.org"], b"HTTP/1.0") is not None
 
     def test_two_hosts(self) -> None:
         """
-        Which of the two the client meant, nobody knows.
+        A request with two Host headers is refused, since the intended one is unknown.
         """
         assert refuse_host([b"localhost", b"example.org"], b"HTTP/1.1") is not None
 
@@ -227,7 +227,7 @@ class RefuseOriginTests:
     )
     def test_same_origin(self, origin: bytes, scheme: str, host: bytes) -> None:
         """
-        A page of this server may.
+        A request from a page of this server is accepted.
         """
         assert refuse_origin(origin, None, scheme, host) is None
 
@@ -248,21 +248,22 @@ class RefuseOriginTests:
     )
     def test_another_origin(self, origin: bytes | None, scheme: str, host: bytes | None) -> None:
         """
-        Nobody else may, and no one who does not say.
+        A request from another origin, or without an Origin, is refused.
         """
         refused = refuse_origin(origin, None, scheme, host)
         assert refused is not None
         assert refused.endswith(".") and "\n" not in refused
 
-    def test_browser_vouches_for_the_page(self) -> None:
+    def test_fetch_site_same_origin(self) -> None:
         """
-        Sec-Fetch-Site counts alone: behind a TLS proxy the schemes differ.
+        Sec-Fetch-Site: same-origin is sufficient, since behind a TLS proxy the schemes differ.
         """
         assert refuse_origin(b"https://localhost", b"same-origin", "http", b"localhost") is None
 
     @pytest.mark.parametrize("fetch_site", [b"same-site", b"cross-site", b"none", b""])
-    def test_browser_tells_of_another_site(self, fetch_site: bytes) -> None:
+    def test_other_values_of_fetch_site(self, fetch_site: bytes) -> None:
         """
-        Of its values only same-origin does: localhost:1 and localhost:2 are the same site.
+        Values of Sec-Fetch-Site other than same-origin are not sufficient: localhost:1 and localhost:2 are
+        the same site.
         """
         assert refuse_origin(None, fetch_site, "http", b"localhost") is not None

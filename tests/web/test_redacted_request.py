@@ -1,5 +1,5 @@
 """
-What logs have of requests: no tokens.
+Tests of requests in logs, which must not contain tokens.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from txsse.web.redacted_request import without_token
 TOKEN = old_token(subscribe=["*"])
 
 
-# What queries are made of; and not UTF-8 that is none, which is refused.
+# The parts of queries, without invalid UTF-8, which is refused.
 PIECES = st.lists(st.sampled_from([*"aeyJ&=+;#?/.-_", "%41", "%26", "%3D"]), max_size=12).map("".join)
 
 
 def spell(name: str, choices: list[int]) -> str:
     """
-    Write each letter as itself, or encoded in one of the ways that there are.
+    Write each letter as it is, or percent-encoded.
     """
     ways = ["{0}", "%{1:02x}", "%{1:02X}"]
     return "".join(ways[way].format(each, ord(each)) for each, way in zip(name, choices, strict=True))
@@ -47,9 +47,9 @@ class TextTests:
         PIECES,
     )
     @settings(derandomize=True, deadline=None)
-    def test_whatever_a_hub_reads(self, choices: list[int], before: str, after: str, token: str) -> None:
+    def test_hub_finds_no_token(self, choices: list[int], before: str, after: str, token: str) -> None:
         """
-        However the name is spelled, and whatever stands around it: the hub finds no token in what is left.
+        In a redacted query a hub finds no token, whatever the notation of the name and the other fields.
         """
         name = spell("authorization", choices)
         uri = f"/hub?{before}&{name}={token}&{after}".encode()
@@ -67,9 +67,9 @@ class TextTests:
             (b"-", b"-"),
         ],
     )
-    def test_rest(self, text: bytes, shown: bytes) -> None:
+    def test_other_text_stays(self, text: bytes, shown: bytes) -> None:
         """
-        What is no token stays.
+        Text that is not a token stays unchanged.
         """
         assert without_token(text) == shown
 
@@ -88,7 +88,7 @@ class LogTests:
     @pytest.mark.parametrize("path", [f"{PATH}?topic=a&%61uthorization={TOKEN}", f"/x?authorization={TOKEN}"])
     def test_line(self, plain: Wire, site: Any, kind: type[Client], path: str) -> None:
         """
-        Neither what was asked for nor where the client came from has the token; a stream has its line, too.
+        An access-log line contains no token, neither in the URI nor in Referer, also for streams.
         """
         headers = {
             "Referer": f"https://a/?authorization={TOKEN}&b=1",
@@ -102,9 +102,9 @@ class LogTests:
         assert f"GET {path.replace(TOKEN, '***')} HTTP" in line
         assert '"https://a/?authorization=***&b=1" "x authorization=***"' in line
 
-    def test_own_log(self, plain: Wire, site: Any) -> None:
+    def test_repr_of_a_request(self, plain: Wire, site: Any) -> None:
         """
-        A request that something fails for is told of without its token.
+        The repr of a request, which failures log, contains no token.
         """
         client = Client(plain, site)
         client.say(f"GET {PATH}?authorization={TOKEN} HTTP/1.1\r\nHost: x\r\n".encode())

@@ -1,5 +1,5 @@
 """
-Plain responses, over HTTP/1.0, HTTP/1.1 and HTTP/2.
+Tests of complete responses, over HTTP/1.0, HTTP/1.1 and HTTP/2.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from txsse.web.responses import Branch, Sentence, refuse_method, send_page, send
 
 class Sends(Resource):
     """
-    Sends one plain response.
+    A resource that sends one response.
     """
 
     isLeaf = True
@@ -34,7 +34,7 @@ class Sends(Resource):
 
 class Later(Resource):
     """
-    Keeps its requests, which are answered later.
+    A resource that keeps its requests, for a test to answer them.
     """
 
     isLeaf = True
@@ -59,7 +59,7 @@ def ask(wire: Wire, resource: Resource, method: str = "GET") -> Client:
 class ResponseTests:
     def test_text(self, wire: Wire) -> None:
         """
-        A str is one line of text, which is not stored, and whose type is not guessed.
+        A str is sent as one line of text, which caches do not store and browsers do not guess the type of.
         """
         client = ask(wire, Sends(404, "There is nothing here."))
         assert (client.status, client.body) == (404, b"There is nothing here.\n")
@@ -70,7 +70,7 @@ class ResponseTests:
 
     def test_bytes(self, wire: Wire) -> None:
         """
-        Bytes are sent as they are.
+        Bytes are sent unchanged.
         """
         client = ask(wire, Sends(200, b"{}", content_type=b"application/json"))
         assert (client.status, client.body) == (200, b"{}")
@@ -78,7 +78,7 @@ class ResponseTests:
 
     def test_own_headers(self, wire: Wire) -> None:
         """
-        The caller's headers replace those that are set, None removes one, and Vary is added.
+        The headers argument replaces default headers, None removes one, and Vary is added.
         """
         headers = [
             (b"Cache-Control", b"no-cache"),
@@ -93,7 +93,7 @@ class ResponseTests:
 
     def test_set_before(self, wire: Wire) -> None:
         """
-        A Cache-Control that the resource has set stays.
+        A Cache-Control that the resource has set is kept.
         """
 
         class Private(Sends):
@@ -105,7 +105,7 @@ class ResponseTests:
 
     def test_head(self, wire: Wire) -> None:
         """
-        The response to HEAD has the headers of the one to GET, and no body.
+        The response to HEAD has the headers of the response to GET, and no body.
         """
         resource = Sends(404, "There is nothing here.")
         got, head = ask(wire, resource), ask(wire, resource, "HEAD")
@@ -114,7 +114,7 @@ class ResponseTests:
 
     def test_head_of_stream(self, wire: Wire) -> None:
         """
-        Where there is no body, the response to HEAD has no length: that to GET may be a stream.
+        The response to HEAD without a body has no length, since the GET may be a stream.
         """
         client = ask(wire, Sends(200, content_type=b"text/event-stream"), "HEAD")
         assert "content-length" not in client.headers
@@ -129,7 +129,7 @@ class ResponseTests:
     @pytest.mark.parametrize("status", [204, 304])
     def test_no_body(self, wire: Wire, status: int) -> None:
         """
-        A status that allows no body has neither type nor length.
+        A status without a body has neither a type nor a length.
         """
         client = ask(wire, Sends(status))
         assert (client.status, client.body) == (status, b"")
@@ -140,7 +140,7 @@ class ResponseTests:
 class DisconnectedTests:
     def test_disconnected(self, wire: Wire) -> None:
         """
-        Where the client has disconnected, nothing is sent and nothing is raised.
+        If the client has disconnected, nothing is sent and nothing is raised.
         """
         later = Later()
         client = wire.connect(later).request()
@@ -150,7 +150,7 @@ class DisconnectedTests:
 
     def test_finished(self, wire: Wire) -> None:
         """
-        A request that is finished gets no second response.
+        A finished request gets no second response.
         """
         later = Later()
         client = wire.connect(later).request()
@@ -162,7 +162,7 @@ class DisconnectedTests:
 
     def test_reset(self, monkeypatch: pytest.MonkeyPatch, failures: list[LogEvent]) -> None:
         """
-        A packet may hold a request and its reset: h2 knows of the reset before the request is answered.
+        A request whose reset is in the same packet gets no response, and nothing fails.
         """
         wire = Wire("http2", monkeypatch)
         client = wire.connect(Sends(200, "too late"))
@@ -184,7 +184,7 @@ class DisconnectedTests:
 class ResourceTests:
     def test_sentence(self, wire: Wire) -> None:
         """
-        A sentence answers any method, and may have headers.
+        A Sentence answers any method, and may have headers.
         """
         client = ask(wire, Sentence(503, "Busy.", [(b"Retry-After", b"5")]), "DELETE")
         assert (client.status, client.body, client.headers["retry-after"]) == (503, b"Busy.\n", "5")
@@ -192,14 +192,14 @@ class ResourceTests:
     @pytest.mark.parametrize("path", ["/", "/child", "/a/b"])
     def test_branch(self, wire: Wire, path: str) -> None:
         """
-        A branch answers 404, for itself and for all that is below it.
+        A Branch answers 404 for itself and all paths below.
         """
         client = wire.connect(Branch()).request(path)
         assert (client.status, client.body) == (404, b"There is nothing here.\n")
 
     def test_refuse_method(self, wire: Wire) -> None:
         """
-        405 names the methods that are allowed, to the client and to the reader.
+        A 405 response has the allowed methods in its header and its body.
         """
 
         class Getting(Resource):
@@ -214,7 +214,7 @@ class ResourceTests:
 
     def test_page(self, wire: Wire) -> None:
         """
-        A page is HTML, has its policy, and is asked for again each time.
+        A page is HTML, has its policy, and is revalidated each time.
         """
 
         class Page(Resource):

@@ -1,5 +1,5 @@
 """
-The end of a site: idle connections, and clients that do not read.
+Tests of the end of a site: idle connections, and clients that do not read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from txsse.web.site import ClosingSite, Connection
 
 class Page(Resource):
     """
-    Answers and is done.
+    A resource that answers at once.
     """
 
     isLeaf = True
@@ -31,7 +31,7 @@ class Page(Resource):
 
 class FakeTransport(StringTransport):
     """
-    A transport that notes the order of what is asked of it.
+    A transport that records the calls of its methods, in order.
     """
 
     def __init__(self, negotiated: bytes | None = None) -> None:
@@ -58,9 +58,9 @@ class ConnectionTests:
         return clock, transport, connection
 
     @pytest.mark.parametrize("negotiated", [None, b"http/1.1"])
-    def test_closes_behind_what_was_written(self, negotiated: bytes | None) -> None:
+    def test_closes_after_the_written_data(self, negotiated: bytes | None) -> None:
         """
-        The transport flushes; a producer would keep it from ending.
+        A connection unregisters its producer before it closes, which would otherwise keep the transport open.
         """
         clock, transport, connection = self.make(negotiated)
         lost = connection.when_lost()
@@ -72,7 +72,7 @@ class ConnectionTests:
 
     def test_http2_has_turns_to_flush(self) -> None:
         """
-        HTTP/2 sends in the turns that follow, so the end waits for 0.2 seconds.
+        An HTTP/2 connection closes after 0.2 seconds, since it sends its data in the next turns.
         """
         clock, transport, connection = self.make(b"h2")
         connection.close()
@@ -85,7 +85,7 @@ class ConnectionTests:
 
     def test_client_does_not_read(self) -> None:
         """
-        After 5 seconds it is cut off.
+        A closing connection is aborted after 5 seconds if its client does not read.
         """
         clock, transport, connection = self.make()
         connection.close()
@@ -95,9 +95,9 @@ class ConnectionTests:
         assert transport.asked[-1] == "abortConnection"
         assert clock.getDelayedCalls() == []
 
-    def test_client_goes_first(self) -> None:
+    def test_client_disconnects_first(self) -> None:
         """
-        Then there is nothing to close.
+        A connection that the client closes first is not closed again.
         """
         clock, transport, connection = self.make(b"h2")
         connection.close()
@@ -109,11 +109,11 @@ class ConnectionTests:
 class ClosingSiteTests:
     def test_idle_connections(self, plain: Wire) -> None:
         """
-        Those that are kept alive are closed, their time-outs with them; those that went are forgotten.
+        A site that closes also closes idle connections, with their time-outs.
         """
         site = ClosingSite(Page(), reactor=plain.reactor)
-        gone, asked, silent = (Client(plain, site) for _ in range(3))
-        gone.request("/").disconnect()
+        disconnected, asked, silent = (Client(plain, site) for _ in range(3))
+        disconnected.request("/").disconnect()
         asked.request("/")
         assert asked.body == b"a page"
         assert asked.connected
@@ -126,7 +126,7 @@ class ClosingSiteTests:
 
     def test_reactor(self, plain: Wire) -> None:
         """
-        Everything that is timed is so by the reactor that was given.
+        A site uses the timers of the reactor that it was given.
         """
         site = ClosingSite(Page(), reactor=plain.reactor)
         client = Client(plain, site)
@@ -140,6 +140,6 @@ class ClosingSiteTests:
 
     def test_no_connections(self, plain: Wire) -> None:
         """
-        It has closed at once.
+        A site without connections closes at once.
         """
         assert Deferred.fromCoroutine(ClosingSite(Resource(), reactor=plain.reactor).close()).called

@@ -1,3 +1,3 @@
 """
-One stream to one client: from a request to an :class:`txsse.SSEChannel`.
+The server side of streams: an HTTP request becomes a :class:`txsse.SSEChannel`.
 """

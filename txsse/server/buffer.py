@@ -1,5 +1,5 @@
 """
-Frames that wait until a slow reader takes more, bounded for each channel and for all of them together.
+The frames that are buffered for slow readers, with one limit per channel and one for all channels.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ __all__ = ["Budget", "FrameBuffer", "KeyedBuffer", "MakeRoom"]
 
 class Budget:
     """
-    How many bytes may be buffered, by one channel and by all channels that share the budget.
+    The limits of buffered bytes, for one channel and for all channels that share the budget.
 
     :param each: the limit of one channel, in bytes.
     :param total: the limit of all channels together, in bytes.
-    :ivar held: how many bytes all of them buffer now.
-    :ivar dropped: how many frames all of them have dropped so far.
+    :ivar held: how many bytes all channels buffer now.
+    :ivar dropped: how many frames have been dropped so far, of all channels.
     """
 
     __slots__ = ("dropped", "each", "held", "total")
@@ -37,7 +37,7 @@ class MakeRoom(Protocol):
 
     def make_room(self, buffer: FrameBuffer, size: int) -> bool:
         """
-        Make room for a frame.
+        Make room for a frame of a size in bytes.
         """
 
 
@@ -48,17 +48,17 @@ class _Frame(NamedTuple):
 
 class FrameBuffer:
     """
-    The frames of one channel that wait, oldest first.
+    The buffered frames of one channel, oldest first.
 
     :param budget: the limits.
-    :param policy: is asked when a frame does not fit.
-    :ivar size: how many bytes wait.
+    :param policy: the overflow policy, called when a frame does not fit.
+    :ivar size: how many bytes are buffered.
     :ivar dropped: how many frames have been dropped so far.
     """
 
     __slots__ = ("_budget", "_frames", "_policy", "dropped", "size")
 
-    # Not made before it is needed: an empty deque takes 600 bytes, and most channels never buffer anything.
+    # Created on first use: an empty deque takes 600 bytes, and most channels never buffer anything.
     _frames: Any
 
     def __init__(self, budget: Budget, policy: MakeRoom) -> None:
@@ -80,12 +80,14 @@ class FrameBuffer:
 
     def put(self, key: Hashable, data: bytes, mark: object = None) -> bool:
         """
-        Append a frame. If it does not fit, the policy decides: the frame is appended if it fits afterwards,
-        and dropped otherwise.
+        Append a frame; if it does not fit, call the overflow policy.
 
-        :param key: what the frame is about; :class:`KeyedBuffer` replaces an older frame of the same key.
-        :param mark: what :meth:`withdraw` knows the frame by; ``None`` for a frame that stays.
-        :returns: ``False`` if the policy closes the channel instead.
+        If the frame still does not fit after the policy has made room, it is dropped.
+
+        :param key: the subject of the frame; :class:`KeyedBuffer` replaces an older frame of the same key.
+        :param mark: the object that :meth:`withdraw` identifies the frame by; ``None`` for a frame that is
+            never withdrawn.
+        :returns: ``False`` if the policy closes the channel.
         """
         size = len(data)
         if not self.has_room(size):
@@ -100,7 +102,7 @@ class FrameBuffer:
 
     def take(self) -> bytes | None:
         """
-        Remove and return the oldest frame; ``None`` if none waits.
+        Remove and return the oldest frame; ``None`` if the buffer is empty.
         """
         if not self._frames:
             self._frames = None
@@ -111,14 +113,14 @@ class FrameBuffer:
 
     def drop_oldest(self) -> None:
         """
-        Drop the oldest frame.
+        Drop the oldest frame, and count it as dropped.
         """
         self._count(-len(self._pop().data))
         self._count_drop()
 
     def withdraw(self, chosen: Callable[[Any], bool]) -> None:
         """
-        Remove frames, which do not count as dropped.
+        Remove the chosen frames, without counting them as dropped.
 
         :param chosen: called with the mark of each frame that has one, oldest frame first; returns whether
             the frame is removed.
@@ -128,7 +130,7 @@ class FrameBuffer:
 
     def clear(self) -> None:
         """
-        Remove all frames, which do not count as dropped.
+        Remove all frames, without counting them as dropped.
         """
         self._frames = None
         self._count(-self.size)
@@ -152,7 +154,7 @@ class FrameBuffer:
 
     def _keep(self, is_kept: Callable[[_Frame], bool]) -> int:
         """
-        Remove all frames but some.
+        Remove the frames that are not kept.
 
         :returns: how many bytes were removed.
         """
@@ -162,14 +164,14 @@ class FrameBuffer:
 
 class KeyedBuffer(FrameBuffer):
     """
-    The newest frame of each key, in the order of their last change.
+    A buffer of the newest frame of each key, in the order of their last change.
     """
 
     __slots__ = ()
 
     def put(self, key: Hashable, data: bytes, mark: object = None) -> bool:
         """
-        Append a frame, and drop the older one of its key.
+        Append a frame, and drop the older frame of its key.
         """
         older: _Frame | None = self._frames.pop(key, None) if self._frames else None
         if older is not None:
@@ -179,7 +181,7 @@ class KeyedBuffer(FrameBuffer):
 
     def _append(self, key: Hashable, frame: _Frame) -> None:
         if self._frames is None:
-            # A plain dict would look at all removed entries for its first one.
+            # With a plain dict, each search for the first entry would pass over all removed ones.
             self._frames = OrderedDict()
         self._frames[key] = frame
 

@@ -1,5 +1,5 @@
 """
-One open stream to one client: what users call.
+The public side of a channel: the methods that an application calls on one open stream to one client.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from txsse.server.pump import Source, send_all
 
 __all__ = ["SSEChannel"]
 
-# A channel closes when its client leaves, which is nothing to log.
+# A channel also closes when its client disconnects, which is not worth a log line.
 _UNHANDLED = Unhandled(None, ChannelClosed)
 
 
 class SSEChannel(ChannelIO):
     """
-    One open stream to one client. :meth:`txsse.Upgrader.upgrade` makes it.
+    One open stream to one client, made by :meth:`txsse.Upgrader.upgrade`.
 
-    All of its methods are to be called in the reactor's thread; from another one, use
-    ``reactor.callFromThread(channel.send, ...)``. Where the reactor runs, they raise :exc:`RuntimeError` in
-    another thread.
+    Call all methods in the reactor's thread; from another thread, use
+    ``reactor.callFromThread(channel.send, ...)``. While the reactor runs, a call in another thread raises
+    :exc:`RuntimeError`.
 
-    :ivar request: what is kept of the request, a :class:`~txsse.StreamRequest`.
-    :ivar last_event_id: where the client wants to resume, ``""`` where it did not say.
-    :ivar close_reason: what ended the channel, a :class:`txsse.errors.CloseReason`; ``None`` while it is
-        open. It is ``SHUTDOWN`` as soon as the channel's handler is cancelled because the reactor stops; the
-        channel is open until the handler has ended.
+    :ivar request: the data kept of the request, a :class:`~txsse.StreamRequest`.
+    :ivar last_event_id: the ID that the client resumes from; ``""`` if it did not send one.
+    :ivar close_reason: why the channel ended, a :class:`txsse.errors.CloseReason`; ``None`` while it is open.
+        When the reactor stops, it becomes ``SHUTDOWN`` as soon as the channel's handler is cancelled,
+        although the channel stays open until the handler has ended.
     """
 
     __slots__ = ()
@@ -44,15 +44,17 @@ class SSEChannel(ChannelIO):
     @property
     def buffered(self) -> int:
         """
-        How many bytes of frames the channel holds back for a client that is behind. The transport below
-        holds up to 64 KiB more, and the frame that went beyond that, and so does the system's socket.
+        How many bytes of frames the channel buffers because the client is slow.
+
+        Not included are up to 64 KiB in the transport, plus the frame that exceeded these, and the buffer of
+        the socket.
         """
         return self._buffer.size
 
     @property
     def dropped(self) -> int:
         """
-        How many frames were given up by the policies ``latest`` and ``drop``.
+        How many frames the overflow policies ``latest`` and ``drop`` have dropped.
         """
         return self._buffer.dropped
 
@@ -69,17 +71,17 @@ class SSEChannel(ChannelIO):
 
         :param data: the text, or its UTF-8 form.
         :param event: the type; ``None`` for ``message``.
-        :param id: what the client is to resume from.
-        :param retry: how long the client is to wait before it reconnects, in seconds.
-        :raises ChannelClosed: where the channel is closed, or closes because of this event by the policy
-            ``close``.
+        :param id: the ID that the client resumes from after this event.
+        :param retry: how long the client waits before it reconnects, in seconds.
+        :raises ChannelClosed: if the channel is closed, or if the policy ``close`` closes it because of this
+            event.
         :raises InvalidField: as :class:`txsse.ServerSentEvent` does, and for bytes that are not UTF-8.
         """
         self.send_event(ServerSentEvent(to_text(data), event, id, retry))
 
     def send_event(self, event: ServerSentEvent) -> None:
         """
-        Send an event that has been built.
+        Send a :class:`txsse.ServerSentEvent`.
 
         :param event: the event.
         :raises ChannelClosed: as :meth:`send` does.
@@ -97,14 +99,14 @@ class SSEChannel(ChannelIO):
         """
         Send a value as JSON.
 
-        :param value: anything that :mod:`json` takes, and instances of dataclasses and attrs classes; or
-            what the upgrader's ``dumps`` takes.
+        :param value: any value that :mod:`json` or the upgrader's ``dumps`` can encode; without ``dumps``,
+            also instances of dataclasses and attrs classes.
         :param event: the type; ``None`` for ``message``.
-        :param id: what the client is to resume from.
-        :param retry: how long the client is to wait before it reconnects, in seconds.
+        :param id: the ID that the client resumes from after this event.
+        :param retry: how long the client waits before it reconnects, in seconds.
         :raises ChannelClosed: as :meth:`send` does.
         :raises TypeError: for a value that has no JSON form.
-        :raises ValueError: for NaN and the infinities, which no browser would read.
+        :raises ValueError: for NaN and the infinities, which browsers do not parse.
         """
         self.send(self._options.dumps(value), event=event, id=id, retry=retry)
 
@@ -122,11 +124,11 @@ class SSEChannel(ChannelIO):
         :param value: an :mod:`~xml.etree.ElementTree` element or tree, or an instance of a dataclass or
             attrs class, which becomes ``<Person><Name>Ernst</Name><Age>23</Age></Person>``.
         :param event: the type; ``None`` for ``message``.
-        :param id: what the client is to resume from.
-        :param retry: how long the client is to wait before it reconnects, in seconds.
+        :param id: the ID that the client resumes from after this event.
+        :param retry: how long the client waits before it reconnects, in seconds.
         :raises ChannelClosed: as :meth:`send` does.
         :raises TypeError: for a value that has no XML form.
-        :raises ValueError: for a character that XML cannot hold.
+        :raises ValueError: for a character that XML cannot represent.
         """
         self.send(to_xml(value), event=event, id=id, retry=retry)
 
@@ -141,25 +143,27 @@ class SSEChannel(ChannelIO):
 
     def send_from(self, source: Source) -> Deferred[int]:
         """
-        Send whatever a source brings, as fast as the client takes it, and no faster: a source is asked for
-        its next item when the one before is on its way.
+        Send the events of a source, no faster than the client reads them.
+
+        The next item is requested from the source only when the transport has accepted the previous one.
 
         :param source: an iterable or asynchronous iterable of ``str``, ``bytes`` or
             :class:`txsse.ServerSentEvent`, or a Deferred or another awaitable of one of these.
-        :returns: a Deferred that fires with the number of events sent, once the source has ended or the
-            channel is closed, and fails with what the source raised. When the channel is closed, the reactor
-            stops, or the Deferred is cancelled, the source ends: a Deferred is cancelled; a generator, an
-            :class:`txsse.EventSource` or another asynchronous iterator is closed, by ``aclose`` or ``close``.
+        :returns: a Deferred that fires with the number of events sent when the source has ended or the
+            channel is closed, and fails with the exception that the source raised. When the channel is
+            closed, the reactor stops, or the Deferred is cancelled, the source is ended: a Deferred is
+            cancelled; a generator, an :class:`txsse.EventSource` or another asynchronous iterator is closed,
+            by ``aclose`` or ``close``.
         """
         check_thread(self.reactor, "channel.send_from")
         return send_all(self, source)
 
     def drain(self) -> Deferred[None]:
         """
-        Wait until the client keeps up: until nothing is held back and the transport takes more.
+        Wait until the client keeps up: nothing is buffered and the transport accepts more.
 
-        :returns: a Deferred that fires then, but never before the reactor had its turn, so that a loop of
-            ``send`` and ``await drain()`` starves nobody; it fails with :exc:`ChannelClosed` when the
+        :returns: a Deferred that fires at the earliest in the next turn of the reactor, so that a loop of
+            ``send`` and ``await drain()`` does not block it; it fails with :exc:`ChannelClosed` when the
             channel closes.
         """
         check_thread(self.reactor, "channel.drain")
@@ -179,7 +183,7 @@ class SSEChannel(ChannelIO):
         policy = self._options.slow_policy
         return None if policy is None else policy.name
 
-    # What the pump and the shutdown of the reactor call.
+    # Called by the pump and by the shutdown of the reactor.
 
     @property
     def shutdown_timeout(self) -> float:
@@ -190,23 +194,23 @@ class SSEChannel(ChannelIO):
 
     def hold(self, work: Deferred[Any], *, is_handler: bool) -> bool:
         """
-        Have work cancelled when the reactor stops.
+        Register work that is cancelled when the reactor stops.
 
-        :returns: whether it was not held before.
+        :returns: whether the work was not registered before.
         """
         return self._options.shutdown.hold(self, work, is_handler=is_handler)
 
     def release(self, work: Deferred[Any]) -> None:
         """
-        Forget work that is done.
+        Unregister work that is done.
         """
         self._options.shutdown.release(self, work)
 
     def begin_shutdown(self) -> bool:
         """
-        Say that the reactor stops; frames can still be sent.
+        Record that the reactor stops; frames can still be sent.
 
-        :returns: whether this is new, and the channel is open.
+        :returns: whether the channel is open and this is the first call.
         """
         if self._state is not ChannelState.OPEN or self.close_reason is not None:
             return False
@@ -216,8 +220,9 @@ class SSEChannel(ChannelIO):
     @property
     def ends_sources(self) -> bool:
         """
-        Whether a source that is cancelled ends as one that has come to its end: not while a handler is at
-        work, which may wait for the source, and has to learn that it was cancelled.
+        Whether the cancellation of a source counts as its normal end.
+
+        It does not while a handler runs: the handler may wait for the source, and must see the cancellation.
         """
         if self._state is not ChannelState.OPEN:
             return True

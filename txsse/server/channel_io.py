@@ -1,10 +1,10 @@
 """
-The inside of a channel: what its sink, its clocks and a hub call.
+The internal side of a channel: the methods that its sink, its timers and a hub call.
 
-Strategy: a frame goes to the sink while the sink takes it, and to the buffer while it does not; the overflow
-policy decides when the buffer is full. A channel is *open* until its end is wanted; then *closing* while the
-buffer is flushed; and *closed* once the request has ended, which ``notifyFinish`` reports, whatever
-the cause. Only then the channel cleans up.
+Strategy: the channel writes a frame to its sink, or to its buffer while the sink is blocked; when the buffer
+is full, the overflow policy decides. A channel is *open* until the server or the client ends it, then
+*closing* while the buffer is flushed, and *closed* once the request has ended. ``notifyFinish`` reports that
+end, whatever its cause, and only then the channel cleans up.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _log = Logger()
 
 _KEEPALIVE = Framed(encode_comment(""))
 
-# A stream ends after 80 to 100 % of its max_lifetime, so that clients that came together do not all come
-# back together.
+# A stream ends after 80 to 100 % of its max_lifetime, so that clients that connected at the same time do not
+# all reconnect at the same time.
 _LIFETIME_JITTER = 0.8
 
 
@@ -51,7 +51,7 @@ class ChannelState(Enum):
     CLOSED = auto()
 
 
-# What says no more than that the stream has ended. When the reactor stops, that is the reason.
+# Reasons that say only that the stream has ended. While the reactor stops, the reason is SHUTDOWN instead.
 _PLAIN_REASONS = frozenset([CloseReason.CLIENT_GONE, CloseReason.SERVER_CLOSED])
 
 
@@ -63,29 +63,33 @@ def _reason_of(result: Failure | None) -> CloseReason:
 
 class ChannelWatcher(Protocol):
     """
-    An object that is notified of the end of a channel: lighter than a Deferred of
-    :meth:`txsse.SSEChannel.when_closed`, for as many channels as a hub has.
+    An object that is notified when a channel ends.
+
+    It costs less memory than a Deferred of :meth:`txsse.SSEChannel.when_closed`: a hub has one per channel.
     """
 
     def channel_closed(self, channel: ChannelIO) -> None:
         """
-        The channel has ended. The Deferreds of ``when_closed`` fire after this call.
+        Handle the end of a channel, before the Deferreds of ``when_closed`` fire.
         """
 
 
 class ChannelIO:
     """
-    The inside of an :class:`~txsse.SSEChannel`, which is the same object: there may be a hundred thousand
-    channels, and a second object each would take memory.
+    The internal base class of :class:`~txsse.SSEChannel`.
+
+    It is not a second object, which would take memory for each of up to a hundred thousand channels.
 
     :ivar request: see :class:`~txsse.SSEChannel`.
     :ivar last_event_id: see :class:`~txsse.SSEChannel`.
     :ivar close_reason: see :class:`~txsse.SSEChannel`.
-    :ivar slot: the keep-alive clock's slot.
-    :ivar watcher: is notified of the end before all others; ``None`` for no watcher.
+    :ivar slot: the channel's slot in the keep-alive clock.
+    :ivar watcher: notified of the end before all others; ``None`` for no watcher.
     """
 
-    # There may be a hundred thousand, so no dictionary for each, unless somebody keeps things on a channel.
+    # Slots, because there may be a hundred thousand channels. The dictionary takes memory only if an
+    # application
+    # sets attributes of its own on a channel.
     __slots__ = (
         "__dict__",
         "__weakref__",
@@ -150,21 +154,21 @@ class ChannelIO:
     @property
     def reactor(self) -> IReactorTime:
         """
-        The reactor that the channel lives in.
+        The reactor that the channel runs in.
         """
         return self._options.reactor
 
     @property
     def sink(self) -> Sink:
         """
-        Where its frames go.
+        The sink that the channel's frames are written to.
         """
         return self._sink
 
     @property
     def spoke(self) -> int:
         """
-        The turn of the keep-alive's clock at which something was sent last.
+        The turn of the keep-alive clock in which something was last sent.
         """
         return self._sink.spoke
 
@@ -186,21 +190,21 @@ class ChannelIO:
     @property
     def is_slow(self) -> bool:
         """
-        Whether the client is behind, so that frames are held back.
+        Whether the client is slow, so that frames are buffered.
         """
         return self._sink.blocked or self._buffer.size > 0
 
     @property
     def replays_when_slow(self) -> bool:
         """
-        Whether a hub buffers nothing for a slow client, and replays from its journal.
+        Whether a hub stops buffering for a slow client, and replays from its journal later.
         """
         policy = self._options.slow_policy
         return policy is None or policy.replays
 
     def sink_ready(self) -> None:
         """
-        Send what was held back. The sink calls this when the client has caught up.
+        Send buffered frames; the sink calls this when it accepts more.
         """
         while not self._sink.blocked:
             frame = self._buffer.take()
@@ -212,24 +216,24 @@ class ChannelIO:
         if self._state is ChannelState.CLOSING:
             self._sink.finish()
         else:
-            self._tell_ready()
+            self._notify_ready()
 
     def keepalive_due(self) -> None:
         """
-        Send a comment. The clock calls this after an interval of silence.
+        Send a comment; the clock calls this after an interval without frames.
         """
         self._sink.poke()
-        # A client that is behind has bytes on their way to it, which serve the purpose.
+        # A slow client has unread bytes, which keep the connection alive without a comment.
         self._sink.offer(_KEEPALIVE)
 
     def offer(self, frames: Framed) -> bool:
         """
-        Send frames that many channels are sent, unless the client is behind.
+        Send frames that go to many channels, unless the client is slow.
 
         :param frames: the frames.
-        :returns: whether they were taken, all of them or none.
+        :returns: whether all frames were accepted; otherwise none was.
         """
-        # With frames held back, the sink is blocked.
+        # While frames are buffered, the sink is blocked.
         return self._sink.offer(frames)
 
     def send_frame(self, frame: bytes, key: Hashable, mark: object = None) -> None:
@@ -237,9 +241,10 @@ class ChannelIO:
         Send a frame.
 
         :param frame: the frame.
-        :param key: what it is about: where the policy for slow readers is ``latest``, a newer frame of the
-            same key stands for this one.
-        :param mark: what :meth:`withdraw` is to know the frame by; ``None`` for a frame that stays.
+        :param key: the subject of the frame; with the policy ``latest``, a newer frame of the same key
+            replaces it.
+        :param mark: the object that :meth:`withdraw` identifies the frame by; ``None`` for a frame that is
+            never withdrawn.
         :raises ChannelClosed: as :meth:`send` does.
         """
         if get_ident() != threadable.ioThread:
@@ -250,7 +255,7 @@ class ChannelIO:
             self._write(frame)
         elif not self._buffer.put(key, frame, mark):
             _log.info(
-                "{channel} closes: the client reads too slowly, {buffered} bytes were held back",
+                "{channel} is closed: the client reads too slowly, {buffered} bytes are buffered",
                 channel=repr(self),
                 buffered=self._buffer.size,
             )
@@ -259,10 +264,10 @@ class ChannelIO:
 
     def withdraw(self, chosen: Callable[[Any], bool]) -> None:
         """
-        Take back frames that the channel holds back. What has left it for the transport is out of reach.
+        Remove chosen frames from the buffer; frames already written to the transport are still sent.
 
         :param chosen: called with the mark of each frame that has one, oldest frame first; returns whether
-            the frame is taken back.
+            the frame is removed.
         """
         self._buffer.withdraw(chosen)
 
@@ -272,10 +277,11 @@ class ChannelIO:
 
     def _turn_over(self) -> None:
         self._turn = None
-        self._tell_ready()
+        self._notify_ready()
 
-    def _tell_ready(self) -> None:
-        # One who is told may send so much that the others have to go on waiting.
+    def _notify_ready(self) -> None:
+        # The first callbacks may send so much that the client is slow again; the other waiters then keep
+        # waiting.
         if self._when_ready is not None:
             self._when_ready.fire(None, unless=lambda: self.is_slow)
 
@@ -301,12 +307,15 @@ class ChannelIO:
 
     def close(self, *, reason: CloseReason = CloseReason.SERVER_CLOSED) -> None:
         """
-        End the stream behind what was accepted. It returns at once, and does nothing on a channel that
-        closes already; :meth:`when_closed` tells when the end is there.
+        End the stream after the frames that were accepted.
 
-        A browser reconnects after a stream that ended. To stop it for good, answer that request with 204.
+        It returns at once, and does nothing if the channel is closing or closed; :meth:`when_closed` reports
+        the end.
 
-        :param reason: what :attr:`close_reason` is to say.
+        A browser reconnects when a stream has ended. To stop it permanently, answer its next request with
+        204.
+
+        :param reason: the value of :attr:`close_reason`.
         """
         check_thread(self.reactor, "channel.close")
         if self._state is not ChannelState.OPEN:
@@ -319,10 +328,10 @@ class ChannelIO:
 
     def when_closed(self) -> Deferred[CloseReason]:
         """
-        Wait for the end of the stream, whoever brings it about.
+        Wait for the end of the stream, whether the client or the server ends it.
 
-        :returns: a Deferred that fires with the :class:`txsse.errors.CloseReason`, at once where the
-            channel is closed already, and never fails.
+        :returns: a Deferred that fires with the :class:`txsse.errors.CloseReason`, at once if the channel is
+            closed already, and never fails.
         """
         check_thread(self.reactor, "channel.when_closed")
         if self._state is ChannelState.CLOSED:
@@ -333,10 +342,10 @@ class ChannelIO:
 
     def abort(self, *, reason: CloseReason = CloseReason.SERVER_CLOSED) -> bool:
         """
-        Cut the stream off, whatever waits to be sent.
+        Abort the stream: frames not yet sent are dropped.
 
-        :param reason: what :attr:`close_reason` is to say.
-        :returns: whether there was something to cut off: not where the channel has ended.
+        :param reason: the value of :attr:`close_reason`.
+        :returns: whether the channel had not ended yet.
         """
         check_thread(self.reactor, "channel.abort")
         if self._state is ChannelState.CLOSED:
@@ -351,7 +360,7 @@ class ChannelIO:
     def _give_up_flushing(self) -> None:
         self._flush = None
         _log.info(
-            "{channel} is cut off: the client left {buffered} bytes unread",
+            "{channel} is aborted: the client left {buffered} bytes unread",
             channel=repr(self),
             buffered=self._buffer.size,
         )
@@ -359,12 +368,13 @@ class ChannelIO:
 
     def request_ended(self, result: Failure | None) -> None:
         """
-        Clean up. The upgrader has ``notifyFinish`` call this, once.
+        Clean up after the end of the request; called once.
 
-        :param result: why the connection was lost; ``None`` where the response was finished.
+        :param result: why the connection was lost; ``None`` if the response was finished.
         """
         if self._state is ChannelState.OPEN:
-            # Nobody here asked for the end: the client went, or other code finished the request.
+            # Neither close() nor abort() was called: the client disconnected, or other code finished the
+            # request.
             self._begin_to_close(_reason_of(result))
         self._state = ChannelState.CLOSED
         if self._flush is not None:
@@ -380,6 +390,6 @@ class ChannelIO:
             if watcher is not None:
                 watcher.channel_closed(self)
         finally:
-            # Whatever fails there, the others learn of the end.
+            # If the watcher fails, the other waiters are still notified.
             if self._when_closed is not None:
                 self._when_closed.fire(self._closed_error().reason)

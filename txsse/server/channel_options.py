@@ -19,7 +19,7 @@ __all__ = ["ChannelOptions"]
 @dataclass(frozen=True)
 class ChannelOptions:
     """
-    What :class:`txsse.Upgrader` passes on to its channels.
+    Option values that :class:`txsse.Upgrader` has checked; its documentation describes them.
     """
 
     reactor: IReactorTime

@@ -1,9 +1,9 @@
 """
-One clock for all idle channels of an upgrader, instead of a timer each.
+The keep-alive clock: one timer for all idle channels of an upgrader, instead of one timer each.
 
-The channels stand on a wheel of :data:`SLOTS` slots, each at the slot where its keep-alive is due, and one
-delayed call turns the wheel. A channel that sends only notes the number of the last turn; that its comment
-is due later now shows when its slot comes round, once in an interval. So traffic costs one attribute, and
+It is a timer wheel of :data:`SLOTS` slots, turned by one delayed call. Each channel is in the slot in which
+its keep-alive comment is due. A channel that sends only stores the number of the current turn; the clock
+moves the channel to a later slot when its slot is due, once per interval. So sending costs one attribute, and
 10,000 idle streams cost one timer.
 """
 
@@ -18,20 +18,20 @@ __all__ = ["Idle", "KeepaliveClock", "NoKeepalive"]
 
 _log = Logger()
 
-# The comment comes after between 15/16 and the whole of the interval: in time for any proxy whose time-out
-# the interval was chosen for, and late enough not to send more of them than needed.
+# The comment is sent after between 15/16 and the whole of the interval: in time for any proxy whose time-out
+# the interval was chosen for, and late enough not to send more comments than needed.
 SLOTS = 16
 
-# How many channels are served before the reactor gets its turn: some 4 ms of work at 8 µs each.
+# How many channels are served per turn of the reactor: some 4 ms of work at 8 µs each.
 _SLICE = 512
 
 
 class Idle(Protocol):
     """
-    What stands on the wheel.
+    The part of a channel that the clock uses.
 
-    :ivar spoke: the turn at which it last sent.
-    :ivar slot: where it stands, for the clock's own use.
+    :ivar spoke: the turn in which the channel last sent.
+    :ivar slot: the channel's slot on the wheel, set by the clock.
     """
 
     spoke: int
@@ -39,26 +39,27 @@ class Idle(Protocol):
 
     def keepalive_due(self) -> None:
         """
-        Send a sign of life: nothing was sent for an interval.
+        Send a comment: nothing was sent for an interval.
         """
 
 
 class KeepaliveClock:
     """
-    Tell channels when they have been silent for too long.
+    Call ``keepalive_due`` of each channel that has sent nothing for an interval.
 
-    The clock runs while it has channels, and leaves nothing in the reactor otherwise.
+    The clock has a delayed call in the reactor only while it has channels.
 
-    :param reactor: where the delayed call goes.
+    :param reactor: the reactor of the delayed call.
     :param interval: the longest silence, in seconds.
-    :ivar now: the number of the turn; a channel that sends copies it to its ``spoke``.
+    :ivar now: the number of the current turn; a channel that sends copies it to its ``spoke``.
     """
 
     def __init__(self, reactor: IReactorTime, interval: float) -> None:
         self.now = 0
         self._reactor = reactor
         self._step = interval / SLOTS
-        # One more than a channel can wait turns, so that whoever moves never stays in the slot served.
+        # One slot more than the longest wait in turns, so that a channel never moves into the slot being
+        # served.
         self._slots: list[set[Idle]] = [set() for _ in range(SLOTS + 1)]
         self._count = 0
         self._next_turn = 0.0
@@ -67,7 +68,7 @@ class KeepaliveClock:
 
     def add(self, channel: Idle) -> None:
         """
-        Begin to watch over a channel, which has just sent something.
+        Add a channel, which has just sent something.
         """
         channel.spoke = self.now
         self._put(channel, self.now + SLOTS)
@@ -78,7 +79,7 @@ class KeepaliveClock:
 
     def remove(self, channel: Idle) -> None:
         """
-        Forget a channel that was added.
+        Remove a channel that was added.
         """
         self._slots[channel.slot].discard(channel)
         self._count -= 1
@@ -92,8 +93,9 @@ class KeepaliveClock:
 
     def _turn(self) -> None:
         self.now += 1
-        # Where the clock jumped, over a suspend or by a correction, one interval is made up for and no more:
-        # each channel is told once.
+        # If the time jumps ahead, after a suspend or a correction, at most one interval is made up for: each
+        # channel
+        # sends one comment.
         earliest = self._reactor.seconds() - SLOTS * self._step
         self._next_turn = max(self._next_turn + self._step, earliest)
         self._serve()
@@ -123,13 +125,13 @@ class KeepaliveClock:
         try:
             channel.keepalive_due()
         except Exception:
-            # The others' keep-alive must not depend on this one.
+            # A failure of one channel must not stop the keep-alive of the others.
             _log.failure("keep-alive failed for {channel}", channel=channel)
 
 
 class NoKeepalive:
     """
-    The clock of channels that want none.
+    A clock that sends no comments, for channels without a keep-alive.
     """
 
     now = 0

@@ -1,6 +1,5 @@
 """
-How many channels there may be at once: in all, for each client's address, and for each of whatever else tells
-clients apart.
+Limits of how many channels are open at once: in total, per client address, and per key of the application.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ __all__ = ["Limits", "address_key"]
 
 class Limits:
     """
-    Count channels, and refuse those that are too many: with 503 where there are too many in all, and with 429
-    where there are too many of one client. Both say in ``Retry-After`` when to try again.
+    Limits of how many channels are open at once.
 
-    A browser takes either for the end of the stream, and does not reconnect by itself.
+    A request beyond the limit is refused: with 503 for the total, and with 429 for the limits per client.
+    Both responses say in ``Retry-After`` when to try again. Browsers do not reconnect after either of them.
 
-    :param channels: how many channels there may be; ``None`` for any number.
-    :param per_address: how many of one client's address. One household has a whole /64 of IPv6, so that
-        counts as one address. Behind a proxy all clients have the proxy's address: there, leave this out and
-        have ``key`` return what the proxy says.
-    :param per_key: how many of one ``key``.
-    :param key: what tells clients apart: called once with each request, it returns a user's name, a token or
-        anything else that can be hashed, or ``None`` for a client that is not to be counted.
+    :param channels: the most channels in total; ``None`` for no limit.
+    :param per_address: the most channels of one client address. An IPv6 /64 counts as one address, since one
+        household has a whole one. Behind a proxy all clients have the proxy's address: use ``key`` instead,
+        and return the client address that the proxy adds to the request.
+    :param per_key: the most channels of one ``key``.
+    :param key: called once with each request; returns a hashable key of the client, such as a user name or a
+        token, or ``None`` for a client that is not counted.
     :param retry_after: when to try again, in seconds.
-    :raises ValueError: for ``per_key`` without ``key``, and for numbers that allow nothing.
+    :raises ValueError: for ``per_key`` without ``key`` or the reverse, and for limits below 1.
     """
 
     def __init__(
@@ -64,22 +63,23 @@ class Limits:
         self._per_address = per_address
         self._per_key = per_key
         self._key = key
-        # RFC 9110 knows whole seconds only.
+        # Retry-After has whole seconds only (RFC 9110).
         self._retry_after = b"%d" % max(1, round(retry_after))
         self._open = 0
         self._counts: Counter[Hashable] = Counter()
-        # Of requests that have not become a stream yet: what was counted has to be what was checked, also
-        # where the key depends on the time or on a session.
+        # The keys of requests that are checked and not counted yet. Both steps must use the same key, even if
+        # it
+        # depends on the time or on a session.
         self._found: WeakKeyDictionary[Request, list[tuple[Hashable, int, str]]] = WeakKeyDictionary()
 
     def refusal(self, request: Request, accepted: Accepted) -> Answer | None:
         """
-        Tell why a request that would become a stream may not; ``None`` where it may.
+        Return why a request exceeds a limit; ``None`` if it exceeds none.
         """
         if self._unlimited:
             return None
         if self._channels is not None and self._open >= self._channels:
-            return self._refuse(503, "there are as many streams as this server has room for", accepted)
+            return self._refuse(503, "the server has reached its limit of streams", accepted)
         for place, limit, whose in self._places(request):
             if self._counts[place] >= limit:
                 return self._refuse(429, f"too many streams for {whose}: {limit} is the limit", accepted)
@@ -89,7 +89,7 @@ class Limits:
         """
         Count a channel.
 
-        :returns: what is to be called once, at its end; ``None`` where nothing is counted.
+        :returns: a function to call once, when the channel ends; ``None`` if nothing is counted.
         """
         if self._unlimited:
             return None
@@ -116,7 +116,7 @@ class Limits:
         places: list[tuple[Hashable, int, str]] = []
         if self._per_address is not None:
             host = getattr(request.getClientAddress(), "host", None)
-            # A UNIX socket has no addresses: behind it is a proxy.
+            # A UNIX socket has no client address: its peer is a proxy.
             if host is not None:
                 places.append((("address", address_key(host)), self._per_address, "one address"))
         if self._per_key is not None and self._key is not None:
@@ -131,8 +131,9 @@ class Limits:
 
 def address_key(host: str) -> str:
     """
-    Return what an address counts as: an IPv4 address as itself, also where it is written as IPv6, and an IPv6
-    address as its /64.
+    Return the key that an address is counted by.
+
+    It is the address itself for IPv4, also if it is written as IPv6, and the /64 for IPv6.
     """
     try:
         address = ip_address(host.partition("%")[0])

@@ -1,9 +1,9 @@
 """
-What a request gets, decided without touching it: a stream, or an answer.
+Content negotiation: a request is accepted as a stream, or gets a complete response.
 
-Strategy: :func:`decide` takes what was asked and the rules, both plain values, and returns an
-:class:`Accepted` or an :class:`Answer`; it raises nothing. :func:`read_asked` is the one function that looks
-at a Twisted request.
+Strategy: :func:`decide` takes the properties of the request and the rules, both plain values, and returns an
+:class:`Accepted` or an :class:`Answer`; it has no side effects and raises nothing. :func:`read_asked` is the
+only function that reads a Twisted request.
 
 Sources: https://www.rfc-editor.org/rfc/rfc9110 (methods, ``Accept``),
 https://fetch.spec.whatwg.org/#http-cors-protocol (CORS),
@@ -36,22 +36,22 @@ Headers = list[tuple[bytes, bytes]]
 
 MEDIA_TYPE = b"text/event-stream"
 
-# no-cache and no-store keep a cache from replaying an old stream, no-transform keeps a proxy from compressing
-# it, and with that from holding events back; nginx buffers unless X-Accel-Buffering says no.
+# no-cache and no-store keep a cache from replaying an old stream. no-transform keeps a proxy from compressing
+# the stream, which would hold events back. nginx buffers unless X-Accel-Buffering says no.
 STREAM_HEADERS: Headers = [
     (b"Content-Type", MEDIA_TYPE),
     (b"Cache-Control", b"no-cache, no-store, no-transform"),
     (b"X-Accel-Buffering", b"no"),
 ]
 
-# How long a browser may remember a preflight's answer, in seconds: Chromium caps it at 7200 anyway.
+# How long a browser may cache a preflight response, in seconds: Chromium caps it at 7200 anyway.
 _PREFLIGHT_MAX_AGE = b"7200"
 
 
 @dataclass(frozen=True)
 class Rules:
     """
-    What is allowed, as :class:`txsse.Upgrader` was told.
+    The requests that an upgrader accepts: the options of :class:`txsse.Upgrader`, as bytes.
     """
 
     methods: tuple[bytes, ...]
@@ -65,7 +65,7 @@ class Rules:
 @dataclass(frozen=True)
 class Asked:
     """
-    What a request asks for. Header fields are as they came: one value for each line.
+    The properties of a request that the decision depends on. Header fields have one value per line.
     """
 
     method: bytes
@@ -78,7 +78,7 @@ class Asked:
 @dataclass(frozen=True)
 class Accepted:
     """
-    The request becomes a stream. ``cors`` are those of the headers that any other answer to it needs too.
+    The request becomes a stream; ``cors`` are those of ``headers`` that any other response needs too.
     """
 
     last_event_id: str
@@ -89,7 +89,7 @@ class Accepted:
 @dataclass(frozen=True)
 class Answer:
     """
-    The request is answered and that is all; ``reason`` says why, to the client and to the log.
+    The request gets a complete response; ``reason`` says why, to the client and to the log.
     """
 
     status: int
@@ -100,17 +100,18 @@ class Answer:
 
 def read_asked(request: Request, last_event_id_parameter: bytes | None) -> Asked:
     """
-    Take from a request what the decision depends on.
+    Read the properties of a request that the decision depends on.
 
     :param request: the request.
-    :param last_event_id_parameter: the query parameter that stands in for the ``Last-Event-ID`` header
-        where the client cannot send it; ``None`` for none.
+    :param last_event_id_parameter: the query parameter that replaces the ``Last-Event-ID`` header if the
+        client cannot send it; ``None`` for no parameter.
     """
     fields = request.requestHeaders
-    # An empty field says nothing, and the same one twice says it once: a proxy may have doubled it.
+    # Empty fields are ignored, and equal ones count once: a proxy may have duplicated the field.
     last_event_id = list(dict.fromkeys(filter(None, fields.getRawHeaders(b"Last-Event-ID") or [])))
     if not last_event_id and last_event_id_parameter is not None:
-        # Clients append it to a URL that may have one already, of the time when the page was made.
+        # A client appends the parameter to a URL that may already have an older one, from when the page was
+        # made.
         last_event_id = [each for each in (request.args or {}).get(last_event_id_parameter, []) if each][-1:]
     return Asked(
         method=request.method,
@@ -125,19 +126,19 @@ def read_asked(request: Request, last_event_id_parameter: bytes | None) -> Asked
 
 def decide(asked: Asked, rules: Rules) -> Accepted | Answer:
     """
-    Decide what a request gets.
+    Decide whether a request becomes a stream, and which response it gets otherwise.
     """
     cors = cors_headers(asked, rules)
     allow = _allowed_methods(rules)
     if asked.method == b"OPTIONS":
         if asked.requested_method is not None and _is_allowed(asked, rules):
             cors += _preflight_headers(rules, allow)
-        return Answer(204, "OPTIONS tells what is allowed here", [(b"Allow", allow), *cors])
+        return Answer(204, "an OPTIONS request gets the allowed methods", [(b"Allow", allow), *cors])
     reading = asked.method == b"HEAD" and b"GET" in rules.methods
     if not reading and asked.method not in rules.methods:
         return refusal(405, f"allowed here: {allow.decode('ascii')}", [(b"Allow", allow), *cors])
     if not accepts_event_stream(tuple(asked.accept)):
-        return refusal(406, "only text/event-stream is to be had here", cors)
+        return refusal(406, "only text/event-stream is available here", cors)
     values = asked.last_event_id
     if len(values) > 1 and rules.conflicting_last_event_ids is not None:
         values = [rules.conflicting_last_event_ids.encode()]
@@ -145,17 +146,19 @@ def decide(asked: Asked, rules: Rules) -> Accepted | Answer:
     if isinstance(last_event_id, Malformed):
         return refusal(400, last_event_id.reason, cors)
     if reading:
-        # The body would have no end, so a HEAD is answered with what a GET would begin with.
-        return Answer(200, "HEAD gets the headers alone", [*STREAM_HEADERS, *cors])
+        # The body would not end, so HEAD gets the headers that GET would get.
+        return Answer(200, "a HEAD request gets the headers only", [*STREAM_HEADERS, *cors])
     return Accepted(last_event_id, [*STREAM_HEADERS, *cors], cors)
 
 
-# Clients of one kind send the same.
+# Cached, because clients of the same kind send the same field.
 @lru_cache(maxsize=256)
 def accepts_event_stream(accept: tuple[bytes, ...]) -> bool:
     """
-    Tell whether an ``Accept`` field lets ``text/event-stream`` through: the most specific media range that
-    covers it decides, and a weight of 0 means no. No field at all accepts everything.
+    Return whether an ``Accept`` field accepts ``text/event-stream``.
+
+    The most specific media range that covers it decides; a weight of 0 refuses it. Without a field,
+    everything is accepted.
 
     Source: https://www.rfc-editor.org/rfc/rfc9110#field.accept
     """
@@ -179,7 +182,7 @@ _SPECIFICITY = {b"*/*": 0, b"text/*": 1, MEDIA_TYPE: 2}
 def _weight(parameters: Sequence[bytes]) -> float:
     for parameter in parameters:
         name, _, value = parameter.partition(b"=")
-        # A weight that is none must not shut a client out.
+        # An invalid weight is ignored rather than refusing the client.
         if name.strip() == b"q" and _WEIGHT.fullmatch(value.strip()):
             return float(value)
     return 1.0
@@ -191,7 +194,7 @@ _WEIGHT = re.compile(rb"[01](\.[0-9]*)?")
 @dataclass(frozen=True)
 class Malformed:
     """
-    What a request holds makes no sense, and why.
+    An invalid part of a request, and why it is invalid.
     """
 
     reason: str
@@ -199,10 +202,10 @@ class Malformed:
 
 def read_last_event_id(values: Sequence[bytes], limit: int) -> str | Malformed:
     """
-    Return the id that a client resumes from, ``""`` for none.
+    Return the ID that a client resumes from, ``""`` for none.
 
-    :param values: all that the request gives as one.
-    :param limit: the longest, in bytes.
+    :param values: all values that the request has for it.
+    :param limit: the longest ID, in bytes.
     """
     if not values:
         return ""
@@ -215,7 +218,7 @@ def read_last_event_id(values: Sequence[bytes], limit: int) -> str | Malformed:
     except UnicodeDecodeError:
         return Malformed("Last-Event-ID is not UTF-8")
     if any(character in text for character in "\r\n\0"):
-        # No event can have had such an id; only a query string can carry one.
+        # No event can have such an ID; only a query string can contain one.
         return Malformed("Last-Event-ID holds CR, LF or NUL")
     return text
 
@@ -227,7 +230,7 @@ def _allowed_methods(rules: Rules) -> bytes:
 
 def refusal(status: int, reason: str, headers: Headers) -> Answer:
     """
-    Make an answer out of its reason.
+    Return a response whose body is the reason.
     """
     kind = (b"Content-Type", b"text/plain; charset=utf-8")
     return Answer(status, reason, [kind, *headers], reason.encode() + b"\n")
@@ -235,12 +238,13 @@ def refusal(status: int, reason: str, headers: Headers) -> Answer:
 
 def cors_headers(asked: Asked, rules: Rules) -> Headers:
     """
-    Tell a page of another origin that it may read the answer. Without these headers the browser keeps it
-    from the page; a request from the same origin needs none.
+    Return the headers that let a page of another origin read the response.
+
+    Without them the browser withholds the response from the page; a request from the same origin needs none.
     """
     if b"*" in rules.allow_origins:
         return [(b"Access-Control-Allow-Origin", b"*")]
-    # The answer depends on who asks, which a shared cache has to know whether or not this one may.
+    # The response depends on the origin, which a shared cache must know even if this origin is not allowed.
     headers: Headers = [(b"Vary", b"Origin")] if rules.allow_origins else []
     if asked.origin is not None and _is_allowed(asked, rules):
         headers.append((b"Access-Control-Allow-Origin", asked.origin))

@@ -1,5 +1,5 @@
 """
-The options of :class:`txsse.Upgrader`, checked, and as they are needed.
+Checks of the options of :class:`txsse.Upgrader`, and their conversion to the values that are used.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ OwnHeaders = Sequence[tuple[bytes, bytes | None]]
 
 def to_headers(headers: Mapping[str, str | None]) -> OwnHeaders:
     """
-    Read the user's own response headers.
+    Return the response headers of the application as bytes.
 
-    :raises ValueError: for what cannot be one.
+    :raises ValueError: for an invalid name or value.
     """
     if not isinstance(headers, Mapping):
         raise wrong_type("headers", headers, "a dict, such as {'X-Name': 'value'}")
@@ -30,7 +30,7 @@ def to_headers(headers: Mapping[str, str | None]) -> OwnHeaders:
         if not isinstance(name, str) or not isinstance(value, str | None):
             raise wrong_type("headers", name if isinstance(value, str | None) else value, "a dict of str")
         if not _TOKEN.fullmatch(name):
-            raise ValueError(f"headers: {name!r} is no name of a header")
+            raise ValueError(f"headers: {name!r} is not a valid header name")
         if value is not None and any(character in value for character in "\r\n\0"):
             raise ValueError(f"headers: the value of {name} holds CR, LF or NUL")
     return [
@@ -44,9 +44,9 @@ _TOKEN = re.compile("[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 
 def to_kept_headers(names: Iterable[str]) -> KeptHeaders:
     """
-    Read the names of the request headers that channels keep.
+    Return the names of the request headers that channels keep.
 
-    :raises ValueError: for a name that no header can have.
+    :raises ValueError: for an invalid header name.
     """
     if isinstance(names, str):
         raise ValueError(f"keep_headers must be a list of strings, not a single one: [{names!r}]")
@@ -55,7 +55,7 @@ def to_kept_headers(names: Iterable[str]) -> KeptHeaders:
         if not isinstance(name, str):
             raise wrong_type("keep_headers", name, "a list of str")
         if not _TOKEN.fullmatch(name):
-            raise ValueError(f"keep_headers: {name!r} is no name of a header")
+            raise ValueError(f"keep_headers: {name!r} is not a valid header name")
     return KeptHeaders(names)
 
 
@@ -68,11 +68,11 @@ def to_rules(
     conflicting_last_event_ids: str | None = None,
 ) -> Rules:
     """
-    Read what is allowed.
+    Return the rules for requests.
 
-    :raises ValueError: for what cannot be, or does not go together.
+    :raises ValueError: for an invalid option, or for options that exclude each other.
     """
-    # A single string is iterable too, and would be taken letter by letter.
+    # A single string is iterable too: each of its letters would count as an item.
     for name, value in (
         ("methods", methods),
         ("allow_origins", allow_origins),
@@ -102,9 +102,10 @@ def _read_origin(origin: str) -> str:
 
 def seconds(name: str, value: float | None, most: float = math.inf) -> float | None:
     """
-    Read a positive number of seconds, or ``None``.
+    Return a positive number of seconds, or ``None``.
 
-    :raises ValueError: for anything else, and for more than the most.
+    :param name: the name of the option, for errors.
+    :raises ValueError: for a number that is not positive or finite, or above ``most``.
     """
     if value is not None:
         check_number(name, value, "a number of seconds")

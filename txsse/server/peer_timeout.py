@@ -1,9 +1,10 @@
 """
-Notice a peer that vanished without a word: a laptop that was closed, a network that went away.
+Detect a peer that disappeared without closing its connection: a suspended laptop, a lost network.
 
-Nothing arrives from such a peer, so only what is sent can show it: the keep-alive at the latest. The kernel
-waits for the acknowledgement for some 15 minutes, unless TCP_USER_TIMEOUT says less. Linux applies that time
-to a closed receive window, too: it gives up a client that is there and reads nothing.
+Nothing arrives from such a peer, so only unacknowledged data shows it: the keep-alive at the latest. The
+kernel waits for an acknowledgement for some 15 minutes, unless TCP_USER_TIMEOUT sets a shorter time. Linux
+applies that time to a closed receive window, too: it also aborts the connection of a client that is connected
+and reads nothing.
 
 Source: https://www.rfc-editor.org/rfc/rfc5482 and tcp(7)
 """
@@ -30,8 +31,8 @@ _INTERNET = (socket.AF_INET, socket.AF_INET6)
 # The option is a C int of milliseconds; in seconds, this is 24 days.
 MAX_PEER_TIMEOUT = (2**31 - 1) / 1000
 
-# What the kernel says when it gives a peer up: the last ICMP error that came meanwhile takes the place of
-# ETIMEDOUT. On a connection that was established, none of them means anything else.
+# The errors with which the kernel gives a peer up: the last ICMP error that arrived meanwhile replaces
+# ETIMEDOUT. On an established connection, none of them has another cause.
 _GIVEN_UP = frozenset([errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED])
 
 # The sockets whose peers the kernel has given up.
@@ -40,7 +41,7 @@ _lost: WeakSet[socket.socket] = WeakSet()
 
 def note_error(connection: socket.socket, error: OSError) -> None:
     """
-    Take note of an error of a socket. A socket tells each error once.
+    Record that the kernel has given the peer up, if an error says so. A socket reports each error once.
     """
     if error.errno in _GIVEN_UP:
         _lost.add(connection)
@@ -48,18 +49,19 @@ def note_error(connection: socket.socket, error: OSError) -> None:
 
 class _WatchedSocket(socket.socket):
     """
-    Notes why its connection was lost. Twisted reports every error but an orderly end as ``ConnectionLost``,
-    and does not say which one it was.
+    A socket that records why its connection was lost.
+
+    Twisted reports every error as ``ConnectionLost``, without saying which one it was.
     """
 
     __slots__ = ()
 
-    # Here, too: a hub sends all day, and would look for it in the bases each time.
+    # Repeated here for speed: a hub calls it for each frame, and would search the base classes each time.
     send = socket.socket.send
 
     def recv(self, *arguments: Any) -> bytes:
         """
-        Read, as Twisted does when an error is to be fetched.
+        Receive; Twisted calls this to fetch a pending error.
         """
         try:
             return super().recv(*arguments)
@@ -69,7 +71,7 @@ class _WatchedSocket(socket.socket):
 
     def close(self) -> None:
         """
-        Close the socket. Where Twisted does not read from it, nothing has fetched the error before.
+        Close the socket, after fetching a pending error, which Twisted has not fetched if it does not read.
         """
         if self.fileno() != -1:
             note_error(self, OSError(self.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), ""))
@@ -77,7 +79,7 @@ class _WatchedSocket(socket.socket):
 
 
 def _watch(connection: socket.socket) -> None:
-    # Instead of a wrapper around it: a stream sends to its socket without a detour.
+    # A changed class rather than a wrapper, which would add a call to each send.
     if type(connection) is socket.socket:
         connection.__class__ = _WatchedSocket
 
@@ -85,24 +87,26 @@ def _watch(connection: socket.socket) -> None:
 @dataclass
 class _Held:
     """
-    What a socket had before, and what its open streams want.
+    The value of the option before the first stream of a socket, and the values that its open streams need.
     """
 
     before: int
     wanted: list[int] = field(default_factory=list)
 
 
-# A socket is shared: by the streams of one HTTP/2 connection, and for a moment by a stream that ends and the
-# pipelined one that follows; and each may belong to another upgrader.
+# One socket may have several streams: those of one HTTP/2 connection, and, for a moment, a stream that ends
+# and the pipelined one that follows. Each stream may belong to another upgrader.
 _held: WeakKeyDictionary[socket.socket, _Held] = WeakKeyDictionary()
 
 
 class PeerTimeout:
     """
-    Set the option on the sockets of open streams, and restore it when the last stream of a socket ends,
-    since a connection is used for other requests later. Where streams differ, the shortest time counts.
+    Set TCP_USER_TIMEOUT on the sockets of open streams, and restore it when a socket's last stream ends.
 
-    :param seconds: how long sent bytes may stay without an acknowledgement; ``None`` to change nothing.
+    It is restored because the connection serves other requests later. If streams of one socket have different
+    times, the shortest one applies.
+
+    :param seconds: how long sent bytes may stay unacknowledged; ``None`` to leave the option unchanged.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -112,8 +116,8 @@ class PeerTimeout:
         """
         Begin a stream.
 
-        :returns: what :meth:`release` takes at its end: the socket, or ``None`` where there is nothing to
-            be set, as with UNIX sockets or on systems without the option.
+        :returns: the argument for :meth:`release`: the socket, or ``None`` if the option is not set, as with
+            UNIX sockets or on systems without it.
         """
         if self._milliseconds is None or _OPTION is None:
             return None
@@ -131,9 +135,9 @@ class PeerTimeout:
         """
         End a stream.
 
-        :param held: what :meth:`hold` returned.
-        :param reused: whether the connection serves other requests. One that does not may still have
-            something to send, to a peer that may vanish now; it keeps the option until it is closed.
+        :param held: the value that :meth:`hold` returned.
+        :param reused: whether the connection serves other requests. If not, unsent data may remain, and the
+            peer may disappear before it is sent, so the option stays set until the connection is closed.
         """
         if held is None or _OPTION is None or self._milliseconds is None:
             return
@@ -147,18 +151,18 @@ class PeerTimeout:
 
     def explain(self, failure: Failure, held: socket.socket | None) -> Failure:
         """
-        Return why a connection was lost: a ``TCPTimedOutError`` where the kernel has given the peer up.
+        Return why a connection was lost: a ``TCPTimedOutError`` if the kernel has given the peer up.
 
-        :param failure: what Twisted says.
-        :param held: the socket; ``None`` where that is not known.
+        :param failure: the reason that Twisted reports.
+        :param held: the socket; ``None`` if it is not known.
         """
         return Failure(TCPTimedOutError()) if held in _lost else failure
 
     def hold_alone(self, connection: socket.socket) -> int | None:
         """
-        Begin a stream on a connection that no other stream can share meanwhile.
+        Begin a stream on a connection that has no other stream until this one ends.
 
-        :returns: what :meth:`release_alone` takes at its end.
+        :returns: the argument for :meth:`release_alone`.
         """
         if self._milliseconds is None or _OPTION is None or connection.family not in _INTERNET:
             return None
@@ -169,7 +173,7 @@ class PeerTimeout:
 
     def release_alone(self, connection: socket.socket, before: int | None, *, reused: bool) -> None:
         """
-        End such a stream.
+        End a stream that :meth:`hold_alone` began.
 
         :param reused: as for :meth:`release`.
         """

@@ -1,5 +1,5 @@
 """
-From whatever can bring events to a channel, at the pace of its client.
+Sending from a source, such as an asynchronous iterator, to a channel, no faster than its client reads.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Source: TypeAlias = (
     " | Deferred[ServerSentEvent]"
 )
 
-# A source that never waits must leave the reactor its turn: after so many events, or so many seconds.
+# A source that never waits must not block the reactor: it yields after so many events, or so many seconds.
 _SLICE_EVENTS = 128
 _SLICE_SECONDS = 0.01
 
 
 class Outlet(Protocol):
     """
-    What a source is sent to: the part of :class:`txsse.SSEChannel` that this needs.
+    The part of :class:`txsse.SSEChannel` that a source is sent through.
     """
 
     @property
@@ -55,17 +55,17 @@ class Outlet(Protocol):
     @property
     def ends_sources(self) -> bool:
         """
-        Whether a source that is cancelled ends as one that has come to its end.
+        Whether the cancellation of a source counts as its normal end.
         """
 
     def hold(self, work: Deferred[Any], *, is_handler: bool) -> bool:
         """
-        Have work cancelled when the reactor stops, and return whether it was not held before.
+        Register work that is cancelled when the reactor stops; return whether it was not registered before.
         """
 
     def release(self, work: Deferred[Any]) -> None:
         """
-        Forget work that is done.
+        Unregister work that is done.
         """
 
     def send(self, data: str | bytes) -> None:
@@ -91,28 +91,28 @@ class Outlet(Protocol):
 
 def send_all(outlet: Outlet, source: Source) -> Deferred[int]:
     """
-    Send what a source brings; see :meth:`txsse.SSEChannel.send_from`, which is this.
+    Send the events of a source; the implementation of :meth:`txsse.SSEChannel.send_from`.
 
-    :raises TypeError: at once, where the source is none.
+    :raises TypeError: at once, if the argument is not a source.
     """
     items = _items(source)
     sending = Deferred.fromCoroutine(_send_each(outlet, items))
     sending.addErrback(explain_future)
     cancel_at_close(outlet, sending)
-    # Behind what cancels, so that the source may take its time to clean up.
+    # Added after the cancellation, so that the source may take its time to clean up.
     sending.addBoth(lambda result: Deferred.fromCoroutine(_close(items)).addCallback(lambda _: result))
     return sending
 
 
 def cancel_at_close(outlet: Outlet, work: Deferred[Any], *, is_handler: bool = False) -> None:
     """
-    Cancel work when its channel is closed, or the reactor stops, unless it is done by then.
+    Cancel work that is not done when its channel is closed or the reactor stops.
 
-    The end may come about inside of that very work, by a call to ``close`` or ``send``; a coroutine cannot
-    be cancelled while it runs, so this waits for a turn of the reactor.
+    The work itself may close the channel, by a call to ``close`` or ``send``. A coroutine cannot be cancelled
+    while it runs, so the cancellation waits for the next turn of the reactor.
     """
     if not outlet.hold(work, is_handler=is_handler):
-        # Cancelled twice, a source would not end its cleaning up.
+        # The work is registered already: a second cancellation would interrupt its cleaning up.
         return
     cancelling: list[IDelayedCall] = []
     closed = outlet.when_closed()
@@ -123,20 +123,20 @@ def cancel_at_close(outlet: Outlet, work: Deferred[Any], *, is_handler: bool = F
     def done(result: object) -> object:
         outlet.release(work)
         closed.cancel()
-        # Where the turn has not come yet, what follows this work must not be cancelled in its place.
+        # If the cancellation is still pending, it would cancel the work that follows in the chain.
         for call in cancelling:
             if call.active():
                 call.cancel()
         return result
 
-    # Cancelled by ``done``, it fails with nobody to tell.
+    # ``done`` cancels this Deferred, and its failure needs no handling.
     closed.addCallbacks(cancel_soon, _ignore)
     work.addBoth(done)
 
 
 def _ignore(_: Failure) -> None:
     """
-    Leave a failure be.
+    Handle a failure that needs no action.
     """
 
 
@@ -152,8 +152,8 @@ async def _send_each(outlet: Outlet, items: AsyncIterator[Item]) -> int:
                 outlet.send(item)
             else:
                 raise TypeError(
-                    f"a source must bring str, bytes or ServerSentEvent, not {type(item).__name__};"
-                    " for JSON, let it bring json.dumps(...)"
+                    f"a source must yield str, bytes or ServerSentEvent, not {type(item).__name__};"
+                    " for JSON, yield json.dumps(...)"
                 )
             sent += 1
             slice_sent += 1
@@ -165,14 +165,14 @@ async def _send_each(outlet: Outlet, items: AsyncIterator[Item]) -> int:
                 slice_sent = 0
                 slice_began = outlet.reactor.seconds()
     except (ChannelClosed, CancelledError, FutureCancelled):
-        # The end of the channel ends the sending, and is no failure of it.
+        # The end of the channel is the normal end of the sending, not an error.
         if not outlet.ends_sources:
             raise
     return sent
 
 
 async def _close(items: AsyncIterator[Item]) -> None:
-    # A generator has the one, an EventSource the other: its connection would stay open without a reader.
+    # A generator has aclose, an EventSource has close: without it, its connection would stay open unread.
     close = getattr(items, "aclose", None) or getattr(items, "close", None)
     if close is not None:
         closing = close()
@@ -182,7 +182,7 @@ async def _close(items: AsyncIterator[Item]) -> None:
 
 def _items(source: Source) -> AsyncIterator[Item]:
     """
-    Make an asynchronous iterator of any source.
+    Return an asynchronous iterator over any source.
     """
     if isinstance(source, str | bytes | ServerSentEvent):
         raise TypeError("send_from takes a source of events; send() and send_event() send a single one")

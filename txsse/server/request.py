@@ -1,5 +1,5 @@
 """
-What a channel keeps of the request that it was made from.
+The data that a channel keeps of the request that it was made from.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from twisted.web.http import Request, parse_qs
 
 __all__ = ["KeptHeaders", "StreamRequest"]
 
-# What the formatters of access logs read.
+# The headers that formatters of access logs read.
 _LOGGED = ("referer", "user-agent", "x-forwarded-for")
 
 
@@ -22,9 +22,9 @@ class _HasPeer(Protocol):
 
 class KeptHeaders:
     """
-    The names of the request headers that the channels of an upgrader keep, beside those of access logs.
+    The names of the request headers that the channels of an upgrader keep, including those for access logs.
 
-    :param names: the names, in any case.
+    :param names: further names, in any case.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
@@ -33,19 +33,20 @@ class KeptHeaders:
 
 class StreamRequest:
     """
-    What a channel keeps of its request, the same on every transport. Its names are those of
-    :class:`twisted.web.http.Request`.
+    The data that a channel keeps of its request, the same on every transport.
+
+    Its names are those of :class:`twisted.web.http.Request`.
 
     :ivar method: the method.
     :ivar uri: the URI, with the query.
     :ivar clientproto: the version of HTTP, such as ``b"HTTP/1.1"``.
-    :ivar original: Twisted's request, where it was kept: see the option ``keep_request`` of
-        :class:`txsse.Upgrader`. ``None`` otherwise.
+    :ivar original: Twisted's request, if the option ``keep_request`` of :class:`txsse.Upgrader` keeps it;
+        ``None`` otherwise.
     """
 
     __slots__ = ("_headers", "_kept", "_peer", "clientproto", "method", "original", "sentLength", "uri")
 
-    # An access log reads this, as it reads sentLength.
+    # Access logs read this, and sentLength.
     code = 200
 
     def __init__(self, request: Request, kept: KeptHeaders, *, keep_request: bool) -> None:
@@ -64,7 +65,7 @@ class StreamRequest:
 
     def detach(self, transport: _HasPeer) -> None:
         """
-        Ask the transport for the address of the client, instead of keeping it: 200 bytes for each stream.
+        Get the client's address from the transport from now on, which saves 200 bytes per stream.
         """
         self._peer = transport
 
@@ -78,7 +79,7 @@ class StreamRequest:
     @property
     def args(self) -> dict[bytes, list[bytes]]:
         """
-        The parameters of the query; a form in a body is in ``original.args``.
+        The parameters of the query; those of a form in the body are in ``original.args``.
         """
         args: dict[bytes, list[bytes]] = parse_qs(self.uri.partition(b"?")[2], True)
         return args
@@ -86,13 +87,13 @@ class StreamRequest:
     @property
     def client(self) -> IAddress:
         """
-        The address of the client, or of the proxy in front of it.
+        The address of the client, or of the proxy between.
         """
         return self.getClientAddress()
 
     def getClientAddress(self) -> IAddress:
         """
-        Return the address of the client, or of the proxy in front of it.
+        Return the address of the client, or of the proxy between.
         """
         peer = self._peer
         return peer.getPeer() if hasattr(peer, "getPeer") else peer
@@ -101,7 +102,7 @@ class StreamRequest:
         """
         Return the last value of a header field that was kept.
 
-        :param name: its name, in any case.
+        :param name: the name of the field, in any case.
         :returns: the value, of the type of the name; ``None`` if the request had no such field.
         :raises LookupError: for a field that the upgrader does not keep, whether or not the request had it.
         """
@@ -109,7 +110,7 @@ class StreamRequest:
         if wanted not in self._kept.names:
             shown = wanted.decode("utf-8", "replace")
             raise LookupError(
-                f"the header field {shown} was not kept: give Upgrader(keep_headers=[{shown!r}]), or read it "
+                f"the header field {shown} was not kept: pass Upgrader(keep_headers=[{shown!r}]), or read it "
                 "before the upgrade"
             )
         value = dict(self._headers).get(wanted)

@@ -1,5 +1,5 @@
 """
-A stream as a resource in a web tree.
+:class:`SSEResource`: a resource in a web tree whose requests become streams.
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ _log = Logger()
 
 class SSEResource(Resource):
     """
-    A resource whose every request becomes a channel::
+    A resource that turns every request into a channel.
+
+    For example::
 
         root.putChild(b"events", SSEResource(handler))
 
-    It answers all methods, and everything below its own path.
+    It serves all methods, and all paths below its own.
 
     :param handler: called with each new :class:`txsse.SSEChannel`; a subclass may override
         :meth:`channel_opened` instead.
-    :param upgrader: makes the channels; ``None`` for one with the usual options.
-    :raises TypeError: for anything else.
+    :param upgrader: makes the channels; ``None`` for an upgrader with default options.
+    :raises TypeError: for arguments of another type.
     """
 
     isLeaf = True
@@ -59,7 +61,7 @@ class SSEResource(Resource):
 
     def render(self, request: Request) -> int:
         """
-        Open a channel, or have the upgrader answer otherwise.
+        Open a channel; if the upgrader refuses the request, it has sent a response.
         """
         upgrader = self._upgrader or default_upgrader()
         try:
@@ -75,11 +77,11 @@ class SSEResource(Resource):
         Serve a client.
 
         :param channel: the new channel.
-        :returns: ``None`` to leave the stream open, until somebody calls ``channel.close()`` or the client
-            goes. A Deferred or another awaitable, as of ``async def``: the stream closes when it is done,
-            and it is cancelled when the stream is closed before, or the reactor stops. An iterator or
-            asynchronous iterator, as of a function that yields: its events are sent, then the stream closes.
-            What is raised is logged, and closes the stream.
+        :returns: ``None`` to leave the stream open until ``channel.close()`` is called or the client
+            disconnects. With a Deferred or another awaitable, as from ``async def``, the stream closes when
+            it is done, and it is cancelled if the stream is closed before, or the reactor stops. With an
+            iterator or asynchronous iterator, as from a function that yields, its events are sent, and then
+            the stream closes. An exception is logged, and closes the stream.
         """
         return self._handler(channel) if self._handler is not None else None
 
@@ -116,9 +118,9 @@ def _done(_: object, channel: SSEChannel) -> None:
 
 
 def _failed(failure: Failure, channel: SSEChannel) -> None:
-    # A handler that ends because its channel has ended, or was told to, did what it should.
-    told = not channel.is_open or channel.close_reason is not None
-    if told and failure.check(ChannelClosed, CancelledError, FutureCancelled):
+    # A handler that ends because its channel has ended, or because it was cancelled, has not failed.
+    is_ending = not channel.is_open or channel.close_reason is not None
+    if is_ending and failure.check(ChannelClosed, CancelledError, FutureCancelled):
         channel.close()
         return
     _log.failure("the handler of {channel} failed", explain_future(failure), channel=channel)

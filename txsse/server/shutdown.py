@@ -1,11 +1,11 @@
 """
-What happens to open channels when their reactor stops.
+Shutdown of the open channels of a reactor that stops.
 
-Strategy: a reactor that has open channels has one system event trigger, which is called before the reactor
-closes any connection. It cancels the handlers, and the sources of channels without a handler. Until a handler
-has ended, its channel can still send, so that a ``finally`` may say goodbye. Channels that have neither stay
-open: a hub, or the program itself, ends them. The reactor goes on to stop when all of that has ended, or when
-the time for it is over.
+Strategy: a reactor that has open channels has one system event trigger, which it calls before it closes any
+connection. The trigger cancels the handlers, and the sources of channels without a handler. Until a handler
+has ended, its channel can still send, for example from a ``finally`` clause. Channels with neither a handler
+nor a source stay open: a hub, or the application itself, closes them. The reactor continues to stop when all
+of the cancelled work has ended, or when its time is over.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ __all__ = ["Ending", "Shutdown", "shutdown_of"]
 
 _log = Logger()
 
-# What was written last leaves in the next turns of the reactor: over HTTP/2, one frame in each. Twisted does
-# not notify when the last one has left; in seconds.
+# The last frames leave in the next turns of the reactor: over HTTP/2, one frame per turn. Twisted does not
+# notify when the last one has left; in seconds.
 _FLUSH = 0.2
 
 
 class Ending(Protocol):
     """
-    What is ended: the part of :class:`txsse.SSEChannel` that this needs.
+    The part of :class:`txsse.SSEChannel` that the shutdown needs.
     """
 
     @property
     def shutdown_timeout(self) -> float:
         """
-        How long its handler may take to end, in seconds.
+        How long the channel's handler may take to end, in seconds.
         """
 
     def begin_shutdown(self) -> bool:
         """
-        Set the reason, and return whether the channel is open.
+        Set the close reason to ``SHUTDOWN``; return whether the channel is open and this is the first call.
         """
 
     def close(self, *, reason: CloseReason) -> None:
@@ -59,11 +59,11 @@ class Ending(Protocol):
 
 class Shutdown:
     """
-    The open channels of a reactor, and the work that is cancelled when it stops.
+    The open channels of a reactor, and the handlers and sources that are cancelled when it stops.
 
     :param reactor: the reactor. One without system events, such as a :class:`twisted.internet.task.Clock`,
         never stops.
-    :ivar stopping: whether the reactor is about to stop.
+    :ivar stopping: whether the reactor has begun to stop.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
@@ -72,14 +72,14 @@ class Shutdown:
         self._core: Any = IReactorCore(reactor, None)
         self._trigger: object = None
         self._channels = 0
-        # Of each channel, what its handler does, and what its sources do.
+        # The running handler, and the running sources, of each channel.
         self._handlers: dict[Ending, Deferred[Any]] = {}
         self._sources: dict[Ending, list[Deferred[Any]]] = {}
         self._ending: list[Deferred[None]] = []
 
     def channel_opened(self) -> None:
         """
-        Count a channel. The first one has the reactor call this object when it stops.
+        Count a channel; with the first one, add the trigger to the reactor.
         """
         self._channels += 1
         if self._channels == 1 and self._core is not None and not self.stopping:
@@ -87,7 +87,7 @@ class Shutdown:
 
     def channel_closed(self) -> None:
         """
-        Count a channel no more.
+        Stop counting a channel; with the last one, remove the trigger.
         """
         self._channels -= 1
         if not self._channels and self._trigger is not None:
@@ -96,11 +96,12 @@ class Shutdown:
 
     def hold(self, channel: Ending, work: Deferred[Any], *, is_handler: bool) -> bool:
         """
-        Take note of work that ends with its channel.
+        Register work that ends with its channel.
 
-        :param is_handler: whether it is the channel's handler, which is the only one to be cancelled: what it
-            waits for is cancelled by that, once, so that it can take its time to clean up.
-        :returns: whether it is new: a handler may have returned what ``send_from`` did.
+        :param is_handler: whether it is the channel's handler. Then only the handler is cancelled, which in
+            turn cancels the source that it waits for: once, so that the source can take its time to clean up.
+        :returns: whether the work was not registered before: a handler may return the Deferred of
+            ``send_from``.
         """
         sources = self._sources.get(channel, [])
         is_new = work not in sources
@@ -109,13 +110,13 @@ class Shutdown:
         else:
             self._sources[channel] = [*sources, work]
         if self.stopping:
-            # A client that connected while the reactor stops. The handler may be running at this moment.
+            # The client connected while the reactor stops. The handler may be running at this moment.
             self._reactor.callLater(0, self._begin_to_end, channel)
         return is_new
 
     def release(self, channel: Ending, work: Deferred[Any]) -> None:
         """
-        Forget work that is done.
+        Unregister work that is done.
         """
         if self._handlers.get(channel) is work:
             del self._handlers[channel]
@@ -127,12 +128,12 @@ class Shutdown:
 
     def has_handler(self, channel: Ending) -> bool:
         """
-        Return whether a channel's handler is at work.
+        Return whether a channel's handler is running.
         """
         return channel in self._handlers
 
     def _stop(self) -> Deferred[None]:
-        # A trigger that was called is not there any more.
+        # The reactor has removed a trigger that it called.
         self._trigger = None
         self.stopping = True
         for channel in [*self._handlers, *self._sources]:
@@ -142,7 +143,7 @@ class Shutdown:
     def _begin_to_end(self, channel: Ending) -> None:
         handler = self._handlers.get(channel)
         works = self._sources.get(channel, []).copy() if handler is None else [handler]
-        # What a handler sends last, by send_from, is not cancelled in its turn.
+        # If the channel has begun to shut down, a source that its handler sends last is not cancelled.
         if works and channel.begin_shutdown():
             self._ending.append(Deferred.fromCoroutine(self._end(channel, works)))
 
@@ -161,9 +162,9 @@ class Shutdown:
             try:
                 work.cancel()
             except Exception:
-                # The others are to end, too.
-                _log.failure("what serves {channel} cannot be cancelled", channel=channel)
-        # When the time is over, this cancels the waiting, not the work.
+                # Cancel the others, too.
+                _log.failure("cannot cancel the handler or source of {channel}", channel=channel)
+        # The time-out cancels the waiting, not the work.
         results = await done.addTimeout(channel.shutdown_timeout, reactor)
         if not all(succeeded for succeeded, _ in results):
             _log.warn(
@@ -178,7 +179,7 @@ class Shutdown:
 
 def _end_of(work: Deferred[Any]) -> Deferred[None]:
     """
-    Return a Deferred that fires when another one has, and everything that was added to it so far.
+    Return a Deferred that fires when work and all callbacks added to it so far have ended.
     """
     ended: Deferred[None] = Deferred()
 
@@ -190,13 +191,13 @@ def _end_of(work: Deferred[Any]) -> Deferred[None]:
     return ended
 
 
-# Upgraders that share a reactor share this, and it ends with the last of them.
+# Upgraders that share a reactor share one object, which is released with the last upgrader.
 _shutdowns: WeakValueDictionary[IReactorTime, Shutdown] = WeakValueDictionary()
 
 
 def shutdown_of(reactor: IReactorTime) -> Shutdown:
     """
-    Return what ends the channels of a reactor; there is one of each.
+    Return the shutdown of a reactor; each reactor has one.
     """
     shutdown = _shutdowns.get(reactor)
     if shutdown is None:

@@ -1,7 +1,7 @@
 """
 Overflow policies: what happens to a slow reader whose buffer is full.
 
-A policy is one object for all channels of an upgrader; what a channel buffers is in its own
+A policy is one object for all channels of an upgrader; the buffered frames of a channel are in its own
 :class:`~txsse.server.buffer.FrameBuffer`.
 """
 
@@ -25,9 +25,10 @@ __all__ = [
 
 class OverflowPolicy:
     """
-    What happens when a channel has to buffer more than it may. ``Upgrader(slow_policy=...)`` takes an
-    instance of a subclass, or a name: ``close``, ``drop``, ``latest`` or ``replay``. A policy that drops the
-    oldest frames::
+    Decides what happens when a frame exceeds the limits of a channel's buffer.
+
+    ``Upgrader(slow_policy=...)`` takes an instance of a subclass, or a name: ``close``, ``drop``, ``latest``
+    or ``replay``. For example, a policy that drops the oldest frames::
 
         class DropOldestPolicy(OverflowPolicy):
             name = "drop-oldest"
@@ -37,9 +38,9 @@ class OverflowPolicy:
                     buffer.drop_oldest()
                 return True
 
-    :cvar name: its name in options and log lines.
-    :cvar replays: whether a hub buffers nothing for a slow reader, and replays from the journal once the
-        client has caught up. What is sent to the channel without the hub is buffered.
+    :cvar name: the name in options and log lines.
+    :cvar replays: whether a hub stops buffering for a slow reader, and replays from the journal once the
+        client has caught up. Frames that the application sends to the channel without the hub are buffered.
     """
 
     name: ClassVar[str]
@@ -53,8 +54,9 @@ class OverflowPolicy:
 
     def make_room(self, buffer: FrameBuffer, size: int) -> bool:
         """
-        Make room for a frame that does not fit. The frame is dropped and counted if it still does not fit
-        afterwards.
+        Make room for a frame that does not fit.
+
+        If the frame does not fit afterwards either, it is dropped and counted.
 
         :param buffer: the buffer of the channel.
         :param size: the size of the frame, in bytes.
@@ -68,7 +70,7 @@ class OverflowPolicy:
 
 class ClosePolicy(OverflowPolicy):
     """
-    End the stream: the browser reconnects with its ``Last-Event-ID``.
+    A policy that closes the channel: the browser reconnects with its ``Last-Event-ID``.
     """
 
     name = "close"
@@ -82,29 +84,30 @@ class ClosePolicy(OverflowPolicy):
 
 class DropPolicy(OverflowPolicy):
     """
-    Drop new frames as long as the buffer is full.
+    A policy that drops new frames as long as the buffer is full.
     """
 
     name = "drop"
 
     def make_room(self, buffer: FrameBuffer, size: int) -> bool:
         """
-        Make no room: the frame is dropped.
+        Make no room, so that the new frame is dropped.
         """
         return True
 
 
 class LatestPolicy(OverflowPolicy):
     """
-    Buffer only the newest frame of each key: the client sees the current state, not the way there. If even
-    these exceed the limit, the ones that changed least recently are dropped.
+    A policy that buffers only the newest frame of each key: current state rather than history.
+
+    If the newest frames exceed the limit, those that changed least recently are dropped.
     """
 
     name = "latest"
 
     def new_buffer(self, budget: Budget) -> FrameBuffer:
         """
-        Make a buffer that replaces frames by their keys.
+        Make a buffer that replaces an older frame of the same key.
         """
         return KeyedBuffer(budget, self)
 
@@ -119,7 +122,7 @@ class LatestPolicy(OverflowPolicy):
 
 class ReplayPolicy(ClosePolicy):
     """
-    In a hub, buffer nothing and replay from the journal; elsewhere, the same as ``close``.
+    In a hub, stop buffering and replay from the journal later; elsewhere, the same as ``close``.
     """
 
     name = "replay"
@@ -134,7 +137,7 @@ POLICIES: dict[str, OverflowPolicy] = {
 
 def to_policy(given: str | OverflowPolicy) -> OverflowPolicy:
     """
-    Return a policy by its name, or as it is.
+    Return the policy of a name; an instance is returned unchanged.
 
     :raises ValueError: for an unknown name.
     :raises TypeError: for anything else.

@@ -1,5 +1,5 @@
 """
-From a request to a channel.
+The upgrader: it turns requests into channels, or refuses them with a response.
 """
 
 from __future__ import annotations
@@ -45,66 +45,65 @@ from txsse.web.responses import can_respond, send_response, set_headers
 
 __all__ = ["DEFAULT_MAX_BUFFER", "Upgrader", "answer", "upgrade"]
 
-# A second's worth of a busy stream. A thousand slow readers then hold a gigabyte of frames; small ones take a
-# few times their bytes in memory.
+# One second of a busy stream. A thousand slow readers then buffer a gigabyte of frames; small frames take a
+# few times their size in memory.
 DEFAULT_MAX_BUFFER = 1024 * 1024
 
-# What a machine of a few gigabytes can lose to slow readers and not notice.
+# An amount that slow readers may take on a machine with a few gigabytes of memory without harm.
 DEFAULT_MAX_TOTAL_BUFFER = 256 * 1024 * 1024
 
 
 class Upgrader:
     """
-    Makes channels out of requests, all with the same options.
+    Turns requests into channels, all with the same options.
 
-    :param retry: how long clients are to wait before they reconnect, in seconds; ``None`` leaves it to
-        them (browsers take some 3 to 5).
-    :param keepalive: the longest silence before a comment shows that the stream is alive, in seconds; most
-        proxies cut a silent connection after 30 or 60. ``None`` for no such comments. Over HTTP/2, where
-        Twisted cuts silent connections itself, it is never more than half of the site's time-out.
-    :param headers: response headers to be added, or put in the place of the usual ones; ``None`` as a value
-        takes one away.
-    :param methods: the methods that open a stream. ``POST`` must be asked for.
+    :param retry: how long clients wait before they reconnect, in seconds; ``None`` for their own default
+        (browsers take some 3 to 5).
+    :param keepalive: the longest silence, in seconds, before a comment is sent to keep the stream alive; most
+        proxies cut a silent connection after 30 or 60. ``None`` for no comments. Over HTTP/2, where Twisted
+        itself cuts silent connections, it is never more than half of the site's time-out.
+    :param headers: response headers to add or replace; ``None`` as a value removes a header.
+    :param methods: the methods that open a stream. ``POST`` must be listed.
     :param allow_origins: the origins, such as ``https://example.org``, whose pages may read the streams;
-        ``*`` for all, without credentials. Pages of the stream's own origin may always.
-    :param allow_credentials: whether pages of these origins may send cookies along.
+        ``*`` for all, without credentials. Pages of the stream's own origin are always allowed.
+    :param allow_credentials: whether pages of these origins may send cookies.
     :param allow_headers: the request headers that pages of these origins may set.
-    :param last_event_id_parameter: the query parameter that stands in for the ``Last-Event-ID`` header,
-        which some polyfills cannot send; ``None`` for none. A header that is not empty comes first; of
-        several parameters the last one that is not empty counts.
-    :param max_last_event_id: the longest ``Last-Event-ID`` that is accepted, in bytes. A client that was sent
-        a longer id gets 400 when it comes back, which a browser takes for the end.
+    :param last_event_id_parameter: the query parameter that replaces the ``Last-Event-ID`` header, which some
+        polyfills cannot send; ``None`` for no parameter. A header that is not empty takes precedence; of
+        several parameters, the last one that is not empty counts.
+    :param max_last_event_id: the longest accepted ``Last-Event-ID``, in bytes. A client that was sent a
+        longer ID gets 400 when it reconnects, and browsers then do not retry.
     :param conflicting_last_event_ids: the ID that a request with several different ``Last-Event-ID`` headers
-        resumes from, such as ``earliest`` in a hub; ``None`` to answer it with 400.
-    :param max_buffer: how many bytes are held back for a client that is behind.
-    :param max_total_buffer: how many bytes are held back for all of them together.
+        resumes from, such as ``earliest`` in a hub; ``None`` to refuse the request with 400.
+    :param max_buffer: how many bytes are buffered for one slow client.
+    :param max_total_buffer: how many bytes are buffered for all clients together.
     :param slow_policy: the overflow policy, which decides when a slow client's buffer is full: ``"close"``
         ends the stream, ``"drop"`` drops new events, and ``"latest"`` buffers only the newest event of each
-        type (in a hub: of each topic). ``"replay"``, in a hub, buffers nothing and replays from the journal
-        once the client has caught up; elsewhere it is the same as ``"close"``. An instance of an
-        :class:`~txsse.server.slow.OverflowPolicy` is a policy of your own. ``None`` for the default:
+        type (in a hub: of each topic). ``"replay"``, in a hub, stops buffering and replays from the journal
+        once the client has caught up; elsewhere it is the same as ``"close"``. Pass an instance of an
+        :class:`~txsse.server.slow.OverflowPolicy` for a policy of your own. ``None`` for the default:
         ``"replay"`` in a hub, ``"close"`` elsewhere.
-    :param limits: how many channels there may be, in all and for each client; more are refused with 503 or
-        429. ``None`` for any number.
-    :param flush_timeout: how long a closed channel may take to flush what it accepted, in seconds.
+    :param limits: how many channels may be open, in total and per client; further requests are refused with
+        503 or 429. ``None`` for no limits.
+    :param flush_timeout: how long a closed channel may take to flush accepted frames, in seconds.
     :param shutdown_timeout: how long handlers may take to end when the reactor stops, in seconds. They are
         cancelled, and their channels can still send meanwhile.
-    :param max_lifetime: when a stream ends by itself, in seconds, less up to 20 % at random; ``None`` for
-        never.
-    :param peer_timeout: how long what was sent may stay unacknowledged before the connection counts as
-        lost, in seconds, where the system can tell; ``None`` leaves it to the system, some 15 minutes. On
-        Linux this also ends the stream of a client that reads nothing at all for so long, whatever the
-        ``slow_policy``. The reason is then :attr:`txsse.CloseReason.PEER_TIMEOUT`.
-    :param dumps: what :meth:`txsse.SSEChannel.send_json` writes JSON with, such as ``orjson.dumps``.
-    :param direct_writes: whether to write past ``request.write`` where that makes no difference but speed.
-    :param keep_headers: the request headers that ``channel.request.getHeader`` returns, beside those of
+    :param max_lifetime: the longest duration of a stream, in seconds, reduced by up to 20 % at random;
+        ``None`` for no limit.
+    :param peer_timeout: how long sent data may stay unacknowledged before the connection counts as lost, in
+        seconds, if the system supports it; ``None`` for the system's default, some 15 minutes. On Linux this
+        also ends the stream of a client that reads nothing at all for so long, whatever the ``slow_policy``.
+        The close reason is then :attr:`txsse.CloseReason.PEER_TIMEOUT`.
+    :param dumps: the JSON encoder of :meth:`txsse.SSEChannel.send_json`, such as ``orjson.dumps``.
+    :param direct_writes: whether to bypass ``request.write`` if that changes only the speed.
+    :param keep_headers: the request headers that ``channel.request.getHeader`` returns, besides those for
         access logs: ``Referer``, ``User-Agent`` and ``X-Forwarded-For``.
     :param keep_request: whether ``channel.request.original`` is Twisted's request. ``False`` releases the
-        request where the stream does not need it, for a third of the memory; this needs ``direct_writes``.
-        ``None`` for the default: :meth:`upgrade` keeps it, and a hub does not.
+        request if the stream does not need it: a stream then takes a third of the memory; this needs
+        ``direct_writes``. ``None`` for the default: :meth:`upgrade` keeps it, and a hub does not.
     :param reactor: the reactor; ``None`` for the global one. Its timers are made independent of the system's
         time, see :mod:`txsse._clock`.
-    :raises ValueError: for options that cannot be or do not go together.
+    :raises ValueError: for invalid options, or options that exclude each other.
     :raises TypeError: for options of another type.
     """
 
@@ -180,14 +179,15 @@ class Upgrader:
 
     def upgrade(self, request: Request, *, keep_request: bool = True) -> SSEChannel:
         """
-        Make a channel out of a request. Its headers are sent at once, so that ``onopen`` fires in the
-        browser before the first event.
+        Make a channel from a request.
 
-        :param request: the request, not answered yet. Whoever renders it returns ``NOT_DONE_YET``; a route
-            of Klein's, which would finish the request then, returns ``channel.when_closed()``.
-        :param keep_request: the default of the upgrader's own option.
+        The response headers are sent at once, so that ``onopen`` fires in the browser before the first event.
+
+        :param request: a request without a response. ``render`` returns ``NOT_DONE_YET`` afterwards; a Klein
+            route returns ``channel.when_closed()``, since Klein finishes the request when the route is done.
+        :param keep_request: used if the upgrader's own option is ``None``.
         :returns: the channel, open.
-        :raises UpgradeRefused: where the request gets another answer: it has been sent by then.
+        :raises UpgradeRefused: if the request is refused; the response to it has been sent.
         """
         return self.carry_out(request, self.decide(request), keep_request=keep_request)
 
@@ -195,10 +195,10 @@ class Upgrader:
         self, request: Request, decision: Accepted | Answer, *, keep_request: bool = True
     ) -> SSEChannel:
         """
-        Do what was decided. Where that is a channel, and time has gone by, there may be too many by now.
+        Carry out a decision; the limits of channels are checked again, since other channels may have opened.
 
         :param request: the request.
-        :param decision: what :meth:`decide` returned.
+        :param decision: the value that :meth:`decide` returned.
         :param keep_request: as for :meth:`upgrade`.
         :raises UpgradeRefused: as :meth:`upgrade` does.
         """
@@ -206,7 +206,7 @@ class Upgrader:
         if isinstance(decision, Accepted):
             decision = self._limits.refusal(request, decision) or decision
         if isinstance(decision, Answer):
-            # A HEAD that is answered with 200 tells what a GET would.
+            # A HEAD that gets 200 has the headers that a GET would have.
             own = self._headers if decision.status == 200 else []
             answer(request, decision, own)
             raise UpgradeRefused(decision.reason, status=decision.status)
@@ -216,7 +216,7 @@ class Upgrader:
 
     def decide(self, request: Request) -> Accepted | Answer:
         """
-        Tell what a request would get, and touch nothing.
+        Decide whether a request becomes a stream, without side effects on the request.
 
         :param request: the request.
         """
@@ -227,10 +227,10 @@ class Upgrader:
 
     def check_last_event_id(self, last_event_id: str) -> None:
         """
-        Check an id to resume from that was found where :meth:`decide` does not look.
+        Check a Last-Event-ID that comes from a place that :meth:`decide` does not read.
 
-        :raises UpgradeRefused: for one that no event can have had, or that is too long; it has not been
-            answered.
+        :raises UpgradeRefused: for an ID that is too long, or that no event can have had; no response has
+            been sent.
         """
         found = read_last_event_id([last_event_id.encode()], self._rules.max_last_event_id)
         if isinstance(found, Malformed):
@@ -239,7 +239,7 @@ class Upgrader:
     @property
     def reactor(self) -> IReactorTime:
         """
-        The reactor that the channels live in.
+        The reactor that the channels run in.
         """
         return self._channel_options().reactor
 
@@ -248,7 +248,7 @@ class Upgrader:
         guard_log(getattr(request.channel, "factory", None))
         set_headers(request, [*accepted.headers, *self._headers])
         request.setResponseCode(200)
-        # The headers, at once.
+        # Send the headers at once.
         request.write(b"")
         options = self._channel_options()
         clock = self._clock(request)
@@ -269,7 +269,7 @@ class Upgrader:
             leave=self._limits.enter(request),
         )
         if detached:
-            # Whoever still has the request ends the stream with it, as ever.
+            # Application code that still has the request ends the stream with finish().
             request.finish = channel.close  # type: ignore[method-assign]
         else:
             self._follow(request, channel)
@@ -279,7 +279,7 @@ class Upgrader:
 
     def _follow(self, request: Request, channel: SSEChannel) -> None:
         """
-        Have the channel end with its request.
+        Make the channel end when its request ends.
         """
         held = self._peers.hold(request)
         reused = bool(getattr(request.channel, "persistent", True))
@@ -288,8 +288,8 @@ class Upgrader:
         finish: Callable[[], object] = request.finish
 
         def unregister_and_finish() -> None:
-            # Whoever still has the request may end the stream with it, and knows nothing of the producer;
-            # Twisted logs a failure where one is left.
+            # Application code that still has the request may end the stream with it, and does not know the
+            # producer; Twisted logs a failure if one is still registered.
             if request.producer is not None:
                 request.unregisterProducer()
             finish()
@@ -297,7 +297,7 @@ class Upgrader:
         request.finish = unregister_and_finish  # type: ignore[method-assign]
 
         def end(result: Failure | None) -> None:
-            # With the request, it would be a cycle of references.
+            # The method refers to the request: together they would be a cycle of references.
             vars(request).pop("finish", None)
             lost = self._peers.explain(result, held) if isinstance(result, Failure) else None
             try:
@@ -305,13 +305,14 @@ class Upgrader:
             finally:
                 self._peers.release(held, reused=reused)
                 if lost is not None and site is not None:
-                    # Twisted logs only what was finished, and most streams end because their client goes.
+                    # Twisted logs only finished requests, and most streams end because their client
+                    # disconnects.
                     log_access(site, request)
 
         request.notifyFinish().addBoth(end)
 
     def _channel_options(self) -> ChannelOptions:
-        # Not before the first request, so that making an upgrader at import time installs no reactor.
+        # Created at the first request, so that creating an upgrader at import time installs no reactor.
         if self._options is None:
             reactor = make_steady(self._reactor or global_reactor())
             self._options = ChannelOptions(
@@ -329,7 +330,7 @@ class Upgrader:
     def _clock(self, request: Request) -> KeepaliveClock | NoKeepalive:
         interval = self._keepalive
         if request.clientproto == b"HTTP/2":
-            # Twisted's HTTP/2 ends a connection that is idle for Site.timeOut, open streams or not.
+            # Twisted's HTTP/2 ends a connection that is idle for Site.timeOut, even with open streams.
             timeout = getattr(getattr(request, "site", None), "timeOut", None)
             if timeout is not None:
                 interval = min(timeout / 2, math.inf if interval is None else interval)
@@ -343,7 +344,7 @@ class Upgrader:
 
 def upgrade(request: Request) -> SSEChannel:
     """
-    Make a channel out of a request, with the options of ``Upgrader()``.
+    Make a channel from a request, with the options of ``Upgrader()``.
 
     :param request: the request.
     :returns: the channel.
@@ -355,19 +356,19 @@ def upgrade(request: Request) -> SSEChannel:
 @cache
 def default_upgrader() -> Upgrader:
     """
-    Return the upgrader of those who did not make one.
+    Return the shared upgrader with default options.
     """
     return Upgrader()
 
 
 def _check_unanswered(request: Request) -> None:
-    # A request that was passed on to another process has no channel, and no way to stream either.
+    # A request that was passed on to another process has no channel, and cannot be streamed to.
     if not can_respond(request):
-        raise UpgradeRefused("the request has ended: its client has gone", status=None)
+        raise UpgradeRefused("the request has ended: its client has disconnected", status=None)
     if request.startedWriting:
         raise UpgradeRefused("the response to the request has begun already", status=None)
     if request.producer is not None:
-        raise UpgradeRefused("something else produces the response to the request", status=None)
+        raise UpgradeRefused("the response to the request has another producer already", status=None)
 
 
 def _choose_sink(request: Request, *, direct: bool) -> Sink:
@@ -375,7 +376,7 @@ def _choose_sink(request: Request, *, direct: bool) -> Sink:
     Choose the best sink for a request whose headers have been written.
 
     :param request: the request.
-    :param direct: whether it goes straight to its socket.
+    :param direct: whether frames may bypass ``Request`` and ``HTTPChannel``.
     """
     if request.clientproto == b"HTTP/2":
         return http2_sink(request)
@@ -384,13 +385,13 @@ def _choose_sink(request: Request, *, direct: bool) -> Sink:
 
 def _goes_straight(request: Request) -> bool:
     """
-    Tell whether what ``request.write`` does to a frame is known in full: one chunk, on a plain socket.
+    Return whether ``request.write`` would only write each frame as one chunk to a plain socket.
     """
     return (
         bool(request.chunked)
         and type(request.channel) in (HTTPChannel, StrictChannel)
         and plain_transport(request.channel) is not None
-        # A subclass, or an instance, that writes in a way of its own wants to see every frame.
+        # A subclass or an instance with its own write must get every frame.
         and "write" not in vars(request)
         and type(request).write in (Request.write, ServerRequest.write)
     )
@@ -398,29 +399,30 @@ def _goes_straight(request: Request) -> bool:
 
 def answer(request: Request, decided: Answer, own: OwnHeaders = ()) -> None:
     """
-    Answer a request that does not become a stream.
+    Send the response to a request that does not become a stream.
 
     :param request: the request.
-    :param decided: the answer.
+    :param decided: the response.
     :param own: further headers.
     """
     _forget_encoder(request)
     send_response(request, decided.status, decided.body, headers=[*decided.headers, *own])
-    # Where the caller lets UpgradeRefused through, twisted.web would write a page about it behind an
-    # answer that is complete, and fail at that; now it logs the exception, and that is all.
+    # If the caller does not catch UpgradeRefused, twisted.web would write an error page after the complete
+    # response, and fail at that. With these stubs it only logs the exception.
     request.write = request.finish = _do_nothing  # type: ignore[method-assign]
 
 
 def _do_nothing(*_: object) -> None:
     """
-    Stand in for the methods of a request that has been answered.
+    Replace the methods of a request that has a complete response.
     """
 
 
 def _forget_encoder(request: Request) -> None:
     """
-    Bypass what would transform the body, as ``GzipEncoderFactory`` does: its encoder keeps events back
-    until it has enough of them to compress well, and there is no way to have it flush.
+    Bypass an encoder of the body, such as that of ``GzipEncoderFactory``.
+
+    Such an encoder holds events back until it has enough of them to compress well, and it cannot be flushed.
     """
     if forget_encoder(request):
         request.responseHeaders.removeHeader(b"Content-Encoding")

@@ -1,11 +1,11 @@
 """
-The access log: the date of each line, and what happens where a line cannot be written.
+The access log of a site: the date of each line, and a guard against failures to write one.
 
-Twisted takes the date from ``reactor.seconds()``, which is a steady clock here: after the system's time was
-set, it is not the time of day.
+Twisted takes the date from ``reactor.seconds()``, which txsse makes a steady clock: once the system's time
+has been set, that is not the time of day.
 
-Twisted writes the line before it ends a request. Where the log raises, on a full disk or in a formatter, the
-request never ends for whoever waits for that.
+Twisted writes the line before it ends a request. If the log raises an exception, for a full disk or in a
+formatter, ``notifyFinish`` of the request never fires.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ _failures = RateLimitedLog(Logger())
 
 def dated_by_wall(reactor: IReactorTime) -> Callable[[str, object], str | None]:
     """
-    Make a formatter of access-log lines in the combined format, for ``Site(logFormatter=...)``, which dates
-    each request by the time of day.
+    Make a formatter of access-log lines in the combined format, for ``Site(logFormatter=...)``.
+
+    It dates each request by the time of day, whatever the clock of the reactor.
 
     :param reactor: the site's reactor.
     """
@@ -42,7 +43,7 @@ def dated_by_wall(reactor: IReactorTime) -> Callable[[str, object], str | None]:
 
 class _GuardedLog:
     """
-    A site's method ``log``, which raises nothing.
+    The method ``log`` of a site, with exceptions caught and logged.
     """
 
     def __init__(self, log: Callable[[Any], object]) -> None:
@@ -52,12 +53,12 @@ class _GuardedLog:
         try:
             self._log(request)
         except Exception:
-            _failures.failure("the access log has no line for {request}", request=request)
+            _failures.failure("cannot write the access-log line of {request}", request=request)
 
 
 def guard_log(site: Any) -> None:
     """
-    Have the access log of a site raise nothing: failures are logged, a few a minute.
+    Make the access log of a site raise nothing: its failures are logged, a few per minute.
 
     :param site: the factory of the connection. Twisted's ``Request.finish`` calls its ``log``.
     """
@@ -68,6 +69,6 @@ def guard_log(site: Any) -> None:
 
 def log_access(site: Any, request: object) -> None:
     """
-    Write the line of a request that Twisted writes none for. Nothing is raised.
+    Write the access-log line of a request that Twisted does not log. Nothing is raised.
     """
     _GuardedLog(site.log)(request)

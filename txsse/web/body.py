@@ -1,5 +1,5 @@
 """
-Bodies of requests and responses, read up to a limit.
+Readers of request and response bodies that stop at a limit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class BodyTooLarge(Exception):
     """
     A body has more bytes than its reader accepts.
 
-    :ivar limit: how many it accepts.
+    :ivar limit: how many bytes its reader accepts.
     """
 
     def __init__(self, limit: int) -> None:
@@ -39,7 +39,7 @@ class Readable(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """
-        Return at most so many bytes.
+        Return at most ``size`` bytes.
         """
 
 
@@ -47,8 +47,8 @@ def read_content(file: Readable, limit: int) -> bytes:
     """
     Read a file to its end.
 
-    :param limit: how many bytes it may have. One more is read at most.
-    :raises BodyTooLarge: for more.
+    :param limit: the most bytes that the file may have. At most one more is read.
+    :raises BodyTooLarge: if the file has more.
     """
     content = file.read(limit + 1)
     if len(content) > limit:
@@ -72,7 +72,7 @@ class BodyReader(TwistedProtocol):
     @property
     def received(self) -> bytes:
         """
-        What has been received so far, up to the limit.
+        The bytes received so far, up to the limit.
         """
         return bytes(self._received)
 
@@ -80,8 +80,8 @@ class BodyReader(TwistedProtocol):
         """
         Read the body.
 
-        :returns: a Deferred of the whole body. It fails with :exc:`BodyTooLarge`, or with the reason for
-            which the connection was lost. Cancelling it aborts the connection.
+        :returns: a Deferred of the whole body. It fails with :exc:`BodyTooLarge`, or with the reason why the
+            connection was lost. Cancelling it aborts the connection.
         """
         response.deliverBody(self)
         return self._done
@@ -101,7 +101,7 @@ class BodyReader(TwistedProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        The body has ended. That of a response without a length ends with its connection.
+        End the body; a response without a length ends with its connection.
         """
         if self._has_ended:
             return
@@ -109,12 +109,13 @@ class BodyReader(TwistedProtocol):
         if reason.check(ResponseDone, PotentialDataLoss):
             self._done.callback(self.received)
         else:
-            # Another agent may give KeyboardInterrupt for a reason, which must not go through coroutines.
+            # Another agent may report KeyboardInterrupt as the reason, which must not pass through
+            # coroutines.
             self._done.errback(reason if isinstance(reason.value, Exception) else ConnectionDone())
 
     def abort(self) -> None:
         """
-        Abort the connection. The rest of the body is dropped.
+        Abort the connection, and drop the rest of the body.
         """
         self._has_ended = True
         if self.transport is not None:

@@ -1,14 +1,14 @@
 """
-A request whose body and answer take a bounded amount of memory, and whose client has a bounded time for both.
+Requests with limits on the memory and the time that their body and response take.
 
-Twisted makes a temporary file for a body before anybody has looked at the request, reads a form before
-anybody asks who sent it, answers pipelined requests whether or not the client reads the answers, and over
-HTTP/2 writes to streams that the client has reset.
+They remove four weaknesses of Twisted: it creates a temporary file for a body before the request is checked,
+parses a form before the sender is authenticated, answers pipelined requests although the client does not read
+the responses, and over HTTP/2 writes to streams that the client has reset.
 
-Strategy: a request has a head, then a body, then an answer. When a packet ends in between head and body,
-:meth:`BoundedRequest.look_ahead` asks whether the body is wanted. When the body is complete, ``process``
-waits, with :class:`~txsse.web.bounded_site.BoundedConnection` as the judge, until the client has read enough
-of the answers before.
+Strategy: a request has a head, then a body, then a response. When a packet ends between head and body,
+:meth:`BoundedRequest.look_ahead` decides whether the body is accepted. When the body is complete, ``process``
+waits until :class:`~txsse.web.bounded_site.BoundedConnection` allows the response: the client must have read
+enough of the previous ones.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ from txsse.web.responses import Sentence
 
 __all__ = ["BoundedRequest"]
 
-# How many times the largest body is read and dropped, so that the client is there for the answer.
+# A body may exceed the limit by this factor: the excess is read and dropped, so that the client stays
+# connected and reads the response.
 _OVERDRAFT = 8
 
-# When to try again where there is no room for a body, in seconds.
+# The value of Retry-After if the server has no room for a body, in seconds.
 _RETRY_AFTER = b"5"
 
-# Twisted's has no types.
+# Twisted's class has no types.
 _Request: Any = Request
 
 
@@ -46,8 +47,8 @@ class BoundedRequest(_Request):  # type: ignore[misc]
     """
     A request of a :class:`~txsse.web.bounded_site.BoundedSite`.
 
-    :param connection: the connection that it comes on.
-    :param channel: what Twisted makes it with.
+    :param connection: the connection of the request.
+    :param channel: Twisted's own first argument.
     """
 
     def __init__(self, connection: RequestOwner, channel: Any, *args: Any, **options: Any) -> None:
@@ -55,30 +56,29 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         self.content = BytesIO()
         self._connection = connection
         self._content_type: Any = None
-        # The body: how much has come, how much of it is held, whether it is to be held, and what is wrong
-        # with it.
+        # The body: bytes received, bytes held, whether it is kept, and the response if it is refused.
         self._size = 0
         self._held = 0
         self._wanted = True
         self._refusal: Sentence | None = None
-        # Whether all of it has come, and whether the answer was finished before.
+        # Whether the whole request has been received, and whether the response was finished before that.
         self._complete = False
         self._finished_early = False
         self._deadline: IDelayedCall | None = None
         self._waiting: IDelayedCall | None = None
-        # What writes the answer over HTTP/2, and whether that is all of it.
+        # The writer of the response over HTTP/2, and whether the response is finished.
         self._writer: Http2Writer | None = None
         self._ending = False
         self._is_lost = False
         self._http2 = not isinstance(channel, HTTPChannel)
         if self._http2:
             self._deadline = connection.call_when_late(self._cut)
-            # On the instance: a stream of HTTP/1.1 goes straight to its socket where the class writes as
-            # Twisted's.
+            # Set on the instance, because a stream of HTTP/1.1 writes directly to its socket only if the
+            # class has Twisted's own method.
             self.write = self._write_http2
 
     def __repr__(self) -> str:
-        # It stands in the service's log where something fails.
+        # Log lines about failures contain this text.
         uri = without_token(self.uri).decode("latin-1")
         return f"<{type(self).__name__} {self.method.decode('latin-1')} {uri}>"
 
@@ -86,8 +86,9 @@ class BoundedRequest(_Request):  # type: ignore[misc]
 
     def gotLength(self, length: int | None) -> None:  # noqa: N802
         """
-        Note that a body comes, where one does. It is held in memory: a temporary file would cost a
-        descriptor.
+        Register the body, if the request has one.
+
+        The body is kept in memory: a temporary file would take a file descriptor.
         """
         if length == 0:
             self._wanted = False
@@ -96,19 +97,19 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         if length is not None and length > self._connection.site.max_body:
             self._refuse_size()
         if not self._http2 and self.requestHeaders.hasHeader(b"Expect"):
-            # Before Twisted sends 100 Continue.
+            # Checked before Twisted sends 100 Continue.
             self.look_ahead()
             if self.startedWriting:
                 self.requestHeaders.removeHeader(b"Expect")
 
     def look_ahead(self) -> None:
         """
-        Decide, from the head alone, whether the body is wanted; it may be answered at once.
+        Decide from the head whether the body is accepted; a response may be sent at once.
         """
         self._connection.incoming.remove(self)
         head = http2.head_of(self.channel) if self._http2 else head_of(self.channel)
         if head is None:
-            # The request is looked at when its body has come.
+            # The request is checked when its body has been received.
             return
         self.method, self.uri, self.clientproto = head
         self.path = self.uri.partition(b"?")[0]
@@ -120,7 +121,7 @@ class BoundedRequest(_Request):  # type: ignore[misc]
 
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802
         """
-        Take in a part of the body.
+        Receive a part of the body.
         """
         site = self._connection.site
         self._size += len(data)
@@ -130,14 +131,14 @@ class BoundedRequest(_Request):  # type: ignore[misc]
             self._refuse_size()
         elif self._wanted and site.bodies + len(data) > site.max_bodies:
             self.setHeader(b"Retry-After", _RETRY_AFTER)
-            self._refuse(503, "there is no room for this request's body at the moment")
+            self._refuse(503, "the server holds too many request bodies at the moment")
         elif self._wanted:
             self._held += len(data)
             site.bodies += len(data)
             self.content.write(data)
 
     def _refuse_size(self) -> None:
-        self._refuse(413, f"a request may have {self._connection.site.max_body} bytes")
+        self._refuse(413, f"a request body may have at most {self._connection.site.max_body} bytes")
 
     def _refuse(self, status: int, why: str) -> None:
         if self._refusal is None:
@@ -155,8 +156,10 @@ class BoundedRequest(_Request):  # type: ignore[misc]
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:  # noqa: N802
         """
-        Take in the end of the request. Unless the site wants it, Twisted does not learn that the body is a
-        form: it would read the form here, however many fields there are.
+        Receive the end of the request.
+
+        Unless the site parses forms, the ``Content-Type`` is hidden from Twisted, which would otherwise parse
+        a form here, with any number of fields.
         """
         self._complete = True
         if self in self._connection.incoming:
@@ -170,16 +173,16 @@ class BoundedRequest(_Request):  # type: ignore[misc]
 
     def process(self) -> None:
         """
-        Answer, as soon as the client has read enough of what it was sent before.
+        Send the response as soon as the client has read enough of the previous ones.
         """
         if self._content_type is not None:
             self.requestHeaders.setRawHeaders(b"Content-Type", self._content_type)
-        self._connection.request_came()
+        self._connection.request_received()
         if self._finished_early:
             BoundedRequest.finish(self)
         elif self._http2:
-            # In the next turn: the packet that brought the request may hold its reset as well, which h2 knows
-            # and Twisted does not yet.
+            # Deferred, since the packet that brought the request may also contain its reset, which h2 knows
+            # and Twisted does not know yet.
             self._waiting = self._connection.call_soon(self._answer_or_wait)
         else:
             self._answer_or_wait()
@@ -202,35 +205,34 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         else:
             refusal.render(self)
 
-    def look_again(self) -> None:
+    def try_to_answer(self) -> None:
         """
-        Answer, if the client has read enough by now.
+        Send the response, if the client has read enough by now.
         """
         self._answer_or_wait()
 
     def wait_for_turn(self) -> None:
         """
-        Answer in the next turn of the reactor.
+        Try to send the response in the next turn of the reactor.
         """
         self._waiting = self._connection.call_soon(self._answer_or_wait)
 
     def wait_for_transport(self) -> None:
         """
-        Answer when the transport has sent what it holds.
+        Try to send the response when the transport has sent its buffer.
         """
         self.registerProducer(_Waiting(self), True)
 
     def transport_ready(self) -> None:
         """
-        The transport has sent what it held.
+        Try to send the response: the transport has sent its buffer.
         """
         self.unregisterProducer()
         self._answer_or_wait()
 
     def finish(self) -> None:
         """
-        End the answer; behind the body, where that has not come whole, and behind what the client has not
-        read yet.
+        End the response, after the request is complete and the client has read the previous data.
         """
         if not self._complete:
             self._finished_early = True
@@ -242,8 +244,9 @@ class BoundedRequest(_Request):  # type: ignore[misc]
 
     def end(self) -> None:
         """
-        End the answer: nothing waits any more. What a resource does with ``finish`` later makes no
-        difference.
+        End the response: nothing is waiting to be sent.
+
+        A resource may have replaced ``finish`` on the request, so this does not call it.
         """
         self._expect_nothing()
         self._release_body()
@@ -255,14 +258,15 @@ class BoundedRequest(_Request):  # type: ignore[misc]
 
     def _write_http2(self, data: bytes) -> None:
         """
-        Write a part of the answer, as far as the client's window lets it through. Twisted's sending loop
-        would use all of a processor until the window opens.
+        Write a part of the response, no more than the client's window allows.
+
+        Twisted's sending loop would use a whole processor until the window opens.
         """
         if self._writer is None and (self.producer is not None or not data or self.finished or self._is_lost):
             Request.write(self, data)
             return
         if self._writer is None:
-            # The head.
+            # Write the head.
             Request.write(self, b"")
             if self.method == b"HEAD":
                 return
@@ -292,20 +296,20 @@ class BoundedRequest(_Request):  # type: ignore[misc]
     @property
     def unsent(self) -> int:
         """
-        How many bytes of the answer wait for the client, on HTTP/2.
+        How many bytes of the response wait for the client, over HTTP/2.
         """
         return 0 if self._writer is None else self._writer.kept
 
-    def let_go(self) -> None:
+    def stream_detached(self) -> None:
         """
-        A stream goes on without its request: nothing notifies this object of the end.
+        Release the body and the deadline: a stream has replaced this request, and will not report its end.
         """
         self._expect_nothing()
         self._release_body()
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        The client has gone.
+        Clean up: the client has disconnected.
         """
         self._expect_nothing()
         if self._waiting is not None:
@@ -322,7 +326,7 @@ class BoundedRequest(_Request):  # type: ignore[misc]
     @property
     def is_complete(self) -> bool:
         """
-        Whether all of the request has come.
+        Whether the whole request has been received.
         """
         return self._complete
 
@@ -335,7 +339,7 @@ class BoundedRequest(_Request):  # type: ignore[misc]
 
     def progress(self) -> None:
         """
-        The client has read a part of the answer.
+        Restart the deadline: the client has read a part of the response.
         """
         self._expect_nothing()
         self._deadline = self._connection.call_when_late(self._cut)
@@ -357,7 +361,7 @@ class BoundedRequest(_Request):  # type: ignore[misc]
 @implementer(IPushProducer)
 class _Waiting:
     """
-    Wakes a request whose connection could not send any more.
+    A producer that resumes a request when its connection can send again.
     """
 
     def __init__(self, request: BoundedRequest) -> None:
@@ -370,11 +374,11 @@ class _Waiting:
 
     def resumeProducing(self) -> None:
         """
-        The connection has sent what it held.
+        Resume the request: the connection has sent its buffer.
         """
         self._request.transport_ready()
 
     def stopProducing(self) -> None:
         """
-        Do nothing: the request is notified of the connection's end.
+        Do nothing: the request is notified when the connection ends.
         """

@@ -1,7 +1,7 @@
 """
-A site whose connections and requests take a bounded number of descriptors, and bounded memory and time.
+A site with limits on its connections, and on the file descriptors, memory and time that requests take.
 
-``docs/limits.rst`` has the table of all bounds.
+``docs/limits.rst`` has a table of all limits.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ __all__ = ["BoundedConnection", "BoundedSite"]
 
 _log = Logger()
 
-# How many bytes of answers may be unsent when another request of a connection is answered: the size of a
+# How many bytes of responses may be unsent when another request of a connection is answered: the size of a
 # transport's buffer in Twisted, over TCP and TLS.
 _MAX_UNSENT = 65536
 
-# How many pipelined requests of a connection are answered in one turn of the reactor; others have their turn
-# then.
+# How many pipelined requests of a connection are answered per turn of the reactor, so that other connections
+# are served, too.
 _REQUESTS_PER_TURN = 4
 
-# How often the log says that connections are refused, in seconds.
+# The shortest time between two log lines about refused connections, in seconds.
 _LOG_INTERVAL = 10.0
 
 
 def _make_protocol(site: HTTPFactory) -> Any:
-    # Twisted's own protocol, which goes over to HTTP/2 where the client wants it, with a stricter HTTP/1.
+    # Twisted's own protocol, which switches to HTTP/2 if the client wants it, with a stricter HTTP/1.
     channel: IProtocol = StrictChannel()  # type: ignore[no-untyped-call]
     negotiating = negotiating_protocol()
     return channel if negotiating is None else negotiating(channel)
@@ -51,8 +51,9 @@ def _make_protocol(site: HTTPFactory) -> Any:
 
 class BoundedSite(ClosingSite):
     """
-    A site that limits the memory, the time and the connections that clients can take. It takes the place of
-    ``twisted.web.server.Site``, for any web tree::
+    Limits the memory, the time and the connections that clients can take.
+
+    It replaces ``twisted.web.server.Site``, for any web tree::
 
         from twisted.internet import endpoints, reactor
         from txsse.web import BoundedSite
@@ -60,25 +61,25 @@ class BoundedSite(ClosingSite):
         site = BoundedSite(root, reactor=reactor, max_connections=10_000)
         endpoints.serverFromString(reactor, "tcp:8080").listen(site)
 
-    A request with a body that is too large is answered with 413, as soon as that is known; resources need not
-    check. When the ports have stopped listening, ``await site.close()`` closes the connections that are open,
-    after what was written to them.
+    A request with a body that is too large gets 413 as soon as its size is known; resources need not check
+    it. When the ports have stopped listening, ``await site.close()`` closes the open connections, after the
+    data that was written to them.
 
     :param resource: the root of the web tree.
     :param reactor: the reactor.
-    :param max_body: how many bytes a request's body may have. It is held in memory.
-    :param max_bodies: how many bytes the bodies of all requests may have together. While there is no room for
-        another one, it is answered with 503.
-    :param request_timeout: how long a client may take to send a whole request, and to read a part of an
-        answer, in seconds.
-    :param max_connections: how many connections there may be; ``None`` for any number. More are closed at
-        once.
-    :param parse_forms: whether Twisted reads forms into ``request.args``, before a resource has looked at the
+    :param max_body: the most bytes of one request's body. It is kept in memory.
+    :param max_bodies: the most bytes of the bodies of all requests together. Further requests with a body get
+        503 until there is room.
+    :param request_timeout: how long a client may take to send a whole request, and to read a part of a
+        response, in seconds.
+    :param max_connections: the most open connections; ``None`` for no limit. Further connections are closed
+        at once.
+    :param parse_forms: whether Twisted parses forms into ``request.args``, before a resource has checked the
         request.
-    :param wants_body: called with a request whose body has not come yet, to return whether it is wanted. It
-        may answer the request.
-    :param refuse: called with a complete request, to return the answer where it is refused, whatever the
-        path.
+    :param wants_body: called with a request before its body is received; returns whether the body is
+        accepted. It may send a response.
+    :param refuse: called with each complete request, whatever its path; returns the response to a request
+        that is refused, or ``None``.
     """
 
     protocol = _make_protocol
@@ -108,50 +109,52 @@ class BoundedSite(ClosingSite):
         self.parse_forms = parse_forms
         self.wants_body = wants_body
         self.refuse = refuse
-        # How many bytes of bodies are held.
+        # How many bytes of bodies are held now.
         self.bodies = 0
         self._max_connections = max_connections
         self._logged = -_LOG_INTERVAL
 
     def log(self, request: Request) -> None:
         """
-        Write a line into the access log.
+        Write a line into the access log, without tokens.
         """
         super().log(RedactedRequest(request))  # type: ignore[arg-type]
 
     def acceptableProtocols(self) -> list[bytes]:  # noqa: N802
         """
-        Return what a client may choose over TLS: no HTTP/2 where Twisted's protocol for it is not known.
+        Return the protocols that a client may choose over TLS; HTTP/2 only if its class in Twisted is known.
         """
         protocols: list[bytes] = super().acceptableProtocols()  # type: ignore[no-untyped-call]
         return protocols if negotiating_protocol() is not None else [b"http/1.1"]
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:  # type: ignore[override]
         """
-        Serve a connection, unless there are too many.
+        Serve a connection, unless the limit of connections is reached.
         """
         if self._max_connections is not None and len(self._connections) >= self._max_connections:
             now = self.reactor.seconds()
             if now >= self._logged + _LOG_INTERVAL:
                 self._logged = now
-                _log.warn("Connections are refused: there are {count}", count=len(self._connections))
+                _log.warn(
+                    "Connections are refused: {count} are open, the maximum", count=len(self._connections)
+                )
             return None
         return super().buildProtocol(addr)
 
     def make_connection(self, protocol: IProtocol) -> Connection:
         """
-        Make a connection with bounds.
+        Make a connection with limits.
         """
         return BoundedConnection(protocol, self._connections, self.reactor, self)
 
 
 class BoundedConnection(Connection):
     """
-    A connection that is aborted where a request takes too long to come, and that answers as much as is read.
+    A connection with limits on the time of a request, and on the responses that its client has not read.
 
-    :ivar site: its site.
-    :ivar incoming: requests whose head has come, and whose body has not.
-    :ivar answering: requests of HTTP/2 whose answer is on its way.
+    :ivar site: the site of the connection.
+    :ivar incoming: requests whose head has been received, and whose body has not.
+    :ivar answering: HTTP/2 requests whose response is being sent.
     """
 
     __slots__ = ("_answered", "_deadline", "_held", "answering", "incoming", "site")
@@ -181,30 +184,30 @@ class BoundedConnection(Connection):
 
     def renew(self, successor: Connection) -> IProtocol:
         """
-        Return what speaks HTTP from now on; its requests are this connection's.
+        Use another HTTP protocol from now on; its requests belong to this connection.
         """
         self._own(successor.protocol)
         return successor.protocol
 
     def _own(self, protocol: Any) -> None:
-        # Twisted tells a request where it belongs when it has come, which is too late.
+        # Twisted sets the site of a request when it is complete, which is too late.
         protocol.requestFactory = partial(BoundedRequest, self)
 
     def call_when_late(self, call: Callable[[], object]) -> IDelayedCall:
         """
-        Call something when a request that begins now should have come.
+        Schedule a call for the time at which a request that begins now must be complete.
         """
         return self._reactor.callLater(self.site.request_timeout, call)
 
     def call_soon(self, call: Callable[[], object]) -> IDelayedCall:
         """
-        Call something in the next turn of the reactor.
+        Schedule a call for the next turn of the reactor.
         """
         return self._reactor.callLater(0, call)
 
-    def request_came(self) -> None:
+    def request_received(self) -> None:
         """
-        A request is there as a whole.
+        Stop the deadline: a request is complete.
         """
         deadline, self._deadline = self._deadline, None
         if deadline is not None:
@@ -212,14 +215,14 @@ class BoundedConnection(Connection):
 
     def may_answer(self, request: BoundedRequest) -> bool:
         """
-        Tell whether a request may be answered now. Otherwise it is woken when it may be looked at again.
+        Return whether a request may be answered now; otherwise, arrange for the request to try again.
         """
         if request.is_http2:
             if sum(each.unsent for each in self.answering) <= _MAX_UNSENT:
                 return True
             self._held.append(request)
             return False
-        # Twisted answers while its buffer is full.
+        # Twisted itself answers although its buffer is full.
         if waits_for_client(request.channel):
             request.wait_for_transport()
             return False
@@ -232,31 +235,31 @@ class BoundedConnection(Connection):
 
     def answered(self, request: BoundedRequest) -> None:
         """
-        A request has its answer, or its client has gone.
+        Forget a request that was answered, or whose client has disconnected.
         """
         for requests in (self.answering, self._held):
             if request in requests:
                 requests.remove(request)
         if self in self._connections:
-            self.look_whether_closing()
+            self.limit_closing_time()
             if self._held:
                 self.call_soon(self._answer_held)
 
     def _answer_held(self) -> None:
         held, self._held = self._held, []
         for request in held:
-            request.look_again()
+            request.try_to_answer()
 
     def connectionMade(self) -> None:
         """
-        The connection is there, and says nothing yet.
+        Begin to wait for the first request.
         """
         self._deadline = self.call_when_late(self._cut)
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Pass on what came. After a request that has been answered already, another one is waited for.
+        Pass data on, and begin to wait for the next request if the previous one has been answered.
         """
         self._answered = 0
         super().dataReceived(data)
@@ -267,15 +270,17 @@ class BoundedConnection(Connection):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        The connection is gone.
+        Clean up: the connection is lost.
         """
-        self.request_came()
+        self.request_received()
         super().connectionLost(reason)
 
     def _is_idle(self) -> bool:
         """
-        Tell whether nothing is being answered. Streams of HTTP/2 come and go beside each other; and one that
-        has taken the place of its protocol is being answered.
+        Return whether no request is being answered.
+
+        It is ``False`` for HTTP/2, where streams begin and end in parallel, and for a connection whose
+        protocol a stream has replaced.
         """
         channel = channel_of(self.protocol)
         return (

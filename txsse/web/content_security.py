@@ -1,5 +1,5 @@
 """
-What a page may do that is one file, with everything in it.
+The Content-Security-Policy of an HTML page that is one file, with its script and style inside.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ __all__ = ["content_security_policy"]
 
 def content_security_policy(page: str) -> bytes:
     """
-    Allow a page its own script and style, requests to its own server, and nothing else; its script cannot
-    make elements out of text.
+    Return a policy that allows a page its own script and style, and requests to its own server.
+
+    Everything else is forbidden; the script cannot create elements from text.
 
     Sources: https://www.w3.org/TR/CSP3/, https://www.w3.org/TR/trusted-types/
     """

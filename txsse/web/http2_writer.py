@@ -1,5 +1,5 @@
 """
-Writing to a stream of HTTP/2 as far as the client's windows let it through.
+A writer for HTTP/2 streams that sends no more than the client's flow-control windows allow.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from txsse._twisted.http2 import Http2Stream
 
 __all__ = ["Http2Writer"]
 
-# How many bytes are kept for one stream of HTTP/2 before it counts as blocked. The same as a TCP transport's
-# own buffer (``abstract.FileDescriptor.bufferSize``), so that a slow reader is noticed at the same point.
+# How many bytes are kept for one stream before it counts as blocked: the same as a TCP transport's own buffer
+# (``abstract.FileDescriptor.bufferSize``), so that a slow reader is detected at the same point.
 _HTTP2_BUFFER = 65536
 
-# How much is handed over at once: the one frame that the connection sends in a turn of the reactor. What
-# waits longer may find its window closed, by a client that changes its settings.
+# How many bytes are handed over at once: the one frame that the connection sends per turn of the reactor.
+# More would wait in Twisted's queue, where a client that changes its settings may close the window.
 _HTTP2_PIECE = 16384
 
 
@@ -28,20 +28,20 @@ class Http2Writer:
     """
     Writes to a stream of an HTTP/2 connection, one piece at a time.
 
-    Twisted queues whatever is written to a stream. Where the flow-control windows do not let it through, its
-    sending loop spins until they do, at the cost of a processor; where they do, because the client asked for
-    windows of 2 GiB and then does not read, the queue grows as large. So this keeps what is written, hands
-    over a piece that the windows let through, and the next one when that has left. It is blocked when it
-    keeps more than a TCP transport would.
+    Twisted queues whatever is written to a stream. If the flow-control windows are closed, its sending loop
+    spins until they open, and uses a whole processor; if a client sets windows of 2 GiB and then does not
+    read, the queue grows to that size. So this writer keeps the data, hands over one piece that the windows
+    allow, and the next one when that has been sent. It is blocked while it keeps more than a TCP transport
+    would.
 
-    Whatever wakes it only makes it look in the next turn of the reactor, when Twisted has dealt with all that
-    a packet brought: h2 knows of a reset in it before Twisted does.
+    Each event that may open a window only schedules a check in the next turn of the reactor, when Twisted has
+    processed the whole packet: h2 knows of a reset in it before Twisted does.
 
-    It, or what passes ``resumeProducing`` on to it, is the producer of the request.
+    The writer is the request's producer, or its owner passes ``resumeProducing`` on to it.
 
     :param stream: the stream.
     :param hand_over: called with each piece, to write it to the request.
-    :param emptied: called when nothing is kept any more, in a turn of its own.
+    :param emptied: called when no data is kept any more, in a turn of the reactor of its own.
     :ivar blocked: whether it keeps more than a TCP transport would.
     """
 
@@ -54,20 +54,20 @@ class Http2Writer:
         self._emptied = emptied
         self._kept: deque[bytes | memoryview] = deque()
         self._kept_size = 0
-        # What is to wake it: nothing, a turn of the reactor, or something that comes from the client.
+        # The scheduled check, and whether one is scheduled or an event from the client is awaited.
         self._call: IDelayedCall | None = None
         self._waiting = False
 
     @property
     def kept(self) -> int:
         """
-        How many bytes wait for the client to let them through.
+        How many bytes are kept until the client's windows allow them.
         """
         return self._kept_size
 
     def write(self, data: bytes) -> None:
         """
-        Send bytes, or keep them.
+        Send bytes, or keep them until a window opens.
         """
         self._kept.append(data)
         self._kept_size += len(data)
@@ -78,10 +78,10 @@ class Http2Writer:
 
     def stop(self) -> None:
         """
-        Drop what is kept, and do nothing any more.
+        Drop the kept data; the writer does nothing afterwards.
         """
         self._drop()
-        # With them, it would be a cycle of references.
+        # The callbacks refer to the owner: together they would be a cycle of references.
         self._hand_over = self._emptied = _do_nothing
         if self._call is not None:
             self._call.cancel()
@@ -89,9 +89,9 @@ class Http2Writer:
 
     def stop_and_call_soon(self, call: Callable[[], object]) -> None:
         """
-        Drop what is kept, and call something in the next turn, unless :meth:`stop` is called before.
+        Drop the kept data, and schedule a call in the next turn, unless :meth:`stop` is called before.
         """
-        # With nothing kept nothing else wakes it, which would take the place of this call.
+        # With no data kept, no other event schedules a check, which would replace this call.
         self._drop()
 
         def run() -> None:
@@ -106,31 +106,32 @@ class Http2Writer:
 
     def poke(self) -> None:
         """
-        Look whether the client lets more through: Twisted does not notify when it enlarges a window by its
-        settings.
+        Schedule a check of the windows.
+
+        Twisted sends no notification when the client's settings enlarge a window.
         """
         if self._kept:
             self._wake(self._look)
 
     def pauseProducing(self) -> None:
         """
-        The window is used up. What is kept shows that.
+        Do nothing: the writer knows that the window is used up.
         """
 
     def resumeProducing(self) -> None:
         """
-        A window is open again.
+        Schedule a check: a window has opened.
         """
         self.poke()
 
     def stopProducing(self) -> None:
         """
-        The connection is gone; ``notifyFinish`` is what notifies.
+        Do nothing: ``notifyFinish`` reports the lost connection.
         """
 
     def _wake(self, then: Callable[[], object]) -> None:
         """
-        Do something in the next turn, in the place of whatever was to be done then.
+        Schedule a call in the next turn of the reactor, in place of any other.
         """
         if self._call is not None:
             self._call.cancel()
@@ -147,7 +148,7 @@ class Http2Writer:
 
     def _push(self) -> None:
         """
-        Hand over the next piece, and arrange for a look at the rest.
+        Hand over the next piece, and schedule a check for the rest.
         """
         stream = self._stream
         if stream.call_when_transport_ready(self.poke):
@@ -166,19 +167,19 @@ class Http2Writer:
         if window > 0:
             self._wake(self._look)
         else:
-            # Has the connection call resumeProducing when the client opens a window.
+            # The connection calls resumeProducing when the client opens a window.
             self._waiting = True
             stream.wait_for_window()
 
     def _take(self, size: int) -> bytes:
         """
-        Take as much of what is kept.
+        Remove and return at most so many kept bytes.
         """
         taken: list[bytes | memoryview] = []
         while self._kept and size:
             frame = self._kept.popleft()
             if len(frame) > size:
-                # A view, because copying the rest of a large frame for each of its pieces is quadratic work.
+                # A view: copying the rest of a large frame for each of its pieces would be quadratic work.
                 self._kept.appendleft(memoryview(frame)[size:])
                 frame = frame[:size]
             taken.append(frame)
@@ -189,5 +190,5 @@ class Http2Writer:
 
 def _do_nothing(*_: object) -> None:
     """
-    Stand in for the callbacks of a writer that has stopped.
+    Replace the callbacks of a writer that has stopped.
     """

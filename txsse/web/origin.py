@@ -1,14 +1,14 @@
 """
-Origins and hosts: how they are written, and which of them a local server answers.
+Parsing of origins and hosts, and DNS-rebinding and CSRF checks for local servers.
 
 An origin is a scheme, a host and a port. :func:`parse_origin` and :func:`origin_of` return it as browsers
-write it in ``Origin``, so two origins are the same if their texts are.
+write it in ``Origin``, so equal origins are equal strings.
 
-A server on a developer's machine is reached by a browser that has pages of other sites open. A name that is
-made to resolve to 127.0.0.1 (DNS rebinding) counts as the same origin as what listens there, and the page
-could read everything; ``Host`` gives it away, for it holds that name. And any page at all can POST a form;
-``Origin`` gives that away. :func:`refuse_host` and :func:`refuse_origin` return why a request is refused, in
-one sentence, or ``None``; they raise nothing.
+A browser that reaches a server on a developer's machine also has pages of other sites open. If such a site's
+name is made to resolve to 127.0.0.1 (DNS rebinding), its page has the same origin as the local server and
+could read everything; ``Host`` then contains that name, and :func:`refuse_host` refuses it. Any page can also
+POST a form; ``Origin`` then contains the page's origin, and :func:`refuse_origin` refuses it. Both return why
+a request is refused, in one sentence, or ``None``; they raise nothing.
 
 Sources: https://url.spec.whatwg.org/#concept-host-serializer,
 https://html.spec.whatwg.org/multipage/browsers.html#ascii-serialisation-of-an-origin,
@@ -37,31 +37,29 @@ __all__ = [
     "refuse_origin",
 ]
 
-#: The port of each scheme that is left out where it is the usual one.
+#: The default port of each scheme, which an origin omits.
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _ORIGIN = r"([a-z][a-z0-9+.-]*)://(\[[^\s/?#@\[\]]+\]|[^\s/?#@:\\\[\]]+)(?::([0-9]{1,5}))?"
 _ORIGIN_ALONE = re.compile(_ORIGIN, re.ASCII | re.IGNORECASE)
 _ORIGIN_OF_URL = re.compile(_ORIGIN + r"(?=[/?#]|\Z)", re.ASCII | re.IGNORECASE)
 
-# With _, which no host name has by the RFCs, and names in Docker and Kubernetes do.
+# Includes _, which the RFCs forbid in host names, but names in Docker and Kubernetes contain.
 _ASCII_HOST = re.compile(r"[a-z0-9._-]+")
 
 _HOST = re.compile(
     r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[0-9A-Za-z._-]+))(?::(?P<port>[0-9]*))?", re.ASCII
 )
 
-_NO_ORIGIN = (
-    "no origin; one is a scheme and a host, and a port where it is not the usual one: https://example.org"
-)
+_NO_ORIGIN = "not an origin; an origin is a scheme and a host, and a port unless it is the default: https://example.org"
 
 
 def parse_origin(text: str, *, allow_null: bool = False) -> str:
     """
-    Return an origin as browsers write it: in lower case, in ASCII, and without the scheme's usual port.
+    Return an origin as browsers write it: in lower case, in ASCII, and without the default port.
 
-    :param allow_null: whether ``null`` counts, the origin of files and sandboxed frames, which any site can
-        make its pages have.
+    :param allow_null: whether ``null`` is accepted: the origin of files and sandboxed frames, which the pages
+        of any site can obtain.
     :raises ValueError: for anything else, such as a URL with a path. The message continues the sentence
         "… is".
     """
@@ -81,11 +79,11 @@ def origin_of(url: str) -> str:
 
 def format_origin(scheme: str, host: str, port: int | None) -> str:
     """
-    Write an origin.
+    Return an origin as text.
 
     :param host: a name, an IPv4 address, or an IPv6 address with or without brackets.
-    :param port: the port; ``None`` for the scheme's usual one.
-    :raises ValueError: for a host or a port that cannot be.
+    :param port: the port; ``None`` for the scheme's default port.
+    :raises ValueError: for an invalid host or port.
     """
     scheme, host = scheme.lower(), ascii_host(host)
     if port is not None and port > 65535:
@@ -97,10 +95,11 @@ def format_origin(scheme: str, host: str, port: int | None) -> str:
 
 def ascii_host(host: str) -> str:
     """
-    Return a host in lower case and ASCII: a name in another script by IDNA, an IPv6 address in its short form
-    and without brackets.
+    Return a host in lower case and ASCII.
 
-    :raises ValueError: for what cannot be a host.
+    A name in another script is encoded by IDNA; an IPv6 address is shortened, without brackets.
+
+    :raises ValueError: for an invalid host.
     """
     if ":" in host:
         try:
@@ -120,8 +119,9 @@ def ascii_host(host: str) -> str:
 
 def name_in_host(host: str) -> str | None:
     """
-    Return the name or IPv4 address in a value of ``Host``, without the port and a final dot; ``None`` where
-    there is none.
+    Return the name or IPv4 address in a value of ``Host``, without the port and a final dot.
+
+    The result is ``None`` for an IPv6 address or an invalid value.
     """
     found = _HOST.fullmatch(host)
     return None if found is None or found["name"] is None else found["name"].lower().removesuffix(".")
@@ -129,14 +129,14 @@ def name_in_host(host: str) -> str | None:
 
 def refuse_host(hosts: Sequence[bytes], version: bytes) -> str | None:
     """
-    Check that a request names this machine in a way that no other site can.
+    Check that a request addresses this machine by a name that no other site can have.
 
     :param hosts: the values of ``Host``, one for each line.
     :param version: the protocol's name and version, as in the request line.
-    :returns: why not, or ``None`` where it does.
+    :returns: why the request is refused, or ``None``.
     """
     if not hosts and version == b"HTTP/1.0":
-        # From before there was Host; and no browser speaks it, so none can be misled.
+        # HTTP/1.0 had no Host at first; no browser speaks it, so no browser can be misled.
         return None
     if len(hosts) != 1:
         return "A request must have one Host header."
@@ -160,11 +160,11 @@ def refuse_origin(
     Check that a request that changes something comes from a page of this server.
 
     :param origin: the value of ``Origin``.
-    :param fetch_site: the value of ``Sec-Fetch-Site``, which no page can set, and which still holds behind
-        a proxy that speaks TLS for us, where the scheme of ``Origin`` differs from ours.
-    :param scheme: ``http`` or ``https``, as the request came.
+    :param fetch_site: the value of ``Sec-Fetch-Site``. No page can set it, and it stays valid behind a proxy
+        that terminates TLS, where the scheme of ``Origin`` differs from the server's.
+    :param scheme: ``http`` or ``https``, as the server received the request.
     :param host: the value of ``Host``.
-    :returns: why not, or ``None`` where it does.
+    :returns: why the request is refused, or ``None``.
     """
     if fetch_site == b"same-origin":
         return None
@@ -186,7 +186,7 @@ def _read(found: re.Match[str] | None) -> str:
 
 def _is_local_name(found: re.Match[str]) -> bool:
     port = found["port"]
-    # Longer than any port: int() of it could be made expensive.
+    # A longer text than any port: int() of it could be made expensive.
     if port and (len(port) > 5 or int(port) > 65535):
         return False
     try:

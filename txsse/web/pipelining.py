@@ -1,10 +1,10 @@
 """
-What a client sends behind the request of a stream, while the stream is open.
+Limits of the data that a client sends after the request of a stream, while the stream is open.
 
-It may be another request, to be answered on the same connection when the stream has ended. Twisted keeps up
-to 80 KB of it for each connection, and reads no further then, so that a client that disconnects is noticed
-only when something is sent to it. Here a few KB are kept. A connection with more is read on, its bytes are
-dropped, and it closes after the stream.
+The data may be another request, to be answered on the same connection when the stream has ended. Twisted
+keeps up to 80 KB of it per connection, and then stops reading, so that it detects a disconnected client only
+when it sends. Here the limit is a few KB. If a client sends more, the connection is read on, the bytes are
+dropped, and the connection closes after the stream.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from txsse._twisted.http import sent_ahead, set_reader
 
 __all__ = ["MAX_DROPPED", "MAX_PIPELINED", "Pipelining", "bound_pipelining"]
 
-#: How many bytes of further requests are kept until the stream ends. No browser pipelines, and most heads are
-#: shorter.
+#: How many bytes of further requests are kept until the stream ends. Browsers do not pipeline, and most heads
+#: are shorter.
 MAX_PIPELINED = 4096
 
-#: How many more are dropped, before the connection is aborted.
+#: How many further bytes are dropped before the connection is aborted.
 MAX_DROPPED = 1024 * 1024
 
 
 def bound_pipelining(request: Request) -> Pipelining | None:
     """
-    Bound what the client of a stream sends behind its request.
+    Limit the data that the client of a stream sends after its request.
 
-    :returns: what ends that; ``None`` over HTTP/2, and where Twisted's connection is not as expected: its own
-        bounds hold then.
+    :returns: an object whose ``stop`` ends the limit; ``None`` over HTTP/2, and if Twisted's connection is
+        not as expected: Twisted's own limits apply then.
     """
     channel = request.channel
     if not isinstance(channel, HTTPChannel) or sent_ahead(channel) is None:
@@ -40,7 +40,7 @@ def bound_pipelining(request: Request) -> Pipelining | None:
 
 class Pipelining:
     """
-    Bounds what an HTTP/1.1 connection of Twisted's keeps, from the beginning of a stream to :meth:`stop`.
+    Limits the data that Twisted's HTTP/1.1 connection keeps, from the start of a stream to :meth:`stop`.
 
     :param channel: Twisted's ``HTTPChannel``, for which :func:`~txsse._twisted.http.sent_ahead` returns a
         list.
@@ -57,18 +57,18 @@ class Pipelining:
         kept.clear()
         for data in early:
             self._take(data)
-        # Twisted may have stopped to read while the stream was about to open.
+        # Twisted may have paused reading before the stream opened.
         channel.transport.resumeProducing()
 
     def stop(self) -> None:
         """
-        Leave the connection to Twisted again.
+        Return the connection to Twisted.
         """
         set_reader(self._channel, None)
 
     @property
     def _kept(self) -> list[bytes]:
-        # Twisted makes a new list with each request.
+        # Twisted creates a new list for each request.
         kept = sent_ahead(self._channel)
         assert kept is not None
         return kept

@@ -1,8 +1,8 @@
 """
-Requests as logs may have them: without the token that some bring in their query.
+Requests without the tokens in their queries, for log lines.
 
-Before Mercure 1.0 clients that could set no header wrote ``?authorization=TOKEN``; whoever reads a log could
-then do what they may.
+Before Mercure 1.0, clients that could not set headers sent ``?authorization=TOKEN``. With a token from a log,
+its readers would have the permissions of the client.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import Any
 
 __all__ = ["RedactedRequest", "without_token"]
 
-# Each character of the name may be written as a % and two digits; in a URL within a URL, the = as well. The
-# value ends where the next field begins, and in no other place: too much is cut out rather than too little.
+# Each character of the name may be percent-encoded, and in a URL within a URL the = as well. The value ends
+# only where the next field begins: too much is removed rather than too little.
 _NAME = b"".join(rb"(?:%c|%%%02x|%%%02x)" % (each, each, each - 32) for each in b"authorization")
 _TOKEN = re.compile(rb"(" + _NAME + rb"(?:=|%3d|%253d))[^&]+", re.IGNORECASE)
 
 
 def without_token(text: bytes) -> bytes:
     """
-    Return a text, such as a URL, without the tokens in its queries.
+    Return a text, such as a URL, with the tokens in its queries replaced by ``***``.
     """
     return _TOKEN.sub(rb"\1***", text)
 
 
 class RedactedRequest:
     """
-    What a log's formatter sees of a request.
+    A request as the formatter of a log sees it: without tokens.
 
-    :param request: the request, or what is left of one.
+    :param request: the request, or the data kept of it.
     """
 
     def __init__(self, request: Any) -> None:
@@ -41,13 +41,13 @@ class RedactedRequest:
     @property
     def uri(self) -> bytes:
         """
-        What was asked for.
+        The URI of the request, without tokens.
         """
         return without_token(self._request.uri)
 
     def getHeader(self, name: bytes) -> bytes | None:
         """
-        Return a header field. A page's URL may have had the token, too, and is then in ``Referer``.
+        Return a header field, without tokens: a page's URL may contain one, and so does then ``Referer``.
         """
         value: bytes | None = self._request.getHeader(name)
         return None if value is None else without_token(value)

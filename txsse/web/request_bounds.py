@@ -1,5 +1,5 @@
 """
-What a :class:`~txsse.web.bounded_request.BoundedRequest` knows of its connection, and of its site.
+The parts of a connection and of a site that a :class:`~txsse.web.bounded_request.BoundedRequest` uses.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = [
     "RequestOwner",
 ]
 
-#: How many bytes a body may have.
+#: The most bytes of one body.
 DEFAULT_MAX_BODY = 1024 * 1024
 
-#: How many bytes all of them may have together: 32 of the largest.
+#: The most bytes of all bodies together: 32 of the largest size.
 DEFAULT_MAX_BODIES = 32 * DEFAULT_MAX_BODY
 
 #: How long a client may take to send a request, in seconds.
@@ -32,7 +32,7 @@ DEFAULT_REQUEST_TIMEOUT = 30.0
 
 class RequestBounds(Protocol):
     """
-    What the requests of a site share; see :class:`~txsse.web.bounded_site.BoundedSite`.
+    The limits and counts that the requests of a site share; see :class:`~txsse.web.bounded_site.BoundedSite`.
 
     :ivar bodies: how many bytes of bodies are held.
     """
@@ -47,10 +47,10 @@ class RequestBounds(Protocol):
 
 class RequestOwner(Protocol):
     """
-    The connection of requests.
+    The connection of a request.
 
-    :ivar incoming: requests whose head has come, and whose body has not.
-    :ivar answering: requests of HTTP/2 whose answer is on its way.
+    :ivar incoming: requests whose head has been received, and whose body has not.
+    :ivar answering: HTTP/2 requests whose response is being sent.
     """
 
     incoming: list[Any]
@@ -59,30 +59,30 @@ class RequestOwner(Protocol):
     @property
     def site(self) -> RequestBounds:
         """
-        The site.
+        The site of the connection.
         """
 
     def call_when_late(self, call: Callable[[], object]) -> IDelayedCall:
         """
-        Call something when a request that begins now should have come.
+        Schedule a call for the time at which a request that begins now must be complete.
         """
 
     def call_soon(self, call: Callable[[], object]) -> IDelayedCall:
         """
-        Call something in the next turn of the reactor.
+        Schedule a call for the next turn of the reactor.
         """
 
-    def request_came(self) -> None:
+    def request_received(self) -> None:
         """
-        A request is there as a whole.
+        Handle that a request is complete.
         """
 
     def may_answer(self, request: Any) -> bool:
         """
-        Tell whether a request may be answered now. Otherwise it is woken when it may be looked at again.
+        Return whether a request may be answered now; otherwise, arrange for the request to try again.
         """
 
     def answered(self, request: Any) -> None:
         """
-        A request has its answer, or its client has gone.
+        Forget a request that was answered, or whose client has disconnected.
         """

@@ -1,7 +1,8 @@
 """
-Plain responses: those that are complete at once, as opposed to a stream.
+Complete responses, as opposed to streams.
 
-:func:`send_response` is the only function that finishes one. The resources below it answer with one sentence.
+:func:`send_response` is the only function that finishes one. The resources in this module respond with one
+sentence.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ __all__ = [
 #: The media type of a sentence.
 TEXT = b"text/plain; charset=utf-8"
 
-#: The sentence for what does not exist.
+#: The sentence for a path that does not exist.
 NOTHING = "There is nothing here."
 
 #: Response headers; ``None`` removes one.
@@ -48,15 +49,15 @@ def send_response(
     headers: Headers = (),
 ) -> int:
     """
-    Send a complete response, and finish the request. Does nothing if the client has disconnected.
+    Send a complete response, and finish the request; do nothing if the client has disconnected.
 
-    Caches do not store the response unless ``headers`` says otherwise, and browsers do not guess its type.
+    Caches do not store the response unless ``headers`` allows it, and browsers do not guess its type.
 
-    :param request: the request, of which no response has been sent.
+    :param request: the request, to which no response has been sent.
     :param status: the status code.
     :param body: the body; a ``str`` is one line of text, and is sent with its line end.
     :param content_type: the media type of the body.
-    :param headers: further headers; they replace those that are set here.
+    :param headers: further headers; they replace the default ones.
     :returns: ``NOT_DONE_YET``, for ``render`` to return.
     """
     if not can_respond(request):
@@ -66,10 +67,10 @@ def send_response(
     own: list[tuple[bytes, bytes | None]] = [(b"X-Content-Type-Options", b"nosniff")]
     if not request.responseHeaders.hasHeader(b"Cache-Control"):
         own.append((b"Cache-Control", b"no-store"))
-    # Twisted has set text/html.
+    # Twisted has set text/html by default.
     own.append((b"Content-Type", None if status in NO_BODY_CODES else content_type))
     set_headers(request, [*own, *headers])
-    # In response to HEAD, an empty body says nothing of the length that GET would send: a stream has none.
+    # In response to HEAD, an empty body does not have the length that GET would send: a stream has none.
     if status not in NO_BODY_CODES and (content or request.method != b"HEAD"):
         request.setHeader(b"Content-Length", b"%d" % len(content))
     if content and request.method != b"HEAD":
@@ -80,7 +81,7 @@ def send_response(
 
 def send_page(request: Request, page: bytes, policy: bytes) -> int:
     """
-    Send an HTML page. Browsers ask again each time, so that a newer server does not meet an older page.
+    Send an HTML page; browsers revalidate it each time, so that an old page does not meet a newer server.
 
     :param policy: the page's Content-Security-Policy.
     """
@@ -102,7 +103,7 @@ def can_respond(request: Request) -> bool:
 
 def set_headers(request: Request, headers: Headers) -> None:
     """
-    Set response headers. ``Vary`` is added to those that are there.
+    Set response headers; a ``Vary`` is added to the existing ones.
     """
     for name, value in headers:
         if value is None:
@@ -115,9 +116,9 @@ def set_headers(request: Request, headers: Headers) -> None:
 
 class Branch(Resource):
     """
-    A resource that exists for its children.
+    A resource that exists only for its children: its own path does not exist.
 
-    :param nothing: the sentence for what does not exist.
+    :param nothing: the sentence for a path that does not exist.
     """
 
     def __init__(self, nothing: str = NOTHING) -> None:
@@ -126,20 +127,20 @@ class Branch(Resource):
 
     def getChild(self, path: bytes, request: Request) -> IResource:
         """
-        Answer for a child that does not exist.
+        Return a resource that sends 404.
         """
         return self._nothing
 
     def render(self, request: Request) -> int:
         """
-        Answer for itself.
+        Send 404.
         """
         return self._nothing.render(request)
 
 
 class Sentence(Resource):
     """
-    Answers any request with one sentence.
+    A resource that answers any request with one sentence.
 
     :param status: the status code.
     :param sentence: the sentence.
@@ -163,9 +164,9 @@ class Sentence(Resource):
 
 def refuse_method(request: Request, allowed: str) -> int:
     """
-    Send 405.
+    Send 405 with the allowed methods.
 
-    :param allowed: the methods that are allowed.
+    :param allowed: the methods, separated by commas.
     """
     return send_response(
         request, 405, f"Allowed here: {allowed}.", headers=[(b"Allow", allowed.encode("ascii"))]
@@ -174,7 +175,7 @@ def refuse_method(request: Request, allowed: str) -> int:
 
 def refuse_strangers(request: Request) -> Sentence | None:
     """
-    Return the answer to a request that only a page of this server may send; ``None`` where one did.
+    Return 403 for a request that only a page of this server may send; ``None`` if such a page sent it.
     """
     refused = refuse_origin(
         request.getHeader(b"Origin"),

@@ -1,6 +1,7 @@
 """
-A site whose connections can be closed, for the end of a service, and which reads nothing more from a
-connection that is about to close.
+A site that can close its connections when a service stops.
+
+It also stops processing data from a connection that is closing.
 """
 
 from __future__ import annotations
@@ -23,27 +24,29 @@ __all__ = ["ClosingSite"]
 
 _log = Logger()
 
-# How long a client may take to read what was written to it before the service stopped, in seconds.
+# How long a client may take to read its data when the service stops, in seconds.
 _CLOSE_TIMEOUT = 5.0
 
 # How long a connection may take to close, once the server has decided to close it: the client reads the rest
-# of the answer meanwhile. Twisted has no such limit: over TLS it waits for the client's close_notify without
-# end; in seconds.
+# of the response meanwhile. Twisted has no such limit: over TLS it waits indefinitely for the client's
+# close_notify; in seconds.
 _LINGER = 30.0
 
-# How many bytes are read and dropped from a connection that is about to close. To close it while the client
-# still sends would reset it, and the client might lose the answer that says what was wrong.
+# How many bytes are read and dropped from a connection that is closing. Closing it while the client still
+# sends would reset it, and the client might lose the response that says what was wrong.
 _MAX_DROPPED = 1024 * 1024
 
-# What was written to an HTTP/2 stream leaves with the next turns of the reactor, a frame in each, and Twisted
-# does not tell when the last one has; in seconds.
+# The last data of an HTTP/2 stream leaves in the next turns of the reactor, one frame per turn, and Twisted
+# does not notify when the last one has left; in seconds.
 _HTTP2_FLUSH = 0.2
 
 
 class ClosingSite(Site):
     """
-    A site that can close its connections. ``stopListening`` on its ports leaves them open: those that are
-    idle, as browsers keep them, and their time-outs in the reactor.
+    A site that can close its connections.
+
+    ``stopListening`` on its ports leaves connections open, such as idle ones that browsers keep, and leaves
+    their time-outs in the reactor.
 
     :param resource: the root of the web tree.
     :param reactor: the reactor.
@@ -60,8 +63,10 @@ class ClosingSite(Site):
 
     def stopFactory(self) -> None:  # noqa: N802
         """
-        The last port is closed. Open streams have their lines in the access log when they end, so with
-        connections, the log is closed by :meth:`close`.
+        Close the access log when the last port is closed.
+
+        Open streams write their lines into the log when they end. While connections are open, :meth:`close`
+        therefore closes the log later.
         """
         if self._connections:
             self._stops_later = True
@@ -70,28 +75,28 @@ class ClosingSite(Site):
         try:
             super().stopFactory()
         except OSError:
-            # What the file still had in its buffer, on a disk that is full.
+            # The disk is full, and the file still had data in its buffer.
             _log.failure("the access log cannot be closed")
-            # Twisted stops there, and its timer would go on.
+            # Twisted's method was interrupted, and its timer would continue.
             self.logFile = BytesIO()
             super().stopFactory()
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:  # type: ignore[override]
         """
-        Serve a connection, and remember it while it is there.
+        Serve a connection, and keep a reference to it while it is open.
         """
         protocol = Site.buildProtocol(self, addr)
         return None if protocol is None else self.make_connection(protocol)
 
     def make_connection(self, protocol: IProtocol) -> Connection:
         """
-        Make what stands for a connection.
+        Make the object that represents a connection.
         """
         return Connection(protocol, self._connections, self.reactor)
 
     async def close(self) -> None:
         """
-        Close all connections behind what was written to them, and wait until that is done.
+        Close all connections after the data that was written to them, and wait until they are closed.
         """
         connections = self._connections.copy()
         for connection in connections:
@@ -103,13 +108,14 @@ class ClosingSite(Site):
 
 class Connection(Protocol):
     """
-    A connection to a site. It stands beside the transport and not in front of it, since a stream looks at
-    what its transport is.
+    A connection to a site, between the transport and the HTTP protocol.
 
-    :param protocol: what speaks HTTP.
-    :param connections: where to be while the connection is there.
+    It does not wrap the transport, because a stream checks the type of its transport.
+
+    :param protocol: the HTTP protocol.
+    :param connections: the set that contains the connection while it is open.
     :param reactor: the reactor.
-    :ivar protocol: what speaks to the client; a stream may put itself into its place.
+    :ivar protocol: the protocol that data is passed to; a stream may replace it.
     """
 
     transport: StreamTransport
@@ -126,15 +132,15 @@ class Connection(Protocol):
 
     def renew(self, successor: Connection) -> IProtocol:
         """
-        Return what speaks HTTP from now on, behind a stream.
+        Return the HTTP protocol to use from now on, after a stream has ended.
 
-        :param successor: what the site has made for that; this goes on in its place.
+        :param successor: the connection object that the site has made; this one stays in its place.
         """
         return successor.protocol
 
     def connectionMade(self) -> None:
         """
-        The connection is there.
+        Connect the HTTP protocol to the transport.
         """
         self._connections.add(self)
         assert self.transport is not None
@@ -142,8 +148,9 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Pass on what came, unless the connection is about to close: Twisted's HTTP/2, over TLS, would keep all
-        that comes after a protocol error or GOAWAY.
+        Pass data on, unless the connection is closing.
+
+        Twisted's HTTP/2, over TLS, would keep all data that arrives after a protocol error or GOAWAY.
         """
         transport = self.transport
         if getattr(transport, "disconnecting", False):
@@ -152,11 +159,11 @@ class Connection(Protocol):
                 transport.abortConnection()
             return
         self.protocol.dataReceived(data)
-        self.look_whether_closing()
+        self.limit_closing_time()
 
-    def look_whether_closing(self) -> None:
+    def limit_closing_time(self) -> None:
         """
-        Bound the time that the connection takes to close, where it is about to.
+        Limit the time that the connection takes to close, if it is closing.
         """
         transport = self.transport
         if getattr(transport, "disconnecting", False) and not self._calls and self in self._connections:
@@ -171,7 +178,7 @@ class Connection(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        The connection is gone.
+        Clean up, and pass the event on: the connection is lost.
         """
         self._connections.discard(self)
         for call in self._calls:
@@ -185,14 +192,14 @@ class Connection(Protocol):
 
     def when_lost(self) -> Deferred[None]:
         """
-        Return a Deferred that fires when the connection is gone. It is to be asked for once.
+        Return a Deferred that fires when the connection is lost. It may be called once.
         """
         self._lost = Deferred()
         return self._lost
 
     def close(self) -> None:
         """
-        Close the connection behind what was written to it; where the client does not read that, cut it off.
+        Close the connection after the data that was written to it; abort it if the client does not read that.
         """
         transport = self.transport
         if getattr(transport, "negotiatedProtocol", None) == b"h2":
@@ -203,6 +210,7 @@ class Connection(Protocol):
 
     def _lose(self) -> None:
         transport = self.transport
-        # With a producer that it has paused, or over TLS with any, a transport would wait for more to come.
+        # A transport with a producer that it has paused, or over TLS with any producer, would wait for more
+        # data.
         transport.unregisterProducer()
         transport.loseConnection()

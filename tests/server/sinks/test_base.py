@@ -1,5 +1,5 @@
 """
-Which sink a request gets. What they do is tested with the channel, over all of them.
+Tests of the choice of a sink, and of offers. The tests of the channel run with every sink, too.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def sink_of(wire: Wire, site: Site | None = None, **options: Any) -> tuple[objec
 
 
 class ChoiceTests:
-    def test_each_way(self, wire: Wire) -> None:
+    def test_each_transport(self, wire: Wire) -> None:
         """
-        Plain HTTP/1.1 goes straight unless that is switched off; all else goes through the request.
+        Each transport gets its sink; over plain HTTP/1.1, the option direct_writes selects it.
         """
         sink, client = sink_of(wire)
         kinds = {
@@ -56,9 +56,9 @@ class ChoiceTests:
         assert type(sink) is kinds[wire.kind]
         client.disconnect(clean=False)
 
-    def test_request_with_a_way_of_its_own(self, plain: Wire) -> None:
+    def test_request_class_with_its_own_write(self, plain: Wire) -> None:
         """
-        A subclass that overrides ``write`` gets to see every frame.
+        A request class that overrides ``write`` gets every frame.
         """
         seen: list[bytes] = []
 
@@ -76,7 +76,7 @@ class ChoiceTests:
 
     def test_request_instance_that_was_patched(self, plain: Wire) -> None:
         """
-        So does an instance.
+        A request instance with its own ``write`` is not bypassed.
         """
 
         class Patched(ServerRequest):
@@ -91,7 +91,7 @@ class ChoiceTests:
 
     def test_channel_of_another_class(self, plain: Wire) -> None:
         """
-        A subclass of ``HTTPChannel`` may write in a way of its own, and is not bypassed either.
+        A subclass of ``HTTPChannel`` may write differently, and is not bypassed.
         """
 
         class Own(HTTPChannel):
@@ -105,7 +105,7 @@ class ChoiceTests:
 
     def test_request_without_a_site(self, plain: Wire) -> None:
         """
-        A request of ``twisted.web.http`` itself goes straight like one of ``twisted.web.server``.
+        A request of ``twisted.web.http`` is bypassed like one of ``twisted.web.server``.
         """
         channels: list[SSEChannel] = []
 
@@ -123,7 +123,7 @@ class ChoiceTests:
 
     def test_wrapped_transport(self, plain: Wire) -> None:
         """
-        What stands between the protocol and the socket, as TLS does, is not bypassed.
+        A wrapper between the protocol and the socket, such as TLS, is not bypassed.
         """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=plain.upgrader())
@@ -140,7 +140,7 @@ class ChoiceTests:
 class RequestSinkTests:
     def test_poke(self, plain: Wire) -> None:
         """
-        Nothing happens: the transport tells by itself.
+        poke() of a TCP sink does nothing, since the transport resumes it.
         """
         sink, client = sink_of(plain)
         assert isinstance(sink, RequestSink)
@@ -151,7 +151,7 @@ class RequestSinkTests:
 
     def test_is_a_producer(self, wire: Wire) -> None:
         """
-        It says so, for transports that look.
+        Every sink provides IPushProducer.
         """
         sink, client = sink_of(wire)
         assert verifyObject(IPushProducer, sink)
@@ -159,7 +159,7 @@ class RequestSinkTests:
 
     def test_resumed_after_the_end(self, plain: Wire) -> None:
         """
-        A transport that resumes it late finds nobody to tell.
+        A sink that the transport resumes after the end of its stream does nothing.
         """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=plain.upgrader())
@@ -174,7 +174,7 @@ class RequestSinkTests:
 class DirectSinkTests:
     def test_access_log(self, plain: Wire) -> None:
         """
-        The size of the response is what the client got, as it would be through the request.
+        The access log has the size of the body, with and without direct_writes.
         """
         sizes: dict[bool, int] = {}
         for direct in (True, False):
@@ -191,9 +191,9 @@ class DirectSinkTests:
             assert logged[0].sentLength == len(client.body)
         assert sizes[True] == sizes[False]
 
-    def test_somebody_else_finished_the_response(self, plain: Wire) -> None:
+    def test_other_code_finished_the_response(self, plain: Wire) -> None:
         """
-        The sink keeps away from the next response on the same connection.
+        If other code finished the response, the sink does not write into the next one.
         """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=plain.upgrader())
@@ -213,9 +213,9 @@ class DirectSinkTests:
 
 class Offered:
     """
-    A stream that is offered frames, with the socket below it.
+    A stream that frames are offered to, with its socket.
 
-    :ivar expected: all that was offered, one behind the other.
+    :ivar expected: all accepted frames, concatenated.
     """
 
     def __init__(self, wire: Wire, **options: Any) -> None:
@@ -240,7 +240,7 @@ class Offered:
     @property
     def waits(self) -> bool:
         """
-        Whether the transport holds something, and has the reactor watch the socket for it.
+        Return whether the transport has data to send, and the reactor watches its socket.
         """
         return self.client.transport in self.reactor.writers
 
@@ -251,7 +251,7 @@ class Offered:
 
     def fail_once(self, error: OSError) -> None:
         """
-        Have the next ``send`` fail.
+        Make the next ``send`` fail.
         """
         send = self.socket.send
 
@@ -264,7 +264,7 @@ class Offered:
 
 class Taking:
     """
-    Keeps what the kernel was given, and passes it on.
+    Records the data that the kernel accepted, and passes it on.
     """
 
     def __init__(self, send: Callable[[bytes], int]) -> None:
@@ -281,7 +281,7 @@ class OfferTests:
     @pytest.fixture(params=["direct", "detached"])
     def straight(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
         """
-        The ways that go straight to the socket.
+        Return a wire of each kind whose frames go directly to the socket.
         """
         wire = Wire(request.param, monkeypatch)
         yield wire
@@ -290,7 +290,7 @@ class OfferTests:
 
     def test_all_is_taken(self, straight: Wire) -> None:
         """
-        The chunk is on its way at once, in one piece, and the reactor has nothing to watch.
+        An offered chunk is sent at once, in one piece, and the reactor watches no socket for it.
         """
         offered = Offered(straight)
         offered.client.pump()
@@ -302,7 +302,7 @@ class OfferTests:
 
     def test_headers_are_still_waiting(self, straight: Wire) -> None:
         """
-        What came before leaves before.
+        Offered frames are sent after the headers and frames that still wait in the transport.
         """
         taken: list[bool] = []
 
@@ -320,7 +320,7 @@ class OfferTests:
 
     def test_buffer_was_not_empty(self, straight: Wire) -> None:
         """
-        Behind bytes in the transport's buffer it goes the transport's way, and is taken.
+        If the transport has data to send, an offered chunk is accepted and sent after it.
         """
         offered = Offered(straight)
         offered.channel.send("first")
@@ -334,7 +334,7 @@ class OfferTests:
 
     def test_buffer_was_written_in_part(self, straight: Wire) -> None:
         """
-        So it does behind the rest of a write.
+        If the transport has sent a part of its data, an offered chunk is sent after the rest.
         """
         offered = Offered(straight)
         offered.channel.send("first")
@@ -348,7 +348,8 @@ class OfferTests:
 
     def test_nothing_is_taken(self, straight: Wire) -> None:
         """
-        The chunk waits in the transport, and no other is accepted before it has gone.
+        A chunk that the kernel does not accept waits in the transport, and further offers are refused
+        meanwhile.
         """
         offered = Offered(straight)
         offered.client.stop_reading()
@@ -366,7 +367,7 @@ class OfferTests:
     @pytest.mark.parametrize("room", range(1, 20))
     def test_a_part_is_taken(self, straight: Wire, room: int) -> None:
         """
-        Wherever the kernel cuts a chunk, the rest follows, and the client reads one stream.
+        If the kernel accepts any part of a chunk, the rest follows, and the client reads one stream.
         """
         offered = Offered(straight)
         offered.socket.room = room
@@ -389,7 +390,7 @@ class OfferTests:
 
     def test_reading_in_little_pieces(self, straight: Wire) -> None:
         """
-        A client that reads a little now and then gets everything that was accepted, in order.
+        A client that reads a little now and then gets every accepted offer, in order.
         """
         offered = Offered(straight)
         refused = 0
@@ -403,7 +404,7 @@ class OfferTests:
 
     def test_large_rest(self, straight: Wire) -> None:
         """
-        A rest that fills the transport's buffer pauses the channel once, and everything comes.
+        The rest of a chunk that fills the transport's buffer pauses the channel, and is sent completely.
         """
         offered = Offered(straight)
         offered.socket.room = 10
@@ -414,9 +415,9 @@ class OfferTests:
         assert offered.body == offered.expected
         offered.client.disconnect()
 
-    def test_frame_behind_a_part(self, straight: Wire) -> None:
+    def test_frame_after_a_part(self, straight: Wire) -> None:
         """
-        What is sent meanwhile is held back, and comes behind the rest.
+        A frame that is sent while the rest of a chunk waits is buffered, and sent after it.
         """
         offered = Offered(straight)
         offered.socket.room = 4
@@ -431,7 +432,7 @@ class OfferTests:
     @pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), BrokenPipeError(32, "pipe")])
     def test_connection_dies_inside_the_send(self, straight: Wire, error: OSError) -> None:
         """
-        Nothing is raised; the transport finds out, and the channel ends because its client has gone.
+        If the connection is lost in an offer, nothing is raised, and the channel ends with CLIENT_GONE.
         """
         offered = Offered(straight)
         reasons: list[CloseReason] = []
@@ -452,7 +453,7 @@ class OfferTests:
 
     def test_peer_is_given_up_inside_the_send(self, straight: Wire) -> None:
         """
-        That is noted: the transport, which looks later, cannot find out any more.
+        A time-out of the peer in an offer is recorded, since the transport cannot find it later.
         """
         offered = Offered(straight)
         offered.fail_once(TimeoutError(errno.ETIMEDOUT, "timed out"))
@@ -464,7 +465,7 @@ class OfferTests:
 
     def test_system_is_short_of_buffers(self, straight: Wire) -> None:
         """
-        The chunk is tried again by the transport, whole, and what comes behind it waits for it.
+        A chunk that fails for lack of system buffers is sent again by the transport, before later frames.
         """
         offered = Offered(straight)
         offered.fail_once(OSError(errno.ENOBUFS, "no buffer space"))
@@ -479,9 +480,9 @@ class OfferTests:
         assert offered.body.endswith(b"data: third\n\n")
         offered.client.disconnect()
 
-    def test_closed_behind_a_part(self, straight: Wire) -> None:
+    def test_closed_after_a_part(self, straight: Wire) -> None:
         """
-        The stream ends behind the rest.
+        A channel that closes while the rest of a chunk waits ends after it.
         """
         offered = Offered(straight)
         offered.socket.room = 4
@@ -493,9 +494,9 @@ class OfferTests:
         assert offered.client.ended
         assert offered.channel.close_reason is CloseReason.SERVER_CLOSED
 
-    def test_connection_is_lost_behind_a_part(self, straight: Wire) -> None:
+    def test_connection_is_lost_after_a_part(self, straight: Wire) -> None:
         """
-        Nothing is left of the rest.
+        If the connection is lost while the rest of a chunk waits, the channel ends.
         """
         offered = Offered(straight)
         offered.socket.room = 4
@@ -506,12 +507,12 @@ class OfferTests:
 
     def test_access_log(self, straight: Wire) -> None:
         """
-        The size of the response is that of the frames, without the framing, whichever way each took.
+        The access log has the size of all offered and sent frames, without the chunked coding.
         """
         offered = Offered(straight)
         assert offered.offer("at once")
         offered.channel.send("by the transport")
-        assert offered.offer("behind that")
+        assert offered.offer("after that")
         offered.client.pump()
         offered.socket.room = 3
         assert offered.offer("in part")
@@ -525,7 +526,7 @@ class OfferTests:
 
     def test_the_same_bytes_either_way(self, straight: Wire) -> None:
         """
-        With the shortcut switched off, the client gets the same.
+        With and without direct_writes, the client gets the same bytes.
         """
         raws: list[bytes] = []
         for direct in (True, False):
@@ -543,15 +544,15 @@ class OfferTests:
 
     def test_framed_once(self, straight: Wire) -> None:
         """
-        The chunk is made once for all who get it.
+        Framed encodes its chunk once for all sinks.
         """
         frames = Framed(b"data: x\n\n")
         assert frames.chunk is frames.chunk
         assert frames.chunk == b"9\r\ndata: x\n\n\r\n"
 
-    def test_over_each_way(self, wire: Wire) -> None:
+    def test_offers_and_frames_in_order(self, wire: Wire) -> None:
         """
-        What was offered and taken arrives in order with what was sent, however the frames go.
+        Accepted offers and sent frames reach the client in order, over every transport.
         """
         channels: list[SSEChannel] = []
         client = wire.connect(SSEResource(channels.append, upgrader=wire.upgrader())).request()
@@ -564,7 +565,7 @@ class OfferTests:
 
     def test_blocked(self, wire: Wire) -> None:
         """
-        A client that is behind is offered frames in vain, until it has caught up.
+        Offers to a slow client are refused until it has caught up.
         """
         channels: list[SSEChannel] = []
         client = wire.connect(SSEResource(channels.append, upgrader=wire.upgrader())).request()
@@ -583,9 +584,10 @@ class OfferTests:
         assert client.body.count(b"data: ") == sent + 1
         client.disconnect(clean=False)
 
-    def test_somebody_else_finished_the_response(self, plain: Wire) -> None:
+    def test_other_code_finished_the_response_of_an_offer(self, plain: Wire) -> None:
         """
-        The channel takes nothing any more, and its sink keeps away from the next response.
+        If other code finished the response, offers are refused, and the sink does not write into the next
+        response.
         """
         offered = Offered(plain)
         sink = offered.channel._sink

@@ -1,5 +1,5 @@
 """
-Streams that have let their request go.
+Tests of streams whose sink has replaced their request.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ GET = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
 
 class Tree:
     """
-    A site with a stream at every path but ``/plain``, and what became of its requests.
+    A site with a stream at every path except ``/plain``.
 
     :ivar channels: the channels, in order.
-    :ivar logged: what the access log was told: the URI and how many bytes were sent.
+    :ivar logged: the requests in the access log: the URI and how many bytes were sent.
     """
 
     def __init__(self, wire: Wire, **options: Any) -> None:
@@ -67,27 +67,27 @@ def tree(plain: Wire) -> Tree:
     return Tree(plain)
 
 
-class LettingGoTests:
+class DetachTests:
     def test_request_is_freed(self, plain: Wire) -> None:
         """
-        Nothing of Twisted's is left but the transport, without a collection.
+        A detached stream keeps no object of Twisted's except the transport, without a garbage collection.
         """
-        gone: list[weakref.ref[Any]] = []
+        freed: list[weakref.ref[Any]] = []
 
         class Watching(SSEResource):
             def render(self, request: Request) -> int:
-                gone.extend([weakref.ref(request), weakref.ref(request.channel)])
+                freed.extend([weakref.ref(request), weakref.ref(request.channel)])
                 return super().render(request)
 
         channels: list[SSEChannel] = []
         resource = Watching(channels.append, upgrader=plain.upgrader(keep_request=False))
         client = Client(plain, Site(resource, reactor=plain.reactor, timeout=None))
-        # The client of these tests has it for itself.
+        # In production, only the transport refers to the protocol.
         client.protocol = None
         gc.disable()
         try:
             client.say(GET % b"a")
-            assert [reference() for reference in gone] == [None, None]
+            assert [reference() for reference in freed] == [None, None]
         finally:
             gc.enable()
         channels[0].send("x")
@@ -95,9 +95,9 @@ class LettingGoTests:
         assert client.body == b"data: x\n\n"
         client.disconnect()
 
-    def test_somebody_waits_for_its_end(self, plain: Wire) -> None:
+    def test_other_code_waits_for_the_end(self, plain: Wire) -> None:
         """
-        Then the request stays.
+        If other code waits for the end of a request, its stream is not detached.
         """
         ended: list[Deferred[None]] = []
 
@@ -117,7 +117,7 @@ class LettingGoTests:
     @pytest.mark.parametrize("options", [{"direct_writes": False}, {"keep_request": True}])
     def test_switched_off(self, plain: Wire, options: dict[str, Any]) -> None:
         """
-        Either option keeps the request.
+        direct_writes=False and keep_request=True both keep the request.
         """
         channels: list[SSEChannel] = []
         upgrader = plain.upgrader(**{"keep_request": False, **options})
@@ -128,7 +128,7 @@ class LettingGoTests:
 
     def test_upgraders_own_option_counts(self, plain: Wire) -> None:
         """
-        What a caller would rather have is taken where the upgrader was told nothing.
+        The upgrader's own keep_request overrides the argument of upgrade().
         """
         kinds: list[Any] = []
 
@@ -147,7 +147,7 @@ class LettingGoTests:
 
     def test_a_protocol_of_another_kind(self, plain: Wire) -> None:
         """
-        What stands between the transport and HTTP is not thrown out.
+        A protocol between the transport and HTTP is not replaced.
         """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=plain.upgrader(keep_request=False))
@@ -165,9 +165,9 @@ class LettingGoTests:
         assert type(channels[0].sink) is DirectSink
         client.disconnect()
 
-    def test_request_that_is_finished_by_others(self, plain: Wire) -> None:
+    def test_request_that_other_code_finishes(self, plain: Wire) -> None:
         """
-        Whoever still has the request ends the stream with it, and writes into it.
+        Code that still has the request of a detached stream can write to it, and finish the stream.
         """
         requests: list[Request] = []
         channels: list[SSEChannel] = []
@@ -187,10 +187,10 @@ class LettingGoTests:
         client.disconnect()
 
 
-class GivingBackTests:
+class ReturnedConnectionTests:
     def test_next_request(self, tree: Tree) -> None:
         """
-        The connection serves other requests, and other streams, behind this one.
+        After a detached stream, the connection serves other requests and streams.
         """
         client = tree.connect()
         client.say(GET % b"a")
@@ -215,7 +215,7 @@ class GivingBackTests:
 
     def test_idle_time_out_comes_back(self, tree: Tree) -> None:
         """
-        Once the stream has ended, the site's time-out for idle connections is in force; before, it was not.
+        The site's time-out for idle connections applies after a detached stream, not during it.
         """
         client = tree.connect()
         client.say(GET % b"a")
@@ -233,7 +233,7 @@ class GivingBackTests:
     @pytest.mark.parametrize("together", [True, False])
     def test_pipelined(self, tree: Tree, together: bool) -> None:
         """
-        What the client sends behind its request is served in its turn, from the same packet or a later one.
+        A request that the client pipelines after that of a stream is served when the stream has ended.
         """
         client = tree.connect()
         if together:
@@ -255,7 +255,7 @@ class GivingBackTests:
 
     def test_closed_before_the_packet_is_read_to_its_end(self, plain: Wire) -> None:
         """
-        A handler that closes at once does not lose what stands behind the request.
+        If a handler closes its stream at once, pipelined requests in the same packet are still served.
         """
         resource = SSEResource(lambda channel: channel.close(), upgrader=plain.upgrader(keep_request=False))
         client = Client(plain, Site(resource, reactor=plain.reactor, timeout=None))
@@ -266,7 +266,7 @@ class GivingBackTests:
 
     def test_connection_that_is_not_kept(self, tree: Tree) -> None:
         """
-        A client that asked for its end gets it, behind the last byte.
+        A connection with ``Connection: close`` is closed after the last byte of its stream.
         """
         client = tree.connect()
         client.say(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -277,9 +277,9 @@ class GivingBackTests:
         assert (client.body, client.ended, client.connected) == (b"data: x\n\n", True, False)
         assert tree.logged == [(b"/a", 9)]
 
-    def test_no_time_out_of_the_peer(self, plain: Wire) -> None:
+    def test_no_peer_timeout(self, plain: Wire) -> None:
         """
-        Where none is wanted, none is set, nor restored.
+        Without a peer time-out, the socket option is neither set nor restored.
         """
         tree = Tree(plain, peer_timeout=None)
         client = tree.connect()
@@ -289,13 +289,13 @@ class GivingBackTests:
         tree.channels[0].close()
         client.pump()
         client.disconnect()
-        # Twisted may set others.
+        # Twisted may set other options.
         assert client.ended
         assert getattr(socket, "TCP_USER_TIMEOUT", None) not in options
 
-    def test_transport_that_tells_late(self, tree: Tree) -> None:
+    def test_transport_that_resumes_late(self, tree: Tree) -> None:
         """
-        A sink whose stream has ended does nothing when the transport has room.
+        A sink that the transport resumes after the end of its stream does nothing.
         """
         client = tree.connect()
         client.say(GET % b"a")
@@ -306,21 +306,21 @@ class GivingBackTests:
         assert client.ended
         client.disconnect()
 
-    def test_client_goes(self, tree: Tree) -> None:
+    def test_client_disconnects(self, tree: Tree) -> None:
         """
-        The access log is told once, and so is the channel.
+        When the client disconnects, the channel is notified once, and the access log has one line.
         """
         client = tree.connect()
         client.say(GET % b"a")
-        told: list[object] = []
-        tree.channels[0].when_closed().addCallback(told.append)
+        reasons: list[object] = []
+        tree.channels[0].when_closed().addCallback(reasons.append)
         client.disconnect(clean=False)
-        assert told == [CloseReason.CLIENT_GONE]
+        assert reasons == [CloseReason.CLIENT_GONE]
         assert tree.logged == [(b"/a", 0)]
 
     def test_client_that_was_given_up(self, tree: Tree) -> None:
         """
-        The channel is told why, also where the error came to light in the sending.
+        A peer time-out that an offer detects is the close reason of the channel.
         """
         client = tree.connect()
         client.say(GET % b"a")
@@ -337,7 +337,7 @@ class GivingBackTests:
 class ClosingSiteTests:
     def test_its_connections_stay_its_own(self, plain: Wire) -> None:
         """
-        The site closes a connection during its stream as well as behind it.
+        A ClosingSite closes a connection during a detached stream as well as after it.
         """
         tree = Tree(plain)
         site = ClosingSite(tree.root, reactor=plain.reactor)
@@ -363,9 +363,9 @@ class ClosingSiteTests:
 class OwnEndTests:
     @pytest.mark.parametrize("name", ["finish", "connectionLost"])
     @pytest.mark.parametrize("where", ["class", "instance"])
-    def test_request_that_learns_of_its_end(self, plain: Wire, name: str, where: str) -> None:
+    def test_request_with_its_own_end(self, plain: Wire, name: str, where: str) -> None:
         """
-        It stays, and is notified: whoever wrote it may count its requests.
+        A request with its own code for its end stays, and is notified, for example to count requests.
         """
         tree = Tree(plain)
         ended: list[str] = []
@@ -395,9 +395,9 @@ class OwnEndTests:
         if client.connected:
             client.disconnect()
 
-    def test_class_without_an_end_of_its_own(self, plain: Wire) -> None:
+    def test_request_class_without_its_own_end(self, plain: Wire) -> None:
         """
-        Its requests are let go.
+        A stream is detached from a request whose class has no code of its own for the end.
         """
         tree = Tree(plain)
 

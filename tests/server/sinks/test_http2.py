@@ -1,5 +1,5 @@
 """
-HTTP/2: several streams on one connection, and what a client can do to them.
+Tests of HTTP/2 sinks: several streams on one connection, and hostile clients.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HEADERS = [(":method", "GET"), (":path", "/"), (":scheme", "https"), (":authorit
 
 class Connection:
     """
-    A connection with some streams.
+    A connection with several streams.
     """
 
     def __init__(self, wire: Wire, streams: int, **options: Any) -> None:
@@ -41,7 +41,7 @@ class Connection:
 
     def ask(self) -> None:
         """
-        Ask for one more stream, in the packet that is being made.
+        Add a request for one more stream to the packet.
         """
         self.h2.send_headers(self.h2.get_next_available_stream_id(), HEADERS, end_stream=True)
 
@@ -53,7 +53,7 @@ class Connection:
 
     def deaf(self) -> None:
         """
-        Read, but open no window any more.
+        Read, without opening the windows again.
         """
         self.h2.acknowledge_received_data = lambda *_: None
 
@@ -64,16 +64,16 @@ class Connection:
 
 class PacketTests:
     """
-    h2 has read the whole of a packet when Twisted learns of the first frame in it.
+    Several frames in one packet: h2 has processed all of them when Twisted handles the first one.
     """
 
     def test_reset_and_request(self, plain: Wire) -> None:
         """
-        A stream that hears of another's end is sent to, once, and the new one is served.
+        A stream that sends when another one is reset sends once, and a new stream in the packet is served.
         """
         connection = Connection(plain, 2, retry=1.0)
         first, second = connection.channels
-        first.when_closed().addCallback(lambda _: second.send("somebody left"))
+        first.when_closed().addCallback(lambda _: second.send("another stream ended"))
         connection.ask()
         connection.h2.reset_stream(1)
         connection.ask()
@@ -82,14 +82,14 @@ class PacketTests:
         for channel in connection.channels[1:]:
             channel.send("still here")
         connection.client.pump()
-        assert connection.client.body.count(b"somebody left") == 1
+        assert connection.client.body.count(b"another stream ended") == 1
         assert connection.client.body.count(b"still here") == 3
         assert connection.client.body.count(b"retry: 1000") == 4
         connection.end()
 
     def test_window_and_reset(self, plain: Wire) -> None:
         """
-        A stream that is resumed while another is being reset goes on.
+        A stream whose window opens in the packet that resets another stream continues.
         """
         connection = Connection(plain, 3)
         connection.deaf()
@@ -104,9 +104,9 @@ class PacketTests:
         assert connection.client.body.count(b"y") == 70_000
         connection.end()
 
-    def test_sending_to_one_that_was_reset(self, plain: Wire) -> None:
+    def test_sending_to_a_stream_that_was_reset(self, plain: Wire) -> None:
         """
-        In the same packet as the request that has it sent to, it takes what nobody will read.
+        Sending to a stream that a later frame of the same packet resets does not fail.
         """
         connection = Connection(plain, 1)
         (first,) = connection.channels
@@ -127,9 +127,9 @@ class PacketTests:
 
 
 class AbortTests:
-    def test_one_ends_in_the_middle_of_a_broadcast(self, plain: Wire) -> None:
+    def test_channel_that_ends_during_a_broadcast(self, plain: Wire) -> None:
         """
-        Nobody is told inside of ``send``, so that a set of channels can be gone through.
+        A channel that ends inside ``send`` notifies later, so that a set of channels can be iterated over.
         """
         connection = Connection(plain, 3, max_buffer=0)
         subscribers = set(connection.channels)
@@ -150,9 +150,9 @@ class AbortTests:
         assert connection.client.body.count(b"fine") == 2
         connection.end()
 
-    def test_connection_is_lost_and_somebody_sends(self, plain: Wire) -> None:
+    def test_connection_is_lost_and_other_code_sends(self, plain: Wire) -> None:
         """
-        Every channel is told, though one of them is about to end by its policy.
+        If the connection is lost, every channel ends, even if the overflow policy is about to close one.
         """
         connection = Connection(plain, 4, max_buffer=0)
         first, second, *_ = connection.channels
@@ -167,9 +167,9 @@ class AbortTests:
         assert not any(channel.is_open for channel in connection.channels)
 
     @pytest.mark.parametrize("wake", ["window", "keep-alive", "transport"])
-    def test_something_wakes_the_stream_in_between(self, plain: Wire, wake: str) -> None:
+    def test_event_before_the_reset(self, plain: Wire, wake: str) -> None:
         """
-        It is reset all the same.
+        An aborted stream is reset even if its window opens before, or its transport resumes it.
         """
         connection = Connection(plain, 1)
         connection.deaf()
@@ -196,9 +196,9 @@ class AbortTests:
         assert closed == [CloseReason.SLOW_READER]
         assert connection.client.reset
 
-    def test_connection_that_was_told_to_go(self, plain: Wire) -> None:
+    def test_connection_after_goaway(self, plain: Wire) -> None:
         """
-        Where the stream cannot be reset any more, the connection is cut.
+        If an aborted stream cannot be reset any more, its connection is aborted.
         """
         connection = Connection(plain, 1)
         (channel,) = connection.channels
@@ -215,9 +215,9 @@ class AbortTests:
 
 
 class WindowTests:
-    def test_promise_of_one_that_ends(self, plain: Wire) -> None:
+    def test_promised_window_of_a_stream_that_ends(self, plain: Wire) -> None:
         """
-        What a stream was about to send is there for the others when it is reset.
+        The connection's window that a stream has reserved is available to other streams when it is reset.
         """
         connection = Connection(plain, 2)
         connection.deaf()
@@ -235,7 +235,7 @@ class WindowTests:
     @pytest.mark.parametrize("sizes", [(40_000, 30_000), (150_000,)])
     def test_window_that_is_enlarged_by_settings(self, plain: Wire, sizes: tuple[int, ...]) -> None:
         """
-        Twisted does not tell; the keep-alive looks, whether the client counts as behind or not.
+        The keep-alive detects a window that the client's settings enlarge, since Twisted does not notify.
         """
         connection = Connection(plain, 1, keepalive=16.0, max_buffer=0)
         connection.deaf()
@@ -255,9 +255,9 @@ class WindowTests:
         assert not channel.is_slow
         connection.end()
 
-    def test_poke_of_one_that_waits_for_nothing(self, plain: Wire) -> None:
+    def test_poke_of_an_idle_stream(self, plain: Wire) -> None:
         """
-        Nothing happens.
+        poke() of a stream without kept data does nothing.
         """
         connection = Connection(plain, 1)
         connection.channels[0]._sink.poke()
@@ -266,7 +266,8 @@ class WindowTests:
 
     def test_queues_of_a_connection_that_is_blocked(self, plain: Wire) -> None:
         """
-        However much is sent, each holds one piece at the most: no event costs more than the last.
+        On a blocked connection each stream queues one piece at most, so that no event costs more than the
+        last.
         """
         connection = Connection(plain, 20)
         connection.client.open_window(2**31 - 1)
@@ -279,7 +280,7 @@ class WindowTests:
             plain.reactor.run_soon()
         twisteds = connection.client.protocol._channel
         assert all(len(queue) <= 1 for queue in twisteds._outboundStreamQueues.values())
-        # Each stream waits for the transport once, and Twisted itself for one or two things.
+        # Each stream waits for the transport once, and Twisted itself once or twice.
         waiting = vars(twisteds._consumerBlocked)
         # The attribute got its underscore in 25.5.
         assert 20 <= len(waiting.get("_callbacks") or waiting["callbacks"]) <= 20 + 2
@@ -290,7 +291,7 @@ class WindowTests:
 
     def test_events_of_one_turn(self, plain: Wire) -> None:
         """
-        They are not taken for a client that is behind, whatever the policy.
+        Several events in one turn of the reactor do not count as a slow client, whatever the policy.
         """
         connection = Connection(plain, 1, slow_policy="latest")
         (channel,) = connection.channels
@@ -312,14 +313,15 @@ class Http2SinkTests:
 
     def test_streams_share_the_window_of_the_connection(self, plain: Wire) -> None:
         """
-        All of them together write no more than it lets through, so that nothing spins.
+        The streams of a connection together send no more than its window, so that Twisted's loop does not
+        spin.
         """
         client, channels = self.open_streams(plain, 3)
         client.stop_reading()
         for _ in range(40):
             for channel in channels:
                 channel.send("x" * 1000)
-        # Where more were queued than the window lets through, the reactor would not come to rest.
+        # If more were queued than the window allows, the reactor would never be idle.
         plain.reactor.run_soon()
         assert client.body == b""
         client.read_on()
@@ -329,7 +331,7 @@ class Http2SinkTests:
 
     def test_closed_window_does_not_spin(self, plain: Wire) -> None:
         """
-        A client that gives no window costs nothing while it does not.
+        A client with a closed window causes no calls in the reactor.
         """
         client, (channel,) = self.open_streams(plain, 1)
         client.h2.acknowledge_received_data = lambda *_: None
@@ -342,7 +344,7 @@ class Http2SinkTests:
 
     def test_window_that_is_closed_from_the_start(self, plain: Wire) -> None:
         """
-        The opening waits like everything else, and then comes first.
+        With a closed window, the first frame waits, and is sent first when the window opens.
         """
         plain.kind = "http2"
         channels: list[SSEChannel] = []
@@ -361,7 +363,7 @@ class Http2SinkTests:
 
     def test_one_stream_is_reset_by_policy(self, plain: Wire) -> None:
         """
-        The others on the same connection go on.
+        If the overflow policy resets a stream, the connection's other streams continue.
         """
         client, (slow, other) = self.open_streams(plain, 2)
         slow.abort(reason=CloseReason.SLOW_READER)
@@ -372,7 +374,7 @@ class Http2SinkTests:
 
     def test_frame_larger_than_every_buffer(self, plain: Wire) -> None:
         """
-        It goes out in pieces as the client makes room, and closing waits for its end.
+        A large frame is sent in pieces as the window opens, and close() waits for its end.
         """
         client, (channel,) = self.open_streams(plain, 1)
         text = "y" * 1_000_000
@@ -386,7 +388,7 @@ class Http2SinkTests:
 
     def test_write_while_blocked(self, plain: Wire) -> None:
         """
-        The sink's own promise: it takes every frame, in order, blocked or not.
+        A blocked sink accepts every frame, and sends them in order.
         """
         client, (channel,) = self.open_streams(plain, 1)
         sink = channel._sink
@@ -399,7 +401,7 @@ class Http2SinkTests:
 
     def test_queue_is_full_while_the_window_is_not(self, plain: Wire) -> None:
         """
-        A healthy client with a large window gets everything, 64 KiB at a time.
+        A client with a large window gets all data, 64 KiB at a time.
         """
         client, (channel,) = self.open_streams(plain, 1)
         client.open_window(2**31 - 1)
@@ -411,9 +413,9 @@ class Http2SinkTests:
         assert channel.buffered == 0
         client.disconnect(clean=False)
 
-    def test_client_goes_while_the_queue_is_full(self, plain: Wire) -> None:
+    def test_client_disconnects_while_the_queue_is_full(self, plain: Wire) -> None:
         """
-        Nothing is left in the reactor.
+        If the client disconnects while the queue is full, no call is left in the reactor.
         """
         client, (channel,) = self.open_streams(plain, 1)
         client.open_window(2**31 - 1)
@@ -427,7 +429,7 @@ class Http2SinkTests:
 
     def test_window_opens_while_the_queue_is_full(self, plain: Wire) -> None:
         """
-        The sink looks once, and does not forget the look that it had planned.
+        If a window opens while the queue is full, one check stays scheduled.
         """
         client, (channel,) = self.open_streams(plain, 1)
         client.open_window(2**31 - 1)
@@ -439,7 +441,7 @@ class Http2SinkTests:
 
     def test_window_opens_after_the_queue_was_full(self, plain: Wire) -> None:
         """
-        The look that was planned has been taken, and is not taken back.
+        If a window opens after the queue was full, the earlier check is not cancelled again.
         """
         client, (channel,) = self.open_streams(plain, 1)
         client.open_window(2**31 - 1)
@@ -450,22 +452,22 @@ class Http2SinkTests:
         assert not sink.blocked
         client.disconnect(clean=False)
 
-    def test_owner_is_told_once(self, plain: Wire) -> None:
+    def test_owner_is_notified_once(self, plain: Wire) -> None:
         """
-        Only when the last of a frame has gone, however many goes it took.
+        The owner is notified once, when the last piece of a frame has been sent.
         """
         client, (channel,) = self.open_streams(plain, 1)
         sink: Any = channel._sink
-        told: list[int] = []
-        channel.sink_ready = lambda: told.append(sink._writer.kept)  # type: ignore[method-assign]
+        kept: list[int] = []
+        channel.sink_ready = lambda: kept.append(sink._writer.kept)  # type: ignore[method-assign]
         channel.send("y" * 1_000_000)
         client.pump()
-        assert told == [0]
+        assert kept == [0]
         client.disconnect(clean=False)
 
-    def test_window_of_its_own(self, plain: Wire) -> None:
+    def test_window_of_the_stream(self, plain: Wire) -> None:
         """
-        A stream stays within it, whatever the connection would let through.
+        A stream stays within its own window, whatever the connection's window allows.
         """
         client, (channel,) = self.open_streams(plain, 1)
         client.open_window(1000)
@@ -482,7 +484,7 @@ class Http2SinkTests:
     @pytest.mark.parametrize("window", [-1, -50_000])
     def test_window_that_has_become_negative(self, plain: Wire, window: int) -> None:
         """
-        A client may take back what it gave; nothing is sent until it has given that much again.
+        After a client has made the window negative, nothing is sent until it is positive again.
         """
         client, (channel,) = self.open_streams(plain, 1)
         client.h2.acknowledge_received_data = lambda *_: None
@@ -490,20 +492,21 @@ class Http2SinkTests:
         client.pump()
         before = len(client.body)
         client.open_window(before + window)
-        channel.send("behind")
+        channel.send("after")
         client.pump()
         sink: Any = channel._sink
-        assert sink._writer.kept == len(b"data: behind\n\n")
+        assert sink._writer.kept == len(b"data: after\n\n")
         assert len(client.body) == before
         assert plain.reactor.getDelayedCalls() == []
         client.h2.increment_flow_control_window(10 - window, client.stream)
         client.say(client.h2.data_to_send())
-        assert client.body[before:] == b"data: behi"
+        assert client.body[before:] == b"data: afte"
         client.disconnect(clean=False)
 
     def test_stream_is_reset_while_the_transport_is_blocked(self, plain: Wire) -> None:
         """
-        The connection goes on with its other stream when the client reads again.
+        If a stream is reset while the transport is blocked, the other stream continues when the client reads
+        again.
         """
         client, (slow, other) = self.open_streams(plain, 2)
         client.open_window(2**31 - 1)
@@ -521,7 +524,7 @@ class Http2SinkTests:
 
 class PlainHttp2SinkTests:
     """
-    Where Twisted's streams are not as expected.
+    The sink for HTTP/2 objects that are not as expected.
     """
 
     @pytest.fixture
@@ -532,7 +535,7 @@ class PlainHttp2SinkTests:
 
     def test_stream(self, connection: Connection) -> None:
         """
-        It is written to through its request, and ends.
+        PlainHttp2Sink writes through the request, and ends the stream.
         """
         first, other = connection.channels
         assert isinstance(first.sink, PlainHttp2Sink)
@@ -545,7 +548,7 @@ class PlainHttp2SinkTests:
 
     def test_abort(self, connection: Connection) -> None:
         """
-        The stream is reset once, in the next turn; the other goes on.
+        PlainHttp2Sink resets an aborted stream once, in the next turn; other streams continue.
         """
         first, other = connection.channels
         first.sink.abort()
@@ -561,7 +564,7 @@ class PlainHttp2SinkTests:
 
     def test_end_before_the_turn(self, connection: Connection) -> None:
         """
-        A stream that ends by itself is not reset any more.
+        An aborted stream that ends before the next turn is not reset.
         """
         connection.channels[0].sink.abort()
         connection.end()

@@ -1,3 +1,3 @@
 """
-Ways from a channel to its client: through the request, straight to its socket, or through a stream of HTTP/2.
+Sinks: the ways to write a channel's frames, through the request, to the socket, or to an HTTP/2 stream.
 """

@@ -1,9 +1,9 @@
 """
-What a channel knows of the way to its client, whichever it is.
+The interface between a channel and the connection to its client, and the frames that are sent through it.
 
-Strategy: a sink is chosen at the upgrade, by what the transport is. Every sink takes each frame, says in
-``blocked`` whether it would rather have no more for now, and calls its owner's ``sink_ready`` when it would.
-That is advice, not a promise to lose: a frame written while blocked is sent.
+Strategy: the upgrade chooses a sink by the transport. Every sink accepts each frame; its ``blocked`` advises
+the channel to stop writing, and it calls its owner's ``sink_ready`` when the channel may continue. A frame
+written while the sink is blocked is still sent.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["Framed", "Sink", "SinkOwner", "Ticks", "as_chunk"]
 
 class Framed:
     """
-    Frames that go to many sinks: what is made of them is made once, for all.
+    Frames that go to many sinks, encoded once for all of them.
 
-    :ivar data: the frames, one behind the other.
-    :ivar size: how many bytes they are.
+    :ivar data: the frames, concatenated.
+    :ivar size: the size of ``data``, in bytes.
     :ivar chunk: the frames as one chunk of HTTP/1.1.
-    :ivar chunk_size: how many bytes that is.
+    :ivar chunk_size: the size of ``chunk``, in bytes.
     """
 
     __slots__ = ("chunk", "chunk_size", "data", "size")
@@ -36,7 +36,7 @@ class Framed:
 
 def as_chunk(data: bytes) -> bytes:
     """
-    Frame bytes as a chunk.
+    Return bytes in the chunked transfer coding.
 
     Source: https://www.rfc-editor.org/rfc/rfc9112#name-chunked-transfer-coding
     """
@@ -45,38 +45,39 @@ def as_chunk(data: bytes) -> bytes:
 
 class SinkOwner(Protocol):
     """
-    Who writes to a sink.
+    The object that writes to a sink: a channel.
     """
 
     def sink_ready(self) -> None:
         """
-        The sink takes frames again.
+        Write again: the sink is no longer blocked.
         """
 
     def request_ended(self, result: Failure | None) -> None:
         """
-        The response has ended. Only a sink that stands for its request calls this; ``notifyFinish`` does
-        otherwise.
+        Handle the end of the response.
+
+        Only a sink that replaces its request calls this; for the other sinks, ``notifyFinish`` does.
         """
 
 
 class Ticks(Protocol):
     """
-    What counts time for the keep-alive.
+    The part of the keep-alive clock that sinks use.
     """
 
     @property
     def now(self) -> int:
         """
-        The number of the turn.
+        The number of the current turn.
         """
 
 
 class Sink(Protocol):
     """
-    Where a channel's frames go.
+    The destination of a channel's frames.
 
-    :ivar spoke: the turn of the keep-alive's clock at which something was sent last.
+    :ivar spoke: the turn of the keep-alive clock in which something was last sent.
     """
 
     spoke: int
@@ -84,39 +85,39 @@ class Sink(Protocol):
     @property
     def blocked(self) -> bool:
         """
-        Whether the client is behind, so that frames are better held back.
+        Whether the client is slow, so that the channel should buffer frames.
         """
 
     def attach(self, owner: SinkOwner, clock: Ticks) -> None:
         """
-        Begin to tell an owner when the sink becomes ready.
+        Set the owner to notify when the sink is ready, and the clock whose turn ``spoke`` records.
         """
 
     def write(self, frame: bytes) -> None:
         """
-        Send a frame.
+        Send a frame, even if the sink is blocked.
         """
 
     def offer(self, frames: Framed) -> bool:
         """
-        Send what many others are sent too, at the least cost, unless the sink is blocked or takes no offers.
+        Send frames that go to many sinks, at the least cost, unless the sink is blocked or refuses offers.
 
-        :returns: whether it was taken: all of it, or nothing.
+        :returns: whether all frames were accepted; otherwise none was.
         """
 
     def refuse_offers(self) -> None:
         """
-        Take none any more: the channel is about to end, behind what it was sent before.
+        Refuse offers from now on: the channel is closing, and nothing may follow the frames that it accepted.
         """
 
     def finish(self) -> None:
         """
-        End the response behind what was written.
+        End the response after the frames that were written.
         """
 
     def abort(self) -> None:
         """
-        Cut the stream off, whatever waits to be sent.
+        Abort the stream: frames not yet sent are dropped.
         """
 
     def detach(self) -> None:
@@ -126,5 +127,5 @@ class Sink(Protocol):
 
     def poke(self) -> None:
         """
-        Look again, where the sink was blocked for long.
+        Check again whether the client accepts more; called when the channel has been silent for long.
         """

@@ -1,12 +1,12 @@
 """
-A stream that has let its request go.
+A sink that replaces the request of its stream, to save memory.
 
-Twisted's objects for a request and its HTTP connection take some 5 kB, and are of no use while a stream is
-idle: nothing is parsed, nothing is rendered. So where a stream goes straight to its socket anyway, the sink
-takes their place below the transport, keeps what the access log will ask for, and gives the connection back
-to a new protocol when the stream ends, with whatever the client has sent meanwhile.
+Twisted's objects for a request and its HTTP connection take some 5 kB, and an idle stream does not need them:
+nothing is parsed or rendered. If a stream writes directly to its socket, the sink therefore replaces them as
+the protocol of the transport, and keeps only the data for the access log. When the stream ends, it passes the
+connection to a new protocol, together with anything that the client has sent meanwhile.
 
-:func:`can_detach` looks whether Twisted's objects are as expected; where they are not, the request stays.
+:func:`can_detach` checks that Twisted's objects are as expected; if they are not, the request stays.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = ["DetachedSink", "can_detach"]
 @implementer(IProtocol, IPushProducer)
 class DetachedSink:
     """
-    Sink, producer and protocol of a transport in one.
+    The sink of a channel, and the producer and the protocol of its transport, in one object.
 
-    :param request: the request, whose headers have been written.
-    :param asked: what is kept of it.
-    :param peers: what watches over the connection's peer.
+    :param request: the request, whose response headers have been written.
+    :param asked: the data kept of the request.
+    :param peers: sets the peer time-out of the connection.
     """
 
     __slots__ = (
@@ -72,7 +72,8 @@ class DetachedSink:
         self.spoke = 0
         self._owner: SinkOwner | None = None
         self._clock: Ticks | None = None
-        # Whether offers go straight to the socket: nothing waits in the transport, and none are refused.
+        # Whether offers go directly to the socket: the transport has nothing to send, and offers are not
+        # refused.
         self._clear = False
         self._refuses = False
         self._sent: int = request.sentLength
@@ -83,30 +84,29 @@ class DetachedSink:
         self._successor: Any = None
         self._peers = peers
         self._held = peers.hold_alone(self._socket)
-        # The packet that brought the request may hold more behind it, which is on its way to the old
-        # protocol.
+        # Data that arrived in the same packet as the request is still on its way to the old protocol.
         set_reader(channel, self.dataReceived)
         for data in sent_ahead(channel) or ():
             self.dataReceived(data)
         channel.requests.clear()
-        # Of a class of txsse's own, which holds something until its end, and gives it up now.
-        let_go = getattr(request, "let_go", None)
-        if let_go is not None:
-            let_go()
+        # txsse's own class of requests holds resources until its end, and releases them now.
+        stream_detached = getattr(request, "stream_detached", None)
+        if stream_detached is not None:
+            stream_detached()
         request.write = self.write  # type: ignore[method-assign]
 
     def attach(self, owner: SinkOwner, clock: Ticks) -> None:
         """
-        Take the place of the protocol, and begin to tell an owner when the sink becomes ready.
+        Replace the transport's protocol and producer; see :class:`~txsse.server.sinks.base.Sink`.
         """
         self._owner = owner
         self._clock = clock
         self._transport.unregisterProducer()
         self._transport.registerProducer(self, True)
-        # The headers are on their way.
+        # The transport still has the headers to send.
         set_paused(self._transport, True)
         self._take_place(self)
-        # Twisted may have stopped to read while the stream was about to open.
+        # Twisted may have paused reading before the stream opened.
         self._transport.resumeProducing()
 
     def write(self, frame: bytes) -> None:
@@ -118,26 +118,26 @@ class DetachedSink:
 
     def offer(self, frames: Framed) -> bool:
         """
-        Send frames in this very moment, unless the sink is blocked or takes no offers.
+        Send frames at once, unless the sink is blocked or refuses offers.
 
-        The transport would have the reactor watch for the socket to become writable, and then not to watch
-        any more, at twice the cost of the sending itself; and the socket of a client that keeps up is always
-        writable. One that takes only a part shows that its client does not: the rest goes the transport's
-        way, and the sink is blocked until that has left.
+        The frames go directly to the socket. The transport would have the reactor watch until the socket is
+        writable, at twice the cost of the sending itself, although the socket of a client that keeps up is
+        always writable. If the socket accepts only a part, the client is slow: the transport sends the rest,
+        and the sink is blocked until it has.
 
-        A hub does this all day. Next to the sending, what costs is memory that is touched, so it is this
-        object's, the socket's, and no more.
+        This is the hub's most frequent operation. Apart from the sending, its cost is the memory that is
+        touched, so it touches only this object and the socket.
         """
         if not self._clear:
-            return self._offer_behind(frames)
+            return self._offer_to_transport(frames)
         self.spoke = self._clock.now  # type: ignore[union-attr]
         self._sent += frames.size
         chunk = frames.chunk
         try:
             sent = self._socket.send(chunk)
         except OSError as error:
-            # The socket is full, or the connection dead, or the system short of buffers: the transport knows
-            # what to do.
+            # The socket is full, the connection is lost, or the system is short of buffers: the transport
+            # handles each of these cases.
             note_error(self._socket, error)
             sent = 0
         if sent < frames.chunk_size:
@@ -145,7 +145,7 @@ class DetachedSink:
             self.blocked = True
         return True
 
-    def _offer_behind(self, frames: Framed) -> bool:
+    def _offer_to_transport(self, frames: Framed) -> bool:
         if self.blocked or self._refuses or self._clock is None:
             return False
         self.spoke = self._clock.now
@@ -154,14 +154,14 @@ class DetachedSink:
 
     def refuse_offers(self) -> None:
         """
-        Take none any more.
+        Refuse offers from now on.
         """
         self._refuses = True
         self._clear = False
 
     def _write(self, data: bytes) -> None:
         """
-        Have the transport send, and tell when it has.
+        Send through the transport, which calls :meth:`resumeProducing` when it has sent everything.
         """
         self._clear = False
         set_paused(self._transport, True)
@@ -169,7 +169,7 @@ class DetachedSink:
 
     def finish(self) -> None:
         """
-        End the response, and give the connection back.
+        End the response, and pass the connection to a new protocol or close it.
         """
         transport = self._transport
         transport.write(b"0\r\n\r\n")
@@ -177,7 +177,7 @@ class DetachedSink:
         set_paused(transport, False)
         self._peers.release_alone(self._socket, self._held, reused=self._persistent)
         try:
-            # First, whatever becomes of the connection.
+            # Before the rest, which may fail: the channel must end in any case.
             self._ended(None)
         finally:
             if self._persistent:
@@ -189,7 +189,7 @@ class DetachedSink:
         transport = self._transport
         successor = self._factory.buildProtocol(transport.getPeer())
         if isinstance(successor, Connection):
-            # What stands for the connection is there already.
+            # The connection has its Connection object already.
             holder: Any = protocol_of(transport)
             successor = holder.renew(successor)
         self._take_place(successor)
@@ -208,7 +208,7 @@ class DetachedSink:
 
     def abort(self) -> None:
         """
-        Cut the connection.
+        Abort the connection.
         """
         self._transport.abortConnection()
 
@@ -220,18 +220,18 @@ class DetachedSink:
 
     def poke(self) -> None:
         """
-        Do nothing: a transport tells by itself.
+        Do nothing: the transport calls :meth:`resumeProducing` without being asked.
         """
 
     def pauseProducing(self) -> None:
         """
-        The transport's buffer is full.
+        Block the sink: the transport's buffer is full.
         """
         self.blocked = True
 
     def resumeProducing(self) -> None:
         """
-        The transport's buffer is empty.
+        Unblock the sink: the transport's buffer is empty.
         """
         self.blocked = False
         self._clear = not self._refuses
@@ -240,23 +240,24 @@ class DetachedSink:
 
     def stopProducing(self) -> None:
         """
-        The connection is gone; ``connectionLost`` is what tells.
+        Do nothing: ``connectionLost`` handles the lost connection.
         """
 
     def makeConnection(self, transport: object) -> None:
         """
-        Do nothing: the connection is there.
+        Do nothing: the connection was made before.
         """
 
     def connectionMade(self) -> None:
         """
-        Do nothing: the connection is there.
+        Do nothing: the connection was made before.
         """
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Keep what the client sends behind its request until the stream has ended; see
-        :mod:`txsse.web.pipelining`.
+        Keep what the client sends after its request until the stream has ended.
+
+        The limits are those of :mod:`txsse.web.pipelining`.
         """
         if self._successor is not None:
             self._successor.dataReceived(data)
@@ -272,7 +273,7 @@ class DetachedSink:
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        The connection is gone.
+        End the channel, with the reason why the connection was lost.
         """
         self._ended(self._peers.explain(reason, self._socket))
 
@@ -288,10 +289,9 @@ class DetachedSink:
 
 def can_detach(request: Request) -> bool:
     """
-    Tell whether a stream that goes straight to its socket can do without its request.
+    Return whether a stream that writes directly to its socket can work without its request.
 
-    :param request: the request, whose headers have been written.
-    :param asked: what is kept of it.
+    :param request: the request, whose response headers have been written.
     """
     channel: Any = request.channel
     transport = plain_transport(channel)
@@ -304,16 +304,15 @@ def can_detach(request: Request) -> bool:
         and channel_of(holder) is channel
         and sent_ahead(channel) is not None
         and not transport.producerPaused
-        # Somebody else waits for the request's end.
+        # Other code waits for the end of the request.
         and all(waiting.called for waiting in request.notifications)
-        and (hasattr(request, "let_go") or not _learns_of_its_end(request))
+        and (hasattr(request, "stream_detached") or not _has_own_end(request))
     )
 
 
-def _learns_of_its_end(request: Request) -> bool:
+def _has_own_end(request: Request) -> bool:
     """
-    Return whether a request, by its class or by itself, does more at its end than Twisted's, such as to
-    count.
+    Return whether a request has its own code for its end, such as counting, in its class or its instance.
     """
     return any(
         name in vars(request)

@@ -1,5 +1,5 @@
 """
-Straight to the socket, past ``Request`` and ``HTTPChannel``.
+A sink that bypasses ``Request`` and ``HTTPChannel``, and writes to the transport or the socket.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ __all__ = ["DirectSink"]
 
 class DirectSink(RequestSink):
     """
-    Write a chunk to the transport, past ``Request`` and ``HTTPChannel``, which would do no more than that;
-    and where many get the same and nothing waits to be sent before it, straight to the socket.
+    Writes chunks to the transport, past ``Request`` and ``HTTPChannel``, which would only do the same.
+
+    Frames that go to many clients are sent directly to the socket, if the transport has nothing else to send.
     """
 
     def __init__(self, request: Request) -> None:
@@ -29,17 +30,17 @@ class DirectSink(RequestSink):
         Send a frame as one chunk.
         """
         if self._request.finished:
-            # By somebody else's doing; the request refuses it, while the transport may serve the next one.
+            # Other code has finished it: the request raises an error, while the transport may serve the next
+            # request.
             super().write(frame)
         else:
-            # What the access log reports as the size of the response.
+            # The access log reports this as the size of the response.
             self._request.sentLength += len(frame)
             self._transport.write(as_chunk(frame))
 
     def offer(self, frames: Framed) -> bool:
         """
-        Send frames at once, where nothing waits to be sent before them, unless the sink is blocked or takes
-        no offers.
+        Send frames at once, directly to the socket if the transport has nothing else to send.
         """
         if self.blocked or self._refuses:
             return False

@@ -1,5 +1,5 @@
 """
-Where frames go over HTTP/2.
+Sinks for streams of HTTP/2, where the client's flow-control windows limit what is sent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Http2Sink", "PlainHttp2Sink", "http2_sink"]
 
 def http2_sink(request: Request) -> RequestSink:
     """
-    Return a sink for a request of HTTP/2 whose headers have been written.
+    Return a sink for an HTTP/2 request whose response headers have been written.
     """
     stream = stream_of(request)
     return PlainHttp2Sink(request) if stream is None else Http2Sink(request, stream)
@@ -25,11 +25,12 @@ def http2_sink(request: Request) -> RequestSink:
 
 class Http2Sink(RequestSink):
     """
-    Write to a stream of an HTTP/2 connection as far as its client lets it through; see
-    :class:`~txsse.web.http2_writer.Http2Writer`.
+    Writes to a stream of an HTTP/2 connection, no more than the client's windows allow.
+
+    :class:`~txsse.web.http2_writer.Http2Writer` says how.
 
     :param request: the request.
-    :param stream: its stream.
+    :param stream: the stream of the request.
     """
 
     def __init__(self, request: Request, stream: Http2Stream) -> None:
@@ -39,7 +40,7 @@ class Http2Sink(RequestSink):
 
     def write(self, frame: bytes) -> None:
         """
-        Send a frame, or keep it.
+        Send a frame, or keep it until a window opens.
         """
         self._writer.write(frame)
         self.blocked = self._writer.blocked
@@ -55,9 +56,9 @@ class Http2Sink(RequestSink):
 
     def abort(self) -> None:
         """
-        Reset the stream in the next turn; the connection and its other streams go on.
+        Reset the stream in the next turn of the reactor; the connection's other streams continue.
         """
-        # As a TCP transport does it: what sends to many must not see one of them end in the middle.
+        # Deferred, as a TCP transport does it: a fan-out must not see a channel end while it sends.
         self._writer.stop_and_call_soon(self._reset)
 
     def _reset(self) -> None:
@@ -72,18 +73,18 @@ class Http2Sink(RequestSink):
 
     def poke(self) -> None:
         """
-        Look whether the client lets more through.
+        Check whether the client's windows allow more.
         """
         self._writer.poke()
 
     def pauseProducing(self) -> None:
         """
-        The window is used up. What is kept shows that.
+        Do nothing: the writer knows that the window is used up.
         """
 
     def resumeProducing(self) -> None:
         """
-        A window is open again.
+        Continue: a window has opened.
         """
         self._writer.poke()
 
@@ -97,8 +98,9 @@ class Http2Sink(RequestSink):
 
 class PlainHttp2Sink(RequestSink):
     """
-    Write to a stream of an HTTP/2 connection that is not as expected: Twisted queues what is written, and
-    pauses its producer where the client's window is used up.
+    Writes to an HTTP/2 stream through Twisted, if Twisted's HTTP/2 objects are not as expected.
+
+    Twisted queues what is written, and pauses its producer when the client's window is used up.
     """
 
     def __init__(self, request: Request) -> None:
@@ -107,7 +109,7 @@ class PlainHttp2Sink(RequestSink):
 
     def abort(self) -> None:
         """
-        Reset the stream in the next turn; the connection and its other streams go on.
+        Reset the stream in the next turn of the reactor; the connection's other streams continue.
         """
         if self._call is None:
             self._call = global_reactor().callLater(0, self._reset)

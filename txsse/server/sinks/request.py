@@ -1,5 +1,5 @@
 """
-Through ``request.write``, which works on any transport.
+A sink that writes with ``request.write``, which works on any transport.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["RequestSink"]
 @implementer(IPushProducer)
 class RequestSink:
     """
-    Write through ``request.write``: TLS, HTTP/1.0, wrapped transports, whatever comes.
+    Writes with ``request.write``, on any transport: TLS, HTTP/1.0, wrapped transports.
 
     It is the producer that the transport pauses when its buffer is full.
     """
@@ -35,7 +35,7 @@ class RequestSink:
 
     def attach(self, owner: SinkOwner, clock: Ticks) -> None:
         """
-        Begin to tell an owner when the sink becomes ready.
+        Become the transport's producer; see :class:`~txsse.server.sinks.base.Sink`.
         """
         self._owner = owner
         self._clock = clock
@@ -50,7 +50,7 @@ class RequestSink:
 
     def offer(self, frames: Framed) -> bool:
         """
-        Send frames, unless the sink is blocked or takes no offers.
+        Send frames, unless the sink is blocked or refuses offers.
         """
         if self.blocked or self._refuses:
             return False
@@ -60,13 +60,13 @@ class RequestSink:
 
     def refuse_offers(self) -> None:
         """
-        Take none any more.
+        Refuse offers from now on.
         """
         self._refuses = True
 
     def finish(self) -> None:
         """
-        End the response behind what was written.
+        End the response after the frames that were written.
         """
         self._read_on()
         self._request.unregisterProducer()
@@ -74,14 +74,14 @@ class RequestSink:
 
     def abort(self) -> None:
         """
-        Cut the connection.
+        Abort the connection.
         """
         channel: Any = self._request.channel
         channel.transport.abortConnection()
 
     def detach(self) -> None:
         """
-        Forget the owner, and with it the cycle of references that would keep all three until a collection.
+        Forget the owner, to break a reference cycle that would last until a garbage collection.
         """
         self._owner = None
         self._request.producer = None
@@ -94,25 +94,25 @@ class RequestSink:
 
     def poke(self) -> None:
         """
-        Do nothing: a transport tells by itself.
+        Do nothing: the transport calls :meth:`resumeProducing` without being asked.
         """
 
     def pauseProducing(self) -> None:
         """
-        The transport's buffer is full.
+        Block the sink: the transport's buffer is full.
         """
         self.blocked = True
 
     def resumeProducing(self) -> None:
         """
-        The transport's buffer is empty.
+        Unblock the sink: the transport's buffer is empty.
         """
         self.blocked = False
         self._ready()
 
     def stopProducing(self) -> None:
         """
-        The connection is gone; ``notifyFinish`` is what tells.
+        Do nothing: ``notifyFinish`` reports the lost connection.
         """
 
     def _ready(self) -> None:
