@@ -1,5 +1,5 @@
 """
-A real Redis, for a test, or for all of them.
+Runs a real Redis server or sentinel for tests.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-# Far beyond what starting and stopping take, so that only a hang runs into it.
+# In seconds. Starting takes far less, so only a server that hangs exceeds this.
 _PATIENCE = 30.0
 
 
 def free_port() -> int:
     """
-    Return a port that nobody uses.
+    Return an unused port.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 def ask(port: int, *command: str) -> str | None:
     """
-    Send a command, and return what comes of the reply at first; ``None`` where nobody answers.
+    Send a command, and return the first part of its reply; ``None`` if no server replies, or it still loads.
     """
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         parts = [f"${len(each.encode())}\r\n{each}\r\n" for each in command]
@@ -43,10 +43,10 @@ def ask(port: int, *command: str) -> str | None:
 
 class RedisServer:
     """
-    A server on a port of its own, with its data in a directory of its own.
+    A Redis server on an unused port, with its data in a directory.
 
     :param options: further lines of its configuration.
-    :ivar port: its port, which it keeps over restarts.
+    :ivar port: its port, which remains the same after restarts.
     """
 
     def __init__(self, directory: Path, **options: str) -> None:
@@ -64,7 +64,7 @@ class RedisServer:
 
     def start(self, **options: str) -> None:
         """
-        Start it, and wait until it answers.
+        Start the server, and wait until it replies.
         """
         assert self.program is not None
         settings = {
@@ -83,18 +83,18 @@ class RedisServer:
         deadline = time.monotonic() + _PATIENCE
         while self.ask("PING") is None:
             assert self.process.poll() is None, (self.directory / "redis.log").read_text()
-            assert time.monotonic() < deadline, "Redis does not answer"
+            assert time.monotonic() < deadline, "Redis does not reply"
             time.sleep(0.02)
 
     def ask(self, *command: str) -> str | None:
         """
-        Send a command, as by hand, and return its reply; ``None`` where it is not there.
+        Send a command outside of any journal, and return its reply; ``None`` if the server does not run.
         """
         return ask(self.port, *command)
 
     def kill(self) -> None:
         """
-        End it, as by ``kill -9``.
+        Kill the server with SIGKILL.
         """
         if self.process is not None:
             self.process.send_signal(signal.SIGCONT)
@@ -104,14 +104,14 @@ class RedisServer:
 
     def pause(self) -> None:
         """
-        Have it hang.
+        Make the server hang, by SIGSTOP.
         """
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """
-        Have it go on.
+        End the effect of :meth:`pause`.
         """
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
@@ -120,7 +120,7 @@ class RedisServer:
 @contextmanager
 def running(directory: Path, **options: Any) -> Iterator[RedisServer]:
     """
-    Run a server.
+    Run a server in the context.
     """
     server = RedisServer(directory, **options)
     server.start()
@@ -133,7 +133,7 @@ def running(directory: Path, **options: Any) -> Iterator[RedisServer]:
 @contextmanager
 def sentinel(directory: Path, master: int) -> Iterator[int]:
     """
-    Run a sentinel for a master, which it calls ``main``.
+    Run a sentinel for a master, whose service is named ``main``, in the context.
 
     :param master: the port of the master.
     :returns: the port of the sentinel.
@@ -151,7 +151,7 @@ def sentinel(directory: Path, master: int) -> Iterator[int]:
     try:
         deadline = time.monotonic() + _PATIENCE
         while ask(port, "PING") is None:
-            assert process.poll() is None and time.monotonic() < deadline, "the sentinel does not answer"
+            assert process.poll() is None and time.monotonic() < deadline, "the sentinel does not reply"
             time.sleep(0.02)
         yield port
     finally:
