@@ -28,7 +28,7 @@ class MemoryJournalTests:
 
     @pytest.mark.parametrize("name", ["max_count", "max_bytes", "max_age"])
     @pytest.mark.parametrize("bound", [0, -1, float("nan")])
-    def test_bound_that_holds_nothing(self, name: str, bound: float) -> None:
+    def test_limit_of_zero_or_less(self, name: str, bound: float) -> None:
         """
         A limit of a journal that is not greater than 0 raises an error with its name.
         """
@@ -37,7 +37,7 @@ class MemoryJournalTests:
             MemoryJournal(**bounds)
 
     @pytest_twisted.ensureDeferred
-    async def test_smallest_bounds(self) -> None:
+    async def test_smallest_limits(self) -> None:
         """
         A memory journal accepts limits of one update and a millisecond.
         """
@@ -47,7 +47,7 @@ class MemoryJournalTests:
         assert await subject.ids_after(OLDEST) == ["2"]
 
     @pytest_twisted.ensureDeferred
-    async def test_usual_bounds(self) -> None:
+    async def test_default_limits(self) -> None:
         """
         By default a memory journal holds 10,000 updates, for a day.
         """
@@ -66,7 +66,7 @@ class MemoryJournalTests:
         assert await subject.find("last") is None
 
     @pytest_twisted.ensureDeferred
-    async def test_usual_bytes(self) -> None:
+    async def test_default_bytes(self) -> None:
         """
         By default a memory journal holds about 64 MiB.
         """
@@ -99,7 +99,7 @@ class MemoryJournalTests:
         assert await subject.ids_after(OLDEST) == []
 
     @pytest_twisted.ensureDeferred
-    async def test_age_to_the_second(self) -> None:
+    async def test_exact_age(self) -> None:
         """
         A memory journal holds an update until exactly max_age.
         """
@@ -142,7 +142,7 @@ class MemoryJournalTests:
         assert (list(recent._positions), recent._later, recent._begun_before) == (["2", "3", "4"], {}, set())
 
     @pytest_twisted.ensureDeferred
-    async def test_bytes_to_the_byte(self) -> None:
+    async def test_exact_bytes(self) -> None:
         """
         A memory journal counts an update's text twice, as given and as sent, and an overhead for its objects.
         """

@@ -39,7 +39,7 @@ class UpdateTests:
         assert caught.value.field == "topics"
 
     @pytest.mark.parametrize("topics", ["*", ["news", "*"]])
-    def test_the_topic_that_stands_for_all(self, topics: str | list[str]) -> None:
+    def test_reserved_topic(self, topics: str | list[str]) -> None:
         """
         An update to the topic * raises InvalidField, as * stands for all topics.
         """
@@ -56,7 +56,7 @@ class UpdateTests:
         assert caught.value.field == "topics"
         assert caught.value.position == 1
 
-    def test_topic_that_is_no_string(self) -> None:
+    def test_topic_of_wrong_type(self) -> None:
         """
         A topic that is not a string raises TypeError.
         """
@@ -80,7 +80,7 @@ class UpdateTests:
             ("é" * 512 + "x", "more than 1024 bytes"),
         ],
     )
-    def test_id_that_no_client_could_send_back(self, id: str | None, message: str) -> None:
+    def test_invalid_id(self, id: str | None, message: str) -> None:
         """
         An id that a client could not send back, or that has another meaning, raises InvalidField.
         """
@@ -89,7 +89,7 @@ class UpdateTests:
         assert caught.value.field == "id"
 
     @pytest.mark.parametrize("id", ["x", "x" * 1024, "é" * 512, "a b", "Earliest", "*"])
-    def test_id_that_is_good(self, id: str) -> None:
+    def test_valid_id(self, id: str) -> None:
         """
         An update keeps a valid id unchanged.
         """

@@ -54,7 +54,7 @@ class NameTests:
         assert isinstance(journal_named(name), RedisJournal)
 
     @pytest.mark.parametrize("name", ["", "memory", "sqlite", "sqlite:", "postgres://localhost", "redis"])
-    def test_others(self, name: str) -> None:
+    def test_unknown_name(self, name: str) -> None:
         """
         An unknown name of a journal raises an error that lists the possible names.
         """

@@ -197,8 +197,8 @@ class CountTests:
         assert self.sent_counts(server) == [{"7": 2, "9": 0}]
         assert counts.asked == 5
 
-    @pytest.mark.parametrize("forgotten", ["counts", "metadata"])
-    def test_forgotten(self, forgotten: str) -> None:
+    @pytest.mark.parametrize("expired", ["counts", "metadata"])
+    def test_expired_data(self, expired: str) -> None:
         """
         If the server has expired a node's counts or metadata, the node sends all of them anew.
         """
@@ -210,7 +210,7 @@ class CountTests:
         server.answer()
         server.clock.advance(2)
         assert [each for each in self.sent_counts(server)] == [{"*": 1}, {}, {}]
-        server.had_data = [0, 1] if forgotten == "counts" else [1, 0]
+        server.had_data = [0, 1] if expired == "counts" else [1, 0]
         server.answer()
         server.clock.advance(2)
         assert server.asked[0][4] == 1
@@ -220,7 +220,7 @@ class CountTests:
         server.clock.advance(2)
         assert server.asked[0][4] == 0
 
-    def test_not_sent_yet(self) -> None:
+    def test_metadata_not_sent_yet(self) -> None:
         """
         Missing metadata on the server does not make a node send all anew if it had not sent any.
         """
@@ -234,7 +234,7 @@ class CountTests:
             server.answer()
         assert [arguments[4] for arguments in server.asked] == [1, 0, 0]
 
-    def test_nothing_to_forget(self) -> None:
+    def test_nothing_to_expire(self) -> None:
         """
         A node without counts and metadata sends heartbeats that do not replace its data.
         """

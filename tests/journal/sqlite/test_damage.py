@@ -135,7 +135,7 @@ class RecordTests:
         ],
     )
     @pytest_twisted.ensureDeferred
-    async def test_one(
+    async def test_damaged_column(
         self, new: Callable[..., Subject], path: Path, column: str, value: object, logged: list[LogEvent]
     ) -> None:
         """
@@ -170,7 +170,7 @@ class RecordTests:
         assert not any(text in line for line in lines for text in ("text-0", "id-0", '["'))
 
     @pytest_twisted.ensureDeferred
-    async def test_newest(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_newest_records_damaged(self, new: Callable[..., Subject], path: Path) -> None:
         """
         A journal whose newest records are damaged starts, continues its positions, and reports a gap at the
         end.
@@ -192,7 +192,7 @@ class RecordTests:
         assert await walk(subject, 30) == [31]
 
     @pytest_twisted.ensureDeferred
-    async def test_all(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_all_records_damaged(self, new: Callable[..., Subject], path: Path) -> None:
         """
         One read of a file whose records are all damaged scans a limited number of rows.
         """
@@ -220,7 +220,7 @@ class RecordTests:
         assert await walk(subject, 3) == [4, "gap", *range(6, 12)]
 
     @pytest_twisted.ensureDeferred
-    async def test_oldest(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_oldest_position_damaged(self, new: Callable[..., Subject], path: Path) -> None:
         """
         A damaged position in the oldest row does not change which updates a journal holds.
         """
@@ -253,7 +253,7 @@ class RecordTests:
 
     @pytest.mark.parametrize("value", [1e300, -1.0, "never"])
     @pytest_twisted.ensureDeferred
-    async def test_time(self, new: Callable[..., Subject], path: Path, value: object) -> None:
+    async def test_damaged_time(self, new: Callable[..., Subject], path: Path, value: object) -> None:
         """
         A damaged time in a row neither keeps older updates for ever nor drops newer ones too early.
         """
@@ -286,7 +286,7 @@ class FileTests:
     """
 
     @pytest_twisted.ensureDeferred
-    async def test_visits(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_damaged_visit(self, new: Callable[..., Subject], path: Path) -> None:
         """
         The resume IDs of a process are not found if the record of its end, or a later one, is damaged.
         """
@@ -307,7 +307,7 @@ class FileTests:
         assert await subject.append("next") == [4]
 
     @pytest_twisted.ensureDeferred
-    async def test_header(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_damaged_header(self, new: Callable[..., Subject], path: Path) -> None:
         """
         A file with a destroyed header cannot be opened, and each attempt has the same error.
         """
@@ -320,7 +320,7 @@ class FileTests:
             assert problem.startswith(f"{path}: is not a journal, or is damaged; move it away")
 
     @pytest_twisted.ensureDeferred
-    async def test_any_page(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
+    async def test_any_damaged_page(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
         """
         If any page of the file except the first is destroyed, the journal starts, serves the other updates,
         and records new ones.
@@ -394,7 +394,7 @@ class LostTailTests:
 
     @pytest.mark.parametrize("loss", ["removed", "truncated", "damaged"])
     @pytest_twisted.ensureDeferred
-    async def test_wal(
+    async def test_lost_wal(
         self, new: Callable[..., Subject], path: Path, tmp_path: Path, loss: str, logged: list[LogEvent]
     ) -> None:
         """
@@ -433,7 +433,7 @@ class LostTailTests:
 
     @pytest.mark.parametrize("content", [None, b"", b"0000000000000000099 00000000\n", b"\xff" * 29])
     @pytest_twisted.ensureDeferred
-    async def test_head_file(
+    async def test_damaged_head_file(
         self, new: Callable[..., Subject], path: Path, content: bytes | None, logged: list[LogEvent]
     ) -> None:
         """
@@ -549,7 +549,7 @@ class FlippedBitsTests:
 
     @given(st.integers(0, 2**32))
     @settings(deadline=None, derandomize=True, max_examples=60)
-    def test_anywhere(self, seed: int) -> None:
+    def test_random_bits(self, seed: int) -> None:
         """
         With random flipped bits in a file, each read update is as written, each missing one is within a gap,
         and new updates are recorded.

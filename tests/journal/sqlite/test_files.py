@@ -194,7 +194,7 @@ class BackupTests:
 
     @pytest.mark.skipif(SHELL is None, reason="needs the command sqlite3 (Debian: sqlite3)")
     @pytest_twisted.ensureDeferred
-    async def test_command(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
+    async def test_documented_commands(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
         """
         The documented commands of the sqlite3 program copy the file of a running journal.
         """
@@ -212,7 +212,7 @@ class BackupTests:
         assert await subject.append("2") == [2]
 
     @pytest_twisted.ensureDeferred
-    async def test_restored(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
+    async def test_restored_backup(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
         """
         After a backup is restored next to the existing ``-head``, the updates since the backup are a gap, and
         their positions are not used again.
@@ -330,7 +330,7 @@ task.react(main, sys.argv[1:])
 class SyncTests:
     @pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
     @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc, for a libc whose fsync fails")
-    def test_fails(self, tmp_path: Path, synchronous: str) -> None:
+    def test_fsync_fails(self, tmp_path: Path, synchronous: str) -> None:
         """
         After fsync fails, in a commit or a checkpoint, publishing fails until the journal is started again.
         """
@@ -351,7 +351,7 @@ class SyncTests:
 
 class ProbeTests:
     @pytest_twisted.ensureDeferred
-    async def test_as_much_as_failed(self, new: Callable[..., Subject]) -> None:
+    async def test_full_disk(self, new: Callable[..., Subject]) -> None:
         """
         The problem remains until the disk has room for as many bytes as could not be written.
         """
@@ -370,7 +370,9 @@ class ProbeTests:
         await subject.append("1", data="x" * 500_000)
 
     @pytest_twisted.ensureDeferred
-    async def test_checkpoint(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_checkpoint_fails(
+        self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """
         If the disk is too full for a checkpoint, the journal has a problem, and the committed update
         succeeds.
@@ -392,7 +394,7 @@ class ProbeTests:
         assert subject.journal.problem is None
 
     @pytest_twisted.ensureDeferred
-    async def test_stop(
+    async def test_last_checkpoint_fails(
         self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch, path: Path
     ) -> None:
         """

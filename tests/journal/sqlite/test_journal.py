@@ -235,7 +235,7 @@ class RestartTests:
 
 class ClockTests:
     @pytest_twisted.ensureDeferred
-    async def test_set_forward(self, new: Callable[..., Subject]) -> None:
+    async def test_time_set_forward(self, new: Callable[..., Subject]) -> None:
         """
         The age of an update in a file is by the time of day: after this is set forward by an hour, the update
         is an hour older.
@@ -248,7 +248,7 @@ class ClockTests:
         assert await subject.ids_after(OLDEST) == ["2"]
 
     @pytest_twisted.ensureDeferred
-    async def test_set_back_before_the_next_process(self, new: Callable[..., Subject]) -> None:
+    async def test_time_set_back_before_the_next_process(self, new: Callable[..., Subject]) -> None:
         """
         If the time of day is set back before a process starts, it finds all updates and continues their
         positions.
@@ -318,7 +318,7 @@ class ResumeIdTests:
         assert await subject.find(lost) is None
 
     @pytest_twisted.ensureDeferred
-    async def test_set_back_while_it_was_open(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_file_set_back_while_open(self, new: Callable[..., Subject], path: Path) -> None:
         """
         After the file is replaced by a copy from the same process, resume IDs made after the copy are not
         found.
@@ -495,7 +495,7 @@ class CommitTests:
 
     @pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
     @pytest_twisted.ensureDeferred
-    async def test_killed(self, path: Path, synchronous: str) -> None:
+    async def test_process_killed(self, path: Path, synchronous: str) -> None:
         """
         Updates that were acknowledged before the process was killed are in the file, in order.
         """
@@ -686,7 +686,7 @@ class TroubleTests:
         assert subject.journal.problem is None
 
     @pytest_twisted.ensureDeferred
-    async def test_full(self, new: Callable[..., Subject], logged: list[LogEvent]) -> None:
+    async def test_full_disk(self, new: Callable[..., Subject], logged: list[LogEvent]) -> None:
         """
         If the disk is full, publishing fails with advice, and reading works. The problem ends when as much as
         failed can be written. Its beginning and end are logged once.

@@ -156,7 +156,7 @@ class SalvageTests:
 
 
 class HeadTests:
-    def test_end_damaged_and_not_noted(self, tmp_path: Path) -> None:
+    def test_damaged_end_without_head_file(self, tmp_path: Path) -> None:
         """
         Without ``-head``, the number of damaged rows after the last undamaged one determines the head.
         """
@@ -175,7 +175,7 @@ class HeadTests:
         assert database.append([(update("11"), NOW)]) == [11]
         database.finish()
 
-    def test_not_noted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_head_file_not_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         An update whose position cannot be written to ``-head`` fails, and so do all later ones.
         """
@@ -195,7 +195,7 @@ class HeadTests:
 
 
 class RetentionTests:
-    def test_rest_cannot_be_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_oldest_rows_unreadable(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         If the oldest rows cannot be read, no further update is dropped, and the counts start again at 0.
         """
@@ -239,7 +239,7 @@ class DamagedDisk(BrokenDisk):
 
 
 class DamageTests:
-    def test_nothing_can_be_read(self, tmp_path: Path) -> None:
+    def test_wholly_damaged(self, tmp_path: Path) -> None:
         """
         In a file that is wholly damaged, no update and no visit is found.
         """

@@ -227,7 +227,7 @@ class RedisCluster:
         if anew:
             self._shown.clear()
             self._stale = list(self._metadata)
-            # How many there are in all comes first.
+            # The number of all subscribers is sent first.
             self._changed, self._left = {ALL: None}, list(counts)
         else:
             self._changed.update(dict.fromkeys(changed))
