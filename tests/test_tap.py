@@ -592,7 +592,7 @@ class JournalTests:
         """
         done = finish([TWIST, "txsse", "--demo", "--journal=mongodb://localhost"])
         assert done.returncode == 1
-        assert "'mongodb://localhost' is no journal; name memory:, sqlite:PATH" in done.stderr
+        assert "'mongodb://localhost' is not a journal; use memory:, sqlite:PATH" in done.stderr
         assert done.stderr.count("\n") == 1
 
 

@@ -1,5 +1,5 @@
 """
-What the tests of the journals share.
+Fixtures for the tests of all journals.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _numbers = count()
 @pytest.fixture(params=_KINDS)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
     """
-    Makes journals of each kind, and stops them.
+    Make journals of each kind, and stop them after the test.
     """
-    # Not above: without an extra, the tests that ask for this are skipped, and no others.
+    # Imported here, so that only the tests with this fixture are skipped if an optional package is missing.
     import pytest_twisted
 
     from tests.journal.journals import memory, redis, sqlite
@@ -55,7 +55,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
 @pytest.fixture(params=_KINDS)
 def contract_factory(request: pytest.FixtureRequest, tmp_path: Path) -> ContractFactory:
     """
-    Makes journals of each kind for the contract.
+    Make journals of each kind for the contract.
     """
     from tests.journal.journals import ContractFactory, memory, redis, sqlite
 

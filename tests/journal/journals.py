@@ -1,5 +1,5 @@
 """
-Journals of all kinds, to be held against the same contract.
+Journals of all kinds for tests, with a clock that the test advances.
 """
 
 from __future__ import annotations
@@ -25,18 +25,21 @@ from txsse.testing.journal_contract import JournalFactory
 
 class Follower:
     """
-    Notes what it is given: as a follower of a journal, and as a listener of its cluster.
+    A fake hub, which records its calls: as follower of a journal, and as listener of its cluster.
+
+    :ivar given: the updates that it was given.
+    :ivar missed: the positions up to which it was notified of missed updates.
     """
 
     def __init__(self) -> None:
-        self.told: list[Entry] = []
+        self.given: list[Entry] = []
         self.missed: list[int] = []
         self.counts: dict[str, int] = {}
         self.topics: set[str] = set()
         self.messages: list[str] = []
 
     def update_appended(self, entry: Entry) -> None:
-        self.told.append(entry)
+        self.given.append(entry)
 
     def updates_missed(self, position: int) -> None:
         self.missed.append(position)
@@ -45,7 +48,7 @@ class Follower:
         return self.counts
 
     def changed_topics(self) -> set[str]:
-        # Any may have, since a test just replaces them; those that are gone too.
+        # A test replaces the counts, so any topic may have changed, also a removed one.
         self.topics |= set(self.counts)
         return self.topics
 
@@ -57,11 +60,11 @@ class Follower:
 @dataclass
 class Subject:
     """
-    A journal with what is needed to test it.
+    A journal and its clock.
 
     :ivar journal: the journal, not started.
-    :ivar advance: has time go by for the journal.
-    :ivar step: sets its time of day, as somebody does with the system's.
+    :ivar advance: advances the journal's clock, by seconds.
+    :ivar step: sets the journal's time of day forward, by seconds, as an operator sets that of the system.
     """
 
     journal: Any
@@ -88,11 +91,11 @@ class Subject:
 
     async def check_gap(self, page: Page) -> None:
         """
-        Check that a client that was notified of what is missing before a page, and resumes from the id that
-        came with that, gets the page, and is not notified again.
+        Check that a client which was notified of a gap before a page, and resumes from the resume ID in that
+        notification, gets the page, and is not notified again.
         """
         if not page.missed or (not page.entries and page.end < self.journal.head):
-            # What follows an empty page is missing, too.
+            # After an empty page, further updates are missing.
             return
         position = await self.find(self.journal.resume_id(page.begin))
         assert position == page.begin
@@ -101,7 +104,7 @@ class Subject:
 
     async def ids_after(self, position: int) -> list[str]:
         """
-        Read to the end.
+        Read page by page to the head, and return the ids of all updates.
         """
         ids: list[str] = []
         while True:
@@ -115,7 +118,7 @@ class Subject:
 
 class Maker(Protocol):
     """
-    Makes a subject with the bounds of a journal.
+    Makes a subject with the limits of a journal.
     """
 
     def __call__(
@@ -127,7 +130,7 @@ class ContractFactory(JournalFactory):
     """
     Makes the journals of one kind for the contract.
 
-    :param new: returns a function that makes journals with a record of their own, from bounds.
+    :param new: returns a function that makes journals from limits; all of one function share a record.
     """
 
     bounds = ("max_count", "max_bytes", "max_age")
@@ -157,7 +160,7 @@ def memory(*, max_count: int = 1000, max_bytes: int = 10**9, max_age: float | No
 
 class Later:
     """
-    The real reactor, at another time.
+    The real reactor, with a clock that can be advanced.
     """
 
     def __init__(self) -> None:
@@ -182,7 +185,7 @@ class Later:
 
 def sqlite(path: Path, **options: Any) -> Subject:
     """
-    A journal in a file. It has to be stopped.
+    Return a journal in a file. The caller has to stop it.
     """
     later = Later()
     options.setdefault("max_age", None)
@@ -195,7 +198,7 @@ def sqlite(path: Path, **options: Any) -> Subject:
 
 def redis(url: str, **options: Any) -> Subject:
     """
-    A journal in a Redis. It has to be stopped.
+    Return a journal in Redis. The caller has to stop it.
     """
     later = Later()
     options.setdefault("max_age", None)
@@ -205,7 +208,7 @@ def redis(url: str, **options: Any) -> Subject:
 
 def silence(subject: Subject) -> None:
     """
-    End a node's heartbeat, as if it had died.
+    Stop a node's heartbeats, as if its process had died.
     """
     subject.journal.cluster._cancel_heartbeat()
     subject.journal.cluster._reactor = None
@@ -217,9 +220,9 @@ def update(id: str, data: str = "x", topics: str = "news", **options: Any) -> Up
 
 def acknowledged_before_a_kill(*arguments: str) -> list[str]:
     """
-    Run a process that publishes, kill it in the middle, and return the ids that were acknowledged.
+    Run a process that publishes, kill it while it does, and return the acknowledged ids.
 
-    :param arguments: those of ``tests.journal.publishing``.
+    :param arguments: the arguments of ``tests.journal.publishing``.
     """
     with start(python("-m", "tests.journal.publishing", *arguments)) as program:
         program.wait_for(r"^\d+$", 500)

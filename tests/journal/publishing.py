@@ -1,5 +1,5 @@
 """
-A process that publishes, and prints each id when it is acknowledged, until it is killed.
+A process that publishes updates until it is killed, and prints each id when its update is acknowledged.
 """
 
 import sys
@@ -22,7 +22,7 @@ async def main(reactor, name, synchronous=None):
             await journal.append(update(str(number)))
             print(number, flush=True)
 
-    # Several at a time, so that transactions hold more than one.
+    # Ten publishers at a time, so that a transaction has several updates.
     await defer.gatherResults([defer.ensureDeferred(publish()) for _ in range(10)])
 
 

@@ -1,5 +1,5 @@
 """
-A real Redis, for a test, or for all of them.
+Runs a real Redis server or sentinel for tests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.waiting import wait_until
 
 def ask(port: int, *command: str) -> str | None:
     """
-    Send a command, and return what comes of the reply at first; ``None`` where nobody answers.
+    Send a command, and return the first part of its reply; ``None`` if no server replies, or it still loads.
     """
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         parts = [f"${len(each.encode())}\r\n{each}\r\n" for each in command]
@@ -32,10 +32,10 @@ def ask(port: int, *command: str) -> str | None:
 
 class RedisServer:
     """
-    A server on a port of its own, with its data in a directory of its own.
+    A Redis server on an unused port, with its data in a directory.
 
     :param options: further lines of its configuration.
-    :ivar port: its port, which it keeps over restarts.
+    :ivar port: its port, which remains the same after restarts.
     """
 
     def __init__(self, directory: Path, **options: str) -> None:
@@ -54,7 +54,7 @@ class RedisServer:
 
     def start(self, **options: str) -> None:
         """
-        Start it, and wait until it answers.
+        Start the server, and wait until it replies.
         """
         assert self.program is not None
         settings = {
@@ -80,27 +80,27 @@ class RedisServer:
 
     def ask(self, *command: str) -> str | None:
         """
-        Send a command, as by hand, and return its reply; ``None`` where it is not there.
+        Send a command outside of any journal, and return its reply; ``None`` if the server does not run.
         """
         return ask(self.port, *command)
 
     def kill(self) -> None:
         """
-        End it, as by ``kill -9``.
+        Kill the server with SIGKILL.
         """
         self._exit.close()
         self._program = None
 
     def pause(self) -> None:
         """
-        Have it hang.
+        Make the server hang, by SIGSTOP.
         """
         assert self._program is not None
         self._program.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """
-        Have it go on.
+        End the effect of :meth:`pause`.
         """
         assert self._program is not None
         self._program.process.send_signal(signal.SIGCONT)
@@ -109,7 +109,7 @@ class RedisServer:
 @contextmanager
 def running(directory: Path, **options: Any) -> Iterator[RedisServer]:
     """
-    Run a server.
+    Run a server in the context.
     """
     server = RedisServer(directory, **options)
     server.start()
@@ -122,7 +122,7 @@ def running(directory: Path, **options: Any) -> Iterator[RedisServer]:
 @contextmanager
 def sentinel(directory: Path, master: int) -> Iterator[int]:
     """
-    Run a sentinel for a master, which it calls ``main``.
+    Run a sentinel for a master, whose service is named ``main``, in the context.
 
     :param master: the port of the master.
     :returns: the port of the sentinel.

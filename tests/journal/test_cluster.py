@@ -1,5 +1,5 @@
 """
-The cluster of a hub that is alone.
+Tests of the cluster of a single node.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from txsse.journal.cluster import MAX_MESSAGE_BYTES, ICluster, NoCluster
 
 class Listener:
     """
-    Notes messages, and answers as the test says.
+    A fake hub, which records messages, and returns or raises the answer that the test sets.
     """
 
     def __init__(self, answer: Any = None) -> None:
@@ -53,7 +53,7 @@ def cluster(clock: Clock) -> NoCluster:
 class NoClusterTests:
     def test_alone(self, cluster: NoCluster) -> None:
         """
-        It has no other nodes.
+        The cluster of a single node has no subscribers and metadata of other nodes.
         """
         assert verifyObject(ICluster, cluster)
         result_of(cluster.start(Listener()))
@@ -67,7 +67,7 @@ class NoClusterTests:
     )
     def test_wrong_metadata(self, cluster: NoCluster, name: str, text: str | None) -> None:
         """
-        An empty text and lone surrogates are refused at once.
+        Metadata with an empty text or a lone surrogate raises an error at once.
         """
         with pytest.raises(ValueError):
             cluster.put_metadata(name, text)
@@ -75,7 +75,7 @@ class NoClusterTests:
     @pytest.mark.parametrize("deferred", [False, True])
     def test_broadcast(self, cluster: NoCluster, clock: Clock, deferred: bool) -> None:
         """
-        It is acknowledged when the listener is done.
+        A broadcast of a single node succeeds when its listener has handled the message.
         """
         listener = Listener(Deferred() if deferred else None)
         cluster.start(listener)
@@ -89,7 +89,7 @@ class NoClusterTests:
 
     def test_deadline(self, cluster: NoCluster, clock: Clock, failures: list[LogEvent]) -> None:
         """
-        A listener that is not done in time is waited for no longer.
+        A broadcast of a single node fails if its listener has not handled the message by the deadline.
         """
         cluster.start(Listener(Deferred()))
         outcome = outcome_of(cluster.broadcast("a", deadline=3.0))
@@ -101,7 +101,8 @@ class NoClusterTests:
 
     def test_listener_that_fails(self, cluster: NoCluster, failures: list[LogEvent]) -> None:
         """
-        The sender is notified, and the log has the traceback.
+        If the listener of a single node raises an exception, the broadcast fails, and the traceback is
+        logged.
         """
         cluster.start(Listener(ZeroDivisionError()))
         (error,) = outcome_of(cluster.broadcast("a"))
@@ -110,7 +111,7 @@ class NoClusterTests:
 
     def test_not_started(self, cluster: NoCluster) -> None:
         """
-        A message that nobody could receive fails.
+        A broadcast before the cluster is started fails.
         """
         (error,) = outcome_of(cluster.broadcast("a"))
         assert isinstance(error, JournalFailed)
@@ -128,7 +129,7 @@ class NoClusterTests:
         self, cluster: NoCluster, message: str, deadline: Any, error: type[Exception]
     ) -> None:
         """
-        Wrong arguments are refused at once.
+        A broadcast with a wrong message or deadline raises an error at once.
         """
         with pytest.raises(error):
             cluster.broadcast(message, deadline=deadline)

@@ -1,5 +1,5 @@
 """
-Records that cannot be read, counted and logged.
+Tests of counting and logging records that cannot be read.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from twisted.logger import LogEvent, formatEvent
 from txsse.journal.damage import Damage
 
 
-def test_once_each(logged: list[LogEvent]) -> None:
+def test_found_again(logged: list[LogEvent]) -> None:
     """
-    A record is counted and logged once, however often it is found.
+    A damaged record is counted and logged once, however often it is found.
     """
     damage = Damage("the journal")
     for number in (1, 2, 1, 2):
@@ -26,7 +26,7 @@ def test_once_each(logged: list[LogEvent]) -> None:
 
 def test_many(logged: list[LogEvent]) -> None:
     """
-    Twenty are logged, and ten thousand told apart; all are counted.
+    Of 20,000 damaged records, each found twice in a row, 20 are logged and all are counted once.
     """
     damage = Damage("the journal")
     for number in range(20_000):

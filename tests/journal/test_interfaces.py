@@ -1,7 +1,7 @@
 """
-What is promised of all journals: the contract, held by ours; and what more is expected of these.
+Tests that all journals of this package pass: the contract, and more.
 
-For another journal, add what makes it to the fixture ``make``.
+To test another journal, add it to the fixtures ``make`` and ``contract_factory``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class JournalContractTests:
     @pytest_twisted.ensureDeferred
     async def test_contract(self, contract_factory: ContractFactory, check: Check) -> None:
         """
-        Each journal passes each check of the contract; one in memory has no other process to show it to.
+        Each journal passes each check of the contract; the memory journal skips those that need persistence.
         """
         try:
             await check(contract_factory)
@@ -40,11 +40,11 @@ class JournalContractTests:
     @pytest_twisted.ensureDeferred
     async def test_random_publishers(self, make: Maker, together: int, seed: int) -> None:
         """
-        A thousand publishers choose from a few ids and contents. What is recorded, what the follower is given
-        and where each id leads is what a list of the held updates says.
+        After 1000 random updates with few ids, a journal's record, follower and ids agree with a simple
+        model.
         """
         random = Random(seed)
-        # What is given up while updates are recorded together depends on the journal.
+        # Which updates are dropped while several are recorded together depends on the journal.
         bound = 20 if together == 1 else 2000
         subject = make(max_count=bound)
         follower = await subject.start()
@@ -64,11 +64,11 @@ class JournalContractTests:
                 else:
                     assert not held or position > held[-1][0]
                     held.append((position, each))
-                    assert follower.told[-1][0] >= position
+                    assert follower.given[-1][0] >= position
             del held[:-bound]
             id = random.choice(batch).id
             assert await subject.find(id) == next(entry[0] for entry in held if entry[1].id == id)
-        assert follower.told[-len(held) :] == held
+        assert follower.given[-len(held) :] == held
         for number in range(12):
             places = [entry[0] for entry in held if entry[1].id == f"id {number}"]
             assert await subject.find(f"id {number}") == (places[0] if places else None)
@@ -77,8 +77,8 @@ class JournalContractTests:
     @pytest_twisted.ensureDeferred
     async def test_clock_set_back(self, make: Maker) -> None:
         """
-        Nothing is lost, and what comes has its place behind what was there. What is older than max_age goes
-        when the time of day has come to that, together with all that is before it.
+        After the time of day is set back, no update is lost, new ones have greater positions, and an update
+        is dropped at its max_age by the new time, together with all before it.
         """
         subject = make(max_age=60.0)
         await subject.start()
@@ -98,28 +98,29 @@ class JournalContractTests:
         assert await subject.ids_after(OLDEST) == []
 
     @pytest_twisted.ensureDeferred
-    async def test_id_comes_again_at_once(self, make: Maker) -> None:
+    async def test_repeated_id_in_one_turn(self, make: Maker) -> None:
         """
-        So it is where both are published together, as many in between as the journal holds.
+        If an id is repeated in one turn of the reactor, after max_count other updates, it is found at its
+        later update.
         """
         subject = make(max_count=3)
         follower = await subject.start()
         for ids in ("abcda", "efghi", "ab"):
             for recorded in [subject.journal.append(update(id)) for id in ids]:
                 await recorded
-        # Some give up what is too much behind what is recorded together.
-        told = "".join(each.id for _, each in follower.told)
-        assert told in ("abcdaefghiab", "abcdefghiab")
+        # Some journals drop updates only after all that are recorded together.
+        given = "".join(each.id for _, each in follower.given)
+        assert given in ("abcdaefghiab", "abcdefghiab")
         assert await subject.ids_after(OLDEST) == ["i", "a", "b"]
         found = await subject.find("a")
         assert found is not None
         assert await subject.ids_after(found) == ["b"]
 
     @pytest_twisted.ensureDeferred
-    async def test_resume_id_after_what_is_missing(self, make: Maker) -> None:
+    async def test_resume_id_after_a_gap(self, make: Maker) -> None:
         """
-        There is an id for the place where a reader goes on that missed something: from there it misses
-        nothing, until more is gone.
+        A reader that missed updates can resume from a resume ID after the gap, without another gap until more
+        updates are dropped.
         """
         subject = make(max_count=3, max_age=60.0)
         await subject.start()
@@ -144,12 +145,11 @@ class JournalContractTests:
     @pytest_twisted.ensureDeferred
     async def test_resumed_from_a_reset(self, make: Maker) -> None:
         """
-        A hub's client is notified that it missed something, and loses the connection: it gets the rest, once,
-        and is not notified again.
+        A client that resumes from the id of a stream-reset gets the later updates once, and no other reset.
         """
         hub = Hub(journal=make(max_count=4).journal)
         for number in range(6):
-            # The last one that is missing and the first one that is there are not for this client.
+            # The last dropped update and the first held one are private, so this client may not receive them.
             await hub.publish("news", str(number), id=f"id-{number}", private=number in (1, 2))
         port = await listen(hub.resource("news"))
         got: list[ServerSentEvent] = []

@@ -1,5 +1,5 @@
 """
-The journal in memory.
+Tests of the journal in memory.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from txsse.journal.position import OLDEST
 class MemoryJournalTests:
     def test_not_started(self) -> None:
         """
-        One that has not been started says so.
+        The use of a memory journal that has not been started raises an error that says so.
         """
         with pytest.raises(AssertionError, match="has not been started"):
             MemoryJournal().find("1")
 
     @pytest.mark.parametrize("name", ["max_count", "max_bytes", "max_age"])
     @pytest.mark.parametrize("bound", [0, -1, float("nan")])
-    def test_bound_that_holds_nothing(self, name: str, bound: float) -> None:
+    def test_limit_of_zero_or_less(self, name: str, bound: float) -> None:
         """
-        It is refused by its name.
+        A limit of a journal that is not greater than 0 raises an error with its name.
         """
         bounds: dict[str, Any] = {name: bound}
         with pytest.raises(ValueError, match=f"{name} must be more than 0, not {bound}"):
             MemoryJournal(**bounds)
 
     @pytest_twisted.ensureDeferred
-    async def test_smallest_bounds(self) -> None:
+    async def test_smallest_limits(self) -> None:
         """
-        One of each is a bound too.
+        A memory journal accepts limits of one update and a millisecond.
         """
         subject = memory(max_count=1, max_bytes=10_000, max_age=0.001)
         await subject.start()
@@ -47,9 +47,9 @@ class MemoryJournalTests:
         assert await subject.ids_after(OLDEST) == ["2"]
 
     @pytest_twisted.ensureDeferred
-    async def test_usual_bounds(self) -> None:
+    async def test_default_limits(self) -> None:
         """
-        They are 10,000 updates, and a day.
+        By default a memory journal holds 10,000 updates, for a day.
         """
         reactor = FakeReactor()
         journal = MemoryJournal(reactor=reactor)
@@ -66,9 +66,9 @@ class MemoryJournalTests:
         assert await subject.find("last") is None
 
     @pytest_twisted.ensureDeferred
-    async def test_usual_bytes(self) -> None:
+    async def test_default_bytes(self) -> None:
         """
-        And some 64 MiB of memory.
+        By default a memory journal holds about 64 MiB.
         """
         subject = Subject(MemoryJournal(reactor=FakeReactor()), lambda _: None)
         await subject.start()
@@ -79,7 +79,7 @@ class MemoryJournalTests:
     @pytest_twisted.ensureDeferred
     async def test_positions(self) -> None:
         """
-        They are consecutive, from 1.
+        The positions in a memory journal are consecutive, from 1.
         """
         subject = memory(max_count=1)
         await subject.start()
@@ -88,7 +88,7 @@ class MemoryJournalTests:
     @pytest_twisted.ensureDeferred
     async def test_clock_set_forward(self) -> None:
         """
-        The age of an update in memory is what has elapsed, whatever the time of day becomes.
+        The age of an update in memory is the time elapsed, even if the time of day is set forward.
         """
         subject = memory(max_age=60.0)
         await subject.start()
@@ -99,9 +99,9 @@ class MemoryJournalTests:
         assert await subject.ids_after(OLDEST) == []
 
     @pytest_twisted.ensureDeferred
-    async def test_age_to_the_second(self) -> None:
+    async def test_exact_age(self) -> None:
         """
-        An update goes when it is max_age old, and is there until then.
+        A memory journal holds an update until exactly max_age.
         """
         subject = memory(max_age=60.0)
         await subject.start()
@@ -112,9 +112,9 @@ class MemoryJournalTests:
         assert await subject.find("1") is None
 
     @pytest_twisted.ensureDeferred
-    async def test_nothing_old_is_read_or_kept_when_something_comes(self) -> None:
+    async def test_append_after_max_age(self) -> None:
         """
-        An append makes room too.
+        An append to a memory journal drops updates that are too old.
         """
         subject = memory(max_age=60.0)
         await subject.start()
@@ -126,7 +126,7 @@ class MemoryJournalTests:
     @pytest_twisted.ensureDeferred
     async def test_ids_are_forgotten(self) -> None:
         """
-        Nothing is kept of an id whose last update is gone.
+        A memory journal removes an id from its indexes when the last update with it is dropped.
         """
         subject = memory(max_count=3)
         await subject.start()
@@ -142,9 +142,9 @@ class MemoryJournalTests:
         assert (list(recent._positions), recent._later, recent._begun_before) == (["2", "3", "4"], {}, set())
 
     @pytest_twisted.ensureDeferred
-    async def test_bytes_to_the_byte(self) -> None:
+    async def test_exact_bytes(self) -> None:
         """
-        An update counts with its text, as given and as sent, and what the objects take beside.
+        A memory journal counts an update's text twice, as given and as sent, and an overhead for its objects.
         """
         frame = update("1").frame
         size = 2 * len(frame) + recent_module._OVERHEAD
@@ -155,9 +155,9 @@ class MemoryJournalTests:
             assert await subject.ids_after(OLDEST) == kept
 
     @pytest_twisted.ensureDeferred
-    async def test_bytes_are_given_back(self) -> None:
+    async def test_bytes_of_dropped_updates(self) -> None:
         """
-        What has gone takes no room any more.
+        Dropped updates no longer count toward the max_bytes of a memory journal.
         """
         size = 2 * len(update("1").frame) + recent_module._OVERHEAD
         subject = memory(max_bytes=3 * size)
@@ -169,7 +169,7 @@ class MemoryJournalTests:
     @pytest_twisted.ensureDeferred
     async def test_page_of_many(self) -> None:
         """
-        A page has at most 256 updates.
+        A page of a memory journal has at most 256 updates.
         """
         subject = memory()
         await subject.start()
@@ -182,7 +182,7 @@ class MemoryJournalTests:
     @pytest_twisted.ensureDeferred
     async def test_page_of_large_ones(self) -> None:
         """
-        A page ends with the update that fills 64 KiB.
+        A page of a memory journal ends with the update that reaches 64 KiB.
         """
         frame = len(update("1").frame) - 1
         for size, count in ((65536 // 2, 2), (65536 // 2 - 1, 3), (100_000, 1)):
@@ -194,7 +194,7 @@ class MemoryJournalTests:
     @pytest_twisted.ensureDeferred
     async def test_page_to_the_byte(self) -> None:
         """
-        One byte less, and another update belongs to it.
+        A page of a memory journal has another update if its size is one byte less than 64 KiB.
         """
         frame = len(update("1").frame) - 1
         for second, count in ((32768, 2), (32767, 3)):
@@ -206,9 +206,9 @@ class MemoryJournalTests:
             assert len((await subject.read(0)).entries) == count
 
     @pytest_twisted.ensureDeferred
-    async def test_places_are_tidied_up(self) -> None:
+    async def test_compaction(self) -> None:
         """
-        The places of what has gone are given back, and no position changes.
+        A memory journal compacts its list after updates are dropped, and positions do not change.
         """
         subject = memory(max_count=10)
         await subject.start()
@@ -221,7 +221,7 @@ class MemoryJournalTests:
     @pytest_twisted.ensureDeferred
     async def test_without_a_reactor(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        It takes the global one's clock when it starts, and not before.
+        A memory journal without a reactor uses the global one, which it gets at its start, not before.
         """
         reactor = FakeReactor()
         fetched: list[FakeReactor] = []

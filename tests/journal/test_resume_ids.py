@@ -1,5 +1,5 @@
 """
-Ids for places in a journal that no update names.
+Tests of opaque ids for positions in a journal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KNOWN = ResumeIds(SECRET).resume_id(3)
 @given(st.binary(min_size=16, max_size=16), st.integers(0, 2**128 - 1), st.integers(0, 2**128 - 1))
 def test_found(secret: bytes, position: int, head: int) -> None:
     """
-    A place up to the head is found by its id, by all who know the secret; one beyond it is not.
+    A resume ID yields its position to any process with the secret, if the position is not after the head.
     """
     resume_id = ResumeIds(secret).resume_id(position)
     assert re.fullmatch("#[0-9a-f]{8}-[0-9a-f]{32}", resume_id)
@@ -28,9 +28,9 @@ def test_found(secret: bytes, position: int, head: int) -> None:
     assert ResumeIds(new_secret()).find(resume_id, 2**128) is None
 
 
-def test_tells_nothing() -> None:
+def test_opaque() -> None:
     """
-    Places side by side have names that have nothing in common but their beginning.
+    The resume IDs of consecutive positions have only their prefix in common.
     """
     resume_ids = ResumeIds(SECRET)
     names = [resume_ids.resume_id(position).removeprefix(resume_ids.prefix) for position in range(1000)]
@@ -56,9 +56,9 @@ def test_tells_nothing() -> None:
         "#",
     ],
 )
-def test_none(id: str) -> None:
+def test_invalid(id: str) -> None:
     """
-    What is no place is not found; one that somebody has made up is beyond the head.
+    A malformed resume ID is not found; nor is an invented one, whose position is after the head.
     """
     assert ResumeIds(SECRET).find(KNOWN, 5) == 3
     assert ResumeIds(SECRET).find(id, 5) is None

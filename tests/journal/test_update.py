@@ -1,5 +1,5 @@
 """
-An event as it is published.
+Tests of updates and ephemeral updates.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ def event(id: str | None = "1", data: str = "x") -> ServerSentEvent:
 
 
 class UpdateTests:
-    def test_what_it_holds(self) -> None:
+    def test_attributes(self) -> None:
         """
-        The topics, each once and in order; the event; its id; and whether it is private.
+        An update has its topics, each once and in order, its event, the event's id, and whether it is
+        private.
         """
         update = Update(iter(["b", "a", "b"]), event("7"), private=True)
         assert update.topics == ("b", "a")
@@ -31,16 +32,16 @@ class UpdateTests:
     @pytest.mark.parametrize("topics", [[], (), iter([])])
     def test_no_topic(self, topics: list[str]) -> None:
         """
-        An update without one would reach nobody, and is refused.
+        An update without a topic raises InvalidField.
         """
         with pytest.raises(InvalidField, match="an update needs a topic") as caught:
             Update(topics, event())
         assert caught.value.field == "topics"
 
     @pytest.mark.parametrize("topics", ["*", ["news", "*"]])
-    def test_the_topic_that_stands_for_all(self, topics: str | list[str]) -> None:
+    def test_reserved_topic(self, topics: str | list[str]) -> None:
         """
-        Nobody can publish to it.
+        An update to the topic * raises InvalidField, as * stands for all topics.
         """
         with pytest.raises(InvalidField, match="stands for all topics") as caught:
             Update(topics, event())
@@ -48,16 +49,16 @@ class UpdateTests:
 
     def test_lone_surrogate(self) -> None:
         """
-        It has no UTF-8, and is refused with its place.
+        A lone surrogate in a topic raises InvalidField with its position.
         """
         with pytest.raises(InvalidField) as caught:
             Update(["a", "b\ud800"], event())
         assert caught.value.field == "topics"
         assert caught.value.position == 1
 
-    def test_topic_that_is_no_string(self) -> None:
+    def test_topic_of_wrong_type(self) -> None:
         """
-        It is refused as what it is: a mistake of the program.
+        A topic that is not a string raises TypeError.
         """
         with pytest.raises(TypeError):
             Update([7], event())  # type: ignore[list-item]
@@ -67,36 +68,36 @@ class UpdateTests:
         [
             (None, "needs an id"),
             ("", "needs an id"),
-            ("earliest", "'earliest' stands for everything"),
-            ("#1-0", "begins with '#', as names of places in a journal do"),
-            (" 1", "begins or ends with a space"),
-            ("1 ", "begins or ends with a space"),
-            ("\t1", "begins or ends with a space"),
-            ("1\x0b", "begins or ends with a space"),
-            ("\u00a01", "begins or ends with a space"),
-            ("1\t", "begins or ends with a space"),
+            ("earliest", "'earliest' is reserved"),
+            ("#1-0", "begins with '#', which is reserved for resume IDs"),
+            (" 1", "begins or ends with white space"),
+            ("1 ", "begins or ends with white space"),
+            ("\t1", "begins or ends with white space"),
+            ("1\x0b", "begins or ends with white space"),
+            ("\u00a01", "begins or ends with white space"),
+            ("1\t", "begins or ends with white space"),
             ("x" * 1025, "more than 1024 bytes"),
             ("é" * 512 + "x", "more than 1024 bytes"),
         ],
     )
-    def test_id_that_no_client_could_send_back(self, id: str | None, message: str) -> None:
+    def test_invalid_id(self, id: str | None, message: str) -> None:
         """
-        It is refused.
+        An id that a client could not send back, or that has another meaning, raises InvalidField.
         """
         with pytest.raises(InvalidField, match=message) as caught:
             Update("news", event(id))
         assert caught.value.field == "id"
 
     @pytest.mark.parametrize("id", ["x", "x" * 1024, "é" * 512, "a b", "Earliest", "*"])
-    def test_id_that_is_good(self, id: str) -> None:
+    def test_valid_id(self, id: str) -> None:
         """
-        It is taken as it is.
+        An update keeps a valid id unchanged.
         """
         assert Update("news", event(id)).id == id
 
     def test_frame(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        The event is encoded once, however often it is asked for.
+        An update encodes its event once, however often its frame is read.
         """
         encoded: list[ServerSentEvent] = []
         encode = update_module.encode_event  # type: ignore[attr-defined]
@@ -113,7 +114,7 @@ class UpdateTests:
 
     def test_equality(self) -> None:
         """
-        Two are the same where topics, event and privacy are.
+        Two updates are equal if their topics, events and privacy are equal.
         """
         one, other = Update(["a", "b"], event()), Update(("a", "b"), event())
         assert one == other
@@ -126,16 +127,16 @@ class UpdateTests:
 
     def test_repr(self) -> None:
         """
-        It names the id and the topics, and not the text.
+        The repr of an update has the id and the topics, and not the text.
         """
         assert repr(Update(["a", "b"], event("7", "secret"))) == "<Update 7 to a, b>"
         assert repr(Update("a", event("7"), private=True)) == "<Update 7 to a private>"
 
 
 class EphemeralUpdateTests:
-    def test_what_it_holds(self) -> None:
+    def test_attributes(self) -> None:
         """
-        Topics, privacy, and the event as it is sent, without an id.
+        An ephemeral update has its topics, its privacy, and a frame without an id.
         """
         update = EphemeralUpdate(["b", "a", "b"], ServerSentEvent("x", "kind"), private=True)
         assert update.topics == ("b", "a")
@@ -145,16 +146,16 @@ class EphemeralUpdateTests:
 
     def test_id(self) -> None:
         """
-        It is refused: a client would resume from what nobody recorded.
+        An ephemeral update with an id raises InvalidField, as no client can resume from it.
         """
-        with pytest.raises(InvalidField, match="nobody could resume from it") as caught:
+        with pytest.raises(InvalidField, match="no client can resume from it") as caught:
             EphemeralUpdate("news", ServerSentEvent("x", id="1"))
         assert caught.value.field == "id"
 
     @pytest.mark.parametrize("topics", ["*", [], ["a", "*"]])
     def test_topics(self, topics: str | list[str]) -> None:
         """
-        They are those of an update.
+        The topics of an ephemeral update have the same restrictions as those of an update.
         """
         with pytest.raises(InvalidField):
             EphemeralUpdate(topics, ServerSentEvent("x"))

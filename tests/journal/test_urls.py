@@ -1,5 +1,5 @@
 """
-Journals by their names.
+Tests of making journals from their names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from txsse.journal.urls import journal_named
 class NameTests:
     def test_memory(self) -> None:
         """
-        It needs nothing else.
+        The name memory: makes a memory journal.
         """
         assert isinstance(journal_named("memory:", max_count=5), MemoryJournal)
 
@@ -32,7 +32,7 @@ class NameTests:
     )
     def test_sqlite(self, name: str, path: str) -> None:
         """
-        A path, absolute or not, or the URL that others write.
+        The name of a SQLite journal has a relative or absolute path, with or without slashes before it.
         """
         journal = journal_named(name, max_age=60.0)
         assert isinstance(journal, SQLiteJournal)
@@ -49,14 +49,14 @@ class NameTests:
     )
     def test_redis(self, name: str) -> None:
         """
-        Each URL that a Redis may have.
+        Each kind of URL of a Redis makes a Redis journal.
         """
         assert isinstance(journal_named(name), RedisJournal)
 
     @pytest.mark.parametrize("name", ["", "memory", "sqlite", "sqlite:", "postgres://localhost", "redis"])
-    def test_others(self, name: str) -> None:
+    def test_unknown_name(self, name: str) -> None:
         """
-        They are refused, and those that there are are named.
+        An unknown name of a journal raises an error that lists the possible names.
         """
-        with pytest.raises(ValueError, match="no journal; name memory:, sqlite:PATH, or a Redis as redis://"):
+        with pytest.raises(ValueError, match="not a journal; use memory:, sqlite:PATH, or a Redis as redis:"):
             journal_named(name)

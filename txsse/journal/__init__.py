@@ -1,3 +1,3 @@
 """
-Journals: ordered records of updates, which a hub replays from and follows. They know no HTTP.
+Journals: ordered records of updates, from which a hub replays and which it follows. Nothing here uses HTTP.
 """

@@ -1,5 +1,5 @@
 """
-What journals have in common: their bounds, and the limits of a batch.
+Code that all journals share: default limits, checks of their arguments, and errors.
 """
 
 from __future__ import annotations
@@ -32,57 +32,58 @@ __all__ = [
     "too_much_pending",
 ]
 
-# For how many updates, bytes and seconds a client may be away, unless it is said otherwise.
+# The default limits of a journal: for how many updates, bytes and seconds a client may be disconnected and
+# still resume without a gap.
 DEFAULT_COUNT = 10_000
 DEFAULT_BYTES = 64 * 1024 * 1024
 DEFAULT_AGE = 24 * 3600.0
 
-# How much of the newest part a journal with a server or a file keeps in memory; and how many bytes of updates
-# may wait to be recorded, unless it is said otherwise.
+# How much of its newest part a journal with a server or a file keeps in memory; and, by default, how many
+# bytes of updates may wait to be recorded.
 RECENT_COUNT = 10_000
 RECENT_BYTES = 16 * 1024 * 1024
 MAX_PENDING = 64 * 1024 * 1024
 
-# The limits of one transaction. No other update is recorded meanwhile, and the follower is given all of a
-# batch in one turn of the reactor: 1,000 updates take some 10 ms.
+# The limits of one transaction. No other update is recorded during it, and the follower is given a whole
+# batch in one turn of the reactor, which takes about 10 ms for 1,000 updates.
 MAX_BATCH_COUNT = 1000
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 
 
 def to_max_age(max_age: float | None) -> float:
     """
-    Return a ``max_age`` in seconds.
+    Return the maximum age as a number of seconds: infinity for ``None``.
     """
     return math.inf if max_age is None else max_age
 
 
 def too_much_pending(name: str, pending: int) -> JournalFailed:
     """
-    Return the error of an update that exceeds ``max_pending``.
+    Return the error for an update that would exceed ``max_pending``.
 
     :param name: the name of the journal.
     :param pending: how many bytes wait to be recorded.
     """
-    problem = f"{pending} bytes wait to be recorded; publish less, or wait for what was published"
+    problem = f"{pending} bytes wait to be recorded; publish less, or wait until they are recorded"
     return JournalFailed(name, problem)
 
 
 def not_started() -> float:
     """
-    Stand for the clock of a journal that has not been started.
+    Raise an error: the clock of a journal that has not been started.
     """
     raise AssertionError("the journal has not been started")
 
 
 def all_of(recorded: Sequence[Deferred[int]]) -> Deferred[list[int]]:
     """
-    Return a Deferred for the positions of the updates of a batch. It fails as the first of them.
+    Return a Deferred for the positions of a batch's updates. It fails with the error of the first that fails.
     """
     return gatherResults(recorded, consumeErrors=True).addErrback(_first_failure)
 
 
 def _first_failure(failure: Failure) -> Failure:
-    # The batch is recorded as a whole, so that all fail for the same reason.
+    # The batch is recorded as a whole, so all of its updates fail for the same reason.
     first: Failure = cast(FirstError, failure.value).subFailure
     return first
 
@@ -91,8 +92,8 @@ def check_batch(updates: Sequence[Update]) -> int:
     """
     Check the size of a batch.
 
-    :returns: how many bytes it takes on the wire.
-    :raises BatchTooLarge: for more than one transaction takes. A single update is never too large for it.
+    :returns: its size on the wire, in bytes.
+    :raises BatchTooLarge: if it exceeds the limits of one transaction. A single update never does.
     """
     count, size = len(updates), sum(len(update.frame) for update in updates)
     if count > 1 and (count > MAX_BATCH_COUNT or size > MAX_BATCH_BYTES):
@@ -102,10 +103,10 @@ def check_batch(updates: Sequence[Update]) -> int:
 
 def check_bounds(max_count: int, max_bytes: int, max_age: float | None) -> None:
     """
-    Check the bounds of a journal.
+    Check the limits of a journal.
 
-    :raises ValueError: for one that holds nothing.
-    :raises TypeError: for one that is no number.
+    :raises ValueError: if one is not greater than 0.
+    :raises TypeError: if one is not a number.
     """
     bounds: dict[str, float] = {"max_count": max_count, "max_bytes": max_bytes}
     if max_age is not None:

@@ -1,5 +1,7 @@
 """
-The contract of a cluster: what the nodes that share a journal say to each other.
+The interface of a cluster, and its null implementation for a single node.
+
+The nodes that share a journal exchange subscriber counts, node metadata and messages by it.
 """
 
 from __future__ import annotations
@@ -35,116 +37,122 @@ __all__ = [
 
 _log = Logger()
 
-# How long a broadcast waits for acknowledgements, in seconds, unless its caller says otherwise: longer than a
-# node of a Redis counts as alive that has been killed.
+# How long a broadcast waits for acknowledgements by default, in seconds: longer than a killed node of a Redis
+# cluster still counts as alive.
 DEFAULT_DEADLINE = 15.0
 
-# Each node holds a message until its listener is done. Messages say what to do, and are no place for data.
+# Each node holds a message in memory until its listener has handled it. Messages are commands, not data.
 MAX_MESSAGE_BYTES = 65536
 
 
 class IClusterListener(Protocol):
     """
-    What a node contributes to its cluster: its hub.
+    The hub of a node, as its cluster uses it.
     """
 
     def subscriber_counts(self) -> Mapping[str, int]:
         """
-        Return how many subscribers each topic has by its name; ``*`` for how many there are in all. It is a
-        view of the present counts, and returns 0 for a topic that it does not have.
+        Return the number of subscribers of each topic, by its name; under ``*``, the number of all.
+
+        The mapping is a live view of the counts, and returns 0 for an unknown topic.
         """
 
     def changed_topics(self) -> Collection[str]:
         """
-        Return the topics whose counts may have changed since the last call; at first, any of them.
+        Return the topics whose counts may have changed since the last call. The first call may return any.
         """
 
     def message_received(self, message: str) -> Deferred[None] | None:
         """
-        Do what a message asks for. It is acknowledged when this returns, or when its Deferred fires. If this
-        raises, or the Deferred fails, the sender is notified that this node failed.
+        Handle a message.
+
+        The message is acknowledged when this returns, or when the returned Deferred fires. If this raises an
+        exception, or the Deferred fails, the sender is notified that this node failed.
         """
 
 
 class ICluster(Interface):
     """
-    The nodes that share a journal: how many subscribers each has, their metadata, and messages to them all.
+    The nodes that share a journal: their subscriber counts, their metadata, and messages to all of them.
 
-    A node is alive from :meth:`start` to :meth:`stop`, and as long as its heartbeat reaches the others. All
+    A node is alive from :meth:`start` to :meth:`stop`, while its heartbeats reach the other nodes. All
     methods are called in the reactor's thread.
     """
 
     def start(listener: IClusterListener) -> Deferred[None]:  # noqa: N805
         """
-        Join. The hub does so after it has started its journal.
+        Join the cluster. The hub does so after it has started its journal.
         """
 
     def count_subscribers(topic: str) -> Deferred[int]:  # noqa: N805
         """
-        Return how many subscribers a topic has by its name at the *other* nodes, as of their last
-        heartbeats; ``*`` for how many there are in all. It fails with :exc:`~txsse.errors.JournalFailed` if
-        they cannot be reached.
+        Return the number of subscribers of a topic at the *other* nodes, as of their last heartbeats.
+
+        :param topic: the name of the topic; ``*`` for the number of all subscribers.
+        :returns: a Deferred. It fails with :exc:`~txsse.errors.JournalFailed` if the nodes cannot be reached.
         """
 
     def put_metadata(name: str, text: str | None) -> None:  # noqa: N805
         """
-        Show the other nodes a text, until this node ends; ``None`` deletes it. A node that receives an
-        update which was appended after this call finds the text as this call has left it. Two nodes may have
-        texts of the same name.
+        Show the other nodes a text until this node stops; ``None`` deletes the text.
 
-        :raises ValueError: for an empty text; so is :exc:`~txsse.InvalidField` for lone surrogates.
+        A node that receives an update which was appended after this call finds the text as this call has
+        left it. Two nodes may have texts with the same name.
+
+        :raises ValueError: if the text is empty; :exc:`~txsse.InvalidField`, a subclass, for lone surrogates.
         """
 
     def metadata(name: str) -> Deferred[list[str]]:  # noqa: N805
         """
-        Return the texts of the *other* nodes, in no order: those of a name, and those whose names begin with
-        it and a slash. It fails with :exc:`~txsse.errors.JournalFailed` if they cannot be reached.
+        Return the texts of the *other* nodes with this name, or with a name that begins with it and a slash.
+
+        :returns: a Deferred that fires with the texts, in no particular order. It fails with
+            :exc:`~txsse.errors.JournalFailed` if the nodes cannot be reached.
         """
 
     def broadcast(message: str, *, deadline: float = DEFAULT_DEADLINE) -> Deferred[None]:  # noqa: N805
         """
-        Send a message to all nodes that are alive, this one included. Each receives it exactly once, by
-        ``IClusterListener.message_received``. The term is that of distributed systems: a message to all
-        members of a group.
+        Send a message to all nodes that are alive, including this one.
 
-        A node that joins later does not receive it; nor does one that could not be reached for so long that
-        it did not count as alive.
+        Each node receives it exactly once, by ``IClusterListener.message_received``. A node that joins later
+        does not receive it; nor does a node that was unreachable for so long that it no longer counted as
+        alive. (The term is that of distributed systems: a message to all members of a group.)
 
-        :param message: a text of at most ``MAX_MESSAGE_BYTES``.
-        :param deadline: how long to wait, in seconds.
-        :returns: a Deferred that fires when all nodes that are alive have acknowledged the message. A node
-            that ends meanwhile is not waited for. It fails with :exc:`~txsse.errors.NotAcknowledged`, which
-            names the nodes that failed, or did not acknowledge by the deadline; and with
-            :exc:`~txsse.errors.JournalFailed` if the server is lost, after which nodes may have received the
-            message.
-        :raises ValueError: for a message that is too long, and a deadline that is not positive.
+        :param message: a text of at most ``MAX_MESSAGE_BYTES`` bytes.
+        :param deadline: how long to wait for acknowledgements, in seconds.
+        :returns: a Deferred that fires when all nodes that are alive have acknowledged the message. It does
+            not wait for a node that stops meanwhile. It fails with :exc:`~txsse.errors.NotAcknowledged`,
+            which names the nodes that failed or did not acknowledge by the deadline; and with
+            :exc:`~txsse.errors.JournalFailed` if the connection to the server is lost, after which nodes may
+            have received the message.
+        :raises ValueError: if the message is too long, or the deadline is not positive.
         """
 
     def stop() -> Deferred[None]:
         """
-        Leave: the other nodes do not count this one any more. It never fails, and may be called twice.
+        Leave the cluster: the other nodes no longer count this node. It never fails, and may be called twice.
         """
 
 
 class Cluster(Protocol):
     """
-    The methods of :class:`ICluster`, for type checkers that do not know zope.interface.
+    The methods of :class:`ICluster`, for type checkers that do not support zope.interface.
     """
 
-    def start(self, listener: IClusterListener, /) -> Deferred[None]: ...
+    def start(self, listener: IClusterListener, /) -> Deferred[None]: ...  # noqa: D102
 
-    def count_subscribers(self, topic: str, /) -> Deferred[int]: ...
+    def count_subscribers(self, topic: str, /) -> Deferred[int]: ...  # noqa: D102
 
-    def put_metadata(self, name: str, text: str | None, /) -> None: ...
+    def put_metadata(self, name: str, text: str | None, /) -> None: ...  # noqa: D102
 
-    def metadata(self, name: str, /) -> Deferred[list[str]]: ...
+    def metadata(self, name: str, /) -> Deferred[list[str]]: ...  # noqa: D102
 
-    def broadcast(self, message: str, /, *, deadline: float = ...) -> Deferred[None]: ...
+    def broadcast(self, message: str, /, *, deadline: float = ...) -> Deferred[None]: ...  # noqa: D102
 
-    def stop(self) -> Deferred[None]: ...
+    def stop(self) -> Deferred[None]: ...  # noqa: D102
 
 
-# To type checkers that do not know zope.interface; see :mod:`txsse._typing`.
+# For type checkers that do not support zope.interface; see :mod:`txsse._typing`.
 AnyCluster: TypeAlias = ICluster | Cluster
 
 
@@ -170,7 +178,7 @@ def check_broadcast(message: str, deadline: float) -> None:
 
 async def deliver(listener: IClusterListener, message: str) -> None:
     """
-    Have a listener receive a message, and wait until it is done.
+    Pass a message to a listener, and wait until the listener has handled it.
     """
     done = listener.message_received(message)
     if done is not None:
@@ -180,7 +188,7 @@ async def deliver(listener: IClusterListener, message: str) -> None:
 @implementer(ICluster)
 class NoCluster:
     """
-    The cluster of a hub that shares its journal with no other: one node.
+    The cluster of a hub that does not share its journal: a single node.
 
     :param reactor: the reactor, for deadlines; ``None`` for the global one.
     """
@@ -192,32 +200,32 @@ class NoCluster:
 
     def start(self, listener: IClusterListener) -> Deferred[None]:
         """
-        Join.
+        Join the cluster, which then delivers messages to this listener.
         """
         self._listener = listener
         return succeed(None)
 
     def count_subscribers(self, topic: str) -> Deferred[int]:
         """
-        Return 0: there are no other nodes.
+        Return 0, as no other node exists.
         """
         return succeed(0)
 
     def put_metadata(self, name: str, text: str | None) -> None:
         """
-        Check the arguments: there are no other nodes.
+        Check the arguments, and store nothing, as no other node exists.
         """
         check_metadata(name, text)
 
     def metadata(self, name: str) -> Deferred[list[str]]:
         """
-        Return no texts: there are no other nodes.
+        Return no texts, as no other node exists.
         """
         return succeed([])
 
     def broadcast(self, message: str, *, deadline: float = DEFAULT_DEADLINE) -> Deferred[None]:
         """
-        Have the listener receive a message.
+        Pass a message to this node's listener.
         """
         check_broadcast(message, deadline)
         if self._listener is None:
@@ -228,12 +236,12 @@ class NoCluster:
 
     def stop(self) -> Deferred[None]:
         """
-        Leave.
+        Leave the cluster: messages fail from now on.
         """
         self._listener = None
         return succeed(None)
 
     def _has_failed(self, failure: Failure) -> Failure:
         if not failure.check(TimeoutError):
-            self._failures.failure("a message of the cluster failed", failure)
+            self._failures.failure("this node failed to handle a cluster message", failure)
         return Failure(NotAcknowledged(["this node"]))

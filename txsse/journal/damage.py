@@ -1,5 +1,5 @@
 """
-Records of a journal that cannot be read: counted, and logged without their content.
+Counts and logs the records of a journal that cannot be read, without their content.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ __all__ = ["Damage"]
 
 _log = Logger()
 
-# How many records are told apart, so that each is counted once, however often it is read; and how many are
-# logged.
+# How many records are remembered, so that each is counted once, however often it is read; and how many are
+# logged, so that a badly damaged journal does not fill the log.
 _REMEMBERED = 10_000
 _LOGGED = 20
 
 
 class Damage:
     """
-    What a journal found that it could not read.
+    The records that a journal could not read.
 
     :param journal: the journal, for the log.
-    :ivar count: how many records; each counts once, unless many others were found in between.
+    :ivar count: the number of records. Each counts once, unless it is found again after 10,000 others.
     """
 
     def __init__(self, journal: object) -> None:
@@ -32,9 +32,10 @@ class Damage:
 
     def found(self, number: int, name: str) -> None:
         """
-        Count a record, and log it, unless it is known.
+        Count and log a damaged record, unless it is already known.
 
-        :param name: what the journal calls it. Nothing of its content: it may be private.
+        :param number: identifies the record.
+        :param name: the journal's name for the record, without any of its content, which may be private.
         """
         if number in self._known:
             return
@@ -44,12 +45,12 @@ class Damage:
         self.count += 1
         if self.count <= _LOGGED:
             _log.error(
-                "{journal}: the update at {name} is damaged and is skipped; clients that would get it "
+                "{journal}: the update at {name} is damaged and is skipped; clients that would receive it "
                 "are sent stream-reset instead",
                 journal=self._journal,
                 name=name,
             )
         if self.count == _LOGGED:
             _log.error(
-                "{journal}: further damaged updates are counted, and not logged", journal=self._journal
+                "{journal}: further damaged updates are counted, but not logged", journal=self._journal
             )

@@ -1,5 +1,5 @@
 """
-The contract of a journal, and of its follower. :mod:`txsse.testing.journal_contract` checks it.
+The interfaces of a journal and its follower. :mod:`txsse.testing.journal_contract` tests an implementation.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ __all__ = ["AnyJournal", "IFollower", "IJournal"]
 
 class IFollower(Protocol):
     """
-    What a journal gives its new updates to: the hub.
+    The receiver of a journal's new updates: the hub.
     """
 
     def update_appended(self, entry: Entry) -> None:
         """
-        The journal has a new update. This must neither raise, nor append another one.
+        Receive a new update of the journal. This must neither raise an exception nor append an update.
         """
 
     def updates_missed(self, position: int) -> None:
         """
-        The journal cannot give the follower all updates up to a position, and goes on after it. :meth:`read
-        <IJournal.read>` returns those that it holds.
+        Learn that updates up to a position were not given to the follower, and never will be.
+
+        The next update that the follower is given comes after this position. :meth:`read <IJournal.read>`
+        returns the skipped updates that the journal still holds.
         """
 
 
@@ -37,43 +39,44 @@ class IJournal(Interface):
     """
     An ordered record of updates.
 
-    The position of an update is an ``int``; a later update has a greater one, and they need not be
-    consecutive. 0 is the position before all of them, and no position is used twice. What the journal holds
-    is bounded by the number of updates, by their bytes and by their age, all three at once; the oldest are
-    dropped first.
+    The position of an update is an ``int``. A later update has a greater position; positions need not be
+    consecutive. Position 0 is before all updates, and no position is used twice. Three limits apply together:
+    the number of updates, their size in bytes, and their age. The oldest updates are dropped first.
 
-    Ids: an update is equal to another one if both have the same topics, data, type, id, retry time and
-    privacy. Appending an update that is equal to the newest one with its id that the journal holds is a
-    no-op, so a publisher that did not hear whether an update was recorded may publish it once more. An
-    update that differs from that one is appended, although its id is held: of the updates A, B and A with
-    one id, all three are appended. A client that resumes from an id goes on after the *earliest* update with
-    it that the journal holds, so that it misses none of the others.
+    Ids: two updates are equal if they have the same topics, data, type, id, retry time and privacy. Appending
+    an update that equals the newest held update with its id is a no-op, so a publisher that does not know
+    whether an update was recorded may publish it again. An update that differs from that one is appended,
+    although its id is held: of the updates A, B and A with one id, all three are appended. A client that
+    resumes from an id continues after the *earliest* held update with this id, so that it misses none of the
+    later ones.
 
-    Every Deferred may fail, with :exc:`~txsse.errors.JournalFailed` if the journal knows what is wrong; the
-    journal can be used again afterwards. Follower and methods are called in the reactor's thread.
+    Every Deferred may fail, with :exc:`~txsse.errors.JournalFailed` if the journal knows the cause. The
+    journal remains usable after a failure. The journal calls its follower in the reactor's thread, and its
+    methods must be called in that thread.
     """
 
     head: int = Attribute("""The position of the newest update that the follower was given.""")
 
     problem: Exception | None = Attribute(
         """
-        What is wrong at the moment; ``None`` if it works. Damaged records are no problem: the others can be
-        read, and new ones are recorded.
+        The current problem; ``None`` while the journal works. Damaged records are not a problem: the journal
+        can read all others and record new ones.
         """
     )
 
     damaged: int = Attribute(
         """
-        How many records this process has found that cannot be read. Each is counted once, is logged without
+        The number of unreadable records that this process has found. Each is counted once, is logged without
         its content, and is skipped by :meth:`read`.
         """
     )
 
     def start(follower: IFollower) -> Deferred[None]:  # noqa: N805
         """
-        Begin. From now on the follower is given every new update once, in the order of their positions; those
-        that this process appends before the Deferred of ``append`` fires. It is not given those that are held
-        already.
+        Start the journal. From now on, give the follower every new update once, in the order of positions.
+
+        The follower is given an update that this process appends before the Deferred of ``append`` fires. It
+        is not given the updates that the journal holds already.
 
         :returns: a Deferred that fires when :attr:`head` is known.
         """
@@ -82,65 +85,71 @@ class IJournal(Interface):
         """
         Record an update.
 
-        :returns: a Deferred that fires with its position, once it is as durable as this journal promises. If
-            it is a no-op, this is the position of the equal update.
+        :returns: a Deferred that fires with the update's position, once the update is as durable as this
+            journal promises. If the call is a no-op, this is the position of the equal update.
         """
 
     def append_many(updates: Sequence[Update]) -> Deferred[list[int]]:  # noqa: N805
         """
-        Record several updates in one transaction: all of them, or none. They are recorded in their order,
-        with no other update between them. At every node, the follower is given all of them in one turn of the
-        reactor, or none, even if the server or a process ends meanwhile.
+        Record several updates in one transaction: all of them, or none.
 
-        An update that is equal to the newest one with its id, in the journal or earlier in the batch, is a
-        no-op, as with :meth:`append`.
+        The updates are recorded in the given order, with no other update between them. At every node, the
+        follower is given all of them in one turn of the reactor, or none, even if the server or a process
+        ends meanwhile.
 
-        :returns: a Deferred that fires with the position of each, once they are as durable as this journal
-            promises. An empty batch records nothing.
-        :raises BatchTooLarge: for more than ``MAX_BATCH_COUNT`` updates, or more than
+        An update that equals the newest one with its id, in the journal or earlier in the batch, is a no-op,
+        as with :meth:`append`.
+
+        :returns: a Deferred that fires with the position of each update, once all are as durable as this
+            journal promises. An empty batch records nothing.
+        :raises BatchTooLarge: if the batch has more than ``MAX_BATCH_COUNT`` updates, or more than
             ``MAX_BATCH_BYTES`` bytes on the wire.
         """
 
     def find(id: str) -> Deferred[int | None]:  # noqa: N805
         """
-        Look up the id of an update, or a resume ID, in a time that does not depend on how many updates there
-        are.
+        Look up the id of an update, or a resume ID, in a time independent of the number of updates.
 
-        :returns: a Deferred that fires with the position of the earliest update with the id; with ``None`` if
-            the journal holds none.
+        :returns: a Deferred that fires with the position of the earliest update with this id, or with the
+            position that the resume ID stands for; with ``None`` if the journal does not know the id.
         """
 
     def at(position: int) -> Deferred[Update | None]:  # noqa: N805
         """
-        Return the update at a position, such as :attr:`head` or one that ``find`` returned; ``None`` if the
-        journal holds none there (any more).
+        Return the update at a position, such as :attr:`head` or one that ``find`` returned.
+
+        :returns: a Deferred that fires with the update; with ``None`` if the journal holds no update there
+            (any more).
         """
 
     def read(after: int) -> Deferred[Page]:  # noqa: N805
         """
-        Read the updates after a position: a page of them that is convenient to be sent at once. The page says
-        ``missed`` if updates after the position have been dropped. After
-        :data:`~txsse.journal.position.OLDEST` comes the oldest update that is held, and nothing is missed. A
-        page after which nothing follows ends at :attr:`head`.
+        Read the updates after a position, as one page of a size that can be sent at once.
 
-        A page ends before a damaged record. The next page, which begins there, skips that record and the
-        damaged ones that follow it directly, and says ``missed``, also after
-        :data:`~txsse.journal.position.OLDEST`. If only damaged records follow, the page is empty, says
-        ``missed``, and ends at :attr:`head`.
+        The page has ``missed`` set if updates after the position have been dropped. After
+        :data:`~txsse.journal.position.OLDEST`, a page begins with the oldest held update, and dropped updates
+        do not set ``missed``. The last page ends at :attr:`head`.
+
+        A page ends before a damaged record. The next page, which begins there, skips this record and the
+        damaged ones directly after it, and has ``missed`` set, also after
+        :data:`~txsse.journal.position.OLDEST`. If only damaged records follow, the page is empty, has
+        ``missed`` set, and ends at :attr:`head`.
         """
 
     def resume_id(position: int) -> str:  # noqa: N805
         """
-        Return an opaque id for a position. ``find`` accepts it at every node with this journal, and it
-        discloses nothing of the updates there. It begins with ``#``, as the id of no update does. In a record
-        that was set back or replaced it is not found.
+        Return an opaque resume ID for a position.
 
-        :param position: :attr:`head`, or one before it, whether or not there is an update.
+        ``find`` accepts it at every node with this journal. It discloses nothing about the updates at and
+        before the position. It begins with ``#``, with which no update's id may begin. After the record was
+        set back or replaced, ``find`` no longer knows it.
+
+        :param position: :attr:`head`, or a position before it, whether or not it holds an update.
         """
 
     def stop() -> Deferred[None]:
         """
-        End, after what was appended is recorded and its Deferreds have fired.
+        Stop the journal, after the appended updates are recorded and their Deferreds have fired.
         """
 
 
@@ -171,5 +180,5 @@ class _Journal(Protocol):
     def stop(self) -> Deferred[None]: ...
 
 
-# To type checkers that do not know zope.interface; see :mod:`txsse._typing`.
+# For type checkers that do not support zope.interface; see :mod:`txsse._typing`.
 AnyJournal: TypeAlias = IJournal | _Journal

@@ -1,5 +1,5 @@
 """
-The journal in memory.
+The journal that keeps updates in the memory of one process.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ __all__ = ["MemoryJournal"]
 @implementer(IJournal)
 class MemoryJournal:
     """
-    A journal in memory, which ends with the process.
+    A journal in memory. Its updates are lost when the process ends.
 
-    :param max_count: how many updates it holds.
-    :param max_bytes: how many bytes of memory they take, roughly.
-    :param max_age: for how long it holds one, in seconds; ``None`` for as long as the others let it.
-    :param reactor: whose clock it is; ``None`` for the global one.
-    :raises ValueError: for a bound that holds nothing.
+    :param max_count: the maximum number of updates.
+    :param max_bytes: the maximum size of the updates in memory, in bytes, approximately.
+    :param max_age: the maximum age of an update, in seconds; ``None`` for no such limit.
+    :param reactor: the reactor, for its clock; ``None`` for the global one.
+    :raises ValueError: if a limit is not greater than 0.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class MemoryJournal:
     ) -> None:
         check_bounds(max_count, max_bytes, max_age)
         self.problem: Exception | None = None
-        # What is in memory is never damaged.
+        # Updates in memory are never damaged.
         self.damaged = 0
         self._reactor = cast("IReactorTime | None", reactor)
         self._follower: IFollower | None = None
-        # Bound when the journal is started: an update's time is one call.
+        # Set when the journal is started, so that the time of an update takes a single call.
         self._now: Callable[[], float] = not_started
-        # The next process begins at 0 again.
+        # A new secret for each process, because the next process uses the same positions for other updates.
         self._resume_ids = ResumeIds(new_secret(randomness_of(reactor)))
         self._recent = Window(
             max_count=max_count, max_bytes=max_bytes, max_age=math.inf if max_age is None else max_age
@@ -70,13 +70,13 @@ class MemoryJournal:
     @property
     def head(self) -> int:
         """
-        The position of the newest update.
+        The position of the newest update; 0 before the first.
         """
         return self._recent.head
 
     def start(self, follower: IFollower) -> Deferred[None]:
         """
-        Begin.
+        Start the journal: give its follower every update that is appended from now on.
         """
         self._follower = follower
         self._now = make_steady(self._reactor or global_reactor()).seconds
@@ -84,7 +84,7 @@ class MemoryJournal:
 
     def append(self, update: Update) -> Deferred[int]:
         """
-        Keep an update.
+        Record an update. The Deferred has already fired.
         """
         assert self._follower is not None, "the journal has not been started"
         recent, now = self._recent, self._now()
@@ -97,14 +97,14 @@ class MemoryJournal:
 
     def append_many(self, updates: Sequence[Update]) -> Deferred[list[int]]:
         """
-        Keep several updates.
+        Record several updates. The Deferred has already fired.
         """
         check_batch(updates)
         return succeed([cast(int, self.append(update).result) for update in updates])
 
     def find(self, id: str) -> Deferred[int | None]:
         """
-        Look an id up.
+        Look up the id of an update, or a resume ID.
         """
         position = self._recent.find(id, self._now())
         return succeed(self._resume_ids.find(id, self.head) if position is None else position)
@@ -117,18 +117,18 @@ class MemoryJournal:
 
     def read(self, after: int) -> Deferred[Page]:
         """
-        Read on behind a position.
+        Read the updates after a position.
         """
         return succeed(self._recent.read(after, self._now()))
 
     def resume_id(self, position: int) -> str:
         """
-        Return an opaque id for a position.
+        Return an opaque resume ID for a position.
         """
         return self._resume_ids.resume_id(position)
 
     def stop(self) -> Deferred[None]:
         """
-        Do nothing: it all ends with the process.
+        Do nothing: the updates stay in memory until the process ends.
         """
         return succeed(None)

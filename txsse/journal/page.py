@@ -1,5 +1,5 @@
 """
-A part of a journal, as it is read.
+A page: consecutive updates of a journal, as one read returns them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Entry = tuple[int, Update]
 @dataclass(frozen=True)
 class Page:
     """
-    A part of a journal.
+    Consecutive updates of a journal, and the position from which to read the next page.
 
     :ivar entries: updates with their positions, in order.
-    :ivar end: the position up to which the reader has now got everything there is.
-    :ivar missed: whether updates are missing before these: the journal does not hold them any more, or
-        cannot read them.
+    :ivar end: the position after which the next page begins.
+    :ivar missed: whether updates are missing before the entries: the journal no longer holds them, or cannot
+        read them.
     """
 
     entries: list[Entry]
@@ -32,7 +32,6 @@ class Page:
     @property
     def begin(self) -> int:
         """
-        The position before the entries, and after everything that is missing: a reader that goes on from it
-        gets them.
+        The position before the entries, and after all missing updates. Reading after it returns the entries.
         """
         return self.entries[0][0] - 1 if self.entries else self.end

@@ -1,5 +1,5 @@
 """
-Where in the journal a subscriber begins.
+Positions in the journal: the point from which a subscriber resumes, and how far its replay has come.
 """
 
 from __future__ import annotations
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 
 __all__ = ["OLDEST", "Progress", "ResumePoint"]
 
-# The place before the oldest update that a journal still holds, however many were before that.
+# The position before the oldest update that a journal holds, however many updates were dropped before it.
 OLDEST = -1
 
 
 @dataclass(frozen=True)
 class ResumePoint:
     """
-    A place in the journal.
+    The point in the journal from which a subscriber reads.
 
-    :ivar position: the position behind which to read on, or :data:`OLDEST`.
-    :ivar missed: whether the client is to be told that it missed something before that.
-    :ivar named: what the response header tells of it: the id of the update there, or ``earliest``; ``None``
-        for a client that did not ask to resume.
-    :ivar resume_id: the id that such a client is sent first, so that it can resume before it has received
-        an update.
+    :ivar position: the position after which to read, or :data:`OLDEST`.
+    :ivar missed: whether to report to the client that it missed updates before the position (a gap).
+    :ivar named: the id in the response header for this point: that of the update at the position, or
+        ``earliest``; ``None`` for a client that does not resume.
+    :ivar resume_id: the id that is sent first to a client that does not resume, so that it can resume later
+        even if it has received no update.
     """
 
     position: int
@@ -33,10 +33,12 @@ class ResumePoint:
 
 class Progress:
     """
-    How far a channel that is not live has come, over its subscriptions: one that begins while the place is
-    still looked for shares this with the one before.
+    The point up to which a replaying channel has read.
 
-    :ivar place: where to go on; ``None`` until it is found.
+    A channel that subscribes anew, while the resume point of its previous subscription is still looked up,
+    shares this object with that subscription.
+
+    :ivar place: the point from which to continue; ``None`` until it has been looked up.
     """
 
     __slots__ = ("place",)

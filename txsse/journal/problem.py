@@ -1,5 +1,5 @@
 """
-What is wrong with a journal at the moment, logged where it changes.
+The current problem of a journal, logged when it begins and when it ends.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ E = TypeVar("E", bound=Exception)
 
 class HasProblem(Generic[E]):
     """
-    The part of a journal that works or does not.
+    Base class for the part of a journal that can fail: it holds the current problem.
 
     :param journal: the journal, for the log.
-    :ivar problem: what is wrong; ``None`` while it works.
+    :ivar problem: the current problem; ``None`` while the journal works.
     """
 
     def __init__(self, journal: object) -> None:
@@ -30,7 +30,7 @@ class HasProblem(Generic[E]):
 
     def note(self, problem: E | None) -> None:
         """
-        Record whether the journal works, and log a change.
+        Set or clear the problem. Log the change if the journal begins to fail or works again.
         """
         if problem is None and self.problem is not None:
             _log.info("{journal} works again", journal=self._journal)

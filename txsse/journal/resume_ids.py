@@ -1,9 +1,9 @@
 """
 Resume IDs: opaque ids for positions in a journal.
 
-A new client is sent the id of the newest update, so that it can resume before it has received any. If that
-update is private, its id must not be disclosed; if there is none, there is no id. Then a resume ID stands for
-the position.
+A new client is sent the id of the newest update, so that it can resume even if it has received no update yet.
+If that update is private, its id must not be disclosed; if the journal is empty, it has no id to send. In
+both cases the client is sent a resume ID, which stands for the position.
 """
 
 from __future__ import annotations
@@ -20,26 +20,29 @@ _POSITION = re.compile("[0-9a-f]{32}", re.ASCII)
 _HALF = 64
 _MASK = (1 << _HALF) - 1
 
-# Of a Feistel network: three would do for those who cannot choose what is enciphered.
+# Of the Feistel network that encrypts a position. Three rounds resist chosen plaintexts; four also resist
+# chosen ciphertexts, which a client can send as its Last-Event-ID.
 _ROUNDS = 4
 
 
 def new_secret(randomness: Randomness | None = None) -> bytes:
     """
-    Return a new random secret.
+    Return a new random secret, of 16 bytes.
 
-    :param randomness: where it comes from; ``None`` for the operating system.
+    :param randomness: the source; ``None`` for the operating system.
     """
     return (randomness or system_randomness()).token(16)
 
 
 class ResumeIds:
     """
-    Ids of the form ``#record-position``. The position is encrypted: in clear it would disclose how many
-    updates there are, or when the last one was published, which may be private.
+    Makes and reads ids of the form ``#record-position``.
 
-    :param secret: the secret of this record, which distinguishes it from others with the same positions.
-    :ivar prefix: the beginning of all of its ids.
+    The position is encrypted. In clear text it would disclose the number of updates, or the time at which the
+    last one was published, which may be private.
+
+    :param secret: the secret of this record. It distinguishes the record from others with the same positions.
+    :ivar prefix: the prefix of all ids of this record.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -50,7 +53,7 @@ class ResumeIds:
         """
         Return the id for a position.
 
-        :param position: of 128 bits at most.
+        :param position: a number of at most 128 bits.
         """
         left, right = position >> _HALF, position & _MASK
         for round in range(_ROUNDS):
@@ -59,7 +62,7 @@ class ResumeIds:
 
     def find(self, id: str, head: int) -> int | None:
         """
-        Return the position that an id stands for; ``None`` for another id, and for a position after the head.
+        Return the position of an id; ``None`` if the id is of another record, or its position after the head.
         """
         digits = id[len(self.prefix) :]
         if not id.startswith(self.prefix) or not _POSITION.fullmatch(digits):

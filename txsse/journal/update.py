@@ -1,5 +1,5 @@
 """
-An event as it is published.
+Updates: events as they are published, with their topics; and ephemeral ones, which no journal records.
 """
 
 from __future__ import annotations
@@ -14,30 +14,32 @@ from txsse.protocol.event import ServerSentEvent, check_text
 
 __all__ = ["ALL", "EARLIEST", "MAX_ID_BYTES", "EphemeralUpdate", "Update"]
 
-# What stands for all topics, and can be none.
+# Stands for all topics. No topic may have this name.
 ALL = "*"
 
-# What a client sends as its Last-Event-ID to get all that the journal holds, and what it is told where a
-# replay began there.
+# The Last-Event-ID with which a client requests all updates that the journal holds. The response header names
+# the same value if the replay begins there.
 EARLIEST = "earliest"
 
-# An id comes back in a header field; see ``max_last_event_id`` of the upgrader.
+# The client sends an id back in a header field, whose length is limited; see ``max_last_event_id`` of the
+# upgrader.
 MAX_ID_BYTES = 1024
 
 
 class Update:
     """
-    An event together with the topics it is published to. It does not change.
+    An event and the topics that it is published to. It is immutable.
 
-    :param topics: a topic or several; the first one is the canonical one. A topic is any string but ``*``.
-    :param event: the event. It has an id, by which a client resumes.
-    :param private: whether only those may have it who were granted that.
+    :param topics: one topic or several; the first is the canonical one. A topic is any string except ``*``.
+    :param event: the event. It must have an id, from which a client resumes.
+    :param private: whether to send it only to subscribers that are granted access to private updates of one
+        of its topics.
     :ivar id: the event's id.
-    :ivar frame: the event as it goes over the wire, encoded once for all who get it.
-    :raises InvalidField: for no topic at all, ``*``, a lone surrogate in a topic, and for an id that no
-        client could send back: empty, with spaces around it, longer than ``MAX_ID_BYTES``; for
-        ``earliest``, and one that begins with ``#``, which mean something else.
-    :raises TypeError: for a topic that is no string.
+    :ivar frame: the event as sent on the wire, encoded once for all subscribers.
+    :raises InvalidField: if it has no topic, or a topic is ``*`` or has a lone surrogate; if a client could
+        not send the id back, because it is empty, has spaces around it, or is longer than ``MAX_ID_BYTES``;
+        if the id has another meaning, because it is ``earliest`` or begins with ``#``.
+    :raises TypeError: if a topic is not a string.
     """
 
     __slots__ = ("event", "frame", "id", "private", "topics")
@@ -68,20 +70,21 @@ class Update:
 
 class EphemeralUpdate:
     """
-    An event for those who listen at the moment, which no journal keeps. It has no id, since nobody can resume
-    from it.
+    An ephemeral event and its topics: it is sent to live subscribers, and no journal records it.
 
-    :param topics: as of an :class:`Update`.
+    It has no id, because no client can resume from it.
+
+    :param topics: as for :class:`Update`.
     :param event: the event, without an id.
-    :param private: as of an :class:`Update`.
-    :raises InvalidField: as :class:`Update` does, and for an id.
+    :param private: as for :class:`Update`.
+    :raises InvalidField: as for :class:`Update`; also if the event has an id.
     """
 
     __slots__ = ("frame", "private", "topics")
 
     def __init__(self, topics: str | Iterable[str], event: ServerSentEvent, *, private: bool = False) -> None:
         if event.id is not None:
-            raise InvalidField("id", "what is not recorded has none: nobody could resume from it")
+            raise InvalidField("id", "an ephemeral event has no id, as no client can resume from it")
         self.topics = _check_topics(topics)
         self.private = private
         self.frame = encode_event(event)
@@ -90,7 +93,7 @@ class EphemeralUpdate:
 def _check_topics(topics: str | Iterable[str]) -> tuple[str, ...]:
     if isinstance(topics, str):
         return _single(topics)
-    # A dict, because the first one comes first, and each counts once.
+    # A dict removes duplicates and keeps the order: the first topic is the canonical one.
     if isinstance(topics, bytes) or not isinstance(topics, Iterable):
         raise wrong_type("topics", topics, "str, such as 'news', or several of them")
     several = tuple(dict.fromkeys(map(_check_topic, topics)))
@@ -99,7 +102,7 @@ def _check_topics(topics: str | Iterable[str]) -> tuple[str, ...]:
     return several
 
 
-# Most of what is published goes to the same few topics again.
+# Most updates are published to the same few topics.
 @lru_cache(maxsize=1024)
 def _single(topic: str) -> tuple[str, ...]:
     return (_check_topic(topic),)
@@ -114,13 +117,15 @@ def _check_topic(topic: str) -> str:
 
 def _check_id(id: str | None) -> str:
     if not id:
-        raise InvalidField("id", "an update needs an id; a client resumes from it")
+        raise InvalidField("id", "an update needs an id, from which a client resumes")
     if id == EARLIEST:
-        raise InvalidField("id", f"{EARLIEST!r} stands for everything that the journal holds")
+        raise InvalidField("id", f"{EARLIEST!r} is reserved: clients send it to request all held updates")
     if id[0] == "#":
-        raise InvalidField("id", "begins with '#', as names of places in a journal do")
+        raise InvalidField("id", "begins with '#', which is reserved for resume IDs")
     if id != id.strip():
-        raise InvalidField("id", "begins or ends with a space, which a header field loses on the way back")
+        raise InvalidField(
+            "id", "begins or ends with white space, which is lost when a client sends it in a header"
+        )
     if len(id) > MAX_ID_BYTES or (not id.isascii() and len(id.encode()) > MAX_ID_BYTES):
         raise InvalidField("id", f"has more than {MAX_ID_BYTES} bytes")
     return id

@@ -1,5 +1,5 @@
 """
-A journal by its name, as it stands on a command line.
+Makes a journal from its name, as given on a command line or in an environment variable.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from txsse.journal.memory import MemoryJournal
 
 __all__ = ["JOURNAL_NAMES", "journal_named"]
 
-#: How journals are named, for help texts.
+#: The possible names of journals, for help texts and errors.
 JOURNAL_NAMES = "memory:, sqlite:PATH, or a Redis as redis://HOST:6379/0, rediss://, unix: or redis+sentinel:"
 
 
@@ -20,17 +20,17 @@ def journal_named(name: str, **options: Any) -> IJournal:
     """
     Make a journal.
 
-    :param name: ``memory:``, ``sqlite:`` and a path, or the URL of a Redis.
+    :param name: ``memory:``, ``sqlite:`` and a path, or the URL of a Redis server.
     :param options: those that all journals have: ``max_count``, ``max_bytes``, ``max_age``, ``reactor``.
-    :raises ValueError: for a name that is none.
-    :raises ImportError: for a Redis, where the packages for it are missing.
+    :raises ValueError: if the name is not one of these.
+    :raises ImportError: if the optional packages that the journal needs are missing.
     """
     scheme, colon, rest = name.partition(":")
     if name == "memory:":
         return MemoryJournal(**options)
     if scheme == "sqlite" and rest:
-        # Only for those who ask: this one needs SQLite, which not every Python has, and the other one needs
-        # packages that are optional.
+        # Imported when needed: this journal needs SQLite, which not every Python has, and the other one needs
+        # optional packages.
         from txsse.journal.sqlite import SQLiteJournal
 
         return SQLiteJournal(rest.removeprefix("//"), **options)
@@ -38,4 +38,4 @@ def journal_named(name: str, **options: Any) -> IJournal:
         from txsse.journal.redis import RedisJournal
 
         return RedisJournal(name, **options)
-    raise ValueError(f"{without_secrets(name)!r} is no journal; name {JOURNAL_NAMES}")
+    raise ValueError(f"{without_secrets(name)!r} is not a journal; use {JOURNAL_NAMES}")

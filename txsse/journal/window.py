@@ -1,5 +1,5 @@
 """
-The newest part of a record, in memory.
+The newest updates of a journal, in memory: the record of the memory journal, and a cache for the other ones.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from txsse.journal.update import Update
 
 __all__ = ["Window", "size_of"]
 
-# What an update takes beside its text: the objects, and their places here.
+# The memory of an update in addition to its text, in bytes: its objects, and their entries in the indexes
+# below.
 _OVERHEAD = 600
 
-# What is convenient to be sent at once.
+# The limits of a page, which is sent at once.
 PAGE_BYTES = 65536
 PAGE_COUNT = 256
 
-# How many places of entries that are gone are never worth tidying up.
+# The list of entries is not compacted before more than this number of entries at its beginning have been
+# dropped.
 _GONE_ENTRIES = 64
 
 _position_of: Any = itemgetter(0)
@@ -30,14 +32,14 @@ _position_of: Any = itemgetter(0)
 
 class Window:
     """
-    Updates by position and by id, bounded by count, bytes and age; the oldest go first.
+    Updates by position and by id, limited by count, bytes and age. The oldest are dropped first.
 
-    :param max_count: how many.
-    :param max_bytes: how many bytes they take, roughly.
-    :param max_age: how old one may be, in seconds.
-    :param head: the position behind which it begins.
-    :ivar head: the position of the newest update, whether it is still here or not.
-    :ivar floor: the position up to which nothing is here any more.
+    :param max_count: the maximum number of updates.
+    :param max_bytes: their maximum size in memory, in bytes, approximately.
+    :param max_age: the maximum age of an update, in seconds.
+    :param head: the position after which the window begins.
+    :ivar head: the position of the newest update, even if that has been dropped.
+    :ivar floor: the position up to which all updates have been dropped.
     """
 
     def __init__(self, *, max_count: int, max_bytes: int, max_age: float, head: int = 0) -> None:
@@ -45,24 +47,24 @@ class Window:
         self._max_count = max_count
         self._max_bytes = max_bytes
         self._max_age = max_age
-        # The entries before the first are gone; that they keep their places for a while saves moving the
-        # others at each append.
+        # The entries before index `_first` have been dropped. They keep their places for a while, so that not
+        # every append has to move all others.
         self._entries: list[Entry | None] = []
         self._times: list[float] = []
         self._first = 0
         self._bytes = 0
-        # The earliest update with an id; the later ones with it, where there are several; and the ids that
-        # an update before all that are here may have, too.
+        # By id: the position of the earliest update; those of the later ones, if several have this id; and
+        # the ids that an older update, before this window, may also have.
         self._positions: dict[str, int] = {}
         self._later: dict[str, deque[int]] = {}
         self._begun_before: set[str] = set()
 
     def add(self, position: int, update: Update, now: float, *, repeated: bool = False) -> Entry:
         """
-        Take in an update behind all others.
+        Add an update, as the newest.
 
         :param now: the time, in seconds.
-        :param repeated: whether the journal holds an earlier update with this id, here or not.
+        :param repeated: whether the journal holds an earlier update with this id, here or before this window.
         """
         entry = (position, update)
         self.head = position
@@ -84,22 +86,22 @@ class Window:
 
     def find(self, id: str, now: float) -> int | None:
         """
-        Return the position of the earliest update with an id that is here.
+        Return the position of the earliest update in this window with an id; ``None`` if it has none.
         """
         self.trim(now)
         return self._positions.get(id)
 
     def begins(self, id: str) -> bool:
         """
-        Tell whether what :meth:`find` returned is the earliest update with that id in the whole journal.
+        Return whether the update that :meth:`find` found is the earliest with this id in the whole journal.
         """
         return id not in self._begun_before
 
     def find_equal(self, update: Update, now: float) -> int | None:
         """
-        Return the position of the newest update with the id of another one, if it is equal to that.
+        Return the position of the newest update with this update's id, if both are equal; otherwise ``None``.
         """
-        # Almost always there is none.
+        # Nearly every update has a new id.
         if update.id not in self._positions:
             return None
         self.trim(now)
@@ -109,7 +111,7 @@ class Window:
 
     def at(self, position: int, now: float) -> Update | None:
         """
-        Return the update at a position.
+        Return the update at a position; ``None`` if it is not in this window.
         """
         self.trim(now)
         index = bisect_left(self._entries, position, lo=self._first, key=_position_of)
@@ -118,7 +120,7 @@ class Window:
 
     def read(self, after: int, now: float) -> Page:
         """
-        Read on behind a position: some 64 KiB, or some 256 updates.
+        Return the page after a position: about 64 KiB, or at most 256 updates.
         """
         self.trim(now)
         missed = OLDEST < after < self.floor
@@ -135,13 +137,13 @@ class Window:
 
     def entries(self) -> list[Entry]:
         """
-        Return all that are here, in order.
+        Return all updates with their positions, in order.
         """
         return [entry for entry in self._entries if entry is not None]
 
     def forget(self, up_to: int) -> None:
         """
-        Forget all up to a position.
+        Drop all updates up to a position.
         """
         while self._first < len(self._entries):
             entry = self._entries[self._first]
@@ -153,7 +155,7 @@ class Window:
 
     def trim(self, now: float) -> None:
         """
-        Forget what is too much or too old.
+        Drop the oldest updates until the window is within its limits.
         """
         too_old = now - self._max_age
         while self._first < len(self._entries):
@@ -177,7 +179,7 @@ class Window:
         later = self._later.get(update.id) if self._later else None
         if later:
             self._positions[update.id] = later.popleft()
-            # The journal may hold what is not here any more.
+            # The journal may still hold the dropped update.
             self._begun_before.add(update.id)
             if not later:
                 del self._later[update.id]
@@ -190,6 +192,6 @@ class Window:
 
 def size_of(update: Update) -> int:
     """
-    Return roughly how much memory an update takes: its text is there as it was given, and as it is sent.
+    Return the approximate memory of an update, in bytes. Its text is held twice: as given, and as sent.
     """
     return 2 * len(update.frame) + _OVERHEAD

@@ -1,5 +1,5 @@
 """
-What the tests of the journal in Redis share.
+Fixtures for the tests of the journal in Redis.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @needs("redis")
 def server(tmp_path: Path) -> Iterator[RedisServer]:
     """
-    A Redis of its own, for a test that does it harm. What it has acknowledged is on its disk.
+    Run a Redis for one test, which may stop or damage it. It syncs each write to the disk.
     """
-    # Not above: without an extra, the tests that ask for this are skipped, and no others.
+    # Imported here, so that only the tests with this fixture are skipped if an optional package is missing.
     from tests.journal.redis_server import running
 
     with running(tmp_path) as server:
@@ -33,7 +33,9 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 @pytest.fixture
 def new(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Subject]]:
     """
-    Makes journals, each as another process has it, and stops them. They reconnect without much delay.
+    Make journals that share one record, as different processes do, and stop them after the test.
+
+    They reconnect after a short delay.
     """
     import pytest_twisted
 

@@ -1,5 +1,5 @@
 """
-Messages to all nodes: with a server that the test plays, and with a real Redis.
+Tests of messages to all nodes, with a fake server and with a real Redis.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from txsse.journal.redis.broadcasts import Broadcasts
 
 class Server:
     """
-    Notes what it is asked, and answers as the test says.
+    A fake server, which records commands, and replies as the test sets it.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Server:
 
     def send(self, deadline: float = 10.0) -> tuple[str, list[Any]]:
         """
-        Send a message; return its token, and what comes of it.
+        Send a message; return its token, and a list that receives its outcome.
         """
         outcome = outcome_of(self.broadcasts.send("hello", deadline, self.clock))
         return [each[4] for each in self.asked if each[0] == "broadcast"][-1], outcome
@@ -70,7 +70,7 @@ def played() -> Server:
 class SendTests:
     def test_acknowledged(self, played: Server) -> None:
         """
-        It fires when the last node has acknowledged the message.
+        A broadcast's Deferred fires when the last node has acknowledged the message.
         """
         token, outcome = played.send()
         assert played.broadcasts.are_pending
@@ -85,7 +85,7 @@ class SendTests:
 
     def test_acknowledged_before_the_reply(self, played: Server) -> None:
         """
-        Acknowledgements may be read before the nodes are known.
+        A broadcast succeeds even if acknowledgements arrive before the server's list of nodes.
         """
         played.answers["broadcast"] = Deferred()
         token, outcome = played.send()
@@ -97,7 +97,7 @@ class SendTests:
 
     def test_node_that_ended(self, played: Server) -> None:
         """
-        A node that is not alive any more is not waited for.
+        A broadcast does not wait for the acknowledgement of a node that is no longer alive.
         """
         token, outcome = played.send()
         played.acknowledge(token, "me")
@@ -108,7 +108,7 @@ class SendTests:
 
     def test_node_that_failed(self, played: Server) -> None:
         """
-        The error names it, when all others have acknowledged the message.
+        A broadcast fails after all nodes have replied, and its error names the node that failed.
         """
         token, outcome = played.send()
         played.acknowledge(token, "other", failed=True)
@@ -120,7 +120,7 @@ class SendTests:
 
     def test_deadline(self, played: Server) -> None:
         """
-        The error names the nodes that have not acknowledged the message.
+        At its deadline a broadcast fails, and names the nodes that have not acknowledged it.
         """
         token, outcome = played.send(3.0)
         played.acknowledge(token, "me")
@@ -133,7 +133,7 @@ class SendTests:
 
     def test_no_reply_by_the_deadline(self, played: Server) -> None:
         """
-        It is not known then which nodes have received the message.
+        A broadcast without a reply of the server by the deadline fails as uncertain.
         """
         played.answers["broadcast"] = Deferred()
         _, outcome = played.send(3.0)
@@ -144,7 +144,7 @@ class SendTests:
 
     def test_refused(self, played: Server) -> None:
         """
-        It fails as the server says.
+        If the server refuses a broadcast, it fails with the server's error.
         """
         played.answers["broadcast"] = JournalFailed("x", "is out of memory")
         _, outcome = played.send()
@@ -153,7 +153,7 @@ class SendTests:
 
     def test_server_lost(self, played: Server) -> None:
         """
-        All that wait for acknowledgements fail.
+        When the server is lost, all broadcasts that wait for acknowledgements fail.
         """
         error = JournalFailed("x", "is lost", uncertain=True)
         outcomes = [played.send()[1] for _ in range(2)]
@@ -163,7 +163,7 @@ class SendTests:
 
     def test_cancelled(self, played: Server) -> None:
         """
-        A caller that cancels is not called any more.
+        A caller can cancel a broadcast, which leaves no delayed call.
         """
         done = played.broadcasts.send("hello", 10.0, played.clock)
         outcome = outcome_of(done)
@@ -174,7 +174,7 @@ class SendTests:
 
     def test_cancelled_before_it_fails(self, played: Server) -> None:
         """
-        A caller that has cancelled is not called either when the sending fails afterwards.
+        A broadcast that the caller has cancelled ignores a later failure of the command.
         """
         played.answers["broadcast"] = answer = Deferred[Any]()
         done = played.broadcasts.send("hello", 10.0, played.clock)
@@ -188,7 +188,7 @@ class SendTests:
 class ReceiveTests:
     def test_once(self, played: Server) -> None:
         """
-        A message that is read again is not received again; its acknowledgement was lost, and is sent again.
+        A message that is read again, as its acknowledgement was lost, is acknowledged but not received again.
         """
         played.answers["acknowledge"] = JournalFailed("x", "is lost")
         played.receive("a", "a")
@@ -202,9 +202,9 @@ class ReceiveTests:
         assert len(sent) == 3
         assert played.broadcasts.cursor == (2 << 64) + 1
 
-    def test_not_done(self, played: Server) -> None:
+    def test_listener_not_done(self, played: Server) -> None:
         """
-        It is acknowledged when the listener is done, also if it is read again meanwhile.
+        A message is acknowledged once, when the listener's Deferred fires, even if it is read again before.
         """
         done: Deferred[None] = Deferred()
         played.listener.message_received = lambda message: done  # type: ignore[method-assign]
@@ -216,7 +216,7 @@ class ReceiveTests:
 
     def test_listener_that_fails(self, played: Server, failures: list[LogEvent]) -> None:
         """
-        The sender is notified, and the log has the traceback.
+        If a node's listener raises an exception, the sender is notified, and the traceback is logged.
         """
 
         def raising(message: str) -> None:
@@ -227,9 +227,9 @@ class ReceiveTests:
         assert played.commands("acknowledge") == [[7000, 10, "me", b"2-1", b"other", b"a", 1]]
         assert [event["log_failure"].type for event in failures] == [ZeroDivisionError]
 
-    def test_strange_entries(self, played: Server) -> None:
+    def test_foreign_entry(self, played: Server) -> None:
         """
-        What no node has added is removed.
+        An entry that no node has added to an inbox is removed from it.
         """
         played.answers["received"] = JournalFailed("x", "is lost")
         played.broadcasts.receive([(b"3-1", [b"token", b"\xff", b"a", b"b"])], played.listener)
@@ -259,7 +259,7 @@ class RedisTests:
     @pytest_twisted.ensureDeferred
     async def test_all_nodes(self, new: Callable[..., Subject]) -> None:
         """
-        Each node receives each message once; it is acknowledged when the listeners of all are done.
+        With a real Redis, each of three nodes receives each message once; the slowest delays its success.
         """
         subjects, followers = await started(new, 3)
         slow: Deferred[None] = Deferred()
@@ -274,9 +274,9 @@ class RedisTests:
         assert [follower.messages for follower in followers] == [["to all ü"] * 3] * 3
 
     @pytest_twisted.ensureDeferred
-    async def test_at_once(self, new: Callable[..., Subject]) -> None:
+    async def test_just_started(self, new: Callable[..., Subject]) -> None:
         """
-        A node that has just started reaches itself.
+        A node that has just started receives its own broadcast.
         """
         subject = new()
         follower = await subject.start()
@@ -286,7 +286,7 @@ class RedisTests:
     @pytest_twisted.ensureDeferred
     async def test_node_that_died(self, new: Callable[..., Subject]) -> None:
         """
-        A node that does not acknowledge is not waited for any longer when its heartbeat has ended.
+        A broadcast stops waiting for a node when its heartbeats have stopped.
         """
         subjects, followers = await started(new, 2)
         followers[1].message_received = lambda message: Deferred()  # type: ignore[method-assign]
@@ -317,7 +317,7 @@ class RedisTests:
     @pytest_twisted.ensureDeferred
     async def test_server_lost(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        The sender is notified that the server is lost, and may send again afterwards.
+        A broadcast fails as uncertain when Redis is lost; once it is back, broadcasts succeed.
         """
         subjects, followers = await started(new, 2)
         followers[1].message_received = lambda message: Deferred()  # type: ignore[method-assign]
@@ -338,7 +338,7 @@ class RedisTests:
     @pytest_twisted.ensureDeferred
     async def test_full_inbox(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        A node that reads no messages does not fill the memory of the Redis, and is named.
+        A node with a full inbox receives no further message, and the sender's error names it.
         """
         subjects, followers = await started(new, 2)
         node = subjects[1].journal.cluster.node
@@ -353,7 +353,7 @@ class RedisTests:
     @pytest_twisted.ensureDeferred
     async def test_nothing_remains(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        What has been acknowledged is removed; nodes that have left have no keys.
+        Acknowledged messages are removed from inboxes, and the inboxes of stopped nodes are deleted.
         """
         subjects, _ = await started(new, 2)
         for number in range(20):
@@ -367,7 +367,7 @@ class RedisTests:
     @pytest_twisted.ensureDeferred
     async def test_stopped(self, new: Callable[..., Subject]) -> None:
         """
-        A node that leaves fails what it waits for, and sends no more.
+        When a node is stopped, its pending broadcast fails, and so do new ones.
         """
         subjects, followers = await started(new, 2)
         followers[1].message_received = lambda message: Deferred()  # type: ignore[method-assign]

@@ -1,5 +1,5 @@
 """
-A node among others, on a clock that stands still.
+Tests of a node's heartbeats and metadata, with a fake server and a fake clock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from txsse.journal.redis.cluster import RedisCluster
 
 class TimeSlices(Clock):
     """
-    A clock on which what is to be done at once is done in the next turn, and not in this one.
+    A clock on which a call without delay is made in the next turn, not in this one.
     """
 
     def callLater(self, delay: float, callable: Callable[..., object], *args: Any, **kw: Any) -> Any:  # noqa: N802
@@ -28,16 +28,18 @@ class TimeSlices(Clock):
 
 class Server:
     """
-    Notes what it is asked, and answers when it is told to.
+    A fake server and listener: it records commands, and replies when the test calls :meth:`answer`.
+
+    :ivar had_data: the reply to a heartbeat: whether the server had counts, and metadata, of the node.
     """
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
         self.waiting: list[Deferred[Any]] = []
-        self.out = False
+        self.is_unavailable = False
         self.clock = TimeSlices()
         self.counts = {"*": 1}
-        self.there = [1, 1]
+        self.had_data = [1, 1]
         self.changed: set[str] = set()
         self.cluster = RedisCluster(self.run, self.clock.seconds, lambda: None, system_randomness())
         self.cluster.start(self)
@@ -55,8 +57,8 @@ class Server:
 
     def run(self, command: str, *arguments: Any) -> Deferred[Any]:
         self.asked.append((command, *arguments))
-        if self.out:
-            return fail(JournalFailed("x", "is out"))
+        if self.is_unavailable:
+            return fail(JournalFailed("x", "is unavailable"))
         self.waiting.append(Deferred())
         return self.waiting[-1]
 
@@ -66,20 +68,20 @@ class Server:
     def answer(self) -> None:
         waiting, self.waiting = self.waiting, []
         for each in waiting:
-            each.callback(self.there)
+            each.callback(self.had_data)
 
-    def notes(self) -> list[tuple[str, ...]]:
+    def sent_metadata(self) -> list[tuple[str, ...]]:
         """
-        Return what notes it was sent since it was last looked, one item for each command.
+        Return the metadata sent since the last call of this, one item for each command.
         """
         asked, self.asked = self.asked, []
         return [tuple(arguments[2:]) for command, *arguments in asked if command == "put_metadata"]
 
 
 class StopTests:
-    def test_while_it_announces(self) -> None:
+    def test_during_a_heartbeat(self) -> None:
         """
-        It does not announce itself again.
+        A node that is stopped during a heartbeat sends no further heartbeat.
         """
         server = Server()
         server.turn()
@@ -91,7 +93,7 @@ class StopTests:
 
     def test_before_it_starts(self) -> None:
         """
-        There is nothing to end.
+        A cluster that is stopped before it started sends no command.
         """
         server = Server()
         cluster = RedisCluster(server.run, server.clock.seconds, lambda: None, system_randomness())
@@ -100,9 +102,9 @@ class StopTests:
 
 
 class StartTests:
-    def test_again(self) -> None:
+    def test_new_session(self) -> None:
         """
-        Behind a session that was lost it tells all anew, at once, and then now and then as before.
+        After a lost session a node sends all of its counts anew, at once, and then at the usual interval.
         """
         server = Server()
         server.turn()
@@ -118,9 +120,10 @@ class StartTests:
         assert len(server.asked) == 3
         assert len(server.clock.getDelayedCalls()) == 0
 
-    def test_while_it_announces(self) -> None:
+    def test_new_session_during_a_heartbeat(self) -> None:
         """
-        What was on its way does not make it tell twice as often.
+        After a session is lost during a heartbeat, a node sends heartbeats at the usual interval, not twice
+        as often.
         """
         server = Server()
         server.turn()
@@ -130,11 +133,7 @@ class StartTests:
 
 
 class CountTests:
-    """
-    How many want what, told now and then.
-    """
-
-    def told(self, server: Server) -> list[dict[str, int]]:
+    def sent_counts(self, server: Server) -> list[dict[str, int]]:
         asked, server.asked = server.asked, []
         return [
             dict(zip(arguments[4::2], arguments[5::2], strict=True))
@@ -144,31 +143,30 @@ class CountTests:
 
     def test_many(self) -> None:
         """
-        More than go at once are told as soon as these have arrived, and not before; how many there are in all
-        comes first.
+        A node with more than 1000 changed topics sends 1000 at a time, the total count first, each after a
+        reply.
         """
         server = Server()
         server.counts = {"*": 7, **{str(number): 1 for number in range(2500)}}
         server.turn()
-        (first,) = self.told(server)
+        (first,) = self.sent_counts(server)
         assert (len(first), first["*"]) == (1000, 7)
         server.turn()
-        assert self.told(server) == []
+        assert self.sent_counts(server) == []
         later = []
         for _ in range(2):
             server.answer()
             server.turn()
-            later += self.told(server)
+            later += self.sent_counts(server)
         assert [len(each) for each in later] == [1000, 501]
         assert len({**first, **later[0], **later[1]}) == 2501
         server.answer()
         server.turn()
-        assert self.told(server) == []
+        assert self.sent_counts(server) == []
 
     def test_work_of_a_turn(self) -> None:
         """
-        However many topics there are, a turn asks for the counts of a thousand at most; and, once all were
-        told, for those alone that have changed.
+        A heartbeat looks up the counts of at most 1000 topics; once all are sent, only of those that changed.
         """
 
         class Counts(dict[str, int]):
@@ -180,13 +178,13 @@ class CountTests:
 
         server = Server()
         server.counts = counts = Counts({"*": 1, **{str(number): 1 for number in range(20_000)}})
-        told: dict[str, int] = {}
-        while len(told) < 20_001:
+        sent: dict[str, int] = {}
+        while len(sent) < 20_001:
             counts.asked = 0
             server.turn()
             assert 0 < counts.asked <= 1000
-            for each in self.told(server):
-                told |= each
+            for each in self.sent_counts(server):
+                sent |= each
             server.answer()
         server.clock.advance(2)
         server.answer()
@@ -194,15 +192,15 @@ class CountTests:
         counts |= {"7": 2, "8": 1}
         del counts["9"]
         server.changed = {"*", "7", "8", "9", "unknown"}
-        self.told(server)
+        self.sent_counts(server)
         server.clock.advance(2)
-        assert self.told(server) == [{"7": 2, "9": 0}]
+        assert self.sent_counts(server) == [{"7": 2, "9": 0}]
         assert counts.asked == 5
 
-    @pytest.mark.parametrize("forgotten", ["counts", "notes"])
-    def test_forgotten(self, forgotten: str) -> None:
+    @pytest.mark.parametrize("expired", ["counts", "metadata"])
+    def test_expired_data(self, expired: str) -> None:
         """
-        Where the server has forgotten it, because it was silent for too long, all is told anew.
+        If the server has expired a node's counts or metadata, the node sends all of them anew.
         """
         server = Server()
         server.cluster.put_metadata("a", "1")
@@ -211,46 +209,46 @@ class CountTests:
         server.clock.advance(2)
         server.answer()
         server.clock.advance(2)
-        assert [each for each in self.told(server)] == [{"*": 1}, {}, {}]
-        server.there = [0, 1] if forgotten == "counts" else [1, 0]
+        assert [each for each in self.sent_counts(server)] == [{"*": 1}, {}, {}]
+        server.had_data = [0, 1] if expired == "counts" else [1, 0]
         server.answer()
         server.clock.advance(2)
         assert server.asked[0][4] == 1
-        assert server.notes() == [("a", "1")]
-        server.there = [1, 1]
+        assert server.sent_metadata() == [("a", "1")]
+        server.had_data = [1, 1]
         server.answer()
         server.clock.advance(2)
         assert server.asked[0][4] == 0
 
-    def test_not_sent_yet(self) -> None:
+    def test_metadata_not_sent_yet(self) -> None:
         """
-        What was not sent cannot have been forgotten.
+        Missing metadata on the server does not make a node send all anew if it had not sent any.
         """
         server = Server()
         server.turn()
         server.answer()
         server.cluster.put_metadata("a", "1")
-        server.there = [1, 0]
+        server.had_data = [1, 0]
         for _ in range(2):
             server.clock.advance(2)
             server.answer()
         assert [arguments[4] for arguments in server.asked] == [1, 0, 0]
 
-    def test_nothing_to_forget(self) -> None:
+    def test_nothing_to_expire(self) -> None:
         """
-        That there is nothing of what was never there is no reason to.
+        A node without counts and metadata sends heartbeats that do not replace its data.
         """
         server = Server()
         server.counts = {}
-        server.there = [0, 0]
+        server.had_data = [0, 0]
         for _ in range(3):
             server.clock.advance(2)
             server.answer()
         assert [arguments[4] for arguments in server.asked] == [1, 0, 0]
 
-    def test_follower_that_fails(self, failures: list[LogEvent]) -> None:
+    def test_listener_that_fails(self, failures: list[LogEvent]) -> None:
         """
-        It is asked again the next time.
+        If the hub raises an exception when asked for its counts, it is logged, and the node retries later.
         """
         server = Server()
         counts, server.counts = server.counts, None  # type: ignore[assignment]
@@ -262,13 +260,13 @@ class CountTests:
         server.clock.advance(2)
         assert server.asked[0][4] == 1
         assert server.asked[1][3:] == ("a", "1")
-        assert self.told(server) == [{"*": 1}]
+        assert self.sent_counts(server) == [{"*": 1}]
 
 
-class NoteTests:
+class MetadataTests:
     def test_sent(self) -> None:
         """
-        Each is sent once, as it is by then; what is taken back is sent empty.
+        Changed metadata is sent once, with its latest text; a deleted text is sent empty.
         """
         server = Server()
         server.turn()
@@ -280,14 +278,14 @@ class NoteTests:
         server.cluster.put_metadata("a", None)
         server.cluster.put_metadata("unknown", None)
         server.cluster.send_metadata()
-        assert server.notes() == [("a", "2", "b", "3"), ("a", "", "unknown", "")]
+        assert server.sent_metadata() == [("a", "2", "b", "3"), ("a", "", "unknown", "")]
         server.answer()
         server.clock.advance(60)
-        assert server.notes() == []
+        assert server.sent_metadata() == []
 
     def test_before_it_joins(self) -> None:
         """
-        They go behind what begins it anew.
+        Metadata put before the first heartbeat is sent after it, because it deletes older metadata.
         """
         server = Server()
         server.cluster.put_metadata("a", "1")
@@ -296,59 +294,63 @@ class NoteTests:
         server.turn()
         assert [command for command, *_ in server.asked] == ["heartbeat", "put_metadata"]
         assert server.asked[0][4] == 1
-        assert server.notes() == [("a", "1")]
+        assert server.sent_metadata() == [("a", "1")]
 
     def test_many(self) -> None:
         """
-        No command has more than a hundred of them.
+        One command sends at most 100 texts of metadata.
         """
         server = Server()
         server.turn()
         for number in range(250):
             server.cluster.put_metadata(str(number), "x")
         server.cluster.send_metadata()
-        sent = server.notes()
+        sent = server.sent_metadata()
         assert [len(each) // 2 for each in sent] == [100, 100, 50]
         assert [name for each in sent for name in each[::2]] == list(map(str, range(250)))
 
     def test_many_anew(self) -> None:
         """
-        A thousand go in a turn, and what changes meanwhile does not wait for them.
+        When all metadata is sent anew, at most 1000 texts are sent per turn; changed ones do not wait for
+        them.
         """
         server = Server()
         for number in range(2500):
             server.cluster.put_metadata(str(number), "x")
         server.turn()
-        assert len(server.notes()) == 10
+        assert len(server.sent_metadata()) == 10
         server.cluster.put_metadata("2400", None)
         server.cluster.put_metadata("2500", "y")
         server.cluster.send_metadata()
-        assert server.notes() == [("2400", "", "2500", "y")]
+        assert server.sent_metadata() == [("2400", "", "2500", "y")]
         server.turn()
         server.turn()
-        later = [name for each in server.notes() for name in each[::2]]
+        later = [name for each in server.sent_metadata() for name in each[::2]]
         assert later == [str(number) for number in range(1000, 2500) if number != 2400]
         assert len(server.clock.getDelayedCalls()) == 0
 
     def test_stopped_while_many_are_sent(self) -> None:
         """
-        The rest is not sent any more; so it is where the server is out.
+        A node that stops, or loses its server, sends no more of its metadata.
         """
-        for end in (lambda server: server.cluster.stop(), lambda server: setattr(server, "out", True)):
+        for end in (
+            lambda server: server.cluster.stop(),
+            lambda server: setattr(server, "is_unavailable", True),
+        ):
             server = Server()
             for number in range(2500):
                 server.cluster.put_metadata(str(number), "x")
             server.turn()
-            server.notes()
+            server.sent_metadata()
             end(server)
             server.turn()
             server.turn()
-            assert len(server.notes()) <= 1
+            assert len(server.sent_metadata()) <= 1
 
     @pytest.mark.parametrize("failing", ["heartbeat", "put_metadata"])
     def test_outage(self, failing: str) -> None:
         """
-        Behind an outage all that there are by then are sent anew.
+        After a heartbeat or metadata command failed, a node sends its current metadata anew.
         """
         server = Server()
         server.turn()
@@ -357,21 +359,21 @@ class NoteTests:
         server.cluster.put_metadata("b", "2")
         server.cluster.send_metadata()
         server.answer()
-        server.out = True
+        server.is_unavailable = True
         if failing == "heartbeat":
             server.clock.advance(2)
         else:
             server.cluster.put_metadata("b", "3")
             server.cluster.send_metadata()
-        server.notes()
+        server.sent_metadata()
         server.cluster.put_metadata("a", None)
         server.cluster.put_metadata("c", "4")
         server.cluster.send_metadata()
-        assert server.notes() == []
-        server.out = False
+        assert server.sent_metadata() == []
+        server.is_unavailable = False
         server.clock.advance(2)
         assert [arguments[4] for arguments in server.asked if arguments[0] == "heartbeat"] == [1]
-        assert server.notes() == [("b", "2" if failing == "heartbeat" else "3", "c", "4")]
+        assert server.sent_metadata() == [("b", "2" if failing == "heartbeat" else "3", "c", "4")]
         server.cluster.put_metadata("d", "5")
         server.cluster.send_metadata()
-        assert server.notes() == [("d", "5")]
+        assert server.sent_metadata() == [("d", "5")]

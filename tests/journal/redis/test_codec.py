@@ -1,5 +1,5 @@
 """
-Updates as entries of a stream, and back.
+Tests of encoding updates as stream entries, and decoding them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ UPDATES = [
 
 def stored(update: Update, *, after: bytes = b"1-0", number: bytes = b"1-1") -> list[Any]:
     """
-    Return an entry as the script makes it.
+    Return an entry as the script stores it.
     """
     id, topics, event, retry, private, data, given, crc = to_arguments(update)
     flat = [b"after", after, b"id", id, b"topics", topics, b"data", data, b"crc", crc]
@@ -45,15 +45,15 @@ def stored(update: Update, *, after: bytes = b"1-0", number: bytes = b"1-1") -> 
 
 def own(update: Update) -> Own:
     """
-    Return an update as one of this process that is under way.
+    Return an update as one that this process has sent.
     """
     return {update.id.encode(): (update, to_arguments(update))}
 
 
 @pytest.mark.parametrize("update", UPDATES, ids=lambda update: update.id)
-def test_there_and_back(update: Update) -> None:
+def test_round_trip(update: Update) -> None:
     """
-    An update that was recorded is read as it was.
+    An entry of the stream is decoded to the update that was encoded.
     """
     number, after, read = to_update(stored(update, after=b"17-3", number=b"18446744073709551616-5"))
     assert read == update
@@ -64,7 +64,7 @@ def test_there_and_back(update: Update) -> None:
 @pytest.mark.parametrize("update", UPDATES, ids=lambda update: update.id)
 def test_own(update: Update) -> None:
     """
-    This process's own update is not made again.
+    For an entry with this process's update, the decoder returns the same object.
     """
     assert to_update(stored(update), own(update))[2] is update
 
@@ -80,9 +80,9 @@ def test_own(update: Update) -> None:
     ],
     ids=str,
 )
-def test_somebody_elses_with_the_same_id(other: Update) -> None:
+def test_other_update_with_the_same_id(other: Update) -> None:
     """
-    What the stream holds counts, not what this process would have it hold.
+    An entry with another update than this process's one with the same id is decoded to the other update.
     """
     assert to_update(stored(other), own(UPDATES[0]))[2] == other
 
@@ -92,7 +92,7 @@ def test_somebody_elses_with_the_same_id(other: Update) -> None:
 )
 def test_foreign(flat: list[bytes]) -> None:
     """
-    What somebody else has put into the stream is no update, own updates or not.
+    An entry that another program has added to the stream is rejected as foreign, and skipped.
     """
     for known in ({}, own(UPDATES[0])):
         with pytest.raises(ForeignEntry):
@@ -133,9 +133,7 @@ def checked(*flat: bytes) -> list[bytes]:
 )
 def test_damaged(flat: list[bytes]) -> None:
     """
-    An entry that a hub has written, by the name of one of its fields, and that cannot be read, is damaged. So
-    is one that says that it comes behind itself, or a later one: whoever went on from there would miss the
-    rest.
+    An entry with a field of a hub is damaged if it cannot be decoded, or names itself as the previous entry.
     """
     for known in ({}, own(UPDATES[0])):
         with pytest.raises(DamagedEntry):
@@ -146,7 +144,7 @@ def test_damaged(flat: list[bytes]) -> None:
 @pytest.mark.parametrize("update", UPDATES, ids=lambda update: update.id)
 def test_every_bit(update: Update) -> None:
     """
-    Whichever bit of the update flips, in a value or in the name of a field, it is noticed.
+    A flip of any single bit in an entry's update, in the value or name of a field, is detected.
     """
     number, flat = stored(update)
     for place, text in enumerate(flat):
@@ -159,5 +157,5 @@ def test_every_bit(update: Update) -> None:
                     read = to_update(entry, known)[2]
                 except DamagedEntry:
                     continue
-                # The entry before it, which is not the update's.
+                # This field names the previous entry. It is not part of the update.
                 assert place == 1 and read == update

@@ -1,5 +1,5 @@
 """
-Connections to Redis: URLs, TLS, sockets, users, sentinels.
+Tests of connections to a real Redis: URLs, TLS, sockets, users, sentinels.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent.parent.parent
 @pytest.fixture
 def opened() -> Iterator[Callable[..., Subject]]:
     """
-    Makes journals, and stops them.
+    Make journals in Redis, and stop them after the test.
     """
     made: list[Subject] = []
 
@@ -49,7 +49,7 @@ def opened() -> Iterator[Callable[..., Subject]]:
 async def use(subject: Subject) -> None:
     follower = await subject.start()
     await subject.append("1")
-    assert [update.id for _, update in follower.told] == ["1"]
+    assert [update.id for _, update in follower.given] == ["1"]
 
 
 class AdviceTests:
@@ -58,14 +58,14 @@ class AdviceTests:
         [
             ("OOM command not allowed when used memory > 'maxmemory'.", "raise its maxmemory"),
             ("ERR Error running script: @user_script:1: -OOM command not allowed", "raise its maxmemory"),
-            ("READONLY You can't write against a read only replica.", "it is a replica now"),
+            ("READONLY You can't write against a read only replica.", "is now a replica"),
             ("MISCONF Redis is configured to save RDB snapshots", "see its log"),
             ("something else", "something else"),
         ],
     )
     def test_explained(self, said: str, advice: str) -> None:
         """
-        What Redis says, with what to do, from whatever version.
+        The explanation of a Redis error has advice and the original message, for all versions of Redis.
         """
         assert advice in explain(said)
         assert said in explain(said)
@@ -75,7 +75,7 @@ class ConnectionTests:
     @pytest_twisted.ensureDeferred
     async def test_socket(self, tmp_path: Path, opened: Callable[..., Subject]) -> None:
         """
-        Over a socket in the file system, and another database than the first.
+        A journal connects to Redis over a Unix socket, and uses the database that the URL names.
         """
         with running(tmp_path, unixsocket=str(tmp_path / "redis.sock")) as server:
             await use(opened(f"unix://{tmp_path}/redis.sock?db=3"))
@@ -84,29 +84,29 @@ class ConnectionTests:
     @pytest_twisted.ensureDeferred
     async def test_users(self, tmp_path: Path, opened: Callable[..., Subject]) -> None:
         """
-        With the rights that the advice names; without a password, or with another, it says what is missing.
+        The error names a missing or wrong Redis password, and refers to the docs if permissions are missing.
         """
         with running(tmp_path, requirepass="general") as server:
             port = server.port
             for url, said in (
-                (f"redis://127.0.0.1:{port}", "it wants a password; put one into the URL"),
-                (f"redis://:wrong@127.0.0.1:{port}", "it does not know this user with this password"),
+                (f"redis://127.0.0.1:{port}", "the server requires a password; add it to the URL"),
+                (f"redis://:wrong@127.0.0.1:{port}", "the server rejects this user or password"),
             ):
                 assert said in (await problem_of(opened(url).start())).problem
             await use(opened(f"redis://:general@127.0.0.1:{port}"))
             general = redis_cli(port, "general")
             general("ACL", "SETUSER", "hub", "on", ">secret", "~{txsse}:*", "+@all", "-@admin", "-@dangerous")
             error = await problem_of(opened(f"redis://hub:secret@127.0.0.1:{port}").start())
-            assert "docs/journals.rst has the rights that it needs" in error.problem
+            assert "docs/journals.rst lists the required permissions" in error.problem
             assert "secret" not in str(error)
             general("ACL", "SETUSER", "hub", "reset", "on", ">secret", "~{txsse}:*", "+@all", "-hset")
             error = await problem_of(opened(f"redis://hub:secret@127.0.0.1:{port}", key="new").start())
-            assert "docs/journals.rst has the rights that it needs" in error.problem
+            assert "docs/journals.rst lists the required permissions" in error.problem
 
     @pytest_twisted.ensureDeferred
-    async def test_rights(self, tmp_path: Path, opened: Callable[..., Subject]) -> None:
+    async def test_documented_permissions(self, tmp_path: Path, opened: Callable[..., Subject]) -> None:
         """
-        What the documentation lets a user do is all that is done.
+        A journal works for a Redis user with only the permissions that the documentation lists.
         """
         documented = (ROOT / "docs" / "journals.rst").read_text(encoding="utf-8")
         found = re.search(r"ACL SETUSER hub on >password (~.*?)\n\n", documented, re.DOTALL)
@@ -144,7 +144,7 @@ class ConnectionTests:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """
-        Over TLS, where the certificate is verified.
+        A journal connects to Redis over TLS, and rejects a certificate that it cannot verify.
         """
         port = free_port()
         options = {
@@ -164,20 +164,20 @@ class ConnectionTests:
             await use(opened(f"rediss://localhost:{port}"))
 
     @pytest_twisted.ensureDeferred
-    async def test_nobody_there(self, opened: Callable[..., Subject]) -> None:
+    async def test_no_server(self, opened: Callable[..., Subject]) -> None:
         """
-        What cannot be reached is named.
+        If no Redis listens at the address, the error names the address and the advice once.
         """
         port = free_port()
         for url in (f"redis://127.0.0.1:{port}", "unix:///nowhere/redis.sock"):
             error = await problem_of(opened(url).start())
             assert "cannot connect to" in error.problem
-            assert error.problem.count("see whether it runs there") == 1
+            assert error.problem.count("check that the server runs there") == 1
 
     @pytest_twisted.ensureDeferred
-    async def test_asked_when_it_is_lost(self, shared_redis: RedisServer) -> None:
+    async def test_command_on_a_lost_connection(self, shared_redis: RedisServer) -> None:
         """
-        There is no answer to wait for.
+        A command on a lost Redis connection fails at once.
         """
         link = await connect(parse_url(shared_redis.url), timeout=2.0, reactor=reactor)
         link.cut()
@@ -185,9 +185,9 @@ class ConnectionTests:
         assert (await problem_of(link.ask("PING"))).problem == "the connection is lost"
 
     @pytest_twisted.ensureDeferred
-    async def test_called_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_cancelled(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Whoever waits for a connection may stop waiting.
+        A caller can cancel an attempt to connect to Redis.
         """
 
         class Never:
@@ -207,7 +207,7 @@ class SentinelTests:
         self, tmp_path: Path, opened: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        Behind a failover the new master is found, and all goes on.
+        After a failover the journal asks a sentinel for the new master, and continues without a gap.
         """
         monkeypatch.setattr(redis_module, "_MAX_RETRY", 0.3)
         for name in ("master", "replica", "sentinel"):
@@ -220,12 +220,13 @@ class SentinelTests:
             assert "unknown" not in (master.ask("PING") or "")
             await until(lambda: "state=online" in (master.ask("INFO", "replication") or ""))
             url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{port}/main"
-            assert "know no other" in (await problem_of(opened(url.replace("main", "other")).start())).problem
+            error = await problem_of(opened(url.replace("main", "other")).start())
+            assert "do not know a service other" in error.problem
             subject = opened(url)
             follower = await subject.start()
             await subject.append("1")
             await until(lambda: "slave0:" in (master.ask("INFO", "replication") or ""))
-            # So that the replica has it, and the sentinel knows the replica.
+            # Wait until the replica has the update, and the sentinel knows the replica.
             master.ask("WAIT", "1", "1000")
             await until(lambda: "slaves=1" in (ask(port, "INFO", "sentinel") or ""))
             master.kill()
@@ -234,18 +235,18 @@ class SentinelTests:
             await until(lambda: "role:master" in (replica.ask("INFO", "replication") or ""))
             await until(lambda: subject.journal.problem is None)
             await subject.append("2")
-            assert [update.id for _, update in follower.told] == ["1", "2"]
+            assert [update.id for _, update in follower.given] == ["1", "2"]
             assert not follower.missed
 
     @pytest_twisted.ensureDeferred
     async def test_replica(self, tmp_path: Path, opened: Callable[..., Subject]) -> None:
         """
-        A replica is none that could be published to, and it says so.
+        A journal does not start with a replica, and the error says to use the master.
         """
         with running(tmp_path) as server:
             server.ask("REPLICAOF", "127.0.0.1", "1")
             error = await problem_of(opened(server.url).start())
-            assert "name its master" in error.problem
+            assert "use the URL of its master" in error.problem
 
 
 def redis_cli(port: int, password: str) -> Callable[..., str]:

@@ -1,5 +1,5 @@
 """
-What it takes to say that a Redis takes again what it has refused.
+Tests of when a command that Redis refused counts as working again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PROBLEM = JournalFailed("redis", "no")
 
 def test_nothing_refused() -> None:
     """
-    There is no problem, and nothing to try.
+    If Redis has refused no command, the journal has no problem and no trials to send.
     """
     refusals = Refusals()
     assert not refusals
@@ -26,7 +26,7 @@ def test_nothing_refused() -> None:
 @pytest.mark.parametrize("size", [10, 300_000, 5_000_000])
 def test_size(size: int) -> None:
     """
-    They are taken again when as many bytes as were refused are taken, by a trial or an update.
+    A refusal of updates ends when as many bytes as were refused are accepted, at most 1 MiB.
     """
     refusals = Refusals()
     refusals.refused(("append", 1, b"x" * size), PROBLEM)
@@ -37,7 +37,7 @@ def test_size(size: int) -> None:
     (trial,) = refusals.trials(5)
     assert trial[:2] == ("probe", 5)
     assert len(trial[2]) == min(size, 1024 * 1024)  # type: ignore[arg-type]
-    # A trial that is refused, too, changes nothing.
+    # A refused trial changes nothing.
     refusals.refused(trial, PROBLEM)
     assert list(refusals.trials(5)) == [trial]
     assert refusals.worked(trial)
@@ -46,7 +46,7 @@ def test_size(size: int) -> None:
 
 def test_several() -> None:
     """
-    Each command stands for itself: what reads is tried as it was, and heartbeats are sent anyway.
+    Each kind of command is refused separately: a read is retried unchanged, a heartbeat needs no trial.
     """
     refusals = Refusals()
     read = ("read", 1, "0-0")

@@ -1,5 +1,5 @@
 """
-The follower of a stream, with a session that the test plays.
+Tests of the follower of a stream, with a fake session.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from txsse.journal.window import Window
 
 class Played:
     """
-    A session with a Redis, and the cluster of its journal.
+    A fake session with Redis, and a fake cluster.
 
-    :ivar reads: what is read, one list of entries after the other.
-    :ivar cursors: the entries after which it was read.
-    :ivar floor: the entry up to which all are given up.
+    :ivar reads: the entries that the next reads return, one list for each.
+    :ivar cursors: the entries after which the follower has read.
+    :ivar floor: the entry up to which all are dropped.
     """
 
     inbox_cursor = 0
@@ -62,7 +62,7 @@ class Played:
 
     @property
     def ids(self) -> list[str]:
-        return [each.id for _, each in self.follower.told]
+        return [each.id for _, each in self.follower.given]
 
 
 def entry(id: str, after: str, *, more: bool = False) -> tuple[bytes, list[bytes]]:
@@ -77,7 +77,7 @@ def entry(id: str, after: str, *, more: bool = False) -> tuple[bytes, list[bytes
 class BatchTests:
     def test_read_in_parts(self) -> None:
         """
-        The beginning of a batch is held back until its end has been read.
+        The follower of a stream holds the beginning of a batch back until it has read the end.
         """
         played = Played(
             [entry("1-0", "0-0"), entry("2-0", "1-0", more=True)],
@@ -91,9 +91,9 @@ class BatchTests:
         played.waiting.callback(None)
         assert played.ids == ["1-0", "2-0", "3-0", "4-0", "5-0"]
 
-    def test_overtaken_before_a_batch(self) -> None:
+    def test_entries_dropped_before_a_batch(self) -> None:
         """
-        If the follower has to go back for updates before a batch, it reads the batch again.
+        If the follower of a stream goes back to read updates before a batch, it reads the batch again.
         """
         played = Played(
             [entry("1-0", "0-0")],
@@ -110,7 +110,7 @@ class BatchTests:
 
     def test_without_its_end(self) -> None:
         """
-        A batch whose end is not in the stream counts as missed.
+        The follower of a stream reports a batch whose end is not in the stream as missed.
         """
         played = Played([entry("1-0", "0-0"), entry("2-0", "1-0", more=True)], [])
         played.follow()

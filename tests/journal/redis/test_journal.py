@@ -1,5 +1,5 @@
 """
-The journal in Redis: many processes with one record, and what befalls servers. All of it is a real Redis.
+Tests of the journal in Redis, with a real Redis: many nodes with one record, outages, and damage.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ from txsse.journal.redis.stream_ids import to_number, to_text
 
 class CuttingProxy(portforward.ProxyFactory):
     """
-    Passes on what comes, and cuts each connection when so many bytes of replies have been passed on.
+    A proxy that closes each connection after it has forwarded a number of bytes of replies.
+
+    :param budget: returns this number for a new connection.
     """
 
     noisy = False
@@ -90,14 +92,14 @@ def fails(*subjects: Subject) -> Callable[[], bool]:
 
 
 def ids_of(follower: Follower) -> list[str]:
-    return [update.id for _, update in follower.told]
+    return [update.id for _, update in follower.given]
 
 
 class ClusterTests:
     @pytest_twisted.ensureDeferred
     async def test_one_order(self, new: Callable[..., Subject]) -> None:
         """
-        All processes tell the same, their own updates among them, however they publish at once.
+        Three nodes that publish at once give their followers the same updates in the same order.
         """
         subjects = [new(), new(), new()]
         followers = [await subject.start() for subject in subjects]
@@ -108,44 +110,44 @@ class ClusterTests:
         ]
         for each in recorded:
             await each
-        await until(lambda: all(len(follower.told) == 300 for follower in followers))
-        assert followers[0].told == followers[1].told == followers[2].told
+        await until(lambda: all(len(follower.given) == 300 for follower in followers))
+        assert followers[0].given == followers[1].given == followers[2].given
         assert len(set(ids_of(followers[0]))) == 300
 
     @pytest_twisted.ensureDeferred
-    async def test_id_comes_again(self, new: Callable[..., Subject]) -> None:
+    async def test_id_of_a_dropped_update(self, new: Callable[..., Subject]) -> None:
         """
-        An id that was given up may come again at any process, and all go on.
+        An id whose update was dropped may be published again at any node, and all nodes are given the update.
         """
         one, other = new(max_age=60.0, max_count=5), new(max_age=60.0, max_count=5)
         followers = [await one.start(), await other.start()]
         await one.append("daily")
-        await until(lambda: len(followers[1].told) == 1)
-        # The other's clock stands still, so that it does not know that this one was given up.
+        await until(lambda: len(followers[1].given) == 1)
+        # The other node's clock stands still, so it does not know that the update was dropped.
         one.advance(61)
         await one.append("daily", *map(str, range(10)))
-        await until(lambda: len(followers[1].told) == 12)
-        assert [each.id for _, each in followers[1].told] == [each.id for _, each in followers[0].told]
+        await until(lambda: len(followers[1].given) == 12)
+        assert [each.id for _, each in followers[1].given] == [each.id for _, each in followers[0].given]
         assert other.journal.problem is None
 
     @pytest_twisted.ensureDeferred
-    async def test_id_that_this_process_alone_remembers(self, new: Callable[..., Subject]) -> None:
+    async def test_id_that_only_this_node_holds(self, new: Callable[..., Subject]) -> None:
         """
-        Whether there is an update with an id already, the Redis knows best.
+        An update is recorded again if Redis has dropped its id, although this node still holds it in memory.
         """
         one, other = new(max_bytes=10_000), new(max_bytes=10_000)
         await one.start()
         follower = await other.start()
         await one.append("status", *map(str, range(10)), data="x" * 2000)
-        await until(lambda: len(follower.told) == 11)
+        await until(lambda: len(follower.given) == 11)
         assert await other.journal._reader.find("status") is None
         await other.append("status")
         assert ids_of(follower)[-1] == "status"
 
     @pytest_twisted.ensureDeferred
-    async def test_resumed_elsewhere(self, new: Callable[..., Subject]) -> None:
+    async def test_resumed_at_another_node(self, new: Callable[..., Subject]) -> None:
         """
-        Whoever was at one process goes on at another, also at one that began later.
+        A client can resume at another node, even at one that started later.
         """
         first = new()
         await first.start()
@@ -159,10 +161,9 @@ class ClusterTests:
         assert second.journal.head == first.journal.head
 
     @pytest_twisted.ensureDeferred
-    async def test_resumed_elsewhere_from_nothing(self, new: Callable[..., Subject]) -> None:
+    async def test_resumed_at_another_node_from_an_empty_journal(self, new: Callable[..., Subject]) -> None:
         """
-        So does who came when there was no update yet; and where the first ones are gone by then, that is
-        known.
+        The resume ID of an empty journal is valid at another node, and yields a gap once updates are dropped.
         """
         first, second = new(), new(max_count=3)
         await first.start()
@@ -179,9 +180,9 @@ class ClusterTests:
 
     @pytest.mark.parametrize("id", ["#99999999999999999999-0", "#0-", "#-1-0", "#1", "#0-0-0", "#٣-0"])
     @pytest_twisted.ensureDeferred
-    async def test_place_that_is_none(self, new: Callable[..., Subject], id: str) -> None:
+    async def test_malformed_resume_id(self, new: Callable[..., Subject], id: str) -> None:
         """
-        A place that nobody can have been at is not known.
+        A Redis journal does not find a malformed resume ID.
         """
         subject = new()
         await subject.start()
@@ -194,7 +195,8 @@ class ClusterTests:
         self, new: Callable[..., Subject], count: int, recent_bytes: int
     ) -> None:
         """
-        A process that begins reads the newest part, as much as it may hold, so that a storm touches no Redis.
+        A node that starts reads as many of the newest updates into memory as its limits allow, so that many
+        resuming clients do not load Redis.
         """
         first, second = new(max_count=550), new(max_count=550, recent_bytes=recent_bytes)
         await first.start()
@@ -208,21 +210,22 @@ class ClusterTests:
         assert await second.ids_after(OLDEST) == ids[-550:]
 
     @pytest_twisted.ensureDeferred
-    async def test_same_id_at_two(self, new: Callable[..., Subject]) -> None:
+    async def test_same_update_at_two_nodes(self, new: Callable[..., Subject]) -> None:
         """
-        It is one update, whoever publishes it.
+        An equal update that is published at two nodes is recorded once.
         """
         first, second = new(), new()
         followers = [await first.start(), await second.start()]
         one, two = first.journal.append(update("1")), second.journal.append(update("1"))
         assert await one == await two
-        await until(lambda: all(follower.told for follower in followers))
+        await until(lambda: all(follower.given for follower in followers))
         assert [ids_of(follower) for follower in followers] == [["1"], ["1"]]
 
     @pytest_twisted.ensureDeferred
     async def test_id_of_several_updates(self, new: Callable[..., Subject]) -> None:
         """
-        Every process finds the earliest: one that published, followed, began later, or holds only the newest.
+        Every node finds the earliest update with an id: a publisher, a follower, a node that started later,
+        and one with only the newest in memory.
         """
         first, second = new(), new()
         follower = await first.start()
@@ -231,7 +234,7 @@ class ClusterTests:
         await second.append("other")
         await second.append("state", data="2")
         await first.append("state", data="1")
-        await until(lambda: len(follower.told) == 4)
+        await until(lambda: len(follower.given) == 4)
         for subject in (first, second, new(), new(recent_bytes=1500)):
             if subject not in (first, second):
                 await subject.start()
@@ -243,7 +246,8 @@ class ClusterTests:
         self, server: RedisServer, new: Callable[..., Subject]
     ) -> None:
         """
-        Updates that are too old do not count, given up or not; where all are, nothing is left of the id.
+        An id is not found at updates that are too old, dropped or not; once all are, Redis holds nothing of
+        the id.
         """
         subject = new(max_age=60.0, recent_bytes=1)
         await subject.start()
@@ -266,7 +270,7 @@ class ClusterTests:
     @pytest_twisted.ensureDeferred
     async def test_other_keys(self, new: Callable[..., Subject]) -> None:
         """
-        Journals with other keys have nothing to do with each other.
+        Journals with different key prefixes share no updates.
         """
         first, second = new(key="a"), new(key="b")
         await first.start()
@@ -278,14 +282,15 @@ class ClusterTests:
     @pytest_twisted.ensureDeferred
     async def test_faster_than_the_bounds(self, new: Callable[..., Subject]) -> None:
         """
-        What is given up at once is told all the same, in the process that publishes and in the others.
+        Updates that are dropped at once are still given to the followers of the publishing node and of
+        others.
         """
         first, second = new(max_count=5), new(max_count=5)
         followers = [await first.start(), await second.start()]
         ids = [str(number) for number in range(600)]
         for each in [first.journal.append(update(id)) for id in ids]:
             await each
-        await until(lambda: len(followers[1].told) == 600)
+        await until(lambda: len(followers[1].given) == 600)
         assert [ids_of(follower) for follower in followers] == [ids, ids]
         assert not followers[0].missed and not followers[1].missed
         assert await first.ids_after(OLDEST) == ids[-5:]
@@ -293,7 +298,7 @@ class ClusterTests:
     @pytest_twisted.ensureDeferred
     async def test_clocks_that_differ(self, new: Callable[..., Subject]) -> None:
         """
-        Everybody goes by the clock of the Redis, so that a process whose own is wrong gives nothing up.
+        All nodes use the clock of Redis, so a node whose own clock is wrong drops no updates too early.
         """
         right, wrong = new(max_age=60.0), new(max_age=60.0)
         wrong.advance(7200)
@@ -307,7 +312,7 @@ class ClusterTests:
 
 class Turns(Follower):
     """
-    Notes what it is given in each turn of the reactor.
+    Records the updates that it is given in each turn of the reactor.
     """
 
     def __init__(self) -> None:
@@ -331,7 +336,8 @@ class BatchTests:
     @pytest_twisted.ensureDeferred
     async def test_each_node(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Each node is given a batch in one turn, also if it reads it in several parts; and all in one order.
+        Each node is given a batch in one turn, even if it reads the batch in parts, and all in the same
+        order.
         """
         monkeypatch.setattr(follower_module, "_FOLLOW_COUNT", 3)
         subjects = [new(), new()]
@@ -349,8 +355,8 @@ class BatchTests:
             await deferLater(reactor, 0)
         for each in recorded:
             await each
-        await until(lambda: all(len(follower.told) == 220 for follower in followers))
-        assert followers[0].told == followers[1].told
+        await until(lambda: all(len(follower.given) == 220 for follower in followers))
+        assert followers[0].given == followers[1].given
         for follower in followers:
             for name in "ab":
                 for number in range(10):
@@ -365,7 +371,7 @@ class BatchTests:
         self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        A node that loses the server after it has read a part of a batch is given all of it afterwards.
+        A node that loses Redis after it has read a part of a batch is given the whole batch afterwards.
         """
         monkeypatch.setattr(follower_module, "_FOLLOW_COUNT", 3)
         one, other = new(), new()
@@ -388,7 +394,7 @@ class BatchTests:
         monkeypatch.setattr(redis_session.Session, "wait_for_entries", losing)
         ids = [str(number) for number in range(8)]
         await one.journal.append_many([update(id) for id in ids])
-        await until(lambda: len(follower.told) == 8)
+        await until(lambda: len(follower.given) == 8)
         assert follower.turns == [ids]
         assert reads > 3
         assert follower.missed == []
@@ -396,7 +402,8 @@ class BatchTests:
     @pytest_twisted.ensureDeferred
     async def test_without_its_end(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        A batch whose end is missing from the stream counts as missed, and the follower is given no part.
+        A batch whose end is missing from the stream is reported as missed, and the follower is given no part
+        of it.
         """
         subject = new(timeout=1.0)
         follower = await subject.start()
@@ -411,9 +418,9 @@ class BatchTests:
         assert ids_of(follower) == ["1", "3"]
 
     @pytest_twisted.ensureDeferred
-    async def test_marks_without_an_end(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+    async def test_endless_batch(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        More entries than a batch has are not held back, whatever marks they have.
+        A node does not hold back more entries than the largest batch, even if all are marked as unfinished.
         """
         subject = new()
         follower = await subject.start()
@@ -428,40 +435,40 @@ class BatchTests:
         server.ask(
             "EVAL", script, "1", "{txsse}:updates", last.decode(), *fields_of(update("2")), "more", "1"
         )
-        await until(lambda: len(follower.told) > 1000)
+        await until(lambda: len(follower.given) > 1000)
 
 
 class NodesTests:
     @pytest_twisted.ensureDeferred
     async def test_summed(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Each learns how many the others have, soon after that has changed.
+        Each node returns the sum of the other nodes' subscriber counts, soon after these change.
         """
         monkeypatch.setattr(cluster_module, "_INTERVAL", 0.01)
         subjects = [new(), new(), new()]
         followers = [await subject.start() for subject in subjects]
 
-        async def told(topic: str) -> list[int]:
+        async def counts(topic: str) -> list[int]:
             return [await subject.journal.cluster.count_subscribers(topic) for subject in subjects]
 
-        async def until_told(topic: str, *expected: int) -> None:
-            await until(lambda: told(topic), lambda found: found == list(expected))
+        async def until_counted(topic: str, *expected: int) -> None:
+            await until(lambda: counts(topic), lambda found: found == list(expected))
 
-        await until_told("*", 0, 0, 0)
+        await until_counted("*", 0, 0, 0)
         followers[0].counts = {"*": 5, "news": 3}
         followers[1].counts = {"*": 7, "news": 2, "other": 1}
-        await until_told("*", 7, 5, 12)
-        await until_told("news", 2, 3, 5)
+        await until_counted("*", 7, 5, 12)
+        await until_counted("news", 2, 3, 5)
         followers[1].counts = {"*": 1}
-        await until_told("news", 0, 3, 3)
-        await until_told("other", 0, 0, 0)
+        await until_counted("news", 0, 3, 3)
+        await until_counted("other", 0, 0, 0)
         await subjects[0].journal.stop()
         assert await subjects[2].journal.cluster.count_subscribers("*") == 1
 
     @pytest_twisted.ensureDeferred
     async def test_node_that_died(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        One that is not heard of any more counts no more.
+        The subscribers of a node whose heartbeats have stopped are no longer counted.
         """
         monkeypatch.setattr(cluster_module, "_INTERVAL", 0.02)
         dead, alive = new(), new()
@@ -473,11 +480,11 @@ class NodesTests:
         await until(lambda: alive.journal.cluster.count_subscribers("*"), lambda found: found == 0)
 
     @pytest_twisted.ensureDeferred
-    async def test_behind_an_outage(
+    async def test_counts_after_an_outage(
         self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        A Redis that has forgotten who is there is told again. While it is out, nobody knows.
+        Nodes send all counts anew to a Redis that has lost them; counting fails while Redis is unavailable.
         """
         monkeypatch.setattr(cluster_module, "_INTERVAL", 0.2)
         one, other = new(), new()
@@ -497,15 +504,16 @@ class NodesTests:
     @pytest_twisted.ensureDeferred
     async def test_metadata(self, new: Callable[..., Subject]) -> None:
         """
-        Whoever is told of an update finds what was noted in front of it, by name and by what is below.
+        A node that is given an update finds the metadata put before it, by its name and by the prefix of its
+        name.
         """
         one, other, third = new(), new(), new()
         follower = await other.start()
         found: list[Deferred[list[str]]] = []
-        told = follower.update_appended
+        update_appended = follower.update_appended
 
         def look(entry: Entry) -> None:
-            told(entry)
+            update_appended(entry)
             found.append(other.journal.cluster.metadata("a"))
 
         follower.update_appended = look  # type: ignore[method-assign]
@@ -548,7 +556,7 @@ class NodesTests:
     @pytest_twisted.ensureDeferred
     async def test_metadata_goes_first(self, new: Callable[..., Subject]) -> None:
         """
-        What is noted in the turn of an update is there before it.
+        Metadata that is put in the same turn as an update is sent before it.
         """
         subject = new()
         await subject.start()
@@ -571,7 +579,7 @@ class NodesTests:
         self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        A Redis that has forgotten them gets them again; those of a node that died are gone after a while.
+        Nodes send all metadata anew to a Redis that has lost it; the metadata of a dead node expires.
         """
         monkeypatch.setattr(cluster_module, "_INTERVAL", 0.02)
         one, other = new(), new()
@@ -598,7 +606,8 @@ class NodesTests:
         self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        What somebody asks for may be any text, and the others are told of the rest all the same.
+        A subscribed topic with a lone surrogate, which no update can have, does not keep the counts from
+        being sent.
         """
         monkeypatch.setattr(cluster_module, "_INTERVAL", 0.01)
         one, other = new(), new()
@@ -611,7 +620,7 @@ class NodesTests:
     @pytest_twisted.ensureDeferred
     async def test_hubs(self, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A hub counts its own as they are, and adds the others.
+        The count of a hub is that of its own subscribers plus those of the other hubs.
         """
         monkeypatch.setattr(cluster_module, "_INTERVAL", 0.01)
         hubs = [Hub(journal=RedisJournal(server.url)) for _ in range(2)]
@@ -639,8 +648,8 @@ class OutageTests:
         self, server: RedisServer, new: Callable[..., Subject], logged: list[LogEvent]
     ) -> None:
         """
-        While it is out, publishing fails at once, and what is in memory can be read; when it is back, all
-        goes on where it was. The log has both ends of it, once.
+        While Redis is unavailable, publishing fails at once, and updates in memory can be read. When it is
+        back, the journal continues without a gap. The beginning and the end of the outage are logged once.
         """
         subject = new()
         follower = await subject.start()
@@ -662,33 +671,34 @@ class OutageTests:
         assert len([text for text in texts if "works again" in text]) == 1
 
     @pytest_twisted.ensureDeferred
-    async def test_what_was_missed(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+    async def test_published_during_an_outage(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        What others published while this process could not hear it comes afterwards.
+        A node that lost its connection and is started again reads the updates that others published
+        meanwhile.
         """
-        deaf, other = new(), new()
-        followers = [await deaf.start(), await other.start()]
+        lost, other = new(), new()
+        followers = [await lost.start(), await other.start()]
         await other.append("1")
-        await until(lambda: len(followers[0].told) == 1)
-        session = deaf.journal._script.session
-        reconnect = deaf.journal._connect
-        deaf.journal._connect = lambda: Deferred()
+        await until(lambda: len(followers[0].given) == 1)
+        session = lost.journal._script.session
+        reconnect = lost.journal._connect
+        lost.journal._connect = lambda: Deferred()
         session.following.cut()
-        await until(lambda: deaf.journal._script.session is None)
+        await until(lambda: lost.journal._script.session is None)
         await other.append("2", "3")
-        deaf.journal._connect = reconnect
-        # It waits for a connection that does not come about.
-        deaf.journal._staying.cancel()
-        await deaf.journal.stop()
-        again = await deaf.start()
+        lost.journal._connect = reconnect
+        # The journal waits for a connection that is never established.
+        lost.journal._staying.cancel()
+        await lost.journal.stop()
+        again = await lost.start()
         await other.append("4")
-        await until(lambda: len(again.told) == 1)
-        assert await deaf.ids_after(OLDEST) == ["1", "2", "3", "4"]
+        await until(lambda: len(again.given) == 1)
+        assert await lost.ids_after(OLDEST) == ["1", "2", "3", "4"]
 
     @pytest_twisted.ensureDeferred
     async def test_connections_cut(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        Whichever of its connections is cut, it comes back, and nothing is lost or doubled.
+        If either of its connections is lost, a node reconnects, and its follower is given each update once.
         """
         subject, other = new(), new()
         follower = await subject.start()
@@ -698,14 +708,15 @@ class OutageTests:
             (session.following if number % 2 else session.commands).cut()
             await other.append(str(number))
             await until(lambda session=session: subject.journal._script.session not in (None, session))  # type: ignore[misc]
-        await until(lambda: len(follower.told) == 20)
+        await until(lambda: len(follower.given) == 20)
         assert ids_of(follower) == [str(number) for number in range(20)]
         assert not follower.missed
 
     @pytest_twisted.ensureDeferred
     async def test_killed_in_mid_burst(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        What was acknowledged is there, once; what was not may be published again, and is there once too.
+        If Redis is killed during a burst, each acknowledged update is recorded once, and failed ones can be
+        published again, and are then recorded once.
         """
         subject = new()
         follower = await subject.start()
@@ -733,7 +744,7 @@ class OutageTests:
     @pytest_twisted.ensureDeferred
     async def test_publisher_killed(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        What was acknowledged to a process that was killed then is there.
+        Updates that were acknowledged to a publisher which is then killed are recorded.
         """
         subject = new(max_count=10**9)
         follower = await subject.start()
@@ -745,7 +756,7 @@ class OutageTests:
     @pytest_twisted.ensureDeferred
     async def test_cut_in_mid_reply(self, server: RedisServer) -> None:
         """
-        Wherever a connection is cut, in a reply or between two, nothing is lost or doubled.
+        If connections are lost within replies or between them, each update is given to the follower once.
         """
         budgets = cycle([3000, 3001, 3017, 3100, 3500, 4000, 5000, 9000])
         proxy = await endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
@@ -763,8 +774,8 @@ class OutageTests:
                     failed += 1
                     await until(works(subject))
         assert failed
-        # Where the session is lost, publishers do not wait for it.
-        await until(lambda: len(follower.told) == 300)
+        # While the session is lost, publishers do not wait for the follower.
+        await until(lambda: len(follower.given) == 300)
         assert ids_of(follower) == [str(number) for number in range(300)]
         assert not follower.missed
         await subject.journal.stop()
@@ -773,7 +784,8 @@ class OutageTests:
     @pytest_twisted.ensureDeferred
     async def test_hangs(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        One that hangs for longer than every time-out counts as lost; an update on its way may have arrived.
+        A Redis that hangs for longer than the timeout counts as lost, and an update on its way fails as
+        uncertain.
         """
         subject = new(timeout=0.2)
         follower = await subject.start()
@@ -781,7 +793,7 @@ class OutageTests:
         server.pause()
         error = await problem_of(subject.journal.append(update("2")))
         assert error.uncertain
-        assert "no answer for 0.2 s" in error.problem
+        assert "no reply for 0.2 s" in error.problem
         await until(lambda: subject.journal._script.session is None)
         assert subject.journal.append(update("3")).addErrback(lambda _: None).called
         await deferLater(reactor, 0.5)
@@ -795,12 +807,12 @@ class OutageTests:
         self, server: RedisServer, new: Callable[..., Subject], logged: list[LogEvent]
     ) -> None:
         """
-        One that has forgotten everything is noticed, and told; what is new comes.
+        If Redis restarts without its data, this is logged, followers are notified, and new updates are given.
         """
         first, second = new(), new()
         followers = [await first.start(), await second.start()]
         await first.append("1", "2", "3")
-        await until(lambda: len(followers[1].told) == 3)
+        await until(lambda: len(followers[1].given) == 3)
         head = second.journal.head
         server.kill()
         await until(fails(first, second))
@@ -813,7 +825,7 @@ class OutageTests:
         assert page.missed
         (position,) = await first.append("4")
         assert position > head
-        await until(lambda: len(followers[1].told) == 4)
+        await until(lambda: len(followers[1].given) == 4)
         assert await second.find("3") is None
         page = await second.read(head)
         assert page.missed
@@ -827,7 +839,8 @@ class OutageTests:
         self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        What is new comes, also where it is older than all that was, by the clock there.
+        New updates are given after Redis lost its data, even if their times are before those of the lost
+        entries.
         """
         for number in range(3):
             writer = new()
@@ -838,10 +851,10 @@ class OutageTests:
         follower = await subject.start()
         clock = redis_session.Session.clock
 
-        async def behind(session: redis_session.Session) -> float:
+        async def slow_clock(session: redis_session.Session) -> float:
             return await clock(session) - 30
 
-        monkeypatch.setattr(redis_session.Session, "clock", behind)
+        monkeypatch.setattr(redis_session.Session, "clock", slow_clock)
         server.ask("DEL", "{txsse}:updates", "{txsse}:meta", "{txsse}:ids")
         server.ask("CLIENT", "KILL", "TYPE", "normal")
         await until(fails(subject))
@@ -853,16 +866,16 @@ class OutageTests:
     @pytest_twisted.ensureDeferred
     async def test_rolled_back(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        A record that was set back, as by a failover to a replica that was late, goes on with others than
-        before. Each process shows what is new to it, in order, and tells what was lost.
+        If the record is set back, as by a failover to a late replica, followers are given the new updates in
+        order, and a reader of lost updates gets a gap.
         """
         first, second = new(), new()
         followers = [await first.start(), await second.start()]
         await first.append("1", "2")
-        await until(lambda: len(followers[1].told) == 2)
+        await until(lambda: len(followers[1].given) == 2)
         kept = {file.name: file.read_bytes() for file in (server.directory / "appendonlydir").iterdir()}
         (position,) = await first.append("lost")
-        await until(lambda: len(followers[1].told) == 3)
+        await until(lambda: len(followers[1].given) == 3)
         server.kill()
         await until(fails(first, second))
         await second.journal.stop()
@@ -885,17 +898,20 @@ class OutageTests:
         assert [each.id for _, each in page.entries] == ["4"]
 
     @pytest_twisted.ensureDeferred
-    async def test_rolled_back_and_on_already(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+    async def test_rolled_back_and_longer_again(
+        self, server: RedisServer, new: Callable[..., Subject]
+    ) -> None:
         """
-        The same where others have published meanwhile, more than was lost.
+        A node that reconnects to a record that was set back, and then grew longer than before, gives the new
+        updates.
         """
         first, second = new(), new()
         followers = [await first.start(), await second.start()]
         await first.append("1", "2")
-        await until(lambda: len(followers[1].told) == 2)
+        await until(lambda: len(followers[1].given) == 2)
         kept = {file.name: file.read_bytes() for file in (server.directory / "appendonlydir").iterdir()}
         await first.append("lost")
-        await until(lambda: len(followers[1].told) == 3)
+        await until(lambda: len(followers[1].given) == 3)
         connect = second.journal._connect
         second.journal._connect = lambda: _fail()
         server.kill()
@@ -907,16 +923,16 @@ class OutageTests:
         await first.append(*map(str, range(4, 24)))
         second.journal._connect = connect
         await until(works(second))
-        await until(lambda: len(followers[1].told) == 23)
+        await until(lambda: len(followers[1].given) == 23)
         assert ids_of(followers[1]) == ["1", "2", "lost", *map(str, range(4, 24))]
         assert len(followers[1].missed) == 1
-        positions = [position for position, _ in followers[1].told]
+        positions = [position for position, _ in followers[1].given]
         assert positions == sorted(positions)
 
     @pytest_twisted.ensureDeferred
-    async def test_positions_behind_forks(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+    async def test_positions_after_new_epochs(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        They are never as great as that of a subscriber who is behind, which gets nothing live.
+        Positions after several new epochs remain below the one that marks a replaying subscriber.
         """
         subject = new()
         await subject.start()
@@ -932,12 +948,12 @@ class OutageTests:
     @pytest_twisted.ensureDeferred
     async def test_trimmed_below(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        A process that was away for longer than the record reaches back tells it, and goes on.
+        A node that was disconnected until its next updates were dropped notifies its follower, and continues.
         """
         away, other = new(max_count=5), new(max_count=5)
         followers = [await away.start(), await other.start()]
         await other.append("1")
-        await until(lambda: len(followers[0].told) == 1)
+        await until(lambda: len(followers[0].given) == 1)
         head = away.journal.head
         connect = away.journal._connect
         away.journal._connect = lambda: _fail()
@@ -956,7 +972,8 @@ class OutageTests:
     @pytest_twisted.ensureDeferred
     async def test_trimmed_by_hand(self, server: RedisServer, new: Callable[..., Subject], left: int) -> None:
         """
-        What somebody else removes is missed by whoever had not read it, and the bounds hold for what is left.
+        Updates that an operator removes by XTRIM are a gap for readers, and the limits apply to the remaining
+        ones.
         """
         subject = new(recent_bytes=1, max_count=10)
         follower = await subject.start()
@@ -968,13 +985,13 @@ class OutageTests:
         assert not (await subject.read(positions[3])).missed
         await subject.append(*map(str, range(5, 25)))
         assert await subject.ids_after(OLDEST) == [str(number) for number in range(15, 25)]
-        assert len(follower.told) == 24
+        assert len(follower.given) == 24
         assert "10" in (server.ask("HLEN", "{txsse}:ids") or "")
 
     @pytest_twisted.ensureDeferred
     async def test_keys_deleted_by_hand(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        Nobody should, and it goes on all the same.
+        A journal whose keys an operator deletes continues, and still holds the updates that remain.
         """
         subject = new(recent_bytes=1)
         follower = await subject.start()
@@ -990,14 +1007,15 @@ class OutageTests:
     @pytest_twisted.ensureDeferred
     async def test_out_of_memory(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        It takes no more, says so, and what is there can be read; when there is memory again, all is well.
+        If Redis has no memory left, publishing fails with advice, and reading works; later publishing works
+        again.
         """
         subject = new(recent_bytes=1)
         follower = await subject.start()
         await subject.append("1")
         server.ask("CONFIG", "SET", "maxmemory", "1")
         error = await problem_of(subject.append("2"))
-        assert "it has no memory left; raise its maxmemory" in error.problem
+        assert "the server has no memory left; raise its maxmemory" in error.problem
         assert not error.uncertain
         assert subject.journal.problem is error or fails(subject)()
         assert await subject.ids_after(OLDEST) == ["1"]
@@ -1007,11 +1025,12 @@ class OutageTests:
         assert ids_of(follower) == ["1", "2"]
 
     @pytest_twisted.ensureDeferred
-    async def test_out_of_memory_where_nobody_publishes(
+    async def test_out_of_memory_without_publishers(
         self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        Where nothing is published any more, it is looked whether there is again, now and then.
+        If no client publishes after Redis ran out of memory, the journal tests whether updates are accepted
+        again.
         """
         monkeypatch.setattr(cluster_module, "_INTERVAL", 0.02)
         monkeypatch.setattr(script_module, "_TRIAL_INTERVAL", 0.02)
@@ -1028,7 +1047,7 @@ class OutageTests:
 
         subject.journal._script._run = counting
         await until(lambda: len(probes) > 3)
-        # That it can be read does not mean that it works.
+        # A successful read must not end the problem.
         await subject.journal._reader.read(OLDEST)
         assert subject.journal.problem is not None
         server.ask("CONFIG", "SET", "maxmemory", "0")
@@ -1037,7 +1056,7 @@ class OutageTests:
     @pytest_twisted.ensureDeferred
     async def test_became_a_replica(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        A master that is one no more takes nothing; when there is one again, all is well.
+        If the Redis master becomes a replica, publishing fails; once it is a master again, publishing works.
         """
         subject = new()
         follower = await subject.start()
@@ -1054,9 +1073,9 @@ class OutageTests:
         assert ids_of(follower) == ["1", "2"]
 
     @pytest_twisted.ensureDeferred
-    async def test_script_forgotten(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+    async def test_script_lost(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        It is brought again.
+        If Redis has lost the journal's script, the journal reconnects, loads it again, and publishing works.
         """
         subject = new()
         await subject.start()
@@ -1066,23 +1085,23 @@ class OutageTests:
         await subject.append("1")
 
     @pytest_twisted.ensureDeferred
-    async def test_not_there_at_the_start(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+    async def test_unavailable_at_the_start(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        The start fails, says where it looked, and may be tried again.
+        A journal whose Redis is unavailable fails to start, names the address, and can be started later.
         """
         server.kill()
         subject = new()
         error = await problem_of(subject.start())
         assert f"cannot connect to 127.0.0.1:{server.port}" in error.problem
-        assert "see whether it runs there" in error.problem
+        assert "check that the server runs there" in error.problem
         server.start()
         await subject.start()
         await subject.append("1")
 
     @pytest_twisted.ensureDeferred
-    async def test_stopped_while_it_is_out(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+    async def test_stopped_during_an_outage(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        There is nothing to wait for.
+        A journal can be stopped at any moment of an outage of Redis.
         """
         for delay in (0.0, 0.01, 0.05):
             server.kill()
@@ -1098,20 +1117,20 @@ class OutageTests:
     @pytest_twisted.ensureDeferred
     async def test_stop(self, new: Callable[..., Subject]) -> None:
         """
-        What was appended is recorded, and told, before the end.
+        A journal that is stopped first records the appended updates and gives them to its follower.
         """
         subject = new()
         follower = await subject.start()
         recorded = [subject.journal.append(update(str(number))) for number in range(2000)]
         await subject.journal.stop()
         assert all(each.called for each in recorded)
-        assert len(follower.told) == 2000
+        assert len(follower.given) == 2000
         assert (await problem_of(subject.journal.append(update("late")))).journal.startswith("redis://")
 
     @pytest_twisted.ensureDeferred
     async def test_hub(self, server: RedisServer) -> None:
         """
-        A hub whose Redis is not there at the start says so, and begins when it is.
+        A hub whose Redis is unavailable at the start fails to publish, and works once Redis is available.
         """
         server.kill()
         hub = Hub(journal=RedisJournal(server.url, timeout=10.0))
@@ -1131,13 +1150,13 @@ def fields_of(update: Update) -> list[str]:
 
 class StrangeTests:
     """
-    What a Redis may hold that no hub has put there.
+    Redis holds data that no hub has stored.
     """
 
     @pytest_twisted.ensureDeferred
-    async def test_nested_without_end(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+    async def test_deeply_nested_entry(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        What cannot be read for its depth is passed over like all else.
+        An entry whose JSON is nested too deeply is skipped.
         """
         subject = new()
         follower = await subject.start()
@@ -1150,7 +1169,7 @@ class StrangeTests:
     @pytest_twisted.ensureDeferred
     async def test_entries(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        They are passed over, wherever they are found, and go when they are in the way.
+        Entries of other programs in the stream are skipped by followers and readers, also by a new node.
         """
         subject = new(recent_bytes=1)
         follower = await subject.start()
@@ -1170,7 +1189,7 @@ class StrangeTests:
     @pytest_twisted.ensureDeferred
     async def test_entry_from_the_future(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        Others come behind it, since an id may only grow.
+        After an entry of another program with a time in the future, updates are recorded and given in order.
         """
         subject = new()
         follower = await subject.start()
@@ -1183,13 +1202,14 @@ class StrangeTests:
     @pytest_twisted.ensureDeferred
     async def test_entry_that_does_not_fit(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        One that says that it comes behind another one than the last is told, and that something is missing.
+        An update whose entry names another previous entry than the last one is given after a notification of
+        a gap.
         """
         subject = new()
         follower = await subject.start()
         (position,) = await subject.append("1")
         server.ask("XADD", "{txsse}:updates", "*", "after", "5-5", *fields_of(update("2")))
-        await until(lambda: len(follower.told) == 2)
+        await until(lambda: len(follower.given) == 2)
         assert follower.missed == [position]
 
     @pytest_twisted.ensureDeferred
@@ -1197,7 +1217,7 @@ class StrangeTests:
         self, server: RedisServer, new: Callable[..., Subject]
     ) -> None:
         """
-        It is another one all the same.
+        A node detects that its newest entry was replaced by another update with the same entry id.
         """
         subject = new()
         follower = await subject.start()
@@ -1206,14 +1226,14 @@ class StrangeTests:
         server.ask("DEL", "{txsse}:updates", "{txsse}:meta", "{txsse}:ids")
         server.ask("XADD", "{txsse}:updates", number, "after", "0-0", *fields_of(update("other")))
         subject.journal._script.session.commands.cut()
-        await until(lambda: len(follower.told) == 2)
+        await until(lambda: len(follower.given) == 2)
         assert ids_of(follower) == ["1", "other"]
         assert len(follower.missed) == 1
 
     @pytest_twisted.ensureDeferred
     async def test_keys_of_another_type(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        The start fails, and so does every attempt to go on, until they are gone.
+        A journal whose Redis key has the wrong type fails to start or reconnect until the key is removed.
         """
         server.ask("SET", "{txsse}:meta", "x")
         subject = new()
@@ -1234,7 +1254,7 @@ class StrangeTests:
     @pytest_twisted.ensureDeferred
     async def test_follower_that_fails(self, new: Callable[..., Subject], failures: list[LogEvent]) -> None:
         """
-        It is logged, and the next update comes.
+        If a follower raises an exception for an update, it is logged, and the next update is given.
         """
 
         class Failing(Follower):
@@ -1251,11 +1271,11 @@ class StrangeTests:
         assert len(failures) == 1
 
     @pytest_twisted.ensureDeferred
-    async def test_follower_that_fails_behind_an_outage(
+    async def test_follower_that_fails_after_an_outage(
         self, server: RedisServer, new: Callable[..., Subject], failures: list[LogEvent]
     ) -> None:
         """
-        The same where it is told that something is missing.
+        If a follower raises an exception for missed updates, it is logged, and the next update is given.
         """
 
         class Failing(Follower):
@@ -1278,7 +1298,7 @@ class StrangeTests:
     @pytest_twisted.ensureDeferred
     async def test_stopped_while_it_tidies(self, new: Callable[..., Subject]) -> None:
         """
-        It does not come again.
+        A journal that is stopped while it tidies does not tidy again.
         """
         subject = new()
         await subject.start()
@@ -1295,7 +1315,7 @@ class StrangeTests:
         self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        The first one is not left behind.
+        If the second connection of a session fails, the first one is closed.
         """
         links: list[Any] = []
         connect = redis_session.connect  # type: ignore[attr-defined]
@@ -1313,7 +1333,7 @@ class StrangeTests:
 
 def entries(server: RedisServer) -> list[tuple[bytes, list[bytes]]]:
     """
-    Return what the stream holds.
+    Return the ids and fields of all entries in the stream.
     """
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"XRANGE {txsse}:updates - +\r\n")
@@ -1325,7 +1345,7 @@ def entries(server: RedisServer) -> list[tuple[bytes, list[bytes]]]:
 
 def change(server: RedisServer, change: Callable[[int, list[bytes]], list[bytes]]) -> None:
     """
-    Change the fields of entries, as bits that flip would: they keep their places.
+    Replace the fields of entries, which keep their ids, to simulate damage.
     """
     known = entries(server)
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
@@ -1354,12 +1374,12 @@ def damage(server: RedisServer, *indices: int) -> None:
 
 class DamageTests:
     """
-    Entries that cannot be read any more.
+    Damaged entries in the stream.
     """
 
     async def read(self, subject: Subject, after: int) -> list[object]:
         """
-        Read to the end: the ids, and ``None`` where something is missing.
+        Read to the head, and return the ids, with ``None`` at each gap.
         """
         found: list[object] = []
         while True:
@@ -1395,8 +1415,8 @@ class DamageTests:
         expected: list[object],
     ) -> None:
         """
-        They are skipped, wherever they are, and that is told where they were, once. Each is counted and
-        logged once, without what it holds. A node starts with them.
+        Damaged entries are skipped, and each run of them is one gap. Each is counted and logged once, without
+        its content. A node can start with them.
         """
         writer = new()
         await writer.start()
@@ -1429,7 +1449,7 @@ class DamageTests:
         self, server: RedisServer, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        However many follow each other, they are one gap.
+        A run of damaged entries over several pages is a single gap.
         """
         for module in (follower_module, reader_module):
             monkeypatch.setattr(module, "PAGE_COUNT", 4)
@@ -1445,7 +1465,7 @@ class DamageTests:
     @pytest_twisted.ensureDeferred
     async def test_at(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        An id is found though its update cannot be read; one that cannot be read is not known.
+        The id of a damaged entry is found, but there is no update at its position; a damaged id is not found.
         """
         subject = new(recent_bytes=1)
         await subject.start()
@@ -1461,7 +1481,7 @@ class DamageTests:
     @pytest_twisted.ensureDeferred
     async def test_counted_anew(self, server: RedisServer, new: Callable[..., Subject], name: bytes) -> None:
         """
-        Where entries are counted anew, those that are damaged remain, whatever of them cannot be read.
+        A new count of the entries keeps damaged ones, whichever of their fields is damaged.
         """
         subject = new(recent_bytes=1)
         await subject.start()
@@ -1478,7 +1498,8 @@ class DamageTests:
     @pytest_twisted.ensureDeferred
     async def test_live(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        One that comes while the stream is followed is skipped, and those who are live are told, where it was.
+        A damaged entry that is read while following is skipped, the follower is notified, and readers get a
+        gap there.
         """
         subject = new()
         follower = await subject.start()
@@ -1496,9 +1517,10 @@ class DamageTests:
         assert await self.read(subject, OLDEST) == ["1", "2", None, "3"]
 
     @pytest_twisted.ensureDeferred
-    async def test_after_that_would_lead_away(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+    async def test_damaged_after(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        An entry that says that it comes behind a later one does not keep the journal from following.
+        An entry that names a later entry as the previous one does not keep the node from following the
+        stream.
         """
         subject = new()
         follower = await subject.start()
@@ -1512,8 +1534,8 @@ class DamageTests:
     @pytest_twisted.ensureDeferred
     async def test_hub(self, server: RedisServer) -> None:
         """
-        A hub's clients are sent one ``stream-reset`` where the gap is, those who come from the beginning too;
-        the metrics have it.
+        Clients of a hub are sent one stream-reset at a damaged entry, also in a replay from the earliest
+        update, and the metrics count it.
         """
         hub = Hub(journal=RedisJournal(server.url))
         for number in range(4):
@@ -1559,7 +1581,7 @@ class DamageTests:
 
 class HashTests:
     """
-    Values of the hashes that cannot be.
+    Damaged values in the hashes of the journal.
     """
 
     @pytest.mark.parametrize("junk", ["", "x", "-1", "nan", "1e999", "5", "99999999999999999999-0", "0x10"])
@@ -1574,7 +1596,8 @@ class HashTests:
         junk: str,
     ) -> None:
         """
-        A node starts, goes on, and keeps the bounds; nothing that was there is lost.
+        With a damaged value in the journal's hash, nodes start and continue, keep the limits, and lose no
+        update.
         """
         one = new(max_count=10, recent_bytes=1)
         follower = await one.start()
@@ -1596,7 +1619,7 @@ class HashTests:
     @pytest_twisted.ensureDeferred
     async def test_hash_deleted(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        Who comes from before the oldest update is told all the same.
+        After the journal's hashes are deleted, a reader from before the oldest update still gets a gap.
         """
         subject = new(max_count=10, recent_bytes=1)
         await subject.start()
@@ -1611,7 +1634,7 @@ class HashTests:
     @pytest_twisted.ensureDeferred
     async def test_id(self, server: RedisServer, new: Callable[..., Subject], junk: str) -> None:
         """
-        An id with no place is not known, and may be published again.
+        An id whose entry is damaged in the hash is not found, and can be published again.
         """
         subject = new(recent_bytes=1)
         await subject.start()
@@ -1622,9 +1645,9 @@ class HashTests:
         assert await subject.ids_after(OLDEST) == ["1", "2", "1"]
 
     @pytest_twisted.ensureDeferred
-    async def test_id_of_another(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+    async def test_id_of_another_entry(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        Nor is one with the place of another update.
+        An id for which the hash has the entry of another update is not found.
         """
         subject = new(recent_bytes=1)
         await subject.start()
@@ -1636,7 +1659,7 @@ class HashTests:
     @pytest_twisted.ensureDeferred
     async def test_id_of_several(self, server: RedisServer, new: Callable[..., Subject], junk: str) -> None:
         """
-        Where the places of several updates with one id are damaged, the id is not known, and may come again.
+        An id of several updates whose value in the hash is damaged is not found, and can be published again.
         """
         subject = new(recent_bytes=1)
         await subject.start()
@@ -1653,7 +1676,7 @@ class HashTests:
         self, server: RedisServer, new: Callable[..., Subject], junk: str | None
     ) -> None:
         """
-        Where the place of the next update with an id is damaged, the id leads to the newest.
+        If the hash has no valid next entry for an id of several updates, the newest one is found.
         """
         subject = new(max_count=3, max_age=60.0, recent_bytes=1)
         await subject.start()
@@ -1668,9 +1691,9 @@ class HashTests:
         assert await subject.find("1") is None
 
     @pytest_twisted.ensureDeferred
-    async def test_ids_are_lost(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+    async def test_ids_lost(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        They are made again from the stream, each with its earliest and its newest update.
+        A lost hash of ids is rebuilt from the stream, with the earliest and the newest entry of each id.
         """
         subject = new(recent_bytes=1)
         await subject.start()
@@ -1685,7 +1708,7 @@ class HashTests:
     @pytest_twisted.ensureDeferred
     async def test_count_of_a_node(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        One that is no number counts as none.
+        A node's subscriber count that is not a number counts as 0.
         """
         subject = new()
         await subject.start()
@@ -1697,7 +1720,7 @@ class HashTests:
 
 class RefusalTests:
     """
-    A Redis that takes some commands, and not all.
+    Redis refuses some commands and accepts others.
     """
 
     @pytest.fixture(autouse=True)
@@ -1707,7 +1730,7 @@ class RefusalTests:
 
     async def trials(self, subject: Subject, *commands: str) -> list[JournalFailed | None]:
         """
-        Wait for some trials, and return what was wrong meanwhile.
+        Wait until each command was sent four times, and return the problems at these times.
         """
         problems: list[JournalFailed | None] = []
         asked: list[str] = []
@@ -1724,10 +1747,10 @@ class RefusalTests:
         return problems
 
     @pytest_twisted.ensureDeferred
-    async def test_rights(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+    async def test_no_permission_to_add(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        Where an update may not be added, that other commands work, and that the session comes again, is no
-        sign that it may be: the problem stays until it is. Nothing of the trials remains.
+        If Redis refuses updates, the problem remains although other commands and a new session succeed, until
+        updates are accepted. The trials leave no data.
         """
         subject = new()
         follower = await subject.start()
@@ -1738,7 +1761,7 @@ class RefusalTests:
         subject.journal._script.session.commands.cut()
         await until(lambda: subject.journal._script.session is None)
         await until(lambda: subject.journal._script.session is not None)
-        assert "may not do that" in str(subject.journal.problem)
+        assert "has no permission for a command" in str(subject.journal.problem)
         assert None not in await self.trials(subject, "probe", "heartbeat")
         server.ask("ACL", "SETUSER", "default", "+xadd")
         await until(works(subject))
@@ -1749,9 +1772,9 @@ class RefusalTests:
         assert not follower.missed
 
     @pytest_twisted.ensureDeferred
-    async def test_reading(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+    async def test_no_permission_to_read(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        What cannot be read is tried again by itself, too.
+        If Redis refuses reads, the journal retries them until they work.
         """
         subject = new(recent_bytes=1)
         await subject.start()
@@ -1767,7 +1790,7 @@ class StopTests:
     @pytest_twisted.ensureDeferred
     async def test_stopped_by_its_last_update(self, server: RedisServer) -> None:
         """
-        A journal that is stopped in the moment in which it records its last update keeps no connection.
+        A journal that is stopped by the callback of its last update keeps no connection.
         """
 
         def connections() -> int:
@@ -1788,7 +1811,7 @@ class BoundTests:
     @pytest_twisted.ensureDeferred
     async def test_pending(self, new: Callable[..., Subject]) -> None:
         """
-        What is on its way is bounded; what is beyond fails at once.
+        An update fails at once if it would exceed max_pending, unless no other one waits.
         """
         subject = new(max_pending=2000)
         await subject.start()
@@ -1802,7 +1825,7 @@ class BoundTests:
     @pytest_twisted.ensureDeferred
     async def test_tidied(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        What is too old goes, without anything being published, and after a while from the server too.
+        Updates that are too old are dropped and removed from Redis, even if no client publishes.
         """
         subject = new(max_age=60.0)
         await subject.start()
@@ -1817,7 +1840,7 @@ class BoundTests:
     @pytest_twisted.ensureDeferred
     async def test_large_updates(self, new: Callable[..., Subject]) -> None:
         """
-        They go in several calls, and come in several pages.
+        Large updates are sent in several calls and read in several pages, in order.
         """
         subject = new(recent_bytes=1)
         follower = await subject.start()
@@ -1828,9 +1851,9 @@ class BoundTests:
         assert await subject.ids_after(OLDEST) == ids
 
     @pytest.mark.parametrize("options", [{"max_count": 0}, {"timeout": 0.0}, {"timeout": float("inf")}])
-    def test_options_that_cannot_be(self, options: dict[str, Any]) -> None:
+    def test_invalid_options(self, options: dict[str, Any]) -> None:
         """
-        They are refused by name.
+        An invalid option of a Redis journal raises ValueError with its name.
         """
         (name,) = options
         with pytest.raises(ValueError, match=name):

@@ -1,5 +1,5 @@
 """
-Updates on their way, with a server and a follower that the test plays.
+Tests of the outbox, with a fake server and a fake follower.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from txsse.journal.redis.outbox import Outbox
 
 class Server:
     """
-    Takes batches, and answers when it is told to.
+    A fake server: it collects batches, and replies when the test calls back.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Server:
 
     def add(self, *ids: str, data: str = "x") -> list[list[object]]:
         """
-        Add updates, and send them; return what comes of each.
+        Add updates, and send them; return the outcome of each.
         """
         outcomes = [outcome_of(self.outbox.add(update(id, data=data))) for id in ids]
         self.outbox.flush()
@@ -45,9 +45,10 @@ class Server:
 
 
 class OutboxTests:
-    def test_recorded_and_told(self) -> None:
+    def test_recorded_and_followed(self) -> None:
         """
-        A publisher hears when both has happened, in the order of positions.
+        Publishers are notified in the order of positions, when updates are recorded and given to the
+        follower.
         """
         server = Server()
         outcomes = server.add("a", "b", "c")
@@ -55,15 +56,15 @@ class OutboxTests:
         server.waiting[0].callback([5, 7, 6])
         assert outcomes == [[5], [], []]
         server.followed_up_to = 6
-        server.outbox.tell()
+        server.outbox.fire_followed()
         assert outcomes == [[5], [], [6]]
         server.followed_up_to = 7
-        server.outbox.tell()
+        server.outbox.fire_followed()
         assert outcomes == [[5], [7], [6]]
 
     def test_batches(self) -> None:
         """
-        Not more goes in one than five hundred, or a megabyte.
+        The outbox sends at most 500 updates in one call, and ends a call at 1 MiB.
         """
         server = Server()
         server.add(*map(str, range(1001)))
@@ -76,7 +77,8 @@ class OutboxTests:
 
     def test_own(self) -> None:
         """
-        What is on its way is at hand, and counted, until its publisher has heard.
+        The outbox counts the bytes of updates until they are recorded, and holds them until they are
+        followed.
         """
         server = Server()
         server.add("a", "é")
@@ -89,12 +91,12 @@ class OutboxTests:
         assert server.outbox.bytes == 0
         assert len(server.outbox.own) == 2
         server.followed_up_to = 2
-        server.outbox.tell()
+        server.outbox.fire_followed()
         assert server.outbox.own == {}
 
     def test_not_recorded(self) -> None:
         """
-        A batch fails as a whole, and the others do not.
+        If the server fails a call, all updates of this call fail, and those of other calls do not.
         """
         server = Server()
         first, second = server.add("a", "b")
@@ -107,15 +109,16 @@ class OutboxTests:
         assert server.outbox.bytes == 0
         assert server.outbox.own == {}
 
-    def test_lost(self) -> None:
+    def test_session_lost(self) -> None:
         """
-        What was not sent fails; what is recorded is so, whether the follower was told or not.
+        When the session is lost, unsent updates fail; recorded ones succeed, though the follower has not got
+        them.
         """
         server = Server()
         recorded, sent = server.add("a", "b")
         server.waiting[0].callback([1, 2])
         unsent = outcome_of(server.outbox.add(update("c")))
-        errors = [JournalFailed("x", "is out")]
+        errors = [JournalFailed("x", "is unavailable")]
         server.outbox.lose(errors.pop)
         assert (recorded, sent) == ([1], [2])
         assert isinstance(unsent[0], JournalFailed)
@@ -127,22 +130,22 @@ class OutboxTests:
 
     def test_renamed(self) -> None:
         """
-        Behind a fork the positions are others, and the order is theirs.
+        After a new epoch began, publishers are notified by the new positions of their updates.
         """
         server = Server()
         outcomes = server.add("a", "b")
         server.waiting[0].callback([1, 2])
         server.outbox.rename(lambda position: 20 - position)
         server.followed_up_to = 18
-        server.outbox.tell()
+        server.outbox.fire_followed()
         assert outcomes == [[], [18]]
         server.followed_up_to = 19
-        server.outbox.tell()
+        server.outbox.fire_followed()
         assert outcomes == [[19], [18]]
 
     def test_settled(self) -> None:
         """
-        It is told when nobody waits any more, those who came meanwhile among them.
+        The outbox settles when all Deferreds have fired, including those of updates added meanwhile.
         """
         server = Server()
         assert outcome_of(Deferred.fromCoroutine(server.outbox.settle())) == [None]
@@ -155,9 +158,9 @@ class OutboxTests:
         server.waiting[1].callback([2])
         assert settled == [None]
 
-    def test_strange_answer(self, failures: list[LogEvent]) -> None:
+    def test_too_few_positions(self, failures: list[LogEvent]) -> None:
         """
-        Where there are fewer positions than updates, the log has it.
+        A reply with fewer positions than updates is logged as a failure.
         """
         server = Server()
         server.add("a", "b")
@@ -168,7 +171,7 @@ class OutboxTests:
 
     def test_recording_that_raises(self) -> None:
         """
-        The publishers hear of it, as of a failure, and nothing is on its way any more.
+        If the call that sends updates raises an exception, the publishers' Deferreds fail with it.
         """
         error = MemoryError()
 
@@ -186,7 +189,7 @@ class OutboxTests:
 class BatchTests:
     def test_batch_among_others(self) -> None:
         """
-        A batch goes in a call of its own, between the calls for what was added before and after it.
+        A batch is sent in a separate call, between the calls for updates added before and after it.
         """
         server = Server()
         server.followed_up_to = math.inf
@@ -203,7 +206,7 @@ class BatchTests:
 
     def test_server_lost(self) -> None:
         """
-        A batch that waits fails as the others.
+        When the server is lost, an unsent batch fails, and is not sent later.
         """
         server = Server()
         outcomes = [outcome_of(server.outbox.add(update("a")))]

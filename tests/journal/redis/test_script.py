@@ -1,5 +1,5 @@
 """
-Calls of the script, with a session that the test plays.
+Tests of calls of the script, with a fake session.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from txsse.journal.redis.session import Session
 
 class Played:
     """
-    A session that answers as the test says.
+    A fake session, which replies or fails as the test sets it.
     """
 
     def __init__(self) -> None:
@@ -40,9 +40,9 @@ class Played:
 
 
 class RefusalTests:
-    def test_tried_again(self) -> None:
+    def test_retried(self) -> None:
         """
-        What was refused is tried now and then until it works, by the journal itself: nobody else may ask.
+        The journal itself retries the kinds of command that Redis refused, until they succeed.
         """
         played = Played()
         played.error = Refused("redis://x", "no memory")
@@ -59,7 +59,7 @@ class RefusalTests:
 
     def test_stopped(self) -> None:
         """
-        A journal that has stopped tries nothing.
+        A journal that has been stopped no longer retries the commands that Redis refused.
         """
         played = Played()
         played.error = Refused("redis://x", "no memory")
@@ -71,19 +71,19 @@ class RefusalTests:
 
     def test_not_master(self) -> None:
         """
-        A session with a server that is not the master any more is ended.
+        The journal ends its session with a Redis server that is no longer the master.
         """
         played = Played()
-        played.error = Refused("redis://x", "it is a replica now (READONLY)")
+        played.error = Refused("redis://x", "the server is now a replica (READONLY)")
         outcome_of(played.script.run("append", b"x"))
         assert played.cuts == 1
         assert played.clock.getDelayedCalls() == []
 
 
 class SessionTests:
-    def test_none(self) -> None:
+    def test_no_session(self) -> None:
         """
-        Without a session each call fails with what is wrong.
+        Without a session, each call of the script fails with the problem of the lost session.
         """
         played = Played()
         played.script.session_lost(JournalFailed("redis://x", "is lost"))
@@ -93,7 +93,7 @@ class SessionTests:
 
     def test_failure_of_a_lost_session(self) -> None:
         """
-        The late failure of a lost session says nothing of the next one.
+        A late failure in a lost session sets no problem for the next session.
         """
         played = Played()
         late: Deferred[str] = Deferred()
@@ -101,6 +101,6 @@ class SessionTests:
         outcome = outcome_of(played.script.run("read"))
         played.script.session_lost(JournalFailed("redis://x", "is lost"))
         played.script.session_began(cast(Session, Played()))
-        late.errback(JournalFailed("redis://x", "no answer"))
+        late.errback(JournalFailed("redis://x", "no reply"))
         assert isinstance(outcome[0], JournalFailed)
         assert played.script.problem is None

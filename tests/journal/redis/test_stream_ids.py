@@ -1,5 +1,5 @@
 """
-Positions over a record that may be set back.
+Tests of ids of stream entries, and of positions over epochs.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ class NumberTests:
     @pytest.mark.parametrize("id", ["0-0", "1-0", "1795358370342-7", f"1-{2**64 - 1}"])
     def test_round_trip(self, id: str) -> None:
         """
-        An id, as text or bytes, is a number, and the number the id.
+        An entry's id, as text or bytes, becomes a number, which becomes the same id.
         """
         assert to_text(to_number(id)) == to_text(to_number(id.encode())) == id
 
     def test_order(self) -> None:
         """
-        Numbers are in the order of ids.
+        The numbers of entries have the order of their ids.
         """
         ids = ["0-1", "0-2", "1-0", f"1-{2**64 - 1}", "2-0"]
         assert sorted(map(to_number, ids)) == [to_number(id) for id in ids]
@@ -31,35 +31,37 @@ class NumberTests:
 
 class EpochsTests:
     @given(st.lists(NUMBERS, max_size=4), st.lists(NUMBERS, min_size=2, max_size=20))
-    def test_order(self, forks: list[int], numbers: list[int]) -> None:
+    def test_order(self, begins: list[int], numbers: list[int]) -> None:
         """
-        However often the record was set back, later entries have greater positions, and each its number.
+        However often the record was set back, later entries have greater positions, which yield their
+        numbers.
         """
         epochs = Epochs()
-        for fork in forks:
-            epochs.begin(fork)
+        for begin in begins:
+            epochs.begin(begin)
         positions = [epochs.position_of(number) for number in sorted(numbers)]
         assert positions == sorted(positions)
         assert [epochs.number_of(position) for position in positions] == sorted(numbers)
 
     @given(st.lists(NUMBERS, max_size=3), NUMBERS, NUMBERS)
-    def test_new_behind_lost(self, forks: list[int], fork: int, number: int) -> None:
+    def test_new_after_lost(self, begins: list[int], begin: int, number: int) -> None:
         """
-        What is new behind a fork is greater than whatever was there before, lost or not.
+        Entries of a new epoch have greater positions than all entries before it, whether these are lost or
+        not.
         """
         epochs = Epochs()
-        for each in forks:
+        for each in begins:
             epochs.begin(each)
         before = [epochs.position_of(each) for each in range(1, 101)]
-        epochs.begin(fork)
-        behind = epochs.position_of(fork, begin=True)
-        assert behind > max(before)
-        assert epochs.position_of(fork + number) > behind
-        assert epochs.position_of(fork) <= max(before)
+        epochs.begin(begin)
+        first = epochs.position_of(begin, begin=True)
+        assert first > max(before)
+        assert epochs.position_of(begin + number) > first
+        assert epochs.position_of(begin) <= max(before)
 
     def test_resume(self) -> None:
         """
-        Whoever had what was lost goes on at the fork, and learns of it; others do not.
+        A reader that read lost entries resumes where the epoch began, and is notified; other readers are not.
         """
         epochs = Epochs()
         early, late = epochs.position_of(5), epochs.position_of(9)

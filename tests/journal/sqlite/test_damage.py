@@ -1,5 +1,5 @@
 """
-A journal in a file that is damaged: what can be read is served, and what cannot is reported.
+Tests of a journal in a damaged file: readable updates are served, and damaged ones are reported.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def new(path: Path) -> Iterator[Callable[..., Subject]]:
 
 def change(path: Path, statement: str, *values: object) -> None:
     """
-    Change a file behind its checksums.
+    Change a file without changing its checksums.
     """
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(statement, values)
@@ -66,7 +66,7 @@ def change(path: Path, statement: str, *values: object) -> None:
 
 def flip(path: Path, text: bytes, replacement: bytes) -> None:
     """
-    Replace bytes where they stand in the file, all of them.
+    Replace all occurrences of a text in a file.
     """
     content = path.read_bytes()
     assert text in content
@@ -76,7 +76,7 @@ def flip(path: Path, text: bytes, replacement: bytes) -> None:
 
 async def walk(subject: Subject, after: int) -> list[str | int]:
     """
-    Read to the end: positions, and ``gap`` before each page that says that something is missing.
+    Read to the head, and return the positions, with ``gap`` before each page after missing updates.
     """
     seen: list[Any] = []
     for _ in range(100):
@@ -87,7 +87,7 @@ async def walk(subject: Subject, after: int) -> list[str | int]:
         after = page.end
         if after >= subject.journal.head:
             return seen
-    raise AssertionError("it has no end")
+    raise AssertionError("the journal does not end")
 
 
 async def fill(new: Callable[..., Subject], count: int, **options: Any) -> None:
@@ -136,17 +136,17 @@ class RecordTests:
         ],
     )
     @pytest_twisted.ensureDeferred
-    async def test_one(
+    async def test_damaged_column(
         self, new: Callable[..., Subject], path: Path, column: str, value: object, logged: list[LogEvent]
     ) -> None:
         """
-        It is skipped and reported at its place, counted once, and logged once without its content; what is
-        published afterwards arrives.
+        A damaged record is skipped and reported as a gap in its place, counted once, and logged once without
+        its content. Later updates are recorded.
         """
         await fill(new, 400)
         with closing(sqlite3.connect(path)) as connection:
             if value is None:
-                # As from a flipped bit: NOT NULL does not hold.
+                # Drop the NOT NULL constraint, which a flipped bit can also violate.
                 connection.execute("PRAGMA writable_schema = ON")
                 connection.execute(
                     "UPDATE sqlite_schema SET sql = replace(sql, 'data BLOB NOT NULL', 'data BLOB')"
@@ -171,9 +171,10 @@ class RecordTests:
         assert not any(text in line for line in lines for text in ("text-0", "id-0", '["'))
 
     @pytest_twisted.ensureDeferred
-    async def test_newest(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_newest_records_damaged(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        The journal starts, its positions go on, and the end of its record is reported.
+        A journal whose newest records are damaged starts, continues its positions, and reports a gap at the
+        end.
         """
         await fill(new, 30)
         change(path, "UPDATE updates SET data = CAST(x'ff' AS TEXT) WHERE position > 27")
@@ -192,9 +193,9 @@ class RecordTests:
         assert await walk(subject, 30) == [31]
 
     @pytest_twisted.ensureDeferred
-    async def test_all(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_all_records_damaged(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        A page is bounded in its work, also where nothing can be read.
+        One read of a file whose records are all damaged scans a limited number of rows.
         """
         await fill(new, 9000)
         change(path, "UPDATE updates SET checksum = 0")
@@ -208,7 +209,8 @@ class RecordTests:
     @pytest_twisted.ensureDeferred
     async def test_published_again(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        An update whose record is damaged is recorded anew, and the gap where it was stays.
+        An update whose record is damaged is recorded when published again, and the gap in its old place
+        remains.
         """
         await fill(new, 10)
         change(path, "UPDATE updates SET data = x'00' WHERE position = 5")
@@ -219,9 +221,9 @@ class RecordTests:
         assert await walk(subject, 3) == [4, "gap", *range(6, 12)]
 
     @pytest_twisted.ensureDeferred
-    async def test_oldest(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_oldest_position_damaged(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        A damaged position does not move the floor.
+        A damaged position in the oldest row does not change which updates a journal holds.
         """
         await fill(new, 10)
         change(path, "DELETE FROM updates WHERE position < 4")
@@ -234,11 +236,12 @@ class RecordTests:
     @pytest_twisted.ensureDeferred
     async def test_ids_that_disagree(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        An index that leads to another row finds nothing, and trimming that row does not end publishing.
+        If the index and the row of an update have different ids, the id is not found, and the row can be
+        deleted.
         """
         await fill(new, 200)
         content = path.read_bytes()
-        # The id in the row, and not the one in the index, has the data behind it.
+        # In the row, the id is followed by the topics; in the index, it is not.
         spot = content.index(b"id-0007[")
         path.write_bytes(content[:spot] + b"id-9907" + content[spot + 7 :])
         subject = new(max_count=50)
@@ -251,9 +254,9 @@ class RecordTests:
 
     @pytest.mark.parametrize("value", [1e300, -1.0, "never"])
     @pytest_twisted.ensureDeferred
-    async def test_time(self, new: Callable[..., Subject], path: Path, value: object) -> None:
+    async def test_damaged_time(self, new: Callable[..., Subject], path: Path, value: object) -> None:
         """
-        A damaged time neither keeps older updates for ever nor takes newer ones away.
+        A damaged time in a row neither keeps older updates for ever nor drops newer ones too early.
         """
         await fill(new, 20)
         change(path, "UPDATE updates SET time = ? WHERE position = 5", value)
@@ -266,7 +269,7 @@ class RecordTests:
     @pytest_twisted.ensureDeferred
     async def test_clock_set_back(self, new: Callable[..., Subject]) -> None:
         """
-        Updates from the future are whole, and stay.
+        Updates whose time is in the future, as the clock was set back, are not damaged, and are held.
         """
         first = new(max_age=60.0)
         first.advance(1000)
@@ -284,9 +287,9 @@ class FileTests:
     """
 
     @pytest_twisted.ensureDeferred
-    async def test_visits(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_damaged_visit(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        Resume ids of a visit whose end is not known are not known.
+        The resume IDs of a process are not found if the record of its end, or a later one, is damaged.
         """
         ids = []
         for number in range(3):
@@ -305,9 +308,9 @@ class FileTests:
         assert await subject.append("next") == [4]
 
     @pytest_twisted.ensureDeferred
-    async def test_header(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_damaged_header(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        A file without its header cannot be opened, and the error is the same each time.
+        A file with a destroyed header cannot be opened, and each attempt has the same error.
         """
         await fill(new, 10)
         content = path.read_bytes()
@@ -318,9 +321,10 @@ class FileTests:
             assert problem.startswith(f"{path}: is not a journal, or is damaged; move it away")
 
     @pytest_twisted.ensureDeferred
-    async def test_any_page(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
+    async def test_any_damaged_page(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
         """
-        Whichever page is lost but the first, the journal starts, serves the others and is written.
+        If any page of the file except the first is destroyed, the journal starts, serves the other updates,
+        and records new ones.
         """
         await fill(new, 300, data="x" * 300)
         whole = path.read_bytes()
@@ -353,7 +357,8 @@ class FileTests:
         self, new: Callable[..., Subject], path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        Where the file cannot be written, and there is no room for a copy, publishing fails until there is.
+        If a damaged file cannot be written and the disk has no room for a copy, publishing fails until it
+        has.
         """
         await fill(new, 300, data="x" * 300)
         subject = new()
@@ -385,16 +390,17 @@ class FileTests:
 
 class LostTailTests:
     """
-    Updates that were acknowledged and are not in the file.
+    Acknowledged updates that are missing from the file.
     """
 
     @pytest.mark.parametrize("loss", ["removed", "truncated", "damaged"])
     @pytest_twisted.ensureDeferred
-    async def test_wal(
+    async def test_lost_wal(
         self, new: Callable[..., Subject], path: Path, tmp_path: Path, loss: str, logged: list[LogEvent]
     ) -> None:
         """
-        They are a gap, counted and logged, and their positions are not used again.
+        Updates lost with the ``-wal`` are a gap, are counted and logged, and their positions are not used
+        again.
         """
         await fill(new, 10)
         subject = new()
@@ -428,11 +434,11 @@ class LostTailTests:
 
     @pytest.mark.parametrize("content", [None, b"", b"0000000000000000099 00000000\n", b"\xff" * 29])
     @pytest_twisted.ensureDeferred
-    async def test_head_file(
+    async def test_damaged_head_file(
         self, new: Callable[..., Subject], path: Path, content: bytes | None, logged: list[LogEvent]
     ) -> None:
         """
-        Without it the journal goes on where its record ends, and the log has it.
+        If ``-head`` is missing or damaged, this is logged, and positions continue after the newest row.
         """
         await fill(new, 10)
         head_of(path).unlink()
@@ -447,9 +453,9 @@ class LostTailTests:
         assert head_of(path).read_bytes().startswith(b"0000000000000000011 ")
 
     @pytest_twisted.ensureDeferred
-    async def test_trimmed_with_the_floor(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_dropped_with_its_neighbours(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        When the updates around it are gone, so is the gap.
+        A gap is no longer reported to a replay of all updates, once the updates before it are dropped.
         """
         await fill(new, 10)
         head_of(path).write_bytes(b"0000000000000000020 4fcf2a5a\n")
@@ -469,8 +475,8 @@ class HubTests:
     @pytest_twisted.ensureDeferred
     async def test_resumed(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        A client that resumes before a damaged record gets ``stream-reset`` in its place, and what comes live;
-        and not again when it resumes from there.
+        A client that resumes before a damaged record is sent one stream-reset in its place, and then live
+        updates; if it resumes from the reset's id, it is sent no other reset.
         """
         await fill(new, 1500, data="x" * 3000)
         flip(path, b"id-0200", b"id-\xff200")
@@ -510,7 +516,7 @@ class DamageTests:
     @settings(deadline=None, derandomize=True, max_examples=200)
     def test_counted_once(self, runs: list[tuple[int, int]], floor: int) -> None:
         """
-        However runs overlap, each position counts once, and those above the floor stay known.
+        Each lost position counts once, however the noted ranges overlap, also after older ones are forgotten.
         """
         damage = Damage(Path("file"))
         lost: set[int] = set()
@@ -526,7 +532,7 @@ class DamageTests:
 
     def test_lines(self, logged: list[LogEvent]) -> None:
         """
-        The log is not filled.
+        A journal logs at most 20 lines about damage, and the last one says so.
         """
         damage = Damage(Path("file"))
         for position in range(0, 200, 2):
@@ -539,14 +545,15 @@ class DamageTests:
 
 class FlippedBitsTests:
     """
-    Any bits of the file but those of its first page.
+    Flipped bits anywhere in the file except its first page.
     """
 
     @given(st.integers(0, 2**32))
     @settings(deadline=None, derandomize=True, max_examples=60)
-    def test_anywhere(self, seed: int) -> None:
+    def test_random_bits(self, seed: int) -> None:
         """
-        What is read was written, what is missing is reported where it was, and publishing works.
+        With random flipped bits in a file, each read update is as written, each missing one is within a gap,
+        and new updates are recorded.
         """
         rng = random.Random(seed)
         with tempfile.TemporaryDirectory() as directory:

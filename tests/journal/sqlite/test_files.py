@@ -1,5 +1,5 @@
 """
-The files of a journal: who may read them, who owns them, what happens when one is removed, and backups.
+Tests of the files of a SQLite journal: permissions, locks, removal while in use, backups, and failed writes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ModeTests:
     @pytest_twisted.ensureDeferred
     async def test_open_umask(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        No file is readable by others, whatever the umask.
+        The files of a SQLite journal are readable by their owner only, whatever the umask.
         """
         before = os.umask(0)
         try:
@@ -80,7 +80,7 @@ class RemovedTests:
         self, new: Callable[..., Subject], path: Path, tmp_path: Path, suffix: str, how: str
     ) -> None:
         """
-        Nothing is acknowledged any more, until the journal is started again.
+        After a file of a journal is removed or replaced, publishing fails until the journal is started again.
         """
         subject = new()
         await subject.start()
@@ -100,7 +100,7 @@ class RemovedTests:
         assert "was removed or replaced while it was in use" in problem
         assert "restart the service" in problem
         assert str(journal.problem) == problem
-        # What is in memory can be read; what writes nothing does not end it.
+        # Updates in memory can be read, and a read does not end the problem.
         assert await subject.ids_after(0) == ["1", "2"]
         assert await journal._tidy_now() is False
         await problem_of(subject.append("4"))
@@ -112,9 +112,9 @@ class RemovedTests:
         assert await subject.append("5") == [1]
 
     @pytest_twisted.ensureDeferred
-    async def test_noticed_by_publishing(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_removed_before_a_commit(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        The update that was committed into a file that is gone is not acknowledged.
+        An update that was committed to a removed file fails.
         """
         subject = new()
         await subject.start()
@@ -129,7 +129,7 @@ class RemovedTests:
 class OwnerTests:
     def test_removed_before_it_is_locked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A lock on a file that is not there any more is none.
+        A lock on a ``-head`` file that was removed meanwhile does not count, and the new file is locked.
         """
         path = tmp_path / "journal"
         flock = fcntl.flock
@@ -156,7 +156,8 @@ class OwnerTests:
     @pytest_twisted.ensureDeferred
     async def test_lock_of_another_program(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        A write lock fails publishing, and the message says whose it is; when it is gone, all is well.
+        While another program holds a write lock, publishing fails with an error that says so; then it works
+        again.
         """
         subject = new(lock_timeout=0.05)
         await subject.start()
@@ -171,11 +172,9 @@ class OwnerTests:
 
 class BackupTests:
     @pytest_twisted.ensureDeferred
-    async def test_while_it_is_published(
-        self, new: Callable[..., Subject], path: Path, tmp_path: Path
-    ) -> None:
+    async def test_during_publishing(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
         """
-        Other programs read the file and copy it; the copy is a journal.
+        Other programs can read and copy the file of a running journal, and the copy is a valid journal.
         """
         subject = new()
         await subject.start()
@@ -194,9 +193,9 @@ class BackupTests:
 
     @pytest.mark.skipif(SHELL is None, reason="needs the command sqlite3 (Debian: sqlite3)")
     @pytest_twisted.ensureDeferred
-    async def test_command(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
+    async def test_documented_commands(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
         """
-        As the documentation has it.
+        The documented commands of the sqlite3 program copy the file of a running journal.
         """
         subject = new()
         await subject.start()
@@ -212,9 +211,10 @@ class BackupTests:
         assert await subject.append("2") == [2]
 
     @pytest_twisted.ensureDeferred
-    async def test_restored(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
+    async def test_restored_backup(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
         """
-        With ``-head`` left where it is, what came after the backup is a gap, and positions go on behind it.
+        After a backup is restored next to the existing ``-head``, the updates since the backup are a gap, and
+        their positions are not used again.
         """
         subject = new()
         await subject.start()
@@ -237,8 +237,8 @@ class BackupTests:
         self, new: Callable[..., Subject], path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[LogEvent]
     ) -> None:
         """
-        A program that reads for long does not block publishing; that the ``-wal`` grows is reported, and its
-        room is used again afterwards.
+        A long read transaction of another program does not block publishing. The growth of the ``-wal`` is
+        logged, and its space is used again afterwards.
         """
         monkeypatch.setattr(sqlite_checkpoint, "_PAGES", 10)
         monkeypatch.setattr(sqlite_checkpoint, "_MANY_PAGES", 100)
@@ -256,7 +256,7 @@ class BackupTests:
             await publish(100)
             assert subject.journal.problem is None
         lines = [formatEvent(event) for event in logged]
-        grown = [line for line in lines if "another program reads the file" in line]
+        grown = [line for line in lines if "another program keeps a transaction open" in line]
         assert 1 <= len(grown) <= 4
         await publish(20)
         size = Path(f"{path}-wal").stat().st_size
@@ -307,7 +307,7 @@ async def main(reactor, path, synchronous, flag):
     assert "could not flush the file" in failed.problem, failed
     os.unlink(flag)
     for _ in range(3):
-        # It works again, as the system says, and that is no reason to believe it.
+        # The system now reports success, which does not show that the data is safe.
         await journal._tidy_now()
         try:
             await journal.append(update("after"))
@@ -329,9 +329,9 @@ task.react(main, sys.argv[1:])
 class SyncTests:
     @pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
     @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc, for a libc whose fsync fails")
-    def test_fails(self, tmp_path: Path, synchronous: str) -> None:
+    def test_fsync_fails(self, tmp_path: Path, synchronous: str) -> None:
         """
-        It ends what is recorded, in a commit and in a checkpoint, until the journal is started again.
+        After fsync fails, in a commit or a checkpoint, publishing fails until the journal is started again.
         """
         (tmp_path / "shim.c").write_text(SHIM)
         shim = tmp_path / "shim.so"
@@ -347,9 +347,9 @@ class SyncTests:
 
 class ProbeTests:
     @pytest_twisted.ensureDeferred
-    async def test_as_much_as_failed(self, new: Callable[..., Subject]) -> None:
+    async def test_full_disk(self, new: Callable[..., Subject]) -> None:
         """
-        As long as there is no room for what failed, there is a problem.
+        The problem remains until the disk has room for as many bytes as could not be written.
         """
         subject = new()
         await subject.start()
@@ -366,9 +366,12 @@ class ProbeTests:
         await subject.append("1", data="x" * 500_000)
 
     @pytest_twisted.ensureDeferred
-    async def test_checkpoint(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_checkpoint_fails(
+        self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """
-        A checkpoint for which there is no room is a problem, and costs no update.
+        If the disk is too full for a checkpoint, the journal has a problem, and the committed update
+        succeeds.
         """
 
         def fail(*_: object) -> None:
@@ -387,11 +390,11 @@ class ProbeTests:
         assert subject.journal.problem is None
 
     @pytest_twisted.ensureDeferred
-    async def test_stop(
+    async def test_last_checkpoint_fails(
         self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch, path: Path
     ) -> None:
         """
-        A last checkpoint that fails is not hidden, and nothing stays open.
+        If the last checkpoint fails, stopping the journal fails, and the file is closed all the same.
         """
 
         def fail(*_: object) -> None:

@@ -1,5 +1,5 @@
 """
-Rows of a journal's file by the ids of their updates, of which several may have the same.
+Tests of finding the rows of a journal's file by the ids of their updates.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BOUNDS = Bounds(1000, 10**9, 10**9)
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     """
-    A journal's file with the ids a, b, a, a, c, a.
+    Return an open file of a journal, with updates of the ids a, b, a, a, c, a.
     """
     database = Database(
         tmp_path / "journal.sqlite", BOUNDS, synchronous="NORMAL", lock_timeout=1.0, seconds=monotonic
@@ -38,7 +38,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def test_earliest_and_newest(database: Database) -> None:
     """
-    Each is found, the earliest only of those after the floor.
+    The newest row with an id is found, and the earliest one after the floor.
     """
     connection = database._opened
     assert [earliest(connection, b"a", floor) for floor in range(7)] == [1, 3, 3, 4, 6, 6, None]
@@ -47,16 +47,16 @@ def test_earliest_and_newest(database: Database) -> None:
 
 def test_repeated(database: Database) -> None:
     """
-    An id is repeated as long as an older row with it counts.
+    An id counts as repeated while an older row with it is after the floor.
     """
     connection = database._opened
     assert repeated(connection, "abcd", 0) == repeated(connection, "abcd", 3) == {"a"}
     assert repeated(connection, "abcd", 4) == set()
 
 
-def test_one_look_at_the_index(database: Database) -> None:
+def test_single_index_lookup(database: Database) -> None:
     """
-    The earliest row is found without the others being read.
+    SQLite finds the earliest row with an id by one lookup in an index, without reading other rows.
     """
     connection = database._opened
     plans: list[str] = []
@@ -70,7 +70,7 @@ def test_one_look_at_the_index(database: Database) -> None:
 
 def test_damaged(database: Database) -> None:
     """
-    A row that says something else than its position does not count as the earliest.
+    A superseded row whose column does not have its position is damaged, and is not found.
     """
     connection = database._opened
     connection.execute("UPDATE updates SET superseded = 2 WHERE position = 1")
@@ -80,7 +80,7 @@ def test_damaged(database: Database) -> None:
 
 def test_copied(database: Database, tmp_path: Path) -> None:
     """
-    A copy of what is readable has the same order of ids.
+    A copy of the readable rows has the same order of rows with one id.
     """
     copy_readable(database._opened, tmp_path / "copy", floor=0, head=6)
     with sqlite3.connect(tmp_path / "copy") as copy:

@@ -1,5 +1,5 @@
 """
-The journal in a file: what it keeps, and what befalls files.
+Tests of the journal in a SQLite file: restarts, transactions, deletion, and errors.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def new(path: Path) -> Iterator[Callable[..., Subject]]:
     """
-    Makes journals on one file, one after the other, and stops them.
+    Make journals that use one file, one after the other, and stop them after the test.
     """
     made: list[Subject] = []
 
@@ -55,7 +55,7 @@ def new(path: Path) -> Iterator[Callable[..., Subject]]:
 
 async def problem_of(work: Awaitable[object]) -> str:
     """
-    Wait for a failure, and return what it says.
+    Wait for a failure, and return its text.
     """
     with pytest.raises(JournalFailed) as raised:
         await work
@@ -74,9 +74,9 @@ def rows_in(path: Path) -> int:
 
 class RestartTests:
     @pytest_twisted.ensureDeferred
-    async def test_goes_on(self, new: Callable[..., Subject]) -> None:
+    async def test_next_process(self, new: Callable[..., Subject]) -> None:
         """
-        The next process finds what was recorded, and goes on behind it.
+        The next process with a SQLite journal finds the recorded updates, and continues their positions.
         """
         first = new()
         await first.start()
@@ -91,14 +91,14 @@ class RestartTests:
         (fourth,) = await second.append("4")
         assert fourth > positions[-1]
         assert await second.ids_after(0) == ["1", "2", "3", "4"]
-        assert [each.id for _, each in follower.told] == ["4"]
+        assert [each.id for _, each in follower.given] == ["4"]
 
     @pytest_twisted.ensureDeferred
-    async def test_storm_behind_a_restart(
+    async def test_many_clients_after_a_restart(
         self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        Clients that come back, all at once, are answered out of memory.
+        After a restart, clients that resume are served from memory, without reading the file.
         """
         first = new()
         await first.start()
@@ -108,7 +108,7 @@ class RestartTests:
         await second.start()
 
         def refuse(*_: object) -> None:
-            raise AssertionError("the file is read")
+            raise AssertionError("the file was read")
 
         for name in ("find", "read", "at"):
             monkeypatch.setattr(Database, name, refuse)
@@ -118,9 +118,9 @@ class RestartTests:
         assert (await second.journal.at(second.journal.head)).id == "99"
 
     @pytest_twisted.ensureDeferred
-    async def test_memory_behind_a_restart(self, new: Callable[..., Subject]) -> None:
+    async def test_memory_after_a_restart(self, new: Callable[..., Subject]) -> None:
         """
-        It is filled with as much as it may hold.
+        After a restart, as many of the newest updates are in memory as recent_bytes allows.
         """
         first = new()
         await first.start()
@@ -135,7 +135,7 @@ class RestartTests:
     @pytest_twisted.ensureDeferred
     async def test_newest_part_in_memory(self, new: Callable[..., Subject]) -> None:
         """
-        What does not fit into memory is read from the file, and there is no seam between the two.
+        Updates beyond recent_bytes are read from the file, without a gap between them and those in memory.
         """
         for recent_bytes in (1, 20_000, 10**9):
             subject = new(recent_bytes=recent_bytes)
@@ -147,9 +147,9 @@ class RestartTests:
             await subject.journal.stop()
 
     @pytest_twisted.ensureDeferred
-    async def test_positions_do_not_come_again(self, new: Callable[..., Subject]) -> None:
+    async def test_positions_of_dropped_updates(self, new: Callable[..., Subject]) -> None:
         """
-        Not even where nothing is left of what was there.
+        The next process does not reuse positions, even if all updates were dropped.
         """
         first = new(max_age=60.0)
         await first.start()
@@ -165,9 +165,9 @@ class RestartTests:
         assert (await second.append("2"))[0] > position
 
     @pytest_twisted.ensureDeferred
-    async def test_narrower_bounds(self, new: Callable[..., Subject]) -> None:
+    async def test_lower_limits(self, new: Callable[..., Subject]) -> None:
         """
-        They hold for what is there already.
+        Lower limits of the next process apply to the updates in the file.
         """
         first = new()
         await first.start()
@@ -181,7 +181,7 @@ class RestartTests:
     @pytest_twisted.ensureDeferred
     async def test_started_again(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        One that could not start may be started again, and so may one that was stopped.
+        A journal that failed to start can be started again, and so can one that was stopped.
         """
         path.mkdir()
         subject = new()
@@ -199,7 +199,7 @@ class RestartTests:
         self, new: Callable[..., Subject], path: Path, works: bool
     ) -> None:
         """
-        The start comes to its end, good or bad, and then there is nothing left.
+        A journal that is stopped while it starts finishes its start, successful or not, and then its thread.
         """
         if not works:
             path.mkdir()
@@ -217,7 +217,7 @@ class RestartTests:
     @pytest_twisted.ensureDeferred
     async def test_id_of_several_updates(self, new: Callable[..., Subject]) -> None:
         """
-        The next process knows the earliest update with an id, however little of the record is in its memory.
+        The next process finds the earliest update with an id, however few updates are in its memory.
         """
         subject = new()
         await subject.start()
@@ -234,10 +234,10 @@ class RestartTests:
 
 class ClockTests:
     @pytest_twisted.ensureDeferred
-    async def test_set_forward(self, new: Callable[..., Subject]) -> None:
+    async def test_time_set_forward(self, new: Callable[..., Subject]) -> None:
         """
-        Ages are by the time of day, as the next process sees it: an update that was recorded by a clock that
-        was an hour slow is an hour older.
+        The age of an update in a file is by the time of day: after this is set forward by an hour, the update
+        is an hour older.
         """
         subject = new(max_age=1800.0)
         await subject.start()
@@ -247,9 +247,10 @@ class ClockTests:
         assert await subject.ids_after(OLDEST) == ["2"]
 
     @pytest_twisted.ensureDeferred
-    async def test_set_back_before_the_next_process(self, new: Callable[..., Subject]) -> None:
+    async def test_time_set_back_before_the_next_process(self, new: Callable[..., Subject]) -> None:
         """
-        It finds all that there is, in order, and goes on behind it.
+        If the time of day is set back before a process starts, it finds all updates and continues their
+        positions.
         """
         first = new(max_age=1800.0)
         await first.start()
@@ -267,15 +268,15 @@ class ClockTests:
         assert await second.ids_after(OLDEST) == []
 
 
-class PlaceTests:
+class ResumeIdTests:
     """
-    Places with names of their own.
+    Resume IDs of several processes.
     """
 
     @pytest_twisted.ensureDeferred
-    async def test_behind_a_restart(self, new: Callable[..., Subject]) -> None:
+    async def test_after_restarts(self, new: Callable[..., Subject]) -> None:
         """
-        They are known to the next process, and the next one.
+        A process finds the resume IDs of all earlier processes with its file.
         """
         ids = []
         for number in range(3):
@@ -293,8 +294,8 @@ class PlaceTests:
     @pytest_twisted.ensureDeferred
     async def test_file_set_back(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        Where a copy took the place of the file, as a power cut leaves one too, those from behind it are not
-        known, though there are other updates at their positions by then.
+        After the file is replaced by an older copy, resume IDs made after the copy are not found, even if
+        other updates have their positions.
         """
         subject = new()
         await subject.start()
@@ -316,9 +317,10 @@ class PlaceTests:
         assert await subject.find(lost) is None
 
     @pytest_twisted.ensureDeferred
-    async def test_set_back_while_it_was_open(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_file_set_back_while_open(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        So it is where the process that made it had begun before.
+        After the file is replaced by a copy from the same process, resume IDs made after the copy are not
+        found.
         """
         subject = new()
         await subject.start()
@@ -342,7 +344,7 @@ class PlaceTests:
     @pytest_twisted.ensureDeferred
     async def test_many_restarts(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        The last hundred are remembered.
+        A file holds the secrets of resume IDs of the last 100 processes.
         """
         ids = []
         subject = new()
@@ -361,7 +363,7 @@ class CommitTests:
     @pytest_twisted.ensureDeferred
     async def test_together(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        What comes while a transaction runs goes into the next one, in order.
+        Updates that are appended while a transaction runs are recorded together in the next one, in order.
         """
         batches: list[int] = []
         append = Database.append
@@ -376,13 +378,13 @@ class CommitTests:
         recorded = [subject.journal.append(update(str(number))) for number in range(2500)]
         positions = [await each for each in recorded]
         assert positions == sorted(positions)
-        assert [each.id for _, each in follower.told] == [str(number) for number in range(2500)]
+        assert [each.id for _, each in follower.given] == [str(number) for number in range(2500)]
         assert batches == [1, 1000, 1000, 499]
 
     @pytest_twisted.ensureDeferred
     async def test_same_id_in_one_transaction(self, new: Callable[..., Subject]) -> None:
         """
-        The second one is the first one.
+        An update that equals an earlier one in its transaction has the position of that one.
         """
         subject = new()
         follower = await subject.start()
@@ -390,31 +392,32 @@ class CommitTests:
         one, two, three, four, five = [await each for each in recorded]
         assert (two, one) == (three, four)
         assert one < two < five
-        assert [each.id for _, each in follower.told] == ["1", "2", "3"]
+        assert [each.id for _, each in follower.given] == ["1", "2", "3"]
 
     @pytest_twisted.ensureDeferred
     async def test_differing_updates_in_one_transaction(self, new: Callable[..., Subject]) -> None:
         """
-        Each is compared with the one before it, whether that is recorded yet or not.
+        Each update is compared with the newest one with its id, even if that is in the same transaction.
         """
         subject = new()
         follower = await subject.start()
         await subject.append("1", data="a")
         recorded = [subject.journal.append(update("1", data)) for data in "baab"]
         assert [await each for each in recorded] == [2, 3, 3, 4]
-        assert [each.event.data for _, each in follower.told] == ["a", "b", "a", "b"]
+        assert [each.event.data for _, each in follower.given] == ["a", "b", "a", "b"]
 
     @pytest_twisted.ensureDeferred
     async def test_published_by_the_follower(self, new: Callable[..., Subject]) -> None:
         """
-        An update that is published while its journal tells of others is compared with the newest of all.
+        An update that the follower appends, while it is given others, is compared with the newest recorded
+        one.
         """
         subject = new()
 
         class Publishing(Follower):
             def update_appended(self, entry: Entry) -> None:
                 super().update_appended(entry)
-                if len(self.told) == 1:
+                if len(self.given) == 1:
                     again.append(subject.journal.append(update("1", "a")))
 
         again: list[Deferred[int]] = []
@@ -425,14 +428,12 @@ class CommitTests:
         for each in recorded:
             await each
         assert await again[0] == 4
-        assert [each.event.data for _, each in follower.told] == ["x", "a", "b", "a"]
+        assert [each.event.data for _, each in follower.given] == ["x", "a", "b", "a"]
 
     @pytest_twisted.ensureDeferred
-    async def test_reactor_goes_on(
-        self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_slow_disk(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        However long the disk takes.
+        The reactor continues to run while a transaction waits for the disk.
         """
         release = Event()
         append = Database.append
@@ -448,7 +449,7 @@ class CommitTests:
         for _ in range(10):
             await deferLater(reactor, 0.001)
         assert not recorded.called
-        assert not follower.told
+        assert not follower.given
         release.set()
         assert await recorded == subject.journal.head
 
@@ -457,7 +458,7 @@ class CommitTests:
         self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        What waits is bounded; what is beyond fails at once, and says why. One update alone is never too much.
+        An update fails at once if it would exceed max_pending, unless no other one waits.
         """
         release = Event()
         append = Database.append
@@ -479,23 +480,23 @@ class CommitTests:
     @pytest_twisted.ensureDeferred
     async def test_stop(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        What was appended is recorded before the end, and told.
+        A journal that is stopped first records the appended updates and gives them to its follower.
         """
         subject = new()
         follower = await subject.start()
         recorded = [subject.journal.append(update(str(number))) for number in range(2500)]
         await subject.journal.stop()
         assert all(each.called for each in recorded)
-        assert len(follower.told) == 2500
+        assert len(follower.given) == 2500
         assert rows_in(path) == 2500
         assert "has been stopped" in await problem_of(subject.journal.append(update("late")))
         assert not Path(f"{path}-wal").exists()
 
     @pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
     @pytest_twisted.ensureDeferred
-    async def test_killed(self, path: Path, synchronous: str) -> None:
+    async def test_process_killed(self, path: Path, synchronous: str) -> None:
         """
-        What was acknowledged is there behind a kill, in order, and the next process goes on.
+        Updates that were acknowledged before the process was killed are in the file, in order.
         """
         acknowledged = acknowledged_before_a_kill(f"sqlite:{path}", synchronous)
         subject = sqlite(path)
@@ -509,7 +510,7 @@ class CommitTests:
     @pytest_twisted.ensureDeferred
     async def test_synchronous(self, new: Callable[..., Subject], synchronous: str) -> None:
         """
-        The file is in WAL mode, and flushed as was asked for.
+        The file is in WAL mode, and SQLite's synchronous setting is that of the option.
         """
         subject = new(synchronous=synchronous)
         await subject.start()
@@ -520,9 +521,9 @@ class CommitTests:
     @pytest.mark.parametrize(
         "options", [{"max_count": 0}, {"max_bytes": -1}, {"max_age": 0.0}, {"synchronous": "OFF"}]
     )
-    def test_options_that_cannot_be(self, path: Path, options: dict[str, Any]) -> None:
+    def test_invalid_options(self, path: Path, options: dict[str, Any]) -> None:
         """
-        They are refused by name.
+        An invalid option of a SQLite journal raises ValueError with its name.
         """
         (name,) = options
         with pytest.raises(ValueError, match=name):
@@ -531,9 +532,9 @@ class CommitTests:
 
 class TidyTests:
     @pytest_twisted.ensureDeferred
-    async def test_while_it_is_written(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_during_publishing(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        As much goes from the file as comes.
+        While updates are recorded, as many rows are deleted as are added.
         """
         subject = new(max_count=100)
         await subject.start()
@@ -549,7 +550,7 @@ class TidyTests:
         self, new: Callable[..., Subject], path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        What has become too old goes without anything being published, in small steps.
+        Rows of updates that are too old are deleted in steps of 1000, even if no client publishes.
         """
         steps: list[int] = []
         delete = Retention.delete
@@ -567,11 +568,11 @@ class TidyTests:
         subject.journal._tidying.reset(0)
         await until(lambda: len(steps) == 3)
 
-        def rests() -> bool:
+        def has_finished() -> bool:
             tidying = subject.journal._tidying
             return tidying is not None and tidying.getTime() > reactor.seconds() + 3
 
-        await until(rests)
+        await until(has_finished)
         assert steps == [1000, 1000, 1000]
         await subject.journal.stop()
         assert rows_in(path) == 0
@@ -579,7 +580,7 @@ class TidyTests:
     @pytest_twisted.ensureDeferred
     async def test_file_does_not_grow(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        Room is used again.
+        The space of deleted rows is used again, so the file does not grow.
         """
         subject = new(max_bytes=200_000)
         await subject.start()
@@ -598,12 +599,15 @@ class TidyTests:
 
 class TroubleTests:
     """
-    A file that cannot be used says so, and says what to do.
+    Errors about a file say what is wrong and what to do.
     """
 
     @pytest_twisted.ensureDeferred
     async def test_not_a_journal(self, new: Callable[..., Subject], path: Path) -> None:
-        path.write_bytes(b"This is no database, but a letter to somebody. " * 100)
+        """
+        A journal does not start with a file that is not a database, and the error says to move it away.
+        """
+        path.write_bytes(b"This is a letter and not a database. " * 100)
         subject = new()
         problem = await problem_of(subject.start())
         assert problem.startswith(f"{path}: is not a journal, or is damaged; move it away")
@@ -613,7 +617,10 @@ class TroubleTests:
         assert subject.journal.problem is None
 
     @pytest_twisted.ensureDeferred
-    async def test_another_program_s_database(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_database_of_another_program(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        A journal does not start with the database of another program, and does not change it.
+        """
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("CREATE TABLE updates (a)")
         assert "is the database of another program" in await problem_of(new().start())
@@ -621,27 +628,33 @@ class TroubleTests:
             assert connection.execute("SELECT count(*) FROM updates").fetchone() == (0,)
 
     @pytest_twisted.ensureDeferred
-    async def test_newer_schema(self, new: Callable[..., Subject], path: Path) -> None:
+    async def test_other_schema(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        A journal does not start with a file of a newer or older version of txsse, and the error says which.
+        """
         subject = new()
         await subject.start()
         await subject.journal.stop()
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA user_version = 4")
-        assert "was made by a newer txsse" in await problem_of(subject.start())
+        assert "was made by a newer version of txsse" in await problem_of(subject.start())
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA user_version = 1")
-        assert "was made by an older txsse" in await problem_of(subject.start())
+        assert "was made by an older version of txsse" in await problem_of(subject.start())
         assert "move it away" in await problem_of(subject.start())
 
     @pytest_twisted.ensureDeferred
     async def test_no_directory(self, tmp_path: Path) -> None:
+        """
+        If the directory of a journal's file does not exist, the error says to check it.
+        """
         subject = sqlite(tmp_path / "nowhere" / "journal.sqlite")
-        assert "see whether its directory is there" in await problem_of(subject.start())
+        assert "check that its directory exists" in await problem_of(subject.start())
 
     @pytest_twisted.ensureDeferred
     async def test_locked(self, new: Callable[..., Subject]) -> None:
         """
-        Two hubs on one file would count the same positions. The second may have it when the first is done.
+        A second journal fails to start with a file that is in use, and starts when the first one has stopped.
         """
         first, second = new(), new(lock_timeout=0.05)
         await first.start()
@@ -654,7 +667,7 @@ class TroubleTests:
     @pytest_twisted.ensureDeferred
     async def test_damaged_in_the_middle(self, new: Callable[..., Subject], path: Path) -> None:
         """
-        What cannot be read is a gap, however much it is.
+        If nearly the whole file is destroyed, its updates are one gap, and new ones are recorded.
         """
         subject = new(recent_bytes=1)
         await subject.start()
@@ -672,10 +685,10 @@ class TroubleTests:
         assert subject.journal.problem is None
 
     @pytest_twisted.ensureDeferred
-    async def test_full(self, new: Callable[..., Subject], logged: list[LogEvent]) -> None:
+    async def test_full_disk(self, new: Callable[..., Subject], logged: list[LogEvent]) -> None:
         """
-        What does not fit is not recorded, and the publisher is told; what is there stays, and can be read;
-        when there is room again, all is well. The log has both ends of it, once.
+        If the disk is full, publishing fails with advice, and reading works. The problem ends when as much as
+        failed can be written. Its beginning and end are logged once.
         """
         subject = new(recent_bytes=1)
         follower = await subject.start()
@@ -688,26 +701,27 @@ class TroubleTests:
             for recorded in batch:
                 assert "the disk is full; make room" in await problem_of(recorded)
         assert await subject.ids_after(0) == ["1", "2"]
-        # That it can be read does not mean that it works.
+        # A successful read must not end the problem.
         assert await subject.find("nothing") is None
         assert await subject.journal._tidy_now() is False
         assert isinstance(subject.journal.problem, JournalFailed)
         connection.execute("PRAGMA max_page_count = 100000")
-        # That a smaller one has room does not mean that all is well.
+        # A successful write of smaller updates must not end the problem.
         await subject.append("4", "3")
         assert isinstance(subject.journal.problem, JournalFailed)
         await subject.journal._tidy_now()
         assert subject.journal.problem is None
         assert await subject.ids_after(0) == ["1", "2", "4", "3"]
-        assert [each.id for _, each in follower.told] == ["1", "2", "4", "3"]
+        assert [each.id for _, each in follower.given] == ["1", "2", "4", "3"]
         texts = [formatEvent(event) for event in logged]
         assert len([text for text in texts if "the disk is full" in text]) == 1
         assert len([text for text in texts if "works again" in text]) == 1
 
     @pytest_twisted.ensureDeferred
-    async def test_nobody_publishes_any_more(self, new: Callable[..., Subject]) -> None:
+    async def test_full_without_publishers(self, new: Callable[..., Subject]) -> None:
         """
-        Whether there is room again is looked for soon, and again, until there is.
+        If no client publishes after the disk was full, the journal tests every five seconds whether it has
+        room.
         """
         subject = new()
         await subject.start()
@@ -733,18 +747,21 @@ class TroubleTests:
 
     @pytest_twisted.ensureDeferred
     async def test_read_only(self, new: Callable[..., Subject]) -> None:
+        """
+        If the file is read-only, publishing fails with an error that says to check the owner.
+        """
         subject = new()
         await subject.start()
         connection = subject.journal._database._connection
         connection.execute("PRAGMA query_only = ON")
-        assert "cannot be written; see whose it is" in await problem_of(subject.append("1"))
+        assert "cannot be written; check the owner" in await problem_of(subject.append("1"))
         connection.execute("PRAGMA query_only = OFF")
         await subject.append("1")
 
     @pytest_twisted.ensureDeferred
-    async def test_failure_leaves_the_bounds_as_they_were(self, new: Callable[..., Subject]) -> None:
+    async def test_no_updates_dropped_for_failed_ones(self, new: Callable[..., Subject]) -> None:
         """
-        What was given up for updates that were not recorded is still there.
+        Updates that were dropped in a transaction which then failed are still held.
         """
         subject = new(recent_bytes=1, max_count=3)
         await subject.start()
@@ -765,7 +782,7 @@ class TroubleTests:
         self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        A transaction that cannot be finished leaves nothing, whoever began it.
+        A transaction that fails in the middle, in an append or a deletion, changes nothing.
         """
 
         def fail(*_: object) -> None:
@@ -789,7 +806,7 @@ class TroubleTests:
         self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        It is told as it is.
+        The text of an unknown error of SQLite is passed on to the publisher.
         """
 
         def fail(*_: object) -> None:
@@ -806,7 +823,7 @@ class TroubleTests:
         self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        It does not come again.
+        A journal that is stopped while it deletes rows schedules no further deletion.
         """
         release = Event()
         monkeypatch.setattr(Database, "tidy", lambda *_: not release.wait())
@@ -822,7 +839,7 @@ class TroubleTests:
     @pytest_twisted.ensureDeferred
     async def test_tidying_fails(self, new: Callable[..., Subject]) -> None:
         """
-        It is tried again.
+        A deletion of rows that failed is retried.
         """
         subject = new(max_age=60.0)
         await subject.start()
@@ -838,7 +855,8 @@ class TroubleTests:
     @pytest_twisted.ensureDeferred
     async def test_hub(self, path: Path) -> None:
         """
-        A hub that cannot start its journal says so to the publisher, and starts it for the next one.
+        If a hub cannot start its journal, publishing fails, and the next publication starts the journal
+        again.
         """
         path.mkdir()
         hub = Hub(journal=SQLiteJournal(path, reactor=Later()), reactor=reactor)  # type: ignore[arg-type]
@@ -874,17 +892,18 @@ reactor.run()
 
 class ReactorTests:
     """
-    The reactor runs later than the journal is used, or never.
+    A journal that is used before the reactor runs.
     """
 
     @pytest.mark.parametrize(
         ("script", "printed"),
         [(BEFORE, ""), (BEFORE + RUN, "7\n"), (BEFORE + FORK + RUN, "7\n")],
-        ids=["never", "later", "behind a fork"],
+        ids=["never", "later", "after a fork"],
     )
     def test_used_before(self, path: Path, script: str, printed: str) -> None:
         """
-        Without a reactor the interpreter ends; where it runs later, also in a daemon, the answer comes then.
+        An update published before the reactor runs is recorded when it runs, also after a fork; without a
+        reactor, the interpreter exits.
         """
         ran = finish(python("-c", script, str(path)))
         assert (ran.returncode, ran.stdout, ran.stderr) == (0, printed, "")
@@ -895,7 +914,7 @@ class BatchTests:
     @pytest_twisted.ensureDeferred
     async def test_one_transaction(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A batch is not divided, however many updates were waiting before it.
+        A batch is recorded in one transaction, however many updates waited before it.
         """
         monkeypatch.setattr(sqlite_module, "MAX_BATCH_COUNT", 3)
         subject = sqlite(tmp_path / "a.sqlite")
@@ -920,7 +939,7 @@ class BatchTests:
     @pytest_twisted.ensureDeferred
     async def test_failed_transaction(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        If one update of a batch cannot be recorded, none is, and the follower gets none.
+        If one update of a batch cannot be recorded, none is, and the follower is given none.
         """
         subject = sqlite(tmp_path / "a.sqlite")
         follower = await subject.start()
@@ -935,9 +954,9 @@ class BatchTests:
         with monkeypatch.context() as patch:
             patch.setattr(Database, "_append", failing)
             with pytest.raises(JournalFailed):
-                # The id that is known has each of them looked at.
+                # A known id makes the database insert each update of the batch separately.
                 await subject.journal.append_many([update(id) for id in ("2", "1", "3")])
         assert await subject.ids_after(0) == ["1"]
-        assert [each.id for _, each in follower.told] == ["1"]
+        assert [each.id for _, each in follower.given] == ["1"]
         assert await subject.journal.append_many([update(id) for id in ("2", "1", "3")]) == [2, 1, 3]
         await subject.journal.stop()

@@ -1,5 +1,5 @@
 """
-Reading a file: damage is skipped, and no other error is.
+Tests of reading a journal's file: damage is skipped, other errors are raised.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NOW = 1_700_000_000.0
 
 class BrokenDisk:
     """
-    A connection to a file that cannot be read.
+    A fake connection to a file on a disk that fails.
     """
 
     def execute(self, *_: object) -> Any:
@@ -60,14 +60,14 @@ class ErrorTests:
     )
     def test_disk(self, read: Callable[[Any], object]) -> None:
         """
-        A disk that cannot be read at the moment is no damage.
+        An error of the disk is raised by each function that reads the file, and is not taken for damage.
         """
         with pytest.raises(sqlite3.OperationalError):
             read(BrokenDisk())
 
     def test_find(self, tmp_path: Path) -> None:
         """
-        So it is for a search by id.
+        An error of the disk is raised by a search for an id; a closed file raises JournalFailed.
         """
         database = open_database(tmp_path / "journal")
         connection, database._connection = database._connection, BrokenDisk()  # type: ignore[assignment]
@@ -80,9 +80,10 @@ class ErrorTests:
 
 
 class SalvageTests:
-    def test_twice(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_copy_that_cannot_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Where the copy cannot be written either, there is not one copy for each update, but for each probe.
+        If the copy of a damaged file cannot be written either, it is copied again at each probe, not each
+        update.
         """
         database = open_database(tmp_path / "journal")
         database.append([(update("1"), NOW)])
@@ -111,9 +112,9 @@ class SalvageTests:
         assert [each.id for _, each in database.read(0, NOW).entries] == ["1", "2"]
         database.finish()
 
-    def test_damaged_beyond_reading(self, tmp_path: Path) -> None:
+    def test_rows_not_copied(self, tmp_path: Path) -> None:
         """
-        Damaged rows are not copied, and those that are too old neither.
+        The copy of a damaged file has no damaged and no dropped rows.
         """
         path = tmp_path / "journal"
         database = open_database(path, count=5)
@@ -134,9 +135,9 @@ class SalvageTests:
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("SELECT count(*) FROM updates").fetchone() == (5,)
 
-    def test_no_copy(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_file_not_replaced(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Where the copy cannot take the place of the file, the file stays in use.
+        If the copy cannot replace the damaged file, the file stays in use.
         """
         path = tmp_path / "journal"
         database = open_database(path)
@@ -155,9 +156,9 @@ class SalvageTests:
 
 
 class HeadTests:
-    def test_end_damaged_and_not_noted(self, tmp_path: Path) -> None:
+    def test_damaged_end_without_head_file(self, tmp_path: Path) -> None:
         """
-        Without ``-head``, damaged rows after the last whole one count by their number.
+        Without ``-head``, the number of damaged rows after the last undamaged one determines the head.
         """
         path = tmp_path / "journal"
         database = open_database(path)
@@ -174,9 +175,9 @@ class HeadTests:
         assert database.append([(update("11"), NOW)]) == [11]
         database.finish()
 
-    def test_not_noted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_head_file_not_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A position that cannot be noted is not acknowledged, and none is after it.
+        An update whose position cannot be written to ``-head`` fails, and so do all later ones.
         """
         database = open_database(tmp_path / "journal")
 
@@ -194,9 +195,9 @@ class HeadTests:
 
 
 class RetentionTests:
-    def test_rest_cannot_be_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_oldest_rows_unreadable(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Where the oldest cannot be read any more, trimming ends, and begins again with what is new.
+        If the oldest rows cannot be read, no further update is dropped, and the counts start again at 0.
         """
         database = open_database(tmp_path / "journal", count=2)
         database.append([(update(str(number)), NOW) for number in range(1, 4)])
@@ -208,7 +209,7 @@ class RetentionTests:
 
     def test_page_of_damaged_rows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        The next page goes on where this one looked last.
+        A page of only damaged rows is empty, and the next page begins after its last row.
         """
         monkeypatch.setattr(sqlite_pages, "_PAGE_ROWS", 3)
         path = tmp_path / "journal"
@@ -228,7 +229,7 @@ class RetentionTests:
 
 class DamagedDisk(BrokenDisk):
     """
-    A connection to a file of which nothing makes sense.
+    A fake connection to a file that is wholly damaged.
     """
 
     def execute(self, *_: object) -> Any:
@@ -238,9 +239,9 @@ class DamagedDisk(BrokenDisk):
 
 
 class DamageTests:
-    def test_nothing_can_be_read(self, tmp_path: Path) -> None:
+    def test_wholly_damaged(self, tmp_path: Path) -> None:
         """
-        There is nothing to be found then.
+        In a file that is wholly damaged, no update and no visit is found.
         """
         database = open_database(tmp_path / "journal")
         connection, database._connection = database._connection, DamagedDisk()  # type: ignore[assignment]
@@ -252,7 +253,7 @@ class DamageTests:
 
     def test_survey(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        The ends of a table are found though a page between them cannot be read.
+        The first and last positions of a table are found although a page between them is damaged.
         """
         monkeypatch.setattr("txsse.journal.sqlite.table_scan._EDGE", 3)
         path = tmp_path / "journal"
@@ -272,7 +273,8 @@ class DamageTests:
 class SyncTests:
     def test_checkpoint(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A flush that fails in a checkpoint fails the update that was committed, and all after it.
+        If the flush in a checkpoint fails, the committed update fails as uncertain, and so do all later
+        writes.
         """
 
         def fail(*_: object) -> None:

@@ -1,5 +1,5 @@
 """
-A journal in a stream of Redis, which several processes share.
+The journal in a Redis stream, which several processes share.
 """
 
 from txsse.journal.redis.journal import RedisJournal

@@ -1,10 +1,11 @@
 """
-Messages to all nodes of a cluster, and their acknowledgements.
+Sends messages to all nodes of a cluster, receives them, and acknowledges them.
 
 Strategy: each node has an inbox, a stream that it reads together with the journal's record. A broadcast adds
-the message to the inbox of each node that is alive. A node whose listener is done removes the message from
-its inbox, and adds an acknowledgement to the sender's. After a lost connection a node reads its inbox from
-the beginning: a message whose token it knows is acknowledged again, and not received again.
+the message to the inbox of each node that is alive. A node whose listener has handled a message removes it
+from its inbox, and adds an acknowledgement to the sender's inbox. After a lost connection, a node reads its
+inbox from the beginning. If it knows the token of a message, it acknowledges the message again, and does not
+pass it to the listener again.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ _MOST_ACKNOWLEDGED = 250
 
 class _Sent:
     """
-    A message of this node's.
+    A message that this node has sent and not all nodes have acknowledged.
 
-    :ivar nodes: the nodes that it was sent to and that are alive; ``None`` until that is known.
+    :ivar nodes: the nodes that it was sent to and that are alive; ``None`` until they are known.
     :ivar acknowledged: the nodes that acknowledged it.
-    :ivar failed: the nodes that failed.
+    :ivar failed: the nodes that failed to handle it.
     """
 
     def __init__(self, done: Deferred[None]) -> None:
@@ -54,12 +55,12 @@ class _Sent:
 
 class Broadcasts:
     """
-    The messages of one node: those that it sent, and those in its inbox.
+    The messages of one node: those that it has sent, and those in its inbox.
 
-    :param run: runs a command of the journal's script, and may fail.
+    :param run: runs a command of the journal's script. Its Deferred may fail.
     :param node: the node's name.
-    :param times: returns the time and the lifetime of a node, in milliseconds.
-    :param randomness: where the names of messages come from.
+    :param times: returns the time and the lifetime of a heartbeat, in milliseconds.
+    :param randomness: the source of the tokens of messages.
     :ivar cursor: the entry up to which the inbox has been read.
     """
 
@@ -76,21 +77,23 @@ class Broadcasts:
         self._randomness = randomness
         self._times = times
         self._sent: dict[str, _Sent] = {}
-        # Of messages that are in the inbox: the entry, the sender, and whether the listener failed; ``None``
-        # while it is not done.
+        # By token, for messages in the inbox: the entry, the sender, and whether the listener failed
+        # (``None`` until it has finished).
         self._received: dict[bytes, tuple[bytes, bytes, bool | None]] = {}
         self._failures = RateLimitedLog(_log)
 
     @property
     def are_pending(self) -> bool:
         """
-        Whether a message of this node's has not been acknowledged by all nodes.
+        Whether this node waits for the acknowledgement of a message.
         """
         return bool(self._sent)
 
     def send(self, message: str, deadline: float, reactor: IReactorTime) -> Deferred[None]:
         """
         Send a message to all nodes.
+
+        :param deadline: how long to wait for acknowledgements, in seconds.
         """
         token = self._randomness.token(8).hex()
         done: Deferred[None] = Deferred(lambda _: self._drop(token))
@@ -102,7 +105,7 @@ class Broadcasts:
 
     def receive(self, entries: Iterable[Any], listener: IClusterListener) -> None:
         """
-        Take entries of the inbox.
+        Process entries of the inbox: messages of other nodes and this one, and acknowledgements.
         """
         again: list[bytes] = []
         read: list[bytes] = []
@@ -128,13 +131,15 @@ class Broadcasts:
 
     def read_again(self) -> None:
         """
-        Read the inbox from the beginning: what was to be done last may have been lost.
+        Read the inbox from the beginning, because the last removals and acknowledgements may have been lost.
         """
         self.cursor = 0
 
     def keep(self, alive: Iterable[bytes]) -> None:
         """
-        Wait no longer for nodes that are not alive.
+        Stop waiting for the acknowledgements of nodes that are not alive.
+
+        :param alive: the names of the other nodes that are alive.
         """
         nodes = {node.decode() for node in alive} | {self._node}
         for token, sent in list(self._sent.items()):
@@ -144,7 +149,7 @@ class Broadcasts:
 
     def lose(self, make_error: Callable[[], Exception]) -> None:
         """
-        Fail all messages that were sent: the server is lost.
+        Fail all sent messages, because the connection to the server is lost.
         """
         for token in list(self._sent):
             self._finish(token, make_error())
@@ -171,7 +176,7 @@ class Broadcasts:
     def _expire(self, token: str, deadline: float) -> None:
         sent = self._sent[token]
         if sent.nodes is None:
-            problem = f"no answer for {deadline:g} s"
+            problem = f"no reply for {deadline:g} s"
             self._finish(token, JournalFailed("the cluster", problem, uncertain=True))
         else:
             self._finish(token, NotAcknowledged(sorted(sent.nodes - sent.acknowledged)))
@@ -194,7 +199,7 @@ class Broadcasts:
         return sent
 
     def _has_failed(self, failure: Failure) -> bool:
-        self._failures.failure("a message of the cluster failed", failure)
+        self._failures.failure("this node failed to handle a cluster message", failure)
         return True
 
     def _is_done(self, failed: bool, token: bytes) -> None:
@@ -208,7 +213,7 @@ class Broadcasts:
             entry, sender, failed = self._received[token]
             arguments += [entry, sender, token, int(bool(failed))]
         ran = self._run("acknowledge", *self._times(), self._node, *arguments)
-        # Otherwise that is done when the inbox is read again.
+        # If this fails, the messages are acknowledged when the inbox is read again.
         ran.addCallbacks(lambda _: self._have_left(tokens), lambda _: None)
 
     def _have_left(self, tokens: Sequence[bytes]) -> None:
@@ -217,5 +222,5 @@ class Broadcasts:
 
 
 def _text_of(value: bytes) -> str:
-    # Nothing that somebody else has added to an inbox may end the connection.
+    # Text that another program has added to an inbox must not end the connection.
     return value.decode("utf-8", "replace")

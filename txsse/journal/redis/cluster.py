@@ -1,6 +1,8 @@
 """
-The nodes that share a journal in Redis: their heartbeats, with the counts of their subscribers; and their
-metadata, which is sent at once. A node whose heartbeat ends is forgotten.
+The cluster of the nodes that share a journal in Redis.
+
+Each node sends heartbeats, which carry its subscriber counts. Its metadata is sent as soon as it changes. A
+node whose heartbeats stop is removed.
 """
 
 from __future__ import annotations
@@ -32,15 +34,16 @@ __all__ = ["RedisCluster"]
 
 _log = Logger()
 
-# How often a node sends its heartbeat, in seconds, and for how many times as long it counts as alive.
+# How often a node sends its heartbeat, in seconds, and for how many intervals it counts as alive without one.
 _INTERVAL = 2.0
 _LIVES = 5
 
-# How many topics go with one heartbeat; a node with more of them sends the rest when these have arrived.
+# The maximum number of topics in one heartbeat. A node with more changed topics sends the others after the
+# reply.
 _MOST_TOPICS = 1000
 
-# How many texts of metadata go into one command, how many are sent in one turn where all are, and about how
-# many are looked at in one step of the server's.
+# How many texts of metadata one command sends; how many are sent in one turn of the reactor, when all are
+# sent anew; and about how many the server scans in one command.
 _MOST_TEXTS = 100
 _MOST_IN_A_TURN = 1000
 _LOOK_AT = 1000
@@ -55,12 +58,12 @@ def _lifetime() -> int:
 @implementer(ICluster)
 class RedisCluster:
     """
-    This node among the others, by way of the connections of its journal.
+    A node's membership in the cluster. It uses the connections of the node's journal.
 
-    :param run: runs a command of the journal's script, and may fail.
+    :param run: runs a command of the journal's script. Its Deferred may fail.
     :param now: returns the time, in seconds.
-    :param flush: has :meth:`send_metadata` called soon, before what is appended next.
-    :param randomness: where the names of nodes and messages come from.
+    :param flush: schedules a call of :meth:`send_metadata`, before the next update is sent.
+    :param randomness: the source of the names of nodes and of message tokens.
     :ivar node: the name of this node.
     """
 
@@ -74,23 +77,25 @@ class RedisCluster:
         self._listener: IClusterListener | None = None
         self._broadcasts = Broadcasts(run, self.node, self._times, randomness)
         self._failures = RateLimitedLog(_log)
-        # The counts that the others have.
+        # The counts that the server has.
         self._shown: dict[str, int] = {}
-        # The topics to send: those that have changed; and, of all, those that are left.
+        # The topics whose counts are to be sent: those that have changed; and the rest of all topics, when
+        # all are sent anew.
         self._changed: dict[str, None] = {}
         self._left: list[str] = []
         self._metadata: dict[str, str] = {}
-        # The names of those that the others do not have as they are now.
+        # The names of texts to be sent: those that have changed; and the rest of all, when all are sent anew.
         self._unsent: dict[str, None] = {}
         self._stale: list[str] = []
+        # Whether the next heartbeat is to replace all counts and metadata that the server has.
         self._anew = True
-        # Those of the session, while there is one.
+        # Set from the first session on.
         self._reactor: IReactorTime | None = None
         self._call: IDelayedCall | None = None
 
     def start(self, listener: IClusterListener) -> Deferred[None]:
         """
-        Join.
+        Join the cluster, by a heartbeat in the next turn of the reactor.
         """
         self._listener = listener
         if self._reactor is not None:
@@ -99,7 +104,7 @@ class RedisCluster:
 
     def session_began(self, reactor: IReactorTime) -> None:
         """
-        Join, or join again: everything is sent anew, and at once.
+        Join the cluster, or rejoin it: send all counts and metadata anew, at once.
         """
         self._reactor = reactor
         self._broadcasts.read_again()
@@ -110,7 +115,7 @@ class RedisCluster:
 
     def session_lost(self, make_error: Callable[[], JournalFailed]) -> None:
         """
-        Fail what was on its way.
+        Fail the broadcasts that are not acknowledged, as uncertain.
         """
 
         def uncertain() -> JournalFailed:
@@ -143,7 +148,7 @@ class RedisCluster:
 
     def receive(self, entries: Sequence[Any]) -> None:
         """
-        Take entries of the inbox.
+        Process entries of this node's inbox.
         """
         if entries and self._listener is not None:
             self._broadcasts.receive(entries, self._listener)
@@ -163,15 +168,16 @@ class RedisCluster:
 
     def send_metadata(self) -> None:
         """
-        Send the metadata that has changed, before whatever is asked of the server next.
+        Send the metadata that has changed, before the next command.
         """
         names, self._unsent = list(self._unsent), {}
         self._send(names)
 
     def metadata(self, name: str) -> Deferred[list[str]]:
         """
-        Return the texts of the other nodes. They are read page by page, so that the server is not kept from
-        the rest of its work.
+        Return the texts of the other nodes.
+
+        They are read page by page, so that no command blocks the server for long.
         """
         return Deferred.fromCoroutine(self._read_metadata(name))
 
@@ -180,7 +186,7 @@ class RedisCluster:
         pattern = re.sub(r"([\\*?[\]])", r"\\\1", name) + "/*"
         for node in await self._run("other_nodes", self._milliseconds(), self.node):
             named = await self._run("metadata_of", node, name)
-            # What changes meanwhile may come twice.
+            # A text that changes during the scan may be returned twice.
             below: dict[bytes, bytes] = {}
             cursor = None
             while cursor != b"0":
@@ -191,7 +197,7 @@ class RedisCluster:
 
     def stop(self) -> Deferred[None]:
         """
-        Leave.
+        Leave the cluster: fail the pending broadcasts, and remove this node from the server.
         """
         if self._listener is None:
             return succeed(None)
@@ -209,8 +215,8 @@ class RedisCluster:
         try:
             self._beat_now()
         except Exception:
-            # Such as a follower that fails.
-            self._failures.failure("a node cannot send its heartbeat")
+            # For example because the listener fails.
+            self._failures.failure("this node cannot send its heartbeat")
             self._begin_anew()
             self._later(None, _INTERVAL)
 
@@ -221,7 +227,7 @@ class RedisCluster:
         if anew:
             self._shown.clear()
             self._stale = list(self._metadata)
-            # How many there are in all comes first.
+            # The number of all subscribers is sent first.
             self._changed, self._left = {ALL: None}, list(counts)
         else:
             self._changed.update(dict.fromkeys(changed))
@@ -243,8 +249,9 @@ class RedisCluster:
 
     def _next_topics(self) -> list[str]:
         """
-        Take the topics that are sent with one heartbeat. A look at all of them each time would take 44 ms
-        where there are 100,000.
+        Take the topics to send with one heartbeat.
+
+        Comparing the counts of all topics at each heartbeat would take 44 ms for 100,000 topics.
         """
         topics = list(islice(self._changed, _MOST_TOPICS))
         for topic in topics:
@@ -262,11 +269,11 @@ class RedisCluster:
             else:
                 self._shown.pop(topic, None)
         if any(each and not found for each, found in zip(expected, there, strict=True)):
-            # The server has forgotten it: this node was silent for too long.
+            # The server has expired the data of this node, whose heartbeats were missing for too long.
             self._begin_anew()
 
     def _has_not_beaten(self, _: object) -> None:
-        # Who knows what the others have of it.
+        # It is unknown which counts and metadata the server has.
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -281,7 +288,7 @@ class RedisCluster:
 
     def _send_stale(self) -> None:
         """
-        Send all anew, a part in each turn.
+        Send all metadata anew, a part in each turn of the reactor.
         """
         self._send([name for name in self._stale[:_MOST_IN_A_TURN] if name in self._metadata])
         del self._stale[:_MOST_IN_A_TURN]
@@ -292,7 +299,7 @@ class RedisCluster:
     def _send(self, names: Sequence[str]) -> None:
         for start in range(0, len(names), _MOST_TEXTS):
             if self._anew:
-                # All will be sent.
+                # The next heartbeat sends all of them.
                 return
             sent = [
                 each
@@ -305,5 +312,5 @@ class RedisCluster:
         return self._milliseconds(), _lifetime()
 
     def _milliseconds(self) -> int:
-        # Before the first session nothing is sent.
+        # No command is sent before the first session.
         return 0 if self._reactor is None else int(self._now() * 1000)

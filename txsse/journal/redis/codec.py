@@ -1,9 +1,9 @@
 """
-Updates as entries of a stream, and back.
+Encodes updates as arguments of the script, and decodes them from entries of the stream.
 
-Strategy: an entry carries a checksum of its update, so that a bit that flips in it is noticed. The checksum
-does not cover what the script adds when it stores the entry: its id, and `after`, the id of the entry before
-it. An `after` that was changed does not fit the record, and the follower notices that.
+Strategy: an entry carries a checksum of its update, which reveals damage. The checksum does not cover the
+parts that the script adds when it stores the entry: the entry's id, and `after`, the id of the entry before
+it. A damaged `after` does not match the previous entry, which the follower detects.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ __all__ = [
 
 class DamagedEntry(Exception):
     """
-    An entry held an update, and cannot be read.
+    The entry was written by a hub, but is damaged.
     """
 
 
 class ForeignEntry(Exception):
     """
-    An entry was not written by a hub.
+    The entry was not written by a hub.
     """
 
 
-# What reading an entry raises that is not as a hub has written it.
+# The exceptions that decoding a damaged or foreign entry may raise.
 _UNREADABLE = (LookupError, ValueError, TypeError, RecursionError)
 
-# What the script takes of an update: its id, topics, type, retry time, the mark of a private one, data; which
-# of the optional ones are present; and the checksum.
+# The arguments of the script for one update: its id, topics, type, retry time, the value of `private`, data;
+# which of the optional fields are present; and the checksum.
 Arguments = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
 
-# Updates with their arguments, by their ids.
+# Updates of this process with their arguments, by id.
 Own = Mapping[bytes, tuple[Update, Arguments]]
 
 _NONE: Own = MappingProxyType({})
@@ -63,26 +63,27 @@ _ONE = ord("1")
 
 def to_arguments(update: Update) -> Arguments:
     """
-    Write an update as the script takes it.
+    Return the arguments of the script for an update.
     """
     event = update.event
     given = _GIVEN[event.event is not None] + _GIVEN[event.retry is not None] + _GIVEN[update.private]
     id, topics, data = update.id.encode(), _to_json(update.topics), event.data.encode()
     type = b"" if event.event is None else event.event.encode()
-    # Equal updates have equal fields, so that the script can compare them.
+    # Equal updates must have equal fields, by which the script compares them.
     retry = b"" if event.retry is None else repr(float(event.retry)).encode()
     return id, topics, type, retry, b"1", data, given, _checksum(given, id, topics, type, retry, data)
 
 
 def _checksum(*values: bytes) -> bytes:
     """
-    Return the checksum of an update: of its values, and which of the optional ones are present.
+    Return the checksum of an update, over its values and the flags of the optional ones.
     """
-    # A byte that no UTF-8 has, so that nothing moves from one value to the next unnoticed.
+    # The separator is a byte that UTF-8 never contains, so that moving bytes from one value to the next
+    # changes the checksum.
     return b"%d" % crc32(b"\xff".join(values))
 
 
-# Most of what is published goes to the same few topics again.
+# Most updates are published to the same few topics.
 @lru_cache(maxsize=1024)
 def _to_json(topics: tuple[str, ...]) -> bytes:
     return json.dumps(topics, ensure_ascii=False).encode()
@@ -95,7 +96,7 @@ def _from_json(topics: bytes) -> tuple[str, ...]:
 
 def _is_stored(arguments: Arguments, flat: list[bytes]) -> bool:
     """
-    Tell whether these are the fields that the script has made of an update, whatever came before it.
+    Return whether an entry has the fields that the script stores for an update, apart from `after`.
     """
     id, topics, type, retry, private, data, given, crc = arguments
     fields = [b"after", flat[1], b"id", id, b"topics", topics, b"data", data, b"crc", crc]
@@ -107,26 +108,28 @@ def _is_stored(arguments: Arguments, flat: list[bytes]) -> bool:
 
 def to_update(entry: Any, own: Own = _NONE) -> tuple[int, int, Update]:
     """
-    Read an entry: its number, that of the one before it, and the update.
+    Decode an entry.
 
-    :param own: updates of this process, of which one is taken that is the same: making another costs more.
-    :raises DamagedEntry: for an entry of a hub's that cannot be read.
-    :raises ForeignEntry: for another one.
+    :param own: updates of this process. If the entry is that of one of them, this object is returned, which
+        is cheaper than to decode it.
+    :returns: the number of the entry, the number of the entry before it, and the update.
+    :raises DamagedEntry: if a hub wrote the entry, and it is damaged.
+    :raises ForeignEntry: if no hub wrote the entry.
     """
     try:
         id, flat = entry
         if flat[0] != b"after":
-            raise ValueError("the script begins with what came before")
+            raise ValueError("the first field of an entry must be 'after'")
         number, after = to_number(id), to_number(flat[1])
         known = own.get(flat[3])
         update = known[0] if known is not None and _is_stored(known[1], flat) else _to_update(flat)
     except _UNREADABLE:
         names = entry[1][::2]
-        # One of both remains, however few bytes of it have changed.
+        # Damage to a few bytes leaves at least one of these two names.
         error = DamagedEntry if b"crc" in names or b"after" in names else ForeignEntry
         raise error(entry[0]) from None
     if after >= number:
-        # No follower could go on behind such an entry.
+        # This is damage, after which a follower would not find the next entry.
         raise DamagedEntry(entry[0])
     return number, after, update
 
@@ -137,7 +140,7 @@ def _to_update(flat: list[bytes]) -> Update:
     type, retry, private = fields.get(b"event"), fields.get(b"retry"), fields.get(b"private")
     given = _GIVEN[type is not None] + _GIVEN[retry is not None] + _GIVEN[private == b"1"]
     if fields[b"crc"] != _checksum(given, id, topics, type or b"", retry or b"", data):
-        raise ValueError("the checksum is another one")
+        raise ValueError("the checksum does not match")
     event = ServerSentEvent(
         data.decode(),
         None if type is None else type.decode(),
@@ -149,7 +152,7 @@ def _to_update(flat: list[bytes]) -> Update:
 
 def to_updates(entries: Iterable[Any]) -> Iterator[tuple[int, Update | None]]:
     """
-    Read entries with their numbers, but for those that no hub has written; damaged ones are ``None``.
+    Decode entries, with their numbers; ``None`` for a damaged one. Entries that no hub wrote are skipped.
     """
     for entry in entries:
         try:
@@ -164,7 +167,7 @@ def to_updates(entries: Iterable[Any]) -> Iterator[tuple[int, Update | None]]:
 
 def is_repeated(entry: Any) -> bool:
     """
-    Tell whether an older entry had the same id when this one was stored.
+    Return whether the stream held an older entry with the same update id when this one was stored.
     """
     flat = entry[1]
     return b"again" in flat[-4::2]
@@ -180,6 +183,6 @@ def is_unfinished(entry: Any) -> bool:
 
 def time_of(number: int) -> float:
     """
-    Return when an entry was made, in seconds.
+    Return the time at which an entry was stored, in seconds, by its number.
     """
     return (number >> 64) / 1000

@@ -1,5 +1,5 @@
 """
-A connection to Redis: the one place that knows its protocol's library.
+A connection to a Redis server. Only this module uses the library for the Redis protocol, txredisapi.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ __all__ = ["Connection", "Refused", "connect", "explain"]
 
 class _Protocol(HiredisProtocol):  # type: ignore[misc]
     """
-    Bytes in, bytes out.
+    The library's protocol, without its conversions of arguments and replies.
+
+    :ivar why_lost: the reason of a TLS failure, for errors.
     """
 
     why_lost = ""
@@ -37,13 +39,12 @@ class _Protocol(HiredisProtocol):  # type: ignore[misc]
 
     def tryConvertData(self, data: Any) -> Any:  # noqa: N802
         """
-        Leave a reply as it is. The library would go through a page of entries string by string, and change
-        nothing.
+        Return a reply unchanged. The library's method would examine each string of a page, and change none.
         """
         return data
 
     def _build_command(self, *arguments: str | bytes | int, **_: object) -> bytes:
-        # The library's own would try each argument for each of its types.
+        # The library's method tests the type of each argument several times.
         parts = [b"*%d\r\n" % len(arguments)]
         for argument in arguments:
             value = argument if isinstance(argument, bytes) else _encode(str(argument))
@@ -52,17 +53,17 @@ class _Protocol(HiredisProtocol):  # type: ignore[misc]
 
     def connectionLost(self, why: Failure = connectionDone) -> None:
         """
-        Keep what TLS has against the peer.
+        Keep the reason why TLS rejected the peer.
         """
         reason = why.value.args[0] if why.value is not None and why.value.args else None
         if isinstance(reason, list) and reason:
-            # As OpenSSL tells it: the last part of the last of its errors.
+            # OpenSSL's text is the last part of the last of its errors.
             self.why_lost = f": {reason[-1][-1]}"
         super().connectionLost(why)
 
 
 def _encode(text: str) -> bytes:
-    # A topic that somebody asks for may be any text, also one that no update can have.
+    # A client may request any text as a topic, even one with lone surrogates, which no update can have.
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -73,17 +74,17 @@ class _Protocols(Factory):
 
 class Refused(JournalFailed):
     """
-    The server has answered a command, and its answer is an error: another one may work.
+    The server replied to a command with an error. Other commands may work.
     """
 
 
 class Connection:
     """
-    One connection. Every failure of it is a :exc:`~txsse.errors.JournalFailed` that says what to do.
+    One connection. Its commands fail with :exc:`~txsse.errors.JournalFailed`, which says what to do.
 
-    :param name: whose it is, for errors.
+    :param name: the name of the server, for errors.
     :param timeout: how long a reply may take, in seconds.
-    :ivar when_lost: fires when it is gone.
+    :ivar when_lost: a Deferred that fires when the connection is lost.
     """
 
     def __init__(self, protocol: Any, name: str, timeout: float, reactor: IReactorTime) -> None:
@@ -97,8 +98,8 @@ class Connection:
         """
         Send a command.
 
-        :returns: a Deferred that fires with the reply. Where none comes in time, the connection is cut: what
-            would come later could not be told from the reply to the next one.
+        :returns: a Deferred that fires with the reply. If the reply takes too long, the connection is
+            aborted, because a late reply could not be distinguished from the reply to the next command.
         """
         try:
             reply: Deferred[Any] = self._protocol.execute_command(*command)
@@ -109,10 +110,10 @@ class Connection:
 
     def cut(self) -> None:
         """
-        End it, at once.
+        Abort the connection, if it is not lost already.
         """
         if not self.when_lost.called:
-            # Over TLS, what is lost cannot be cut off any more.
+            # A TLS transport must not be aborted after it is lost.
             self._protocol.transport.abortConnection()
 
     def _failed(self, failure: Failure) -> Failure:
@@ -120,7 +121,7 @@ class Connection:
             return failure
         if failure.check(TimeoutError):
             self.cut()
-            problem = f"no answer for {self._timeout:g} s"
+            problem = f"no reply for {self._timeout:g} s"
             return Failure(JournalFailed(self._name, problem, uncertain=True))
         if failure.check(ResponseError):
             return Failure(Refused(self._name, explain(str(failure.value))))
@@ -132,10 +133,10 @@ class Connection:
 
 async def connect(server: Server, *, timeout: float, reactor: IReactorTime) -> Connection:
     """
-    Connect to a server, or to the one that is the master now, by what its sentinels say.
+    Connect to a server, or to the current master as named by its sentinels.
 
     :param timeout: how long each step may take, in seconds.
-    :raises JournalFailed: where that cannot be.
+    :raises JournalFailed: if this fails, or if the server is not a master.
     """
     address = server.addresses[0]
     if server.service is not None:
@@ -150,7 +151,7 @@ async def connect(server: Server, *, timeout: float, reactor: IReactorTime) -> C
         role = await connection.ask("ROLE")
         if role[0] != b"master":
             raise JournalFailed(
-                server.name, f"is a {role[0].decode()}, and takes no updates; name its master"
+                server.name, f"is a {role[0].decode()} and accepts no updates; use the URL of its master"
             )
     except BaseException:
         connection.cut()
@@ -159,10 +160,10 @@ async def connect(server: Server, *, timeout: float, reactor: IReactorTime) -> C
 
 
 async def _ask_sentinels(server: Server, timeout: float, reactor: IReactorTime) -> Address:
-    problem = "no sentinel answers"
+    problem = "no sentinel replies"
     for address in server.addresses:
         try:
-            # They have passwords of their own, if any.
+            # The URL's password is the server's, so it is not sent to the sentinels.
             connection = await _open(server, address, timeout, reactor)
             try:
                 found = await connection.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", server.service or "")
@@ -174,7 +175,7 @@ async def _ask_sentinels(server: Server, timeout: float, reactor: IReactorTime) 
         if found is not None:
             host, port = found
             return Address(host.decode(), int(port))
-        problem = f"the sentinels know no {server.service}"
+        problem = f"the sentinels do not know a service {server.service}"
     raise JournalFailed(server.name, problem)
 
 
@@ -187,7 +188,7 @@ async def _open(server: Server, address: Address, timeout: float, reactor: IReac
     except Exception as error:
         where = address.path or f"{address.host}:{address.port}"
         said = str(error).strip().rstrip(".")
-        problem = f"cannot connect to {where}: {said}; see whether it runs there"
+        problem = f"cannot connect to {where}: {said}; check that the server runs there"
         raise JournalFailed(server.name, " ".join(problem.split())) from None
     return Connection(protocol, server.name, timeout, reactor)
 
@@ -205,7 +206,7 @@ def _endpoint(
 
 def explain(said: str) -> str:
     """
-    Say what Redis means, and what to do.
+    Return a text for the operator: what an error of Redis means, how to fix it, and its original message.
     """
     said = said.strip()
     for beginning, advice in _ADVICE.items():
@@ -214,17 +215,17 @@ def explain(said: str) -> str:
     return said
 
 
-_MORE_RIGHTS = "this user may not do that; docs/journals.rst has the rights that it needs"
+_MORE_RIGHTS = "this user has no permission for a command; docs/journals.rst lists the required permissions"
 
 _ADVICE = {
-    "OOM": "it has no memory left; raise its maxmemory, or lower the journal's bounds",
-    "READONLY": "it is a replica now, and takes no updates",
-    "MISCONF": "it cannot save to its disk, and takes no updates; see its log",
-    "NOAUTH": "it wants a password; put one into the URL",
-    "WRONGPASS": "it does not know this user with this password; see the URL",
+    "OOM": "the server has no memory left; raise its maxmemory, or lower the journal's limits",
+    "READONLY": "the server is now a replica and accepts no updates",
+    "MISCONF": "the server cannot save to its disk and accepts no updates; see its log",
+    "NOAUTH": "the server requires a password; add it to the URL",
+    "WRONGPASS": "the server rejects this user or password; correct the URL",
     "NOPERM": _MORE_RIGHTS,
     "The user executing the script": _MORE_RIGHTS,
-    "LOADING": "it is still reading its data from the disk",
-    "NOREPLICAS": "it has too few replicas, and takes no updates",
-    "UNBLOCKED": "it became a replica",
+    "LOADING": "the server is still loading its data from the disk",
+    "NOREPLICAS": "the server has too few replicas and accepts no updates",
+    "UNBLOCKED": "the server became a replica",
 }

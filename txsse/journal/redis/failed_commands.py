@@ -1,9 +1,9 @@
 """
-Commands that a Redis has answered with an error: what it takes to say that they work again.
+Tracks the commands that a Redis server refuses, and determines when they work again.
 
-Strategy: a Redis that refuses one command may take another one, or the same with less data: it has no memory
-left, or its user has not all the rights. So a refusal ends when a command of its kind works, with as much
-data. Where nobody sends one, a trial does now and then.
+Strategy: a server that refuses one command may accept another one, or the same with less data: it may have no
+memory left, or its user may lack permissions. Therefore a refusal ends only when a command of its kind
+succeeds with as much data. If no such command is sent, a trial command tests this from time to time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = ["Refusals"]
 
 Arguments = Sequence[str | bytes | int]
 
-# Each by the command whose success says that it works. A node sends all of its counts and metadata
-# anew after metadata was refused; messages are not sent again.
+# For each of these commands, the one whose success ends its refusal. After metadata was refused, a node sends
+# all of its counts and metadata anew; messages are not sent again.
 _KIND = {
     "probe": "append",
     "append_many": "append",
@@ -27,8 +27,7 @@ _KIND = {
     "acknowledge": "heartbeat",
 }
 
-# With how much data it is tried whether updates are taken again: no update that a hub takes has more by
-# default.
+# The maximum size of a trial, in bytes. By default a hub accepts no larger update.
 _MAX_TRIAL = 1024 * 1024
 
 
@@ -40,7 +39,7 @@ class _Refusal(NamedTuple):
 
 class Refusals:
     """
-    What is refused at the moment. It is false where that is nothing.
+    The current refusals, by kind of command. It is false if it is empty.
     """
 
     def __init__(self) -> None:
@@ -52,7 +51,7 @@ class Refusals:
     @property
     def problem(self) -> JournalFailed | None:
         """
-        The oldest of them; ``None`` where nothing is refused.
+        The error of the oldest refusal; ``None`` if no command is refused.
         """
         for refusal in self._refusals.values():
             return refusal.problem
@@ -60,20 +59,21 @@ class Refusals:
 
     def refused(self, arguments: Arguments, problem: JournalFailed) -> None:
         """
-        Take note of a command that was refused.
+        Record that a command was refused.
         """
         kind, size = _kind_of(arguments), _size_of(arguments)
         known = self._refusals.get(kind)
         if known is not None:
-            # The place in the order remains; the most that was refused counts, up to what a trial sends.
+            # The refusal keeps its place in the order. The largest refused size counts, up to that of a
+            # trial.
             size = max(size, known.size)
         self._refusals[kind] = _Refusal(arguments if kind != "append" else (), size, problem)
 
     def worked(self, arguments: Arguments) -> bool:
         """
-        Take note of a command that worked.
+        Record that a command succeeded.
 
-        :returns: whether that ends a refusal.
+        :returns: whether this ends a refusal.
         """
         kind = _kind_of(arguments)
         refusal = self._refusals.get(kind)
@@ -84,7 +84,7 @@ class Refusals:
 
     def trials(self, now: int) -> Iterator[Arguments]:
         """
-        Return the commands that show whether what was refused works again.
+        Return the commands that test whether the refused ones work again.
 
         :param now: the time, in milliseconds.
         """
@@ -92,7 +92,7 @@ class Refusals:
             if kind == "append":
                 yield "probe", now, b"x" * refusal.size
             elif kind != "heartbeat":
-                # Those read, or tidy up.
+                # The other commands read or tidy up, so they can be repeated.
                 yield refusal.arguments
 
 

@@ -1,10 +1,10 @@
 """
-The follower of a stream: it gives the journal's follower what the stream brings, in order, and keeps the
-newest part in memory.
+Reads new entries of the stream, passes their updates to the hub, and keeps the newest in memory.
 
-Strategy: updates are given as the stream brings them, this process's own among them, so that the order is the
-same at every node. Each entry names the one before it. One that does not fit shows that trimming overtook
-this process; or that the record was set back, as by a failover that lost updates: then another epoch begins.
+Strategy: all updates are given in the order of the stream, including those that this process appended, so
+that the order is the same at every node. Each entry names the entry before it. If this is not the previous
+entry that was read, either the stream was trimmed faster than this process read; or the record was set back,
+for example by a failover that lost updates. In the latter case a new epoch begins.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["StreamFollower"]
 
 _log = Logger()
 
-# How many entries the follower takes at once.
+# How many entries one command reads at most.
 _FOLLOW_COUNT = 256
 
 
@@ -47,11 +47,11 @@ class StreamFollower:
     Follows the stream of a journal.
 
     :param journal: the journal, for the log.
-    :param new_window: makes the memory for the newest part, after a position.
-    :param outbox: what this process has appended.
-    :ivar recent: the newest part.
-    :ivar epochs: the positions of entries.
-    :ivar damage: the entries that are damaged.
+    :param new_window: makes an empty window that begins after a position.
+    :param outbox: the updates that this process has appended.
+    :ivar recent: the window of the newest updates.
+    :ivar epochs: converts between positions and numbers of entries.
+    :ivar damage: the damaged entries.
     """
 
     def __init__(self, journal: object, new_window: Callable[[int], Window], outbox: Outbox) -> None:
@@ -64,19 +64,22 @@ class StreamFollower:
         self._outbox = outbox
         self._failures = RateLimitedLog(_log)
         self._head_id: str | None = None
-        # The entry up to which the stream has been read, and whether the next one may come after any other.
+        # The entry up to which the stream has been read.
         self._cursor = 0
+        # Whether to accept the next entry without comparing the entry that it names as the previous one.
         self._anew = False
-        # The entry up to which the journal gave all up, as far as this process knows.
+        # The entry up to which the journal has dropped all entries, as far as this process knows.
         self._floor = 0
 
     async def load(self, session: Session, count: int, size: int) -> None:
         """
-        Fill the memory with the newest part, down to a damaged entry: a reader from before that is to be
-        notified of a gap.
+        Fill the window with the newest updates.
 
-        :param count: how many updates it takes.
-        :param size: how many bytes.
+        The window begins after the newest damaged entry, so that a reader which begins before that entry
+        reads from the stream, and is notified of the gap.
+
+        :param count: the maximum number of updates.
+        :param size: their maximum size in memory, in bytes.
         """
         last, floor, _ = await session.look(0)
         self.epochs = Epochs()
@@ -110,31 +113,35 @@ class StreamFollower:
         """
         Follow the stream, and read the inbox of this node, until the session is lost.
         """
-        # The beginning of a batch whose end has not been read yet: the follower gets it together with that.
+        # The beginning of a batch whose end has not been read. It is given to the follower together with the
+        # end.
         begun: list[Any] = []
         while True:
             cursor = to_number(begun[-1][0]) if begun else self._cursor
             more, inbox = await session.wait_for_entries(cursor, cluster.inbox_cursor, _FOLLOW_COUNT)
             cluster.receive(inbox)
             if begun and not more:
-                # Its end is not in the stream, which is damaged: a transaction is stored as a whole.
+                # The end of the batch is missing. The stream is damaged, because a batch is stored as a
+                # whole.
                 self._skip_to(cursor)
             found = begun + more if more else []
             end = len(found)
             while end and is_unfinished(found[end - 1]):
                 end -= 1
             if len(found) - end > MAX_BATCH_COUNT:
-                # No batch is that long: the marks are damaged.
+                # No batch is so long, so the marks of unfinished batches are damaged.
                 end = len(found)
             found, begun = found[:end], found[end:]
-            await self._tell(session, found)
+            await self._give(session, found)
             if found and self._cursor != to_number(found[-1][0]):
-                # It went back, or on, to another entry, and reads from there.
+                # _give has moved the cursor to another entry, from which to continue.
                 begun = []
 
     async def find_place(self, session: Session) -> None:
         """
-        See whether the record goes on from where this process was.
+        Check after a reconnection whether the record continues from the entry that this process read last.
+
+        If the record was set back, begin a new epoch. If the next entries have been dropped, skip them.
         """
         number = self.epochs.number_of(self.recent.head)
         last, floor, there = await session.look(number)
@@ -148,14 +155,15 @@ class StreamFollower:
 
     async def _find_epoch(self, session: Session, last: int) -> None:
         """
-        The record is another one. Find the last entry that it has in common with what this process has read.
+        Begin a new epoch after the last entry that the record has in common with this process's window.
 
-        :param last: the newest entry there.
+        :param last: the newest entry of the record.
         """
-        # No later than its newest entry: what comes next is after that, whatever the clock there says.
+        # At most the newest entry of the record. New entries come after that one, whatever the server's clock
+        # says.
         common = min(self.epochs.number_of(self.recent.floor), last)
         known = self.recent.entries()
-        # What is the same is a beginning of what is known.
+        # The common entries are the first ones in the window, so a binary search finds the last of them.
         while known:
             middle = len(known) // 2
             position, update = known[middle]
@@ -166,7 +174,8 @@ class StreamFollower:
             else:
                 known = known[:middle]
         _log.error(
-            "{journal} has lost updates that it had acknowledged; clients that received them are notified",
+            "{journal} has lost updates that it had acknowledged; clients that received them are sent "
+            "stream-reset",
             journal=self._journal,
         )
         self.epochs.begin(common)
@@ -174,10 +183,12 @@ class StreamFollower:
 
     def _skip_to(self, number: int) -> None:
         """
-        Trimming has overtaken this process.
+        Skip entries up to one, because they were dropped before this process has read them.
         """
         _log.error(
-            "{journal} held less than was missed; clients that missed it are notified", journal=self._journal
+            "{journal} dropped updates before this node read them; clients that missed them are sent "
+            "stream-reset",
+            journal=self._journal,
         )
         self._begin_anew(self.epochs.position_of(number))
 
@@ -188,21 +199,24 @@ class StreamFollower:
         self._head_id = None
         assert self.follower is not None
         self.follower.updates_missed(position)
-        # What was passed over will not be told; behind a common, what is new has other positions.
+        # The skipped updates will not be given to the follower. In a new epoch, the others have new
+        # positions.
         epochs = self.epochs
         self._outbox.rename(lambda each: epochs.position_of(epochs.number_of(each)))
-        self._outbox.tell()
+        self._outbox.fire_followed()
 
-    async def _tell(self, session: Session, found: Sequence[Any]) -> None:
+    async def _give(self, session: Session, found: Sequence[Any]) -> None:
         """
-        Tell the follower what the stream brought.
+        Give the updates of entries to the follower.
+
+        This stops early if it moves the cursor, after the record was set back or entries were dropped.
         """
         assert self.follower is not None
         for each in found:
             try:
                 number, after, update = to_update(each, self._outbox.own)
             except ForeignEntry:
-                # No update is missing: there was none.
+                # A foreign entry is not an update, so no update is missing.
                 self._failures.error(
                     "{journal} holds an entry that no hub has published: {entry}",
                     journal=self._journal,
@@ -216,10 +230,10 @@ class StreamFollower:
             head = self.recent.head
             here = self.epochs.number_of(head)
             if after != here and not self._anew:
-                # Somebody who publishes faster than this process reads; or another record.
+                # Either the stream was trimmed faster than this process reads, or the record was set back.
                 await self.find_place(session)
                 if self.recent.head != head:
-                    # To be read from there.
+                    # The cursor has moved; the caller reads from there.
                     return
                 self._skip_to(max(after, here))
             self._anew = False
@@ -230,33 +244,36 @@ class StreamFollower:
             try:
                 self.follower.update_appended(entry)
             except Exception:
-                # The next one does not depend on it.
+                # The next updates do not depend on this one.
                 self._failures.failure(
                     "{journal}: the follower failed on {update}", journal=self._journal, update=update
                 )
-        self._forget_given_up()
-        self._outbox.tell()
+        self._forget_dropped()
+        self._outbox.fire_followed()
 
     def _skip_damaged(self, number: int) -> None:
         """
-        Have those who are live read from where they were, and learn there that something is missing.
+        Move all live subscribers to replay, which reports the gap.
         """
         self.found_damaged(number)
         self._begin_anew(self.epochs.position_of(number))
-        # What follows names this entry, as usual.
+        # The next entry names the damaged one as its previous entry.
         self._anew = False
 
     def found_damaged(self, number: int) -> None:
+        """
+        Count and log a damaged entry.
+        """
         self.damage.found(number, f"entry {to_text(number)}")
 
-    def _forget_given_up(self) -> None:
-        # What is given up and was not told yet has to be told first.
+    def _forget_dropped(self) -> None:
+        # The follower must be given an update before the window forgets it.
         if self._floor <= self.epochs.number_of(self.recent.head):
             self.recent.forget(self.epochs.position_of(self._floor))
 
     def note_floor(self, number: int) -> None:
         """
-        Record up to which entry the journal gave all up.
+        Record the entry up to which the journal has dropped all entries.
         """
         self._floor = number
-        self._forget_given_up()
+        self._forget_dropped()

@@ -1,10 +1,10 @@
 """
-A journal in Redis Streams, which many processes share.
+The journal in Redis Streams, which many processes share.
 
-Strategy: what has to happen in one step happens in a script, ``script.lua``. One connection sends commands;
-another one follows the stream. Both together are a session. If either is lost, so is the session, and a new
-one goes on where the last one was, as soon as there is a server. Until then nothing can be published, and the
-newest part is read from memory.
+Strategy: operations that must be atomic are commands of a Lua script, ``script.lua``. One connection sends
+commands, a second one follows the stream; both together are a session. If either connection is lost, the
+session ends. As soon as a server is available, a new session continues at the entry that was read last. Until
+then, publishing fails, and the newest updates are read from memory.
 """
 
 from __future__ import annotations
@@ -62,33 +62,36 @@ _log = Logger()
 _RETRY = 0.2
 _MAX_RETRY = 10.0
 
-# How often is looked for what is too old, where nothing is published, in seconds.
+# How often to drop old updates while no client publishes, in seconds.
 _TIDY_INTERVAL = 60.0
 
 
 @implementer(IJournal)
 class RedisJournal:
     """
-    A journal in a Redis, from 6.2 on, or a Valkey. Hubs in many processes that share it act as one: each
-    shows its subscribers every update once, in the same order, and a client may resume at any of them.
+    A journal in Redis (6.2 or newer) or Valkey, shared by the hubs of many processes.
 
-    An update that was published is as safe as the Redis is: see its ``appendfsync``, and mind that a failover
-    may lose the newest. That is noticed, and subscribers are notified of it.
+    Each hub sends every update to its subscribers once, in the same order, and a client may resume at any
+    hub.
 
-    While the Redis is unavailable, publishing fails at once, and subscribers stay connected. The journal
-    reconnects.
+    An update that was published is as durable as the server's persistence (see ``appendfsync``). A failover
+    may lose the newest updates; the journal detects this, and hubs notify their subscribers.
+
+    While the server is unavailable, publishing fails at once, subscribers stay connected, and the journal
+    tries to reconnect.
 
     :param url: ``redis://host:6379/0``, ``rediss://`` for TLS, ``unix:///path?db=0``, or
-        ``redis+sentinel://host1,host2/service``; each with ``user:password@`` where needed.
-    :param key: what the names of its keys begin with. Hubs with the same key share a journal.
-    :param max_count: how many updates it holds.
-    :param max_bytes: how many bytes they take, roughly.
-    :param max_age: for how long it holds one, in seconds; ``None`` for as long as the others let it.
-    :param recent_bytes: how many bytes of memory the newest part takes, which is read from there.
-    :param max_pending: how many bytes of updates may be on their way; more of them fail.
-    :param timeout: how long the Redis may take to answer, in seconds, until it counts as lost.
+        ``redis+sentinel://host1,host2/service``; each with ``user:password@`` if needed.
+    :param key: the prefix of the names of its keys. Hubs with the same prefix share a journal.
+    :param max_count: the maximum number of updates.
+    :param max_bytes: their maximum size on the server, in bytes, approximately.
+    :param max_age: the maximum age of an update, in seconds; ``None`` for no such limit.
+    :param recent_bytes: how much memory to use for the newest updates, in bytes. Reads of these do not use
+        the server.
+    :param max_pending: how many bytes of updates may wait to be recorded. Appending more of them fails.
+    :param timeout: how long the server may take to reply, in seconds, before the connection counts as lost.
     :param reactor: the reactor; ``None`` for the global one.
-    :raises ValueError: for a URL that is none, and for a bound that holds nothing.
+    :raises ValueError: if the URL is invalid, or a limit is not greater than 0.
     :ivar cluster: the nodes that share the journal, an :class:`~txsse.journal.cluster.ICluster`.
     """
 
@@ -118,7 +121,7 @@ class RedisJournal:
         self._timeout = timeout
         self._given_reactor = cast("IReactorTime | None", reactor)
         self._reactor: Any = None
-        # By how much the clock of the Redis is ahead of this one, in seconds.
+        # The difference between the server's clock and this process's clock, in seconds.
         self._ahead = 0.0
         self._resume_ids = ResumeIds(new_secret(randomness_of(reactor)))
         self._script = Script(self, self._server.name, self._now)
@@ -145,20 +148,20 @@ class RedisJournal:
     @property
     def problem(self) -> Exception | None:
         """
-        What is wrong at the moment.
+        The current problem; ``None`` while the journal works.
         """
         return self._script.problem
 
     @property
     def damaged(self) -> int:
         """
-        How many damaged entries this process has found.
+        The number of damaged entries that this process has found.
         """
         return self._following.damage.count
 
     def start(self, follower: IFollower) -> Deferred[None]:
         """
-        Connect, and follow.
+        Connect to the server, read the newest updates into memory, and follow the stream.
         """
         self._following.follower = follower
         self._reactor = make_steady(self._given_reactor or global_reactor())
@@ -168,9 +171,10 @@ class RedisJournal:
 
     def append(self, update: Update) -> Deferred[int]:
         """
-        Record an update.
+        Record an update, in a command that is sent at the end of this turn of the reactor.
         """
-        # Whether there is one with its id, the script decides: the memory may hold what Redis has given up.
+        # The script looks for an equal update. This process's memory may hold one that the server has
+        # dropped.
         if self._script.session is None:
             return fail(self._script.unreachable())
         pending = self._outbox.bytes
@@ -182,7 +186,7 @@ class RedisJournal:
 
     def append_many(self, updates: Sequence[Update]) -> Deferred[list[int]]:
         """
-        Record several updates.
+        Record several updates, in one command.
         """
         size = check_batch(updates)
         if self._script.session is None:
@@ -198,7 +202,7 @@ class RedisJournal:
 
     def find(self, id: str) -> Deferred[int | None]:
         """
-        Look an id up.
+        Look up the id of an update, or a resume ID.
         """
         recent, epochs = self._following.recent, self._following.epochs
         position = recent.find(id, self._now())
@@ -211,7 +215,7 @@ class RedisJournal:
 
     def at(self, position: int) -> Deferred[Update | None]:
         """
-        Return the update at a position: one of the newest part from memory.
+        Return the update at a position, from memory if it is one of the newest.
         """
         update = self._following.recent.at(position, self._now())
         if update is not None:
@@ -220,7 +224,7 @@ class RedisJournal:
 
     def read(self, after: int) -> Deferred[Page]:
         """
-        Read on after a position: the newest part from memory.
+        Read the updates after a position, from memory if they are among the newest.
         """
         now, recent = self._now(), self._following.recent
         recent.trim(now)
@@ -230,13 +234,13 @@ class RedisJournal:
 
     def resume_id(self, position: int) -> str:
         """
-        Return an opaque id for a position.
+        Return an opaque resume ID for a position.
         """
         return self._resume_ids.resume_id(self._following.epochs.number_of(position))
 
     def stop(self) -> Deferred[None]:
         """
-        Disconnect, after what was appended.
+        Wait until the appended updates are recorded, leave the cluster, and disconnect.
         """
         return Deferred.fromCoroutine(self._stop())
 
@@ -261,21 +265,21 @@ class RedisJournal:
 
     async def _connect(self) -> Session:
         """
-        Begin a session.
+        Open a session.
         """
         node = self.cluster.node
         return await open_session(self._server, self._key, node, timeout=self._timeout, reactor=self._reactor)
 
     async def _agree(self, session: Session) -> None:
         """
-        Use the clock of the Redis, and the secret of the record for resume IDs, as all nodes do.
+        Read the server's clock, and the record's secret for resume IDs, which all nodes use.
         """
         self._resume_ids = ResumeIds(await session.run("secret", new_secret(randomness_of(self._reactor))))
         self._ahead = await session.clock() - float(self._reactor.seconds())
 
     async def _stay(self, session: Session) -> None:
         """
-        Follow the stream, over lost sessions.
+        Follow the stream. Open a new session whenever one is lost.
         """
         while True:
             self._script.session_began(session)
@@ -293,7 +297,8 @@ class RedisJournal:
     async def _reconnect(self) -> Session:
         delay = Backoff(_RETRY, _MAX_RETRY)
         while True:
-            # All nodes lose it in the same moment, and need not come back in the same.
+            # All nodes lose the server at the same moment. A random delay keeps them from reconnecting at
+            # once.
             await deferLater(self._reactor, delay.next() * randomness_of(self._reactor).uniform(0.5, 1.0))
             try:
                 session = await self._connect()
@@ -324,7 +329,8 @@ class RedisJournal:
             tidying.cancel()
         staying, self._staying = self._staying, None
         if staying is not None:
-            # In the middle of an update it cannot be cancelled, and its connections would stay.
+            # The coroutine cannot be cancelled while it is running, which it is if a callback for an update
+            # calls this; its connections would then stay open.
             await deferLater(self._reactor, 0)
             staying.cancel()
         self._script.stop()
@@ -332,17 +338,17 @@ class RedisJournal:
     def _to_failed(self, error: Exception) -> JournalFailed:
         if isinstance(error, JournalFailed):
             return error
-        # Such as a follower that fails.
+        # For example an exception of the follower.
         self._failures.failure("{journal} cannot be followed", journal=self)
         return JournalFailed(
-            self._server.name, f"cannot be followed, by a {type(error).__name__}; see the log"
+            self._server.name, f"cannot be followed because of {type(error).__name__}; see the log"
         )
 
     # Publishing.
 
     def _flush_soon(self) -> None:
         if self._script.session is not None and self._flushing is None:
-            # At the end of the turn: what is published in it goes in one call.
+            # In the next turn of the reactor, so that all updates published in this turn share one command.
             self._flushing = self._reactor.callLater(0, self._flush)
 
     def _flush(self) -> None:
@@ -361,7 +367,7 @@ class RedisJournal:
         return [self._following.epochs.position_of(to_number(number)) for number in numbers]
 
     def _followed_up_to(self) -> float:
-        # Without a session, the follower is given it later; publishers do not wait for that.
+        # Without a session, the follower is given the updates later; publishers do not wait for that.
         return math.inf if self._script.session is None else self._following.recent.head
 
     def _bounds(self) -> tuple[int, int, int, int]:
@@ -369,11 +375,11 @@ class RedisJournal:
 
     def _oldest(self) -> int:
         """
-        Return the time up to which everything is too old, in milliseconds.
+        Return the time up to which updates are too old, in milliseconds; -1 without a maximum age.
         """
         return -1 if self._max_age == math.inf else int((self._now() - self._max_age) * 1000)
 
-    # Time.
+    # Deletion of old updates, and the clock.
 
     def _tidy_later(self, seconds: float = _TIDY_INTERVAL) -> None:
         if self._staying is not None:

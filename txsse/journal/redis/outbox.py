@@ -1,5 +1,5 @@
 """
-Updates that were appended to a journal in Redis, until their Deferreds fire.
+Sends appended updates to the server in batches, and fires their Deferreds in order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Outbox"]
 
 _log = Logger()
 
-# How much goes into one call of the script.
+# How many updates, and bytes of updates, one call of the script takes.
 _BATCH_COUNT = 500
 _BATCH_BYTES = 1024 * 1024
 
@@ -33,15 +33,18 @@ class _OnItsWay(NamedTuple):
 
 class Outbox:
     """
-    Updates on their way to the server; and those that it has, and that the follower was not given yet.
+    The updates of this process whose Deferreds have not fired.
 
-    :param record: records updates, each as the script takes it, and whether they are one batch; returns a
-        Deferred of their positions.
-    :param followed_up_to: returns the position up to which the follower was given updates; infinity if it
-        is given none for now.
-    :ivar bytes: how many bytes of updates are on their way.
-    :ivar own: these updates, by id, and what they were sent as: when the stream brings them back, they need
-        not be made again.
+    These are the updates that wait to be recorded, and those that are recorded but have not been given to the
+    follower.
+
+    :param record: records updates, given as arguments of the script; its second argument is whether they are
+        one batch. It returns a Deferred of their positions.
+    :param followed_up_to: returns the position up to which the follower was given updates; infinity while no
+        update can be given to it.
+    :ivar bytes: the size of the updates that wait to be recorded.
+    :ivar own: these updates and their arguments, by id. When the stream returns an update of this process,
+        the object is used again, instead of decoding the entry.
     """
 
     def __init__(
@@ -54,20 +57,20 @@ class Outbox:
         self._record = record
         self._followed_up_to = followed_up_to
         self._waiting: list[_OnItsWay] = []
-        # What waits before that, up to a batch and with it: lists of updates, and whether it is a batch.
+        # The updates that wait before those, up to the last batch and with it: whether each list is a batch.
         self._earlier: list[tuple[bool, list[_OnItsWay]]] = []
-        # Recorded, and not given to the follower yet: by position.
+        # The recorded updates that the follower was not given: a heap by position.
         self._unfollowed: list[tuple[int, int, _OnItsWay]] = []
         self._order = 0
-        # How many have Deferreds that have not fired.
+        # The number of Deferreds that have not fired.
         self._outstanding = 0
         self._settled: Waiters[None] = Waiters()
 
     def add(self, update: Update) -> Deferred[int]:
         """
-        Take an update, to be sent by the next :meth:`flush`.
+        Add an update, which the next :meth:`flush` sends.
 
-        :returns: a Deferred that fires with its position, once it is recorded and the follower was given it.
+        :returns: a Deferred that fires with its position, once it is recorded and given to the follower.
         """
         added = self._take(update)
         self._waiting.append(added)
@@ -75,7 +78,7 @@ class Outbox:
 
     def add_many(self, updates: Sequence[Update]) -> list[Deferred[int]]:
         """
-        Take a batch, to be sent by the next :meth:`flush` in one call.
+        Add a batch, which the next :meth:`flush` sends in one call.
         """
         batch = [self._take(update) for update in updates]
         self._earlier += [(False, self._waiting), (True, batch)]
@@ -93,7 +96,7 @@ class Outbox:
 
     def flush(self) -> None:
         """
-        Send what waits.
+        Send the updates that wait.
         """
         earlier, self._earlier = self._earlier, []
         waiting, self._waiting = self._waiting, []
@@ -116,7 +119,7 @@ class Outbox:
         if batch:
             self._send(batch)
 
-    def tell(self) -> None:
+    def fire_followed(self) -> None:
         """
         Fire the Deferreds of the updates that the follower was given.
         """
@@ -126,23 +129,27 @@ class Outbox:
 
     def rename(self, rename: Callable[[int], int]) -> None:
         """
-        The updates that the follower was not given yet have other positions now.
+        Change the positions of the updates that the follower was not given, after a new epoch began.
+
+        :param rename: returns the new position for an old one.
         """
         self._unfollowed = [(rename(position), order, each) for position, order, each in self._unfollowed]
         heapq.heapify(self._unfollowed)
 
     def lose(self, make_error: Callable[[], Exception]) -> None:
         """
-        Fail what waits: the server is lost.
+        Fail the updates that wait to be sent, because the session is lost.
+
+        Updates that are recorded succeed, although the follower will be given them only in the next session.
         """
         waiting = [each for _, run in self._earlier for each in run] + self._waiting
         self._earlier, self._waiting = [], []
         for each in waiting:
             self._release(each)
             self._finish(each, Failure(make_error()))
-        # These are recorded; that the follower is given them later is the lesser evil.
-        untold, self._unfollowed = self._unfollowed, []
-        for position, _, each in untold:
+        # A failure would make the publishers publish these again.
+        unfollowed, self._unfollowed = self._unfollowed, []
+        for position, _, each in unfollowed:
             self._finish(each, position)
 
     async def settle(self) -> None:
@@ -153,12 +160,12 @@ class Outbox:
             await self._settled.wait()
 
     def _send(self, batch: list[_OnItsWay], *, together: bool = False) -> None:
-        # What fails here fails for the publishers: it may be that memory is gone.
+        # An exception in the call, such as a MemoryError, must fail the publishers' Deferreds.
         recorded = maybeDeferred(self._record, [each.arguments for each in batch], together)
         recorded.addCallbacks(
             self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
         )
-        recorded.addErrback(lambda failure: _log.failure("a publisher failed", failure))
+        recorded.addErrback(lambda failure: _log.failure("the callback of a publisher failed", failure))
 
     def _has_recorded(self, positions: list[int], batch: list[_OnItsWay]) -> None:
         for position, each in zip(positions, batch, strict=True):
@@ -178,7 +185,7 @@ class Outbox:
         self.bytes -= each.size
 
     def _finish(self, each: _OnItsWay, result: int | Failure) -> None:
-        # A Deferred takes a failure as what it is.
+        # Calling back with a Failure starts the errbacks.
         each.recorded.callback(result)
         self.own.pop(each.arguments[0], None)
         self._outstanding -= 1

@@ -1,5 +1,5 @@
 """
-Updates from a stream, by a position or an id: the newest part from memory, the others by the script.
+Reads updates that are not in memory from the stream, by position or id, using commands of the script.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from txsse.journal.window import PAGE_BYTES, PAGE_COUNT
 
 __all__ = ["StreamReader"]
 
-# How many pages are read at once. What is published has to wait for their replies, and so has its time-out.
+# How many pages are requested at a time. A published update waits for their replies, and its timeout includes
+# this.
 _READ_COUNT = 2
 
 
@@ -28,8 +29,8 @@ class StreamReader:
     Reads the stream of a journal.
 
     :param script: the script.
-    :param following: the follower, which has the newest part.
-    :param oldest: returns the time up to which everything is too old, in milliseconds.
+    :param following: the follower of the stream, for its head, its epochs and its count of damaged entries.
+    :param oldest: returns the time up to which updates are too old, in milliseconds.
     """
 
     def __init__(self, script: Script, following: StreamFollower, oldest: Callable[[], int]) -> None:
@@ -40,14 +41,14 @@ class StreamReader:
 
     async def find(self, id: str) -> int | None:
         """
-        Look an id up.
+        Return the position of the earliest update with an id; ``None`` if the stream holds none.
         """
         found = await self._script.run("find", self._oldest(), id)
         return None if found is None else self._following.epochs.position_of(to_number(found))
 
     async def at(self, position: int) -> Update | None:
         """
-        Return the update at a position.
+        Return the update at a position; ``None`` if the stream holds none there, or it is damaged.
         """
         entry = await self._script.run(
             "at", self._oldest(), to_text(self._following.epochs.number_of(position))
@@ -60,7 +61,7 @@ class StreamReader:
 
     async def read(self, after: int) -> Page:
         """
-        Read on after a position.
+        Read the page after a position.
         """
         await self._reading.acquire()
         try:
@@ -70,12 +71,12 @@ class StreamReader:
 
     async def _read_now(self, after: int) -> Page:
         head = self._following.recent.head
-        start, forked = self._following.epochs.resume(after) if after > OLDEST else (0, False)
-        missed, damaged, more = forked, False, True
+        start, lost = self._following.epochs.resume(after) if after > OLDEST else (0, False)
+        missed, damaged, more = lost, False, True
         entries: list[Entry] = []
         end = max(head, after)
         while more and not entries:
-            gone, more, found = await self._script.run(
+            dropped, more, found = await self._script.run(
                 "read",
                 self._oldest(),
                 to_text(start),
@@ -83,14 +84,15 @@ class StreamReader:
                 PAGE_BYTES,
                 PAGE_COUNT,
             )
-            missed = missed or bool(gone)
+            missed = missed or bool(dropped)
             for number, update in to_updates(found):
                 if update is not None:
                     entries.append((self._following.epochs.position_of(number), update))
                     continue
                 self._following.found_damaged(number)
                 if entries:
-                    # To be told in front of what follows it, by the page that begins here.
+                    # The page ends before the damaged entry. The next page, which begins here, reports the
+                    # gap.
                     return Page(entries, entries[-1][0], damaged or (after > OLDEST and missed))
                 damaged = True
             if more:

@@ -1,26 +1,26 @@
--- What a journal does inside of Redis, in one step each. The first argument says what.
+-- The atomic operations of a journal in Redis. The first argument is the name of a command; see `commands` below.
 --
--- {key}:updates  a stream; each entry has the fields of an update; `crc`, their checksum; and `after`: the id of
---                the entry before it, by which a follower notices that it was overtaken, or that the record is
---                another one. An entry with neither `crc` nor `after` is not a hub's. The last fields are `again`
---                where an older entry that was held had the same id, and `more` where the next entry belongs to
---                the same batch.
--- {key}:ids      a hash: the id of an update, and that of its entry. Where several have it, the earliest and the
---                newest one, with a space between them; and for each but the newest a NUL and its entry, and the
---                entry of the next one.
--- {key}:meta     a hash: `last`, the newest entry there ever was; `floor`, the entry up to which all are given
---                up; `count` and `bytes` of those that are not, `gone` and `gone_bytes` of those that are given
---                up and still there, so that followers who are a little late get them; `secret`, which the
---                names of places are made with.
+-- {key}:updates  a stream. Each entry has the fields of an update; `crc`, their checksum; and `after`, the id of the
+--                entry before it. By `after`, a follower detects that entries were removed before it read them, or
+--                that the record was set back. An entry with neither `crc` nor `after` was not written by a hub. The
+--                last fields are `again`, if an older held entry had the same update id; and `more`, if the next
+--                entry belongs to the same batch.
+-- {key}:ids      a hash from the id of an update to the id of its entry. If several entries have the update id, the
+--                value is the earliest and the newest of them, separated by a space; and for each of them except the
+--                newest, the hash maps NUL and this entry to the next entry with the update id.
+-- {key}:meta     a hash: `last`, the newest entry ever stored; `floor`, the entry up to which all are dropped;
+--                `count` and `bytes` of the entries after the floor, which are held; `gone` and `gone_bytes` of the
+--                dropped entries that are still in the stream, so that followers which are slightly late can read
+--                them; `secret`, the secret of the resume IDs.
 --
--- Any of these values may be damaged: what cannot be read is repaired from the stream, or taken for missing.
+-- Any of these values may be damaged. An unreadable value is repaired from the stream, or treated as missing.
 --
--- An entry's id is the time in milliseconds and a number, so they grow. The time is an argument: that of this
--- Redis when the session began, and what has gone by since.
+-- An entry's id is the time in milliseconds and a number, so ids grow. The caller passes the time: the time of this
+-- server when the session began, plus the time elapsed since.
 
 local stream, ids, meta = KEYS[1], KEYS[2], KEYS[3]
 
--- How much of what was given up is left to those who are late: entries, bytes, and milliseconds.
+-- How many dropped entries stay in the stream for late followers: their number, bytes, and age in milliseconds.
 local LATE_COUNT, LATE_BYTES, LATE_AGE = 1000, 16 * 1024 * 1024, 10000
 
 local function parts(id)
@@ -28,8 +28,8 @@ local function parts(id)
     return tonumber(time), tonumber(number)
 end
 
--- More digits than a millisecond of the year 33658, or than 10^15 entries in one of them, are damage: Lua's numbers
--- would not hold them.
+-- Ids with more digits than a millisecond of the year 33658, or than 10^15 entries in one millisecond, are damaged.
+-- Lua's numbers could not represent them.
 local function is_id(text)
     local time, number = string.match(text or '', '^(%d+)-(%d+)$')
     return time ~= nil and #time <= 15 and #number <= 15
@@ -47,7 +47,8 @@ local function field(entry, name)
     end
 end
 
--- A damaged entry of a hub's stays, however little of it can be read: it is where a gap is told.
+-- Whether a hub wrote an entry. A hub's entry stays in the stream even if it is damaged, because a reader reports a
+-- gap there.
 local function is_ours(entry)
     return field(entry, 'after') or field(entry, 'crc')
 end
@@ -58,14 +59,14 @@ local function size_of(entry)
     return size
 end
 
--- The earliest and the newest entry with an id, as the hash has them.
+-- Return the earliest and the newest entry of a value of the hash, or nothing if it is missing or damaged.
 local function entries_of(known)
     local earliest, newest = string.match(known or '', '^(%S+) ?(%S*)$')
     if newest == '' then newest = earliest end
     if is_id(earliest) and is_id(newest) then return earliest, newest end
 end
 
--- Have an entry be the newest with its id, of which `known` is what the hash has.
+-- Make an entry the newest with an update id. `known` is the value of the hash for this id.
 local function remember(id, entry, known)
     local earliest, newest = entries_of(known)
     if earliest then
@@ -75,7 +76,7 @@ local function remember(id, entry, known)
     end
 end
 
--- Have an id begin with the next entry, where this one was the earliest of several.
+-- If an entry is the earliest of several with an update id, make the next one the earliest.
 local function drop_earliest(id, entry)
     local earliest, newest = entries_of(redis.call('HGET', ids, id))
     if earliest ~= entry then return end
@@ -99,8 +100,8 @@ local function exists(id)
     return redis.call('XRANGE', stream, id, id, 'COUNT', 1)[1]
 end
 
--- The entry up to which all are given up, where that is not known: the one before the oldest that is there. What
--- was given up and is still there counts again; that something before it is missing stays known.
+-- Return a floor, if that in the hash is damaged: the entry before the oldest one in the stream. Dropped entries that
+-- are still in the stream are then held again. Readers still detect that entries before the oldest are missing.
 local function oldest_floor()
     local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
     if not oldest then return end
@@ -112,16 +113,17 @@ local function load()
     local found = redis.call('HMGET', meta, 'last', 'floor', 'count', 'bytes', 'gone', 'gone_bytes')
     local last, floor = found[1], found[2]
     if not is_id(last) then
-        -- A new journal, or one whose hash is damaged, or was deleted by somebody.
+        -- The journal is new, or its hash is damaged or was deleted by another program.
         local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
         last = newest and newest[1] or '0-0'
     end
     local oldest = not is_id(floor) and oldest_floor()
-    -- Without any entry there is nothing to count, and no write that would have a Redis without memory go on.
+    -- An empty stream needs no count. A count writes first, and after a script's first write, a server without memory
+    -- no longer refuses its other writes.
     local state = { last = last, floor = is_id(floor) and floor or oldest or last, unsure = oldest and true }
     for i, name in ipairs({ 'count', 'bytes', 'gone', 'gone_bytes' }) do
         local counted = tonumber(found[i + 2] or '0')
-        -- No number, or none that was counted: then all of them are counted anew.
+        -- If a value is not a valid count, all entries are counted anew.
         state.unsure = state.unsure or not counted or not (counted >= 0 and counted < 1e15)
         state[name] = counted
     end
@@ -133,7 +135,7 @@ local function save(state)
         'bytes', state.bytes, 'gone', state.gone, 'gone_bytes', state.gone_bytes)
 end
 
--- Somebody else has removed entries, so that what was counted is not true any more; or it cannot be read.
+-- Count all entries and rebuild the hash of ids, because another program has removed entries, or a count is damaged.
 local function recount(state)
     state.unsure, state.recounted = false, true
     redis.call('DEL', ids)
@@ -157,13 +159,13 @@ local function recount(state)
     end
 end
 
--- How many entries to look at next, where so many are too many: few where there may be nothing to do, and not so
--- many that Lua's stack could not take their names.
+-- Return how many entries to read next: as many as exceed a limit, but few if none may have to be dropped, and not more
+-- than Lua's stack can take as arguments of one call.
 local function step(excess, left)
     return math.max(1, math.min(excess, left, 100))
 end
 
--- Forget the ids of entries, but for those that newer entries have, too.
+-- Remove the update ids of dropped entries from the hash, except ids that newer entries also have.
 local function forget(entries, names)
     local known, forgotten = redis.call('HMGET', ids, unpack(names)), {}
     for i, entry in ipairs(entries) do
@@ -176,8 +178,8 @@ local function forget(entries, names)
     if #forgotten > 0 then redis.call('HDEL', ids, unpack(forgotten)) end
 end
 
--- Give up what is too much or too old; at most so many entries.
-local function give_up(state, bounds, left)
+-- Drop the oldest entries until the others are within the limits; at most `left` entries.
+local function drop(state, bounds, left)
     while left > 0 and state.count > 0 do
         local size = step(state.count - bounds.count, left)
         local page = redis.call('XRANGE', stream, '(' .. state.floor, '+', 'COUNT', size)
@@ -199,7 +201,7 @@ local function give_up(state, bounds, left)
     end
 end
 
--- Remove what was given up, and is too much or too old for those who are late; at most so many entries.
+-- Remove dropped entries from the stream, if they exceed the limits for late followers; at most `left` entries.
 local function remove(state, bounds, left)
     local late = bounds.now - LATE_AGE
     while left > 0 and state.gone > 0 do
@@ -222,7 +224,7 @@ end
 
 local function trim(state, bounds, steps)
     if state.unsure or redis.call('XLEN', stream) ~= state.count + state.gone then recount(state) end
-    give_up(state, bounds, steps)
+    drop(state, bounds, steps)
     remove(state, bounds, steps)
 end
 
@@ -245,12 +247,12 @@ local function is_held(state, entry, oldest)
     return is_before(state.floor, entry) and parts(entry) > oldest
 end
 
--- The earliest entry with an id that is held.
+-- Return the earliest held entry with an update id, or nothing.
 local function earliest_held(state, id, oldest)
     local entry, newest = entries_of(redis.call('HGET', ids, id))
     if not entry or not is_held(state, newest, oldest) then return end
     while entry ~= newest and not is_held(state, entry, oldest) do
-        -- It is too old, and will be given up.
+        -- The entry is dropped, or so old that it will be.
         local next = redis.call('HGET', ids, '\0' .. entry)
         entry = is_id(next) and is_before(entry, next) and next or newest
     end
@@ -258,7 +260,7 @@ local function earliest_held(state, id, oldest)
     if found and field(found, 'id') == id then return entry end
 end
 
--- Whether an entry has the fields of an update; what came before it is another matter.
+-- Whether an entry has the fields of an update, apart from `after`.
 local function is_equal(found, fields)
     local stored = found[2]
     for i = 3, #fields do
@@ -270,11 +272,11 @@ local function is_equal(found, fields)
     return true
 end
 
--- Adds an entry to the stream. Returns its id, or an error.
+-- Add an entry to the stream. Return its id, or an error.
 local function add(state, now, fields)
     local entry = redis.pcall('XADD', stream, next_id(state, now), unpack(fields))
     if type(entry) == 'table' and string.find(entry.err, 'equal or smaller') then
-        -- Somebody else has added something.
+        -- Another program has added an entry with a greater id.
         return redis.call('XADD', stream, '*', unpack(fields))
     end
     return entry
@@ -282,7 +284,7 @@ end
 
 local commands = {}
 
--- The update whose arguments begin at a place: the fields of its entry, and what is known of its id.
+-- Return the update whose arguments begin at an index: its id and the fields of its entry.
 local function update_at(i)
     local fields = {
         'after', '', 'id', ARGV[i], 'topics', ARGV[i + 1], 'data', ARGV[i + 5], 'crc', ARGV[i + 7]
@@ -295,7 +297,7 @@ local function update_at(i)
     return { id = ARGV[i], fields = fields }
 end
 
--- Look up the newest entry with an update's id. If that is equal, it is the update's; otherwise the update is to be
+-- Look up the newest entry with an update's id. If both are equal, set the update's `entry`, and the update need not be
 -- stored.
 local function look_up(state, within, update)
     local known = redis.call('HGET', ids, update.id)
@@ -311,7 +313,7 @@ local function look_up(state, within, update)
     end
 end
 
--- Stores an update, with a mark if another one of its batch follows. Returns an error, or nothing.
+-- Store an update, with the field `more` if another one of its batch follows. Return an error, or nothing.
 local function store(state, within, update, more)
     local fields = update.fields
     fields[2] = state.last
@@ -325,9 +327,9 @@ end
 
 local function append(is_batch)
     local state, within = load(), bounds()
-    -- First, so that a Redis without memory gets some back.
+    -- Trim first, so that a server without memory regains some.
     trim(state, within, 100)
-    -- Of a batch, the newest update is stored when it is known whether another one follows.
+    -- In a batch, an update is stored only when it is known whether another one follows, for its field `more`.
     local updates, last, failed = {}, nil, nil
     for i = 6, #ARGV, 8 do
         local update = update_at(i)
@@ -358,15 +360,15 @@ local function append(is_batch)
     return { state.floor, entries }
 end
 
--- now, oldest, max_count, max_bytes; then for each update: id, topics, event, retry, private, data, which of
--- the optional ones there are, and the checksum. An update that is equal to the newest one with its id has that one's
--- entry. Returns the entry up to which all are given up, and that of each update.
+-- now, oldest, max_count, max_bytes; then for each update: id, topics, event, retry, private, data, which of the
+-- optional fields are present, and the checksum. Append updates. For an update that equals the newest one with its id,
+-- use the entry of that one. Return the floor, and the entry of each update.
 function commands.append() return append(false) end
 
--- The same for a batch.
+-- The same arguments and result. Append the updates as one batch.
 function commands.append_many() return append(true) end
 
--- now, oldest, max_count, max_bytes. Returns whether there may be more to do.
+-- now, oldest, max_count, max_bytes. Drop and remove old entries. Return whether more may have to be dropped.
 function commands.tidy()
     local state, within = load(), bounds()
     local floor, gone = state.floor, state.gone
@@ -378,24 +380,24 @@ function commands.tidy()
     return 0
 end
 
--- oldest, id. Returns the earliest entry with an update's id.
+-- oldest, id. Return the earliest held entry with an update id.
 function commands.find()
     return earliest_held(load(), ARGV[3], tonumber(ARGV[2])) or false
 end
 
--- oldest, a position. Returns the entry there.
+-- oldest, an entry's id. Return the entry, if it is held.
 function commands.at()
     return is_held(load(), ARGV[3], tonumber(ARGV[2])) and exists(ARGV[3]) or false
 end
 
--- oldest, from, to, bytes, count. Returns whether something is missing behind `from`, whether there may be more
--- entries up to `to`, and entries.
+-- oldest, from, to, bytes, count. Return whether entries are missing after `from`, whether more entries up to `to` may
+-- follow, and entries.
 function commands.read()
     local state, oldest, from, to = load(), tonumber(ARGV[2]), ARGV[3], ARGV[4]
     local missed = is_before(from, state.floor)
     local start = missed and state.floor or from
     if not missed and is_before(state.floor, from) and not exists(from) then
-        -- Removed by somebody else, and who knows what behind it.
+        -- Another program has removed the entry `from`, and maybe the entries after it.
         local first = first_after(from)
         local before = first and field(first, 'after')
         missed = is_before(from, is_id(before) and before or state.last)
@@ -418,7 +420,7 @@ function commands.read()
     end
 end
 
--- A secret. Returns that of the journal, which is this one where there was none, or none of this length.
+-- A new secret. Return the secret of the journal. If that does not exist, or has another length, set the new one.
 function commands.secret()
     local known = redis.call('HGET', meta, 'secret')
     if not known or #known ~= #ARGV[2] then
@@ -428,8 +430,9 @@ function commands.secret()
     return known
 end
 
--- now, data. Does what `append` does with so much data, and takes it back: a Redis may take less, or other commands,
--- and refuse this. It makes no room first: Redis lets a script go on that has begun by that.
+-- now, data. Test whether `append` works with so much data: make the same writes, and undo them. A server may accept
+-- less data, or other commands, and refuse these. The command does not trim first, because after a script's first write
+-- a server without memory no longer refuses its other writes.
 function commands.probe()
     local entry = add(load(), tonumber(ARGV[2]), { 'probe', ARGV[3] })
     if type(entry) == 'table' then return entry end
@@ -439,22 +442,25 @@ function commands.probe()
     redis.call('XDEL', stream, entry)
 end
 
--- A position. Returns how things stand, and the id of the update there.
+-- An entry's id. Return `last`, `floor`, and the id of the update in the entry.
 function commands.look()
     local state = load()
     local entry = exists(ARGV[2])
     return { state.last, state.floor, entry and field(entry, 'id') or false }
 end
 
--- The cluster. {key}:nodes is a sorted set of the nodes that are alive, by when their heartbeats end, in milliseconds;
--- {key}:nodes:<node>:counts a hash: how many subscribers each topic has, and under * how many there are in all;
--- {key}:nodes:<node>:metadata a hash: the texts that it shows the others, by name; {key}:nodes:<node>:inbox a stream:
--- messages with `message`, `token` and `from`, and acknowledgements of the node's own messages with `token`, `from` and
--- `failed`.
+-- The cluster.
+--
+-- {key}:nodes                  a sorted set of the nodes that are alive, by the time when their last heartbeat expires,
+--                              in milliseconds.
+-- {key}:nodes:<node>:counts    a hash: the number of subscribers of each topic, and under * the number of all.
+-- {key}:nodes:<node>:metadata  a hash: the texts that the node shows the others, by name.
+-- {key}:nodes:<node>:inbox     a stream: messages with `message`, `token` and `from`, and acknowledgements of the
+--                              node's own messages with `token`, `from` and `failed`.
 
 local nodes = KEYS[4]
 
--- How many entries an inbox may have, so that a node that does not read holds no more memory.
+-- The maximum number of entries in an inbox, which limits the memory for a node that does not read it.
 local INBOX_COUNT = 1000
 
 local function counts_of(node) return nodes .. ':' .. node .. ':counts' end
@@ -470,8 +476,8 @@ local function other_nodes(now, node)
     return found
 end
 
--- now, node, for how long, whether all is new; then topics and how many subscribers each has. Returns whether there was
--- anything of counts and metadata before.
+-- now, node, lifetime, whether to replace all data; then topics and their numbers of subscribers. Record a heartbeat.
+-- Return whether the server had counts, and metadata, of the node before.
 function commands.heartbeat()
     local now, node, lifetime = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
     local counts, metadata = counts_of(node), metadata_of(node)
@@ -491,13 +497,13 @@ function commands.heartbeat()
     return there
 end
 
--- node.
+-- node. Remove the node and its data.
 function commands.leave()
     redis.call('DEL', counts_of(ARGV[2]), metadata_of(ARGV[2]), inbox_of(ARGV[2]))
     redis.call('ZREM', nodes, ARGV[2])
 end
 
--- now, node, topic. Returns how many subscribers a topic has at the other nodes.
+-- now, node, topic. Return the number of subscribers of a topic at the other nodes.
 function commands.count_subscribers()
     local sum = 0
     for _, node in ipairs(other_nodes(ARGV[2], ARGV[3])) do
@@ -506,7 +512,7 @@ function commands.count_subscribers()
     return sum
 end
 
--- node, for how long; then names and their texts, empty ones for those that are deleted. Returns nothing.
+-- node, lifetime; then names and their texts. Store texts of the node; an empty text deletes the name.
 function commands.put_metadata()
     local metadata = metadata_of(ARGV[2])
     for i = 4, #ARGV, 2 do
@@ -519,24 +525,24 @@ function commands.put_metadata()
     redis.call('PEXPIRE', metadata, ARGV[3])
 end
 
--- now, node. Returns the other nodes.
+-- now, node. Return the other nodes that are alive.
 function commands.other_nodes()
     return other_nodes(ARGV[2], ARGV[3])
 end
 
--- node, name. Returns its text of that name.
+-- node, name. Return the text of the node with this name.
 function commands.metadata_of()
     return redis.call('HGET', metadata_of(ARGV[2]), ARGV[3])
 end
 
--- node, where to go on, pattern, about how many to look at. Returns where to go on, 0 for nowhere, and names that
--- match with their texts.
+-- node, cursor, pattern, about how many names to scan. Return the next cursor, 0 at the end; and the matching names
+-- with their texts.
 function commands.metadata()
     return redis.call('HSCAN', metadata_of(ARGV[2]), ARGV[3], 'MATCH', ARGV[4], 'COUNT', ARGV[5])
 end
 
--- now, for how long, node, token, message. Returns the nodes that the message is sent to. One whose inbox is full
--- does not get it, and so does not acknowledge it.
+-- now, lifetime, node, token, message. Send a message to all nodes. Return them. A node whose inbox is full does not
+-- receive the message, and so does not acknowledge it.
 function commands.broadcast()
     local node = ARGV[4]
     local found = other_nodes(ARGV[2], node)
@@ -551,8 +557,8 @@ function commands.broadcast()
     return found
 end
 
--- now, for how long, node; then for each message: its entry in the inbox, its sender, its token, and whether the node
--- failed. Returns nothing.
+-- now, lifetime, node; then for each message: its entry in the inbox, its sender, its token, and whether the node
+-- failed. Remove the messages from the node's inbox, and send acknowledgements to their senders.
 function commands.acknowledge()
     local node = ARGV[4]
     local alive = { [node] = true }
@@ -567,7 +573,7 @@ function commands.acknowledge()
     end
 end
 
--- node; then entries of its inbox that it has read. Returns nothing.
+-- node; then entries of its inbox. Remove the entries, which the node has processed.
 function commands.received()
     redis.call('XDEL', inbox_of(ARGV[2]), unpack(ARGV, 3))
 end

@@ -1,5 +1,5 @@
 """
-Calls of ``script.lua``, in the session that there is; and the state that the journal is in by their results.
+Calls commands of ``script.lua`` in the current session, and sets the journal's problem by their results.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from txsse.journal.redis.session import Session
 
 __all__ = ["Script"]
 
-# How often is tried what the Redis has refused, in seconds.
+# How often to retry the commands that the server has refused, in seconds.
 _TRIAL_INTERVAL = 2.0
 
 
@@ -30,8 +30,8 @@ class Script(HasProblem[JournalFailed]):
     :param journal: the journal, for the log.
     :param name: the name of its server, for errors.
     :param now: returns the time, in seconds.
-    :ivar session: the session; ``None`` while there is none.
-    :ivar problem: what is wrong at the moment.
+    :ivar session: the current session; ``None`` while the server is unavailable.
+    :ivar problem: the current problem; ``None`` while the journal works.
     """
 
     def __init__(self, journal: object, name: str, now: Callable[[], float]) -> None:
@@ -45,14 +45,14 @@ class Script(HasProblem[JournalFailed]):
 
     def start(self, reactor: IReactorTime) -> None:
         """
-        Forget what another server has refused.
+        Start with no refused commands.
         """
         self._reactor = reactor
         self._refusals = Refusals()
 
     def stop(self) -> None:
         """
-        Call no more.
+        End the use of the session, and the trials of refused commands.
         """
         self.session = None
         trying, self._trying = self._trying, None
@@ -64,12 +64,13 @@ class Script(HasProblem[JournalFailed]):
         Use a session from now on.
         """
         self.session = session
-        # What this Redis refused before, it may still refuse; that is tried at once.
+        # The server may still refuse the commands that it refused before, so the problem stays until they
+        # work.
         self.note(self._refusals.problem)
 
     def session_lost(self, error: JournalFailed) -> None:
         """
-        Fail every call until there is another session.
+        Fail every call until the next session begins.
         """
         self.session = None
         self.note(error)
@@ -83,7 +84,9 @@ class Script(HasProblem[JournalFailed]):
 
     def run(self, *arguments: str | bytes | int) -> Deferred[Any]:
         """
-        Run a command.
+        Run a command of the script.
+
+        :returns: a Deferred that fires with its result. It fails with :exc:`~txsse.errors.JournalFailed`.
         """
         if self.session is None:
             return fail(self.unreachable())
@@ -108,7 +111,7 @@ class Script(HasProblem[JournalFailed]):
         if isinstance(error, JournalFailed) and session is self.session:
             self.note(error)
             if "READONLY" in error.problem or "NOSCRIPT" in error.problem:
-                # Another server is the master now; or this one has forgotten the script.
+                # Another server is the master now, or this one has lost the script. A new session fixes both.
                 session.cut()
             elif isinstance(error, Refused):
                 self._refusals.refused(arguments, error)
@@ -122,7 +125,7 @@ class Script(HasProblem[JournalFailed]):
 
     def _try_again(self) -> None:
         """
-        Try what was refused: if nobody asks for it, this alone shows that it works again.
+        Retry the refused commands. If no caller runs them, only this reveals that they work again.
         """
         self._trying = None
         for refused in self._refusals.trials(int(self._now() * 1000)):

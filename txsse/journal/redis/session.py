@@ -1,5 +1,5 @@
 """
-Two connections to a Redis, one for commands and one that follows the stream, which begin and end together.
+A session: two connections to a Redis server, one for commands and one that follows the stream.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _SHA = hashlib.sha1(_SCRIPT.encode()).hexdigest()
 
 class Session:
     """
-    The two connections.
+    The two connections. If the one for commands is lost, the other one is closed.
 
-    :param commands: the one for commands.
-    :param following: the one that waits for what comes.
-    :param key: what the names of the keys begin with.
+    :param commands: the connection for commands.
+    :param following: the connection that waits for new entries.
+    :param key: the prefix of the names of the keys.
     :param node: the name of this node.
-    :param patience: how long to wait for what comes until the answer is that nothing did, in seconds.
+    :param patience: how long the server waits for new entries before it replies that it has none, in seconds.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class Session:
     ) -> None:
         self.commands = commands
         self.following = following
-        # The braces would keep the keys together in a cluster.
+        # In a Redis Cluster, the braces keep all keys in one hash slot.
         self._keys = [f"{{{key}}}:{name}" for name in ("updates", "ids", "meta", "nodes")]
         self._inbox = f"{self._keys[-1]}:{node}:inbox"
         self._patience = patience
-        # That of the commands may be lost alone, where somebody kills it.
+        # The connection for commands may be lost alone, for example by CLIENT KILL.
         commands.when_lost.addCallback(lambda _: following.cut())
 
     def run(self, *arguments: str | bytes | int) -> Deferred[Any]:
@@ -52,21 +52,25 @@ class Session:
 
     async def look(self, number: int) -> tuple[int, int, str | None]:
         """
-        Return the newest entry there ever was, that up to which all are given up, and the id at a number.
+        Return the newest entry ever stored, the entry up to which all are dropped, and the id of an update.
+
+        :param number: the entry of this update. The id is ``None`` if the stream has no such entry.
         """
         last, floor, id = await self.run("look", to_text(number))
         return to_number(last), to_number(floor), None if id is None else id.decode("utf-8", "replace")
 
     async def clock(self) -> float:
         """
-        Return the time, in seconds.
+        Return the server's time, in seconds.
         """
         seconds, microseconds = await self.commands.ask("TIME")
         return int(seconds) + int(microseconds) / 1e6
 
     async def wait_for_entries(self, after: int, inbox_after: int, count: int) -> tuple[list[Any], list[Any]]:
         """
-        Return the next entries of the record and of this node's inbox, or none, after a while.
+        Wait for the next entries of the record and of this node's inbox, and return both.
+
+        If none arrive in time, both lists are empty.
         """
         milliseconds = max(1, int(self._patience * 1000))
         keys = self._keys[0], self._inbox
@@ -79,13 +83,13 @@ class Session:
 
     def entries_before(self, number: int, count: int) -> Deferred[list[Any]]:
         """
-        Return the entries up to a number, the newest first.
+        Return the entries up to a number, inclusive, the newest first.
         """
         return self.commands.ask("XREVRANGE", self._keys[0], to_text(number), "-", "COUNT", count)
 
     def cut(self) -> None:
         """
-        End it, at once.
+        Abort both connections.
         """
         self.commands.cut()
         self.following.cut()
@@ -95,10 +99,10 @@ async def open_session(
     server: Server, key: str, node: str, *, timeout: float, reactor: IReactorTime
 ) -> Session:
     """
-    Begin a session.
+    Open both connections, and load the script into the server.
 
-    :param timeout: how long each answer may take, in seconds.
-    :raises JournalFailed: where that cannot be.
+    :param timeout: how long each reply may take, in seconds.
+    :raises JournalFailed: if this fails.
     """
     commands = await connect(server, timeout=timeout, reactor=reactor)
     try:

@@ -1,9 +1,9 @@
 """
-Positions that only grow, over a record that may be set back.
+Converts ids of stream entries to positions, which only grow, even if the record is set back.
 
-An entry in a stream of Redis has an id, ``<milliseconds>-<number>``, here as one number. After a failover
-that lost the newest entries, others come whose ids may be smaller than those of the lost ones. A process that
-has seen the lost ones counts such epochs, and puts the count before the entry's number.
+An entry of a Redis stream has an id, ``<milliseconds>-<number>``. This package uses it as a single number. If
+a failover loses the newest entries, new entries may have smaller ids than the lost ones. A process that has
+read the lost entries begins a new epoch, and uses the count of epochs as the upper part of a position.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _BITS = 128
 _MASK = (1 << _BITS) - 1
 
 
-# An id comes three times: in the answer of the script, with its entry, and in the one after it.
+# Each id is read three times: in the reply of the script, in its entry, and in the next entry.
 @lru_cache(maxsize=4096)
 def to_number(id: str | bytes) -> int:
     """
-    Read an entry's id.
+    Return the number for an entry's id.
     """
     time, _, number = id.partition("-") if isinstance(id, str) else id.partition(b"-")
     return int(time) << 64 | int(number)
@@ -28,23 +28,23 @@ def to_number(id: str | bytes) -> int:
 
 def to_text(number: int) -> str:
     """
-    Write an entry's id.
+    Return the id for an entry's number.
     """
     return f"{number >> 64}-{number & (1 << 64) - 1}"
 
 
 class Epochs:
     """
-    The positions of entries, for one process.
+    The epochs that one process has seen, which determine the positions of entries.
     """
 
     def __init__(self) -> None:
-        # Before each epoch but the first, the number of the last entry that came before it.
+        # For each epoch but the first, the number of the last entry before it.
         self._begins: list[int] = []
 
     def begin(self, number: int) -> None:
         """
-        Begin an epoch: after an entry, the record has others than before.
+        Begin a new epoch after an entry: the record now has other entries after it than before.
         """
         self._begins.append(number)
 
@@ -52,8 +52,8 @@ class Epochs:
         """
         Return the position of an entry.
 
-        :param begin: for the last entry before this epoch: the position from which all that is new is
-            greater, and all that is lost is smaller.
+        :param begin: return the position in the current epoch of the last entry before it. All new entries
+            have greater positions, and all lost entries have smaller ones.
         """
         if begin:
             return len(self._begins) << _BITS | number
@@ -70,8 +70,9 @@ class Epochs:
 
     def resume(self, position: int) -> tuple[int, bool]:
         """
-        Return the number after which a reader goes on that was at a position, and whether the updates that it
-        read last are lost.
+        Return the number after which to continue reading from a position, and whether updates are lost.
+
+        They are lost if the record was set back to an entry before this position.
         """
         number = position & _MASK
         begin = min(self._begins[position >> _BITS :], default=number)

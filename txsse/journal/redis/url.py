@@ -1,5 +1,5 @@
 """
-The URL of a Redis.
+Parses the URL of a Redis server.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _EXAMPLES = (
 @dataclass(frozen=True)
 class Address:
     """
-    Where one server is: a host with its port, or a socket's path.
+    The address of one server: a host and a port, or the path of a Unix socket.
     """
 
     host: str = "localhost"
@@ -29,12 +29,12 @@ class Address:
 @dataclass(frozen=True)
 class Server:
     """
-    A Redis, as a URL names it.
+    A Redis server, as its URL describes it.
 
-    :ivar name: the URL without its password.
-    :ivar addresses: where it is; with a service, where its sentinels are.
-    :ivar service: what the sentinels call it.
-    :ivar tls: whether it speaks TLS.
+    :ivar name: the URL without its password, for errors.
+    :ivar addresses: its address; for a service, the addresses of the sentinels.
+    :ivar service: the name of the service by which the sentinels know it.
+    :ivar tls: whether to connect with TLS.
     """
 
     name: str
@@ -48,15 +48,15 @@ class Server:
 
 def parse_url(url: str) -> Server:
     """
-    Read a URL.
+    Parse a URL.
 
-    :raises ValueError: for one that cannot be, with examples of those that can.
+    :raises ValueError: if it is invalid. The message has examples of valid URLs.
     """
     try:
         return _parse_url(url)
     except ValueError as error:
-        # A password in it is nobody's business.
-        raise ValueError(f"no URL of a Redis: {error}; one is written like {_EXAMPLES}") from None
+        # The message must not contain the URL, which may have a password.
+        raise ValueError(f"invalid URL of a Redis server: {error}; examples: {_EXAMPLES}") from None
 
 
 def _parse_url(url: str) -> Server:
@@ -71,7 +71,7 @@ def _parse_url(url: str) -> Server:
     )
     unknown = set(parse_qs(parts.query)) - {"db"}
     if unknown:
-        raise ValueError(f"{min(unknown)} is no option")
+        raise ValueError(f"unknown option {min(unknown)}")
     path = [unquote(each) for each in parts.path.split("/") if each]
     if parts.scheme == "unix":
         if not parts.path:
@@ -81,13 +81,13 @@ def _parse_url(url: str) -> Server:
     if parts.scheme in ("redis", "rediss"):
         addresses = _addresses(hosts or "localhost", 6379)
         if len(addresses) > 1:
-            raise ValueError("there is more than one host; sentinels are named by redis+sentinel://")
+            raise ValueError("it has more than one host; for sentinels, use redis+sentinel://")
         return replace(
             server, addresses=addresses, database=_database(parts, path), tls=parts.scheme == "rediss"
         )
     if parts.scheme in ("redis+sentinel", "rediss+sentinel"):
         if not path:
-            raise ValueError("the name of the service is missing, behind the sentinels")
+            raise ValueError("the name of the service is missing after the sentinels")
         return replace(
             server,
             addresses=_addresses(hosts, 26379),
@@ -95,7 +95,7 @@ def _parse_url(url: str) -> Server:
             database=_database(parts, path[1:]),
             tls=parts.scheme.startswith("rediss"),
         )
-    raise ValueError(f"{parts.scheme or 'nothing'} is no scheme of it")
+    raise ValueError(f"unsupported scheme {parts.scheme!r}")
 
 
 def _addresses(hosts: str, default_port: int) -> tuple[Address, ...]:
@@ -107,8 +107,8 @@ def _addresses(hosts: str, default_port: int) -> tuple[Address, ...]:
         try:
             port = one.port or default_port
         except ValueError:
-            # Python would say what stands there, which may be a piece of a password.
-            raise ValueError("a port is no number") from None
+            # Python's message contains the text of the port, which may be a part of a password.
+            raise ValueError("a port is not a number") from None
         addresses.append(Address(one.hostname, port))
     return tuple(addresses)
 
@@ -116,5 +116,5 @@ def _addresses(hosts: str, default_port: int) -> tuple[Address, ...]:
 def _database(parts: SplitResult, path: list[str]) -> int:
     found = [*path, *parse_qs(parts.query).get("db", [])] or ["0"]
     if len(found) > 1 or not (found[0].isascii() and found[0].isdigit()):
-        raise ValueError("the database is a single number")
+        raise ValueError("the database must be a single number")
     return int(found[0])

@@ -1,5 +1,5 @@
 """
-A journal in a file of SQLite.
+The journal in a SQLite file, for one process.
 """
 
 from txsse.journal.sqlite.journal import SQLiteJournal

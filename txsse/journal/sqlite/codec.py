@@ -1,5 +1,5 @@
 """
-Updates as rows of SQLite, each with a checksum over all of its columns.
+Encodes updates as rows of an SQLite table, each with a checksum over all of its columns, and decodes them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from txsse.protocol.event import ServerSentEvent
 
 __all__ = ["COLUMNS", "CREATE", "SIZE", "Row", "decode", "encode", "encode_all", "sum_of"]
 
-# Text is in blobs: SQLite fails a whole query over one text that is not UTF-8. What is short comes first, so
-# that it is read without the text behind it, which may be long.
+# Text is stored in blobs, because a single text that is not UTF-8 makes SQLite fail the whole query. The
+# short columns come first, so that SQLite can read them without the data, which may be long.
 CREATE = """
 CREATE TABLE updates (
     position INTEGER PRIMARY KEY,
@@ -37,17 +37,19 @@ CREATE TABLE updates (
 
 COLUMNS = "position, time, checksum, private, retry, id, topics, type, data"
 
-# What a row takes in the file beside its text.
+# The size of a row in the file in addition to its text, in bytes.
 _OVERHEAD = 100
 
-# How many bytes a row takes, roughly. SQLite knows it from the row's header, and checks that against the
-# row's place in the file, so a damaged row cannot claim a size that would have all others trimmed.
+# The approximate size of a row, in bytes. SQLite takes the lengths from the row's header, and checks them
+# against the row's place in the file, so a damaged row cannot claim a size for which all other rows would be
+# deleted.
 SIZE = (
     "coalesce(length(id), 0) + coalesce(length(topics), 0) + coalesce(length(type), 0) + "
     f"coalesce(length(data), 0) + {_OVERHEAD}"
 )
 
-# Position, time, private, retry, and how long the texts are, so that no byte can move from one to the next.
+# Position, time, private, retry, and the lengths of the texts, so that moving a byte from one text to the
+# next changes the checksum.
 _FIXED = Struct("<qdbdiiii")
 
 _NO_RETRY = -1.0
@@ -57,7 +59,7 @@ Row = tuple[int, float, int, int, float | None, bytes, bytes, bytes | None, byte
 
 def encode(position: int, time: float, update: Update) -> tuple[Row, int]:
     """
-    Return the row for an update, and how many bytes it takes, as :data:`SIZE` counts them.
+    Return the row for an update, and its size in bytes as :data:`SIZE` computes it.
     """
     text, kind, _, retry = update.event
     id = update.id.encode()
@@ -72,7 +74,10 @@ def encode(position: int, time: float, update: Update) -> tuple[Row, int]:
 
 def encode_all(first: int, batch: Sequence[tuple[Update, float]]) -> tuple[list[Row], int]:
     """
-    Return the rows for updates, each with its time, from a position on; and how many bytes they take.
+    Return the rows for a batch, and their total size in bytes.
+
+    :param first: the position of the first update.
+    :param batch: updates, each with its time.
     """
     rows, total = [], 0
     for position, (update, time) in enumerate(batch, first):
@@ -84,7 +89,7 @@ def encode_all(first: int, batch: Sequence[tuple[Update, float]]) -> tuple[list[
 
 def decode(row: tuple[Any, ...]) -> tuple[Entry, float] | None:
     """
-    Return the update in a row, with its position and time; ``None`` for a row that is not as it was written.
+    Return the update in a row, with its position and time; ``None`` for a damaged row.
     """
     position, time, checksum, private, retry, id, topics, type, data = row
     try:
@@ -99,7 +104,7 @@ def decode(row: tuple[Any, ...]) -> tuple[Entry, float] | None:
 
 def sum_of(*values: object) -> int:
     """
-    Return the checksum of a small row: numbers and blobs.
+    Return the checksum of a small row, of numbers and blobs.
     """
     return crc32(repr(values).encode())
 
@@ -127,7 +132,7 @@ def _checksum(
     return crc32(data, crc32(fixed + id + topics + (type or b"")))
 
 
-# Most of what is published goes to the same few topics again.
+# Most updates are published to the same few topics.
 @lru_cache(maxsize=1024)
 def _to_json(topics: tuple[str, ...]) -> bytes:
     return json.dumps(topics).encode()

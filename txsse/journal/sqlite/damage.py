@@ -1,5 +1,5 @@
 """
-Which positions of a journal's file cannot be read any more: counted and logged once each.
+Counts and logs the positions of a journal's file that can no longer be read, each of them once.
 """
 
 from __future__ import annotations
@@ -14,28 +14,31 @@ __all__ = ["Damage"]
 
 _log = Logger()
 
-# How many lines of it the log gets from one process: a file that is damaged all over would fill it.
+# The maximum number of lines that one process logs, so that a badly damaged file does not fill the log.
 _MOST_LINES = 20
 
 
 class Damage:
     """
-    Positions that are lost.
+    The positions whose updates are damaged or lost.
 
     :param path: the file, for the log.
-    :ivar count: how many, each counted once.
+    :ivar count: the number of these positions.
     """
 
     def __init__(self, path: Path) -> None:
         self.count = 0
         self._path = path
         self._lines = 0
-        # From the first to the last of each run, in order; no two of them overlap.
+        # The first and the last position of each run, in order. Runs do not overlap.
         self._runs: list[tuple[int, int]] = []
 
     def note(self, first: int, last: int) -> None:
         """
-        Take note of lost positions, from the first to the last.
+        Record that a range of positions is lost. Count and log it unless all of them are known.
+
+        :param first: the first lost position.
+        :param last: the last lost position, inclusive.
         """
         begin = bisect_left(self._runs, first, key=itemgetter(1))
         end = bisect_right(self._runs, last, key=itemgetter(0))
@@ -60,6 +63,6 @@ class Damage:
 
     def forget(self, up_to: int) -> None:
         """
-        Forget positions that the journal has given up.
+        Forget the positions up to one, after the journal has dropped them. They stay counted.
         """
         del self._runs[: bisect_right(self._runs, up_to, key=itemgetter(1))]

@@ -1,5 +1,5 @@
 """
-A journal's file, by SQLite. Everything here blocks, and belongs to one thread.
+Reads and writes a journal's SQLite file. All functions block, and must be called in one thread.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ _Batch = Sequence[tuple[Update, float]]
 
 _log = Logger()
 
-# How many rows are deleted at once.
+# How many rows one transaction of :meth:`Database.tidy` deletes.
 _STEP = 1000
 
 
 class Database:
     """
-    Updates in a file.
+    The updates in a SQLite file.
 
-    :param path: the file, which is made where there is none.
-    :param bounds: what it holds; the oldest go first.
-    :param synchronous: ``NORMAL`` or ``FULL``, as SQLite has them.
-    :param lock_timeout: how long to wait for another process that has the file, in seconds.
-    :param seconds: returns the time, in seconds. It never jumps.
-    :ivar head: the position of the newest update, whether it is still here or not.
-    :ivar trouble: what keeps it from being written.
-    :ivar damage: what cannot be read.
-    :ivar repeated: of the ids of the updates that were appended last, those that an older one has, too.
+    :param path: the file, which is created if it does not exist.
+    :param bounds: the limits of the journal. The oldest updates are dropped first.
+    :param synchronous: ``NORMAL`` or ``FULL``, SQLite's setting of that name.
+    :param lock_timeout: how long to wait for another process that has the file open, in seconds.
+    :param seconds: returns a monotonic time, in seconds.
+    :ivar head: the position of the newest update, even if that has been dropped.
+    :ivar trouble: the reason why the file cannot be written, if any.
+    :ivar damage: the positions that cannot be read.
+    :ivar repeated: the ids in the batch appended last that an older update also has.
     """
 
     def __init__(
@@ -74,16 +74,17 @@ class Database:
     @property
     def floor(self) -> int:
         """
-        The position up to which nothing is here any more.
+        The position up to which all updates have been dropped.
         """
         return self._retention.floor
 
     def open(self, now: float) -> None:
         """
-        Open the file, or make it.
+        Open the file, or create it.
 
-        :raises JournalFailed: where it is none of ours.
-        :raises sqlite3.Error: where it cannot be opened.
+        :param now: the wall-clock time, in seconds.
+        :raises JournalFailed: if it is not a journal of this version, or another process has it open.
+        :raises sqlite3.Error: if it cannot be opened.
         """
         self.close()
         self.trouble = WriteProblem(self._path)
@@ -92,7 +93,7 @@ class Database:
             self._connect()
             self._load(now)
         except BaseException:
-            # Otherwise the next attempt would find the file locked, by this one.
+            # Otherwise the next attempt would find the file locked by this one.
             self.close()
             raise
 
@@ -105,7 +106,7 @@ class Database:
         connection = self._opened
         found = survey(connection)
         noted = self._files.noted()
-        # Damaged rows after the last whole one, and that is not known from elsewhere.
+        # Without ``-head``, the damaged rows after the last undamaged one count as its successors.
         guessed = found.head + found.damaged if noted is None else found.head
         head = max(guessed, marked(connection))
         self._retention.begin(found.floor if found.count else head, found.count, found.bytes)
@@ -118,10 +119,10 @@ class Database:
 
     def begin_visit(self, secret: bytes) -> list[tuple[bytes, int]]:
         """
-        Record that a process goes on with the file.
+        Record that this process now uses the file.
 
-        :param secret: what its places are named by.
-        :returns: the secrets of the last processes, this one's at the end, and the position where each ended.
+        :param secret: the secret of this process's resume IDs.
+        :returns: the secrets of the latest processes, this one's last, and the final position of each.
         """
         begun = [*visits(self._opened), (secret, self.head)][-MOST_VISITS:]
 
@@ -129,7 +130,7 @@ class Database:
             connection = self._opened
             with transaction(connection):
                 put_visits(connection, begun)
-                # What was lost leaves no row, and its positions are not used again.
+                # Lost updates have no rows; the mark keeps their positions from being used again.
                 mark(connection, self.head)
                 connection.execute("DELETE FROM updates WHERE position > ?", [self.head])
                 connection.execute("DELETE FROM probe")
@@ -141,12 +142,11 @@ class Database:
 
     def append(self, batch: _Batch) -> list[int]:
         """
-        Record updates, all of them or none.
+        Record updates in one transaction.
 
         :param batch: updates, with the time of each.
-        :returns: the position of each: a known one, where it is equal to the newest update with its id.
-        :raises JournalFailed: where nothing can be recorded any more.
-        :raises sqlite3.Error: where they cannot be recorded.
+        :returns: the position of each; for an update that equals the newest one with its id, that one's.
+        :raises JournalFailed: if they cannot be recorded.
         """
         size = sum(len(update.frame) for update, _ in batch)
         self.repeated = set()
@@ -182,7 +182,7 @@ class Database:
 
     def _append_new(self, connection: sqlite3.Connection, batch: _Batch) -> list[int] | None:
         """
-        Record updates at once, unless the id of one is known.
+        Record updates by one statement, if all of their ids are new; otherwise return ``None``.
         """
         rows, size = encode_all(self.head + 1, batch)
         if not insert_all(connection, rows):
@@ -214,14 +214,14 @@ class Database:
 
     def find(self, id: str, now: float) -> int | None:
         """
-        Return the position of the earliest update with an id.
+        Return the position of the earliest update with an id; ``None`` if there is no such update.
         """
         self._advance_floor(now)
         return find(self._opened, id.encode(), self.floor)
 
     def at(self, position: int, now: float) -> Update | None:
         """
-        Return the update at a position.
+        Return the update at a position; ``None`` if it has been dropped or cannot be read.
         """
         self._advance_floor(now)
         found = verified(self._opened, position) if position > self.floor else None
@@ -229,28 +229,26 @@ class Database:
 
     def read(self, after: int, now: float) -> Page:
         """
-        Read on behind a position.
+        Read the page after a position.
         """
         self._advance_floor(now)
         return read_page(self._opened, after, floor=self.floor, head=self.head, lost=self.damage.note)
 
     def newest(self, count: int, size: int) -> tuple[list[tuple[Entry, float]], set[str]]:
         """
-        Return the newest updates with their times, in order, with none missing between them; and those of
-        their ids that older updates have, too.
+        Return the newest consecutive updates with their times, and which of their ids older ones also have.
 
-        :param count: how many at most.
-        :param size: how many bytes of frames at most.
+        :param count: the maximum number of updates.
+        :param size: the maximum size of their frames, in bytes.
         """
         found = read_newest(self._opened, count, size, floor=self.floor, head=self.head)
         return found, repeated(self._opened, (update.id for (_, update), _ in found), self.floor)
 
     def probe(self) -> None:
         """
-        Write as much as could not be written last, to the disk, and give it back.
+        Test whether the file can be written again: write and delete as much data as failed before.
 
-        :raises JournalFailed: where nothing can be recorded any more.
-        :raises sqlite3.Error: where there is no room.
+        :raises JournalFailed: if it cannot be written.
         """
         try:
             if self.trouble.is_damaged and not self.trouble.is_final:
@@ -264,9 +262,10 @@ class Database:
 
     def tidy(self, now: float) -> bool:
         """
-        Delete some of what is too much or too old, and look whether the files are there still.
+        Delete some rows of dropped updates, and check that no file was removed or replaced.
 
-        :returns: whether there is more of it.
+        :returns: whether more rows may remain to be deleted.
+        :raises JournalFailed: if the file cannot be written.
         """
         self.trouble.check()
         self._look_at_files()
@@ -292,9 +291,11 @@ class Database:
 
     def finish(self) -> None:
         """
-        Move all into the database, and close it.
+        Run a checkpoint, and close the file.
 
-        :raises sqlite3.Error: where that cannot be written: closing it hides the error.
+        Without the explicit checkpoint, SQLite runs one when it closes the file, and hides its errors.
+
+        :raises sqlite3.Error: if the checkpoint fails.
         """
         try:
             if self._connection is not None and not (self.trouble.is_final or self.trouble.is_damaged):
@@ -307,7 +308,7 @@ class Database:
 
     def close(self) -> None:
         """
-        Let go of the file.
+        Close and unlock the file.
         """
         connection, self._connection = self._connection, None
         try:
@@ -324,7 +325,7 @@ class Database:
 
     def _write(self, work: Callable[[], T]) -> T:
         """
-        Write, if need be to a new file with all that can be read.
+        Write to the file. If it is damaged, replace it by a copy of its readable updates, and write to that.
         """
         try:
             return self._write_once(work)
@@ -339,17 +340,17 @@ class Database:
             return work()
         except sqlite3.Error as error:
             if is_damage(error):
-                # All others fail until it is copied, here or by the probe.
+                # All further writes fail until the file is copied, by _write or by the probe.
                 self.trouble.is_damaged = True
                 self.trouble.note(error)
             raise
 
     def _has_committed(self, count: int, size: int) -> None:
         """
-        See to it that what was committed is kept, before it is acknowledged.
+        Check the files, note the head, and run a checkpoint if one is due, before updates are acknowledged.
 
         :param count: how many rows were written.
-        :param size: how many bytes they take.
+        :param size: their size, in bytes.
         """
         if self._files.is_look_due(self._seconds()):
             self._look_at_files()
@@ -358,12 +359,13 @@ class Database:
             if self._checkpoints.is_due(count, size, self._files.frames):
                 self._checkpoints.run(self._opened)
         except OSError as error:
-            # It is recorded, and fails all the same: what followed it would be out of order for subscribers.
+            # The batch is recorded, but its head is not noted. It has to fail: otherwise the updates that
+            # follow would reach subscribers out of order.
             raise self.trouble.end(explain(error)) from error
         except sqlite3.Error as error:
             if is_failed_sync(error):
                 raise
-            # It is in the ``-wal``, and safe.
+            # The checkpoint failed, but the batch is safe in the ``-wal``.
             self.trouble.note(error)
 
     def _look_at_files(self) -> None:
@@ -373,9 +375,12 @@ class Database:
 
     def _salvage(self) -> None:
         """
-        Go on with a new file, and all that can be read.
+        Replace the damaged file by a copy of its readable updates.
         """
-        _log.error("{path} is damaged, and cannot be written; its updates are copied", path=self._path)
+        _log.error(
+            "{path} is damaged and cannot be written; its readable updates are copied into a new file",
+            path=self._path,
+        )
         connection = self._opened
         fresh = self._files.fresh()
         copy_readable(connection, fresh, floor=self.floor, head=self.head)
@@ -388,7 +393,11 @@ class Database:
         found = survey(self._opened)
         self._retention.begin(self.floor, found.count, found.bytes)
         self.trouble.is_damaged = False
-        _log.warn("{path} is a copy now; the damaged file is {damaged}", path=self._path, damaged=damaged)
+        _log.warn(
+            "{path} is now the copy; the damaged file was renamed to {damaged}",
+            path=self._path,
+            damaged=damaged,
+        )
 
     def _advance_floor(self, now: float) -> None:
         self._retention.advance(self._opened, self.head, now)

@@ -1,9 +1,10 @@
 """
-A journal's files: the database with SQLite's ``-wal`` and ``-shm``, and ``-head`` beside them.
+A journal's files: the database, SQLite's ``-wal`` and ``-shm``, and ``-head``.
 
-``-head`` holds the last position that was acknowledged, so that a database that was set back is noticed, and
-the lock by which one process owns the journal. (Locks on the database itself are SQLite's: they keep other
-programs from reading it.) No file is readable by others, whatever the umask: updates may be private.
+``-head`` holds the last position that was acknowledged, by which a journal detects that its database was set
+back. Its lock ensures that only one process uses the journal. (A lock on the database itself is SQLite's, and
+would keep other programs from reading it.) Whatever the umask, other users cannot read any of the files,
+because updates may be private.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ __all__ = ["Files"]
 
 _MODE = 0o600
 
-# How often the files are looked at while updates are recorded, in seconds.
+# How often to check the files while updates are recorded, in seconds.
 _LOOK_INTERVAL = 0.1
 
-# How often another process's lock is looked at, in seconds.
+# How often to retry while another process holds the lock, in seconds.
 _LOCK_INTERVAL = 0.02
 
 _HEAD = re.compile(rb"(\d{19}) ([0-9a-f]{8})\n", re.ASCII)
 
-# ``mxFrame`` in the header of the index of the ``-wal``: https://www.sqlite.org/walformat.html
+# ``mxFrame`` in the header of the WAL index: https://www.sqlite.org/walformat.html
 _FRAMES = Struct("=I")
 _FRAMES_OFFSET = 16
 
@@ -41,7 +42,7 @@ _Identity = tuple[int, int]
 
 class Files:
     """
-    The files of one journal.
+    The files of one journal: their lock, their identities, and the position in ``-head``.
 
     :param path: the database.
     """
@@ -60,31 +61,31 @@ class Files:
 
     def take(self, timeout: float) -> None:
         """
-        Lock the journal, and create its database where there is none.
+        Lock the journal, and create its database file if it does not exist.
 
-        :param timeout: how long to wait for another process, in seconds.
-        :raises JournalFailed: where another process keeps it.
-        :raises OSError: where a file cannot be opened.
+        :param timeout: how long to wait for the lock of another process, in seconds.
+        :raises JournalFailed: if another process keeps the lock.
+        :raises OSError: if a file cannot be opened.
         """
         over = time.monotonic() + timeout
         while not self._lock():
             if time.monotonic() >= over:
                 raise JournalFailed(
                     str(self._path),
-                    "another process has the file; stop that one, name another file, or share a Redis",
+                    "another process has the file open; stop it, use another file, or share a Redis server",
                 )
             time.sleep(_LOCK_INTERVAL)
-        # What is left of a copy that was not completed.
+        # Remove an incomplete copy.
         self._fresh_path.unlink(missing_ok=True)
-        # SQLite gives its other files the mode of this one. It must not be opened while SQLite has it open:
-        # closing it would release all of this process's locks on it.
+        # SQLite gives its other files the mode of the database. The database must not be opened here while
+        # SQLite has it open: closing it would release all locks of this process on it.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE))
 
     def _lock(self) -> bool:
         head = os.open(self._head_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
         try:
             fcntl.flock(head, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another process may have removed it before it was locked.
+            # Another process may have removed the file before this one locked it.
             if _identity_if_there(self._head_path) == _identity(head):
                 self._head, head = head, -1
         except BlockingIOError:
@@ -96,7 +97,7 @@ class Files:
 
     def watch(self) -> None:
         """
-        Take note of which files these are, from now on. SQLite has made its own.
+        Record the identities of the files, for :meth:`problem`. SQLite must have created its files before.
         """
         self._close_shm()
         self._shm = os.open(self._shm_path, os.O_RDONLY | os.O_CLOEXEC)
@@ -105,7 +106,9 @@ class Files:
 
     def is_look_due(self, now: float) -> bool:
         """
-        Return whether to look for a :meth:`problem` while updates are recorded: not for each of them.
+        Return whether to check for a :meth:`problem` now: not for every update, at most every 0.1 s.
+
+        :param now: the time, in seconds.
         """
         if now < self._look_at:
             return False
@@ -114,45 +117,48 @@ class Files:
 
     def problem(self) -> str | None:
         """
-        Return what is wrong where one of the files is not the one that is written to: that one is unlinked,
-        and ends with the process.
+        Return an error text if a file was removed or replaced; otherwise ``None``.
+
+        Updates would then be written to an unlinked file, which is lost when the process ends.
         """
         for path, identity in self._identities.items():
             if _identity_if_there(path) != identity:
                 return (
-                    f"{path.name} was removed or replaced while it was in use, so nothing can be recorded; "
-                    "restart the service, which begins with the files that are there then"
+                    f"{path.name} was removed or replaced while it was in use, so no update can be recorded; "
+                    "restart the service, which then uses the files that it finds"
                 )
         return None
 
     def fresh(self) -> Path:
         """
-        Create an empty file, which is to take the place of the database.
+        Create an empty file, into which the readable updates of a damaged database are copied.
+
+        :raises OSError: if the disk has less free space than the database takes.
         """
         path = self._fresh_path
         path.unlink(missing_ok=True)
         needed = self._path.stat().st_size
         room = os.statvfs(self._path.parent)
         if room.f_bavail * room.f_frsize < needed:
-            raise OSError(errno.ENOSPC, f"the file is damaged, and a copy of it takes up to {needed} bytes")
+            raise OSError(errno.ENOSPC, f"the file is damaged, and its copy needs up to {needed} bytes")
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
         return path
 
     def replace(self, fresh: Path) -> Path:
         """
-        Put a file in the place of the database, which has been closed.
+        Replace the database, which has been closed, by another file. Rename the old one to ``-damaged``.
 
-        :returns: where the old one is now.
+        :returns: the new path of the old database.
         """
         _sync(fresh)
         damaged = Path(f"{self._path}-damaged")
         for suffix in ("-wal", "-shm"):
-            # SQLite would apply them to the new one.
+            # SQLite would apply them to the new database.
             Path(f"{damaged}{suffix}").unlink(missing_ok=True)
             with suppress(FileNotFoundError):
                 os.replace(f"{self._path}{suffix}", f"{damaged}{suffix}")
         damaged.unlink(missing_ok=True)
-        # At no time is there no database.
+        # The order ensures that a database exists at every moment, even if the process is killed in between.
         os.link(self._path, damaged)
         os.replace(fresh, self._path)
         _sync(self._path.parent)
@@ -160,7 +166,7 @@ class Files:
 
     def noted(self) -> int | None:
         """
-        Return the last position that was acknowledged; ``None`` where it is not known.
+        Return the last acknowledged position, from ``-head``; ``None`` if the file is empty or damaged.
         """
         assert self._head is not None, "the journal has not been locked"
         match = _HEAD.fullmatch(os.pread(self._head, 100, 0))
@@ -171,8 +177,10 @@ class Files:
 
     def note(self, position: int) -> None:
         """
-        Take note of the last position, before it is acknowledged. It is one write of a few bytes, which a
-        killed process has either made or not; for a power cut, it is as safe as an update with ``NORMAL``.
+        Write the last position to ``-head``, before it is acknowledged.
+
+        This is one write of a few bytes, which a killed process has made either completely or not at all. In
+        a power cut, it is as safe as an update with ``synchronous="NORMAL"``.
         """
         assert self._head is not None, "the journal has not been locked"
         if position != self._noted:
@@ -182,7 +190,7 @@ class Files:
 
     def frames(self) -> int:
         """
-        Return how many pages are in the ``-wal``.
+        Return the number of pages in the ``-wal``.
         """
         assert self._shm is not None, "the files are not watched"
         frames: int
@@ -191,7 +199,7 @@ class Files:
 
     def release(self) -> None:
         """
-        Unlock the journal, after its database was closed.
+        Unlock the journal, after its database has been closed.
         """
         self._identities = {}
         self._close_shm()

@@ -1,10 +1,10 @@
 """
-Rows by the ids of their updates, of which several may have the same.
+Inserts rows, and finds them by the ids of their updates. Several rows may have the same id.
 
-Strategy: the newest row with an id has 0 in its column `superseded`, and each older one its own position. The
-pair is unique. So recording an update whose id is new takes no query more than the insertion, which does
-nothing where a row with the id is there; and the earliest row with an id is found in one look at the index,
-however many there are.
+Strategy: the newest row with an id has 0 in its column `superseded`; each older one has its own position
+there. The pair of id and `superseded` is unique. Therefore recording an update with a new id takes a single
+statement, an insertion that does nothing if the id exists; and the earliest row with an id is found by one
+lookup in the index, however many rows have the id.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _NEWEST = "SELECT position FROM updates WHERE id = ? AND superseded = 0"
 
 def insert_all(connection: sqlite3.Connection, rows: Sequence[Row]) -> bool:
     """
-    Insert rows; those with an id that is in the table are left out.
+    Insert the rows whose ids are not in the table.
 
-    :returns: whether none was.
+    :returns: whether all rows were inserted.
     """
     return connection.executemany(_INSERT, rows).rowcount == len(rows)
 
 
 def insert(connection: sqlite3.Connection, row: Row) -> bool:
     """
-    Insert a row, unless its id is in the table.
+    Insert a row, if its id is not in the table.
 
     :returns: whether it was inserted.
     """
@@ -47,14 +47,14 @@ def insert(connection: sqlite3.Connection, row: Row) -> bool:
 
 def supersede(connection: sqlite3.Connection, id: bytes) -> None:
     """
-    Have a newer row take the place of the newest one with its id.
+    Mark the newest row with an id as superseded, so that a newer one can be inserted.
     """
     connection.execute("UPDATE updates SET superseded = position WHERE id = ? AND superseded = 0", [id])
 
 
 def newest(connection: sqlite3.Connection, id: bytes) -> int:
     """
-    Return the position of the newest row with an id that is in the table; 0 where the index is damaged.
+    Return the position of the newest row with an id that is in the table; 0 if the index is damaged.
     """
     row = connection.execute(_NEWEST, [id]).fetchone()
     return 0 if row is None else row[0]
@@ -62,13 +62,13 @@ def newest(connection: sqlite3.Connection, id: bytes) -> int:
 
 def earliest(connection: sqlite3.Connection, id: bytes, floor: int) -> int | None:
     """
-    Return the position of the earliest row with an id.
+    Return the position of the earliest row with an id; ``None`` if no row has it, or the index is damaged.
 
-    :param floor: the position up to which rows do not count.
+    :param floor: the position up to which to ignore rows.
     """
     row = connection.execute(_SUPERSEDED, [id, floor]).fetchone()
     if row is not None:
-        # Otherwise the index is damaged, and may hide an earlier one.
+        # If these two differ, the index is damaged, and may hide an earlier row.
         return row[0] if row[0] == row[1] else None
     position = newest(connection, id)
     return position if position > floor else None
@@ -76,9 +76,9 @@ def earliest(connection: sqlite3.Connection, id: bytes, floor: int) -> int | Non
 
 def find(connection: sqlite3.Connection, id: bytes, floor: int) -> int | None:
     """
-    Return the position of the earliest update with an id, if it can be read.
+    Return the position of the earliest update with an id; ``None`` if no row has it, or it cannot be read.
 
-    :param floor: the position up to which rows do not count.
+    :param floor: the position up to which to ignore rows.
     """
     try:
         position = earliest(connection, id, floor)
@@ -87,12 +87,14 @@ def find(connection: sqlite3.Connection, id: bytes, floor: int) -> int | None:
             raise
         return None
     found = None if position is None else verified(connection, position)
-    # The index may be damaged, and not the row.
+    # The index may be damaged although the row is not.
     return position if found is not None and found[0][1].id.encode() == id else None
 
 
 def repeated(connection: sqlite3.Connection, ids: Iterable[str], floor: int) -> set[str]:
     """
-    Return those of some ids that older rows have, too.
+    Return those of the given ids that an older row also has.
+
+    :param floor: the position up to which to ignore rows.
     """
     return {id for id in ids if connection.execute(_SUPERSEDED, [id.encode(), floor]).fetchone() is not None}

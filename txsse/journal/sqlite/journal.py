@@ -1,5 +1,5 @@
 """
-A journal in a file, for one process.
+The journal in a SQLite file, as its users see it: the part that works in the reactor's thread.
 """
 
 from __future__ import annotations
@@ -48,17 +48,18 @@ T = TypeVar("T")
 
 _log = Logger()
 
-# How many pages wait for the thread at a time: what is published meanwhile comes behind these alone.
+# How many reads of pages the thread may have queued at a time, so that a published update waits for no more
+# of them.
 _READS = 2
 
-# How often is looked for what is too old, for files that are gone, and whether what is wrong is so still, in
+# How often to delete old rows, to check that no file was removed, and to test whether a problem persists, in
 # seconds.
 _TIDY_INTERVAL = 5.0
 
 
 class _Opened(NamedTuple):
     newest: list[tuple[Entry, float]]
-    # Of the ids of these, those that older updates have, too.
+    # Those of their ids that older updates also have.
     repeated: set[str]
     visits: list[tuple[bytes, int]]
     floor: int
@@ -68,33 +69,37 @@ class _Waiting(NamedTuple):
     update: Update
     time: float
     recorded: Deferred[int]
-    # Whether the next one belongs into the same transaction.
+    # Whether the next update must be in the same transaction.
     more: bool = False
 
 
 @implementer(IJournal)
 class SQLiteJournal:
     """
-    A journal in a file, which the next process goes on with. SQLite works in a thread of its own: the reactor
-    never waits for the disk. What comes while a transaction runs goes into the next one, all together.
+    A journal in a SQLite file, whose updates outlive the process.
 
-    An update that was published is there after the process was killed. Damaged records are skipped, counted,
-    and reported to clients that resume before them. With ``synchronous="FULL"`` an update is there after a
-    power cut too, and each transaction waits for the disk.
+    SQLite runs in a separate thread, so the reactor never waits for the disk. Updates that are appended while
+    a transaction runs are recorded together in the next one.
 
-    One process has the file for itself; for several, there is :class:`txsse.journal.redis.RedisJournal`.
+    An update that was published survives a kill of the process. With ``synchronous="FULL"`` it also survives
+    a power cut; each transaction then waits for the disk. Damaged records are skipped, counted, and reported
+    to clients that resume before them.
 
-    :param path: the file, which is made where there is none. Beside it are others, ``-wal``,
-        ``-shm`` and ``-head``, which belong to it.
-    :param max_count: how many updates it holds.
-    :param max_bytes: how many bytes of the file they take, roughly.
-    :param max_age: for how long it holds one, in seconds; ``None`` for as long as the others let it.
-    :param recent_bytes: how many bytes of memory the newest part takes, which is read from there.
-    :param max_pending: how many bytes of updates may wait to be recorded; more of them fail.
+    Only one process can have the file open. For several processes, use
+    :class:`txsse.journal.redis.RedisJournal`.
+
+    :param path: the file, which is created if it does not exist. The files next to it with the suffixes
+        ``-wal``, ``-shm`` and ``-head`` belong to it.
+    :param max_count: the maximum number of updates.
+    :param max_bytes: the maximum size of the updates in the file, in bytes, approximately.
+    :param max_age: the maximum age of an update, in seconds; ``None`` for no such limit.
+    :param recent_bytes: how much memory to use for the newest updates, in bytes. Reads of these take no disk
+        access.
+    :param max_pending: how many bytes of updates may wait to be recorded. Appending more of them fails.
     :param synchronous: ``NORMAL`` or ``FULL``.
-    :param lock_timeout: how long to wait for another process that still has the file, in seconds.
+    :param lock_timeout: how long to wait for another process that has the file open, in seconds.
     :param reactor: the reactor; ``None`` for the global one.
-    :raises ValueError: for a bound that holds nothing.
+    :raises ValueError: if a limit is not greater than 0.
     """
 
     def __init__(
@@ -126,8 +131,9 @@ class SQLiteJournal:
         self._max_age = age
         self._recent = self._new_recent(0)
         self._floor = 0
-        # Names of places from this visit of the file, and from those before, each with where it ended: behind
-        # that may be other updates than there were, if the file was set back by a power cut, or by a backup.
+        # The resume IDs of this process, and those of earlier ones, each with the final position of that
+        # process. After that position the file may hold other updates than those that the earlier process
+        # had, if it was set back by a power cut or a restored backup.
         self._resume_ids = ResumeIds(new_secret(randomness_of(reactor)))
         self._earlier: list[tuple[ResumeIds, int]] = []
         self._max_pending = max_pending
@@ -149,27 +155,27 @@ class SQLiteJournal:
     @property
     def head(self) -> int:
         """
-        The position of the newest update that the follower was told of.
+        The position of the newest update that the follower was given.
         """
         return self._recent.head
 
     @property
     def problem(self) -> Exception | None:
         """
-        What is wrong at the moment.
+        The current problem; ``None`` while the journal works.
         """
         return self._worker.problem
 
     @property
     def damaged(self) -> int:
         """
-        How many records could not be read.
+        The number of positions whose updates are damaged or lost.
         """
         return self._database.damage.count
 
     def start(self, follower: IFollower) -> Deferred[None]:
         """
-        Open the file.
+        Start the thread, and open the file. The Deferred fails if it cannot be opened.
         """
         self._follower = follower
         self._reactor = make_steady(self._given_reactor or global_reactor())
@@ -182,10 +188,10 @@ class SQLiteJournal:
 
     def append(self, update: Update) -> Deferred[int]:
         """
-        Record an update.
+        Record an update, in the next transaction.
         """
         now = self._now()
-        # What waits may be newer than what is in memory, and have the same id.
+        # While a transaction runs, it or the next one may add a newer update with the same id.
         known = None if self._committing else self._recent.find_equal(update, now)
         if known is not None:
             return succeed(known)
@@ -199,7 +205,7 @@ class SQLiteJournal:
 
     def append_many(self, updates: Sequence[Update]) -> Deferred[list[int]]:
         """
-        Record several updates.
+        Record several updates, all in one transaction.
         """
         size = check_batch(updates)
         if self._pending and self._pending + size > self._max_pending:
@@ -215,7 +221,7 @@ class SQLiteJournal:
 
     def find(self, id: str) -> Deferred[int | None]:
         """
-        Look an id up.
+        Look up the id of an update, or a resume ID.
         """
         now = self._now()
         position = self._recent.find(id, now)
@@ -227,7 +233,7 @@ class SQLiteJournal:
 
     def at(self, position: int) -> Deferred[Update | None]:
         """
-        Return the update at a position: one of the newest part from memory.
+        Return the update at a position, from memory if it is one of the newest.
         """
         now = self._now()
         update = self._recent.at(position, now)
@@ -237,7 +243,7 @@ class SQLiteJournal:
 
     def read(self, after: int) -> Deferred[Page]:
         """
-        Read on behind a position: the newest part from memory.
+        Read the updates after a position, from memory if they are among the newest.
         """
         now = self._now()
         self._recent.trim(now)
@@ -247,7 +253,7 @@ class SQLiteJournal:
 
     def resume_id(self, position: int) -> str:
         """
-        Return an opaque id for a position.
+        Return an opaque resume ID for a position.
         """
         return self._resume_ids.resume_id(position)
 
@@ -260,7 +266,7 @@ class SQLiteJournal:
 
     def stop(self) -> Deferred[None]:
         """
-        Close the file, behind what was appended.
+        Record the appended updates, then close the file and end the thread.
         """
         return Deferred.fromCoroutine(self._stop())
 
@@ -273,7 +279,7 @@ class SQLiteJournal:
             tidying.cancel()
         await self._worker.stop(self._database.finish)
 
-    # In the thread.
+    # These are called in the thread.
 
     def _open(self, now: float) -> _Opened:
         database = self._database
@@ -286,7 +292,7 @@ class SQLiteJournal:
         positions = self._database.append([(each.update, each.time) for each in batch])
         return positions, self._database.repeated
 
-    # Back from it.
+    # These are called in the reactor's thread, with the results.
 
     def _has_opened(self, found: _Opened) -> None:
         newest, repeated, visits, self._floor = found
@@ -317,7 +323,11 @@ class SQLiteJournal:
         recorded.addCallbacks(
             self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
         )
-        recorded.addErrback(lambda failure: _log.failure("{journal} cannot tell", failure, journal=self))
+        recorded.addErrback(
+            lambda failure: _log.failure(
+                "{journal}: a callback for new updates failed", failure, journal=self
+            )
+        )
         recorded.addBoth(self._go_on)
 
     def _release(self, result: T, size: int) -> T:
@@ -345,7 +355,7 @@ class SQLiteJournal:
         if not self._committing and self._idle is not None:
             self._idle.callback(None)
 
-    # Time.
+    # These are called at intervals.
 
     def _tidy_later(self, seconds: float = _TIDY_INTERVAL) -> None:
         if self._worker.is_running:
@@ -359,21 +369,21 @@ class SQLiteJournal:
         self._tidy_later(0.0 if more else _TIDY_INTERVAL)
 
     def _tidy_now(self) -> Deferred[bool]:
-        # Where it fails, that has been logged, and the next time is soon enough.
+        # A failure has already been logged, and the next interval is soon enough for a retry.
         return Deferred.fromCoroutine(self._probe_and_tidy()).addErrback(lambda _: False)
 
     async def _probe_and_tidy(self) -> bool:
         if self.problem is not None:
-            # Perhaps nobody publishes while it is there.
+            # Without the probe, the problem would persist until a client publishes.
             await self._ask(self._database.probe)
             self._can_write(None)
         return await self._ask(self._database.tidy, self._now())
 
-    # The thread.
+    # These pass work to the thread.
 
     def _ask(self, ask: Callable[..., T], *arguments: object) -> Deferred[T]:
         """
-        Ask the database, and take note of how it is.
+        Call a function of the database in the thread, and note its floor afterwards.
         """
 
         def work() -> tuple[T, int]:
@@ -387,7 +397,7 @@ class SQLiteJournal:
 
     def _can_write(self, result: T) -> T:
         """
-        Take note that it works. That it can be read says little: a disk that is full can be read.
+        Set or clear the problem after a write. A successful read does not clear it: a full disk can be read.
         """
         self._worker.note(self._database.trouble.current)
         return result

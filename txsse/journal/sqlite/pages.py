@@ -1,5 +1,5 @@
 """
-Pages of updates from a journal's file, which end where something is missing.
+Reads pages of updates from a journal's file. A page ends before a missing or damaged update.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from txsse.journal.window import PAGE_BYTES, PAGE_COUNT
 
 __all__ = ["read_newest", "read_page"]
 
-# How many rows are looked at for one page: where all are damaged, the reader gets an empty one, and goes on.
+# The maximum number of rows that are read for one page. If all are damaged, the page is empty, and the reader
+# continues with the next one.
 _PAGE_ROWS = 16 * PAGE_COUNT
 
 
@@ -25,12 +26,11 @@ def read_page(
     connection: sqlite3.Connection, after: int, *, floor: int, head: int, lost: Callable[[int, int], None]
 ) -> Page:
     """
-    Read on behind a position. What is damaged is skipped: a page ends before it, and the next one says that
-    something is missing.
+    Read the page after a position; see :meth:`IJournal.read <txsse.journal.interfaces.IJournal.read>`.
 
-    :param floor: the position up to which nothing is here any more.
+    :param floor: the position up to which all updates have been dropped.
     :param head: the position of the newest update.
-    :param lost: called with the first and the last of positions that cannot be read.
+    :param lost: called with the first and the last position of each range that cannot be read.
     """
     missed = OLDEST < after < floor
     last = max(after, floor)
@@ -54,7 +54,7 @@ def read_page(
             if size >= PAGE_BYTES or len(entries) >= PAGE_COUNT:
                 break
     if not entries and last < head:
-        # Where there are more rows than were looked at, the last of them says where to go on.
+        # If more rows may follow, the next page begins after the last row that was read.
         end = min(max(row[0], last + 1), head) if rows >= _PAGE_ROWS else head
         lost(last + 1, end)
         return Page([], end, True)
@@ -65,10 +65,10 @@ def read_newest(
     connection: sqlite3.Connection, count: int, size: int, *, floor: int, head: int
 ) -> list[tuple[Entry, float]]:
     """
-    Return the newest updates with their times, in order, with none missing between them.
+    Return the newest updates with their times, in order: as many as follow each other without a gap.
 
-    :param count: how many at most.
-    :param size: how many bytes of frames at most.
+    :param count: the maximum number of updates.
+    :param size: the maximum size of their frames, in bytes.
     """
     entries = []
     with closing(newest(connection, head, floor)) as found:

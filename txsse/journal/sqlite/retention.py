@@ -1,5 +1,5 @@
 """
-How much a journal's file holds, and what has to go.
+Applies the limits of a journal's file: which updates are dropped, and when their rows are deleted.
 """
 
 from __future__ import annotations
@@ -16,17 +16,21 @@ from txsse.journal.sqlite.table_scan import rows_after, verified
 
 __all__ = ["Bounds", "Retention"]
 
-# How many rows are looked at, at once.
+# How many of the oldest rows are read at once.
 _STEP = 1000
 
-# How many rows are deleted at least, while updates are recorded.
+# The minimum number of rows that one deletion takes, while updates are recorded.
 _LEAST_DELETED = 64
 
 
 @dataclass(frozen=True)
 class Bounds:
     """
-    How much a journal holds: updates, bytes and seconds.
+    The limits of a journal.
+
+    :ivar count: the maximum number of updates.
+    :ivar bytes: their maximum size, in bytes.
+    :ivar age: the maximum age of an update, in seconds.
     """
 
     count: int
@@ -36,11 +40,13 @@ class Bounds:
 
 class Retention:
     """
-    Gives up the oldest updates; that they go from the file is another matter.
+    Drops the oldest updates, and deletes their rows later.
 
-    :param bounds: what the journal holds.
-    :ivar floor: the position up to which nothing is here any more.
-    :ivar deleted: the position up to which nothing is in the file any more.
+    A dropped update is no longer returned, although its row may still be in the file.
+
+    :param bounds: the limits of the journal.
+    :ivar floor: the position up to which all updates have been dropped.
+    :ivar deleted: the position up to which all rows have been deleted.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -49,57 +55,66 @@ class Retention:
         self._bounds = bounds
         self._count = 0
         self._bytes = 0
-        # The oldest that are there: their positions, times and sizes.
+        # The positions, times and sizes of the oldest updates that have not been dropped.
         self._oldest: deque[tuple[int, float, int]] = deque()
 
     def begin(self, floor: int, count: int, bytes: int) -> None:
         """
-        Begin with what is in the file.
+        Set the state from the content of the file.
+
+        :param count: the number of updates after the floor.
+        :param bytes: their size, in bytes.
         """
         self.restore((floor, floor, count, bytes))
 
     def save(self) -> tuple[int, int, int, int]:
         """
-        Return how it is, before a transaction.
+        Return the state before a transaction, for :meth:`restore`.
         """
         return self.floor, self.deleted, self._count, self._bytes
 
     def restore(self, saved: tuple[int, int, int, int]) -> None:
         """
-        Go back to how it was, where the transaction failed.
+        Restore the state, after the transaction failed.
         """
         self.floor, self.deleted, self._count, self._bytes = saved
         self._oldest.clear()
 
     def add(self, count: int, bytes: int) -> None:
         """
-        Take note of new updates.
+        Count new updates.
+
+        :param bytes: their size, in bytes.
         """
         self._count += count
         self._bytes += bytes
 
     def keep_up(self, connection: sqlite3.Connection, count: int, head: int) -> None:
         """
-        Delete as many rows as were added, so that nothing is left to do after a burst; and some of them
-        together, since the oldest rows are in other pages than the newest.
+        Delete rows while updates are recorded, if at least 64 of them have been dropped.
+
+        At least as many rows are deleted as were added, so that no backlog is left after a burst. Several are
+        deleted together, because the oldest rows are in other pages than the newest.
+
+        :param count: how many rows were added.
         """
         if self.floor - self.deleted >= _LEAST_DELETED:
             self.delete(connection, max(count, _LEAST_DELETED), head)
 
     def delete(self, connection: sqlite3.Connection, count: int, head: int) -> None:
         """
-        Delete some of the rows up to the floor.
+        Delete rows of dropped updates, at most ``count``.
         """
         up_to = min(self.floor, self.deleted + count)
         connection.execute("DELETE FROM updates WHERE position <= ?", [up_to])
         self.deleted = up_to
         if up_to == head:
-            # No row shows any more how far it was.
+            # Now no row shows the newest position.
             mark(connection, up_to)
 
     def advance(self, connection: sqlite3.Connection, head: int, now: float) -> None:
         """
-        Give up what is too much or too old.
+        Drop the oldest updates until the others are within the limits.
 
         :param head: the position of the newest update.
         """
@@ -108,7 +123,7 @@ class Retention:
             if not self._oldest:
                 self._oldest.extend(self._read_oldest(connection, head, now))
             if not self._oldest:
-                # The others cannot be read.
+                # The remaining rows cannot be read.
                 self._count = self._bytes = 0
                 return
             position, time, size = self._oldest[0]
@@ -127,7 +142,7 @@ class Retention:
             connection, f"position, time, {SIZE}", last, _STEP, up_to=head
         ):
             if not isinstance(time, float) or time > now:
-                # A clock that was set back, or damage, which would stay for ever.
+                # The clock was set back, or the row is damaged. A damaged time could keep the row for ever.
                 found = verified(connection, position)
                 time = -math.inf if found is None else found[1]
             if position > last:

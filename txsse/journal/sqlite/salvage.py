@@ -1,5 +1,5 @@
 """
-Saving what can be read of a damaged database, where SQLite cannot write to it any more.
+Copies the readable updates of a damaged database, to which SQLite can no longer write, into a new one.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ _ID = COLUMNS.split(", ").index("id")
 
 def copy_readable(damaged: sqlite3.Connection, path: Path, *, floor: int, head: int) -> None:
     """
-    Copy all updates that are as they were written into an empty file.
+    Copy all undamaged updates into an empty file.
 
     :param floor: the position after which to begin.
-    :param head: the last position.
+    :param head: the last position, inclusive.
     """
     fresh = sqlite3.connect(path, isolation_level=None)
     try:
-        # The file is of no use until it is complete, and is flushed then.
+        # An incomplete copy is discarded, so it needs no journal. The complete one is flushed when it
+        # replaces the damaged file.
         fresh.execute("PRAGMA journal_mode = OFF")
         fresh.execute("PRAGMA synchronous = OFF")
         fresh.execute("BEGIN")

@@ -1,5 +1,5 @@
 """
-The database of a journal: how it is opened or made, and its small tables.
+Opens or creates the database of a journal, and reads and writes its small tables.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ __all__ = [
     "visits",
 ]
 
-# "txss", so that another program's file is not taken for a journal.
+# "txss". It distinguishes a journal from the database of another program.
 _APPLICATION = 0x74787373
 _SCHEMA = 3
 
-# Each process that has opened the file: a secret of its own, and the position where it began. The
-# mark is a position that was recorded, where no row shows it. What fills the probe shows that there is room.
+# visits: for each process that has opened the file, its secret, and the position at which it began. mark: a
+# position that was recorded, for when no row shows it. probe: data that is written to test whether the disk
+# has room.
 _CREATE_OTHERS = (
     "CREATE TABLE visits (number INTEGER PRIMARY KEY, secret BLOB, begin INTEGER, checksum INTEGER)",
     "CREATE TABLE mark (number INTEGER PRIMARY KEY, position INTEGER, checksum INTEGER)",
@@ -39,14 +40,14 @@ _CREATE_OTHERS = (
 )
 MOST_VISITS = 100
 
-# A secret, and the position where its visit began.
+# A visit is the use of the file by one process: its secret, and the position at which it began.
 Visit = tuple[bytes, int]
 
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     """
-    Do it all or nothing.
+    Run the body in a transaction: commit it at the end, or roll it back if the body raises an exception.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -54,7 +55,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         if connection.in_transaction:
             connection.execute("COMMIT")
     except BaseException:
-        # Where the disk is full, SQLite has done so already.
+        # If the disk is full, SQLite has already rolled back.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
@@ -62,22 +63,23 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 def connect(path: Path, *, synchronous: str, timeout: float) -> sqlite3.Connection:
     """
-    Open a database.
+    Open a database. If it is empty, create its tables.
 
+    :param synchronous: ``NORMAL`` or ``FULL``.
     :param timeout: how long to wait for another program's lock, in seconds.
-    :raises JournalFailed: where it is none of ours.
+    :raises JournalFailed: if it is not a journal, or has another schema.
     """
     connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
     try:
-        # A text in a damaged row may be none.
+        # A text in a damaged row may not be UTF-8.
         connection.text_factory = bytes
         with transaction(connection):
             _check(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
-        # SQLite's automatic checkpoint hides errors, a failed fsync as well.
+        # SQLite's automatic checkpoint hides errors, even a failed fsync.
         connection.execute("PRAGMA wal_autocheckpoint = 0")
-        # From the first read on, SQLite has all of its files.
+        # The first read makes SQLite create all of its files.
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except BaseException:
         connection.close()
@@ -92,21 +94,21 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     if not tables and not schema and not application:
         create(connection)
     elif application != _APPLICATION:
-        raise JournalFailed(str(path), "is the database of another program; name another file")
+        raise JournalFailed(str(path), "is the database of another program; use another file")
     elif schema != _SCHEMA:
         age, advice = ("an older", "move it away")
         if schema > _SCHEMA:
             age, advice = ("a newer", "install that version again")
         raise JournalFailed(
             str(path),
-            f"was made by {age} txsse (its schema is {schema}, and {_SCHEMA} is known here); {advice}, or "
-            "name another file",
+            f"was made by {age} version of txsse (its schema is {schema}; this version reads {_SCHEMA}); "
+            f"{advice}, or use another file",
         )
 
 
 def create(connection: sqlite3.Connection) -> None:
     """
-    Create the tables.
+    Create the tables of a journal in an empty database.
     """
     for statement in (CREATE, *_CREATE_OTHERS):
         connection.execute(statement)
@@ -116,14 +118,14 @@ def create(connection: sqlite3.Connection) -> None:
 
 def mark(connection: sqlite3.Connection, position: int) -> None:
     """
-    Record that a position was reached.
+    Record that a position was reached, for when no row shows it.
     """
     connection.execute("REPLACE INTO mark VALUES (1, ?, ?)", [position, sum_of(1, position)])
 
 
 def marked(connection: sqlite3.Connection) -> int:
     """
-    Return the position of the mark; 0 where it cannot be read.
+    Return the position of the mark; 0 if it is missing or cannot be read.
     """
     rows = _read(connection, "SELECT number, position, checksum FROM mark")
     return max((position for _, position in filter(None, rows)), default=0)
@@ -131,8 +133,10 @@ def marked(connection: sqlite3.Connection) -> int:
 
 def visits(connection: sqlite3.Connection) -> list[Visit]:
     """
-    Return the visits, in order. Where one of them cannot be read, it is not known where the one before it
-    ended, so that those up to it are of no use.
+    Return the visits, in order: those after the last damaged one.
+
+    A visit ends where the next one begins. If one cannot be read, the end of the visit before it is unknown,
+    so the visits up to it are useless.
     """
     found: list[Visit] = []
     for visit in _read(connection, "SELECT number, secret, begin, checksum FROM visits ORDER BY number"):
@@ -145,7 +149,7 @@ def visits(connection: sqlite3.Connection) -> list[Visit]:
 
 def put_visits(connection: sqlite3.Connection, visits: Sequence[Visit]) -> None:
     """
-    Record visits in the place of those that are there.
+    Replace all visits by these.
     """
     connection.execute("DELETE FROM visits")
     for number, (secret, begin) in enumerate(visits):
@@ -155,8 +159,9 @@ def put_visits(connection: sqlite3.Connection, visits: Sequence[Visit]) -> None:
 
 def _read(connection: sqlite3.Connection, query: str) -> list[tuple[Any, ...] | None]:
     """
-    Return rows whose last column is the checksum of the others, without it; ``None`` for one that is not as
-    it was written.
+    Return the rows of a query, without their last column; ``None`` for a damaged row.
+
+    The last column must be the checksum of the others.
     """
     try:
         rows = connection.execute(query).fetchall()

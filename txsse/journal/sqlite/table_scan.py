@@ -1,9 +1,9 @@
 """
-Reading the table of updates, however damaged it is.
+Reads the table of updates, even if it is damaged.
 
-Strategy: positions are consecutive, so that a missing one shows what was lost, whatever the cause: a row that
-is not as it was written, a page of the file that SQLite cannot read, or a transaction that went with the
-``-wal``. A query that fails half-way is continued at the next position from which one succeeds.
+Strategy: positions are consecutive, so a missing position reveals a lost update, whatever the cause: a
+damaged row, a page of the file that SQLite cannot read, or a transaction that was lost with the ``-wal``. A
+query that fails half-way is continued at the next position from which a query succeeds.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from txsse.journal.sqlite.errors import is_damage
 
 __all__ = ["TableScan", "newest", "rows_after", "survey", "verified"]
 
-# No position is greater, or less than its negative.
+# An upper bound of all positions; its negative is a lower bound.
 _END = 2**62
 
-# How many rows at either end are looked at to find one that is whole.
+# How many rows at either end of the table are checked to find an undamaged one.
 _EDGE = 1000
 
 
 @dataclass
 class TableScan:
     """
-    What is in the table.
+    A summary of the table.
 
-    :ivar floor: the position before the oldest update.
-    :ivar head: the position of the newest one that is whole; 0 where the table is empty.
-    :ivar damaged: how many come after that one.
-    :ivar count: how many.
-    :ivar bytes: how many bytes they take.
+    :ivar floor: the position before the oldest row.
+    :ivar head: the position of the newest undamaged row; 0 if the table is empty.
+    :ivar damaged: the number of damaged rows after that one.
+    :ivar count: the number of rows.
+    :ivar bytes: their size, in bytes.
     """
 
     floor: int
@@ -48,7 +48,7 @@ class TableScan:
 
 def verified(connection: sqlite3.Connection, position: int) -> tuple[Entry, float] | None:
     """
-    Return the update at a position with its time; ``None`` where it cannot be read.
+    Return the update at a position with its time; ``None`` if the row is missing or damaged.
     """
     try:
         row = connection.execute(f"SELECT {COLUMNS} FROM updates WHERE position = ?", [position]).fetchone()
@@ -62,12 +62,12 @@ def rows_after(
     connection: sqlite3.Connection, columns: str, after: int, limit: int = _END, *, up_to: int = _END
 ) -> Generator[tuple[Any, ...], None, None]:
     """
-    Read rows in order, without those that SQLite cannot read.
+    Read rows in order, and skip those that SQLite cannot read.
 
-    :param columns: which columns, ``position`` first.
+    :param columns: the columns, ``position`` first.
     :param after: the position after which to begin.
-    :param limit: how many rows at most.
-    :param up_to: the last position.
+    :param limit: the maximum number of rows.
+    :param up_to: the last position, inclusive.
     """
     query = f"SELECT {columns} FROM updates WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?"
     begin: int | None = after + 1
@@ -76,7 +76,7 @@ def rows_after(
         try:
             for row in rows.execute(query, [begin, up_to, limit]):
                 limit -= 1
-                # A damaged one may be anything.
+                # The position in a damaged row may be any value.
                 begin = max(begin, row[0] + 1)
                 yield row
             return
@@ -90,8 +90,9 @@ def rows_after(
 
 def _next_readable(connection: sqlite3.Connection, query: str, bad: int, up_to: int) -> int | None:
     """
-    Return a position from which a query succeeds, in some 2 log n queries: what is readable between two
-    damaged pages may be skipped.
+    Return a position after a damaged one from which a query succeeds; ``None`` if no such position exists.
+
+    This takes about 2 log n queries. Readable rows between two damaged pages may be skipped.
     """
 
     def succeeds(begin: int) -> bool:
@@ -120,7 +121,7 @@ def newest(
     connection: sqlite3.Connection, head: int, floor: int
 ) -> Generator[tuple[Entry, float], None, None]:
     """
-    Read backwards from the head, up to the first update that is missing.
+    Read updates with their times backwards from the head, as far as none is missing or damaged.
     """
     query = f"SELECT {COLUMNS} FROM updates WHERE position > ? AND position <= ? ORDER BY position DESC"
     try:
@@ -136,7 +137,7 @@ def newest(
 
 def survey(connection: sqlite3.Connection) -> TableScan:
     """
-    Look at the whole table: at the lengths, not at the text.
+    Summarise the whole table. This reads the lengths of the texts, not the texts.
     """
     try:
         count, bytes = connection.execute(
@@ -159,13 +160,13 @@ def survey(connection: sqlite3.Connection) -> TableScan:
         newest = list(reversed(last))
     first, before = _edge(connection, oldest)
     head, damaged = _edge(connection, newest)
-    # The position of a damaged row may be anything; but there are as many of them as rows.
+    # The position in a damaged row may be any value, but the number of rows is right.
     return TableScan(max(first - before - 1, 0), head, damaged, count, bytes)
 
 
 def _edge(connection: sqlite3.Connection, positions: Iterable[int]) -> tuple[int, int]:
     """
-    Return the position of the first row that is whole, and how many come before it.
+    Return the position of the first undamaged row, and the number of damaged rows before it.
     """
     damaged, position = 0, 0
     for position in positions:

@@ -1,5 +1,5 @@
 """
-The thread in which SQLite works, and the state that the journal is in by what happens there.
+The thread in which SQLite runs, and the problem of the journal, which is set if work in the thread fails.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ T = TypeVar("T")
 
 class Worker(HasProblem[Exception]):
     """
-    One thread.
+    A thread pool of one thread, in which a journal runs all its access to the file.
 
     :param journal: the journal, for the log.
     :param path: its file, for errors.
-    :ivar problem: what is wrong at the moment.
+    :ivar problem: the current problem; ``None`` while the journal works.
     """
 
     def __init__(self, journal: object, path: Path) -> None:
@@ -44,26 +44,29 @@ class Worker(HasProblem[Exception]):
     @property
     def is_running(self) -> bool:
         """
-        Whether it has been started, and not been stopped.
+        Whether the thread has been started and not been stopped.
         """
         return self._threads is not None
 
     def start(self, reactor: AnyReactor) -> None:
         """
-        Begin.
+        Start the thread, as soon as the reactor runs.
         """
         self._reactor = reactor
         self._threads = make_thread_pool(reactor, "txsse-sqlite")
         core = cast(IReactorCore, reactor)
-        # A thread keeps the interpreter from ending, and does not survive a fork: there is none before the
-        # reactor runs, without which no answer would come anyway; and none after it, also where the program
-        # does not stop its hub. What is asked meanwhile waits.
+        # A thread keeps the interpreter from exiting, and does not survive a fork. Therefore it starts when
+        # the reactor does, without which no result could be delivered anyway; and it ends after the reactor
+        # has shut down, even if the program does not stop its hub. Work passed before the start waits for it.
         core.callWhenRunning(self._threads.start)
         self._at_exit = core.addSystemEventTrigger("after", "shutdown", self._threads.stop)
 
     def run(self, work: Callable[..., T], *arguments: object) -> Deferred[T]:
         """
-        Have the thread do something.
+        Call a function in the thread.
+
+        :returns: a Deferred that fires with its result. An error of SQLite or the operating system becomes a
+            :exc:`~txsse.errors.JournalFailed`; every error becomes the current problem.
         """
         if self._threads is None:
             return fail(JournalFailed(str(self._path), "has not been started, or has been stopped"))
@@ -72,9 +75,10 @@ class Worker(HasProblem[Exception]):
 
     async def stop(self, last: Callable[[], None] | None = None) -> None:
         """
-        End.
+        Stop the thread, after the work passed to it.
 
-        :param last: what the thread does last.
+        :param last: a function that the thread calls last.
+        :raises JournalFailed: if SQLite fails in this function.
         """
         threads, self._threads = self._threads, None
         if threads is None:

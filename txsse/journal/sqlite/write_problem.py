@@ -1,5 +1,5 @@
 """
-What keeps a journal's file from being written, and until when.
+The reason why a journal's file cannot be written, and when it can be written again.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ __all__ = ["WriteProblem"]
 
 class WriteProblem:
     """
-    The state of a file, as far as it can be written.
+    The state of a file with regard to writing.
 
-    :param path: the file, for the messages.
-    :ivar current: why what is written now may fail; ``None`` where as much as failed last could be written.
-    :ivar is_damaged: whether SQLite cannot write to the file as it is.
-    :ivar is_final: whether nothing can be written until the file is opened again.
-    :ivar bytes: how many bytes could not be written.
+    :param path: the file, for errors.
+    :ivar current: the error of the last failed write; ``None`` once as many bytes have been written again.
+    :ivar is_damaged: whether the file is damaged so that SQLite cannot write to it.
+    :ivar is_final: whether all writes fail until the file is opened again.
+    :ivar bytes: the size of the largest failed write, in bytes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,23 +33,25 @@ class WriteProblem:
 
     def check(self) -> None:
         """
-        :raises JournalFailed: where nothing can be written.
+        Raise an error if no write can succeed.
+
+        :raises JournalFailed: if the file is damaged, or has failed permanently.
         """
         if self.is_final or self.is_damaged:
             assert self.current is not None
-            # Another one each time: an error that is raised again and again keeps all of its tracebacks.
+            # A new error each time: one that is raised repeatedly accumulates all of its tracebacks.
             raise JournalFailed(self.current.journal, self.current.problem)
 
     def note(self, error: Exception, size: int = 0) -> JournalFailed:
         """
-        Take note of an error, and return it as what the publisher is to get. A flush that failed is final.
+        Record an error, and return the one to raise to the publisher. A failed flush is permanent.
 
         :param size: how many bytes could not be written.
         """
         self.bytes = max(self.bytes, size)
         if isinstance(error, sqlite3.Error) and is_failed_sync(error):
             return self.end(
-                "the system could not flush the file to the disk, so what was recorded last may be lost; "
+                "the system could not flush the file to the disk, so the latest updates may be lost; "
                 f"see the system's log, and restart the service ({error})"
             )
         self.current = JournalFailed(str(self._path), explain(error))
@@ -57,8 +59,9 @@ class WriteProblem:
 
     def end(self, problem: str) -> JournalFailed:
         """
-        Take note that nothing can be written any more, and return what the publisher is to get: what it
-        published was written, and may be lost.
+        Record a permanent failure, and return the error to raise to the publisher.
+
+        The error is marked as uncertain, because the publisher's updates were written but may be lost.
         """
         self.is_final = True
         self.current = JournalFailed(str(self._path), problem)
@@ -66,7 +69,7 @@ class WriteProblem:
 
     def written(self, size: int) -> None:
         """
-        Take note that so many bytes were written.
+        Record a successful write. It clears the error if it has at least as many bytes as the failed one.
         """
         if size >= self.bytes:
             self.current, self.bytes = None, 0
