@@ -1,5 +1,5 @@
 """
-What the tests of Mercure share.
+Fixtures of the Mercure tests: hubs on a fake network (:class:`tests.mercure.world.MercureWorld`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 @pytest.fixture
 def new(plain: Wire) -> Iterator[Callable[..., MercureWorld]]:
     """
-    Makes hubs; at the end all clients go, and nothing may be left in the reactor.
+    Return a function that makes a hub with the given options. At teardown every client disconnects, and no
+    delayed call may remain in the reactor.
     """
-    # Not above: without an extra, the tests that ask for this are skipped, and no others.
+    # Imported here: where an extra is missing, only the tests that use this fixture are skipped.
     from tests.mercure.world import MercureWorld
 
     worlds: list[MercureWorld] = []
@@ -38,6 +39,6 @@ def new(plain: Wire) -> Iterator[Callable[..., MercureWorld]]:
 @pytest.fixture
 def world(new: Callable[..., MercureWorld]) -> MercureWorld:
     """
-    A hub that lets subscribers without a token in.
+    Return a hub that admits subscribers without a token.
     """
     return new(anonymous=True)

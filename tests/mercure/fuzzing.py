@@ -1,5 +1,6 @@
 """
-Whatever may be asked of a hub.
+Hypothesis strategies for requests to a Mercure hub (methods, paths, queries, headers, tokens), a hub with
+private updates to send them to, and checks of the responses.
 """
 
 from __future__ import annotations
@@ -31,21 +32,24 @@ from txsse.mercure.settings import COOKIE, OLD_COOKIE
 
 FORM = "application/x-www-form-urlencoded"
 
-# What nobody may see who was not granted it: it is in the data of all private updates here, and in payloads.
+# The data of all private updates and the subscriber's payload: only an authorised client may receive it.
 MARK = "PRIVATE-0b5c"
 
-# Everything that an answer to bad input may be, and to good input.
+# The statuses of all expected responses, to valid and to invalid requests.
 STATUSES = {200, 204, 304, 400, 401, 403, 404, 405, 406, 413}
 
 
 def fuzz(examples: int) -> settings:
+    """
+    Return settings for a reproducible run of this many examples.
+    """
     return settings(derandomize=True, deadline=None, max_examples=examples, database=None)
 
 
 @contextmanager
 def hub(**options: Any) -> Iterator[MercureWorld]:
     """
-    A hub for one example, behind which nothing may be left.
+    Make a hub for one example; at the end no stream and no delayed call may remain.
     """
     with pytest.MonkeyPatch.context() as patch:
         wire = Wire("direct", patch)
@@ -64,7 +68,7 @@ def send(
     body: bytes = b"",
 ) -> Client:
     """
-    Send a request that no library would write.
+    Send a raw request, which may be malformed in ways that an HTTP library would not permit.
     """
     lines = [method + b" " + target + b" HTTP/1.1", b"Host: hub.example"]
     if body:
@@ -80,7 +84,7 @@ def send(
 
 def check(client: Client) -> None:
     """
-    See that a request has its answer, or that the connection is closed.
+    Check that the request has been answered with an expected status, or that the connection is closed.
     """
     assert client.status in STATUSES or (client.status == 0 and not client.connected)
     if client.status == 401:
@@ -91,12 +95,15 @@ def check(client: Client) -> None:
 
 
 def check_secret(client: Client) -> None:
+    """
+    Check that the client has received no private update and no subscriber's payload.
+    """
     client.pump()
     assert MARK.encode() not in client.body
     assert MARK not in repr(client.headers)
 
 
-# Anything that fits on a line.
+# Any bytes without a line break.
 lines = st.binary(max_size=40).filter(lambda value: not re.search(rb"[\r\n]", value))
 clean = st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs"]), max_size=12)
 texts = st.one_of(
@@ -120,7 +127,7 @@ encoded = st.one_of(
     ),
 )
 
-# Tokens that allow anything but what is private here, and some that are none. The time is 0.
+# Tokens without access to the private updates, and invalid tokens. The hub's clock is at 0.
 TOKENS = {
     "publisher": token(publish=["*"]),
     "elsewhere": token(
@@ -141,7 +148,7 @@ tokens = st.one_of(
         lambda token, place, byte: token[: place % len(token)] + byte + token[place % len(token) + 1 :],
         st.sampled_from([token(subscribe=["*"]), old_token(subscribe=["*"]), *TOKENS.values()]),
         st.integers(0, 1000),
-        # Not the last characters: some of their bits stand for nothing.
+        # Replaced by characters outside base64url: of a token's last character some bits have no meaning.
         st.text("!.=\x7f", min_size=1, max_size=2),
     ),
     st.text("aA0.-_=~+/", max_size=30),
@@ -208,7 +215,7 @@ places = st.one_of(
 
 def with_secrets(world: MercureWorld) -> Reader:
     """
-    Have private updates published that nobody asked for, and somebody who may read them.
+    Publish private updates, and return a subscriber that may read them, with a payload.
     """
     reader = world.subscribe("*", token=token(subscribe=["*"], payload={"secret": MARK}))
     publish_secrets(world)
@@ -217,7 +224,7 @@ def with_secrets(world: MercureWorld) -> Reader:
 
 def publish_secrets(world: MercureWorld) -> None:
     """
-    Publish to topics that look like others.
+    Publish private updates to topics that resemble those that the tests ask for.
     """
     for topics in (["a"], ["/a", "A"], ["{a}", "https://hub.example/a"], [":x", "x" * 2000], ["elsewhere/"]):
         form = [*(("topic", topic) for topic in topics), ("data", MARK), ("private", "on")]

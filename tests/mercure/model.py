@@ -1,6 +1,6 @@
 """
-The model of who wants what, which is plain: equal strings, ``*``, and such patterns and templates as can be
-written as regular expressions.
+A simple model of which subscriber receives which update. Topics, URL patterns and URI templates are drawn
+from a family small enough to be matched by equal strings, ``*`` and regular expressions.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from tests.mercure.world import (
     Reader,
 )
 
-# The model.
-
 ORIGIN = "https://hub.example"
 
 
 def resolved(topic: str) -> str | None:
     """
-    Tell what URL a topic of the family here is; ``None`` for one that is none below ``https``.
+    Return the URL that a topic of this family resolves to; ``None`` for a topic with another scheme than
+    ``https``.
     """
     if topic.startswith("urn:"):
         return None
@@ -44,7 +43,7 @@ def _expression(piece: str) -> str:
 @dataclass(frozen=True)
 class Match:
     """
-    A matcher of the family here.
+    A matcher of this family.
     """
 
     type: str
@@ -52,10 +51,10 @@ class Match:
 
     def selects(self, topic: str) -> bool:
         """
-        Tell what the model says.
+        Return whether the matcher selects a topic, according to the model.
         """
         if self.value in ("*", topic):
-            # A pattern that is a topic, too, selects what it matches alone.
+            # A pattern that equals the topic still selects only what it matches.
             return self.type != "urlpattern" or self.value == "*" or self._matches(topic)
         if self.type == "template" and "{" in self.value:
             literals = re.split(r"\{\w+\}", self.value)
@@ -71,7 +70,7 @@ class Match:
     @property
     def parameter(self) -> tuple[str, str]:
         """
-        What a request asks for it by.
+        The request parameter that subscribes to the matcher.
         """
         names = {"exact": "match", "urlpattern": "match_urlpattern", "template": "topic"}
         return names[self.type], self.value
@@ -79,7 +78,7 @@ class Match:
     @property
     def granted(self) -> dict[str, str]:
         """
-        What a token grants it by.
+        The entry of a token that grants the matcher.
         """
         return {"match": self.value, "match_type": self.type}
 
@@ -97,7 +96,7 @@ pieces = st.one_of(words, words, st.just(":x"), st.just("(\\d+)"))
 
 
 def _pattern(host: str, path: Sequence[str], rest: str) -> Match:
-    # A name may be there once.
+    # A pattern may use each group name once.
     numbered = [f"{piece}{number}" if piece == ":x" else piece for number, piece in enumerate(path)]
     return Match("urlpattern", f"{host}/{'/'.join(numbered)}{rest}")
 
@@ -121,9 +120,9 @@ olden = st.one_of(modern, templates.map(lambda value: Match("template", value)))
 
 
 @dataclass
-class Told:
+class Published:
     """
-    An update of the model's.
+    An update of the model.
     """
 
     topics: list[str]
@@ -133,58 +132,59 @@ class Told:
 
     def is_for(self, wanted: Sequence[Match], granted: Sequence[Match]) -> bool:
         """
-        Tell whether somebody gets it.
+        Return whether a subscriber with these matchers and grants receives the update.
         """
         asked = any(match.selects(topic) for match in wanted for topic in self.topics)
         allowed = any(match.selects(topic) for match in granted for topic in self.topics)
         return asked and (allowed or not self.private)
 
 
-updates = st.builds(Told, st.lists(topics, min_size=1, max_size=3), st.booleans())
+updates = st.builds(Published, st.lists(topics, min_size=1, max_size=3), st.booleans())
 
 
 class Record:
     """
-    What was published, in order.
+    The updates published so far, in order.
     """
 
     def __init__(self, world: MercureWorld) -> None:
         self.world = world
-        self.told: list[Told] = []
+        self.published: list[Published] = []
 
-    def publish(self, update: Told) -> None:
+    def publish(self, update: Published) -> None:
         """
-        Publish another one.
+        Publish an update, with an id and a text that number it.
         """
-        number = len(self.told)
-        update = Told(
+        number = len(self.published)
+        update = Published(
             update.topics, update.private, f"{number} {MARK if update.private else 'open'}", f"u{number}"
         )
         form = [*(("topic", topic) for topic in update.topics), ("data", update.text), ("id", update.id)]
         if update.private:
             form.append(("private", "on"))
         assert self.world.ask("POST", form=form, token=PUBLISHER).status == 200
-        self.told.append(update)
+        self.published.append(update)
 
     def begin(self, last_id: str | None) -> int:
         """
-        Return from where on a client gets what there is, whether it may have the update with the id or not.
+        Return the index of the first update that a client with this last event id receives, whether or not
+        the client may read the update with that id. An unknown id replays everything.
         """
         if last_id is None:
-            return len(self.told)
-        return next((number for number, update in enumerate(self.told, 1) if update.id == last_id), 0)
+            return len(self.published)
+        return next((number for number, update in enumerate(self.published, 1) if update.id == last_id), 0)
 
     def due(
         self, wanted: Sequence[Match], granted: Sequence[Match], start: int, end: int | None = None
     ) -> list[str]:
         """
-        Tell what somebody gets.
+        Return the texts that a subscriber with these matchers and grants receives.
         """
-        return [update.text for update in self.told[start:end] if update.is_for(wanted, granted)]
+        return [update.text for update in self.published[start:end] if update.is_for(wanted, granted)]
 
 
-def told_to(reader: Reader) -> list[str]:
+def texts_of(reader: Reader) -> list[str]:
     """
-    Return what came, but for what tells of subscriptions.
+    Return the texts of the updates that a reader received, without subscription events.
     """
     return [text for text in reader.texts if text[:1].isdigit()]

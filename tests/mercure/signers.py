@@ -1,5 +1,6 @@
 """
-Keys of those who sign tokens; each is made once, and always the same for a name.
+Signing keys for the tests' tokens, and their PEM and JWK forms. Each key is generated once per process and
+kept by its name.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorith
 @cache
 def rsa_key(name: str = "", *, bits: int = 2048) -> rsa.RSAPrivateKey:
     """
-    Make an RSA key.
+    Return the RSA key of this name.
     """
     return rsa.generate_private_key(65537, bits)
 
@@ -29,7 +30,7 @@ def rsa_key(name: str = "", *, bits: int = 2048) -> rsa.RSAPrivateKey:
 @cache
 def ec_key(curve: type[ec.EllipticCurve] = ec.SECP256R1, name: str = "") -> ec.EllipticCurvePrivateKey:
     """
-    Make a key on a curve.
+    Return the key of this name on a curve.
     """
     return ec.generate_private_key(curve())
 
@@ -37,28 +38,28 @@ def ec_key(curve: type[ec.EllipticCurve] = ec.SECP256R1, name: str = "") -> ec.E
 @cache
 def ed_key(name: str = "") -> ed25519.Ed25519PrivateKey:
     """
-    Make an Ed25519 key.
+    Return the Ed25519 key of this name.
     """
     return ed25519.Ed25519PrivateKey.generate()
 
 
 def private_pem(key: Any) -> bytes:
     """
-    Write a private key.
+    Return a private key as PKCS#8 PEM.
     """
     return bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def public_pem(key: Any) -> bytes:
     """
-    Write a private key's public half.
+    Return a private key's public half as PEM.
     """
     return bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
 def jwk(key: Any, *, private: bool = False, **members: Any) -> dict[str, Any]:
     """
-    Write a secret, or a private key's public half, as JSON has it.
+    Return a secret, or a private key's public half, as a JWK; with ``private``, the private key.
     """
     if isinstance(key, (str, bytes)):
         written = HMACAlgorithm.to_jwk(key)
@@ -71,13 +72,13 @@ def jwk(key: Any, *, private: bool = False, **members: Any) -> dict[str, Any]:
         else:
             written = OKPAlgorithm.to_jwk(half)
     own = json.loads(written)
-    # PyJWT says what a key is for; here the test does.
+    # PyJWT sets key_ops; here each test sets what a key may be used for.
     own.pop("key_ops", None)
     return {**own, **members}
 
 
 def jwks(*entries: Any) -> str:
     """
-    Write a set of keys.
+    Return a JWK set with these entries.
     """
     return json.dumps({"keys": entries})

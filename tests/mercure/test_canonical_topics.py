@@ -1,5 +1,6 @@
 """
-Topics that are written as one URL and resolve to another.
+Topics in non-canonical form: the same URL may be written in several ways, which URI templates compare as text
+and URL patterns compare after resolution.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class ResolvedTests:
     @pytest.mark.parametrize("topic", CHANGED)
     def test_changed(self, topic: str) -> None:
         """
-        Resolving a topic changes it, or that it does not cannot be told: no template selects it.
+        A URI template does not select a topic that URL resolution changes or may change.
         """
         assert not is_resolved(topic, URL)
         for template in ("{+any}", "{+a}{x}{+b}", "https://example.com{+rest}"):
@@ -111,7 +112,7 @@ class ResolvedTests:
     @pytest.mark.parametrize("topic", UNCHANGED)
     def test_unchanged(self, topic: str) -> None:
         """
-        Resolving a topic changes nothing in it.
+        A topic that URL resolution leaves unchanged is recognised as resolved.
         """
         assert is_resolved(topic, URL)
 
@@ -130,25 +131,25 @@ class ResolvedTests:
     )
     def test_base(self, base: str, topic: str, expected: bool) -> None:
         """
-        Relative topics are resolved against the hub's URL, whatever that is.
+        A relative topic is resolved against the hub's URL, whatever that URL is.
         """
         assert is_resolved(topic, base) is expected
 
-    def test_written_as_the_template(self) -> None:
+    def test_equal_to_the_template(self) -> None:
         """
-        A topic that is written just as the template is selected, as an exact one would be.
+        A URI template selects a topic that equals the template as text, even one that URL resolution changes.
         """
         assert TemplateSelector("/a/../{x}", URL).matches("/a/../{x}")
         assert not TemplateSelector("/a/../{x}", URL).matches("/a/../1")
 
 
-# The model: how a topic resolves, https://url.spec.whatwg.org/#url-parsing, for https and schemes without a
+# The model of URL resolution, https://url.spec.whatwg.org/#url-parsing, for https and for schemes without a
 # hierarchy.
 
 
 def resolve(topic: str) -> str:
     """
-    Return the URL that a topic of the family here resolves to.
+    Return the URL that a topic of this family resolves to.
     """
     text = re.sub(r"[\t\n\r]", "", topic.strip("".join(map(chr, range(33)))))
     scheme, rest = re.fullmatch(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(.*)", text).groups()  # type: ignore[union-attr]
@@ -179,14 +180,14 @@ def resolve(topic: str) -> str:
     return quote(f"https://{host}/{'/'.join(kept)}{tail}", safe=KEPT)
 
 
-# What stands before the last parts of a URL.
+# The delimiters before the last parts of a URL.
 MARKED = [("", "pathname"), ("?", "search"), ("#", "hash")]
 KEPT = "-._~:/?#[]@!$&'()*+,;=%"
 
 
 def selects_resolved(type: str, value: str, topic: str) -> bool:
     """
-    Tell whether a matcher selects the URL of a topic, or that URL without what the hub's URL begins with.
+    Return whether a matcher selects the resolved URL of a topic, or that URL relative to the hub's.
     """
     url = resolve(topic)
     if type == EXACT or value in ("*", topic):
@@ -271,7 +272,7 @@ matchers = st.one_of(
 
 def granted(type: str, value: str) -> Grants:
     """
-    Return what a token allows: one of Mercure 1.0, or for a template one from before.
+    Return the grants of a Mercure 1.0 token; for a template, those of a token in the older form.
     """
     if type == TEMPLATE:
         return read_claim({"mercure": {"publish": [value], "subscribe": [value]}}, URL)
@@ -282,12 +283,13 @@ def granted(type: str, value: str) -> Grants:
 
 class BorderTests:
     """
-    What is delivered under a grant is selected by it in the resolved form.
+    A grant selects, in its resolved form, every topic that is delivered under it.
     """
 
-    def test_any(self) -> None:
+    def test_any_grant_and_reader(self) -> None:
         """
-        That is so for grants of the publisher and of the subscriber, topics, and readers of every kind.
+        Every delivered topic is selected, in its resolved form, by both the grant and the subscriber's
+        matcher, whatever their types.
         """
         delivered = set()
 
@@ -297,7 +299,7 @@ class BorderTests:
             try:
                 grants, asked = granted(*grant), TopicSet([make_matcher(*reader, URL).selector])
             except (ValueError, InvalidToken):
-                # Such as an exact topic with a tab.
+                # The hub rejects the matcher, for example an exact topic with a tab.
                 return
             if asked.has([topic]) and grants.publish.has([topic]):
                 assert grants.subscribe.has([topic])
@@ -306,7 +308,7 @@ class BorderTests:
                 delivered.add((grant[0], reader[0], resolve(topic) == topic))
 
         check()
-        # It is not for want of deliveries.
+        # Every type of grant and of matcher has delivered something.
         assert {grant for grant, _, _ in delivered} == {EXACT, PATTERN, TEMPLATE}
         assert {reader for _, reader, _ in delivered} == {EXACT, PATTERN, TEMPLATE}
 
@@ -314,7 +316,7 @@ class BorderTests:
     @given(topics())
     def test_model(self, topic: str) -> None:
         """
-        The model and the parser of URL patterns resolve alike.
+        The tests' model of URL resolution agrees with the URL pattern library.
         """
         found = URLPattern({}).exec(topic, URL)
         assert found is not None
@@ -327,7 +329,7 @@ class BorderTests:
 
 class DeliveryTests:
     """
-    Dot segments carry no publisher over the border of its grant.
+    Dot segments in a topic do not widen a publisher's grant.
     """
 
     @pytest.fixture
@@ -338,7 +340,8 @@ class DeliveryTests:
     @pytest.mark.parametrize("host", ["https://example.com", ""])
     def test_out_of_a_template(self, old: MercureWorld, host: str, dots: str) -> None:
         """
-        A grant by a template does not reach what a pattern selects elsewhere.
+        A publisher with a template grant cannot use dot segments to reach a subscriber of another URL
+        pattern.
         """
         reader = old.subscribe(patterns=[f"{host}/users/2/:x"])
         access = old_token(publish=[f"{host}/users/1/{{+rest}}"])
@@ -350,7 +353,8 @@ class DeliveryTests:
     @pytest.mark.parametrize("host", ["https://example.com", ""])
     def test_out_of_a_pattern(self, old: MercureWorld, host: str, dots: str) -> None:
         """
-        A grant by a pattern does not reach what a template selects elsewhere, whether asked for or granted.
+        A publisher with a pattern grant cannot use dot segments to reach a client through a URI template in
+        its subscription or in its grant.
         """
         template = f"{host}/users/1/{{+rest}}"
         asking = old.subscribe(more=[("topic", template)])
@@ -367,7 +371,8 @@ class DeliveryTests:
     )
     def test_forged_subscription(self, old: MercureWorld, topic: str) -> None:
         """
-        Readers of the template of subscription events get none that the hub did not publish.
+        A publisher cannot use dot segments to forge a subscription event for a subscriber of the events'
+        template.
         """
         access = old_token(subscribe=["*"])
         templates = [f"{EVENTS}{{/topic}}{{/subscriber}}", f"{EVENTS}/{{+any}}"]
@@ -379,7 +384,7 @@ class DeliveryTests:
 
     def test_events_are_selected(self, old: MercureWorld) -> None:
         """
-        The hub's own events are, whatever they tell of.
+        The events' template selects every subscription event of the hub, whatever the subscription's topic.
         """
         access = old_token(subscribe=["*"])
         more = [("topic", f"{EVENTS}{{/topic}}{{/subscriber}}")]
@@ -391,7 +396,7 @@ class DeliveryTests:
 
     def test_exact(self, old: MercureWorld) -> None:
         """
-        Exact topics are taken byte for byte.
+        The hub compares exact topics byte for byte.
         """
         topic = "https://EXAMPLE.com:443/a/../b"
         exact = old.subscribe(topic, more=[("topic", topic)], token=old_token(subscribe=[topic]))

@@ -1,5 +1,6 @@
 """
-Which characters texts may have.
+The characters that a topic, an id or a type may contain: all but control characters, format characters and
+surrogates.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from txsse.mercure.errors import BadRequest
 class CleanTests:
     def test_every_character(self) -> None:
         """
-        Control characters, surrogates and what formats invisibly are not clean; all others are.
+        Control characters, format characters and surrogates are the only characters that a text may not
+        contain.
         """
         dirty = {chr(code) for code in range(sys.maxunicode + 1) if not is_clean(chr(code))}
         assert dirty == {
@@ -33,7 +35,7 @@ class CleanTests:
     )
     def test_clean(self, text: str) -> None:
         """
-        Spaces, letters of every script, what combines and what is not assigned are.
+        A text may contain spaces, letters of every script, combining characters and unassigned code points.
         """
         assert is_clean(text)
         assert check_text("topic", text) == text
@@ -44,7 +46,7 @@ class CleanTests:
     @pytest.mark.parametrize("around", ["{}", "a{}", "{}a", "aé{}bé"])
     def test_anywhere(self, character: str, around: str) -> None:
         """
-        One that is not is found wherever it stands, and the error names what it is in.
+        A forbidden character is found at any offset of a text, and the error names the text's field.
         """
         text = around.format(character)
         assert not is_clean(text)

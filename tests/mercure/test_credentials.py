@@ -1,5 +1,6 @@
 """
-The token that a request presents, and whether its page may use it.
+Which token a request presents (Authorization header, cookie, query), which origins may publish with a cookie,
+and the settings for both.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ CURRENT = Settings(url=URL)
 COMPATIBLE = Settings(url=URL, compatibility=True)
 
 
-def asked(*fields: tuple[str, str | bytes], **query: list[bytes]) -> Request:
+def request_with(*fields: tuple[str, str | bytes], **query: list[bytes]) -> Request:
     """
-    Make a request.
+    Return a request with these header fields and query parameters.
     """
     request: Any = Request(DummyChannel(), False)
     for name, value in fields:
@@ -43,7 +44,10 @@ def asked(*fields: tuple[str, str | bytes], **query: list[bytes]) -> Request:
 def found(
     *fields: tuple[str, str | bytes], settings: Settings = CURRENT, **query: list[bytes]
 ) -> Credential | None:
-    return find_credential(asked(*fields, **query), settings)
+    """
+    Return the credential that a request with these fields and parameters presents.
+    """
+    return find_credential(request_with(*fields, **query), settings)
 
 
 class HeaderTests:
@@ -51,7 +55,7 @@ class HeaderTests:
     @pytest.mark.parametrize("token", ["a", "a.b.c", "aZ09-._~+/==", PUBLISHER])
     def test_token(self, written: str, token: str) -> None:
         """
-        It stands behind the word, whatever its case.
+        The token follows the word Bearer, in upper or lower case.
         """
         assert found(("Authorization", written.format(token))) == Credential(token, by_cookie=False)
 
@@ -74,7 +78,8 @@ class HeaderTests:
     )
     def test_malformed(self, value: str | bytes) -> None:
         """
-        What is no token there is the client's mistake, and no other token is looked for.
+        A Bearer header without a valid token is an invalid request with status 400, even if a cookie holds a
+        token.
         """
         with pytest.raises(BadPresentation, match="holds no token after Bearer") as raised:
             found(("Authorization", value), ("Cookie", f"{COOKIE}=c"))
@@ -83,10 +88,10 @@ class HeaderTests:
     @pytest.mark.parametrize(
         "value", ["Basic YTpi", "basic", "Digest x", "Bearerx a", "Bearer,", "BearerBearer a", "", "DPoP x"]
     )
-    def test_for_others(self, value: str) -> None:
+    def test_other_scheme(self, value: str) -> None:
         """
-        Another scheme is somebody else's, and counts as no token: a browser behind such a lock still has its
-        cookie.
+        An Authorization header with another scheme is ignored, so that a browser behind a proxy with Basic
+        authentication still presents its cookie.
         """
         assert found(("Authorization", value)) is None
         cookie = ("Cookie", f"{COOKIE}=c")
@@ -104,16 +109,18 @@ class HeaderTests:
     )
     def test_several(self, values: tuple[str, str]) -> None:
         """
-        Two are refused: whatever is in front may have looked at the other one.
+        Two Authorization headers are rejected, because a proxy in front of the hub may have checked the other
+        one.
         """
         with pytest.raises(BadPresentation, match="more than one Authorization"):
             found(*(("Authorization", value) for value in values))
         with pytest.raises(BadPresentation, match="more than one Authorization"):
             found(("authorization", values[0]), ("AUTHORIZATION", values[1]))
 
-    def test_answer(self, world: MercureWorld) -> None:
+    def test_challenge(self, world: MercureWorld) -> None:
         """
-        The client is told that its request was malformed.
+        The response to a malformed Authorization header has status 400 and a challenge with the error
+        invalid_request.
         """
         client = world.ask("POST", form=[("topic", "a")], headers={"Authorization": "Bearer a b"})
         assert client.status == 400
@@ -123,7 +130,7 @@ class HeaderTests:
 class CookieTests:
     def test_token(self) -> None:
         """
-        The browser presents it by itself, which is noted.
+        A token from the cookie is marked as such, because browsers send cookies without the page's intent.
         """
         assert found(("Cookie", f"x=y; {COOKIE}=a.b.c; z=1")) == Credential("a.b.c", by_cookie=True)
 
@@ -132,7 +139,7 @@ class CookieTests:
     )
     def test_none(self, value: str) -> None:
         """
-        An empty one, and one of another name, is none.
+        An empty cookie and a cookie of another name present no token.
         """
         assert found(("Cookie", value)) is None
         assert found() is None
@@ -156,28 +163,29 @@ class CookieTests:
     )
     def test_several(self, fields: list[str]) -> None:
         """
-        The first with a value counts, which browsers send for the more specific path.
+        The first cookie with a value counts, because browsers send the cookie with the most specific path
+        first.
         """
         given = [("Cookie", field) for field in fields]
         assert found(*given) == Credential("good", by_cookie=True)
 
     def test_value(self) -> None:
         """
-        A value may hold = and single quotes; half a pair of quotes belongs to it.
+        A cookie's value may contain = and single quotes, and an unpaired double quote is part of the value.
         """
         for value in ("a.b=", "a=b=c", "'a'", '"a', 'a"', '"'):
             assert found(("Cookie", f"{COOKIE}={value}; x=y")) == Credential(value, by_cookie=True)
 
     def test_stale(self, world: MercureWorld) -> None:
         """
-        A stale cookie for a wider path does not hide the hub's own.
+        A stale cookie with a wider path does not hide the hub's own cookie.
         """
         headers = {"Cookie": f"{COOKIE}={PUBLISHER}; {COOKIE}=stale", "Origin": "https://hub.example"}
         assert world.ask("POST", form=[("topic", "a")], headers=headers).status == 200
 
     def test_other_name(self) -> None:
         """
-        Its name may be another; then that alone counts.
+        With a configured cookie name, only the cookie of that name counts.
         """
         named = Settings(url=URL, cookie="token")
         assert found(("Cookie", "token=a"), settings=named) == Credential("a", by_cookie=True)
@@ -185,13 +193,13 @@ class CookieTests:
 
     def test_bytes(self) -> None:
         """
-        What is not ASCII makes a bad token, and nothing worse.
+        A cookie that is not ASCII yields an invalid token, not a failure.
         """
         assert found(("Cookie", f"{COOKIE}=".encode() + b"\xff.b")) == Credential("\ufffd.b", by_cookie=True)
 
-    def test_behind_the_header(self) -> None:
+    def test_with_the_header(self) -> None:
         """
-        The header counts before the cookie, which only the browser has chosen.
+        The Authorization header takes precedence over the cookie, which the browser adds by itself.
         """
         fields = [("Cookie", f"{COOKIE}=c"), ("Authorization", "Bearer h")]
         assert found(*fields) == Credential("h", by_cookie=False)
@@ -199,12 +207,13 @@ class CookieTests:
 
 class OldTests:
     """
-    How tokens were presented before Mercure 1.0.
+    How clients presented tokens before Mercure 1.0.
     """
 
     def test_query(self) -> None:
         """
-        The URL may have one, between the header and the cookie; nobody's browser has added it by itself.
+        In compatibility mode the query may present a token; it takes precedence over the cookie, and the
+        header over it.
         """
         header, cookie = ("Authorization", "Bearer h"), ("Cookie", f"{OLD_COOKIE}=c")
         assert found(cookie, settings=COMPATIBLE, authorization=[b"q"]) == Credential("q", by_cookie=False)
@@ -215,7 +224,7 @@ class OldTests:
 
     def test_cookie(self) -> None:
         """
-        The cookie had another name; today's counts before it.
+        In compatibility mode the old cookie name counts too, after the current one.
         """
         assert found(("Cookie", f"{OLD_COOKIE}=o"), settings=COMPATIBLE) == Credential("o", by_cookie=True)
         both = ("Cookie", f"{OLD_COOKIE}=o; {COOKIE}=c")
@@ -224,26 +233,27 @@ class OldTests:
             "o", by_cookie=True
         )
 
-    def test_nothing(self) -> None:
+    def test_no_token(self) -> None:
         """
-        Without any there is none.
+        In compatibility mode a request without a token presents none, and an empty query parameter is not a
+        token.
         """
         assert found(settings=COMPATIBLE) is None
         assert found(settings=COMPATIBLE, authorization=[]) is None
         assert found(settings=COMPATIBLE, authorization=[b""]) is None
-        request: Any = asked()
+        request: Any = request_with()
         request.args = None
         assert find_credential(request, COMPATIBLE) is None
 
-    def test_not_otherwise(self) -> None:
+    def test_not_compatible(self) -> None:
         """
-        Today a URL, which gets into logs, has none, and the cookie is another.
+        Without compatibility mode the query, which servers log, and the old cookie present no token.
         """
         assert found(("Cookie", f"{OLD_COOKIE}=o"), authorization=[b"q"], access_token=[b"q"]) is None
 
     def test_access_token(self) -> None:
         """
-        There never was a name in the URL but that one.
+        Even in compatibility mode the query parameter access_token presents no token.
         """
         assert found(settings=COMPATIBLE, access_token=[b"q"]) is None
 
@@ -266,15 +276,15 @@ class OriginTests:
             [("Referer", "https://hub.example/a/b?c#d")],
             [("Referer", "https://HUB.example?x")],
             [("Referer", "https://app.example:8443/x")],
-            # Where there is an origin, it alone counts.
+            # If a request has an Origin, its Referer does not count.
             [("Origin", "https://hub.example"), ("Referer", "https://evil.example/")],
         ],
     )
-    def test_ours(self, settings: Settings, fields: list[tuple[str, str]]) -> None:
+    def test_allowed(self, settings: Settings, fields: list[tuple[str, str]]) -> None:
         """
-        The hub's own pages may publish, and those that are named.
+        Pages of the hub's own origin and of the origins in publish_origins may publish with a cookie.
         """
-        check_origin(asked(*fields), settings)
+        check_origin(request_with(*fields), settings)
 
     @pytest.mark.parametrize(
         "fields",
@@ -307,7 +317,7 @@ class OriginTests:
             [("Referer", "https://evil.example\\@hub.example/")],
             [("Referer", "https://hub.example.evil.example/")],
             [("Referer", "http://hub.example/")],
-            # No URLs at all.
+            # Invalid URLs.
             [("Referer", "https://[hub.example/")],
             [("Referer", "https://[::1/")],
             [("Referer", b"https://\xff/")],
@@ -316,12 +326,12 @@ class OriginTests:
             [("Origin", ""), ("Referer", "https://hub.example/")],
         ],
     )
-    def test_not_ours(self, settings: Settings, fields: list[tuple[str, str]]) -> None:
+    def test_refused(self, settings: Settings, fields: list[tuple[str, str]]) -> None:
         """
-        No other page may, and nobody who does not say what page it is.
+        A page of any other origin, and a request without an origin, may not publish with a cookie.
         """
         with pytest.raises(Forbidden, match="this origin may not publish with a cookie"):
-            check_origin(asked(*fields), settings)
+            check_origin(request_with(*fields), settings)
 
     @pytest.mark.parametrize(
         ("url", "origin"),
@@ -337,29 +347,31 @@ class OriginTests:
     )
     def test_port(self, url: str, origin: str) -> None:
         """
-        Browsers do not name the port that goes without saying, and name all others.
+        A scheme's default port equals no port when origins are compared, as browsers omit it.
         """
-        check_origin(asked(("Origin", origin)), Settings(url=url))
-        check_origin(asked(("Referer", f"{origin}/x")), Settings(url=url))
+        check_origin(request_with(("Origin", origin)), Settings(url=url))
+        check_origin(request_with(("Referer", f"{origin}/x")), Settings(url=url))
 
-    def test_null_where_it_was_asked_for(self) -> None:
+    def test_null(self) -> None:
         """
-        Whoever names it has it.
+        Pages of the origin "null" may publish with a cookie only if publish_origins lists it.
         """
-        check_origin(asked(("Origin", "null")), Settings(url=URL, publish_origins=["null"]))
+        check_origin(request_with(("Origin", "null")), Settings(url=URL, publish_origins=["null"]))
 
     def test_readers(self) -> None:
         """
-        Who may read may not publish therefore.
+        An origin that may read (origins) may not publish with a cookie unless publish_origins lists it too.
         """
         with pytest.raises(Forbidden):
             check_origin(
-                asked(("Origin", "https://a.example")), Settings(url=URL, origins=["https://a.example"])
+                request_with(("Origin", "https://a.example")),
+                Settings(url=URL, origins=["https://a.example"]),
             )
 
     def test_publishing(self, world: MercureWorld) -> None:
         """
-        It counts for the cookie alone: a header is what no foreign page can send by itself.
+        The hub checks the origin of a publication only if its token is in a cookie, since another site's page
+        cannot send the header.
         """
         cookie = {"Cookie": f"{COOKIE}={PUBLISHER}"}
         evil = {"Origin": "https://evil.example"}
@@ -372,7 +384,7 @@ class OriginTests:
 
     def test_publishing_with_an_old_cookie(self, new: Callable[..., MercureWorld]) -> None:
         """
-        So it does for the old one.
+        The hub also checks the origin of a publication whose token is in the old cookie.
         """
         world = new(compatibility=True)
         headers = {"Cookie": f"{OLD_COOKIE}={old_token(publish=['*'])}"}
@@ -397,7 +409,7 @@ class SettingsTests:
     )
     def test_no_url(self, url: str) -> None:
         """
-        The hub's URL is a whole one, without a query.
+        The hub's URL must be absolute, with the scheme http or https and without a query or fragment.
         """
         with pytest.raises(ValueError, match="is not the URL of a hub; an example is https://example"):
             Settings(url=url)
@@ -408,23 +420,24 @@ class SettingsTests:
     )
     def test_path(self, url: str, path: str) -> None:
         """
-        Its path has no slash at the end.
+        A slash at the end of the hub's URL is not part of its path.
         """
         assert Settings(url=url).path == path
 
     def test_origins(self) -> None:
         """
-        Origins are compared as browsers write them; what is no origin would never match, and is refused.
+        Configured origins are normalised as browsers write them, and a value that is not an origin is
+        rejected because it would never match.
         """
         settings = Settings(url=URL, publish_origins=["HTTPS://Bücher.example:443"])
-        check_origin(asked(("Origin", "https://xn--bcher-kva.example")), settings)
+        check_origin(request_with(("Origin", "https://xn--bcher-kva.example")), settings)
         with pytest.raises(ValueError, match=r"publish_origins: 'https://a\.example/' is not an origin"):
             Settings(url=URL, publish_origins=["https://a.example/"])
 
     @pytest.mark.parametrize("name", ["audience", "algorithms", "origins", "publish_origins", "issuers"])
-    def test_text_for_a_list(self, name: str) -> None:
+    def test_string_for_a_list(self, name: str) -> None:
         """
-        A single text is not its letters; the error shows what was meant.
+        A single string for a list setting is rejected, and the error shows the list with that one string.
         """
         given: Any = {name: "abc"}
         one = "https://a.example"

@@ -1,6 +1,6 @@
 """
-The page of a hub, over real HTTP on a fake network, and as text. What it does in a browser is for
-tests/browser.
+The debug page of a Mercure hub: its response headers, the hosts that it answers for, its settings, and rules
+for its HTML. tests/browser tests the page in a browser.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PAGE = files("txsse.mercure").joinpath("debug_page.html").read_text(encoding="ut
 
 def tree(*, hosts: Any = None, **settings: Any) -> Resource:
     """
-    Make a web tree with the page at its root.
+    Return a web tree with the page at its root.
     """
     root = Resource()
     root.putChild(b"", PageResource(Settings(**{"url": URL, **settings}), hosts=hosts))
@@ -43,38 +43,38 @@ def client(plain: Wire) -> Iterator[Client]:
 
 def ask(client: Client, *lines: str) -> Client:
     """
-    Send a request of these lines and no others.
+    Send a request of exactly these lines.
     """
     client.reset_response()
     client.say("\r\n".join([*lines, "", ""]).encode("latin-1"))
     return client
 
 
-def told(body: bytes) -> dict[str, Any]:
+def settings_in(body: bytes) -> dict[str, Any]:
     """
-    Return what a page was told of its hub, read as a browser does.
+    Return the hub's settings that the page contains, read as a browser reads them.
     """
     [text] = re.findall(r'<script type="application/json" id="hub">(.*?)</script', body.decode(), re.DOTALL)
     read: dict[str, Any] = json.loads(text)
     return read
 
 
-class AnswerTests:
+class ResponseTests:
     def test_get(self, client: Client) -> None:
         """
-        The page is there, as it stands in the file, but for what it is told of its hub.
+        A GET returns the page as in its file, with the hub's settings inserted.
         """
         client.request("/")
         assert client.status == 200
         assert client.headers["content-type"] == "text/html; charset=utf-8"
         assert client.headers["cache-control"] == "no-cache"
-        before, _, behind = PAGE.partition(">null<")
+        before, _, after = PAGE.partition(">null<")
         assert client.body.decode().startswith(before)
-        assert client.body.decode().endswith(behind)
+        assert client.body.decode().endswith(after)
 
     def test_head(self, client: Client) -> None:
         """
-        HEAD gets the headers alone.
+        A HEAD request for the debug page returns only the headers.
         """
         client.request("/", method="HEAD")
         assert (client.status, client.body) == (200, b"")
@@ -83,7 +83,7 @@ class AnswerTests:
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
     def test_another_method(self, client: Client, method: str) -> None:
         """
-        Only GET and HEAD are allowed, and the answer says so.
+        Other methods than GET and HEAD get 405, and the Allow header names the two.
         """
         client.request("/", method=method)
         assert (client.status, client.headers["allow"]) == (405, "GET, HEAD")
@@ -91,7 +91,7 @@ class AnswerTests:
     @pytest.mark.parametrize("path", ["//", "//debug_page.html", "//../debug_page.py"])
     def test_below(self, client: Client, path: str) -> None:
         """
-        Below it there is nothing.
+        Paths below the debug page are not found.
         """
         client.request(path)
         assert client.status == 404
@@ -102,7 +102,7 @@ class AnswerTests:
     @pytest.mark.parametrize("host", ["hub.example", "other.example"])
     def test_headers(self, client: Client, method: str, path: str, host: str) -> None:
         """
-        No answer's type is guessed at, and no address is passed on.
+        Every response of the debug page forbids content type sniffing and referrers.
         """
         ask(client, f"{method} {path} HTTP/1.1", f"Host: {host}")
         assert client.headers["x-content-type-options"] == "nosniff"
@@ -110,8 +110,8 @@ class AnswerTests:
 
     def test_policy(self, client: Client) -> None:
         """
-        The browser is to run this one script, apply this one style, and talk to this server alone; no page
-        may show this one in a frame.
+        The debug page's Content-Security-Policy permits its own script and style and connections to this
+        server only, and no frame may contain the page.
         """
         policy = dict(
             directive.split(" ", 1)
@@ -142,7 +142,7 @@ class HostTests:
     )
     def test_own(self, client: Client, host: str) -> None:
         """
-        It answers under the name in the hub's URL, whatever the port, and those of this machine.
+        The debug page is served for the host in the hub's URL, on any port, and for localhost.
         """
         assert ask(client, "GET / HTTP/1.1", f"Host: {host}").status == 200
 
@@ -150,22 +150,22 @@ class HostTests:
     @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
     def test_another(self, client: Client, method: str, host: str) -> None:
         """
-        Under any other name it does not.
+        The debug page is refused with 403 for any other host, against DNS rebinding.
         """
         ask(client, f"{method} / HTTP/1.1", f"Host: {host}")
         assert client.status == 403
         assert b"<script>" not in client.body
 
-    def test_none(self, client: Client) -> None:
+    def test_no_host(self, client: Client) -> None:
         """
-        Nor without one, in HTTP/1.1.
+        An HTTP/1.1 request for the debug page without a Host header is refused with 403.
         """
         assert ask(client, "GET / HTTP/1.1").status == 403
 
     @pytest.mark.parametrize("host", ["proxy.example", "proxy.example:8080", "hub.example", "localhost"])
     def test_more(self, plain: Wire, host: str) -> None:
         """
-        It answers under more names where it is told to.
+        The debug page is also served for the hosts in the hosts option.
         """
         client = plain.connect(tree(hosts=["Proxy.example:80"]))
         assert ask(client, "GET / HTTP/1.1", f"Host: {host}").status == 200
@@ -174,7 +174,7 @@ class HostTests:
 
     def test_any(self, plain: Wire) -> None:
         """
-        And under any, if it has to.
+        With the hosts option "*" the debug page is served for every host.
         """
         client = plain.connect(tree(hosts=["*"]))
         assert ask(client, "GET / HTTP/1.1", "Host: proxy.example").status == 200
@@ -183,18 +183,19 @@ class HostTests:
     @pytest.mark.parametrize("hosts", ["hub.example", ["https://hub.example"], [""]])
     def test_wrong(self, hosts: Any) -> None:
         """
-        What is no list of names is refused at once.
+        A hosts option that is not a list of host names is rejected at construction.
         """
         with pytest.raises(ValueError):
             tree(hosts=hosts)
 
 
-class ToldTests:
-    def test_hub(self, client: Client) -> None:
+class SettingsTests:
+    def test_defaults(self, client: Client) -> None:
         """
-        The page knows where its hub is, and what tokens for it have to say.
+        The debug page contains the hub's URL, path and audience, and whether it admits anonymous subscribers
+        and old clients.
         """
-        assert told(client.request("/").body) == {
+        assert settings_in(client.request("/").body) == {
             "url": URL,
             "path": PATH,
             "audience": [URL],
@@ -202,13 +203,13 @@ class ToldTests:
             "compatibility": False,
         }
 
-    def test_settings(self, plain: Wire) -> None:
+    def test_all(self, plain: Wire) -> None:
         """
-        All of it comes from the settings.
+        The debug page's values come from the hub's settings.
         """
         settings = {"audience": ["https://api.example"], "anonymous": True, "compatibility": True}
         client = plain.connect(tree(url="https://hub.example/events/", **settings))
-        assert told(client.request("/").body) == {
+        assert settings_in(client.request("/").body) == {
             "url": "https://hub.example/events/",
             "path": "/events",
             **settings,
@@ -218,42 +219,44 @@ class ToldTests:
     @pytest.mark.parametrize("text", ["</script><script>alert(1)", "<!--<script>", '"\\u2028&amp;'])
     def test_hostile(self, plain: Wire, text: str) -> None:
         """
-        No text in the settings ends the element that it stands in.
+        No text in the settings can close the debug page's script element.
         """
         client = plain.connect(tree(audience=[text], url=f"https://hub.example/{text}"))
         body = client.request("/").body
-        assert told(body)["audience"] == [text]
+        assert settings_in(body)["audience"] == [text]
         assert body.count(b"<script") == PAGE.count("<script")
         assert body.count(b"<!--") == 0
         client.disconnect()
 
 
-class TextTests:
-    def test_asks_nobody_else(self) -> None:
+class SourceTests:
+    def test_loads_nothing(self) -> None:
         """
-        The page loads nothing, and holds no address of another server but examples and names.
+        The debug page loads nothing from other servers, and its source contains other servers' addresses only
+        as examples and namespaces.
         """
         addresses = set(re.findall(r"(?:https?:)?//[\w.]+[\w/.]*", PAGE))
         allowed = r"http://www\.w3\.org/2000/svg|https://example\.com/.*|https://html\.spec\.whatwg\.org/.*"
         assert [each for each in addresses if not re.fullmatch(allowed, each)] == []
         assert not re.search(r"<(link(?! rel=\"icon\" href=\"data:)|img|iframe)|@import|url\(", PAGE)
 
-    def test_holds_to_its_policy(self) -> None:
+    def test_fits_its_policy(self) -> None:
         """
-        Neither attributes nor code do what the policy forbids.
+        The debug page uses no attribute or function that its Content-Security-Policy forbids.
         """
         assert not re.search(r"\son\w+=|\sstyle=", PAGE)
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", PAGE)
 
-    def test_keeps_nothing(self) -> None:
+    def test_stores_nothing(self) -> None:
         """
-        Nothing outlives the page.
+        The debug page stores nothing in the browser.
         """
         assert not re.search(r"(local|session)Storage|indexedDB|\.cookie|caches\.|history\.", PAGE)
 
     def test_well_formed(self) -> None:
         """
-        Every element that is opened is closed, every id is there once, and what refers to one finds it.
+        In the debug page every opened element is closed, each id is unique, and every reference to an id
+        resolves.
         """
         parser = Elements()
         parser.feed(PAGE)
@@ -261,9 +264,10 @@ class TextTests:
         assert len(parser.ids) == len(set(parser.ids))
         assert set(parser.references) <= set(parser.ids)
 
-    def test_fields_are_not_filled_in(self) -> None:
+    def test_no_autocompletion(self) -> None:
         """
-        Browsers neither offer what was typed before, nor send it to be spelt.
+        The debug page's fields turn off autocompletion and spell checking, which would disclose tokens that
+        were typed.
         """
         fields = re.findall(r"<(?:textarea|input(?! type=))[^>]*>", PAGE)
         assert len(fields) == 11
@@ -273,7 +277,7 @@ class TextTests:
 
 class Elements(HTMLParser):
     """
-    Takes note of the elements of a page.
+    Collect the open elements, the ids and the references to ids of a page.
     """
 
     def __init__(self) -> None:

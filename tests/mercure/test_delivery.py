@@ -1,5 +1,6 @@
 """
-Every public update for exactly those who want it.
+A property test of delivery: for drawn subscriptions, grants and updates each subscriber receives exactly the
+updates that the model (tests/mercure/model.py) names.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.logger import LogEvent
 
 from tests.mercure.fuzzing import check_secret, fuzz, hub
-from tests.mercure.model import ORIGIN, Match, Record, Told, modern, olden, told_to, updates
+from tests.mercure.model import ORIGIN, Match, Published, Record, modern, olden, texts_of, updates
 from tests.mercure.world import (
     MercureWorld,
     Reader,
@@ -24,7 +25,8 @@ class DeliveryTests:
     @pytest.mark.parametrize("compatibility", [False, True])
     def test_model(self, failures: list[LogEvent], compatibility: bool) -> None:
         """
-        Everybody gets exactly what they ask for and may have, replayed and live, in order.
+        Each subscriber receives exactly the updates that it has subscribed to and may read, replayed and
+        live, in order.
         """
         matchers = olden if compatibility else modern
 
@@ -41,14 +43,14 @@ class DeliveryTests:
             [Match("urlpattern", "/a")],
             [Match("exact", "/a")],
             [],
-            [Told([f"{ORIGIN}/a"], True)],
+            [Published([f"{ORIGIN}/a"], True)],
             None,
             "query",
         )
         @example(
             [Match("urlpattern", "/A")],
             [],
-            [Told(["/a"], False), Told(["/A"], False)],
+            [Published(["/a"], False), Published(["/A"], False)],
             [],
             "earliest",
             "body",
@@ -56,8 +58,8 @@ class DeliveryTests:
         def deliver(
             wanted: list[Match],
             granted: list[Match],
-            before: list[Told],
-            after: list[Told],
+            before: list[Published],
+            after: list[Published],
             resumed: str | int | None,
             carrier: str,
         ) -> None:
@@ -74,7 +76,7 @@ class DeliveryTests:
                     assert reader.headers["mercure-last-event-id"] == named
                 for update in after:
                     record.publish(update)
-                assert told_to(reader) == record.due(wanted, granted, start)
+                assert texts_of(reader) == record.due(wanted, granted, start)
                 if not granted:
                     check_secret(reader.client)
 

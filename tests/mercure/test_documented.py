@@ -1,5 +1,5 @@
 """
-The table of what the protocol asks for.
+The table of the protocol's requirements in ``docs/mercure-conformance.rst``, and the tests that it names.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NAMED = sorted(set(re.findall(r"``((?:tests/[\w/]+/)?test_\w+\.\w[\w.]*|tests/[\
 
 def names_in(path: Path) -> set[str]:
     """
-    Return the tests and their classes in a file.
+    Return the names of the test functions, classes and methods in a file.
     """
     found = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -34,21 +34,21 @@ def names_in(path: Path) -> set[str]:
     return found
 
 
-def test_long() -> None:
+def test_table_names_tests() -> None:
     """
-    It names most of the tests that there are for it.
+    The conformance table names more than 60 tests.
     """
     assert len(NAMED) > 60
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_there(name: str) -> None:
+def test_named_test_exists(name: str) -> None:
     """
-    Each test that it names is there.
+    Each test that the conformance table names exists.
     """
     folder, _, rest = name.rpartition("/")
     module, _, test = rest.partition(".")
-    # Without a folder, wherever it is below that of the protocol.
+    # A name without a folder may be anywhere below tests/mercure.
     paths = [ROOT / folder / f"{module}.py"] if folder else (ROOT / "tests/mercure").rglob(f"{module}.py")
     (path,) = paths
     assert test == "py" or test in names_in(path)

@@ -1,5 +1,6 @@
 """
-Forms, and when they are read.
+Parsing of forms in queries and bodies: the lookup of a single field, and that refused requests are not
+parsed.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ class FindTests:
             max_size=8,
         )
     )
-    def test_same_as_the_whole(self, pieces: list[str]) -> None:
+    def test_same_as_a_full_parse(self, pieces: list[str]) -> None:
         """
-        The value is the one that the whole query, decoded, has first.
+        The lookup of one field returns its first value, the same as a parse of the whole query.
         """
         query = "".join(pieces)
         request: Any = SimpleNamespace(uri=f"/x?{query}".encode())
@@ -59,7 +60,7 @@ class FindTests:
     @pytest.mark.parametrize("value", [b"%FF", b"\xff", b"%C3"])
     def test_not_utf_8(self, value: bytes) -> None:
         """
-        A value that is not UTF-8 is refused; another field's value is not looked at.
+        The lookup of one field rejects a value that is not UTF-8, and ignores other fields' values.
         """
         request: Any = SimpleNamespace(uri=b"/x?other=" + value + b"&name=" + value)
         with pytest.raises(BadRequest, match="the query is not UTF-8"):
@@ -67,7 +68,7 @@ class FindTests:
         assert find_in_query(request, "more") is None
 
 
-# A request as each method sends it: its path, its headers, and its body.
+# For each kind of request: its method, path, headers and body.
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 REQUESTS: dict[str, tuple[str, str, dict[str, str], bytes]] = {
     "GET": ("GET", PATH, {}, b""),
@@ -79,7 +80,7 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], bytes]] = {
     "list of a topic": ("GET", f"{PATH}/subscriptions/exact/%41", {}, b""),
 }
 
-# What is wrong with the request's token: how it is presented, and the status of the answer.
+# For each fault of the token: the headers that present it, and the status of the response.
 FAULTS: dict[str, tuple[dict[str, str], int]] = {
     "none": ({}, 401),
     "foreign": ({"Authorization": f"Bearer {sign({}, key=OTHER_SECRET)}"}, 401),
@@ -97,7 +98,7 @@ class RefusedTests:
     @pytest.fixture
     def decoded(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         """
-        Notes what is decoded of any form, and every body that is read.
+        Record every string that the parsing of forms decodes.
         """
         decoded: list[Any] = []
 
@@ -124,7 +125,8 @@ class RefusedTests:
         compatibility: bool,
     ) -> None:
         """
-        Whatever is wrong with its token, and whatever the method and dialect.
+        The hub parses no form of a request without a valid token, whatever the fault, the method and the
+        dialect.
         """
         world = new(compatibility=compatibility)
         method, path, headers, body = REQUESTS[kind]
@@ -138,7 +140,7 @@ class RefusedTests:
         self, new: Callable[..., MercureWorld], decoded: list[Any], kind: str
     ) -> None:
         """
-        Before Mercure 1.0 a query may hold the token; no other field is decoded.
+        In compatibility mode the hub decodes only the token of a query if the token is invalid.
         """
         world = new(compatibility=True)
         method, path, headers, body = REQUESTS[kind]
@@ -148,7 +150,7 @@ class RefusedTests:
 
     def test_publishing(self, new: Callable[..., MercureWorld], decoded: list[Any]) -> None:
         """
-        A publication whose token, origin or content type is refused is not read either.
+        The hub does not parse a publication whose token, origin or content type it refuses.
         """
         world = new(compatibility=True)
         cookie = {"Cookie": f"__Secure-mercure_access_token={token(publish=['*'])}"}
@@ -165,7 +167,7 @@ class RefusedTests:
 
     def test_accepted(self, world: MercureWorld, decoded: list[Any]) -> None:
         """
-        The form of an accepted request is read once.
+        The hub parses the form of an accepted request once.
         """
         assert world.ask("QUERY", body=b"match=a&last_event_id=x", headers=FORM).status == 200
         assert decoded == ["", "match=a&last_event_id=x"]

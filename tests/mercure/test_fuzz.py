@@ -1,6 +1,6 @@
 """
-Whatever is asked: never a failure, never a private update for those who may not have it, and never more of
-anything than there may be.
+Fuzz tests of a Mercure hub: no request causes an internal error, discloses a private update to a client that
+may not read it, or makes the hub hold more than its limits.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class AnythingTests:
 
     def test_requests(self, failures: list[LogEvent]) -> None:
         """
-        Each is answered, with nothing that failed behind it, and no secret in it.
+        Every request gets an expected response without a logged failure, and no response contains a private
+        update.
         """
 
         @fuzz(250)
@@ -99,7 +100,8 @@ class AnythingTests:
     @pytest.mark.parametrize("method", [b"GET", b"QUERY", b"HEAD"])
     def test_subscriptions(self, failures: list[LogEvent], method: bytes) -> None:
         """
-        A stream is opened, or refused; and what is private is in none of them.
+        Every request for a stream is accepted or refused with an expected status, and none receives a private
+        update.
         """
 
         @fuzz(120)
@@ -138,7 +140,7 @@ class AnythingTests:
 
     def test_publications(self, failures: list[LogEvent]) -> None:
         """
-        What is taken arrives as it was sent; what is not, does not arrive.
+        An accepted publication reaches the subscriber unchanged, and a refused one does not reach it.
         """
         one = st.tuples(
             st.sampled_from(["topic", "data", "id", "type", "retry", "private"]) | texts, texts | clean
@@ -170,7 +172,8 @@ class AnythingTests:
 
     def test_bodies(self, failures: list[LogEvent]) -> None:
         """
-        Forms as no library writes them, from a page that is trusted and from others.
+        Publications with malformed bodies get an expected response, with a token in the header or in a
+        cookie.
         """
 
         @fuzz(200)
@@ -202,7 +205,7 @@ class AnythingTests:
 
     def test_lists(self, failures: list[LogEvent]) -> None:
         """
-        Whatever the path, subscriptions are shown to those alone who may see it.
+        A request to the subscription API whose token does not grant the path discloses no subscription.
         """
         granted = st.sampled_from(
             [
@@ -231,9 +234,10 @@ class AnythingTests:
         assert failures == []
 
     @pytest.mark.parametrize("compatibility", [False, True])
-    def test_lists_of_lists(self, compatibility: bool) -> None:
+    def test_granted_list(self, compatibility: bool) -> None:
         """
-        Who may see a part of the list does not see what it is a part of, nor what is a part of it.
+        A token that grants one list of subscriptions permits neither the lists that contain it nor the lists
+        that it contains.
         """
         with hub(compatibility=compatibility) as world:
             with_secrets(world)
@@ -250,9 +254,9 @@ class AnythingTests:
                     if granted != asked:
                         check(client)
 
-    def test_client_that_goes(self, failures: list[LogEvent]) -> None:
+    def test_disconnect_before_the_list(self, failures: list[LogEvent]) -> None:
         """
-        Whoever asks for the list again, and goes before the journal has told where it is, is no failure.
+        A client that requests the subscriptions and disconnects before the journal answers causes no failure.
         """
         with pytest.MonkeyPatch.context() as patch:
             wire = Wire("direct", patch)
@@ -269,7 +273,8 @@ class AnythingTests:
 
     def test_tokens(self, failures: list[LogEvent]) -> None:
         """
-        A token may say anything, in its header and its claims, signed by whoever it may be.
+        Every token, with any header and claims and signed with any key, gets an expected response without a
+        logged failure.
         """
         values = st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
@@ -307,7 +312,7 @@ class AnythingTests:
             try:
                 made = sign(claims, key=key, headers=fields)
             except (TypeError, ValueError, AttributeError, jwt.PyJWTError):
-                # Its own library does not make such a one.
+                # PyJWT refuses to sign such a token.
                 return
             with hub(compatibility=compatibility) as world:
                 if publishing:
@@ -325,7 +330,7 @@ class AnythingTests:
 class BoundTests:
     def test_client_that_reads_nothing(self, failures: list[LogEvent]) -> None:
         """
-        Whatever is published meanwhile, next to nothing is held for it.
+        The hub holds less than 300,000 bytes for a client that reads nothing, however much is published.
         """
         with hub() as world:
             reader = world.subscribe("*")
@@ -355,7 +360,7 @@ class BoundTests:
         self, failures: list[LogEvent], method: str, fields: list[tuple[str, str]]
     ) -> None:
         """
-        It is refused, and nothing of it stays.
+        A request that exceeds a limit is refused, and the hub keeps nothing of it.
         """
         with hub() as world:
             before = world.hub.metrics()

@@ -1,5 +1,6 @@
 """
-Every client gets what it may have, whatever happens in whatever order.
+A state machine test of a Mercure hub: in any order of publications, subscriptions, disconnections and
+expiries each subscriber receives exactly the updates that it may read.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from twisted.logger import LogEvent
 
 from tests.fakes import Wire
 from tests.mercure.fuzzing import TOKENS, check_secret
-from tests.mercure.model import Match, Record, Told, modern, told_to, updates
+from tests.mercure.model import Match, Published, Record, modern, texts_of, updates
 from tests.mercure.world import (
     PATH,
     MercureWorld,
@@ -36,7 +37,11 @@ from txsse.mercure.settings import COOKIE
 @dataclass
 class Viewer:
     """
-    A subscriber of the model's.
+    A subscriber of the model.
+
+    :ivar start: the index of the first update that it may receive.
+    :ivar expires: when its token expires.
+    :ivar end: the index after the last update before it disconnected.
     """
 
     reader: Reader
@@ -45,12 +50,12 @@ class Viewer:
     start: int
     expires: float | None
     end: int | None = None
-    gone: bool = field(default=False)
+    disconnected: bool = field(default=False)
 
 
 class MercureMachine(RuleBasedStateMachine):
     """
-    Publishers and subscribers with tokens of all kinds, as time goes by.
+    Publishers, and subscribers with tokens of all kinds, as time passes.
     """
 
     world: MercureWorld
@@ -64,11 +69,11 @@ class MercureMachine(RuleBasedStateMachine):
         self.viewers: list[Viewer] = []
 
     @initialize(several=st.lists(updates, max_size=3))
-    def history(self, several: list[Told]) -> None:
+    def history(self, several: list[Published]) -> None:
         self.publish_several(several)
 
     @rule(several=st.lists(updates, min_size=1, max_size=3))
-    def publish_several(self, several: list[Told]) -> None:
+    def publish_several(self, several: list[Published]) -> None:
         for update in several:
             self.record.publish(update)
 
@@ -76,7 +81,7 @@ class MercureMachine(RuleBasedStateMachine):
         update=updates,
         kind=st.sampled_from([None, "elsewhere", "expired", "other_audience", "other_key", "unsigned"]),
     )
-    def publish_without_right(self, update: Told, kind: str | None) -> None:
+    def publish_without_right(self, update: Published, kind: str | None) -> None:
         form = [("topic", topic) for topic in update.topics]
         client = self.world.ask("POST", form=form, token=None if kind is None else TOKENS[kind])
         assert client.status == (403 if kind == "elsewhere" else 401)
@@ -85,14 +90,14 @@ class MercureMachine(RuleBasedStateMachine):
         granted=st.lists(modern, min_size=1, max_size=2),
         update=updates,
     )
-    def publish_with_some_right(self, granted: list[Match], update: Told) -> None:
+    def publish_with_some_right(self, granted: list[Match], update: Published) -> None:
         may = all(any(match.selects(topic) for match in granted) for topic in update.topics)
         if not may:
             form = [("topic", topic) for topic in update.topics]
             given = self.make_token(publish=[match.granted for match in granted])
             assert self.world.ask("POST", form=form, token=given).status == 403
 
-    @precondition(lambda self: sum(not viewer.gone for viewer in self.viewers) < 5)
+    @precondition(lambda self: sum(not viewer.disconnected for viewer in self.viewers) < 5)
     @rule(
         wanted=st.lists(modern, min_size=1, max_size=3),
         granted=st.lists(modern, max_size=2),
@@ -108,7 +113,9 @@ class MercureMachine(RuleBasedStateMachine):
         resumed: str | int | None,
         by_cookie: bool,
     ) -> None:
-        last_id = f"u{max(0, len(self.record.told) - 1 - resumed)}" if isinstance(resumed, int) else resumed
+        last_id = (
+            f"u{max(0, len(self.record.published) - 1 - resumed)}" if isinstance(resumed, int) else resumed
+        )
         expires = None
         sent = {} if last_id is None else {"Last-Event-ID": last_id}
         given = None
@@ -131,25 +138,25 @@ class MercureMachine(RuleBasedStateMachine):
         client = self.world.ask(query=[wanted.parameter], token=TOKENS[kind])
         assert client.status == 401
 
-    @precondition(lambda self: any(not viewer.gone for viewer in self.viewers))
+    @precondition(lambda self: any(not viewer.disconnected for viewer in self.viewers))
     @rule(which=st.integers(0, 10))
-    def leave(self, which: int) -> None:
-        there = [viewer for viewer in self.viewers if not viewer.gone]
-        viewer = there[which % len(there)]
-        viewer.reader.leave()
-        self.has_gone(viewer)
+    def disconnect(self, which: int) -> None:
+        connected = [viewer for viewer in self.viewers if not viewer.disconnected]
+        viewer = connected[which % len(connected)]
+        viewer.reader.disconnect()
+        self.note_disconnected(viewer)
 
-    def has_gone(self, viewer: Viewer) -> None:
-        viewer.gone = True
-        viewer.end = len(self.record.told)
+    def note_disconnected(self, viewer: Viewer) -> None:
+        viewer.disconnected = True
+        viewer.end = len(self.record.published)
 
-    @precondition(lambda self: any(viewer.gone for viewer in self.viewers))
+    @precondition(lambda self: any(viewer.disconnected for viewer in self.viewers))
     @rule(which=st.integers(0, 10), keep_grants=st.booleans())
-    def come_back(self, which: int, keep_grants: bool) -> None:
+    def resume(self, which: int, keep_grants: bool) -> None:
         """
-        With the last id that came, and perhaps without the token.
+        Reconnect with the id of the last update received, with or without the token.
         """
-        away = [viewer for viewer in self.viewers if viewer.gone]
+        away = [viewer for viewer in self.viewers if viewer.disconnected]
         viewer = away[which % len(away)]
         ids = [
             event.id
@@ -172,30 +179,37 @@ class MercureMachine(RuleBasedStateMachine):
         for viewer in self.viewers:
             viewer.reader.client.pump()
             if (
-                not viewer.gone
+                not viewer.disconnected
                 and viewer.expires is not None
                 and viewer.expires <= self.world.reactor.seconds()
             ):
                 assert viewer.reader.client.ended
-                self.has_gone(viewer)
+                self.note_disconnected(viewer)
 
     @invariant()
-    def look(self) -> None:
+    def receives_exactly(self) -> None:
+        """
+        Check that each subscriber has received exactly the updates that the model names, and no other is
+        connected.
+        """
         for viewer in self.viewers:
             due = self.record.due(viewer.wanted, viewer.granted, viewer.start, viewer.end)
-            assert told_to(viewer.reader) == due
+            assert texts_of(viewer.reader) == due
             if not viewer.granted:
                 check_secret(viewer.reader.client)
-        there = sum(not viewer.gone for viewer in self.viewers)
-        assert self.world.hub.metrics().channels == there
+        connected = sum(not viewer.disconnected for viewer in self.viewers)
+        assert self.world.hub.metrics().channels == connected
 
     @invariant()
-    def listed(self) -> None:
+    def lists_the_connected(self) -> None:
         """
-        The list holds who is there, each matcher once.
+        Check that the subscription API lists the connected subscribers, each matcher once.
         """
         expected = [
-            match for viewer in self.viewers if not viewer.gone for match in dict.fromkeys(viewer.wanted)
+            match
+            for viewer in self.viewers
+            if not viewer.disconnected
+            for match in dict.fromkeys(viewer.wanted)
         ]
         given = self.make_token(subscribe=["*"])
         client = self.world.ask(path=f"{PATH}/subscriptions", token=given)
@@ -215,7 +229,7 @@ class MachineTests:
     @pytest.mark.parametrize("compatibility", [False, True])
     def test_any_order_of_events(self, failures: list[LogEvent], compatibility: bool) -> None:
         """
-        Every subscriber gets exactly what it may have, as long as its token allows that.
+        Each subscriber receives exactly the updates that it may read, until its token expires.
         """
         every = settings(
             derandomize=True, deadline=None, max_examples=40, stateful_step_count=25, database=None

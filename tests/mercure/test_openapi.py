@@ -1,8 +1,8 @@
 """
-The description of the hub, ``docs/openapi.yaml``, against a hub that serves: what fits the description, and
-what does not, gets an answer that is described.
+The OpenAPI description of the hub, ``docs/openapi.yaml``, against a running hub: every request that fits the
+description, and every one that does not, gets a response that the description contains.
 
-Run as a program, this is that hub.
+Run as a program, this module is that hub.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ schemathesis: Any = pytest.importorskip("schemathesis", reason="pip install sche
 ROOT = Path(__file__).parents[2]
 CHECKS = schemathesis.checks
 
-# Streams that end soon, for whoever reads them reads them to their end.
+# Streams that end soon, because schemathesis reads each response to its end.
 LIFETIME = 0.05
 
 GOOD = token(publish=["*"], subscribe=["*"], exp=time.time() + 3600, payload={"user": "x"})
@@ -42,7 +42,7 @@ every = settings(
 
 def serve() -> None:
     """
-    Serve a hub on a free port, and say which.
+    Serve a hub on a free port, and print the port.
     """
     from twisted.internet import reactor
     from twisted.web.resource import Resource
@@ -67,14 +67,14 @@ def serve() -> None:
 @pytest.fixture(scope="module")
 def service() -> Iterator[str]:
     """
-    The URL of a hub in a process of its own.
+    Return the URL of a hub in its own process.
     """
     with start(python("-m", "tests.mercure.test_openapi")) as program:
         [port] = program.wait_for(r"^(\d+)$")
         yield f"http://127.0.0.1:{port}"
 
 
-# Beside what is usual for data that is refused.
+# The statuses with which the hub may refuse invalid data.
 REFUSED = [400, 401, 403, 413]
 CONFIG = {"checks": {"negative_data_rejection": {"expected-statuses": REFUSED}}}
 
@@ -90,13 +90,13 @@ ANSWERS: list[Callable[..., Any]] = [
     CHECKS.response_schema_conformance,
 ]
 
-# What Twisted takes of a line.
+# The longest line that Twisted accepts.
 LINE = 16_384
 
 
 def ask(case: Any, service: str, *more: Callable[..., Any], token: str | None = None) -> None:
     """
-    Send a request, and check its answer.
+    Send a request, and check the response against the description.
     """
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     checks = [*ANSWERS, *more]
@@ -112,7 +112,7 @@ def ask(case: Any, service: str, *more: Callable[..., Any], token: str | None = 
 class DescriptionTests:
     def test_valid(self) -> None:
         """
-        It is a description as the standard has it.
+        The hub's OpenAPI description is valid OpenAPI.
         """
         schema.validate()
 
@@ -120,7 +120,8 @@ class DescriptionTests:
     @every
     def test_with_a_good_token(self, case: Any, service: str) -> None:
         """
-        Whatever is allowed is answered as it is described, and a publication that cannot be is refused.
+        Every request with a token that grants all topics gets a described response, and an invalid
+        publication is refused.
         """
         more = [CHECKS.negative_data_rejection] if case.method == "POST" else []
         ask(case, service, *more, token=GOOD)
@@ -129,7 +130,7 @@ class DescriptionTests:
     @every
     def test_with_a_poor_token(self, case: Any, service: str) -> None:
         """
-        Likewise where little is allowed.
+        Every request with a token that grants almost nothing gets a described response.
         """
         ask(case, service, token=POOR)
 
@@ -137,7 +138,7 @@ class DescriptionTests:
     @every
     def test_without_a_token(self, case: Any, service: str) -> None:
         """
-        Likewise with whatever the case brings along.
+        Every request with only its own generated credentials gets a described response.
         """
         ask(case, service)
 
@@ -145,7 +146,8 @@ class DescriptionTests:
     @pytest.mark.parametrize("path", sorted(schema.raw_schema["paths"]))
     def test_other_methods(self, service: str, path: str, method: str) -> None:
         """
-        What is not described is answered as the description says of it.
+        A method that the OpenAPI description does not contain gets 405, and the Allow header names the
+        described methods.
         """
         response = requests.request(method, service + re.sub("{.*?}", "x", path), timeout=10)
         assert response.status_code == 405
@@ -154,19 +156,20 @@ class DescriptionTests:
         assert described <= allowed <= described | {"HEAD", "OPTIONS", "QUERY"}
         assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
         assert response.text.endswith("\n")
-        told = requests.options(response.url, timeout=10)
+        options = requests.options(response.url, timeout=10)
         if "OPTIONS" in allowed:
-            assert set(told.headers["Allow"].split(", ")) == allowed
+            assert set(options.headers["Allow"].split(", ")) == allowed
 
-    def test_somebody_there(self, service: str) -> None:
+    def test_listed_subscription(self, service: str) -> None:
         """
-        Those who are subscribed are listed as it is described, and asked for again, nothing is sent.
+        The list of subscriptions, a single subscription and the 304 for an unchanged list fit the OpenAPI
+        description.
         """
         headers = {"Authorization": f"Bearer {GOOD}"}
         operation = schema["/.well-known/mercure/subscriptions"]["GET"]
         single = schema["/.well-known/mercure/subscriptions/{match_type}/{match}/{subscriber}"]["GET"]
         for _ in range(100):
-            # On a machine that has much to do, a stream may have ended before the list is there.
+            # On a busy machine the stream may end before the list is requested.
             with requests.get(f"{service}{PATH}?match=a", headers=headers, stream=True, timeout=10):
                 listed = requests.get(f"{service}{PATH}/subscriptions", headers=headers, timeout=10)
                 if not listed.json()["subscriptions"]:
@@ -181,7 +184,7 @@ class DescriptionTests:
                 single.validate_response(found)
                 assert found.json()["payload"] == {"user": "x"}
                 return
-        raise AssertionError("nobody is ever there")
+        raise AssertionError("no subscription was ever listed")
 
 
 if __name__ == "__main__":

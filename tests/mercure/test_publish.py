@@ -1,5 +1,6 @@
 """
-Publications.
+Publishing to a Mercure hub with a POST request: accepted and rejected fields, the rights of the token, and
+failures of the journal.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from txsse.mercure.selectors.url_pattern import PatternSelector
 UUID = re.compile(r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
-class GoodTests:
+class AcceptedTests:
     def test_published(self, world: MercureWorld) -> None:
         """
-        The answer is the id, and subscribers get the update.
+        The response to a publication is the update's id, and subscribers receive the update with it.
         """
         reader = world.subscribe("news")
         client = world.publish("news", "hello")
@@ -35,7 +36,7 @@ class GoodTests:
 
     def test_all_fields(self, world: MercureWorld) -> None:
         """
-        What the publisher gives is what the subscriber gets.
+        Subscribers receive the data, id, type and retry that the publisher sends.
         """
         reader = world.subscribe("news")
         client = world.publish("news", "a\r\nb\rc", id="ürn:1", type="typ", retry="1500")
@@ -48,7 +49,8 @@ class GoodTests:
     @pytest.mark.parametrize("compatibility", [False, True])
     def test_same_id(self, new: Callable[..., MercureWorld], compatibility: bool) -> None:
         """
-        An update that is published again is sent once; another one with its id is sent, too.
+        An update that is published again unchanged is delivered once; a different update with the same id is
+        delivered too.
         """
         world = new(anonymous=True, compatibility=compatibility)
         reader = world.subscribe("news")
@@ -57,9 +59,9 @@ class GoodTests:
             assert (client.status, client.body) == (200, b"state")
         assert reader.texts == ["on", "off", "on"]
 
-    def test_nothing_but_a_topic(self, world: MercureWorld) -> None:
+    def test_topic_only(self, world: MercureWorld) -> None:
         """
-        All other fields are optional, and empty ones are none.
+        All fields of a publication but topic are optional, and an empty id, type or retry counts as absent.
         """
         reader = world.subscribe("news")
         assert world.ask("POST", form=[("topic", "news")], token=PUBLISHER).status == 200
@@ -68,7 +70,7 @@ class GoodTests:
 
     def test_several_topics(self, world: MercureWorld) -> None:
         """
-        Who wants any of them gets it, once.
+        A subscriber of any of an update's topics receives the update once.
         """
         readers = [
             world.subscribe("a"),
@@ -82,13 +84,13 @@ class GoodTests:
 
     def test_unknown_fields(self, world: MercureWorld) -> None:
         """
-        They are ignored, so that there may be new ones.
+        Unknown fields of a publication are ignored, so that later versions can add fields.
         """
         assert world.publish("news", "x", target="y", color="z").status == 200
 
     def test_same_id_again(self, world: MercureWorld) -> None:
         """
-        An update that is published again by its id is not sent again.
+        An update that is published again unchanged, with the same id, is delivered once.
         """
         reader = world.subscribe("news")
         for _ in range(2):
@@ -98,7 +100,7 @@ class GoodTests:
     @pytest.mark.parametrize("value", ["on", "", "0", "false"])
     def test_private(self, world: MercureWorld, value: str) -> None:
         """
-        The field alone makes it private, whatever it holds.
+        The field "private" makes an update private whatever its value is.
         """
         public = world.subscribe("news")
         granted = world.subscribe("news", token=token(subscribe=["news"]))
@@ -107,29 +109,29 @@ class GoodTests:
 
     def test_private_twice(self, world: MercureWorld) -> None:
         """
-        So it does when it is there more than once.
+        The field "private" makes an update private if it occurs more than once.
         """
         public = world.subscribe("news")
         form = [("topic", "news"), ("private", "on"), ("data", "x"), ("private", "")]
         assert world.ask("POST", form=form, token=PUBLISHER).status == 200
         assert public.texts == []
 
-    def test_earliest_is_no_prefix(self, world: MercureWorld) -> None:
+    def test_id_that_begins_with_earliest(self, world: MercureWorld) -> None:
         """
-        Only the word itself is reserved.
+        An update's id may begin with "earliest", which is reserved only as a whole.
         """
         assert world.publish("news", id="earliest-1").status == 200
 
     def test_content_type_with_parameters(self, world: MercureWorld) -> None:
         """
-        As browsers and libraries write it.
+        The content type of a publication may have parameters and be in any case.
         """
         headers = {"Content-Type": "Application/X-WWW-Form-Urlencoded; charset=UTF-8"}
         form = [("topic", "news")]
         assert world.ask("POST", form=form, token=PUBLISHER, headers=headers).status == 200
 
 
-class BadTests:
+class RejectedTests:
     @pytest.mark.parametrize(
         ("form", "reason"),
         [
@@ -159,7 +161,7 @@ class BadTests:
     )
     def test_malformed(self, world: MercureWorld, form: list[tuple[str, str]], reason: str) -> None:
         """
-        The publisher is told what is wrong, and nothing is published.
+        A malformed publication gets 400 with the reason, and is not published.
         """
         reader = world.subscribe("*")
         client = world.ask("POST", form=form, token=PUBLISHER)
@@ -180,9 +182,9 @@ class BadTests:
         ],
         ids=["topic", "topics", "fields", "id", "type", "retry", "data"],
     )
-    def test_too_much(self, world: MercureWorld, form: list[tuple[str, str]]) -> None:
+    def test_too_large(self, world: MercureWorld, form: list[tuple[str, str]]) -> None:
         """
-        What is too large is refused.
+        A publication that exceeds a limit gets 413.
         """
         client = world.ask("POST", form=form, token=PUBLISHER)
         assert client.status == 413
@@ -198,9 +200,9 @@ class BadTests:
             (b"topic=a", "", 400),
         ],
     )
-    def test_no_form(self, world: MercureWorld, body: bytes, kind: str, status: int) -> None:
+    def test_not_a_form(self, world: MercureWorld, body: bytes, kind: str, status: int) -> None:
         """
-        Other bodies are none.
+        A publication whose body is not a form in UTF-8 gets 400.
         """
         headers = {"Content-Type": kind} if kind else {}
         assert world.ask("POST", body=body, token=PUBLISHER, headers=headers).status == status
@@ -209,7 +211,7 @@ class BadTests:
     @pytest.mark.parametrize("subscriptions", [False, True])
     def test_types_of_the_hub(self, new: Callable[..., MercureWorld], type: str, subscriptions: bool) -> None:
         """
-        Nobody may publish what looks like the hub's own, whether subscriptions are told of or not.
+        A publisher may not use the event types of the hub, whether or not the subscription API is enabled.
         """
         assert new(subscriptions=subscriptions).publish("news", type=type).status == 400
 
@@ -234,7 +236,7 @@ class BadTests:
     )
     def test_topics_of_the_hub(self, world: MercureWorld, topic: str) -> None:
         """
-        However they are written, nobody may publish to them, whatever the token allows beside that.
+        No token permits a publication to the hub's own topics, in whatever form they are written.
         """
         for form in ([("topic", topic)], [("topic", "sport"), ("topic", topic)]):
             for granted in ("*", "news"):
@@ -246,15 +248,15 @@ class BadTests:
     @pytest.mark.parametrize(
         "topic", [f"{PATH}x", "https://[broken", "/mercure", "urn:a:mercure", "/.well-known"]
     )
-    def test_topics_beside_those(self, world: MercureWorld, topic: str) -> None:
+    def test_topics_like_those_of_the_hub(self, world: MercureWorld, topic: str) -> None:
         """
-        What only looks like one is not.
+        A publisher may use topics that only resemble the hub's own.
         """
         assert world.publish(topic).status == 200
 
-    def test_more_than_the_hub_takes(self, new: Callable[..., MercureWorld], plain: Any) -> None:
+    def test_larger_than_max_update_size(self, new: Callable[..., MercureWorld], plain: Any) -> None:
         """
-        The hub has a limit of its own, which counts too.
+        A publication that exceeds the hub's max_update_size gets 413.
         """
         world = new(hub=Hub(reactor=plain.reactor, max_update_size=100))
         client = world.publish("news", "x" * 200)
@@ -262,10 +264,10 @@ class BadTests:
         assert "max_update_size is 100" in client.body.decode()
 
 
-class AllowedTests:
+class AuthorizationTests:
     def test_no_token(self, world: MercureWorld) -> None:
         """
-        Without one, the answer says where to learn what it takes, and names no error.
+        A publication without a token gets a challenge that names the hub's metadata and no error.
         """
         client = world.ask("POST", form=[("topic", "news")])
         assert client.status == 401
@@ -291,7 +293,7 @@ class AllowedTests:
     )
     def test_topics(self, world: MercureWorld, granted: list[Any], topics: list[str], status: int) -> None:
         """
-        The token has to allow every topic.
+        The token must grant every topic of a publication.
         """
         form = [("topic", topic) for topic in topics]
         client = world.ask("POST", form=form, token=token(publish=granted))
@@ -301,7 +303,7 @@ class AllowedTests:
 
     def test_other_action(self, world: MercureWorld) -> None:
         """
-        Who may subscribe may not publish.
+        A token that grants only subscribing, or an unknown action, does not permit publishing.
         """
         assert world.publish("news", token=token(subscribe=["*"])).status == 403
         assert world.publish("news", token=sign({"aud": "x", "exp": 1})).status == 401
@@ -315,21 +317,21 @@ class AllowedTests:
     )
     def test_challenges_name_the_metadata(self, world: MercureWorld, given: str | None, status: int) -> None:
         """
-        Each 401 and 403 says where the metadata of the hub are.
+        The challenge of every 401 and 403 for a publication names the hub's metadata.
         """
         client = world.ask("POST", form=[("topic", "news")], token=given)
         assert client.status == status
         assert "resource_metadata=" in client.headers["www-authenticate"]
 
 
-class TurnTests:
-    # A token may have some thirty of these.
+class ReactorTurnTests:
+    # A token may have about thirty such patterns.
     @pytest.mark.parametrize("many", [10, 29])
     def test_many_patterns(
         self, world: MercureWorld, plain: Wire, monkeypatch: pytest.MonkeyPatch, many: int
     ) -> None:
         """
-        The reactor has its turn while a token's patterns are asked about an update's topics.
+        The hub yields to the reactor while it matches a token's many patterns against an update's topics.
         """
         asked: list[str] = []
         matches = PatternSelector.matches
@@ -359,14 +361,15 @@ class TurnTests:
         assert client.status == 200
         assert len(asked) == 100 * many
         counts = [after - before for before, after in pairwise([*turns, len(asked)])]
-        # For 10 ms, and a step of 10,000 before and behind them, of patterns that weigh more than 600.
+        # Calls in 10 ms, plus a slice of cost 10,000 before and after them; a pattern costs more than 600.
         assert max(counts) <= 20 + 2 * (10_000 // 600 + 1)
 
 
-class TroubleTests:
-    def test_journal_out(self, new: Callable[..., MercureWorld], plain: Any) -> None:
+class FailureTests:
+    def test_journal_fails(self, new: Callable[..., MercureWorld], plain: Any) -> None:
         """
-        The publisher is told to come again, and what is known of the update.
+        A publisher gets 503 with Retry-After while the journal fails, and advice about the id if the outcome
+        is uncertain.
         """
         from tests.hub.fakes import ScriptedJournal
 
@@ -380,12 +383,10 @@ class TroubleTests:
             assert "secret" not in client.body.decode()
             assert ("with the same id" in client.body.decode()) == uncertain
 
-    def test_something_unexpected(
-        self, new: Callable[..., MercureWorld], plain: Any, failures: list[Any]
-    ) -> None:
+    def test_journal_raises(self, new: Callable[..., MercureWorld], plain: Any, failures: list[Any]) -> None:
         """
-        Where a journal fails so, the publisher is told to come again, the hub has a problem, and the log has
-        it. The client learns no more than that.
+        An unexpected error of the journal is logged and becomes the hub's problem; the publisher gets 503
+        with Retry-After and no details.
         """
         from tests.hub.fakes import ScriptedJournal
 
@@ -403,7 +404,7 @@ class TroubleTests:
         assert hub.problem is None
 
     @pytest.mark.parametrize(("error", "status"), [(MemoryError, 503), (RuntimeError, 500)])
-    def test_publishing_that_fails(
+    def test_unexpected_error(
         self,
         new: Callable[..., MercureWorld],
         plain: Any,
@@ -413,7 +414,8 @@ class TroubleTests:
         status: int,
     ) -> None:
         """
-        The log has it a few times, however often it happens. Memory that is gone may be there again later.
+        An unexpected error of a publication is logged at most five times and answered with 500; a MemoryError
+        gets 503 with Retry-After.
         """
         world = new(hub=Hub(reactor=plain.reactor), anonymous=True)
 
@@ -428,9 +430,9 @@ class TroubleTests:
             assert "secret" not in client.body.decode()
         assert len(failures) == (0 if status == 503 else 5)
 
-    def test_client_that_goes(self, new: Callable[..., MercureWorld], plain: Any) -> None:
+    def test_disconnect(self, new: Callable[..., MercureWorld], plain: Any) -> None:
         """
-        What it has published is published all the same.
+        An update is published even if its publisher disconnects before the journal has stored it.
         """
         from tests.hub.fakes import ScriptedJournal
 
@@ -444,9 +446,9 @@ class TroubleTests:
         journal.release("append")
         assert reader.texts == ["x"]
 
-    def test_hub_that_stops(self, world: MercureWorld) -> None:
+    def test_stopped_hub(self, world: MercureWorld) -> None:
         """
-        It takes no updates any more.
+        A stopped hub answers a publication with 503 and Retry-After.
         """
         world.hub.stop()
         client = world.publish("news")

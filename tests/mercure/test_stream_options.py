@@ -1,5 +1,5 @@
 """
-The options of a hub's streams, for type checkers.
+The typed stream options of a Mercure hub (:class:`txsse.mercure.stream_options.StreamOptions`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from inspect import signature
 from txsse import Upgrader
 from txsse.mercure.stream_options import StreamOptions
 
-# What the protocol decides, or the settings.
+# Set by the protocol or by the hub's settings.
 OWN = {
     "methods",
     "allow_origins",
@@ -23,6 +23,7 @@ OWN = {
 class StreamOptionsTests:
     def test_complete(self) -> None:
         """
-        They are all options of an upgrader that the hub's resource does not set itself.
+        The stream options of a Mercure hub are all options of an upgrader except those that the hub's
+        resource sets.
         """
         assert set(StreamOptions.__annotations__) == set(signature(Upgrader).parameters) - OWN

@@ -1,5 +1,6 @@
 """
-Subscriptions.
+Subscribing to a Mercure hub with a GET or QUERY request: matchers, authorization, resumption, CORS, clients
+from before Mercure 1.0, and the hub's metadata.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from txsse.mercure import FixedKeys, Issuer, Settings, secret_key, shared_secret
 class MatchTests:
     def test_exact(self, world: MercureWorld) -> None:
         """
-        A topic selects what is written just as it is.
+        An exact matcher selects only the topic that equals it character by character.
         """
         reader = world.subscribe("https://example.com/foo", "bar")
         for topic in (
@@ -37,7 +38,7 @@ class MatchTests:
 
     def test_no_normalisation(self, world: MercureWorld) -> None:
         """
-        What looks the same and is written otherwise is another topic.
+        Topics that differ in their Unicode normalisation are different topics.
         """
         composed, decomposed = "caf\u00e9", "cafe\u0301"
         reader = world.subscribe(composed)
@@ -47,7 +48,7 @@ class MatchTests:
 
     def test_pattern(self, world: MercureWorld) -> None:
         """
-        A pattern selects what it matches, absolute and relative.
+        A URL pattern, absolute or relative, selects the topics that it matches.
         """
         absolute = world.subscribe(patterns=["https://example.com/books/:id"])
         relative = world.subscribe(patterns=["/books/:id"])
@@ -66,7 +67,7 @@ class MatchTests:
 
     def test_relative_topic(self, world: MercureWorld) -> None:
         """
-        A relative topic is resolved against the hub's URL before an absolute pattern is asked about it.
+        A relative topic is resolved against the hub's URL before an absolute pattern is matched.
         """
         reader = world.subscribe(patterns=["https://hub.example/books/:id"])
         for topic in ("/books/1", "../books/2", "https://hub.example/books/3", "books/4"):
@@ -76,7 +77,7 @@ class MatchTests:
     @pytest.mark.parametrize("name", ["match", "match_exact", "match_urlpattern"])
     def test_everything(self, world: MercureWorld, name: str) -> None:
         """
-        A star is all topics, whatever it is given as.
+        The matcher "*" selects all topics, whatever its type.
         """
         reader = world.subscribe(more=[(name, "*")])
         world.publish("a", "1")
@@ -85,7 +86,7 @@ class MatchTests:
 
     def test_same_matcher_twice(self, world: MercureWorld) -> None:
         """
-        It counts once.
+        A matcher that a request repeats counts once.
         """
         reader = world.subscribe(*["news"] * 200)
         world.publish("news", "x")
@@ -93,19 +94,19 @@ class MatchTests:
 
     def test_other_parameters(self, world: MercureWorld) -> None:
         """
-        They are nobody's business.
+        Unknown query parameters of a subscription are ignored.
         """
         assert world.subscribe("news", more=[("color", "red"), ("mat", "x")]).status == 200
 
     def test_empty_topic(self, world: MercureWorld) -> None:
         """
-        A parameter without a value has an empty one.
+        A matcher parameter without a value subscribes to the empty topic.
         """
         assert world.ask(path=f"{PATH}?match").status == 200
 
     def test_plus_is_a_space(self, world: MercureWorld) -> None:
         """
-        A query is read as a form.
+        A plus sign in the query of a subscription is a space.
         """
         reader = world.subscribe()
         client = world.ask(path=f"{PATH}?match=a+b")
@@ -144,7 +145,7 @@ class MatchTests:
     )
     def test_malformed(self, world: MercureWorld, query: str, reason: str) -> None:
         """
-        Who asks for what makes no sense is told so.
+        A malformed request for a subscription gets 400 with the reason.
         """
         client = world.ask(path=f"{PATH}?{query}")
         assert client.status == 400
@@ -152,7 +153,8 @@ class MatchTests:
 
     def test_many(self, world: MercureWorld) -> None:
         """
-        What a client may well want is not too much together; and what it asks for twice counts once.
+        A request may have many matchers of moderate cost, and repeated ones cost nothing more; a long list in
+        total gets 400.
         """
         for query in (
             [("match_urlpattern", f"/{number}/:id") for number in range(8)],
@@ -168,7 +170,7 @@ class MatchTests:
 class QueryTests:
     def test_body(self, world: MercureWorld) -> None:
         """
-        QUERY takes matchers from a form, and from the URL as well.
+        A QUERY request takes matchers both from its form and from its URL.
         """
         form = [("match", "a")]
         client = world.ask("QUERY", query=[("match_urlpattern", "/b/:x")], form=form)
@@ -180,7 +182,7 @@ class QueryTests:
 
     def test_last_event_id(self, world: MercureWorld) -> None:
         """
-        It may be in the form, too.
+        A QUERY request may name the last event id in its form.
         """
         for number in range(3):
             world.publish("a", str(number), id=f"id-{number}")
@@ -191,7 +193,8 @@ class QueryTests:
     @pytest.mark.parametrize(("in_query", "count"), [("id-0", 2), ("id-1", 3)])
     def test_last_event_id_in_both(self, world: MercureWorld, in_query: str, count: int) -> None:
         """
-        Where the query and the form have different ids, neither counts before the other: all is sent.
+        If the query and the form of a QUERY request name different last event ids, neither takes precedence
+        and everything is replayed.
         """
         for number in range(3):
             world.publish("a", str(number), id=f"id-{number}")
@@ -202,15 +205,15 @@ class QueryTests:
 
     def test_too_many(self, world: MercureWorld) -> None:
         """
-        More fields than a form may have are a bad request, as they are in a query.
+        A QUERY request whose form has more fields than permitted gets 400, the same as a query with too many.
         """
         client = world.ask("QUERY", form=[("match", str(number)) for number in range(3000)])
         assert client.status == 400
         assert b"2000 fields" in client.body
 
-    def test_no_form(self, world: MercureWorld) -> None:
+    def test_not_a_form(self, world: MercureWorld) -> None:
         """
-        Any other body is refused.
+        A QUERY request with another content type than that of a form gets 400.
         """
         client = world.ask("QUERY", body=b"{}", headers={"Content-Type": "application/json"})
         assert client.status == 400
@@ -220,14 +223,16 @@ class AccessTests:
     @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
     def test_framing(self, world: MercureWorld, method: str) -> None:
         """
-        A request that a proxy in front may read otherwise is refused, before anything of it is looked at.
+        A request that a proxy in front of the hub may interpret differently is refused before the hub
+        evaluates anything else.
         """
         client = world.ask(method, token=token(subscribe=["*"]), headers={"Host": "other.example"})
         assert (client.status, client.body) == (400, b"A request must have one Host header.\n")
 
     def test_no_token(self, new: Callable[..., MercureWorld]) -> None:
         """
-        Unless it is let in, a client without a token is sent away, and told where to learn what it takes.
+        A subscription without a token gets a challenge that names the hub's metadata, unless anonymous
+        subscribers are permitted.
         """
         client = new().subscribe("news")
         assert client.status == 401
@@ -235,7 +240,7 @@ class AccessTests:
 
     def test_bad_token(self, world: MercureWorld) -> None:
         """
-        A token that is not good is worse than none.
+        An invalid token gets 401 even where anonymous subscribers are permitted.
         """
         for bad in ("x", "a.b.c", "x" + token(subscribe=["*"], aud="x")):
             client = world.subscribe("news", token=bad)
@@ -254,7 +259,7 @@ class AccessTests:
     )
     def test_signed_token(self, world: MercureWorld, claims: dict[str, Any], reason: str) -> None:
         """
-        Where one of the hub's keys has signed the token, the answer says what is wrong with it.
+        The response to an invalid token gives the reason only if one of the hub's keys has signed the token.
         """
         bad = token(subscribe=["*"], publish=["*"], **claims)
         client = world.subscribe("news", token=bad)
@@ -267,7 +272,7 @@ class AccessTests:
 
     def test_head(self, new: Callable[..., MercureWorld]) -> None:
         """
-        HEAD gets what GET would, without a stream.
+        A HEAD request gets the status of the GET request and opens no stream.
         """
         world = new()
         good = token(subscribe=["*"])
@@ -289,7 +294,8 @@ class AccessTests:
     )
     def test_private(self, world: MercureWorld, granted: list[Any], seen: list[str]) -> None:
         """
-        Private updates go to those whose token says so, live and by replay. What is asked for grants nothing.
+        A subscriber receives private updates, live and replayed, only if its token grants their topic; its
+        matchers grant nothing.
         """
         access = token(subscribe=granted)
         live = world.subscribe("*", "news", token=access)
@@ -302,7 +308,7 @@ class AccessTests:
 
     def test_one_of_several_topics(self, world: MercureWorld) -> None:
         """
-        To be allowed to read one of an update's topics is enough.
+        A grant for one of a private update's topics is sufficient to receive it.
         """
         reader = world.subscribe("b", token=token(subscribe=["a"]))
         form = [("topic", "a"), ("topic", "b"), ("data", "x"), ("private", "on")]
@@ -311,7 +317,7 @@ class AccessTests:
 
     def test_expires(self, world: MercureWorld) -> None:
         """
-        A stream ends with its token.
+        A stream ends when its token expires, and streams without a token do not.
         """
         reader = world.subscribe("news", token=token(subscribe=["news"], exp=100))
         anonymous = world.subscribe("news")
@@ -328,7 +334,7 @@ class AccessTests:
     @pytest.mark.parametrize("policy", ["close", "latest", "drop"])
     def test_expires_while_it_is_slow(self, new: Callable[..., MercureWorld], policy: str) -> None:
         """
-        What was held back for a slow client is not sent behind its token's end where it is private.
+        Private updates that are buffered for a slow reader are not sent after its token has expired.
         """
         world = new(streams={"slow_policy": policy, "max_buffer": 10_000_000})
         reader = world.subscribe("news", "other", token=token(subscribe=["news"], exp=100))
@@ -344,7 +350,7 @@ class AccessTests:
 
     def test_expires_while_it_is_looked_up(self, new: Callable[..., MercureWorld], plain: Wire) -> None:
         """
-        A token that expires while the journal takes its time is good for nothing, not even for a replay.
+        A token that expires while the journal looks up the last event id gets 401 and no replay.
         """
         journal = ScriptedJournal(reactor=plain.reactor)
         world = new(hub=Hub(journal=journal, reactor=plain.reactor))
@@ -366,14 +372,15 @@ class AccessTests:
 
     def test_expires_in_the_far_future(self, world: MercureWorld) -> None:
         """
-        No timer is set that the system could not hold.
+        A token that expires in the far future sets no timer beyond the reactor's range.
         """
         world.subscribe("news", token=token(subscribe=["news"], exp=10**11))
         assert max(call.getTime() for call in world.reactor.getDelayedCalls()) <= 2_000_000
 
     def test_clock_set_back(self, world: MercureWorld) -> None:
         """
-        A stream ends with its token by the time of day, and one that has expired is good again until then.
+        After the wall clock is set back, a stream ends when its token expires by that clock, and until then
+        the token is accepted.
         """
         access = token(subscribe=["news"], exp=100)
         reader = world.subscribe("news", token=access)
@@ -390,7 +397,7 @@ class AccessTests:
 
     def test_clock_set_forward(self, world: MercureWorld) -> None:
         """
-        A token that has expired by that is refused from now on, when subscribing and when publishing, and its
+        After the wall clock is set forward past a token's expiry, the token is refused at once and its
         streams end within a minute.
         """
         access = token(subscribe=["news"], publish=["news"], exp=1000)
@@ -407,7 +414,7 @@ class AccessTests:
 
     def test_not_valid_yet(self, world: MercureWorld) -> None:
         """
-        When a token begins to be good is a time of day, too.
+        A token is refused before its nbf by the wall clock, and accepted from then on.
         """
         access = token(subscribe=["news"], nbf=1800)
         assert world.subscribe("news", token=access).status == 401
@@ -416,7 +423,7 @@ class AccessTests:
 
     def test_cookie(self, new: Callable[..., MercureWorld]) -> None:
         """
-        A browser brings its token in a cookie; a header comes first.
+        A subscriber may present its token in a cookie; the Authorization header takes precedence.
         """
         world = new()
         good = {"Cookie": f"a=b; __Secure-mercure_access_token={token(subscribe=['news'])}"}
@@ -424,9 +431,9 @@ class AccessTests:
         assert world.subscribe("news", headers={"Cookie": "__Secure-mercure_access_token=x"}).status == 401
         assert world.subscribe("news", token="x", headers=good).status == 401
 
-    def test_query_is_no_place(self, new: Callable[..., MercureWorld]) -> None:
+    def test_token_in_the_query(self, new: Callable[..., MercureWorld]) -> None:
         """
-        URLs are logged everywhere.
+        A token in the query of a subscription does not count, because servers log URLs.
         """
         world = new()
         good = token(subscribe=["news"])
@@ -435,7 +442,7 @@ class AccessTests:
 
     def test_limits(self, new: Callable[..., MercureWorld]) -> None:
         """
-        The streams have the options that they are given.
+        The stream options of a hub's resource apply to its subscribers.
         """
         world = new(anonymous=True, streams={"limits": Limits(channels=1)})
         assert world.subscribe("news").status == 200
@@ -449,7 +456,7 @@ class ResumeTests:
 
     def test_header(self, world: MercureWorld, ids: list[str]) -> None:
         """
-        What came behind the id is sent, and the answer says from where.
+        A client that sends Last-Event-ID receives the updates after it, and the response names that id.
         """
         reader = world.subscribe("news", headers={"Last-Event-ID": ids[0]})
         assert reader.texts == ["1", "2"]
@@ -458,7 +465,8 @@ class ResumeTests:
 
     def test_parameter(self, world: MercureWorld, ids: list[str]) -> None:
         """
-        A browser that comes for the first time cannot send the header; where it is there, it counts.
+        A client may send the last event id as a query parameter, since a browser cannot set the header for
+        its first request; the header takes precedence.
         """
         assert world.subscribe("news", more=[("last_event_id", ids[1])]).texts == ["2"]
         both = world.subscribe("news", more=[("last_event_id", ids[1])], headers={"Last-Event-ID": ids[0]})
@@ -467,7 +475,8 @@ class ResumeTests:
     @pytest.mark.parametrize("asked", ["earliest", "unknown", "urn:uuid:" + "0" * 36])
     def test_everything(self, world: MercureWorld, ids: list[str], asked: str) -> None:
         """
-        Who asks for all, or from where nobody knows, gets all that there is, and is told so.
+        A client that sends "earliest" or an unknown last event id receives all recorded updates, and the
+        response says "earliest".
         """
         reader = world.subscribe("news", headers={"Last-Event-ID": asked})
         assert reader.texts == ["0", "1", "2"]
@@ -476,7 +485,8 @@ class ResumeTests:
     @pytest.mark.parametrize("compatibility", [False, True])
     def test_id_of_several_updates(self, new: Callable[..., MercureWorld], compatibility: bool) -> None:
         """
-        A client goes on after the earliest update with the id, and gets the later ones that have it.
+        A client resumes after the earliest update with its last event id, and receives the later updates with
+        the same id.
         """
         world = new(anonymous=True, compatibility=compatibility)
         for text, id in (("0", "state"), ("1", "b"), ("2", "state"), ("3", "state")):
@@ -488,10 +498,11 @@ class ResumeTests:
     @pytest.mark.parametrize("by_header", [True, False])
     def test_from_a_reset(self, new: Callable[..., MercureWorld], plain: Wire, by_header: bool) -> None:
         """
-        A client that missed something goes on from the id that came with that, and is not notified again.
+        A client resumes from the id of the stream-reset event that reported a gap, and is not notified of the
+        gap again.
         """
         hub = Hub(reactor=plain.reactor, journal=MemoryJournal(max_count=3, reactor=plain.reactor))
-        # What tells of subscriptions is recorded, too, and would take the room of others.
+        # Without subscription events, which the journal also records and which would displace the updates.
         world = new(hub=hub, anonymous=True, subscriptions=False)
         for text in "abcd":
             world.publish("news", text, **({"private": "on"} if text in "bc" else {}))
@@ -504,9 +515,9 @@ class ResumeTests:
         assert [event.data for event in again.events] == ["d"]
         assert again.headers["mercure-last-event-id"] == reset.id
 
-    def test_two(self, world: MercureWorld, ids: list[str]) -> None:
+    def test_two_parameters(self, world: MercureWorld, ids: list[str]) -> None:
         """
-        Which of two is meant nobody can tell.
+        Two different last event ids in a query are ambiguous, and everything is replayed.
         """
         more = [("last_event_id", ids[0]), ("last_event_id", ids[1])]
         reader = world.subscribe("news", more=more)
@@ -518,14 +529,14 @@ class ResumeTests:
         self, world: MercureWorld, ids: list[str], second: int, texts: list[str]
     ) -> None:
         """
-        Two header fields are one where they are the same, and ask for everything where they are not.
+        Two equal Last-Event-ID headers count as one, and with two different ones everything is replayed.
         """
         fields = {"Last-Event-ID": f"{ids[0]}\r\nLast-Event-ID: {ids[second]}"}
         assert world.subscribe("news", headers=fields).texts == texts
 
     def test_newest(self, world: MercureWorld, ids: list[str]) -> None:
         """
-        Who has it all gets nothing twice.
+        A client whose last event id is the newest receives nothing again.
         """
         reader = world.subscribe("news", headers={"Last-Event-ID": ids[2]})
         assert reader.texts == []
@@ -533,7 +544,7 @@ class ResumeTests:
 
     def test_empty(self, world: MercureWorld, ids: list[str]) -> None:
         """
-        An empty id asks for nothing, and is told where that is.
+        A client with an empty last event id receives no replay, and the response names the newest id.
         """
         reader = world.subscribe("news", more=[("last_event_id", "")])
         assert reader.texts == []
@@ -558,11 +569,12 @@ class ResumeTests:
         ],
     )
     @pytest.mark.parametrize("method", ["GET", "QUERY"])
-    def test_empty_is_none(
+    def test_precedence(
         self, world: MercureWorld, method: str, header: str, named: list[str], texts: list[str]
     ) -> None:
         """
-        The header counts before the query and the form, and an empty id, wherever it is, as none.
+        The Last-Event-ID header takes precedence over the query and the form, and an empty id in any of them
+        counts as absent.
         """
         for number in range(3):
             world.publish("news", str(number), id=str(number))
@@ -576,13 +588,13 @@ class ResumeTests:
 
     def test_none(self, world: MercureWorld, ids: list[str]) -> None:
         """
-        Who does not ask is not told.
+        A response to a client without a last event id does not name one.
         """
         assert "mercure-last-event-id" not in world.subscribe("news").headers
 
     def test_old_names(self, world: MercureWorld, ids: list[str]) -> None:
         """
-        What it was called before Mercure 1.0 is any other parameter.
+        Without compatibility mode the older names of the last_event_id parameter are ignored.
         """
         for name in ("lastEventID", "Last-Event-ID", "lastEventId"):
             assert world.subscribe("news", more=[(name, ids[0])]).texts == []
@@ -593,7 +605,8 @@ class CorsTests:
 
     def test_allowed(self, new: Callable[..., MercureWorld]) -> None:
         """
-        Pages of the listed origins may come with their cookies, and read what they need.
+        Pages of the listed origins may subscribe and publish with cookies, and read the hub's response
+        headers.
         """
         world = new(anonymous=True, origins=[self.ORIGIN])
         headers = {"Origin": self.ORIGIN}
@@ -611,7 +624,7 @@ class CorsTests:
 
     def test_others(self, new: Callable[..., MercureWorld]) -> None:
         """
-        Others may not; an origin is never sent back because it came.
+        A response to an origin that is not listed does not name it in a CORS header.
         """
         world = new(anonymous=True, origins=[self.ORIGIN])
         for origin in ("https://evil.example", "null", "https://app.example.evil.example"):
@@ -620,7 +633,7 @@ class CorsTests:
 
     def test_preflight(self, new: Callable[..., MercureWorld]) -> None:
         """
-        A page may ask first whether it may publish.
+        A preflight request of a listed origin is permitted to publish.
         """
         world = new(origins=[self.ORIGIN])
         headers = {"Origin": self.ORIGIN, "Access-Control-Request-Method": "POST"}
@@ -632,7 +645,7 @@ class CorsTests:
 
     def test_methods(self, world: MercureWorld) -> None:
         """
-        There are no others.
+        A method other than GET, QUERY, POST, HEAD and OPTIONS gets 405 and the Allow header.
         """
         for method in ("PUT", "DELETE", "PATCH", "FOO"):
             client = world.ask(method)
@@ -640,7 +653,7 @@ class CorsTests:
 
     def test_nothing_below(self, world: MercureWorld) -> None:
         """
-        What is not there is not found.
+        Unknown paths below the hub's get 404; the hub's path with a slash at its end is the hub.
         """
         assert world.ask(path=f"{PATH}/x").status == 404
         assert world.ask(path=f"{PATH}/", query=[("match", "x")]).status == 200
@@ -653,7 +666,7 @@ class CompatibilityTests:
 
     def test_topics(self, old: MercureWorld) -> None:
         """
-        Clients from before Mercure 1.0 ask by topic, as it is or by a template.
+        In compatibility mode a client subscribes by "topic", with an exact topic or a URI template.
         """
         access = old_token(subscribe=["*"])
         reader = old.subscribe(token=access, more=[("topic", "https://a.example/{id}"), ("topic", "b")])
@@ -663,8 +676,8 @@ class CompatibilityTests:
 
     def test_many_templates(self, old: MercureWorld) -> None:
         """
-        A hundred usual ones may be asked for; one that takes long to match is refused, and so are some that
-        do together.
+        A client may subscribe to a hundred ordinary URI templates; one that is expensive to match, or several
+        that are so together, get 400.
         """
         access = old_token(subscribe=["*"])
         usual = [("topic", f"https://a.example/{number}/{{id}}") for number in range(100)]
@@ -678,7 +691,7 @@ class CompatibilityTests:
 
     def test_tokens(self, old: MercureWorld) -> None:
         """
-        Their tokens have a claim of their own, and may last for ever.
+        In compatibility mode the claim "mercure" of a token grants topics, and the token need not expire.
         """
         publisher = old_token(publish=["https://a.example/{id}", "b"])
         assert old.publish("https://a.example/1", token=publisher).status == 200
@@ -691,9 +704,9 @@ class CompatibilityTests:
         old.publish("https://a.example/1", "not mine", token=publisher, private="on")
         assert reader.texts == ["mine"]
 
-    def test_new_ones_too(self, old: MercureWorld) -> None:
+    def test_current_clients(self, old: MercureWorld) -> None:
         """
-        Clients and tokens of today are understood as ever.
+        In compatibility mode current clients and tokens continue to work.
         """
         reader = old.subscribe("news", token=token(subscribe=["news"]))
         assert old.publish("news", "x").status == 200
@@ -701,7 +714,8 @@ class CompatibilityTests:
 
     def test_resume(self, old: MercureWorld) -> None:
         """
-        They name the last id in their own way, and are answered in it.
+        In compatibility mode the older names of the last_event_id parameter work, and the response has the
+        older header too.
         """
         ids = [old.publish("a", str(number)).body.decode() for number in range(3)]
         access = old_token(subscribe=[])
@@ -717,7 +731,7 @@ class CompatibilityTests:
 
     def test_credentials(self, old: MercureWorld) -> None:
         """
-        They may present a token in a cookie of another name, and in the query.
+        In compatibility mode a subscriber may present its token in the older cookie or in the query.
         """
         access = old_token(subscribe=["*"])
         more = [("topic", "a")]
@@ -727,7 +741,7 @@ class CompatibilityTests:
 
     def test_off(self, world: MercureWorld) -> None:
         """
-        Nothing of that is understood unless it was asked for.
+        Without compatibility mode the older claims and parameters are refused.
         """
         assert world.publish("a", token=old_token(publish=["*"])).status == 401
         assert world.subscribe("a", token=old_token(subscribe=["*"])).status == 401
@@ -737,7 +751,7 @@ class CompatibilityTests:
 class MetadataTests:
     def test_described(self, new: Callable[..., MercureWorld]) -> None:
         """
-        The hub tells what it takes.
+        The hub's metadata describe its URL, the accepted credentials and the matcher types.
         """
         client = new().ask(path=f"/.well-known/oauth-protected-resource{PATH}")
         assert client.headers["content-type"] == "application/json"
@@ -753,8 +767,8 @@ class MetadataTests:
 
     def test_authorization_servers(self, new: Callable[..., MercureWorld]) -> None:
         """
-        Servers whose tokens are trusted are named, and what tokens are to be meant for; an issuer whose key
-        the hub shares is not.
+        The hub's metadata name the audience and the trusted authorization servers, but no issuer that shares
+        a secret with the hub.
         """
         keys = FixedKeys([secret_key("x" * 32)])
         issuers = [
@@ -768,9 +782,9 @@ class MetadataTests:
         assert document["authorization_servers"] == ["https://auth.example"]
         assert "mercure_subscriptions" not in document
 
-    def test_elsewhere(self, plain: Wire) -> None:
+    def test_other_path(self, plain: Wire) -> None:
         """
-        A hub at another path has another way into the tree.
+        A hub whose URL is not the well-known path is rejected with advice on how to add it to the web tree.
         """
         hub = Hub(reactor=plain.reactor)
         for url, said in (
@@ -782,7 +796,7 @@ class MetadataTests:
 
     def test_otherwise(self, world: MercureWorld) -> None:
         """
-        There is nothing else there.
+        Other paths beside the metadata get 404, and other methods than GET and HEAD 405.
         """
         base = "/.well-known/oauth-protected-resource"
         assert world.ask(path=f"{base}/x").status == 404

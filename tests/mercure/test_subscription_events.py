@@ -1,5 +1,6 @@
 """
-Who is subscribed to what: told, and listed.
+The subscription API and subscription events of a Mercure hub: what they disclose of each subscription, to
+which tokens, and across the nodes of a cluster.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ NEWS = detail(["subscribe"], "news", payload={"a": 1})
 ALL_TOPICS = detail(["subscribe"], "*", payload={"b": 2})
 
 
-def told(reader: Reader) -> list[dict[str, Any]]:
+def subscription_events(reader: Reader) -> list[dict[str, Any]]:
     """
-    Return what a reader was told of subscriptions.
+    Return the subscription events that a reader received.
     """
     return [json.loads(event.data) for event in reader.events if event.event == "mercure"]
 
 
-def listed(world: MercureWorld) -> list[Any]:
+def list_subscriptions(world: MercureWorld) -> list[Any]:
     """
-    Return the subscriptions that are listed.
+    Return the subscriptions that the subscription API lists.
     """
     client = world.ask(path=ALL, token=token(subscribe=[ALL]))
     found: list[Any] = json.loads(client.body)["subscriptions"]
@@ -46,35 +47,35 @@ def listed(world: MercureWorld) -> list[Any]:
 @pytest.fixture
 def watcher(world: MercureWorld) -> Reader:
     """
-    One who may see all subscriptions, its own among them.
+    Return a subscriber that receives all subscription events, including those of its own subscription.
     """
     reader = world.subscribe(patterns=[EVENTS["match"]], token=token(subscribe=[EVENTS]))
-    assert [each["active"] for each in told(reader)] == [True]
+    assert [each["active"] for each in subscription_events(reader)] == [True]
     return reader
 
 
 class EventTests:
     def test_begun_and_ended(self, world: MercureWorld, watcher: Reader) -> None:
         """
-        Whoever may know is told when a subscription begins, and when it ends.
+        An authorised client receives an event when a subscription begins and another when it ends.
         """
         watched = world.subscribe("https://a.example/1?x=%20", patterns=["/books/:id"])
-        begun = told(watcher)[1:]
+        begun = subscription_events(watcher)[1:]
         assert [(each["match_type"], each["match"], each["active"]) for each in begun] == [
             ("exact", "https://a.example/1?x=%20", True),
             ("urlpattern", "/books/:id", True),
         ]
         assert begun[0]["subscriber"] == begun[1]["subscriber"]
         assert begun[0]["subscriber"].startswith("urn:uuid:")
-        watched.leave()
-        ended = told(watcher)[3:]
+        watched.disconnect()
+        ended = subscription_events(watcher)[3:]
         assert ended == [{**each, "active": False} for each in begun]
 
-    def test_nobody_stays_listed(
+    def test_event_fails(
         self, world: MercureWorld, monkeypatch: pytest.MonkeyPatch, failures: list[LogEvent]
     ) -> None:
         """
-        Whatever fails when a subscription is told of, it ends with its stream.
+        A subscription is removed from the list when its stream ends, even if its event could not be sent.
         """
         put_metadata = world.hub.cluster.put_metadata
 
@@ -84,12 +85,13 @@ class EventTests:
 
         monkeypatch.setattr(world.hub.cluster, "put_metadata", fail_once)
         reader = world.subscribe("a", "b")
-        reader.leave()
-        assert listed(world) == []
+        reader.disconnect()
+        assert list_subscriptions(world) == []
 
     def test_topic(self, world: MercureWorld, watcher: Reader) -> None:
         """
-        Its topic is written from its parts, each encoded once as a whole.
+        A subscription event's topic is the path of its type, matcher and subscriber, each percent-encoded
+        once as a whole.
         """
         world.subscribe("https://a.example/1?x=%20")
         (event,) = watcher.events[1:]
@@ -105,24 +107,27 @@ class EventTests:
         }
         assert event.id is not None and event.id.startswith("urn:uuid:")
 
-    def test_nobody_else(self, world: MercureWorld) -> None:
+    def test_private(self, world: MercureWorld) -> None:
         """
-        They are private: without a token for them, whatever is asked for, nothing is told.
+        A client without a grant for them receives no subscription event, live or replayed, whatever it
+        subscribes to.
         """
         anonymous = world.subscribe("*", patterns=[EVENTS["match"]])
         other = world.subscribe("*", token=token(subscribe=["news"]))
-        world.subscribe("news").leave()
+        world.subscribe("news").disconnect()
         later = world.subscribe("*", more=[("last_event_id", "earliest")])
-        assert told(anonymous) == told(other) == told(later) == []
+        assert (
+            subscription_events(anonymous) == subscription_events(other) == subscription_events(later) == []
+        )
 
-    def test_each_has_its_own_name(self, world: MercureWorld, watcher: Reader) -> None:
+    def test_subscriber_ids(self, world: MercureWorld, watcher: Reader) -> None:
         """
-        Two with the same token are two subscribers, and a client cannot choose its name.
+        Two streams with the same token are two subscribers, and a client cannot choose its subscriber id.
         """
         same = token(subscribe=["news"], sub="me")
         for _ in range(2):
             world.subscribe("news", token=same, more=[("subscriber", "me")])
-        names = [each["subscriber"] for each in told(watcher)]
+        names = [each["subscriber"] for each in subscription_events(watcher)]
         assert len(set(names)) == 3 and "me" not in names
 
     @pytest.mark.parametrize(
@@ -161,14 +166,14 @@ class EventTests:
         self, world: MercureWorld, watcher: Reader, details: list[Any], payloads: list[Any]
     ) -> None:
         """
-        The first detail that fits a subscription says what else is told of it.
+        A subscription event has the payload of the token's first detail that grants the subscription.
         """
         world.subscribe("news", patterns=["/books/:id"], token=token(authorization_details=details))
-        assert [each.get("payload") for each in told(watcher)[1:]] == payloads
+        assert [each.get("payload") for each in subscription_events(watcher)[1:]] == payloads
 
-    def test_off(self, new: Callable[..., MercureWorld]) -> None:
+    def test_disabled(self, new: Callable[..., MercureWorld]) -> None:
         """
-        Unless it is wanted, nothing is told or listed.
+        With the subscription API disabled there are no subscription events and no list.
         """
         world = new(anonymous=True, subscriptions=False)
         everything = world.subscribe("*", token=token(subscribe=["*"]))
@@ -176,17 +181,17 @@ class EventTests:
         assert everything.events == []
         assert world.ask(path=ALL, token=token(subscribe=["*"])).status == 404
 
-    def test_end_of_the_hub(self, world: MercureWorld) -> None:
+    def test_hub_stops(self, world: MercureWorld) -> None:
         """
-        Where the hub stops, all that end with it are told of: to who comes back, and to other nodes.
+        A stopping hub records the end of all its subscriptions, for resuming clients and for other nodes.
         """
         world.subscribe("a")
         world.subscribe("b")
         journal = world.hub._distribution.journal  # type: ignore[union-attr]
         result_of(world.hub.stop())
         page = result_of(journal.read(OLDEST))
-        said = [json.loads(update.event.data) for _, update in page.entries]
-        assert [(each["match"], each["active"]) for each in said] == [
+        recorded = [json.loads(update.event.data) for _, update in page.entries]
+        assert [(each["match"], each["active"]) for each in recorded] == [
             ("a", True),
             ("b", True),
             ("a", False),
@@ -194,12 +199,12 @@ class EventTests:
         ]
         assert all(update.private for _, update in page.entries)
 
-    @pytest.mark.parametrize("error", [JournalFailed("x", "is out"), HubStopped()])
-    def test_journal_out(
+    @pytest.mark.parametrize("error", [JournalFailed("x", "is unavailable"), HubStopped()])
+    def test_journal_fails(
         self, new: Callable[..., MercureWorld], plain: Any, failures: list[Any], error: Exception
     ) -> None:
         """
-        A subscriber does not depend on who is told of it.
+        A client's subscription does not fail if the journal cannot record the subscription event.
         """
         from tests.hub.fakes import ScriptedJournal
 
@@ -223,19 +228,20 @@ class ListTests:
 
     def test_all(self, world: MercureWorld) -> None:
         """
-        All subscriptions there are, as the events tell them.
+        The subscription API lists all active subscriptions, in the form of their events.
         """
         assert self.ask(world) == {"id": ALL, "type": "subscriptions", "subscriptions": []}
         world.subscribe("a", "b")
-        gone = world.subscribe("c")
-        gone.leave()
+        ended = world.subscribe("c")
+        ended.disconnect()
         listed = self.ask(world)["subscriptions"]
         assert [each["match"] for each in listed] == ["a", "b"]
         assert all(each["active"] for each in listed)
 
     def test_of_a_matcher(self, world: MercureWorld) -> None:
         """
-        Those with the same matcher have a list of their own, which may be empty.
+        The subscription API lists the subscriptions with one matcher, and returns an empty list if that has
+        no subscription.
         """
         for _ in range(2):
             world.subscribe("a/b", "other")
@@ -248,18 +254,18 @@ class ListTests:
 
     def test_one(self, world: MercureWorld) -> None:
         """
-        A single one is found at its own topic, while it lasts.
+        The subscription API returns a single subscription at its id, and 404 after it has ended.
         """
         reader = world.subscribe("a")
         (listed,) = self.ask(world)["subscriptions"]
         assert self.ask(world, listed["id"]) == listed
-        reader.leave()
+        reader.disconnect()
         assert world.ask(path=listed["id"], token=token(subscribe=["*"])).status == 404
 
     @pytest.mark.parametrize("path", [f"{ALL}/exact", f"{ALL}/regex/a", f"{ALL}/exact/a/b", f"{ALL}/a/b/c/d"])
-    def test_none(self, world: MercureWorld, path: str) -> None:
+    def test_other_paths(self, world: MercureWorld, path: str) -> None:
         """
-        There is nothing else.
+        Other paths of the subscription API get 404.
         """
         world.subscribe("a")
         assert world.ask(path=path, token=token(subscribe=["*"])).status == 404
@@ -280,7 +286,7 @@ class ListTests:
     )
     def test_allowed(self, world: MercureWorld, granted: list[Any], path: str, status: int) -> None:
         """
-        Who may read the topic of a list may read the list.
+        A list of subscriptions is returned only to a token that grants the list's topic.
         """
         client = world.ask(path=path, token=token(subscribe=granted))
         assert client.status == status
@@ -289,7 +295,8 @@ class ListTests:
 
     def test_no_token(self, world: MercureWorld) -> None:
         """
-        Without a token nobody may, even where streams are for all; a query is no part of the topic.
+        A list of subscriptions requires a token even where anonymous subscribers are permitted, and the query
+        is not part of the list's topic.
         """
         assert world.ask(path=ALL).status == 401
         assert world.ask(path=ALL, token="x").status == 401
@@ -298,7 +305,7 @@ class ListTests:
 
     def test_methods(self, world: MercureWorld) -> None:
         """
-        They can be read, and that is all.
+        A list of subscriptions permits only the methods GET, HEAD and OPTIONS.
         """
         access = token(subscribe=["*"])
         head = world.ask("HEAD", path=ALL, token=access)
@@ -309,7 +316,8 @@ class ListTests:
 
     def test_cursor(self, world: MercureWorld) -> None:
         """
-        The answer says from where the events go on behind the list.
+        The Link header of a list of subscriptions has the last event id with which a client receives the
+        events after the list.
         """
         access = token(subscribe=["*"])
         assert 'last-event-id="#' in world.ask(path=ALL, token=access).headers["link"]
@@ -320,11 +328,11 @@ class ListTests:
         cursor = link.split('"')[3]
         world.subscribe("b")
         later = world.subscribe(patterns=[EVENTS["match"]], token=access, more=[("last_event_id", cursor)])
-        assert [each["match"] for each in told(later)] == ["b", EVENTS["match"]]
+        assert [each["match"] for each in subscription_events(later)] == ["b", EVENTS["match"]]
 
-    def test_cursor_tells_nothing(self, world: MercureWorld) -> None:
+    def test_cursor_discloses_nothing(self, world: MercureWorld) -> None:
         """
-        An update that not everybody may read is not named there; one that everybody may is.
+        The last event id in a list's Link header names a public update, but never a private one.
         """
         access = token(subscribe=[ALL, EVENTS])
         world.publish("secret", "x", id="patient-4711", private="on")
@@ -333,13 +341,13 @@ class ListTests:
         cursor = link.split('"')[3]
         world.subscribe("a")
         reader = world.subscribe(patterns=[EVENTS["match"]], token=access, more=[("last_event_id", cursor)])
-        assert [each["match"] for each in told(reader)] == ["a", EVENTS["match"]]
+        assert [each["match"] for each in subscription_events(reader)] == ["a", EVENTS["match"]]
         world.publish("news", "x", id="known-to-all")
         assert 'last-event-id="known-to-all"' in world.ask(path=ALL, token=access).headers["link"]
 
     def test_unchanged(self, world: MercureWorld) -> None:
         """
-        Who has it already is told so.
+        A client that has the current list of subscriptions gets 304.
         """
         world.subscribe("a")
         access = token(subscribe=["*"])
@@ -353,31 +361,32 @@ class ListTests:
 
     def test_cors(self, new: Callable[..., MercureWorld]) -> None:
         """
-        Pages of the listed origins may read them, and the cursor.
+        Pages of the listed origins may read the list of subscriptions and its Link header.
         """
         world = new(origins=["https://app.example"])
         client = world.ask(path=ALL, token=token(subscribe=["*"]), headers={"Origin": "https://app.example"})
         assert client.headers["access-control-allow-origin"] == "https://app.example"
         assert "Link" in client.headers["access-control-expose-headers"]
 
-    def test_journal_out(self, new: Callable[..., MercureWorld], plain: Any) -> None:
+    def test_journal_fails(self, new: Callable[..., MercureWorld], plain: Any) -> None:
         """
-        Without its journal the hub cannot tell from where to go on.
+        A list of subscriptions gets 503 while the journal fails, because its Link header needs the journal's
+        head.
         """
         from tests.hub.fakes import ScriptedJournal
 
         journal = ScriptedJournal(reactor=plain.reactor)
         world = new(hub=Hub(journal=journal, reactor=plain.reactor))
-        journal.errors["start"] = JournalFailed("x", "is out")
+        journal.errors["start"] = JournalFailed("x", "is unavailable")
         assert world.ask(path=ALL, token=token(subscribe=["*"])).status == 503
 
 
-class Among(NoCluster):
+class ClusterWithOthers(NoCluster):
     """
     A cluster with other nodes.
 
-    :ivar shown: the texts that this node shows them.
-    :ivar theirs: those that they show, by name.
+    :ivar shown: the metadata of this node, by name.
+    :ivar theirs: the metadata of the other nodes, by name.
     """
 
     def __init__(self) -> None:
@@ -396,16 +405,16 @@ class Among(NoCluster):
         return succeed([text for key, text in self.theirs.items() if key == name or key.startswith(below)])
 
 
-class OneOfMany(MemoryJournal):
+class NodeJournal(MemoryJournal):
     """
-    The journal of a node that has others beside it.
+    The journal of a node in a cluster.
 
-    :ivar appended: what the node showed them when it appended something.
+    :ivar appended: the names of the node's metadata at each append.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.cluster = Among()
+        self.cluster = ClusterWithOthers()
         self.appended: list[list[str]] = []
 
     def append(self, update: Update) -> Deferred[int]:
@@ -415,13 +424,13 @@ class OneOfMany(MemoryJournal):
 
 class ClusterTests:
     @pytest.fixture
-    def journal(self, plain: Any) -> OneOfMany:
-        return OneOfMany(reactor=plain.reactor)
+    def journal(self, plain: Any) -> NodeJournal:
+        return NodeJournal(reactor=plain.reactor)
 
     @pytest.fixture
-    def node(self, new: Callable[..., MercureWorld], plain: Any, journal: OneOfMany) -> MercureWorld:
+    def node(self, new: Callable[..., MercureWorld], plain: Any, journal: NodeJournal) -> MercureWorld:
         """
-        One of many.
+        Return a node of a cluster.
         """
         return new(hub=Hub(journal=journal, reactor=plain.reactor), anonymous=True)
 
@@ -429,25 +438,27 @@ class ClusterTests:
         client = node.ask(path=path, token=token(subscribe=["*"]))
         return json.loads(client.body) if client.status == 200 else client.status
 
-    def test_shown(self, node: MercureWorld, journal: OneOfMany) -> None:
+    def test_shown(self, node: MercureWorld, journal: NodeJournal) -> None:
         """
-        Others are shown what is listed here, before they are told that it begins or ends.
+        A node publishes a subscription's metadata before its event when it begins, and removes the metadata
+        before the event when it ends.
         """
         reader = node.subscribe("a", "b")
         listed = self.ask(node)["subscriptions"]
         assert [json.loads(journal.cluster.shown[each["id"]]) for each in listed] == listed
         assert len(journal.cluster.shown) == 2
-        reader.leave()
+        reader.disconnect()
         assert journal.cluster.shown == {}
         assert list(map(len, journal.appended)) == [2, 2, 0, 0]
 
-    def test_those_of_others(
-        self, node: MercureWorld, journal: OneOfMany, new: Callable[..., MercureWorld], plain: Any
+    def test_other_nodes(
+        self, node: MercureWorld, journal: NodeJournal, new: Callable[..., MercureWorld], plain: Any
     ) -> None:
         """
-        All are listed, wherever they are, and found by matcher and by name, in the same order everywhere.
+        Every node lists the subscriptions of all nodes in the same order, and returns each by matcher and by
+        id.
         """
-        other_journal = OneOfMany(reactor=plain.reactor)
+        other_journal = NodeJournal(reactor=plain.reactor)
         other = new(hub=Hub(journal=other_journal, reactor=plain.reactor), anonymous=True)
         node.subscribe("a", "c")
         other.subscribe("b", "c")
@@ -464,15 +475,15 @@ class ClusterTests:
         assert len(self.ask(node, f"{ALL}/exact/b")["subscriptions"]) == 1
         assert self.ask(node, f"{ALL}/exact/b/nobody") == 404
 
-    def test_client_gone_meanwhile(
+    def test_disconnect(
         self,
         node: MercureWorld,
-        journal: OneOfMany,
+        journal: NodeJournal,
         monkeypatch: pytest.MonkeyPatch,
         failures: list[LogEvent],
     ) -> None:
         """
-        Nothing is written to a client that leaves while the other nodes are asked.
+        A node writes nothing to a client that disconnects while the node requests the other nodes' metadata.
         """
         known = node.ask(path=ALL, token=token(subscribe=["*"])).headers["etag"]
         answer: Deferred[list[str]] = Deferred()
@@ -483,22 +494,24 @@ class ClusterTests:
         assert (client.status, client.body) == (0, b"")
         assert failures == []
 
-    def test_unheard(self, new: Callable[..., MercureWorld], plain: Any) -> None:
+    def test_no_metadata(self, new: Callable[..., MercureWorld], plain: Any) -> None:
         """
-        A list without the others would be wrong.
+        A node answers a list of subscriptions with 503 if the other nodes' metadata are unavailable, because
+        the list would be incomplete.
         """
         from tests.hub.fakes import ScriptedJournal
 
         journal = ScriptedJournal(reactor=plain.reactor)
         world = new(hub=Hub(journal=journal, reactor=plain.reactor))
-        journal.errors["metadata"] = JournalFailed("x", "is out")
+        journal.errors["metadata"] = JournalFailed("x", "is unavailable")
         assert self.ask(world) == 503
 
 
 class CompatibilityTests:
     def test_no_types(self, new: Callable[..., MercureWorld]) -> None:
         """
-        What was subscribed to otherwise is not listed among those of a topic that is called like its type.
+        In compatibility mode a topic that is called "exact" does not disclose the subscriptions with an exact
+        matcher.
         """
         world = new(compatibility=True)
         grant = {"match": f"{ALL}/:x", "match_type": "urlpattern"}
@@ -511,7 +524,8 @@ class CompatibilityTests:
 
     def test_old_form(self, new: Callable[..., MercureWorld]) -> None:
         """
-        What was subscribed to by topic is told as it was then, and is listed at its old place.
+        In compatibility mode a subscription by "topic" has events and list entries in the form before Mercure
+        1.0.
         """
         world = new(compatibility=True)
         access = old_token(subscribe=["*"], payload={"user": "me"})
@@ -535,5 +549,5 @@ class CompatibilityTests:
         of_topic = world.ask(path=document["id"].rpartition("/")[0], token=access)
         assert json.loads(of_topic.body)["subscriptions"] == [document]
         assert world.ask(path=f"{ALL}/nothing", token=access).status == 200
-        watched.leave()
+        watched.disconnect()
         assert json.loads(watcher.events[-1].data) == {**document, "active": False}

@@ -1,5 +1,6 @@
 """
-A hub that speaks Mercure, with its clients at hand.
+A Mercure hub on a fake network and a fake clock, with clients that publish and subscribe, and the tokens for
+them.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from txsse.web.responses import NOTHING, Branch
 URL = "https://hub.example/.well-known/mercure"
 PATH = "/.well-known/mercure"
 SECRET = "a secret that is long enough for it"
-OTHER_SECRET = "another one, which nobody here trusts"
+OTHER_SECRET = "another secret, which the hub rejects"
 
 Fields = Iterable[tuple[str, str]]
 
 
 def detail(actions: Iterable[str], *topics: Any, **others: Any) -> dict[str, Any]:
     """
-    Write a detail of a token; topics are matchers, or exact ones by their text.
+    Return an authorization detail for a token. A topic is a matcher, or a string for an exact matcher.
     """
     matchers = [{"match": topic} if isinstance(topic, str) else topic for topic in topics]
     return {"type": DETAIL_TYPE, "actions": list(actions), "topics": matchers, **others}
@@ -41,7 +42,7 @@ def sign(
     headers: Mapping[str, Any] | None = None,
 ) -> str:
     """
-    Sign a token as it is.
+    Sign these claims without adding any.
     """
     return jwt.encode(dict(claims), key, algorithm, headers={"typ": "at+jwt", **(headers or {})})
 
@@ -50,7 +51,8 @@ def token(
     *, publish: Iterable[Any] = (), subscribe: Iterable[Any] = (), payload: Any = None, **claims: Any
 ) -> str:
     """
-    Make a good token, of which claims may differ; those that are ``None`` are left out.
+    Return a token that this hub accepts for an hour. Other claims replace or extend its own; a claim of
+    ``None`` is left out.
     """
     details = []
     if publish:
@@ -64,14 +66,14 @@ def token(
 
 def old_token(**claims: Any) -> str:
     """
-    Make a token as it was before Mercure 1.0.
+    Return a token in the form used before Mercure 1.0.
     """
     return jwt.encode({"mercure": claims}, SECRET, "HS256")
 
 
 class Reader:
     """
-    A client that has asked for a stream.
+    A client that has requested a stream.
     """
 
     def __init__(self, client: Client) -> None:
@@ -91,7 +93,7 @@ class Reader:
     @property
     def events(self) -> list[ServerSentEvent]:
         """
-        What has come so far.
+        The events received so far.
         """
         self.client.pump()
         body = self.client.body
@@ -102,11 +104,11 @@ class Reader:
     @property
     def texts(self) -> list[str]:
         """
-        The data of what has come so far, but for what tells of subscriptions.
+        The data of the updates received so far, without subscription events.
         """
         return [event.data for event in self.events if event.event in (None, "message")]
 
-    def leave(self) -> None:
+    def disconnect(self) -> None:
         """
         Lose the connection.
         """
@@ -115,7 +117,7 @@ class Reader:
 
 class MercureWorld:
     """
-    A hub behind its URL. Its clock begins at 0.
+    A hub at :data:`URL`. Its clock begins at 0.
     """
 
     def __init__(self, wire: Wire, hub: Hub | None = None, **settings: Any) -> None:
@@ -141,7 +143,7 @@ class MercureWorld:
         headers: Mapping[str, str] | None = None,
     ) -> Client:
         """
-        Send a request on a connection of its own.
+        Send a request on its own connection.
         """
         fields = dict(headers or {})
         if token is not None:
@@ -171,7 +173,7 @@ class MercureWorld:
         headers: Mapping[str, str] | None = None,
     ) -> Reader:
         """
-        Ask for a stream.
+        Request a stream.
         """
         query = [
             *(("match", topic) for topic in topics),
@@ -182,14 +184,14 @@ class MercureWorld:
 
     def publish(self, topic: str, data: str = "", *, token: str | None = None, **fields: str) -> Client:
         """
-        Publish, by a token that may, unless another one is given.
+        Publish with the given token, or else with one that allows every topic.
         """
         given = PUBLISHER if token is None else token
         return self.ask("POST", form=[("topic", topic), ("data", data), *fields.items()], token=given)
 
     def end(self) -> None:
         """
-        Have every client go.
+        Disconnect every client.
         """
         for client in self.clients:
             if client.transport.connected:

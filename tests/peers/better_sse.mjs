@@ -1,5 +1,5 @@
 /*
- * better-sse on Node, as tests/peers/test_servers.py wants it: takes [[id, type, text], ...] as a file with JSON.
+ * better-sse on Node, for tests/peers/test_servers.py. The argument is a file with [[id, type, text], ...] as JSON.
  *
  *     node better_sse.mjs TEXTS
  */
@@ -14,7 +14,7 @@ import { createSession } from "better-sse";
 const texts = JSON.parse(await readFile(process.argv[2]));
 let open = 0;
 
-// The texts behind the last that the client has, some at a time, and 204 when it has all.
+// Sends some texts after the client's last event id, and 204 if the client has all.
 async function sendTexts(request, response, { searchParams }) {
   const last = Buffer.from(request.headers["last-event-id"] ?? "", "latin1").toString();
   const start = texts.findIndex(([id]) => id === last) + 1;

@@ -1,5 +1,5 @@
 """
-Other people's programs, each a process of its own.
+Fixtures of the tests with other projects' clients and servers, each of which runs in its own process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 HERE = Path(__file__).parent
 
-# Python becomes the program that is named behind it, under the same process id.
+# Replaces Python with the program in its arguments, under the same process id.
 _BECOME = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
 
 
@@ -40,7 +40,7 @@ _BECOME = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
 @needs("node")
 def node() -> str:
     """
-    Node, with the packages.
+    Return the path of Node; skip the test if Node or a package is missing.
     """
     found = shutil.which("node")
     if found is None:
@@ -54,7 +54,7 @@ def node() -> str:
 @needs("process")
 def scripts() -> Iterator[Scripts]:
     """
-    The server that plays the scripts.
+    Run the server that plays the scripts.
     """
     with serving("-m", "tests.peers.server", says="Serving (.*)\n") as [origin]:
         yield Scripts(origin)
@@ -63,7 +63,7 @@ def scripts() -> Iterator[Scripts]:
 @pytest.fixture(scope="session")
 def node_notes(node: str, scripts: Scripts) -> NodeNotes:
     """
-    What Node's ``eventsource`` notes of all scripts, followed in one process.
+    Return the notes of Node's ``eventsource`` for all scripts, which one process follows at once.
     """
     asked = [(scripts.url("node", name), script.types) for name, script in SCRIPTS.items()]
     done = finish([node, HERE / "eventsource.mjs"], input=json.dumps(asked), check=True)
@@ -75,7 +75,7 @@ def node_notes(node: str, scripts: Scripts) -> NodeNotes:
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> str:
     """
-    The file with what the servers of others are to send.
+    Return the path of a JSON file with the events that the foreign servers send.
     """
     path = tmp_path_factory.mktemp("peers") / "texts.json"
     path.write_text(json.dumps(SENT), encoding="utf-8")
@@ -85,7 +85,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def better_sse(node: str, texts: str) -> Iterator[ForeignServer]:
     """
-    A server in JavaScript, whose data are JSON.
+    Run a server on ``better-sse`` for Node, which sends its data as JSON.
     """
     with serving("-c", _BECOME, node, str(HERE / "better_sse.mjs"), texts, says="Serving (.*)\n") as [origin]:
         yield ForeignServer(origin, json.loads)
@@ -95,7 +95,7 @@ def better_sse(node: str, texts: str) -> Iterator[ForeignServer]:
 @needs("process")
 def sse_starlette(texts: str) -> Iterator[ForeignServer]:
     """
-    A server for ASGI, whose lines end at CR LF.
+    Run a server on ``sse-starlette`` for ASGI, which ends its lines with CR LF.
     """
     pytest.importorskip("sse_starlette", reason="pip install sse-starlette")
     pytest.importorskip("uvicorn", reason="pip install uvicorn")
@@ -107,7 +107,7 @@ def sse_starlette(texts: str) -> Iterator[ForeignServer]:
 @needs("node", "process")
 def foreign(request: pytest.FixtureRequest) -> ForeignServer:
     """
-    Each of both, one after the other.
+    Return each of the two foreign servers in turn.
     """
     server: ForeignServer = request.getfixturevalue(request.param.replace("-", "_"))
     return server

@@ -1,5 +1,5 @@
 """
-Where a client does something else than the standard says, or chooses where the standard lets it, and why.
+Where a client differs from the standard, or from the script where the standard permits a choice, and why.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["CHROMIUM", "NODE", "NODE_18", "OURS", "Difference"]
 @dataclass(frozen=True)
 class Difference:
     """
-    What it does instead.
+    A client's behaviour for a script.
 
-    :ivar why: the reason.
-    :ivar notes: what it shows; ``None`` for what the script says.
-    :ivar visits: its requests; ``None`` for what the script says.
+    :ivar why: the reason for the difference.
+    :ivar notes: the notes that the client takes; ``None`` for those of the script.
+    :ivar visits: the requests that the client sends; ``None`` for those of the script.
     """
 
     why: str
@@ -31,10 +31,10 @@ class Difference:
 
 OURS = {
     "compressed": Difference(
-        "it asks for no compression, and refuses what it has not asked for", [END], [("", None)]
+        "it requests no compression, and refuses a coding that it has not requested", [END], [("", None)]
     ),
     "redirect in a circle": Difference(
-        "too many redirects end it, as the standard allows where another attempt is futile",
+        "it closes after too many redirects, as the standard permits if another attempt is futile",
         [OPEN, AGAIN, END],
         SCRIPTS["redirect in a circle"].visits[:-1],
     ),
@@ -46,13 +46,13 @@ CHROMIUM = {
     ),
 }
 
-_NO_ID = "the lastEventId is that of the event's own block, empty where it has none"
-_HELD_BACK = "its parser holds a CR back until the next byte, which tells whether it is half of a CR LF"
-_LATIN_1 = "fetch() takes header fields in Latin 1 alone, so the id is not encoded as UTF-8"
-_THROWS = "fetch() throws for such a header field, so that it tries again for ever, and sends nothing"
-_KEPT_WITH_DATA = "an id counts where there is data in its block, and not alone"
+_NO_ID = "an event's lastEventId is that of its own block, and empty if the block has no id"
+_HELD_BACK = "its parser holds a CR back until the next byte, which shows whether it is half of a CR LF"
+_LATIN_1 = "fetch() accepts only Latin 1 in header fields, so the id is not encoded as UTF-8"
+_THROWS = "fetch() throws for such a header field, so that it retries for ever and sends nothing"
+_KEPT_WITH_DATA = "an id counts only if its block has data"
 
-# Errors without an end, until the test had enough of them.
+# An unlimited number of errors; record.mjs stops after the fourth.
 _FOR_EVER: list[Note] = [AGAIN] * 4 + [("given up", 0)]
 
 # https://github.com/EventSource/eventsource 4.1.1, on the fetch() of Node 18 and 20.
@@ -83,30 +83,30 @@ NODE = {
         _THROWS, [*SCRIPTS["id with a control character"].notes[:2], *_FOR_EVER], [("", None)]
     ),
     "media type text/event-stream-x": Difference(
-        "it looks at the beginning of the media type alone",
+        "it compares only the beginning of the media type",
         [OPEN, message("a"), AGAIN, END],
         [("", None)] * 2,
     ),
     "media type text/event-stream, text/html": Difference(
-        "it looks at the beginning of the media type alone",
+        "it compares only the beginning of the media type",
         [OPEN, message("a"), AGAIN, END],
         [("", None)] * 2,
     ),
     **{
         f"media type {kind}, text/event-stream{parameters}": Difference(
-            "it looks at the beginning of the media type alone", [END], [("", None)]
+            "it compares only the beginning of the media type", [END], [("", None)]
         )
         for kind, parameters in (("application/json", "; charset=utf-8"), ("text/html;charset=gbk", ""))
     },
-    "coding that is no list": Difference(
-        "its fetch() takes the body as it is", [OPEN, message("a"), AGAIN, END]
+    "invalid content coding": Difference(
+        "its fetch() does not decode the body", [OPEN, message("a"), AGAIN, END]
     ),
     "media type Text/Event-Stream": Difference(
-        "it tells capital letters from small ones in the media type", [END], [("", None)]
+        "it compares the media type case-sensitively", [END], [("", None)]
     ),
     **{
         name: Difference(
-            "it comes back to the URL that it was given, wherever that redirected to",
+            "it reconnects to the original URL, not to the one that this redirected to",
             visits=[*script.visits[:-1], ("", script.visits[-1][1])],
         )
         for name, script in REDIRECTS.items()
@@ -114,10 +114,10 @@ NODE = {
     },
 }
 
-# What else was so in older ones.
+# Further differences of older versions.
 NODE_18 = {
     "redirect in Unicode": Difference(
-        "its fetch() takes the bytes of a Location for Latin 1, where browsers take them for UTF-8",
+        "its fetch() decodes a Location as Latin 1, where browsers decode it as UTF-8",
         visits=[("", None), ("gr%C3%83%C2%B6%C3%83%C2%9Fe", None), ("", "1")],
     ),
 }

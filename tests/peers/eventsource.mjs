@@ -1,6 +1,6 @@
 /*
- * Node's EventSource: takes [[url, types], ...] as JSON, follows them all at once, and prints its version
- * and what each showed.
+ * Node's EventSource: reads [[url, types], ...] as JSON from stdin, follows all streams at once, and prints Node's
+ * version and the notes for each stream as JSON.
  *
  *     node eventsource.mjs < asked.json
  */
@@ -13,5 +13,5 @@ import { record } from "./record.mjs";
 
 const asked = JSON.parse(await text(process.stdin));
 const records = await Promise.all(asked.map(([url, types]) => record(EventSource, url, types)));
-// Not process.exit(): what goes into a pipe may still be on its way.
+// Not process.exit(), which would lose output that is not yet written to the pipe.
 process.stdout.write(JSON.stringify({ version: process.versions.node, records }));

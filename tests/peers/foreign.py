@@ -1,5 +1,5 @@
 """
-Servers that others have written, as a test sees them.
+Foreign servers from a test's point of view, and the events that they send.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.browser.test_event_source import TEXTS
 
 __all__ = ["SENT", "ForeignServer"]
 
-# What they are given to send: an id, a type and a text.
+# The events that foreign servers send: id, type and text.
 SENT = [
     (f"№ {number} · {name}", type, text)
     for number, ((name, text), type) in enumerate(
@@ -25,10 +25,10 @@ SENT = [
 @dataclass(frozen=True)
 class ForeignServer:
     """
-    One of them.
+    A foreign server.
 
-    :ivar origin: where it is.
-    :ivar to_text: makes the text again of what it makes of it.
+    :ivar origin: the origin of its URLs.
+    :ivar to_text: decodes an event's data to the original text.
     """
 
     origin: str
@@ -37,7 +37,7 @@ class ForeignServer:
     @property
     def open_streams(self) -> int:
         """
-        How many streams it has open.
+        The number of its open streams.
         """
         with urllib.request.urlopen(f"{self.origin}/open", timeout=30) as answer:
             return int(answer.read())

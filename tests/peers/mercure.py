@@ -1,5 +1,5 @@
 """
-What readers of hubs show, and who publishes for them.
+Tokens, URLs, publishers and Node readers for the tests of other projects' Mercure clients.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ URL = f"--url={HUB_URL}"
 
 BOOKS = "https://example.com/books"
 
-#: What a program prints.
+#: A line that a program prints.
 Note = list[Any]
 
 
 def token_for(hub: str, **topics: list[str]) -> str:
     """
-    Make a token that is good for the next minutes, for everything unless topics are named.
+    Return a token that is valid for ten minutes, and grants every topic unless topics are named.
     """
     given: dict[str, Any] = topics or {"publish": ["*"], "subscribe": ["*"]}
     return make_token(SECRET, audience=hub, expires=time.time() + 600, **given)
@@ -58,21 +58,21 @@ def token_for(hub: str, **topics: list[str]) -> str:
 
 def old_token(**claims: list[str]) -> str:
     """
-    Make the same as it was before Mercure 1.0.
+    Return a token in the form before Mercure 1.0, which grants every topic unless claims are named.
     """
     return make_old_token(**(claims or {"publish": ["*"], "subscribe": ["*"]}))
 
 
 def target(url: str, **parameters: str | list[str]) -> str:
     """
-    Write the URL of a subscription.
+    Return the URL of a subscription.
     """
     return f"{url}?{urlencode(parameters, doseq=True)}"
 
 
 def publish_to(url: str, token: str, topic: str, data: str, **fields: str) -> str:
     """
-    Publish over TLS that nobody vouches for, and return the id.
+    Publish over TLS without verifying the certificate, and return the update's id.
     """
     import ssl
 
@@ -86,7 +86,7 @@ def publish_to(url: str, token: str, topic: str, data: str, **fields: str) -> st
 
 def find_node(*packages: str) -> str:
     """
-    Find Node, with packages.
+    Return the path of Node; skip the test if Node or one of the packages is missing.
     """
     found = shutil.which("node")
     if found is None:
@@ -98,7 +98,7 @@ def find_node(*packages: str) -> str:
 
 class Following:
     """
-    A program that prints notes.
+    A process that prints notes.
 
     """
 
@@ -124,13 +124,13 @@ class Following:
     @property
     def shown(self) -> list[Note]:
         """
-        The same of all that was shown as one.
+        The type, data and id of each event so far, including those without data.
         """
         return [note[1:] for note in self.notes if note[0] == "event"]
 
     def wait_for(self, kind: str, number: int = 1) -> list[Note]:
         """
-        Wait until there are so many notes of a kind, and return them.
+        Wait until there are this many notes of a kind, and return them.
         """
         return wait_until(
             lambda: [note for note in self.notes if note[0] == kind],
@@ -140,7 +140,7 @@ class Following:
 
     def wait_for_data(self, data: str) -> list[tuple[str, str, str]]:
         """
-        Wait until some data have come, and return all events so far.
+        Wait for an event with these data, and return all events so far.
         """
         return wait_until(
             lambda: self.events,
@@ -162,10 +162,11 @@ def following(
     **headers: str,
 ) -> Iterator[Following]:
     """
-    Follow a stream with one of Node's clients, for a while.
+    Follow a stream with one of Node's clients until the block ends.
 
-    :param onclose: whether ``fetch-event-source`` comes ``again`` behind an end that is in order.
-    :param json_alone: whether its program takes all data for JSON.
+    :param onclose: ``again`` if ``fetch-event-source`` reconnects after an orderly end of the stream,
+        otherwise ``end``.
+    :param json_alone: whether the program parses all data as JSON.
     """
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"

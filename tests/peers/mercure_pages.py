@@ -1,5 +1,7 @@
 """
-Pages of other origins than the hub's, which have what Node's packages have for browsers::
+Web pages on other origins than the hub's, with the browser builds of Node packages.
+
+Usage::
 
     python -m tests.peers.mercure_pages CERTIFICATE COUNT
 """
@@ -20,14 +22,14 @@ MODULES = Path(__file__).with_name("node_modules") / "@microsoft" / "fetch-event
 
 async def main(reactor: Any, certificate: str, count: str) -> None:
     """
-    Listen, and say where.
+    Listen, and print the origins.
     """
     root = resource.Resource()
     root.putChild(b"", static.Data(PAGE, "text/html"))
     modules = resource.Resource()
     root.putChild(b"fetch-event-source", modules)
     for path in MODULES.glob("*.js"):
-        # They import one another without the suffix.
+        # The modules import one another without the suffix.
         for name in (path.name, path.stem):
             modules.putChild(name.encode(), static.Data(path.read_bytes(), "text/javascript"))
     origins = []

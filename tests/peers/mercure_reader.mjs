@@ -1,5 +1,5 @@
 /*
- * Follows a hub with a client of somebody else's, and prints what it shows: an array as JSON on each line.
+ * Follows a hub with one of Node's clients, and prints what the client shows: a JSON array on each line.
  *
  *     node mercure_reader.mjs '{"client": "eventsource", "url": "...", "headers": {}, "types": [], "onclose": "end", "json": false}'
  */
@@ -20,7 +20,7 @@ async function eventsource() {
 }
 
 async function fetchEventSource() {
-  // It is made for browsers, and asks these for no more than whether the page is to be seen.
+  // Made for browsers, of which it uses only whether the page is visible.
   globalThis.window = globalThis;
   globalThis.document = { hidden: false, addEventListener() {}, removeEventListener() {} };
   const { fetchEventSource } = await import("@microsoft/fetch-event-source");
@@ -37,7 +37,7 @@ async function fetchEventSource() {
     },
     onclose() {
       note("close");
-      // So its README has it for those who want to come back.
+      // Its README recommends this to reconnect.
       if (onclose === "again") throw new Error("closed");
     },
     onerror(error) {

@@ -1,5 +1,5 @@
 """
-The server that plays the scripts, as a test sees it.
+The server that plays the scripts, from a test's point of view.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["NodeNotes", "Request", "Scripts"]
 @dataclass(frozen=True)
 class Request:
     """
-    A request that came.
+    A request that the server received.
 
-    :ivar path: what stands behind the script's own path.
-    :ivar headers: its fields, with names in lower case.
+    :ivar path: the part after the script's own path.
+    :ivar headers: the header fields, with names in lower case.
     """
 
     path: str
@@ -30,7 +30,7 @@ class Request:
     @property
     def visited(self) -> Visited:
         """
-        What a script tells of it.
+        The request as a script describes it.
         """
         id = self.headers.get("last-event-id")
         return self.path, None if id is None else id.encode("latin-1").decode("utf-8", "backslashreplace")
@@ -39,10 +39,10 @@ class Request:
 @dataclass(frozen=True)
 class NodeNotes:
     """
-    What ``eventsource.mjs`` tells.
+    The output of ``eventsource.mjs``.
 
     :ivar version: the major version of Node.
-    :ivar by_script: the notes.
+    :ivar by_script: the notes for each script.
     """
 
     version: int
@@ -53,7 +53,7 @@ class Scripts:
     """
     The process of ``server.py``.
 
-    :param origin: where it is.
+    :param origin: the origin of its URLs.
     """
 
     def __init__(self, origin: str) -> None:
@@ -61,13 +61,13 @@ class Scripts:
 
     def url(self, client: str, name: str) -> str:
         """
-        Tell where a client finds a script.
+        Return the URL at which a client requests a script.
         """
         return f"{self.origin}/run/{client}/{quote(name, safe='')}/"
 
-    def tell_seen(self, client: str, name: str) -> None:
+    def report_seen(self, client: str, name: str) -> None:
         """
-        Tell that a client has come to where a script waits for it.
+        Report that a client has shown the event at which its script waits.
         """
         url = self.url(client, name).replace("/run/", "/seen/")
         with urllib.request.urlopen(url, b"", timeout=30) as answer:
@@ -75,7 +75,7 @@ class Scripts:
 
     def requests(self, client: str, name: str) -> list[Request]:
         """
-        Tell which requests it had.
+        Return the requests of a client for a script.
         """
         own = f"/{quote(name, safe='')}/"
         with urllib.request.urlopen(f"{self.origin}/visits/{client}{own.rstrip('/')}", timeout=30) as answer:

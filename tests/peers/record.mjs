@@ -1,12 +1,12 @@
 /*
- * Follows a stream, and returns what an EventSource showed of it until it was closed: the same for a browser's and for
- * Node's.
+ * Follows a stream, and returns the notes of an EventSource until it closes; for the EventSource of browsers and
+ * of Node.
  */
 
-// As many errors in a row, without a stream in between, mean that it will not end by itself.
+// This many errors without a stream in between show that the client would retry for ever.
 const ENOUGH = 4;
 
-// Far beyond what any script takes, so that only what never happens runs into it.
+// Milliseconds: far more than any script takes, so that only a missing end causes this timeout.
 const PATIENCE = 20_000;
 
 export function record(EventSource, url, types) {

@@ -1,5 +1,6 @@
 """
-What is around a stream: its end, its status, its media type, and redirects.
+Scripts about everything outside the event stream: how it ends, status codes, media types, content codings and
+redirects.
 
 Sources: https://html.spec.whatwg.org/multipage/server-sent-events.html#sse-processing-model and
 https://fetch.spec.whatwg.org/#http-redirect-fetch
@@ -17,7 +18,7 @@ __all__ = ["REDIRECTS", "REPLY_SCRIPTS"]
 
 def opens(kind: str) -> Script:
     """
-    A media type that is one of a stream, whose text is UTF-8 whatever its parameters say.
+    Return a script with a media type that opens a stream; its text is UTF-8 whatever its parameters say.
     """
     return Script(
         [Reply([QUICK, "data: ä\n\n"], headers={"Content-Type": kind})],
@@ -28,8 +29,8 @@ def opens(kind: str) -> Script:
 
 def redirected(status: int, location: str, path: str) -> Script:
     """
-    A stream that is somewhere else. There it is asked for again: a request goes to the last URL of its list,
-    which a redirect has added to.
+    Return a script with a redirected stream. The client reconnects to the redirect's target, because a
+    request goes to the last URL of its list, to which a redirect adds one.
 
     Source: https://github.com/whatwg/html/issues/503
     """
@@ -52,7 +53,7 @@ _ENDS = {
         [OPEN, AGAIN, OPEN, AGAIN, OPEN, message("a", "1"), AGAIN, END],
         [("", None), *[("", "1")] * 3],
     ),
-    # The standard has a new buffer for each stream, and everybody goes on with the id that there was.
+    # The standard specifies a new buffer for each stream, but all browsers keep the last event id.
     "id of the stream before": Script(
         [Reply([f"{QUICK}id: 1\ndata: a\n\n"]), Reply(["data: b\n\n"])],
         [OPEN, message("a", "1"), AGAIN, OPEN, message("b", "1"), AGAIN, END],
@@ -79,12 +80,12 @@ _ENDS = {
         [OPEN, message("x", "", "seen"), AGAIN, OPEN, message("\ufffd\ufffd"), AGAIN, END],
         [("", None)] * 3,
     ),
-    "shorter than it said": Script(
+    "shorter than its Content-Length": Script(
         [Reply([f"{QUICK}{SEEN}", CUT], headers={"Content-Length": "1000"})],
         [OPEN, message("x", "", "seen"), AGAIN, END],
         [("", None)] * 2,
     ),
-    "as long as it said": Script(
+    "as long as its Content-Length": Script(
         [Reply([f"{QUICK}data: a\n\n"], headers={"Content-Length": str(len(QUICK) + 9)})],
         [OPEN, message("a"), AGAIN, END],
         [("", None)] * 2,
@@ -94,12 +95,12 @@ _ENDS = {
         [OPEN, message("a"), AGAIN, END],
         [("", None)] * 2,
     ),
-    "refused on return": Script(
+    "refused on reconnection": Script(
         [Reply([f"{QUICK}id: 1\ndata: a\n\n"]), Reply(["data: b\n\n"], status=500)],
         [OPEN, message("a", "1"), AGAIN, END],
         [("", None), ("", "1")],
     ),
-    "another media type on return": Script(
+    "another media type on reconnection": Script(
         [
             Reply([f"{QUICK}id: 1\ndata: a\n\n"]),
             Reply(["data: b\n\n"], headers={"Content-Type": "text/plain"}),
@@ -143,7 +144,7 @@ _MEDIA_TYPES = {
     )
 }
 
-# What a server says of the body and is not so. Chromium takes the body as it is, unless it knows all codings.
+# A Content-Encoding that the body does not have. Chromium decodes the body only if it knows all codings.
 _CODINGS = {
     f"coding {coding}": Script(
         [Reply([QUICK, "data: a\n\n"], headers={"Content-Encoding": coding})],
@@ -152,7 +153,7 @@ _CODINGS = {
     )
     for coding in ("identity, identity", "none", "utf-8", "aws-chunked", "gzip, identity", "foo, gzip", "")
 } | {
-    "coding that is no list": Script(
+    "invalid content coding": Script(
         [Reply([QUICK, "data: a\n\n"], headers={"Content-Encoding": "gzip;q=1"})],
         [AGAIN, END],
         [("", None)] * 2,
@@ -180,7 +181,7 @@ REDIRECTS = {
         [OPEN, message("a"), AGAIN, END],
         [("", None), ("a/b", None), *[("a/c", None)] * 2],
     ),
-    "redirect on return": Script(
+    "redirect on reconnection": Script(
         [
             Reply([f"{QUICK}id: 1\ndata: a\n\n"]),
             Reply(status=302, headers={"Location": "moved"}),
@@ -189,11 +190,11 @@ REDIRECTS = {
         [OPEN, message("a", "1"), AGAIN, OPEN, message("b", "2"), AGAIN, END],
         [("", None), ("", "1"), ("moved", "1"), ("moved", "2")],
     ),
-    "redirect to nowhere": refused(Reply([QUICK, "data: a\n\n"], status=302)),
-    "redirect that is none": refused(
+    "redirect without a location": refused(Reply([QUICK, "data: a\n\n"], status=302)),
+    "status 300 with a location": refused(
         Reply([QUICK, "data: a\n\n"], status=300, headers={"Location": "moved"})
     ),
-    "redirect to what is refused": Script(
+    "redirect to a 404": Script(
         [Reply(status=302, headers={"Location": "moved"}), Reply(status=404)],
         [END],
         [("", None), ("moved", None)],

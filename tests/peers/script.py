@@ -1,8 +1,8 @@
 """
-What a script is: what a server does, and what the standard wants a client to make of it.
+The form of a script: the replies of a server, and the client's behaviour that the standard requires.
 
-The client notes what it shows: ``("open", readyState)``, ``("error", readyState)`` and, for an event,
-``(type, data, lastEventId)``. Each script ends, because a server that has played all its replies answers 204.
+A client notes ``("open", readyState)``, ``("error", readyState)`` and, for each event, ``(type, data,
+lastEventId)``. Every script ends, because the server answers with 204 after its last reply.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ __all__ = [
 
 Note = tuple[str, int] | tuple[str, str, str]
 
-# The path behind that of the script, and the Last-Event-ID.
+# The part of the path after the script's own, and the Last-Event-ID.
 Visited = tuple[str, str | None]
 
 OPEN: Note = ("open", 1)
 AGAIN: Note = ("error", 0)
 END: Note = ("error", 2)
 
-# In a block of its own, so that it is no part of what the script is about.
+# A separate block, so that the retry field does not affect the blocks under test.
 QUICK = "retry: 10\n\n"
 
-# Has a client tell the server that it has come as far as this. The server waits for that before it cuts the
-# connection, since a browser drops what it has not shown yet.
+# Makes the client report to the server that it has shown this event. The server waits for the report before
+# it cuts the connection, because a browser drops events that it has not shown yet.
 SEEN = "event: seen\ndata: x\n\n"
 
-# Between chunks that are to be read one by one.
+# Seconds between chunks that a client is to read separately.
 _PAUSE = 0.02
 
 
 @dataclass(frozen=True)
 class Script:
     """
-    One of them.
+    A server's replies, and what a client does with them.
 
-    :ivar replies: what the server answers, request by request.
-    :ivar notes: what the client notes.
-    :ivar visits: the requests.
-    :ivar unheard: types of events that must not come, besides those that do.
+    :ivar replies: the server's replies, one for each request.
+    :ivar notes: the client's notes.
+    :ivar visits: the client's requests.
+    :ivar unheard: types to listen for that no event may have, besides the types in the notes.
     """
 
     replies: Sequence[Reply]
@@ -66,14 +66,14 @@ class Script:
     @property
     def types(self) -> list[str]:
         """
-        The types to listen to.
+        The event types to listen for.
         """
         return sorted({note[0] for note in self.notes if len(note) == 3} | set(self.unheard))
 
 
 def message(data: str, id: str = "", type: str = "message") -> Note:
     """
-    Note an event.
+    Return the note of an event.
     """
     return type, data, id
 
@@ -86,13 +86,13 @@ def stream(
     unheard: Sequence[str] = (),
 ) -> Script:
     """
-    One stream: the client comes back when it ends, and is sent away.
+    Return a script with one stream: the client reconnects when it ends, and the server answers with 204.
 
-    :param steps: what the server sends.
-    :param gives: the events.
-    :param id: the ``Last-Event-ID`` with which it comes back.
-    :param first: what the server sends before.
-    :param unheard: types of events that must not come.
+    :param steps: the server's output.
+    :param gives: the notes of the events.
+    :param id: the ``Last-Event-ID`` of the reconnection.
+    :param first: the server's output before the steps.
+    :param unheard: types to listen for that no event may have.
     """
     notes = [OPEN, *gives, AGAIN, END]
     return Script([Reply([first, *steps])], notes, [("", None), ("", id)], unheard)
@@ -100,13 +100,13 @@ def stream(
 
 def refused(reply: Reply) -> Script:
     """
-    No stream: the client asks once, and never again.
+    Return a script without a stream: the client sends one request and closes.
     """
     return Script([reply], [END], [("", None)])
 
 
 def apart(*chunks: str | bytes) -> list[Step]:
     """
-    Send chunks so that each is read alone.
+    Return steps that send the chunks with pauses, so that the client reads each separately.
     """
     return [step for chunk in chunks for step in (chunk, _PAUSE)]

@@ -1,5 +1,5 @@
 """
-All scripts, by their names.
+All scripts by their names, which are also the ids of the parametrised tests.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """
-A server that plays the scripts::
+A server that plays the scripts.
 
-    GET  /                          a page without anything
-    GET  /record.mjs                what a page needs to take notes
+Its resources are::
+
+    GET  /                          an empty page
+    GET  /record.mjs                the module with which a page takes notes
     GET  /run/TOKEN/NAME/...        the script of this name, from its beginning for each new token
-    POST /seen/TOKEN/NAME           has it go on to where it cuts the connection
-    GET  /visits/TOKEN/NAME         the requests for it so far
+    POST /seen/TOKEN/NAME           makes the script continue to the cut of its connection
+    GET  /visits/TOKEN/NAME         the requests for the script so far, as JSON
 
-It is a process of its own, because WebDriver's calls block.
+It runs in its own process, because calls to WebDriver block.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ PAGE = b'<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><ti
 
 class Run(resource.Resource):
     """
-    The scripts for one client.
+    The scripts that one client has requested.
 
-    :ivar seen: those that may go on to their cut.
+    :ivar seen: the scripts that may continue to the cut of their connection.
     """
 
     def __init__(self) -> None:
@@ -41,7 +43,7 @@ class Run(resource.Resource):
 
     def getChild(self, path: bytes, request: Request) -> resource.Resource:
         """
-        Begin one, and remember it.
+        Start a script at its first request.
         """
         replies = SCRIPTS[path.decode()].replies
         played = ScriptedResource(replace(each, steps=self._steps(each, path)) for each in replies)
@@ -57,7 +59,7 @@ class Run(resource.Resource):
 
 class Runs(resource.Resource):
     """
-    All clients.
+    The runs of all clients.
     """
 
     def __init__(self) -> None:
@@ -65,7 +67,7 @@ class Runs(resource.Resource):
 
     def getChild(self, path: bytes, request: Request) -> resource.Resource:
         """
-        Welcome a new one.
+        Add a client.
         """
         run = Run()
         self.putChild(path, run)
@@ -74,7 +76,7 @@ class Runs(resource.Resource):
 
 class Seen(resource.Resource):
     """
-    Is told how far clients have come.
+    Receives reports that a client has shown an event.
     """
 
     isLeaf = True
@@ -85,7 +87,7 @@ class Seen(resource.Resource):
 
     def render_POST(self, request: Request) -> bytes:
         """
-        Take note.
+        Let the client's script continue.
         """
         assert request.postpath is not None
         token, name = request.postpath[:2]
@@ -95,7 +97,7 @@ class Seen(resource.Resource):
 
 class Visits(resource.Resource):
     """
-    Tells which requests came.
+    The requests of a client for a script.
     """
 
     isLeaf = True
@@ -106,7 +108,7 @@ class Visits(resource.Resource):
 
     def render_GET(self, request: Request) -> bytes:
         """
-        Answer with all of them, as JSON.
+        Return the requests as JSON.
         """
         assert request.postpath is not None
         token, name = request.postpath
@@ -116,7 +118,7 @@ class Visits(resource.Resource):
 
 async def main(reactor: Any) -> None:
     """
-    Listen, and say where.
+    Listen, and print the origin.
     """
     runs = Runs()
     root = resource.Resource()

@@ -1,6 +1,6 @@
 """
-sse-starlette on uvicorn, as ``tests/peers/test_servers.py`` wants it: takes ``[[id, type, text], ...]`` as a
-file with JSON.
+sse-starlette on uvicorn, for ``tests/peers/test_servers.py``. The argument is a file with
+``[[id, type, text], ...]`` as JSON.
 
 ``python starlette_app.py TEXTS``
 """
@@ -30,7 +30,7 @@ open_streams = 0
 
 def respond(*events: ServerSentEvent | float, ends: bool = False, ping: float = 15) -> EventSourceResponse:
     """
-    Send events, and numbers as seconds to wait; then leave the stream open, unless it ends.
+    Send events, and sleep for each number of seconds; then leave the stream open, unless it ends.
     """
 
     async def stream() -> AsyncIterator[ServerSentEvent]:
@@ -52,7 +52,7 @@ def respond(*events: ServerSentEvent | float, ends: bool = False, ping: float = 
 
 async def texts(request: Request) -> Response:
     """
-    The texts behind the last that the client has, some at a time, and 204 when it has all.
+    Send some texts after the client's last event id, and 204 if the client has all.
     """
     last = request.headers.get("last-event-id", "").encode("latin-1").decode()
     start = [id for id, _, _ in TEXTS].index(last) + 1 if last else 0
@@ -103,7 +103,7 @@ app = Starlette(
         Route("/echo", echo, methods=["GET", "POST"]),
         Route("/open", open_ones),
     ],
-    # For clients that ask for it, which is what ours must not do.
+    # Compresses for clients that request it, which ours must not do.
     middleware=[Middleware(GZipMiddleware, minimum_size=1)],
 )
 

@@ -1,5 +1,5 @@
 """
-What is within a stream: lines, fields, characters and ids.
+Scripts about the event stream itself: line ends, fields, characters and ids.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """
@@ -11,7 +11,7 @@ from txsse.testing import Reply
 
 __all__ = ["STREAM_SCRIPTS"]
 
-# Each as it is decoded: as many U+FFFD as there are longest beginnings of characters.
+# Invalid UTF-8 and its decoding: one U+FFFD for each maximal subpart of a character.
 _NOT_UTF_8 = {
     b"\xff": "\ufffd",
     b"\xc3": "\ufffd",
@@ -29,7 +29,7 @@ _FORMAT = {
         gives=[message("a"), message("b", "1", "tick"), message("c", "1"), message("d", "2", "größe")],
         id="2",
     ),
-    "types of its own": stream(
+    "types open and error": stream(
         "event: open\ndata: a\n\nevent: error\ndata: b\n\nevent: message\ndata: c\n\n",
         gives=[message("a", "", "open"), message("b", "", "error"), message("c")],
     ),
@@ -61,7 +61,7 @@ _FORMAT = {
     "BOM in pieces": stream(
         *apart(b"\xbb", b"\xbf", f"{QUICK}data: a\n\n"), first=b"\xef", gives=[message("a")]
     ),
-    "BOM behind a BOM": stream(
+    "BOM after a BOM": stream(
         "data: a\n\n", first=f"\ufeff\ufeffdata: no field\n\n{QUICK}", gives=[message("a")]
     ),
     "BOM within": stream("\ufeffdata: no field\n\ndata: \ufeffa\ufeff\n\n", gives=[message("\ufeffa\ufeff")]),
@@ -111,7 +111,7 @@ _FORMAT = {
         id="a",
     ),
     "colons": stream("data: a: b:c\n\ndata::\n\ndata: : \n\n", gives=[*map(message, ["a: b:c", ":", ": "])]),
-    "what is no line end": stream(
+    "other line separators": stream(
         "data: a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\n\n",
         gives=[message("a\u2028b\u2029c\x85d\x0be\x0cf\x1cg")],
     ),
@@ -123,7 +123,7 @@ _FORMAT = {
         *(b"data: " + each + b"\n\n" for each in _NOT_UTF_8),
         gives=[message(each) for each in _NOT_UTF_8.values()],
     ),
-    "no number": stream(
+    "invalid retry": stream(
         "retry: 99999x\nretry: -99999\nretry: 99999.5\nretry: +99999\nretry: ٩٩٩٩٩\n",
         "retry:  99999\nretry: 99999 \nRetry: 99999\ndata: a\n\n",
         gives=[message("a")],

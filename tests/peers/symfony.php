@@ -1,7 +1,7 @@
 <?php
 
 /*
- * Does with Symfony's Mercure component what it is asked for, and prints what came of it, as JSON.
+ * Publishes and writes a page with Symfony's Mercure component as the JSON on stdin says, and prints the results as JSON.
  *
  *     php symfony.php < asked.json
  */
@@ -20,12 +20,12 @@ use Symfony\Component\Mercure\Twig\MercureRuntime;
 use Symfony\Component\Mercure\Update;
 use Symfony\Component\WebLink\HttpHeaderSerializer;
 
-// Where Debian has them.
+// The paths of Debian's packages.
 foreach (['Symfony/Component/Mercure', 'Symfony/Component/HttpFoundation', 'Symfony/Component/WebLink', 'Twig'] as $name) {
     require_once "$name/autoload.php";
 }
 
-/** In the place of lcobucci/jwt, which Debian does not have. */
+/** Replaces lcobucci/jwt, which Debian does not package. */
 final class Signer implements TokenFactoryInterface
 {
     public function __construct(private string $secret)
@@ -67,7 +67,7 @@ foreach ($asked['updates'] ?? [] as $update) {
 }
 if (isset($asked['page'])) {
     [$topics, $options] = $asked['page'];
-    // Newer versions have the function of templates in a class of its own.
+    // Newer versions have the template function in a separate class.
     $class = class_exists(MercureRuntime::class) ? MercureRuntime::class : MercureExtension::class;
     $done['url'] = (new $class($registry, new Authorization($registry), $requests))->mercure($topics, $options);
     $cookies = $request->attributes->get('_mercure_authorization_cookies', []);

@@ -1,5 +1,6 @@
 """
-Browsers and the hub, over TLS: its cookie is for https alone, and so are pages that may send it along.
+A browser and the hub over TLS, which the hub's cookie and pages that send it from another origin require:
+subscribing, resuming and publishing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from txsse.mercure.settings import COOKIE, OLD_COOKIE
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-# Publishes as a page does, and tells what it sees of the answer.
+# Publishes as a page does, and returns the status and the body, or the name of the error.
 PUBLISH = """
 const [url, fields, done] = arguments;
 fetch(url, { method: "POST", body: new URLSearchParams(fields), credentials: "include" })
@@ -31,7 +32,7 @@ fetch(url, { method: "POST", body: new URLSearchParams(fields), credentials: "in
   .then(done, (error) => done(error.name));
 """
 
-# Follows a stream with Microsoft's client, which comes back whenever the stream ends.
+# Follows a stream with Microsoft's client, which reconnects whenever the stream ends.
 FOLLOW = """
 const [url, token, done] = arguments;
 window.notes = [];
@@ -52,11 +53,11 @@ import("/fetch-event-source/index.js").then(({ fetchEventSource }) => fetchEvent
 @dataclass(frozen=True)
 class Pages:
     """
-    Origins of pages.
+    The origins of web pages.
 
-    :ivar writer: one whose pages may read and publish.
-    :ivar reader: one whose pages may read.
-    :ivar stranger: one whose pages may do neither.
+    :ivar writer: an origin whose pages may read and publish.
+    :ivar reader: an origin whose pages may read.
+    :ivar stranger: an origin whose pages may do neither.
     """
 
     writer: str
@@ -67,7 +68,7 @@ class Pages:
 @pytest.fixture(scope="module")
 def pages(browser: Chrome, certificate: Path) -> Iterator[Pages]:
     """
-    The pages.
+    Serve the pages.
     """
     argv = ["-m", "tests.peers.mercure_pages", str(certificate), "3"]
     with serving(*argv, says="Serving (.*)\n") as [origins]:
@@ -78,7 +79,7 @@ class TlsHub:
     """
     A hub over TLS.
 
-    :ivar origin: where it is.
+    :ivar origin: its origin.
     :ivar url: its URL.
     """
 
@@ -98,7 +99,7 @@ class TlsHub:
     @contextmanager
     def running(self) -> Iterator[Process]:
         """
-        Run it.
+        Run the hub until the block ends.
         """
         with running(*self._argv) as process:
             yield process
@@ -106,7 +107,7 @@ class TlsHub:
 
     def publish(self, topic: str, data: str, **fields: str) -> str:
         """
-        Publish from outside of the browser.
+        Publish without the browser.
         """
         return publish_to(self.url, token_for(self.url), topic, data, **fields)
 
@@ -114,7 +115,7 @@ class TlsHub:
 @pytest.fixture(scope="module")
 def hub(certificate: Path, pages: Pages) -> Iterator[TlsHub]:
     """
-    One that shows public updates to everybody.
+    Run a hub that admits anonymous subscribers.
     """
     hub = TlsHub(certificate, pages, "--anonymous")
     with hub.running():
@@ -124,7 +125,7 @@ def hub(certificate: Path, pages: Pages) -> Iterator[TlsHub]:
 @pytest.fixture(scope="module")
 def old_hub(certificate: Path, pages: Pages) -> Iterator[TlsHub]:
     """
-    One that understands clients from before Mercure 1.0, too.
+    Run a hub in compatibility mode that admits anonymous subscribers.
     """
     hub = TlsHub(certificate, pages, "--anonymous", "--compatibility")
     with hub.running():
@@ -134,7 +135,7 @@ def old_hub(certificate: Path, pages: Pages) -> Iterator[TlsHub]:
 @pytest.fixture
 def jar(tab: Chrome, hub: TlsHub) -> Iterator[Chrome]:
     """
-    The browser, whose cookies are gone afterwards.
+    Return the browser, and clear its cookies afterwards.
     """
     yield tab
     tab.execute_cdp_cmd("Network.clearBrowserCookies", {})
@@ -142,7 +143,7 @@ def jar(tab: Chrome, hub: TlsHub) -> Iterator[Chrome]:
 
 def give_cookie(driver: Chrome, hub: TlsHub, name: str = COOKIE, value: str | None = None) -> None:
     """
-    Set a cookie for the hub, as whoever logs people in does.
+    Set a cookie for the hub, as a login would.
     """
     driver.get(hub.origin)
     cookie: dict[str, Any] = {
@@ -158,7 +159,7 @@ def give_cookie(driver: Chrome, hub: TlsHub, name: str = COOKIE, value: str | No
 
 def wait_for_data(source: Source, data: str) -> list[str]:
     """
-    Wait until some data have come, and return all.
+    Wait for an event with these data, and return the data of all events.
     """
     return wait_until(
         lambda: [each for _, _, each in source.events], lambda seen: data in seen, f"{data} of {source.noted}"
@@ -168,7 +169,8 @@ def wait_for_data(source: Source, data: str) -> list[str]:
 class EventSourceTests:
     def test_read(self, jar: Chrome, hub: TlsHub) -> None:
         """
-        The hub's own page gets what was asked for, private or not, with its id and type.
+        A browser on the hub's own page receives the updates that it subscribed to, public and private, with
+        their ids and types.
         """
         give_cookie(jar, hub)
         url = target(hub.url, match="reading", match_urlpattern=f"{BOOKS}/:id")
@@ -188,7 +190,7 @@ class EventSourceTests:
     @pytest.mark.parametrize("cookie", [False, True])
     def test_own_page(self, jar: Chrome, hub: TlsHub, cookie: bool) -> None:
         """
-        What is private is for those with the cookie.
+        A browser on the hub's own page receives private updates only with the cookie.
         """
         if cookie:
             give_cookie(jar, hub)
@@ -198,7 +200,7 @@ class EventSourceTests:
     @pytest.mark.parametrize("with_credentials", [False, True])
     def test_other_page(self, jar: Chrome, hub: TlsHub, pages: Pages, with_credentials: bool) -> None:
         """
-        So it is on a page of an origin that may read; it has to want its cookies to be sent.
+        A browser on a page of a listed origin receives private updates only if the page sends credentials.
         """
         give_cookie(jar, hub)
         jar.get(pages.reader)
@@ -206,7 +208,7 @@ class EventSourceTests:
 
     def check_private(self, tab: Chrome, hub: TlsHub, *, with_credentials: bool, expected: bool) -> None:
         """
-        Publish a private update and a public one, and see which comes.
+        Publish a private and a public update, and check which of them the page receives.
         """
         url = target(hub.url, match="check")
         source = Source(tab, url, with_credentials=with_credentials).wait_for_state(OPEN)
@@ -217,7 +219,7 @@ class EventSourceTests:
     @pytest.mark.parametrize("with_credentials", [False, True])
     def test_stranger(self, jar: Chrome, hub: TlsHub, pages: Pages, with_credentials: bool) -> None:
         """
-        Pages of other origins get nothing, not even with the cookie of whoever looks at them.
+        A browser refuses the stream to a page of an origin that is not listed, even with the user's cookie.
         """
         give_cookie(jar, hub)
         jar.get(pages.stranger)
@@ -227,7 +229,7 @@ class EventSourceTests:
 
     def test_bad_cookie(self, jar: Chrome, hub: TlsHub) -> None:
         """
-        One whose cookie is no good does not come again.
+        A browser whose cookie is invalid is refused once and does not reconnect.
         """
         give_cookie(jar, hub, value="nonsense")
         source = Source(jar, target(hub.url, match="news")).wait_for_state(CLOSED)
@@ -235,14 +237,15 @@ class EventSourceTests:
 
     def test_before_1_0(self, jar: Chrome, old_hub: TlsHub) -> None:
         """
-        The same as it was before Mercure 1.0, with its cookie, templates, and id to begin at.
+        A browser may subscribe as before Mercure 1.0, with the older cookie, URI templates and the last event
+        id in the query.
         """
         give_cookie(jar, old_hub, OLD_COOKIE, old_token(subscribe=[f"{BOOKS}/{{id}}"]))
         first = old_hub.publish(f"{BOOKS}/1", "first")
         old_hub.publish(f"{BOOKS}/2", "second", private="on")
         url = target(old_hub.url, topic=[f"{BOOKS}/{{id}}", "news"], lastEventID=first)
         source = Source(jar, url).wait_for_state(OPEN)
-        old_hub.publish("news", "not for these", private="on")
+        old_hub.publish("news", "not granted", private="on")
         old_hub.publish("news", "last")
         assert wait_for_data(source, "last") == ["second", "last"]
 
@@ -251,7 +254,8 @@ class ResumingTests:
     @pytest.mark.parametrize("before", [0, 2])
     def test_restart(self, jar: Chrome, certificate: Path, pages: Pages, tmp_path: Path, before: int) -> None:
         """
-        Where the hub is started again, each update comes once, even to one that had none before.
+        After a restart of the hub a browser receives each update once, even if it had received no event
+        before.
         """
         hub = TlsHub(certificate, pages, f"--journal=sqlite:{tmp_path}/hub.sqlite")
         with hub.running():
@@ -272,7 +276,7 @@ class ResumingTests:
 
     def test_short_streams(self, jar: Chrome, certificate: Path, pages: Pages) -> None:
         """
-        However often the hub ends the stream, each update comes once.
+        A browser receives each update once, however often the hub ends the stream.
         """
         hub = TlsHub(certificate, pages, "--max-lifetime=0.5s")
         with hub.running():
@@ -290,8 +294,8 @@ class ResumingTests:
 class PublishingTests:
     def test_origins(self, jar: Chrome, hub: TlsHub, pages: Pages) -> None:
         """
-        By the cookie, pages of the hub's own origin publish, and of those that may: no others, whether they
-        may read or not, although the browser sends the cookie along.
+        A browser may publish with the cookie only from pages of the hub's origin and of the origins in
+        ``--publish-origin``, although it sends the cookie from all pages.
         """
         give_cookie(jar, hub)
         answers = {}
@@ -310,18 +314,18 @@ class PublishingTests:
 
     def test_no_cookie(self, jar: Chrome, hub: TlsHub) -> None:
         """
-        Without the cookie nobody publishes.
+        A browser may not publish without the cookie.
         """
         jar.get(hub.origin)
-        answer = jar.execute_async_script(PUBLISH, hub.url, {"topic": "pages", "data": "nobody"})
+        answer = jar.execute_async_script(PUBLISH, hub.url, {"topic": "pages", "data": "no cookie"})
         assert answer[0] == 401
 
 
 class FetchTests:
     def test_fetch_event_source(self, tab: Chrome, certificate: Path, pages: Pages) -> None:
         """
-        Microsoft's client passes the preflights for its token and its last id, sees where it resumes, and
-        misses nothing.
+        In a browser, Microsoft's ``fetch-event-source`` passes the preflights for its token and last event
+        id, reads from where it resumes, and misses nothing.
         """
         find_node("@microsoft/fetch-event-source")
         hub = TlsHub(certificate, pages, "--max-lifetime=0.5s")
@@ -339,17 +343,17 @@ class FetchTests:
             )
         texts = [note[1] for note in notes if note[0] == "event" and note[1]]
         assert texts == [*map(str, range(number)), "last"]
-        # From the second on it says where it resumes, which is where it was.
-        had = None
+        # Each stream after the first resumes from the last id that the page received.
+        last_id = None
         for kind, what, id in notes:
             if kind == "open":
-                assert (what, id) == (200, had)
+                assert (what, id) == (200, last_id)
             else:
-                had = id
+                last_id = id
 
     def notes(self, tab: Chrome) -> list[Any]:
         """
-        Return what the page has noted.
+        Return the page's notes.
         """
         notes: list[Any] = tab.execute_script("return notes")
         return notes

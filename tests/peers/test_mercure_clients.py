@@ -1,5 +1,6 @@
 """
-Clients of others, as they come from the registries, and the hub.
+Published Mercure clients of other projects (Node's ``eventsource``, Microsoft's ``fetch-event-source``,
+``pymercure`` and ``mercure-publisher``) against a hub in its own process.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ CLIENTS = ["eventsource", "fetch-event-source"]
 @pytest.fixture(scope="module")
 def node() -> str:
     """
-    Node, with the packages.
+    Return the path of Node; skip the tests if Node or a package is missing.
     """
     return find_node("eventsource", "@microsoft/fetch-event-source")
 
@@ -32,7 +33,7 @@ def node() -> str:
 @pytest.fixture(scope="module")
 def hub() -> Iterator[str]:
     """
-    The URL of a hub.
+    Run a hub, and return its URL.
     """
     with running(LISTEN, URL, "--keepalive=0.3s") as process:
         yield process.urls[0]
@@ -42,7 +43,7 @@ def hub() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def old_hub() -> Iterator[str]:
     """
-    The URL of a hub that understands clients from before Mercure 1.0, and lets them in without a token.
+    Run a hub in compatibility mode that admits anonymous subscribers, and return its URL.
     """
     with running(LISTEN, URL, "--anonymous", "--compatibility") as process:
         yield process.urls[0]
@@ -53,7 +54,8 @@ def old_hub() -> Iterator[str]:
 class NodeTests:
     def test_read(self, node: str, client: str, hub: str) -> None:
         """
-        What was asked for comes, private or not, with its id and type, and nothing else does.
+        A Node client receives exactly the updates that it subscribed to, public and private, with their ids
+        and types.
         """
         url = target(hub, match="news", match_urlpattern=f"{BOOKS}/:id")
         with following(node, client, url, token=token(), types=("tick",)) as reader:
@@ -74,7 +76,7 @@ class NodeTests:
 
     def test_private(self, node: str, client: str, hub: str) -> None:
         """
-        Private updates are for those whose token has their topic.
+        A Node client receives only the private updates whose topic its token grants.
         """
         url = target(hub, match="*")
         with following(node, client, url, token=token(subscribe=[f"{BOOKS}/1"])) as reader:
@@ -88,7 +90,7 @@ class NodeTests:
     @pytest.mark.parametrize("presented", [None, "nonsense"])
     def test_refused(self, node: str, client: str, hub: str, presented: str | None) -> None:
         """
-        Without a token that is good it is refused once, and does not come back.
+        A Node client without a valid token is refused once and does not reconnect.
         """
         with following(node, client, target(hub, match="news"), token=presented) as reader:
             if client == "eventsource":
@@ -100,7 +102,7 @@ class NodeTests:
 
     def test_resume(self, node: str, client: str, hub: str) -> None:
         """
-        One that names the id that it has gets what came behind it.
+        A Node client that sends Last-Event-ID receives the updates after it.
         """
         first = publish(hub, "resumed", "first")
         publish(hub, "resumed", "second")
@@ -117,7 +119,8 @@ class NodeTests:
 
     def test_restart(self, node: str, client: str, tmp_path: Path) -> None:
         """
-        Where the hub is started again, each update comes once, with those that were published meanwhile.
+        After a restart of the hub a Node client receives each update once, including those published
+        meanwhile.
         """
         argv = [
             f"--listen=tcp:{free_port()}:interface=127.0.0.1",
@@ -141,7 +144,7 @@ class NodeTests:
 
     def test_short_streams(self, node: str, client: str) -> None:
         """
-        However often the hub ends the stream, each update comes once.
+        A Node client receives each update once, however often the hub ends the stream.
         """
         with running(LISTEN, URL, "--max-lifetime=0.5s") as process:
             [url] = process.urls
@@ -160,7 +163,8 @@ class NodeTests:
     @pytest.mark.parametrize("carrier", ["header", "query"])
     def test_before_1_0(self, node: str, client: str, old_hub: str, carrier: str) -> None:
         """
-        A subscription as it was before Mercure 1.0: templates, their own token, and the id in the query.
+        A Node client may subscribe as before Mercure 1.0, with URI templates, an older token, and the last
+        event id in the query.
         """
         books = f"{BOOKS}/{carrier}-{client}"
         access = old_token(subscribe=[f"{books}/{{id}}"])
@@ -178,10 +182,10 @@ class NodeTests:
         assert [data for _, data, _ in events] == ["second", "last"]
 
 
-class SilenceTests:
+class NotShownTests:
     def test_event_source(self, node: str, hub: str) -> None:
         """
-        Node's shows neither the id that newcomers are sent nor keep-alive comments.
+        Node's ``eventsource`` shows neither the initial id of a stream nor keep-alive comments.
         """
         with following(node, "eventsource", target(hub, match="quiet"), token=token()) as reader:
             reader.wait_for("open")
@@ -192,8 +196,8 @@ class SilenceTests:
 
     def test_fetch_event_source(self, node: str, hub: str) -> None:
         """
-        Microsoft's takes every empty line for the end of an event: it shows one without data where there is
-        an id alone, and one without anything for each comment.
+        Microsoft's ``fetch-event-source`` takes every empty line for the end of an event: it shows an event
+        without data for the initial id and an empty one for each comment.
         """
         with following(node, "fetch-event-source", target(hub, match="quiet"), token=token()) as reader:
             reader.wait_for("event", 3)
@@ -203,10 +207,10 @@ class SilenceTests:
         assert (type, data) == ("", "") and newcomer != ""
         assert comments and all(comment == ["", "", ""] for comment in comments)
 
-    def test_json_alone(self, node: str, hub: str) -> None:
+    def test_json_only(self, node: str, hub: str) -> None:
         """
-        So a program that takes all data for JSON fails at them, and Microsoft's client comes again each time:
-        it misses nothing.
+        A program that parses all data as JSON fails at the empty events of ``fetch-event-source``, which then
+        reconnects each time and misses nothing.
         """
         url = target(hub, match="json")
         with following(node, "fetch-event-source", url, token=token(), json_alone=True) as reader:
@@ -222,7 +226,8 @@ class SilenceTests:
 
     def test_fetch_event_source_stops(self, node: str) -> None:
         """
-        Where a stream ends in order, Microsoft's is done, unless the program wants it to go on.
+        Microsoft's ``fetch-event-source`` does not reconnect after an orderly end of the stream unless the
+        program requests it.
         """
         with running(LISTEN, URL, "--max-lifetime=0.2s") as process:
             url = target(process.urls[0], match="news")
@@ -231,10 +236,10 @@ class SilenceTests:
             process.stop()
         assert [note[0] for note in reader.notes if note[0] != "event"] == ["open", "close", "end"]
 
-    def test_restart_before_the_first(self, node: str, tmp_path: Path) -> None:
+    def test_restart_before_the_first_event(self, node: str, tmp_path: Path) -> None:
         """
-        Microsoft's resumes even before its first event, by the id that newcomers are sent. Node's does not:
-        other than browsers it takes the ids of events alone.
+        Microsoft's ``fetch-event-source`` resumes from the initial id before its first event; Node's
+        ``eventsource`` does not, since unlike browsers it uses only the ids of events.
         """
         argv = [
             f"--listen=tcp:{free_port()}:interface=127.0.0.1",
@@ -258,7 +263,7 @@ class SilenceTests:
 
 class PymercureTests:
     """
-    ``pymercure``, which is from before Mercure 1.0, and knows neither private updates nor tokens that read.
+    ``pymercure``, which predates Mercure 1.0 and has neither private updates nor tokens for subscribers.
     """
 
     @pytest.fixture
@@ -266,9 +271,9 @@ class PymercureTests:
         for package in ("pymercure", "requests", "sseclient"):
             pytest.importorskip(package, reason="pip install pymercure")
 
-    def test_both(self, pymercure: None, old_hub: str) -> None:
+    def test_publish_and_consume(self, pymercure: None, old_hub: str) -> None:
         """
-        What its publisher publishes its consumer gets.
+        The consumer of ``pymercure`` receives the updates that its publisher publishes.
         """
         from pymercure.consumer import Consumer
         from pymercure.message import Message
@@ -293,7 +298,8 @@ class PymercureTests:
     )
     def test_refused(self, pymercure: None, old_hub: str, access: str, error: str) -> None:
         """
-        It tells a token that is none from one that is for other topics.
+        The publisher of ``pymercure`` raises different errors for an invalid token and for one that grants
+        other topics.
         """
         from pymercure import exceptions
         from pymercure.message import Message
@@ -306,7 +312,7 @@ class PymercureTests:
 
 class MercurePublisherTests:
     """
-    ``mercure-publisher``, which makes its own tokens.
+    ``mercure-publisher``, which signs its own tokens.
     """
 
     @pytest.fixture
@@ -315,7 +321,7 @@ class MercurePublisherTests:
 
     def test_published(self, package: Any, node: str, old_hub: str) -> None:
         """
-        What both of its publishers publish is read, with all that an update may have.
+        A reader receives the updates of both publishers of ``mercure-publisher``, with all their fields.
         """
         config = package.MercureConfig(old_hub, SECRET, [f"{BOOKS}/{{id}}"], request_timeout=PATIENCE)
         url = target(old_hub, topic=f"{BOOKS}/publisher")
@@ -339,7 +345,8 @@ class MercurePublisherTests:
 
     def test_1_0(self, package: Any, hub: str) -> None:
         """
-        Its tokens are from before Mercure 1.0, and refused where these are not understood.
+        The tokens of ``mercure-publisher`` predate Mercure 1.0, and a hub without compatibility mode refuses
+        them.
         """
         config = package.MercureConfig(hub, SECRET, ["*"], request_timeout=PATIENCE)
         with package.MercurePublisher(config) as publisher:

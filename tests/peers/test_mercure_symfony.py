@@ -1,5 +1,6 @@
 """
-Symfony's Mercure component and the hub: as Debian has it, and by what it sends in other versions.
+Symfony's Mercure component against a hub: the version that Debian packages, and the recorded requests of
+other versions.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ RECORDED = (
     "{body}"
 )
 
-# What an update becomes: topics are repeated, without brackets, and what is not there is left out.
+# The bodies of updates: topics are repeated, without brackets, and absent fields are left out.
 BODIES = {
     "one topic": "topic=https%3A%2F%2Fdemo.mercure.rocks%2Fdemo%2Fbooks%2F1.jsonld&data=Hi+from+Symfony%21",
     "private": "topic=https%3A%2F%2Fdemo.mercure.rocks%2Fdemo%2Fbooks%2F1.jsonld"
@@ -76,7 +77,8 @@ TOPIC = "https://demo.mercure.rocks/demo/books/1.jsonld"
 
 def token_of_0_x(publish: list[str], subscribe: list[str], lifetime: float = 3600) -> str:
     """
-    Make a token as symfony/mercure does for hubs before 1.0: by lcobucci/jwt 4 times are fractions.
+    Return a token as symfony/mercure signs it for hubs before Mercure 1.0, with lcobucci/jwt 4, whose times
+    are fractions.
     """
     claims = {"exp": time.time() + lifetime, "mercure": {"publish": publish, "subscribe": subscribe}}
     return jwt.encode(claims, SECRET, "HS256", headers={"typ": "JWT"})
@@ -84,7 +86,7 @@ def token_of_0_x(publish: list[str], subscribe: list[str], lifetime: float = 360
 
 def token_of_1_0(grants: list[tuple[list[str], list[dict[str, str]]]], audience: str = HUB_URL) -> str:
     """
-    Make one as symfony/mercure 0.8 does for hubs of the protocol 1.0: a detail for each grant.
+    Return a token as symfony/mercure 0.8 signs it for hubs of Mercure 1.0, with a detail for each grant.
     """
     now = time.time()
     claims = {
@@ -109,7 +111,7 @@ EVERYTHING_1_0 = [(["subscribe"], [{"match": "*"}]), (["publish"], [{"match": "*
 @pytest.fixture(scope="module")
 def hub() -> Iterator[str]:
     """
-    The URL of a hub.
+    Run a hub, and return its URL.
     """
     with running(LISTEN, URL) as process:
         yield process.urls[0]
@@ -119,7 +121,7 @@ def hub() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def old_hub() -> Iterator[str]:
     """
-    The URL of one that understands clients from before Mercure 1.0, too.
+    Run a hub in compatibility mode, and return its URL.
     """
     with running(LISTEN, URL, "--compatibility") as process:
         yield process.urls[0]
@@ -128,7 +130,7 @@ def old_hub() -> Iterator[str]:
 
 def replay(url: str, token: str, body: str) -> tuple[int, str]:
     """
-    Send a request as it was recorded, and return the status and the body of the answer.
+    Send a recorded request, and return the status and the body of the response.
     """
     parts = urlsplit(url)
     request = RECORDED.format(path=parts.path, host=parts.netloc, token=token, length=len(body), body=body)
@@ -143,9 +145,9 @@ def replay(url: str, token: str, body: str) -> tuple[int, str]:
 
 class Stream:
     """
-    A subscription by whatever URL and fields.
+    A subscription with any URL and header fields.
 
-    :ivar events: what came.
+    :ivar events: the events received.
     """
 
     def __init__(self, url: str, **headers: str) -> None:
@@ -157,7 +159,7 @@ class Stream:
 
     def read_until(self, data: str) -> list[ServerSentEvent]:
         """
-        Read until some data have come, and return all events.
+        Read until an event has these data, and return all events.
         """
         with self._response:
             while data not in [event.data for event in self.events]:
@@ -169,7 +171,7 @@ class Stream:
 
 def texts(events: list[ServerSentEvent]) -> list[str]:
     """
-    Return their data.
+    Return the data of events.
     """
     return [event.data for event in events]
 
@@ -179,7 +181,7 @@ class RecordedTests:
     @pytest.mark.parametrize("version", ["0.x", "1.0"])
     def test_publish(self, hub: str, old_hub: str, version: str, name: str) -> None:
         """
-        What Symfony sends for an update is taken, and delivered with all that it has.
+        The hub accepts Symfony's recorded publications, and delivers them with all their fields.
         """
         id, data, type, retry = EXPECTED[name]
         if version == "0.x":
@@ -190,14 +192,15 @@ class RecordedTests:
         status, answer = replay(url, access, BODIES[name])
         assert status == 200
         assert answer.startswith("urn:uuid:") if id is None else answer == id
-        publish(url, TOPIC, f"behind {name}")
-        events = stream.read_until(f"behind {name}")
+        publish(url, TOPIC, f"after {name}")
+        events = stream.read_until(f"after {name}")
         got = [(each.id, each.data, each.event, each.retry) for each in events[:-1]]
         assert got == [(answer, data, type, retry)]
 
     def test_other_topics(self, old_hub: str, hub: str) -> None:
         """
-        A token for other topics is refused, and so is one that has expired.
+        The hub refuses Symfony's publications with a token for other topics, for another audience, or after
+        its expiry.
         """
         assert replay(old_hub, token_of_0_x([f"{BOOKS}/{{id}}"], []), BODIES["private"])[0] == 403
         assert replay(old_hub, token_of_0_x(["*"], [], lifetime=-1), BODIES["private"])[0] == 401
@@ -211,8 +214,8 @@ class RecordedTests:
     )
     def test_last_event_id(self, old_hub: str, parameters: str) -> None:
         """
-        The URLs that Symfony writes into pages resume from the id that they have, which newer versions write
-        twice, by both of its old names.
+        The hub resumes from the id in the URLs that Symfony writes into pages, by either or both of its older
+        names.
         """
         books = f"{BOOKS}/{len(parameters)}"
         publish(old_hub, f"{books}/1", "before")
@@ -224,7 +227,8 @@ class RecordedTests:
 
     def test_1_0(self, hub: str) -> None:
         """
-        The same for hubs of the protocol 1.0, with a cookie and a grant that covers a pattern.
+        A Mercure 1.0 hub accepts Symfony's cookie with a pattern grant, and resumes by ``last_event_id`` but
+        not by the older names.
         """
         grants = [(["subscribe"], [{"match": f"{BOOKS}/:id", "match_type": "urlpattern"}])]
         pattern = quote(f"{BOOKS}/:id", "")
@@ -234,7 +238,7 @@ class RecordedTests:
         url = f"{hub}?match=news&match_urlpattern={pattern}"
         stream = Stream(f"{url}&last_event_id={quote(id, '')}", Cookie=cookie)
         assert texts(stream.read_until("second")) == ["second"]
-        # 0.8 still writes the old names, which mean nothing here: the stream begins with what is new.
+        # 0.8 still writes the older names, which this hub ignores: the stream begins with new updates.
         stream = Stream(f"{url}&lastEventID={quote(id, '')}&Last-Event-ID={quote(id, '')}", Cookie=cookie)
         publish(hub, "news", "private", private="on")
         publish(hub, "news", "last")
@@ -244,7 +248,7 @@ class RecordedTests:
 @pytest.fixture(scope="module")
 def php() -> str:
     """
-    PHP with Symfony's component.
+    Return the path of PHP; skip the tests if Symfony's component is missing.
     """
     found = shutil.which("php")
     needed = "foreach (json_decode($argv[1]) as $each) if (!stream_resolve_include_path($each)) exit(1);"
@@ -256,12 +260,12 @@ def php() -> str:
 
 class SymfonyTests:
     """
-    The component itself.
+    Symfony's component itself, run by PHP.
     """
 
     def ask(self, php: str, url: str, **asked: Any) -> dict[str, Any]:
         """
-        Have the component do something.
+        Run the component with this input, and return its output.
         """
         done = finish(
             [php, "-d", "display_errors=stderr", Path(__file__).with_name("symfony.php")],
@@ -273,7 +277,7 @@ class SymfonyTests:
 
     def test_publish(self, php: str, old_hub: str) -> None:
         """
-        It publishes, and the updates are delivered with all that they have.
+        Symfony publishes to a hub in compatibility mode, and the updates are delivered with all their fields.
         """
         topics = [f"{BOOKS}/symfony", f"{BOOKS}/symfony?a=1&b=2"]
         stream = Stream(
@@ -282,7 +286,7 @@ class SymfonyTests:
         updates = [
             [topics, "größe & co\n+", True, "urn:symfony:1", "tick", 3000],
             [topics[1], '{"a": 1}'],
-            ["elsewhere", "not for us"],
+            ["elsewhere", "not subscribed"],
             [topics, "last"],
         ]
         ids = self.ask(php, old_hub, updates=updates)["ids"]
@@ -297,7 +301,7 @@ class SymfonyTests:
 
     def test_1_0(self, php: str, hub: str) -> None:
         """
-        With a token of the protocol 1.0 it publishes to a hub that speaks nothing else.
+        Symfony publishes to a hub without compatibility mode if it is given a Mercure 1.0 token.
         """
         stream = Stream(f"{hub}?match=symfony", Authorization=f"Bearer {token_of_1_0(EVERYTHING_1_0)}")
         updates = [["symfony", "private", True], [["symfony", "other"], "last"]]
@@ -309,24 +313,24 @@ class SymfonyTests:
 
     def test_refused(self, php: str, hub: str, old_hub: str) -> None:
         """
-        It is told what is wrong by the status.
+        Symfony reports the hub's status for a refused publication.
         """
         one = [["news", "refused"]]
         assert self.ask(php, old_hub, publish=["other"], updates=one)["ids"] == [403]
         assert self.ask(php, old_hub, updates=[["*", "refused"]])["ids"] == [400]
-        # Its own tokens are from before 1.0.
+        # Its own tokens predate Mercure 1.0.
         assert self.ask(php, hub, updates=one)["ids"] == [401]
 
     def test_page(self, php: str, old_hub: str) -> None:
         """
-        With the cookie that it sets, the URL that it writes into a page resumes, private updates too; and the
-        link that it sets leads to the hub.
+        The URL and the cookie that Symfony writes into a page resume the stream, with private updates, and
+        its link names the hub.
         """
         books = f"{BOOKS}/twig"
         publish(old_hub, f"{books}/1", "before")
         id = publish(old_hub, f"{books}/1", "first")
         publish(old_hub, f"{books}/2", "private", private="on")
-        publish(old_hub, "secret", "not for these", private="on")
+        publish(old_hub, "secret", "not granted", private="on")
         options = {"subscribe": [f"{books}/{{id}}"], "lastEventId": id}
         answer = self.ask(php, old_hub, page=[[f"{books}/1", f"{books}/2", "secret"], options])
         [cookie] = answer["cookies"]
@@ -340,7 +344,7 @@ class SymfonyTests:
 
     def test_page_without_grants(self, php: str, old_hub: str) -> None:
         """
-        A page that may subscribe to nothing private gets no cookie, and here nothing at all.
+        A page of Symfony without grants gets no cookie, and the hub refuses its subscription.
         """
         answer = self.ask(php, old_hub, page=[["news"], {}])
         assert answer["cookies"] == []

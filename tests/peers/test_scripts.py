@@ -1,5 +1,6 @@
 """
-The same scripts, played to our client and to those of others: each makes of them what the standard says.
+The same scripts, played to our client, to Node's ``eventsource`` and to Chromium; each client must behave as
+the standard requires, except for the differences in ``differences.py``.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def check(
     scripts: Scripts, client: str, name: str, notes: Sequence[Note], differences: Mapping[str, Difference]
 ) -> None:
     """
-    Compare what a client showed, and the requests that it made, with what the script says.
+    Compare the notes that a client took, and its requests, with the script.
     """
     script = SCRIPTS[name]
     difference = differences.get(name, Difference("none"))
@@ -45,7 +46,7 @@ def check(
         ([request.visited for request in requests], list(script.visits), difference.visits),
     ):
         expected = standard if other is None else list(other)
-        # Not as "assert a == b": nobody needs to see how two megabytes differ.
+        # Without pytest's comparison of the operands, which takes very long for two megabytes.
         same = found == expected
         assert same, f"{shortened(found)} and not {shortened(expected)}"
     assert {request.headers["accept"] for request in requests} == {"text/event-stream"}
@@ -54,14 +55,14 @@ def check(
 
 def record(scripts: Scripts, name: str) -> tuple[EventSource, list[Note]]:
     """
-    Play a script to our client, and note what ``record.mjs`` notes.
+    Play a script to our client, and take the notes that ``record.mjs`` would take.
     """
     notes: list[Note] = []
 
     def received(event: ServerSentEvent) -> None:
         notes.append((event.event or "", event.data, event.id or ""))
         if event.event == "seen":
-            scripts.tell_seen("ours", name)
+            scripts.report_seen("ours", name)
 
     def opened(_: None) -> None:
         notes.append(("open", int(source.ready_state)))
@@ -82,7 +83,7 @@ class OwnClientTests:
     @pytest.mark.parametrize("name", SCRIPTS)
     async def test_script(self, scripts: Scripts, name: str) -> None:
         """
-        ``EventSource`` does what the standard says, but for the few things that are told.
+        ``EventSource`` behaves as the standard requires for each script, except for listed differences.
         """
         source, notes = record(scripts, name)
         await until(lambda: source.ready_state is ReadyState.CLOSED)
@@ -95,7 +96,8 @@ class NodeTests:
     @pytest.mark.parametrize("name", SCRIPTS)
     def test_script(self, scripts: Scripts, node_notes: NodeNotes, name: str) -> None:
         """
-        Node's ``eventsource`` understands our server; what it does otherwise, it does of itself.
+        Node's ``eventsource`` behaves as the standard requires for each script, except for listed
+        differences.
         """
         differences = NODE if node_notes.version >= 20 else {**NODE, **NODE_18}
         check(scripts, "node", name, node_notes.by_script[name], differences)
@@ -105,7 +107,7 @@ class ChromiumTests:
     @pytest.mark.parametrize("name", SCRIPTS)
     def test_script(self, scripts: Scripts, tab: Chrome, name: str) -> None:
         """
-        A browser bears the script out.
+        Chromium's ``EventSource`` behaves as each script states, except for listed differences.
         """
         tab.get(scripts.origin)
         notes = tab.execute_async_script(_RECORD, scripts.url("chromium", name), SCRIPTS[name].types)
@@ -116,7 +118,7 @@ class DifferenceTests:
     @pytest.mark.parametrize("differences", [OURS, NODE, NODE_18, CHROMIUM])
     def test_differs(self, differences: Mapping[str, Difference]) -> None:
         """
-        What is listed is about a script, and is not what the script says anyway.
+        Every listed difference belongs to a script and differs from it.
         """
         for name, difference in differences.items():
             script = SCRIPTS[name]

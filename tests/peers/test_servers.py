@@ -1,5 +1,5 @@
 """
-Our client against servers that others have written.
+Our client against servers in other languages and frameworks: better-sse on Node and sse-starlette.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ class TextTests:
     @pytest.mark.parametrize("each", [1, 4, len(TEXTS) + 1])
     async def test_followed_to_the_end(self, foreign: ForeignServer, each: int) -> None:
         """
-        All events come, in order and none twice, however often the server ends the stream, up to its 204.
+        ``EventSource`` receives every event once and in order from a foreign server, however often the server
+        ends the stream, until its 204.
         """
         got: list[ServerSentEvent] = []
         errors: list[Exception] = []
@@ -41,7 +42,7 @@ class TextTests:
         assert all(isinstance(error, StreamEnded) for error in errors)
         assert [(event.id, event.event) for event in got] == [(id, type) for id, type, _ in SENT]
         for event, (id, _, text) in zip(got, SENT, strict=True):
-            # Not as "assert a == b": nobody needs to see how two megabytes differ.
+            # Without pytest's comparison of the operands, which takes very long for two megabytes.
             same = line_ends_as_lf(foreign.to_text(event.data)) == line_ends_as_lf(text)
             assert same, f"{id} became {event.data[:100]!r}"
         assert source.last_event_id == SENT[-1][0]
@@ -49,7 +50,8 @@ class TextTests:
     @pytest_twisted.ensureDeferred
     async def test_slow_program(self, foreign: ForeignServer) -> None:
         """
-        A program that takes its time has one event at a time, and in the end all of them.
+        An ``event_received`` that returns a Deferred gets one event at a time, and finally all events of a
+        foreign server.
         """
         got: list[str | None] = []
         at_work: list[Deferred[None]] = []
@@ -74,7 +76,8 @@ class KindTests:
     @pytest_twisted.ensureDeferred
     async def test_kinds(self, foreign: ForeignServer) -> None:
         """
-        Comments, blocks without data, empty data, several lines, an id that is taken back, a time to wait.
+        ``EventSource`` handles a foreign server's comments, blocks without data, empty data, several lines,
+        an id that is reset, and retry.
         """
         got: list[ServerSentEvent] = []
         source = EventSource(f"{foreign.origin}/kinds", event_received=got.append)
@@ -100,7 +103,7 @@ class KindTests:
     @pytest_twisted.ensureDeferred
     async def test_keep_alives(self, foreign: ForeignServer) -> None:
         """
-        A stream that is kept alive by comments alone stays open, and shows none of them.
+        A foreign stream with only keep-alive comments stays open, and the comments are not shown.
         """
         got: list[ServerSentEvent] = []
         errors: list[Exception] = []
@@ -117,7 +120,7 @@ class KindTests:
 
 async def echo(source: EventSource) -> Any:
     """
-    Return what a server has seen of the request.
+    Return the request as the server received it.
     """
     got: list[ServerSentEvent] = []
     source.add_listener("message", got.append)
@@ -131,7 +134,8 @@ class RequestTests:
     @pytest_twisted.ensureDeferred
     async def test_get(self, foreign: ForeignServer) -> None:
         """
-        A stream is asked for as the standard says, and not in any compressed form.
+        ``EventSource`` sends a GET with the headers that the standard requires, and accepts no content
+        coding.
         """
         seen = await echo(EventSource(f"{foreign.origin}/echo", last_event_id="№ 7"))
         assert (seen["method"], seen["body"]) == ("GET", "")
@@ -144,7 +148,7 @@ class RequestTests:
     @pytest_twisted.ensureDeferred
     async def test_post(self, foreign: ForeignServer) -> None:
         """
-        A body and fields of the program's own arrive.
+        A foreign server receives the program's own method, body and header fields from ``EventSource``.
         """
         question = {"question": "Größe?"}
         fields = {"Content-Type": "application/json", "Authorization": "Bearer x"}
