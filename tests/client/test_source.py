@@ -1,5 +1,5 @@
 """
-An event source, with nothing below it but what a test answers.
+An event source with a fake agent, whose replies the tests supply.
 
 Source of the rules: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -54,15 +54,15 @@ def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class RequestTests:
-    def test_fake(self) -> None:
+    def test_fake_agent(self) -> None:
         """
-        What stands for the agent is one.
+        The fake agent of these tests implements IAgent.
         """
         verifyObject(IAgent, FakeAgent())
 
     def test_headers(self) -> None:
         """
-        The request asks for a stream, and for none out of a cache; it resumes nothing.
+        A first request accepts an event stream, bypasses caches and has no Last-Event-ID.
         """
         asked = Followed().asked
         assert (asked.method, asked.uri) == ("GET", "https://example.org/events")
@@ -71,16 +71,17 @@ class RequestTests:
     @pytest.mark.parametrize(
         "headers", [{"X-Own": "1", "accept": "text/*"}, Headers({"X-Own": ["1"], "Accept": ["text/*"]})]
     )
-    def test_own_headers(self, headers: Any) -> None:
+    def test_headers_of_the_program(self, headers: Any) -> None:
         """
-        The user's own come with it, and in the place of the usual ones.
+        The header fields of the program are added to the request, and replace the default ones of the same
+        name.
         """
         asked = Followed(headers=headers).asked
         assert asked.headers == {"x-own": b"1", "accept": b"text/*", "cache-control": b"no-cache"}
 
     def test_last_event_id(self) -> None:
         """
-        It is sent in UTF-8.
+        The client sends Last-Event-ID in UTF-8.
         """
         followed = Followed(last_event_id="ä 1")
         assert followed.asked.headers["last-event-id"] == "ä 1".encode()
@@ -88,7 +89,7 @@ class RequestTests:
 
     def test_method_and_body(self) -> None:
         """
-        Language models stream the answer to a POST; each attempt sends it anew.
+        The client sends a request's method and body, again with each attempt.
         """
         followed = Followed(method="POST", body=b"{}", retry=1.0)
         assert (followed.asked.method, followed.asked.body) == ("POST", b"{}")
@@ -96,16 +97,16 @@ class RequestTests:
         assert followed.again(1.0).body == b"{}"
 
     @pytest.mark.parametrize("options", [{"method": "GE T"}, {"method": ""}, {"headers": {"ä": "b"}}])
-    def test_cannot_be(self, options: dict[str, Any]) -> None:
+    def test_invalid_method_or_header(self, options: dict[str, Any]) -> None:
         """
-        What cannot be sent is refused before anything is.
+        An invalid method or header name is rejected by the constructor.
         """
-        with pytest.raises(ValueError, match="is no"):
+        with pytest.raises(ValueError, match="is not"):
             EventSource("http://a/", **options)
 
-    def test_not_before_it_is_started(self) -> None:
+    def test_start(self) -> None:
         """
-        Making one asks for nothing, and starting it twice asks once.
+        Creating a source sends no request, and starting it twice sends one.
         """
         agent = FakeAgent()
         source = EventSource("http://example.org/", agent=agent, reactor=Clock())
@@ -114,18 +115,18 @@ class RequestTests:
         source.start()
         assert len(agent.requests) == 1
 
-    def test_url(self) -> None:
+    def test_invalid_url(self) -> None:
         """
-        A wrong one is refused at once.
+        An invalid URL is rejected by the constructor.
         """
-        with pytest.raises(ValueError, match="no URL of HTTP"):
+        with pytest.raises(ValueError, match="not an HTTP URL"):
             EventSource("/events")
 
 
 class OpenTests:
     def test_open(self) -> None:
         """
-        A good reply opens it, before the first event.
+        A good reply opens the source before the first event.
         """
         followed = Followed()
         opened = outcome_of(followed.source.when_open())
@@ -137,7 +138,7 @@ class OpenTests:
 
     def test_refused(self) -> None:
         """
-        Any other ends it, and the program is told why.
+        A refusal ends the source, and every way to observe the end gets its error.
         """
         followed = Followed()
         opened, closed = outcome_of(followed.source.when_open()), outcome_of(followed.source.when_closed())
@@ -154,7 +155,7 @@ class OpenTests:
 
     def test_temporary(self) -> None:
         """
-        One that the user calls temporary is followed by another attempt, when the server says.
+        After a status listed in reconnect_on, the client waits for the seconds in Retry-After.
         """
         followed = Followed(reconnect_on=[503], retry=1.0)
         followed.asked.reply(503, {"Retry-After": "30"}).end()
@@ -164,7 +165,7 @@ class OpenTests:
 
     def test_retry_after_a_date(self) -> None:
         """
-        A date is compared with the time of day, which may have been set.
+        The client compares a date in Retry-After with the wall clock, even after it was set.
         """
         followed = Followed(reconnect_on=[503], retry=1.0)
         followed.clock.step(1_000_000_000 - 60)
@@ -174,7 +175,7 @@ class OpenTests:
 
     def test_redirect(self) -> None:
         """
-        It is followed, and the next attempt goes where it led.
+        The client follows a redirect, and reconnects to the new URL.
         """
         followed = Followed(retry=1.0)
         first = followed.asked.reply(307, {"Location": "https://other.example/"})
@@ -186,10 +187,10 @@ class OpenTests:
         assert followed.again(1.0).uri == "https://other.example/"
 
     @pytest.mark.parametrize("silent", [False, True])
-    def test_redirect_to_a_server_that_goes(self, silent: bool) -> None:
+    def test_unreachable_server_after_a_redirect(self, silent: bool) -> None:
         """
-        When the server that a redirect led to cannot be reached any more, the next attempt goes to the first
-        URL, with all header fields and the last event ID.
+        If the server that a redirect led to becomes unreachable, the next attempt goes to the first URL, with
+        all header fields and the last event ID.
         """
         followed = Followed(retry=1.0, headers={"X-Api-Key": "secret"}, connect_timeout=5.0)
         followed.asked.reply(307, {"Location": "https://other.example/"})
@@ -207,7 +208,7 @@ class OpenTests:
         assert followed.asked.uri == "https://example.org/events"
         assert followed.asked.headers["x-api-key"] == b"secret"
         assert followed.asked.headers["last-event-id"] == b"1"
-        # That it still redirects there changes nothing, however often.
+        # Another redirect to the unreachable server does not change that.
         followed.asked.reply(307, {"Location": "https://other.example/"})
         followed.asked.lose(ConnectionRefusedError())
         followed.clock.advance(4.0)
@@ -216,9 +217,9 @@ class OpenTests:
         assert followed.source.url == "https://third.example/"
         assert followed.texts == ["a", "b"]
 
-    def test_redirected_post_to_a_server_that_goes(self) -> None:
+    def test_unreachable_server_after_a_redirected_post(self) -> None:
         """
-        The first URL of a POST is not asked again: its answer was the redirect.
+        After the redirect of a POST, the client never repeats the POST: it may have had its effect.
         """
         followed = Followed(retry=1.0, method="POST", body=b"x")
         followed.asked.reply(303, {"Location": "/answer"})
@@ -229,9 +230,10 @@ class OpenTests:
             followed.asked.lose()
 
     @pytest.mark.parametrize(("trusted", "sent"), [([], None), (["https://other.example"], b"secret")])
-    def test_own_headers_behind_a_redirect(self, trusted: list[str], sent: bytes | None) -> None:
+    def test_headers_after_a_redirect(self, trusted: list[str], sent: bytes | None) -> None:
         """
-        Another origin does not get them, unless the program trusts it.
+        After a redirect to another origin, that origin receives the program's header fields only if it is
+        trusted.
         """
         followed = Followed(headers={"X-Api-Key": "secret"}, trusted_origins=trusted)
         assert followed.asked.headers["x-api-key"] == b"secret"
@@ -239,9 +241,9 @@ class OpenTests:
         assert followed.asked.headers.get("x-api-key") == sent
         assert followed.asked.headers["accept"] == b"text/event-stream"
 
-    def test_redirects_in_a_circle(self) -> None:
+    def test_redirect_loop(self) -> None:
         """
-        After twenty that is the end.
+        The client follows twenty redirects; one more ends the source.
         """
         followed = Followed()
         for _ in range(21):
@@ -251,9 +253,9 @@ class OpenTests:
         assert "more than 20 redirects" in str(followed.source.last_error)
         assert followed.source.ready_state is ReadyState.CLOSED
 
-    def test_closed_when_it_is_told(self) -> None:
+    def test_closed_when_it_opens(self) -> None:
         """
-        Somebody who closes it as soon as it is open gets nothing.
+        A callback of when_open may close the source; the connection is then aborted.
         """
         followed = Followed()
         followed.source.when_open().addCallback(lambda _: followed.source.close())
@@ -263,9 +265,9 @@ class OpenTests:
 
 
 class EventTests:
-    def test_as_they_come(self) -> None:
+    def test_delivered_when_complete(self) -> None:
         """
-        Each is handed over the moment its last byte is there.
+        The source delivers each event when its last byte has arrived.
         """
         followed = Followed()
         response = followed.asked.reply()
@@ -274,9 +276,9 @@ class EventTests:
         response.bring("\n")
         assert followed.texts == ["a", "b"]
 
-    def test_by_type(self) -> None:
+    def test_listeners(self) -> None:
         """
-        Listeners get what they listen to, beside what gets all.
+        A listener receives the events of its type, and event_received those of all types.
         """
         followed = Followed()
         heard: list[tuple[str, str]] = []
@@ -288,7 +290,7 @@ class EventTests:
 
     def test_closed_inside_a_callback(self) -> None:
         """
-        What came in the same packet is not handed over any more.
+        A callback that closes the source prevents the delivery of later events of the same read.
         """
         followed: Followed = Followed(
             event_received=lambda event: (texts.append(event.data), followed.source.close())  # type: ignore[func-returns-value]
@@ -303,7 +305,7 @@ class EventTests:
 
     def test_callback_that_fails(self) -> None:
         """
-        The next event does not depend on it.
+        The source delivers the next event after a callback has failed.
         """
         texts: list[str] = []
 
@@ -314,9 +316,9 @@ class EventTests:
         Followed(event_received=received).asked.reply().bring("data: a\n\ndata: b\n\n")
         assert texts == ["a", "b"]
 
-    def test_callback_that_takes_its_time(self) -> None:
+    def test_asynchronous_callback(self) -> None:
         """
-        The server waits for it, and so do the events behind.
+        While an asynchronous callback runs, the source pauses the server and holds back further events.
         """
         working: list[Deferred[None]] = []
         texts: list[str] = []
@@ -336,9 +338,9 @@ class EventTests:
         response.bring("data: c\n\n")
         assert texts == ["a", "b", "c"]
 
-    def test_many_at_once(self) -> None:
+    def test_many_events_in_one_read(self) -> None:
         """
-        A packet of tiny events does not keep the reactor busy: after ten milliseconds it gets its turn.
+        The source yields to the reactor after ten milliseconds of callbacks.
         """
         followed: Followed = Followed(event_received=lambda event: followed.clock.advance(0.001))
         response = followed.asked.reply()
@@ -352,7 +354,7 @@ class EventTests:
 
     def test_too_large(self) -> None:
         """
-        What came before it is handed over, and then the source ends: it would come again.
+        An event that is too large ends the source after the events before it: it would arrive again.
         """
         followed = Followed(max_event_size=10)
         response = followed.asked.reply()
@@ -369,7 +371,7 @@ class ReconnectionTests:
     )
     def test_stream_that_ends(self, reason: Exception | None) -> None:
         """
-        However it ends, it is asked for again after the time that it named, behind the last event.
+        The client reconnects after the stream's retry time with its last event ID, however the stream ended.
         """
         followed = Followed()
         response = followed.asked.reply()
@@ -386,9 +388,9 @@ class ReconnectionTests:
         assert followed.texts == ["a", "b"]
         assert followed.source.last_event_id == "7"
 
-    def test_id_alone(self) -> None:
+    def test_id_without_data(self) -> None:
         """
-        A block that has an id and no data is where to resume from, too; an empty id is nowhere.
+        The client resumes from an id in a block without data, and an empty id resets it.
         """
         followed = Followed(retry=1.0)
         response = followed.asked.reply()
@@ -402,10 +404,10 @@ class ReconnectionTests:
         assert "last-event-id" not in followed.again(1.0).headers
 
     @pytest.mark.parametrize("too_long", ["x" * 8176, "\u2028" * 2726])
-    def test_id_that_is_too_long(self, too_long: str) -> None:
+    def test_id_too_long(self, too_long: str) -> None:
         """
-        An id that servers would refuse, again with each attempt, is not sent: the one before it is, and the
-        log says so once.
+        An id that is too long for servers is not sent: the client resumes from the id before it, and logs one
+        warning.
         """
         followed = Followed(retry=1.0)
         response = followed.asked.reply()
@@ -427,7 +429,7 @@ class ReconnectionTests:
 
     def test_longest_id(self) -> None:
         """
-        An id fits into a line of eight kilobytes.
+        The client sends a Last-Event-ID header of up to eight kilobytes.
         """
         longest = "x" * (8192 - len("Last-Event-ID: \r\n"))
         assert Followed(last_event_id=longest).asked.headers["last-event-id"] == longest.encode()
@@ -435,7 +437,7 @@ class ReconnectionTests:
 
     def test_byte_order_mark_of_each_stream(self) -> None:
         """
-        Each stream begins anew.
+        The client ignores a byte order mark at the beginning of each stream.
         """
         followed = Followed(retry=1.0)
         followed.asked.reply().end()
@@ -452,7 +454,8 @@ class ReconnectionTests:
     )
     def test_failed_attempts(self, error: Exception) -> None:
         """
-        The time between them doubles; the program sees what went wrong, and not what it was wrapped in.
+        The delay doubles with each failed attempt; the program receives the cause, without Twisted's
+        wrappers.
         """
         followed = Followed(retry=1.0, max_retry=5.0)
         for seconds in (1.0, 2.0, 4.0, 5.0, 5.0):
@@ -464,7 +467,7 @@ class ReconnectionTests:
 
     def test_stream_that_lasts(self) -> None:
         """
-        It makes the failures before it forgotten; one that ends at once does not.
+        A stream that lasts for reset_backoff_after resets the delay; a shorter one does not.
         """
         followed = Followed(retry=1.0, reset_backoff_after=10.0)
         followed.asked.lose()
@@ -479,8 +482,8 @@ class ReconnectionTests:
 
     def test_short_streams_that_deliver(self) -> None:
         """
-        A stream that delivered an event was a success: the next attempt comes after the time that the stream
-        asked for, and attempts are counted anew.
+        A stream that delivered an event resets the delay to the stream's retry time, and the count of
+        attempts.
         """
         followed = Followed(retry=1.0, max_attempts=3)
         followed.asked.lose()
@@ -490,7 +493,7 @@ class ReconnectionTests:
             response.bring("retry: 1500\nid: 1\ndata: a\n\n")
             response.end()
             response = followed.again(1.5).reply()
-        # One that has nothing but comments does not count.
+        # A stream without an event does not reset them.
         response.bring(": a\n\nretry: 1500\n\n")
         response.end()
         followed.again(3.0).reply().end()
@@ -510,9 +513,10 @@ class ReconnectionTests:
             ({"max_retry": 0.05}, 0, 0.05),
         ],
     )
-    def test_bounds_of_what_a_stream_asks_for(self, options: dict[str, Any], asks: int, waits: float) -> None:
+    def test_limits_of_retry_times(self, options: dict[str, Any], asks: int, waits: float) -> None:
         """
-        A stream asks for as long as it likes, and gets what the program allows, however often it delivers.
+        The client limits the retry time of a stream between 0.1 seconds and max_retry, or the program's own
+        retry.
         """
         followed = Followed(**options)
         for _ in range(3):
@@ -521,9 +525,9 @@ class ReconnectionTests:
             response.end()
             followed.again(waits)
 
-    def test_attempts_without_success(self) -> None:
+    def test_max_attempts(self) -> None:
         """
-        After as many as the user allows, the last error is the end.
+        After max_attempts failed attempts the source ends with the last error.
         """
         followed = Followed(retry=1.0, max_attempts=3)
         closed = outcome_of(followed.source.when_closed())
@@ -533,9 +537,9 @@ class ReconnectionTests:
         assert isinstance(closed[0], ConnectionFailed)
         assert followed.clock.getDelayedCalls() == []
 
-    def test_no_reply(self) -> None:
+    def test_connect_timeout(self) -> None:
         """
-        An attempt that takes too long is given up, and counts as failed.
+        An attempt without a reply within connect_timeout is cancelled, and counts as failed.
         """
         followed = Followed(connect_timeout=5.0, retry=1.0)
         first = followed.asked
@@ -547,10 +551,10 @@ class ReconnectionTests:
         followed.again(1.0).reply()
         assert followed.source.ready_state is ReadyState.OPEN
 
-    def test_silent_peer(self) -> None:
+    def test_read_timeout(self) -> None:
         """
-        A stream without a line for too long is lost; any line shows that it is not, and so does a good part
-        of a long one.
+        A stream without a line for read_timeout is lost; any line, or 1 KiB of a long one, restarts the
+        time-out.
         """
         followed = Followed(read_timeout=5.0, retry=1.0)
         response = followed.asked.reply()
@@ -563,14 +567,14 @@ class ReconnectionTests:
         followed.clock.advance(0.2)
         assert response.transport.cut
         assert isinstance(followed.source.last_error, PeerSilent)
-        # What the connection says when it is cut says nothing new.
+        # The error of the aborted connection is not reported.
         response.end(ConnectionLost())
         assert len(followed.errors) == 1
         followed.again(1.0)
 
-    def test_drip(self) -> None:
+    def test_single_bytes_and_read_timeout(self) -> None:
         """
-        A line that grows byte by byte and never ends does not keep a stream open.
+        A line that grows byte by byte does not restart read_timeout.
         """
         followed = Followed(read_timeout=5.0, retry=1.0)
         response = followed.asked.reply()
@@ -583,9 +587,9 @@ class ReconnectionTests:
         assert response.transport.cut
         assert isinstance(followed.source.last_error, PeerSilent)
 
-    def test_peer_that_waits(self) -> None:
+    def test_read_timeout_while_paused(self) -> None:
         """
-        A peer that has to wait for the program is not silent; when it is read from again it has its time.
+        The read_timeout does not apply while the client pauses the server, and restarts when it resumes.
         """
         work: list[Deferred[None]] = []
 
@@ -607,10 +611,9 @@ class ReconnectionTests:
         assert response.transport.cut
 
     @pytest.mark.parametrize("push", [True, False])
-    def test_slow_program_and_streams_that_end(self, push: bool) -> None:
+    def test_no_reconnection_before_delivery(self, push: bool) -> None:
         """
-        A server that ends its streams is not asked again until the program has what came: each stream would
-        bring one read more.
+        A client reconnects only when the program has taken all events: each stream would bring one read more.
         """
         work: list[Deferred[None]] = []
 
@@ -638,7 +641,7 @@ class ReconnectionTests:
 
     def test_closed_by_a_slow_program(self) -> None:
         """
-        Nothing is asked for behind the end.
+        A program that closes the source while events are pending stops the reconnection.
         """
         followed = Followed(event_received=lambda event: Deferred())
         response = followed.asked.reply()
@@ -651,7 +654,7 @@ class ReconnectionTests:
 
     def test_on_error_that_fails(self) -> None:
         """
-        It is logged, and the next attempt comes.
+        An exception in on_error is logged, and the client still reconnects.
         """
 
         def fail(error: Exception) -> None:
@@ -681,14 +684,14 @@ class ReconnectionTests:
             (SchemeNotSupported("what?"), "what?"),
             (OSError(113, "No route to host"), "No route to host"),
             (ParseError("wrong number of parts", b"x"), "wrong number of parts"),
-            (BadResponseVersion("x", b"y"), "no HTTP"),
-            (KeyError("y"), "no HTTP"),
+            (BadResponseVersion("x", b"y"), "not HTTP"),
+            (KeyError("y"), "not HTTP"),
             (ZeroDivisionError(), "ZeroDivisionError"),
         ],
     )
-    def test_errors_have_one_root(self, opened: bool, error: Exception, says: str) -> None:
+    def test_exceptions_of_the_agent(self, opened: bool, error: Exception, says: str) -> None:
         """
-        Whatever an agent raises, the loop raises an ``SSEError`` that says where and what, and has it as its
+        Any exception of an agent is raised as an SSEError that names URL and problem; the exception is its
         cause.
         """
         followed = Followed(push=False, max_attempts=1)
@@ -706,7 +709,8 @@ class ReconnectionTests:
     @pytest.mark.parametrize("redirected", [False, True])
     def test_https_without_tls(self, redirected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Where Twisted has no TLS, HTTPS ends the source with what to install, also behind a redirect.
+        Without pyOpenSSL, HTTPS ends the source with an error that says what to install, also after a
+        redirect.
         """
         monkeypatch.setitem(sys.modules, "OpenSSL", None)
         agent = FakeAgent()
@@ -722,16 +726,16 @@ class ReconnectionTests:
         assert source.ready_state is ReadyState.CLOSED
         assert len(agent.requests) == redirected
 
-    def test_own_agent_for_https(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_https_by_another_agent(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        An agent of the program's own may have TLS from elsewhere.
+        Without pyOpenSSL, a source still sends HTTPS requests through an agent that the program supplies.
         """
         monkeypatch.setitem(sys.modules, "OpenSSL", None)
         assert Followed().asked.uri == "https://example.org/events"
 
     def test_agent_that_raises(self) -> None:
         """
-        An agent that raises before it returns a Deferred is one that failed.
+        An agent that raises an exception instead of returning a Deferred counts as a failed attempt.
         """
         followed = Followed(retry=1.0)
         followed.agent.request = None  # type: ignore[method-assign, assignment]
@@ -741,26 +745,26 @@ class ReconnectionTests:
         assert followed.source.ready_state is ReadyState.CONNECTING
 
     @pytest.mark.parametrize("error", [ValueError("abc"), AttributeError("x"), KeyError("y")])
-    def test_parser_that_stumbles(self, error: Exception) -> None:
+    def test_exceptions_of_the_http_parser(self, error: Exception) -> None:
         """
-        What Twisted's parser falls over is told as what it is.
+        An exception of Twisted's HTTP parser is reported as InvalidResponse.
         """
         followed = Followed()
         followed.asked.lose(ResponseFailed([Failure(error)]))
         assert isinstance(followed.errors[0], InvalidResponse)
         assert str(error) in str(followed.errors[0])
 
-    def test_slow_program_and_early_bytes(self) -> None:
+    def test_slow_callback_and_early_events(self) -> None:
         """
-        What came before the program wanted it makes the server wait as well.
+        The source pauses the server for a slow callback also if events arrived together with the head.
         """
         followed = Followed(event_received=lambda event: Deferred())
         response = followed.asked.reply(early=b"data: a\n\ndata: b\n\n")
         assert response.transport.paused
 
-    def test_comments_alone(self) -> None:
+    def test_comments_without_events(self) -> None:
         """
-        Where nothing is to be had, nobody is woken.
+        An iteration over a source does not end its wait when a comment arrives.
         """
         followed = Followed(push=False)
         got = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
@@ -770,9 +774,9 @@ class ReconnectionTests:
         response.bring("data: b\n\n")
         assert got[0].data == "b"
 
-    def test_redirect_that_is_no_text(self) -> None:
+    def test_location_in_latin_1(self) -> None:
         """
-        Bytes that are not UTF-8 are taken for Latin-1.
+        A Location that is not UTF-8 is decoded as Latin-1.
         """
         followed = Followed()
         response = FakeResponse(302, {})
@@ -780,9 +784,9 @@ class ReconnectionTests:
         followed.asked.answer.callback(response)
         assert followed.asked.uri == "https://example.org/%C3%A9"
 
-    def test_consumer_that_gives_up_between_two_turns(self) -> None:
+    def test_cancelled_between_two_slices(self) -> None:
         """
-        Whoever pulls for long waits for the reactor's next turn, and may stop waiting.
+        An iteration that waits for the reactor's next turn can be cancelled, and then resumed.
         """
         followed = Followed(push=False)
         first = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
@@ -807,7 +811,7 @@ class ReconnectionTests:
 class DroppedTests:
     def drop(self, followed: Followed) -> weakref.ref[EventSource]:
         """
-        Hold no reference to it any more.
+        Release the test's reference to the source, and collect garbage.
         """
         dropped = weakref.ref(followed.source)
         del followed.source
@@ -817,7 +821,7 @@ class DroppedTests:
 
     def test_iterated_over(self) -> None:
         """
-        It is closed: nobody can take its events any more.
+        A source that was iterated over is closed when the program holds no reference to it.
         """
         followed = Followed(push=False)
         closed = outcome_of(followed.source.when_closed())
@@ -831,9 +835,9 @@ class DroppedTests:
         assert closed == [None]
         assert followed.clock.getDelayedCalls() == []
 
-    def test_waited_for(self) -> None:
+    def test_waiting_iteration(self) -> None:
         """
-        It stays: whoever waits for its next event holds it.
+        A source stays open while an iteration waits for its next event.
         """
         followed = Followed(push=False)
         got = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
@@ -841,9 +845,9 @@ class DroppedTests:
         followed.asked.reply().bring("data: a\n\n")
         assert got[0].data == "a"
 
-    def test_pushes(self) -> None:
+    def test_callbacks(self) -> None:
         """
-        One with callbacks stays.
+        A source with callbacks stays open when the program holds no reference to it.
         """
         followed = Followed()
         response = followed.asked.reply()
@@ -851,18 +855,18 @@ class DroppedTests:
         response.bring("data: a\n\n")
         assert followed.texts == ["a"]
 
-    def test_never_begun(self) -> None:
+    def test_never_started(self) -> None:
         """
-        It leaves the reactor alone.
+        A source that was never started does not use the reactor when it is collected.
         """
         clock = Clock()
         EventSource("http://example.org/", agent=FakeAgent(), reactor=clock)
         gc.collect()
         assert clock.getDelayedCalls() == []
 
-    def test_in_any_thread(self) -> None:
+    def test_collected_in_another_thread(self) -> None:
         """
-        A reactor that knows threads is called as from another one.
+        A source that is garbage-collected is closed through callFromThread.
         """
 
         @implementer(IReactorFromThreads)
@@ -887,7 +891,7 @@ class CloseTests:
     @pytest.mark.parametrize("state", ["idle", "connecting", "open", "waiting"])
     def test_in_every_state(self, state: str) -> None:
         """
-        It leaves nothing behind, and asks for nothing more.
+        A source that is closed in any state leaves no timer, and sends no further request.
         """
         followed = Followed()
         if state == "idle":
@@ -922,9 +926,9 @@ class IterationTests:
 
         return Deferred.fromCoroutine(take())
 
-    def test_pulled(self) -> None:
+    def test_iteration(self) -> None:
         """
-        Each step waits for an event, over all connections, until the source is closed.
+        An iteration receives the events of all connections until the source is closed.
         """
         followed = Followed(push=False, retry=1.0)
         texts: list[str] = []
@@ -937,9 +941,9 @@ class IterationTests:
         followed.source.close()
         assert done == [None]
 
-    def test_consumer_that_is_slow(self) -> None:
+    def test_slow_iteration(self) -> None:
         """
-        While it is busy the server waits, and resuming begins behind what it has got.
+        While a program does not take events, the client pauses the server and resumes only from taken events.
         """
         followed = Followed(push=False)
         response = followed.asked.reply()
@@ -953,7 +957,7 @@ class IterationTests:
 
     def test_refused(self) -> None:
         """
-        The error that ends it is raised, behind the events that came, and once.
+        The iteration receives the events before the error, and raises the error once.
         """
         followed = Followed(push=False, max_event_size=10)
         followed.asked.reply().bring("data: a\n\ndata: " + "x" * 100)
@@ -963,9 +967,9 @@ class IterationTests:
         assert isinstance(error, EventTooLarge)
         assert outcome_of(self.take(followed, texts)) == [None]
 
-    def test_two_consumers(self) -> None:
+    def test_second_consumer(self) -> None:
         """
-        There is one, and another is told so.
+        A second iteration over one source raises RuntimeError while the first one waits.
         """
         followed = Followed(push=False)
         self.take(followed, [])
@@ -974,14 +978,14 @@ class IterationTests:
 
     def test_with_callbacks(self) -> None:
         """
-        What is pushed cannot be pulled too.
+        A source with callbacks cannot be iterated over.
         """
         (error,) = outcome_of(self.take(Followed(), []))
         assert isinstance(error, TypeError)
 
-    def test_consumer_that_gives_up(self) -> None:
+    def test_second_consumer_after_cancellation(self) -> None:
         """
-        Another one may take its place.
+        After an iteration was cancelled, another one receives the events.
         """
         followed = Followed(push=False)
         texts: list[str] = []
