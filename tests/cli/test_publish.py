@@ -42,7 +42,7 @@ from twisted.web.client import ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
 from twisted.web.resource import Resource
 
-from tests.client.fakes import Asked, FakeAgent, outcome_of
+from tests.client.fakes import FakeAgent, FakeRequest, outcome_of
 from tests.integration.clients import listen, listen_tls, until
 from tests.mercure.world import SECRET
 from txsse import Hub
@@ -91,21 +91,21 @@ class Publishing:
         self.status = outcome_of(self.running)
 
     @property
-    def asked(self) -> Asked:
+    def request(self) -> FakeRequest:
         return self.agent.requests[-1]
 
     @property
     def form(self) -> list[tuple[str, str]]:
-        return parse_qsl(self.asked.body.decode(), keep_blank_values=True)
+        return parse_qsl(self.request.body.decode(), keep_blank_values=True)
 
     @property
     def token(self) -> str:
-        kind, _, token = self.asked.headers["authorization"].decode().partition(" ")
+        kind, _, token = self.request.headers["authorization"].decode().partition(" ")
         assert kind == "Bearer"
         return token
 
     def reply(self, body: str | bytes = "id-1", code: int = 200, headers: dict[str, str] = TEXT) -> None:
-        response = self.asked.reply(code, headers)
+        response = self.request.reply(code, headers)
         response.bring(body)
         response.end()
 
@@ -131,9 +131,9 @@ class RequestTests:
             *(URL, "a", "ä&=\n+"),
             *("--topic", "b", "--topic", "c", "--id", "7", "--type", "tick", "--retry", "1.5", "--private"),
         )
-        assert (run.asked.method, run.asked.uri) == ("POST", URL)
-        assert run.asked.headers["content-type"] == b"application/x-www-form-urlencoded"
-        assert "authorization" not in run.asked.headers
+        assert (run.request.method, run.request.uri) == ("POST", URL)
+        assert run.request.headers["content-type"] == b"application/x-www-form-urlencoded"
+        assert "authorization" not in run.request.headers
         assert run.form == [
             *[("topic", "a"), ("topic", "b"), ("topic", "c"), ("id", "7"), ("type", "tick")],
             *[("retry", "1500"), ("private", "on"), ("data", "ä&=\n+")],
@@ -396,7 +396,7 @@ class RefusalTests:
         The command reads 64 KiB of an endless response, then aborts the connection and reports the status.
         """
         run = Publishing(URL, "a", "x")
-        response = run.asked.reply(500, TEXT)
+        response = run.request.reply(500, TEXT)
         response.bring("x" * 65536)
         assert not response.transport.cut
         response.bring("x")
@@ -410,7 +410,7 @@ class RefusalTests:
         A response without a length ends with its connection.
         """
         run = Publishing(URL, "a", "x")
-        response = run.asked.reply(200, TEXT)
+        response = run.request.reply(200, TEXT)
         response.bring("id-1")
         response.end(PotentialDataLoss())
         assert (run.status, run.out.getvalue()) == ([0], "id-1\n")
@@ -420,7 +420,7 @@ class RefusalTests:
         If the connection is lost within the response, it is unknown whether the update was published.
         """
         run = Publishing(URL, "a", "x")
-        run.asked.reply(200, TEXT).end(ConnectionDone())
+        run.request.reply(200, TEXT).end(ConnectionDone())
         assert run.problem.startswith(f"{URL} broke the connection off (Connection was closed cleanly.)")
         assert run.problem.endswith("it is unknown whether the update was published")
 
@@ -430,13 +430,13 @@ class RefusalTests:
         The --timeout limits the time until the end of the response.
         """
         run = Publishing(URL, "a", "x", "--timeout", "2.5")
-        response = run.asked.reply(200, TEXT) if answered else None
+        response = run.request.reply(200, TEXT) if answered else None
         run.clock.advance(2.4)
         assert run.status == []
         run.clock.advance(0.2)
         assert run.status == [1]
         assert "has not responded in 2.5 s" in run.problem
-        assert response.transport.cut if response else run.asked.cancelled
+        assert response.transport.cut if response else run.request.cancelled
 
 
 class ConnectionTests:
@@ -472,7 +472,7 @@ class ConnectionTests:
         For each connection error, one line says what to do.
         """
         run = Publishing(URL, "a", "x")
-        run.asked.lose(error)
+        run.request.lose(error)
         assert run.status == [1]
         assert expected in run.problem
 
@@ -486,8 +486,8 @@ class ConnectionTests:
         assert "give @FILE" in refused.problem and "hunter2" not in refused.problem
         (tmp_path / "url").write_text(url)
         run = Publishing(f"@{tmp_path / 'url'}", "a", "x")
-        assert run.asked.uri == url
-        run.asked.lose(ConnectionRefusedError())
+        assert run.request.uri == url
+        run.request.lose(ConnectionRefusedError())
         assert "authorization=***" in run.problem and "hunter2" not in run.problem
 
     def test_without_tls(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -524,9 +524,9 @@ class EndTests:
         run = Publishing(URL, "a", "x")
         if error is None:
             run.running.cancel()
-            assert run.asked.cancelled
+            assert run.request.cancelled
         else:
-            run.asked.lose(error)
+            run.request.lose(error)
         assert (run.status, run.out.getvalue(), run.err.getvalue()) == ([130], "", "")
         assert run.clock.getDelayedCalls() == []
 

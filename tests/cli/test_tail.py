@@ -126,10 +126,10 @@ class RequestTests:
             "--last-event-id",
             "7",
         )
-        asked = tail.agent.requests[0]
-        assert (asked.method, asked.body) == ("POST", "ä".encode())
-        assert (asked.headers["x-a"], asked.headers["x-b"]) == (b"1:2", b"")
-        assert asked.headers["last-event-id"] == b"7"
+        request = tail.agent.requests[0]
+        assert (request.method, request.body) == ("POST", "ä".encode())
+        assert (request.headers["x-a"], request.headers["x-b"]) == (b"1:2", b"")
+        assert request.headers["last-event-id"] == b"7"
 
     @pytest.mark.parametrize("arguments", [["--header", "x"], ["--header", ": y"]])
     def test_wrong_header(self, arguments: list[str]) -> None:
@@ -148,9 +148,9 @@ class RequestTests:
         (tmp_path / "url").write_text(f"{URL}?token=hunter2\n")
         (tmp_path / "headers").write_text("Authorization: Bearer hunter2\n")
         tail = Tail("--header", f"@{tmp_path / 'headers'}", url=f"@{tmp_path / 'url'}")
-        asked = tail.agent.requests[0]
-        assert asked.headers["authorization"] == b"Bearer hunter2"
-        assert asked.uri.endswith("?token=hunter2")
+        request = tail.agent.requests[0]
+        assert request.headers["authorization"] == b"Bearer hunter2"
+        assert request.uri.endswith("?token=hunter2")
         tail.reply(404).end()
         assert tail.status == [1]
         assert "token=***" in tail.err.getvalue() and "hunter2" not in tail.err.getvalue()

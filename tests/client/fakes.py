@@ -82,7 +82,7 @@ class FakeResponse:
         self.body.connectionLost(Failure(reason or ResponseDone()))
 
 
-class Asked:
+class FakeRequest:
     """
     A request that waits for its response.
     """
@@ -131,7 +131,7 @@ class FakeAgent:
     """
 
     def __init__(self) -> None:
-        self.requests: list[Asked] = []
+        self.requests: list[FakeRequest] = []
 
     def request(
         self,
@@ -140,9 +140,9 @@ class FakeAgent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,  # noqa: N803
     ) -> Deferred[Any]:
-        asked = Asked(method, uri, headers or Headers(), bodyProducer)
-        self.requests.append(asked)
-        return asked.answer
+        request = FakeRequest(method, uri, headers or Headers(), bodyProducer)
+        self.requests.append(request)
+        return request.answer
 
 
 class Followed:
@@ -166,13 +166,13 @@ class Followed:
         self.source.start()
 
     @property
-    def asked(self) -> Asked:
+    def request(self) -> FakeRequest:
         """
         The last request.
         """
         return self.agent.requests[-1]
 
-    def again(self, seconds: float) -> Asked:
+    def next_request(self, seconds: float) -> FakeRequest:
         """
         Advance the clock to the next request, and check that it comes after exactly so many seconds.
         """
@@ -181,7 +181,7 @@ class Followed:
         assert len(self.agent.requests) == before, "too soon"
         self.clock.advance(0.002)
         assert len(self.agent.requests) == before + 1, "too late"
-        return self.asked
+        return self.request
 
 
 def outcome_of(waiting: Deferred[Any]) -> list[Any]:

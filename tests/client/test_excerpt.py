@@ -16,7 +16,7 @@ def body_of(content: bytes, headers: dict[str, str], *, status: int = 400) -> st
     Return the excerpt in the error, for a reply with this body.
     """
     followed = Followed()
-    response = followed.asked.reply(status, headers)
+    response = followed.request.reply(status, headers)
     response.bring(content)
     response.end()
     (error,) = followed.errors
@@ -60,7 +60,7 @@ class BodyTests:
         The client does not read the compressed body of a refusal, and reports the error at once.
         """
         followed = Followed()
-        response = followed.asked.reply(400, {"Content-Encoding": "gzip"})
+        response = followed.request.reply(400, {"Content-Encoding": "gzip"})
         (error,) = followed.errors
         assert isinstance(error, StreamRefused) and error.body == ""
         assert response.transport.cut
@@ -71,7 +71,7 @@ class BodyTests:
         connection.
         """
         followed = Followed()
-        response = followed.asked.reply(500, {})
+        response = followed.request.reply(500, {})
         response.bring(b"a")
         response.bring("ä".encode() * 3000)
         (error,) = followed.errors
@@ -89,7 +89,7 @@ class BodyTests:
         far.
         """
         followed = Followed(connect_timeout=1.0)
-        response = followed.asked.reply(404, {})
+        response = followed.request.reply(404, {})
         response.bring(b"a")
         followed.clock.advance(2.9)
         assert followed.errors == []
@@ -104,7 +104,7 @@ class BodyTests:
         If the connection is lost within the body of a refusal, the error contains the text received so far.
         """
         followed = Followed()
-        response = followed.asked.reply(404, {})
+        response = followed.request.reply(404, {})
         response.bring(b"a")
         response.end(ConnectionResetError())
         (error,) = followed.errors
@@ -115,7 +115,7 @@ class BodyTests:
         The error of a refusal contains a body that arrived together with the head.
         """
         followed = Followed()
-        followed.asked.reply(404, {}, early=b"x" * 5000)
+        followed.request.reply(404, {}, early=b"x" * 5000)
         (error,) = followed.errors
         assert isinstance(error, StreamRefused) and len(error.body) == 4096
 
@@ -126,7 +126,7 @@ class StateTests:
         A program may close the source while it reads the body of a refusal; no error is reported then.
         """
         followed = Followed()
-        response = followed.asked.reply(404, {})
+        response = followed.request.reply(404, {})
         followed.source.close()
         assert response.transport.cut
         assert followed.errors == []
@@ -138,7 +138,7 @@ class StateTests:
         The error of a temporary refusal contains the body, and the client honours Retry-After.
         """
         followed = Followed(reconnect_on=[503], retry=1.0)
-        response = followed.asked.reply(503, {"Retry-After": "30"})
+        response = followed.request.reply(503, {"Retry-After": "30"})
         response.bring(b"Try later.")
         assert followed.source.reconnect_in is None
         response.end()
@@ -147,5 +147,5 @@ class StateTests:
         assert followed.source.reconnect_in == 30.0
         followed.clock.advance(10)
         assert followed.source.reconnect_in == 20.0
-        followed.again(20.0).reply()
+        followed.next_request(20.0).reply()
         assert followed.source.reconnect_in is None

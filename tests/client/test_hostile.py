@@ -31,7 +31,7 @@ class EndlessTests:
         A line or an event above the size limit ends the source permanently, since it would arrive again.
         """
         followed = Followed(max_event_size=LIMIT)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring(first)
         for _ in range(2 * LIMIT // len(more) + 2):
             if followed.source.ready_state is ReadyState.OPEN:
@@ -47,7 +47,7 @@ class EndlessTests:
         A hundred megabytes of comments take no memory, and events after them are delivered.
         """
         followed = Followed(max_event_size=LIMIT)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         chunk = b":" + b"c" * (CHUNK - 2) + b"\n"
         response.bring(chunk)
         tracemalloc.start()
@@ -66,7 +66,7 @@ class EndlessTests:
         A source that the program does not read holds the tiny events of one read, and pauses the server.
         """
         followed = Followed(push=False)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring(b"data\n\n" * (CHUNK // 6))
         assert response.transport.paused
         assert len(followed.source._delivery.pending) == CHUNK // 6
@@ -79,7 +79,7 @@ class NonsenseTests:
         An invalid or huge retry field does not shorten the reconnection delay, and overflows nothing.
         """
         followed = Followed(retry=2.0)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring(b"retry: " + retry + b"\n\n")
         response.end()
         assert followed.source.ready_state is ReadyState.CONNECTING
@@ -93,7 +93,7 @@ class NonsenseTests:
         The client decodes invalid bytes to U+FFFD, keeps NULs in data, and ignores an id that contains a NUL.
         """
         followed = Followed(retry=1.0)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring(b"id: 1\ndata: \xff\xfe\x00\n\nid: 2\x00\ndata: b\n\n")
         assert followed.texts == ["\ufffd\ufffd\x00", "b"]
         assert followed.source.last_event_id == "1"
@@ -112,7 +112,7 @@ class NonsenseTests:
         A reply with an unusable Content-Type or Content-Encoding is refused, and its connection aborted.
         """
         followed = Followed()
-        response = followed.asked.reply(200, headers)
+        response = followed.request.reply(200, headers)
         followed.clock.advance(3)
         assert isinstance(followed.source.last_error, StreamRefused)
         assert response.transport.cut
@@ -126,8 +126,8 @@ class NonsenseTests:
         """
         followed = Followed()
         for _ in range(25):
-            if followed.source.ready_state is ReadyState.CONNECTING and not followed.asked.answer.called:
-                followed.asked.reply(302, {"Location": location})
+            if followed.source.ready_state is ReadyState.CONNECTING and not followed.request.answer.called:
+                followed.request.reply(302, {"Location": location})
         followed.clock.advance(3)
         assert len(followed.agent.requests) <= 21
         assert isinstance(followed.source.last_error, StreamRefused)

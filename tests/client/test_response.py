@@ -7,16 +7,19 @@ from __future__ import annotations
 import pytest
 from hyperlink import URL
 
-from txsse.client.response import Asked, Opens, Redirects, Refuses, judge, origin_of, parse_url
+from txsse.client.response import Opens, Redirects, Refuses, StreamRequest, judge, origin_of, parse_url
 
-ASKED = Asked(URL.from_text("https://example.org/a/events?x=1"), "GET", (), None)
+ASKED = StreamRequest(URL.from_text("https://example.org/a/events?x=1"), "GET", (), None)
 
 
 def judged(
-    status: int, headers: dict[str, str] | None = None, asked: Asked = ASKED, temporary: tuple[int, ...] = ()
+    status: int,
+    headers: dict[str, str] | None = None,
+    request: StreamRequest = ASKED,
+    temporary: tuple[int, ...] = (),
 ) -> Opens | Redirects | Refuses:
     fields = {name: [value] for name, value in (headers or {}).items()}
-    return judge(asked, status, lambda name: fields.get(name, []), temporary=temporary, now=1_000_000_000.0)
+    return judge(request, status, lambda name: fields.get(name, []), temporary=temporary, now=1_000_000_000.0)
 
 
 class OpenTests:
@@ -139,8 +142,8 @@ class RedirectTests:
         """
         decision = judged(status, {"Location": location})
         assert isinstance(decision, Redirects)
-        assert decision.asked.url.to_text() == url
-        assert decision.asked.method == "GET"
+        assert decision.request.url.to_text() == url
+        assert decision.request.method == "GET"
 
     @pytest.mark.parametrize(
         "location",
@@ -185,10 +188,10 @@ class RedirectTests:
         A redirect that changes the method to GET drops the body, and the header fields that describe it.
         """
         headers = (("Content-Type", "text/plain"), ("X-Own", "1"))
-        asked = Asked(ASKED.url, method, headers, b"body")
-        decision = judged(status, {"Location": "/b"}, asked)
+        request = StreamRequest(ASKED.url, method, headers, b"body")
+        decision = judged(status, {"Location": "/b"}, request)
         assert isinstance(decision, Redirects)
-        follows = decision.asked
+        follows = decision.request
         if kept:
             assert (follows.method, follows.headers, follows.body) == (method, headers, b"body")
         else:
@@ -215,9 +218,9 @@ class RedirectTests:
             ("Content-Type", "z"),
         )
         for status in (301, 302, 303, 307, 308):
-            decision = judged(status, {"Location": location}, Asked(ASKED.url, "GET", headers, None))
+            decision = judged(status, {"Location": location}, StreamRequest(ASKED.url, "GET", headers, None))
             assert isinstance(decision, Redirects)
-            assert decision.asked.headers == (headers if kept else ())
+            assert decision.request.headers == (headers if kept else ())
 
     @pytest.mark.parametrize(
         ("status", "method", "body", "headers"),
@@ -236,21 +239,21 @@ class RedirectTests:
         """
         own = (("X-Api-Key", "y"), ("Content-Type", "text/plain"))
         decision = judged(
-            status, {"Location": "https://other.example/"}, Asked(ASKED.url, method, own, b"body")
+            status, {"Location": "https://other.example/"}, StreamRequest(ASKED.url, method, own, b"body")
         )
         assert isinstance(decision, Redirects)
-        assert (decision.asked.body, decision.asked.headers) == (body, headers)
+        assert (decision.request.body, decision.request.headers) == (body, headers)
 
     def test_redirect_back_to_the_first_origin(self) -> None:
         """
         A redirect back to the first origin does not restore header fields: the other origin chose its URL.
         """
-        asked = Asked(ASKED.url, "GET", (("X-Api-Key", "y"),), None)
+        request = StreamRequest(ASKED.url, "GET", (("X-Api-Key", "y"),), None)
         for location in ("https://other.example/", "https://example.org/elsewhere"):
-            decision = judged(302, {"Location": location}, asked)
+            decision = judged(302, {"Location": location}, request)
             assert isinstance(decision, Redirects)
-            asked = decision.asked
-        assert (asked.url.to_text(), asked.headers) == ("https://example.org/elsewhere", ())
+            request = decision.request
+        assert (request.url.to_text(), request.headers) == ("https://example.org/elsewhere", ())
 
     @pytest.mark.parametrize(
         ("location", "kept"),
@@ -266,9 +269,11 @@ class RedirectTests:
         """
         headers = (("X-Api-Key", "y"),)
         trusted = frozenset([origin_of(URL.from_text("https://other.example"))])
-        decision = judged(307, {"Location": location}, Asked(ASKED.url, "GET", headers, None, trusted))
+        decision = judged(
+            307, {"Location": location}, StreamRequest(ASKED.url, "GET", headers, None, trusted)
+        )
         assert isinstance(decision, Redirects)
-        assert decision.asked.headers == (headers if kept else ())
+        assert decision.request.headers == (headers if kept else ())
 
 
 class UrlTests:

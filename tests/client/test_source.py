@@ -64,9 +64,9 @@ class RequestTests:
         """
         A first request accepts an event stream, bypasses caches and has no Last-Event-ID.
         """
-        asked = Followed().asked
-        assert (asked.method, asked.uri) == ("GET", "https://example.org/events")
-        assert asked.headers == {"accept": b"text/event-stream", "cache-control": b"no-cache"}
+        request = Followed().request
+        assert (request.method, request.uri) == ("GET", "https://example.org/events")
+        assert request.headers == {"accept": b"text/event-stream", "cache-control": b"no-cache"}
 
     @pytest.mark.parametrize(
         "headers", [{"X-Own": "1", "accept": "text/*"}, Headers({"X-Own": ["1"], "Accept": ["text/*"]})]
@@ -76,15 +76,15 @@ class RequestTests:
         The header fields of the program are added to the request, and replace the default ones of the same
         name.
         """
-        asked = Followed(headers=headers).asked
-        assert asked.headers == {"x-own": b"1", "accept": b"text/*", "cache-control": b"no-cache"}
+        request = Followed(headers=headers).request
+        assert request.headers == {"x-own": b"1", "accept": b"text/*", "cache-control": b"no-cache"}
 
     def test_last_event_id(self) -> None:
         """
         The client sends Last-Event-ID in UTF-8.
         """
         followed = Followed(last_event_id="ä 1")
-        assert followed.asked.headers["last-event-id"] == "ä 1".encode()
+        assert followed.request.headers["last-event-id"] == "ä 1".encode()
         assert followed.source.last_event_id == "ä 1"
 
     def test_method_and_body(self) -> None:
@@ -92,9 +92,9 @@ class RequestTests:
         The client sends a request's method and body, again with each attempt.
         """
         followed = Followed(method="POST", body=b"{}", retry=1.0)
-        assert (followed.asked.method, followed.asked.body) == ("POST", b"{}")
-        followed.asked.lose()
-        assert followed.again(1.0).body == b"{}"
+        assert (followed.request.method, followed.request.body) == ("POST", b"{}")
+        followed.request.lose()
+        assert followed.next_request(1.0).body == b"{}"
 
     @pytest.mark.parametrize("options", [{"method": "GE T"}, {"method": ""}, {"headers": {"ä": "b"}}])
     def test_invalid_method_or_header(self, options: dict[str, Any]) -> None:
@@ -131,7 +131,7 @@ class OpenTests:
         followed = Followed()
         opened = outcome_of(followed.source.when_open())
         assert (followed.source.ready_state, opened) == (0, [])
-        followed.asked.reply()
+        followed.request.reply()
         assert (followed.source.ready_state, opened) == (1, [None])
         assert outcome_of(followed.source.when_open()) == [None]
         assert "open" in repr(followed.source)
@@ -142,7 +142,7 @@ class OpenTests:
         """
         followed = Followed()
         opened, closed = outcome_of(followed.source.when_open()), outcome_of(followed.source.when_closed())
-        response = followed.asked.reply(404)
+        response = followed.request.reply(404)
         response.end()
         (error,) = followed.errors
         assert isinstance(error, StreamRefused) and error.status == 404
@@ -158,9 +158,9 @@ class OpenTests:
         After a status listed in reconnect_on, the client waits for the seconds in Retry-After.
         """
         followed = Followed(reconnect_on=[503], retry=1.0)
-        followed.asked.reply(503, {"Retry-After": "30"}).end()
+        followed.request.reply(503, {"Retry-After": "30"}).end()
         assert followed.source.ready_state is ReadyState.CONNECTING
-        followed.again(30.0).reply()
+        followed.next_request(30.0).reply()
         assert followed.source.ready_state is ReadyState.OPEN
 
     def test_retry_after_a_date(self) -> None:
@@ -169,8 +169,8 @@ class OpenTests:
         """
         followed = Followed(reconnect_on=[503], retry=1.0)
         followed.clock.step(1_000_000_000 - 60)
-        followed.asked.reply(503, {"Retry-After": "Sun, 09 Sep 2001 01:46:40 GMT"}).end()
-        followed.again(60.0).reply()
+        followed.request.reply(503, {"Retry-After": "Sun, 09 Sep 2001 01:46:40 GMT"}).end()
+        followed.next_request(60.0).reply()
         assert followed.source.ready_state is ReadyState.OPEN
 
     def test_redirect(self) -> None:
@@ -178,13 +178,13 @@ class OpenTests:
         The client follows a redirect, and reconnects to the new URL.
         """
         followed = Followed(retry=1.0)
-        first = followed.asked.reply(307, {"Location": "https://other.example/"})
+        first = followed.request.reply(307, {"Location": "https://other.example/"})
         assert first.transport.cut
-        assert followed.asked.uri == "https://other.example/"
+        assert followed.request.uri == "https://other.example/"
         assert followed.source.url == "https://example.org/events"
-        followed.asked.reply().end()
+        followed.request.reply().end()
         assert followed.source.url == "https://other.example/"
-        assert followed.again(1.0).uri == "https://other.example/"
+        assert followed.next_request(1.0).uri == "https://other.example/"
 
     @pytest.mark.parametrize("silent", [False, True])
     def test_unreachable_server_after_a_redirect(self, silent: bool) -> None:
@@ -193,11 +193,11 @@ class OpenTests:
         all header fields and the last event ID.
         """
         followed = Followed(retry=1.0, headers={"X-Api-Key": "secret"}, connect_timeout=5.0)
-        followed.asked.reply(307, {"Location": "https://other.example/"})
-        response = followed.asked.reply()
+        followed.request.reply(307, {"Location": "https://other.example/"})
+        response = followed.request.reply()
         response.bring("id: 1\ndata: a\n\n")
         response.end()
-        again = followed.again(1.0)
+        again = followed.next_request(1.0)
         assert again.uri == "https://other.example/"
         if silent:
             followed.clock.advance(5.1)
@@ -205,15 +205,15 @@ class OpenTests:
             again.lose(ConnectionRefusedError())
         assert followed.source.url == "https://example.org/events"
         followed.clock.advance(2.0)
-        assert followed.asked.uri == "https://example.org/events"
-        assert followed.asked.headers["x-api-key"] == b"secret"
-        assert followed.asked.headers["last-event-id"] == b"1"
+        assert followed.request.uri == "https://example.org/events"
+        assert followed.request.headers["x-api-key"] == b"secret"
+        assert followed.request.headers["last-event-id"] == b"1"
         # Another redirect to the unreachable server does not change that.
-        followed.asked.reply(307, {"Location": "https://other.example/"})
-        followed.asked.lose(ConnectionRefusedError())
+        followed.request.reply(307, {"Location": "https://other.example/"})
+        followed.request.lose(ConnectionRefusedError())
         followed.clock.advance(4.0)
-        followed.asked.reply(307, {"Location": "https://third.example/"})
-        followed.asked.reply().bring("data: b\n\n")
+        followed.request.reply(307, {"Location": "https://third.example/"})
+        followed.request.reply().bring("data: b\n\n")
         assert followed.source.url == "https://third.example/"
         assert followed.texts == ["a", "b"]
 
@@ -222,12 +222,12 @@ class OpenTests:
         After the redirect of a POST, the client never repeats the POST: it may have had its effect.
         """
         followed = Followed(retry=1.0, method="POST", body=b"x")
-        followed.asked.reply(303, {"Location": "/answer"})
-        followed.asked.reply().end()
+        followed.request.reply(303, {"Location": "/answer"})
+        followed.request.reply().end()
         for seconds in (1.0, 2.0):
-            followed.again(seconds)
-            assert (followed.asked.method, followed.asked.uri) == ("GET", "https://example.org/answer")
-            followed.asked.lose()
+            followed.next_request(seconds)
+            assert (followed.request.method, followed.request.uri) == ("GET", "https://example.org/answer")
+            followed.request.lose()
 
     @pytest.mark.parametrize(("trusted", "sent"), [([], None), (["https://other.example"], b"secret")])
     def test_headers_after_a_redirect(self, trusted: list[str], sent: bytes | None) -> None:
@@ -236,10 +236,10 @@ class OpenTests:
         trusted.
         """
         followed = Followed(headers={"X-Api-Key": "secret"}, trusted_origins=trusted)
-        assert followed.asked.headers["x-api-key"] == b"secret"
-        followed.asked.reply(307, {"Location": "https://other.example/"})
-        assert followed.asked.headers.get("x-api-key") == sent
-        assert followed.asked.headers["accept"] == b"text/event-stream"
+        assert followed.request.headers["x-api-key"] == b"secret"
+        followed.request.reply(307, {"Location": "https://other.example/"})
+        assert followed.request.headers.get("x-api-key") == sent
+        assert followed.request.headers["accept"] == b"text/event-stream"
 
     def test_redirect_loop(self) -> None:
         """
@@ -247,7 +247,7 @@ class OpenTests:
         """
         followed = Followed()
         for _ in range(21):
-            followed.asked.reply(302, {"Location": "/events"})
+            followed.request.reply(302, {"Location": "/events"})
         assert len(followed.agent.requests) == 21
         assert isinstance(followed.source.last_error, StreamRefused)
         assert "more than 20 redirects" in str(followed.source.last_error)
@@ -259,7 +259,7 @@ class OpenTests:
         """
         followed = Followed()
         followed.source.when_open().addCallback(lambda _: followed.source.close())
-        response = followed.asked.reply()
+        response = followed.request.reply()
         assert response.transport.cut
         assert followed.source.ready_state is ReadyState.CLOSED
 
@@ -270,7 +270,7 @@ class EventTests:
         The source delivers each event when its last byte has arrived.
         """
         followed = Followed()
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("data: a\n\ndata: b\n")
         assert followed.texts == ["a"]
         response.bring("\n")
@@ -284,7 +284,7 @@ class EventTests:
         heard: list[tuple[str, str]] = []
         for name in ("message", "x"):
             followed.source.add_listener(name, lambda event, name=name: heard.append((name, event.data)))  # type: ignore[misc]
-        followed.asked.reply().bring("data: 1\n\nevent: x\ndata: 2\n\nevent: y\ndata: 3\n\n")
+        followed.request.reply().bring("data: 1\n\nevent: x\ndata: 2\n\nevent: y\ndata: 3\n\n")
         assert heard == [("message", "1"), ("x", "2")]
         assert followed.texts == ["1", "2", "3"]
 
@@ -296,7 +296,7 @@ class EventTests:
             event_received=lambda event: (texts.append(event.data), followed.source.close())  # type: ignore[func-returns-value]
         )
         texts: list[str] = []
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("data: a\n\ndata: b\n\n")
         assert texts == ["a"]
         assert response.transport.cut
@@ -313,7 +313,7 @@ class EventTests:
             texts.append(event.data)
             raise ZeroDivisionError
 
-        Followed(event_received=received).asked.reply().bring("data: a\n\ndata: b\n\n")
+        Followed(event_received=received).request.reply().bring("data: a\n\ndata: b\n\n")
         assert texts == ["a", "b"]
 
     def test_asynchronous_callback(self) -> None:
@@ -328,7 +328,7 @@ class EventTests:
             working.append(Deferred())
             return working[-1]
 
-        response = Followed(event_received=received).asked.reply()
+        response = Followed(event_received=received).request.reply()
         response.bring("data: a\n\ndata: b\n\n")
         assert (texts, response.transport.paused) == (["a"], True)
         working[0].callback(None)
@@ -343,7 +343,7 @@ class EventTests:
         The source yields to the reactor after ten milliseconds of callbacks.
         """
         followed: Followed = Followed(event_received=lambda event: followed.clock.advance(0.001))
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("data\n\n" * 1000)
         assert response.transport.paused
         assert 0 < len(followed.source._delivery.pending) < 1000
@@ -357,7 +357,7 @@ class EventTests:
         An event that is too large ends the source after the events before it: it would arrive again.
         """
         followed = Followed(max_event_size=10)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("data: a\n\ndata: " + "x" * 100)
         assert followed.texts == ["a"]
         assert isinstance(followed.source.last_error, EventTooLarge)
@@ -374,7 +374,7 @@ class ReconnectionTests:
         The client reconnects after the stream's retry time with its last event ID, however the stream ended.
         """
         followed = Followed()
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("retry: 500\nid: 7\ndata: a\n\ndata: half an event\n")
         response.end(reason)
         assert followed.source.ready_state is ReadyState.CONNECTING
@@ -382,7 +382,7 @@ class ReconnectionTests:
         assert isinstance(followed.errors[0], lost)
         assert str(followed.errors[0]).startswith("https://example.org/events: the stream ")
         assert followed.source.retry == 0.5
-        again = followed.again(0.5)
+        again = followed.next_request(0.5)
         assert again.headers["last-event-id"] == b"7"
         again.reply().bring("data: b\n\n")
         assert followed.texts == ["a", "b"]
@@ -393,15 +393,15 @@ class ReconnectionTests:
         The client resumes from an id in a block without data, and an empty id resets it.
         """
         followed = Followed(retry=1.0)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("id: 8\n\n")
         assert followed.source.last_event_id == "8"
         response.end()
-        response = followed.again(1.0).reply()
-        assert followed.asked.headers["last-event-id"] == b"8"
+        response = followed.next_request(1.0).reply()
+        assert followed.request.headers["last-event-id"] == b"8"
         response.bring("id\ndata: x\n\n")
         response.end()
-        assert "last-event-id" not in followed.again(1.0).headers
+        assert "last-event-id" not in followed.next_request(1.0).headers
 
     @pytest.mark.parametrize("too_long", ["x" * 8176, "\u2028" * 2726])
     def test_id_too_long(self, too_long: str) -> None:
@@ -410,38 +410,38 @@ class ReconnectionTests:
         warning.
         """
         followed = Followed(retry=1.0)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         with capturedLogs() as logged:
             response.bring("id: 1\ndata: a\n\n")
             response.bring(f"id: {too_long}\ndata: b\n\n")
             assert followed.source.last_event_id == too_long
             response.end()
-            response = followed.again(1.0).reply()
-            assert followed.asked.headers["last-event-id"] == b"1"
+            response = followed.next_request(1.0).reply()
+            assert followed.request.headers["last-event-id"] == b"1"
             response.bring(f"id: {too_long}\n\n")
             response.end()
-            response = followed.again(2.0).reply()
-            assert followed.asked.headers["last-event-id"] == b"1"
+            response = followed.next_request(2.0).reply()
+            assert followed.request.headers["last-event-id"] == b"1"
         assert [event["log_level"] for event in logged] == [LogLevel.warn]
         response.bring(f"id: {too_long[:2]}\n\n")
         response.end()
-        assert followed.again(4.0).headers["last-event-id"] == too_long[:2].encode()
+        assert followed.next_request(4.0).headers["last-event-id"] == too_long[:2].encode()
 
     def test_longest_id(self) -> None:
         """
         The client sends a Last-Event-ID header of up to eight kilobytes.
         """
         longest = "x" * (8192 - len("Last-Event-ID: \r\n"))
-        assert Followed(last_event_id=longest).asked.headers["last-event-id"] == longest.encode()
-        assert "last-event-id" not in Followed(last_event_id=longest + "x").asked.headers
+        assert Followed(last_event_id=longest).request.headers["last-event-id"] == longest.encode()
+        assert "last-event-id" not in Followed(last_event_id=longest + "x").request.headers
 
     def test_byte_order_mark_of_each_stream(self) -> None:
         """
         The client ignores a byte order mark at the beginning of each stream.
         """
         followed = Followed(retry=1.0)
-        followed.asked.reply().end()
-        followed.again(1.0).reply().bring(b"\xef\xbb\xbfdata: a\n\n")
+        followed.request.reply().end()
+        followed.next_request(1.0).reply().bring(b"\xef\xbb\xbfdata: a\n\n")
         assert followed.texts == ["a"]
 
     @pytest.mark.parametrize(
@@ -459,10 +459,10 @@ class ReconnectionTests:
         """
         followed = Followed(retry=1.0, max_retry=5.0)
         for seconds in (1.0, 2.0, 4.0, 5.0, 5.0):
-            followed.asked.lose(error)
+            followed.request.lose(error)
             assert isinstance(followed.source.last_error, ConnectionFailed)
             assert isinstance(followed.source.last_error.__cause__, ConnectionRefusedError)
-            followed.again(seconds)
+            followed.next_request(seconds)
         assert len(followed.errors) == 5
 
     def test_stream_that_lasts(self) -> None:
@@ -470,15 +470,15 @@ class ReconnectionTests:
         A stream that lasts for reset_backoff_after resets the delay; a shorter one does not.
         """
         followed = Followed(retry=1.0, reset_backoff_after=10.0)
-        followed.asked.lose()
-        followed.again(1.0).reply().end()
-        response = followed.again(2.0).reply()
+        followed.request.lose()
+        followed.next_request(1.0).reply().end()
+        response = followed.next_request(2.0).reply()
         followed.clock.advance(9.9)
         response.end()
-        response = followed.again(4.0).reply()
+        response = followed.next_request(4.0).reply()
         followed.clock.advance(10.1)
         response.end()
-        followed.again(1.0)
+        followed.next_request(1.0)
 
     def test_short_streams_that_deliver(self) -> None:
         """
@@ -486,17 +486,17 @@ class ReconnectionTests:
         attempts.
         """
         followed = Followed(retry=1.0, max_attempts=3)
-        followed.asked.lose()
-        followed.again(1.0).lose()
-        response = followed.again(2.0).reply()
+        followed.request.lose()
+        followed.next_request(1.0).lose()
+        response = followed.next_request(2.0).reply()
         for _ in range(10):
             response.bring("retry: 1500\nid: 1\ndata: a\n\n")
             response.end()
-            response = followed.again(1.5).reply()
+            response = followed.next_request(1.5).reply()
         # A stream without an event does not reset them.
         response.bring(": a\n\nretry: 1500\n\n")
         response.end()
-        followed.again(3.0).reply().end()
+        followed.next_request(3.0).reply().end()
         assert followed.source.ready_state is ReadyState.CLOSED
         assert followed.texts == ["a"] * 10
 
@@ -520,10 +520,10 @@ class ReconnectionTests:
         """
         followed = Followed(**options)
         for _ in range(3):
-            response = followed.asked.reply()
+            response = followed.request.reply()
             response.bring(f"retry: {asks}\ndata: a\n\n")
             response.end()
-            followed.again(waits)
+            followed.next_request(waits)
 
     def test_max_attempts(self) -> None:
         """
@@ -531,9 +531,9 @@ class ReconnectionTests:
         """
         followed = Followed(retry=1.0, max_attempts=3)
         closed = outcome_of(followed.source.when_closed())
-        followed.asked.lose()
-        followed.again(1.0).lose()
-        followed.again(2.0).lose()
+        followed.request.lose()
+        followed.next_request(1.0).lose()
+        followed.next_request(2.0).lose()
         assert isinstance(closed[0], ConnectionFailed)
         assert followed.clock.getDelayedCalls() == []
 
@@ -542,13 +542,13 @@ class ReconnectionTests:
         An attempt without a reply within connect_timeout is cancelled, and counts as failed.
         """
         followed = Followed(connect_timeout=5.0, retry=1.0)
-        first = followed.asked
+        first = followed.request
         followed.clock.advance(4.9)
         assert not first.cancelled
         followed.clock.advance(0.2)
         assert first.cancelled
         assert isinstance(followed.source.last_error, PeerSilent)
-        followed.again(1.0).reply()
+        followed.next_request(1.0).reply()
         assert followed.source.ready_state is ReadyState.OPEN
 
     def test_read_timeout(self) -> None:
@@ -557,7 +557,7 @@ class ReconnectionTests:
         time-out.
         """
         followed = Followed(read_timeout=5.0, retry=1.0)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         for progress in (":\n", "\r", "data: a\nda", "t" * 1024, "a" * 512, "a" * 512, "\n"):
             if progress != "a" * 512:
                 followed.clock.advance(4.9)
@@ -570,14 +570,14 @@ class ReconnectionTests:
         # The error of the aborted connection is not reported.
         response.end(ConnectionLost())
         assert len(followed.errors) == 1
-        followed.again(1.0)
+        followed.next_request(1.0)
 
     def test_single_bytes_and_read_timeout(self) -> None:
         """
         A line that grows byte by byte does not restart read_timeout.
         """
         followed = Followed(read_timeout=5.0, retry=1.0)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         for _ in range(5):
             response.bring("x")
             followed.clock.advance(0.99)
@@ -598,7 +598,7 @@ class ReconnectionTests:
             return work[-1]
 
         followed = Followed(read_timeout=15.0, event_received=received)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("data: a\n\n")
         followed.clock.pump([1.0] * 44)
         assert response.transport.paused
@@ -624,7 +624,7 @@ class ReconnectionTests:
         options: dict[str, Any] = {"event_received": received} if push else {}
         followed = Followed(push=push, **options)
         first = None if push else outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("id: 1\ndata: a\n\nid: 2\ndata: b\n\n")
         response.end()
         followed.clock.advance(60)
@@ -637,14 +637,14 @@ class ReconnectionTests:
             assert first
             outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
         assert len(followed.agent.requests) == 2
-        assert followed.asked.headers["last-event-id"] == b"2"
+        assert followed.request.headers["last-event-id"] == b"2"
 
     def test_closed_by_a_slow_program(self) -> None:
         """
         A program that closes the source while events are pending stops the reconnection.
         """
         followed = Followed(event_received=lambda event: Deferred())
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("data: a\n\ndata: b\n\n")
         response.end()
         followed.clock.advance(60)
@@ -697,9 +697,9 @@ class ReconnectionTests:
         followed = Followed(push=False, max_attempts=1)
         outcome = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
         if opened:
-            followed.asked.reply().end(ResponseFailed([Failure(error)]))
+            followed.request.reply().end(ResponseFailed([Failure(error)]))
         else:
-            followed.asked.lose(error)
+            followed.request.lose(error)
         (raised,) = outcome
         assert isinstance(raised, SSEError)
         assert raised is followed.source.last_error is followed.errors[0]
@@ -731,7 +731,7 @@ class ReconnectionTests:
         Without pyOpenSSL, a source still sends HTTPS requests through an agent that the program supplies.
         """
         monkeypatch.setitem(sys.modules, "OpenSSL", None)
-        assert Followed().asked.uri == "https://example.org/events"
+        assert Followed().request.uri == "https://example.org/events"
 
     def test_agent_that_raises(self) -> None:
         """
@@ -739,7 +739,7 @@ class ReconnectionTests:
         """
         followed = Followed(retry=1.0)
         followed.agent.request = None  # type: ignore[method-assign, assignment]
-        followed.asked.lose()
+        followed.request.lose()
         followed.clock.advance(1.0)
         assert [type(error) for error in followed.errors] == [ConnectionFailed, InvalidResponse]
         assert followed.source.ready_state is ReadyState.CONNECTING
@@ -750,7 +750,7 @@ class ReconnectionTests:
         An exception of Twisted's HTTP parser is reported as InvalidResponse.
         """
         followed = Followed()
-        followed.asked.lose(ResponseFailed([Failure(error)]))
+        followed.request.lose(ResponseFailed([Failure(error)]))
         assert isinstance(followed.errors[0], InvalidResponse)
         assert str(error) in str(followed.errors[0])
 
@@ -759,7 +759,7 @@ class ReconnectionTests:
         The source pauses the server for a slow callback also if events arrived together with the head.
         """
         followed = Followed(event_received=lambda event: Deferred())
-        response = followed.asked.reply(early=b"data: a\n\ndata: b\n\n")
+        response = followed.request.reply(early=b"data: a\n\ndata: b\n\n")
         assert response.transport.paused
 
     def test_comments_without_events(self) -> None:
@@ -768,7 +768,7 @@ class ReconnectionTests:
         """
         followed = Followed(push=False)
         got = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring(": a\n\n")
         assert not got
         response.bring("data: b\n\n")
@@ -781,8 +781,8 @@ class ReconnectionTests:
         followed = Followed()
         response = FakeResponse(302, {})
         response.headers.setRawHeaders(b"Location", [b"/\xe9"])
-        followed.asked.answer.callback(response)
-        assert followed.asked.uri == "https://example.org/%C3%A9"
+        followed.request.answer.callback(response)
+        assert followed.request.uri == "https://example.org/%C3%A9"
 
     def test_cancelled_between_two_slices(self) -> None:
         """
@@ -790,7 +790,7 @@ class ReconnectionTests:
         """
         followed = Followed(push=False)
         first = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
-        followed.asked.reply().bring("data: a\n\n" * 100)
+        followed.request.reply().bring("data: a\n\n" * 100)
         assert first
         followed.clock.advance(1)
         pulling: Deferred[Any] = Deferred()
@@ -826,7 +826,7 @@ class DroppedTests:
         followed = Followed(push=False)
         closed = outcome_of(followed.source.when_closed())
         pulling = Deferred.fromCoroutine(followed.source.__anext__())
-        response = followed.asked.reply()
+        response = followed.request.reply()
         pulling.addErrback(lambda failure: None)
         pulling.cancel()
         assert not response.transport.cut
@@ -842,7 +842,7 @@ class DroppedTests:
         followed = Followed(push=False)
         got = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
         assert self.drop(followed)() is not None
-        followed.asked.reply().bring("data: a\n\n")
+        followed.request.reply().bring("data: a\n\n")
         assert got[0].data == "a"
 
     def test_callbacks(self) -> None:
@@ -850,7 +850,7 @@ class DroppedTests:
         A source with callbacks stays open when the program holds no reference to it.
         """
         followed = Followed()
-        response = followed.asked.reply()
+        response = followed.request.reply()
         self.drop(followed)
         response.bring("data: a\n\n")
         assert followed.texts == ["a"]
@@ -899,7 +899,7 @@ class CloseTests:
             followed.source.close()
         else:
             source = followed.source
-        response = followed.asked.reply() if state in ("open", "waiting") else None
+        response = followed.request.reply() if state in ("open", "waiting") else None
         if state == "waiting" and response is not None:
             response.end()
         opened, closed = outcome_of(source.when_open()), outcome_of(source.when_closed())
@@ -910,7 +910,7 @@ class CloseTests:
         assert closed == [None]
         assert opened == [None] if state == "open" else isinstance(opened[0], StreamEnded)
         if state == "connecting":
-            assert followed.asked.cancelled
+            assert followed.request.cancelled
         if state == "open" and response is not None:
             assert response.transport.cut
         followed.clock.advance(1000)
@@ -933,10 +933,10 @@ class IterationTests:
         followed = Followed(push=False, retry=1.0)
         texts: list[str] = []
         done = outcome_of(self.take(followed, texts))
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("data: a\n\ndata: b\n\n")
         response.end()
-        followed.again(1.0).reply().bring("data: c\n\n")
+        followed.next_request(1.0).reply().bring("data: c\n\n")
         assert (texts, done) == (["a", "b", "c"], [])
         followed.source.close()
         assert done == [None]
@@ -946,7 +946,7 @@ class IterationTests:
         While a program does not take events, the client pauses the server and resumes only from taken events.
         """
         followed = Followed(push=False)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("id: 1\ndata: a\n\nid: 2\ndata: b\n\n")
         assert response.transport.paused
         assert followed.source.last_event_id == ""
@@ -960,7 +960,7 @@ class IterationTests:
         The iteration receives the events before the error, and raises the error once.
         """
         followed = Followed(push=False, max_event_size=10)
-        followed.asked.reply().bring("data: a\n\ndata: " + "x" * 100)
+        followed.request.reply().bring("data: a\n\ndata: " + "x" * 100)
         texts: list[str] = []
         (error,) = outcome_of(self.take(followed, texts))
         assert texts == ["a"]
@@ -993,5 +993,5 @@ class IterationTests:
         outcome_of(first)
         first.cancel()
         self.take(followed, texts)
-        followed.asked.reply().bring("data: a\n\n")
+        followed.request.reply().bring("data: a\n\n")
         assert texts == ["a"]

@@ -58,7 +58,7 @@ class Delivery:
         self._wanted: Deferred[None] | None = None
         self._then: Callable[[], object] | None = None
         # The end of the iteration's time slice in this turn of the reactor, and the number of events taken.
-        self._over = 0.0
+        self._slice_end = 0.0
         self._taken = 0
         # Whether an asynchronous callback is running, or the next slice of callbacks is scheduled.
         self._busy = False
@@ -84,7 +84,7 @@ class Delivery:
         if self.pushes:
             self._push()
         elif self.pending:
-            self._over = self._reactor().seconds() + _SLICE_SECONDS
+            self._slice_end = self._reactor().seconds() + _SLICE_SECONDS
             self.wake()
         if self.pending and self._reading is not None:
             self._reading.pause()
@@ -121,13 +121,13 @@ class Delivery:
             self._wanted = None
 
     @property
-    def is_over(self) -> bool:
+    def is_slice_over(self) -> bool:
         """
         Whether the iteration has used up its time slice and must yield to the reactor.
         """
-        return self._taken % _LOOK == 0 and self._reactor().seconds() >= self._over
+        return self._taken % _LOOK == 0 and self._reactor().seconds() >= self._slice_end
 
-    async def let_go(self) -> None:
+    async def yield_to_reactor(self) -> None:
         """
         Yield to the reactor for one turn, and begin a new time slice.
         """
@@ -139,7 +139,7 @@ class Delivery:
         finally:
             if call.active():
                 call.cancel()
-        self._over = reactor.seconds() + _SLICE_SECONDS
+        self._slice_end = reactor.seconds() + _SLICE_SECONDS
 
     def take(self) -> ServerSentEvent:
         """
@@ -165,7 +165,7 @@ class Delivery:
         if self._busy:
             return
         reactor = self._reactor()
-        over = reactor.seconds() + _SLICE_SECONDS
+        slice_end = reactor.seconds() + _SLICE_SECONDS
         pending, callbacks = self.pending, self._for_all
         count = 0
         while pending:
@@ -184,7 +184,7 @@ class Delivery:
                     if result is not None and isawaitable(result):
                         waiting = [*(waiting or ()), result]
             count += 1
-            if waiting is None and (count % _LOOK or reactor.seconds() < over):
+            if waiting is None and (count % _LOOK or reactor.seconds() < slice_end):
                 continue
             self._busy = True
             if self._reading is not None:

@@ -17,10 +17,10 @@ __all__ = ["discard", "read_excerpt"]
 
 # The number of bytes that are read: enough for a problem in JSON, or the head of a page. The body may have no
 # end.
-_SIZE = 4096
+_MAX_SIZE = 4096
 
 # The seconds that the body may take to arrive: the program receives the error only after it.
-_PATIENCE = 3.0
+_TIMEOUT = 3.0
 
 
 def read_excerpt(response: IResponse, reactor: IReactorTime) -> Deferred[str]:
@@ -33,8 +33,8 @@ def read_excerpt(response: IResponse, reactor: IReactorTime) -> Deferred[str]:
     if is_compressed(fields_of(response, "Content-Encoding")):
         discard(response)
         return succeed("")
-    reader = BodyReader(_SIZE)
-    reading = reader.read(response).addTimeout(_PATIENCE, reactor)
+    reader = BodyReader(_MAX_SIZE)
+    reading = reader.read(response).addTimeout(_TIMEOUT, reactor)
     # Also after a time-out or a lost connection: the text that has arrived is returned.
     return reading.addBoth(lambda _: _decode(reader.received, response))
 
@@ -58,4 +58,4 @@ def _decode(data: bytes, response: IResponse) -> str:
         # An unknown charset.
         text = data.decode("utf-8", "replace")
     # The limit may have cut the last character.
-    return text.rstrip("\ufffd") if len(data) == _SIZE else text
+    return text.rstrip("\ufffd") if len(data) == _MAX_SIZE else text

@@ -120,12 +120,12 @@ def _begin(inputs: Inputs, steps: Steps) -> None:
 
 
 @_idle.upon(Inputs.close).to(_closed)
-def _never_began(inputs: Inputs, steps: Steps) -> None:
+def _closed_before_start(inputs: Inputs, steps: Steps) -> None:
     steps.finish(None)
 
 
 @_connecting.upon(Inputs.opened).to(_open)
-def _flows(inputs: Inputs, steps: Steps) -> None:
+def _stream_opened(inputs: Inputs, steps: Steps) -> None:
     steps.announce()
 
 
@@ -140,7 +140,7 @@ def _lost(inputs: Inputs, steps: Steps, error: Exception, retry_after: float | N
 
 
 @_connecting.upon(Inputs.refused).to(_closed)
-def _futile(inputs: Inputs, steps: Steps, error: Exception) -> None:
+def _request_refused(inputs: Inputs, steps: Steps, error: Exception) -> None:
     steps.finish(error)
 
 
@@ -157,24 +157,24 @@ def _gave_up(inputs: Inputs, steps: Steps, error: Exception) -> None:
 
 
 @_waiting.upon(Inputs.due).to(_connecting)
-def _again(inputs: Inputs, steps: Steps) -> None:
+def _reconnect(inputs: Inputs, steps: Steps) -> None:
     steps.connect()
 
 
 @_connecting.upon(Inputs.close).to(_closed)
-def _call_off(inputs: Inputs, steps: Steps) -> None:
+def _cancel_request(inputs: Inputs, steps: Steps) -> None:
     steps.disconnect()
     steps.finish(None)
 
 
 @_open.upon(Inputs.close).to(_closed)
-def _hang_up(inputs: Inputs, steps: Steps) -> None:
+def _close_stream(inputs: Inputs, steps: Steps) -> None:
     steps.disconnect()
     steps.finish(None)
 
 
 @_waiting.upon(Inputs.close).to(_closed)
-def _wait_no_more(inputs: Inputs, steps: Steps) -> None:
+def _cancel_wait(inputs: Inputs, steps: Steps) -> None:
     steps.stop_waiting()
     steps.finish(None)
 

@@ -21,7 +21,7 @@ from txsse.client.fields import essence_of, is_compressed, is_list_of_codings
 from txsse.errors import StreamRefused
 from txsse.web.origin import DEFAULT_PORTS, ascii_host, format_origin
 
-__all__ = ["Asked", "Opens", "Redirects", "Refuses", "judge", "origin_of", "parse_url"]
+__all__ = ["Opens", "Redirects", "Refuses", "StreamRequest", "judge", "origin_of", "parse_url"]
 
 Headers = tuple[tuple[str, str | bytes], ...]
 
@@ -32,7 +32,7 @@ _ABOUT_BODY = ("content-type", "content-encoding", "content-language")
 
 
 @dataclass(frozen=True)
-class Asked:
+class StreamRequest:
     """
     A request for a stream.
 
@@ -63,7 +63,7 @@ class Redirects:
     The reply redirects the client to another request.
     """
 
-    asked: Asked
+    request: StreamRequest
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Refuses:
 
 
 def judge(
-    asked: Asked,
+    request: StreamRequest,
     status: int,
     fields: Callable[[str], Sequence[str]],
     *,
@@ -93,7 +93,7 @@ def judge(
     """
     Classify a reply.
 
-    :param asked: the request.
+    :param request: the request.
     :param status: the reply's status.
     :param fields: returns the values of all header fields of a name.
     :param temporary: the statuses after which another attempt makes sense.
@@ -102,10 +102,10 @@ def judge(
     if status in _REDIRECTS:
         locations = fields("Location")
         if locations:
-            return _redirect(asked, status, locations[-1])
+            return _redirect(request, status, locations[-1])
     if status == 200:
-        return _open(asked, fields)
-    refused = StreamRefused(f"the server answered {status}", url=asked.url.to_text(), status=status)
+        return _open(request, fields)
+    refused = StreamRefused(f"the server answered {status}", url=request.url.to_text(), status=status)
     if status in temporary:
         return Refuses(refused, final=False, retry_after=_seconds(fields("Retry-After"), now))
     return Refuses(refused, final=True)
@@ -145,7 +145,7 @@ def parse_url(text: str, *, base: URL | None = None) -> URL:
     return url
 
 
-def _open(asked: Asked, fields: Callable[[str], Sequence[str]]) -> Opens | Refuses:
+def _open(request: StreamRequest, fields: Callable[[str], Sequence[str]]) -> Opens | Refuses:
     kinds, codings = fields("Content-Type"), fields("Content-Encoding")
     # Parameters of the type are ignored: the format is always UTF-8.
     if essence_of(kinds) != "text/event-stream":
@@ -166,23 +166,23 @@ def _open(asked: Asked, fields: Callable[[str], Sequence[str]]) -> Opens | Refus
         )
     else:
         return Opens()
-    return Refuses(StreamRefused(problem, url=asked.url.to_text(), status=200), final)
+    return Refuses(StreamRefused(problem, url=request.url.to_text(), status=200), final)
 
 
-def _redirect(asked: Asked, status: int, location: str) -> Redirects | Refuses:
+def _redirect(request: StreamRequest, status: int, location: str) -> Redirects | Refuses:
     try:
-        url = parse_url(location, base=asked.url)
+        url = parse_url(location, base=request.url)
     except ValueError as error:
         problem = f"the server redirects to a URL that cannot be followed: {error}"
-        return Refuses(StreamRefused(problem, url=asked.url.to_text(), status=status), final=True)
-    following = replace(asked, url=url)
-    if (status in (301, 302) and asked.method == "POST") or (
-        status == 303 and asked.method not in ("GET", "HEAD")
+        return Refuses(StreamRefused(problem, url=request.url.to_text(), status=status), final=True)
+    following = replace(request, url=url)
+    if (status in (301, 302) and request.method == "POST") or (
+        status == 303 and request.method not in ("GET", "HEAD")
     ):
         # The redirected request has had its effect: the body is not sent again.
-        headers = tuple(field for field in asked.headers if not field[0].lower().startswith("content-"))
+        headers = tuple(field for field in request.headers if not field[0].lower().startswith("content-"))
         following = replace(following, method="GET", headers=headers, body=None)
-    if origin_of(url) not in {origin_of(asked.url), *asked.trusted}:
+    if origin_of(url) not in {origin_of(request.url), *request.trusted}:
         # The Fetch standard removes only Authorization, because CORS limits what else a page may send.
         # Nothing of that kind protects a program, whose keys may be in fields of any name. The body is sent
         # again, as in the standard.

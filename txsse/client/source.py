@@ -24,7 +24,7 @@ from txsse.client.delivery import Delivery, EventCallback
 from txsse.client.following import Following
 from txsse.client.machine import ReadyState
 from txsse.client.options import Options
-from txsse.client.response import Asked, origin_of, parse_url
+from txsse.client.response import StreamRequest, origin_of, parse_url
 from txsse.errors import StreamEnded
 from txsse.protocol.event import ServerSentEvent
 from txsse.protocol.parser import DEFAULT_MAX_EVENT_SIZE
@@ -130,7 +130,7 @@ class EventSource:
         if not (method.isascii() and method.isalpha()):
             raise ValueError(f"{method!r} is not an HTTP method; methods are written like GET or POST")
         trusted = frozenset(origin_of(parse_url(origin)) for origin in trusted_origins)
-        asked = Asked(parse_url(url), method, _to_fields(headers), body, trusted)
+        request = StreamRequest(parse_url(url), method, _to_fields(headers), body, trusted)
         delay = Backoff(
             retry,
             max_retry,
@@ -139,7 +139,7 @@ class EventSource:
         )
         self._delivery = Delivery(event_received, last_event_id, get_reactor)
         self._following = Following(
-            asked, delay, options, self._delivery, cast("IAgent | None", agent), get_reactor
+            request, delay, options, self._delivery, cast("IAgent | None", agent), get_reactor
         )
         self._raised = False
         # A coroutine that is cancelled leaves its loop without a call of close().
@@ -153,7 +153,7 @@ class EventSource:
         """
         The URL of the stream, after all redirects so far.
         """
-        return self._following.asked.url.to_text()
+        return self._following.request.url.to_text()
 
     @property
     def ready_state(self) -> ReadyState:
@@ -249,11 +249,11 @@ class EventSource:
         if delivery.pushes:
             raise TypeError("an EventSource with callbacks pushes its events, and cannot be iterated over")
         if delivery.pending:
-            if not delivery.is_over:
+            if not delivery.is_slice_over:
                 return delivery.take()
             # A read can bring ten thousand events, and a loop over them never waits for anything.
             with in_task_of_twisted():
-                await delivery.let_go()
+                await delivery.yield_to_reactor()
         self.start()
         while not delivery.pending:
             if self.ready_state is ReadyState.CLOSED:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 
-__all__ = ["Body", "Reader", "Reading", "cause_of", "named"]
+__all__ = ["Body", "Reader", "Reading", "cause_of", "to_sse_error"]
 
 # How many bytes of a malformed reply an error shows.
 _SHOWN = 80
@@ -143,7 +143,7 @@ def cause_of(failure: Failure) -> Exception:
     return cast(Exception, error)
 
 
-def named(
+def to_sse_error(
     error: Exception, url: str, prefix: str = "", *, certificates: Sequence[Certificate] = ()
 ) -> SSEError:
     """
