@@ -151,21 +151,21 @@ def _run(arguments: argparse.Namespace) -> int:
 async def publish(
     reactor: Any,
     arguments: argparse.Namespace,
-    given: TextIO | None,
+    stdin: TextIO | None,
     out: TextIO | None,
     err: TextIO,
     *,
     agent: IAgent | None = None,
 ) -> int:
     """
-    Publish the data of the arguments, of the file or of ``given``, and return the exit status.
+    Publish the data of the arguments, of the file or of ``stdin``, and return the exit status.
     """
     try:
         given_url = read_url(arguments.url)
         url = parse_url(given_url).to_text()
         if agent is None and url.startswith("https:"):
             need_tls("https")
-        data = _data(reactor, arguments, given)
+        data = _data(reactor, arguments, stdin)
         fields = _fields(arguments)
         tokens = _tokens(reactor, arguments, os.environ, given_url)
     except (InvalidOption, ValueError) as error:
@@ -199,24 +199,24 @@ async def publish(
     return status
 
 
-def _data(reactor: Any, arguments: argparse.Namespace, given: TextIO | None) -> AsyncIterator[str]:
+def _data(reactor: Any, arguments: argparse.Namespace, stdin: TextIO | None) -> AsyncIterator[str]:
     source = arguments.file
     if arguments.data is not None and source is not None:
         raise InvalidOption("DATA and --file exclude each other; give one of them")
     if arguments.data not in (None, "-"):
-        pieces = _given(arguments.data)
+        pieces = _from_argument(arguments.data)
     elif source not in (None, "-"):
         pieces = pieces_of(reactor, partial(open_path, source), source)
-    elif given is None or (given.isatty() and "-" not in (arguments.data, source)):
+    elif stdin is None or (stdin.isatty() and "-" not in (arguments.data, source)):
         raise InvalidOption("the data is missing; give DATA, or --file, or - to type it")
     else:
-        pieces = pieces_of(reactor, partial(open_number, given.fileno()), "stdin")
+        pieces = pieces_of(reactor, partial(open_number, stdin.fileno()), "stdin")
     if arguments.lines and arguments.id is not None:
         raise InvalidOption("--id is for one update, and --lines publishes many: each one needs its own ID")
     return lines_of(pieces) if arguments.lines else whole_of(pieces)
 
 
-async def _given(data: str) -> AsyncIterator[bytes]:
+async def _from_argument(data: str) -> AsyncIterator[bytes]:
     yield os.fsencode(data)
 
 

@@ -163,7 +163,7 @@ def _parse(payload: str) -> object:
 def _decode(
     arguments: argparse.Namespace,
     environment: Mapping[str, str],
-    given: TextIO | None,
+    stdin: TextIO | None,
     out: TextIO | None,
 ) -> int:
     if any((arguments.publish, arguments.publish_pattern, arguments.subscribe, arguments.subscribe_pattern)):
@@ -173,7 +173,7 @@ def _decode(
     token = arguments.decode
     try:
         if token == "-":
-            token = _read(given)
+            token = _read(stdin)
         text, good = explaining.describe(token, keys, time.time())
     except (UnicodeDecodeError, explaining.NoToken) as error:
         problem = error if isinstance(error, explaining.NoToken) else "this is not a JSON Web Token"
@@ -183,11 +183,11 @@ def _decode(
     return _OK if good else _NOT_GOOD
 
 
-def _read(given: TextIO | None) -> str:
-    if given is None:
+def _read(stdin: TextIO | None) -> str:
+    if stdin is None:
         raise InvalidOption("stdin is closed; --decode - reads the token from there")
     try:
-        return given.read(_MAX_TOKEN)
+        return stdin.read(_MAX_TOKEN)
     except OSError as error:
         raise InvalidOption(f"stdin cannot be read: {error.strerror}") from None
 
