@@ -1,9 +1,10 @@
 """
-How long a server that means no good can hold a program's reactor: ``python benchmarks/hostile.py`` (Linux).
+Measure for how long a hostile server can block a client's reactor: ``python benchmarks/hostile.py`` (Linux).
 
-A process plays each stream, as fast as it is read, to an ``EventSource`` in a fresh process of its own, whose
-callback does nothing but count. Told are the longest turn of its reactor, in CPU and in time on the clock, by
-how much its memory grew at the most, and what the program was told. The aim is: never more than 50 ms of CPU.
+A server process sends each stream, as fast as the client reads it, to an ``EventSource`` in a fresh process,
+whose callback only counts events. The result for each stream is the longest turn of the client's reactor, in
+CPU and wall-clock time, the growth of its memory, and the error that the program receives. The aim is at most
+50 ms of CPU for any turn.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from txsse import EventSource, ServerSentEvent
 
 reactor: Any = global_reactor
 
-# What is aimed for: no turn of the reactor longer than this, in milliseconds of CPU.
+# The aim for the longest turn of the reactor, in milliseconds of CPU.
 AIM = 50.0
-# How long one stream may take, in seconds.
+# The longest time that one stream may take, in seconds.
 PATIENCE = 120.0
 
 BLOCK = 2**16
@@ -52,15 +53,15 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 @dataclass(frozen=True)
 class Scenario:
     """
-    What a server does.
+    The behaviour of a server, and of the program that follows it.
 
-    :ivar name: what it is called in the table.
-    :ivar first: what it says first.
-    :ivar again: what it says again and again behind that, up to the size that is asked for.
-    :ivar pause: for how long it waits between two of them, in seconds; ``None`` for a stream at full speed.
-    :ivar program: ``push`` for a callback, ``pull`` for a loop, ``slow`` for a callback that never is done.
-    :ivar options: the source's.
-    :ivar goes_on: whether the source is closed by its first error.
+    :ivar name: the name in the table.
+    :ivar first: the bytes that the server sends first.
+    :ivar again: the bytes that it then repeats, up to the size given on the command line.
+    :ivar pause: the time between two repetitions, in seconds; ``None`` for a stream at full speed.
+    :ivar program: ``push`` for a callback, ``pull`` for a loop, ``slow`` for a callback that never finishes.
+    :ivar options: the options of the source.
+    :ivar reconnects: whether the source stays open after its first error.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Scenario:
     pause: float | None = None
     program: str = "push"
     options: dict[str, Any] = field(default_factory=dict)
-    goes_on: bool = False
+    reconnects: bool = False
 
 
 def _short_stream() -> bytes:
@@ -84,13 +85,13 @@ SCENARIOS = (
     Scenario("the same, in lines without data", PLAIN, b"data\n"),
     Scenario("the same, in lines of two characters", PLAIN, b"data:xy\n"),
     Scenario("an event of 4 MB in such lines", PLAIN, b"data:xy\n" * ((LIMIT - BLOCK) // 8) + b"\n"),
-    Scenario("fields that nobody knows", PLAIN, b"a\n"),
+    Scenario("unknown fields", PLAIN, b"a\n"),
     Scenario("ids", PLAIN, b"id\n"),
-    Scenario("times to retry", PLAIN, b"retry:1\n"),
-    Scenario("a time to retry without an end", PLAIN + b"retry:", b"9"),
+    Scenario("retry times", PLAIN, b"retry:1\n"),
+    Scenario("a retry time without an end", PLAIN + b"retry:", b"9"),
     Scenario("tiny events", PLAIN, b"data\n\n"),
     Scenario("tiny events, pulled", PLAIN, b"data\n\n", program="pull"),
-    Scenario("tiny events of many kinds", PLAIN, b"data\n\ndata:\n\nid\ndata\n\n", program="pull"),
+    Scenario("tiny events of different shapes", PLAIN, b"data\n\ndata:\n\nid\ndata\n\n", program="pull"),
     Scenario("tiny events to a slow program", PLAIN, b"data\n\n", program="slow"),
     Scenario("empty lines", PLAIN, b"\n"),
     Scenario("tiny comments", PLAIN, b":\n"),
@@ -106,13 +107,15 @@ SCENARIOS = (
     Scenario("the same, pulled", CHUNKED, b"6\r\ndata\n\n\r\n", program="pull"),
     Scenario("a chunk of 2^4000 bytes", CHUNKED + b"F" * 1000 + b"\r\n", b"data\n\n"),
     Scenario("a chunk of no size", CHUNKED + b"-1\r\n", b"data\n\n"),
-    Scenario("a size of a chunk without an end", CHUNKED, b"0"),
+    Scenario("a chunk size without an end", CHUNKED, b"0"),
     Scenario("trailers without an end", CHUNKED + b"0\r\n", b"a:b\r\n"),
     Scenario("less than Content-Length", HEAD + b"Content-Length: 100\r\n\r\ndata: a\n\n"),
     Scenario("more than Content-Length", HEAD + b"Content-Length: 9\r\n\r\ndata: a\n\n", b"data: b\n\n"),
-    Scenario("gzip that was not asked for", HEAD + b"Content-Encoding: gzip\r\n\r\n", b"\x1f\x8b\x08"),
+    Scenario(
+        "gzip that the client did not request", HEAD + b"Content-Encoding: gzip\r\n\r\n", b"\x1f\x8b\x08"
+    ),
     Scenario("gzip that is not declared", PLAIN, b"\x1f\x8b\x08\0\n\xff\xff"),
-    Scenario("a redirect to itself", b"HTTP/1.1 302 Found\r\nLocation: ?\r\n\r\n", b"x", goes_on=True),
+    Scenario("a redirect to itself", b"HTTP/1.1 302 Found\r\nLocation: ?\r\n\r\n", b"x", reconnects=True),
     Scenario("a refusal without an end", b"HTTP/1.1 404 Not Found\r\n\r\n", b"x"),
     Scenario("a head of tiny fields", OK, b"a:\n"),
     Scenario("a head of fields", OK, b"X-Field: " + b"x" * 90 + b"\r\n"),
@@ -120,8 +123,8 @@ SCENARIOS = (
     Scenario("a field without an end", OK + b"a: ", b"x"),
     Scenario("a status line without an end", b"HTTP/1.1 200 ", b"x"),
     Scenario("interim replies", b"", b"HTTP/1.1 100\n\n"),
-    Scenario("a drip, with a read_timeout", PLAIN, b"x", pause=0.05, options={"read_timeout": 1.0}),
-    Scenario("short streams, at once, to a slow program", _short_stream(), program="slow", goes_on=True),
+    Scenario("single bytes, with a read_timeout", PLAIN, b"x", pause=0.05, options={"read_timeout": 1.0}),
+    Scenario("short streams to a slow program", _short_stream(), program="slow", reconnects=True),
 )
 
 
@@ -130,11 +133,11 @@ SCENARIOS = (
 
 def serve(megabytes: int) -> None:
     """
-    Play, to whoever asks for ``/NUMBER``, the scenario of that number.
+    Serve each scenario at the path ``/NUMBER``.
     """
     listening = socket.create_server(("127.0.0.1", 0), backlog=100)
     print(listening.getsockname()[1], flush=True)
-    # Each client is the only one, so what was sent so far was sent to it.
+    # Each client has its own server process, so each count is that of one client.
     sent = {number: count() for number in range(len(SCENARIOS))}
     while True:
         connection, _ = listening.accept()
@@ -164,11 +167,12 @@ def _play(connection: socket.socket, megabytes: int, visits: dict[int, Iterator[
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(BLOCK):
                 """
-                It is the client's to go: a close here would reset what is still on its way.
+                Wait for the client to close: closing here would reset the connection, and lose the bytes in
+                transit.
                 """
         except (OSError, ValueError, IndexError):
             """
-            It has gone, or is a stranger.
+            The client has closed the connection, or is not ours.
             """
 
 
@@ -185,11 +189,11 @@ def _pieces(scenario: Scenario, size: int) -> Iterator[bytes]:
 
 class Turns:
     """
-    Stands in for the reactor's poll object, and measures what is done between two polls.
+    Replace the reactor's poll object, and measure the time between two polls.
 
-    :ivar cpu: the longest, in seconds of CPU.
-    :ivar work: the longest, without the time of the garbage collector.
-    :ivar wall: the longest, in seconds on the clock.
+    :ivar cpu: the longest turn, in seconds of CPU.
+    :ivar work: the longest turn, without the time of the garbage collector.
+    :ivar wall: the longest turn, in seconds of wall-clock time.
     """
 
     def __init__(self, poller: Any) -> None:
@@ -227,12 +231,12 @@ class Turns:
 
 class Client:
     """
-    Follows one stream, until it is told of an error or of the end.
+    Follow one stream, until it has an error or ends.
     """
 
     def __init__(self, url: str, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.told = "nothing"
+        self.error = "no error"
         self.events = 0
         options: dict[str, Any] = {
             "on_error": self._on_error,
@@ -254,7 +258,7 @@ class Client:
         self.events += 1
         if self.scenario.program != "slow":
             return None
-        # Long enough for the server to fill all that there is to fill.
+        # Long enough for the server to fill all buffers.
         reactor.callLater(2.0, self.source.close)
         return Deferred()
 
@@ -263,12 +267,12 @@ class Client:
             async for _ in self.source:
                 self.events += 1
         except Exception as error:
-            self.told = f"{_named(error)} (raised)"
+            self.error = f"{_described(error)} (raised)"
 
     def _on_error(self, error: Exception) -> None:
-        self.told = _named(error)
-        if not self.scenario.goes_on:
-            # The next attempt would bring the same.
+        self.error = _described(error)
+        if not self.scenario.reconnects:
+            # The next attempt would receive the same stream.
             self.source.close()
 
     def _stop(self) -> None:
@@ -276,21 +280,21 @@ class Client:
             reactor.stop()
 
 
-def _named(error: Exception) -> str:
-    # Without the URL, whose port changes.
+def _described(error: Exception) -> str:
+    # Without the URL, whose port differs in each run.
     text = re.sub(r"^http://\S+: ", "", str(error))
     return f"{type(error).__name__}: {text if len(text) < 100 else text[:97] + '...'}"
 
 
 def follow(url: str, number: int) -> None:
     """
-    Follow a stream and print what it did to us.
+    Follow a stream, and print the measurements as JSON.
     """
     observers = [cast(ILogObserver, lambda event: None)]
     globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
     scenario = SCENARIOS[number]
     client = Client(url, scenario)
-    # From here on, the peak is that of this stream.
+    # Reset the peak, so that it is that of this stream.
     Path("/proc/self/clear_refs").write_text("5")
     before = _memory("VmRSS")
     turns = reactor._poller = Turns(reactor._poller)
@@ -305,7 +309,7 @@ def follow(url: str, number: int) -> None:
         "memory": (_memory("VmHWM") - before) / 1024,
         "seconds": time.perf_counter() - began,
         "events": client.events,
-        "told": client.told,
+        "error": client.error,
     }
     print(json.dumps(result))
 
@@ -322,9 +326,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--megabytes", type=int, default=8, help="how long an endless stream is")
+    parser.add_argument("--megabytes", type=int, default=8, help="the size of an endless stream")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", metavar="TEXT", default="", help="only the streams whose names contain it")
+    parser.add_argument(
+        "--only", metavar="TEXT", default="", help="measure only the streams whose names contain this text"
+    )
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table, in reStructuredText")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--follow", nargs=2, help=argparse.SUPPRESS)
@@ -357,11 +363,11 @@ def _measured(number: int, megabytes: int) -> dict[str, Any]:
     try:
         assert serving.stdout is not None
         url = f"http://127.0.0.1:{int(serving.stdout.readline())}/{number}"
-        told = subprocess.run([*program, "--follow", url, str(number)], stdout=subprocess.PIPE, check=True)
+        done = subprocess.run([*program, "--follow", url, str(number)], stdout=subprocess.PIPE, check=True)
     finally:
         serving.kill()
         serving.wait()
-    result: dict[str, Any] = json.loads(told.stdout)
+    result: dict[str, Any] = json.loads(done.stdout)
     return result
 
 
@@ -372,7 +378,7 @@ _HEADINGS = (
     "clock, ms",
     "memory, MB",
     "events",
-    "what the program was told",
+    "error that the program receives",
 )
 _WIDTHS = (42, 8, 10, 9, 10, 9, 80)
 
@@ -386,7 +392,7 @@ def _row(scenario: Scenario, results: list[dict[str, Any]]) -> tuple[str, ...]:
         f"{statistics.median(result['wall'] for result in results):.1f}",
         f"{max(result['memory'] for result in results):.1f}",
         f"{results[-1]['events']:,}",
-        results[-1]["told"],
+        results[-1]["error"],
     )
 
 
@@ -406,7 +412,7 @@ def _written(rows: list[tuple[str, ...]], options: argparse.Namespace) -> str:
         machine=describe_machine(),
         python=platform.python_version(),
         twisted=version("Twisted"),
-        over="; ".join(over) or "nothing",
+        over="; ".join(over) or "none",
     )
     return text + "\n".join(["", rule, line(_HEADINGS), rule, *map(line, rows), rule, ""])
 
@@ -414,18 +420,18 @@ def _written(rows: list[tuple[str, ...]], options: argparse.Namespace) -> str:
 _TEXT = """\
 .. Written by benchmarks/hostile.py; not to be edited.
 
-What a hostile server can do to a client
-========================================
+How a hostile server affects a client
+=====================================
 
-Each stream, {megabytes} MB where it does not end by itself, goes to an ``EventSource`` in a fresh process,
-whose callback does nothing but count. *CPU* and *clock* are the longest turn of its reactor, from one poll to
-the next, medians of {rounds} rounds; *without gc* leaves out Python's garbage collector, which takes 20 to
-50 ms to go through all that a small program has imported, whenever many events have come. *Memory* is the
-most by which the process grew. A slow program is one that is never done with its first event.
+Each stream, of {megabytes} MB if it has no end, is sent to an ``EventSource`` in a fresh process, whose
+callback only counts events. *CPU* and *clock* are the longest turn of its reactor, from one poll to the next,
+medians of {rounds} rounds; *without gc* excludes Python's garbage collector, which takes 20 to 50 ms after
+many events to traverse all objects of a small program with its imports. *Memory* is the largest growth of the
+process. A slow program is one whose callback never finishes with its first event.
 
-The aim is {aim:.0f} ms of CPU, marked where it is missed: {over}.
+The aim is at most {aim:.0f} ms of CPU. Streams that miss it are marked: {over}.
 
-Taken on {date}: {machine}; Python {python}, Twisted {twisted}. To get it again:
+Measured on {date}: {machine}; Python {python}, Twisted {twisted}. To repeat the measurement:
 
 .. code-block:: console
 

@@ -17,7 +17,7 @@ from txsse import ServerSentEvent
 from txsse._output import complain, put, visible
 from txsse.cli.format import as_text, as_visible_data
 from txsse.cli.publish_result import NotPublished, judge
-from txsse.client.response import Asked, Refuses, parse_url
+from txsse.client.response import Refuses, StreamRequest, parse_url
 from txsse.client.response import judge as judge_stream
 
 TIME = datetime(2026, 11, 22, tzinfo=UTC)
@@ -116,10 +116,10 @@ class ShownTests:
         """
         Nothing passes of any header field of a reply that opens no stream.
         """
-        asked = Asked(parse_url("http://x/"), "GET", (), None)
+        request = StreamRequest(parse_url("http://x/"), "GET", (), None)
         for name in ("Content-Type", "Content-Encoding", "Location"):
             lines = defaultdict(list, {"Content-Type": ["text/event-stream"], name: [value]})
-            decision = judge_stream(asked, status, lines.__getitem__, temporary=[], now=0)
+            decision = judge_stream(request, status, lines.__getitem__, temporary=[], now=0)
             if isinstance(decision, Refuses):
                 err = io.StringIO()
                 complain(err, "txsse tail", decision.error)

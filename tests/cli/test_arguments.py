@@ -1,5 +1,5 @@
 """
-Arguments that may hold a secret.
+Arguments of the commands that may contain a secret: URLs and header fields.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from txsse.cli.arguments import read_headers, read_url
 class UrlTests:
     def test_plain(self) -> None:
         """
-        One without a secret stands on the command line.
+        A URL without a secret is accepted on the command line.
         """
         assert read_url("http://h/?topic=a") == "http://h/?topic=a"
 
@@ -23,7 +23,7 @@ class UrlTests:
     )
     def test_secret(self, url: str) -> None:
         """
-        One with a secret does not, and is not shown.
+        A URL with a secret on the command line is refused, and the error does not show it.
         """
         with pytest.raises(ValueError) as raised:
             read_url(url)
@@ -31,31 +31,33 @@ class UrlTests:
 
     def test_file(self, tmp_path: Path) -> None:
         """
-        A file may hold it.
+        A URL with a secret is accepted from a file, which must contain an HTTP URL.
         """
         path = tmp_path / "url"
         path.write_text("http://h/?token=hunter2\n")
         assert read_url(f"@{path}") == "http://h/?token=hunter2"
         path.write_text("hunter2")
-        with pytest.raises(ValueError, match="is no URL of HTTP"):
+        with pytest.raises(ValueError, match="is not an HTTP URL"):
             read_url(f"@{path}")
 
 
 class HeaderTests:
     def test_plain(self) -> None:
         """
-        Fields without a secret stand on the command line.
+        Header fields without a secret are accepted on the command line.
         """
         assert read_headers(["X-A: 1:2", "X-B:"]) == {"X-A": "1:2", "X-B": ""}
 
     @pytest.mark.parametrize(
         "name", ["Authorization", "proxy-authorization", "COOKIE", "X-Api-Key", "X-Auth-Token", "X-Secret"]
     )
-    def test_secret(self, name: str, tmp_path: Path) -> None:
+    def test_secret_fields(self, name: str, tmp_path: Path) -> None:
         """
-        Those with a secret do not; a file may hold them.
+        A header field with a secret is refused on the command line, and accepted from a file.
         """
-        with pytest.raises(ValueError, match=f"--header {name} holds; put the line into a file") as raised:
+        with pytest.raises(
+            ValueError, match=f"the value of --header {name}; put the line into a file"
+        ) as raised:
             read_headers([f"{name}: hunter2"])
         assert "hunter2" not in str(raised.value)
         path = tmp_path / "headers"
@@ -64,24 +66,24 @@ class HeaderTests:
 
     def test_too_large(self, tmp_path: Path) -> None:
         """
-        A file that is larger than any header field is refused, and not read in part.
+        A file that is larger than any header field is refused.
         """
         path = tmp_path / "headers"
         path.write_text("X-Name: " + "a" * 65536)
         with pytest.raises(ValueError, match="has more than 65536 bytes"):
             read_headers([f"@{path}"])
 
-    def test_wrong(self, tmp_path: Path) -> None:
+    def test_invalid_fields(self, tmp_path: Path) -> None:
         """
-        What is no field, and what cannot be read, is an error that shows nothing of it.
+        For a malformed header field or an unreadable file, the error does not show the content.
         """
         path = tmp_path / "headers"
         path.write_bytes(b"hunter2")
         for argument in ("hunter2", ": hunter2", f"@{path}"):
-            with pytest.raises(ValueError, match="--header holds no NAME:VALUE"):
+            with pytest.raises(ValueError, match="--header needs NAME:VALUE"):
                 read_headers([argument])
         path.write_bytes(b"a: \xff")
-        with pytest.raises(ValueError, match="headers: it is no text in UTF-8"):
+        with pytest.raises(ValueError, match="headers: it is not UTF-8 text"):
             read_headers([f"@{path}"])
         with pytest.raises(ValueError, match="No such file"):
             read_headers([f"@{tmp_path / 'nothing'}"])

@@ -1,5 +1,5 @@
 """
-Events as ``txsse tail`` prints them.
+The output formats of ``txsse tail``.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ class TextTests:
             (ServerSentEvent("a\n\nb", "tick", "7"), "12:34:56 tick id 7\n    a\n    \n    b\n"),
         ],
     )
-    def test_lines(self, event: ServerSentEvent, text: str) -> None:
+    def test_layout(self, event: ServerSentEvent, text: str) -> None:
         """
-        One line has all, and data of several lines stands below, indented.
+        The text format prints an event on one line, or data of several lines indented below time, type and
+        id.
         """
         assert as_text(event, TIME) == text
 
     @pytest.mark.parametrize("character", ["\x1b", "\x07", "\x00", "\x7f", "\x9b", "\u2028", "\u202e", "\r"])
     def test_hostile_characters(self, character: str) -> None:
         """
-        What could command the terminal is shown, and not sent to it, in no field.
+        The text format escapes control characters in the data, which could command the terminal.
         """
         event = ServerSentEvent(f"a{character}b").__class__._make((f"a{character}b", None, None, None))
         text = as_text(event, TIME)
@@ -43,14 +44,14 @@ class TextTests:
 
     def test_hostile_names(self) -> None:
         """
-        The type and the id come from the server too.
+        The text format escapes control characters in the type and the id.
         """
         text = as_text(ServerSentEvent("", "\x1b[2J", "\x1b]0;x"), TIME)
         assert "\x1b" not in text
 
     def test_colours(self) -> None:
         """
-        They end where they begin.
+        The text format resets each colour at the end of its field.
         """
         text = as_text(ServerSentEvent("a", "tick", "7"), TIME, colours=True)
         assert text == "\x1b[2m12:34:56\x1b[0m \x1b[1mtick\x1b[0m \x1b[2mid 7\x1b[0m  a\n"
@@ -59,7 +60,7 @@ class TextTests:
 class OtherTests:
     def test_json(self) -> None:
         """
-        An object on a line, whatever is in it.
+        The JSON format prints each event as one line in ASCII, whatever the event contains.
         """
         line = as_json(ServerSentEvent("a\n\u2028ä", "tick", "7"), TIME)
         assert line.count("\n") == 1 and line.isascii()
@@ -72,6 +73,6 @@ class OtherTests:
 
     def test_data(self) -> None:
         """
-        The data as it is, and the end of its line.
+        The data format prints the data unchanged, followed by a line end.
         """
         assert as_data(ServerSentEvent("a\nb\x1b", "tick", "7"), TIME) == "a\nb\x1b\n"

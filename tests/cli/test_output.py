@@ -1,5 +1,5 @@
 """
-What becomes of what is printed.
+Output of the commands to closed and failing streams.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GONE = BrokenPipeError(errno.EPIPE, "Broken pipe")
 
 class Failing(io.StringIO):
     """
-    Takes what is written, and cannot pass it on; or does not even take it.
+    A stream that fails to flush; or, if not ``late``, to write.
     """
 
     def __init__(self, error: OSError, *, late: bool = True) -> None:
@@ -43,7 +43,7 @@ class Failing(io.StringIO):
 @pytest.fixture
 def dropped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """
-    What was made to lead nowhere.
+    Return the descriptors that were redirected to the null device.
     """
     numbers: list[int] = []
 
@@ -51,7 +51,7 @@ def dropped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         os.close(source)
         numbers.append(target)
 
-    # Not in the module itself: pytest needs it to catch what tests print.
+    # Not in the module os itself: pytest needs it to capture the output of tests.
     own = SimpleNamespace(dup2=dup2, open=os.open, devnull=os.devnull, O_WRONLY=os.O_WRONLY)
     monkeypatch.setattr(output, "os", own)
     monkeypatch.setattr(Failing, "fileno", lambda self: 1)
@@ -61,7 +61,7 @@ def dropped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 class PutTests:
     def test_printed(self) -> None:
         """
-        What is put is there.
+        A text is written to the stream.
         """
         out = io.StringIO()
         put(out, "x\n")
@@ -71,7 +71,8 @@ class PutTests:
     @pytest.mark.parametrize(("error", "unread"), [(FULL, False), (GONE, True)])
     def test_failed(self, dropped: list[int], error: OSError, unread: bool, late: bool) -> None:
         """
-        One error says so; and what is left does not fail once more at the process's end.
+        A failed write raises one error, and redirects the descriptor, so that the exit of Python does not
+        fail again.
         """
         with pytest.raises(Unwritable, match=f"^stdout cannot be written: {error.strerror}$") as raised:
             put(Failing(error, late=late), "x")
@@ -80,7 +81,7 @@ class PutTests:
 
     def test_closed(self) -> None:
         """
-        Where there is no stdout, nothing is printed there.
+        Writing to a closed stdout raises an error.
         """
         with pytest.raises(Unwritable, match=r"^stdout is closed$"):
             put(None, "x")
@@ -104,7 +105,7 @@ class MainTests:
         late: bool,
     ) -> None:
         """
-        Help that cannot be printed is told of, unless nobody wants more of it.
+        Help that cannot be printed is reported, unless the reader closed the pipe.
         """
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", Failing(error, late=late))
@@ -120,7 +121,8 @@ class MainTests:
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argv: list[str]
     ) -> None:
         """
-        One line on stderr says so, and the status.
+        If stdout is closed, the help is reported as not printed, in one line on stderr and by the exit
+        status.
         """
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", None)
@@ -129,7 +131,7 @@ class MainTests:
 
     def test_all_closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        With nothing to write to, the status tells how it was.
+        With all standard streams closed, the exit status still reports the failure.
         """
         monkeypatch.setenv("TXSSE_KEY", SECRET)
         for argv, status in (

@@ -1,5 +1,5 @@
 """
-``txsse publish``: in the process with nothing below it, against a hub on the real reactor, and as a process.
+``txsse publish``: with a fake agent, against a hub on the real reactor, and as a process.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from twisted.web.client import ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
 from twisted.web.resource import Resource
 
-from tests.client.fakes import Asked, FakeAgent, outcome_of
+from tests.client.fakes import FakeAgent, FakeRequest, outcome_of
 from tests.integration.clients import listen, listen_tls
 from tests.mercure.world import SECRET
 from tests.processes import finish, python, start
@@ -63,7 +63,7 @@ HTML = {"Content-Type": "text/html"}
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Without tokens of the person's that runs the tests.
+    Remove the tokens and keys of the user who runs the tests.
     """
     for name in ("TXSSE_TOKEN", "TXSSE_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -77,9 +77,9 @@ def parsed(*arguments: str) -> argparse.Namespace:
 
 class Publishing:
     """
-    A run, without a network.
+    A run of the command with a fake agent.
 
-    :ivar status: holds the exit status, once there is one.
+    :ivar status: a list that receives the exit status.
     """
 
     def __init__(self, *arguments: str, out: io.StringIO | None = None, given: Any = None) -> None:
@@ -92,28 +92,28 @@ class Publishing:
         self.status = outcome_of(self.running)
 
     @property
-    def asked(self) -> Asked:
+    def request(self) -> FakeRequest:
         return self.agent.requests[-1]
 
     @property
     def form(self) -> list[tuple[str, str]]:
-        return parse_qsl(self.asked.body.decode(), keep_blank_values=True)
+        return parse_qsl(self.request.body.decode(), keep_blank_values=True)
 
     @property
     def token(self) -> str:
-        kind, _, token = self.asked.headers["authorization"].decode().partition(" ")
+        kind, _, token = self.request.headers["authorization"].decode().partition(" ")
         assert kind == "Bearer"
         return token
 
     def reply(self, body: str | bytes = "id-1", code: int = 200, headers: dict[str, str] = TEXT) -> None:
-        response = self.asked.reply(code, headers)
+        response = self.request.reply(code, headers)
         response.bring(body)
         response.end()
 
     @property
     def problem(self) -> str:
         """
-        The one line on stderr, once it is over.
+        The one line on stderr of a run that has ended.
         """
         assert len(self.status) == 1
         assert self.clock.getDelayedCalls() == []
@@ -123,17 +123,18 @@ class Publishing:
 
 
 class RequestTests:
-    def test_form(self) -> None:
+    def test_all_options(self) -> None:
         """
-        All that the options say is in it, and the id that comes back is printed.
+        The request contains everything that the options say, and the command prints the ID that the hub
+        returns.
         """
         run = Publishing(
             *(URL, "a", "ä&=\n+"),
             *("--topic", "b", "--topic", "c", "--id", "7", "--type", "tick", "--retry", "1.5", "--private"),
         )
-        assert (run.asked.method, run.asked.uri) == ("POST", URL)
-        assert run.asked.headers["content-type"] == b"application/x-www-form-urlencoded"
-        assert "authorization" not in run.asked.headers
+        assert (run.request.method, run.request.uri) == ("POST", URL)
+        assert run.request.headers["content-type"] == b"application/x-www-form-urlencoded"
+        assert "authorization" not in run.request.headers
         assert run.form == [
             *[("topic", "a"), ("topic", "b"), ("topic", "c"), ("id", "7"), ("type", "tick")],
             *[("retry", "1500"), ("private", "on"), ("data", "ä&=\n+")],
@@ -142,16 +143,16 @@ class RequestTests:
         run.reply("7")
         assert (run.status, run.out.getvalue(), run.err.getvalue()) == ([0], "7\n", "")
 
-    def test_least(self) -> None:
+    def test_no_options(self) -> None:
         """
-        Topic and data, and nothing else; data may be empty.
+        Without options, the request contains only the topic and the data, which may be empty.
         """
         run = Publishing(URL, "a", "")
         assert run.form == [("topic", "a"), ("data", "")]
 
     def test_lines(self) -> None:
         """
-        Each is an update of its own, sent when the one before is there.
+        With --lines, each line is published as one update, after the response to the previous one.
         """
         run = Publishing(URL, "a", "x\r\n\ny", "--lines")
         for number, data in enumerate(("x", "", "y"), 1):
@@ -161,9 +162,9 @@ class RequestTests:
         assert (run.status, run.out.getvalue()) == ([0], "id-1\nid-2\nid-3\n")
 
     @pytest.mark.parametrize("data", ["x\n", "x\r\n", "x"])
-    def test_end_of_the_last_line(self, data: str) -> None:
+    def test_final_line_end(self, data: str) -> None:
         """
-        It is no part of the data.
+        A line end at the end of the data is removed.
         """
         assert Publishing(URL, "a", data).form[-1] == ("data", "x")
 
@@ -171,7 +172,7 @@ class RequestTests:
 class TokenTests:
     def test_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        It counts more than the environment.
+        A token file takes precedence over the token in the environment.
         """
         monkeypatch.setenv("TXSSE_TOKEN", "a.b.c")
         assert Publishing(URL, "a", "x").token == "a.b.c"
@@ -179,9 +180,10 @@ class TokenTests:
         path.write_text(" d.e.f\n")
         assert Publishing(URL, "a", "x", "--token-file", str(path)).token == "d.e.f"
 
-    def test_made(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_token_from_a_key(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        By a key one is made for a minute, this hub and these topics, whatever else is in the environment.
+        With --key-file the command makes a token for one minute, the hub and the topics, despite a token in
+        the environment.
         """
         monkeypatch.setenv("TXSSE_TOKEN", "a.b.c")
         path = tmp_path / "secret"
@@ -193,9 +195,9 @@ class TokenTests:
         (detail,) = claims["authorization_details"]
         assert (detail["actions"], detail["topics"]) == (["publish"], [{"match": "a"}, {"match": "b"}])
 
-    def test_made_otherwise(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_token_options(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        The hub may know itself by another URL, want an issuer, or be from before Mercure 1.0.
+        The options --audience, --key-issuer and --compatibility determine the token that the command makes.
         """
         monkeypatch.setenv("TXSSE_KEY", SECRET)
         options = ("--compatibility", "--audience", "https://else.example", "--key-issuer", "me")
@@ -204,9 +206,9 @@ class TokenTests:
         assert (claims["aud"], claims["iss"]) == ("https://else.example", "me")
         assert claims["mercure"] == {"publish": ["a"]}
 
-    def test_made_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_token_renewed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Lines that come later than half a minute have a younger token.
+        The command makes a new token for a line that comes more than half a minute after the last one.
         """
         monkeypatch.setenv("TXSSE_KEY", SECRET)
         run = Publishing(URL, "a", "1\n2\n3", "--lines")
@@ -223,9 +225,9 @@ class TokenTests:
         assert run.token != first
 
     @pytest.mark.parametrize("step", [-3600, 3600])
-    def test_made_anew_when_the_clock_is_set(self, monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+    def test_token_renewed_after_a_clock_step(self, monkeypatch: pytest.MonkeyPatch, step: float) -> None:
         """
-        The hub's clock may be set as well: the token expires by what the time is now.
+        After the wall clock was set, the command makes a new token, which expires by the new time.
         """
         monkeypatch.setenv("TXSSE_KEY", SECRET)
         run = Publishing(URL, "a", "1\n2", "--lines")
@@ -236,9 +238,10 @@ class TokenTests:
         assert run.token != first
         assert claims["exp"] == step + 60
 
-    def test_wrong(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_invalid_token_or_key(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Nothing is sent with what is no token, no key or both, and none of it is shown.
+        With an invalid token, an invalid key or both options, nothing is sent, and the error does not show
+        the secret.
         """
         secret = tmp_path / "secret"
         secret.write_text("hunter2")
@@ -248,9 +251,9 @@ class TokenTests:
         spaced.write_text("hunter2 is my password")
         for arguments, problem in (
             (["--token-file", str(tmp_path / "nowhere")], "No such file"),
-            (["--token-file", str(binary)], "holds no token"),
-            (["--token-file", str(spaced)], "holds no token"),
-            (["--token-file", str(spaced), "--key-file", str(secret)], "one is enough"),
+            (["--token-file", str(binary)], "does not contain a token"),
+            (["--token-file", str(spaced)], "does not contain a token"),
+            (["--token-file", str(spaced), "--key-file", str(secret)], "exclude each other"),
             (["--key-file", str(secret)], "a secret needs at least 32 bytes"),
         ):
             run = Publishing(URL, "a", "x", *arguments)
@@ -266,85 +269,80 @@ class WrongTests:
     @pytest.mark.parametrize(
         ("arguments", "problem"),
         [
-            (["hub.example", "a", "x"], "no URL of HTTP"),
+            (["hub.example", "a", "x"], "not an HTTP URL"),
             (["https://me:x@hub.example", "a", "x"], "credentials"),
-            ([URL, "a", "x", "--file", "y"], "a --file too"),
-            ([URL, "a", "-", "--file", "y"], "a --file too"),
-            ([URL, "a"], "there are no data"),
+            ([URL, "a", "x", "--file", "y"], "DATA and --file exclude each other"),
+            ([URL, "a", "-", "--file", "y"], "DATA and --file exclude each other"),
+            ([URL, "a"], "the data is missing"),
             ([URL, "a", "x", "--lines", "--id", "1"], "--id is for one update"),
-            ([URL, "\udcff", "x"], "topic is no text"),
-            ([URL, "a", "x", "--type", "\udcff"], "type is no text"),
+            ([URL, "\udcff", "x"], "topic is not UTF-8 text"),
+            ([URL, "a", "x", "--type", "\udcff"], "type is not UTF-8 text"),
         ],
     )
-    def test_command_line(self, arguments: list[str], problem: str) -> None:
+    def test_invalid_arguments(self, arguments: list[str], problem: str) -> None:
         """
-        Nothing is sent, and one line says what is wrong.
+        With invalid arguments nothing is sent, and one line says what is wrong.
         """
         run = Publishing(*arguments)
         assert (run.status, run.agent.requests) == ([2], [])
         assert problem in run.problem
 
-    def test_terminal(self) -> None:
+    def test_no_data_at_a_terminal(self) -> None:
         """
-        Nobody waits at a terminal for what is not announced.
+        Without data, the command reads a terminal only if the user gives -.
         """
         run = Publishing(URL, "a", given=SimpleNamespace(isatty=lambda: True))
         assert run.status == [2]
-        assert "- to type them" in run.problem
+        assert "- to type it" in run.problem
 
     @pytest.mark.parametrize(
         "arguments",
         [["--timeout", "0"], ["--timeout", "inf"], ["--retry", "-1"], ["--retry", "nan"], ["--retry", "x"]],
     )
-    def test_options(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    def test_invalid_options(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         """
-        So it is before the command begins.
+        Invalid option values are reported in one line.
         """
         assert main(["publish", URL, "a", "x", *arguments]) == 2
         out, err = capsys.readouterr()
         assert out == "" and len(err.splitlines()) == 1
 
     @pytest.mark.parametrize("arguments", [["\udcff"], ["\udcff", "--lines"]])
-    def test_data(self, arguments: list[str]) -> None:
+    def test_invalid_utf8(self, arguments: list[str]) -> None:
         """
-        Data are text.
+        Data that is not UTF-8 is not published.
         """
         run = Publishing(URL, "a", *arguments)
         assert (run.status, run.agent.requests) == ([1], [])
-        assert "no text in UTF-8" in run.problem
+        assert "not UTF-8 text" in run.problem
 
     @pytest.mark.parametrize("arguments", [["x" * 11], ["x" * 11, "--lines"]])
-    def test_too_much(self, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_data_too_large(self, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        What no hub would take is not collected without end.
+        Data that is larger than any hub accepts is not read to its end.
         """
         monkeypatch.setattr(input_module, "MAX_DATA", 10)
         run = Publishing(URL, "a", *arguments)
         assert (run.status, run.agent.requests) == ([1], [])
-        assert "may have 10 bytes" in run.problem
+        assert "may have at most 10 bytes" in run.problem
 
 
 class RefusalTests:
     @pytest.mark.parametrize(
         ("code", "headers", "body", "expected"),
         [
-            (
-                401,
-                TEXT,
-                "publishing requires a token\n",
-                "the hub wants a token: name a file by --token-file",
-            ),
-            (403, TEXT, "no\n", "does not allow to publish to a and b (the hub says: no)"),
+            (401, TEXT, "publishing takes a token\n", "the hub requires a token; give --token-file"),
+            (403, TEXT, "no\n", "does not allow publishing to a and b (the hub says: no)"),
             (
                 404,
                 TEXT,
                 "",
-                f"{URL} is no hub of Mercure's: it answered 404; most of them are at /.well-known",
+                f"{URL} is not a Mercure hub: it answered 404; most hubs are at /.well-known",
             ),
             (405, TEXT, "", "it answered 405"),
-            (404, HTML, "<h1>Not found</h1>", "it answered 404; most of them are at /.well-known/mercure"),
-            (500, HTML, "<h1>Oops</h1>", "it answered 500; most of them are at /.well-known/mercure"),
-            (413, {}, "", "the update is larger than the hub takes"),
+            (404, HTML, "<h1>Not found</h1>", "it answered 404; most hubs are at /.well-known/mercure"),
+            (500, HTML, "<h1>Oops</h1>", "it answered 500; most hubs are at /.well-known/mercure"),
+            (413, {}, "", "the update is larger than the hub accepts"),
             (503, {"Retry-After": "5"}, "", "try again in 5 seconds"),
             (503, {"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"}, "", "try again later"),
             (503, {}, "<p>", "try again later"),
@@ -358,16 +356,16 @@ class RefusalTests:
                 "the hub answered 400 (the hub says: the id is\\u001b[2J bad)",
             ),
             (500, TEXT, "x" * 1000, f"(the hub says: {'x' * 300}…)"),
-            (200, HTML, "<p>Welcome</p>", "it answered 200, and no id"),
-            (200, {}, "<p>Welcome</p>", "it answered 200, and no id"),
-            (204, {}, "", "it answered 204, and no id"),
-            (200, TEXT, "a\nb", "it answered 200, and no id"),
-            (200, TEXT, "\x1b[2J", "it answered 200, and no id"),
+            (200, HTML, "<p>Welcome</p>", "it answered 200 without an ID"),
+            (200, {}, "<p>Welcome</p>", "it answered 200 without an ID"),
+            (204, {}, "", "it answered 204 without an ID"),
+            (200, TEXT, "a\nb", "it answered 200 without an ID"),
+            (200, TEXT, "\x1b[2J", "it answered 200 without an ID"),
         ],
     )
-    def test_answers(self, code: int, headers: dict[str, str], body: str, expected: str) -> None:
+    def test_refusals(self, code: int, headers: dict[str, str], body: str, expected: str) -> None:
         """
-        One line says what to do.
+        For each refusal of the hub, one line says what to do.
         """
         run = Publishing(URL, "a", "x", "--topic", "b")
         run.reply(body, code, headers)
@@ -376,30 +374,30 @@ class RefusalTests:
 
     def test_bad_token(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        One that is refused is another matter than one that is missing.
+        A token that the hub refuses is reported differently from a missing one.
         """
         monkeypatch.setenv("TXSSE_TOKEN", "a.b.c")
         run = Publishing(URL, "a", "x")
-        run.reply("the token is not valid\n", 401)
-        assert "the hub does not take the token" in run.problem and "a.b.c" not in run.problem
+        run.reply("the token is not good\n", 401)
+        assert "the hub refuses the token" in run.problem and "a.b.c" not in run.problem
 
-    def test_in_the_middle(self) -> None:
+    def test_refused_line(self) -> None:
         """
-        It says which line it was, and how many were published before.
+        With --lines, a refusal is reported with the line number and the count of updates published before.
         """
         run = Publishing(URL, "a", "1\n2\n3", "--lines")
         run.reply()
         run.reply("", 413)
         assert run.status == [1]
-        assert run.problem == "line 2: the update is larger than the hub takes; 1 published"
+        assert run.problem == "line 2: the update is larger than the hub accepts; 1 published"
         assert len(run.agent.requests) == 2
 
-    def test_endless_answer(self) -> None:
+    def test_endless_response(self) -> None:
         """
-        It is not collected: what there is of it counts.
+        The command reads 64 KiB of an endless response, then aborts the connection and reports the status.
         """
         run = Publishing(URL, "a", "x")
-        response = run.asked.reply(500, TEXT)
+        response = run.request.reply(500, TEXT)
         response.bring("x" * 65536)
         assert not response.transport.cut
         response.bring("x")
@@ -408,53 +406,56 @@ class RefusalTests:
         response.end()
         assert "the hub answered 500" in run.problem
 
-    def test_answer_without_a_length(self) -> None:
+    def test_response_without_a_length(self) -> None:
         """
-        Its end is the connection's.
+        A response without a length ends with its connection.
         """
         run = Publishing(URL, "a", "x")
-        response = run.asked.reply(200, TEXT)
+        response = run.request.reply(200, TEXT)
         response.bring("id-1")
         response.end(PotentialDataLoss())
         assert (run.status, run.out.getvalue()) == ([0], "id-1\n")
 
-    def test_broken_answer(self) -> None:
+    def test_lost_connection(self) -> None:
         """
-        Nobody knows whether it was published.
+        If the connection is lost within the response, it is unknown whether the update was published.
         """
         run = Publishing(URL, "a", "x")
-        run.asked.reply(200, TEXT).end(ConnectionDone())
-        assert run.problem.startswith(f"{URL} broke off (Connection was closed cleanly.)")
-        assert run.problem.endswith("whether it was published, is not known")
+        run.request.reply(200, TEXT).end(ConnectionDone())
+        assert run.problem.startswith(f"{URL} broke the connection off (Connection was closed cleanly.)")
+        assert run.problem.endswith("it is unknown whether the update was published")
 
     @pytest.mark.parametrize("answered", [False, True])
-    def test_timeout(self, answered: bool) -> None:
+    def test_timeout_option(self, answered: bool) -> None:
         """
-        It is for the whole answer.
+        The --timeout limits the time until the end of the response.
         """
         run = Publishing(URL, "a", "x", "--timeout", "2.5")
-        response = run.asked.reply(200, TEXT) if answered else None
+        response = run.request.reply(200, TEXT) if answered else None
         run.clock.advance(2.4)
         assert run.status == []
         run.clock.advance(0.2)
         assert run.status == [1]
-        assert "has not answered in 2.5 s" in run.problem
-        assert response.transport.cut if response else run.asked.cancelled
+        assert "has not responded in 2.5 s" in run.problem
+        assert response.transport.cut if response else run.request.cancelled
 
 
 class ConnectionTests:
     @pytest.mark.parametrize(
         ("error", "expected"),
         [
-            (ConnectionRefusedError(), f"nobody listens at {URL}; does the hub run?"),
-            (DNSLookupError(), "there is no host of that name"),
+            (ConnectionRefusedError(), f"no server listens at {URL}; is the hub running?"),
+            (DNSLookupError(), "the host does not exist"),
             (
                 ConnectError(string="No route to host"),
                 "cannot be reached: An error occurred while connecting",
             ),
-            (ResponseNeverReceived([Failure(ConnectionDone())]), "broke off"),
-            (ResponseNeverReceived([Failure(VerificationError([]))]), "--insecure accepts any"),
-            (SSL.Error([("", "", "certificate verify failed")]), "is not trusted; --insecure accepts any"),
+            (ResponseNeverReceived([Failure(ConnectionDone())]), "broke the connection off"),
+            (ResponseNeverReceived([Failure(VerificationError([]))]), "--insecure accepts any certificate"),
+            (
+                SSL.Error([("", "", "certificate verify failed")]),
+                "is not trusted; --insecure accepts any certificate",
+            ),
             (
                 SSL.Error([("", "", "wrong version number")]),
                 "(wrong version number); does the hub speak http,",
@@ -469,16 +470,16 @@ class ConnectionTests:
     )
     def test_errors(self, error: Exception, expected: str) -> None:
         """
-        Each is told with what to do about it.
+        For each connection error, one line says what to do.
         """
         run = Publishing(URL, "a", "x")
-        run.asked.lose(error)
+        run.request.lose(error)
         assert run.status == [1]
         assert expected in run.problem
 
     def test_secret_in_url(self, tmp_path: Path) -> None:
         """
-        A URL with a token is refused on the command line, read from a file, and shown nowhere.
+        A URL with a token is refused on the command line, accepted from a file, and never shown.
         """
         url = f"{URL}?authorization=hunter2"
         refused = Publishing(url, "a", "x")
@@ -486,20 +487,21 @@ class ConnectionTests:
         assert "give @FILE" in refused.problem and "hunter2" not in refused.problem
         (tmp_path / "url").write_text(url)
         run = Publishing(f"@{tmp_path / 'url'}", "a", "x")
-        assert run.asked.uri == url
-        run.asked.lose(ConnectionRefusedError())
+        assert run.request.uri == url
+        run.request.lose(ConnectionRefusedError())
         assert "authorization=***" in run.problem and "hunter2" not in run.problem
 
     def test_without_tls(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Where pyOpenSSL and service_identity are missing, nothing else is different.
+        Without pyOpenSSL and service-identity, errors without TLS are explained as usual, and https names the
+        package.
         """
         monkeypatch.setitem(sys.modules, "OpenSSL.SSL", None)
         monkeypatch.setitem(sys.modules, "service_identity", None)
         names = runpy.run_path(publish_result.__file__)
         assert (
             str(names["explain"](ConnectionRefusedError(), URL))
-            == f"nobody listens at {URL}; does the hub run?"
+            == f"no server listens at {URL}; is the hub running?"
         )
         monkeypatch.undo()
         program = (
@@ -516,20 +518,20 @@ class EndTests:
     @pytest.mark.parametrize("error", [None, ConnectingCancelledError(None)])
     def test_interrupted(self, error: Exception | None) -> None:
         """
-        Ctrl-C ends it without a word, whatever it waits for.
+        Ctrl-C ends the command without output, also while it connects.
         """
         run = Publishing(URL, "a", "x")
         if error is None:
             run.running.cancel()
-            assert run.asked.cancelled
+            assert run.request.cancelled
         else:
-            run.asked.lose(error)
+            run.request.lose(error)
         assert (run.status, run.out.getvalue(), run.err.getvalue()) == ([130], "", "")
         assert run.clock.getDelayedCalls() == []
 
-    def test_interrupted_in_the_middle(self) -> None:
+    def test_interrupted_between_lines(self) -> None:
         """
-        With lines, it says how many were published.
+        With --lines, Ctrl-C prints how many updates were published.
         """
         run = Publishing(URL, "a", "1\n2", "--lines")
         run.reply()
@@ -537,9 +539,9 @@ class EndTests:
         assert run.status == [130]
         assert run.problem == "1 published"
 
-    def test_reader_that_has_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_closed_pipe(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Nobody reads the ids any more, and the updates are published all the same.
+        When the reader of the IDs closes the pipe, the remaining lines are published all the same.
         """
         out = io.StringIO()
         run = Publishing(URL, "a", "1\n2", "--lines", out=out)
@@ -561,7 +563,7 @@ class EndTests:
 
     def test_full_disk(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        That ends it, and says what was published.
+        A full disk ends the command, and the error says how many updates were published.
         """
         out = io.StringIO()
         run = Publishing(URL, "a", "1\n2", "--lines", out=out)
@@ -574,9 +576,9 @@ class EndTests:
         assert run.status == [1]
         assert run.problem.endswith("stdout cannot be written: No space left on device; 1 published")
 
-    def test_terminal_without_the_characters(self) -> None:
+    def test_id_outside_the_encoding(self) -> None:
         """
-        The id is printed all the same.
+        An ID with characters that stdout cannot encode is printed with escapes.
         """
         written = io.BytesIO()
         run = Publishing(URL, "a", "x", out=io.TextIOWrapper(written, "ascii"))  # type: ignore[arg-type]
@@ -586,7 +588,7 @@ class EndTests:
 
 class RunTests:
     """
-    What is between the command and the reactor.
+    The command on a fake reactor.
     """
 
     class Reactor(Clock):
@@ -609,7 +611,7 @@ class RunTests:
 
     def test_interrupted(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        The end of the reactor is the command's.
+        The shutdown of the reactor ends the command with the status of Ctrl-C.
         """
 
         def act(main: Any, reactor: Any) -> None:
@@ -619,24 +621,24 @@ class RunTests:
 
         assert self.run(monkeypatch, act) == 130
 
-    def test_interrupted_before_the_beginning(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_interrupted_before_the_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        So it is where nothing has begun.
+        Ctrl-C before the command has started ends it with the status of Ctrl-C.
         """
         assert self.run(monkeypatch, lambda main, reactor: None) == 130
 
-    def test_failed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unexpected_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        What nobody has thought of is no interruption.
+        An unexpected error does not end the command with the status of Ctrl-C.
         """
         assert self.run(monkeypatch, lambda main, reactor: None, 1) == 1
 
 
 class World:
     """
-    A hub behind a real socket, and what was published to it.
+    A hub on a real socket, which records its updates.
 
-    :ivar connections: how many there were.
+    :ivar connections: the number of connections so far.
     """
 
     def __init__(self) -> None:
@@ -679,7 +681,7 @@ class World:
 @pytest.fixture
 def world() -> Iterator[World]:
     """
-    A hub that is not there yet.
+    Return a hub that the test has to start, and stop it afterwards.
     """
     world = World()
     yield world
@@ -688,7 +690,7 @@ def world() -> Iterator[World]:
 
 class Plain(Protocol):
     """
-    A server that takes whatever comes for bad HTTP, as nginx does.
+    A server that responds to anything as to bad HTTP, as nginx does.
     """
 
     def dataReceived(self, data: bytes) -> None:
@@ -710,7 +712,7 @@ class HubTests:
     @pytest_twisted.ensureDeferred
     async def test_published(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A hub takes what the options say, by the token that was made of the key.
+        A hub publishes an update with all options, with the token that the command made from the key.
         """
         await world.start()
         monkeypatch.setenv("TXSSE_KEY", SECRET)
@@ -722,9 +724,10 @@ class HubTests:
         assert (event.data, event.id, event.event, event.retry) == ("dätä", "7", "tick", 1.5)
 
     @pytest_twisted.ensureDeferred
-    async def test_nowhere_to_print(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_closed_stdout(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Where stdout is closed, it is published all the same, and the status tells that its id is not known.
+        If stdout is closed, the update is published, and stderr and the exit status report the missing
+        output.
         """
         await world.start()
         monkeypatch.setenv("TXSSE_KEY", SECRET)
@@ -734,9 +737,11 @@ class HubTests:
         assert (world.texts, err.getvalue()) == (["x"], said)
 
     @pytest_twisted.ensureDeferred
-    async def test_token(self, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def test_token_of_the_token_command(
+        self, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         """
-        It takes what ``txsse token`` makes, for its topics alone.
+        A token from txsse token publishes to its own topics only; a missing and a bad token are reported.
         """
         await world.start()
         key, token = tmp_path / "key", tmp_path / "token"
@@ -747,21 +752,21 @@ class HubTests:
         assert (status, err, world.texts) == (0, "", ["x"])
         status, _, err = await run(world.url, "b", "x", "--token-file", str(token))
         assert status == 1
-        assert err.startswith("txsse publish: the token does not allow to publish to b (the hub says: ")
+        assert err.startswith("txsse publish: the token does not allow publishing to b (the hub says: ")
         status, _, err = await run(world.url, "b", "x")
         assert status == 1
-        assert err.startswith("txsse publish: the hub wants a token: ")
+        assert err.startswith("txsse publish: the hub requires a token; ")
         token.write_text("x" + token.read_text())
         status, _, err = await run(world.url, "a", "x", "--token-file", str(token))
         assert status == 1
-        assert err.startswith("txsse publish: the hub does not take the token: ")
+        assert err.startswith("txsse publish: the hub refuses the token: ")
 
     @pytest_twisted.ensureDeferred
-    async def test_lines_of_a_file(
+    async def test_long_lines_of_a_file(
         self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        Many lines, longer than one read, arrive in order over one connection.
+        Many lines of a file, also ones longer than one read, arrive in order over one connection.
         """
         await world.start()
         monkeypatch.setenv("TXSSE_KEY", SECRET)
@@ -777,7 +782,7 @@ class HubTests:
     @pytest_twisted.ensureDeferred
     async def test_whole_file(self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Without ``--lines`` it is one update; a file that is not there is named.
+        A file is published as one update; a missing file is reported with its name.
         """
         await world.start()
         monkeypatch.setenv("TXSSE_KEY", SECRET)
@@ -790,9 +795,11 @@ class HubTests:
 
     @pytest.mark.parametrize("arguments", [[], ["-"], ["--file", "-"]])
     @pytest_twisted.ensureDeferred
-    async def test_stdin(self, world: World, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_lines_of_stdin(
+        self, world: World, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """
-        Lines are published as they come, and not when all are there.
+        With --lines, each line of stdin is published as soon as it arrives.
         """
         await world.start()
         monkeypatch.setenv("TXSSE_KEY", SECRET)
@@ -812,29 +819,29 @@ class HubTests:
         self, world: World, certificate: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        One that nobody vouches for is not trusted, unless the user says so.
+        A self-signed certificate is refused, unless the user gives --insecure.
         """
         await world.start(certificate)
         monkeypatch.setenv("TXSSE_KEY", SECRET)
         status, _, err = await run(world.url, "a", "x")
         assert status == 1
         flaw = "the server's certificate is self-signed"
-        assert err == f"txsse publish: {world.url}: {flaw}; --insecure accepts any\n"
+        assert err == f"txsse publish: {world.url}: {flaw}; --insecure accepts any certificate\n"
         assert (await run(world.url, "a", "x", "--insecure"))[0] == 0
         assert world.texts == ["x"]
 
     @pytest_twisted.ensureDeferred
     async def test_wrong_addresses(self, world: World) -> None:
         """
-        TLS where there is none, a path without a hub, and a port without a listener are told apart.
+        TLS to a plain port, a path without a hub and a port without a server are reported differently.
         """
         await world.start()
         plain = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Factory.forProtocol(Plain))
         expected = {
             f"https://127.0.0.1:{plain.getHost().port}/": "does the hub speak http, without the s?",
             f"http://127.0.0.1:{plain.getHost().port}/": "it answered 400",
-            world.url + "x": "is no hub of Mercure's: it answered 404",
-            "http://127.0.0.1:1/": "nobody listens at http://127.0.0.1:1/",
+            world.url + "x": "is not a Mercure hub: it answered 404",
+            "http://127.0.0.1:1/": "no server listens at http://127.0.0.1:1/",
         }
         for url, problem in expected.items():
             status, out, err = await run(url, "a", "x")
@@ -845,9 +852,9 @@ class HubTests:
 
 class ProcessTests:
     @pytest_twisted.ensureDeferred
-    async def test_whole(self, world: World) -> None:
+    async def test_piped_data(self, world: World) -> None:
         """
-        What is piped into it is published, and its id is printed.
+        Data piped into the command is published, and the ID is printed.
         """
         await world.start()
 
@@ -867,9 +874,9 @@ class ProcessTests:
             (">&-", 1, "it was published, but stdout is closed"),
         ],
     )
-    async def test_stdout(self, world: World, redirection: str, status: int, said: str) -> None:
+    async def test_unwritable_stdout(self, world: World, redirection: str, status: int, said: str) -> None:
         """
-        Where the id cannot be printed, one line says that it was published.
+        If the ID cannot be printed, one line says that the update was published.
         """
         await world.start()
         command = shlex.join([sys.executable, "-m", "txsse", "publish", world.url, "a", "x"])
@@ -882,21 +889,21 @@ class ProcessTests:
         assert await deferToThread(work) == (status, expected)
         assert world.texts == ["x"]
 
-    def test_stdin(self) -> None:
+    def test_closed_stdin(self) -> None:
         """
-        Where there is none, one line says what to give.
+        If stdin is closed and no data is given, one line says what to give.
         """
         command = shlex.join([sys.executable, "-m", "txsse", "publish", URL, "a"])
         for given in ("", "-"):
             done = finish(["sh", "-c", f"{command} {given} <&-"])
             assert (done.returncode, done.stdout) == (2, "")
-            assert done.stderr.startswith("txsse publish: there are no data: give DATA")
+            assert done.stderr.startswith("txsse publish: the data is missing; give DATA")
             assert done.stderr.count("\n") == 1
 
     @pytest_twisted.ensureDeferred
     async def test_interrupted(self, world: World) -> None:
         """
-        Ctrl-C ends it at once, even while it waits for stdin, with a status of its own.
+        Ctrl-C ends the command while it waits for stdin, with exit status 130.
         """
         await world.start()
 

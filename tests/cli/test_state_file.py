@@ -1,5 +1,5 @@
 """
-Where the last run ended.
+The state file of ``txsse tail``, which contains the ID to resume from.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def make_socket(path: Path) -> socket.socket:
     return bound
 
 
-# What a path may lead to, besides regular files.
+# File types other than regular files.
 SPECIAL: dict[str, Callable[[Path], object]] = {
     "FIFO": os.mkfifo,
     "directory": Path.mkdir,
@@ -35,7 +35,7 @@ class StateTests:
     @pytest.mark.parametrize("id", ["", "7", "ä b", " x "])
     def test_round_trip(self, tmp_path: Path, id: str) -> None:
         """
-        What was written is read, and nothing else is left in the folder.
+        The ID that was written is read, and no other file remains in the directory.
         """
         path = tmp_path / "state"
         assert read_state(path) == ""
@@ -44,9 +44,9 @@ class StateTests:
         assert read_state(path) == id
         assert os.listdir(tmp_path) == ["state"]
 
-    def test_written_at_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_failed_write(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A write that fails leaves the old id, and no half of the new one.
+        A failed write leaves the old ID in the file.
         """
         path = tmp_path / "state"
         write_state(path, "old")
@@ -60,18 +60,18 @@ class StateTests:
         assert read_state(path) == "old"
         assert os.listdir(tmp_path) == ["state"]
 
-    def test_something_else(self, tmp_path: Path) -> None:
+    def test_file_with_other_content(self, tmp_path: Path) -> None:
         """
-        A file that holds more than an id is not taken for one.
+        A file that contains more than an event ID is refused.
         """
         path = tmp_path / "state"
         path.write_text("a\nb\n")
-        with pytest.raises(ValueError, match="more than an id"):
+        with pytest.raises(ValueError, match="more than an event ID"):
             read_state(path)
 
-    def test_follows_links(self, tmp_path: Path) -> None:
+    def test_links(self, tmp_path: Path) -> None:
         """
-        A link stays a link, and the file at its end is written.
+        A link remains a link, and the file at its end is written.
         """
         (tmp_path / "there").mkdir()
         file, link, outer = tmp_path / "there" / "file", tmp_path / "link", tmp_path / "outer"
@@ -84,9 +84,9 @@ class StateTests:
         assert os.listdir(file.parent) == ["file"]
 
     @pytest.mark.parametrize("mode", [0o600, 0o644, 0o660, 0o2660])
-    def test_keeps_mode(self, tmp_path: Path, mode: int) -> None:
+    def test_mode(self, tmp_path: Path, mode: int) -> None:
         """
-        The file has the mode that it had.
+        A write keeps the mode of the file.
         """
         path = tmp_path / "state"
         path.write_text("7\n")
@@ -95,9 +95,9 @@ class StateTests:
         assert path.stat().st_mode & 0o7777 == mode
 
     @pytest.mark.skipif(os.getuid() != 0, reason="run as root: others cannot give files away")
-    def test_keeps_owner(self, tmp_path: Path) -> None:
+    def test_owner(self, tmp_path: Path) -> None:
         """
-        The file has the owner and the group that it had, and the bits that a change of them clears.
+        A write keeps the owner and the group of the file, and its set-user-ID and set-group-ID bits.
         """
         path = tmp_path / "state"
         path.write_text("7\n")
@@ -110,7 +110,7 @@ class StateTests:
 
     def test_owner_that_cannot_be_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        The file of another owner is refused when it is read, and nothing is left beside it.
+        A file whose owner cannot be kept is refused when it is read, and no temporary file remains.
         """
         path = tmp_path / "state"
         path.write_text("7\n")
@@ -132,7 +132,7 @@ class StateTests:
 
     def test_read_only(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A file that its owner has protected is not replaced.
+        A file without write permission is refused when it is read.
         """
         path = tmp_path / "state"
         path.write_text("7\n")
@@ -143,9 +143,9 @@ class StateTests:
 
     @pytest.mark.parametrize("linked", [False, True])
     @pytest.mark.parametrize("make", SPECIAL.values(), ids=SPECIAL)
-    def test_no_regular_file(self, tmp_path: Path, make: Callable[[Path], object], linked: bool) -> None:
+    def test_not_a_regular_file(self, tmp_path: Path, make: Callable[[Path], object], linked: bool) -> None:
         """
-        Everything else is refused, when it is read and when it is written, and stays.
+        Anything but a regular file is refused for reading and writing, and remains unchanged.
         """
         path = thing = tmp_path / "thing"
         kept = make(thing)
@@ -164,7 +164,7 @@ class StateTests:
     @pytest.mark.parametrize("path", ["/dev/null", "/dev/full", "/dev/fd/0", "/proc/self/mem"])
     def test_devices(self, path: str) -> None:
         """
-        Devices are refused without a write.
+        Devices are refused for writing.
         """
         with pytest.raises((ValueError, OSError)):
             write_state(Path(path), "8")

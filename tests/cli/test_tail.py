@@ -1,5 +1,5 @@
 """
-``txsse tail``, in the process with nothing below it, and as a process of its own.
+``txsse tail``: with a fake agent, and as a process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ URL = "https://example.org/events"
 
 class Terminal(io.StringIO):
     """
-    A terminal, as far as colours go.
+    A stream that claims to be a terminal.
     """
 
     def isatty(self) -> bool:
@@ -45,9 +45,9 @@ class Terminal(io.StringIO):
 
 class Tail:
     """
-    A run.
+    A run of the command with a fake agent.
 
-    :ivar status: holds the exit status, once there is one.
+    :ivar status: a list that receives the exit status.
     """
 
     def __init__(self, *arguments: str, url: str = URL, out: io.StringIO | None = None) -> None:
@@ -66,9 +66,9 @@ class Tail:
 
 
 class PrintingTests:
-    def test_for_a_person(self) -> None:
+    def test_text(self) -> None:
         """
-        Without options it prints for reading, and no colours where it is no terminal.
+        Without options the command prints text, without colours if stdout is not a terminal.
         """
         tail = Tail()
         tail.reply().bring("id: 7\nevent: tick\ndata: a\n\n")
@@ -77,7 +77,7 @@ class PrintingTests:
 
     def test_colours_on_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        On a terminal it has them, unless the user wants none anywhere.
+        On a terminal the command prints colours, unless NO_COLOR is set.
         """
         for no_color, expected in (("", True), ("1", False)):
             monkeypatch.setenv("NO_COLOR", no_color)
@@ -87,7 +87,7 @@ class PrintingTests:
 
     def test_json(self) -> None:
         """
-        An object on a line for each.
+        With --json the command prints each event as one JSON object on a line.
         """
         tail = Tail("--json")
         tail.reply().bring("data: a\n\ndata: b\n\n")
@@ -95,7 +95,7 @@ class PrintingTests:
 
     def test_types_and_count(self) -> None:
         """
-        Events of other types are not printed, and do not count.
+        With --type, other events are not printed and not counted by --count.
         """
         tail = Tail("--data", "--type", "x", "--type", "y", "--count", "2")
         response = tail.reply()
@@ -107,9 +107,9 @@ class PrintingTests:
 
 
 class RequestTests:
-    def test_all_of_it(self) -> None:
+    def test_options(self) -> None:
         """
-        Header fields, method, body and the id are as the options say.
+        The options determine the header fields, the method, the body and the last event ID of the request.
         """
         tail = Tail(
             "--header",
@@ -123,31 +123,31 @@ class RequestTests:
             "--last-event-id",
             "7",
         )
-        asked = tail.agent.requests[0]
-        assert (asked.method, asked.body) == ("POST", "ä".encode())
-        assert (asked.headers["x-a"], asked.headers["x-b"]) == (b"1:2", b"")
-        assert asked.headers["last-event-id"] == b"7"
+        request = tail.agent.requests[0]
+        assert (request.method, request.body) == ("POST", "ä".encode())
+        assert (request.headers["x-a"], request.headers["x-b"]) == (b"1:2", b"")
+        assert request.headers["last-event-id"] == b"7"
 
     @pytest.mark.parametrize("arguments", [["--header", "x"], ["--header", ": y"]])
     def test_wrong_header(self, arguments: list[str]) -> None:
         """
-        It is named, and nothing is asked for.
+        A malformed --header is reported, and no request is sent.
         """
         tail = Tail(*arguments)
         assert tail.status == [2]
-        assert "no NAME:VALUE" in tail.err.getvalue()
+        assert "--header needs NAME:VALUE" in tail.err.getvalue()
         assert tail.agent.requests == []
 
     def test_secrets_from_files(self, tmp_path: Path) -> None:
         """
-        The URL and header fields with secrets are read from files, and not shown in errors.
+        A URL and header fields with secrets are read from files, and errors do not show them.
         """
         (tmp_path / "url").write_text(f"{URL}?token=hunter2\n")
         (tmp_path / "headers").write_text("Authorization: Bearer hunter2\n")
         tail = Tail("--header", f"@{tmp_path / 'headers'}", url=f"@{tmp_path / 'url'}")
-        asked = tail.agent.requests[0]
-        assert asked.headers["authorization"] == b"Bearer hunter2"
-        assert asked.uri.endswith("?token=hunter2")
+        request = tail.agent.requests[0]
+        assert request.headers["authorization"] == b"Bearer hunter2"
+        assert request.uri.endswith("?token=hunter2")
         tail.reply(404).end()
         assert tail.status == [1]
         assert "token=***" in tail.err.getvalue() and "hunter2" not in tail.err.getvalue()
@@ -158,28 +158,28 @@ class RequestTests:
     )
     def test_secrets_on_the_command_line(self, url: str, arguments: list[str]) -> None:
         """
-        There they are refused, and nothing is asked for.
+        Secrets on the command line are refused, and no request is sent.
         """
         tail = Tail(*arguments, url=url)
         assert tail.status == [2]
         assert "@FILE" in tail.err.getvalue() and "hunter2" not in tail.err.getvalue()
         assert tail.agent.requests == []
 
-    def test_wrong_url(self) -> None:
+    def test_invalid_url(self) -> None:
         """
-        So it is here.
+        An invalid URL is reported as an error of the command line.
         """
         tail = Tail(url="example.org")
         assert tail.status == [2]
-        assert "no URL of HTTP" in tail.err.getvalue()
+        assert "not an HTTP URL" in tail.err.getvalue()
 
     @pytest.mark.parametrize(
         "arguments",
         [["--count", "0"], ["--count", "x"], ["--timeout", "-1"], ["--timeout", "inf"], ["--json", "--data"]],
     )
-    def test_wrong_options(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    def test_invalid_options(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         """
-        The command says in one line what is wrong.
+        Invalid options are reported in one line.
         """
         assert main(["tail", URL, *arguments]) == 2
         out, err = capsys.readouterr()
@@ -189,7 +189,7 @@ class RequestTests:
 class EndTests:
     def test_refused(self) -> None:
         """
-        A server that opens no stream is named, once.
+        A refusal by the server ends the command, with one line.
         """
         tail = Tail()
         tail.reply(404).end()
@@ -209,8 +209,8 @@ class EndTests:
     @pytest.mark.parametrize("status", [400, 503])
     def test_body(self, status: int, body: str, said: str) -> None:
         """
-        What the server says of a refusal is quoted, on one line, in which nothing commands a terminal; of a
-        page, its title.
+        The error quotes the server's reason on one line, with control characters escaped; of an HTML page,
+        its title.
         """
         tail = Tail()
         response = tail.reply(status)
@@ -223,7 +223,7 @@ class EndTests:
     @pytest.mark.parametrize("body", ["", " \n", "<p>no title"])
     def test_nothing_to_quote(self, body: str) -> None:
         """
-        Where the server says nothing, nothing is quoted.
+        If the body of a refusal has no text to quote, the error quotes nothing.
         """
         tail = Tail()
         response = tail.reply(400)
@@ -233,7 +233,7 @@ class EndTests:
 
     def test_reconnection(self) -> None:
         """
-        It is told on stderr, and goes on behind the last event.
+        A reconnection is reported on stderr, and the stream continues after the last event.
         """
         tail = Tail("--data")
         response = tail.reply()
@@ -254,27 +254,28 @@ class EndTests:
     )
     def test_certificate(self, error: Exception, problem: str) -> None:
         """
-        A certificate that is not trusted ends it: every attempt would end in the same way.
+        A certificate that is not trusted ends the command, since every attempt would fail.
         """
         tail = Tail()
         tail.agent.requests[0].lose(ResponseNeverReceived([Failure(error)]))
         assert tail.status == [1]
         certificate = f"{URL}: the server's certificate {problem}"
-        assert tail.err.getvalue() == f"txsse tail: {certificate}; --insecure accepts any\n"
+        assert tail.err.getvalue() == f"txsse tail: {certificate}; --insecure accepts any certificate\n"
         assert tail.clock.getDelayedCalls() == []
 
     @pytest.mark.parametrize(
         ("error", "problem"),
         [
-            (ConnectionRefusedError(), f"nobody listens at {URL}"),
-            (DNSLookupError(), f"there is no host of that name: {URL}"),
+            (ConnectionRefusedError(), f"no server listens at {URL}"),
+            (DNSLookupError(), f"the host does not exist: {URL}"),
             (SSL.Error([("SSL routines", "", "wrong version number")]), "(wrong version number)"),
             (ConnectionDone(), "the server closed the connection without a reply"),
         ],
     )
     def test_no_connection(self, error: Exception, problem: str) -> None:
         """
-        Other failures are told in plain words, and tried again; --timeout without any stream is an error.
+        Other connection errors are reported and retried; if --timeout passes without a stream, the command
+        fails.
         """
         tail = Tail("--timeout", "1")
         tail.agent.requests[0].lose(error)
@@ -287,7 +288,7 @@ class EndTests:
     @pytest.mark.parametrize(("arguments", "status"), [([], 0), (["--count", "2"], 3)])
     def test_timeout(self, arguments: list[str], status: int) -> None:
         """
-        It is an end like any other, unless more events were wanted.
+        When --timeout passes, the exit status is 0, or 3 if fewer than --count events were printed.
         """
         tail = Tail("--timeout", "5", *arguments)
         tail.reply().bring("data: a\n\n")
@@ -296,9 +297,9 @@ class EndTests:
         tail.clock.advance(0.2)
         assert tail.status == [status]
 
-    def test_reader_that_has_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_closed_pipe(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A closed pipe is the end, and no failure.
+        A closed pipe ends the command with exit status 0.
         """
         tail = Tail()
 
@@ -314,9 +315,9 @@ class EndTests:
         assert duplicated[0][1] == 1
         os.close(duplicated[0][0])
 
-    def test_full(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_full_disk(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Where what comes cannot be printed, one line says so.
+        A full disk ends the command, and one line reports it.
         """
         out = io.StringIO()
         tail = Tail(out=out)
@@ -329,9 +330,9 @@ class EndTests:
         assert tail.status == [1]
         assert tail.err.getvalue() == "txsse tail: stdout cannot be written: No space left on device\n"
 
-    def test_closed(self) -> None:
+    def test_closed_stdout(self) -> None:
         """
-        Nobody is asked for what cannot be printed.
+        If stdout is closed, the command fails without a request.
         """
         tail = Tail()
         arguments = argparse.ArgumentParser()
@@ -339,14 +340,15 @@ class EndTests:
         parsed, err = arguments.parse_args([URL]), io.StringIO()
         following = Deferred.fromCoroutine(follow(tail.clock, parsed, None, err, agent=tail.agent))
         assert outcome_of(following) == [1]
-        assert err.getvalue() == "txsse tail: stdout is closed, and there is nowhere to print to\n"
+        assert err.getvalue() == "txsse tail: stdout is closed; events cannot be printed\n"
         assert len(tail.agent.requests) == 1
 
 
 class StateTests:
     def test_resumed(self, tmp_path: Path) -> None:
         """
-        Each run begins behind the last event that the one before printed; no more was done with the others.
+        A run with --state resumes after the last printed event of the previous run; unprinted events do not
+        count.
         """
         state = tmp_path / "state"
         tail = Tail("--data", "--count", "2", "--state", str(state), "--last-event-id", "0")
@@ -356,9 +358,9 @@ class StateTests:
         again = Tail("--state", str(state))
         assert again.agent.requests[0].headers["last-event-id"] == b"2"
 
-    def test_types_that_are_not_printed(self, tmp_path: Path) -> None:
+    def test_filtered_types(self, tmp_path: Path) -> None:
         """
-        They were seen all the same.
+        With --type, --state also contains the IDs of events that were not printed.
         """
         state = tmp_path / "state"
         tail = Tail("--type", "x", "--state", str(state))
@@ -366,9 +368,9 @@ class StateTests:
         assert state.read_text() == "1\n"
 
     @pytest.mark.parametrize(("content", "status"), [(b"a\nb", 2), (b"\xff", 2), (None, 2)])
-    def test_file_that_cannot_be_read(self, tmp_path: Path, content: bytes | None, status: int) -> None:
+    def test_unreadable_file(self, tmp_path: Path, content: bytes | None, status: int) -> None:
         """
-        It is named, with what is wrong with it.
+        An unreadable state file is reported with its name, and no request is sent.
         """
         state = tmp_path / "state"
         state.mkdir() if content is None else state.write_bytes(content)
@@ -377,33 +379,31 @@ class StateTests:
         assert str(state) in tail.err.getvalue()
         assert tail.agent.requests == []
 
-    def test_no_regular_file(self, tmp_path: Path) -> None:
+    def test_not_a_regular_file(self, tmp_path: Path) -> None:
         """
-        It is refused before the first request.
+        A state file that is not a regular file is refused before the first request.
         """
         os.mkfifo(tmp_path / "fifo")
         (tmp_path / "link").symlink_to(tmp_path / "fifo")
         for path in (tmp_path / "fifo", tmp_path / "link", Path("/dev/null")):
             tail = Tail("--state", str(path))
             assert (tail.status, tail.agent.requests) == ([2], [])
-            assert tail.err.getvalue() == f"txsse tail: {path}: it is no regular file\n"
+            assert tail.err.getvalue() == f"txsse tail: {path}: it is not a regular file\n"
 
-    def test_directory_that_is_missing(self, tmp_path: Path) -> None:
+    def test_missing_directory(self, tmp_path: Path) -> None:
         """
-        A file that cannot be made ends it before the first request.
+        A state file in a missing directory ends the command before the first request.
         """
         tail = Tail("--state", str(tmp_path / "nowhere" / "state"))
         assert (tail.status, tail.agent.requests) == ([1], [])
         assert "No such file or directory" in tail.err.getvalue()
 
     @pytest.mark.parametrize(
-        ("make", "problem"), [(lambda path: None, "No such file"), (os.mkfifo, "no regular file")]
+        ("make", "problem"), [(lambda path: None, "No such file"), (os.mkfifo, "not a regular file")]
     )
-    def test_file_that_cannot_be_written(
-        self, tmp_path: Path, make: Callable[[Path], None], problem: str
-    ) -> None:
+    def test_unwritable_file(self, tmp_path: Path, make: Callable[[Path], None], problem: str) -> None:
         """
-        That ends it later, too: the next run would begin at the wrong place.
+        A state file that becomes unwritable ends the command: the next run would resume from an old ID.
         """
         state = tmp_path / "gone" / "state"
         state.parent.mkdir()
@@ -441,7 +441,7 @@ reactor.run()
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """
-    A server that counts, ten times a second.
+    Start a server that sends a number every 10 ms, and return its URL.
     """
     with start(python("-c", SERVER)) as program:
         [port] = program.wait_for(r"^(\d+)$")
@@ -452,9 +452,9 @@ class ProcessTests:
     def run(self, url: str, *arguments: str) -> list[str | Path]:
         return python("-m", "txsse", "tail", url, *arguments)
 
-    def test_whole(self, url: str) -> None:
+    def test_count(self, url: str) -> None:
         """
-        It prints what comes, and ends.
+        The command prints the events, and ends after --count of them.
         """
         done = finish(self.run(url, "--data", "--count", "3"))
         assert (done.returncode, done.stdout, done.stderr) == (0, "1\n2\n3\n", "")
@@ -463,13 +463,13 @@ class ProcessTests:
     @pytest.mark.parametrize(
         ("redirection", "said"),
         [
-            (">&-", "txsse tail: stdout is closed, and there is nowhere to print to\n"),
+            (">&-", "txsse tail: stdout is closed; events cannot be printed\n"),
             (">/dev/full", "txsse tail: stdout cannot be written: No space left on device\n"),
         ],
     )
-    def test_stdout(self, url: str, shape: str, redirection: str, said: str) -> None:
+    def test_unwritable_stdout(self, url: str, shape: str, redirection: str, said: str) -> None:
         """
-        Where nothing can be printed, one line says so, and the status.
+        If events cannot be printed, one line and the exit status report it.
         """
         line = f"{shlex.join([sys.executable, '-m', 'txsse', 'tail', url])} {shape} {redirection}"
         done = finish(["sh", "-c", line])
@@ -477,7 +477,7 @@ class ProcessTests:
 
     def test_closed_pipe(self, url: str) -> None:
         """
-        ``head`` ends it without a word.
+        When the reader closes the pipe, the command ends without an error.
         """
         line = f"{shlex.join(map(str, self.run(url, '--data')))} | head -n 1"
         done = finish(["bash", "-o", "pipefail", "-c", line])
@@ -485,7 +485,7 @@ class ProcessTests:
 
     def test_interrupted(self, url: str) -> None:
         """
-        Ctrl-C ends it without a word.
+        Ctrl-C ends the command without an error.
         """
         with start(self.run(url, "--data")) as program:
             program.wait_for("^1$")

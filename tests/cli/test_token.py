@@ -1,5 +1,6 @@
 """
-``txsse token``: what it makes is given to a hub's own verifier, and what it shows is read.
+``txsse token``: a hub's own verifier checks the tokens that it makes; its descriptions are compared with
+texts.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ from txsse.service.config import options
 
 HUB = ("--audience", URL)
 
-# What a token of Mercure 1.0 has to say.
+# The claims that a Mercure 1.0 token needs.
 GOOD = {"aud": URL, "exp": 9e11}
 
 
 class Tokens:
     """
-    Runs the command.
+    Run the command.
 
     :ivar status: the last exit status.
-    :ivar err: what the last run said on stderr.
+    :ivar err: the last output on stderr.
     """
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +66,7 @@ class Tokens:
 
     def refused(self, *arguments: str) -> str:
         """
-        Return what is said of a wrong command line: one line.
+        Return the one line on stderr about an invalid command line.
         """
         assert (self(*arguments), self.status) == ("", 2)
         (line,) = self.err.splitlines()
@@ -76,7 +77,7 @@ class Tokens:
 @pytest.fixture
 def tokens(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Tokens:
     """
-    The command, with a secret in the environment.
+    Return the command, with a secret in the environment.
     """
     monkeypatch.setenv("TXSSE_KEY", SECRET)
     return Tokens(capsys)
@@ -130,9 +131,10 @@ def public_pem(key: Any) -> bytes:
 
 
 class MakingTests:
-    def test_taken_by_a_hub(self, tokens: Tokens) -> None:
+    def test_grants(self, tokens: Tokens) -> None:
         """
-        It allows what was asked for, to publish and to subscribe, and nothing else.
+        A hub grants the topics and patterns that the options list, for publishing and for subscribing, and no
+        others.
         """
         token = tokens.make(
             *HUB,
@@ -155,7 +157,7 @@ class MakingTests:
 
     def test_claims(self, tokens: Tokens) -> None:
         """
-        They are those of RFC 9068, with the details of Mercure's.
+        The claims of a token are those of RFC 9068, with authorization details for Mercure.
         """
         token = tokens.make(*HUB, "--publish", "*", "--key-issuer", "https://i.example", "--subject", "ada")
         assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "at+jwt"}
@@ -168,7 +170,7 @@ class MakingTests:
 
     def test_issuer(self, tokens: Tokens) -> None:
         """
-        A hub whose key has an issuer takes the tokens that name it, of both dialects, and no others.
+        A hub with a --key-issuer accepts the tokens of both dialects that name it, and no others.
         """
         for given, compat in ((HUB, False), (("--compatibility",), True)):
             named = tokens.make(*given, "--publish", "a", "--key-issuer", "https://i.example")
@@ -180,16 +182,16 @@ class MakingTests:
     @pytest.mark.parametrize(
         ("text", "seconds"), [("30s", 30), ("10m", 600), ("2h", 7200), ("7d", 7 * 86400)]
     )
-    def test_expiry(self, tokens: Tokens, text: str, seconds: int) -> None:
+    def test_lifetime(self, tokens: Tokens, text: str, seconds: int) -> None:
         """
-        It is told with its unit.
+        The option --expires-in takes a number with a unit.
         """
         claims = claims_of(tokens.make(*HUB, "--expires-in", text))
         assert claims["exp"] - claims["iat"] == seconds
 
     def test_before_mercure_1(self, tokens: Tokens) -> None:
         """
-        A hub that understands those takes it, with templates.
+        With --compatibility, a hub accepts the token as one from before Mercure 1.0, with URI templates.
         """
         token = tokens.make(
             *("--compatibility", "--expires-in", "never", "--publish", "https://x/{id}", "--subscribe", "*"),
@@ -205,9 +207,9 @@ class MakingTests:
         assert grants.publish.has(["https://x/7"]) and not grants.publish.has(["https://y/7"])
         assert grants.expires is None
 
-    def test_before_mercure_1_for_nothing(self, tokens: Tokens) -> None:
+    def test_compatibility_without_topics(self, tokens: Tokens) -> None:
         """
-        A token that allows nothing can be made, for those who only read what is public; it expires, too.
+        With --compatibility, a token without topics can be made, and expires too.
         """
         claims = claims_of(tokens.make("--compatibility"))
         assert (claims["mercure"], claims["exp"] - claims["iat"]) == ({}, 3600)
@@ -216,31 +218,31 @@ class MakingTests:
         ("arguments", "problem"),
         [
             (["--publish", "a"], "--audience is missing"),
-            ([*HUB, "--expires-in", "never"], "before Mercure 1.0 alone"),
-            ([*HUB, "--expires-in", "0s"], "is no time"),
-            ([*HUB, "--expires-in", "1w"], "is no time"),
-            ([*HUB, "--payload", "{}"], "there is no --subscribe"),
-            ([*HUB, "--subscribe", "a", "--payload", "{"], "--payload is no JSON"),
-            ([*HUB, "--subscribe", "a", "--payload", "[" * 100_000], "--payload is no JSON"),
+            ([*HUB, "--expires-in", "never"], "exists only before Mercure 1.0"),
+            ([*HUB, "--expires-in", "0s"], "is not a time"),
+            ([*HUB, "--expires-in", "1w"], "is not a time"),
+            ([*HUB, "--payload", "{}"], "--payload needs --subscribe"),
+            ([*HUB, "--subscribe", "a", "--payload", "{"], "--payload is not JSON"),
+            ([*HUB, "--subscribe", "a", "--payload", "[" * 100_000], "--payload is not JSON"),
             ([*HUB, "--subscribe", "a", "--payload", "1"], "payload is not an object"),
             ([*HUB, "--publish", "a\n"], "control character"),
             ([*HUB, "--publish-pattern", "https://x/("], "a matcher is not valid"),
-            (["--compatibility", "--publish-pattern", "https://x/:id"], "no URL patterns"),
-            (["--compatibility", "--subscribe-pattern", "https://x/:id"], "no URL patterns"),
+            (["--compatibility", "--publish-pattern", "https://x/:id"], "URL patterns exist since"),
+            (["--compatibility", "--subscribe-pattern", "https://x/:id"], "URL patterns exist since"),
             (["--compatibility", "--subscribe", "a\n"], "control character"),
             (["--decode", "x", "--publish", "a"], "--decode makes no token"),
         ],
     )
-    def test_wrong_command_line(self, tokens: Tokens, arguments: list[str], problem: str) -> None:
+    def test_invalid_command_line(self, tokens: Tokens, arguments: list[str], problem: str) -> None:
         """
-        What no hub would take is not signed, and one line says why.
+        A token that no hub would accept is not made, and one line says why.
         """
         assert problem in tokens.refused(*arguments)
 
     @pytest.mark.parametrize("audience", ["my-hub", "urn:x:hub", "http://[", ""])
-    def test_audience_that_is_no_url(self, tokens: Tokens, audience: str) -> None:
+    def test_audience_not_a_url(self, tokens: Tokens, audience: str) -> None:
         """
-        A hub may have any text for an audience; patterns are relative to its URL all the same.
+        The audience may be any text; patterns are relative to the URL of the hub.
         """
         token = tokens.make("--audience", audience, "--publish-pattern", "/books/:id")
         claims = claims_of(token)
@@ -262,7 +264,7 @@ class KeyTests:
         self, tokens: Tokens, tmp_path: Path, make: Callable[[], Any], algorithm: str
     ) -> None:
         """
-        It signs with the first algorithm that it is good for, and counts more than the environment.
+        A private key signs with its first algorithm, and takes precedence over the secret in the environment.
         """
         key = make()
         path = tmp_path / "key.pem"
@@ -273,7 +275,7 @@ class KeyTests:
 
     def test_algorithm(self, tokens: Tokens, tmp_path: Path) -> None:
         """
-        Any other that the key is good for may be asked for.
+        The option --algorithm selects another algorithm that the key supports.
         """
         path = tmp_path / "secret"
         path.write_text("s" * 64 + "\n")
@@ -283,7 +285,7 @@ class KeyTests:
 
     def test_key_set(self, tokens: Tokens, tmp_path: Path) -> None:
         """
-        Of several keys it takes the one that is named.
+        The option --key-id selects a key of a key set.
         """
         path = tmp_path / "keys.json"
         keys = [{"kty": "oct", "kid": name, "k": name * 43} for name in ("a", "b")]
@@ -297,14 +299,14 @@ class KeyTests:
 
     def test_no_key(self, tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Without any, it says where to put one.
+        Without a key, the error names the environment variable.
         """
         monkeypatch.setenv("TXSSE_KEY", "")
         assert "TXSSE_KEY" in tokens.refused(*HUB)
 
     def test_short_secret(self, tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        One that is not safe is refused, whichever way the secret comes, and not shown.
+        A secret that is too short is refused, and the error does not show it.
         """
         monkeypatch.setenv("TXSSE_KEY", "hunter2")
         line = tokens.refused(*HUB)
@@ -313,20 +315,20 @@ class KeyTests:
     @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
     def test_secret_shorter_than_the_hash(self, tokens: Tokens, algorithm: str) -> None:
         """
-        So is one that is good enough for other algorithms alone.
+        A secret that is shorter than the hash of the selected algorithm is refused.
         """
-        assert f"{algorithm} wants a secret" in tokens.refused(*HUB, "--algorithm", algorithm)
+        assert f"{algorithm} needs a secret" in tokens.refused(*HUB, "--algorithm", algorithm)
 
-    def test_algorithm_that_does_not_fit(self, tokens: Tokens) -> None:
+    def test_unsupported_algorithm(self, tokens: Tokens) -> None:
         """
-        It says which would.
+        For an algorithm that the key does not support, the error lists those that it supports.
         """
         line = tokens.refused(*HUB, "--algorithm", "RS256")
-        assert "not good for RS256; it is for HS256, HS384, HS512" in line
+        assert "does not support RS256; it supports HS256, HS384, HS512" in line
 
     def test_public_key(self, tokens: Tokens, tmp_path: Path) -> None:
         """
-        It cannot sign.
+        A public key is refused, since it cannot sign.
         """
         path = tmp_path / "public.pem"
         path.write_bytes(public_pem(ec.generate_private_key(ec.SECP256R1())))
@@ -334,7 +336,7 @@ class KeyTests:
 
     def test_unreadable_file(self, tokens: Tokens, tmp_path: Path) -> None:
         """
-        It is named.
+        A key file that cannot be read is reported with its name.
         """
         assert "nowhere" in tokens.refused(*HUB, "--key-file", str(tmp_path / "nowhere"))
 
@@ -347,7 +349,7 @@ class DecodingTests:
 
     def test_own_token(self, tokens: Tokens) -> None:
         """
-        Header and claims are shown, and that it is good.
+        The description of a valid token contains header, claims, version, expiry and signature.
         """
         token = tokens.make(*HUB, "--publish", "b\\ü", "--subject", 'say "é"')
         lines = self.show(tokens, token, 0)
@@ -355,41 +357,41 @@ class DecodingTests:
         assert '  sub: say "é"' in lines
         assert f"  aud: {URL}" in lines
         assert any('"match": "b' in line for line in lines)
-        assert lines[-3] == "it is a token of Mercure 1.0"
+        assert lines[-3] == "it is a Mercure 1.0 token"
         assert lines[-2] in ("it expires in 59 minutes", "it expires in 60 minutes")
-        assert lines[-1] == "its signature fits the key"
+        assert lines[-1] == "its signature is valid for the key"
 
     def test_times(self, tokens: Tokens) -> None:
         """
-        They are shown as ISO 8601 has them, and those that are none as they are.
+        Times in claims are shown in ISO 8601, and other values unchanged.
         """
         lines = self.show(tokens, sign({"iat": 0, "exp": 1, "nbf": 5e11, "auth_time": "x"}), 1)
         assert "  iat: 1970-01-01T00:00:00Z" in lines
         assert "  nbf: 500000000000.0" in lines
         assert "  auth_time: x" in lines
-        assert any(line.startswith("it has expired ") and line.endswith(" days ago") for line in lines)
-        assert any(line.startswith("it is not valid yet, but in ") for line in lines)
+        assert any(line.startswith("it expired ") and line.endswith(" days ago") for line in lines)
+        assert any(line.startswith("it is not valid yet; it becomes valid in ") for line in lines)
 
     @pytest.mark.parametrize(
         ("claims", "status", "expected"),
         [
-            ({"exp": None}, 1, "no hub takes it: it has no exp"),
-            ({"exp": True}, 1, "its exp is no time"),
-            ({"exp": 1e13}, 1, "its exp is no time"),
-            ({"nbf": "x"}, 1, "its nbf is no time"),
-            ({"nbf": 0}, 0, "it is a token of Mercure 1.0"),
-            ({"aud": None}, 1, "no hub takes it: it has no aud"),
-            ({"aud": [1]}, 1, "no hub takes it: its aud is no text, such as the hub's URL"),
-            ({"aud": ["x", "y"]}, 0, "it is a token of Mercure 1.0"),
+            ({"exp": None}, 1, "no hub accepts it: it has no exp"),
+            ({"exp": True}, 1, "its exp is not a time"),
+            ({"exp": 1e13}, 1, "its exp is not a time"),
+            ({"nbf": "x"}, 1, "its nbf is not a time"),
+            ({"nbf": 0}, 0, "it is a Mercure 1.0 token"),
+            ({"aud": None}, 1, "no hub accepts it: it has no aud"),
+            ({"aud": [1]}, 1, "no hub accepts it: its aud is not a text, such as the hub's URL"),
+            ({"aud": ["x", "y"]}, 0, "it is a Mercure 1.0 token"),
             (
                 {"authorization_details": [detail(["publish"])]},
                 1,
-                "no hub takes it: topics is not a list of objects",
+                "no hub accepts it: topics is not a list of objects",
             ),
             (
                 {"authorization_details": [detail(["publish"], {"match": "x", "match_type": "\x1b[2J"})]},
                 1,
-                "no hub takes it: match_type is unknown",
+                "no hub accepts it: match_type is unknown",
             ),
             (
                 {
@@ -398,13 +400,13 @@ class DecodingTests:
                     ]
                 },
                 0,
-                "it is a token of Mercure 1.0",
+                "it is a Mercure 1.0 token",
             ),
         ],
     )
     def test_validity(self, tokens: Tokens, claims: dict[str, Any], status: int, expected: str) -> None:
         """
-        The exit status says whether it is good.
+        The description says whether a hub could accept the claims, and so does the exit status.
         """
         lines = self.show(tokens, sign({**GOOD, **claims}), status)
         assert expected in lines and all(line.isprintable() for line in lines)
@@ -413,15 +415,15 @@ class DecodingTests:
         ("claims", "status", "expected"),
         [
             ({"mercure": {}}, 0, "it never expires"),
-            ({"mercure": {"publish": "*"}}, 1, "no hub takes it: mercure.publish is not a list of strings"),
-            ({"mercure": []}, 1, "no hub takes it: mercure is not an object"),
+            ({"mercure": {"publish": "*"}}, 1, "no hub accepts it: mercure.publish is not a list of strings"),
+            ({"mercure": []}, 1, "no hub accepts it: mercure is not an object"),
         ],
     )
     def test_validity_before_mercure_1(
         self, tokens: Tokens, claims: dict[str, Any], status: int, expected: str
     ) -> None:
         """
-        So it does for the older kind, which needs neither an audience nor an end.
+        A token from before Mercure 1.0 is described as valid without an audience and without an expiry.
         """
         assert expected in self.show(tokens, sign(claims, headers={"typ": "JWT"}), status)
 
@@ -445,9 +447,9 @@ class DecodingTests:
             {"mercure": {"subscribe": ["a\n"]}},
         ],
     )
-    def test_as_a_hub_says(self, tokens: Tokens, claims: dict[str, Any], old: bool) -> None:
+    def test_same_verdict_as_a_hub(self, tokens: Tokens, claims: dict[str, Any], old: bool) -> None:
         """
-        What is shown as good is taken by a hub, and what is not, is refused.
+        The exit status is 0 exactly for the tokens that a hub accepts.
         """
         made = sign({**GOOD, "mercure": {}, **claims}, headers={"typ": "JWT"} if old else {})
         tokens("--decode", made)
@@ -461,37 +463,38 @@ class DecodingTests:
     @pytest.mark.parametrize(
         ("typ", "claims", "status", "expected"),
         [
-            ("application/AT+JWT", {}, 0, "it is a token of Mercure 1.0"),
-            ("JWT", {"mercure": {}}, 0, "it is a token from before Mercure 1.0"),
-            ("JWT", {}, 1, "it is no token of Mercure's"),
+            ("application/AT+JWT", {}, 0, "it is a Mercure 1.0 token"),
+            ("JWT", {"mercure": {}}, 0, "it is a token of the protocol before Mercure 1.0"),
+            ("JWT", {}, 1, "it is not a Mercure token"),
         ],
     )
     def test_dialect(
         self, tokens: Tokens, typ: str, claims: dict[str, Any], status: int, expected: str
     ) -> None:
         """
-        It is told.
+        The description names the token's version of Mercure.
         """
         lines = self.show(tokens, sign({**GOOD, **claims}, headers={"typ": typ}), status)
         assert any(line.startswith(expected) for line in lines)
 
     def test_signature(self, tokens: Tokens, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """
-        Another key's does not fit; without a key it is left open.
+        The signature is compared with the key, if one is given.
         """
         foreign = sign(GOOD, key=OTHER_SECRET)
-        assert self.show(tokens, foreign, 1)[-1] == "its signature does not fit the key"
+        assert self.show(tokens, foreign, 1)[-1] == "its signature is not valid for the key"
         path = tmp_path / "public.pem"
         path.write_bytes(public_pem(ec.generate_private_key(ec.SECP256R1())))
         assert (
-            self.show(tokens, foreign, 1, "--key-file", str(path))[-1] == "its signature does not fit the key"
+            self.show(tokens, foreign, 1, "--key-file", str(path))[-1]
+            == "its signature is not valid for the key"
         )
         monkeypatch.delenv("TXSSE_KEY")
-        assert self.show(tokens, foreign, 0)[-1].startswith("its signature was not looked at")
+        assert self.show(tokens, foreign, 0)[-1].startswith("its signature was not verified")
 
     def test_hostile_token(self, tokens: Tokens) -> None:
         """
-        It cannot command the terminal.
+        Control characters in a token are escaped in its description.
         """
         token = sign({**GOOD, "\x1b[2J": "\x1b]0;x\x07\u202e\x7f\x9b", "a": ["\x1b"]})
         assert all(line.isprintable() and line.isascii() for line in self.show(tokens, token, 0))
@@ -499,33 +502,34 @@ class DecodingTests:
     @pytest.mark.parametrize("text", ["{}\n", "Bearer {}", "  bearer  {} "])
     def test_from_stdin(self, tokens: Tokens, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
         """
-        So it is seen by nobody; and it may be copied from a header.
+        With --decode -, the token is read from stdin, also if it was copied from a header.
         """
         monkeypatch.setattr("sys.stdin", io.StringIO(text.format(tokens.make(*HUB))))
-        assert self.show(tokens, "-", 0)[-1] == "its signature fits the key"
+        assert self.show(tokens, "-", 0)[-1] == "its signature is valid for the key"
 
     @pytest.mark.parametrize("token", ["", "x", "a.b.c", "ä.b.c", jwt.PyJWS().encode(b"[]", SECRET, "HS256")])
-    def test_no_token(self, tokens: Tokens, token: str) -> None:
+    def test_not_a_token(self, tokens: Tokens, token: str) -> None:
         """
-        One line says so, and the status.
+        For a text that is not a token, one line and the exit status report it.
         """
         assert tokens("--decode", token) == ""
         assert tokens.status == 1
-        assert tokens.err.startswith("txsse token: this is no JSON Web Token")
+        assert tokens.err.startswith("txsse token: this is not a JSON Web Token")
 
     @pytest.mark.parametrize("levels", [900, 5_000, 10_000])
-    def test_deep(self, tokens: Tokens, levels: int) -> None:
+    def test_many_levels(self, tokens: Tokens, levels: int) -> None:
         """
-        How many levels Python reads, and how many it writes, depends on its version; what it cannot, is told.
+        A token with deeply nested JSON is either described, or reported as unusable, depending on the version
+        of Python.
         """
         deep = f'{{"mercure": {{}}, "a": {"[" * levels}{"]" * levels}}}'
         shown = tokens("--decode", jwt.PyJWS().encode(deep.encode(), SECRET, "HS256"))
         problem = tokens.err.splitlines()
         assert (tokens.status, len(problem)) == ((0, 0) if shown else (1, 1))
 
-    def test_too_deep_to_write(self, tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_too_many_levels_to_write(self, tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        What can be read and not be written is none of use.
+        A token that Python can parse but not write is reported as unusable.
         """
 
         def overflow(entry: Any) -> str:
@@ -533,25 +537,25 @@ class DecodingTests:
 
         monkeypatch.setattr("txsse.cli.explain_token._line", overflow)
         assert (tokens("--decode", sign({})), tokens.status) == ("", 1)
-        assert tokens.err == "txsse token: this is no token of any use: it has too many levels\n"
+        assert tokens.err == "txsse token: this token is unusable: its JSON has too many nested levels\n"
 
     def test_bytes_on_stdin(self, tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        What is no text is no token.
+        Bytes on stdin that are not UTF-8 are reported as not being a token.
         """
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), "utf-8"))
         assert (tokens("--decode", "-"), tokens.status) == ("", 1)
-        assert tokens.err == "txsse token: this is no JSON Web Token\n"
+        assert tokens.err == "txsse token: this is not a JSON Web Token\n"
 
 
 class ProcessTests:
     """
-    What becomes of it in a shell, where streams may be closed, and devices full.
+    The command in a shell, with closed streams and full devices.
     """
 
     def run(self, line: str, status: int) -> list[str]:
         """
-        Return what is said on stderr; ``txsse`` in the line is the command.
+        Return the lines on stderr of a shell command, in which ``txsse`` stands for the command.
         """
         command = f"{shlex.quote(sys.executable)} -m txsse"
         done = finish(["sh", "-c", line.replace("txsse", command, 1)], env={"TXSSE_KEY": SECRET})
@@ -566,9 +570,9 @@ class ProcessTests:
             (">/dev/full", "txsse token: stdout cannot be written: No space left on device"),
         ],
     )
-    def test_stdout(self, arguments: str, redirection: str, said: str) -> None:
+    def test_unwritable_stdout(self, arguments: str, redirection: str, said: str) -> None:
         """
-        One line says that nothing was printed, and the status does.
+        If the output cannot be written, one line and the exit status report it.
         """
         assert self.run(f"txsse {arguments} {redirection}", 1) == [said]
 
@@ -579,30 +583,30 @@ class ProcessTests:
             ("0>/dev/null", "txsse token: stdin cannot be read: Bad file descriptor"),
         ],
     )
-    def test_stdin(self, redirection: str, said: str) -> None:
+    def test_unreadable_stdin(self, redirection: str, said: str) -> None:
         """
-        So it is where nothing can be read.
+        If stdin cannot be read, one line and the exit status report it.
         """
         assert self.run(f"txsse token --decode - {redirection}", 2) == [said]
 
-    def test_stderr(self) -> None:
+    def test_closed_stderr(self) -> None:
         """
-        Where that is closed, the status tells all the same.
+        If stderr is closed, the exit status still reports the failure.
         """
         assert self.run("txsse token 2>&-", 2) == []
         assert self.run("txsse token --decode - <&- >&- 2>&-", 2) == []
 
     @pytest.mark.parametrize("arguments", ["--help", "token --help", "--version", ""])
-    def test_help(self, arguments: str) -> None:
+    def test_unwritable_help(self, arguments: str) -> None:
         """
-        What argparse prints has to get there, too.
+        If the help cannot be written, one line and the exit status report it.
         """
         said = "txsse: stdout cannot be written: No space left on device"
         assert self.run(f"txsse {arguments} >/dev/full", 1) == [said]
 
-    def test_reader_that_has_gone(self) -> None:
+    def test_closed_pipe(self) -> None:
         """
-        A token that nobody reads was not given to anybody; half a help is help enough.
+        If the reader closes the pipe, a lost token is reported as an error, and cut help is not.
         """
         line = "txsse token --audience x | true; exit 0"
         assert self.run(line, 0) in ([], ["txsse token: stdout cannot be written: Broken pipe"])
@@ -624,7 +628,7 @@ class OptionNameTests:
     @pytest.mark.parametrize("command", [TOKEN, PUBLISH])
     def test_key_options(self, command: Command) -> None:
         """
-        What the service has an option for is spelled as there.
+        The options that the commands share with the service have the same names.
         """
         parser = argparse.ArgumentParser()
         command.add_arguments(parser)
@@ -639,7 +643,7 @@ class WithoutTheExtraTests:
 
     def test_missing(self, tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        One line says what to install.
+        Without PyJWT, one line says what to install.
         """
         monkeypatch.delitem(sys.modules, "txsse.mercure.auth.mint", raising=False)
         monkeypatch.setitem(sys.modules, "jwt", None)
@@ -648,7 +652,7 @@ class WithoutTheExtraTests:
 
     def test_processes(self) -> None:
         """
-        Help needs nothing of it.
+        The help works without PyJWT; the commands end with one line that says what to install.
         """
         assert self.run("--help").returncode == 0
         assert self.run("token", "--help").returncode == 0

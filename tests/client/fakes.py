@@ -1,5 +1,5 @@
 """
-A server without a network: what an event source asks for, and whatever a test answers.
+A fake HTTP server without a network: it records the client's requests, and a test supplies each reply.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STREAM = {"Content-Type": "text/event-stream"}
 @implementer(IPushProducer)
 class FakeTransport:
     """
-    What a response's body comes from.
+    The transport of a response's body.
     """
 
     def __init__(self) -> None:
@@ -47,10 +47,10 @@ class FakeTransport:
 
 class FakeResponse:
     """
-    A reply.
+    A response.
 
-    :ivar body: the protocol that reads its body; ``None`` before somebody wants it.
-    :ivar early: what of the body has come by then.
+    :ivar body: the protocol that reads the body; ``None`` before the client reads it.
+    :ivar early: the part of the body that arrives with the head.
     """
 
     def __init__(self, code: int, headers: dict[str, str]) -> None:
@@ -64,27 +64,27 @@ class FakeResponse:
         self.body = protocol
         protocol.makeConnection(self.transport)
         if self.early:
-            # As Twisted does with what came before anybody wanted it.
+            # As Twisted does with bytes received before the client reads the body.
             protocol.dataReceived(self.early)
             self.transport.resumeProducing()
 
     def bring(self, text: str | bytes) -> None:
         """
-        Bring some of the body.
+        Deliver some bytes of the body.
         """
-        assert not self.transport.paused, "the client has asked to wait"
+        assert not self.transport.paused, "the client has paused the server"
         self.body.dataReceived(text.encode() if isinstance(text, str) else text)
 
     def end(self, reason: Exception | None = None) -> None:
         """
-        End the body, properly unless there is a reason.
+        End the body: properly, or with an error.
         """
         self.body.connectionLost(Failure(reason or ResponseDone()))
 
 
-class Asked:
+class FakeRequest:
     """
-    A request that waits for its reply.
+    A request that waits for its response.
     """
 
     def __init__(self, method: bytes, uri: bytes, headers: Headers, body: Any) -> None:
@@ -108,7 +108,7 @@ class Asked:
         self, code: int = 200, headers: dict[str, str] | None = None, early: bytes = b""
     ) -> FakeResponse:
         """
-        Answer.
+        Send a response.
         """
         response = FakeResponse(code, STREAM if headers is None else headers)
         response.early = early
@@ -117,7 +117,7 @@ class Asked:
 
     def lose(self, error: Exception | None = None) -> None:
         """
-        Fail to reach the server.
+        Fail the request, as if the connection was lost.
         """
         self.answer.errback(Failure(error or ConnectionLost()))
 
@@ -125,13 +125,13 @@ class Asked:
 @implementer(IAgent)
 class FakeAgent:
     """
-    Takes requests.
+    An agent that records requests.
 
-    :ivar requests: all of them, in order.
+    :ivar requests: all requests, in order.
     """
 
     def __init__(self) -> None:
-        self.requests: list[Asked] = []
+        self.requests: list[FakeRequest] = []
 
     def request(
         self,
@@ -140,17 +140,17 @@ class FakeAgent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,  # noqa: N803
     ) -> Deferred[Any]:
-        asked = Asked(method, uri, headers or Headers(), bodyProducer)
-        self.requests.append(asked)
-        return asked.answer
+        request = FakeRequest(method, uri, headers or Headers(), bodyProducer)
+        self.requests.append(request)
+        return request.answer
 
 
 class Followed:
     """
-    An event source, the server that it asks, and what it brought.
+    An event source with its fake server, and the events and errors that it delivered.
 
-    :ivar texts: the data of the events, where they are pushed.
-    :ivar errors: what it told of.
+    :ivar texts: the data of the events that were pushed.
+    :ivar errors: the errors passed to ``on_error``.
     """
 
     def __init__(self, url: str = "https://example.org/events", *, push: bool = True, **options: Any) -> None:
@@ -166,27 +166,27 @@ class Followed:
         self.source.start()
 
     @property
-    def asked(self) -> Asked:
+    def request(self) -> FakeRequest:
         """
         The last request.
         """
         return self.agent.requests[-1]
 
-    def again(self, seconds: float) -> Asked:
+    def next_request(self, seconds: float) -> FakeRequest:
         """
-        Wait for the next request, which comes after so many seconds and no sooner.
+        Advance the clock to the next request, and check that it comes after exactly so many seconds.
         """
         before = len(self.agent.requests)
         self.clock.advance(seconds - 0.001)
         assert len(self.agent.requests) == before, "too soon"
         self.clock.advance(0.002)
         assert len(self.agent.requests) == before + 1, "too late"
-        return self.asked
+        return self.request
 
 
 def outcome_of(waiting: Deferred[Any]) -> list[Any]:
     """
-    Return a list that holds what a Deferred fires with, once it does.
+    Return a list that receives the result or the error of a Deferred when it fires.
     """
     outcome: list[Any] = []
     keep: Callable[[Any], None] = outcome.append

@@ -1,5 +1,6 @@
 """
-The decoder of chunks: it does as Twisted's does, in fewer steps.
+The decoder of the chunked coding returns the same as Twisted's, in fewer steps; the pool limits a reply's
+head.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from txsse.errors import InvalidResponse
 
 def decoded(make: Any, reads: list[bytes]) -> tuple[bytes, list[bytes], str | None, bool]:
     """
-    Return what a decoder makes of some reads: the body, what comes behind it, an error, and whether it ended.
+    Decode some reads; return the body, the bytes after it, the error, and whether the body has ended.
     """
     body: list[bytes] = []
     rest: list[bytes] = []
@@ -67,18 +68,18 @@ STREAMS = st.lists(st.one_of(CHUNKS, CHUNKS, CHUNKS, NOISE), max_size=12).map(b"
 
 class DecoderTests:
     @given(STREAMS, st.lists(st.integers(min_value=0, max_value=400), max_size=6))
-    def test_like_twisted_s(self, stream: bytes, cuts: list[int]) -> None:
+    def test_same_result_as_twisted(self, stream: bytes, cuts: list[int]) -> None:
         """
-        Whatever comes, and however it is cut.
+        The chunk decoder returns the same as Twisted's decoder for any stream, however reads cut it.
         """
         places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
         reads = [stream[a:b] for a, b in pairwise(places)]
         assert decoded(OURS, reads) == decoded(_ChunkedTransferDecoder, reads)
 
     @pytest.mark.parametrize("end", [b"0\r\n\r\n", b"0\r\nX: y\r\n\r\nmore", b""])
-    def test_every_cut(self, end: bytes) -> None:
+    def test_cut_at_every_byte(self, end: bytes) -> None:
         """
-        Cut anywhere, or everywhere, it is the same stream.
+        The chunk decoder decodes a stream that is cut at any byte, or at every byte, like Twisted's decoder.
         """
         stream = chunk(b"data: a\n\n") + chunk(b"data: b\r\n\r\n") + chunk(b"x" * 300, b";q=1") + end
         expected = decoded(_ChunkedTransferDecoder, [stream])
@@ -89,9 +90,9 @@ class DecoderTests:
         assert decoded(OURS, [bytes([byte]) for byte in stream])[0] == expected[0]
 
     @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n"])
-    def test_at_once(self, end: bytes) -> None:
+    def test_one_call_per_read(self, end: bytes) -> None:
         """
-        A read is handed over in one piece, but for the chunk that it cuts.
+        The chunk decoder delivers the body of each read in one call, apart from the chunk that the read cuts.
         """
         body: list[bytes] = []
         decoder = Decoder(_ChunkedTransferDecoder, body.append, body.append)
@@ -101,9 +102,9 @@ class DecoderTests:
         assert len(body) == 2
         assert b"".join(body) == b"".join(b"data: %d%s" % (number, end) for number in range(1000))
 
-    def test_before_an_error(self) -> None:
+    def test_chunks_before_an_error(self) -> None:
         """
-        What came before it is handed over.
+        The chunk decoder delivers the chunks before a malformed one.
         """
         body: list[bytes] = []
         decoder = Decoder(_ChunkedTransferDecoder, body.append, body.append)
@@ -115,7 +116,7 @@ class DecoderTests:
 class PoolTests:
     def test_decoder_in_use(self) -> None:
         """
-        The usual agent's connections read this way.
+        Connections of the default agent's pool use the faster chunk decoder.
         """
         pool = new_pool(Clock())
         protocol: Any = pool._factory(lambda _: None, "").buildProtocol(None)
@@ -123,9 +124,9 @@ class PoolTests:
         protocol.request(Request(b"GET", b"/", Headers({b"host": [b"a"]}), None))
         assert protocol._parser._transferDecoders[b"chunked"].func is Decoder
 
-    def test_quiet(self) -> None:
+    def test_no_log_lines(self) -> None:
         """
-        A connection leaves nothing in the log when it is made and lost.
+        A connection of the client writes nothing to the log when it is made and lost.
         """
         factory: Any = new_pool(Clock())._factory(lambda _: None, "")
         with capturedLogs() as logged:
@@ -141,9 +142,10 @@ class PoolTests:
             ([b"HTTP/1.1 200 OK\r\nA: " + b"x" * 20_000], "a line that is too long"),
         ],
     )
-    def test_head_that_is_too_large(self, reads: list[bytes], problem: str) -> None:
+    def test_head_too_large(self, reads: list[bytes], problem: str) -> None:
         """
-        It ends the connection, and the error says so.
+        The client closes a connection whose reply has a head, or a line of it, that is too large; the error
+        says so.
         """
         protocol: Any = new_pool(Clock())._factory(lambda _: None, "").buildProtocol(None)
         transport = StringTransport()
@@ -160,9 +162,9 @@ class PoolTests:
         assert isinstance(error, InvalidResponse)
         assert problem in str(error)
 
-    def test_body_of_any_size(self) -> None:
+    def test_large_body(self) -> None:
         """
-        The limit is for the head alone.
+        The size limit of a reply's head does not limit the body.
         """
         protocol: Any = new_pool(Clock())._factory(lambda _: None, "").buildProtocol(None)
         transport = StringTransport()
@@ -189,7 +191,8 @@ class PoolTests:
     @pytest.mark.parametrize("length", [b"", b"Content-Length: 9\r\n"])
     def test_transfer_encodings(self, codings: list[bytes], chunked: bool, length: bytes) -> None:
         """
-        A body has chunks where one of all codings says so, whatever its length; other codings do not count.
+        The client decodes a body as chunked if any Transfer-Encoding field contains that coding, also with a
+        length.
         """
         protocol: Any = new_pool(Clock())._factory(lambda _: None, "").buildProtocol(None)
         protocol.makeConnection(StringTransport())
@@ -207,9 +210,9 @@ class PoolTests:
         responses[0].deliverBody(body)
         assert body.data == event
 
-    def test_not_connected(self) -> None:
+    def test_lost_connection(self) -> None:
         """
-        A connection that is lost takes no request.
+        A lost connection refuses further requests.
         """
         protocol: Any = new_pool(Clock())._factory(lambda _: None, "").buildProtocol(None)
         protocol.makeConnection(StringTransport())

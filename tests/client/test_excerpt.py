@@ -1,5 +1,5 @@
 """
-The beginning of a reply that opens no stream.
+The excerpt of a reply's body in the error of a refused stream.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from txsse.errors import StreamRefused
 
 def body_of(content: bytes, headers: dict[str, str], *, status: int = 400) -> str:
     """
-    Return what the error holds of a body that comes as a whole.
+    Return the excerpt in the error, for a reply with this body.
     """
     followed = Followed()
-    response = followed.asked.reply(status, headers)
+    response = followed.request.reply(status, headers)
     response.bring(content)
     response.end()
     (error,) = followed.errors
@@ -42,13 +42,14 @@ class BodyTests:
     )
     def test_charset(self, content_type: str, content: bytes, text: str) -> None:
         """
-        The body is decoded as its charset says; whatever is wrong with that raises nothing.
+        The client decodes the body of a refusal with its charset; an unknown or wrong charset raises no
+        error.
         """
         assert body_of(content, {"Content-Type": content_type} if content_type else {}) == text
 
     def test_wrong_type(self) -> None:
         """
-        A good status does not make a stream of a page; the error holds the page.
+        A reply with status 200 and another media type is refused, and the error contains its body.
         """
         assert body_of(b"<title>Log in</title>", {"Content-Type": "text/html"}, status=200) == (
             "<title>Log in</title>"
@@ -56,26 +57,27 @@ class BodyTests:
 
     def test_compressed(self) -> None:
         """
-        A compressed body is not read, and costs no time.
+        The client does not read the compressed body of a refusal, and reports the error at once.
         """
         followed = Followed()
-        response = followed.asked.reply(400, {"Content-Encoding": "gzip"})
+        response = followed.request.reply(400, {"Content-Encoding": "gzip"})
         (error,) = followed.errors
         assert isinstance(error, StreamRefused) and error.body == ""
         assert response.transport.cut
 
     def test_size(self) -> None:
         """
-        4 KiB are read, without the half of a character at the end; then the connection is cut.
+        The client reads 4 KiB of a refusal's body, drops a character that this cuts, and aborts the
+        connection.
         """
         followed = Followed()
-        response = followed.asked.reply(500, {})
+        response = followed.request.reply(500, {})
         response.bring(b"a")
         response.bring("ä".encode() * 3000)
         (error,) = followed.errors
         assert isinstance(error, StreamRefused) and error.body == "a" + "ä" * 2047
         assert response.transport.cut
-        # What had been read by then, and is told late.
+        # Twisted had read these bytes before, and delivers them late.
         response.bring(b"more")
         response.end()
         assert followed.errors == [error]
@@ -83,10 +85,11 @@ class BodyTests:
 
     def test_body_without_an_end(self) -> None:
         """
-        After three seconds what has come is enough, and the connection is cut.
+        If the body of a refusal has no end, the client reports the error after three seconds with the text so
+        far.
         """
         followed = Followed(connect_timeout=1.0)
-        response = followed.asked.reply(404, {})
+        response = followed.request.reply(404, {})
         response.bring(b"a")
         followed.clock.advance(2.9)
         assert followed.errors == []
@@ -96,12 +99,12 @@ class BodyTests:
         assert response.transport.cut
         assert followed.clock.getDelayedCalls() == []
 
-    def test_body_that_breaks_off(self) -> None:
+    def test_lost_connection(self) -> None:
         """
-        A body that is cut short counts as far as it came.
+        If the connection is lost within the body of a refusal, the error contains the text received so far.
         """
         followed = Followed()
-        response = followed.asked.reply(404, {})
+        response = followed.request.reply(404, {})
         response.bring(b"a")
         response.end(ConnectionResetError())
         (error,) = followed.errors
@@ -109,21 +112,21 @@ class BodyTests:
 
     def test_early_body(self) -> None:
         """
-        A body that came with the head counts.
+        The error of a refusal contains a body that arrived together with the head.
         """
         followed = Followed()
-        followed.asked.reply(404, {}, early=b"x" * 5000)
+        followed.request.reply(404, {}, early=b"x" * 5000)
         (error,) = followed.errors
         assert isinstance(error, StreamRefused) and len(error.body) == 4096
 
 
 class StateTests:
-    def test_closed_meanwhile(self) -> None:
+    def test_closed_while_reading(self) -> None:
         """
-        While the body comes, the source can be closed; nothing is reported then.
+        A program may close the source while it reads the body of a refusal; no error is reported then.
         """
         followed = Followed()
-        response = followed.asked.reply(404, {})
+        response = followed.request.reply(404, {})
         followed.source.close()
         assert response.transport.cut
         assert followed.errors == []
@@ -132,10 +135,10 @@ class StateTests:
 
     def test_temporary(self) -> None:
         """
-        A temporary refusal has a body, too, and the next attempt comes when the server says.
+        The error of a temporary refusal contains the body, and the client honours Retry-After.
         """
         followed = Followed(reconnect_on=[503], retry=1.0)
-        response = followed.asked.reply(503, {"Retry-After": "30"})
+        response = followed.request.reply(503, {"Retry-After": "30"})
         response.bring(b"Try later.")
         assert followed.source.reconnect_in is None
         response.end()
@@ -144,5 +147,5 @@ class StateTests:
         assert followed.source.reconnect_in == 30.0
         followed.clock.advance(10)
         assert followed.source.reconnect_in == 20.0
-        followed.again(20.0).reply()
+        followed.next_request(20.0).reply()
         assert followed.source.reconnect_in is None

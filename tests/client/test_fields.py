@@ -1,5 +1,5 @@
 """
-Header fields of a reply: they are read as the Fetch standard and Chromium read them.
+Header fields of a reply are parsed as in the Fetch standard and in Chromium.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJ
 
 def split(text: str) -> list[str]:
     """
-    Take the steps of https://fetch.spec.whatwg.org/#header-value-get-decode-and-split, one by one.
+    Follow the steps of https://fetch.spec.whatwg.org/#header-value-get-decode-and-split, one by one.
     """
     values, value, position = [], "", 0
     while True:
@@ -45,7 +45,7 @@ def split(text: str) -> list[str]:
 
 def extracted(fields: list[str]) -> str | None:
     """
-    Take the steps of https://fetch.spec.whatwg.org/#concept-header-extract-mime-type for the essence.
+    Follow the steps of https://fetch.spec.whatwg.org/#concept-header-extract-mime-type for the essence.
     """
     essence = None
     for value in split(", ".join(fields)):
@@ -86,7 +86,7 @@ class EssenceTests:
     @given(st.lists(PIECES, max_size=3))
     def test_as_in_the_standard(self, fields: list[str]) -> None:
         """
-        For all fields, the essence is what the steps of the Fetch standard give.
+        For any Content-Type fields, the media type is the one that the steps of the Fetch standard give.
         """
         assert essence_of(fields) == extracted(fields)
 
@@ -107,7 +107,7 @@ class EssenceTests:
     )
     def test_event_stream(self, fields: list[str]) -> None:
         """
-        The last valid media type counts, over all fields.
+        The last valid media type of all Content-Type fields counts.
         """
         assert essence_of(fields) == "text/event-stream"
 
@@ -129,14 +129,14 @@ class EssenceTests:
     )
     def test_another_type(self, fields: list[str]) -> None:
         """
-        A type within a quoted string, or before a valid one, does not count.
+        A media type inside a quoted string, or before another valid one, is ignored.
         """
         assert essence_of(fields) != "text/event-stream"
 
     @pytest.mark.parametrize("unit", ['"', '"\\', ",", "a", '",', "\\", '"a\\"'])
-    def test_long(self, unit: str) -> None:
+    def test_long_value(self, unit: str) -> None:
         """
-        A value of the size of a head is read in linear time.
+        A Content-Type value as large as a whole head is parsed in linear time.
         """
         essence_of([unit * (256 * 1024 // len(unit))])
 
@@ -148,7 +148,7 @@ class CodingsTests:
     )
     def test_compressed(self, fields: list[str]) -> None:
         """
-        All codings are known.
+        A body counts as compressed if all of its codings are known compressions.
         """
         assert is_list_of_codings(fields) and is_compressed(fields)
 
@@ -169,18 +169,18 @@ class CodingsTests:
             ["gzip,"],
         ],
     )
-    def test_plain(self, fields: list[str]) -> None:
+    def test_unknown_coding(self, fields: list[str]) -> None:
         """
-        Chromium takes the body as it is, where it does not know a coding.
+        A body with an unknown coding, or identity, is read uncompressed, as in Chromium.
         """
         assert is_list_of_codings(fields) and not is_compressed(fields)
 
     @pytest.mark.parametrize(
         "fields", [["gzip;q=1"], ["identity;x"], ['"gzip"'], ["a=b"], ["*"], ["gzip br"]]
     )
-    def test_no_list(self, fields: list[str]) -> None:
+    def test_not_a_list(self, fields: list[str]) -> None:
         """
-        What is no list of tokens is an error.
+        A Content-Encoding that is not a list of tokens is an error.
         """
         assert not is_list_of_codings(fields)
 
@@ -205,6 +205,6 @@ class CodingsTests:
     )
     def test_chunked(self, fields: list[str], chunked: bool) -> None:
         """
-        A body comes in chunks where one coding says so; others do not count.
+        A body is chunked if one of its codings is; all other codings are ignored.
         """
         assert is_chunked(fields) is chunked

@@ -1,5 +1,5 @@
 """
-A source that is read in a task of asyncio.
+An event source in an asyncio task.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from txsse import EventSource, SSEResource
 from txsse.testing import MemoryAgent
 
 
-def test_in_a_task(plain: Wire) -> None:
+def test_iteration_in_an_asyncio_task(plain: Wire) -> None:
     """
-    It cannot wait for a Deferred; the failure says what to write.
+    An asyncio task cannot iterate over a source; the error says how to convert the coroutine.
     """
     agent = MemoryAgent(SSEResource(lambda channel: iter(["a"])), plain.reactor)
     source = EventSource("http://localhost/", agent=agent, reactor=plain.reactor)

@@ -1,5 +1,5 @@
 """
-Servers that mean no good: memory stays bounded, the error has a name, and the program is told.
+Hostile servers: memory stays bounded, and the program receives an error that names the problem.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class EndlessTests:
     )
     def test_line_or_event(self, first: bytes, more: bytes) -> None:
         """
-        A line, or an event, without an end is given up at the limit, for good: it would come again.
+        A line or an event above the size limit ends the source permanently, since it would arrive again.
         """
         followed = Followed(max_event_size=LIMIT)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring(first)
         for _ in range(2 * LIMIT // len(more) + 2):
             if followed.source.ready_state is ReadyState.OPEN:
@@ -44,10 +44,10 @@ class EndlessTests:
 
     def test_comments(self) -> None:
         """
-        Comments are no events, and a hundred megabytes of them take no memory.
+        A hundred megabytes of comments take no memory, and events after them are delivered.
         """
         followed = Followed(max_event_size=LIMIT)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         chunk = b":" + b"c" * (CHUNK - 2) + b"\n"
         response.bring(chunk)
         tracemalloc.start()
@@ -63,10 +63,10 @@ class EndlessTests:
 
     def test_tiny_events(self) -> None:
         """
-        A packet full of them, to a program that takes its time, and no packet more.
+        A source that the program does not read holds the tiny events of one read, and pauses the server.
         """
         followed = Followed(push=False)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring(b"data\n\n" * (CHUNK // 6))
         assert response.transport.paused
         assert len(followed.source._delivery.pending) == CHUNK // 6
@@ -76,10 +76,10 @@ class NonsenseTests:
     @pytest.mark.parametrize("retry", [b"9" * 1000, b"-1", b"1.5", b"1e3", "٣".encode(), b"", b" 1"])
     def test_retry(self, retry: bytes) -> None:
         """
-        A time that is none, or longer than anybody lives, changes nothing; and nothing overflows.
+        An invalid or huge retry field does not shorten the reconnection delay, and overflows nothing.
         """
         followed = Followed(retry=2.0)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring(b"retry: " + retry + b"\n\n")
         response.end()
         assert followed.source.ready_state is ReadyState.CONNECTING
@@ -88,12 +88,12 @@ class NonsenseTests:
         followed.source.close()
         assert followed.clock.getDelayedCalls() == []
 
-    def test_bytes_that_are_no_text(self) -> None:
+    def test_invalid_utf8(self) -> None:
         """
-        They arrive as what stands for them, NULs as they are, and an id with a NUL is none.
+        The client decodes invalid bytes to U+FFFD, keeps NULs in data, and ignores an id that contains a NUL.
         """
         followed = Followed(retry=1.0)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring(b"id: 1\ndata: \xff\xfe\x00\n\nid: 2\x00\ndata: b\n\n")
         assert followed.texts == ["\ufffd\ufffd\x00", "b"]
         assert followed.source.last_event_id == "1"
@@ -109,10 +109,10 @@ class NonsenseTests:
     )
     def test_headers(self, headers: dict[str, str]) -> None:
         """
-        A reply that is none is refused, and the connection cut.
+        A reply with an unusable Content-Type or Content-Encoding is refused, and its connection aborted.
         """
         followed = Followed()
-        response = followed.asked.reply(200, headers)
+        response = followed.request.reply(200, headers)
         followed.clock.advance(3)
         assert isinstance(followed.source.last_error, StreamRefused)
         assert response.transport.cut
@@ -122,12 +122,12 @@ class NonsenseTests:
     )
     def test_redirects(self, location: str) -> None:
         """
-        Wherever it leads, it ends: in another request, or with a name for what is wrong.
+        A redirect to any invalid location, or in a circle, ends the source with StreamRefused.
         """
         followed = Followed()
         for _ in range(25):
-            if followed.source.ready_state is ReadyState.CONNECTING and not followed.asked.answer.called:
-                followed.asked.reply(302, {"Location": location})
+            if followed.source.ready_state is ReadyState.CONNECTING and not followed.request.answer.called:
+                followed.request.reply(302, {"Location": location})
         followed.clock.advance(3)
         assert len(followed.agent.requests) <= 21
         assert isinstance(followed.source.last_error, StreamRefused)

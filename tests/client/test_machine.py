@@ -1,5 +1,5 @@
 """
-The states of an event source, and every way between them.
+The state machine of an event source: every transition between its states.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from txsse.client.machine import Inputs, new_machine
 
 ERROR = RuntimeError("x")
 
-# How to get into each state.
+# The inputs that lead to each state.
 WAYS: dict[str, list[str]] = {
     "idle": [],
     "connecting": ["start"],
@@ -24,7 +24,7 @@ WAYS: dict[str, list[str]] = {
 
 ARGUMENTS: dict[str, tuple[Any, ...]] = {"interrupted": (ERROR, 7.0), "refused": (ERROR,)}
 
-# What is done, and in which state that ends; whatever is not here does nothing.
+# The steps and the new state of each transition; any other input has no effect.
 TRANSITIONS: dict[tuple[str, str], tuple[list[tuple[Any, ...]], str]] = {
     ("idle", "start"): ([("connect",)], "connecting"),
     ("idle", "close"): ([("finish", None)], "closed"),
@@ -48,7 +48,7 @@ NOTHING_HAPPENS = [
 
 class Recording:
     """
-    Notes what is done.
+    Record the steps.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class MachineTests:
     @pytest.mark.parametrize(("state", "name"), TRANSITIONS)
     def test_transition(self, state: str, name: str) -> None:
         """
-        It does what the table says, and is in the state that the table says.
+        In each state, each input of the table triggers the steps of the table, and leads to its state.
         """
         steps = Recording()
         machine = new_machine(steps)
@@ -79,9 +79,9 @@ class MachineTests:
         assert self.state_of(machine, steps) == then
 
     @pytest.mark.parametrize(("state", "name"), NOTHING_HAPPENS)
-    def test_nothing_happens(self, state: str, name: str) -> None:
+    def test_ignored_input(self, state: str, name: str) -> None:
         """
-        Everything else that can come about changes nothing.
+        A second start, and any input after the end, has no effect.
         """
         steps = Recording()
         machine = new_machine(steps)
@@ -93,7 +93,7 @@ class MachineTests:
 
     def state_of(self, machine: Inputs, steps: Recording) -> str:
         """
-        Tell the state by what it takes.
+        Return the state, by the inputs that it accepts.
         """
         for state, name in (("idle", "start"), ("waiting", "due"), ("connecting", "opened")):
             steps.done.clear()

@@ -1,5 +1,5 @@
 """
-What a reply means for a stream.
+The client's decision about a reply: it opens a stream, redirects or refuses; and the parsing of URLs.
 """
 
 from __future__ import annotations
@@ -7,16 +7,19 @@ from __future__ import annotations
 import pytest
 from hyperlink import URL
 
-from txsse.client.response import Asked, Opens, Redirects, Refuses, judge, origin_of, parse_url
+from txsse.client.response import Opens, Redirects, Refuses, StreamRequest, judge, origin_of, parse_url
 
-ASKED = Asked(URL.from_text("https://example.org/a/events?x=1"), "GET", (), None)
+ASKED = StreamRequest(URL.from_text("https://example.org/a/events?x=1"), "GET", (), None)
 
 
 def judged(
-    status: int, headers: dict[str, str] | None = None, asked: Asked = ASKED, temporary: tuple[int, ...] = ()
+    status: int,
+    headers: dict[str, str] | None = None,
+    request: StreamRequest = ASKED,
+    temporary: tuple[int, ...] = (),
 ) -> Opens | Redirects | Refuses:
     fields = {name: [value] for name, value in (headers or {}).items()}
-    return judge(asked, status, lambda name: fields.get(name, []), temporary=temporary, now=1_000_000_000.0)
+    return judge(request, status, lambda name: fields.get(name, []), temporary=temporary, now=1_000_000_000.0)
 
 
 class OpenTests:
@@ -31,7 +34,7 @@ class OpenTests:
     )
     def test_event_stream(self, kind: str) -> None:
         """
-        The media type opens it, whatever its parameters say.
+        A reply of type text/event-stream opens the stream, whatever its parameters are.
         """
         assert isinstance(judged(200, {"Content-Type": kind}), Opens)
 
@@ -40,7 +43,7 @@ class OpenTests:
     )
     def test_another_type(self, kind: str | None) -> None:
         """
-        Anything else is final.
+        A reply of another type, or without one, ends the source.
         """
         decision = judged(200, {} if kind is None else {"Content-Type": kind})
         assert isinstance(decision, Refuses) and decision.final
@@ -49,7 +52,7 @@ class OpenTests:
 
     def test_compressed(self) -> None:
         """
-        What was not asked for cannot be read.
+        A compressed stream, which the client did not request, ends the source; the coding identity does not.
         """
         headers = {"Content-Type": "text/event-stream", "Content-Encoding": "gzip"}
         decision = judged(200, headers)
@@ -57,19 +60,20 @@ class OpenTests:
         assert "as gzip" in str(decision.error)
         assert isinstance(judged(200, {**headers, "Content-Encoding": "Identity"}), Opens)
 
-    def test_coding_that_nobody_knows(self) -> None:
+    def test_unknown_coding(self) -> None:
         """
-        The body is taken as it is, as in Chromium; and where the field is no list, another attempt follows.
+        A stream with an unknown coding is read as it is, as in Chromium; after a malformed coding the client
+        tries again.
         """
         headers = {"Content-Type": "text/event-stream", "Content-Encoding": "utf-8"}
         assert isinstance(judged(200, headers), Opens)
         decision = judged(200, {**headers, "Content-Encoding": "gzip;q=1"})
         assert isinstance(decision, Refuses) and not decision.final
-        assert "gzip;q=1, which is no list of codings" in str(decision.error)
+        assert "gzip;q=1, which is not a list of content codings" in str(decision.error)
 
     def test_all_fields(self) -> None:
         """
-        A media type and codings are read from all fields of their names.
+        The client reads the media type and the codings from all fields of their names.
         """
         fields = {
             "Content-Type": ["text/html", "text/event-stream", ""],
@@ -87,7 +91,7 @@ class RefusalTests:
     @pytest.mark.parametrize("status", [204, 201, 206, 300, 304, 400, 401, 404, 410, 429, 500, 503])
     def test_final(self, status: int) -> None:
         """
-        Every status but 200 ends it, unless the user says otherwise.
+        Any status but 200 ends the source, unless the program lists it in reconnect_on.
         """
         decision = judged(status, {"Content-Type": "text/event-stream", "Retry-After": "1"})
         assert isinstance(decision, Refuses)
@@ -112,7 +116,7 @@ class RefusalTests:
     )
     def test_temporary(self, retry_after: str | None, seconds: float | None) -> None:
         """
-        With one that the user calls temporary, the server may say when to come back.
+        After a status listed in reconnect_on, the client waits for the time in a valid Retry-After.
         """
         headers = {} if retry_after is None else {"Retry-After": retry_after}
         decision = judged(503, headers, temporary=(503,))
@@ -134,12 +138,12 @@ class RedirectTests:
     )
     def test_followed(self, status: int, location: str, url: str) -> None:
         """
-        Each of these statuses, to wherever it leads.
+        The client follows each redirect status to any HTTP URL, absolute or relative.
         """
         decision = judged(status, {"Location": location})
         assert isinstance(decision, Redirects)
-        assert decision.asked.url.to_text() == url
-        assert decision.asked.method == "GET"
+        assert decision.request.url.to_text() == url
+        assert decision.request.method == "GET"
 
     @pytest.mark.parametrize(
         "location",
@@ -152,17 +156,17 @@ class RedirectTests:
             "http://a:65536/",
         ],
     )
-    def test_nowhere(self, location: str) -> None:
+    def test_location_not_http(self, location: str) -> None:
         """
-        What is no URL of HTTP cannot be followed.
+        A redirect to a location that is not an HTTP URL ends the source.
         """
         decision = judged(302, {"Location": location})
         assert isinstance(decision, Refuses) and decision.final
         assert "cannot be followed" in str(decision.error)
 
-    def test_without_a_location(self) -> None:
+    def test_no_location(self) -> None:
         """
-        It is a status like others.
+        A redirect status without a Location is refused like any other status.
         """
         assert isinstance(judged(302), Refuses)
 
@@ -181,13 +185,13 @@ class RedirectTests:
     )
     def test_methods_and_bodies(self, method: str, status: int, kept: bool) -> None:
         """
-        Some redirects make a GET of another method, and with that leave out the body and what describes it.
+        A redirect that changes the method to GET drops the body, and the header fields that describe it.
         """
         headers = (("Content-Type", "text/plain"), ("X-Own", "1"))
-        asked = Asked(ASKED.url, method, headers, b"body")
-        decision = judged(status, {"Location": "/b"}, asked)
+        request = StreamRequest(ASKED.url, method, headers, b"body")
+        decision = judged(status, {"Location": "/b"}, request)
         assert isinstance(decision, Redirects)
-        follows = decision.asked
+        follows = decision.request
         if kept:
             assert (follows.method, follows.headers, follows.body) == (method, headers, b"body")
         else:
@@ -203,9 +207,9 @@ class RedirectTests:
             ("https://other.example/b", False),
         ],
     )
-    def test_credentials(self, location: str, kept: bool) -> None:
+    def test_header_fields_after_a_redirect(self, location: str, kept: bool) -> None:
         """
-        They stay with their origin, under whatever name, and with any redirect.
+        A redirect to another origin drops all header fields of the program, whatever their names.
         """
         headers = (
             ("authorization", "Bearer x"),
@@ -214,9 +218,9 @@ class RedirectTests:
             ("Content-Type", "z"),
         )
         for status in (301, 302, 303, 307, 308):
-            decision = judged(status, {"Location": location}, Asked(ASKED.url, "GET", headers, None))
+            decision = judged(status, {"Location": location}, StreamRequest(ASKED.url, "GET", headers, None))
             assert isinstance(decision, Redirects)
-            assert decision.asked.headers == (headers if kept else ())
+            assert decision.request.headers == (headers if kept else ())
 
     @pytest.mark.parametrize(
         ("status", "method", "body", "headers"),
@@ -230,25 +234,26 @@ class RedirectTests:
         self, status: int, method: str, body: bytes | None, headers: object
     ) -> None:
         """
-        It goes there as the Fetch standard has it, with what describes it and no other field.
+        A redirected body goes to another origin with the header fields that describe it, and with no other
+        ones.
         """
         own = (("X-Api-Key", "y"), ("Content-Type", "text/plain"))
         decision = judged(
-            status, {"Location": "https://other.example/"}, Asked(ASKED.url, method, own, b"body")
+            status, {"Location": "https://other.example/"}, StreamRequest(ASKED.url, method, own, b"body")
         )
         assert isinstance(decision, Redirects)
-        assert (decision.asked.body, decision.asked.headers) == (body, headers)
+        assert (decision.request.body, decision.request.headers) == (body, headers)
 
-    def test_there_and_back(self) -> None:
+    def test_redirect_back_to_the_first_origin(self) -> None:
         """
-        What was taken away does not come again, for the other origin chose where this goes.
+        A redirect back to the first origin does not restore header fields: the other origin chose its URL.
         """
-        asked = Asked(ASKED.url, "GET", (("X-Api-Key", "y"),), None)
+        request = StreamRequest(ASKED.url, "GET", (("X-Api-Key", "y"),), None)
         for location in ("https://other.example/", "https://example.org/elsewhere"):
-            decision = judged(302, {"Location": location}, asked)
+            decision = judged(302, {"Location": location}, request)
             assert isinstance(decision, Redirects)
-            asked = decision.asked
-        assert (asked.url.to_text(), asked.headers) == ("https://example.org/elsewhere", ())
+            request = decision.request
+        assert (request.url.to_text(), request.headers) == ("https://example.org/elsewhere", ())
 
     @pytest.mark.parametrize(
         ("location", "kept"),
@@ -258,36 +263,38 @@ class RedirectTests:
             ("https://third.example/", False),
         ],
     )
-    def test_trusted_origin(self, location: str, kept: bool) -> None:
+    def test_trusted_origins(self, location: str, kept: bool) -> None:
         """
-        One that the program named gets its fields.
+        A redirect to an origin listed in trusted_origins keeps the header fields of the program.
         """
         headers = (("X-Api-Key", "y"),)
         trusted = frozenset([origin_of(URL.from_text("https://other.example"))])
-        decision = judged(307, {"Location": location}, Asked(ASKED.url, "GET", headers, None, trusted))
+        decision = judged(
+            307, {"Location": location}, StreamRequest(ASKED.url, "GET", headers, None, trusted)
+        )
         assert isinstance(decision, Redirects)
-        assert decision.asked.headers == (headers if kept else ())
+        assert decision.request.headers == (headers if kept else ())
 
 
 class UrlTests:
     @pytest.mark.parametrize("text", ["", "/events", "example.org/events", "ftp://example.org/", "http:///x"])
-    def test_no_url_of_http(self, text: str) -> None:
+    def test_not_http(self, text: str) -> None:
         """
-        It is refused, with what one looks like.
+        A text that is not an HTTP URL is rejected, and the error says how such a URL begins.
         """
         with pytest.raises(ValueError, match="begins with http://"):
             parse_url(text)
 
-    def test_no_host(self) -> None:
+    def test_invalid_host(self) -> None:
         """
-        A host that no server can have is refused.
+        A URL with an invalid host is rejected.
         """
-        with pytest.raises(ValueError, match="its host cannot be"):
+        with pytest.raises(ValueError, match="its host is invalid"):
             parse_url("http://exa mple.org/")
 
     def test_fragment(self) -> None:
         """
-        It is not part of what is asked for.
+        The fragment of a URL is removed.
         """
         assert parse_url("http://example.org/a#b").to_text() == "http://example.org/a"
 
@@ -309,16 +316,16 @@ class ParseTests:
             ("http://my_service:8080/x", None, "http://my_service:8080/x"),
         ],
     )
-    def test_read(self, text: str, base: str | None, expected: str) -> None:
+    def test_normalisation(self, text: str, base: str | None, expected: str) -> None:
         """
-        Addresses of IPv6 and other hosts of the same scheme are URLs too.
+        IPv6 addresses, names with an underscore, and schemes in capital letters are accepted in URLs.
         """
         above = None if base is None else parse_url(base)
         assert parse_url(text, base=above).to_text() == expected
 
     def test_credentials(self) -> None:
         """
-        They do not belong into a URL, which is logged and told.
+        A URL with credentials is rejected, since URLs appear in logs and messages.
         """
-        with pytest.raises(ValueError, match="these go into the Authorization header"):
+        with pytest.raises(ValueError, match="contains credentials; send them in the Authorization header"):
             parse_url("http://user:secret@example.org/")

@@ -1,5 +1,5 @@
 """
-An event source, with nothing below it but what a test answers.
+An event source with a fake agent, whose replies the tests supply.
 
 Source of the rules: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -54,58 +54,59 @@ def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class RequestTests:
-    def test_fake(self) -> None:
+    def test_fake_agent(self) -> None:
         """
-        What stands for the agent is one.
+        The fake agent of these tests implements IAgent.
         """
         verifyObject(IAgent, FakeAgent())
 
     def test_headers(self) -> None:
         """
-        The request asks for a stream, and for none out of a cache; it resumes nothing.
+        A first request accepts an event stream, bypasses caches and has no Last-Event-ID.
         """
-        asked = Followed().asked
-        assert (asked.method, asked.uri) == ("GET", "https://example.org/events")
-        assert asked.headers == {"accept": b"text/event-stream", "cache-control": b"no-cache"}
+        request = Followed().request
+        assert (request.method, request.uri) == ("GET", "https://example.org/events")
+        assert request.headers == {"accept": b"text/event-stream", "cache-control": b"no-cache"}
 
     @pytest.mark.parametrize(
         "headers", [{"X-Own": "1", "accept": "text/*"}, Headers({"X-Own": ["1"], "Accept": ["text/*"]})]
     )
-    def test_own_headers(self, headers: Any) -> None:
+    def test_headers_of_the_program(self, headers: Any) -> None:
         """
-        The user's own come with it, and in the place of the usual ones.
+        The header fields of the program are added to the request, and replace the default ones of the same
+        name.
         """
-        asked = Followed(headers=headers).asked
-        assert asked.headers == {"x-own": b"1", "accept": b"text/*", "cache-control": b"no-cache"}
+        request = Followed(headers=headers).request
+        assert request.headers == {"x-own": b"1", "accept": b"text/*", "cache-control": b"no-cache"}
 
     def test_last_event_id(self) -> None:
         """
-        It is sent in UTF-8.
+        The client sends Last-Event-ID in UTF-8.
         """
         followed = Followed(last_event_id="ä 1")
-        assert followed.asked.headers["last-event-id"] == "ä 1".encode()
+        assert followed.request.headers["last-event-id"] == "ä 1".encode()
         assert followed.source.last_event_id == "ä 1"
 
     def test_method_and_body(self) -> None:
         """
-        Language models stream the answer to a POST; each attempt sends it anew.
+        The client sends a request's method and body, again with each attempt.
         """
         followed = Followed(method="POST", body=b"{}", retry=1.0)
-        assert (followed.asked.method, followed.asked.body) == ("POST", b"{}")
-        followed.asked.lose()
-        assert followed.again(1.0).body == b"{}"
+        assert (followed.request.method, followed.request.body) == ("POST", b"{}")
+        followed.request.lose()
+        assert followed.next_request(1.0).body == b"{}"
 
     @pytest.mark.parametrize("options", [{"method": "GE T"}, {"method": ""}, {"headers": {"ä": "b"}}])
-    def test_cannot_be(self, options: dict[str, Any]) -> None:
+    def test_invalid_method_or_header(self, options: dict[str, Any]) -> None:
         """
-        What cannot be sent is refused before anything is.
+        An invalid method or header name is rejected by the constructor.
         """
-        with pytest.raises(ValueError, match="is no"):
+        with pytest.raises(ValueError, match="is not"):
             EventSource("http://a/", **options)
 
-    def test_not_before_it_is_started(self) -> None:
+    def test_start(self) -> None:
         """
-        Making one asks for nothing, and starting it twice asks once.
+        Creating a source sends no request, and starting it twice sends one.
         """
         agent = FakeAgent()
         source = EventSource("http://example.org/", agent=agent, reactor=Clock())
@@ -114,34 +115,34 @@ class RequestTests:
         source.start()
         assert len(agent.requests) == 1
 
-    def test_url(self) -> None:
+    def test_invalid_url(self) -> None:
         """
-        A wrong one is refused at once.
+        An invalid URL is rejected by the constructor.
         """
-        with pytest.raises(ValueError, match="no URL of HTTP"):
+        with pytest.raises(ValueError, match="not an HTTP URL"):
             EventSource("/events")
 
 
 class OpenTests:
     def test_open(self) -> None:
         """
-        A good reply opens it, before the first event.
+        A good reply opens the source before the first event.
         """
         followed = Followed()
         opened = outcome_of(followed.source.when_open())
         assert (followed.source.ready_state, opened) == (0, [])
-        followed.asked.reply()
+        followed.request.reply()
         assert (followed.source.ready_state, opened) == (1, [None])
         assert outcome_of(followed.source.when_open()) == [None]
         assert "open" in repr(followed.source)
 
     def test_refused(self) -> None:
         """
-        Any other ends it, and the program is told why.
+        A refusal ends the source, and every way to observe the end gets its error.
         """
         followed = Followed()
         opened, closed = outcome_of(followed.source.when_open()), outcome_of(followed.source.when_closed())
-        response = followed.asked.reply(404)
+        response = followed.request.reply(404)
         response.end()
         (error,) = followed.errors
         assert isinstance(error, StreamRefused) and error.status == 404
@@ -154,49 +155,49 @@ class OpenTests:
 
     def test_temporary(self) -> None:
         """
-        One that the user calls temporary is followed by another attempt, when the server says.
+        After a status listed in reconnect_on, the client waits for the seconds in Retry-After.
         """
         followed = Followed(reconnect_on=[503], retry=1.0)
-        followed.asked.reply(503, {"Retry-After": "30"}).end()
+        followed.request.reply(503, {"Retry-After": "30"}).end()
         assert followed.source.ready_state is ReadyState.CONNECTING
-        followed.again(30.0).reply()
+        followed.next_request(30.0).reply()
         assert followed.source.ready_state is ReadyState.OPEN
 
     def test_retry_after_a_date(self) -> None:
         """
-        A date is compared with the time of day, which may have been set.
+        The client compares a date in Retry-After with the wall clock, even after it was set.
         """
         followed = Followed(reconnect_on=[503], retry=1.0)
         followed.clock.step(1_000_000_000 - 60)
-        followed.asked.reply(503, {"Retry-After": "Sun, 09 Sep 2001 01:46:40 GMT"}).end()
-        followed.again(60.0).reply()
+        followed.request.reply(503, {"Retry-After": "Sun, 09 Sep 2001 01:46:40 GMT"}).end()
+        followed.next_request(60.0).reply()
         assert followed.source.ready_state is ReadyState.OPEN
 
     def test_redirect(self) -> None:
         """
-        It is followed, and the next attempt goes where it led.
+        The client follows a redirect, and reconnects to the new URL.
         """
         followed = Followed(retry=1.0)
-        first = followed.asked.reply(307, {"Location": "https://other.example/"})
+        first = followed.request.reply(307, {"Location": "https://other.example/"})
         assert first.transport.cut
-        assert followed.asked.uri == "https://other.example/"
+        assert followed.request.uri == "https://other.example/"
         assert followed.source.url == "https://example.org/events"
-        followed.asked.reply().end()
+        followed.request.reply().end()
         assert followed.source.url == "https://other.example/"
-        assert followed.again(1.0).uri == "https://other.example/"
+        assert followed.next_request(1.0).uri == "https://other.example/"
 
     @pytest.mark.parametrize("silent", [False, True])
-    def test_redirect_to_a_server_that_goes(self, silent: bool) -> None:
+    def test_unreachable_server_after_a_redirect(self, silent: bool) -> None:
         """
-        When the server that a redirect led to cannot be reached any more, the next attempt goes to the first
-        URL, with all header fields and the last event ID.
+        If the server that a redirect led to becomes unreachable, the next attempt goes to the first URL, with
+        all header fields and the last event ID.
         """
         followed = Followed(retry=1.0, headers={"X-Api-Key": "secret"}, connect_timeout=5.0)
-        followed.asked.reply(307, {"Location": "https://other.example/"})
-        response = followed.asked.reply()
+        followed.request.reply(307, {"Location": "https://other.example/"})
+        response = followed.request.reply()
         response.bring("id: 1\ndata: a\n\n")
         response.end()
-        again = followed.again(1.0)
+        again = followed.next_request(1.0)
         assert again.uri == "https://other.example/"
         if silent:
             followed.clock.advance(5.1)
@@ -204,97 +205,98 @@ class OpenTests:
             again.lose(ConnectionRefusedError())
         assert followed.source.url == "https://example.org/events"
         followed.clock.advance(2.0)
-        assert followed.asked.uri == "https://example.org/events"
-        assert followed.asked.headers["x-api-key"] == b"secret"
-        assert followed.asked.headers["last-event-id"] == b"1"
-        # That it still redirects there changes nothing, however often.
-        followed.asked.reply(307, {"Location": "https://other.example/"})
-        followed.asked.lose(ConnectionRefusedError())
+        assert followed.request.uri == "https://example.org/events"
+        assert followed.request.headers["x-api-key"] == b"secret"
+        assert followed.request.headers["last-event-id"] == b"1"
+        # Another redirect to the unreachable server does not change that.
+        followed.request.reply(307, {"Location": "https://other.example/"})
+        followed.request.lose(ConnectionRefusedError())
         followed.clock.advance(4.0)
-        followed.asked.reply(307, {"Location": "https://third.example/"})
-        followed.asked.reply().bring("data: b\n\n")
+        followed.request.reply(307, {"Location": "https://third.example/"})
+        followed.request.reply().bring("data: b\n\n")
         assert followed.source.url == "https://third.example/"
         assert followed.texts == ["a", "b"]
 
-    def test_redirected_post_to_a_server_that_goes(self) -> None:
+    def test_unreachable_server_after_a_redirected_post(self) -> None:
         """
-        The first URL of a POST is not asked again: its answer was the redirect.
+        After the redirect of a POST, the client never repeats the POST: it may have had its effect.
         """
         followed = Followed(retry=1.0, method="POST", body=b"x")
-        followed.asked.reply(303, {"Location": "/answer"})
-        followed.asked.reply().end()
+        followed.request.reply(303, {"Location": "/answer"})
+        followed.request.reply().end()
         for seconds in (1.0, 2.0):
-            followed.again(seconds)
-            assert (followed.asked.method, followed.asked.uri) == ("GET", "https://example.org/answer")
-            followed.asked.lose()
+            followed.next_request(seconds)
+            assert (followed.request.method, followed.request.uri) == ("GET", "https://example.org/answer")
+            followed.request.lose()
 
     @pytest.mark.parametrize(("trusted", "sent"), [([], None), (["https://other.example"], b"secret")])
-    def test_own_headers_behind_a_redirect(self, trusted: list[str], sent: bytes | None) -> None:
+    def test_headers_after_a_redirect(self, trusted: list[str], sent: bytes | None) -> None:
         """
-        Another origin does not get them, unless the program trusts it.
+        After a redirect to another origin, that origin receives the program's header fields only if it is
+        trusted.
         """
         followed = Followed(headers={"X-Api-Key": "secret"}, trusted_origins=trusted)
-        assert followed.asked.headers["x-api-key"] == b"secret"
-        followed.asked.reply(307, {"Location": "https://other.example/"})
-        assert followed.asked.headers.get("x-api-key") == sent
-        assert followed.asked.headers["accept"] == b"text/event-stream"
+        assert followed.request.headers["x-api-key"] == b"secret"
+        followed.request.reply(307, {"Location": "https://other.example/"})
+        assert followed.request.headers.get("x-api-key") == sent
+        assert followed.request.headers["accept"] == b"text/event-stream"
 
-    def test_redirects_in_a_circle(self) -> None:
+    def test_redirect_loop(self) -> None:
         """
-        After twenty that is the end.
+        The client follows twenty redirects; one more ends the source.
         """
         followed = Followed()
         for _ in range(21):
-            followed.asked.reply(302, {"Location": "/events"})
+            followed.request.reply(302, {"Location": "/events"})
         assert len(followed.agent.requests) == 21
         assert isinstance(followed.source.last_error, StreamRefused)
         assert "more than 20 redirects" in str(followed.source.last_error)
         assert followed.source.ready_state is ReadyState.CLOSED
 
-    def test_closed_when_it_is_told(self) -> None:
+    def test_closed_when_it_opens(self) -> None:
         """
-        Somebody who closes it as soon as it is open gets nothing.
+        A callback of when_open may close the source; the connection is then aborted.
         """
         followed = Followed()
         followed.source.when_open().addCallback(lambda _: followed.source.close())
-        response = followed.asked.reply()
+        response = followed.request.reply()
         assert response.transport.cut
         assert followed.source.ready_state is ReadyState.CLOSED
 
 
 class EventTests:
-    def test_as_they_come(self) -> None:
+    def test_delivered_when_complete(self) -> None:
         """
-        Each is handed over the moment its last byte is there.
+        The source delivers each event when its last byte has arrived.
         """
         followed = Followed()
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("data: a\n\ndata: b\n")
         assert followed.texts == ["a"]
         response.bring("\n")
         assert followed.texts == ["a", "b"]
 
-    def test_by_type(self) -> None:
+    def test_listeners(self) -> None:
         """
-        Listeners get what they listen to, beside what gets all.
+        A listener receives the events of its type, and event_received those of all types.
         """
         followed = Followed()
         heard: list[tuple[str, str]] = []
         for name in ("message", "x"):
             followed.source.add_listener(name, lambda event, name=name: heard.append((name, event.data)))  # type: ignore[misc]
-        followed.asked.reply().bring("data: 1\n\nevent: x\ndata: 2\n\nevent: y\ndata: 3\n\n")
+        followed.request.reply().bring("data: 1\n\nevent: x\ndata: 2\n\nevent: y\ndata: 3\n\n")
         assert heard == [("message", "1"), ("x", "2")]
         assert followed.texts == ["1", "2", "3"]
 
     def test_closed_inside_a_callback(self) -> None:
         """
-        What came in the same packet is not handed over any more.
+        A callback that closes the source prevents the delivery of later events of the same read.
         """
         followed: Followed = Followed(
             event_received=lambda event: (texts.append(event.data), followed.source.close())  # type: ignore[func-returns-value]
         )
         texts: list[str] = []
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("data: a\n\ndata: b\n\n")
         assert texts == ["a"]
         assert response.transport.cut
@@ -303,7 +305,7 @@ class EventTests:
 
     def test_callback_that_fails(self) -> None:
         """
-        The next event does not depend on it.
+        The source delivers the next event after a callback has failed.
         """
         texts: list[str] = []
 
@@ -311,12 +313,12 @@ class EventTests:
             texts.append(event.data)
             raise ZeroDivisionError
 
-        Followed(event_received=received).asked.reply().bring("data: a\n\ndata: b\n\n")
+        Followed(event_received=received).request.reply().bring("data: a\n\ndata: b\n\n")
         assert texts == ["a", "b"]
 
-    def test_callback_that_takes_its_time(self) -> None:
+    def test_asynchronous_callback(self) -> None:
         """
-        The server waits for it, and so do the events behind.
+        While an asynchronous callback runs, the source pauses the server and holds back further events.
         """
         working: list[Deferred[None]] = []
         texts: list[str] = []
@@ -326,7 +328,7 @@ class EventTests:
             working.append(Deferred())
             return working[-1]
 
-        response = Followed(event_received=received).asked.reply()
+        response = Followed(event_received=received).request.reply()
         response.bring("data: a\n\ndata: b\n\n")
         assert (texts, response.transport.paused) == (["a"], True)
         working[0].callback(None)
@@ -336,12 +338,12 @@ class EventTests:
         response.bring("data: c\n\n")
         assert texts == ["a", "b", "c"]
 
-    def test_many_at_once(self) -> None:
+    def test_many_events_in_one_read(self) -> None:
         """
-        A packet of tiny events does not keep the reactor busy: after ten milliseconds it gets its turn.
+        The source yields to the reactor after ten milliseconds of callbacks.
         """
         followed: Followed = Followed(event_received=lambda event: followed.clock.advance(0.001))
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("data\n\n" * 1000)
         assert response.transport.paused
         assert 0 < len(followed.source._delivery.pending) < 1000
@@ -352,10 +354,10 @@ class EventTests:
 
     def test_too_large(self) -> None:
         """
-        What came before it is handed over, and then the source ends: it would come again.
+        An event that is too large ends the source after the events before it: it would arrive again.
         """
         followed = Followed(max_event_size=10)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("data: a\n\ndata: " + "x" * 100)
         assert followed.texts == ["a"]
         assert isinstance(followed.source.last_error, EventTooLarge)
@@ -369,10 +371,10 @@ class ReconnectionTests:
     )
     def test_stream_that_ends(self, reason: Exception | None) -> None:
         """
-        However it ends, it is asked for again after the time that it named, behind the last event.
+        The client reconnects after the stream's retry time with its last event ID, however the stream ended.
         """
         followed = Followed()
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("retry: 500\nid: 7\ndata: a\n\ndata: half an event\n")
         response.end(reason)
         assert followed.source.ready_state is ReadyState.CONNECTING
@@ -380,66 +382,66 @@ class ReconnectionTests:
         assert isinstance(followed.errors[0], lost)
         assert str(followed.errors[0]).startswith("https://example.org/events: the stream ")
         assert followed.source.retry == 0.5
-        again = followed.again(0.5)
+        again = followed.next_request(0.5)
         assert again.headers["last-event-id"] == b"7"
         again.reply().bring("data: b\n\n")
         assert followed.texts == ["a", "b"]
         assert followed.source.last_event_id == "7"
 
-    def test_id_alone(self) -> None:
+    def test_id_without_data(self) -> None:
         """
-        A block that has an id and no data is where to resume from, too; an empty id is nowhere.
+        The client resumes from an id in a block without data, and an empty id resets it.
         """
         followed = Followed(retry=1.0)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("id: 8\n\n")
         assert followed.source.last_event_id == "8"
         response.end()
-        response = followed.again(1.0).reply()
-        assert followed.asked.headers["last-event-id"] == b"8"
+        response = followed.next_request(1.0).reply()
+        assert followed.request.headers["last-event-id"] == b"8"
         response.bring("id\ndata: x\n\n")
         response.end()
-        assert "last-event-id" not in followed.again(1.0).headers
+        assert "last-event-id" not in followed.next_request(1.0).headers
 
     @pytest.mark.parametrize("too_long", ["x" * 8176, "\u2028" * 2726])
-    def test_id_that_is_too_long(self, too_long: str) -> None:
+    def test_id_too_long(self, too_long: str) -> None:
         """
-        An id that servers would refuse, again with each attempt, is not sent: the one before it is, and the
-        log says so once.
+        An id that is too long for servers is not sent: the client resumes from the id before it, and logs one
+        warning.
         """
         followed = Followed(retry=1.0)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         with capturedLogs() as logged:
             response.bring("id: 1\ndata: a\n\n")
             response.bring(f"id: {too_long}\ndata: b\n\n")
             assert followed.source.last_event_id == too_long
             response.end()
-            response = followed.again(1.0).reply()
-            assert followed.asked.headers["last-event-id"] == b"1"
+            response = followed.next_request(1.0).reply()
+            assert followed.request.headers["last-event-id"] == b"1"
             response.bring(f"id: {too_long}\n\n")
             response.end()
-            response = followed.again(2.0).reply()
-            assert followed.asked.headers["last-event-id"] == b"1"
+            response = followed.next_request(2.0).reply()
+            assert followed.request.headers["last-event-id"] == b"1"
         assert [event["log_level"] for event in logged] == [LogLevel.warn]
         response.bring(f"id: {too_long[:2]}\n\n")
         response.end()
-        assert followed.again(4.0).headers["last-event-id"] == too_long[:2].encode()
+        assert followed.next_request(4.0).headers["last-event-id"] == too_long[:2].encode()
 
     def test_longest_id(self) -> None:
         """
-        An id fits into a line of eight kilobytes.
+        The client sends a Last-Event-ID header of up to eight kilobytes.
         """
         longest = "x" * (8192 - len("Last-Event-ID: \r\n"))
-        assert Followed(last_event_id=longest).asked.headers["last-event-id"] == longest.encode()
-        assert "last-event-id" not in Followed(last_event_id=longest + "x").asked.headers
+        assert Followed(last_event_id=longest).request.headers["last-event-id"] == longest.encode()
+        assert "last-event-id" not in Followed(last_event_id=longest + "x").request.headers
 
     def test_byte_order_mark_of_each_stream(self) -> None:
         """
-        Each stream begins anew.
+        The client ignores a byte order mark at the beginning of each stream.
         """
         followed = Followed(retry=1.0)
-        followed.asked.reply().end()
-        followed.again(1.0).reply().bring(b"\xef\xbb\xbfdata: a\n\n")
+        followed.request.reply().end()
+        followed.next_request(1.0).reply().bring(b"\xef\xbb\xbfdata: a\n\n")
         assert followed.texts == ["a"]
 
     @pytest.mark.parametrize(
@@ -452,48 +454,49 @@ class ReconnectionTests:
     )
     def test_failed_attempts(self, error: Exception) -> None:
         """
-        The time between them doubles; the program sees what went wrong, and not what it was wrapped in.
+        The delay doubles with each failed attempt; the program receives the cause, without Twisted's
+        wrappers.
         """
         followed = Followed(retry=1.0, max_retry=5.0)
         for seconds in (1.0, 2.0, 4.0, 5.0, 5.0):
-            followed.asked.lose(error)
+            followed.request.lose(error)
             assert isinstance(followed.source.last_error, ConnectionFailed)
             assert isinstance(followed.source.last_error.__cause__, ConnectionRefusedError)
-            followed.again(seconds)
+            followed.next_request(seconds)
         assert len(followed.errors) == 5
 
     def test_stream_that_lasts(self) -> None:
         """
-        It makes the failures before it forgotten; one that ends at once does not.
+        A stream that lasts for reset_backoff_after resets the delay; a shorter one does not.
         """
         followed = Followed(retry=1.0, reset_backoff_after=10.0)
-        followed.asked.lose()
-        followed.again(1.0).reply().end()
-        response = followed.again(2.0).reply()
+        followed.request.lose()
+        followed.next_request(1.0).reply().end()
+        response = followed.next_request(2.0).reply()
         followed.clock.advance(9.9)
         response.end()
-        response = followed.again(4.0).reply()
+        response = followed.next_request(4.0).reply()
         followed.clock.advance(10.1)
         response.end()
-        followed.again(1.0)
+        followed.next_request(1.0)
 
     def test_short_streams_that_deliver(self) -> None:
         """
-        A stream that delivered an event was a success: the next attempt comes after the time that the stream
-        asked for, and attempts are counted anew.
+        A stream that delivered an event resets the delay to the stream's retry time, and the count of
+        attempts.
         """
         followed = Followed(retry=1.0, max_attempts=3)
-        followed.asked.lose()
-        followed.again(1.0).lose()
-        response = followed.again(2.0).reply()
+        followed.request.lose()
+        followed.next_request(1.0).lose()
+        response = followed.next_request(2.0).reply()
         for _ in range(10):
             response.bring("retry: 1500\nid: 1\ndata: a\n\n")
             response.end()
-            response = followed.again(1.5).reply()
-        # One that has nothing but comments does not count.
+            response = followed.next_request(1.5).reply()
+        # A stream without an event does not reset them.
         response.bring(": a\n\nretry: 1500\n\n")
         response.end()
-        followed.again(3.0).reply().end()
+        followed.next_request(3.0).reply().end()
         assert followed.source.ready_state is ReadyState.CLOSED
         assert followed.texts == ["a"] * 10
 
@@ -510,50 +513,51 @@ class ReconnectionTests:
             ({"max_retry": 0.05}, 0, 0.05),
         ],
     )
-    def test_bounds_of_what_a_stream_asks_for(self, options: dict[str, Any], asks: int, waits: float) -> None:
+    def test_limits_of_retry_times(self, options: dict[str, Any], asks: int, waits: float) -> None:
         """
-        A stream asks for as long as it likes, and gets what the program allows, however often it delivers.
+        The client limits the retry time of a stream between 0.1 seconds and max_retry, or the program's own
+        retry.
         """
         followed = Followed(**options)
         for _ in range(3):
-            response = followed.asked.reply()
+            response = followed.request.reply()
             response.bring(f"retry: {asks}\ndata: a\n\n")
             response.end()
-            followed.again(waits)
+            followed.next_request(waits)
 
-    def test_attempts_without_success(self) -> None:
+    def test_max_attempts(self) -> None:
         """
-        After as many as the user allows, the last error is the end.
+        After max_attempts failed attempts the source ends with the last error.
         """
         followed = Followed(retry=1.0, max_attempts=3)
         closed = outcome_of(followed.source.when_closed())
-        followed.asked.lose()
-        followed.again(1.0).lose()
-        followed.again(2.0).lose()
+        followed.request.lose()
+        followed.next_request(1.0).lose()
+        followed.next_request(2.0).lose()
         assert isinstance(closed[0], ConnectionFailed)
         assert followed.clock.getDelayedCalls() == []
 
-    def test_no_reply(self) -> None:
+    def test_connect_timeout(self) -> None:
         """
-        An attempt that takes too long is given up, and counts as failed.
+        An attempt without a reply within connect_timeout is cancelled, and counts as failed.
         """
         followed = Followed(connect_timeout=5.0, retry=1.0)
-        first = followed.asked
+        first = followed.request
         followed.clock.advance(4.9)
         assert not first.cancelled
         followed.clock.advance(0.2)
         assert first.cancelled
         assert isinstance(followed.source.last_error, PeerSilent)
-        followed.again(1.0).reply()
+        followed.next_request(1.0).reply()
         assert followed.source.ready_state is ReadyState.OPEN
 
-    def test_silent_peer(self) -> None:
+    def test_read_timeout(self) -> None:
         """
-        A stream without a line for too long is lost; any line shows that it is not, and so does a good part
-        of a long one.
+        A stream without a line for read_timeout is lost; any line, or 1 KiB of a long one, restarts the
+        time-out.
         """
         followed = Followed(read_timeout=5.0, retry=1.0)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         for progress in (":\n", "\r", "data: a\nda", "t" * 1024, "a" * 512, "a" * 512, "\n"):
             if progress != "a" * 512:
                 followed.clock.advance(4.9)
@@ -563,17 +567,17 @@ class ReconnectionTests:
         followed.clock.advance(0.2)
         assert response.transport.cut
         assert isinstance(followed.source.last_error, PeerSilent)
-        # What the connection says when it is cut says nothing new.
+        # The error of the aborted connection is not reported.
         response.end(ConnectionLost())
         assert len(followed.errors) == 1
-        followed.again(1.0)
+        followed.next_request(1.0)
 
-    def test_drip(self) -> None:
+    def test_single_bytes_and_read_timeout(self) -> None:
         """
-        A line that grows byte by byte and never ends does not keep a stream open.
+        A line that grows byte by byte does not restart read_timeout.
         """
         followed = Followed(read_timeout=5.0, retry=1.0)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         for _ in range(5):
             response.bring("x")
             followed.clock.advance(0.99)
@@ -583,9 +587,9 @@ class ReconnectionTests:
         assert response.transport.cut
         assert isinstance(followed.source.last_error, PeerSilent)
 
-    def test_peer_that_waits(self) -> None:
+    def test_read_timeout_while_paused(self) -> None:
         """
-        A peer that has to wait for the program is not silent; when it is read from again it has its time.
+        The read_timeout does not apply while the client pauses the server, and restarts when it resumes.
         """
         work: list[Deferred[None]] = []
 
@@ -594,7 +598,7 @@ class ReconnectionTests:
             return work[-1]
 
         followed = Followed(read_timeout=15.0, event_received=received)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("data: a\n\n")
         followed.clock.pump([1.0] * 44)
         assert response.transport.paused
@@ -607,10 +611,9 @@ class ReconnectionTests:
         assert response.transport.cut
 
     @pytest.mark.parametrize("push", [True, False])
-    def test_slow_program_and_streams_that_end(self, push: bool) -> None:
+    def test_no_reconnection_before_delivery(self, push: bool) -> None:
         """
-        A server that ends its streams is not asked again until the program has what came: each stream would
-        bring one read more.
+        A client reconnects only when the program has taken all events: each stream would bring one read more.
         """
         work: list[Deferred[None]] = []
 
@@ -621,7 +624,7 @@ class ReconnectionTests:
         options: dict[str, Any] = {"event_received": received} if push else {}
         followed = Followed(push=push, **options)
         first = None if push else outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("id: 1\ndata: a\n\nid: 2\ndata: b\n\n")
         response.end()
         followed.clock.advance(60)
@@ -634,14 +637,14 @@ class ReconnectionTests:
             assert first
             outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
         assert len(followed.agent.requests) == 2
-        assert followed.asked.headers["last-event-id"] == b"2"
+        assert followed.request.headers["last-event-id"] == b"2"
 
     def test_closed_by_a_slow_program(self) -> None:
         """
-        Nothing is asked for behind the end.
+        A program that closes the source while events are pending stops the reconnection.
         """
         followed = Followed(event_received=lambda event: Deferred())
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("data: a\n\ndata: b\n\n")
         response.end()
         followed.clock.advance(60)
@@ -651,7 +654,7 @@ class ReconnectionTests:
 
     def test_on_error_that_fails(self) -> None:
         """
-        It is logged, and the next attempt comes.
+        An exception in on_error is logged, and the client still reconnects.
         """
 
         def fail(error: Exception) -> None:
@@ -681,22 +684,22 @@ class ReconnectionTests:
             (SchemeNotSupported("what?"), "what?"),
             (OSError(113, "No route to host"), "No route to host"),
             (ParseError("wrong number of parts", b"x"), "wrong number of parts"),
-            (BadResponseVersion("x", b"y"), "no HTTP"),
-            (KeyError("y"), "no HTTP"),
+            (BadResponseVersion("x", b"y"), "not HTTP"),
+            (KeyError("y"), "not HTTP"),
             (ZeroDivisionError(), "ZeroDivisionError"),
         ],
     )
-    def test_errors_have_one_root(self, opened: bool, error: Exception, says: str) -> None:
+    def test_exceptions_of_the_agent(self, opened: bool, error: Exception, says: str) -> None:
         """
-        Whatever an agent raises, the loop raises an ``SSEError`` that says where and what, and has it as its
+        Any exception of an agent is raised as an SSEError that names URL and problem; the exception is its
         cause.
         """
         followed = Followed(push=False, max_attempts=1)
         outcome = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
         if opened:
-            followed.asked.reply().end(ResponseFailed([Failure(error)]))
+            followed.request.reply().end(ResponseFailed([Failure(error)]))
         else:
-            followed.asked.lose(error)
+            followed.request.lose(error)
         (raised,) = outcome
         assert isinstance(raised, SSEError)
         assert raised is followed.source.last_error is followed.errors[0]
@@ -706,7 +709,8 @@ class ReconnectionTests:
     @pytest.mark.parametrize("redirected", [False, True])
     def test_https_without_tls(self, redirected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Where Twisted has no TLS, HTTPS ends the source with what to install, also behind a redirect.
+        Without pyOpenSSL, HTTPS ends the source with an error that says what to install, also after a
+        redirect.
         """
         monkeypatch.setitem(sys.modules, "OpenSSL", None)
         agent = FakeAgent()
@@ -722,71 +726,71 @@ class ReconnectionTests:
         assert source.ready_state is ReadyState.CLOSED
         assert len(agent.requests) == redirected
 
-    def test_own_agent_for_https(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_https_by_another_agent(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        An agent of the program's own may have TLS from elsewhere.
+        Without pyOpenSSL, a source still sends HTTPS requests through an agent that the program supplies.
         """
         monkeypatch.setitem(sys.modules, "OpenSSL", None)
-        assert Followed().asked.uri == "https://example.org/events"
+        assert Followed().request.uri == "https://example.org/events"
 
     def test_agent_that_raises(self) -> None:
         """
-        An agent that raises before it returns a Deferred is one that failed.
+        An agent that raises an exception instead of returning a Deferred counts as a failed attempt.
         """
         followed = Followed(retry=1.0)
         followed.agent.request = None  # type: ignore[method-assign, assignment]
-        followed.asked.lose()
+        followed.request.lose()
         followed.clock.advance(1.0)
         assert [type(error) for error in followed.errors] == [ConnectionFailed, InvalidResponse]
         assert followed.source.ready_state is ReadyState.CONNECTING
 
     @pytest.mark.parametrize("error", [ValueError("abc"), AttributeError("x"), KeyError("y")])
-    def test_parser_that_stumbles(self, error: Exception) -> None:
+    def test_exceptions_of_the_http_parser(self, error: Exception) -> None:
         """
-        What Twisted's parser falls over is told as what it is.
+        An exception of Twisted's HTTP parser is reported as InvalidResponse.
         """
         followed = Followed()
-        followed.asked.lose(ResponseFailed([Failure(error)]))
+        followed.request.lose(ResponseFailed([Failure(error)]))
         assert isinstance(followed.errors[0], InvalidResponse)
         assert str(error) in str(followed.errors[0])
 
-    def test_slow_program_and_early_bytes(self) -> None:
+    def test_slow_callback_and_early_events(self) -> None:
         """
-        What came before the program wanted it makes the server wait as well.
+        The source pauses the server for a slow callback also if events arrived together with the head.
         """
         followed = Followed(event_received=lambda event: Deferred())
-        response = followed.asked.reply(early=b"data: a\n\ndata: b\n\n")
+        response = followed.request.reply(early=b"data: a\n\ndata: b\n\n")
         assert response.transport.paused
 
-    def test_comments_alone(self) -> None:
+    def test_comments_without_events(self) -> None:
         """
-        Where nothing is to be had, nobody is woken.
+        An iteration over a source does not end its wait when a comment arrives.
         """
         followed = Followed(push=False)
         got = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring(": a\n\n")
         assert not got
         response.bring("data: b\n\n")
         assert got[0].data == "b"
 
-    def test_redirect_that_is_no_text(self) -> None:
+    def test_location_in_latin_1(self) -> None:
         """
-        Bytes that are not UTF-8 are taken for Latin-1.
+        A Location that is not UTF-8 is decoded as Latin-1.
         """
         followed = Followed()
         response = FakeResponse(302, {})
         response.headers.setRawHeaders(b"Location", [b"/\xe9"])
-        followed.asked.answer.callback(response)
-        assert followed.asked.uri == "https://example.org/%C3%A9"
+        followed.request.answer.callback(response)
+        assert followed.request.uri == "https://example.org/%C3%A9"
 
-    def test_consumer_that_gives_up_between_two_turns(self) -> None:
+    def test_cancelled_between_two_slices(self) -> None:
         """
-        Whoever pulls for long waits for the reactor's next turn, and may stop waiting.
+        An iteration that waits for the reactor's next turn can be cancelled, and then resumed.
         """
         followed = Followed(push=False)
         first = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
-        followed.asked.reply().bring("data: a\n\n" * 100)
+        followed.request.reply().bring("data: a\n\n" * 100)
         assert first
         followed.clock.advance(1)
         pulling: Deferred[Any] = Deferred()
@@ -807,7 +811,7 @@ class ReconnectionTests:
 class DroppedTests:
     def drop(self, followed: Followed) -> weakref.ref[EventSource]:
         """
-        Hold no reference to it any more.
+        Release the test's reference to the source, and collect garbage.
         """
         dropped = weakref.ref(followed.source)
         del followed.source
@@ -817,12 +821,12 @@ class DroppedTests:
 
     def test_iterated_over(self) -> None:
         """
-        It is closed: nobody can take its events any more.
+        A source that was iterated over is closed when the program holds no reference to it.
         """
         followed = Followed(push=False)
         closed = outcome_of(followed.source.when_closed())
         pulling = Deferred.fromCoroutine(followed.source.__anext__())
-        response = followed.asked.reply()
+        response = followed.request.reply()
         pulling.addErrback(lambda failure: None)
         pulling.cancel()
         assert not response.transport.cut
@@ -831,38 +835,38 @@ class DroppedTests:
         assert closed == [None]
         assert followed.clock.getDelayedCalls() == []
 
-    def test_waited_for(self) -> None:
+    def test_waiting_iteration(self) -> None:
         """
-        It stays: whoever waits for its next event holds it.
+        A source stays open while an iteration waits for its next event.
         """
         followed = Followed(push=False)
         got = outcome_of(Deferred.fromCoroutine(followed.source.__anext__()))
         assert self.drop(followed)() is not None
-        followed.asked.reply().bring("data: a\n\n")
+        followed.request.reply().bring("data: a\n\n")
         assert got[0].data == "a"
 
-    def test_pushes(self) -> None:
+    def test_callbacks(self) -> None:
         """
-        One with callbacks stays.
+        A source with callbacks stays open when the program holds no reference to it.
         """
         followed = Followed()
-        response = followed.asked.reply()
+        response = followed.request.reply()
         self.drop(followed)
         response.bring("data: a\n\n")
         assert followed.texts == ["a"]
 
-    def test_never_begun(self) -> None:
+    def test_never_started(self) -> None:
         """
-        It leaves the reactor alone.
+        A source that was never started does not use the reactor when it is collected.
         """
         clock = Clock()
         EventSource("http://example.org/", agent=FakeAgent(), reactor=clock)
         gc.collect()
         assert clock.getDelayedCalls() == []
 
-    def test_in_any_thread(self) -> None:
+    def test_collected_in_another_thread(self) -> None:
         """
-        A reactor that knows threads is called as from another one.
+        A source that is garbage-collected is closed through callFromThread.
         """
 
         @implementer(IReactorFromThreads)
@@ -887,7 +891,7 @@ class CloseTests:
     @pytest.mark.parametrize("state", ["idle", "connecting", "open", "waiting"])
     def test_in_every_state(self, state: str) -> None:
         """
-        It leaves nothing behind, and asks for nothing more.
+        A source that is closed in any state leaves no timer, and sends no further request.
         """
         followed = Followed()
         if state == "idle":
@@ -895,7 +899,7 @@ class CloseTests:
             followed.source.close()
         else:
             source = followed.source
-        response = followed.asked.reply() if state in ("open", "waiting") else None
+        response = followed.request.reply() if state in ("open", "waiting") else None
         if state == "waiting" and response is not None:
             response.end()
         opened, closed = outcome_of(source.when_open()), outcome_of(source.when_closed())
@@ -906,7 +910,7 @@ class CloseTests:
         assert closed == [None]
         assert opened == [None] if state == "open" else isinstance(opened[0], StreamEnded)
         if state == "connecting":
-            assert followed.asked.cancelled
+            assert followed.request.cancelled
         if state == "open" and response is not None:
             assert response.transport.cut
         followed.clock.advance(1000)
@@ -922,27 +926,27 @@ class IterationTests:
 
         return Deferred.fromCoroutine(take())
 
-    def test_pulled(self) -> None:
+    def test_iteration(self) -> None:
         """
-        Each step waits for an event, over all connections, until the source is closed.
+        An iteration receives the events of all connections until the source is closed.
         """
         followed = Followed(push=False, retry=1.0)
         texts: list[str] = []
         done = outcome_of(self.take(followed, texts))
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("data: a\n\ndata: b\n\n")
         response.end()
-        followed.again(1.0).reply().bring("data: c\n\n")
+        followed.next_request(1.0).reply().bring("data: c\n\n")
         assert (texts, done) == (["a", "b", "c"], [])
         followed.source.close()
         assert done == [None]
 
-    def test_consumer_that_is_slow(self) -> None:
+    def test_slow_iteration(self) -> None:
         """
-        While it is busy the server waits, and resuming begins behind what it has got.
+        While a program does not take events, the client pauses the server and resumes only from taken events.
         """
         followed = Followed(push=False)
-        response = followed.asked.reply()
+        response = followed.request.reply()
         response.bring("id: 1\ndata: a\n\nid: 2\ndata: b\n\n")
         assert response.transport.paused
         assert followed.source.last_event_id == ""
@@ -953,19 +957,19 @@ class IterationTests:
 
     def test_refused(self) -> None:
         """
-        The error that ends it is raised, behind the events that came, and once.
+        The iteration receives the events before the error, and raises the error once.
         """
         followed = Followed(push=False, max_event_size=10)
-        followed.asked.reply().bring("data: a\n\ndata: " + "x" * 100)
+        followed.request.reply().bring("data: a\n\ndata: " + "x" * 100)
         texts: list[str] = []
         (error,) = outcome_of(self.take(followed, texts))
         assert texts == ["a"]
         assert isinstance(error, EventTooLarge)
         assert outcome_of(self.take(followed, texts)) == [None]
 
-    def test_two_consumers(self) -> None:
+    def test_second_consumer(self) -> None:
         """
-        There is one, and another is told so.
+        A second iteration over one source raises RuntimeError while the first one waits.
         """
         followed = Followed(push=False)
         self.take(followed, [])
@@ -974,14 +978,14 @@ class IterationTests:
 
     def test_with_callbacks(self) -> None:
         """
-        What is pushed cannot be pulled too.
+        A source with callbacks cannot be iterated over.
         """
         (error,) = outcome_of(self.take(Followed(), []))
         assert isinstance(error, TypeError)
 
-    def test_consumer_that_gives_up(self) -> None:
+    def test_second_consumer_after_cancellation(self) -> None:
         """
-        Another one may take its place.
+        After an iteration was cancelled, another one receives the events.
         """
         followed = Followed(push=False)
         texts: list[str] = []
@@ -989,5 +993,5 @@ class IterationTests:
         outcome_of(first)
         first.cancel()
         self.take(followed, texts)
-        followed.asked.reply().bring("data: a\n\n")
+        followed.request.reply().bring("data: a\n\n")
         assert texts == ["a"]

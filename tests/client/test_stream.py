@@ -1,5 +1,5 @@
 """
-The body of a reply. What becomes of it is tested with the source.
+The body of a reply, as the client reads it. Most of its behaviour is tested with the source.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from txsse.client.stream import Reading
 
 class Reader:
     """
-    Notes what it is brought.
+    Record the calls.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Reader:
 class ReadingTests:
     def test_after_the_end(self) -> None:
         """
-        What arrives after the end, which Twisted may have read from the socket before, is dropped.
+        Bytes that Twisted delivers after the end of a reply's body are dropped.
         """
         reader = Reader()
         reading = Reading(reader)

@@ -1,5 +1,5 @@
 """
-What is wrong with TLS, from real handshakes where there are some.
+Explanations of TLS errors, most of them from real handshakes.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ UNVERIFIED = SSL.Error([("SSL routines", "", "certificate verify failed")])
 
 class Signed:
     """
-    A key and its certificate.
+    A key with its certificate.
 
-    :param days: when it begins and ends, in days from now.
-    :param by: who signs it; ``None`` for itself.
+    :param days: the first and the last day of its validity, relative to now.
+    :param by: the signer; ``None`` for a self-signed certificate.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Signed:
         ca: bool = False,
     ) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
-        # No two authorities have the same name.
+        # Each authority has its own name.
         self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{host} {id(self)}")])
         first, last = (NOW + day * DAY for day in days)
         self.certificate = (
@@ -77,7 +77,7 @@ AUTHORITY = Signed("authority", ca=True)
 
 async def error_at(url: str) -> ConnectionFailed:
     """
-    Return why a stream cannot be opened.
+    Return the error that ends an event source for a URL.
     """
     source = EventSource(url, max_attempts=1)
     source.start()
@@ -111,7 +111,7 @@ class CertificateTests:
         failures: list[object],
     ) -> None:
         """
-        The client says what is wrong with the server's certificate, and raises no error of its own.
+        The error names the flaw of the server's certificate, and no other error is logged.
         """
         (tmp_path / "authority.pem").write_bytes(AUTHORITY.pem())
         (tmp_path / "server.pem").write_bytes(signed.key_pem() + signed.pem())
@@ -127,7 +127,7 @@ class CertificateTests:
     @pytest_twisted.ensureDeferred
     async def test_good(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A certificate of an authority that the machine trusts opens a stream.
+        The client opens a stream if the server's certificate is signed by a trusted authority.
         """
         signed = Signed(by=AUTHORITY)
         (tmp_path / "authority.pem").write_bytes(AUTHORITY.pem())
@@ -141,23 +141,23 @@ class CertificateTests:
 
     def test_issuer(self) -> None:
         """
-        The certificate that signed the server's may be the one that has expired.
+        The error names the certificate that expired if it is the one that signed the server's.
         """
         old = Signed("old", days=(-3, -1), by=AUTHORITY, ca=True)
         chain = [Signed(by=old).certificate, old.certificate]
-        expired = f"is signed by another one that expired on {NOW - DAY:%Y-%m-%d}"
+        expired = f"is signed by another certificate that expired on {NOW - DAY:%Y-%m-%d}"
         assert explain_tls(UNVERIFIED, chain) == f"the server's certificate {expired}"
 
-    def test_unknown_certificate(self) -> None:
+    def test_no_certificates(self) -> None:
         """
-        Without a connection there are no certificates to look at.
+        Without the server's certificates, the error only says that the certificate is not trusted.
         """
         assert Policy().certificates() == []
         assert explain_tls(UNVERIFIED) == "the server's certificate is not trusted"
 
     def test_malformed_certificate(self) -> None:
         """
-        A certificate that cannot be parsed costs the explanation, and nothing else.
+        A certificate that cannot be parsed raises no error; the error then only says that it is not trusted.
         """
 
         class Connection:
@@ -175,9 +175,9 @@ class CertificateTests:
 
 class HandshakeTests:
     @pytest_twisted.ensureDeferred
-    async def test_no_tls(self) -> None:
+    async def test_not_tls(self) -> None:
         """
-        A server that answers in another protocol is told from one with a bad certificate.
+        For a server that does not speak TLS, the error says so, and not that a certificate is refused.
         """
 
         class Other(Protocol):
@@ -188,23 +188,26 @@ class HandshakeTests:
         port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Factory.forProtocol(Other))
         error = await error_at(f"https://127.0.0.1:{port.getHost().port}/")
         await port.stopListening()
-        assert "the server does not speak TLS there" in str(error)
+        assert "the server does not speak TLS on this port" in str(error)
         assert not is_distrust(error.__cause__)
 
     @pytest_twisted.ensureDeferred
-    async def test_plain_request(self, certificate: Path) -> None:
+    async def test_plain_http_to_a_tls_port(self, certificate: Path) -> None:
         """
-        A server that closes the connection because it expects TLS is named as one that may.
+        If a server closes an http connection without a reply, the error suggests https.
         """
         port = await listen_tls(SSEResource(lambda channel: None), certificate)
         error = await error_at(f"http://127.0.0.1:{port.getHost().port}/")
         await port.stopListening()
-        assert "closed the connection without a reply; does it speak https there?" in str(error)
+        assert "closed the connection without a reply; does the server expect https?" in str(error)
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            ([[("SSL routines", "", "http request")]], "the server does not speak TLS there (http request)"),
+            (
+                [[("SSL routines", "", "http request")]],
+                "the server does not speak TLS on this port (http request)",
+            ),
             (
                 [[("", "", "a"), ("", "", "internal error")]],
                 "TLS failed (internal error)",
@@ -216,15 +219,15 @@ class HandshakeTests:
             ([5], "TLS failed (no reason given)"),
         ],
     )
-    def test_words(self, arguments: list[object], words: str) -> None:
+    def test_reasons(self, arguments: list[object], words: str) -> None:
         """
-        Whatever OpenSSL's error holds, its reason is shown, and none of its lists.
+        The explanation contains the reason from OpenSSL's error, whatever its arguments are.
         """
         assert explain_tls(SSL.Error(*arguments)) == words
 
     def test_other_errors(self) -> None:
         """
-        Errors of other libraries are not explained here.
+        Errors of other libraries are not explained as TLS errors.
         """
         assert explain_tls(ValueError("x")) is None
         assert not is_distrust(ValueError("certificate verify failed"))
@@ -232,7 +235,7 @@ class HandshakeTests:
 
     def test_without_openssl(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Without pyOpenSSL and service-identity, no error is one of TLS.
+        Without pyOpenSSL and service-identity, the module can be imported, and explains no error.
         """
         monkeypatch.setitem(sys.modules, "OpenSSL.SSL", None)
         monkeypatch.setitem(sys.modules, "service_identity", None)

@@ -636,7 +636,7 @@ class EncodingTests:
         body = gzip.compress(b"data: a\n\n" * 1_000_000)
         script = await played(Reply([body, HOLD], headers={"Content-Encoding": encoding}))
         assert (script.end, script.texts) == (200, [])
-        assert f"sends the stream as {encoding}, which was not asked for" in str(script.errors[0])
+        assert f"sends the stream as {encoding}, which the client did not request" in str(script.errors[0])
 
     @pytest_twisted.ensureDeferred
     async def test_not_declared(self) -> None:

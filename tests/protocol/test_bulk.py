@@ -1,5 +1,5 @@
 """
-Many blocks at once: whatever is taken apart by columns comes out as it would line by line.
+The bulk parser: blocks of one shape that are parsed at once give the same events as line by line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Fields = tuple[str, str, str, float | None]
 
 def interpret(stream: bytes, last_event_id: str = "") -> tuple[list[Fields], str, float | None]:
     """
-    Interpret a whole stream as the standard's text says, sentence by sentence, and without cleverness.
+    Interpret a whole stream, with each step of the standard's text in plain code.
 
     https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
@@ -33,13 +33,13 @@ def interpret(stream: bytes, last_event_id: str = "") -> tuple[list[Fields], str
     data_buffer = ""
     event_type_buffer = ""
     last_event_id_buffer = last_event_id
-    # Not in the standard: an event also tells what its own block asked for.
+    # Not in the standard: an event also contains the retry time of its own block.
     block_time: float | None = None
 
     text = stream.decode("utf-8", "replace")
     if text[:1] == "\ufeff":
         text = text[1:]
-    # What lies behind the last line end is no line.
+    # The text after the last line end is not a line.
     for line in re.split("\r\n|\r|\n", text)[:-1]:
         if line == "":
             last_event_id = last_event_id_buffer
@@ -79,7 +79,7 @@ def interpret(stream: bytes, last_event_id: str = "") -> tuple[list[Fields], str
 
 def parse(chunks: list[bytes]) -> tuple[list[Fields], str, float | None]:
     """
-    Feed chunks to a new parser.
+    Feed chunks to a new parser; return the events, the last event ID and the reconnection time.
     """
     parser = EventStreamParser()
     events = [event for chunk in chunks for event in parser.feed(chunk)]
@@ -106,9 +106,9 @@ class ColumnsTests:
             ),
         ],
     )
-    def test_alike(self, text: str, expected: dict[str, list[str]]) -> None:
+    def test_one_shape(self, text: str, expected: dict[str, list[str]]) -> None:
         """
-        Blocks with the same fields in the same order are taken apart: a list for each field.
+        Blocks with the same fields in the same order are split into one list for each field.
         """
         assert columns(text) == expected
 
@@ -142,9 +142,9 @@ class ColumnsTests:
             pytest.param("id: 1\ndata: a\n\nide: 2\ndata: b\n\n", id="a longer name"),
         ],
     )
-    def test_not_alike(self, text: str) -> None:
+    def test_other_shapes(self, text: str) -> None:
         """
-        Anything else is left to be read line by line.
+        Blocks that differ in shape, or have other fields than data, event and id, are not split into columns.
         """
         assert columns(text) is None
 
@@ -152,7 +152,7 @@ class ColumnsTests:
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """
-    Note of each text offered to ``columns`` how many blocks came out of it, 0 where none did.
+    Record the number of blocks in each call of ``columns``, 0 if it refused the text.
     """
     counts: list[int] = []
 
@@ -167,7 +167,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 class LongStreamTests:
     """
-    Streams that are long enough to be offered: what comes out, and by which way it came.
+    Streams that are long enough for the bulk parser: their events, and which path parsed them.
     """
 
     @pytest.mark.parametrize(
@@ -183,9 +183,9 @@ class LongStreamTests:
         ],
         ids=ascii,
     )
-    def test_alike(self, block: str, taken: list[int]) -> None:
+    def test_blocks_of_one_shape(self, block: str, taken: list[int]) -> None:
         """
-        Blocks that are alike are taken apart together, with the same result.
+        The bulk parser returns the same events as the standard's steps for a hundred blocks of one shape.
         """
         stream = "".join(block.replace("{}", str(number)) for number in range(100)).encode()
         for chunk in (stream, stream.replace(b"\n", b"\r\n"), stream.replace(b"\n", b"\r")):
@@ -210,9 +210,9 @@ class LongStreamTests:
         ids=repr,
     )
     @pytest.mark.parametrize("place", [0, 50, 100])
-    def test_one_that_is_not_alike(self, odd: str, place: int, taken: list[int]) -> None:
+    def test_one_block_of_another_shape(self, odd: str, place: int, taken: list[int]) -> None:
         """
-        One other block among the hundred changes the way, and nothing for its neighbours.
+        A block of another shape among a hundred makes the parser read line by line, with the same events.
         """
         blocks = [f"id: {number}\ndata: x\n\n" for number in range(100)]
         blocks.insert(place, odd)
@@ -220,9 +220,9 @@ class LongStreamTests:
         assert parse([stream]) == interpret(stream)
         assert taken == [0]
 
-    def test_below_the_length(self, taken: list[int]) -> None:
+    def test_short_stream(self, taken: list[int]) -> None:
         """
-        What is short is not even offered.
+        A short stream is not passed to the bulk parser.
         """
         stream = b"data: x\n\n" * 50
         assert parse([stream]) == interpret(stream)
@@ -231,7 +231,7 @@ class LongStreamTests:
     @pytest.mark.parametrize("value", ["\0", "a\0", "\0a"], ids=ascii)
     def test_id_with_nul(self, value: str) -> None:
         """
-        An id with a NUL is ignored here as well: the events have that of the block before.
+        The bulk parser ignores an id with a NUL: the events have the previous id.
         """
         stream = f"id: 1\ndata: x\n\nid: {value}\ndata: x\n\n".encode() * 50
         events, last_event_id, _ = parse([stream])
@@ -241,7 +241,7 @@ class LongStreamTests:
 
     def test_data_with_nul(self) -> None:
         """
-        Data with a NUL arrives.
+        Data with a NUL is delivered by a long stream.
         """
         stream = b"id: 1\ndata: a\0b\n\n" * 100
         assert parse([stream]) == interpret(stream) == ([("a\0b", "message", "1", None)] * 100, "1", None)
@@ -249,7 +249,7 @@ class LongStreamTests:
     @pytest.mark.parametrize("block", [b"data: x\n\n", b"event: e\ndata: x\n\n"])
     def test_id_carried_over(self, block: bytes, taken: list[int]) -> None:
         """
-        Blocks without an id have that of the block before, and leave it in force for the next.
+        Blocks without an id have the last event ID of the stream, and do not change it.
         """
         parser = EventStreamParser()
         assert parser.feed(b"id: 7\n\n") == []
@@ -261,7 +261,7 @@ class LongStreamTests:
 
     def test_last_id_of_many(self, taken: list[int]) -> None:
         """
-        The last id of the blocks is in force for what follows them.
+        The last event ID after many blocks is that of the last block.
         """
         parser = EventStreamParser(last_event_id="before")
         parser.feed(b"".join(b"id: %d\ndata: x\n\n" % number for number in range(100)) + b"id: open\n")
@@ -271,7 +271,7 @@ class LongStreamTests:
 
     def test_reset_id_of_many(self, taken: list[int]) -> None:
         """
-        An empty id at the end of the blocks resets the one before.
+        An empty id in the last of many blocks resets the last event ID.
         """
         parser = EventStreamParser(last_event_id="before")
         parser.feed(b"id: 5\ndata: x\n\n" * 100 + b"id: \ndata: x\n\n")
@@ -294,31 +294,31 @@ class LongStreamTests:
     @pytest.mark.parametrize("rest", ["\n", "data: b\n\n", "data: b\n\n: c\n\n", "\n\n\n"], ids=repr)
     def test_block_open_before(self, opened: str, rest: str) -> None:
         """
-        A block that an earlier chunk has opened takes its own lines, and no others.
+        A block that an earlier chunk began receives its own lines and no others.
         """
         first = opened.encode()
         second = rest.encode() + b"id: 9\nevent: f\ndata: x\n\n" * 100
         assert parse([first, second]) == interpret(first + second)
 
-    def test_block_open_before_is_ended_alone(self, taken: list[int]) -> None:
+    def test_rest_of_an_open_block(self, taken: list[int]) -> None:
         """
-        What ends the open block does not keep the blocks behind it from being taken together.
+        The blocks after the rest of an open block are still parsed in bulk.
         """
         parse([b"data: a\n", b"data: b\n\n" + b"id: 1\ndata: x\n\n" * 100])
         parse([b"data: a\n", b"\n" + b"id: 1\ndata: x\n\n" * 100])
         assert taken == [100, 100]
 
-    def test_block_open_before_and_behind(self, taken: list[int]) -> None:
+    def test_block_open_throughout(self, taken: list[int]) -> None:
         """
-        A chunk that ends no block is not offered, however long it is.
+        A chunk that ends no block is not passed to the bulk parser, however long it is.
         """
         chunks = [b"data: a\n", b"data: b\n" * 100, b"data: c\n" * 100, b"\n"]
         assert parse(chunks) == interpret(b"".join(chunks))
         assert taken == []
 
-    def test_block_open_behind(self, taken: list[int]) -> None:
+    def test_block_open_after(self, taken: list[int]) -> None:
         """
-        A block that the chunk does not end is taken up by the next.
+        A block that begins at the end of a chunk is completed by the next chunk.
         """
         chunks = [
             b"data: x\n\n" * 100 + b"event: e\ndata: y\nretry: 5\n",
@@ -327,9 +327,9 @@ class LongStreamTests:
         assert parse(chunks) == interpret(b"".join(chunks))
         assert taken == [100, 100]
 
-    def test_every_cut(self) -> None:
+    def test_cut_at_every_byte(self) -> None:
         """
-        Nothing depends on where a stream of alike blocks is cut in two.
+        A stream of blocks of one shape gives the same events wherever it is cut in two.
         """
         stream = b"".join(b"id: %d\r\nevent: e\r\ndata: \xc3\xa9\r\n\r\n" % number for number in range(50))
         expected = interpret(stream)
@@ -338,7 +338,7 @@ class LongStreamTests:
 
     def test_invalid_utf_8(self, taken: list[int]) -> None:
         """
-        Invalid bytes at line ends become U+FFFD, and the line ends stay.
+        Invalid bytes at line ends become U+FFFD, and the line ends stay, when many blocks are parsed at once.
         """
         stream = b"id: \xe2\x82\ndata: \xf0\x9f\n\n" * 100
         assert parse([stream]) == interpret(stream) == ([("�", "message", "�", None)] * 100, "�", None)
@@ -346,7 +346,7 @@ class LongStreamTests:
 
     def test_size_of_the_open_block(self) -> None:
         """
-        Also behind many blocks, what the open one takes counts against the limit.
+        The size of an open block after many blocks counts against the size limit.
         """
         parser = EventStreamParser(max_event_size=2000)
         assert len(parser.feed(b"data: x\n\n" * 100 + b"data: " + b"y" * 994 + b"\n: comment\n")) == 100
@@ -372,7 +372,7 @@ LINES = [
 @st.composite
 def blocks(draw: st.DrawFn) -> list[bytes]:
     """
-    Draw the lines of a few blocks that are alike, with many after them that repeat them.
+    Draw the lines of a few blocks of one shape, repeated many times.
     """
     names = draw(st.permutations(NAMES))[: draw(st.integers(1, 3))]
     few = draw(st.lists(st.tuples(*[st.sampled_from(VALUES) for _ in names]), min_size=1, max_size=4))
@@ -390,15 +390,15 @@ def blocks(draw: st.DrawFn) -> list[bytes]:
 @st.composite
 def streams_in_chunks(draw: st.DrawFn) -> list[bytes]:
     """
-    Draw a stream that is, mostly, long and of alike blocks, with a few odd lines, and cut a few times,
-    anywhere and around line ends.
+    Draw a stream that is mostly long and of blocks of one shape, with a few other lines, cut at some places,
+    among them line ends.
     """
     lines = draw(st.lists(st.sampled_from(LINES), max_size=8))
     for _ in range(draw(st.integers(1, 2))):
         lines += draw(st.one_of(blocks(), st.lists(st.sampled_from(LINES), max_size=60)))
     for _ in range(draw(st.integers(0, 2))):
         place = draw(st.integers(0, len(lines)))
-        # In place of a line, or before it.
+        # Instead of a line, or before it.
         lines[place : place + draw(st.integers(0, 1))] = [draw(st.sampled_from(LINES))]
     end = draw(st.sampled_from([b"\n", b"\n", b"\r\n", b"\r"]))
     stream = end.join([draw(st.sampled_from([b"", b"\xef\xbb\xbf"])), *lines])
@@ -411,9 +411,9 @@ class EveryStreamTests:
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(streams_in_chunks())
     @example([b"data: a\rdata: b", b"\n\n"])
-    def test_against_the_text_of_the_standard(self, chunks: list[bytes]) -> None:
+    def test_same_events_as_in_the_standard(self, chunks: list[bytes]) -> None:
         """
-        Whole and cut, every stream means what the standard's text says.
+        The parser returns the events that the standard's steps give for any stream, whole and in chunks.
         """
         stream = b"".join(chunks)
         expected = interpret(stream)
@@ -426,7 +426,8 @@ class EveryStreamTests:
     )
     def test_mixed_line_ends(self, parts: list[bytes], data: Any) -> None:
         """
-        So does a stream of any lines with any line ends, in pieces of any size.
+        The parser returns the events that the standard's steps give for any mixture of line ends, in chunks
+        of any size.
         """
         stream = b"".join(parts).replace(b"\n\n", data.draw(st.sampled_from([b"\n\n", b"\r\r", b"\r\n\n"])))
         expected = interpret(stream)

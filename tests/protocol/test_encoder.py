@@ -1,5 +1,5 @@
 """
-The bytes that events and comments become, one by one.
+The bytes of encoded events, comments and reconnection times.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from txsse.protocol.parser import EventStreamParser
 
 class Disguised(str):
     """
-    A ``str`` that prints as something else, as the members of ``class Kind(str, Enum)`` do since Python
-    3.11: ``f"{Kind.PRICE}"`` is ``Kind.PRICE`` there, whatever its value.
+    A ``str`` with another ``str()``, such as a member of ``class Kind(str, Enum)`` since Python 3.11:
+    ``f"{Kind.PRICE}"`` is ``Kind.PRICE``, whatever its value.
     """
 
     __slots__ = ()
@@ -48,17 +48,16 @@ class EncodeEventTests:
             ("a\n\nevent: b\nid: c", b"data: a\ndata: \ndata: event: b\ndata: id: c\n"),
         ],
     )
-    def test_data_alone(self, data: str, lines: bytes) -> None:
+    def test_data(self, data: str, lines: bytes) -> None:
         """
-        Each line of the data, an empty last one included, gets a ``data:`` line of its own; an empty
-        line ends the block.
+        Each line of the data, also an empty last one, becomes a ``data:`` line; an empty line ends the block.
         """
         assert encode_event(ServerSentEvent(data)) == lines + b"\n"
 
     @pytest.mark.parametrize("character", "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029", ids=ascii)
     def test_other_line_ends_of_unicode(self, character: str) -> None:
         """
-        What ``str.splitlines`` takes for a line end is a character like any other here.
+        Characters that only ``str.splitlines`` treats as line ends are encoded unchanged.
         """
         text = f"a{character}b"
         encoded = text.encode()
@@ -67,33 +66,33 @@ class EncodeEventTests:
 
     def test_all_fields(self) -> None:
         """
-        The other fields come before the data, a line each.
+        The other fields are encoded before the data, one line each.
         """
         event = ServerSentEvent("a\nb", "e", "i", 1.5)
         assert encode_event(event) == b"retry: 1500\nid: i\nevent: e\ndata: a\ndata: b\n\n"
 
-    def test_type_of_no_characters(self) -> None:
+    def test_empty_type(self) -> None:
         """
-        An empty type means ``message``, as no type does, so none is written.
+        An empty type is not encoded: it means ``message``, as no type does.
         """
         assert encode_event(ServerSentEvent("x", event="")) == b"data: x\n\n"
 
     def test_type_message(self) -> None:
         """
-        A type that is named is written, the default one as well.
+        A type is encoded, also the default one.
         """
         assert encode_event(ServerSentEvent("x", event="message")) == b"event: message\ndata: x\n\n"
 
-    def test_id_of_no_characters(self) -> None:
+    def test_empty_id(self) -> None:
         """
-        An empty id makes the client forget its last one, so it is written, and no id is not.
+        An empty id is encoded, since it resets the client's last event ID; no id is not encoded.
         """
         assert encode_event(ServerSentEvent("x", id="")) == b"id: \ndata: x\n\n"
         assert encode_event(ServerSentEvent("x", id=None)) == b"data: x\n\n"
 
-    def test_values_that_begin_with_a_space(self) -> None:
+    def test_leading_space(self) -> None:
         """
-        A parser takes one space off, so one is put before.
+        A value that begins with a space is preceded by another one, which a parser removes.
         """
         assert encode_event(ServerSentEvent(" d", " e", " i")) == b"id:  i\nevent:  e\ndata:  d\n\n"
 
@@ -115,14 +114,14 @@ class EncodeEventTests:
     )
     def test_retry(self, seconds: float, milliseconds: bytes) -> None:
         """
-        A reconnection time is written in whole milliseconds, the nearest, in ASCII digits.
+        A reconnection time is encoded in whole milliseconds, rounded, in ASCII digits.
         """
         assert encode_event(ServerSentEvent("x", retry=seconds)) == b"retry: %b\ndata: x\n\n" % milliseconds
 
     @pytest.mark.parametrize("field", ["data", "event", "id"])
     def test_subclass_of_str(self, field: str) -> None:
         """
-        The text that was checked is the text that is written, whatever ``str()`` would make of it.
+        For a subclass of str, the checked text is encoded, whatever its ``str()`` returns.
         """
         fields: Any = {field: Disguised("x")}
         (event,) = EventStreamParser().feed(encode_event(ServerSentEvent(**fields)))
@@ -149,7 +148,7 @@ class EncodeCommentTests:
     )
     def test_block(self, text: str, block: bytes) -> None:
         """
-        Each line of the text becomes a comment line; no text makes the shortest comment.
+        Each line of a comment becomes a comment line; an empty text gives the shortest comment.
         """
         assert encode_comment(text) == block
 
@@ -159,7 +158,7 @@ class EncodeCommentTests:
     )
     def test_parsed(self, text: str) -> None:
         """
-        No comment dispatches an event, sets an id or a time, or disturbs its neighbours.
+        No comment dispatches an event, sets an id or a retry time, or changes the events around it.
         """
         before = encode_event(ServerSentEvent("a", "e", "1", 2))
         after = encode_event(ServerSentEvent("b"))
@@ -170,7 +169,7 @@ class EncodeCommentTests:
 
     def test_lone_surrogate(self) -> None:
         """
-        What has no UTF-8 form is refused.
+        A comment with a lone surrogate, which has no UTF-8 form, is rejected.
         """
         with pytest.raises(InvalidField, match=r"^comment: "):
             encode_comment("\ud800")
@@ -178,14 +177,14 @@ class EncodeCommentTests:
     @pytest.mark.parametrize("value", [b"x", None, 1])
     def test_of_another_type(self, value: object) -> None:
         """
-        A comment is ``str``.
+        A comment that is not a str is rejected.
         """
         with pytest.raises(TypeError, match=r"^comment must be str"):
             encode_comment(value)  # type: ignore[arg-type]
 
     def test_subclass_of_str(self) -> None:
         """
-        The text that was checked is the text that is written.
+        For a comment of a subclass of str, the checked text is encoded.
         """
         assert encode_comment(Disguised("x")) == b": x\n\n"
 
@@ -194,7 +193,7 @@ class EncodeRetryTests:
     @pytest.mark.parametrize(("seconds", "block"), [(0, b"retry: 0\n\n"), (2.5, b"retry: 2500\n\n")])
     def test_block(self, seconds: float, block: bytes) -> None:
         """
-        A reconnection time can go alone: a block that sets it and dispatches nothing.
+        An encoded reconnection time sets the time and dispatches no event.
         """
         assert encode_retry(seconds) == block
         parser = EventStreamParser()
@@ -204,14 +203,14 @@ class EncodeRetryTests:
     @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
     def test_out_of_range(self, seconds: float) -> None:
         """
-        It is checked as that of an event.
+        A reconnection time that is negative or not finite is rejected.
         """
         with pytest.raises(InvalidField, match=r"^retry: "):
             encode_retry(seconds)
 
     def test_of_another_type(self) -> None:
         """
-        ``True`` is no number of seconds.
+        A reconnection time of True is rejected.
         """
         with pytest.raises(TypeError):
             encode_retry(True)

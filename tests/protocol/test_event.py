@@ -1,5 +1,5 @@
 """
-``ServerSentEvent``: what can be built, and that nothing else can.
+``ServerSentEvent``: legal values are accepted, and illegal values rejected by every way to build an event.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from txsse.protocol.encoder import encode_comment, encode_event
 from txsse.protocol.event import ServerSentEvent, check_text, parsed_event, parsed_events
 from txsse.protocol.parser import EventStreamParser
 
-# C0, DEL and C1, and the three others that some parser takes for a line end or for nothing.
+# C0, DEL and C1, and the three others that some parser treats as a line end or ignores.
 CONTROLS = [chr(code) for code in [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0xFEFF]]
 LINE_ENDS = "\r\n"
 SURROGATES = ["\ud800", "\udbff", "\udc00", "\udfff"]
@@ -32,68 +32,68 @@ PLACES = ["{}", "{}b", "a{}", "a{}b", "é{}{}ü"]
 
 def illegal(data: str = "", event: Any = None, id: Any = None, retry: Any = None) -> ServerSentEvent:
     """
-    Build an event around its checks, as only this module and the parser's door can.
+    Build an event without checks, as only this module and the parser can.
     """
     return parsed_event(data, event, id, retry)
 
 
 def built(*values: Any, **fields: Any) -> ServerSentEvent:
     """
-    Build an event from fields whose names are only known at run time.
+    Build an event from fields whose names are known only at run time.
     """
     return ServerSentEvent(*values, **fields)
 
 
 def received(event: ServerSentEvent) -> ServerSentEvent:
     """
-    Send one event through the encoder and the parser.
+    Return the event that the parser receives from the encoder.
     """
     (arrived,) = EventStreamParser().feed(encode_event(event))
     return arrived
 
 
 class ServerSentEventTests:
-    def test_nothing_given(self) -> None:
+    def test_defaults(self) -> None:
         """
-        All fields have defaults: no text, and nothing said about the rest.
+        An event without arguments has empty data and no other field.
         """
         event = ServerSentEvent()
         assert (event.data, event.event, event.id, event.retry) == ("", None, None, None)
 
     def test_by_position_and_by_name(self) -> None:
         """
-        The fields have one order and the names of the design.
+        The fields of an event can be given by position and by name.
         """
         event = ServerSentEvent("d", "e", "i", 1.5)
         assert event == ServerSentEvent(retry=1.5, id="i", event="e", data="d")
         assert (event.data, event.event, event.id, event.retry) == ("d", "e", "i", 1.5)
 
     @pytest.mark.parametrize("name", ["data", "event", "id", "retry", "other"])
-    def test_assigned_to(self, name: str) -> None:
+    def test_immutable(self, name: str) -> None:
         """
-        An event is immutable, and has no place for other attributes.
+        An event is immutable, and has no other attributes.
         """
         with pytest.raises(AttributeError):
             setattr(ServerSentEvent("x"), name, "y")
 
     def test_equal_and_hashable(self) -> None:
         """
-        Events are equal by their fields, and can be kept in a set.
+        Events with equal fields are equal, and hashable.
         """
         assert len({ServerSentEvent("x", id="1"), ServerSentEvent("x", id="1"), ServerSentEvent("x")}) == 2
 
     @pytest.mark.parametrize("field", ["data", "event", "id"])
     @pytest.mark.parametrize("value", [b"x", 1, 1.5, True, ["x"]])
-    def test_text_of_another_type(self, field: str, value: Any) -> None:
+    def test_field_of_another_type(self, field: str, value: Any) -> None:
         """
-        A text field takes ``str`` alone; the error names the field and the type.
+        A text field that is not a str is rejected, and the error names the field and the type.
         """
         with pytest.raises(TypeError, match=f"^{field} must be str, not {type(value).__name__}$"):
             built(**{field: value})
 
     def test_data_none(self) -> None:
         """
-        ``None`` is no text; only the optional fields take it.
+        None is rejected as data.
         """
         with pytest.raises(TypeError, match=r"^data must be str, not NoneType$"):
             ServerSentEvent(None)  # type: ignore[arg-type]
@@ -101,14 +101,14 @@ class ServerSentEventTests:
 
 class EveryControlCharacterTests:
     """
-    Each control character in each field: refused where the format has no place for it, otherwise it
-    arrives as it was sent.
+    Each control character in each field: rejected where it would break the format, otherwise delivered
+    unchanged.
     """
 
     @every_control
     def test_in_data(self, control: str) -> None:
         """
-        Data takes every character; only line ends change, to LF.
+        Data may contain every control character; only line ends change, to LF.
         """
         for place in PLACES:
             data = place.format(control, control)
@@ -118,7 +118,7 @@ class EveryControlCharacterTests:
     @pytest.mark.parametrize("data", ["\r\n", "a\r\n", "\r\nb", "a\r\nb", "a\r\n\r\nb", "a\r\r\nb", "a\n\rb"])
     def test_cr_lf_in_data(self, data: str) -> None:
         """
-        CR LF is one line end, and arrives as one LF.
+        CR LF in data is one line end, and is delivered as one LF.
         """
         assert received(ServerSentEvent(data)).data == data.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -126,8 +126,8 @@ class EveryControlCharacterTests:
     @pytest.mark.parametrize("field", ["event", "id"])
     def test_in_event_and_id(self, field: str, control: str) -> None:
         """
-        A type and an id take every character but line ends, and an id no NUL either; the error tells
-        the field, the position and the character.
+        A line end in a type or an id, and a NUL in an id, is rejected with field, position and character;
+        others are delivered.
         """
         for place in PLACES:
             value = place.format(control, control)
@@ -148,7 +148,7 @@ class EveryControlCharacterTests:
     @every_control
     def test_in_a_comment(self, control: str) -> None:
         """
-        A comment takes every character, and with any of them it is no event and touches none.
+        A comment may contain every control character, and never becomes an event or changes one.
         """
         for place in PLACES:
             text = place.format(control, control)
@@ -167,7 +167,7 @@ class InvalidFieldTests:
     @pytest.mark.parametrize("field", ["data", "event", "id"])
     def test_lone_surrogate(self, field: str, surrogate: str) -> None:
         """
-        A lone surrogate has no UTF-8 form, so no field takes one.
+        A lone surrogate, which has no UTF-8 form, is rejected in every field.
         """
         for place in PLACES:
             value = place.format(surrogate, surrogate)
@@ -180,9 +180,9 @@ class InvalidFieldTests:
                 surrogate,
             )
 
-    def test_surrogates_that_look_like_a_pair(self) -> None:
+    def test_surrogate_pair(self) -> None:
         """
-        Two surrogates are two, in Python: they are refused, not joined.
+        Two surrogates are rejected, and not joined to one character.
         """
         with pytest.raises(InvalidField) as caught:
             ServerSentEvent("a\ud83d\ude00")
@@ -190,7 +190,7 @@ class InvalidFieldTests:
 
     def test_lone_surrogate_in_a_comment(self) -> None:
         """
-        A comment, which has no value of its own, is checked when it is encoded.
+        A lone surrogate in a comment is rejected when the comment is encoded.
         """
         with pytest.raises(InvalidField) as caught:
             encode_comment("ab\udc00")
@@ -198,7 +198,7 @@ class InvalidFieldTests:
 
     def test_characters_beyond_the_bmp(self) -> None:
         """
-        What is no surrogate in Python, however UTF-16 writes it, is fine in every field.
+        Characters beyond the BMP are delivered in every field.
         """
         assert received(ServerSentEvent("😀", "😀", "😀")) == ("😀", "😀", "😀", None)
 
@@ -213,30 +213,30 @@ class InvalidFieldTests:
     )
     def test_message(self, value: str, where: str) -> None:
         """
-        The message alone is enough to find the character: field, code point, name and position.
+        The error message of an illegal character contains field, code point, name and position.
         """
         with pytest.raises(InvalidField, match=f"^{where}"):
             ServerSentEvent(id=value)
 
-    def test_name_from_the_character_database(self) -> None:
+    def test_unicode_name(self) -> None:
         """
-        A character that Unicode has named is told by that name.
+        The error message contains the Unicode name of the character.
         """
         error = InvalidField("comment", "is not allowed", position=7, character="\u2028")
         assert str(error) == "comment: U+2028 (LINE SEPARATOR) at position 7 is not allowed"
 
-    def test_caught_as(self) -> None:
+    def test_error_classes(self) -> None:
         """
-        An illegal field is an error of txsse, and a ValueError for those who do not know it.
+        The error for an illegal field is an SSEError and a ValueError.
         """
         with pytest.raises(SSEError):
             ServerSentEvent(event="\n")
         with pytest.raises(ValueError, match="event"):
             ServerSentEvent(event="\n")
 
-    def test_the_fields_in_their_order(self) -> None:
+    def test_several_illegal_fields(self) -> None:
         """
-        Of several illegal fields, the first is told.
+        Of several illegal fields, the error names the first.
         """
         with pytest.raises(InvalidField) as caught:
             ServerSentEvent("fine", "fine", "a\nb", -1)
@@ -245,7 +245,7 @@ class InvalidFieldTests:
     @pytest.mark.parametrize("text", ["plain", "\n", "\r", "\0", "é\u2028"])
     def test_check_text_without_a_pattern(self, text: str) -> None:
         """
-        Where no character is named as illegal, only surrogates are refused.
+        Without a pattern of illegal characters, check_text rejects only surrogates.
         """
         check_text("comment", text)
 
@@ -254,7 +254,7 @@ class RetryTests:
     @pytest.mark.parametrize("retry", [0, 0.0, -0.0, 1, 0.001, 2.5, 3600, 10**9, MAX_RETRY])
     def test_legal(self, retry: float) -> None:
         """
-        Every number of seconds from 0 to 10**12 is kept as it was given.
+        A retry time from 0 to 10**12 seconds is accepted unchanged.
         """
         assert ServerSentEvent(retry=retry).retry == retry
 
@@ -269,7 +269,7 @@ class RetryTests:
     )
     def test_out_of_range(self, retry: float) -> None:
         """
-        What is negative, not finite or too large is refused as a whole, with no position.
+        A retry time that is negative, not finite or too large is rejected without a position.
         """
         with pytest.raises(InvalidField, match=r"^retry: ") as caught:
             ServerSentEvent(retry=retry)
@@ -278,7 +278,7 @@ class RetryTests:
     @pytest.mark.parametrize("retry", [10**5000, -(10**5000)], ids=["positive", "negative"])
     def test_more_digits_than_python_prints(self, retry: int) -> None:
         """
-        A number that cannot even be printed is refused like any other.
+        A retry time with more digits than Python prints is rejected like any other.
         """
         with pytest.raises(InvalidField):
             ServerSentEvent(retry=retry)
@@ -286,7 +286,7 @@ class RetryTests:
     @pytest.mark.parametrize("retry", [True, False, "1", b"1", 1j, [1], Fraction(1, 2)], ids=repr)
     def test_of_another_type(self, retry: Any) -> None:
         """
-        Only ``int`` and ``float`` are numbers of seconds; ``bool`` is a mistake.
+        A retry time that is not an int or a float is rejected; a bool is rejected too.
         """
         with pytest.raises(TypeError, match=f"^retry must be .*, not {type(retry).__name__}$"):
             ServerSentEvent(retry=retry)
@@ -305,14 +305,14 @@ ILLEGAL = [
 COPIES: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy]
 
 
-class BackDoorTests:
+class OtherWaysToBuildTests:
     """
-    The other ways to a named tuple: each leads through the same checks.
+    Other ways to build a named tuple: each applies the same checks.
     """
 
     def test_make_from_legal_fields(self) -> None:
         """
-        ``_make`` builds an event, of the class that it is called on.
+        The method _make builds an event of the class that it is called on.
         """
         event = ServerSentEvent._make(["d", "e", "i", 2])
         assert type(event) is ServerSentEvent
@@ -321,14 +321,14 @@ class BackDoorTests:
     @pytest.mark.parametrize("fields", ILLEGAL, ids=ascii)
     def test_make_from_illegal_fields(self, fields: ServerSentEvent) -> None:
         """
-        ``_make`` refuses what the class refuses.
+        The method _make rejects illegal fields.
         """
         with pytest.raises(InvalidField):
             ServerSentEvent._make(tuple(fields))
 
     def test_replace_by_a_legal_value(self) -> None:
         """
-        ``_replace`` changes one field and keeps the others.
+        The method _replace changes one field and keeps the others.
         """
         event = ServerSentEvent("d", "e", "i", 2)._replace(event="f")
         assert type(event) is ServerSentEvent
@@ -340,7 +340,7 @@ class BackDoorTests:
     )
     def test_replace_by_an_illegal_value(self, field: str, value: Any) -> None:
         """
-        ``_replace``, and ``copy.replace`` where there is one, refuse what the class refuses.
+        The method _replace, and copy.replace where it exists, reject illegal fields.
         """
         event = ServerSentEvent("d", "e", "i", 2)
         with pytest.raises(InvalidField) as caught:
@@ -353,7 +353,7 @@ class BackDoorTests:
     @pytest.mark.parametrize("copied", COPIES)
     def test_copy_of_a_legal_event(self, copied: Callable[[Any], Any]) -> None:
         """
-        A copy is equal and of the same class.
+        A copy of an event is equal and of the same class.
         """
         event = ServerSentEvent("d", "e", "i", 2)
         assert copied(event) == event
@@ -363,7 +363,7 @@ class BackDoorTests:
     @pytest.mark.parametrize("event", ILLEGAL, ids=ascii)
     def test_copy_of_an_illegal_event(self, event: ServerSentEvent, copied: Callable[[Any], Any]) -> None:
         """
-        Even an event that came about by force does not multiply.
+        An event with illegal fields that was built without checks cannot be copied.
         """
         with pytest.raises(InvalidField):
             copied(event)
@@ -371,7 +371,7 @@ class BackDoorTests:
     @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
     def test_pickle_of_a_legal_event(self, protocol: int) -> None:
         """
-        An event survives a pickle.
+        An event can be pickled and unpickled.
         """
         event = ServerSentEvent("d", "e", "i", 2)
         loaded = pickle.loads(pickle.dumps(event, protocol))
@@ -382,7 +382,7 @@ class BackDoorTests:
     @pytest.mark.parametrize("event", ILLEGAL, ids=ascii)
     def test_pickle_of_an_illegal_event(self, event: ServerSentEvent, protocol: int) -> None:
         """
-        A pickle that holds an illegal event cannot be loaded.
+        A pickle with illegal fields cannot be unpickled.
         """
         pickled = pickle.dumps(event, protocol)
         with pytest.raises(InvalidField):
@@ -390,7 +390,7 @@ class BackDoorTests:
 
     def test_subclass(self) -> None:
         """
-        A subclass keeps the checks and its own class through every door.
+        A subclass of ServerSentEvent keeps the checks and its own class.
         """
 
         class Price(ServerSentEvent):
@@ -403,12 +403,12 @@ class BackDoorTests:
 
 class ParsedEventTests:
     """
-    The parser's own door, which checks nothing because nothing illegal can come out of a stream.
+    The parser's constructors, which check nothing, because a stream cannot contain illegal values.
     """
 
     def test_one(self) -> None:
         """
-        One event is built from its four fields.
+        The function parsed_event builds one event from its four fields.
         """
         event = parsed_event("d", "e", "i", 2.0)
         assert type(event) is ServerSentEvent
@@ -416,7 +416,7 @@ class ParsedEventTests:
 
     def test_many(self) -> None:
         """
-        Many are built from a column for each field, and ask for no reconnection time.
+        The function parsed_events builds events from a column for each field, without a retry time.
         """
         events = parsed_events(["a", "b"], ["e", "f"], ["1", "2"])
         assert events == [ServerSentEvent("a", "e", "1"), ServerSentEvent("b", "f", "2")]

@@ -1,5 +1,5 @@
 """
-``EventStreamParser``: what is too large, and how much is kept.
+``EventStreamParser``: the size limit, and the memory that a stream takes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LIMIT = 20
 
 class MaxEventSizeTests:
     """
-    The size of an event is that of its lines, comments and line ends not counted; no line may be longer.
+    The size of an event is that of its lines, without comments and line ends; no line may be longer.
     """
 
     @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"], ids=repr)
@@ -41,8 +41,8 @@ class MaxEventSizeTests:
     )
     def test_at_the_limit_and_beyond(self, lines: list[bytes], end: bytes) -> None:
         """
-        An event of exactly so many bytes passes, as often as it comes; one byte more is refused. Bytes
-        count as they came, also where decoding made more of them.
+        An event of exactly the size limit passes, and one byte more is refused; received bytes count, not
+        decoded ones.
         """
         assert sum(len(line) for line in lines if not line.startswith(b":")) == LIMIT
         block = end.join([*lines, b"", b""])
@@ -58,7 +58,7 @@ class MaxEventSizeTests:
     @pytest.mark.parametrize("name", [b"data: ", b":", b"x", b"id: ", b"retry: "])
     def test_line_at_the_limit_and_beyond(self, name: bytes) -> None:
         """
-        No line of any kind may be longer, a comment as little as others, whether its end has come or not.
+        A line of any kind, also a comment, is refused above the size limit, with or without its end.
         """
         line = name.ljust(LIMIT, b"1")
         for before in (b"\n", b"data: a\n\n", b":\r\n"):
@@ -68,7 +68,7 @@ class MaxEventSizeTests:
 
     def test_byte_order_mark(self) -> None:
         """
-        The mark is no part of the first line.
+        A byte order mark does not count as a part of the first line.
         """
         line = b"data: 45678901234567"
         for stream in (BOM + line, BOM + line + b"\n\n"):
@@ -77,16 +77,16 @@ class MaxEventSizeTests:
             assert feed_all_ways(stream, max_event_size=LIMIT).too_large
         assert feed_all_ways(line + b"8\n", max_event_size=LIMIT).too_large
 
-    def test_blocks_each_count_alone(self) -> None:
+    def test_count_of_each_block(self) -> None:
         """
-        A blank line begins a new count, with an event before it or not.
+        A blank line resets the size, after a block with or without an event.
         """
         for block in (b"data: 678901234567\n\n", b"id: 45678901234567\n\n", b"x\nxx\nxxx\r\n\r\n"):
             assert not feed_all_ways(block * 5, max_event_size=LIMIT).too_large
 
-    def test_what_the_error_carries(self) -> None:
+    def test_events_in_the_error(self) -> None:
         """
-        The error tells the limit and the events of the same call that were complete before.
+        The error contains the limit and the events that the same call had completed.
         """
         parser = EventStreamParser(max_event_size=LIMIT)
         assert parser.feed(b"data: 1\n\n") == [message("1")]
@@ -101,7 +101,7 @@ class MaxEventSizeTests:
     )
     def test_fed_after_the_error(self, stream: bytes) -> None:
         """
-        A stream that was refused stays refused, and the error of a later call carries no events.
+        After a refusal, the parser refuses every further chunk, and the error contains no events.
         """
         parser = EventStreamParser(max_event_size=LIMIT)
         with pytest.raises(EventTooLarge):
@@ -115,7 +115,7 @@ class MaxEventSizeTests:
 
     def test_default(self) -> None:
         """
-        Without a limit of one's own it is 4 MiB.
+        The default size limit is 4 MiB.
         """
         assert DEFAULT_MAX_EVENT_SIZE == 4 * 1024 * 1024
         text = b"x" * (DEFAULT_MAX_EVENT_SIZE - 6)
@@ -123,30 +123,30 @@ class MaxEventSizeTests:
         assert feed([b"data: ", text, b"x\n\n"]).too_large
 
     @pytest.mark.parametrize("limit", [0, -1])
-    def test_no_bytes_at_all(self, limit: int) -> None:
+    def test_limit_below_one_byte(self, limit: int) -> None:
         """
-        A limit below one byte is a mistake, found when the parser is made.
+        A size limit below one byte is rejected by the constructor.
         """
         with pytest.raises(ValueError, match=f"not {limit}$"):
             EventStreamParser(max_event_size=limit)
 
     def test_one_byte(self) -> None:
         """
-        The smallest limit still takes blank lines, comments and line ends.
+        A size limit of one byte still accepts blank lines, comments and line ends.
         """
         assert not feed_all_ways(b"\n:\n\r\nx\n\n:\r\r", max_event_size=1).too_large
 
 
 class EndlessStreamTests:
     """
-    What never ends is refused, or passes without being kept.
+    Endless streams are refused, or pass without being kept in memory.
     """
 
     @pytest.mark.parametrize("size", [1, 7, 4096])
     @pytest.mark.parametrize("name", [b"data: ", b":", b"x", b"id: "])
     def test_line(self, name: bytes, size: int) -> None:
         """
-        A line without an end, of data or a comment, is refused at the limit.
+        A line without an end is refused at the size limit, and its memory released.
         """
         parser = EventStreamParser(max_event_size=1000)
         parser.feed(b"data: before\n\n" + name)
@@ -162,7 +162,7 @@ class EndlessStreamTests:
     )
     def test_block(self, line: bytes, size: int) -> None:
         """
-        A block without an end is refused at the limit, whatever its lines are.
+        A block without an end is refused at the size limit, whatever its lines are.
         """
         parser = EventStreamParser(max_event_size=1000)
         with pytest.raises(EventTooLarge):
@@ -173,7 +173,7 @@ class EndlessStreamTests:
 
     def test_comments(self) -> None:
         """
-        Comments may come for years, between events and within one: nothing of them is kept.
+        Endless comments, between events and within one, take no memory.
         """
         parser = EventStreamParser(max_event_size=1000)
         comments = (
@@ -192,7 +192,7 @@ class EndlessStreamTests:
 
     def test_events(self) -> None:
         """
-        Events may come for ever, in chunks far above the limit of one, and nothing of them is kept.
+        Endless events, in chunks far above the size limit, take no memory.
         """
         parser = EventStreamParser(max_event_size=100)
         for _ in range(10):
@@ -201,7 +201,7 @@ class EndlessStreamTests:
 
     def test_empty_chunks(self) -> None:
         """
-        Chunks of nothing are not collected.
+        Empty chunks take no memory.
         """
         parser = EventStreamParser()
         parser.feed(b"data")
@@ -211,7 +211,7 @@ class EndlessStreamTests:
         assert kept(parser) == before
 
 
-# Some fit the small limits and some do not; each invalid byte is one byte, and three when decoded.
+# Some of them fit the small limits and some do not; an invalid byte counts as one, and decodes to three.
 PIECES = [
     *b"\n|\n|\r|\r\n|\n\n|data: |data|data: x\n|data: \xff\xfe\xff\n\n|:|: comment\n|id: 1|id: 2\n".split(
         b"|"
@@ -224,7 +224,7 @@ PIECES = [
 @st.composite
 def streams_in_chunks(draw: st.DrawFn) -> list[bytes]:
     """
-    Draw a stream and where it is cut: anywhere, and around line ends.
+    Draw a stream, cut at some places, among them line ends.
     """
     stream = b"".join(draw(st.lists(st.sampled_from(PIECES), max_size=40)))
     ends = [place for found in re.finditer(b"[\r\n]", stream) for place in found.span()]
@@ -235,10 +235,10 @@ def streams_in_chunks(draw: st.DrawFn) -> list[bytes]:
 
 def exceeds(stream: bytes, limit: int) -> bool:
     """
-    Judge a stream as the limit is described, line by line.
+    Return whether a stream exceeds the limit, line by line as the limit is documented.
     """
     *lines, rest = re.split(b"\r\n|\n|\r", stream)
-    # As long as the first line has no end, it cannot be told whether it begins with a mark.
+    # Until the first line has its end, it may still begin with a byte order mark.
     rest_limit = limit if lines else limit + len(BOM)
     if lines:
         lines[0] = lines[0].removeprefix(BOM)
@@ -262,7 +262,7 @@ class EveryCutTests:
     @example([b"xxxxxxx"], 4)
     def test_any_stream_and_limit(self, chunks: list[bytes], limit: int) -> None:
         """
-        Events, id, reconnection time and whether the stream is refused do not depend on the cuts.
+        The outcome of a stream does not depend on how it is cut, for any size limit.
         """
         stream = b"".join(chunks)
         whole = feed([stream], max_event_size=limit)

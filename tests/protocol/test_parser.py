@@ -1,5 +1,5 @@
 """
-``EventStreamParser``: what the standard says of a stream, however it is cut.
+``EventStreamParser`` follows the standard for each stream, however it is cut.
 
 The rules are those of https://html.spec.whatwg.org/multipage/server-sent-events.html, sections 9.2.5
 (parsing) and 9.2.6 (interpreting).
@@ -16,19 +16,19 @@ from txsse.protocol.parser import EventStreamParser
 
 class ExamplesOfTheStandardTests:
     """
-    The examples of sections 9.2.1 and 9.2.6, word for word.
+    The examples of sections 9.2.1 and 9.2.6 of the standard, verbatim.
     """
 
     def test_stock_ticker(self) -> None:
         """
-        Three data lines are one event.
+        In the standard's stock ticker example, three data lines are one event.
         """
         assert feed_all_ways(b"data: YHOO\ndata: +2\ndata: 10\n\n").events == [message("YHOO\n+2\n10")]
 
-    def test_first_second_and_third_event(self) -> None:
+    def test_comment_id_and_spaces(self) -> None:
         """
-        Of four blocks the first is a comment; an id lasts until an empty one resets it; one leading
-        space of two stays.
+        In the standard's example of four blocks, a comment is no event, an empty id resets it, and one
+        leading space of two stays.
         """
         outcome = feed_all_ways(
             b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n"
@@ -40,28 +40,29 @@ class ExamplesOfTheStandardTests:
         ]
         assert outcome.last_event_id == ""
 
-    def test_third_event_without_its_blank_line(self) -> None:
+    def test_no_final_blank_line(self) -> None:
         """
-        The end of the stream is not enough to dispatch the last event.
+        In the standard's example without the final blank line, the last event is not dispatched.
         """
         stream = b"data: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n"
         assert feed_all_ways(stream).events == [message("first event", "1"), message("second event")]
 
     def test_empty_and_newline(self) -> None:
         """
-        ``data`` alone is an event without text, two of them are a line end, and the last is unfinished.
+        In the standard's example, ``data`` alone is an empty event, two of them a line end, and the last one
+        unfinished.
         """
         assert feed_all_ways(b"data\n\ndata\ndata\n\ndata:").events == [message(""), message("\n")]
 
     def test_space_after_the_colon(self) -> None:
         """
-        One space after the colon makes no difference.
+        In the standard's example, one space after the colon makes no difference.
         """
         assert feed_all_ways(b"data:test\n\ndata: test\n\n").events == [message("test"), message("test")]
 
     def test_three_messages(self) -> None:
         """
-        The introduction's messages: one line, two lines, one line.
+        The messages of the standard's introduction have one line, two lines and one line.
         """
         assert data_of(
             b"data: This is the first message.\n\n"
@@ -75,7 +76,7 @@ class ExamplesOfTheStandardTests:
 
     def test_named_messages(self) -> None:
         """
-        The introduction's types: add and remove.
+        The named messages of the standard's introduction have the types add and remove.
         """
         outcome = feed_all_ways(
             b"event: add\ndata: 73857293\n\nevent: remove\ndata: 2153\n\nevent: add\ndata: 113411\n\n"
@@ -130,7 +131,7 @@ class WebPlatformTests:
     )
     def test_data(self, stream: bytes, expected: list[str]) -> None:
         """
-        Each stream says what it says in a browser.
+        Each stream of the web platform tests gives the same data as in a browser.
         """
         assert data_of(stream) == expected
 
@@ -139,7 +140,7 @@ class LineEndTests:
     @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"], ids=repr)
     def test_one_kind(self, end: bytes) -> None:
         """
-        Each of the three line ends ends lines and blocks.
+        LF, CR and CR LF each end lines and blocks.
         """
         stream = end.join([b"data: a", b"data: b", b"", b": c", b"", b"id: 7", b"data: d", b"", b""])
         assert feed_all_ways(stream).events == [message("a\nb"), message("d", "7")]
@@ -148,7 +149,7 @@ class LineEndTests:
     @pytest.mark.parametrize("second", [b"\n", b"\r", b"\r\n"], ids=repr)
     def test_mixed(self, first: bytes, second: bytes) -> None:
         """
-        Any two line ends in a row are an empty line, except that CR and LF make one.
+        Any two consecutive line ends are an empty line, except that CR and LF are one line end.
         """
         events = feed_all_ways(b"data: a%b%bdata: b\n\n" % (first, second)).events
         if (first, second) == (b"\r", b"\n"):
@@ -158,13 +159,13 @@ class LineEndTests:
 
     def test_lf_cr(self) -> None:
         """
-        LF CR are two line ends, and a further LF belongs to the CR.
+        LF CR is two line ends, and a further LF belongs to the CR.
         """
         assert data_of(b"data: a\n\rdata: b\n\r\ndata: c\n\r\n") == ["a", "b", "c"]
 
     def test_cr_ends_its_line_at_once(self) -> None:
         """
-        Nothing is held back for a LF that may follow; when it comes, it is no line end of its own.
+        A CR ends its line at once, and an LF that follows in a later chunk is not another line end.
         """
         parser = EventStreamParser()
         assert parser.feed(b"data: x\r\r") == [message("x")]
@@ -173,9 +174,9 @@ class LineEndTests:
         assert parser.feed(b"\n") == []
         assert parser.feed(b"data: z\n\n") == [message("y\nz")]
 
-    def test_cr_lf_with_nothing_in_between(self) -> None:
+    def test_empty_chunk_between_cr_and_lf(self) -> None:
         """
-        An empty chunk between CR and LF does not part them.
+        An empty chunk between CR and LF does not separate them.
         """
         parser = EventStreamParser()
         assert parser.feed(b"data: x\r") == []
@@ -185,7 +186,7 @@ class LineEndTests:
 
     def test_second_lf_after_a_cr(self) -> None:
         """
-        Only one LF belongs to a CR: the next ends the block.
+        Only one LF belongs to a CR: the next one ends the block.
         """
         parser = EventStreamParser()
         assert parser.feed(b"data: x\r") == []
@@ -196,7 +197,7 @@ class LineEndTests:
     )
     def test_lf_after_a_cr_and_a_line(self, chunks: list[bytes]) -> None:
         """
-        A LF belongs to a CR only where nothing lies between them, in the same chunk or in another.
+        An LF after further bytes of a line is a line end, and does not belong to an earlier CR.
         """
         parser = EventStreamParser()
         for chunk in chunks:
@@ -209,20 +210,20 @@ class LineEndTests:
     )
     def test_other_line_ends_of_unicode(self, character: str) -> None:
         """
-        Data is split at no character that only Python or JavaScript takes for a line end.
+        Characters that only Python or JavaScript treats as line ends stay in the data.
         """
         text = f"{character}a{character}{character}b{character}"
         assert data_of(f"data:{text}\ndata: {text}\n\n".encode()) == [f"{text}\n{text}"]
 
-    def test_blank_lines_alone(self) -> None:
+    def test_only_blank_lines(self) -> None:
         """
-        Blank lines dispatch nothing.
+        Blank lines dispatch no event.
         """
         assert feed_all_ways(b"\n\n\r\r\r\n\r\n\n") == ([], "", None, False)
 
-    def test_nothing(self) -> None:
+    def test_empty_stream(self) -> None:
         """
-        An empty stream holds no event.
+        An empty stream contains no event.
         """
         assert feed_all_ways(b"") == ([], "", None, False)
 
@@ -230,40 +231,40 @@ class LineEndTests:
 class ByteOrderMarkTests:
     def test_at_the_beginning(self) -> None:
         """
-        One is skipped, wherever it is cut.
+        A byte order mark at the beginning is skipped, also if a chunk ends within it.
         """
         assert feed_all_ways(BOM + b"id: 1\ndata: x\n\n").events == [message("x", "1")]
 
-    def test_alone(self) -> None:
+    def test_only_the_mark(self) -> None:
         """
-        Without anything behind it, it is not even a line.
+        A stream that consists of a byte order mark has no event, and its first line may follow.
         """
         assert feed_all_ways(BOM).events == []
         assert feed_all_ways(BOM + b"\n\ndata: x\n\n").events == [message("x")]
 
     def test_second(self) -> None:
         """
-        A second one is text: it makes the first field an unknown one.
+        A second byte order mark is text: it makes the first field an unknown one.
         """
         assert feed_all_ways(BOM + BOM + b"data: x\ndata: y\n\n").events == [message("y")]
 
     @pytest.mark.parametrize("line", [b"\n", b"\r", b"\r\n", b":\n", b"data: a\n"], ids=repr)
     def test_on_a_later_line(self, line: bytes) -> None:
         """
-        Behind any line end it is text.
+        A byte order mark after a line end is text.
         """
         assert data_of(line + BOM + b"data: x\ndata: y\n\n") == ["a\ny" if b"data" in line else "y"]
 
     def test_in_a_value(self) -> None:
         """
-        In data it arrives.
+        A byte order mark in data is delivered.
         """
         assert data_of(b"data:" + BOM + b"x" + BOM + b"\ndata: " + BOM + b"\n\n") == ["\ufeffx\ufeff\n\ufeff"]
 
     @pytest.mark.parametrize("part", [b"\xef", b"\xef\xbb", b"\xef\xbb\xbe", b"\xfe\xff", b"\xff\xfe"])
-    def test_something_like_it(self, part: bytes) -> None:
+    def test_parts_and_other_encodings(self, part: bytes) -> None:
         """
-        A part of one, or that of another encoding, is text.
+        A part of a byte order mark, or that of another encoding, is text.
         """
         assert data_of(part + b"data: x\ndata: y\n\n") == ["y"]
 
@@ -293,7 +294,7 @@ class FieldTests:
     )
     def test_data(self, lines: bytes, expected: str) -> None:
         """
-        The values of the data lines, less one leading space each, are joined by LF.
+        The data of an event is the values of its data lines, without one leading space each, joined by LF.
         """
         assert data_of(lines + b"\n\n") == [expected]
 
@@ -308,7 +309,7 @@ class FieldTests:
     )
     def test_comments_and_unknown_fields(self, line: bytes) -> None:
         """
-        A comment, and a field that is not exactly one of the four, is no part of the event and makes none.
+        A comment, or a field with an unknown name, dispatches no event and changes none.
         """
         assert feed_all_ways(line + b"\n\n") == ([], "", None, False)
         assert data_of(b"%b\ndata: a\n%b\ndata: b\n%b\n\n" % (line, line, line)) == ["a\nb"]
@@ -316,7 +317,7 @@ class FieldTests:
     @pytest.mark.parametrize("line", [b"Event: e", b"ID: 5", b"Id: 5", b"Retry: 5", b"event : e", b" id: 5"])
     def test_case_and_spaces_of_the_others(self, line: bytes) -> None:
         """
-        Field names are compared as they are.
+        Field names are compared with case and spaces.
         """
         assert feed_all_ways(line + b"\ndata: x\n\n") == ([message("x")], "", None, False)
 
@@ -338,20 +339,20 @@ class FieldTests:
     )
     def test_event(self, lines: bytes, expected: str) -> None:
         """
-        The last type of a block counts, before and behind the data; an empty one is ``message``.
+        The last type of a block counts, before or after its data; an empty one means ``message``.
         """
         for block in (lines + b"\ndata: x\n\n", b"data: x\n" + lines + b"\n\n"):
             assert feed_all_ways(block).events == [ServerSentEvent("x", expected, "")]
 
     def test_event_in_a_block_without_data(self) -> None:
         """
-        A block without data dispatches nothing, and its type is forgotten at its end.
+        A block without data dispatches no event, and its type does not apply to the next.
         """
         assert feed_all_ways(b"event: e\n\ndata: x\n\n").events == [message("x")]
 
     def test_event_of_the_block_before(self) -> None:
         """
-        A type is for one event only.
+        A type applies to one event only.
         """
         events = feed_all_ways(b"event: e\ndata: x\n\ndata: y\n\n").events
         assert [event.event for event in events] == ["e", "message"]
@@ -365,7 +366,7 @@ class FieldTests:
     )
     def test_unfinished_at_the_end(self, rest: bytes) -> None:
         """
-        What no blank line ends is dropped, and so is a line that nothing ends.
+        A block without a blank line at the end of the stream is dropped, and so is a line without an end.
         """
         assert feed_all_ways(b"id: 1\ndata: done\n\n" + rest) == ([message("done", "1")], "1", None, False)
 
@@ -392,7 +393,7 @@ class LastEventIdTests:
     )
     def test_in_a_block(self, lines: bytes, expected: str) -> None:
         """
-        The last id of a block counts, before and behind the data; one with a NUL is as if not there.
+        The last id of a block counts, before or after its data; an id with a NUL is ignored.
         """
         for block in (lines + b"\ndata: x\n\n", b"data: x\n" + lines + b"\n\n"):
             assert feed_all_ways(b"id: before\n\n" + b"id:\n" + block) == (
@@ -404,15 +405,15 @@ class LastEventIdTests:
 
     def test_with_nul_only(self) -> None:
         """
-        An id with a NUL leaves the one before in force.
+        An id with a NUL leaves the previous one in force.
         """
         outcome = feed_all_ways(b"id: 1\ndata: a\n\nid: 2\0\ndata: b\n\n")
         assert outcome.events == [message("a", "1"), message("b", "1")]
         assert outcome.last_event_id == "1"
 
-    def test_over_events(self) -> None:
+    def test_later_events(self) -> None:
         """
-        An id stays in force for the events that bring none, until another comes.
+        An id also applies to later events without an id.
         """
         outcome = feed_all_ways(b"data: a\n\nid: 1\ndata: b\n\ndata: c\n\nid: 2\ndata: d\n\nid\ndata: e\n\n")
         assert [event.id for event in outcome.events] == ["", "1", "1", "2", ""]
@@ -420,14 +421,15 @@ class LastEventIdTests:
 
     def test_block_without_data(self) -> None:
         """
-        An id without data dispatches nothing, and is in force all the same.
+        An id in a block without data dispatches no event, and applies to later events.
         """
         assert feed_all_ways(b"id: 1\n\n") == ([], "1", None, False)
         assert feed_all_ways(b"id: 1\n\ndata: x\n\n").events == [message("x", "1")]
 
-    def test_at_the_blank_line_and_not_before(self) -> None:
+    def test_unfinished_block(self) -> None:
         """
-        If the stream ends within a block, the client resumes from the block before.
+        An id takes effect at the blank line of its block, so that a client resumes before an unfinished
+        block.
         """
         parser = EventStreamParser()
         for chunk, expected in [
@@ -444,9 +446,9 @@ class LastEventIdTests:
             parser.feed(chunk)
             assert parser.last_event_id == expected, chunk
 
-    def test_given_at_the_beginning(self) -> None:
+    def test_initial_id(self) -> None:
         """
-        A parser that continues another stream begins with its id.
+        A parser that continues another stream begins with its last event ID.
         """
         assert EventStreamParser(last_event_id="7").last_event_id == "7"
         assert feed_all_ways(b"data: x\n\nid: 8\n\n", last_event_id="7") == (
@@ -476,7 +478,7 @@ class RetryTests:
     )
     def test_digits(self, value: bytes, seconds: float) -> None:
         """
-        ASCII digits are a number of milliseconds, with or without zeros in front.
+        ASCII digits are a number of milliseconds, with or without leading zeros.
         """
         lines = b"retry%b\ndata: x\n\n" % value
         assert feed([lines]) == feed(in_bytes(lines))
@@ -486,7 +488,7 @@ class RetryTests:
     @pytest.mark.parametrize("digit", [b"1", b"9"])
     def test_too_many_digits(self, digit: bytes, digits: int) -> None:
         """
-        A number of any length is read: as a time that is very long, finite, and legal in an event.
+        A retry time of any number of digits is capped at a time that is legal in an event.
         """
         parser = EventStreamParser()
         assert parser.feed(b"retry: %b\n" % (digit * digits)) == []
@@ -502,9 +504,9 @@ class RetryTests:
         ],
         ids=ascii,
     )
-    def test_anything_else(self, value: str) -> None:
+    def test_not_digits(self, value: str) -> None:
         """
-        Unless the value is ASCII digits and nothing else, the line is ignored.
+        A retry value that is not only ASCII digits is ignored.
         """
         stream = f"retry: 1\n\nretry: {value}\ndata: x\n\n".encode()
         assert feed_all_ways(stream) == ([message("x")], "", 0.001, False)
@@ -512,13 +514,13 @@ class RetryTests:
     @pytest.mark.parametrize("line", [b"retry", b"retry:", b"retry: ", b"retry:  5", b"retry: \xb2"])
     def test_no_value(self, line: bytes) -> None:
         """
-        No digits are no number; neither are those behind a second space.
+        A retry field without digits, or with digits after a second space, is ignored.
         """
         assert feed_all_ways(line + b"\n\n").retry is None
 
-    def test_when_its_line_is_read(self) -> None:
+    def test_effect_at_the_line_end(self) -> None:
         """
-        It acts at the end of its line, whatever becomes of the block.
+        A retry time takes effect at the end of its line, also in a block without data.
         """
         parser = EventStreamParser()
         assert parser.retry is None
@@ -531,7 +533,7 @@ class RetryTests:
 
     def test_on_events(self) -> None:
         """
-        An event tells the last time of its own block alone; the parser remembers the last of all.
+        An event contains the last retry time of its own block; the parser keeps the last one of the stream.
         """
         outcome = feed_all_ways(
             b"retry: 1\n\ndata: a\n\nretry: 2\nretry: 3\ndata: b\nretry: x\n\ndata: c\n\n"
@@ -563,22 +565,21 @@ class InvalidUtf8Tests:
     )
     def test_in_data(self, value: bytes, expected: str, end: bytes) -> None:
         """
-        Invalid bytes become U+FFFD, one for each longest beginning of a character, as in a browser; a line
-        end is never swallowed by the character that it cuts short.
+        Invalid bytes in data become U+FFFD as in a browser, and never swallow a line end.
         """
         stream = end.join([b"data: " + value, b"data:" + value + b"x", b"", b""])
         assert data_of(stream) == [f"{expected}\n{expected}x"]
 
     def test_in_the_other_fields(self) -> None:
         """
-        So they do in a type and in an id.
+        Invalid bytes in a type and an id become U+FFFD.
         """
         outcome = feed_all_ways(b"event: \xff\nid: \xe2\x82\ndata: x\n\n")
         assert outcome.events == [ServerSentEvent("x", "�", "�")]
 
-    def test_in_all_the_events_of_a_stream(self) -> None:
+    def test_no_surrogates(self) -> None:
         """
-        What came out of a stream can be sent on: no surrogate is ever in it.
+        Invalid bytes never decode to a surrogate, so that every parsed event can be encoded again.
         """
         for first in range(0x80, 0x100):
             (event,) = feed([b"data: %b\x80\xa0\n\n" % bytes([first])]).events

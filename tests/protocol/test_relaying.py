@@ -1,5 +1,5 @@
 """
-Events that were read from one stream and are sent on in another.
+Relays: events that are parsed from one stream and encoded to another.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\
 @st.composite
 def blocks(draw: st.DrawFn) -> str:
     """
-    A block of a stream; each field but the data may be missing, or empty.
+    Draw a block of a stream; each field but the data may be missing or empty.
     """
     lines = [
         f"{name}: {value}\n" for name in ("id", "event") if (value := draw(st.none() | TEXTS)) is not None
@@ -39,10 +39,9 @@ def sent_on(events: list[ServerSentEvent]) -> str:
 
 
 @given(st.lists(blocks(), max_size=100), st.sampled_from(["", "7"]))
-def test_reader_of_a_relay(stream: list[str], last_event_id: str) -> None:
+def test_same_events_through_a_relay(stream: list[str], last_event_id: str) -> None:
     """
-    It reads the same events as the reader of the source, and has the same last id afterwards: one that it has
-    already stays until the source names one, or resets it.
+    A client of a relay receives the events, and has the last event ID, of a client of the original stream.
     """
     given_stream = "".join(stream)
     relayed = sent_on(read(given_stream)[0])
@@ -50,18 +49,18 @@ def test_reader_of_a_relay(stream: list[str], last_event_id: str) -> None:
 
 
 @pytest.mark.parametrize("repeated", [1, 100])
-def test_unnamed(repeated: int) -> None:
+def test_missing_type_and_id(repeated: int) -> None:
     """
-    What the source does not name is not written, however many events come at once.
+    A type or an id that the original stream does not have is not encoded by a relay.
     """
     events, _ = read("data: x\n\n" * repeated)
     assert events == [ServerSentEvent("x", "message", "")] * repeated
     assert sent_on(events) == "data: x\n\n" * repeated
 
 
-def test_named() -> None:
+def test_default_type_and_empty_id() -> None:
     """
-    What the source names is written, also where that is the default.
+    A type or an id of the original stream is encoded by a relay, also if it is the default or empty.
     """
     stream = "id: \nevent: message\ndata: x\n\n"
     assert sent_on(read(stream)[0]) == stream
@@ -78,9 +77,9 @@ def test_named() -> None:
         lambda event: ServerSentEvent("x", event.event, event.id),
     ],
 )
-def test_copied(copied: Callable[[ServerSentEvent], Any]) -> None:
+def test_copies(copied: Callable[[ServerSentEvent], Any]) -> None:
     """
-    A copy is sent on as the event itself.
+    A copy of a parsed event is encoded like the event itself.
     """
     (event,), _ = read("data: x\n\n")
     assert copied(event) == event

@@ -1,5 +1,6 @@
 """
-What is encoded arrives: in our parser for every event, in the parsers of others where they are right.
+Encoded events are received unchanged by the parser of txsse and, where they are correct, by those of other
+packages.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ except ImportError:
 
 every = settings(derandomize=True, deadline=None, max_examples=100)
 
-# What some parser, at some time, took for more than a character; twice, so that it is drawn often.
+# Characters that some parser has treated specially; twice, so that they are drawn often.
 AWKWARD = list("\0\t\n\r\x0b\x0c\x1c\x1d\x1e\x1f \x7f\x85\xa0\u2028\u2029\ufeff\ufffd:é😀")
 
 
 def texts(exclude: str = "") -> st.SearchStrategy[str]:
     """
-    Draw any text that has a UTF-8 form, without some characters.
+    Draw any text that has a UTF-8 form, without the excluded characters.
     """
     awkward = st.sampled_from([character for character in AWKWARD if character not in exclude])
     characters = st.characters(codec="utf-8", exclude_characters=exclude)
@@ -61,7 +62,7 @@ def ids() -> st.SearchStrategy[str | None]:
 
 def retries() -> st.SearchStrategy[float | None]:
     """
-    Draw any reconnection time that the parser's 15 digits can tell, or none.
+    Draw a reconnection time that 15 digits of milliseconds can represent, or none.
     """
     return st.none() | st.floats(0, 999_999_999_999.999) | st.integers(0, 999_999_999_999) | st.floats(0, 10)
 
@@ -75,21 +76,21 @@ def events() -> st.SearchStrategy[ServerSentEvent]:
 
 def one_line_end(text: str) -> str:
     """
-    Make each line end a LF, as it arrives.
+    Convert each line end to LF, as the parser does.
     """
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def milliseconds(retry: float | None) -> int | None:
     """
-    Round a time to what the wire can say.
+    Round a time to milliseconds, as the encoder does.
     """
     return None if retry is None else round(retry * 1000)
 
 
 def fields(event: ServerSentEvent, id: str) -> tuple[str, str, str, int | None]:
     """
-    Tell what is to arrive of an event, where an id was in force before it.
+    Return the fields of an event as received after a given last event ID.
     """
     current = id if event.id is None else event.id
     return one_line_end(event.data), event.event or "message", current, milliseconds(event.retry)
@@ -97,7 +98,7 @@ def fields(event: ServerSentEvent, id: str) -> tuple[str, str, str, int | None]:
 
 def fields_of_all(sent: list[ServerSentEvent]) -> list[tuple[str, str, str, int | None]]:
     """
-    Tell what is to arrive of some events in one stream: an id stays in force until another comes.
+    Return the fields of the events of one stream as received: an id applies until the next one.
     """
     expected = []
     id = ""
@@ -109,7 +110,7 @@ def fields_of_all(sent: list[ServerSentEvent]) -> list[tuple[str, str, str, int 
 
 def ours(chunks: list[bytes]) -> list[tuple[str, str, str, int | None]]:
     """
-    Parse with our parser.
+    Parse with the parser of txsse.
     """
     parser = EventStreamParser()
     received = [event for chunk in chunks for event in parser.feed(chunk)]
@@ -126,7 +127,7 @@ def cut(stream: bytes, places: list[float]) -> list[bytes]:
 
 def places() -> st.SearchStrategy[list[float]]:
     """
-    Draw where to cut.
+    Draw places to cut at.
     """
     return st.lists(st.floats(0, 1), max_size=4)
 
@@ -136,8 +137,8 @@ class OurParserTests:
     @given(events())
     def test_one_event(self, event: ServerSentEvent) -> None:
         """
-        Every event arrives: the data with LF for its line ends, the type or ``message``, the id, the time
-        to the millisecond.
+        Any event is received with LF for its line ends, its type or ``message``, its id, and its time in
+        milliseconds.
         """
         parser = EventStreamParser()
         (received,) = parser.feed(encode_event(event))
@@ -147,9 +148,9 @@ class OurParserTests:
 
     @every
     @given(texts())
-    def test_data_alone(self, data: str) -> None:
+    def test_data(self, data: str) -> None:
         """
-        Every text arrives as the data of one event.
+        Any text is received as the data of one event.
         """
         assert ours([encode_event(ServerSentEvent(data))]) == [(one_line_end(data), "message", "", None)]
 
@@ -159,16 +160,16 @@ class OurParserTests:
         self, first: ServerSentEvent, second: ServerSentEvent, at: list[float]
     ) -> None:
         """
-        Any two encodings in a row are two events, however they are cut.
+        Any two encoded events in a row are received as two events, however the stream is cut.
         """
         stream = encode_event(first) + encode_event(second)
         assert ours([stream]) == ours(cut(stream, at)) == fields_of_all([first, second])
 
     @every
     @given(events())
-    def test_sent_on(self, event: ServerSentEvent) -> None:
+    def test_encoded_again(self, event: ServerSentEvent) -> None:
         """
-        What was received can be sent on, and arrives as it was.
+        A received event can be encoded again, and is received unchanged.
         """
         (received,) = EventStreamParser().feed(encode_event(event))
         assert ServerSentEvent(*received) == received
@@ -176,18 +177,18 @@ class OurParserTests:
 
     @every
     @given(texts(), texts(), events())
-    def test_comments_around(self, before: str, behind: str, event: ServerSentEvent) -> None:
+    def test_comments_around(self, before: str, after: str, event: ServerSentEvent) -> None:
         """
-        No comment is an event, or changes the one beside it.
+        A comment before or after an event does not change it, and is not an event.
         """
-        stream = encode_comment(before) + encode_event(event) + encode_comment(behind)
+        stream = encode_comment(before) + encode_event(event) + encode_comment(after)
         assert ours([stream]) == [fields(event, "")]
 
     @every
     @given(st.lists(events(), min_size=1, max_size=3), st.integers(10, 40))
     def test_many(self, few: list[ServerSentEvent], times: int) -> None:
         """
-        So many at once that they are taken together arrive as one by one.
+        Many events that are parsed in bulk are received like single ones.
         """
         sent = few * times
         assert ours([b"".join(map(encode_event, sent))]) == fields_of_all(sent)
@@ -197,7 +198,7 @@ class OurParserTests:
     @example(999_999_999_999_999)
     def test_every_millisecond(self, time: int) -> None:
         """
-        A time of whole milliseconds arrives as it was given.
+        Any reconnection time of whole milliseconds is received unchanged.
         """
         parser = EventStreamParser()
         parser.feed(encode_retry(time / 1000))
@@ -206,7 +207,7 @@ class OurParserTests:
     @pytest.mark.parametrize("time", [10**15 - 1, 10**15])
     def test_longest_times(self, time: int) -> None:
         """
-        The longest times that an event may hold arrive as well.
+        The longest reconnection times of an event are received.
         """
         (received,) = EventStreamParser().feed(encode_event(ServerSentEvent(retry=time / 1000)))
         assert milliseconds(received.retry) == time
@@ -214,7 +215,7 @@ class OurParserTests:
 
 def by_httpx_sse(chunks: list[bytes]) -> Iterator[tuple[str, str, str, int | None]]:
     """
-    Parse with httpx-sse, through a response as httpx makes it.
+    Parse with httpx-sse, through a response of httpx.
     """
     response = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=iter(chunks))
     for event in httpx_sse.EventSource(response).iter_sse():
@@ -224,18 +225,20 @@ def by_httpx_sse(chunks: list[bytes]) -> Iterator[tuple[str, str, str, int | Non
 @pytest.mark.skipif(httpx_sse is None, reason="needs httpx-sse: pip install httpx-sse httpx")
 class HttpxSseTests:
     """
-    httpx-sse, of which 0.4.3 was read and run. Of what our encoder writes it is wrong about one thing: once
-    an id is in force, it makes an event without data of every blank line that ends a block of comments.
+    httpx-sse 0.4.3.
+
+    With the output of this encoder it has one fault: once an id is in force, it dispatches an event without
+    data for every blank line after comments.
     """
 
-    # It is wrong about more that the encoder never writes: it does not skip a byte order mark, makes events
-    # of blocks that have an id, a type or a time but no data, and reads "+5" and "٣" as times.
+    # Other faults concern bytes that the encoder never writes: it does not skip a byte order mark, dispatches
+    # blocks that have an id, a type or a time but no data, and accepts "+5" and "٣" as times.
 
     @every
     @given(st.lists(events(), min_size=1, max_size=3), places())
     def test_events(self, sent: list[ServerSentEvent], at: list[float]) -> None:
         """
-        Every event arrives there too, and its neighbours.
+        The parser of httpx-sse receives any events.
         """
         stream = b"".join(map(encode_event, sent))
         assert list(by_httpx_sse(cut(stream, at))) == fields_of_all(sent)
@@ -244,7 +247,7 @@ class HttpxSseTests:
     @given(texts(), events())
     def test_comments(self, comment: str, event: ServerSentEvent) -> None:
         """
-        A comment is no event there, and none to the event behind it.
+        The parser of httpx-sse dispatches no event for a comment before an event.
         """
         stream = encode_comment(comment) + encode_event(event)
         assert list(by_httpx_sse([stream])) == [fields(event, "")]
@@ -253,7 +256,7 @@ class HttpxSseTests:
     @given(texts(), events(), events())
     def test_comments_in_between(self, comment: str, first: ServerSentEvent, second: ServerSentEvent) -> None:
         """
-        So it is between events, as long as no id is in force.
+        The parser of httpx-sse dispatches no event for a comment between events, while no id is in force.
         """
         assume(not first.id)  # see the class
         stream = encode_event(first) + encode_comment(comment) + encode_event(second)
@@ -262,7 +265,7 @@ class HttpxSseTests:
 
 def by_sseclient(chunks: list[bytes]) -> Iterator[tuple[str, str, str | None, str | None]]:
     """
-    Parse with sseclient-py, as over a response in chunks.
+    Parse with sseclient-py, as from a response in chunks.
     """
     for event in sseclient.SSEClient(iter(chunks)).events():
         yield event.data, event.event, event.id, event.retry
@@ -271,19 +274,21 @@ def by_sseclient(chunks: list[bytes]) -> Iterator[tuple[str, str, str | None, st
 @pytest.mark.skipif(sseclient is None, reason="needs sseclient-py: pip install sseclient-py")
 class SseclientTests:
     """
-    sseclient-py, of which 1.9.0 was read and run. What our encoder writes it reads as we do, except that an
-    id is not in force for the events behind it, and that the time is left as digits.
+    sseclient-py 1.9.0.
+
+    It reads the output of this encoder like the parser of txsse, except that an id does not apply to later
+    events, and that times stay digits.
     """
 
-    # It is wrong about more that the encoder never writes: it does not skip a byte order mark, keeps ids with
-    # NUL and times that are no digits, dispatches an unfinished event at the end, raises for invalid UTF-8,
-    # and does not see the end of a block where two line ends differ (LF CR LF, CR CR LF).
+    # Other faults concern bytes that the encoder never writes: it does not skip a byte order mark, keeps ids
+    # with NUL and times that are not digits, dispatches an unfinished event at the end, raises for invalid
+    # UTF-8, and does not recognise the end of a block where two line ends differ (LF CR LF, CR CR LF).
 
     @every
     @given(st.lists(events(), min_size=1, max_size=3), places())
     def test_events(self, sent: list[ServerSentEvent], at: list[float]) -> None:
         """
-        Every event arrives there too, and its neighbours.
+        The parser of sseclient-py receives any events.
         """
         stream = b"".join(map(encode_event, sent))
         expected = [
@@ -294,9 +299,9 @@ class SseclientTests:
 
     @every
     @given(texts(), texts(), events())
-    def test_comments(self, before: str, behind: str, event: ServerSentEvent) -> None:
+    def test_comments(self, before: str, after: str, event: ServerSentEvent) -> None:
         """
-        A comment is no event there, and none to the event beside it.
+        The parser of sseclient-py dispatches no event for a comment.
         """
-        stream = encode_comment(before) + encode_event(event) + encode_comment(behind)
+        stream = encode_comment(before) + encode_event(event) + encode_comment(after)
         assert [data for data, _, _, _ in by_sseclient([stream])] == [one_line_end(event.data)]

@@ -1,5 +1,5 @@
 """
-``EventStreamParser``: how much work a stream is, counted and not timed.
+``EventStreamParser``: the work that a stream takes is linear, by counts and not by times.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from txsse.protocol.parser import EventStreamParser
 
 class Weighed(bytes):
     """
-    Bytes that count the bytes touched when they are joined to others or searched, and raise past a budget.
+    Bytes that count the bytes touched by joins and searches, and raise above a budget.
     """
 
     __slots__ = ()
@@ -70,7 +70,7 @@ for _name in (
 
 class Observed(EventStreamParser):
     """
-    A parser that counts what its inner steps are given.
+    A parser that counts the input of its inner steps.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -94,12 +94,12 @@ class Observed(EventStreamParser):
 
 class LinearWorkTests:
     """
-    Work is counted, not timed: each byte is joined, searched and decoded a fixed number of times.
+    The parser joins, searches and decodes each byte a fixed number of times.
     """
 
     def test_long_line_byte_by_byte(self) -> None:
         """
-        A line of a million bytes, each in a chunk of its own, is joined once, when its end has come.
+        A line of a million one-byte chunks is joined once, when its end has arrived.
         """
         size = 1_000_000
         parser = Observed()
@@ -114,8 +114,8 @@ class LinearWorkTests:
 
     def test_long_line_of_weighed_bytes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        What is kept of a line is not touched again by the chunks behind it: each byte is searched twice,
-        for LF and for CR.
+        Later chunks of a line do not touch its earlier bytes again: each byte is searched twice, for LF and
+        for CR.
         """
         size = 100_000
         monkeypatch.setattr(Weighed, "work", 0)
@@ -129,20 +129,20 @@ class LinearWorkTests:
 
     def test_many_lines_byte_by_byte(self) -> None:
         """
-        Each line is joined, decoded and interpreted once, however many came before it.
+        Each line of a stream in single bytes is joined, decoded and parsed once, however many came before it.
         """
         stream = b"data: some text\r\nid: 5\r\n\r\n" * 2000
         parser = Observed()
         events = [event for byte in in_bytes(stream) for event in parser.feed(byte)]
         assert events == [message("some text", "5")] * 2000
-        # The LF of each CR LF is dropped before.
+        # The LF of each CR LF is removed before.
         assert sum(parser.joined) == parser.decoded == len(stream) - 3 * 2000
         assert parser.interpreted == 3 * 2000
 
     @pytest.mark.parametrize("size", [1, 10, 100, 1000])
     def test_block_of_many_lines(self, size: int) -> None:
         """
-        A block that stays open is not read again when more of it comes.
+        The lines of an open block are not parsed again when further lines arrive.
         """
         lines = [b"data: %06d\n" % number for number in range(10_000)]
         parser = Observed()
@@ -154,9 +154,9 @@ class LinearWorkTests:
         assert event.data == "\n".join(f"{number:06}" for number in range(10_000))
 
     @pytest.mark.parametrize("size", [1, 5, 17, 4096])
-    def test_chunk_above_the_limit_of_an_event(self, size: int) -> None:
+    def test_chunk_above_the_size_limit(self, size: int) -> None:
         """
-        Where a chunk is counted line by line, each line is still interpreted once.
+        In a chunk above the size limit, where sizes are checked line by line, each line is still parsed once.
         """
         stream = b"data: 1\ndata: 2\n\n" * 500
         parser = Observed(max_event_size=14)

@@ -1,5 +1,5 @@
 """
-Feeding a parser in every way that a stream can be cut.
+Feed a parser with a stream that is cut in every possible way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BOM = b"\xef\xbb\xbf"
 
 class Outcome(NamedTuple):
     """
-    All that can be seen of a parser after a stream.
+    The observable state of a parser after a stream.
     """
 
     events: list[ServerSentEvent]
@@ -51,9 +51,9 @@ def in_bytes(stream: bytes, size: int = 1) -> Iterator[bytes]:
 
 def feed_all_ways(stream: bytes, **options: Any) -> Outcome:
     """
-    Feed a stream whole, byte by byte (with and without nothing in between), and in every cut in two.
+    Feed a stream whole, byte by byte (with and without empty chunks), and with every cut in two.
 
-    :returns: what all of them came to.
+    :returns: the outcome, which is the same for all of them.
     """
     whole = feed([stream], **options)
     assert feed(in_bytes(stream), **options) == whole
@@ -66,21 +66,21 @@ def feed_all_ways(stream: bytes, **options: Any) -> Outcome:
 
 def data_of(stream: bytes) -> list[str]:
     """
-    Feed a stream in all ways, and return what its events say.
+    Feed a stream in all ways, and return the data of its events.
     """
     return [event.data for event in feed_all_ways(stream).events]
 
 
 def message(data: str, id: str = "") -> ServerSentEvent:
     """
-    Build what the parser makes of an event without a type.
+    Return the event that the parser returns for a block without a type.
     """
     return ServerSentEvent(data, "message", id)
 
 
 def kept(value: Any) -> int:
     """
-    Count the bytes, characters and list entries that a parser holds, in whichever attributes.
+    Count the bytes, characters and list entries in all attributes of a parser.
     """
     if isinstance(value, EventStreamParser):
         return sum(map(kept, vars(value).values()))

@@ -1,8 +1,8 @@
 """
-The command ``txsse``.
+The ``txsse`` command: parse the command line, and run one of the subcommands.
 
-Strategy: :func:`main` returns the exit status and lets nothing through: 0, or 2 where the command line is
-wrong, or 1 where something else is, with one line on stderr.
+Strategy: :func:`main` returns the exit status and raises nothing: 0 for success, 2 for an invalid command
+line, and 1 for any other failure, with one line on stderr.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "Command", "main"]
 
 _SERVICE = """\
-the service is a plugin of Twisted's:
-  twist txsse --demo    a page that shows live streams in a browser
-  twist txsse --help    all that it can be told
+the service is a Twisted plugin:
+  twist txsse --demo    serve a page that shows live streams in a browser
+  twist txsse --help    list all options of the service
 """
 
 
@@ -38,20 +38,21 @@ COMMANDS: Sequence[Command] = (TAIL, PUBLISH, TOKEN)
 
 def main(argv: Sequence[str] | None = None, *, commands: Sequence[Command] = COMMANDS) -> int:
     """
-    Run the command.
+    Run the command ``txsse``.
 
     :param argv: the command line without the program's name; ``None`` for the process's own.
-    :param commands: the commands that there are.
+    :param commands: the available subcommands.
     :returns: the exit status.
     """
     if sys.stderr is None:
-        # Closed by whoever started this. What is wrong then goes nowhere, and the status still tells.
+        # The parent process closed it. Error messages are then discarded, and the exit status still reports
+        # the failure.
         sys.stderr = open(os.devnull, "w")
     status = 0
     try:
         status = _run(argv, commands)
         if status == 0 or sys.stdout is not None:
-            # Such as the help, of which argparse leaves in a buffer what fits into it.
+            # Flush: argparse leaves the help in the buffer of stdout.
             put(sys.stdout, "")
     except Unwritable as error:
         if not error.unread:
@@ -68,10 +69,10 @@ def _run(argv: Sequence[str] | None, commands: Sequence[Command]) -> int:
             parser.print_help()
             return 0
     except SystemExit as end:
-        # argparse ends the process after --help, --version and errors; whoever calls this may not want that.
+        # argparse ends the process after --help, --version and errors; a caller of main() may not want that.
         return end.code if isinstance(end.code, int) else 2
     except OSError as error:
-        # Before Python 3.11 it lets this through.
+        # Before Python 3.11, argparse raises it from here.
         raise give_up(sys.stdout, error) from None
     command: Command = arguments.command
     return command.run(arguments)
@@ -103,11 +104,11 @@ def _parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
 
 class _Parser(argparse.ArgumentParser):
     """
-    Says in one line what is wrong with a command line.
+    Report an invalid command line in one line.
     """
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
-        # argparse would print the help on stderr, and end well.
+        # Without this, argparse would print the help on stderr, and exit with status 0.
         if file is None:
             raise Unwritable("stdout is closed")
         super()._print_message(message, file)

@@ -1,6 +1,8 @@
 """
-Arguments of several commands: positive numbers, and what may hold a secret, with the files that it can be
-read from instead.
+Parse arguments that several commands share: positive numbers, URLs and header fields.
+
+Every user of the machine can see a command line. URLs and header fields with secrets are therefore refused
+there, and read from files instead.
 """
 
 from __future__ import annotations
@@ -16,18 +18,18 @@ from txsse.web.body import BodyTooLarge, read_content
 
 __all__ = ["positive", "read_headers", "read_url"]
 
-# Header fields whose values are secrets, such as Authorization, Cookie and X-Api-Key.
+# Names of header fields with secret values, such as Authorization, Cookie and X-Api-Key.
 _SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|passw|api[_-]?key|credential", re.IGNORECASE)
 
 N = TypeVar("N", int, float)
 
-# More than any header field or URL has, in bytes: servers refuse longer ones.
+# The largest file with a URL or header fields, in bytes: servers refuse longer ones.
 _MAX_SIZE = 65536
 
 
 def positive(kind: Callable[[str], N]) -> Callable[[str], N]:
     """
-    Return a ``type`` of argparse for finite numbers above 0.
+    Return an argparse ``type`` for finite numbers above 0.
 
     :param kind: ``int`` or ``float``.
     """
@@ -38,16 +40,16 @@ def positive(kind: Callable[[str], N]) -> Callable[[str], N]:
             raise ValueError
         return value
 
-    # argparse names it in its error.
+    # argparse names the type in its error.
     convert.__name__ = "positive number"
     return convert
 
 
 def read_url(argument: str) -> str:
     """
-    Return a URL that stands on the command line, or, for ``@FILE``, in a file; as it is written there.
+    Return a URL given on the command line or, as ``@FILE``, in a file; unchanged.
 
-    :raises ValueError: for one that is no URL of HTTP, and for one on the command line that holds a secret.
+    :raises ValueError: if it is not an HTTP URL, or contains a secret and is on the command line.
     """
     url = _read(argument[1:]).strip() if argument.startswith("@") else argument
     parse_url(url)
@@ -60,21 +62,20 @@ def read_url(argument: str) -> str:
 
 def read_headers(arguments: Iterable[str]) -> dict[str, str]:
     """
-    Return header fields that stand on the command line, as ``NAME:VALUE``, or, for ``@FILE``, on the lines of
-    a file.
+    Return header fields given as ``NAME:VALUE`` or, as ``@FILE``, one on each line of a file.
 
-    :raises ValueError: for what is no header field, and for one on the command line that holds a secret.
+    :raises ValueError: if one is not a header field, or contains a secret and is on the command line.
     """
     headers = {}
     for argument in arguments:
         for line in _lines(argument):
             name, colon, value = line.partition(":")
             if not colon or not name.strip():
-                # What it holds is not shown: it may be a secret without its name.
-                raise ValueError("--header holds no NAME:VALUE")
+                # The error does not show the text: it may be a secret without its name.
+                raise ValueError("--header needs NAME:VALUE")
             if line is argument and _SECRET_HEADER.search(name):
                 raise ValueError(
-                    f"every user of the machine can see what --header {name.strip()} holds; put the line "
+                    f"every user of the machine can see the value of --header {name.strip()}; put the line "
                     "into a file, and give --header @FILE"
                 )
             headers[name.strip()] = value.strip()
@@ -99,4 +100,4 @@ def _read(path: str) -> str:
     except BodyTooLarge as error:
         raise ValueError(f"{path}: {error}") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: it is no text in UTF-8") from None
+        raise ValueError(f"{path}: it is not UTF-8 text") from None

@@ -1,5 +1,5 @@
 """
-What a command is made of.
+:class:`Command`, the description of a subcommand of ``txsse``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ __all__ = ["Command"]
 @dataclass(frozen=True)
 class Command:
     """
-    What ``txsse NAME`` does.
+    A subcommand, ``txsse NAME``.
 
     :ivar name: the name.
     :ivar summary: one line for the help.
-    :ivar add_arguments: tells a parser of the command's arguments.
-    :ivar run: does it, and returns the exit status.
-    :ivar epilog: what else the help says.
+    :ivar add_arguments: adds the command's arguments to a parser.
+    :ivar run: runs the command, and returns the exit status.
+    :ivar epilog: the text at the end of the help.
     """
 
     name: str

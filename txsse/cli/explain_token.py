@@ -1,5 +1,5 @@
 """
-Tokens looked at.
+Decode a token for ``txsse token --decode``, and explain whether a hub would accept it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ with needs("mercure", "a token"):
 
 __all__ = ["NoToken", "describe"]
 
-# Claims that are times, in seconds since 1970.
+# Claims that contain a time, in seconds since 1970.
 _TIMES = ("iat", "nbf", "exp", "auth_time")
 
 _UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
@@ -32,23 +32,23 @@ _UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 class NoToken(Exception):
     """
-    It is something else.
+    The text is not a token.
     """
 
 
 def describe(token: str, keys: Sequence[Key], now: float) -> tuple[str, bool]:
     """
-    Tell a person what a token says.
+    Describe a token for the user.
 
     :param token: the token.
-    :param keys: those that may have signed it; none to leave that open.
+    :param keys: the keys that may have signed it; if empty, the signature is not verified.
     :param now: the time, in seconds since 1970.
-    :returns: some lines, and whether it is good as far as can be seen from here.
-    :raises NoToken: for something else.
+    :returns: some lines, and whether the checks found no reason for a hub to refuse the token.
+    :raises NoToken: if the text is not a token.
     """
     token = token.strip()
     if token[:7].lower() == "bearer ":
-        # Copied out of a header.
+        # The user copied it from a header.
         token = token[7:].strip()
     header, claims = _read(token)
     verdicts = [
@@ -60,10 +60,10 @@ def describe(token: str, keys: Sequence[Key], now: float) -> tuple[str, bool]:
     try:
         lines = ["header", *map(_line, header.items()), "claims", *map(_line, claims.items())]
     except RecursionError:
-        # Python reads more levels than it writes.
-        raise NoToken("this is no token of any use: it has too many levels") from None
+        # Python's JSON parser accepts more nested levels than its encoder.
+        raise NoToken("this token is unusable: its JSON has too many nested levels") from None
     text = "\n".join([*lines, *(text for text, _ in verdicts)])
-    # Whoever made the token is not trusted with the terminal.
+    # The maker of the token is not trusted with the terminal.
     return visible(text, keep="\n") + "\n", all(good for _, good in verdicts)
 
 
@@ -72,9 +72,9 @@ def _read(token: str) -> tuple[Mapping[str, object], Mapping[str, object]]:
         read = PyJWS().decode_complete(token, options={"verify_signature": False})
         header, claims = read["header"], json.loads(read["payload"])
     except (PyJWTError, ValueError, TypeError, RecursionError):
-        raise NoToken("this is no JSON Web Token") from None
+        raise NoToken("this is not a JSON Web Token") from None
     if not isinstance(claims, dict):
-        raise NoToken("this is no JSON Web Token: its claims are no object")
+        raise NoToken("this is not a JSON Web Token: its claims are not an object")
     return header, claims
 
 
@@ -101,31 +101,31 @@ def _iso(value: object) -> str | None:
     try:
         return datetime.fromtimestamp(value, UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
     except (ValueError, OverflowError, OSError):
-        # Later than the year 9999, or what else the system does not know.
+        # Later than the year 9999, or otherwise unknown to the system.
         return None
 
 
 def _span(seconds: float) -> str:
-    # The largest unit of which there are two at least, so that nothing is rounded beyond recognition.
+    # The largest unit with a count of at least two, so that rounding stays small.
     size, unit = next((each for each in _UNITS if seconds >= 2 * each[0]), _UNITS[-1])
     return f"{int(seconds // size)} {unit}"
 
 
 def _dialect(header: Mapping[str, object], claims: Mapping[str, object]) -> list[tuple[str, bool]]:
     """
-    Tell what kind of token it is, and why no hub would take it, whatever the time, the key and the URL are.
+    Return the token's Mercure version, and each reason why no hub accepts it, whatever the time, key and URL.
     """
     type = header.get("typ")
     if isinstance(type, str) and type.lower().removeprefix("application/") == "at+jwt":
         missing = [f"it has no {name}" for name in ("exp", "aud") if claims.get(name) is None]
         problems = [*missing, *_audience(claims), *_grants(read_details, claims)]
-        verdict = "it is a token of Mercure 1.0"
+        verdict = "it is a Mercure 1.0 token"
     elif "mercure" in claims:
         problems = [*_audience(claims), *_grants(read_claim, claims)]
-        verdict = "it is a token from before Mercure 1.0"
+        verdict = "it is a token of the protocol before Mercure 1.0"
     else:
-        return [("it is no token of Mercure's: its typ is not at+jwt, and it has no claim mercure", False)]
-    return [(verdict, True), *((f"no hub takes it: {problem}", False) for problem in problems)]
+        return [("it is not a Mercure token: its typ is not at+jwt, and it has no mercure claim", False)]
+    return [(verdict, True), *((f"no hub accepts it: {problem}", False) for problem in problems)]
 
 
 def _audience(claims: Mapping[str, object]) -> list[str]:
@@ -133,14 +133,14 @@ def _audience(claims: Mapping[str, object]) -> list[str]:
     named = audience if isinstance(audience, list) else [audience]
     if audience is None or any(isinstance(each, str) for each in named):
         return []
-    return ["its aud is no text, such as the hub's URL"]
+    return ["its aud is not a text, such as the hub's URL"]
 
 
 def _grants(read: Callable[[Mapping[str, object], str], object], claims: Mapping[str, object]) -> list[str]:
     try:
         read(claims, BASE)
     except InvalidToken as error:
-        # It may hold text of the token's.
+        # The reason may quote the token.
         return [visible(error.reason)]
     return []
 
@@ -149,9 +149,9 @@ def _expiry(expires: object, now: float) -> tuple[str, bool]:
     if expires is None:
         return "it never expires", True
     if not _is_time(expires):
-        return "its exp is no time", False
+        return "its exp is not a time", False
     if expires <= now:
-        return f"it has expired {_span(now - expires)} ago", False
+        return f"it expired {_span(now - expires)} ago", False
     return f"it expires in {_span(expires - now)}", True
 
 
@@ -159,23 +159,25 @@ def _beginning(begins: object, now: float) -> list[tuple[str, bool]]:
     if begins is None:
         return []
     if not _is_time(begins):
-        return [("its nbf is no time", False)]
-    return [(f"it is not valid yet, but in {_span(begins - now)}", False)] if begins > now else []
+        return [("its nbf is not a time", False)]
+    return (
+        [(f"it is not valid yet; it becomes valid in {_span(begins - now)}", False)] if begins > now else []
+    )
 
 
 def _signature(token: str, header: Mapping[str, object], keys: Sequence[Key]) -> tuple[str, bool]:
     if not keys:
-        return "its signature was not looked at: there is no --key-file", True
+        return "its signature was not verified: no --key-file was given", True
     algorithm = header.get("alg")
     for key in keys:
         if not isinstance(algorithm, str) or algorithm not in key.algorithms:
             continue
         try:
             with warnings.catch_warnings():
-                # Of short secrets. That is for whoever signs.
+                # A warning about short secrets concerns the signer.
                 warnings.simplefilter("ignore")
                 PyJWS(list(ALGORITHMS)).decode_complete(token, key.material, [algorithm])
         except (PyJWTError, ValueError, TypeError, RecursionError):
             continue
-        return "its signature fits the key", True
-    return "its signature does not fit the key", False
+        return "its signature is valid for the key", True
+    return "its signature is not valid for the key", False

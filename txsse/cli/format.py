@@ -1,7 +1,8 @@
 """
-Events as ``txsse tail`` prints them.
+Format events for the output of ``txsse tail``.
 
-Strategy: a function from an event to the text of its lines for each way to print; no I/O.
+Strategy: one function for each format takes an event and its time, and returns the text of its lines; it does
+no I/O.
 """
 
 from __future__ import annotations
@@ -22,30 +23,30 @@ _DIM, _BOLD, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[0m"
 
 def as_json(event: ServerSentEvent, time: datetime) -> str:
     """
-    Write one object on one line.
+    Return one JSON object on one line.
     """
     fields = {"time": time.isoformat(), "event": event.event, "id": event.id, "data": event.data}
-    # ASCII alone, so that whatever reads it need not know the encoding, and U+2028 ends no line.
+    # Only ASCII: a reader need not know the encoding, and U+2028 does not end a line.
     return json.dumps(fields) + "\n"
 
 
 def as_data(event: ServerSentEvent, time: datetime) -> str:
     """
-    Write the data as it is, for a file or another program.
+    Return the data unchanged, for a file or another program.
     """
     return event.data + "\n"
 
 
 def as_visible_data(event: ServerSentEvent, time: datetime) -> str:
     """
-    Write the data for a terminal.
+    Return the data for a terminal, with control characters made visible.
     """
     return visible(event.data, keep="\n") + "\n"
 
 
 def as_text(event: ServerSentEvent, time: datetime, *, colours: bool = False) -> str:
     """
-    Write for a person: time, type, id, and the data, whose further lines are indented.
+    Return time, type, ID and data for a human reader; further lines of the data are indented.
     """
     dim, bold, plain = (_DIM, _BOLD, _PLAIN) if colours else ("", "", "")
     first, *rest = map(visible, event.data.split("\n"))

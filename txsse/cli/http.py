@@ -1,5 +1,5 @@
 """
-Updates posted to a hub, one after the other over one connection.
+Post updates to a hub for ``txsse publish``, one after the other on one connection.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from txsse.web.body import BodyReader, BodyTooLarge
 
 __all__ = ["Poster"]
 
-# A hub answers with an id, or one sentence.
+# The largest body of a response that is read, in bytes: a hub responds with an ID, or one sentence.
 _MAX_ANSWER = 65536
 
-# How long a connection is kept for the next update, in seconds: less than servers keep it, of which Node's
-# has the least patience, 5 s. What is sent while the server hangs up, is lost.
+# How long a connection is kept for the next update, in seconds: less than servers keep it; Node has the
+# shortest time, 5 s. An update that is sent while the server closes the connection is lost.
 _KEPT = 4
 
 
 class Poster:
     """
-    Posts updates.
+    Post updates to one hub.
 
-    :param url: where the hub is.
-    :param timeout: how long one may take, in seconds.
-    :param insecure: whether any certificate will do.
-    :param agent: makes the requests; ``None`` for one of its own.
+    :param url: the URL of the hub.
+    :param timeout: how long one update may take, in seconds.
+    :param insecure: whether any certificate is accepted.
+    :param agent: makes the requests; ``None`` for the default one.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Poster:
     ) -> None:
         self._reactor = reactor
         self._url = url
-        # As it is named in messages.
+        # The URL as messages show it.
         self._name = without_secrets(url)
         self._timeout = timeout
         self._policy = Policy()
@@ -62,7 +62,7 @@ class Poster:
         self._pool.cachedConnectionTimeout = _KEPT
         if agent is None:
             trust = TrustAnyone() if insecure else self._policy
-            # So that a host that is not there is told as that.
+            # Shorter than the time-out, so that an unreachable host is reported as such.
             patience = 0.9 * timeout
             agent = Agent(reactor, trust, connectTimeout=patience, pool=self._pool)
         self._agent = agent
@@ -71,11 +71,11 @@ class Poster:
         """
         Post one update.
 
-        :param fields: its form.
-        :param token: what allows that; ``None`` for nothing.
-        :returns: its id.
-        :raises NotPublished: where there is none.
-        :raises CancelledError: where this is cancelled.
+        :param fields: the form's fields.
+        :param token: the token that allows the publication; ``None`` to send no token.
+        :returns: the update's ID.
+        :raises NotPublished: if the hub did not return an ID; it is then refused, or its outcome is unknown.
+        :raises CancelledError: if the call is cancelled.
         """
         posting = Deferred.fromCoroutine(self._exchange(fields, token))
         posting.addTimeout(self._timeout, self._reactor, self._timed_out)
@@ -117,5 +117,7 @@ class Poster:
         )
 
     def _timed_out(self, _: object, seconds: float) -> Failure:
-        problem = f"{self._name} has not answered in {seconds:g} s; whether it was published, is not known"
+        problem = (
+            f"{self._name} has not responded in {seconds:g} s; it is unknown whether the update was published"
+        )
         return Failure(NotPublished(problem))

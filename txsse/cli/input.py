@@ -1,8 +1,8 @@
 """
-What is to be published, as it comes: from the command line, a file or stdin.
+Read the data of ``txsse publish`` from the command line, a file or stdin.
 
-Reading may take for ever, where somebody types or another program writes, and the reactor has to live
-meanwhile. So a thread reads, one piece whenever one is wanted; it is a daemon, and the process's end does not
+A read may block for ever, such as on a terminal or a pipe, and the reactor has to run meanwhile. A thread
+therefore reads, one piece at each request; it is a daemon thread, so that the end of the process does not
 wait for it.
 """
 
@@ -22,42 +22,42 @@ __all__ = ["MAX_DATA", "BadFeed", "Readable", "lines_of", "open_number", "open_p
 
 _T = TypeVar("_T")
 
-# What one read takes at most, in bytes.
+# The largest number of bytes of one read.
 _PIECE = 65536
 
-#: What an update may have, in bytes: more than any hub takes, and less than a mistaken file would cost.
+#: The largest update, in bytes: more than any hub accepts, and little enough memory if the file is a mistake.
 MAX_DATA = 64 * 1024 * 1024
 
 
 class BadFeed(Exception):
     """
-    What came cannot be published.
+    The input cannot be published.
     """
 
 
 class Readable(Protocol):
     """
-    What is read from, without a buffer.
+    An unbuffered source of bytes.
     """
 
     def read(self, size: int, /) -> bytes | None:
         """
-        Return some bytes; none at the end.
+        Return some bytes; ``b""`` at the end.
         """
 
     def close(self) -> None:
         """
-        Read no more.
+        Close the source.
         """
 
 
 def in_thread(reactor: IReactorFromThreads, work: Callable[[], _T]) -> Deferred[_T]:
     """
-    Do what may take for ever.
+    Call a function that may block for ever, in a daemon thread.
 
-    :returns: a Deferred of what it returns. Where it is cancelled, nobody waits any more.
+    :returns: a Deferred of its result. Cancelling it does not stop the function; its result is discarded.
     """
-    # Without a canceller, it takes the late result and drops it.
+    # A Deferred without a canceller that was cancelled accepts the late result, and drops it.
     waiting: Deferred[_T] = Deferred()
 
     def run() -> None:
@@ -75,14 +75,14 @@ async def pieces_of(
     reactor: IReactorFromThreads, opening: Callable[[], Readable], name: str
 ) -> AsyncIterator[bytes]:
     """
-    Read to the end.
+    Yield the bytes of a source, to its end, as they arrive.
 
-    :param opening: opens what is read.
-    :param name: what that is called.
-    :raises BadFeed: where that, or the reading, is not possible.
+    :param opening: opens the source.
+    :param name: the source's name in errors.
+    :raises BadFeed: if the source cannot be opened or read.
     """
     try:
-        # A named pipe opens when somebody writes to it.
+        # Opening a named pipe blocks until a writer opens it.
         file = await in_thread(reactor, opening)
         while piece := await in_thread(reactor, partial(file.read, _PIECE)):
             yield piece
@@ -93,9 +93,9 @@ async def pieces_of(
 
 async def whole_of(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
     """
-    Put the pieces together, without the end of the last line, which the shell's ``echo`` adds.
+    Yield the pieces joined to one text, without a line end at its end, which the shell's ``echo`` adds.
 
-    :raises BadFeed: for too much, and for what is no text.
+    :raises BadFeed: if it is too long, or not UTF-8.
     """
     collected = bytearray()
     async for piece in pieces:
@@ -106,9 +106,9 @@ async def whole_of(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
 
 async def lines_of(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
     """
-    Cut the pieces into lines, without their ends; each comes as soon as it is there.
+    Yield the lines of the pieces, without line ends, each one as soon as it is complete.
 
-    :raises BadFeed: for a line that is too long, and for what is no text.
+    :raises BadFeed: if a line is too long, or not UTF-8.
     """
     rest = bytearray()
     async for piece in pieces:
@@ -129,26 +129,26 @@ def open_path(path: str) -> Readable:
     """
     Open a file.
 
-    :raises OSError: where that is not possible.
+    :raises OSError: if that fails.
     """
     return FileIO(path)
 
 
 def open_number(number: int) -> Readable:
     """
-    Read what is open already, and leave it open.
+    Return an open file descriptor as a source; closing the source leaves it open.
     """
-    # Without Python's own buffer, whose lock a thread that still reads would hold at the process's end.
+    # Without Python's own buffer: a thread that still reads would hold its lock when the process ends.
     return FileIO(number, closefd=False)
 
 
 def _check_length(collected: bytearray) -> None:
     if len(collected) > MAX_DATA:
-        raise BadFeed(f"an update may have {MAX_DATA} bytes")
+        raise BadFeed(f"an update may have at most {MAX_DATA} bytes")
 
 
 def _text(data: bytes | bytearray) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise BadFeed("it is no text in UTF-8") from None
+        raise BadFeed("it is not UTF-8 text") from None

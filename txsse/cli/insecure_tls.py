@@ -1,5 +1,5 @@
 """
-TLS without a look at certificates, for servers on somebody's own desk.
+TLS without verification of certificates, for ``--insecure``: local servers with self-signed certificates.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from zope.interface import implementer
 try:
     from OpenSSL import SSL
 except ImportError:
-    # Without it there is no TLS at all, and Twisted says so.
+    # Without pyOpenSSL, TLS is unavailable, and Twisted reports that.
     SSL = None  # type: ignore[assignment]
 
 __all__ = ["TrustAnyone"]
@@ -22,14 +22,14 @@ __all__ = ["TrustAnyone"]
 @implementer(IPolicyForHTTPS)
 class TrustAnyone:
     """
-    Encrypts to whoever is there.
+    Accept any certificate. The connection is encrypted, but the server is not authenticated.
     """
 
     def creatorForNetloc(  # noqa: N802
         self, hostname: bytes, port: int
     ) -> IOpenSSLClientConnectionCreator:
         """
-        Make what makes connections to a host.
+        Return an object that creates TLS connections to a host.
         """
         return _Creator(hostname)
 

@@ -1,7 +1,8 @@
 """
-The options of commands that sign tokens: which key signs, and what the token says of itself.
+Options of the commands that sign tokens: the signing key, and the claims about the token itself.
 
-What signs is imported only when a token is made: it needs optional packages, and takes half a second.
+The modules that sign are imported only when a token is made: they need optional packages, and their import
+takes half a second.
 """
 
 from __future__ import annotations
@@ -33,43 +34,49 @@ __all__ = [
 #: The environment variable that holds a secret.
 KEY_ENVIRONMENT = "TXSSE_KEY"
 
-# By RFC 7518, section 3.2, no shorter than the hash; for HS256 the key itself has seen to that.
+# RFC 7518, section 3.2: a secret is at least as long as the hash. The key's own checks do this for HS256.
 _MIN_SECRETS = {"HS384": 48, "HS512": 64}
 
 
 class InvalidOption(Exception):
     """
-    The command line asks for what cannot be.
+    The command line contains an invalid option or combination of options.
     """
 
 
 def add_key_arguments(parser: argparse.ArgumentParser) -> None:
     """
-    Add the options.
+    Add the key options to a command's parser.
     """
     parser.add_argument(
         "--key-file",
         type=Path,
         metavar="FILE",
-        help="the key: a secret on a line, a private key in PEM format, or a JSON Web Key Set; "
-        f"without it, the environment variable {KEY_ENVIRONMENT} holds a secret",
+        help="the signing key: a file with a secret on one line, a private key in PEM format, or a JSON Web "
+        f"Key Set; without this option, the environment variable {KEY_ENVIRONMENT} contains a secret",
     )
     parser.add_argument(
-        "--algorithm", metavar="NAME", help="what to sign with; otherwise the first that the key is good for"
+        "--algorithm",
+        metavar="NAME",
+        help="the signing algorithm; default: the first one that the key supports",
     )
-    parser.add_argument("--key-id", metavar="ID", help="the kid by which the hub knows the key")
+    parser.add_argument("--key-id", metavar="ID", help="the ID of the key (kid), as the hub knows it")
     parser.add_argument(
-        "--key-issuer", metavar="NAME", help="the iss of the token, where the hub has a --key-issuer"
+        "--key-issuer",
+        metavar="NAME",
+        help="the issuer of the token (iss); needed if the hub has a --key-issuer",
     )
-    parser.add_argument("--audience", metavar="TEXT", help="who the token is meant for: the hub's URL")
-    parser.add_argument("--compatibility", action="store_true", help="a token as it was before Mercure 1.0")
+    parser.add_argument("--audience", metavar="TEXT", help="the audience of the token (aud): the hub's URL")
+    parser.add_argument(
+        "--compatibility", action="store_true", help="make a token of the protocol before Mercure 1.0"
+    )
 
 
 def load(module: str) -> Any:
     """
     Import a module of this package that needs optional packages.
 
-    :raises InvalidOption: where one is missing.
+    :raises InvalidOption: if an optional package is missing.
     """
     try:
         return import_module(f"txsse.{module}")
@@ -79,9 +86,9 @@ def load(module: str) -> Any:
 
 def read_keys(path: Path | None, environment: Mapping[str, str]) -> list[Key]:
     """
-    Read the keys of a file, or the secret in the environment; return none where there is neither.
+    Read the keys of a file, or the secret in the environment; return an empty list if neither is given.
 
-    :raises InvalidOption: for what is no key.
+    :raises InvalidOption: if the file or the secret is not a valid key.
     """
     keys = load("mercure.auth.keys")
     try:
@@ -95,20 +102,20 @@ def read_keys(path: Path | None, environment: Mapping[str, str]) -> list[Key]:
 
 def choose_key(keys: Sequence[Key], algorithm: str | None, id: str | None) -> Key:
     """
-    Return the key that signs, with the one algorithm that it signs with, and the id that it goes by.
+    Return the signing key, reduced to one algorithm and with its ID.
 
-    :param keys: what :func:`read_keys` returned.
-    :param algorithm: what to sign with; ``None`` for the first that the key is good for.
-    :param id: the key's id; ``None`` for its own.
-    :raises InvalidOption: where none of them can sign.
+    :param keys: the keys from :func:`read_keys`.
+    :param algorithm: the signing algorithm; ``None`` for the first one that the key supports.
+    :param id: the key's ID; ``None`` for its own.
+    :raises InvalidOption: if none of the keys can sign.
     """
     if not keys:
         raise InvalidOption(
-            f"there is no key to sign with; name a file by --key-file, or put a secret into {KEY_ENVIRONMENT}"
+            f"the signing key is missing; give --key-file, or set the environment variable {KEY_ENVIRONMENT}"
         )
     signing = [key for key in keys if key.private is not None and key.algorithms]
     if not signing:
-        raise InvalidOption("this key can verify, and not sign; give the private key, in PEM format")
+        raise InvalidOption("this key can only verify; give the private key, in PEM format")
     named = [key for key in signing if key.id == id] or [
         key for key in signing if key.id is None or id is None
     ]
@@ -117,25 +124,25 @@ def choose_key(keys: Sequence[Key], algorithm: str | None, id: str | None) -> Ke
     fitting = [key for key in named if algorithm is None or algorithm in key.algorithms]
     if not fitting:
         good = ", ".join(dict.fromkeys(each for key in named for each in key.algorithms))
-        raise InvalidOption(f"the key is not good for {algorithm}; it is for {good}")
+        raise InvalidOption(f"the key does not support {algorithm}; it supports {good}")
     key = fitting[0]
     chosen = algorithm or key.algorithms[0]
     least = _MIN_SECRETS.get(chosen, 0)
     private: Any = key.private
     if len(private if least else b"") < least:
         raise InvalidOption(
-            f"{chosen} wants a secret of at least {least} bytes; make one with: openssl rand -base64 {least}"
+            f"{chosen} needs a secret of at least {least} bytes; make one with: openssl rand -base64 {least}"
         )
     return replace(key, algorithms=(chosen,), id=id or key.id)
 
 
 def make_signed(key: Key, **claims: object) -> str:
     """
-    Make a token.
+    Make and sign a token.
 
-    :param key: what :func:`choose_key` returned.
+    :param key: the key from :func:`choose_key`.
     :param claims: the fields of :class:`txsse.mercure.auth.mint.RequestedClaims`.
-    :raises InvalidOption: where no hub would accept it.
+    :raises InvalidOption: if no hub would accept the token.
     """
     mint = load("mercure.auth.mint")
     try:

@@ -1,5 +1,5 @@
 """
-``txsse publish URL TOPIC [DATA]``: publish to a hub.
+The command ``txsse publish URL TOPIC [DATA]``: publish updates to a Mercure hub.
 """
 
 from __future__ import annotations
@@ -37,36 +37,37 @@ from txsse.client.response import parse_url
 
 __all__ = ["PUBLISH", "publish"]
 
-# Exit statuses; 2 is argparse's own.
+# Exit statuses; argparse itself uses 2.
 _OK, _FAILED, _WRONG, _INTERRUPTED = 0, 1, 2, 130
 
-#: The environment variable that holds a token.
+#: The environment variable with a token.
 _TOKEN_ENVIRONMENT = "TXSSE_TOKEN"
 
 _EPILOG = f"""\
-DATA stands right behind TOPIC. Without it, or where it is -, the data come from stdin. The ids of what was
-published are printed, one on a line.
+DATA must directly follow TOPIC, without an option between them. If DATA is missing or -, the command reads
+it from stdin. It prints the IDs of the published updates, one on each line.
 
-The token comes from --token-file, or the environment variable {_TOKEN_ENVIRONMENT}. With --key-file, or a
-secret in {KEY_ENVIRONMENT}, one is made for a minute, which allows these topics and nothing else; that needs
-what this installs: pip install 'txsse[mercure]'. There is no option for a token or a secret: everybody on the
-machine would see it on the command line.
+The token comes from --token-file, or from the environment variable {_TOKEN_ENVIRONMENT}. With --key-file, or
+a secret in {KEY_ENVIRONMENT}, the command makes a token that is valid for a minute and allows publishing to
+only the given topics; this needs: pip install 'txsse[mercure]'. There is no option for a token or a secret:
+every user of the machine could see it on the command line.
 
-Nothing is tried twice: where it is not known whether an update was published, that is said.
+The command never sends an update twice. If it cannot determine whether an update was published, it reports
+that.
 
 exit status:
-    0  it was published
+    0  the update was published
     1  the hub refused it or cannot be reached, or the input cannot be read
-    2  the command line is wrong, or the token or key
+    2  the command line, the token or the key is invalid
   130  Ctrl-C
 """
 
-# Of a token that is made here, in seconds. It is made anew when half of that is over.
+# The lifetime of a token made here, in seconds. A new one is made after half of it.
 _LIFETIME = 60
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
-# Gives the token to publish with.
+# Returns the token to publish with.
 _Tokens = Callable[[], str | None]
 
 
@@ -84,36 +85,47 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "url",
         metavar="URL",
-        help="where the hub is: https://example.org/.well-known/mercure; @FILE reads the URL from a file",
+        help="the hub's URL, such as https://example.org/.well-known/mercure; @FILE reads it from a file",
     )
-    parser.add_argument("topic", metavar="TOPIC", help="what the update is about")
-    parser.add_argument("data", metavar="DATA", nargs="?", help="the data; - for stdin")
-    parser.add_argument("--file", metavar="PATH", help="take the data from a file; - for stdin")
-    parser.add_argument("--lines", action="store_true", help="publish an update for each line, as it comes")
+    parser.add_argument("topic", metavar="TOPIC", help="the topic of the update")
+    parser.add_argument(
+        "data", metavar="DATA", nargs="?", help="the data of the update; - reads it from stdin"
+    )
+    parser.add_argument("--file", metavar="PATH", help="read the data from a file; - reads it from stdin")
+    parser.add_argument(
+        "--lines", action="store_true", help="publish each input line as one update, as it arrives"
+    )
     parser.add_argument(
         "--topic",
         action="append",
         default=[],
         dest="topics",
         metavar="T",
-        help="another name of the same; may be repeated",
+        help="an alternate topic of the update; may be repeated",
     )
-    parser.add_argument("--id", metavar="ID", help="the id; otherwise the hub makes one")
-    parser.add_argument("--type", metavar="TYPE", help="the type of the event")
+    parser.add_argument("--id", metavar="ID", help="the ID of the update; by default the hub makes one")
+    parser.add_argument("--type", metavar="TYPE", help="the event type of the update")
     parser.add_argument(
-        "--retry", type=_milliseconds, metavar="SECONDS", help="when subscribers are to reconnect"
+        "--retry",
+        type=_milliseconds,
+        metavar="SECONDS",
+        help="the reconnection delay for subscribers, in seconds",
     )
     parser.add_argument(
-        "--private", action="store_true", help="for those alone whose token allows to read the topic"
+        "--private",
+        action="store_true",
+        help="deliver only to subscribers whose token allows reading the topic",
     )
-    parser.add_argument("--token-file", type=Path, metavar="FILE", help="what holds the token")
-    parser.add_argument("--insecure", action="store_true", help="accept any certificate")
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="a file with the token to publish with"
+    )
+    parser.add_argument("--insecure", action="store_true", help="accept any TLS certificate of the hub")
     parser.add_argument(
         "--timeout",
         type=positive(float),
         default=30.0,
         metavar="S",
-        help="how long an update may take, in seconds; 30 if nothing is said",
+        help="how long one update may take, in seconds; default: 30",
     )
     add_key_arguments(parser)
 
@@ -124,14 +136,14 @@ def _run(arguments: argparse.Namespace) -> int:
     def main(reactor: Any) -> Deferred[None]:
         make_steady(reactor)
         publishing = Deferred.fromCoroutine(publish(reactor, arguments, sys.stdin, sys.stdout, sys.stderr))
-        # At Ctrl-C, before the connection is lost and that is told as an error.
+        # At Ctrl-C, before the connection is lost and reported as an error.
         reactor.addSystemEventTrigger("before", "shutdown", publishing.cancel)
         return publishing.addCallback(statuses.append)
 
     try:
         task.react(main, ())
     except SystemExit as end:
-        # What react makes of it: 1 for an error that nobody has thought of, which it has told.
+        # react() exits with 1 after an unexpected error, which it has logged.
         statuses.append(_FAILED if end.code else _INTERRUPTED)
     return statuses[0]
 
@@ -139,23 +151,21 @@ def _run(arguments: argparse.Namespace) -> int:
 async def publish(
     reactor: Any,
     arguments: argparse.Namespace,
-    given: TextIO | None,
+    stdin: TextIO | None,
     out: TextIO | None,
     err: TextIO,
     *,
     agent: IAgent | None = None,
 ) -> int:
     """
-    Publish what the arguments, the file or ``given`` hold.
-
-    :returns: the exit status.
+    Publish the data of the arguments, of the file or of ``stdin``, and return the exit status.
     """
     try:
         given_url = read_url(arguments.url)
         url = parse_url(given_url).to_text()
         if agent is None and url.startswith("https:"):
             need_tls("https")
-        data = _data(reactor, arguments, given)
+        data = _data(reactor, arguments, stdin)
         fields = _fields(arguments)
         tokens = _tokens(reactor, arguments, os.environ, given_url)
     except (InvalidOption, ValueError) as error:
@@ -189,24 +199,24 @@ async def publish(
     return status
 
 
-def _data(reactor: Any, arguments: argparse.Namespace, given: TextIO | None) -> AsyncIterator[str]:
+def _data(reactor: Any, arguments: argparse.Namespace, stdin: TextIO | None) -> AsyncIterator[str]:
     source = arguments.file
     if arguments.data is not None and source is not None:
-        raise InvalidOption("there are DATA, and a --file too")
+        raise InvalidOption("DATA and --file exclude each other; give one of them")
     if arguments.data not in (None, "-"):
-        pieces = _given(arguments.data)
+        pieces = _from_argument(arguments.data)
     elif source not in (None, "-"):
         pieces = pieces_of(reactor, partial(open_path, source), source)
-    elif given is None or (given.isatty() and "-" not in (arguments.data, source)):
-        raise InvalidOption("there are no data: give DATA, or --file, or - to type them")
+    elif stdin is None or (stdin.isatty() and "-" not in (arguments.data, source)):
+        raise InvalidOption("the data is missing; give DATA, or --file, or - to type it")
     else:
-        pieces = pieces_of(reactor, partial(open_number, given.fileno()), "stdin")
+        pieces = pieces_of(reactor, partial(open_number, stdin.fileno()), "stdin")
     if arguments.lines and arguments.id is not None:
-        raise InvalidOption("--id is for one update, and --lines are many: each needs an id of its own")
+        raise InvalidOption("--id is for one update, and --lines publishes many: each one needs its own ID")
     return lines_of(pieces) if arguments.lines else whole_of(pieces)
 
 
-async def _given(data: str) -> AsyncIterator[bytes]:
+async def _from_argument(data: str) -> AsyncIterator[bytes]:
     yield os.fsencode(data)
 
 
@@ -222,23 +232,23 @@ def _fields(arguments: argparse.Namespace) -> list[tuple[str, str]]:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise InvalidOption(f"{name} is no text in UTF-8") from None
+            raise InvalidOption(f"{name} is not UTF-8 text") from None
     return fields
 
 
 def _tokens(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str, str], url: str) -> _Tokens:
     """
-    Return what gives the token: what the command line names counts more than what is in the environment.
+    Return a function that returns the token; the command line takes precedence over the environment.
     """
     if arguments.token_file is not None:
         if arguments.key_file is not None:
-            raise InvalidOption("there are a --token-file and a --key-file; one is enough")
+            raise InvalidOption("--token-file and --key-file exclude each other; give one of them")
         try:
             return _fixed(arguments.token_file.read_text("utf-8"), str(arguments.token_file))
         except OSError as error:
             raise InvalidOption(f"{arguments.token_file}: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise InvalidOption(f"{arguments.token_file} holds no token") from None
+            raise InvalidOption(f"{arguments.token_file} does not contain a token") from None
     if arguments.key_file is None:
         if environment.get(_TOKEN_ENVIRONMENT):
             return _fixed(environment[_TOKEN_ENVIRONMENT], _TOKEN_ENVIRONMENT)
@@ -250,8 +260,8 @@ def _tokens(reactor: Any, arguments: argparse.Namespace, environment: Mapping[st
 def _fixed(text: str, where: str) -> _Tokens:
     token = text.strip()
     if not _TOKEN.fullmatch(token):
-        # Which is not shown: it may be another secret.
-        raise InvalidOption(f"{where} holds no token")
+        # The error does not show the text: it may be another secret.
+        raise InvalidOption(f"{where} does not contain a token")
     return lambda: token
 
 
@@ -261,7 +271,7 @@ def _made(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str,
 
     def give() -> str:
         now = wall(reactor)
-        # If the system's time was set back, the token would be used long after its end by the hub's time.
+        # If the system time was set back, the token would be used long after its end by the hub's clock.
         if not made or not 0 <= now - made[-1][0] <= _LIFETIME / 2:
             token = make_signed(
                 key,
@@ -275,7 +285,7 @@ def _made(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str,
             made[:] = [(now, token)]
         return made[-1][1]
 
-    # What is wrong with it is said before anything is sent.
+    # Report an invalid key or claim before anything is sent.
     give()
     return give
 
@@ -284,9 +294,9 @@ def _print(out: TextIO | None, id: str) -> None:
     try:
         put(out, f"{id}\n")
     except Unwritable as error:
-        # Whoever read the ids may have seen enough; the updates are for others, and go on.
+        # The reader of the IDs has closed the pipe, and may have seen enough; publishing continues.
         if not error.unread:
             raise
 
 
-PUBLISH = Command("publish", "Publish to a hub.", _add_arguments, _run, _EPILOG)
+PUBLISH = Command("publish", "Publish updates to a Mercure hub.", _add_arguments, _run, _EPILOG)

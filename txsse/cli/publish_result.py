@@ -1,9 +1,9 @@
 """
-What became of an update, decided without touching anything.
+Decide whether a hub has published an update, and explain failures in one line that says what to do.
 
-Strategy: :func:`judge` takes what a hub answered, all plain values, and returns the update's id, or raises
-:exc:`NotPublished`; :func:`explain` turns what befell the connection into one. Both say in one line what
-to do.
+Strategy: :func:`judge` takes a hub's response, all plain values, and returns the update's ID, or raises
+:exc:`NotPublished`; :func:`explain` converts a connection error to a :exc:`NotPublished`. Neither does any
+I/O.
 """
 
 from __future__ import annotations
@@ -25,26 +25,25 @@ if TYPE_CHECKING:
 __all__ = ["INSECURE", "NotPublished", "describe", "explain", "judge", "quote"]
 
 _NO_TOKEN = (
-    "the hub wants a token: name a file by --token-file, put it into TXSSE_TOKEN, or have one made with "
-    "--key-file"
+    "the hub requires a token; give --token-file or --key-file, or set the environment variable TXSSE_TOKEN"
 )
 _BAD_TOKEN = (
-    "the hub does not take the token: it has expired, or another key signed it, or it is for another hub; "
-    "txsse token --decode shows what it says"
+    "the hub refuses the token: it has expired, or another key signed it, or it is for another hub; "
+    "txsse token --decode shows its claims"
 )
 
-#: What to do about a certificate that is refused.
-INSECURE = "--insecure accepts any"
+#: The advice about a refused certificate.
+INSECURE = "--insecure accepts any certificate"
 
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 
-# What a hub says of a refusal is shown as far as this, in characters.
+# The largest part of a hub's error message that is shown, in characters.
 _MAX_REASON = 300
 
 
 class NotPublished(Exception):
     """
-    An update was refused, or nobody knows what became of it.
+    The hub refused an update, or the outcome is unknown.
     """
 
 
@@ -58,23 +57,23 @@ def judge(
     has_token: bool,
 ) -> str:
     """
-    Decide what an answer means.
+    Return the ID of an update from the hub's response.
 
-    :param status: its status.
-    :param header: returns a header field of the answer, ``None`` where there is none.
-    :param body: its body.
-    :param url: where the update went.
-    :param topics: its topics.
-    :param has_token: whether a token went with it.
-    :returns: the update's id.
-    :raises NotPublished: where there is none.
+    :param status: the response's status.
+    :param header: returns a header field of the response, ``None`` if the field is missing.
+    :param body: the response's body.
+    :param url: the hub's URL.
+    :param topics: the update's topics.
+    :param has_token: whether the request contained a token.
+    :returns: the update's ID.
+    :raises NotPublished: if the hub did not publish the update.
     """
     kind = (header("Content-Type") or "").partition(";")[0].strip().lower()
     text = body.decode("utf-8", "replace").strip()
     html = "html" in kind or text[:1] == "<"
     if 200 <= status < 300:
         if html or not text or not text.isprintable():
-            raise NotPublished(_no_hub(url, f"it answered {status}, and no id"))
+            raise NotPublished(_no_hub(url, f"it answered {status} without an ID"))
         return text
     said = "" if html else quote(text)
     problem = _refusal(status, header, url, topics, has_token, html)
@@ -83,12 +82,12 @@ def judge(
 
 def explain(error: Exception, url: str, certificates: Sequence[Certificate] = ()) -> NotPublished:
     """
-    Say what befell the connection.
+    Convert a connection error.
 
-    :param certificates: those that the hub sent.
+    :param certificates: the certificates that the hub sent.
     """
     if isinstance(error, ConnectionRefusedError):
-        return NotPublished(f"nobody listens at {url}; does the hub run?")
+        return NotPublished(f"no server listens at {url}; is the hub running?")
     known = describe(error, url)
     if known is not None:
         return NotPublished(known)
@@ -99,18 +98,22 @@ def explain(error: Exception, url: str, certificates: Sequence[Certificate] = ()
     if isinstance(error, NotImplementedError):
         return NotPublished("https needs pyOpenSSL: pip install 'txsse[tls]'")
     why = _shortened(str(error)) or type(error).__name__
-    what = "broke off" if isinstance(error, ConnectionClosed) else "does not answer as a hub would"
-    return NotPublished(f"{url} {what} ({why}); whether it was published, is not known")
+    what = (
+        "broke the connection off"
+        if isinstance(error, ConnectionClosed)
+        else "does not answer as a hub would"
+    )
+    return NotPublished(f"{url} {what} ({why}); it is unknown whether the update was published")
 
 
 def describe(error: BaseException | None, url: str) -> str | None:
     """
-    Return what befell a connection to any server; ``None`` for what has no better words than its own.
+    Explain why a connection to a server failed; return ``None`` if the error's own text is the best one.
     """
     if isinstance(error, ConnectionRefusedError):
-        return f"nobody listens at {url}"
+        return f"no server listens at {url}"
     if isinstance(error, DNSLookupError):
-        return f"there is no host of that name: {url}"
+        return f"the host does not exist: {url}"
     if isinstance(error, (ConnectTimeout, ConnectError)):
         return f"{url} cannot be reached: {_shortened(str(error))}"
     return None
@@ -118,10 +121,10 @@ def describe(error: BaseException | None, url: str) -> str | None:
 
 def quote(body: str, *, html: bool = False) -> str:
     """
-    Return what a server says of a refusal, on one line; of a page, its title.
+    Return a server's reason for a refusal, on one line; for an HTML page, its title.
 
-    :param body: the body of its reply.
-    :param html: whether it is a page; otherwise it is one where it begins so.
+    :param body: the body of the response.
+    :param html: whether it is an HTML page; otherwise, it is one if it begins with ``<``.
     """
     text = body.strip()
     if html or text[:1] == "<":
@@ -141,29 +144,29 @@ def _refusal(
     if status == 401:
         return _BAD_TOKEN if has_token else _NO_TOKEN
     if status == 403:
-        return f"the token does not allow to publish to {' and '.join(topics)}"
+        return f"the token does not allow publishing to {' and '.join(topics)}"
     if status in (404, 405):
         return _no_hub(url, f"it answered {status}")
     if status == 413:
-        return "the update is larger than the hub takes"
+        return "the update is larger than the hub accepts"
     if status in (429, 503):
         after = header("Retry-After") or ""
         when = f"in {after} seconds" if after.isascii() and after.isdigit() else "later"
-        return f"the hub cannot take it at the moment; try again {when}"
+        return f"the hub cannot accept the update at the moment; try again {when}"
     location = header("Location")
     if 300 <= status < 400 and location is not None:
-        return f"the hub is somewhere else; publish to {_shortened(location)}"
+        return f"the hub is at another URL; publish to {_shortened(location)}"
     if html:
         return _no_hub(url, f"it answered {status}")
     return f"the hub answered {status}"
 
 
 def _no_hub(url: str, why: str) -> str:
-    return f"{url} is no hub of Mercure's: {why}; most of them are at /.well-known/mercure"
+    return f"{url} is not a Mercure hub: {why}; most hubs are at /.well-known/mercure"
 
 
 def _shortened(text: str) -> str:
     """
-    Shorten what a server says.
+    Shorten a text of the server.
     """
     return text if len(text) <= _MAX_REASON else text[:_MAX_REASON] + "…"

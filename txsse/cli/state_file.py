@@ -1,8 +1,8 @@
 """
-Where the last run of ``txsse tail`` ended.
+The file of ``txsse tail --state``, which contains the ID to resume from.
 
-Strategy: the file is replaced at each write: a reader finds the old id or the new one. What is replaced has
-to be a regular file: in place of a FIFO, a device or a link there would be a file that nobody asked for.
+Strategy: each write replaces the file, so that a reader finds the old ID or the new one. Only a regular file
+is replaced: a FIFO, a device or a link would otherwise become a regular file.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ __all__ = ["read_state", "write_state"]
 
 def read_state(path: Path) -> str:
     """
-    Return the id of the last event that was printed, and check that another one can be written.
+    Return the ID of the last event that was printed, and check that another one can be written.
 
-    :param path: a regular file, a link to one, or a path where there is nothing yet.
-    :returns: the id; ``""`` where there is no such file.
-    :raises OSError: if it cannot be read, or cannot be replaced by a file of the same owner and mode.
-    :raises ValueError: if it is no regular file, or holds something else than an id.
+    :param path: a regular file, a link to one, or a path that does not exist yet.
+    :returns: the ID; ``""`` if the file does not exist.
+    :raises OSError: if the file cannot be read, or cannot be replaced by a file of the same owner and mode.
+    :raises ValueError: if it is not a regular file, or contains something else than an ID.
     """
     target, replaced = _target(path)
     text = "" if replaced is None else target.read_text(encoding="utf-8").removesuffix("\n")
     if any(character in text for character in "\r\n\0"):
-        raise ValueError("it holds more than an id")
+        raise ValueError("it contains more than an event ID")
     if replaced is not None and not os.access(target, os.W_OK):
         raise PermissionError(0, "it cannot be written")
     os.unlink(_write(target, replaced, text))
@@ -37,10 +37,10 @@ def read_state(path: Path) -> str:
 
 def write_state(path: Path, last_event_id: str) -> None:
     """
-    Write an id into the file, which keeps its owner and its mode. A reader finds the old id or the new one.
+    Replace the file by one with another ID, the same owner and the same mode.
 
-    :raises OSError: if that is not possible.
-    :raises ValueError: if it is no regular file.
+    :raises OSError: if that fails.
+    :raises ValueError: if it is not a regular file.
     """
     target, replaced = _target(path)
     name = _write(target, replaced, last_event_id)
@@ -53,7 +53,7 @@ def write_state(path: Path, last_event_id: str) -> None:
 
 def _target(path: Path) -> tuple[Path, os.stat_result | None]:
     """
-    Follow links, and return the file at their end, with what is known of it; ``None`` where there is none.
+    Follow links, and return the final path with its ``stat`` result, which is ``None`` if it does not exist.
     """
     try:
         found = os.stat(path)
@@ -62,13 +62,13 @@ def _target(path: Path) -> tuple[Path, os.stat_result | None]:
             raise ValueError("it is a link to a file that does not exist") from None
         return path, None
     if not stat.S_ISREG(found.st_mode):
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     return Path(os.path.realpath(path)), found
 
 
 def _write(target: Path, replaced: os.stat_result | None, last_event_id: str) -> str:
     """
-    Write a file beside the target, to replace it.
+    Write a temporary file in the target's directory, with the owner and mode of the file that it replaces.
 
     :returns: its path.
     """
@@ -83,7 +83,7 @@ def _write(target: Path, replaced: os.stat_result | None, last_event_id: str) ->
                     os.chown(name, replaced.st_uid, replaced.st_gid)
                 except PermissionError as error:
                     raise PermissionError(error.errno, "its owner and group cannot be kept") from None
-            # Last, because chown clears the bits for another user and group.
+            # After chown, which clears the set-user-ID and set-group-ID bits.
             os.chmod(name, stat.S_IMODE(replaced.st_mode))
     except BaseException:
         with suppress(OSError):

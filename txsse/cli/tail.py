@@ -1,5 +1,5 @@
 """
-``txsse tail URL``: follow a stream, and print it.
+The command ``txsse tail URL``: follow a stream, and print its events.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ from txsse.errors import ConnectionFailed, StreamRefused
 
 __all__ = ["TAIL"]
 
-# Exit statuses; 2 is argparse's own.
+# Exit statuses; argparse itself uses 2.
 _OK, _FAILED, _WRONG, _TOO_FEW = 0, 1, 2, 3
 
 _EPILOG = """\
-Passwords and tokens do not belong on the command line, which every user of the machine can see: a URL with a
-token, and header fields such as Authorization and Cookie, are read from files, as in --header @FILE.
+Do not put passwords and tokens on the command line: every user of the machine can see it. Header fields such
+as Authorization and Cookie, and a URL with a token, are read from files instead, as in --header @FILE.
 
-Lost connections, and attempts that failed, are told on stderr, and made again.
+The command reports lost connections and failed attempts on stderr, and reconnects.
 
 exit status:
-  0  as many events as --count asked for, the time of --timeout, or Ctrl-C
-  1  the server opens no stream, in the time of --timeout or at all, or its certificate is not trusted, or the
-     stream or a file cannot be read or written
-  2  the command line is wrong
-  3  the time of --timeout is over, and there were fewer events than --count asked for
+  0  --count events were printed, or --timeout has passed without --count, or Ctrl-C
+  1  the server opened no stream, or its certificate is not trusted, or the stream or a file cannot be read or
+     written
+  2  the command line is invalid
+  3  --timeout has passed before --count events were printed
 """
 
 
 class Stop(Exception):
     """
-    The end.
+    End the command.
 
     :ivar status: the exit status.
-    :ivar message: what is said of it; ``""`` for nothing.
+    :ivar message: the message on stderr; ``""`` for no message.
     """
 
     def __init__(self, status: int, message: str = "") -> None:
@@ -67,36 +67,38 @@ class Stop(Exception):
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("url", metavar="URL", help="where the stream is; @FILE reads the URL from a file")
+    parser.add_argument("url", metavar="URL", help="the URL of the stream; @FILE reads it from a file")
     shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--json", action="store_true", help="print an object of JSON on a line for each event")
+    shape.add_argument("--json", action="store_true", help="print each event as a JSON object on one line")
     shape.add_argument(
-        "--data", action="store_true", help="print the data alone; byte for byte where stdout is no terminal"
+        "--data", action="store_true", help="print only the data; unchanged if stdout is not a terminal"
     )
     parser.add_argument(
-        "--type", action="append", metavar="TYPE", help="print events of this type alone; may be repeated"
+        "--type", action="append", metavar="TYPE", help="print only events of this type; may be repeated"
     )
     parser.add_argument(
         "--header",
         action="append",
         default=[],
         metavar="NAME:VALUE",
-        help="a header field of the request, which a redirect to another origin drops; @FILE reads them from "
-        "the lines of a file; may be repeated",
+        help="a header field of the request; @FILE reads header fields from a file, one on each line; a "
+        "redirect to another origin drops header fields; may be repeated",
     )
-    parser.add_argument("--last-event-id", default="", metavar="ID", help="resume behind this event")
+    parser.add_argument(
+        "--last-event-id", default="", metavar="ID", help="resume after the event with this ID"
+    )
     parser.add_argument(
         "--state",
         type=Path,
         metavar="FILE",
-        help="resume where the last run with this file ended; a regular file, or a link to one, keeps "
-        "its owner and mode",
+        help="resume after the last event of the previous run, whose ID this file contains; the file must "
+        "be a regular file or a link to one, and keeps its owner and mode",
     )
-    parser.add_argument("--count", type=positive(int), metavar="N", help="end after so many printed events")
-    parser.add_argument("--timeout", type=positive(float), metavar="S", help="end after so many seconds")
-    parser.add_argument("--method", default="GET", help="the method of the request")
-    parser.add_argument("--body", help="its body")
-    parser.add_argument("--insecure", action="store_true", help="accept any certificate")
+    parser.add_argument("--count", type=positive(int), metavar="N", help="end after N printed events")
+    parser.add_argument("--timeout", type=positive(float), metavar="S", help="end after S seconds")
+    parser.add_argument("--method", default="GET", help="the HTTP method of the request; default: GET")
+    parser.add_argument("--body", help="the body of the request")
+    parser.add_argument("--insecure", action="store_true", help="accept any TLS certificate of the server")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -105,14 +107,14 @@ def _run(arguments: argparse.Namespace) -> int:
     def main(reactor: Any) -> Deferred[None]:
         make_steady(reactor)
         following = Deferred.fromCoroutine(follow(reactor, arguments, sys.stdout, sys.stderr))
-        # At Ctrl-C, before the connection is lost and that is told as an error.
+        # At Ctrl-C, before the connection is lost and reported as an error.
         reactor.addSystemEventTrigger("before", "shutdown", following.cancel)
         return following.addCallback(statuses.append)
 
     try:
         task.react(main, ())
     except SystemExit:
-        # What react makes of it; Ctrl-C is as good an end as any.
+        # react() always exits; the status is ours, and Ctrl-C counts as success.
         pass
     return statuses[0] if statuses else _OK
 
@@ -126,12 +128,10 @@ async def follow(
     agent: IAgent | None = None,
 ) -> int:
     """
-    Follow a stream until one of the ends.
-
-    :returns: the exit status.
+    Follow a stream until an exit condition, and return the exit status.
     """
     if out is None:
-        complain(err, "txsse tail", "stdout is closed, and there is nowhere to print to")
+        complain(err, "txsse tail", "stdout is closed; events cannot be printed")
         return _FAILED
     untrusted: list[str] = []
     try:
@@ -168,7 +168,7 @@ async def follow(
     if untrusted:
         complain(err, "txsse tail", untrusted[0])
         return _FAILED
-    # Otherwise nothing but the timer has closed it.
+    # Otherwise the timer has closed it.
     if not opened:
         complain(err, "txsse tail", f"{source.url} opened no stream in {arguments.timeout:g} s")
         return _FAILED
@@ -190,19 +190,19 @@ def _source(
         try:
             last_event_id = read_state(arguments.state) or last_event_id
         except UnicodeDecodeError:
-            raise ValueError(f"{arguments.state}: it is no text") from None
+            raise ValueError(f"{arguments.state}: it is not UTF-8 text") from None
         except ValueError as error:
             raise ValueError(f"{arguments.state}: {error}") from None
     if arguments.insecure and agent is None:
         pool = HTTPConnectionPool(reactor, persistent=False)
         agent = Agent(reactor, contextFactory=TrustAnyone(), pool=pool)
 
-    def told(error: Exception) -> None:
-        # The last one is told by whoever waits for the end.
+    def report(error: Exception) -> None:
+        # The caller reports the last error.
         if source.ready_state is ReadyState.CLOSED:
             return
         if is_distrust(error.__cause__):
-            # The next attempt would end in the same way.
+            # The next attempt would fail in the same way.
             untrusted.append(f"{error}; {INSECURE}")
             source.close()
         else:
@@ -217,7 +217,7 @@ def _source(
         last_event_id=last_event_id,
         method=arguments.method.upper(),
         body=None if arguments.body is None else arguments.body.encode(),
-        on_error=told,
+        on_error=report,
     )
     return source
 
@@ -239,7 +239,8 @@ async def _print_all(source: EventSource, arguments: argparse.Namespace, out: Te
             _print(out, show(event, datetime.now().astimezone()))
             printed += 1
         if arguments.state is not None:
-            # Behind the printing, so that an event may be printed twice, and never not at all.
+            # After the printing: if the command is stopped between the two, the event is printed twice, and
+            # never lost.
             try:
                 write_state(arguments.state, source.last_event_id)
             except (OSError, ValueError) as error:
@@ -264,4 +265,4 @@ def _print(out: TextIO, text: str) -> None:
         raise (Stop(_OK) if error.unread else Stop(_FAILED, str(error))) from None
 
 
-TAIL = Command("tail", "Follow a stream, and print it.", _add_arguments, _run, _EPILOG)
+TAIL = Command("tail", "Follow a stream, and print its events.", _add_arguments, _run, _EPILOG)

@@ -1,3 +1,3 @@
 """
-The other end: follow a stream.
+The SSE client: :class:`~txsse.EventSource` and the modules that it is made of.
 """

@@ -1,13 +1,13 @@
 """
-Chunks, as many at once as a read brought.
+A faster decoder for the chunked coding, and the limits of a client's connection.
 
 A server that broadcasts writes each event as a chunk, and one read brings hundreds of them. Twisted decodes
-them one by one, and calls back for each, which costs more than all that is done with the events. Here, what
-is plain is decoded at once, and everything else is left to Twisted: what is cut by the end of a read,
-extensions, trailers, errors.
+them one by one, with a callback for each, which costs more than everything that the client does with the
+events. The decoder of this module decodes plain chunks in bulk, and leaves everything else to Twisted's: a
+chunk that the end of a read cuts, extensions, trailers and errors.
 
-Where a version of Twisted is not as :mod:`txsse._twisted.client` expects it, Twisted's own decoder does the
-work.
+If the installed version of Twisted is not as :mod:`txsse._twisted.client` expects it, Twisted's own decoder
+does all the work.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from txsse.errors import InvalidResponse
 
 __all__ = ["Decoder", "new_pool"]
 
-# The sizes of chunks, as they are written: small ones, which come by the hundred.
+# Small sizes of chunks, as they are written on the wire: small chunks arrive by the hundred.
 _SIZES = {form % size: size for size in range(1, 4096) for form in (b"%x", b"%X")}
 _LONGEST_SIZE = max(map(len, _SIZES))
 
-# Twisted reads 64 KiB at once. As a head of tiny fields, or of interim replies, these take 60 to 80 ms, since
-# each line copies the rest; as events or chunks, up to 50.
+# Twisted reads 64 KiB at once. If such a read is a head of tiny fields, or many interim replies, parsing
+# it takes 60 to 80 ms, since Twisted copies the rest for each line; if it is events or chunks, up to 50.
 _READ_OF_HEAD = 2**13
 _READ = 2**15
 
-# What the head of a reply may take.
+# The largest head of a reply, in bytes.
 _MAX_HEAD = 256 * 1024
 
 
 class Decoder:
     """
-    Decodes chunks, and calls back once for each read.
+    Decode chunks, and call back once for each read.
 
-    :param make: Twisted's class for a decoder, which decodes what is not plain.
-    :param deliver: called with a part of the body.
-    :param finish: called with what follows the last chunk.
+    :param make: Twisted's decoder class, which decodes everything that is not a plain chunk.
+    :param deliver: called with the body bytes of one read.
+    :param finish: called with the bytes after the last chunk.
     """
 
     def __init__(self, make: Any, deliver: Callable[[bytes], None], finish: Callable[[bytes], None]) -> None:
@@ -56,7 +56,7 @@ class Decoder:
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Decode what a read brought.
+        Decode the bytes of one read.
         """
         try:
             # The last read ended in the middle of a chunk, as most do.
@@ -67,7 +67,7 @@ class Decoder:
                 data = rest
             self._twisted.feed(data)
         finally:
-            # What came before an error counts.
+            # The chunks before an error are delivered.
             if self._pieces:
                 body = b"".join(self._pieces)
                 self._pieces.clear()
@@ -77,7 +77,7 @@ class Decoder:
 
     def noMoreData(self) -> None:  # noqa: N802
         """
-        Check that the last chunk has come.
+        Check that the last chunk has arrived.
         """
         self._twisted.end()
 
@@ -87,7 +87,7 @@ class Decoder:
 
 def _take(data: bytes, pieces: list[bytes]) -> bytes:
     """
-    Take the chunks that are plain, and return what follows them.
+    Append the bodies of plain chunks to ``pieces``, and return the bytes that follow them.
     """
     rest = _take_lines(data, pieces)
     return _take_chunks(data, pieces) if rest is None else rest
@@ -95,9 +95,9 @@ def _take(data: bytes, pieces: list[bytes]) -> bytes:
 
 def _take_lines(data: bytes, pieces: list[bytes]) -> bytes | None:
     """
-    Take chunks that have no line end of HTTP's in them: then every other line is a size.
+    Take chunks whose bodies contain no CRLF: every other line is then a size.
 
-    :returns: the rest; ``None`` where this is not so.
+    :returns: the rest; ``None`` if a body contains a CRLF, or a chunk is not plain.
     """
     lines = data.split(b"\r\n")
     count = (len(lines) - 1) & ~1
@@ -110,7 +110,7 @@ def _take_lines(data: bytes, pieces: list[bytes]) -> bytes | None:
 
 def _take_chunks(data: bytes, pieces: list[bytes]) -> bytes:
     """
-    Take one after the other.
+    Take plain chunks one after the other, until the first one that is not plain or not complete.
     """
     position = 0
     while True:
@@ -128,8 +128,9 @@ def _take_chunks(data: bytes, pieces: list[bytes]) -> bytes:
 
 def _end_head(fields: Headers) -> None:
     """
-    Read ``Transfer-Encoding`` as browsers do, before Twisted reads it, which looks at the first field alone
-    and raises for all but ``chunked``.
+    Normalise ``Transfer-Encoding`` as browsers read it, before Twisted reads it.
+
+    Twisted looks only at the first field, and raises for every value but ``chunked``.
     """
     codings = fields.getRawHeaders("Transfer-Encoding")
     if codings is not None:
@@ -151,7 +152,7 @@ _TUNING = Tuning(
 
 def new_pool(reactor: IReactorTime) -> HTTPConnectionPool:
     """
-    Make a pool for an agent whose connections serve one request each.
+    Return a pool for an agent that uses a new connection for each request.
     """
     pool = HTTPConnectionPool(reactor, persistent=False)
     tune(pool, _TUNING)

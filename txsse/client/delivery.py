@@ -1,6 +1,8 @@
 """
-Handing events over: pulled by whoever iterates, or pushed to callbacks; one at a time, and never more in
-memory than one read of the connection brought.
+Delivery of events to the program: an iteration pulls them, or callbacks receive them, one at a time.
+
+Events that the program has not taken stay in memory, and the connection is paused until it takes them; so the
+memory in use is never more than the events of one read.
 """
 
 from __future__ import annotations
@@ -22,21 +24,22 @@ _log = Logger()
 
 EventCallback = Callable[[ServerSentEvent], object]
 
-# How many seconds of events are pushed before the reactor has its turn, and after how many to look.
+# Events are pushed for so many seconds before the reactor gets its turn; the clock is read every so many
+# events.
 _SLICE_SECONDS = 0.01
 _LOOK = 8
 
 
 class Delivery:
     """
-    Events on their way to the program.
+    A queue of received events, with one consumer: an iteration, or callbacks.
 
-    :param event_received: called with each event; ``None`` for nobody.
-    :param last_event_id: the id of the last event that the program has.
+    :param event_received: called with each event; ``None`` if the program iterates.
+    :param last_event_id: the id of the last event that the program has processed.
     :param reactor: returns the reactor.
-    :ivar delivered_id: the id of the event that was handed over last.
-    :ivar pending: the events that were not handed over yet.
-    :ivar pushes: whether there are callbacks.
+    :ivar delivered_id: the id of the last event that was delivered.
+    :ivar pending: the events that were not delivered yet.
+    :ivar pushes: whether events are pushed to callbacks.
     """
 
     def __init__(
@@ -54,61 +57,63 @@ class Delivery:
         self._reading: Reading | None = None
         self._wanted: Deferred[None] | None = None
         self._then: Callable[[], object] | None = None
-        # Until when whoever pulls may do so in this turn of the reactor, and how many were taken so far.
-        self._over = 0.0
+        # The end of the iteration's time slice in this turn of the reactor, and the number of events taken.
+        self._slice_end = 0.0
         self._taken = 0
-        # Whether a callback is at work, or the next slice is due.
+        # Whether an asynchronous callback is running, or the next slice of callbacks is scheduled.
         self._busy = False
 
     def listen(self, type: str, callback: EventCallback) -> None:
         """
-        Push events of a type.
+        Push the events of one type to a callback.
         """
         self.pushes = True
         self._listeners.setdefault(type, []).append(callback)
 
     def read_from(self, reading: Reading | None) -> None:
         """
-        Pause and resume another stream from now on; ``None`` for none.
+        Pause and resume this stream from now on; ``None`` for no stream.
         """
         self._reading = reading
 
     def add(self, events: Iterable[ServerSentEvent]) -> None:
         """
-        Hand events over, behind those that are pending.
+        Deliver events after those that are pending.
         """
         self.pending.extend(events)
         if self.pushes:
             self._push()
         elif self.pending:
-            self._over = self._reactor().seconds() + _SLICE_SECONDS
+            self._slice_end = self._reactor().seconds() + _SLICE_SECONDS
             self.wake()
         if self.pending and self._reading is not None:
             self._reading.pause()
 
     def when_empty(self, then: Callable[[], object]) -> None:
         """
-        Call something once all events are handed over: the next stream is not asked for before, since each of
-        them would bring one read more, and a server may end as many as it likes.
+        Call ``then`` once all events are delivered.
+
+        The client requests the next stream only then: each stream may bring one more read of events, and a
+        server may end as many streams as it likes.
         """
         self._then = then
         self._read_on()
 
     def wake(self) -> None:
         """
-        Have whoever waits look again.
+        Wake the consumer that waits for an event, if any.
         """
         if self._wanted is not None and not self._wanted.called:
             self._wanted.callback(None)
 
     async def wait(self) -> None:
         """
-        Wait to be woken.
+        Wait for :meth:`wake`.
 
-        :raises RuntimeError: where somebody does so already.
+        :raises RuntimeError: if another consumer already waits.
         """
         if self._wanted is not None:
-            raise RuntimeError("somebody waits for the next event already; an EventSource has one consumer")
+            raise RuntimeError("an EventSource has one consumer, and another one already waits for an event")
         self._wanted = Deferred()
         try:
             await self._wanted
@@ -116,15 +121,15 @@ class Delivery:
             self._wanted = None
 
     @property
-    def is_over(self) -> bool:
+    def is_slice_over(self) -> bool:
         """
-        Whether the reactor is to have its turn before the next event is taken.
+        Whether the iteration has used up its time slice and must yield to the reactor.
         """
-        return self._taken % _LOOK == 0 and self._reactor().seconds() >= self._over
+        return self._taken % _LOOK == 0 and self._reactor().seconds() >= self._slice_end
 
-    async def let_go(self) -> None:
+    async def yield_to_reactor(self) -> None:
         """
-        Let the reactor have its turn.
+        Yield to the reactor for one turn, and begin a new time slice.
         """
         reactor = self._reactor()
         turn: Deferred[None] = Deferred()
@@ -134,11 +139,11 @@ class Delivery:
         finally:
             if call.active():
                 call.cancel()
-        self._over = reactor.seconds() + _SLICE_SECONDS
+        self._slice_end = reactor.seconds() + _SLICE_SECONDS
 
     def take(self) -> ServerSentEvent:
         """
-        Hand over the next event.
+        Remove the next event from the queue, and return it.
         """
         event = self.pending.popleft()
         self.delivered_id = event.id or ""
@@ -160,7 +165,7 @@ class Delivery:
         if self._busy:
             return
         reactor = self._reactor()
-        over = reactor.seconds() + _SLICE_SECONDS
+        slice_end = reactor.seconds() + _SLICE_SECONDS
         pending, callbacks = self.pending, self._for_all
         count = 0
         while pending:
@@ -173,13 +178,13 @@ class Delivery:
                 try:
                     result = callback(event)
                 except Exception:
-                    # The next event does not depend on it.
+                    # The other callbacks and the next events do not depend on this callback.
                     _log.failure("{callback} failed", callback=callback)
                 else:
                     if result is not None and isawaitable(result):
                         waiting = [*(waiting or ()), result]
             count += 1
-            if waiting is None and (count % _LOOK or reactor.seconds() < over):
+            if waiting is None and (count % _LOOK or reactor.seconds() < slice_end):
                 continue
             self._busy = True
             if self._reading is not None:
@@ -202,4 +207,4 @@ async def _await_all(waiting: Iterable[Awaitable[object]]) -> None:
         try:
             await each
         except Exception:
-            _log.failure("a callback failed")
+            _log.failure("An asynchronous callback failed")

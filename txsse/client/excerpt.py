@@ -1,5 +1,5 @@
 """
-The beginning of a reply that opens no stream: its body says what is wrong, and often what to do.
+Read the beginning of a reply that opens no stream: its body says what is wrong, and often what to do.
 """
 
 from __future__ import annotations
@@ -15,34 +15,36 @@ from txsse.web.body import BodyReader
 
 __all__ = ["discard", "read_excerpt"]
 
-# How much is read, in bytes: a problem in JSON, or the head of a page. The server may send without end.
-_SIZE = 4096
+# The number of bytes that are read: enough for a problem in JSON, or the head of a page. The body may have no
+# end.
+_MAX_SIZE = 4096
 
-# How long the body may take to come, in seconds: the program learns of the refusal only after it.
-_PATIENCE = 3.0
+# The seconds that the body may take to arrive: the program receives the error only after it.
+_TIMEOUT = 3.0
 
 
 def read_excerpt(response: IResponse, reactor: IReactorTime) -> Deferred[str]:
     """
-    Read the beginning of a body, and give up the rest.
+    Read the beginning of a body, and abort the rest.
 
-    :returns: a Deferred of what came in time, decoded as its charset says. To cancel it ends the reading.
+    :returns: a Deferred of the text that arrived in time, decoded with its charset. Cancelling it aborts the
+        reading.
     """
     if is_compressed(fields_of(response, "Content-Encoding")):
         discard(response)
         return succeed("")
-    reader = BodyReader(_SIZE)
-    reading = reader.read(response).addTimeout(_PATIENCE, reactor)
-    # However it ended.
+    reader = BodyReader(_MAX_SIZE)
+    reading = reader.read(response).addTimeout(_TIMEOUT, reactor)
+    # Also after a time-out or a lost connection: the text that has arrived is returned.
     return reading.addBoth(lambda _: _decode(reader.received, response))
 
 
 def discard(response: IResponse) -> None:
     """
-    Read nothing, and cut the connection.
+    Read nothing of a body, and abort the connection.
     """
     reader = BodyReader(0)
-    # What has come already may be too much.
+    # The bytes that have already arrived may exceed the reader's limit: it then fails.
     reader.read(response).addErrback(lambda _: None)
     reader.abort()
 
@@ -53,7 +55,7 @@ def _decode(data: bytes, response: IResponse) -> str:
     try:
         text = data.decode(message.get_content_charset("utf-8"), "replace")
     except (LookupError, ValueError):
-        # A charset that is none.
+        # An unknown charset.
         text = data.decode("utf-8", "replace")
-    # Of the last character, a part may be missing.
-    return text.rstrip("\ufffd") if len(data) == _SIZE else text
+    # The limit may have cut the last character.
+    return text.rstrip("\ufffd") if len(data) == _MAX_SIZE else text

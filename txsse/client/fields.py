@@ -1,12 +1,12 @@
 """
-Header fields of a reply, as browsers read them.
+Parse the header fields of a reply as browsers do.
 
-Strategy: :func:`fields_of` returns the values of all fields of one name, in the order in which they came; the
-other functions take them, and raise nothing.
+Strategy: :func:`fields_of` returns the values of all fields of one name, in the order received; the other
+functions take these values, and raise nothing.
 
 Sources: https://fetch.spec.whatwg.org/#concept-header-extract-mime-type and
-https://mimesniff.spec.whatwg.org/#parsing-a-mime-type for media types; for codings, which the standard leaves
-to the implementation, what Chromium does.
+https://mimesniff.spec.whatwg.org/#parsing-a-mime-type for media types. The standard leaves codings to the
+implementation; they are read as in Chromium.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from twisted.web.iweb import IResponse
 
 __all__ = ["essence_of", "fields_of", "is_chunked", "is_compressed", "is_list_of_codings"]
 
-# What is between two commas that separate: a quoted string may hold commas, and may be without an end.
+# The text between two separating commas: a quoted string may contain commas, and may lack its end quote.
 _VALUE = re.compile(r'(?:[^",]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))*+', re.DOTALL)
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _MEDIA_TYPE = re.compile(rf"[\t\n\r ]*({_TOKEN}/{_TOKEN})[\t\n\r ]*(?:;|\Z)")
 
-# The codings that Chromium knows. It takes what it does not know for no coding at all.
+# The codings that Chromium knows. It treats an unknown coding as no coding.
 _COMPRESSIONS = frozenset(["gzip", "x-gzip", "deflate", "br", "zstd"])
 
 
 def fields_of(response: IResponse, name: str) -> list[str]:
     """
-    Return the values of all header fields of a name.
+    Return the values of all header fields of one name, in the order received.
     """
     return [_text(value) for value in response.headers.getRawHeaders(name.encode("ascii"), ())]
 
 
 def essence_of(content_type: Iterable[str]) -> str | None:
     """
-    Extract the media type of a reply, without its parameters: the last one that is valid and is not ``*/*``.
+    Extract the media type of a reply, without its parameters: the last one that is valid and not ``*/*``.
 
-    :returns: the type in lower case; ``None`` where there is none.
+    :returns: the type in lower case; ``None`` if no value is valid.
     """
     essence = None
     for value in _split(", ".join(content_type)):
@@ -51,7 +51,7 @@ def essence_of(content_type: Iterable[str]) -> str | None:
 
 def is_list_of_codings(content_encoding: Iterable[str]) -> bool:
     """
-    Return whether ``Content-Encoding`` has the form of a list of tokens.
+    Return whether ``Content-Encoding`` is, by its syntax, a list of tokens.
     """
     return not any(
         len(coding.split()) > 1 or any(character in coding for character in '"=;*')
@@ -61,8 +61,9 @@ def is_list_of_codings(content_encoding: Iterable[str]) -> bool:
 
 def is_compressed(content_encoding: Iterable[str]) -> bool:
     """
-    Return whether a body has to be decompressed. Where one coding is unknown, or ``identity``, the body is
-    taken as it is.
+    Return whether a body has to be decompressed: every coding is known.
+
+    With an unknown coding, or ``identity``, among them, the body is read as if it had none.
     """
     codings = _codings(content_encoding)
     return bool(codings) and _COMPRESSIONS.issuperset(codings)
@@ -70,7 +71,7 @@ def is_compressed(content_encoding: Iterable[str]) -> bool:
 
 def is_chunked(transfer_encoding: Iterable[str]) -> bool:
     """
-    Return whether a body comes in chunks: where that is one of the codings. The others do not count.
+    Return whether a body is chunked: ``chunked`` is one of the codings. Other codings are ignored.
     """
     return "chunked" in _codings(transfer_encoding)
 
@@ -89,7 +90,7 @@ def _split(text: str) -> Iterable[str]:
 
 
 def _text(value: bytes) -> str:
-    # Browsers take a Location that is not ASCII for UTF-8, and servers send it so.
+    # Browsers decode a Location that is not ASCII as UTF-8, and servers send it so.
     try:
         return value.decode()
     except UnicodeDecodeError:

@@ -1,5 +1,8 @@
 """
-What an event source does, state by state: requests, streams and the time between them.
+The work of an event source: requests, redirects, streams, time-outs and the waits between attempts.
+
+:mod:`txsse.client.machine` decides what happens next; :class:`Following` does it, and reports to the machine
+what happened.
 """
 
 from __future__ import annotations
@@ -27,8 +30,8 @@ from txsse.client.excerpt import discard, read_excerpt
 from txsse.client.fields import fields_of
 from txsse.client.machine import Inputs, ReadyState, new_machine
 from txsse.client.options import Options
-from txsse.client.response import Asked, Opens, Refuses, judge
-from txsse.client.stream import Body, Reading, cause_of, named
+from txsse.client.response import Opens, Refuses, StreamRequest, judge
+from txsse.client.stream import Body, Reading, cause_of, to_sse_error
 from txsse.client.timers import NamedTimers
 from txsse.client.tls import Policy
 from txsse.errors import ConnectionFailed, EventTooLarge, PeerSilent, StreamEnded, StreamRefused
@@ -38,39 +41,39 @@ __all__ = ["Following"]
 
 _log = Logger()
 
-# As browsers do.
+# As in browsers.
 _MAX_REDIRECTS = 20
 
-# The longest Last-Event-ID that is sent, in bytes. nginx and Apache take lines of 8 KB, Twisted and Node take
-# heads of 16 KB, and what they refuse they would refuse again with each attempt.
+# The longest Last-Event-ID that is sent, in bytes. nginx and Apache accept lines of 8 KB, Twisted and Node
+# heads of 16 KB; a request that they refuse would be refused again with each attempt.
 _MAX_ID = 2**13 - len("Last-Event-ID: \r\n")
 
 # An unfinished line shows that the peer is alive if it grows by so many bytes within the read time-out. A
-# large event on a slow line does; a drip that is to keep a useless stream open does not.
+# large event on a slow connection does; single bytes that only keep a useless stream open do not.
 _PROGRESS = 1024
 
 
 class Following:
     """
-    Follows a stream.
+    Follow a stream.
 
-    :param asked: the request.
-    :param delay: the time between attempts.
+    :param request: the first request.
+    :param delay: the delays between attempts.
     :param options: the options.
-    :param delivery: where events go.
-    :param agent: makes the requests; ``None`` for the usual one.
+    :param delivery: delivers the events to the program.
+    :param agent: makes the requests; ``None`` for the default one.
     :param reactor: returns the reactor.
-    :ivar machine: what happens is told to this.
-    :ivar asked: the request, behind all redirects so far.
+    :ivar machine: the state machine; every occurrence is an input of it.
+    :ivar request: the request, after all redirects so far.
     :ivar ready_state: the state, as the standard numbers them.
-    :ivar end: what ended it; ``None`` where it was closed, or has not ended.
-    :ivar last_error: what went wrong last.
-    :ivar parser: reads the stream, and knows the last event ID over all of them.
+    :ivar end: the error that ended it; ``None`` if the program closed it, or it has not ended.
+    :ivar last_error: the most recent error.
+    :ivar parser: parses the stream, and keeps the last event ID across streams.
     """
 
     def __init__(
         self,
-        asked: Asked,
+        request: StreamRequest,
         delay: Backoff,
         options: Options,
         delivery: Delivery,
@@ -78,8 +81,8 @@ class Following:
         reactor: Callable[[], IReactorTime],
     ) -> None:
         self.machine: Inputs = new_machine(self)
-        self.asked = asked
-        self._first = asked
+        self.request = request
+        self._first = request
         self.delay = delay
         self.ready_state = ReadyState.CONNECTING
         self.end: Exception | None = None
@@ -93,12 +96,12 @@ class Following:
         self._policy = Policy()
         self._reactor = reactor
         self.parser = self._new_parser(delivery.delivered_id)
-        # Where to resume: the last event ID, unless that is too long to be sent.
+        # The last event ID that is sent with a request: that of the parser, unless it is too long.
         self._resume_id = ""
         self._warned = False
-        # The bytes of an unfinished line since the peer showed that it is alive.
-        self._dripped = 0
-        self._request: Deferred[Any] | None = None
+        # The bytes received of an unfinished line since the peer last proved to be alive.
+        self._unfinished_bytes = 0
+        self._pending: Deferred[Any] | None = None
         self._reading: Reading | None = None
         self._timers = NamedTimers(reactor)
         self._has_begun = False
@@ -110,7 +113,7 @@ class Following:
         """
         return self._timers.left("retry")
 
-    # What the machine has done.
+    # Steps, which the machine calls: see :class:`txsse.client.machine.Steps`.
 
     def connect(self) -> None:
         """
@@ -122,16 +125,16 @@ class Following:
             self._agent = Agent(
                 reactor, self._policy, connectTimeout=self._options.connect_timeout, pool=new_pool(reactor)
             )
-        self._timers.start("connect", self._options.connect_timeout, self._no_reply)
-        self._send(self.asked, _MAX_REDIRECTS)
+        self._timers.start("connect", self._options.connect_timeout, self._connect_timed_out)
+        self._send(self.request, _MAX_REDIRECTS)
 
     def disconnect(self) -> None:
         """
-        Give the request or the stream up.
+        Abort the request or the stream.
         """
-        request, self._request = self._request, None
-        if request is not None:
-            request.cancel()
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.cancel()
         reading = self._reading
         self._read_from(None)
         if reading is not None:
@@ -139,31 +142,31 @@ class Following:
 
     def announce(self) -> None:
         """
-        Tell that the stream is open.
+        Enter the open state, and notify the callers of ``when_open``.
         """
         self.ready_state = ReadyState.OPEN
         self._timers.start("stable", self._options.reset_backoff_after, self.delay.reset)
-        self._hear()
+        self._restart_read_timeout()
         self.when_open.fire(None)
 
     def wait(self, error: Exception, retry_after: float | None) -> None:
         """
-        Arrange for the next attempt.
+        Report the error, and schedule the next attempt.
         """
         self.ready_state = ReadyState.CONNECTING
         self._timers.cancel_all()
         self._timers.start("retry", self.delay.next(retry_after), self._delivery.when_empty, self.machine.due)
-        self._tell(error)
+        self._report(error)
 
     def stop_waiting(self) -> None:
         """
-        Call it off.
+        Cancel the timers.
         """
         self._timers.cancel_all()
 
     def finish(self, error: Exception | None) -> None:
         """
-        Tell that it is over. What came before an error is handed over all the same.
+        Enter the closed state, and notify the program. Events received before an error are still delivered.
         """
         self.ready_state = ReadyState.CLOSED
         self._timers.cancel_all()
@@ -171,88 +174,94 @@ class Following:
         if error is None:
             self._delivery.pending.clear()
         else:
-            self._tell(error)
-        self.when_open.fail(error or StreamEnded(self.asked.url.to_text()))
+            self._report(error)
+        self.when_open.fail(error or StreamEnded(self.request.url.to_text()))
         self.when_closed.fire(error)
         self._delivery.wake()
 
     def close_soon(self) -> None:
         """
-        End it, since there is nobody any more who could take its events. That is what a collection of garbage
-        finds, in whatever thread, and in the middle of anything.
+        Close the source, because the program holds no reference to it any more.
+
+        The garbage collector calls this, in any thread and in the middle of any other code.
         """
         if not self._has_begun or self.ready_state is ReadyState.CLOSED or self._delivery.pushes:
             return
         reactor = self._reactor()
         threads = IReactorFromThreads(reactor, None)
         if threads is None:
-            # A fake clock, which knows no threads.
+            # A fake clock, which has no threads.
             reactor.callLater(0, self.machine.close)
         else:
             threads.callFromThread(self.machine.close)
 
-    # What comes back.
+    # Requests, replies and streams.
 
-    def _send(self, asked: Asked, hops: int) -> None:
+    def _send(self, request: StreamRequest, hops: int) -> None:
         fields = Headers({"Accept": ["text/event-stream"], "Cache-Control": ["no-cache"]})
-        for name, _ in asked.headers:
+        for name, _ in request.headers:
             fields.removeHeader(name)
-        for name, value in asked.headers:
+        for name, value in request.headers:
             fields.addRawHeader(name.encode("ascii"), value if isinstance(value, bytes) else value.encode())
-        if asked.url.scheme == "https" and self._own_agent and find_spec("OpenSSL") is None:
-            # Twisted's agent would raise NotImplementedError, with each attempt.
+        if request.url.scheme == "https" and self._own_agent and find_spec("OpenSSL") is None:
+            # Twisted's agent would raise NotImplementedError with each attempt.
             problem = "HTTPS needs pyOpenSSL: pip install 'txsse[tls]'"
-            self.machine.refused(ConnectionFailed(asked.url.to_text(), problem))
+            self.machine.refused(ConnectionFailed(request.url.to_text(), problem))
             return
         self._note_id()
         if self._resume_id:
             fields.setRawHeaders(b"Last-Event-ID", [self._resume_id.encode()])
-        body = None if asked.body is None else Body(asked.body)
+        body = None if request.body is None else Body(request.body)
         assert self._agent is not None
-        request: Deferred[IResponse] = maybeDeferred(
+        pending: Deferred[IResponse] = maybeDeferred(
             self._agent.request,
-            asked.method.encode("ascii"),
-            asked.url.to_text().encode("ascii"),
+            request.method.encode("ascii"),
+            request.url.to_text().encode("ascii"),
             fields,
             body,
         )
-        self._request = request
-        request.addCallbacks(
-            self._answered, self._not_answered, callbackArgs=(asked, hops), errbackArgs=(request, asked)
+        self._pending = pending
+        pending.addCallbacks(
+            self._reply_received,
+            self._request_failed,
+            callbackArgs=(request, hops),
+            errbackArgs=(pending, request),
         )
-        request.addErrback(lambda failure: _log.failure("following {url} failed", failure, url=asked.url))
+        pending.addErrback(lambda failure: _log.failure("following {url} failed", failure, url=request.url))
 
-    def _answered(self, response: IResponse, asked: Asked, hops: int) -> Deferred[None] | None:
-        self._request = None
+    def _reply_received(
+        self, response: IResponse, request: StreamRequest, hops: int
+    ) -> Deferred[None] | None:
+        self._pending = None
         decision = judge(
-            asked,
+            request,
             response.code,
             partial(fields_of, response),
             temporary=self._options.reconnect_on,
             now=wall(self._reactor()),
         )
         if isinstance(decision, Opens):
-            self.asked = asked
+            self.request = request
             self._open(response)
             return None
         if isinstance(decision, Refuses):
             self._timers.cancel("connect")
-            self._request = excerpt = read_excerpt(response, self._reactor())
+            self._pending = excerpt = read_excerpt(response, self._reactor())
             return excerpt.addCallback(self._refused, excerpt, decision)
         discard(response)
         if hops:
-            self._send(decision.asked, hops - 1)
+            self._send(decision.request, hops - 1)
         else:
             problem = f"more than {_MAX_REDIRECTS} redirects"
-            error = StreamRefused(problem, url=asked.url.to_text(), status=response.code)
+            error = StreamRefused(problem, url=request.url.to_text(), status=response.code)
             self.machine.refused(error)
         return None
 
     def _refused(self, body: str, excerpt: Deferred[Any], decision: Refuses) -> None:
-        if self._request is not excerpt:
-            # Closed meanwhile.
+        if self._pending is not excerpt:
+            # The program closed the source meanwhile.
             return
-        self._request = None
+        self._pending = None
         decision.error.body = body
         if decision.final:
             self.machine.refused(decision.error)
@@ -267,87 +276,93 @@ class Following:
         if self._reading is reading:
             reading.read(response)
         else:
-            # Closed by somebody who was told that it is open.
+            # A callback of ``when_open`` has closed the source.
             discard(response)
 
-    def _not_answered(self, failure: Failure, request: Deferred[Any], asked: Asked) -> None:
-        if self._request is request:
-            self._request = None
-            self._go_back()
+    def _request_failed(self, failure: Failure, pending: Deferred[Any], request: StreamRequest) -> None:
+        if self._pending is pending:
+            self._pending = None
+            self._return_to_first_url()
             certificates = self._policy.certificates()
-            self._interrupted(named(cause_of(failure), asked.url.to_text(), certificates=certificates))
+            self._interrupted(
+                to_sse_error(cause_of(failure), request.url.to_text(), certificates=certificates)
+            )
 
-    def _no_reply(self) -> None:
-        request, self._request = self._request, None
-        assert request is not None
-        request.cancel()
-        self._go_back()
+    def _connect_timed_out(self) -> None:
+        pending, self._pending = self._pending, None
+        assert pending is not None
+        pending.cancel()
+        self._return_to_first_url()
         self._interrupted(PeerSilent(self._options.connect_timeout))
 
-    def _go_back(self) -> None:
+    def _return_to_first_url(self) -> None:
         """
-        Ask the first URL next. The standard asks the last one of the redirects for ever, also when that
-        server is gone for good, and the first one would lead to another. With other methods than GET, the
-        request that was redirected may have done what is to be done once.
+        Use the first URL for the next request.
+
+        The standard uses the last URL of the redirects for ever, also if that server no longer exists while
+        the first one would redirect to another. With other methods than GET, the URL stays: the redirected
+        request may already have had its effect, and must not have it twice.
         """
         if self._first.method == "GET":
-            self.asked = self._first
+            self.request = self._first
 
     def stream_brought(self, reading: Reading, data: bytes) -> None:
         """
-        Take what came of a stream.
+        Parse the bytes of a stream, and deliver their events.
         """
-        self._dripped += len(data)
-        if self._dripped >= _PROGRESS or b"\n" in data or b"\r" in data:
-            self._hear()
+        self._unfinished_bytes += len(data)
+        if self._unfinished_bytes >= _PROGRESS or b"\n" in data or b"\r" in data:
+            self._restart_read_timeout()
         too_large: EventTooLarge | None = None
         try:
             events = self.parser.feed(data)
         except EventTooLarge as error:
             events, too_large = error.events, error
         if events:
-            # A stream that delivers is a success, however short it is.
+            # A stream that delivers an event is a success, however short it is.
             self.delay.reset()
             self._note_id()
         if self.parser.retry is not None:
             self.delay.base = self.parser.retry
         self._delivery.add(events)
         if too_large is not None and reading is self._reading:
-            # It would come again, and again be too large.
+            # After a reconnection the same event would arrive, and again be too large.
             self.machine.refused(too_large)
 
     def stream_resumed(self, reading: Reading) -> None:
         """
-        Wait for the peer again.
+        Restart the read time-out.
         """
-        self._hear()
+        self._restart_read_timeout()
 
     def stream_ended(self, reading: Reading, error: Exception | None) -> None:
         """
-        Ask for the stream again.
+        Schedule a reconnection.
         """
-        url = self.asked.url.to_text()
+        url = self.request.url.to_text()
         if error is None:
-            self._lose(StreamEnded(url))
+            self._stream_lost(StreamEnded(url))
         else:
-            self._lose(named(error, url, "the stream was cut short: "))
+            self._stream_lost(to_sse_error(error, url, "the stream was cut short: "))
 
     def _note_id(self) -> None:
         """
-        Note where to resume. Where an id cannot be sent, the one before counts: events come twice then, and
-        none is lost.
+        Note the ID to resume from.
+
+        If an ID is too long to be sent, the previous one stays in use: the client receives some events twice,
+        but loses none.
         """
         id = self.parser.last_event_id
         if len(id) <= _MAX_ID // 4 or len(id.encode()) <= _MAX_ID:
             self._resume_id = id
         elif not self._warned:
             self._warned = True
-            url = without_secrets(self.asked.url.to_text())
+            url = without_secrets(self.request.url.to_text())
             _log.warn("{url}: an id of {size} characters is too long to resume from", url=url, size=len(id))
 
-    def _lose(self, error: Exception) -> None:
+    def _stream_lost(self, error: Exception) -> None:
         self._read_from(None)
-        # What had begun and did not end is no event.
+        # An event that began and did not end is discarded.
         self.parser = self._new_parser(self.parser.last_event_id)
         self._interrupted(error)
 
@@ -365,7 +380,7 @@ class Following:
         else:
             self.machine.interrupted(error, retry_after)
 
-    def _tell(self, error: Exception) -> None:
+    def _report(self, error: Exception) -> None:
         self.last_error = error
         if self._options.on_error is None:
             return
@@ -374,21 +389,21 @@ class Following:
         except Exception:
             _log.failure("on_error failed")
 
-    # Time.
+    # Time-outs.
 
-    def _hear(self) -> None:
+    def _restart_read_timeout(self) -> None:
         """
-        Take note that the peer is alive.
+        Restart the read time-out: the peer is alive.
         """
-        self._dripped = 0
+        self._unfinished_bytes = 0
         if self._options.read_timeout is not None:
             self._timers.start(
-                "silence", self._options.read_timeout, self._silent, self._options.read_timeout
+                "silence", self._options.read_timeout, self._read_timed_out, self._options.read_timeout
             )
 
-    def _silent(self, seconds: float) -> None:
+    def _read_timed_out(self, seconds: float) -> None:
         reading = self._reading
-        # A peer that is made to wait may be silent.
+        # A paused peer may be silent.
         if reading is not None and not reading.paused:
             reading.give_up()
-            self._lose(PeerSilent(seconds))
+            self._stream_lost(PeerSilent(seconds))

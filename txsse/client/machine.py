@@ -1,12 +1,12 @@
 """
-The states that an event source goes through, and what it does between them.
+The states of an event source, and the steps that it takes between them.
 
 =============  ======================================================================
-idle           nothing was asked yet
-connecting     a request is on its way
-open           the stream flows
-waiting        the connection was lost, and it is not time yet for the next attempt
-closed         for good
+idle           no request was sent yet
+connecting     a request is waiting for its reply
+open           the stream is being read
+waiting        the connection was lost, and the next attempt is not due yet
+closed         the source has ended permanently
 =============  ======================================================================
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#sse-processing-model
@@ -24,7 +24,7 @@ __all__ = ["Inputs", "ReadyState", "Steps", "new_machine"]
 
 class ReadyState(IntEnum):
     """
-    The three states that the standard tells apart, by its numbers.
+    The three states that the standard defines, with its numbers.
     """
 
     CONNECTING = 0
@@ -34,43 +34,43 @@ class ReadyState(IntEnum):
 
 class Inputs(Protocol):
     """
-    What happens.
+    The inputs of the machine: the occurrences that change its state.
     """
 
     def start(self) -> None:
         """
-        The user wants events.
+        Process the program's request for events.
         """
 
     def opened(self) -> None:
         """
-        The reply opens a stream.
+        Process a reply that opens a stream.
         """
 
     def interrupted(self, error: Exception, retry_after: float | None) -> None:
         """
-        The connection failed, or the stream ended; another attempt makes sense.
+        Process a failed connection, or the end of a stream; another attempt makes sense.
         """
 
     def refused(self, error: Exception) -> None:
         """
-        There is no stream, or none that can be read; another attempt is futile.
+        Process a reply without a stream, or an unreadable stream; another attempt is futile.
         """
 
     def due(self) -> None:
         """
-        It is time for the next attempt.
+        Process the end of the wait: the next attempt is due.
         """
 
     def close(self) -> None:
         """
-        The user wants no more.
+        Process the program's call of ``close()``.
         """
 
 
 class Steps(Protocol):
     """
-    What is done.
+    The steps that the machine calls on its way to the next state.
     """
 
     def connect(self) -> None:
@@ -80,31 +80,31 @@ class Steps(Protocol):
 
     def disconnect(self) -> None:
         """
-        Give the request or the stream up.
+        Abort the request or the stream.
         """
 
     def announce(self) -> None:
         """
-        Tell that the stream is open.
+        Notify the program that the stream is open.
         """
 
     def wait(self, error: Exception, retry_after: float | None) -> None:
         """
-        Arrange for the next attempt.
+        Schedule the next attempt.
         """
 
     def stop_waiting(self) -> None:
         """
-        Call it off.
+        Cancel the next attempt.
         """
 
     def finish(self, error: Exception | None) -> None:
         """
-        Tell that it is over, and why; ``None`` where the user wanted it so.
+        Notify the program of the end; ``error`` is ``None`` if the program closed the source.
         """
 
 
-# Automat wants a class to name, and is content with a protocol.
+# Automat needs a class for its name, and accepts a protocol.
 _builder = TypeMachineBuilder(Inputs, Steps)  # type: ignore[type-abstract]
 
 _idle = _builder.state("idle")
@@ -120,12 +120,12 @@ def _begin(inputs: Inputs, steps: Steps) -> None:
 
 
 @_idle.upon(Inputs.close).to(_closed)
-def _never_began(inputs: Inputs, steps: Steps) -> None:
+def _closed_before_start(inputs: Inputs, steps: Steps) -> None:
     steps.finish(None)
 
 
 @_connecting.upon(Inputs.opened).to(_open)
-def _flows(inputs: Inputs, steps: Steps) -> None:
+def _stream_opened(inputs: Inputs, steps: Steps) -> None:
     steps.announce()
 
 
@@ -140,7 +140,7 @@ def _lost(inputs: Inputs, steps: Steps, error: Exception, retry_after: float | N
 
 
 @_connecting.upon(Inputs.refused).to(_closed)
-def _futile(inputs: Inputs, steps: Steps, error: Exception) -> None:
+def _request_refused(inputs: Inputs, steps: Steps, error: Exception) -> None:
     steps.finish(error)
 
 
@@ -157,33 +157,33 @@ def _gave_up(inputs: Inputs, steps: Steps, error: Exception) -> None:
 
 
 @_waiting.upon(Inputs.due).to(_connecting)
-def _again(inputs: Inputs, steps: Steps) -> None:
+def _reconnect(inputs: Inputs, steps: Steps) -> None:
     steps.connect()
 
 
 @_connecting.upon(Inputs.close).to(_closed)
-def _call_off(inputs: Inputs, steps: Steps) -> None:
+def _cancel_request(inputs: Inputs, steps: Steps) -> None:
     steps.disconnect()
     steps.finish(None)
 
 
 @_open.upon(Inputs.close).to(_closed)
-def _hang_up(inputs: Inputs, steps: Steps) -> None:
+def _close_stream(inputs: Inputs, steps: Steps) -> None:
     steps.disconnect()
     steps.finish(None)
 
 
 @_waiting.upon(Inputs.close).to(_closed)
-def _wait_no_more(inputs: Inputs, steps: Steps) -> None:
+def _cancel_wait(inputs: Inputs, steps: Steps) -> None:
     steps.stop_waiting()
     steps.finish(None)
 
 
 for _state in (_connecting, _open, _waiting):
-    # It has begun already.
+    # The source has been started already.
     _state.upon(Inputs.start).loop().returns(None)
 for _input in (Inputs.start, Inputs.opened, Inputs.interrupted, Inputs.refused, Inputs.due, Inputs.close):
-    # What was under way when the user closed it arrives afterwards, and changes nothing.
+    # A reply or a timer that was pending when the program closed the source changes nothing.
     _closed.upon(_input).loop().returns(None)
 
 new_machine = _builder.build()

@@ -1,5 +1,5 @@
 """
-The options of an event source.
+The options of an event source that its requests and streams need.
 """
 
 from __future__ import annotations

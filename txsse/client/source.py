@@ -1,5 +1,5 @@
 """
-Follow a stream, as a browser does.
+:class:`EventSource`, the client that programs use: it follows a stream as a browser does.
 """
 
 from __future__ import annotations
@@ -24,65 +24,68 @@ from txsse.client.delivery import Delivery, EventCallback
 from txsse.client.following import Following
 from txsse.client.machine import ReadyState
 from txsse.client.options import Options
-from txsse.client.response import Asked, origin_of, parse_url
+from txsse.client.response import StreamRequest, origin_of, parse_url
 from txsse.errors import StreamEnded
 from txsse.protocol.event import ServerSentEvent
 from txsse.protocol.parser import DEFAULT_MAX_EVENT_SIZE
 
 __all__ = ["EventSource"]
 
-# The shortest wait between two streams, in seconds: a stream that says "retry: 0" and ends at once would have
-# hundreds of requests a second. A program may set a lower floor by its own retry, down to the first.
+# The shortest wait between two streams, in seconds: a stream that says "retry: 0" and ends at once would
+# cause hundreds of requests a second. A program may set a shorter one by its own retry, down to _LEAST_RETRY.
 _LEAST_RETRY = 0.01
 _LEAST_OF_STREAM = 0.1
 
 
 class EventSource:
     """
-    Follows a stream over lost connections and ended streams, until it is closed::
+    Follow a stream across lost connections and ended streams, until the program closes it.
+
+    A loop over a source receives its events::
 
         async for event in EventSource("https://example.org/events"):
             print(event.data)
 
     It connects when it is first iterated over, or by :meth:`start`. Events are pulled, one by one; or they
-    are pushed, where ``event_received`` is given. Either way a consumer that is slow makes the server wait:
-    there is never more in memory than what one read brought.
+    are pushed, if ``event_received`` is given. Either way a slow consumer makes the server wait: memory never
+    holds more than the events of one read.
 
-    One that is iterated over is closed when the program holds no reference to it any more, as when a
-    coroutine with such a loop is cancelled. One with callbacks stays open until :meth:`close`.
+    A source that is iterated over is closed when the program holds no reference to it any more, such as when
+    a coroutine with such a loop is cancelled. A source with callbacks stays open until :meth:`close`.
 
-    :param url: where the stream is.
+    :param url: the URL of the stream.
     :param agent: makes the requests; ``None`` for a :class:`twisted.web.client.Agent`, which verifies
         certificates.
     :param headers: further header fields of the requests. A redirect to another origin drops them, except
         ``Content-Type``, ``Content-Encoding`` and ``Content-Language`` of a body that is sent again.
-    :param trusted_origins: the origins that a redirect may take ``headers`` to, as in
+    :param trusted_origins: the origins that still receive ``headers`` after a redirect, such as
         ``https://example.org``.
-    :param last_event_id: where to resume; ``""`` for nowhere. An id of more than 8 KB is not sent, since
-        servers would refuse it with each attempt: the client resumes from the id before it.
+    :param last_event_id: the ID to resume from; ``""`` for none. An ID of more than 8 KB is not sent, since
+        servers would refuse it with each attempt: the client resumes from the ID before it.
     :param method: the method of the requests.
-    :param body: their body.
-    :param retry: how long to wait before the stream is asked for again, in seconds, until the stream says
-        otherwise. It doubles with each attempt in a row that delivers no event. A stream that asks for less
-        than 0.1 seconds gets 0.1 to 0.15, unless this is less.
-    :param max_retry: the longest wait, in seconds, whatever the stream says.
-    :param reset_backoff_after: how long a stream without an event must last until the failures before it do
-        not count any more, in seconds. The first event of a stream has the same effect at once.
-    :param max_attempts: how many attempts end it. The count begins anew with an attempt that delivers an
-        event or lasts, as its first; so ``1`` is one attempt alone. ``None`` for any number.
-    :param reconnect_on: the statuses that are worth another attempt, such as 429 and 503. All others than
-        200, and redirects, are final.
+    :param body: the body of the requests.
+    :param retry: the delay before a reconnection, in seconds, until the stream sets another one. It doubles
+        with each consecutive attempt that delivers no event. If a stream sets less than 0.1 seconds, the
+        delay is 0.1 to 0.15 seconds, unless this argument is less.
+    :param max_retry: the longest delay, in seconds; it also limits the delay that the stream sets.
+    :param reset_backoff_after: after how many seconds a stream without an event resets the count of failed
+        attempts. The first event of a stream resets it at once.
+    :param max_attempts: the number of consecutive attempts after which the source ends. An attempt that
+        delivers an event, or lasts for ``reset_backoff_after``, resets the count and is the first of the next
+        ones; so ``1`` means one attempt. ``None`` for no limit.
+    :param reconnect_on: the statuses after which the client tries again, such as 429 and 503. All other
+        statuses than 200 and redirects end the source.
     :param connect_timeout: how long an attempt may take until the reply begins, in seconds.
-    :param read_timeout: how long the stream may be silent until it counts as lost, in seconds; ``None`` for
-        ever. A few times the interval of the server's keep-alives is right. Any line ends the silence, also a
-        comment; a part of a line does so from 1 KiB on.
+    :param read_timeout: how long the stream may be silent before the client reconnects, in seconds; ``None``
+        for no limit. A few times the interval of the server's keep-alive comments is a good value. Any line,
+        also a comment, restarts the time-out; an unfinished line does so for each 1 KiB.
     :param max_event_size: the largest event that is accepted, in bytes.
-    :param event_received: called with each event, instead of the iteration. Where it returns a Deferred or
-        another awaitable, the next event waits for that.
-    :param on_error: called with every error, the temporary ones too.
-    :param reactor: the reactor; ``None`` for the global one. Its timers are made independent of the system's
-        time, see :mod:`txsse._clock`.
-    :raises ValueError: for a URL that is none, and for a method or a header's name that cannot be.
+    :param event_received: called with each event, instead of the iteration. If it returns a Deferred or
+        another awaitable, the next event waits for it.
+    :param on_error: called with every error, also with those after which the client reconnects.
+    :param reactor: the reactor; ``None`` for the global one. Its timers are made independent of changes of
+        the system time, see :mod:`txsse._clock`.
+    :raises ValueError: for an invalid URL, method or header name.
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
@@ -109,7 +112,8 @@ class EventSource:
         event_received: EventCallback | None = None,
         on_error: Callable[[Exception], object] | None = None,
     ) -> None:
-        # Not before it is used, so that making one at import time installs no reactor.
+        # The reactor is created at the first use, so that creating a source at import time installs no
+        # reactor.
         @cache
         def get_reactor() -> IReactorTime:
             return make_steady(cast("IReactorTime | None", reactor) or global_reactor())
@@ -124,9 +128,9 @@ class EventSource:
             on_error=on_error,
         )
         if not (method.isascii() and method.isalpha()):
-            raise ValueError(f"{method!r} is no method; one is written like GET or POST")
+            raise ValueError(f"{method!r} is not an HTTP method; methods are written like GET or POST")
         trusted = frozenset(origin_of(parse_url(origin)) for origin in trusted_origins)
-        asked = Asked(parse_url(url), method, _to_fields(headers), body, trusted)
+        request = StreamRequest(parse_url(url), method, _to_fields(headers), body, trusted)
         delay = Backoff(
             retry,
             max_retry,
@@ -135,10 +139,10 @@ class EventSource:
         )
         self._delivery = Delivery(event_received, last_event_id, get_reactor)
         self._following = Following(
-            asked, delay, options, self._delivery, cast("IAgent | None", agent), get_reactor
+            request, delay, options, self._delivery, cast("IAgent | None", agent), get_reactor
         )
         self._raised = False
-        # A handler that is cancelled leaves its loop without a call to close().
+        # A coroutine that is cancelled leaves its loop without a call of close().
         finalize(self, self._following.close_soon).atexit = False
 
     def __repr__(self) -> str:
@@ -147,9 +151,9 @@ class EventSource:
     @property
     def url(self) -> str:
         """
-        Where the stream is, behind all redirects so far.
+        The URL of the stream, after all redirects so far.
         """
-        return self._following.asked.url.to_text()
+        return self._following.request.url.to_text()
 
     @property
     def ready_state(self) -> ReadyState:
@@ -161,29 +165,32 @@ class EventSource:
     @property
     def last_error(self) -> Exception | None:
         """
-        What went wrong last; ``None`` for nothing so far.
+        The most recent error; ``None`` if no error has happened.
         """
         return self._following.last_error
 
     @property
     def retry(self) -> float:
         """
-        How long to wait before the stream is asked for again, in seconds: what the stream said last.
+        The delay before a reconnection, in seconds, as the stream last set it.
         """
         return self._following.delay.base
 
     @property
     def reconnect_in(self) -> float | None:
         """
-        The time until the next attempt, in seconds; ``None`` where the source does not wait for one. In
-        ``on_error`` it is the delay that begins.
+        The time until the next attempt, in seconds; ``None`` unless the source waits for an attempt.
+
+        In ``on_error`` it is the delay that begins.
         """
         return self._following.reconnect_in
 
     @property
     def last_event_id(self) -> str:
         """
-        What to resume from: the id of the last event that was handed over, or what came behind it alone.
+        The ID to resume from.
+
+        It is that of the last event that was delivered, or a later one that the stream sent without an event.
         """
         if self._delivery.pending:
             return self._delivery.delivered_id
@@ -191,13 +198,13 @@ class EventSource:
 
     def start(self) -> None:
         """
-        Connect, unless that has been done.
+        Connect, if the source has not been started.
         """
         self._following.machine.start()
 
     def close(self) -> None:
         """
-        End it: nothing is handed over from now on, whatever has come already.
+        End the source: it delivers no more events, even if some were already received.
         """
         self._following.machine.close()
 
@@ -205,8 +212,8 @@ class EventSource:
         """
         Wait until a stream is open.
 
-        :returns: a Deferred that fires then, at once where one is; it fails with the error that ended the
-            source, or with :exc:`~txsse.errors.StreamEnded` where it was closed.
+        :returns: a Deferred that fires when a stream is open, at once if one already is. It fails with the
+            error that ended the source, or with :exc:`~txsse.errors.StreamEnded` if the program closed it.
         """
         if self.ready_state is ReadyState.OPEN:
             return succeed(None)
@@ -216,10 +223,10 @@ class EventSource:
 
     def when_closed(self) -> Deferred[Exception | None]:
         """
-        Wait for the end.
+        Wait until the source has ended.
 
-        :returns: a Deferred that fires with the error that ended the source, and with ``None`` where it was
-            closed.
+        :returns: a Deferred that fires with the error that ended the source, or with ``None`` if the program
+            closed it.
         """
         if self.ready_state is ReadyState.CLOSED:
             return succeed(self._following.end)
@@ -227,10 +234,10 @@ class EventSource:
 
     def add_listener(self, type: str, callback: EventCallback) -> None:
         """
-        Have events of a type pushed, as ``event_received`` has all.
+        Push the events of one type to a callback; ``event_received`` gets the events of all types.
 
         :param type: the type, ``message`` for events without one.
-        :param callback: called with each.
+        :param callback: called with each event.
         """
         self._delivery.listen(type, callback)
 
@@ -242,11 +249,11 @@ class EventSource:
         if delivery.pushes:
             raise TypeError("an EventSource with callbacks pushes its events, and cannot be iterated over")
         if delivery.pending:
-            if not delivery.is_over:
+            if not delivery.is_slice_over:
                 return delivery.take()
-            # A read can hold ten thousand events, and a loop over them never waits for anything.
+            # A read can bring ten thousand events, and a loop over them never waits for anything.
             with in_task_of_twisted():
-                await delivery.let_go()
+                await delivery.yield_to_reactor()
         self.start()
         while not delivery.pending:
             if self.ready_state is ReadyState.CLOSED:
@@ -269,5 +276,5 @@ def _to_fields(headers: Mapping[str, str] | Headers | None) -> tuple[tuple[str, 
         )
     for name in headers:
         if not name.isascii():
-            raise ValueError(f"{name!r} is no name of a header field")
+            raise ValueError(f"{name!r} is not a header field name")
     return tuple(headers.items())

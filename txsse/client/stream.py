@@ -1,5 +1,5 @@
 """
-The body of a reply, as it comes in.
+The body of a reply while it is received, the body of a request, and errors in words that a user understands.
 """
 
 from __future__ import annotations
@@ -29,42 +29,42 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 
-__all__ = ["Body", "Reader", "Reading", "cause_of", "named"]
+__all__ = ["Body", "Reader", "Reading", "cause_of", "to_sse_error"]
 
-# How many of the bytes that are no HTTP are shown.
+# How many bytes of a malformed reply an error shows.
 _SHOWN = 80
 
-# What Twisted's parser stumbles over, where a reply is not what it should be.
+# The exceptions that Twisted's parser raises for a malformed reply.
 _NO_HTTP = (ValueError, AttributeError, TypeError, LookupError)
 
 
 class Reader(Protocol):
     """
-    Who reads a stream.
+    The receiver of a stream: it is called with the bytes of a reply's body.
     """
 
     def stream_brought(self, reading: Reading, data: bytes) -> None:
         """
-        Take what came.
+        Process bytes of the body.
         """
 
     def stream_resumed(self, reading: Reading) -> None:
         """
-        The sender no longer waits for the reader.
+        Process the end of a pause: the sender may send again.
         """
 
     def stream_ended(self, reading: Reading, error: Exception | None) -> None:
         """
-        The stream has ended; ``None`` for a proper end.
+        Process the end of the stream; ``error`` is ``None`` if it ended properly.
         """
 
 
 class Reading(TwistedProtocol):
     """
-    Reads the body of one reply, and pauses it where its reader does not keep up.
+    Read the body of one reply; its reader can pause it.
 
-    :param reader: gets it, until its end or until the reading is given up.
-    :ivar paused: whether the sender waits for the reader.
+    :param reader: receives the body, until its end or until :meth:`give_up`.
+    :ivar paused: whether the sender is paused.
     """
 
     transport: StreamTransport | None
@@ -75,15 +75,17 @@ class Reading(TwistedProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Pass on what came.
+        Pass bytes on to the reader.
         """
         if self._reader is not None:
             self._reader.stream_brought(self, data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        Tell the end. A body without a length, and one whose last chunk is missing, end in their own ways; so
-        may a stream, at any time.
+        Report the end to the reader.
+
+        A body without a length ends with ``PotentialDataLoss``; a stream may end so at any time, and this
+        counts as a proper end.
         """
         reader, self._reader = self._reader, None
         if reader is not None:
@@ -92,7 +94,7 @@ class Reading(TwistedProtocol):
 
     def pause(self) -> None:
         """
-        Have the sender wait.
+        Pause the sender.
         """
         transport = self.transport
         if not self.paused and self._reader is not None and transport is not None:
@@ -101,7 +103,7 @@ class Reading(TwistedProtocol):
 
     def resume(self) -> None:
         """
-        Go on.
+        Resume the sender, if it is paused.
         """
         transport = self.transport
         if self.paused and self._reader is not None and transport is not None:
@@ -116,12 +118,12 @@ class Reading(TwistedProtocol):
         response.deliverBody(self)
         transport = self.transport
         if self.paused and transport is not None:
-            # What had come before was delivered just now, and then Twisted had the sender go on.
+            # deliverBody passed on the bytes received before, and then resumed the sender.
             transport.pauseProducing()
 
     def give_up(self) -> None:
         """
-        Cut the connection, and tell nobody.
+        Abort the connection without a report to the reader.
         """
         self._reader = None
         transport = self.transport
@@ -131,7 +133,7 @@ class Reading(TwistedProtocol):
 
 def cause_of(failure: Failure) -> Exception:
     """
-    Unwrap what :class:`twisted.web.client.Agent` wraps a failure into.
+    Unwrap the error that :class:`twisted.web.client.Agent` wraps.
     """
     error = failure.value
     reasons = getattr(error, "reasons", None)
@@ -141,22 +143,22 @@ def cause_of(failure: Failure) -> Exception:
     return cast(Exception, error)
 
 
-def named(
+def to_sse_error(
     error: Exception, url: str, prefix: str = "", *, certificates: Sequence[Certificate] = ()
 ) -> SSEError:
     """
-    Turn what Twisted, or another agent, raises into an error of ours.
+    Convert an exception of Twisted, or of another agent, to an error of txsse.
 
-    :param error: what it raises.
-    :param url: what was asked for.
-    :param prefix: what is said of a lost connection before the error's own words.
-    :param certificates: the server's, where they are known.
+    :param error: the exception.
+    :param url: the URL of the request.
+    :param prefix: the text before the message if the connection was lost.
+    :param certificates: the server's certificates, if they are known.
     """
     if isinstance(error, SSEError):
         return error
     found: SSEError
     if is_malformed(error) or isinstance(error, _NO_HTTP):
-        found = InvalidResponse(f"{without_secrets(url)}: the reply is no HTTP: {_words_of(error)}")
+        found = InvalidResponse(f"{without_secrets(url)}: the reply is not HTTP: {_words_of(error)}")
     else:
         words = explain_tls(error, certificates) or _words_of(error)
         if isinstance(error, ConnectionClosed):
@@ -164,7 +166,7 @@ def named(
                 "the connection was lost" if prefix else "the server closed the connection without a reply"
             )
             if not prefix and url.startswith("http:"):
-                words += "; does it speak https there?"
+                words += "; does the server expect https?"
         found = ConnectionFailed(url, prefix + words)
     found.__cause__ = error
     return found
@@ -172,7 +174,7 @@ def named(
 
 def _words_of(error: Exception) -> str:
     if is_malformed(error) and len(error.args) > 1:
-        # What is wrong, and the bytes where it is.
+        # The reason, and the bytes that are malformed.
         reason, data = error.args[:2]
         return f"{reason} in {data[:_SHOWN]!r}" if isinstance(data, bytes) else str(reason)
     return str(error).strip() or type(error).__name__
@@ -192,22 +194,22 @@ class Body:
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """
-        Write it, all at once: it is in memory anyway.
+        Write the whole body at once: it is in memory anyway.
         """
         consumer.write(self._body.read())
         return succeed(None)
 
     def pauseProducing(self) -> None:
         """
-        It has been written.
+        Do nothing: the body has been written.
         """
 
     def resumeProducing(self) -> None:
         """
-        It has been written.
+        Do nothing: the body has been written.
         """
 
     def stopProducing(self) -> None:
         """
-        It has been written.
+        Do nothing: the body has been written.
         """

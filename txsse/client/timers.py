@@ -1,5 +1,5 @@
 """
-Timers by name, each of which runs at most once at a time.
+Named timers: at most one of each name runs at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class NamedTimers:
 
     def start(self, name: str, seconds: float, then: Callable[..., object], *args: object) -> None:
         """
-        Start a timer, in the place of the one with its name.
+        Start a timer; it replaces the one with the same name.
         """
         self.cancel(name)
         self._calls[name] = self._reactor().callLater(seconds, then, *args)

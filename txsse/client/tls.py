@@ -1,9 +1,9 @@
 """
-TLS to a server, and what is wrong with it, in words.
+TLS connections to a server, and explanations of TLS errors.
 
-OpenSSL reports the same error for every certificate that it refuses: the verification failed. The reason can
-be seen in the certificates that the server sent. :class:`Policy` leaves the verification to Twisted and
-OpenSSL, and keeps what explains a failure.
+OpenSSL reports the same error for every certificate that it refuses: the verification failed. The
+certificates that the server sent show the reason. :class:`Policy` leaves the verification to Twisted and
+OpenSSL, and keeps the certificates for the explanation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 try:
     from OpenSSL.SSL import Error as TLSError
 except ImportError:
-    # Without it there is no TLS, and none of its errors.
+    # Without pyOpenSSL, TLS is unavailable, and no error of TLS can happen.
     class TLSError(Exception):  # type: ignore[no-redef]
         """
         An error of TLS.
@@ -45,8 +45,8 @@ except ImportError:
 
 __all__ = ["Policy", "TLSError", "explain_tls", "is_distrust"]
 
-# What OpenSSL calls an answer that is no TLS. The second one is an answer in HTTP, and the last one what
-# OpenSSL 3.2 and newer say of both.
+# OpenSSL's reasons for a reply that is not TLS. The second one is for a reply in HTTP, and the last one is
+# that of OpenSSL 3.2 and newer for both.
 _NO_TLS = frozenset(
     [
         "wrong version number",
@@ -57,14 +57,14 @@ _NO_TLS = frozenset(
     ]
 )
 
-# What is said of a certificate where nothing more is known.
+# The flaw of a certificate if nothing more is known.
 _UNTRUSTED = "is not trusted"
 
 
 @implementer(IPolicyForHTTPS)
 class Policy:
     """
-    Verifies certificates as browsers do.
+    Verify certificates as browsers do, and keep those of the last connection.
     """
 
     def __init__(self) -> None:
@@ -75,21 +75,21 @@ class Policy:
         self, hostname: bytes, port: int
     ) -> IOpenSSLClientConnectionCreator:
         """
-        Return what makes connections to a host.
+        Return an object that creates TLS connections to a host.
         """
-        # Not before it is needed: without pyOpenSSL, it cannot be made.
+        # It is created at the first use: without pyOpenSSL, that fails.
         self._policy = self._policy or BrowserLikePolicyForHTTPS()
         return _Creator(self, self._policy.creatorForNetloc(hostname, port))
 
     def connected(self, connection: Connection) -> None:
         """
-        Keep a connection. It is not kept alive.
+        Note the last connection, by a weak reference.
         """
         self._last = ref(connection)
 
     def certificates(self) -> Sequence[Certificate]:
         """
-        Return the certificates that the server of the last connection sent, its own first.
+        Return the certificates that the server of the last connection sent; the server's own is the first.
         """
         connection = None if self._last is None else self._last()
         try:
@@ -114,7 +114,7 @@ class _Creator:
 
 def is_distrust(error: BaseException | None) -> bool:
     """
-    Return whether an error means that a server's certificate is refused, which it will be at every attempt.
+    Return whether the client refuses the server's certificate, which it will do at every attempt.
     """
     if isinstance(error, TLSError):
         return _reason_of(error) == "certificate verify failed"
@@ -123,11 +123,11 @@ def is_distrust(error: BaseException | None) -> bool:
 
 def explain_tls(error: BaseException, certificates: Sequence[Certificate] = ()) -> str | None:
     """
-    Say what is wrong with TLS.
+    Explain a TLS error.
 
-    :param error: what OpenSSL or service_identity raised.
-    :param certificates: what the server sent, where that is known.
-    :returns: a sentence; ``None`` for errors of other libraries.
+    :param error: the exception of OpenSSL or service_identity.
+    :param certificates: the certificates that the server sent, if they are known.
+    :returns: an explanation; ``None`` for exceptions of other libraries.
     """
     if isinstance(error, VerificationError):
         return "the server's certificate is for another host"
@@ -135,14 +135,14 @@ def explain_tls(error: BaseException, certificates: Sequence[Certificate] = ()) 
         try:
             flaw = _flaw_of(certificates)
         except Exception:
-            # A malformed certificate, or a cryptography before 42, which has no times with a zone.
+            # A malformed certificate, or a version of cryptography before 42, which has no times with a zone.
             flaw = _UNTRUSTED
         return f"the server's certificate {flaw}"
     if not isinstance(error, TLSError):
         return None
     reason = _reason_of(error)
     if reason in _NO_TLS:
-        return f"the server does not speak TLS there ({reason})"
+        return f"the server does not speak TLS on this port ({reason})"
     return f"TLS failed ({reason or 'no reason given'})"
 
 
@@ -151,7 +151,7 @@ def _flaw_of(certificates: Sequence[Certificate]) -> str:
         return _UNTRUSTED
     now = datetime.now(UTC)
     for certificate in certificates:
-        whose = "" if certificate is certificates[0] else "is signed by another one that "
+        whose = "" if certificate is certificates[0] else "is signed by another certificate that "
         if certificate.not_valid_after_utc < now:
             return f"{whose}expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
         if certificate.not_valid_before_utc > now:

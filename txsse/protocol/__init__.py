@@ -1,5 +1,5 @@
 """
-The event stream format, sans I/O: values in and bytes out, bytes in and values out.
+The event stream format, without I/O: an encoder from events to bytes, and a parser from bytes to events.
 
-Nothing in here imports Twisted; it all works in any program.
+This package does not need Twisted; it works in any program.
 """

@@ -1,6 +1,8 @@
 """
-Many blocks at once. Most streams hold blocks that are alike, a hundred in each chunk; these are taken apart
-by a few calls into the interpreter's own code for all of them, instead of a few for each line.
+Parse many event blocks of one shape at once.
+
+Most streams contain blocks of the same shape, a hundred in each chunk. A few calls into the interpreter's own
+code parse all of them, instead of a few calls for each line.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ _FIELDS = frozenset(["data", "event", "id"])
 
 def columns(text: str) -> dict[str, list[str]] | None:
     """
-    Take whole blocks apart that hold the same fields in the same order, each at most once and ``data``
-    among them.
+    Split blocks into columns, if all of them have the same fields in the same order.
 
-    :param text: blocks, each with the empty line behind it; lines end at LF.
-    :returns: the values by field, one for each block; ``None`` where the blocks are not alike.
+    Each field occurs at most once in a block, and ``data`` is one of them.
+
+    :param text: whole blocks, each with its empty line; lines end with LF.
+    :returns: the values of each field, one for each block; ``None`` if the blocks differ in shape.
     """
     if text.startswith("data: "):
         values = text[6:-2].split("\n\ndata: ")
@@ -35,7 +38,7 @@ def columns(text: str) -> dict[str, list[str]] | None:
         column = lines[row::height]
         prefix = name + ": "
         joined = "\n".join(column)
-        # A line holds no LF, so what is found behind one is the beginning of a line.
+        # A line contains no LF, so a prefix found after an LF is at the beginning of a line.
         values = joined[len(prefix) :].split("\n" + prefix)
         if not joined.startswith(prefix) or len(values) != len(column):
             return None

@@ -1,8 +1,8 @@
 """
-From values to the bytes of the wire.
+Encode events, comments, reconnection times and IDs to bytes of an event stream.
 
-Each function returns whole blocks, with the empty line that ends them, so that any two results can be
-joined. They raise nothing that building the event has not raised before, comments excepted.
+Each function returns whole blocks, with the empty line that ends them, so that any two results can be joined.
+A :class:`~txsse.ServerSentEvent` is always encodable; only the text of a comment can still be invalid.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def encode_event(event: ServerSentEvent) -> bytes:
 
     :param event: the event.
     :returns: its block, in UTF-8.
-    :raises TypeError: for anything else.
+    :raises TypeError: if the argument is not an event.
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
     """
@@ -39,11 +39,11 @@ def encode_event(event: ServerSentEvent) -> bytes:
 
 def encode_comment(text: str) -> bytes:
     """
-    Encode a comment, which every client ignores: a sign of life, or a note for whoever reads the wire.
+    Encode a comment, which every client ignores: a keep-alive, or a note for a reader of the raw stream.
 
-    :param text: the comment; each of its lines becomes a comment line. ``""`` makes the shortest.
+    :param text: the comment; each of its lines becomes a comment line. ``""`` gives the shortest comment.
     :returns: its block, in UTF-8.
-    :raises InvalidField: for a lone surrogate.
+    :raises InvalidField: if the text contains a lone surrogate.
     """
     text = check_text("comment", text)
     if not text:
@@ -53,7 +53,7 @@ def encode_comment(text: str) -> bytes:
 
 def encode_retry(retry: float) -> bytes:
     """
-    Encode a reconnection time alone, without an event.
+    Encode a reconnection time without an event.
 
     :param retry: the time in seconds.
     :returns: its block.
@@ -64,7 +64,7 @@ def encode_retry(retry: float) -> bytes:
 
 def encode_id(id: str) -> bytes:
     """
-    Encode an id alone, without an event: the client shows nothing, and resumes from there when it reconnects.
+    Encode an ID without an event: the client delivers no event, and resumes from the ID when it reconnects.
 
     :param id: the id.
     :returns: its block.
@@ -79,8 +79,10 @@ def _milliseconds(seconds: float) -> int:
 
 def _continued(text: str, prefix: str) -> str:
     """
-    Begin each further line of a text with a prefix. Lines end at CR LF, LF and CR, and nowhere else:
-    ``str.splitlines`` would also cut at U+2028 and eight other characters, and change the text.
+    Prefix each further line of a text.
+
+    Only CR LF, LF and CR end a line: ``str.splitlines`` would also split at U+2028 and eight other
+    characters, and change the text.
     """
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,5 +1,5 @@
 """
-One event as a value. An illegal one cannot be built, so nothing behind it checks again.
+:class:`ServerSentEvent`: an immutable event, whose constructor rejects every illegal value.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ __all__ = [
     "parsed_events",
 ]
 
-# A line ends at CR and at LF, so either would end the field and start one of the writer's choice.
+# A CR or LF ends a line. In a field, it would end the field, and begin one of the publisher's choice.
 _LINE_END = re.compile("[\r\n]")
-# A client ignores an id with a NUL altogether, and would resume from the one before.
+# A client ignores an ID with a NUL, and would resume from the previous one.
 _LINE_END_OR_NUL = re.compile("[\r\n\0]")
 
-# 31,700 years; up to there, seconds as a float tell every millisecond from the next.
+# 31,700 years; up to there, seconds as a float distinguish all milliseconds.
 MAX_RETRY_MILLISECONDS = 10**15
 _MAX_RETRY = MAX_RETRY_MILLISECONDS // 1000
 
 
 class _Unnamed(str):
     """
-    The type or the id of an event whose stream names none: ``"message"`` and ``""``, as a browser reports
-    them. An event that is sent on is written without such a field: an empty ``id`` would make its reader
-    forget the last one.
+    The type or the ID of an event whose stream names none.
+
+    The values are ``"message"`` and ``""``, as in a browser. When the event is encoded again, the field is
+    omitted: an empty ``id`` would reset the last event ID of its client.
     """
 
     __slots__ = ()
 
     def __reduce__(self) -> str:
-        # There is one of each, also in what is copied.
+        # Copies and unpickled events refer to the same two objects.
         return "NO_TYPE" if self else "NO_ID"
 
 
@@ -58,28 +59,28 @@ class _Fields(NamedTuple):
 
 class ServerSentEvent(_Fields):
     """
-    One event: what :func:`txsse.encode_event` writes and :class:`txsse.EventStreamParser` returns.
+    An event, as :func:`txsse.encode_event` encodes it and :class:`txsse.EventStreamParser` returns it.
 
-    It is a named tuple, because nothing else that is immutable is built half as fast.
+    It is a named tuple, because other immutable classes take twice as long to construct.
 
-    :param data: the text; each of its lines goes into a ``data:`` line of its own, and CR LF and CR
-        reach the client as LF. ``""`` is data too.
-    :param event: the type, by which ``addEventListener`` tells events apart; ``None`` or ``""`` for
-        ``message``, the default.
-    :param id: what the client sends back as ``Last-Event-ID`` when it reconnects; ``""`` makes it forget
-        the last one, ``None`` leaves it as it is. Keep it short, and without spaces at its ends: a header
-        field loses these on the way back.
-    :param retry: the time in seconds that the client is to wait before it reconnects, from now on.
-    :raises InvalidField: for CR or LF in ``event`` or ``id``, NUL in ``id``, a lone surrogate anywhere,
-        a ``retry`` that is negative, not finite or more than 10**12 seconds.
-    :raises TypeError: for a field of another type; ``bool`` is no number here.
+    :param data: the text. Each of its lines becomes a ``data:`` line; CR LF and CR reach the client as LF. An
+        empty text is delivered too.
+    :param event: the type, which selects the listeners of ``addEventListener``; ``None`` or ``""`` for the
+        default, ``message``.
+    :param id: the value that the client sends as ``Last-Event-ID`` when it reconnects; ``""`` resets it,
+        ``None`` leaves it unchanged. Keep it short, and without spaces at its ends, which a header field
+        loses.
+    :param retry: the time that the client waits from now on before it reconnects, in seconds.
+    :raises InvalidField: for CR or LF in ``event`` or ``id``, NUL in ``id``, a lone surrogate anywhere, or a
+        ``retry`` that is negative, not finite or more than 10**12 seconds.
+    :raises TypeError: for a field of another type; ``bool`` does not count as a number.
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
     """
 
     __slots__ = ()
 
-    def __new__(
+    def __new__(  # noqa: D102 (the class documents the arguments)
         cls,
         data: str = "",
         event: str | None = None,
@@ -97,25 +98,27 @@ class ServerSentEvent(_Fields):
 
     @classmethod
     def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]
-        # The inherited one, behind ``_replace`` too, would let illegal values in.
+        # The inherited method, which ``_replace`` also uses, would accept illegal values.
         return cls(*iterable)
 
     def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
-        # So would unpickling with the protocols 0 and 1.
+        # Unpickling with the protocols 0 and 1 would accept illegal values too.
         return type(self), tuple(self)
 
 
 def parsed_event(data: str, event: str, id: str, retry: float | None) -> ServerSentEvent:
     """
-    Build an event from fields that came out of a stream, where no illegal value can come from: its lines
-    are split, ids with NUL are ignored before, and decoding leaves no surrogate.
+    Build an event from parsed fields, without checks.
+
+    A stream cannot contain illegal values: its lines are split, the parser ignores IDs with NUL, and decoding
+    leaves no surrogate.
     """
     return tuple.__new__(ServerSentEvent, (data, event, id, retry))
 
 
 def parsed_events(data: Iterable[str], event: Iterable[str], id: Iterable[str]) -> list[ServerSentEvent]:
     """
-    Build many at once, without a bytecode for each.
+    Build many events like :func:`parsed_event`, without a bytecode for each.
     """
     rows = zip(data, event, id, repeat(None))
     return list(map(tuple.__new__, repeat(ServerSentEvent), rows))
@@ -123,15 +126,15 @@ def parsed_events(data: Iterable[str], event: Iterable[str], id: Iterable[str]) 
 
 def check_text(field: str, text: str, illegal: re.Pattern[str] | None = None) -> str:
     """
-    Return a text, and raise unless it can be written into a field.
+    Check that a text can be written into a field, and return it.
 
     :param field: the field's name, for the error.
     :param text: the text.
-    :param illegal: what it must not contain, besides lone surrogates.
-    :returns: the text; of an instance of a subclass, such as a ``str`` that is an ``Enum`` too, the plain
-        text, since what it prints as may be something else.
-    :raises InvalidField: where it contains any of it.
-    :raises TypeError: where it is no ``str``.
+    :param illegal: the characters that the text must not contain, in addition to lone surrogates.
+    :returns: the text; for an instance of a subclass, such as a ``str`` that is also an ``Enum``, the plain
+        text, since its ``str()`` may differ.
+    :raises InvalidField: if the text contains an illegal character.
+    :raises TypeError: if the text is not a ``str``.
     """
     if not isinstance(text, str):
         more = "; for JSON, give json.dumps(...)" if isinstance(text, dict) else ""

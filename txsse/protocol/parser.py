@@ -1,13 +1,13 @@
 """
-From the bytes of the wire to values.
+Parse the bytes of an event stream into events.
 
-Strategy: a chunk is cut behind its last line end. What lies before, together with what an earlier chunk
-left over, is decoded and split into lines in one go, by code of the interpreter's own; what lies behind is
-kept as it came, and looked at again only when its line end arrives. So every byte is searched once, decoded
-once and copied a few times, however the stream is cut.
+Strategy: each chunk is split after its last line end. The part before it, together with the bytes that an
+earlier chunk left over, is decoded and split into lines at once, by the interpreter's own code. The part
+after it is kept unchanged until its line end arrives. So every byte is searched once, decoded once and copied
+a few times, however the stream is cut into chunks.
 
-``feed`` returns the events that became complete, in order, or raises :exc:`txsse.errors.EventTooLarge`,
-which carries them; after that it raises on every call.
+``feed`` returns the completed events, in order, or raises :exc:`txsse.errors.EventTooLarge`, which carries
+them; after that it raises on every call.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from txsse.protocol.event import (
 
 __all__ = ["DEFAULT_MAX_EVENT_SIZE", "EventStreamParser"]
 
-# Large enough for a picture as base64 or a page of HTML, small enough to hold a thousand at once.
+# Large enough for a base64 image or an HTML page, small enough to hold a thousand in memory.
 DEFAULT_MAX_EVENT_SIZE = 4 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 
-# A peer can send any number of digits, and Python refuses to read more than 4,300 of them, as a guard against
-# quadratic work. With one digit more than the longest time has, it is capped at that time.
+# A server can send any number of digits, and Python refuses to parse more than 4,300 of them, as a guard
+# against quadratic work. One digit more than the longest time has is enough to cap it at that time.
 _ENOUGH_DIGITS = len(str(MAX_RETRY_MILLISECONDS)) + 1
 
-# Below this many characters there are one or two events, which are read faster line by line.
+# A shorter text contains one or two events, which are parsed faster line by line.
 _WORTH_COLUMNS = 512
 
 
@@ -44,13 +44,13 @@ class EventStreamParser:
     """
     Parse one event stream, fed in pieces of any size.
 
-    It accepts everything that the standard accepts: a byte order mark, lines that end at CR LF, LF or CR,
-    each of which may be cut anywhere, and invalid UTF-8 as U+FFFD. A line is taken up as soon as its end
-    is there: after a CR nothing is held back for a LF that may follow.
+    It accepts everything that the standard accepts: a byte order mark, lines that end with CR LF, LF or CR,
+    each of which may be cut anywhere, and invalid UTF-8 as U+FFFD. A line is processed as soon as its end has
+    arrived: after a CR, the parser does not wait for an LF.
 
-    :param max_event_size: how many bytes an event may take: its lines together, comments and line ends not
-        counted. No line of any kind may be longer.
-    :param last_event_id: the last event ID to begin with, where this stream continues another.
+    :param max_event_size: the largest event in bytes: the sum of its lines, without comments and line ends.
+        No line of any kind, comments included, may be longer.
+    :param last_event_id: the last event ID to begin with, if this stream continues another one.
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
     """
@@ -61,12 +61,12 @@ class EventStreamParser:
         self._max_event_size = max_event_size
         self._last_event_id = last_event_id
         self._retry: float | None = None
-        # Bytes behind the last line end, as they came.
+        # The bytes after the last line end, unchanged.
         self._pending = bytearray()
         self._at_start = True
         self._after_cr = False
         self._too_large = False
-        # The block that is open: its fields, and how many bytes its lines took.
+        # The open block: its fields, and the size of its lines in bytes.
         self._data: list[str] = []
         self._event = ""
         self._id = last_event_id or NO_ID
@@ -76,25 +76,25 @@ class EventStreamParser:
     @property
     def last_event_id(self) -> str:
         """
-        The last event ID in force: that of the last block that was complete, whether it held data or not.
+        The last event ID: that of the last complete block, with or without data.
         """
         return self._last_event_id
 
     @property
     def retry(self) -> float | None:
         """
-        The reconnection time that the stream asked for last, in seconds; ``None`` where it never did.
+        The reconnection time that the stream set last, in seconds; ``None`` if it set none.
         """
         return self._retry
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """
-        Take the next bytes of the stream.
+        Process the next bytes of the stream.
 
-        :param data: any number of them.
-        :returns: the events that these bytes completed. Each has ``event``, ``"message"`` where the
-            stream names none, and ``id``, the last event ID in force.
-        :raises EventTooLarge: past ``max_event_size``.
+        :param data: any number of bytes.
+        :returns: the events that these bytes complete. Each one has an ``event``, ``"message"`` if the stream
+            names none, and an ``id``, the last event ID at this point.
+        :raises EventTooLarge: if an event or a line exceeds ``max_event_size``.
         """
         events: list[ServerSentEvent] = []
         if self._too_large:
@@ -102,21 +102,21 @@ class EventStreamParser:
         if self._after_cr and data:
             self._after_cr = False
             if data[0] == 0x0A:
-                # The second half of a CR LF whose first half has ended the line already.
+                # The second half of a CR LF whose first half has already ended the line.
                 data = data[1:]
         end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
         if end:
             self._read_lines(self._take(data[:end]), events)
             data = data[end:]
         if data:
-            # A LF behind these bytes would end their line, and not be half of a CR LF before them.
+            # An LF after these bytes ends their own line; it is not the second half of an earlier CR LF.
             self._after_cr = False
             self._keep(data, events)
         return events
 
     def _take(self, lines: bytes) -> bytes:
         """
-        Complete whole lines by what was kept of the first one.
+        Prepend the bytes kept from the first line to whole lines.
         """
         if self._pending:
             self._pending.extend(lines)
@@ -130,7 +130,7 @@ class EventStreamParser:
 
     def _keep(self, data: bytes, events: list[ServerSentEvent]) -> None:
         """
-        Keep the beginning of a line until its end comes.
+        Keep the beginning of a line until its end arrives.
         """
         self._pending.extend(data)
         bom = len(_BOM) if self._at_start else 0
@@ -147,18 +147,20 @@ class EventStreamParser:
         if b"\r" in lines:
             lines = lines.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if self._block_size + len(lines) <= self._max_event_size:
-            # A line end never lies within a character, so lines decode together as they would alone.
+            # A line end is never inside a character, so decoding lines together or one by one gives the same
+            # text.
             left = self._read_text(lines.decode("utf-8", "replace"), events)
             if left:
-                # The size counts in bytes as they came: one that is invalid becomes three when decoded.
+                # The size counts received bytes: one invalid byte becomes three when it is decoded and
+                # encoded again.
                 self._count(lines.rsplit(b"\n", left + 1)[-left - 1 : -1])
             return
-        # Only here can an event or a line be too large, and which one shows line by line.
+        # Only here can an event or a line be too large; which one is found line by line.
         for line in lines.split(b"\n")[:-1]:
             if len(line) > self._max_event_size:
                 self._refuse(events)
             if line[:1] == b":":
-                # Counts for nothing, and a read holds 30,000 of them.
+                # Comments do not count, and one read can contain 30,000 of them.
                 continue
             if self._read_each([line.decode("utf-8", "replace")], events):
                 self._count([line])
@@ -167,14 +169,13 @@ class EventStreamParser:
 
     def _count(self, lines: list[bytes]) -> None:
         """
-        Add lines to the size of the open block.
+        Add lines to the size of the open block, comments excepted.
         """
         self._block_size += sum(len(line) for line in lines if line[0] != 0x3A)
 
     def _read_text(self, text: str, events: list[ServerSentEvent]) -> int:
         """
-        Read lines that end at LF: the rest of the open block, then the blocks that are alike, then what
-        is left.
+        Parse lines that end with LF: the rest of the open block, the blocks of one shape, then the rest.
 
         :returns: how many of the last lines belong to a block that is still open.
         """
@@ -206,7 +207,7 @@ class EventStreamParser:
 
     def _read_each(self, lines: list[str], events: list[ServerSentEvent]) -> int:
         """
-        Interpret lines one by one.
+        Parse lines one by one.
 
         :returns: how many of the last lines belong to a block that is still open.
         """
