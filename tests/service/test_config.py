@@ -305,9 +305,9 @@ class ConfigTests:
     @pytest.mark.parametrize(
         ("sources", "said"),
         [
-            ({"given": {"max-body": "a lot"}}, "--max-body: 'a lot' is no number of bytes"),
-            ({"environ": {"TXSSE_MAX_BODY": "a lot"}}, "TXSSE_MAX_BODY: 'a lot' is no number of bytes"),
-            ({"environ": {"TXSSE_MAX_BODDY": "1"}}, "TXSSE_MAX_BODDY is the variable of no option"),
+            ({"given": {"max-body": "a lot"}}, "--max-body: 'a lot' is not a number of bytes"),
+            ({"environ": {"TXSSE_MAX_BODY": "a lot"}}, "TXSSE_MAX_BODY: 'a lot' is not a number of bytes"),
+            ({"environ": {"TXSSE_MAX_BODDY": "1"}}, "TXSSE_MAX_BODDY is not the variable of an option"),
             (
                 {"environ": {"TXSSE_PUBLISH_ORIGIN": "https://a/"}},
                 "TXSSE_PUBLISH_ORIGIN: 'https://a/' holds 'https://a/', which is no origin",
@@ -323,12 +323,12 @@ class ConfigTests:
     @pytest.mark.parametrize(
         ("content", "said"),
         [
-            ("colour = 1", "colour is no option"),
+            ("colour = 1", "colour is not an option"),
             ("anonymous = 5", "anonymous: 5 is neither true nor false"),
-            ("anonymous", "is no TOML"),
-            (b"\xff", "is no TOML"),
-            ("key = 5", "key: the value is no text"),
-            ("max_body = 1\nmax-body = 2", "max-body is there twice"),
+            ("anonymous", "is not valid TOML"),
+            (b"\xff", "is not valid TOML"),
+            ("key = 5", "key: the value is not a string"),
+            ("max_body = 1\nmax-body = 2", "max-body is set twice"),
         ],
     )
     def test_wrong_file(self, tmp_path: Path, content: str | bytes, said: str) -> None:

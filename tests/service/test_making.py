@@ -113,39 +113,39 @@ class IssuerTests:
     @pytest.mark.parametrize(
         ("told", "said"),
         [
-            ({"key": None}, "nobody could publish"),
-            ({"key": None, "subscribe_key": SECRET}, "nobody could publish"),
+            ({"key": None}, "no client could publish"),
+            ({"key": None, "subscribe_key": SECRET}, "no client could publish"),
             ({"key": "short"}, "at least 32 bytes"),
             ({"key_file": ("/nowhere/key",)}, "cannot read /nowhere/key"),
             ({"issuer": ("https://a.example",)}, "--issuer and --jwks go together"),
             ({"issuer": ("a",), "jwks": ("http://a.example/keys",)}, "--jwks: keys are fetched by https"),
-            ({"algorithm": ("HS256", "none")}, "none is not known here"),
+            ({"algorithm": ("HS256", "none")}, "none is not supported"),
             ({"key_issuer": ""}, "--key-issuer: it is empty"),
             (
                 {"key_issuer": "a", "issuer": ("a",), "jwks": ("https://a.example/keys",)},
-                "--key-issuer: a is an --issuer, too",
+                "--key-issuer: a is also an --issuer",
             ),
             (
                 {"key_issuer": "b", "key": None, "issuer": ("a",), "jwks": ("https://a.example/keys",)},
-                "--key-issuer: there is no key that it is about",
+                "--key-issuer: no key is given that it applies to",
             ),
             (
                 {"algorithm": ("RS256", "ES256")},
-                "--algorithm: RS256, ES256 is allowed, and the keys to publish",
+                "--algorithm: it allows RS256, ES256, but the keys to publish",
             ),
             ({"algorithm": ("RS256",)}, "are for HS256/HS384/HS512"),
             ({"url": "hub.example"}, "--url: 'hub.example' is no URL"),
-            ({"url": "http://hub.example/a b"}, "--url: 'http://hub.example/a b' holds what cannot stand"),
-            ({"url": "https://hub.example/a\n"}, "holds what cannot stand in a URL"),
+            ({"url": "http://hub.example/a b"}, "--url: 'http://hub.example/a b' contains characters that are invalid"),
+            ({"url": "https://hub.example/a\n"}, "contains characters that are invalid in a URL"),
             ({"url": "https://bücher.example/hub"}, "as xn--"),
-            ({"url": "https://hub.example:p/hub"}, "--url: it has a host or a port that is none"),
-            ({"url": "https://[hub.example/hub"}, "--url: it has a host or a port that is none"),
-            ({"url": "https://hub.example/a%20b"}, "take a path without %"),
-            ({"url": "https://hub.example/a/../hub"}, "take a path without %"),
-            ({"url": f"https://me:{SECRET}@hub.example/hub"}, "--url: it holds a user or a password; leave"),
+            ({"url": "https://hub.example:p/hub"}, "--url: its host or port is invalid"),
+            ({"url": "https://[hub.example/hub"}, "--url: its host or port is invalid"),
+            ({"url": "https://hub.example/a%20b"}, "choose a path without %"),
+            ({"url": "https://hub.example/a/../hub"}, "choose a path without %"),
+            ({"url": f"https://me:{SECRET}@hub.example/hub"}, "--url: it contains a user name or a password; leave"),
             (
                 {"issuer": ("a",), "jwks": (f"https://me:{SECRET.replace(' ', '')}@a.example/keys",)},
-                "--jwks: it holds a user or a password; leave",
+                "--jwks: it contains a user name or a password; leave",
             ),
             (
                 {"issuer": ("a",), "jwks": ("https://a.example/the keys",)},
@@ -153,7 +153,7 @@ class IssuerTests:
             ),
             (
                 {"issuer": ("a",), "jwks": (f"https://a.example/keys?token=a {SECRET}",)},
-                "--jwks: 'https://a.example/keys?***' holds",
+                "--jwks: 'https://a.example/keys?***' contains",
             ),
             (
                 {"issuer": ("a",), "jwks": (f"http://a.example/keys?token={SECRET.replace(' ', '')}",)},
@@ -281,7 +281,7 @@ class StatusTests:
         for happens, status, said in (
             (lambda: None, 503, "the journal has not started yet"),
             (lambda: Deferred.fromCoroutine(tree.start()), 200, "ok"),
-            (tree.stop, 503, "the service stops"),
+            (tree.stop, 503, "the service is stopping"),
         ):
             happens()
             client.reset_response()
@@ -354,7 +354,7 @@ class UrlTests:
         """
         Where that does not tell it, it has to be said.
         """
-        with pytest.raises(BadConfig, match="--url: say under which URL"):
+        with pytest.raises(BadConfig, match="--url: it is missing; give the URL"):
             default_url(endpoints)
 
 
@@ -459,7 +459,7 @@ class ServiceTests:
             with monkeypatch.context() as patch, pytest.raises(SystemExit) as exit:
                 patch.setenv(*told)
                 make(*argv)
-            assert "--listen: there is no endpoint; name one, such as tcp:8080" in str(exit.value.code)
+            assert "--listen: no endpoint is given; give one, such as tcp:8080" in str(exit.value.code)
 
     def test_empty_variable(self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
         """
@@ -540,7 +540,7 @@ class ServiceTests:
         """
         with pytest.raises(SystemExit) as exit:
             make("--demo", "--anonymous")
-        assert "--anonymous: the demo takes --listen and --journal alone" in str(exit.value.code)
+        assert "--anonymous: the demo accepts only --listen and --journal" in str(exit.value.code)
         monkeypatch.setenv("TXSSE_KEY", SECRET)
         make("--demo", "--listen=tcp:1", "--journal=memory:")
 
@@ -560,9 +560,9 @@ class ServiceTests:
             f"listen   tcp:1    {file}: listen",
             "journal  memory:  default",
             "",
-            f"the demo does not take {file}: url",
-            f"the demo does not take {file}: key",
-            f"the demo does not take {file}: anonymous",
+            f"the demo ignores {file}: url",
+            f"the demo ignores {file}: key",
+            f"the demo ignores {file}: anonymous",
             "Configuration is valid.",
         ]
 

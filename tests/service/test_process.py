@@ -44,7 +44,7 @@ class HubTests:
             assert all(id.startswith("urn:uuid:") for id in ids)
             assert Subscriber(url).read_until("two")[-2:] == ["one", "two"]
             log = process.stop()
-        assert f"Tokens are for {HUB_URL}" in log
+        assert f"Accepted audience of tokens: {HUB_URL}" in log
         assert "Main loop terminated" in log
 
     def test_nobody_without_a_token(self) -> None:
