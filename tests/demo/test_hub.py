@@ -227,8 +227,8 @@ class PresenceTests:
         first = pages.open()
         pages.open().disconnect()
         pages.publish("a message")
-        told = [block for block in first.body.split(b"\n\n") if b"event: presence" in block]
-        assert told == [b'event: presence\ndata: {"pages":%d}' % number for number in (1, 2, 1)]
+        sent = [block for block in first.body.split(b"\n\n") if b"event: presence" in block]
+        assert sent == [b'event: presence\ndata: {"pages":%d}' % number for number in (1, 2, 1)]
         late = pages.open("?lastEventId=earliest")
         pages.pump()
         assert counts(late) == [2]

@@ -1,5 +1,5 @@
 """
-The service as a process, and those who use it over real sockets.
+Runs the service as a process, with publishers and subscribers over real sockets.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ TWIST = str(Path(sysconfig.get_path("scripts")) / "twist")
 # Far beyond what anything takes here, so that only a hang runs into it.
 PATIENCE = 60.0
 
-#: What clients take the hub for, whatever it listens on.
+#: The hub's ``--url``, which does not depend on its endpoints.
 HUB_URL = f"http://hub.example{PATH}"
 
 
-# Becomes a program that finds a socket where systemd puts one; the variable has to name the very process.
+# Executes a program with a socket at the descriptor that systemd uses; LISTEN_PID must be its process ID.
 _HAND_OVER = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
@@ -47,7 +47,8 @@ class Process:
     """
     A running service.
 
-    :ivar urls: what it listens on, as it says itself.
+    :ivar urls: the URLs that it listens on, from its log.
+    :ivar log: its log up to the last of these lines.
     """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
@@ -57,7 +58,7 @@ class Process:
 
     def wait_until_it_listens(self, count: int) -> None:
         """
-        Read its log until it has said so often that it listens.
+        Read its log until it listens at this number of URLs.
         """
         assert self.process.stdout is not None and self.process.stderr is not None
         while len(self.urls) < count:
@@ -68,14 +69,14 @@ class Process:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> str:
         """
-        Have it end, and return its log.
+        Send a signal, wait until the process has ended, and return its log.
         """
         self.process.send_signal(number)
         return self.wait()
 
     def wait(self) -> str:
         """
-        Wait until it has ended, and return its log.
+        Wait until the process has ended, and return its log; fail if the log has a traceback.
         """
         out, err = self.process.communicate(timeout=PATIENCE)
         assert "Traceback" not in out + err, out + err
@@ -94,9 +95,9 @@ def running(
     """
     Run ``twist txsse``, and wait until it listens.
 
-    :param listens: on how many endpoints.
-    :param inherited: a socket that it is handed, as systemd does.
-    :param starter: the program that becomes it, with its arguments.
+    :param listens: the number of its endpoints.
+    :param inherited: a listening socket to pass to it, as systemd does.
+    :param starter: a command that executes it.
     :param twist: options of ``twist`` itself.
     """
     command = [*starter, TWIST, "--log-format=text", *twist, "txsse", *argv]
@@ -125,7 +126,7 @@ def running(
 
 def token(**options: object) -> str:
     """
-    Make a token that is good for the next minutes.
+    Make a token that is valid for ten minutes.
     """
     given: dict[str, object] = {"publish": ["*"], "subscribe": ["*"], **options}
     return make_token(SECRET, audience=HUB_URL, expires=time.time() + 600, **given)  # type: ignore[arg-type]
@@ -133,7 +134,7 @@ def token(**options: object) -> str:
 
 def publish(url: str, topic: str, data: str, **fields: str) -> str:
     """
-    Publish, and return the id. What fails raises.
+    Publish an update, and return its ID; raise if the publication fails.
     """
     form = urlencode({"topic": topic, "data": data, **fields}).encode()
     headers = {"Authorization": f"Bearer {token()}"}
@@ -144,7 +145,7 @@ def publish(url: str, topic: str, data: str, **fields: str) -> str:
 
 def get(url: str) -> tuple[int, str]:
     """
-    Fetch something small.
+    Return the status and the body of a GET.
     """
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
@@ -156,10 +157,10 @@ def get(url: str) -> tuple[int, str]:
 
 class Subscriber:
     """
-    A client that comes back with its last id, as browsers do, at once.
+    A client that reconnects with its last event ID, as browsers do, but without a delay.
 
-    :ivar events: what it got.
-    :ivar visits: how often it was let in.
+    :ivar events: the events that it received.
+    :ivar visits: how many times it opened the stream.
     """
 
     def __init__(self, url: str, topic: str = "news", last_event_id: str = "earliest") -> None:
@@ -172,7 +173,7 @@ class Subscriber:
 
     def read_until(self, text: str) -> list[str]:
         """
-        Read until some data have come, and return all.
+        Read until a message with this text has arrived, and return the texts of all messages.
         """
         over = time.monotonic() + PATIENCE
         while text not in self.texts:
