@@ -1,5 +1,5 @@
 """
-Metadata and packaging; the build system and the tools are in pyproject.toml.
+Metadata and packaging of txsse; the build system and the tools are configured in pyproject.toml.
 """
 
 import re
@@ -16,8 +16,8 @@ assert numbers is not None, "txsse/_version.py holds no version"
 year, month, patch, dev = numbers.groups()
 version = f"{year}.{month}.{patch}" + (f".dev{dev}" if dev is not None else "")
 
-# A package index shows the README without the repository, where relative links are dead. There they name the
-# file.
+# A package index shows the README without the repository, so relative links would be dead: each becomes the
+# name of its file.
 readme = re.sub(
     r"`([^`<]+?)\s+<(?!https?:)([^>`]+)>`_",
     lambda link: f"``{link[2]}``" if link[1] == link[2] else f"{link[1]} (``{link[2]}``)",
@@ -67,7 +67,7 @@ setup(
     description="Server-sent events for Twisted",
     long_description=readme,
     long_description_content_type="text/x-rst",
-    # As in LICENSE. There is no public repository yet: its URLs belong into project_urls.
+    # As in LICENSE. When the repository is public, its URLs belong into project_urls.
     author="the txsse developers",
     keywords=[
         *("server-sent events", "sse", "eventsource", "text/event-stream", "mercure"),
@@ -78,7 +78,7 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["txsse", "txsse.*"]), "twisted.plugins"],
     package_data={"txsse": ["py.typed", "demo/*.html", "journal/redis/*.lua", "mercure/*.html"]},
-    # Automat comes with Twisted, in whatever version; the state machine of the client wants typed ones.
+    # Twisted depends on Automat in any version; the client's state machine needs its typed API, from 24.8.
     install_requires=["Twisted>=24.11.0", "automat>=24.8.0"],
     extras_require={
         "http2": http2,

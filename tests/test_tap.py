@@ -172,7 +172,7 @@ class OptionsTests:
             word in out
             for word in (
                 *("--listen=", "--demo", "--version", "tcp:8080:interface=127.0.0.1"),
-                "Not here: TXSSE_KEY, or --key-file.",
+                "Refused: use TXSSE_KEY or --key-file.",
             )
         )
 
@@ -337,7 +337,7 @@ class ListenerTests:
         [
             (
                 CannotListenError("", 80, OSError(errno.EADDRINUSE, "in use")),
-                "it is in use; stop what listens",
+                "it is in use; stop the process",
             ),
             (CannotListenError("", 80, OSError(errno.EACCES, "denied")), "choose a port above 1023"),
             (CannotListenError("", 80, OSError(errno.EPERM, "denied")), "choose a port above 1023"),
@@ -368,7 +368,7 @@ class ListenerTests:
         service.startService()
         with capturedLogs() as logs:
             endpoint.listening.errback(RuntimeError("no Tor"))
-        assert [log["problem"] for log in logs] == ["cannot listen on 'onion:80': no Tor; choose another one"]
+        assert [log["problem"] for log in logs] == ["cannot listen on 'onion:80': no Tor; choose another endpoint"]
         assert service.stopService().called
 
     def test_stops_before_it_listens(self) -> None:
@@ -672,7 +672,7 @@ class ProcessTests:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             line = self.refused("--demo", f"--listen=tcp:{port}:interface=127.0.0.1")
-        assert f"'tcp:{port}:interface=127.0.0.1': it is in use; stop what listens there" in line
+        assert f"'tcp:{port}:interface=127.0.0.1': it is in use; stop the process that listens there" in line
 
     @pytest.mark.parametrize(
         ("argv", "said"),

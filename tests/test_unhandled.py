@@ -55,7 +55,7 @@ def logs() -> Iterator[Logs]:
 
 def line(count: int) -> str:
     return (
-        "hub.publish failed, and nobody handled that: x: it is full "
+        "hub.publish failed, and the program did not handle the failure: x: it is full "
         f"(failures since the last such line: {count}). "
         "Add an errback to the Deferred that hub.publish returns, or await it"
     )

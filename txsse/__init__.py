@@ -101,7 +101,8 @@ __all__ = [
     "upgrade",
 ]
 
-# Where each name is. It is imported when it is used, so that txsse.protocol can be had without Twisted.
+# The module of each public name. It is imported when the name is first used, so that importing txsse.protocol
+# does not import Twisted.
 _HOMES = {
     "ReadyState": "txsse.client.machine",
     "EventSource": "txsse.client.source",

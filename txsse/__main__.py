@@ -1,5 +1,5 @@
 """
-``python -m txsse`` is ``txsse``.
+Runs the command ``txsse`` as ``python -m txsse``.
 """
 
 import sys

@@ -1,5 +1,5 @@
 """
-Arguments of a wrong type: what the error says.
+Errors for arguments of the wrong type, with one wording for all public functions.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ __all__ = ["check_number", "wrong_type"]
 
 def wrong_type(name: str, value: object, wanted: str) -> TypeError:
     """
-    Return an error that says what to write.
+    Return an error that names the argument, the expected type and the given one.
 
-    :param name: the argument.
-    :param value: what was given. Only its type is shown: it may hold a password.
-    :param wanted: what to give.
+    :param name: the name of the argument.
+    :param value: the given value. Only its type is shown: the value may contain a password.
+    :param wanted: the expected kind of value, such as ``an IJournal``.
     """
     given = value.__name__ if isinstance(value, type) else type(value).__name__
     kind = "the class " if isinstance(value, type) else ""
@@ -22,9 +22,9 @@ def wrong_type(name: str, value: object, wanted: str) -> TypeError:
 
 def check_number(name: str, value: object, wanted: str = "a number", *, whole: bool = False) -> None:
     """
-    Check that an argument is a number, so that it can be compared; ``bool`` is none.
+    Check that an argument is a number, and so can be compared; a ``bool`` is refused.
 
-    :param wanted: what to give, such as ``a number of seconds``.
+    :param wanted: the expected kind of value, such as ``a number of seconds``.
     :param whole: whether it must be an ``int``.
     :raises TypeError: for anything else.
     """

@@ -1,5 +1,5 @@
 """
-How long to wait before the next attempt.
+The delay before the next attempt to connect: exponential backoff with jitter, and a server's ``Retry-After``.
 """
 
 from __future__ import annotations
@@ -11,30 +11,31 @@ from txsse._randomness import Randomness, system_randomness
 
 __all__ = ["Backoff"]
 
-# Of the delay, at random: clients that lost the same server do not come back all at once.
+# The random share of a delay: it keeps clients that lost the same server from reconnecting all at once.
 _JITTER = 0.5
 
-# The shortest delay, in seconds, where ``floor`` says nothing: a server may ask for none at all.
+# The default of ``floor``, in seconds: a server's ``retry`` may be 0, and its clients would reconnect in a
+# loop.
 _LEAST = 0.01
 
-# The longest that a server's Retry-After is kept, in seconds: six hours, as urllib3 has it. Without a bound,
-# a typing error in a server's configuration would end a client without an error.
+# The longest Retry-After that is followed, in seconds: six hours, as in urllib3. Without a bound, a typing
+# error in a server's configuration would stop a client for years, without an error.
 _MOST_RETRY_AFTER = 6 * 3600.0
 
-# 2**64 times any delay is past every ceiling, and further failures need not be told apart.
+# 2**64 times any delay exceeds every ceiling; more doublings would overflow the float.
 _MOST_DOUBLINGS = 64
 
 
 @dataclass
 class Backoff:
     """
-    Doubles with every failure in a row, up to a ceiling.
+    A delay that doubles with every failure in a row, up to a ceiling.
 
-    :ivar base: the first delay, in seconds: what the stream's ``retry`` says.
-    :ivar ceiling: the longest, in seconds, whatever ``base`` says.
+    :ivar base: the first delay, in seconds: the stream's ``retry``.
+    :ivar ceiling: the longest delay, in seconds; a longer ``base`` is cut to it.
     :ivar failures: how many attempts have failed in a row.
-    :ivar floor: the shortest, in seconds, unless ``ceiling`` is shorter.
-    :ivar randomness: returns what the jitter comes from.
+    :ivar floor: the shortest delay, in seconds, unless ``ceiling`` is shorter.
+    :ivar randomness: returns the source of the jitter.
     """
 
     base: float
@@ -45,10 +46,10 @@ class Backoff:
 
     def next(self, retry_after: float | None = None) -> float:
         """
-        Return the delay before the next attempt, after one more that failed.
+        Count a failed attempt, and return the delay before the next one, in seconds.
 
-        :param retry_after: what the server asked for, in seconds, which is the least then, up to six hours
-            or the ceiling, if that is longer.
+        :param retry_after: the server's ``Retry-After``, in seconds. The delay is at least that long, up to
+            six hours, or up to the ceiling if that is longer.
         """
         doublings = min(self.failures, _MOST_DOUBLINGS)
         self.failures += 1
@@ -57,15 +58,15 @@ class Backoff:
         if doublings:
             delay = max(longest * self.randomness().uniform(1 - _JITTER, 1), least)
         elif self.base < least:
-            # Streams that end at once, one after the other: their clients are spread, too.
+            # A server may end each stream at once: jitter spreads its clients here, too.
             delay = min(least * self.randomness().uniform(1, 1 + _JITTER), self.ceiling)
         else:
-            # A server that ended a good stream gets its client back in its own time.
+            # The server ended a stream that had worked: its ``retry`` is followed exactly.
             delay = longest
         return max(delay, min(retry_after or 0.0, max(_MOST_RETRY_AFTER, self.ceiling)))
 
     def reset(self) -> None:
         """
-        A stream has delivered or lasted: what failed before does not count any more.
+        Forget the failures so far, because a stream has delivered an event or lasted.
         """
         self.failures = 0

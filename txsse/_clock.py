@@ -1,11 +1,10 @@
 """
-Two clocks: a steady one for timers, and the wall's for dates.
+Two clocks: a steady one for timers, and the wall clock for dates.
 
-Twisted's reactors take ``time.time()`` for both. When the system's time is set back, every timer of such a
+Twisted's reactors use ``time.time()`` for both. When the system's time is set back, every timer of such a
 reactor waits for as long as the step: keep-alives, deadlines and HTTP time-outs. When it is set forward, they
 all fire at once. :func:`make_steady` gives a reactor a clock that does not jump, and :func:`wall` returns the
-time of day, for what has to be compared with dates from elsewhere: the expiry of a token, the times in a
-journal's file.
+time of day, to compare with dates of other systems: the expiry of a token, the times in a journal's file.
 """
 
 from __future__ import annotations
@@ -29,34 +28,35 @@ R = TypeVar("R")
 
 class Timers(Protocol):
     """
-    What timers need of a reactor.
+    The methods of a reactor that timers use.
     """
 
     def seconds(self) -> float:
         """
-        Return the time, in seconds since some moment. It never jumps; only differences have a meaning.
+        Return the time, in seconds; it never jumps, and only differences have a meaning.
         """
 
     def callLater(self, delay: float, callable: Callable[..., object], /, *args: object) -> IDelayedCall:  # noqa: N802
         """
-        Call something after a delay, in seconds.
+        Call a function after a delay, in seconds.
         """
 
 
-# Linux stops CLOCK_MONOTONIC while the system is suspended, and counts that time in CLOCK_BOOTTIME. For the
-# clients and for Redis the time goes on: a connection's deadline, the age of a fetched key and the offset to
-# another clock have to count it. Other systems have one monotonic clock.
+# Linux stops CLOCK_MONOTONIC while the system is suspended, but CLOCK_BOOTTIME includes that time. It has
+# passed for clients and for Redis, too, so a connection's deadline, the age of a fetched key and the offset
+# to another clock have to include it. Other systems have only one monotonic clock.
 _BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def make_steady(reactor: R) -> R:
     """
-    Have a reactor's timers go by a clock that does not jump when the system's time is set: ``seconds()`` of
-    this reactor is, from now on, the time of day at this moment and what has elapsed since. As all of
-    Twisted's timers use it, this mends them, too.
+    Give a reactor's timers a clock that does not jump when the system's time is set.
 
-    Nothing is done to a reactor that this was done to already, to one whose program has set ``seconds`` on
-    it, even to ``time.time``, and to what is not one of Twisted's reactors, such as a
+    From now on, ``seconds()`` of this reactor is the time of day of this call plus the time elapsed since.
+    All of Twisted's timers use ``seconds()``, so they become steady as well.
+
+    Three kinds of reactors stay unchanged: those that are steady already, those on which the program has set
+    ``seconds``, even to ``time.time``, and objects that are not reactors of Twisted, such as a
     :class:`twisted.internet.task.Clock`.
 
     :returns: the reactor.
@@ -69,13 +69,13 @@ def make_steady(reactor: R) -> R:
         steady = _make_seconds()
         reactor.seconds = steady
         for call in reactor.getDelayedCalls():
-            # A call asks its own clock when it is reset, and would fall back to the wall's.
+            # A delayed call that is reset uses its own clock, which would still be the wall clock.
             call.seconds = steady  # type: ignore[attr-defined]
     return reactor
 
 
 def _make_seconds() -> Callable[[], float]:
-    # Called for every timer, and many times in a fan-out: one frame, as fast as time.time() but for that.
+    # Called for every timer, and many times in a fan-out: it costs one Python frame more than time.time().
     elapsed = time.monotonic if _BOOTTIME is None else partial(time.clock_gettime, _BOOTTIME)
     begin = time.time() - elapsed()
 
@@ -87,10 +87,10 @@ def _make_seconds() -> Callable[[], float]:
 
 def wall_of(reactor: Timers) -> Callable[[], float]:
     """
-    Return what returns the time of day, in seconds since 1970. It may jump.
+    Return a function that returns the time of day, in seconds since 1970, which may jump.
 
-    :param reactor: the reactor. With one that has a method ``wall`` it is that, and with a fake clock it is
-        the clock's time.
+    :param reactor: the reactor. If it has a method ``wall``, that is returned; a fake clock's time is that of
+        its ``seconds``.
     """
     own: Callable[[], float] | None = getattr(reactor, "wall", None)
     if own is not None:

@@ -1,7 +1,7 @@
 """
-Optional packages: what installs each, and one message for all that are missing.
+Imports of optional packages, with one error message for a missing one, which names the extra to install.
 
-Every import of an optional package stands under :func:`needs`, which names the extra to install.
+Every import of an optional package is wrapped in :func:`needs`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from importlib import import_module
 
 __all__ = ["PACKAGES", "MissingExtra", "extra_of", "missing", "need_tls", "needs"]
 
-#: The packages that are imported, and for each the extra and the name to install it by.
+#: The imported packages, each with its extra and its name in the package index.
 PACKAGES = {
     "OpenSSL": ("tls", "pyOpenSSL"),
     "service_identity": ("tls", "service-identity"),
@@ -29,13 +29,13 @@ PACKAGES = {
 
 class MissingExtra(ImportError):
     """
-    An optional package is missing; the message says what needs it, and what to install.
+    An optional package is missing; the message says which feature needs it, and what to install.
     """
 
 
 def extra_of(error: ImportError) -> str | None:
     """
-    Return the extra that would install what an import lacked; ``None`` where no extra has it.
+    Return the extra that installs the missing package of an import error; ``None`` if no extra has it.
     """
     known = PACKAGES.get((error.name or "").partition(".")[0])
     return known and known[0]
@@ -44,14 +44,16 @@ def extra_of(error: ImportError) -> str | None:
 @contextmanager
 def needs(extra: str, purpose: str) -> Iterator[None]:
     """
-    Import optional packages::
+    Name the extra to install if an import of optional packages fails.
+
+    For example::
 
         with needs("redis", "a journal in Redis"):
             from txredisapi import ResponseError
 
-    :param extra: the extra that has them.
-    :param purpose: what they are needed for, as the subject of a sentence.
-    :raises MissingExtra: for a missing package, or one that lacks a name because it is too old.
+    :param extra: the extra that installs them.
+    :param purpose: the feature that needs them, as the subject of a sentence.
+    :raises MissingExtra: if a package is missing, or so old that it lacks an imported name.
     """
     try:
         yield
@@ -64,11 +66,11 @@ def needs(extra: str, purpose: str) -> Iterator[None]:
 
 def missing(extra: str, purpose: str, error: ImportError) -> ImportError:
     """
-    Return the error to raise for an import that failed.
+    Return the error to raise for a failed import: a :exc:`MissingExtra`, or the error itself.
     """
     package = (error.name or "").partition(".")[0]
     if isinstance(error, MissingExtra) or package == "txsse":
-        # It has its message; or it is a fault of this package, which no installation mends.
+        # It already names an extra; or it is a fault of txsse, which no installation repairs.
         return error
     _, name = PACKAGES.get(package, (extra, package or "a package"))
     return MissingExtra(f"{purpose} needs {name}: pip install 'txsse[{extra}]'", name=error.name)
@@ -76,11 +78,12 @@ def missing(extra: str, purpose: str, error: ImportError) -> ImportError:
 
 def need_tls(purpose: str) -> None:
     """
-    Check that a client can use TLS. Without pyOpenSSL and service-identity, Twisted finds out only when it
-    connects, and raises NotImplementedError.
+    Check that the packages for TLS are installed.
+
+    Without pyOpenSSL and service-identity, Twisted raises NotImplementedError, and only when it connects.
 
     :param purpose: as in :func:`needs`.
-    :raises MissingExtra: without them.
+    :raises MissingExtra: if one of them is missing.
     """
     with needs("tls", purpose):
         import_module("OpenSSL.SSL")

@@ -1,5 +1,7 @@
 """
-Futures of asyncio, where its reactor runs: a coroutine of Twisted's cannot await them as they are.
+Conversions between asyncio's futures and Deferreds, for programs that run Twisted's asyncio reactor.
+
+A coroutine that Twisted runs can await only Deferreds, and an asyncio task only futures.
 """
 
 from __future__ import annotations
@@ -15,25 +17,25 @@ from twisted.python.failure import Failure
 
 __all__ = ["FutureCancelled", "explain_future", "future_to_deferred", "in_task_of_twisted"]
 
-# What a task raises into a coroutine that awaits a Deferred.
+# The error that an asyncio task raises into a coroutine that awaits a Deferred.
 _BAD_YIELD = "Task got bad yield"
 
 T = TypeVar("T")
 
-# What a future raises into a coroutine that another loop than asyncio's runs.
+# The error that a future raises into a coroutine that asyncio does not run.
 _NOT_AWAITED = "await wasn't used with future"
 
 
 def future_to_deferred(work: T) -> T | Deferred[Any]:
     """
-    Return a Deferred for a future or task of asyncio; anything else as it is.
+    Return a Deferred for a future or task of asyncio; return any other value unchanged.
     """
     return Deferred.fromFuture(work) if isfuture(work) else work
 
 
 def explain_future(failure: Failure) -> Failure:
     """
-    Say what to write, where a coroutine has awaited a future of asyncio.
+    Add a remedy to the error of a coroutine, run by Twisted, that awaited a future of asyncio.
     """
     error = failure.value
     if isinstance(error, RuntimeError) and error.args == (_NOT_AWAITED,):
@@ -47,7 +49,7 @@ def explain_future(failure: Failure) -> Failure:
 @contextmanager
 def in_task_of_twisted() -> Iterator[None]:
     """
-    Say what to write, where a task of asyncio runs what awaits a Deferred.
+    Add a remedy to the error of an asyncio task whose coroutine awaited a Deferred.
     """
     try:
         yield

@@ -1,6 +1,8 @@
 """
-What commands print: on a stdout that may be closed, full, or read no more, and on a terminal that must not
-act on text of others.
+Output of the commands: to a stdout that may fail, and without control characters from untrusted text.
+
+Stdout may be closed or full, or its reader may have exited. Text of a server, a file or a user must not
+control the terminal.
 """
 
 from __future__ import annotations
@@ -14,17 +16,18 @@ from txsse._redact import without_secrets
 
 __all__ = ["Unwritable", "complain", "give_up", "put", "visible"]
 
-# Unicode's general categories of what commands a terminal or deceives its reader: controls, format characters
-# such as bidirectional overrides, surrogates, line and paragraph separators. And what is not assigned yet:
-# a terminal may know a later Unicode than Python does. Private use stays: it shows a glyph or a box.
+# Unicode's general categories of characters that control a terminal or deceive its reader: controls, format
+# characters such as bidirectional overrides, surrogates, line and paragraph separators. Unassigned characters
+# are among them: a terminal may know a later Unicode than Python does. Private-use characters are not: they
+# show a glyph or a box.
 _UNSAFE = frozenset(["Cc", "Cf", "Cs", "Cn", "Zl", "Zp"])
 
 
 class Unwritable(Exception):
     """
-    It cannot be printed; the message says why.
+    Stdout cannot be written; the message says why.
 
-    :ivar unread: whether that is since whoever read it has seen enough.
+    :ivar unread: whether its reader has exited, such as ``head``; this needs no message.
     """
 
     def __init__(self, problem: str, *, unread: bool = False) -> None:
@@ -34,11 +37,12 @@ class Unwritable(Exception):
 
 def put(out: TextIO | None, text: str) -> None:
     """
-    Print a text at once: what Python flushes at its exit can fail without a message in one line. Characters
-    that the encoding of ``out`` does not have are escaped.
+    Print a text and flush it; characters that the encoding of ``out`` lacks are escaped.
 
-    :param out: where to print; ``None`` if the parent process closed it.
-    :raises Unwritable: where that is not possible.
+    If Python flushed it at exit, a failure would print a traceback.
+
+    :param out: the stream; ``None`` if the parent process closed it.
+    :raises Unwritable: if the stream cannot be written.
     """
     if out is None:
         raise Unwritable("stdout is closed")
@@ -52,9 +56,9 @@ def put(out: TextIO | None, text: str) -> None:
 
 def give_up(out: TextIO, error: OSError) -> Unwritable:
     """
-    Print no more. What is left goes nowhere: Python would try once more at its end, and print a traceback.
+    Discard the rest of the output, and return the error to raise.
 
-    :returns: what that means.
+    Otherwise Python would flush the rest at exit, fail, and print a traceback.
     """
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
@@ -64,21 +68,21 @@ def give_up(out: TextIO, error: OSError) -> Unwritable:
 
 def complain(err: TextIO, command: str, problem: object) -> None:
     """
-    Print in one line what is wrong.
+    Print an error in one line, without the secrets of its URLs and without control characters.
 
-    :param err: where to print.
+    :param err: the stream.
     :param command: the command, such as ``txsse tail``.
-    :param problem: what is wrong. It may hold text of others, and URLs with secrets in them.
+    :param problem: the error. It may contain untrusted text, and URLs with secrets.
     """
     err.write(f"{command}: {visible(without_secrets(str(problem)))}\n")
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    """
-    Escape what a terminal would act on, as in JSON and Python: ``\\u001b``, ``\\U000e0001``.
+    r"""
+    Escape characters that control a terminal, as JSON and Python do: ``\u001b``, ``\U000e0001``.
 
-    :param text: what a server, a file or a user wrote.
-    :param keep: characters that stay although they are controls, such as a line feed.
+    :param text: the text of a server, a file or a user.
+    :param keep: control characters that are not escaped, such as a line feed.
     """
     if text.isascii() and text.isprintable():
         return text

@@ -1,9 +1,11 @@
 """
-Randomness and threads, by way of the reactor: the one place that fetches them from the system.
+Random numbers and threads, from the operating system or from a simulated reactor.
 
-Strategy: whatever needs the time has a reactor already. A reactor with an attribute ``randomness`` or
-``make_thread_pool`` provides these too, as one with ``wall`` provides the time of day (see
-:mod:`txsse._clock`). So a hub, its journal and its clients run by one seed on one simulated reactor.
+Strategy: code that needs randomness has a reactor already, for its timers. A reactor with an attribute
+``randomness`` or ``make_thread_pool`` provides these, as a reactor with ``wall`` provides the time of day
+(see
+:mod:`txsse._clock`). So a test can run a hub, its journal and its clients from one seed on one simulated
+    reactor.
 """
 
 from __future__ import annotations
@@ -32,12 +34,12 @@ class Randomness(Protocol):
 
     def uniform(self, low: float, high: float, /) -> float:
         """
-        Return a number between two others, for jitter.
+        Return a random number between two others, for jitter.
         """
 
     def token(self, size: int, /) -> bytes:
         """
-        Return as many bytes that nobody can guess, for ids and secrets.
+        Return ``size`` bytes that cannot be guessed, for IDs and secrets.
         """
 
 
@@ -48,20 +50,20 @@ class SystemRandomness:
 
     def uniform(self, low: float, high: float, /) -> float:
         """
-        Return a number between two others.
+        Return a random number between two others.
         """
         return random.uniform(low, high)
 
     def token(self, size: int, /) -> bytes:
         """
-        Return as many random bytes.
+        Return ``size`` bytes from the system's source for secrets.
         """
         return secrets.token_bytes(size)
 
 
 class SeededRandomness:
     """
-    Randomness that repeats: for tests, as its tokens can be guessed.
+    Reproducible randomness from a seed. It is for tests only: its tokens can be guessed.
 
     :param seed: the seed.
     """
@@ -71,13 +73,13 @@ class SeededRandomness:
 
     def uniform(self, low: float, high: float, /) -> float:
         """
-        Return the next number between two others.
+        Return the next number of the sequence, between two others.
         """
         return self._random.uniform(low, high)
 
     def token(self, size: int, /) -> bytes:
         """
-        Return the next bytes.
+        Return the next ``size`` bytes of the sequence.
         """
         return self._random.randbytes(size)
 
@@ -94,7 +96,7 @@ def system_randomness() -> Randomness:
 
 def randomness_of(reactor: object) -> Randomness:
     """
-    Return a reactor's own randomness, or that of the system.
+    Return the reactor's attribute ``randomness``, or the randomness of the operating system.
     """
     own: Randomness | None = getattr(reactor, "randomness", None)
     return _SYSTEM if own is None else own
@@ -109,7 +111,7 @@ def new_uuid(randomness: Randomness) -> str:
 
 def make_thread_pool(reactor: object, name: str) -> ThreadPool:
     """
-    Make a pool of one thread, or what a reactor has instead: its own ``make_thread_pool(name)``.
+    Make a pool of one thread, with the reactor's ``make_thread_pool(name)`` if it has one.
     """
     own: Any = getattr(reactor, "make_thread_pool", None)
     pool: ThreadPool = ThreadPool(1, 1, name=name) if own is None else own(name)

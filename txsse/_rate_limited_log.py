@@ -1,8 +1,8 @@
 """
-Failures in the log that may come at any rate: a few in full, the rest as a number.
+A logger with a rate limit: it logs the first errors of each interval in full, and only counts the others.
 
-Strategy: whoever can make something fail, again and again, must not fill a disk with tracebacks. The first
-ones of each interval are logged; of the others, the next interval's first line says how many they were.
+Strategy: a client that makes the server fail again and again must not fill the disk with tracebacks. The
+first line of the next interval reports how many errors were not logged.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from twisted.python.failure import Failure
 
 __all__ = ["RateLimitedLog"]
 
-# How many lines are logged in full in each interval, and how long that is, in seconds.
+# How many errors are logged in each interval, and the length of an interval, in seconds.
 _BURST = 5
 _INTERVAL = 60.0
 
 
 class RateLimitedLog:
     """
-    A logger that logs at most so many lines a minute.
+    A logger that logs at most ``burst`` errors in each interval.
 
     :param log: the logger.
-    :param clock: returns the time, in seconds; by default one that is never set back.
-    :param burst: how many lines are logged in full in each interval.
-    :param interval: how long that is, in seconds.
+    :param clock: returns the time, in seconds; by default a monotonic one.
+    :param burst: how many errors are logged in each interval.
+    :param interval: the length of an interval, in seconds.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class RateLimitedLog:
 
     def summary(self, text: str, **fields: object) -> None:
         """
-        Log an error in one line whose field ``count`` is how many there were since the last one.
+        Log an error in one line, whose field ``count`` is the number of errors since the last logged one.
         """
         count = self._take()
         if count is not None:
@@ -79,7 +79,7 @@ class RateLimitedLog:
 
     def _take(self) -> int | None:
         """
-        Return how many errors the next line stands for; ``None`` where it is not logged.
+        Return how many errors the next line stands for; ``None`` if it must not be logged.
         """
         now = self._clock()
         if not self._left and now < self._until:

@@ -1,6 +1,8 @@
 """
-The one place that fetches the global reactor, at the time of use: importing it installs it, and whoever
-wants another one must be able to install that first.
+Access to the global reactor, imported at the time of use.
+
+Importing Twisted's global reactor installs it, so an import at the top of a module would keep the program
+from installing another one. No other module of txsse imports it.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ __all__ = ["IReactorTime", "global_reactor"]
 
 def global_reactor() -> IReactorTime:
     """
-    Return the process's reactor, installing the default one where none is yet. Its timers are made steady, as
-    :func:`~txsse._clock.make_steady` does it.
+    Return the process's reactor, with steady timers; install the default one if no reactor is installed.
+
+    :func:`~txsse._clock.make_steady` says what that does to the timers.
     """
     from twisted.internet import reactor
 

@@ -1,5 +1,5 @@
 """
-Values of the program as text: bytes, JSON and XML.
+Converts values to text for the data of an event: UTF-8 bytes, JSON and XML.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ["to_json", "to_text", "to_xml"]
 
 def to_text(data: str | bytes) -> str:
     """
-    Read text that may have come as its UTF-8 form.
+    Return a text, decoded if it is UTF-8 bytes.
 
-    :param data: the text, or its bytes.
+    :param data: the text, or its bytes in UTF-8.
     :raises InvalidField: for bytes that are not UTF-8.
     """
     if isinstance(data, bytes):
@@ -38,14 +38,14 @@ def to_text(data: str | bytes) -> str:
 
 def to_json(value: object) -> str:
     """
-    Write a value as JSON, as compact as it goes.
+    Write a value as JSON, without spaces between its elements.
 
-    :param value: anything that :mod:`json` takes, and instances of dataclasses and attrs classes as
-        objects of their fields, at any depth.
+    :param value: any value that :mod:`json` accepts; instances of dataclasses and attrs classes, at any
+        depth, become objects of their fields.
     :raises TypeError: for a value that has no JSON form.
     :raises ValueError: for NaN and the infinities: ``JSON.parse`` in the browser refuses them.
     """
-    # Python's JSON may hold a lone surrogate, UTF-8 may not: then, and only then, escape.
+    # A str may contain a lone surrogate, UTF-8 may not: only such a text is escaped to ASCII.
     text = _dump_text(value)
     return text if _encodes(text) else _dump_ascii(value)
 
@@ -77,7 +77,7 @@ def _encodes(text: str) -> bool:
 
 def _fields(value: object) -> list[tuple[str, object]] | None:
     """
-    Return the fields of an instance of a dataclass or attrs class, ``None`` for anything else.
+    Return the fields of an instance of a dataclass or attrs class; ``None`` for any other value.
     """
     if isinstance(value, type):
         return None
@@ -95,18 +95,18 @@ def to_xml(value: object) -> str:
     Write a value as XML, without a declaration.
 
     :param value: an :mod:`~xml.etree.ElementTree` element or tree, or an instance of a dataclass or attrs
-        class: an element of the class's name with one child for each field. A field's value may be text, a
-        number, a ``bool`` (``true``, ``false``), a date or time (ISO 8601), an ``Enum`` (its value),
-        another instance, or a list or tuple of these (one child for each item); ``None`` is left out.
-    :raises TypeError: for anything else.
-    :raises ValueError: for a character that XML cannot hold, such as NUL.
+        class, which becomes an element of the class's name with one child for each field. A field's value may
+        be text, a number, a ``bool`` (``true``, ``false``), a date or time (ISO 8601), an ``Enum`` (its
+        value), another instance, or a list or tuple of these (one child for each item); ``None`` is omitted.
+    :raises TypeError: for any other value.
+    :raises ValueError: for a character that XML cannot contain, such as NUL.
 
     Source: https://www.w3.org/TR/xml/#charsets
     """
     if isinstance(value, ElementTree.ElementTree):
         value = value.getroot()
     if isinstance(value, ElementTree.Element):
-        # Its tail is text of the parent's, behind the element.
+        # The tail of an element is text of its parent, after the element.
         element = copy.copy(value)
         element.tail = None
     else:
@@ -120,7 +120,7 @@ def to_xml(value: object) -> str:
     text = ElementTree.tostring(element, encoding="unicode")
     if illegal := _NOT_XML.search(text):
         raise ValueError(f"XML cannot hold U+{ord(illegal.group()):04X}")
-    # Lines of an event end at CR too, so a CR must be written as what it is.
+    # A CR ends a line of an event, so it has to be written as a character reference.
     return text.replace("\r", "&#13;")
 
 

@@ -1,7 +1,7 @@
 """
-Calls from another thread than the reactor's, which would damage what they touch without any error.
+Refuses calls from any other thread than the reactor's, which would corrupt state without an error.
 
-Strategy: what is called often compares two numbers itself, and calls :func:`refuse` only where they differ::
+Strategy: a frequently called function compares two numbers itself, and calls :func:`refuse` if they differ::
 
     if get_ident() != threadable.ioThread:
         refuse(reactor, "channel.send")
@@ -22,8 +22,8 @@ def check_thread(reactor: object, called: str, remedy: str = "") -> None:
     Check that the caller is in the reactor's thread.
 
     :param reactor: the reactor.
-    :param called: what was called, such as ``hub.publish``.
-    :param remedy: what to write instead; ``""`` for ``reactor.callFromThread``.
+    :param called: the called function, such as ``hub.publish``.
+    :param remedy: the code to write instead; ``""`` for ``reactor.callFromThread``.
     :raises RuntimeError: in another thread.
     """
     if get_ident() != threadable.ioThread:
@@ -32,8 +32,10 @@ def check_thread(reactor: object, called: str, remedy: str = "") -> None:
 
 def refuse(reactor: object, called: str, remedy: str = "") -> None:
     """
-    Raise, unless the reactor's thread is not known: before the reactor runs, and for a reactor that is not
-    the process's own, such as a fake clock.
+    Raise :exc:`RuntimeError`, unless the reactor's thread is unknown.
+
+    It is unknown before the reactor runs, and for a reactor that is not the process's own, such as a fake
+    clock.
     """
     if threadable.ioThread is None or reactor is not sys.modules.get("twisted.internet.reactor"):
         return

@@ -1,5 +1,7 @@
 """
-Work that many have to do at once, by slices, between which the reactor has its turn.
+Cooperative time slices: long work that shares one budget in each turn of the reactor.
+
+Without it, a thousand replays at once would keep the reactor from reading, writing and running timers.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ __all__ = ["TimeSlices"]
 
 T = TypeVar("T")
 
-# How long the work of a turn may take, in seconds.
+# How long all work in one turn of the reactor may take, in seconds.
 _SLICE_SECONDS = 0.01
 
 
 class TimeSlices:
     """
-    The time that is left in this turn of the reactor, for all work that shares it.
+    The time budget of a turn of the reactor, shared by all work that uses this object.
 
     :param reactor: the reactor.
     """
@@ -36,7 +38,7 @@ class TimeSlices:
     @property
     def is_over(self) -> bool:
         """
-        Whether to :meth:`wait` before more is done.
+        Whether the budget of this turn is used up, so that the caller has to :meth:`wait`.
         """
         if self._call is None:
             self._begin()
@@ -44,9 +46,10 @@ class TimeSlices:
 
     async def finish(self, steps: Generator[None, None, T]) -> T:
         """
-        Do a piece of work to its end, over as many turns of the reactor as it takes.
+        Run a generator to its end, over as many turns of the reactor as it needs.
 
-        :returns: what the work returns.
+        :param steps: yields after each step of the work.
+        :returns: the value that the generator returns.
         """
         while True:
             try:
@@ -59,7 +62,7 @@ class TimeSlices:
 
     def wait(self) -> Deferred[None]:
         """
-        Return a Deferred for a later turn, behind all who wait already.
+        Return a Deferred that fires in a later turn, after all earlier callers of this method.
         """
         return self._waiting.wait()
 

@@ -1,8 +1,8 @@
 """
-Types of arguments that users pass, for type checkers that do not know zope.interface.
+Types of public arguments, for type checkers that do not know zope.interface.
 
-To mypy without its plugin, and to pyright, a class does not have the interfaces that ``@implementer`` names.
-So that they accept it, an argument is annotated with the interface, and with a protocol of the same methods.
+To pyright, and to mypy without its plugin, a class does not implement the interfaces that ``@implementer``
+names. Therefore such an argument is annotated with the interface and with a protocol of the same methods.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """
-Failures of Deferreds that nobody handles.
+Logs expected failures of Deferreds that the program did not handle, in few lines.
 
-Twisted logs each with a traceback when its Deferred is collected. That is right for what should not happen.
-It is not for what is expected: while a journal is unavailable, every publication fails in the same way, and
-where the program drops what ``hub.publish`` returns, the log fills. Here such failures are one line, at most
-one in ten seconds, that says how many there were, what is wrong, and what to write.
+Twisted logs each unhandled failure with a traceback when its Deferred is collected. That is right for
+unexpected failures. But while a journal is unavailable, every publication fails in the same way, and a
+program that drops the Deferreds of ``hub.publish`` would fill its log. This module logs such failures in one
+line, at most one in ten seconds, with their number, the error, and the code to write.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Unhandled:
     """
     Watches Deferreds until they are collected.
 
-    :param log: where the lines go; ``None`` for nowhere.
-    :param expected: the exceptions that are treated so. Twisted logs the others.
+    :param log: the log for expected failures; ``None`` to log none of them.
+    :param expected: the types of expected exceptions. Twisted logs all others.
     """
 
     def __init__(self, log: RateLimitedLog | None, *expected: type[Exception]) -> None:
@@ -36,10 +36,12 @@ class Unhandled:
 
     def watch(self, deferred: Deferred[T], called: str) -> Deferred[T]:
         """
-        Watch a Deferred. It need not be done before it fails: those that do not fail cost nothing.
+        Watch a Deferred.
+
+        It may have failed already, so a caller need not watch Deferreds that do not fail.
 
         :param deferred: the Deferred.
-        :param called: what returned it, such as ``hub.publish``.
+        :param called: the function that returned it, such as ``hub.publish``.
         :returns: the Deferred.
         """
         watch_failure(deferred, self.dropped, called)
@@ -47,15 +49,15 @@ class Unhandled:
 
     def dropped(self, failure: Failure, called: str) -> bool:
         """
-        Log a failure that nobody handled.
+        Log an unhandled failure, if it is an expected one.
 
-        :returns: whether it is an expected one.
+        :returns: whether it is expected; if not, Twisted logs it.
         """
         if not failure.check(*self._expected):
             return False
         if self._log is not None:
             self._log.summary(
-                "{called} failed, and nobody handled that: {error} "
+                "{called} failed, and the program did not handle the failure: {error} "
                 "(failures since the last such line: {count}). "
                 "Add an errback to the Deferred that {called} returns, or await it",
                 called=called,

@@ -1,5 +1,5 @@
 """
-The version: set here by ``python -m incremental.update txsse``.
+The version of txsse, set by ``python -m incremental.update txsse``.
 """
 
 from incremental import Version

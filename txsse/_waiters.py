@@ -1,5 +1,5 @@
 """
-Deferreds for something that happens, as many as there are who wait.
+Results that several callers wait for, each with its own Deferred: an event's occurrence, a coroutine's end.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ T = TypeVar("T")
 
 class Waiters(Generic[T]):
     """
-    Those who wait for the next time that something happens. Each has a Deferred of its own, so that one who
-    cancels, or adds callbacks, does not touch the others.
+    Callers that wait for the next occurrence of an event, in the order of their calls.
+
+    Each has a Deferred of its own, so that a caller that cancels it, or adds callbacks, does not affect the
+    others.
     """
 
     def __init__(self) -> None:
@@ -29,7 +31,7 @@ class Waiters(Generic[T]):
 
     def wait(self) -> Deferred[T]:
         """
-        Return a Deferred for the next time.
+        Return a Deferred that fires at the next occurrence.
         """
         waiter: Deferred[T] = Deferred(self._cancelled)
         self._waiting.append(waiter)
@@ -37,38 +39,41 @@ class Waiters(Generic[T]):
 
     def fire(self, result: T, *, unless: Callable[[], bool] = bool) -> None:
         """
-        It happened: those who wait now are told. One who waits again while being told is for the next time.
+        Fire the Deferreds of all callers that wait now.
 
-        :param unless: whether it is over again; then the rest go on waiting.
+        A caller that waits again in its callback waits for the next occurrence.
+
+        :param unless: checked before each caller; when it returns true, the remaining callers continue to
+            wait.
         """
-        everybody = self._everybody()
-        while everybody and not unless():
-            waiter = everybody.pop(0)
+        waiters = self._take_all()
+        while waiters and not unless():
+            waiter = waiters.pop(0)
             if not waiter.called:
                 waiter.callback(result)
-        self._waiting[:0] = everybody
+        self._waiting[:0] = waiters
 
     def fail(self, error: Exception) -> None:
         """
-        It will not happen.
+        Fail the Deferreds of all callers that wait now.
         """
-        for waiter in self._everybody():
+        for waiter in self._take_all():
             if not waiter.called:
                 waiter.errback(error)
 
-    def _everybody(self) -> list[Deferred[T]]:
-        everybody, self._waiting = self._waiting, []
-        return everybody
+    def _take_all(self) -> list[Deferred[T]]:
+        waiters, self._waiting = self._waiting, []
+        return waiters
 
     def _cancelled(self, waiter: Deferred[T]) -> None:
-        # One who cancels while the others are being told is not on the list any more.
+        # While fire() or fail() runs, the Deferreds are not in the list.
         if waiter in self._waiting:
             self._waiting.remove(waiter)
 
 
 class SharedCall(Generic[T]):
     """
-    A coroutine that runs at most once at a time, and whose result all callers share that join it meanwhile.
+    A coroutine that runs at most once at a time; callers that join while it runs share its result.
     """
 
     def __init__(self) -> None:
@@ -77,16 +82,16 @@ class SharedCall(Generic[T]):
     @property
     def is_running(self) -> bool:
         """
-        Whether a call is under way.
+        Whether the coroutine is running.
         """
         return self._waiters is not None
 
     def join(self, work: Callable[[], Coroutine[Deferred[object], object, T]]) -> Deferred[T]:
         """
-        Join the call that is under way, or begin one.
+        Wait for the running coroutine, or start one.
 
-        :param work: makes the coroutine.
-        :returns: a Deferred of the caller's own. Cancelling it does not cancel the coroutine.
+        :param work: makes the coroutine; not called while one is running.
+        :returns: a Deferred of its own for each caller. Cancelling it does not cancel the coroutine.
         """
         if self._waiters is not None:
             return self._waiters.wait()

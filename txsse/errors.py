@@ -1,23 +1,25 @@
 """
-What can go wrong, as one small tree::
+The exceptions of txsse, and the reasons why a channel closes.
+
+All exceptions have one root::
 
     SSEError
-    ├── InvalidField     (also a ValueError)  a value that the wire format has no place for
-    ├── EventTooLarge    a stream that exceeds the parser's limit
-    ├── ChannelClosed    a frame for a stream that has ended
-    ├── UpgradeRefused   a request that got another answer than a stream
+    ├── InvalidField     (also a ValueError)  a value that the wire format cannot represent
+    ├── EventTooLarge    a stream with an event that exceeds the parser's limit
+    ├── ChannelClosed    a frame for a channel that is closed
+    ├── UpgradeRefused   a request that got another response than a stream
     ├── UpdateTooLarge   an update that exceeds the hub's limit
     ├── BatchTooLarge    more updates than a journal records in one transaction
-    ├── TooManyTopics    a subscription that exceeds the hub's limit
-    ├── TooManyPatterns  a subscription whose patterns exceed what is left of the hub's limit
-    ├── HubStopped       an update for a hub that has stopped
+    ├── TooManyTopics    a subscription with more topics than the hub's limit
+    ├── TooManyPatterns  a subscription whose patterns would exceed the hub's limit for all patterns
+    ├── HubStopped       an update or a subscriber for a hub that has stopped
     ├── JournalFailed    a journal that cannot be read or written at the moment
     ├── NotAcknowledged  a message to all nodes of a cluster that some have not acknowledged
-    ├── StreamRefused    a reply that opens no stream, to a client
-    ├── InvalidResponse      a reply that a client cannot make sense of
+    ├── StreamRefused    a response to a client that opens no stream
+    ├── InvalidResponse  a response that a client cannot parse
     ├── ConnectionFailed a connection that a client cannot make, or has lost
     ├── StreamEnded      the end of a stream, as a client sees it
-    └── PeerSilent       a server that a client has not heard of for too long
+    └── PeerSilent       a server from which a client has received nothing for too long
 """
 
 from __future__ import annotations
@@ -55,18 +57,20 @@ _ASCII_NAMES = {"\n": "line feed", "\r": "carriage return", "\0": "null"}
 
 class SSEError(Exception):
     """
-    The root of every error that txsse raises on purpose.
+    The base class of all exceptions that txsse raises on purpose.
     """
 
 
 class InvalidField(SSEError, ValueError):
     """
-    A field holds a value that cannot be sent: written as it is, it would end its line early, inject
-    another field, or reach the client as something else.
+    A field has a value that cannot be sent.
+
+    If it were sent unchanged, it would end its line early, inject another field, or reach the client as
+    another value.
 
     :ivar field: the name of the field: ``data``, ``event``, ``id``, ``retry`` or ``comment``.
-    :ivar position: where in the value, counted from 0; ``None`` where the value as a whole is wrong.
-    :ivar character: the character at that position; ``None`` where the value as a whole is wrong.
+    :ivar position: the index of the invalid character in the value; ``None`` if the whole value is invalid.
+    :ivar character: the character at that position; ``None`` if the whole value is invalid.
     """
 
     def __init__(
@@ -92,8 +96,8 @@ class EventTooLarge(SSEError):
     A line or an event of the stream exceeds the parser's ``max_event_size``.
 
     :ivar limit: the limit, in bytes.
-    :ivar events: the :class:`~txsse.ServerSentEvent` objects that were complete before it, in the same
-        call to ``feed``.
+    :ivar events: the :class:`~txsse.ServerSentEvent` objects that the same call to ``feed`` completed before
+        it.
     """
 
     def __init__(self, limit: int, events: list[Any]) -> None:
@@ -106,38 +110,38 @@ class EventTooLarge(SSEError):
 
 class CloseReason(Enum):
     """
-    What ended a channel.
+    The reason why a channel closed.
     """
 
     CLIENT_GONE = auto()
-    """The client closed the connection, or the network lost it."""
+    """The client closed the connection, or the connection was lost."""
 
     SERVER_CLOSED = auto()
-    """``close()`` was called, or the handler came to its end."""
+    """``close()`` was called, or the handler returned."""
 
     HANDLER_FAILED = auto()
-    """The handler raised; the log holds the traceback."""
+    """The handler raised; the log has the traceback."""
 
     SLOW_READER = auto()
-    """More than ``max_buffer`` bytes waited for a client whose policy is ``close``."""
+    """More than ``max_buffer`` bytes were buffered for a slow reader whose overflow policy is ``close``."""
 
     FLUSH_TIMEOUT = auto()
-    """``close()`` was called, and the client did not take what was left within ``flush_timeout``."""
+    """``close()`` was called, and the client did not read the buffered rest within ``flush_timeout``."""
 
     MAX_LIFETIME = auto()
     """The stream reached its ``max_lifetime``."""
 
     EXPIRED = auto()
-    """What allowed the stream to be read has expired."""
+    """The client's permission to read the stream has expired, such as its token."""
 
     DRAINED = auto()
-    """The hub stopped, and sent its subscribers elsewhere."""
+    """The hub shut down, and drained its subscribers."""
 
     SHUTDOWN = auto()
     """The reactor stopped."""
 
     PEER_TIMEOUT = auto()
-    """The client acknowledged nothing, or read nothing, for ``peer_timeout``: the system closed the
+    """The client acknowledged or read nothing for ``peer_timeout``, and the operating system closed the
     connection."""
 
 
@@ -145,26 +149,28 @@ class ChannelClosed(SSEError):
     """
     A frame cannot be sent, because the channel is closed or closing.
 
-    :ivar reason: what ended the channel, a :class:`CloseReason`.
+    :ivar reason: why the channel closed, a :class:`CloseReason`.
     """
 
     def __init__(self, reason: CloseReason) -> None:
         super().__init__(
-            f"the channel is closed ({reason.name}); ask is_open first, or wait for when_closed()"
+            f"the channel is closed ({reason.name}); check is_open first, or wait for when_closed()"
         )
         self.reason = reason
 
 
 class UpgradeRefused(SSEError):
     """
-    A request did not become a stream. Where the upgrader raises this, the client has been answered already:
-    there is nothing left to do for the caller but to return ``NOT_DONE_YET`` (or, in a route of Klein's,
-    ``None``). Where the callable of :meth:`txsse.Hub.resource` raises it, the client is answered so.
+    A request did not become a stream, and gets an error response instead.
 
-    :ivar status: the HTTP status that the client got; ``None`` where it could not be answered, because
-        it has gone or because the response had begun before.
-    :ivar reason: why, in one sentence, which the client is told.
-    :ivar headers: further headers of the answer, such as ``WWW-Authenticate``.
+    When the upgrader raises this, it has already sent the response: the caller only returns ``NOT_DONE_YET``
+    (or ``None``, in a route of Klein). When the callable of :meth:`txsse.Hub.resource` raises it, the hub
+    sends the response.
+
+    :ivar status: the HTTP status of the response; ``None`` if no response could be sent, because the client
+        had disconnected or the response had begun before.
+    :ivar reason: the reason in one sentence, which is the body of the response.
+    :ivar headers: further headers of the response, such as ``WWW-Authenticate``.
     """
 
     def __init__(self, reason: str, *, status: int | None, headers: Mapping[str, str] | None = None) -> None:
@@ -178,8 +184,8 @@ class UpdateTooLarge(SSEError):
     """
     An update is larger than the hub's ``max_update_size``.
 
-    :ivar size: how many bytes it takes on the wire.
-    :ivar limit: how many it may.
+    :ivar size: the size of its frame, in bytes.
+    :ivar limit: the hub's ``max_update_size``, in bytes.
     """
 
     def __init__(self, size: int, limit: int) -> None:
@@ -192,10 +198,10 @@ class BatchTooLarge(SSEError):
     """
     A batch has more updates, or more bytes, than a journal records in one transaction.
 
-    :ivar count: the number of its updates.
-    :ivar size: how many bytes they take on the wire.
-    :ivar max_count: the limit for the number.
-    :ivar max_size: the limit for the bytes.
+    :ivar count: how many updates the batch has.
+    :ivar size: the size of their frames, in bytes.
+    :ivar max_count: the most updates of a transaction.
+    :ivar max_size: the most bytes of a transaction.
     """
 
     def __init__(self, count: int, size: int, *, max_count: int, max_size: int) -> None:
@@ -213,8 +219,8 @@ class TooManyTopics(SSEError):
     """
     A subscription names more topics and patterns than the hub's ``max_topics``.
 
-    :ivar count: how many it names.
-    :ivar limit: how many it may.
+    :ivar count: how many topics and patterns the subscription names.
+    :ivar limit: the hub's ``max_topics``.
     """
 
     def __init__(self, count: int, limit: int) -> None:
@@ -227,12 +233,12 @@ class TooManyPatterns(SSEError):
     """
     A subscription's patterns would take the hub above its ``max_pattern_weight``.
 
-    :ivar limit: what all of its patterns may weigh together.
+    :ivar limit: the hub's ``max_pattern_weight``, which bounds all patterns of its subscribers together.
     """
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            "the hub holds as many patterns as it may: ask for exact topics, or try again later "
+            "the hub has reached its limit of patterns: subscribe to exact topics, or try again later "
             f"(max_pattern_weight is {limit})"
         )
         self.limit = limit
@@ -240,7 +246,7 @@ class TooManyPatterns(SSEError):
 
 class HubStopped(SSEError):
     """
-    The hub has been stopped: it takes no updates and no subscribers any more.
+    The hub has been stopped, and accepts no updates and no subscribers.
     """
 
     def __init__(self) -> None:
@@ -249,12 +255,14 @@ class HubStopped(SSEError):
 
 class JournalFailed(SSEError):
     """
-    A journal cannot be read or written. Where it comes from an update's publication, the update is not
-    recorded, unless ``uncertain`` says otherwise; in any case it may be published again, with the same id.
+    A journal cannot be read or written.
 
-    :ivar journal: which one.
+    If a publication fails with it, the update is not recorded, unless ``uncertain`` is true. In both cases
+    the caller may publish the update again, with the same id.
+
+    :ivar journal: the name of the journal.
     :ivar problem: what is wrong, and what to do.
-    :ivar uncertain: whether the update may have been recorded all the same.
+    :ivar uncertain: whether the update may have been recorded nevertheless.
     """
 
     def __init__(self, journal: str, problem: str, *, uncertain: bool = False) -> None:
@@ -266,10 +274,11 @@ class JournalFailed(SSEError):
 
 class NotAcknowledged(SSEError):
     """
-    Nodes of a cluster failed to do what a message asks for, or did not acknowledge it by the deadline. The
-    other nodes have acknowledged it.
+    Some nodes of a cluster failed to execute a message, or did not acknowledge it by the deadline.
 
-    :ivar nodes: the names of these nodes.
+    All other nodes have acknowledged it.
+
+    :ivar nodes: the names of the nodes that have not.
     """
 
     def __init__(self, nodes: Sequence[str]) -> None:
@@ -279,12 +288,12 @@ class NotAcknowledged(SSEError):
 
 class StreamRefused(SSEError):
     """
-    A server did not open the stream that a client asked for.
+    A server answered a client's request with a response that is not a stream.
 
-    :ivar url: what was asked for, behind all redirects.
-    :ivar status: the status of the reply.
-    :ivar body: the beginning of its body, at most 4 KiB, decoded as its charset says; ``""`` for a compressed
-        one. It is the server's text, and may hold anything.
+    :ivar url: the requested URL, after all redirects.
+    :ivar status: the status of the response.
+    :ivar body: the beginning of its body, at most 4 KiB, decoded by its charset; ``""`` for a compressed
+        body. It is untrusted text of the server.
     """
 
     def __init__(self, problem: str, *, url: str, status: int, body: str = "") -> None:
@@ -296,16 +305,18 @@ class StreamRefused(SSEError):
 
 class InvalidResponse(SSEError):
     """
-    What a server answered is no HTTP, or more of it than anybody needs.
+    A server's response is not valid HTTP, or its head is too large.
     """
 
 
 class ConnectionFailed(SSEError):
     """
-    A client cannot connect to a server, or the connection was lost: before the reply, or within a stream
-    whose framing says that more is to come. Its ``__cause__`` is the error of Twisted, OpenSSL or the agent.
+    A client cannot connect to a server, or the connection was lost.
 
-    :ivar url: what was asked for.
+    It was lost before the response, or within a stream whose framing says that more data follows. The
+    ``__cause__`` is the error of Twisted, OpenSSL or the agent.
+
+    :ivar url: the requested URL.
     """
 
     def __init__(self, url: str, problem: str) -> None:
@@ -315,9 +326,9 @@ class ConnectionFailed(SSEError):
 
 class StreamEnded(SSEError):
     """
-    A stream has ended; by its server, unless the client closed it.
+    A stream has ended. The server ended it, unless the client closed it.
 
-    :ivar url: where it was.
+    :ivar url: the URL of the stream.
     """
 
     def __init__(self, url: str) -> None:
@@ -327,9 +338,9 @@ class StreamEnded(SSEError):
 
 class PeerSilent(SSEError):
     """
-    Nothing came from a server for too long.
+    A client received nothing from a server for too long.
 
-    :ivar seconds: for how long, in seconds.
+    :ivar seconds: how long, in seconds.
     """
 
     def __init__(self, seconds: float) -> None:

@@ -1,9 +1,9 @@
 """
-``twist txsse``: txsse as a service.
+The command line of ``twist txsse``, which runs a hub, or the demo, as a service.
 
-Strategy: whatever is wrong with what the service is told ends the process with one line on stderr, by
-:exc:`SystemExit`: ``twist`` itself would print all of its usage, or a traceback. At the end of the service no
-stream is cut off: it ends as by :meth:`txsse.SSEChannel.close`, and its client can tell.
+Strategy: an invalid configuration ends the process with one line on stderr, by :exc:`SystemExit`: ``twist``
+itself would print its whole usage, or a traceback. When the service stops, it ends each stream as
+:meth:`txsse.SSEChannel.close` does, so that clients can distinguish the end from a lost connection.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def _taker(option: Option) -> Callable[[Options, str], None]:
 def _refuser(option: Option) -> Callable[[Options, str], None]:
     def refuse(self: Options, value: str) -> None:
         raise usage.UsageError(
-            f"--{option.name} would be seen by everybody on the machine; put the secret into "
+            f"--{option.name} would be visible to every user of the machine; put the secret into "
             f"{option.variable}, or into a file for --{option.name}-file"
         )
 
-    refuse.__doc__ = f"Not here: {option.variable}, or --{option.name}-file."
+    refuse.__doc__ = f"Refused: use {option.variable} or --{option.name}-file."
     return refuse
 
 
@@ -55,13 +55,13 @@ class Options(usage.Options):
 
     synopsis = "[--listen=ENDPOINT ...] (--demo | --key-file=FILE | --issuer=NAME --jwks=URL | --config=FILE)"
     longdesc = (
-        "A hub for server-sent events, which any language publishes to over HTTP, by the protocol Mercure. "
-        f"Without --listen it listens on {DEFAULT_ENDPOINT}. What can be said here can be said in the "
-        "environment as well, as in TXSSE_KEY_FILE for --key-file, and in a TOML file by --config. The "
-        "secret itself is for TXSSE_KEY or the file alone: everybody on the machine sees a command line."
+        "A hub for server-sent events. Programs in any language publish to it over HTTP, by the Mercure "
+        f"protocol. Without --listen it listens on {DEFAULT_ENDPOINT}. Each option can also be set in the "
+        "environment, as TXSSE_KEY_FILE for --key-file, and in the TOML file of --config. A secret itself "
+        "belongs in TXSSE_KEY or in that file: every user of the machine can see a command line."
     )
     optParameters = [  # noqa: RUF012
-        ["config", None, None, "A TOML file with any of the other options."],
+        ["config", None, None, "A TOML file with the options of the service, such as listen or key-file."],
         *(
             [option.name, None, None, option.help]
             for option in options()
@@ -69,8 +69,8 @@ class Options(usage.Options):
         ),
     ]
     optFlags = [  # noqa: RUF012
-        ["demo", None, "Serve a page that shows live streams in a browser, and a hub to play with."],
-        ["check", None, "Say what the service would be like, and end."],
+        ["demo", None, "Serve a page with live streams, and a hub to try."],
+        ["check", None, "Print the configuration that would be in force, and exit."],
         *([option.name, None, option.help] for option in options() if option.kind is FLAG),
     ]
 
@@ -78,7 +78,7 @@ class Options(usage.Options):
         if _option.kind.many:
             locals()[f"opt_{_option.name.replace('-', '_')}"] = _taker(_option)
         elif _option.secret:
-            # Otherwise getopt takes --key for --key-file, and an error has the secret as the file's name.
+            # Otherwise getopt reads --key as --key-file, and an error shows the secret as the name of a file.
             locals()[f"opt_{_option.name.replace('-', '_')}"] = _refuser(_option)
     del _option
 
@@ -96,7 +96,7 @@ class Options(usage.Options):
 
     def parseArgs(self, *arguments: str) -> None:  # noqa: N802
         """
-        Refuse what is no option.
+        Refuse arguments that are not options.
         """
         if arguments:
             raise usage.UsageError(f"unexpected argument {arguments[0]!r}")
@@ -105,7 +105,7 @@ class Options(usage.Options):
         """
         Read a command line.
 
-        :raises SystemExit: with one line, where it is wrong.
+        :raises SystemExit: with one line, for an invalid command line.
         """
         try:
             usage.Options.parseOptions(self, options)
@@ -114,7 +114,7 @@ class Options(usage.Options):
 
     def sources(self) -> Sources:
         """
-        Return where all that the service is told comes from.
+        Return the sources of the configuration: this command line, the environment, the file.
         """
         given: dict[str, object] = {}
         for option in options():
@@ -123,7 +123,7 @@ class Options(usage.Options):
                 value = list(value)
             elif option.kind is FLAG:
                 value = bool(value)
-            # What is not there at all: an empty list, and a flag that is off.
+            # An empty list and a flag that is off were not given.
             given[option.name] = value or None
         file = self["config"] or os.environ.get("TXSSE_CONFIG")
         return Sources(given, os.environ, Path(file) if file else None)
@@ -133,9 +133,9 @@ def makeService(options: Options) -> MultiService:
     """
     Make the service.
 
-    :param options: what it is to be like.
+    :param options: the parsed command line.
     :returns: the service, not started yet.
-    :raises SystemExit: with one line, where it cannot be; and behind ``--check``.
+    :raises SystemExit: with one line, for an invalid configuration; and after the output of ``--check``.
     """
     reactor = global_reactor()
     demo = bool(options["demo"])
@@ -153,7 +153,7 @@ def makeService(options: Options) -> MultiService:
 
 
 def _maker(*, demo: bool) -> Callable[[Config, Any], MultiService]:
-    # What needs packages that are optional is imported by those alone who asked for it.
+    # Imported here because the hub needs optional packages, which the demo works without.
     if demo:
         from txsse.service.demo import make_demo
 
@@ -167,13 +167,13 @@ def _maker(*, demo: bool) -> Callable[[Config, Any], MultiService]:
 
 def _check_demo(places: Mapping[str, str]) -> None:
     """
-    See that nobody asks the demo for what it would not do.
+    Refuse options on the command line that the demo would ignore.
     """
     from txsse.service.demo import TAKEN
 
     for name, place in places.items():
         if place.startswith("--") and name not in TAKEN:
-            raise BadConfig(f"{place}: the demo takes --listen and --journal alone")
+            raise BadConfig(f"{place}: the demo accepts only --listen and --journal")
 
 
 def _check(config: Config, places: Mapping[str, str], *, demo: bool) -> NoReturn:
@@ -200,5 +200,5 @@ def _print(text: str) -> NoReturn:
 
 
 def _exit(problem: str) -> NoReturn:
-    # One line, whatever others wrote into their errors.
+    # One line, even if the error has several.
     raise SystemExit("twist txsse: " + visible(" ".join(without_secrets(problem).split())))

@@ -22,7 +22,7 @@ from typing import Any
 from txsse._extras import MissingExtra
 from txsse._twisted.names import NAMES, PrivateName
 
-# Words that stand for other things in the same module as well: only ``self.word`` and what a class defines is
+# Words that have other meanings in the same module: only ``self.word`` and definitions in a class are
 # renamed.
 AMBIGUOUS = {"state", "length", "command", "path"}
 
@@ -31,7 +31,7 @@ renamed: set[PrivateName] = set()
 
 def rename(source: str, each: PrivateName) -> str:
     """
-    Return the source of a module of Twisted's with another name in the place of a private one.
+    Return the source of a module of Twisted in which a private name is renamed.
     """
     if each.name not in AMBIGUOUS:
         return re.sub(rf"\b{each.name}\b", f"{each.name}_renamed", source)
@@ -44,7 +44,7 @@ def rename(source: str, each: PrivateName) -> str:
 
 class Renaming(SourceFileLoader):
     """
-    Loads a module with other names.
+    Loads a module with renamed names.
     """
 
     names: Sequence[PrivateName] = ()
@@ -62,7 +62,7 @@ class Renaming(SourceFileLoader):
 
 class Finder(MetaPathFinder):
     """
-    Finds the modules that have names to be renamed.
+    Finds the modules in which names are renamed.
     """
 
     def __init__(self, names: Sequence[PrivateName]) -> None:
@@ -82,7 +82,7 @@ class Finder(MetaPathFinder):
 
 def use(certificate: str) -> dict[str, Any]:
     """
-    Use txsse in every way that a private name matters for.
+    Use txsse in every way that depends on a private name; return what was observed.
     """
     from twisted.logger import globalLogPublisher
 
@@ -92,7 +92,7 @@ def use(certificate: str) -> dict[str, Any]:
     problems: list[str] = []
 
     def observe(event: Any) -> None:
-        # Where a failure was dropped, Twisted may log it.
+        # Twisted may log a dropped failure.
         if "log_failure" in event and event["log_failure"].type is not JournalFailed:
             problems.append(event["log_failure"].getTraceback())
 
@@ -116,12 +116,12 @@ def import_all() -> None:
 
 def main(certificate: str, *numbers: str) -> None:
     """
-    Rename, import, use.
+    Rename the names, import all modules, and use txsse.
     """
     names = [NAMES[int(number)] for number in numbers]
     sys.meta_path.insert(0, Finder(names))
     if len(names) != 1:
-        # It takes as long as all else, and needs to be shown but once.
+        # This takes as long as everything else, and needs to be tested only once.
         import_all()
     result = use(certificate)
     result["renamed"] = len(renamed)

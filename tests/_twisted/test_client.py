@@ -1,5 +1,5 @@
 """
-Twisted's client, and one that is not as expected.
+Tests of the changes to Twisted's HTTP client, with Twisted as expected and with private names missing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def connect(pool: HTTPConnectionPool) -> tuple[Any, StringTransport]:
 
 def ask(protocol: Any) -> list[Any]:
     """
-    Send a request, and return what becomes of it.
+    Send a request, and return the list of its results.
     """
     outcome: list[Any] = []
     request = Request(b"GET", b"/", Headers({b"host": [b"a"]}), None)
@@ -45,27 +45,27 @@ def ask(protocol: Any) -> list[Any]:
 class TuneTests:
     def test_pool_without_a_factory(self) -> None:
         """
-        The pool is left alone.
+        A pool without the private name of its factory stays unchanged.
         """
         assert not tune(SimpleNamespace(), connection._TUNING)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("name", ["_transferDecoders", "allHeadersReceived"])
     def test_parser_without(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         """
-        What is there is changed, and the rest is not.
+        If one private name of Twisted's parser is missing, tuning changes only the other names.
         """
         pool = HTTPConnectionPool(Clock(), persistent=False)
         assert tune(pool, connection._TUNING)
         protocol, _ = connect(pool)
         with monkeypatch.context() as context:
-            # Twisted's own, a parent's, is another name then.
+            # Otherwise Twisted's own attribute, inherited from the parent class, would be found.
             context.setattr(HTTPClientParser, name, None)
             ask(protocol)
         assert name not in vars(protocol._parser)
 
     def test_head_without_fields(self) -> None:
         """
-        Where the fields of a head are not found, Twisted reads them.
+        If the parser has no connection header fields, Twisted reads the head unchanged.
         """
         pool = HTTPConnectionPool(Clock(), persistent=False)
         tune(pool, connection._TUNING)
@@ -77,9 +77,10 @@ class TuneTests:
         )
         assert outcome == ["Twisted has read them"]
 
-    def test_connection_that_cannot_be_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_large_head_without_give_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A head that is too large ends the connection all the same.
+        A head that is too large ends the connection even if the private name to give up a connection is
+        missing.
         """
         pool = HTTPConnectionPool(Clock(), persistent=False)
         tune(pool, connection._TUNING)
@@ -106,7 +107,7 @@ class ChunkDecoderTests:
     @pytest.mark.parametrize("size", [1, 4, 7, 100])
     def test_not_as_expected(self, size: int) -> None:
         """
-        Twisted decodes everything then.
+        If Twisted's chunk decoder is not as expected, it decodes all bytes itself.
         """
         body: list[bytes] = []
         rest: list[bytes] = []
@@ -117,9 +118,9 @@ class ChunkDecoderTests:
         assert b"".join(body) == b"abc" * 5
         assert rest == [b""]
 
-    def test_length_is_not_known(self) -> None:
+    def test_unknown_length(self) -> None:
         """
-        A chunk that was cut is finished by Twisted, and so is the rest of the read.
+        If the length of a chunk is unknown, Twisted's decoder finishes the chunk and the rest of the read.
         """
         body: list[bytes] = []
         decoder = Decoder(_ChunkedTransferDecoder, body.append, body.append)
@@ -137,9 +138,9 @@ class ChunkDecoderTests:
         assert b"".join(body) == b"abc" * 5
 
     @pytest.mark.parametrize("name", ["state", "_buffer", "_start"])
-    def test_probe(self, name: str) -> None:
+    def test_missing_name(self, name: str) -> None:
         """
-        Each name is looked for.
+        The chunk decoder checks each private name of Twisted's decoder.
         """
 
         class Odd:
@@ -157,7 +158,7 @@ class ChunkDecoderTests:
 class ErrorTests:
     def test_malformed(self) -> None:
         """
-        Errors of Twisted's parsers are known by their names, those of subclasses too.
+        Errors of Twisted's parsers, and of subclasses of these errors, are recognized by their names.
         """
         for error in (ParseError("a", b"b"), BadResponseVersion("a", b"b"), _MalformedChunkedDataError()):
             assert is_malformed(error)
@@ -165,9 +166,10 @@ class ErrorTests:
 
 
 class CutTests:
-    def test_behind_a_proxy(self) -> None:
+    def test_transport_below_the_proxy_object(self) -> None:
         """
-        What is below a proxy is aborted; where that is not found, the proxy closes it.
+        Aborting a response aborts the transport below Twisted's proxy object; without that transport, the
+        proxy closes it.
         """
         calls: list[str] = []
         below = SimpleNamespace(abortConnection=lambda: calls.append("abort"))

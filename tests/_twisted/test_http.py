@@ -1,5 +1,5 @@
 """
-Twisted's HTTP/1 channels, and those that are not as expected.
+Tests of the access to Twisted's HTTP/1 channels, with Twisted as expected and with private names missing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from txsse.server.sinks.direct import DirectSink
 from txsse.server.sinks.request import RequestSink
 from txsse.web.bounded_site import BoundedSite
 
-# The module that the proxy stands for is where the name is.
+# Twisted replaces the module by a proxy for deprecated names; the names are in the module inside it.
 WITHOUT = """
 import sys
 from twisted.web import http
@@ -48,10 +48,10 @@ print(txsse._twisted.http.negotiating_protocol())
 @pytest.fixture
 def lacking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """
-    A Twisted without its class for connections that become HTTP/1 or HTTP/2.
+    Make Twisted lack its class for connections that negotiate HTTP/1 or HTTP/2.
     """
     negotiating_protocol.cache_clear()
-    # Twisted itself finds it, as it does in its own module.
+    # Twisted itself still finds the class, in its own module.
     monkeypatch.setattr("txsse._twisted.http.http", SimpleNamespace())
     yield
     negotiating_protocol.cache_clear()
@@ -69,9 +69,9 @@ def serve(wire: Wire, channels: list[SSEChannel]) -> Client:
 
 
 class NegotiatingProtocolTests:
-    def test_this_twisted(self) -> None:
+    def test_class_is_found(self) -> None:
         """
-        It is there.
+        The class for connections that negotiate HTTP/1 or HTTP/2 is found in this version of Twisted.
         """
         made = http._GenericHTTPChannelProtocol(http.HTTPChannel())
         assert negotiating_protocol() is http._GenericHTTPChannelProtocol
@@ -81,14 +81,15 @@ class NegotiatingProtocolTests:
 
     def test_import(self) -> None:
         """
-        txsse can be imported without it.
+        Importing txsse works with a Twisted that lacks the class for negotiating connections.
         """
         ran = finish(python("-c", WITHOUT))
         assert (ran.stdout, ran.stderr) == ("None\n", "")
 
     def test_service(self, plain: Wire) -> None:
         """
-        Connections of the service have it, and its streams are detached.
+        Connections of a BoundedSite negotiate their protocol, and its streams are detached from their
+        requests.
         """
         channels: list[SSEChannel] = []
         client = serve(plain, channels).request()
@@ -97,7 +98,8 @@ class NegotiatingProtocolTests:
 
     def test_service_without(self, plain: Wire, lacking: None) -> None:
         """
-        Without it a connection is plain HTTP/1, which is all that is offered over TLS; streams keep requests.
+        Without Twisted's class for negotiating connections, BoundedSite uses HTTP/1 only, and streams keep
+        their requests.
         """
         channels: list[SSEChannel] = []
         client = serve(plain, channels)
@@ -119,7 +121,7 @@ class NegotiatingProtocolTests:
 
 class Channel:
     """
-    A channel of HTTP/1 that says something, and a part of whose names were taken away.
+    An HTTP/1 channel that has only the given attributes.
     """
 
     def __init__(self, **names: Any) -> None:
@@ -129,7 +131,7 @@ class Channel:
 class ChannelTests:
     def test_head(self) -> None:
         """
-        The head is known as a whole, or not.
+        The head of a request is known only if all of its private names exist.
         """
         names = {"_command": b"GET", "_path": b"/", "_version": b"HTTP/1.1"}
         assert head_of(Channel(**names)) == (b"GET", b"/", b"HTTP/1.1")
@@ -138,7 +140,8 @@ class ChannelTests:
 
     def test_sent_ahead(self) -> None:
         """
-        What came early counts while a request is being answered; where it is not found, it is nothing.
+        Pipelined bytes are counted while a request is being answered; if a private name is missing, they
+        count as 0.
         """
         early: list[bytes] = [b"GET", b" /"]
         channel: Any = Channel(_dataBuffer=early, _handlingRequest=True)
@@ -151,7 +154,7 @@ class ChannelTests:
 
     def test_reader(self) -> None:
         """
-        It is put on the instance, and taken away again.
+        Redirecting pipelined bytes sets a method on the channel's instance, and removes it again.
         """
         channel = Channel()
         set_reader(channel, print)
@@ -159,16 +162,16 @@ class ChannelTests:
         set_reader(channel, None)
         assert vars(channel) == {}
 
-    def test_waiting(self) -> None:
+    def test_full_send_buffer(self) -> None:
         """
-        Where it is not known whether a transport is full, it is not.
+        Without the private name for a full send buffer, the buffer counts as not full.
         """
         assert waits_for_client(Channel(_waitingForTransport=True))
         assert not waits_for_client(Channel())
 
-    def test_requests(self) -> None:
+    def test_sole_request(self) -> None:
         """
-        A request is the only one where that is known.
+        Without the private list of requests, a request does not count as the only one.
         """
         request: Any = object()
         assert is_sole_request(Channel(requests=[request]), request)
@@ -179,7 +182,7 @@ class ChannelTests:
 class EncoderTests:
     def test_gzip(self, plain: Wire) -> None:
         """
-        Events are sent as they are.
+        Events of a response with a gzip encoder are sent uncompressed.
         """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=plain.upgrader())
@@ -194,7 +197,8 @@ class EncoderTests:
 
     def test_name_is_missing(self) -> None:
         """
-        Without the name, a response with a coding is written by the class that knows none.
+        Without the private name of the encoder, a response with a content coding is written by the base
+        class.
         """
 
         class Renamed(ServerRequest):
@@ -216,7 +220,7 @@ class EncoderTests:
 class PipeliningTests:
     def test_not_as_expected(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Where it is not found what a client sends behind its request, Twisted keeps and bounds that.
+        If the pipelined bytes cannot be found, Twisted buffers and limits them itself.
         """
         monkeypatch.setattr("txsse.web.pipelining.sent_ahead", lambda channel: None)
         plain.kind = "request"

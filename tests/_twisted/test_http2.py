@@ -1,5 +1,5 @@
 """
-Streams of HTTP/2, as Twisted has them, and as it may have them one day.
+Tests of the access to Twisted's HTTP/2 streams, with Twisted as expected and with private names missing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from txsse._twisted.http2 import head_of, reset, stream_of, was_reset
 
 class Request:
     """
-    A request whose stream is as expected, unless a part of it was taken away.
+    A request whose stream is as expected; the tests remove parts of it.
     """
 
     clientproto = b"HTTP/2"
@@ -48,7 +48,7 @@ class Connection(SimpleNamespace):
 class StreamTests:
     def test_as_expected(self) -> None:
         """
-        The stream says what it may send.
+        An HTTP/2 stream reports its windows, its empty queue, and its head.
         """
         request: Any = Request()
         stream = stream_of(request)
@@ -59,7 +59,7 @@ class StreamTests:
 
     def test_reset(self) -> None:
         """
-        A stream that h2 knows to have ended lets nothing through.
+        A stream that h2 has closed has no window and counts as reset.
         """
         request: Any = Request()
         stream = stream_of(request)
@@ -80,7 +80,7 @@ class StreamTests:
     @pytest.mark.parametrize("name", ["streamID", "flowControlBlocked", "_conn"])
     def test_stream_without(self, name: str) -> None:
         """
-        A stream that lacks something is none, and nobody knows that it was reset.
+        A stream that lacks a private name is not used, and does not count as reset.
         """
         request: Any = Request()
         delattr(request.channel, name)
@@ -90,7 +90,7 @@ class StreamTests:
     @pytest.mark.parametrize("name", ["conn", "_consumerBlocked", "_outboundStreamQueues", "_reactor"])
     def test_connection_without(self, name: str) -> None:
         """
-        Neither is one whose connection lacks something.
+        A stream whose connection lacks a private name is not used, and does not count as reset.
         """
         request: Any = Request()
         delattr(request.connection, name)
@@ -98,9 +98,9 @@ class StreamTests:
         assert not was_reset(request)
 
     @pytest.mark.parametrize("name", ["command", "path"])
-    def test_head(self, name: str) -> None:
+    def test_head_without(self, name: str) -> None:
         """
-        The head is not known where a part of it is not.
+        The head of an HTTP/2 request is unknown if one of its private names is missing.
         """
         request: Any = Request()
         delattr(request.channel, name)
@@ -109,9 +109,10 @@ class StreamTests:
 
 class ResetTests:
     @pytest.mark.parametrize("known", [True, False])
-    def test_connection_that_has_ended(self, known: bool) -> None:
+    def test_reset_on_a_closed_connection(self, known: bool) -> None:
         """
-        Its transport is aborted, where that is found; the request is notified in any case.
+        Resetting a stream of a closed connection aborts its transport, if that is found, and notifies the
+        request.
         """
         request: Any = Request()
         aborted: list[int] = []
@@ -131,7 +132,7 @@ class ResetTests:
 class WithoutH2Tests:
     def test_import(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Without h2 the module is there all the same; nobody will ask for what is in it.
+        Without h2, the module for HTTP/2 can still be imported.
         """
         monkeypatch.setitem(sys.modules, "h2.exceptions", None)
         spec = importlib.util.spec_from_file_location("without_h2", http2.__file__)

@@ -1,5 +1,5 @@
 """
-Every private name of Twisted is in one package, and txsse works without any of them.
+Tests that only one package uses Twisted's private names, and that txsse works without each of them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "txsse"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_twisted" not in path.parts)
 
-# What is found where nothing is missing: the sinks of the five ways to a client; whether a body that is too
-# large is refused before it has come; lines about failures that were dropped; and replies that are named as
-# invalid.
+# The observations if no name is missing: the sinks of streams over the five transports; whether a body that
+# is too large is refused before it has arrived; the number of log lines for dropped failures; and the
+# responses that are reported as invalid.
 ALL = {
     "sinks": ["DirectSink", "DetachedSink", "RequestSink", "RequestSink", "Http2Sink"],
     "early Client": True,
@@ -38,7 +38,7 @@ _INDIRECT = {"sinks": ["RequestSink", "RequestSink", "RequestSink", "RequestSink
 _ATTACHED = {"sinks": ["DirectSink", "DirectSink", "RequestSink", "RequestSink", "Http2Sink"]}
 _QUEUED = {"sinks": ["DirectSink", "DetachedSink", "RequestSink", "RequestSink", "PlainHttp2Sink"]}
 
-# What is lost without a name.
+# The observations that change without a name.
 LOST: dict[str, dict[str, Any]] = {
     "_tempDataBuffer": _INDIRECT,
     "dataBuffer": _INDIRECT,
@@ -57,7 +57,7 @@ LOST: dict[str, dict[str, Any]] = {
 
 def used(certificate: Path, *numbers: int) -> dict[str, Any]:
     """
-    Return what is found in a process whose Twisted has other names.
+    Return the observations of a process whose Twisted has renamed names.
     """
     ran = finish(
         python("-m", "tests._twisted.renamed", str(certificate), *map(str, numbers)),
@@ -74,28 +74,29 @@ def used(certificate: Path, *numbers: int) -> dict[str, Any]:
 class NamesTests:
     def test_all_there(self, certificate: Path) -> None:
         """
-        Nothing is lost where Twisted is as expected.
+        With Twisted as expected, no feature is lost.
         """
         assert used(certificate) == ALL
 
     @pytest.mark.parametrize("number", range(len(NAMES)), ids=[f"{each.owner}.{each.name}" for each in NAMES])
     def test_one_missing(self, certificate: Path, number: int) -> None:
         """
-        Streams over HTTP/1.1, HTTP/2 and TLS, a site with bounds, and the client go on without it.
+        Streams over HTTP/1.1, HTTP/2 and TLS, BoundedSite, and the client work if one private name is
+        missing.
         """
         assert used(certificate, number) == {**ALL, **LOST.get(NAMES[number].name, {})}
 
     def test_all_missing(self, certificate: Path) -> None:
         """
-        They go on without any of them, and every module can be imported.
+        Streams, sites and the client work if all private names are missing, and every module can be imported.
         """
         found = used(certificate, *range(len(NAMES)))
         assert found["sinks"] == ["RequestSink"] * 4 + ["PlainHttp2Sink"]
         assert found["lines"] == 0
 
-    def test_purposes(self) -> None:
+    def test_table(self) -> None:
         """
-        Each name stands once in the table, with its purpose and what is lost without it.
+        Each private name is listed once, with its purpose and what is lost without it.
         """
         assert len({(each.owner, each.name) for each in NAMES}) == len(NAMES)
         assert all(each.purpose and each.without for each in NAMES)
@@ -117,14 +118,14 @@ def private_names_of_twisted() -> set[str]:
 
 
 PRIVATE = private_names_of_twisted()
-# Of the table, those that have no underscore, and mean nothing else in txsse.
+# The listed names without an underscore that mean nothing else in txsse.
 UNDOCUMENTED = {"dataBuffer", "streamID", "flowControlBlocked", "connHeaders", "allHeadersReceived"}
 LOOKUPS = {"getattr", "hasattr", "setattr", "delattr"}
 
 
 def own_names(tree: ast.AST) -> set[str]:
     """
-    Return the private names that a module gives to objects of its own.
+    Return the private names that a module gives to its own objects.
     """
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -142,7 +143,7 @@ def own_names(tree: ast.AST) -> set[str]:
 
 def inherited_names(module: str, name: str) -> set[str]:
     """
-    Return the private names that a class of a module has from Twisted.
+    Return the private names that a class inherits from Twisted.
     """
     found: set[str] = set()
     kind = getattr(import_module(module), name, None)
@@ -155,7 +156,7 @@ def inherited_names(module: str, name: str) -> set[str]:
 
 def uses(path: Path) -> Iterator[str]:
     """
-    Yield what a module uses of Twisted's private names.
+    Yield the private names of Twisted that a module uses.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -183,13 +184,13 @@ class SeamTests:
     @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
     def test_no_other_module(self, path: Path) -> None:
         """
-        No module outside of the package uses a private name of Twisted.
+        No module outside of txsse._twisted uses a private name of Twisted.
         """
         assert list(uses(path)) == []
 
-    def test_found(self) -> None:
+    def test_check_finds_uses(self) -> None:
         """
-        The check finds such uses.
+        The check for private names finds their uses in an example.
         """
         found = {name for path in (PACKAGE / "_twisted").glob("*.py") for name in uses(path)}
         table: set[str] = {each.name for each in NAMES if each.name.startswith("_") and each.owner}

@@ -1,5 +1,5 @@
 """
-Twisted's TCP transports, and those that are not as expected.
+Tests of the access to Twisted's TCP transports, with Twisted as expected and with private names missing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def client(plain: Wire) -> Any:
 class PlainTransportTests:
     def test_as_expected(self, client: Any) -> None:
         """
-        A transport on a plain socket is one.
+        A transport of Twisted on a plain socket is recognized as plain.
         """
         transport = client.transport
         assert plain_transport(SimpleNamespace(transport=transport)) is transport
@@ -37,7 +37,7 @@ class PlainTransportTests:
     @pytest.mark.parametrize("name", ["_tempDataBuffer", "socket", "protocol"])
     def test_without(self, client: Any, name: str) -> None:
         """
-        One that lacks something is not.
+        A transport that lacks a private name does not count as plain.
         """
         found = vars(client.transport).pop(name)
         assert plain_transport(SimpleNamespace(transport=client.transport)) is None
@@ -46,7 +46,7 @@ class PlainTransportTests:
     @pytest.mark.parametrize("buffer", [None, bytearray(b"x")])
     def test_other_buffer(self, client: Any, buffer: object) -> None:
         """
-        Nor is one whose buffer is of another kind.
+        A transport whose buffer has another type does not count as plain.
         """
         client.transport.dataBuffer = buffer
         assert plain_transport(SimpleNamespace(transport=client.transport)) is None
@@ -54,17 +54,17 @@ class PlainTransportTests:
 
     def test_other_kind(self) -> None:
         """
-        Nor is a transport of another class, and a channel without one.
+        A transport of another class, and a channel without a transport, do not count as plain.
         """
         assert plain_transport(SimpleNamespace(transport=object())) is None
         assert plain_transport(object()) is None
 
 
 class SendNowTests:
-    def test_in_its_turn(self, client: Any) -> None:
+    def test_buffered_bytes_first(self, client: Any) -> None:
         """
-        Nothing is sent before what waits; errors of the socket are noted, and the transport sends what is
-        left.
+        Bytes are not sent before buffered ones; errors of the socket are reported, and the transport sends
+        the rest.
         """
         errors: list[OSError] = []
 
@@ -87,8 +87,8 @@ class SendNowTests:
 class SocketOfTests:
     def test_layers(self) -> None:
         """
-        The socket is found below TLS and HTTP/2; where there is none, or a layer has no attributes, it is
-        not.
+        The socket is found below TLS and HTTP/2; without one, or with a layer without attributes, no socket
+        is returned.
         """
         with socket.socket() as found:
             below = SimpleNamespace(transport=SimpleNamespace(transport=SimpleNamespace(socket=found)))

@@ -1,5 +1,5 @@
 """
-txsse in use: streams over HTTP/1.1, HTTP/2 and TLS, a site with bounds, and the client.
+Uses txsse as a program does: streams over HTTP/1.1, HTTP/2 and TLS, BoundedSite, and the client.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from txsse.web.bounded_site import BoundedSite
 
 def run(certificate: str) -> dict[str, Any]:
     """
-    Do all of it, and return what was found.
+    Use all features, and return the observations.
     """
     monkeypatch = pytest.MonkeyPatch()
     found: dict[str, Any] = {"sinks": [stream(Wire(kind, monkeypatch)) for kind in WIRES]}
@@ -60,9 +60,10 @@ def run(certificate: str) -> dict[str, Any]:
 
 def stream(wire: Wire) -> str:
     """
-    A subscriber of a hub, with all that may happen to one; return the class of its sink.
+    Run a subscriber of a hub through slow reading, pipelining and disconnection; return the class of its
+    sink.
     """
-    # The plain sink of HTTP/2 has no other reactor.
+    # The plain sink of HTTP/2 uses the global reactor.
     http2.global_reactor = lambda: wire.reactor  # type: ignore[attr-defined]
     hub = Hub(reactor=wire.reactor, upgrader=wire.upgrader(max_buffer=2**20))
     hub.start()
@@ -94,7 +95,7 @@ def stream(wire: Wire) -> str:
     channel.close()
     client.pump()
     assert client.ended
-    # Another request on the same connection; its client is cut off.
+    # Send another request on the same connection, and then lose the connection.
     if wire.kind != "http10":
         if wire.kind != "http2":
             client.reset_response()
@@ -115,15 +116,15 @@ def stream(wire: Wire) -> str:
 
 def open_window(client: Any) -> None:
     """
-    Let everything through: where its window is used up, Twisted's sending loop spins, and no fake clock comes
-    to rest.
+    Open the HTTP/2 windows: with a closed window, Twisted's sending loop calls itself in each turn, so a fake
+    clock never becomes idle.
     """
     client.open_window(2**20)
 
 
 class Echo(Resource):
     """
-    Answers with what came.
+    Answers with the body of the request.
     """
 
     isLeaf = True
@@ -135,7 +136,8 @@ class Echo(Resource):
 
 def bounded(wire: Wire, kind: Any) -> bool:
     """
-    A site with bounds; return whether a body that is too large is refused before it has come.
+    Send bodies to a BoundedSite; return whether it refuses a body that is too large before the body has
+    arrived.
     """
     site = BoundedSite(Echo(), reactor=wire.reactor, max_body=1000, request_timeout=10.0)
     site.timeOut = None
@@ -155,7 +157,7 @@ def bounded(wire: Wire, kind: Any) -> bool:
         client.reset_response()
         client.request()
         assert len(client.body) == 200_000
-        # Several at once.
+        # Send several chunks at once.
         client.reset_response()
         client.stop_reading()
         client.say(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 10)
@@ -187,7 +189,7 @@ def bounded(wire: Wire, kind: Any) -> bool:
 
 def read_ahead(wire: Wire) -> None:
     """
-    A request behind that of a stream, and one that takes no events of gzip's.
+    Send a request pipelined after that of a stream, and one with a gzip encoder.
     """
     channels: list[SSEChannel] = []
     resource = SSEResource(channels.append, upgrader=wire.upgrader())
@@ -207,7 +209,7 @@ def read_ahead(wire: Wire) -> None:
 
 def in_memory() -> None:
     """
-    Both ends without sockets.
+    Run client and server without sockets.
     """
     clock = Clock()
     channels: list[SSEChannel] = []
@@ -222,8 +224,7 @@ def in_memory() -> None:
 
 def dropped() -> int:
     """
-    A failure that nothing handles; return how many lines of ours there are, in the place of Twisted's
-    traceback.
+    Drop an unhandled failure; return how many lines txsse logged for it in place of Twisted's traceback.
     """
     lines: list[Any] = []
     log: Any = Logger(observer=lines.append)  # type: ignore[arg-type]
@@ -238,7 +239,7 @@ def dropped() -> int:
 
 class Script(Protocol):
     """
-    Answers every request with what the factory has next.
+    Answers each request with the next response of the factory.
     """
 
     def dataReceived(self, data: bytes) -> None:
@@ -250,7 +251,7 @@ class Script(Protocol):
 
 async def over_sockets(reactor: Any, certificate: str, found: dict[str, Any]) -> None:
     """
-    The client against the server over TCP and TLS, and against a server that answers oddly.
+    Run the client against the server over TCP and TLS, and against a server with unusual responses.
     """
 
     def greet(channel: SSEChannel) -> None:

@@ -216,7 +216,7 @@ class ButtonTests:
         page = Page(tab, url).connect("reconnect")
         page.wait_for_panes(2)
         page.click("close-from-server")
-        page.wait_for("message", "The server closed the stream. The browser comes back by itself.")
+        page.wait_for("message", "The server closed the stream. The browser reconnects by itself.")
         page.wait_for("reconnections", "1").wait_for("state", "open")
         # It comes with the first event, behind "open".
         last = int(wait_until(lambda: page.text("seen-last-event-id"), str.isdigit, "what the server saw"))
@@ -246,11 +246,11 @@ class ButtonTests:
         page = Page(tab, url).connect("reconnect")
         page.wait_for_panes(2)
         page.click("close-from-server")
-        page.wait_for("message", "The server closed the stream. The browser comes back by itself.")
+        page.wait_for("message", "The server closed the stream. The browser reconnects by itself.")
         page.click("disconnect")
         page.wait_for("state", "closed").wait_for("message", "")
         noted = tab.find_elements("css selector", "#events .note")[-1].text
-        assert noted == "closed by the page: the browser will not come back"
+        assert noted == "closed by the page: the browser will not reconnect"
 
     def test_answer_that_comes_after_disconnect(self, tab: Chrome, url: str) -> None:
         """
@@ -330,7 +330,7 @@ class TLSTests:
             protocol = "return performance.getEntriesByType('navigation')[0].nextHopProtocol"
             assert tab.execute_script(protocol) == "h2"
             page.click("close-from-server")
-            page.wait_for("message", "The server closed the stream. The browser comes back by itself.")
+            page.wait_for("message", "The server closed the stream. The browser reconnects by itself.")
             page.change_to("hub").wait_for("pages", "1")
             tab.find_element("id", "text").send_keys("over TLS", Keys.ENTER)
             page.wait_for_event("over TLS")
@@ -382,7 +382,7 @@ class StreamTests:
         assert data["greeting"] == "Grüß Gott · Привет · こんにちは · 🦆"
         assert json.loads(data["json"]) == {"city": "Zürich", "celsius": 21.5}
         assert data["empty"] == ""
-        assert ": A comment: on the wire alone, and no event." in seen["lines"]
+        assert ": A comment is on the wire, but is not an event." in seen["lines"]
 
     def test_reconnect(self, pages: dict[str, Page]) -> None:
         """
@@ -515,7 +515,7 @@ class HubTests:
         published = [[self.publish(page, text), text] for text in ("one", "two")]
         self.messages(page, 2)
         page.click("close-from-server")
-        page.wait_for("message", "The server closed the stream. The browser comes back by itself.")
+        page.wait_for("message", "The server closed the stream. The browser reconnects by itself.")
         published.append([self.publish(page, "three"), "three"])
         page.wait_for("reconnections", "1").wait_for("state", "open")
         assert self.messages(page, 3) == published

@@ -1,5 +1,5 @@
 """
-The demo's hub, over real HTTP on a fake network: who publishes, who sees it, and how many there are.
+Tests of the demo's hub, over real HTTP on a fake network: publishing, replay, and the number of pages.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def demo(plain: Wire) -> Demo:
 
 class Pages:
     """
-    Pages of one demo, which close behind the test.
+    Opens pages of one demo, and closes them after the test.
     """
 
     def __init__(self, wire: Wire, demo: Demo) -> None:
@@ -40,7 +40,7 @@ class Pages:
 
     def open(self, query: str = "", **headers: str) -> Client:
         """
-        Listen to the hub.
+        Subscribe to the demo's hub.
         """
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         client = self._wire.connect(self._demo).request(f"/streams/hub{query}", headers=fields)
@@ -49,7 +49,7 @@ class Pages:
 
     def post(self, body: str, *fields: str) -> Client:
         """
-        Send a form to the hub.
+        Send a form to the demo's hub.
         """
         client = self._wire.connect(self._demo)
         lines = ["POST /hub/publish HTTP/1.1", *fields, f"Content-Length: {len(body)}"]
@@ -61,7 +61,7 @@ class Pages:
 
     def publish(self, text: str) -> str:
         """
-        Publish a message, and return its id.
+        Publish a message, and return its ID.
         """
         answer = self.post(f"data={quote(text)}", *SAME_ORIGIN)
         assert answer.status == 200
@@ -85,31 +85,31 @@ def pages(plain: Wire, demo: Demo) -> Iterator[Pages]:
 
 def events(client: Client, type: str) -> list[ServerSentEvent]:
     """
-    Return the events of a type that a client has got.
+    Return the events of a type that a client has received.
     """
     return [event for event in EventStreamParser().feed(client.body) if event.event == type]
 
 
 def counts(client: Client) -> list[int]:
     """
-    Return how many pages there were, as a client was told.
+    Return the numbers of pages that a client was sent.
     """
     return [json.loads(event.data)["pages"] for event in events(client, "presence")]
 
 
 class StreamTests:
-    def test_all_see_what_one_publishes(self, pages: Pages) -> None:
+    def test_published_message_reaches_every_page(self, pages: Pages) -> None:
         """
-        Every page gets the message, with the id that its publisher is told.
+        Every page receives a published message, with the ID that the publication returned.
         """
         listening = [pages.open() for _ in range(3)]
         id = pages.publish("Grüße,\nan alle")
         for client in listening:
             assert events(client, "message") == [ServerSentEvent("Grüße,\nan alle", "message", id)]
 
-    def test_late_one_gets_the_replay(self, pages: Pages) -> None:
+    def test_replay_from_earliest(self, pages: Pages) -> None:
         """
-        A page that asks for the earliest message gets those that are there, and those that come.
+        A page that asks for the earliest message receives all recorded messages, and then new ones.
         """
         ids = [pages.publish(f"message {number}") for number in range(3)]
         late = pages.open("?lastEventId=earliest")
@@ -117,9 +117,10 @@ class StreamTests:
         assert [event.id for event in events(late, "message")] == ids
         assert events(late, "stream-reset") == []
 
-    def test_fifty_are_kept(self, pages: Pages) -> None:
+    def test_replay_is_limited_to_fifty(self, pages: Pages) -> None:
         """
-        A late page gets the newest fifty, however many others came and went meanwhile.
+        A new page is replayed the newest fifty messages; pages that connected and disconnected meanwhile do
+        not count.
         """
         for number in range(60):
             pages.open().disconnect()
@@ -127,18 +128,18 @@ class StreamTests:
         late = pages.open("?lastEventId=earliest")
         assert [event.data for event in events(late, "message")] == [str(number) for number in range(10, 60)]
 
-    def test_first_visit(self, pages: Pages) -> None:
+    def test_subscription_without_last_event_id(self, pages: Pages) -> None:
         """
-        A page that asks for nothing gets what is published from then on.
+        A page without a last event ID receives only messages published after it connected.
         """
         pages.publish("before")
         page = pages.open()
         pages.publish("after")
         assert [event.data for event in events(page, "message")] == ["after"]
 
-    def test_returns(self, pages: Pages) -> None:
+    def test_reconnection(self, pages: Pages) -> None:
         """
-        A page that was away goes on behind the last message that it saw, and the header counts for more than
+        A page that reconnects resumes after the last message it received; the header takes precedence over
         the query.
         """
         seen = pages.publish("seen")
@@ -148,27 +149,29 @@ class StreamTests:
         [connected] = events(page, "connected")
         assert json.loads(connected.data) == {"last_event_id": seen}
 
-    def test_was_away_for_too_long(self, pages: Pages) -> None:
+    def test_reconnection_after_a_gap(self, pages: Pages) -> None:
         """
-        A page whose last message is gone is told that it missed something, and gets what there is.
+        A page whose last message is no longer in the journal gets stream-reset, and then the recorded
+        messages.
         """
         pages.publish("still here")
         page = pages.open(Last_Event_ID="of another time")
         assert len(events(page, "stream-reset")) == 1
         assert [event.data for event in events(page, "message")] == ["still here"]
 
-    def test_begins(self, pages: Pages) -> None:
+    def test_first_events(self, pages: Pages) -> None:
         """
-        The stream asks for a second, and begins with what the server saw.
+        The stream of the hub begins with a retry of one second and an event with the Last-Event-ID that the
+        server saw.
         """
         page = pages.open("?lastEventId=earliest")
         assert page.body.startswith(b"retry: 1000\n")
         first = EventStreamParser().feed(page.body)[0]
         assert first == ServerSentEvent('{"last_event_id":"earliest"}', "connected", "")
 
-    def test_ends_from_the_server(self, plain: Wire, demo: Demo, pages: Pages) -> None:
+    def test_closed_by_the_server(self, plain: Wire, demo: Demo, pages: Pages) -> None:
         """
-        All streams of the hub have their proper end, and their number is told.
+        A request that closes the hub's streams ends all of them properly, and returns their number.
         """
         listening = [pages.open() for _ in range(2)]
         pages.open().disconnect()
@@ -185,9 +188,9 @@ class StreamTests:
 
 
 class PresenceTests:
-    def test_come_and_go(self, pages: Pages) -> None:
+    def test_pages_connect_and_disconnect(self, pages: Pages) -> None:
         """
-        Each page is told at first how many there are, and then when that changes.
+        The demo sends each page the number of pages when it connects, and again when the number changes.
         """
         first = pages.open("?page=a")
         second = pages.open("?page=b")
@@ -199,7 +202,7 @@ class PresenceTests:
 
     def test_two_streams_of_a_page(self, pages: Pages) -> None:
         """
-        They count once, and the second one changes nothing for the first.
+        Two streams of one page count as one page, and the second stream sends no new number to the first.
         """
         both = [pages.open("?page=a") for _ in range(2)]
         pages.pump()
@@ -209,30 +212,30 @@ class PresenceTests:
         assert counts(both[1]) == [1]
 
     @pytest.mark.parametrize("query", ["", "?page=", "?page"])
-    def test_no_page(self, pages: Pages, query: str) -> None:
+    def test_stream_without_page_id(self, pages: Pages, query: str) -> None:
         """
-        Clients that name no page count by themselves.
+        A stream without a page ID counts as a page.
         """
         clients = [pages.open(query) for _ in range(2)]
         pages.pump()
         assert [counts(client)[-1] for client in clients] == [2, 2]
 
-    def test_not_in_the_journal(self, pages: Pages) -> None:
+    def test_number_of_pages_is_not_recorded(self, pages: Pages) -> None:
         """
-        What is told of pages has no id, and nobody gets it later.
+        The number of pages is sent without an ID, and is not replayed.
         """
         first = pages.open()
         pages.open().disconnect()
         pages.publish("a message")
-        told = [block for block in first.body.split(b"\n\n") if b"event: presence" in block]
-        assert told == [b'event: presence\ndata: {"pages":%d}' % number for number in (1, 2, 1)]
+        sent = [block for block in first.body.split(b"\n\n") if b"event: presence" in block]
+        assert sent == [b'event: presence\ndata: {"pages":%d}' % number for number in (1, 2, 1)]
         late = pages.open("?lastEventId=earliest")
         pages.pump()
         assert counts(late) == [2]
 
-    def test_one_is_closing(self, plain: Wire, demo: Demo, pages: Pages) -> None:
+    def test_closing_stream(self, plain: Wire, demo: Demo, pages: Pages) -> None:
         """
-        One who is about to leave is told nothing more, and the others are told all the same.
+        A closing stream gets no number of pages, and the other pages still get it.
         """
         slow = pages.open()
         slow.stop_reading()
@@ -249,7 +252,7 @@ class PresenceTests:
 
     def test_all_close_at_once(self, plain: Wire, pages: Pages) -> None:
         """
-        When the last one has gone nobody is told, and nothing is left in the reactor.
+        After the last page has disconnected, the demo sends nothing and leaves nothing in the reactor.
         """
         listening = [pages.open() for _ in range(2)]
         for client in listening:
@@ -269,25 +272,25 @@ class PublishTests:
             ("Host: example.org", "Origin: http://example.org"),
         ],
     )
-    def test_another_origin(self, pages: Pages, fields: tuple[str, ...]) -> None:
+    def test_publication_by_another_origin(self, pages: Pages, fields: tuple[str, ...]) -> None:
         """
-        A page of another origin gets 403, and publishes nothing.
+        A publication by a page of another origin gets 403, and is not published.
         """
         page = pages.open()
         assert pages.post("data=x", *fields).status == 403
         assert events(page, "message") == []
 
-    def test_longest(self, pages: Pages) -> None:
+    def test_longest_message(self, pages: Pages) -> None:
         """
-        A message may have 4096 bytes.
+        The demo accepts a message of 4096 bytes.
         """
         page = pages.open()
         pages.publish(LONGEST)
         assert [event.data for event in events(page, "message")] == [LONGEST]
 
-    def test_too_long(self, pages: Pages) -> None:
+    def test_message_that_is_too_long(self, pages: Pages) -> None:
         """
-        One byte more gets 413, and the limit.
+        A message of 4097 bytes gets 413, with the limit.
         """
         page = pages.open()
         answer = pages.post(f"data={quote(LONGEST + '.')}", *SAME_ORIGIN)
@@ -298,7 +301,7 @@ class PublishTests:
     @pytest.mark.parametrize("body", ["", "text=x", "data", "data=%FF", "data=%ED%A0%80"])
     def test_no_message(self, pages: Pages, body: str) -> None:
         """
-        A form without a message, or with one that is no text, gets 400 and one sentence.
+        A form without a message, or with a message that is not UTF-8, gets 400 and one sentence.
         """
         answer = pages.post(body, *SAME_ORIGIN)
         assert answer.status == 400
@@ -308,7 +311,7 @@ class PublishTests:
     @pytest.mark.parametrize("text", ["", " ", "data: x\n\nevent: y", "\0", "a\r\nb", "👋" * 1024])
     def test_any_text(self, pages: Pages, text: str) -> None:
         """
-        Every other text arrives as it is; a line end is LF.
+        A message of any other text arrives unchanged, except that line ends become LF.
         """
         page = pages.open()
         pages.publish(text)
@@ -317,7 +320,7 @@ class PublishTests:
     @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT"])
     def test_another_method(self, plain: Wire, demo: Demo, method: str) -> None:
         """
-        Only POST is allowed, and the answer says so.
+        The publishing resource of the demo answers methods other than POST with 405 and Allow: POST.
         """
         client = plain.connect(demo).request("/hub/publish", method=method)
         assert (client.status, client.headers["allow"]) == (405, "POST")
@@ -325,9 +328,9 @@ class PublishTests:
 
 
 class StopTests:
-    def test_sends_them_away(self, plain: Wire, demo: Demo, pages: Pages) -> None:
+    def test_streams_end_with_retry(self, plain: Wire, demo: Demo, pages: Pages) -> None:
         """
-        Every stream ends, with a time of its own to come back after, and nothing is left in the reactor.
+        When the demo stops, every stream ends with a different retry, and nothing is left in the reactor.
         """
         listening = [pages.open() for _ in range(2)]
         assert Deferred.fromCoroutine(demo.stop()).called
@@ -339,9 +342,9 @@ class StopTests:
             assert parser.retry is not None and 1 <= parser.retry <= 3
         assert plain.reactor.getDelayedCalls() == []
 
-    def test_after_it(self, demo: Demo, pages: Pages) -> None:
+    def test_requests_after_stop(self, demo: Demo, pages: Pages) -> None:
         """
-        A hub that has stopped takes neither streams nor messages.
+        A stopped demo refuses streams and messages.
         """
         assert Deferred.fromCoroutine(demo.stop()).called
         assert (pages.open().status, pages.open().ended) == (200, True)
@@ -349,7 +352,7 @@ class StopTests:
 
     def test_client_that_does_not_read(self, plain: Wire, demo: Demo, pages: Pages) -> None:
         """
-        The demo waits five seconds for it, and cuts it off then.
+        A stopping demo waits five seconds for a client that does not read, and then closes its connection.
         """
         slow = pages.open()
         slow.stop_reading()

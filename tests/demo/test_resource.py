@@ -1,6 +1,6 @@
 """
-The demo's web tree, over real HTTP on a fake network; and its page as text. What the page does in a browser
-is for tests/browser.
+Tests of the demo's web tree, over real HTTP on a fake network, and of its page as text. tests/browser tests
+the page in a browser.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def client(plain: Wire) -> Client:
 
 def ask(client: Client, *lines: str, body: str = "") -> Client:
     """
-    Send a request of these lines and no others.
+    Send a request that consists of exactly these header lines.
     """
     client.reset_response()
     fields = [f"Content-Length: {len(body)}"] if body else []
@@ -62,17 +62,17 @@ def post(client: Client, body: str, *fields: str) -> Client:
 class HostTests:
     @pytest.mark.parametrize("path", EVERY_PATH)
     @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "DELETE"])
-    def test_another_site(self, client: Client, method: str, path: str) -> None:
+    def test_foreign_host(self, client: Client, method: str, path: str) -> None:
         """
-        A request that names another host gets 403 on every path.
+        A request for a foreign host name gets 403, on every path of the demo.
         """
         ask(client, f"{method} {path} HTTP/1.1", "Host: rebound.example.org:8080")
         assert client.status == 403
         client.disconnect()
 
-    def test_sentence(self, client: Client) -> None:
+    def test_refusal_says_what_to_do(self, client: Client) -> None:
         """
-        It says what to do instead, in one plain sentence.
+        The refusal of a foreign host name says in one sentence what to do instead.
         """
         ask(client, "GET / HTTP/1.1", "Host: rebound.example.org")
         assert client.headers["content-type"] == "text/plain; charset=utf-8"
@@ -82,29 +82,29 @@ class HostTests:
 
     def test_no_host(self, client: Client) -> None:
         """
-        So does HTTP/1.1 without Host.
+        A request by HTTP/1.1 without Host gets 403.
         """
         assert ask(client, "GET / HTTP/1.1").status == 403
         client.disconnect()
 
     def test_two_hosts(self, client: Client) -> None:
         """
-        And HTTP/1.1 with two.
+        A request by HTTP/1.1 with two Host fields gets 403.
         """
         assert ask(client, "GET / HTTP/1.1", "Host: localhost", "Host: example.org").status in (400, 403)
         client.disconnect()
 
     @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "[::1]:8080", "demo.localhost:1"])
-    def test_this_machine(self, client: Client, host: str) -> None:
+    def test_local_host(self, client: Client, host: str) -> None:
         """
-        Under its own names the demo answers.
+        The demo accepts requests for loopback addresses and localhost names.
         """
         assert ask(client, "GET / HTTP/1.1", f"Host: {host}").status == 200
         client.disconnect()
 
     def test_http_1_0(self, client: Client) -> None:
         """
-        HTTP/1.0 needs no Host.
+        The demo accepts a request by HTTP/1.0 without Host.
         """
         assert ask(client, "GET / HTTP/1.0").status == 200
         client.disconnect()
@@ -113,7 +113,7 @@ class HostTests:
 class PageTests:
     def test_served(self, client: Client) -> None:
         """
-        The page is there, as it stands in the file.
+        The demo serves its page as it is in the file.
         """
         client.request("/")
         assert client.status == 200
@@ -123,7 +123,7 @@ class PageTests:
 
     def test_head(self, client: Client) -> None:
         """
-        HEAD gets the headers alone.
+        HEAD for the demo's page gets only the headers.
         """
         client.request("/", method="HEAD")
         assert (client.status, client.body) == (200, b"")
@@ -132,7 +132,7 @@ class PageTests:
     @pytest.mark.parametrize("method", ["POST", "PUT", "OPTIONS"])
     def test_another_method(self, client: Client, method: str) -> None:
         """
-        Only GET and HEAD are allowed, and the answer says so.
+        The demo's page answers methods other than GET and HEAD with 405 and Allow: GET, HEAD.
         """
         client.request("/", method=method)
         assert (client.status, client.headers["allow"]) == (405, "GET, HEAD")
@@ -140,7 +140,7 @@ class PageTests:
 
     def test_policy(self, client: Client) -> None:
         """
-        The browser is to run this one script, apply this one style, and talk to this server alone.
+        The page's policy allows only its own script, its own style, and connections to its own server.
         """
         policy = dict(
             directive.split(" ", 1)
@@ -168,30 +168,30 @@ class PageTests:
     @pytest.mark.parametrize("path", ["/", "/streams/clock", "/streams/hub", "/hub/publish", "/nothing"])
     def test_headers(self, client: Client, path: str) -> None:
         """
-        No answer's type is guessed at, and no address is passed on.
+        Every response of the demo forbids content sniffing and referrers.
         """
         client.request(path)
         assert client.headers["x-content-type-options"] == "nosniff"
         assert client.headers["referrer-policy"] == "no-referrer"
         client.disconnect()
 
-    def test_asks_nobody_else(self) -> None:
+    def test_no_other_servers(self) -> None:
         """
-        The page holds no address of another server, but the name of a namespace.
+        The page refers to no other server, except by the name of a namespace.
         """
         assert set(re.findall(r"(?:https?:)?//[\w.]+[\w/.]*", PAGE)) == {"http://www.w3.org/2000/svg"}
         assert not re.search(r"<(link(?! rel=\"icon\" href=\"data:)|img|iframe)|<script |@import|url\(", PAGE)
 
-    def test_holds_to_its_policy(self) -> None:
+    def test_page_obeys_its_policy(self) -> None:
         """
-        Neither attributes nor code do what the policy forbids.
+        The page has no attributes and no code that its policy forbids.
         """
         assert not re.search(r"\son\w+=|\sstyle=", PAGE)
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", PAGE)
 
     def test_well_formed(self) -> None:
         """
-        Every element that is opened is closed, and every id is there once.
+        The page closes each element that it opens, and has each ID once.
         """
         parser = Elements()
         parser.feed(PAGE)
@@ -211,14 +211,14 @@ class PageTests:
     )
     def test_element(self, name: str) -> None:
         """
-        The elements that the browser's tests look for are there.
+        The page has the elements that the browser tests look up.
         """
         assert f'id="{name}"' in PAGE
 
     @pytest.mark.parametrize("name", STREAMS)
     def test_listens_to_every_type(self, plain: Wire, client: Client, name: str) -> None:
         """
-        A type that the page does not know would never be shown.
+        The page listens to every type of event that the demo sends; others would not be shown.
         """
         found = re.search(r"const TYPES = (\[.*\]);", PAGE)
         assert found is not None
@@ -233,7 +233,7 @@ class PageTests:
 
 class Elements(HTMLParser):
     """
-    Takes note of the elements of a page.
+    Collects the elements of a page.
     """
 
     def __init__(self) -> None:
@@ -252,12 +252,12 @@ class Elements(HTMLParser):
 
 class SnippetTests:
     """
-    The Python that the page shows is run, and makes the stream that it says.
+    Runs the Python code that the page shows, and compares its streams with those of the demo.
     """
 
     def run(self, plain: Wire, name: str, **names: Any) -> Any:
         """
-        Run a snippet, and return what its last line makes.
+        Run a snippet, and return the value of its last line.
         """
         found = re.search(rf'<pre tabindex="0" id="snippet-{name}">(.*?)</pre>', PAGE, re.DOTALL)
         assert found is not None
@@ -290,7 +290,7 @@ class SnippetTests:
 
     def test_clock(self, plain: Wire) -> None:
         """
-        One event a second, with the ids of the demo.
+        The snippet for clock sends one event a second, with the IDs of the demo's stream.
         """
         client = self.play(plain, self.run(plain, "clock", count=count), 2.5)
         demo = plain.connect(Demo(plain.reactor)).request("/streams/clock")
@@ -303,7 +303,7 @@ class SnippetTests:
 
     def test_events(self, plain: Wire) -> None:
         """
-        The events, with the types, the ids and the JSON of the demo.
+        The snippet for events sends the demo's events, with the same types, IDs and JSON.
         """
 
         def serve(channel: SSEChannel) -> None:
@@ -323,7 +323,7 @@ class SnippetTests:
 
     def test_progress(self, plain: Wire) -> None:
         """
-        The very stream of the demo, without its first event.
+        The snippet for progress sends the demo's stream, without the event connected.
         """
         client = self.play(plain, self.run(plain, "progress"), 10)
         demo = plain.connect(Demo(plain.reactor)).request("/streams/progress")
@@ -336,7 +336,7 @@ class SnippetTests:
 
     def test_reconnect(self, plain: Wire) -> None:
         """
-        The very stream of the demo, without its first event.
+        The snippet for reconnect sends the demo's stream, without the event connected.
         """
         foreign = self.play(plain, self.run(plain, "reconnect"), 1.2, **{"Last-Event-ID": "a5"})
         assert [event.id for event in EventStreamParser().feed(foreign.body)] == ["1"]
@@ -354,7 +354,7 @@ class SnippetTests:
 
     def test_hub(self, plain: Wire) -> None:
         """
-        What is said reaches those who listen, and those who come late.
+        The snippet for hub sends a published message to current and to later subscribers.
         """
 
         class Watched(Hub):
@@ -377,7 +377,7 @@ class SnippetTests:
             client.disconnect()
 
 
-class NothingThereTests:
+class NotFoundTests:
     @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
     @pytest.mark.parametrize(
         "path",
@@ -393,9 +393,9 @@ class NothingThereTests:
             "/hub/x",
         ],
     )
-    def test_no_such_path(self, client: Client, path: str, method: str) -> None:
+    def test_unknown_path(self, client: Client, path: str, method: str) -> None:
         """
-        What does not exist gets 404 and one sentence, whatever the method.
+        A path that does not exist in the demo gets 404 and one sentence, with any method.
         """
         client.request(path, method=method)
         assert client.status == 404
@@ -407,9 +407,9 @@ class NothingThereTests:
 class CloseStreamsTests:
     SAME_ORIGIN = ("Host: localhost:8080", "Origin: http://localhost:8080")
 
-    def test_closes(self, plain: Wire) -> None:
+    def test_streams_of_one_name(self, plain: Wire) -> None:
         """
-        All open streams of that name have their proper end, the others go on.
+        Closing the streams of one name ends all of them properly, and leaves other streams open.
         """
         demo = Demo(plain.reactor)
         clocks = [plain.connect(demo).request("/streams/clock") for _ in range(2)]
@@ -422,9 +422,9 @@ class CloseStreamsTests:
         for client in [*clocks, other, asking]:
             client.disconnect()
 
-    def test_browser_vouches_for_the_page(self, client: Client) -> None:
+    def test_same_origin_by_sec_fetch_site(self, client: Client) -> None:
         """
-        Sec-Fetch-Site stands in for Origin.
+        A request to close streams is accepted with Sec-Fetch-Site: same-origin in place of Origin.
         """
         assert post(client, "stream=clock", "Host: localhost", "Sec-Fetch-Site: same-origin").status == 200
         client.disconnect()
@@ -441,7 +441,7 @@ class CloseStreamsTests:
     )
     def test_another_origin(self, plain: Wire, fields: tuple[str, ...]) -> None:
         """
-        A page of another origin gets 403, and closes nothing.
+        A request of another origin to close streams gets 403, and closes none.
         """
         demo = Demo(plain.reactor)
         clock = plain.connect(demo).request("/streams/clock")
@@ -452,9 +452,9 @@ class CloseStreamsTests:
             client.disconnect()
 
     @pytest.mark.parametrize("body", ["", "stream=", "stream=close", "stream=%FF", "other=clock", "stream"])
-    def test_no_such_stream(self, client: Client, body: str) -> None:
+    def test_unknown_name(self, client: Client, body: str) -> None:
         """
-        What names no stream gets 400, and the names that there are.
+        A request to close streams of an unknown name gets 400, with the known names.
         """
         post(client, body, *self.SAME_ORIGIN)
         assert client.status == 400
@@ -464,7 +464,7 @@ class CloseStreamsTests:
     @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT"])
     def test_another_method(self, client: Client, method: str) -> None:
         """
-        Only POST is allowed, and the answer says so.
+        The resource that closes streams answers methods other than POST with 405 and Allow: POST.
         """
         client.request("/streams/close", method=method)
         assert (client.status, client.headers["allow"]) == (405, "POST")
@@ -474,7 +474,7 @@ class CloseStreamsTests:
 class StopTests:
     def test_all_streams_end(self, plain: Wire) -> None:
         """
-        Once the demo has stopped, every client has its end.
+        When the demo has stopped, the streams of all its clients have ended.
         """
         demo = Demo(plain.reactor)
         clients = [plain.connect(demo).request(f"/streams/{name}") for name in STREAMS]
@@ -484,10 +484,10 @@ class StopTests:
             assert client.ended
             client.disconnect()
 
-    def test_client_comes_meanwhile(self, plain: Wire) -> None:
+    def test_request_while_stopping(self, plain: Wire) -> None:
         """
-        While the demo waits for a client that does not read, it takes no others: they would keep it from its
-        end.
+        While the stopping demo waits for a client that does not read, it refuses other clients, which would
+        delay its end.
         """
         demo = Demo(plain.reactor)
         slow = plain.connect(demo).request("/streams/reconnect")

@@ -1,5 +1,5 @@
 """
-What the demo's streams send, and to whom.
+Tests of the demo's streams: their events, and the clients that receive them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONNECTED = ServerSentEvent('{"last_event_id":""}', "connected", "")
 
 class FakeChannel:
     """
-    What a broadcast needs of a channel.
+    A channel with only the methods that a broadcast uses.
     """
 
     def __init__(self, error: Exception | None = None) -> None:
@@ -67,9 +67,9 @@ def streams(plain: Wire) -> dict[str, DemoStream]:
 
 
 class BroadcastTests:
-    def test_all_get_the_same(self) -> None:
+    def test_event_reaches_all_channels(self) -> None:
         """
-        Whoever listens gets each event, the others what came before they did.
+        Each channel of a broadcast receives the events that are sent after it joined.
         """
         clock = Clock()
         broadcast = Broadcast(clock, 1.0, numbers())
@@ -83,9 +83,10 @@ class BroadcastTests:
         assert [event.data for event in first.got if isinstance(event, ServerSentEvent)] == ["1", "2"]
         assert second.got == first.got[1:]
 
-    def test_rests_while_nobody_listens(self) -> None:
+    def test_paused_without_channels(self) -> None:
         """
-        With the last channel the source stops, and goes on where it was with the next.
+        A broadcast stops when its last channel closes, and continues with the next event when a channel
+        joins.
         """
         clock = Clock()
         broadcast = Broadcast(clock, 1.0, numbers())
@@ -104,7 +105,7 @@ class BroadcastTests:
 
     def test_one_channel_fails(self) -> None:
         """
-        The others get the event all the same, and the failure is logged.
+        A channel that raises does not keep a broadcast from sending to the others, and its failure is logged.
         """
         clock = Clock()
         broadcast = Broadcast(clock, 1.0, numbers())
@@ -117,9 +118,9 @@ class BroadcastTests:
         assert [len(channel.got) for channel in channels] == [2, 0, 2]
         assert [str(log["log_failure"].value) for log in logs] == ["broken", "broken"]
 
-    def test_channel_is_about_to_leave(self) -> None:
+    def test_channel_that_has_closed(self) -> None:
         """
-        That a channel has closed by the time of an event is nothing to log.
+        A channel that has closed before an event causes no log entry.
         """
         clock = Clock()
         broadcast = Broadcast(clock, 1.0, numbers())
@@ -128,9 +129,9 @@ class BroadcastTests:
             clock.advance(1.0)
         assert logs == []
 
-    def test_a_channel_leaves_while_an_event_goes_out(self) -> None:
+    def test_channel_closes_during_an_event(self) -> None:
         """
-        The fan-out goes over a copy.
+        Channels may close while a broadcast sends an event: the remaining channel receives each event once.
         """
         clock = Clock()
         broadcast = Broadcast(clock, 1.0, numbers())
@@ -150,7 +151,7 @@ class BroadcastTests:
 
     def test_comment(self) -> None:
         """
-        A str of the source becomes a comment.
+        A str in the source of a broadcast is sent as a comment.
         """
         clock = Clock()
         channel = FakeChannel()
@@ -161,9 +162,9 @@ class BroadcastTests:
 
 class DemoStreamTests:
     @pytest.mark.parametrize("name", ["clock", "events", "progress", "reconnect"])
-    def test_tells_what_the_server_saw(self, plain: Wire, streams: dict[str, DemoStream], name: str) -> None:
+    def test_first_event(self, plain: Wire, streams: dict[str, DemoStream], name: str) -> None:
         """
-        The first event of every stream holds the client's Last-Event-ID, and has no id.
+        The first event of every stream of the demo has the client's Last-Event-ID as data, and no ID.
         """
         client = plain.connect(streams[name]).request(headers={"Last-Event-ID": '7"\\'})
         [event] = events(client)
@@ -172,9 +173,9 @@ class DemoStreamTests:
         assert event.id == ""
         client.disconnect()
 
-    def test_closes_all(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
+    def test_close_all(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
         """
-        Each open channel gets its proper end, and the number of them is told.
+        Closing the channels of a stream ends each of them properly, and returns their number.
         """
         clients = [plain.connect(streams["clock"]).request() for _ in range(3)]
         clients[0].disconnect()
@@ -185,9 +186,10 @@ class DemoStreamTests:
         assert streams["clock"].close_all() == 0
 
     @pytest.mark.parametrize("name", ["clock", "events", "progress", "reconnect"])
-    def test_stops(self, plain: Wire, streams: dict[str, DemoStream], name: str) -> None:
+    def test_stop(self, plain: Wire, streams: dict[str, DemoStream], name: str) -> None:
         """
-        Once it has stopped, its clients have their end, and the turn after leaves nothing in the reactor.
+        When a stream of the demo has stopped, its clients' streams have ended, and the reactor has nothing
+        left a turn later.
         """
         clients = [plain.connect(streams[name]).request() for _ in range(2)]
         stopped = Deferred.fromCoroutine(streams[name].stop())
@@ -197,17 +199,16 @@ class DemoStreamTests:
             assert client.ended
         assert plain.reactor.getDelayedCalls() == []
 
-    def test_stops_with_nobody_there(self, streams: dict[str, DemoStream]) -> None:
+    def test_stop_without_clients(self, streams: dict[str, DemoStream]) -> None:
         """
-        It has stopped at once.
+        A stream of the demo without clients stops at once.
         """
         assert Deferred.fromCoroutine(streams["clock"].stop()).called
 
-    def test_stops_with_a_client_that_does_not_read(
-        self, plain: Wire, streams: dict[str, DemoStream]
-    ) -> None:
+    def test_stop_with_a_client_that_does_not_read(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
         """
-        It waits for what the channel holds back, closes what comes meanwhile, and gives up after 5 seconds.
+        A stopping stream waits for buffered bytes, refuses new clients, and closes the connection after 5
+        seconds.
         """
         slow = plain.connect(streams["clock"]).request()
         slow.stop_reading()
@@ -228,7 +229,7 @@ class DemoStreamTests:
 class ClockTests:
     def test_one_event_a_second(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
         """
-        All who listen get the time, with the same ids.
+        The stream clock sends the time each second to all clients, with the same IDs.
         """
         clients = [plain.connect(streams["clock"]).request() for _ in range(2)]
         advance(clients, 1.0, times=2)
@@ -242,7 +243,7 @@ class ClockTests:
 class EventsTests:
     def test_one_of_each(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
         """
-        Types, ids, several lines, other scripts, JSON and no data at all, and a comment that is no event.
+        The stream events sends types, IDs, several lines, several scripts, JSON, empty data, and a comment.
         """
         client = plain.connect(streams["events"]).request()
         advance([client], 1.0, times=6)
@@ -256,9 +257,9 @@ class EventsTests:
         assert b"\n: A comment" in client.body
         client.disconnect()
 
-    def test_goes_round(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
+    def test_repeats(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
         """
-        After the last one comes the first again, with a new id.
+        The stream events starts again after its last event, with new IDs.
         """
         client = plain.connect(streams["events"]).request()
         advance([client], 1.0, times=7)
@@ -268,9 +269,9 @@ class EventsTests:
 
 
 class ProgressTests:
-    def test_runs_to_its_end(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
+    def test_ends_at_100_percent(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
         """
-        The job goes to 100 % for its client, then the stream ends.
+        The stream progress counts to 100 % and then ends.
         """
         client = plain.connect(streams["progress"]).request()
         advance([client], 0.4, times=19)
@@ -284,7 +285,7 @@ class ProgressTests:
 
     def test_each_client_has_its_own(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
         """
-        Who comes later is not further than it should be.
+        The stream progress starts at the beginning for each client.
         """
         first = plain.connect(streams["progress"]).request()
         advance([first], 0.4)
@@ -296,7 +297,7 @@ class ProgressTests:
 
     def test_resumes(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
         """
-        A client that was cut off goes on behind what it has seen.
+        A client of the stream progress that reconnects resumes after the last event it received.
         """
         client = plain.connect(streams["progress"]).request(headers={"Last-Event-ID": "90"})
         advance([client], 0.4, times=2)
@@ -306,15 +307,17 @@ class ProgressTests:
     @pytest.mark.parametrize("seen", ["100", "999"])
     def test_client_has_seen_everything(self, plain: Wire, streams: dict[str, DemoStream], seen: str) -> None:
         """
-        It gets 204, and as a browser would not come back.
+        A client that has received all of the stream progress gets 204, so that its browser does not
+        reconnect.
         """
         client = plain.connect(streams["progress"]).request(headers={"Last-Event-ID": seen})
         assert (client.status, client.body) == (204, b"")
         client.disconnect()
 
-    def test_client_goes(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
+    def test_client_disconnects(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
         """
-        The job is given up: the fixture finds nothing left in the reactor.
+        The job of the stream progress is cancelled when its client disconnects; the fixture checks the
+        reactor.
         """
         client = plain.connect(streams["progress"]).request()
         advance([client], 0.4)
@@ -324,7 +327,7 @@ class ProgressTests:
 class ReconnectTests:
     def test_ends_after_five(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
         """
-        The stream asks for a second, counts to five and ends.
+        The stream reconnect begins with a retry of one second, and ends after five events.
         """
         client = plain.connect(streams["reconnect"]).request()
         assert client.body.startswith(b"retry: 1000\n")
@@ -332,9 +335,9 @@ class ReconnectTests:
         assert [event.data for event in events(client)[1:]] == [f"event {number}" for number in range(1, 6)]
         assert client.ended
 
-    def test_goes_on(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
+    def test_resumes_counting(self, plain: Wire, streams: dict[str, DemoStream]) -> None:
         """
-        The count goes on from what the client has seen.
+        A client of the stream reconnect continues counting after its last event ID.
         """
         client = plain.connect(streams["reconnect"]).request(headers={"Last-Event-ID": "5"})
         advance([client], 1.0)
@@ -344,7 +347,7 @@ class ReconnectTests:
     @pytest.mark.parametrize("seen", ["x", "-3", "²", "٣", "1" * 1000, "1.5"])
     def test_foreign_id(self, plain: Wire, streams: dict[str, DemoStream], seen: str) -> None:
         """
-        An id that was not given here is none; nothing fails, and nothing is slow.
+        An ID that no stream of the demo sends is ignored, without an error and without slow parsing.
         """
         headers = {"Last-Event-ID": seen.encode().decode("latin-1")}
         client = plain.connect(streams["reconnect"]).request(headers=headers)

@@ -116,7 +116,7 @@ class BoundTests:
         assert member.client.headers["retry-after"] == "60"
         if method == "GET":
             assert member.client.body == (
-                b"the hub holds as many patterns as it may: ask for exact topics, or try again later "
+                b"the hub has reached its limit of patterns: subscribe to exact topics, or try again later "
                 b"(max_pattern_weight is 1000)\n"
             )
 

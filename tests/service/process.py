@@ -1,5 +1,5 @@
 """
-The service as a process, and those who use it over real sockets.
+Runs the service as a process, with publishers and subscribers over real sockets.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tests.waiting import PATIENCE, wait_until
 from txsse import EventStreamParser, ServerSentEvent
 from txsse.mercure.auth.mint import make_token
 
-#: What clients take the hub for, whatever it listens on.
+#: The hub's ``--url``, which does not depend on its endpoints.
 HUB_URL = f"http://hub.example{PATH}"
 
 
-# Becomes a program that finds a socket where systemd puts one; the variable has to name the very process.
+# Executes a program with a socket at the descriptor that systemd uses; LISTEN_PID must be its process ID.
 _HAND_OVER = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
@@ -75,9 +75,9 @@ def running(
     """
     Run ``twist txsse``, and wait until it listens.
 
-    :param listens: on how many endpoints.
-    :param inherited: a socket that it is handed, as systemd does.
-    :param starter: the program that becomes it, with its arguments.
+    :param listens: the number of its endpoints.
+    :param inherited: a listening socket to pass to it, as systemd does.
+    :param starter: a command that executes it.
     :param twist: options of ``twist`` itself.
     """
     command: list[str | Path] = [*starter, TWIST, "--log-format=text", *twist, "txsse", *argv]
@@ -93,7 +93,7 @@ def running(
 
 def token(**options: object) -> str:
     """
-    Make a token that is good for the next minutes.
+    Make a token that is valid for ten minutes.
     """
     given: dict[str, object] = {"publish": ["*"], "subscribe": ["*"], **options}
     return make_token(SECRET, audience=HUB_URL, expires=time.time() + 600, **given)  # type: ignore[arg-type]
@@ -101,7 +101,7 @@ def token(**options: object) -> str:
 
 def publish(url: str, topic: str, data: str, **fields: str) -> str:
     """
-    Publish, and return the id. What fails raises.
+    Publish an update, and return its ID; raise if the publication fails.
     """
     form = urlencode({"topic": topic, "data": data, **fields}).encode()
     headers = {"Authorization": f"Bearer {token()}"}
@@ -112,7 +112,7 @@ def publish(url: str, topic: str, data: str, **fields: str) -> str:
 
 def get(url: str) -> tuple[int, str]:
     """
-    Fetch something small.
+    Return the status and the body of a GET.
     """
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
@@ -124,10 +124,10 @@ def get(url: str) -> tuple[int, str]:
 
 class Subscriber:
     """
-    A client that comes back with its last id, as browsers do, at once.
+    A client that reconnects with its last event ID, as browsers do, but without a delay.
 
-    :ivar events: what it got.
-    :ivar visits: how often it was let in.
+    :ivar events: the events that it received.
+    :ivar visits: how many times it opened the stream.
     """
 
     def __init__(self, url: str, topic: str = "news", last_event_id: str = "earliest") -> None:
@@ -140,7 +140,7 @@ class Subscriber:
 
     def read_until(self, text: str) -> list[str]:
         """
-        Read until some data have come, and return all.
+        Read until a message with this text has arrived, and return the texts of all messages.
         """
 
         def visit() -> list[str]:

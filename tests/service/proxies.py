@@ -1,6 +1,5 @@
 """
-nginx, HAProxy and Caddy as processes, each with its file from the documentation, and nodes of the service
-behind them.
+Runs nginx, HAProxy and Caddy as processes, each with its file from the documentation, and nodes of the hub.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ else:
 
 FOLDER = ROOT / "docs" / "deployment"
 
-# What the files have as the first node, the second one, and the port of their status.
+# The addresses in the files of the first and the second node, and the port of their health checks.
 ONE, TWO, STATUS = "10.0.0.11:8080", "10.0.0.12:8080", "9090"
 
-# Different addresses, as some want the same port everywhere.
+# Two addresses, because some proxies' files have the same port for both nodes.
 HOSTS = ("127.0.0.1", "127.0.0.2")
 
 METADATA = "/.well-known/oauth-protected-resource/.well-known/mercure"
@@ -41,7 +40,7 @@ METADATA = "/.well-known/oauth-protected-resource/.well-known/mercure"
 
 def put(text: str, *replacements: tuple[str, str]) -> str:
     """
-    Replace what has to be there.
+    Replace texts, and fail if one does not occur.
     """
     for old, new in replacements:
         assert old in text, old
@@ -83,7 +82,7 @@ def configure_haproxy(directory: Path, port: int, certificate: Path) -> tuple[st
 
 
 def configure_caddy(directory: Path, port: int, certificate: Path) -> tuple[str, list[str]]:
-    # Caddy takes neither the other's block out of a file, nor a certificate that it did not make.
+    # Both nodes are in one line of the Caddyfile, and Caddy must not obtain a certificate.
     pem = certificate.read_text()
     for name, kind in (("key", "PRIVATE KEY"), ("cert", "CERTIFICATE")):
         found = re.search(f"-----BEGIN {kind}-----.*-----END {kind}-----\n", pem, re.DOTALL)
@@ -105,9 +104,9 @@ KINDS = {"nginx": configure_nginx, "haproxy": configure_haproxy, "caddy": config
 
 class Front:
     """
-    A proxy that is there.
+    A running proxy.
 
-    :ivar url: the hub's URL at it.
+    :ivar url: the URL of the hub at the proxy.
     """
 
     def __init__(self, port: int, certificate: Path) -> None:
@@ -117,13 +116,13 @@ class Front:
 
     def client(self, *, http2: bool = True) -> httpx.Client:
         """
-        Make a client, which is somebody of their own.
+        Make an HTTP client with its own connections.
         """
         return httpx.Client(http2=http2, verify=self._context, timeout=PATIENCE)
 
     def publish(self, text: str, id: str | None = None, **fields: str) -> httpx.Response:
         """
-        Publish by a client of its own.
+        Publish over a new connection.
         """
         form = {"topic": "news", "data": text, **({} if id is None else {"id": id}), **fields}
         with self.client() as client:
@@ -132,9 +131,9 @@ class Front:
 
 def program(name: str) -> str:
     """
-    Return where a program is, or skip the test.
+    Return the path of a program, or skip the test if it is not installed.
     """
-    # Debian has some where only root looks.
+    # Debian installs some programs in directories that are only in root's path.
     found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
     if found is None:
         pytest.skip(f"install Debian's package {name}")
@@ -146,18 +145,18 @@ def proxy(
     kind: str, directory: Path, certificate: Path, urls: tuple[str, ...], status: int, timeout: str = "60s"
 ) -> Iterator[Front]:
     """
-    Run a proxy in front of nodes.
+    Run a proxy for nodes.
 
     :param urls: the hub's URL at each of one or two nodes.
-    :param status: the port where they tell how they are.
-    :param timeout: after which silence a node counts as gone.
+    :param status: the port of their health checks.
+    :param timeout: the proxy's read timeout, after which a silent node counts as failed.
     """
     port = free_port()
     text, command = KINDS[kind](directory, port, certificate)
     nodes = [re.sub("http://([^/]+)/.*", r"\1", url) for url in urls]
     text = put(text, (ONE, nodes[0]), *([(TWO, nodes[1])] if len(nodes) > 1 else []))
     if len(nodes) == 1:
-        # As the files say: without the other.
+        # As the files say: remove the second node.
         text = re.sub(rf"(?m)^ +server .*{TWO}.*\n| {TWO}", "", text)
     if kind != "nginx":
         text = put(text, (f"port {STATUS}", f"port {status}"))

@@ -1,5 +1,5 @@
 """
-Bounds that depend on the machine.
+Tests of the service's limits that depend on the machine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from txsse.service.bounds import connections_by_files
 class ConnectionsTests:
     def test_by_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        By default there may be as many as the process may have files, less some for other things.
+        The default limit of connections is the process's limit of open files, less a reserve for other files.
         """
         resource: Any = pytest.importorskip("resource")
         for limit, count in ((1024, 960), (10, 1), (resource.RLIM_INFINITY, None)):

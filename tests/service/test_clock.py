@@ -1,5 +1,5 @@
 """
-The service on a system whose time is set while it runs.
+Tests of the service on a system whose time is set while it runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(LIBRARY is None, reason="needs libfaketime (Debi
 
 class SystemTime:
     """
-    The time of day of a process; its monotonic clocks are the system's.
+    The time of day that a process sees; its monotonic clocks are those of the system.
 
     :ivar environ: what the process needs in its environment.
     """
@@ -49,7 +49,7 @@ class SystemTime:
 
     def step(self, seconds: int) -> None:
         """
-        Set the time.
+        Set the time of day.
         """
         self._ahead += seconds
         new = self._file.with_suffix(".new")
@@ -67,7 +67,7 @@ class SystemTime:
 
 class Stream:
     """
-    A client that has asked for a stream.
+    A client with an open stream.
     """
 
     def __init__(self, url: str, token: str, *, buffer: int | None = None) -> None:
@@ -86,7 +86,7 @@ class Stream:
 
     def read_comments(self, count: int) -> None:
         """
-        Read so many comments.
+        Read this number of comments.
         """
         while count > 0:
             data = self._response.read1()
@@ -104,17 +104,17 @@ class Stream:
 @pytest.fixture
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SystemTime:
     made = SystemTime(tmp_path)
-    # The helpers' tokens are good by the service's time.
+    # Tokens that the helpers make are valid by the service's time.
     monkeypatch.setattr(process_module, "token", made.token)
     return made
 
 
 @pytest.mark.parametrize("reactor", ["epoll", "asyncio"])
 @pytest.mark.parametrize("step", [-3600, 3600])
-def test_time_is_set(reactor: str, step: int, system: SystemTime, tmp_path: Path) -> None:
+def test_system_time_is_set(reactor: str, step: int, system: SystemTime, tmp_path: Path) -> None:
     """
-    Keep-alives go on, a request that does not come is given up, and so is a client that does not read when
-    the service ends. Tokens expire by the new time, resuming works, and the access log has the new date.
+    After the system's time is set, keep-alives continue, an unfinished request and a client that does not
+    read time out, tokens expire by the new time, subscribers resume, and the access log has the new date.
     """
     log = tmp_path / "access.log"
     options = [
@@ -160,9 +160,10 @@ def test_time_is_set(reactor: str, step: int, system: SystemTime, tmp_path: Path
 
 
 @pytest.mark.parametrize("step", [-3600, 3600])
-def test_time_is_set_between_two_processes(step: int, system: SystemTime, tmp_path: Path) -> None:
+def test_system_time_is_set_between_two_processes(step: int, system: SystemTime, tmp_path: Path) -> None:
     """
-    The next process goes on behind what the last one has recorded, and clients resume there.
+    If the system's time is set between two processes, the second continues after the last recorded update,
+    and clients resume.
     """
     options = [LISTEN, URL, f"--journal=sqlite:{tmp_path}/hub.sqlite"]
     with running(*options, environ=system.environ) as process:

@@ -1,5 +1,5 @@
 """
-What the service is told.
+Tests of the service's configuration: types of options, sources, precedence, errors.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class KindTests:
     )
     def test_read(self, kind: OptionType, value: Any, read: Any) -> None:
         """
-        Values are read as text, and as what TOML has.
+        Each type of option reads its values as text, and as TOML values.
         """
         result = kind.read(value)
         assert result == read and type(result) is type(read)
@@ -120,9 +120,9 @@ class KindTests:
             (DURATION, None),
         ],
     )
-    def test_wrong(self, kind: OptionType, value: Any) -> None:
+    def test_invalid(self, kind: OptionType, value: Any) -> None:
         """
-        Others are refused.
+        Each type of option refuses invalid values.
         """
         with pytest.raises(ValueError, match=r"^is "):
             kind.read(value)
@@ -143,9 +143,9 @@ class KindTests:
             "",
         ],
     )
-    def test_no_origin(self, kind: OptionType, text: str) -> None:
+    def test_invalid_origin(self, kind: OptionType, text: str) -> None:
         """
-        What no browser ever sends as an origin is refused, and would match nothing.
+        A value that a browser never sends as an origin is refused, because it would match no request.
         """
         with pytest.raises(ValueError, match=r"which is not an origin; an origin is .* https://example\.org"):
             kind.read([text])
@@ -153,14 +153,14 @@ class KindTests:
     @pytest.mark.parametrize("kind", [ORIGINS, ORIGINS_OR_ANY])
     def test_origin(self, kind: OptionType) -> None:
         """
-        Origins are read as browsers write them.
+        An origin is normalized to the form that browsers send.
         """
         texts = ["https://Bücher.example:443", "http://[0:0::1]:8080"]
         assert kind.read(texts) == ("https://xn--bcher-kva.example", "http://[::1]:8080")
 
     def test_any_origin(self) -> None:
         """
-        Not all the world may publish by somebody's cookie.
+        --publish-origin refuses *, so that not all origins may publish with a cookie.
         """
         with pytest.raises(ValueError, match=r"holds '\*', which is not an origin"):
             ORIGINS.read("*")
@@ -169,7 +169,7 @@ class KindTests:
 class ConfigTests:
     def test_defaults(self) -> None:
         """
-        Nobody is let in who has not been asked in, and only this machine is served.
+        By default, the service listens on loopback only and accepts no client without a token.
         """
         config, places = read()
         assert config == Config()
@@ -178,9 +178,9 @@ class ConfigTests:
         assert config.key_file == () and config.admin == ()
         assert set(places.values()) == {"default"}
 
-    def test_every_option_everywhere(self, tmp_path: Path) -> None:
+    def test_every_option_from_every_source(self, tmp_path: Path) -> None:
         """
-        Each can be said on the command line, in the environment and in the file.
+        Each option can be set on the command line, in the environment and in the file.
         """
         samples = {
             TEXT: "x",
@@ -205,17 +205,17 @@ class ConfigTests:
             ]
             assert values[0] == values[1] == values[2] == option.kind.read(samples.get(option.kind, "7"))
 
-    def test_table_is_whole(self) -> None:
+    def test_every_field_is_an_option(self) -> None:
         """
-        Every field is an option with a help text.
+        Each field of Config is an option with a help text.
         """
         named = {option.name.replace("-", "_") for option in options()}
         assert named == {field.name for field in dataclasses.fields(Config)}
         assert all(option.help.endswith(".") for option in options())
 
-    def test_off_where_there_may_be_none(self) -> None:
+    def test_options_that_accept_off(self) -> None:
         """
-        What the service cannot do without is not switched off.
+        An option accepts off exactly if its field may have no value.
         """
         kinds = {option.name.replace("-", "_"): option.kind for option in options()}
         for field in dataclasses.fields(Config):
@@ -225,7 +225,7 @@ class ConfigTests:
 
     def test_precedence(self, tmp_path: Path) -> None:
         """
-        The command line counts before the environment, and that before the file.
+        The command line takes precedence over the environment, and the environment over the file.
         """
         file = tmp_path / "hub.toml"
         file.write_text('journal = "memory:"\nurl = "https://file.example/x"\nmax_streams = 5\n')
@@ -244,7 +244,7 @@ class ConfigTests:
 
     def test_empty_variable(self, tmp_path: Path) -> None:
         """
-        A variable that is empty says nothing; the file still does.
+        An empty variable counts as unset: the value of the file is used.
         """
         file = tmp_path / "hub.toml"
         file.write_text('cookie = "c"\n')
@@ -254,7 +254,7 @@ class ConfigTests:
 
     def test_other_variables(self) -> None:
         """
-        Those of other programs are left alone, and so are those of the command txsse.
+        Variables of other programs, and those of the command txsse, are accepted.
         """
         read(environ={"PATH": "/bin", "TXSSE_CONFIG": "x", "TXSSE_TOKEN": "x"})
 
@@ -276,8 +276,8 @@ class ConfigTests:
     )
     def test_secret_in_url(self, name: str, url: Any) -> None:
         """
-        A password or a token within a URL has no place on the command line, whichever option has it, and the
-        error says where it belongs.
+        A URL with a password or a token is refused on the command line, for every option; the error says
+        where to set it.
         """
         said = problem(given={name: url})
         assert said.startswith(f"--{name}: every user of the machine can see the password or token")
@@ -298,49 +298,49 @@ class ConfigTests:
     )
     def test_no_secret_in_url(self, name: str, url: Any) -> None:
         """
-        Other URLs have.
+        A URL without a secret is accepted on the command line.
         """
         assert read(given={name: url})
 
     @pytest.mark.parametrize(
         ("sources", "said"),
         [
-            ({"given": {"max-body": "a lot"}}, "--max-body: 'a lot' is no number of bytes"),
-            ({"environ": {"TXSSE_MAX_BODY": "a lot"}}, "TXSSE_MAX_BODY: 'a lot' is no number of bytes"),
-            ({"environ": {"TXSSE_MAX_BODDY": "1"}}, "TXSSE_MAX_BODDY is the variable of no option"),
+            ({"given": {"max-body": "a lot"}}, "--max-body: 'a lot' is not a number of bytes"),
+            ({"environ": {"TXSSE_MAX_BODY": "a lot"}}, "TXSSE_MAX_BODY: 'a lot' is not a number of bytes"),
+            ({"environ": {"TXSSE_MAX_BODDY": "1"}}, "TXSSE_MAX_BODDY is not the variable of an option"),
             (
                 {"environ": {"TXSSE_PUBLISH_ORIGIN": "https://a/"}},
                 "TXSSE_PUBLISH_ORIGIN: 'https://a/' holds 'https://a/', which is not an origin",
             ),
         ],
     )
-    def test_wrong(self, sources: dict[str, Any], said: str) -> None:
+    def test_invalid(self, sources: dict[str, Any], said: str) -> None:
         """
-        The error says what stands where.
+        The error for an invalid value names its source and the value.
         """
         assert problem(**sources).startswith(said)
 
     @pytest.mark.parametrize(
         ("content", "said"),
         [
-            ("colour = 1", "colour is no option"),
+            ("colour = 1", "colour is not an option"),
             ("anonymous = 5", "anonymous: 5 is neither true nor false"),
-            ("anonymous", "is no TOML"),
-            (b"\xff", "is no TOML"),
-            ("key = 5", "key: the value is no text"),
-            ("max_body = 1\nmax-body = 2", "max-body is there twice"),
+            ("anonymous", "is not valid TOML"),
+            (b"\xff", "is not valid TOML"),
+            ("key = 5", "key: the value is not a string"),
+            ("max_body = 1\nmax-body = 2", "max-body is set twice"),
         ],
     )
-    def test_wrong_file(self, tmp_path: Path, content: str | bytes, said: str) -> None:
+    def test_invalid_file(self, tmp_path: Path, content: str | bytes, said: str) -> None:
         """
-        So does one about the file; and secrets are not shown.
+        The error for an invalid file names the problem, and does not show secrets.
         """
         file = tmp_path / "hub.toml"
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
         assert said in problem(file=file)
 
-    def test_no_file(self, tmp_path: Path) -> None:
+    def test_missing_file(self, tmp_path: Path) -> None:
         """
-        A file that is not there is not passed over.
+        A configuration file that does not exist is an error.
         """
         assert "cannot read" in problem(file=tmp_path / "none.toml")

@@ -1,5 +1,5 @@
 """
-The files that the service and the commands make.
+Tests of the files that the service and the commands create.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from txsse.cli.state_file import write_state
 @pytest.fixture
 def any_mode() -> Iterator[None]:
     """
-    Nothing is taken away from the modes that files are made with.
+    Set a umask of 0, which does not restrict the modes of new files.
     """
     before = os.umask(0)
     yield
@@ -28,7 +28,7 @@ def any_mode() -> Iterator[None]:
 
 def run_service(path: Path) -> None:
     """
-    Make the service as it is made to run, and end it.
+    Make the service with an access log, and stop it.
     """
     options = [
         "--listen=tcp:0:interface=127.0.0.1",
@@ -42,18 +42,18 @@ def run_service(path: Path) -> None:
 @pytest.mark.usefixtures("any_mode")
 class FilesTests:
     @pytest.mark.parametrize("make", [run_service, lambda path: write_state(path / "state", "id")])
-    def test_for_their_owner_alone(self, make: Callable[[Path], None], tmp_path: Path) -> None:
+    def test_readable_by_the_owner_only(self, make: Callable[[Path], None], tmp_path: Path) -> None:
         """
-        Nobody else can read or write them, whatever the umask is.
+        Only the owner can read and write files that the service and the commands create, with any umask.
         """
         make(tmp_path)
         made = {each.name: stat.S_IMODE(each.stat().st_mode) for each in tmp_path.rglob("*")}
         assert made
         assert set(made.values()) == {0o600}, made
 
-    def test_access_log_that_is_there(self, tmp_path: Path) -> None:
+    def test_existing_access_log(self, tmp_path: Path) -> None:
         """
-        It keeps the mode and the lines that it has.
+        An existing access log keeps its mode and its lines.
         """
         log = tmp_path / "access.log"
         log.write_text("before\n")

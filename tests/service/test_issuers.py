@@ -1,5 +1,5 @@
 """
-Keys of authorization servers, over real sockets.
+Tests of the keys of authorization servers, over real sockets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from txsse.service.issuers import make_issuers
 
 class Server(Resource):
     """
-    An authorization server that has keys, and tells at another place where they are.
+    An authorization server that redirects requests for its keys.
 
     :ivar asked: what it was asked for.
     """
@@ -37,7 +37,7 @@ class Server(Resource):
         if request.path == b"/moved":
             request.setResponseCode(self._status)
             request.setHeader(b"Location", b"/keys")
-        # Keys in the body of a redirect are none, either.
+        # Keys in the body of a redirect must not be used either.
         return jwks(jwk(ec_key(), kid="a")).encode()
 
 
@@ -46,7 +46,7 @@ class RedirectTests:
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     async def test_not_followed(self, status: int, logged: list[LogEvent]) -> None:
         """
-        Keys come from where the operator said, and from nowhere else.
+        Redirects of a JWKS URL are not followed: keys come only from the URL that the operator configured.
         """
         server = Server(status)
         port = await listen(server)

@@ -1,5 +1,5 @@
 """
-The documented limits: each has an option or a number, and a test.
+Tests of docs/limits.rst: each limit has an option or a number, and a test.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TABLE = (ROOT / "docs" / "limits.rst").read_text(encoding="utf-8")
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"``([\w/]+::\w+)``", TABLE))))
 def test_every_row_has_a_test(name: str) -> None:
     """
-    Each test that the table names exists.
+    Each test named in the tables of docs/limits.rst exists.
     """
     file, _, test = name.partition("::")
     text = (ROOT / "tests" / f"{file}.py").read_text(encoding="utf-8")
@@ -29,7 +29,7 @@ def test_every_row_has_a_test(name: str) -> None:
 
 def test_rows() -> None:
     """
-    Each row of the tables names one.
+    Each row of the tables of docs/limits.rst names a test.
     """
     rows = re.findall(r"^[a-z].{30,}  \S.*$", TABLE, re.MULTILINE)
     assert len(rows) > 30
@@ -42,7 +42,7 @@ DEFAULTS = sorted(set(re.findall(r"``--([a-z-]+)``, ([^;|]*?)(?:  |;|$)", TABLE,
 @pytest.mark.parametrize(("option", "default"), DEFAULTS)
 def test_defaults(option: str, default: str) -> None:
     """
-    Each default is what the service has.
+    Each default in docs/limits.rst is that of the service.
     """
     known = {each.name: each for each in options()}
     (field,) = [each for each in fields(Config) if each.name == option.replace("-", "_")]

@@ -1,5 +1,5 @@
 """
-Names that a local hub is asked by.
+Tests of the check of host names by a hub that listens on loopback only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def world(plain: Wire) -> Iterator[World]:
 
 class HostTests:
     """
-    A hub on loopback, and names that resolve to it.
+    A hub on loopback, and requests for foreign host names.
     """
 
     @pytest.mark.parametrize(
@@ -41,9 +41,11 @@ class HostTests:
             (["unix:/run/hub"], "http://localhost/hub", False),
         ],
     )
-    def test_where_it_is_checked(self, world: World, endpoints: list[str], url: str, checked: bool) -> None:
+    def test_sites_that_check_host_names(
+        self, world: World, endpoints: list[str], url: str, checked: bool
+    ) -> None:
         """
-        A hub that listens on loopback alone, and that is not known by another name.
+        Host names are checked if all endpoints are on loopback and the URL has a local host.
         """
         client = world.connect(refuse=foreign_host_rule(endpoints, url))
         client.say(b"GET /page HTTP/1.1\r\nHost: evil.example\r\n\r\n")

@@ -1,5 +1,5 @@
 """
-The service, made of what it was told.
+Tests of the service that is made from a configuration.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ KEYED: dict[str, Any] = {"url": URL, "key": SECRET}
 
 class Tree:
     """
-    A service's tree on a fake network.
+    The web tree of the service on a fake network.
     """
 
-    def __init__(self, wire: Wire, **told: Any) -> None:
-        config = Config(**{**KEYED, **told})
+    def __init__(self, wire: Wire, **given: Any) -> None:
+        config = Config(**{**KEYED, **given})
         settings = make_settings(config, make_issuers(config, wire.reactor), config.url or URL)
         self.tree = HubTree(config, settings, wire.reactor)
         self._wire = wire
@@ -64,8 +64,8 @@ class Tree:
 def serve(plain: Wire) -> Iterator[Callable[..., Tree]]:
     trees: list[Tree] = []
 
-    def serve(**told: Any) -> Tree:
-        trees.append(Tree(plain, **told))
+    def serve(**given: Any) -> Tree:
+        trees.append(Tree(plain, **given))
         return trees[-1]
 
     yield serve
@@ -76,26 +76,26 @@ def serve(plain: Wire) -> Iterator[Callable[..., Tree]]:
 class IssuerTests:
     def test_keys_by_role(self, serve: Callable[..., Tree], tmp_path: Path) -> None:
         """
-        A key is for what it was given for.
+        Each key verifies only tokens of the role that it was given for.
         """
         file = tmp_path / "key"
         file.write_text(SECRET + "\n")
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         bearer = f"Bearer {token(publish=['*'], subscribe=['*'])}"
-        for told, statuses in (
+        for given, statuses in (
             ({"key_file": (str(file),), "key": None}, (200, 200)),
             ({"publish_key_file": (str(file),), "key": None}, (200, 401)),
             ({"publish_key": SECRET, "subscribe_key": "x" * 32, "key": None}, (200, 401)),
             ({"publish_key": "x" * 32, "subscribe_key": SECRET, "key": None}, (401, 200)),
         ):
-            tree = serve(**told)
+            tree = serve(**given)
             published = tree.ask("/.well-known/mercure", "POST", b"topic=a", Authorization=bearer, **form)
             read = tree.ask("/.well-known/mercure?match=a", Authorization=bearer)
             assert (published.status, read.status) == statuses
 
-    def test_servers(self, plain: Wire) -> None:
+    def test_authorization_servers(self, plain: Wire) -> None:
         """
-        Each authorization server has its own keys, beside those who share one with the hub.
+        Each authorization server has its own keys, next to the keys of --key-file.
         """
         names = ("https://a.example", "https://b.example")
         urls = ("https://a.example/keys", "http://localhost:8000/keys")
@@ -111,41 +111,47 @@ class IssuerTests:
         ]
 
     @pytest.mark.parametrize(
-        ("told", "said"),
+        ("given", "said"),
         [
-            ({"key": None}, "nobody could publish"),
-            ({"key": None, "subscribe_key": SECRET}, "nobody could publish"),
+            ({"key": None}, "no client could publish"),
+            ({"key": None, "subscribe_key": SECRET}, "no client could publish"),
             ({"key": "short"}, "at least 32 bytes"),
             ({"key_file": ("/nowhere/key",)}, "cannot read /nowhere/key"),
             ({"issuer": ("https://a.example",)}, "--issuer and --jwks go together"),
             ({"issuer": ("a",), "jwks": ("http://a.example/keys",)}, "--jwks: keys are fetched over https"),
-            ({"algorithm": ("HS256", "none")}, "none is not known here"),
+            ({"algorithm": ("HS256", "none")}, "none is not supported"),
             ({"key_issuer": ""}, "--key-issuer: it is empty"),
             (
                 {"key_issuer": "a", "issuer": ("a",), "jwks": ("https://a.example/keys",)},
-                "--key-issuer: a is an --issuer, too",
+                "--key-issuer: a is also an --issuer",
             ),
             (
                 {"key_issuer": "b", "key": None, "issuer": ("a",), "jwks": ("https://a.example/keys",)},
-                "--key-issuer: there is no key that it is about",
+                "--key-issuer: no key is given that it applies to",
             ),
             (
                 {"algorithm": ("RS256", "ES256")},
-                "--algorithm: RS256, ES256 is allowed, and the keys to publish",
+                "--algorithm: it allows RS256, ES256, but the keys to publish",
             ),
             ({"algorithm": ("RS256",)}, "are for HS256/HS384/HS512"),
             ({"url": "hub.example"}, "--url: 'hub.example' is not the URL"),
-            ({"url": "http://hub.example/a b"}, "--url: 'http://hub.example/a b' holds what cannot stand"),
-            ({"url": "https://hub.example/a\n"}, "holds what cannot stand in a URL"),
+            (
+                {"url": "http://hub.example/a b"},
+                "--url: 'http://hub.example/a b' contains characters that are invalid",
+            ),
+            ({"url": "https://hub.example/a\n"}, "contains characters that are invalid in a URL"),
             ({"url": "https://bücher.example/hub"}, "as xn--"),
-            ({"url": "https://hub.example:p/hub"}, "--url: it has a host or a port that is none"),
-            ({"url": "https://[hub.example/hub"}, "--url: it has a host or a port that is none"),
-            ({"url": "https://hub.example/a%20b"}, "take a path without %"),
-            ({"url": "https://hub.example/a/../hub"}, "take a path without %"),
-            ({"url": f"https://me:{SECRET}@hub.example/hub"}, "--url: it holds a user or a password; leave"),
+            ({"url": "https://hub.example:p/hub"}, "--url: its host or port is invalid"),
+            ({"url": "https://[hub.example/hub"}, "--url: its host or port is invalid"),
+            ({"url": "https://hub.example/a%20b"}, "choose a path without %"),
+            ({"url": "https://hub.example/a/../hub"}, "choose a path without %"),
+            (
+                {"url": f"https://me:{SECRET}@hub.example/hub"},
+                "--url: it contains a user name or a password; leave",
+            ),
             (
                 {"issuer": ("a",), "jwks": (f"https://me:{SECRET.replace(' ', '')}@a.example/keys",)},
-                "--jwks: it holds a user or a password; leave",
+                "--jwks: it contains a user name or a password; leave",
             ),
             (
                 {"issuer": ("a",), "jwks": ("https://a.example/the keys",)},
@@ -153,7 +159,7 @@ class IssuerTests:
             ),
             (
                 {"issuer": ("a",), "jwks": (f"https://a.example/keys?token=a {SECRET}",)},
-                "--jwks: 'https://a.example/keys?***' holds",
+                "--jwks: 'https://a.example/keys?***' contains",
             ),
             (
                 {"issuer": ("a",), "jwks": (f"http://a.example/keys?token={SECRET.replace(' ', '')}",)},
@@ -169,18 +175,18 @@ class IssuerTests:
             ({"origin": ("app.example",)}, "app.example"),
         ],
     )
-    def test_wrong(self, serve: Callable[..., Tree], told: dict[str, Any], said: str) -> None:
+    def test_invalid(self, serve: Callable[..., Tree], given: dict[str, Any], said: str) -> None:
         """
-        What cannot be is told in one sentence, and secrets are not.
+        An invalid configuration of keys or URLs is reported in one sentence, without secrets.
         """
         with pytest.raises(BadConfig) as raised:
-            serve(**told)
+            serve(**given)
         assert said in str(raised.value)
         assert SECRET not in str(raised.value) and SECRET.replace(" ", "") not in str(raised.value)
 
     def test_algorithm_of_one_key(self, serve: Callable[..., Tree], tmp_path: Path) -> None:
         """
-        One key that is good for what is allowed is enough; each role has to have one, where it has any.
+        If a role has keys, one that suits an allowed algorithm is enough.
         """
         serve(algorithm=("RS256", "HS512"))
         file = tmp_path / "public.pem"
@@ -191,9 +197,9 @@ class IssuerTests:
 
 
 class TreeTests:
-    def test_elsewhere(self, serve: Callable[..., Tree]) -> None:
+    def test_hub_at_another_path(self, serve: Callable[..., Tree]) -> None:
         """
-        The hub may be at any path, and its description is where it is looked for.
+        The hub may be at any path, and its metadata is at the well-known path for it.
         """
         tree = serve(url="https://hub.example/live/events", anonymous=True, debugger=True)
         assert tree.ask("/live/events?match=a").status == 200
@@ -202,9 +208,9 @@ class TreeTests:
         assert json.loads(described.body)["resource"] == "https://hub.example/live/events"
         assert tree.ask("/").status in (200, 403)
 
-    def test_options_arrive(self, serve: Callable[..., Tree]) -> None:
+    def test_options_reach_the_hub(self, serve: Callable[..., Tree]) -> None:
         """
-        What is told is what is done.
+        The options of the service reach the hub: limits, anonymous subscribers and compatibility.
         """
         tree = serve(anonymous=True, max_streams=1, max_matchers=2, max_body=100, compatibility=True)
         assert tree.ask("/.well-known/mercure?match=a&match=b&match=c").status == 400
@@ -224,14 +230,14 @@ class TreeTests:
 
 
 class StartTests:
-    def test_again_and_again(
+    def test_journal_is_retried(
         self, serve: Callable[..., Tree], plain: Wire, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        A journal that is not there yet is asked for again; it is ready when the journal is.
+        The service retries a journal that does not start, and is ready when the journal has started.
         """
         tree = serve().tree
-        answers: list[Any] = [fail(JournalFailed("x", "is out")) for _ in range(3)]
+        answers: list[Any] = [fail(JournalFailed("x", "is unavailable")) for _ in range(3)]
         real = tree.hub.start
         monkeypatch.setattr(tree.hub, "start", lambda: answers.pop() if answers else real())
         starting = Deferred.fromCoroutine(tree.start())
@@ -243,22 +249,25 @@ class StartTests:
 
     def test_journal_that_fails(self, plain: Wire) -> None:
         """
-        What is wrong with it makes the service not ready.
+        A problem of the journal makes the service not ready.
         """
         journal = ScriptedJournal(reactor=plain.reactor)
-        journal.problem = JournalFailed("x", "is out")
+        journal.problem = JournalFailed("x", "is unavailable")
         hub = Hub(journal=journal, reactor=plain.reactor)
         hub.publish("a", "b")
         health = Health(hub)
         health.started = True
-        assert health.problem == "x: is out"
+        assert health.problem == "x: is unavailable"
 
-    def test_stopped_before(self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_stopped_while_starting(
+        self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """
-        A service that ends does not go on with its start; one without a status has none to begin with.
+        A service that is stopped while its journal starts does not continue to start, with and without
+        --admin.
         """
         monkeypatch.setenv("TXSSE_KEY", SECRET)
-        monkeypatch.setattr(Hub, "start", lambda self: fail(JournalFailed("x", "is out")))
+        monkeypatch.setattr(Hub, "start", lambda self: fail(JournalFailed("x", "is unavailable")))
         service = make("--listen=tcp:1")
         service.privilegedStartService()
         service.startService()
@@ -273,7 +282,7 @@ class StartTests:
 class StatusTests:
     def test_ready(self, serve: Callable[..., Tree], plain: Wire) -> None:
         """
-        It is ready between its start and its end.
+        /health/ready is 200 only between the start and the stop of the service.
         """
         tree = serve().tree
         health: Health = tree.health
@@ -281,7 +290,7 @@ class StatusTests:
         for happens, status, said in (
             (lambda: None, 503, "the journal has not started yet"),
             (lambda: Deferred.fromCoroutine(tree.start()), 200, "ok"),
-            (tree.stop, 503, "the service stops"),
+            (tree.stop, 503, "the service is stopping"),
         ):
             happens()
             client.reset_response()
@@ -293,7 +302,7 @@ class StatusTests:
 
     def test_damaged(self, serve: Callable[..., Tree], plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A journal with damaged updates can be used, and that is said, with how many they are.
+        A hub whose journal has damaged updates is ready, and reports their number.
         """
         tree = serve().tree
         client = Client(plain, _site(status_tree(tree.hub, tree.health), plain))
@@ -308,11 +317,11 @@ class StatusTests:
         client.request("/health/ready")
         assert (client.status, client.body) == (503, b"no journal\n")
 
-    def test_no_metrics(
+    def test_metrics_without_the_package(
         self, serve: Callable[..., Tree], plain: Wire, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        Without the package for them, their place says what to install.
+        Without the package prometheus_client, /metrics answers with 503 and the package to install.
         """
         import sys
 
@@ -343,25 +352,25 @@ class UrlTests:
             (["systemd:domain=INET:index=0", "tcp:80"], "http://localhost:80"),
         ],
     )
-    def test_default(self, endpoints: list[str], url: str) -> None:
+    def test_derived_url(self, endpoints: list[str], url: str) -> None:
         """
-        Without a URL it is that of what is listened on first.
+        Without --url, the hub's URL is derived from its first endpoint.
         """
         assert default_url(endpoints) == url + "/.well-known/mercure"
 
     @pytest.mark.parametrize("endpoints", [["tcp:0"], ["unix:/run/x"], ["systemd:domain=INET:index=0"]])
-    def test_unknown(self, endpoints: list[str]) -> None:
+    def test_url_cannot_be_derived(self, endpoints: list[str]) -> None:
         """
-        Where that does not tell it, it has to be said.
+        If the URL cannot be derived from the endpoints, --url is required.
         """
-        with pytest.raises(BadConfig, match="--url: say under which URL"):
+        with pytest.raises(BadConfig, match="--url: it is missing; give the URL"):
             default_url(endpoints)
 
 
 class ReportTests:
     def test_no_secrets(self) -> None:
         """
-        Everything is shown but what nobody is to see.
+        --check prints all options but hides secrets.
         """
         config = Config(**KEYED, subscribe_key="y" * 40, anonymous=True, keepalive=None)
         text = describe_config(config, dict.fromkeys(_names(), "default"))
@@ -377,7 +386,7 @@ class ReportTests:
             ("redis://admin:S3cretPass@localhost:6379/0", "redis://admin:***@localhost:6379/0"),
             ("redis+sentinel://:S3cretPass@a,b:26379/main", "redis+sentinel://:***@a,b:26379/main"),
             ("unix://u:S3cretPass@/run/redis.sock?db=0", "unix://u:***@/run/redis.sock?db=0"),
-            # Not as a URL has them, and secret all the same.
+            # Not part of a URL's user info, but secret all the same.
             ("redis://admin:S3cretPass/1?x=@2@localhost", "redis://admin:***@localhost"),
             ("redis://admin:my S3cretPass@localhost", "redis://admin:***@localhost"),
             ("redis://admin:S3cretPass,2@localhost", "redis://admin:***@localhost"),
@@ -388,16 +397,16 @@ class ReportTests:
     )
     def test_no_passwords(self, url: str, shown: str) -> None:
         """
-        Those within URLs are cut out, whichever option has them.
+        --check hides passwords and queries of URLs, for every option.
         """
         config = Config(**KEYED, journal=url, audience=("x", url))
         text = describe_config(config, dict.fromkeys(_names(), "default"))
         assert "S3cretPass" not in text
         assert f"  {shown} " in text and f"  x {shown} " in text
 
-    def test_controls(self) -> None:
+    def test_control_characters(self) -> None:
         """
-        What a terminal would act on is escaped.
+        --check escapes control characters.
         """
         config = Config(**KEYED, cookie="a\x1b[2Jb", audience=("x\u202e",))
         text = describe_config(config, dict.fromkeys(_names(), "default"))
@@ -406,7 +415,7 @@ class ReportTests:
 
     def test_keys(self, tmp_path: Path) -> None:
         """
-        What they are good for is told, and what they are called.
+        --check prints the algorithms and the IDs of the keys.
         """
         file = tmp_path / "keys.json"
         file.write_text(json.dumps({"keys": [{"kty": "oct", "kid": "k1", "k": "a" * 43}]}))
@@ -441,7 +450,7 @@ def make(*argv: str) -> Any:
 
 class ServiceTests:
     @pytest.mark.parametrize("argv", [(), ("--demo",)])
-    def test_listens_nowhere(
+    def test_no_endpoints(
         self,
         memory: MemoryReactorClock,
         monkeypatch: pytest.MonkeyPatch,
@@ -449,21 +458,21 @@ class ServiceTests:
         tmp_path: Path,
     ) -> None:
         """
-        A service that would listen nowhere is refused.
+        A service without an endpoint is refused.
         """
         file = tmp_path / "hub.toml"
         file.write_text("listen = []")
         monkeypatch.setenv("TXSSE_KEY", SECRET)
         monkeypatch.setenv("TXSSE_URL", URL)
-        for told in (("TXSSE_LISTEN", " "), ("TXSSE_CONFIG", str(file))):
+        for given in (("TXSSE_LISTEN", " "), ("TXSSE_CONFIG", str(file))):
             with monkeypatch.context() as patch, pytest.raises(SystemExit) as exit:
-                patch.setenv(*told)
+                patch.setenv(*given)
                 make(*argv)
-            assert "--listen: there is no endpoint; name one, such as tcp:8080" in str(exit.value.code)
+            assert "--listen: no endpoint is given; give one, such as tcp:8080" in str(exit.value.code)
 
     def test_empty_variable(self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        One that is there and empty is as if it was not there.
+        An empty variable counts as unset.
         """
         monkeypatch.setenv("TXSSE_KEY", SECRET)
         monkeypatch.setenv("TXSSE_URL", URL)
@@ -473,7 +482,7 @@ class ServiceTests:
 
     def test_listens(self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        The hub and its status each have their endpoints, and both stop.
+        The hub and the health checks listen on their own endpoints, and both stop with the service.
         """
         monkeypatch.setenv("TXSSE_KEY", SECRET)
         service = make("--listen=tcp:1", "--admin=tcp:2")
@@ -492,7 +501,7 @@ class ServiceTests:
 
     def test_access_log(self, memory: MemoryReactorClock, tmp_path: Path) -> None:
         """
-        A file that cannot be written is told at the start.
+        An access log that cannot be written is reported at start.
         """
         config = Config(**KEYED, access_log=str(tmp_path))
         with pytest.raises(BadConfig, match="--access-log: cannot write"):
@@ -502,11 +511,11 @@ class ServiceTests:
         assert (tmp_path / "log").exists()
 
     @pytest.mark.parametrize("endpoint", ["8080", "tcp:x", "nonsense:1"])
-    def test_no_endpoint(
+    def test_invalid_endpoint(
         self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch, endpoint: str
     ) -> None:
         """
-        What is no endpoint is reported as that, and not as a missing URL.
+        An invalid endpoint is reported as such, and not as a missing --url.
         """
         monkeypatch.setenv("TXSSE_KEY", SECRET)
         with pytest.raises(SystemExit) as exit:
@@ -516,7 +525,7 @@ class ServiceTests:
 
     def test_packages_missing(self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Without the packages for a hub, one line says what to install; the demo does without.
+        Without the packages for a hub, one line says what to install; the demo needs no packages.
         """
         import sys
 
@@ -532,23 +541,23 @@ class ServiceTests:
             make("--demo", "--listen=tcp:1").startService()
         assert any("pip install 'txsse[mercure]'" in str(log.get("problem")) for log in logs)
 
-    def test_options_that_are_none_of_the_demo(
+    def test_options_that_the_demo_does_not_use(
         self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        Who asks the demo for more is told that it would not do that; what the environment has is for others.
+        An option on the command line that the demo does not use is refused; in the environment it is ignored.
         """
         with pytest.raises(SystemExit) as exit:
             make("--demo", "--anonymous")
-        assert "--anonymous: the demo takes --listen and --journal alone" in str(exit.value.code)
+        assert "--anonymous: the demo accepts only --listen and --journal" in str(exit.value.code)
         monkeypatch.setenv("TXSSE_KEY", SECRET)
         make("--demo", "--listen=tcp:1", "--journal=memory:")
 
-    def test_demo_checked(
+    def test_check_of_the_demo(
         self, memory: MemoryReactorClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """
-        What is told of the demo is what it takes, and which of the rest it does not.
+        --check of the demo lists its options, and the options that it ignores.
         """
         file = tmp_path / "hub.toml"
         file.write_text(f'listen = ["tcp:1"]\nkey = "{SECRET}"\nanonymous = true\nurl = "{URL}"\n')
@@ -560,17 +569,17 @@ class ServiceTests:
             f"listen   tcp:1    {file}: listen",
             "journal  memory:  default",
             "",
-            f"the demo does not take {file}: url",
-            f"the demo does not take {file}: key",
-            f"the demo does not take {file}: anonymous",
+            f"the demo ignores {file}: url",
+            f"the demo ignores {file}: key",
+            f"the demo ignores {file}: anonymous",
             "Configuration is valid.",
         ]
 
-    def test_demo_checked_without_packages(
+    def test_check_of_the_demo_without_packages(
         self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        Nor does that need the packages for a hub.
+        --check of the demo needs no packages for a hub.
         """
         import sys
 
@@ -581,7 +590,7 @@ class ServiceTests:
 
     def test_demo(self, memory: MemoryReactorClock) -> None:
         """
-        The demo has a hub to play with, and lines that can be pasted.
+        The demo has a hub, and logs commands to subscribe and to publish.
         """
         with capturedLogs() as logs:
             make("--demo", "--listen=tcp:8080").startService()

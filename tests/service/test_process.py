@@ -1,5 +1,5 @@
 """
-The service as a process.
+Tests of the service as a process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class HubTests:
     @pytest.mark.parametrize("journal", ["memory", "sqlite", "redis"])
     def test_published_and_read(self, journal: str, tmp_path: Path, shared_redis: RedisServer) -> None:
         """
-        With every journal, what is published over HTTP is read over HTTP, and the process ends in order.
+        With every journal, an update published over HTTP reaches a subscriber, and the process stops cleanly.
         """
         name = {
             "memory": "memory:",
@@ -46,12 +46,12 @@ class HubTests:
             assert all(id.startswith("urn:uuid:") for id in ids)
             assert Subscriber(url).read_until("two")[-2:] == ["one", "two"]
             log = process.stop()
-        assert f"Tokens are for {HUB_URL}" in log
+        assert f"Accepted audience of tokens: {HUB_URL}" in log
         assert "Main loop terminated" in log
 
-    def test_nobody_without_a_token(self) -> None:
+    def test_clients_without_a_token(self) -> None:
         """
-        Nobody is let in, and nobody may publish, unless it was said.
+        By default, clients without a token can neither subscribe nor publish.
         """
         with running(LISTEN, URL) as process:
             [url] = process.urls
@@ -64,7 +64,7 @@ class HubTests:
 
     def test_two_nodes(self, shared_redis: RedisServer) -> None:
         """
-        Two processes with the same Redis are one hub: a client goes on at the other one.
+        Two processes with the same Redis are one hub: a subscriber resumes at the other node.
         """
         journal = f"--journal={shared_redis.url}/9"
         with running(LISTEN, URL, journal) as one, running(LISTEN, URL, journal) as other:
@@ -77,7 +77,8 @@ class HubTests:
 
     def test_subscriptions_of_two_nodes(self, shared_redis: RedisServer) -> None:
         """
-        Each lists those of both; those of a node that ends are told of by the other, and gone from its list.
+        Each of two nodes lists the subscriptions of both; when one stops, the other publishes their end and
+        removes them.
         """
         options = [LISTEN, URL, f"--journal={shared_redis.url}/6", "--subscriptions"]
         with running(*options) as one, running(*options) as other:
@@ -92,16 +93,16 @@ class HubTests:
             publish(other.urls[0], "news", "x")
             watcher = Subscriber(other.urls[0], "*")
             watcher.read_until("x")
-            told = [json.loads(event.data) for event in watcher.events if event.event == "mercure"]
-            ended = [each["subscriber"] for each in told if not each["active"]]
+            changes = [json.loads(event.data) for event in watcher.events if event.event == "mercure"]
+            ended = [each["subscriber"] for each in changes if not each["active"]]
             assert len(ended) == len(set(ended)) == 2
             other.stop()
             for each in reading:
                 each.join(PATIENCE)
 
-    def test_config(self, tmp_path: Path) -> None:
+    def test_config_file(self, tmp_path: Path) -> None:
         """
-        All can be said in a file.
+        All options can be set in a file.
         """
         file = tmp_path / "hub.toml"
         file.write_text(
@@ -116,7 +117,8 @@ class HubTests:
 
     def test_access_log(self, tmp_path: Path) -> None:
         """
-        Each request has a line in it, streams whose client goes among them; and no token is there.
+        The access log has a line for each request, including streams whose clients disconnected, and no
+        tokens.
         """
         log = tmp_path / "access.log"
         with running(LISTEN, URL, f"--access-log={log}") as process:
@@ -129,9 +131,9 @@ class HubTests:
         assert f'"GET {PATH}?match=news HTTP/1.1" 200' in text
         assert "eyJ" not in text
 
-    def test_access_log_of_streams_that_are_open_at_the_end(self, tmp_path: Path) -> None:
+    def test_access_log_of_open_streams_at_shutdown(self, tmp_path: Path) -> None:
         """
-        They have their lines, too.
+        Streams that are open when the service stops are in the access log.
         """
         log = tmp_path / "access.log"
         with running(LISTEN, URL, f"--access-log={log}") as process:
@@ -145,7 +147,7 @@ class HubTests:
 class StatusTests:
     def test_health_and_metrics(self) -> None:
         """
-        They have an endpoint of their own.
+        Health checks and metrics have their own endpoint.
         """
         with running(LISTEN, URL, "--admin=tcp:0:interface=127.0.0.1", listens=2) as process:
             ready, hub = process.urls
@@ -158,9 +160,9 @@ class StatusTests:
             assert get(hub.removesuffix(PATH) + "/health/ready")[0] == 404
             process.stop()
 
-    def test_journal_out(self) -> None:
+    def test_journal_is_unavailable(self) -> None:
         """
-        Without its journal it lives, and is not ready; the answer says why.
+        While its journal is unavailable, the service is live but not ready, and reports the reason.
         """
         journal = f"--journal=redis://127.0.0.1:{free_port()}"
         with running(LISTEN, URL, journal, "--admin=tcp:0:interface=127.0.0.1", listens=2) as process:
@@ -178,7 +180,7 @@ class StatusTests:
 class EndTests:
     def test_drained(self) -> None:
         """
-        At the end clients are told when to come again, and their streams end in good order.
+        When the service stops, clients get a reconnect delay, and their streams end properly.
         """
         with running(LISTEN, URL) as process:
             [url] = process.urls
@@ -192,9 +194,9 @@ class EndTests:
         assert subscriber.retry is not None and 1 <= subscriber.retry <= 10
 
     @pytest.mark.parametrize("again", [signal.SIGHUP, None])
-    def test_hung_up(self, again: signal.Signals | None) -> None:
+    def test_sighup(self, again: signal.Signals | None) -> None:
         """
-        SIGHUP, which a closed terminal sends, drains the service; a second one changes nothing.
+        SIGHUP, which a closed terminal sends, drains the service; a second SIGHUP is ignored.
         """
         with running(LISTEN, URL) as process:
             [url] = process.urls
@@ -214,7 +216,7 @@ class EndTests:
 
     def test_nohup(self) -> None:
         """
-        A service that was started with SIGHUP ignored goes on to ignore it.
+        A service started with SIGHUP ignored continues to ignore it.
         """
         with running(LISTEN, URL, starter=["nohup"]) as process:
             [url] = process.urls
@@ -225,9 +227,9 @@ class EndTests:
 
     @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
     @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-    def test_ended_at_once(self, first: signal.Signals, second: signal.Signals) -> None:
+    def test_second_signal(self, first: signal.Signals, second: signal.Signals) -> None:
         """
-        A second SIGTERM or SIGINT ends a service that waits for a client, and one line says so.
+        A second SIGTERM or SIGINT ends a service that waits for a client, and is logged in one line.
         """
         with self.waiting_for_a_client() as process:
             process.process.send_signal(first)
@@ -236,11 +238,11 @@ class EndTests:
             time.sleep(0.6)
             log = process.stop(second)
         assert process.process.returncode == -second
-        assert log.count(f"Received {second.name} again, ending at once.") == 1
+        assert log.count(f"Received {second.name} again, exiting at once.") == 1
 
-    def test_one_order_that_comes_twice(self) -> None:
+    def test_duplicate_signal(self) -> None:
         """
-        GNU timeout sends SIGTERM to its child and to the group: the service is drained all the same.
+        Signals within half a second of the first one, as GNU timeout sends them, drain the service.
         """
         with self.waiting_for_a_client("--shutdown-timeout=1") as process:
             process.process.send_signal(signal.SIGTERM)
@@ -253,7 +255,7 @@ class EndTests:
     @contextmanager
     def waiting_for_a_client(self, *options: str) -> Iterator[Process]:
         """
-        Run a service that, when it ends, waits for a client that does not read.
+        Run a service that waits for a client that does not read when it stops.
         """
         with (
             running(LISTEN, URL, *(options or ["--shutdown-timeout=60"])) as process,
@@ -273,8 +275,8 @@ class EndTests:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
     def test_restart(self, tmp_path: Path, number: signal.Signals) -> None:
         """
-        With a socket that outlives it, as systemd's do, the next process goes on without an event lost, a
-        client refused, or anything seen twice: in good order, and behind a kill.
+        With a socket that outlives the process, the next process continues, after SIGTERM and after SIGKILL:
+        no event is lost or sent twice, and no client is refused.
         """
         journal = f"--journal=sqlite:{tmp_path}/hub.sqlite"
         with closing(socket.create_server(("127.0.0.1", 0))) as listening:
@@ -303,11 +305,11 @@ class EndTests:
 
     def test_check(self) -> None:
         """
-        What would be is told, without the secrets, and nothing is served.
+        --check prints the configuration without secrets, and serves nothing.
         """
 
         from tests.mercure.world import SECRET
-        from tests.service.process import TWIST
+        from tests.processes import TWIST
 
         done = finish([TWIST, "txsse", "--check", "--anonymous"], env={"PATH": "/bin", "TXSSE_KEY": SECRET})
         assert done.returncode == 0, done.stderr
@@ -339,7 +341,7 @@ def _read_to_the_end(subscriber: Subscriber) -> None:
 
 def _publish_on(url: str, published: list[str], over: threading.Event) -> None:
     """
-    Publish one update after the other, each again until it is acknowledged, by its id.
+    Publish numbered updates, each again with its ID until it is acknowledged.
     """
     number = 0
     while not over.is_set():

@@ -1,5 +1,6 @@
 """
-The service behind nginx, HAProxy and Caddy, each with its file from the documentation, by HTTP/2 over TLS.
+Tests of the service behind nginx, HAProxy and Caddy, each with its file from the documentation, over HTTP/2
+with TLS.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ httpx = pytest.importorskip("httpx", reason="pip install httpx")
 
 class Reader:
     """
-    A subscriber, that comes back when it loses its stream.
+    A subscriber that reconnects when it loses its stream.
 
     :ivar texts: what it got.
     :ivar protocols: what it spoke, each time that it was let in.
@@ -47,7 +48,7 @@ class Reader:
 
     def read_until(self, enough: Callable[[], object]) -> None:
         """
-        Read until there is enough, over as many visits as that takes.
+        Read until a condition is true, reconnecting as often as needed.
         """
 
         def read() -> object:
@@ -62,7 +63,7 @@ class Reader:
 
     def read(self) -> bool:
         """
-        Read what comes next, and tell whether it was anything.
+        Read once; return whether the stream continues.
         """
         chunk = next(self._chunks or self.come(), None)
         if chunk is None:
@@ -75,7 +76,7 @@ class Reader:
 
     def come(self) -> Iterator[bytes]:
         """
-        Ask for the stream.
+        Open the stream.
         """
         client = self._left.enter_context(self._front.client(http2=self._http2))
         headers = {"Authorization": f"Bearer {token()}", "Last-Event-ID": self._last_event_id}
@@ -91,7 +92,7 @@ class Reader:
 
     def leave(self) -> None:
         """
-        Go away.
+        Disconnect.
         """
         self._left.close()
         self._chunks = None
@@ -106,7 +107,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def start(kind: str, tmp_path: Path, certificate: Path) -> Iterator[Callable[..., Front]]:
     """
-    What starts a proxy in front of nodes.
+    Yield a function that starts a proxy for nodes.
     """
     with ExitStack() as left:
 
@@ -117,10 +118,9 @@ def start(kind: str, tmp_path: Path, certificate: Path) -> Iterator[Callable[...
 
 
 class OneNodeTests:
-    def test_at_once(self, start: Callable[..., Front]) -> None:
+    def test_events_are_forwarded_at_once(self, start: Callable[..., Front]) -> None:
         """
-        What is published through it arrives through it, each event while the stream is open; by HTTP/2, and
-        by HTTP/1.1.
+        A proxy forwards each event at once, to subscribers over HTTP/2 and over HTTP/1.1.
         """
         status = free_port()
         with node(status) as process:
@@ -136,9 +136,9 @@ class OneNodeTests:
                 assert reader.protocols == ["HTTP/2" if http2 else "HTTP/1.1"]
                 reader.leave()
 
-    def test_longer_than_its_patience(self, start: Callable[..., Front]) -> None:
+    def test_stream_outlives_the_read_timeout(self, start: Callable[..., Front]) -> None:
         """
-        A stream without events lasts, by the comments of the hub.
+        The hub's comments keep a stream without events open for longer than the proxy's read timeout.
         """
         status = free_port()
         with node(status, "--keepalive=1s") as process:
@@ -150,9 +150,9 @@ class OneNodeTests:
             assert reader.protocols == ["HTTP/2"]
             reader.leave()
 
-    def test_silence(self, start: Callable[..., Front]) -> None:
+    def test_silent_node(self, start: Callable[..., Front]) -> None:
         """
-        Where nothing comes, it takes the node for gone, and the client comes again.
+        A proxy closes the stream of a silent node, and the subscriber reconnects.
         """
         status = free_port()
         with node(status, "--keepalive=off") as process:
@@ -161,9 +161,9 @@ class OneNodeTests:
             reader.read_until(lambda: len(reader.protocols) == 2)
             reader.leave()
 
-    def test_client_leaves(self, start: Callable[..., Front]) -> None:
+    def test_client_disconnects(self, start: Callable[..., Front]) -> None:
         """
-        The hub learns that a client has gone, without having anything to say to it.
+        When a client disconnects from the proxy, the hub's stream ends, even without events.
         """
         status = free_port()
         with node(status, "--keepalive=off") as process:
@@ -176,9 +176,9 @@ class OneNodeTests:
                 reader.leave()
                 wait_until(lambda: channels(process) == 0)
 
-    def test_what_is_served(self, start: Callable[..., Front]) -> None:
+    def test_forwarded_paths(self, start: Callable[..., Front]) -> None:
         """
-        The hub and its description are; nothing else is, and the status not at all. Refusals come through.
+        A proxy forwards the hub's paths and its error responses, but no other paths and no health checks.
         """
         status = free_port()
         with node(status, "--subscriptions") as process:
@@ -196,9 +196,10 @@ class OneNodeTests:
                 for path in ("/", "/health/ready", "/metrics"):
                     assert client.get(front.origin + path).status_code == 404
 
-    def test_nobody_there(self, start: Callable[..., Front]) -> None:
+    def test_no_available_node(self, start: Callable[..., Front]) -> None:
         """
-        Without any node, a browser is sent a stream that has it come back, and a publisher is told.
+        Without an available node, a browser gets a stream that makes it reconnect, and a publisher gets an
+        error.
         """
         status = free_port()
         with node(status) as process:
@@ -214,12 +215,13 @@ class OneNodeTests:
 
 
 class TwoNodesTests:
-    def test_one_killed(self, kind: str, start: Callable[..., Front], shared_redis: RedisServer) -> None:
+    def test_node_is_killed(self, kind: str, start: Callable[..., Front], shared_redis: RedisServer) -> None:
         """
-        The subscriber goes on at the other one, with nothing lost and nothing twice, while it is published.
+        When one of two nodes is killed during publications, the subscriber resumes at the other; no update is
+        lost or sent twice.
         """
         status = free_port()
-        # Each in a database of its own, so that none finds what another one has published.
+        # Each proxy has its own database, so that no test sees the updates of another.
         journal = f"--journal={shared_redis.url}/{10 + list(KINDS).index(kind)}"
         with ExitStack() as nodes:
             both = [nodes.enter_context(node(status, journal, host=host)) for host in HOSTS]
@@ -248,11 +250,11 @@ class TwoNodesTests:
         assert reader.statuses == {200}
         assert reader.texts[reader.texts.index("first") + 1 :] == published
 
-    # Of nginx, only the commercial edition asks.
+    # Active health checks of nginx need its commercial edition.
     @pytest.mark.parametrize("kind", ["haproxy", "caddy"], indirect=True)
-    def test_journal_out(self, start: Callable[..., Front], tmp_path: Path) -> None:
+    def test_node_is_not_ready(self, start: Callable[..., Front], tmp_path: Path) -> None:
         """
-        What asks for health leaves a node alone while it is not ready, and uses it when it is.
+        A proxy with health checks sends no requests to a node that is not ready, and uses it when it is.
         """
         status = free_port()
         redis = RedisServer(tmp_path)
@@ -281,7 +283,7 @@ class TwoNodesTests:
 
 def _publish_on(front: Front, published: list[str], over: threading.Event) -> None:
     """
-    Publish one update after the other, each again until it is acknowledged, by its id.
+    Publish numbered updates, each again with its ID until it is acknowledged.
     """
     while not over.is_set():
         text = str(len(published))
@@ -291,7 +293,7 @@ def _publish_on(front: Front, published: list[str], over: threading.Event) -> No
 
 def _publish(front: Front, text: str) -> bool:
     """
-    Publish with an id that makes it safe to do so again, and tell whether that is certain.
+    Publish with an ID, so that retries are safe; return whether the publication was acknowledged.
     """
     with suppress(httpx.HTTPError):
         return bool(front.publish(text, f"urn:x:{text}").status_code == 200)

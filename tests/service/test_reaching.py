@@ -1,6 +1,6 @@
 """
-What each option of the service does. None may be taken and then forgotten: each has a case here, which sees
-it in a running service, on a fake network.
+Tests that each option of the service has an effect, in a running service on a fake network. Each option needs
+a case here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MIB = 1024 * 1024
 
 class Port:
     """
-    Where a site listens, and its endpoint.
+    A fake listening port, with its endpoint.
     """
 
     def __init__(self, description: str, sites: dict[str, Any]) -> None:
@@ -59,14 +59,14 @@ class Running:
     :ivar sites: what listens where.
     """
 
-    def __init__(self, wire: Wire, monkeypatch: pytest.MonkeyPatch, **told: Any) -> None:
+    def __init__(self, wire: Wire, monkeypatch: pytest.MonkeyPatch, **given: Any) -> None:
         self.wire = wire
         self.sites: dict[str, Any] = {}
         monkeypatch.setattr(
             endpoints, "serverFromString", lambda reactor, description: Port(description, self.sites)
         )
         usual = {"listen": ("here",), "url": URL, "key": SECRET, "keepalive": None, "max_lifetime": None}
-        self._service = make_hub(Config(**{**usual, **told}), wire.reactor)
+        self._service = make_hub(Config(**{**usual, **given}), wire.reactor)
         self._service.startService()
         self._clients: list[Client] = []
 
@@ -80,7 +80,7 @@ class Running:
         self, path: str, method: str = "GET", body: bytes = b"", *, address: str = "127.0.0.1", **headers: str
     ) -> Client:
         """
-        Send a request on a connection of its own; the names of header fields have _ for -.
+        Send a request on a new connection; _ in the names of header fields stands for -.
         """
         given = {"Host": "hub.example", "Content-Length": str(len(body)), **headers}
         lines = [f"{name.replace('_', '-')}: {value}" for name, value in given.items()]
@@ -100,7 +100,7 @@ class Running:
 
     def old_texts(self) -> list[str]:
         """
-        Return what the journal still has.
+        Return the texts of the updates in the journal.
         """
         return Reader(self.subscribe("a", more="&last_event_id=earliest")).texts
 
@@ -122,7 +122,7 @@ class Running:
 
 class Start:
     """
-    Starts services; each is told the least that one has to be, and what the test tells it.
+    Starts services with the least configuration that is valid, and the options of the test.
     """
 
     def __init__(self, wire: Wire, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -131,8 +131,8 @@ class Start:
         self._wire = wire
         self.running: list[Running] = []
 
-    def __call__(self, **told: Any) -> Running:
-        self.running.append(Running(self._wire, self.monkeypatch, **told))
+    def __call__(self, **given: Any) -> Running:
+        self.running.append(Running(self._wire, self.monkeypatch, **given))
         return self.running[-1]
 
     def file(self, content: bytes) -> tuple[str]:
@@ -151,7 +151,7 @@ def start(plain: Wire, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
 
 def allowed(service: Running) -> tuple[bool, bool]:
     """
-    Tell whether the usual token allows to publish, and to subscribe.
+    Return whether the default token may publish, and may subscribe.
     """
     statuses = service.publish("a").status, service.subscribe("a").status
     assert set(statuses) <= {200, 401}
@@ -160,7 +160,7 @@ def allowed(service: Running) -> tuple[bool, bool]:
 
 def is_cut_off(service: Running) -> bool:
     """
-    Tell whether a client that is 200 kB behind is cut off.
+    Return whether the connection of a client that has not read 200 kB is closed.
     """
     client = service.subscribe("a")
     client.stop_reading()
@@ -171,7 +171,7 @@ def is_cut_off(service: Running) -> bool:
 
 class Cases:
     """
-    A case for each option, by the name of its field.
+    A case for each option, named as its field of Config.
     """
 
     def listen(self, start: Start) -> None:
@@ -222,14 +222,14 @@ class Cases:
         assert allowed(start(key=None, publish_key_file=start.file(SECRET.encode()))) == (True, False)
 
     def subscribe_key_file(self, start: Start) -> None:
-        told = {"publish_key": "x" * 32, "subscribe_key_file": start.file(SECRET.encode())}
-        assert allowed(start(key=None, **told)) == (False, True)
+        given = {"publish_key": "x" * 32, "subscribe_key_file": start.file(SECRET.encode())}
+        assert allowed(start(key=None, **given)) == (False, True)
 
     def key_issuer(self, start: Start) -> None:
         assert start().subscribe("a", token=token(iss="anybody")).status == 200
         for compatibility in (False, True):
-            for told in ({"key": SECRET}, {"key": None, "key_file": start.file(SECRET.encode())}):
-                service = start(key_issuer="https://app.example", compatibility=compatibility, **told)
+            for given in ({"key": SECRET}, {"key": None, "key_file": start.file(SECRET.encode())}):
+                service = start(key_issuer="https://app.example", compatibility=compatibility, **given)
                 for iss, status in (("https://app.example", 200), ("https://as.example", 401), (None, 401)):
                     given = token(publish=["*"], subscribe=["*"], iss=iss)
                     refused = service.subscribe("a", token=given)
@@ -276,14 +276,14 @@ class Cases:
         assert start().subscribe("a", token=None).status == 401
 
     def origin(self, start: Start) -> None:
-        for told, expected in ((("https://app.example",), "https://app.example"), ((), None)):
-            answered = start(origin=told).subscribe("a", Origin="https://app.example")
+        for given, expected in ((("https://app.example",), "https://app.example"), ((), None)):
+            answered = start(origin=given).subscribe("a", Origin="https://app.example")
             assert answered.headers.get("access-control-allow-origin") == expected
 
     def publish_origin(self, start: Start) -> None:
         cookie = f"__Secure-mercure_access_token={ANY}"
-        for told, status in ((("https://app.example",), 200), ((), 403)):
-            service = start(publish_origin=told)
+        for given, status in ((("https://app.example",), 200), ((), 403)):
+            service = start(publish_origin=given)
             answered = service.publish("a", token=None, Cookie=cookie, Origin="https://app.example")
             assert answered.status == status
 
@@ -292,8 +292,8 @@ class Cases:
         assert service.subscribe("a", token=None, Cookie=f"mine={ANY}").status == 200
 
     def subscriptions(self, start: Start) -> None:
-        for told, status in ((True, 200), (False, 404)):
-            service = start(subscriptions=told)
+        for given, status in ((True, 200), (False, 404)):
+            service = start(subscriptions=given)
             answered = service.ask(f"{PATH}/subscriptions", Authorization=f"Bearer {ANY}")
             assert answered.status == status
 
@@ -307,7 +307,7 @@ class Cases:
         assert start().ask("/").status == 404
 
     def max_body(self, start: Start) -> None:
-        # More than usual, and less: so that all know it who have to.
+        # A larger and a smaller limit than the default, to test all layers that apply it.
         service = start(max_body=5 * MIB)
         assert service.publish("a", data="x" * 4 * MIB).status == 200
         assert service.publish("a", data="x" * 5 * MIB).status == 413
@@ -361,9 +361,9 @@ class Cases:
 
     def keepalive(self, start: Start) -> None:
         client = start(keepalive=5.0).subscribe("a")
-        told = client.body
+        earlier = client.body
         start.running[-1].wait(5)
-        assert client.body[len(told) :].startswith(b":")
+        assert client.body[len(earlier) :].startswith(b":")
 
     def max_lifetime(self, start: Start) -> None:
         service = start(max_lifetime=100.0)
@@ -418,14 +418,14 @@ class ReachingTests:
     @pytest.mark.parametrize("field", [field.name for field in fields(Config)])
     def test_option(self, start: Start, field: str) -> None:
         """
-        It does what it is there for. An option without a case has to get one.
+        Each option of the service has its effect; an option without a case fails.
         """
         case: Callable[[Start], None] = getattr(Cases(), field)
         case(start)
 
-    def test_no_more(self) -> None:
+    def test_no_case_without_an_option(self) -> None:
         """
-        No case is of an option that there was once.
+        No case is left over from a removed option.
         """
         assert {name for name in vars(Cases) if not name.startswith("_")} == {
             field.name for field in fields(Config)
@@ -433,10 +433,10 @@ class ReachingTests:
 
 
 class LimitTests:
-    def test_streams_of_one_client(self, start: Start) -> None:
+    def test_streams_of_one_address(self, start: Start) -> None:
         """
-        One client has so many streams, and no more until one of them ends; others have theirs, up to what
-        there may be in all.
+        One client address may open a limited number of streams, and other clients more, up to the total
+        limit.
         """
         service = start(max_streams_per_address=2, max_streams=3)
         first, second = (service.ask(f"{PATH}?match=a", Authorization=f"Bearer {ANY}") for _ in range(2))

@@ -1,5 +1,5 @@
 """
-The service as systemd runs it: what the units of the documentation have it do is done by hand.
+Tests of the service with the systemd units of the documentation; the test does what systemd would do.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from tests.waiting import PATIENCE
 
 FOLDER = ROOT / "docs" / "deployment"
 
-# Behind its work, twist dies of the signal that it got; to systemd, SIGTERM is as good an end as 0.
+# After its shutdown, twist kills itself with the signal that it received; systemd treats SIGTERM as a clean
+# exit.
 END = -signal.SIGTERM
 
 
 def read_unit(name: str) -> dict[str, list[str]]:
     """
-    Read a unit: the values of each setting.
+    Read a systemd unit; return the values of each setting.
     """
     text = re.sub(r"\\\n\s*", "", (FOLDER / name).read_text(encoding="utf-8"))
     settings: dict[str, list[str]] = {}
@@ -41,7 +42,7 @@ def read_unit(name: str) -> dict[str, list[str]]:
 
 class Notified:
     """
-    Where a service manager is told how the service is.
+    The socket of a service manager that the service notifies.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -51,7 +52,7 @@ class Notified:
 
     def next(self, patience: float = PATIENCE) -> str:
         """
-        Return what it is told next; ``""`` for nothing.
+        Return the next notification; ``""`` if none arrives.
         """
         self._socket.settimeout(patience)
         try:
@@ -72,7 +73,7 @@ def notified(tmp_path: Path) -> Iterator[Notified]:
 @pytest.fixture
 def argv(tmp_path: Path) -> list[str]:
     """
-    The arguments that the unit starts the program with, and what they name.
+    Return the arguments of the unit's command, with its paths replaced by temporary ones.
     """
     (tmp_path / "key").write_text(f"{SECRET}\n")
     toml = (FOLDER / "hub.toml").read_text(encoding="utf-8")
@@ -96,7 +97,7 @@ def argv(tmp_path: Path) -> list[str]:
 @contextmanager
 def start(argv: list[str], listening: socket.socket, notified: Notified) -> Iterator[Process]:
     """
-    Start the service. Its key is in the file alone.
+    Start the service with its key in a file only.
     """
     assert read_unit("txsse.socket")["FileDescriptorName"] == ["hub"]
     environ = {"NOTIFY_SOCKET": notified.address, "TXSSE_KEY": OTHER_SECRET}
@@ -105,24 +106,23 @@ def start(argv: list[str], listening: socket.socket, notified: Notified) -> Iter
 
 
 class UnitTests:
-    def test_verified(self, tmp_path: Path) -> None:
+    def test_units_are_valid(self, tmp_path: Path) -> None:
         """
-        They make sense to systemd.
+        systemd-analyze accepts the units of the documentation.
         """
         program = shutil.which("systemd-analyze")
         if program is None:
             pytest.skip("install Debian's package systemd")
         for name in ("txsse.service", "txsse.socket"):
             text = (FOLDER / name).read_text(encoding="utf-8")
-            # It looks for the program.
+            # systemd-analyze checks that the program exists.
             (tmp_path / name).write_text(text.replace("/opt/txsse/bin/twist", TWIST))
         done = finish([program, "verify", f"{tmp_path}/txsse.socket", f"{tmp_path}/txsse.service"])
         assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
     def test_time_to_drain(self) -> None:
         """
-        It is not killed while it sends its clients away, which takes up to ``--shutdown-timeout`` and five
-        seconds.
+        TimeoutStopSec of the unit is long enough to drain clients: --shutdown-timeout and five seconds.
         """
         from txsse.service.config import Config
 
@@ -133,8 +133,8 @@ class UnitTests:
 class RunTests:
     def test_restart(self, argv: list[str], notified: Notified) -> None:
         """
-        It says when it is ready and when it ends; the next one has the socket and what was published, and who
-        connects between the two waits.
+        The service notifies systemd when it is ready and when it stops; the next process uses the same socket
+        and journal, and clients that connect in between wait.
         """
         with closing(socket.create_server(("127.0.0.1", 0))) as listening:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}{PATH}"
@@ -156,13 +156,14 @@ class RunTests:
 
     def test_socket_of_systemd(self, argv: list[str]) -> None:
         """
-        It understands what systemd itself hands over. A client that comes before the service waits for it.
+        The service listens on a socket passed by systemd-socket-activate, and a client that connects before
+        it starts waits.
         """
         program = shutil.which("systemd-socket-activate")
         if program is None:
             pytest.skip("install Debian's package systemd")
         address = f"127.0.0.1:{free_port()}"
-        # Of its own environment, it passes little on.
+        # systemd-socket-activate passes only few variables of its environment.
         kept = ["--setenv=PYTHONPATH", "--setenv=TXSSE_KEY"]
         starter = [program, f"--listen={address}", "--fdname=hub", *kept]
         url = f"http://{address}{PATH}"
@@ -177,9 +178,9 @@ class RunTests:
             assert process.process.returncode == END
         assert (subscriber.texts, subscriber.visits) == (["after"], 1)
 
-    def test_journal_comes_late(self, notified: Notified, tmp_path: Path) -> None:
+    def test_journal_starts_late(self, notified: Notified, tmp_path: Path) -> None:
         """
-        A service whose Redis comes later is ready then, though nobody asks anything of it.
+        A service whose Redis starts later becomes ready then, without any request.
         """
         redis = RedisServer(tmp_path)
         argv = ["--listen=tcp:0:interface=127.0.0.1", "--admin=tcp:0:interface=127.0.0.1"]
@@ -197,9 +198,9 @@ class RunTests:
             finally:
                 redis.kill()
 
-    def test_ends_before_its_journal(self, notified: Notified, tmp_path: Path) -> None:
+    def test_stopped_before_its_journal_starts(self, notified: Notified, tmp_path: Path) -> None:
         """
-        It ends in order while it waits for its Redis.
+        A service that waits for its Redis stops cleanly.
         """
         redis = RedisServer(tmp_path)
         argv = ["--listen=tcp:0:interface=127.0.0.1", "--admin=tcp:0:interface=127.0.0.1"]
@@ -207,7 +208,7 @@ class RunTests:
         with running(
             *argv, f"--url={HUB_URL}", f"--journal={redis.url}", listens=2, environ=environ
         ) as process:
-            # It was told to end before it could be, otherwise.
+            # Otherwise the signal may arrive before the service can handle it.
             assert get(process.urls[0])[0] == 503
             assert "Main loop terminated" in process.stop()
             assert process.process.returncode == END

@@ -1,5 +1,5 @@
 """
-Telling a service manager.
+Tests of notifications to systemd.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from txsse.service.systemd_notify import Notifier
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_told(tmp_path: Path, abstract: bool) -> None:
+def test_notification(tmp_path: Path, abstract: bool) -> None:
     """
-    It is told where it wants to be told, and the processes that this one starts do not know where.
+    The service notifies the socket in NOTIFY_SOCKET, and removes that variable from its environment.
     """
     name = f"@{tmp_path}/notify" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -30,9 +30,9 @@ def test_told(tmp_path: Path, abstract: bool) -> None:
         assert [manager.recv(100), manager.recv(100)] == [b"READY=1", b"STOPPING=1"]
 
 
-def test_nobody_there() -> None:
+def test_no_socket() -> None:
     """
-    Without a manager nobody is told; one that cannot be reached is logged, and that is all.
+    Without NOTIFY_SOCKET, no notification is sent; a socket that cannot be reached is logged.
     """
     Notifier({}).ready()
     with capturedLogs() as logs:

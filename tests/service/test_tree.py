@@ -1,5 +1,5 @@
 """
-The hub's web tree on a site with bounds.
+Tests of the hub's web tree on a BoundedSite.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HEADS_AND_RESETS = ["stream", "refusal", "publication", "list", "page", "nothing
 
 class ResetTests:
     """
-    Streams of HTTP/2 that are reset in the packet that opens them.
+    HTTP/2 streams that are reset in the packet that opens them.
     """
 
     @pytest.fixture
@@ -64,9 +64,10 @@ class ResetTests:
         return data
 
     @pytest.mark.parametrize("what", HEADS_AND_RESETS)
-    def test_nothing_is_logged(self, world: World, tree: HubTree, what: str) -> None:
+    def test_reset_streams_on_a_bounded_site(self, world: World, tree: HubTree, what: str) -> None:
         """
-        Whatever was asked, nothing is logged as an error, nothing is rendered, and the connection goes on.
+        A stream that is reset in the packet that opens it is not rendered and logs no error, and the
+        connection stays open.
         """
         rendered: list[object] = []
         site = world.site(tree, max_body=1000, wants_body=tree.wants_body)
@@ -84,9 +85,9 @@ class ResetTests:
             client.disconnect()
 
     @pytest.mark.parametrize("what", ["stream", "refusal", "publication", "list"])
-    def test_plain_site(self, world: World, tree: HubTree, what: str) -> None:
+    def test_reset_streams_on_a_plain_site(self, world: World, tree: HubTree, what: str) -> None:
         """
-        It is the same on any site, for what is the library's.
+        A stream that is reset in the packet that opens it logs no error on a plain Site either.
         """
         site = Site(tree, reactor=world.wire.reactor, timeout=None)
         site.log = lambda request: None  # type: ignore[method-assign]
@@ -102,13 +103,13 @@ class ResetTests:
 
 class HubTests:
     """
-    The hub behind such a site.
+    The hub on a BoundedSite.
     """
 
     @pytest.fixture
     def ask(self, world: World, plain: Wire) -> Callable[..., Client]:
-        def ask(head: str, **told: Any) -> Client:
-            config = Config(**{"url": URL, "key": SECRET, **told})
+        def ask(head: str, **given: Any) -> Client:
+            config = Config(**{"url": URL, "key": SECRET, **given})
             made = make_settings(config, make_issuers(config, plain.reactor), URL)
             tree = HubTree(config, made, plain.reactor)
             client: Client = world.connect(site=world.site(tree, wants_body=tree.wants_body))
@@ -129,7 +130,7 @@ class HubTests:
     )
     def test_refused_before_the_body(self, ask: Callable[..., Client], head: str, status: int) -> None:
         """
-        Without a valid token, a publication or a subscription is refused before its body has come.
+        A publication or subscription without a valid token is refused before its body has arrived.
         """
         client = ask(head)
         assert client.status == status
@@ -137,7 +138,7 @@ class HubTests:
         assert client.headers["date"]
 
     @pytest.mark.parametrize(
-        ("head", "told", "body"),
+        ("head", "given", "body"),
         [
             (
                 "POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 7|Authorization: TOKEN",
@@ -147,23 +148,23 @@ class HubTests:
             ("QUERY PATH HTTP/1.1|Host: x|Content-Length: 7", {"anonymous": True}, "match=a"),
         ],
     )
-    def test_body_wanted(
-        self, ask: Callable[..., Client], head: str, told: dict[str, Any], body: str
+    def test_body_is_read(
+        self, ask: Callable[..., Client], head: str, given: dict[str, Any], body: str
     ) -> None:
         """
-        With one, the body is waited for.
+        The body of a publication or subscription with a valid token is read.
         """
         kind = "|Content-Type: application/x-www-form-urlencoded"
         head = head.replace("TOKEN", f"Bearer {token(publish=['*'])}").replace("PATH", "/.well-known/mercure")
-        client = ask(head + kind, **told)
+        client = ask(head + kind, **given)
         assert client.status == 0
         client.say(body.encode())
         assert client.status == 200
 
     @pytest.mark.parametrize("head", ["PUT /.well-known/mercure", "POST /", "POST /.well-known/mercure/x"])
-    def test_body_of_no_use(self, ask: Callable[..., Client], head: str) -> None:
+    def test_body_is_discarded(self, ask: Callable[..., Client], head: str) -> None:
         """
-        The body of another request is dropped.
+        The body of any other request is discarded.
         """
         client = ask(f"{head} HTTP/1.1|Host: x|Content-Length: 900")
         client.say(b"x" * 800)

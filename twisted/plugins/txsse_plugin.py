@@ -1,5 +1,5 @@
 """
-``twist txsse``: the service is in :mod:`txsse.tap`.
+The plugin that adds the command ``twist txsse``; the service is made in :mod:`txsse.tap`.
 """
 
 from twisted.application.service import ServiceMaker

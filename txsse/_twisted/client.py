@@ -1,5 +1,5 @@
 """
-Twisted's HTTP client: its connections, the heads that they read, the chunks that they decode, and their end.
+Changes to Twisted's HTTP client: limits for the head of a response, faster chunk decoding, quick aborts.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from twisted.web.iweb import IResponse
 
 __all__ = ["ChunkDecoder", "Tuning", "cut", "is_malformed", "tune"]
 
-# What Twisted's parser raises where a reply is malformed, by module.
+# The errors that Twisted's parsers raise for a malformed response, with their modules.
 _MALFORMED = (("twisted.web._newclient", "ParseError"), ("twisted.web.http", "_MalformedChunkedDataError"))
 
 
 @dataclass(frozen=True)
 class Tuning:
     """
-    What is changed in the connections of a pool.
+    The changes to the connections of a pool.
 
-    :ivar decode: makes a decoder of chunks, from Twisted's class for one, and the two callbacks of that.
-    :ivar end_head: called with the connection control header fields of a reply, before Twisted reads them; it
-        may change them.
-    :ivar max_head: how many bytes the head of a reply may have, with interim replies.
-    :ivar read_of_head: how many bytes of a head are read at once.
-    :ivar read: how many bytes are read at once after the head.
+    :ivar decode: makes a decoder of chunks, from Twisted's class and its two callbacks.
+    :ivar end_head: called with the connection control header fields of a response, before Twisted reads them;
+        it may change them.
+    :ivar max_head: how many bytes the head of a response may have, including interim responses.
+    :ivar read_of_head: how many bytes one read of the socket returns at most, during the head.
+    :ivar read: the same after the head.
     :ivar refuse: makes the exception for a head that is too large, from a sentence.
     """
 
@@ -46,9 +46,9 @@ class Tuning:
 
 def tune(pool: HTTPConnectionPool, tuning: Tuning) -> bool:
     """
-    Change the connections of a pool, before it makes the first.
+    Change the connections of a pool. Call this before the pool makes its first connection.
 
-    :returns: ``False`` where Twisted's pool is not as expected: it is left alone.
+    :returns: ``False`` if Twisted's pool is not as expected; it stays unchanged.
     """
     make: Any = getattr(pool, "_factory", None)
     if not callable(make):
@@ -56,7 +56,8 @@ def tune(pool: HTTPConnectionPool, tuning: Tuning) -> bool:
 
     def tuned(*arguments: Any) -> Any:
         factory = make(*arguments)
-        # Two lines in the log for each connection are many, for a client that reconnects.
+        # Otherwise Twisted logs two lines for each connection, which is too much for a client that
+        # reconnects.
         factory.noisy = False
         build = factory.buildProtocol
 
@@ -74,14 +75,15 @@ def tune(pool: HTTPConnectionPool, tuning: Tuning) -> bool:
 
 class _Connection:
     """
-    Takes the place of some methods of a client's connection, on the instance: Twisted's class has no public
-    name.
+    Replaces some methods of one client connection.
+
+    The methods are set on the instance, because Twisted's class has no public name.
     """
 
     def __init__(self, protocol: Any, tuning: Tuning) -> None:
         self._protocol = protocol
         self._tuning = tuning
-        # How many bytes of the head have come, interim replies and all.
+        # How many bytes of the head have arrived, including interim responses.
         self._head_size = 0
         self._in_head = True
         self._connected: Callable[[], None] = protocol.connectionMade
@@ -96,14 +98,14 @@ class _Connection:
 
     def connection_made(self) -> None:
         """
-        Read little at once.
+        Limit each read while the head is expected, so that not much of the body is buffered with it.
         """
         self._connected()
         self._read(self._tuning.read_of_head)
 
     def request(self, request: Any) -> Deferred[IResponse]:
         """
-        Send a request, and change how its reply is read.
+        Send a request, and change how its response is parsed.
         """
         replied = self._ask(request)
         parser: Any = getattr(self._protocol, "_parser", None)
@@ -119,7 +121,7 @@ class _Connection:
 
     def data_received(self, data: bytes) -> None:
         """
-        Take what came, unless the head is larger than any that makes sense: Twisted looks at its lines alone.
+        Receive bytes, and refuse a head that is too large: Twisted limits only its lines.
         """
         self._received(data)
         if self._in_head:
@@ -129,8 +131,10 @@ class _Connection:
 
     def give_up(self, reason: Failure) -> None:
         """
-        Close the connection. Over TLS that waits for the peer's close_notify without end: what comes
-        meanwhile is read, or the connection is just left open, one more with each attempt.
+        Close the connection, and the TCP connection below TLS with it.
+
+        Over TLS, Twisted would wait without limit for the peer's close_notify. The connection would stay
+        open, one more with each attempt, and further bytes would still be read.
         """
         assert self._give_up is not None
         self._give_up(reason)
@@ -140,7 +144,7 @@ class _Connection:
 
     def _read(self, size: int) -> None:
         transport: Any = self._protocol.transport
-        # TLS is around another one.
+        # A TLS transport wraps the TCP transport, whose reads are limited.
         transport = getattr(transport, "transport", None) or transport
         transport.bufferSize = size
 
@@ -167,11 +171,11 @@ class _Connection:
 
 class ChunkDecoder:
     """
-    Twisted's decoder of chunks, where it stands between two chunks, and what it holds.
+    Twisted's decoder of the chunked coding, which can also hand over at the boundary between two chunks.
 
     :param make: Twisted's class.
     :param deliver: called with each piece of the body.
-    :param finish: called with what follows the last chunk.
+    :param finish: called with the bytes after the last chunk.
     """
 
     def __init__(self, make: Any, deliver: Callable[[bytes], None], finish: Callable[[bytes], None]) -> None:
@@ -184,28 +188,29 @@ class ChunkDecoder:
 
     def feed(self, data: bytes) -> None:
         """
-        Decode bytes, as Twisted does.
+        Decode bytes with Twisted's decoder.
         """
         self._decoder.dataReceived(data)
 
     def end(self) -> None:
         """
-        Check that the last chunk has come.
+        Check that the last chunk has arrived; raise Twisted's error if not.
         """
         self._decoder.noMoreData()
 
     def finish_chunk(self, data: bytes) -> bytes | None:
         """
-        Decode the rest of a chunk that the last read cut.
+        Decode the rest of a chunk whose beginning came with the last read.
 
-        :returns: what follows that chunk, with what Twisted held of it; ``None`` where all of ``data`` has to
-            go through :meth:`feed`, because Twisted is in the middle of something else, or not as expected.
+        :returns: the bytes after that chunk, including those of them that Twisted had buffered; ``None`` if
+            all of ``data`` has to be passed to :meth:`feed`, because Twisted's decoder is in another state,
+            or not as expected.
         """
         decoder = self._decoder
         if not self._is_known:
             return None
         if decoder.state in ("BODY", "CRLF"):
-            # Its line end belongs to it.
+            # The chunk includes the line end after its data.
             length = getattr(decoder, "length", None)
             if not isinstance(length, int):
                 return None
@@ -213,7 +218,7 @@ class ChunkDecoder:
             decoder.dataReceived(data[:end])
             data = data[end:]
         if decoder.state != "CHUNK_LENGTH":
-            # The caller feeds what is left.
+            # The decoder is within the head of a chunk or after the last one: it takes all the rest.
             decoder.dataReceived(data)
             return b""
         if decoder._buffer and data:
@@ -225,7 +230,7 @@ class ChunkDecoder:
 
 def is_malformed(error: Exception) -> bool:
     """
-    Return whether an error is one that Twisted raises for a malformed reply, with a reason and the bytes.
+    Return whether an error is one that Twisted raises for a malformed response, with a reason and the bytes.
     """
     kind = type(error)
     return any((base.__module__, base.__name__) in _MALFORMED for base in kind.__mro__)
@@ -233,10 +238,10 @@ def is_malformed(error: Exception) -> bool:
 
 def cut(transport: Any) -> None:
     """
-    Abort the connection of a reply.
+    Abort the connection of a response.
 
-    :param transport: what Twisted gives the protocol that reads the body: a proxy that can only close it,
-        which over TLS waits for the peer's close_notify.
+    :param transport: the transport of the protocol that reads the body. Twisted's is a proxy whose only way
+        to end the connection is to close it, which over TLS waits for the peer's close_notify.
     """
     transport = getattr(transport, "_producer", None) or transport
     abort = getattr(transport, "abortConnection", None) or transport.loseConnection

@@ -1,5 +1,5 @@
 """
-The notice that a Deferred leaves when it is collected with a failure that nothing handled.
+A hook for Deferreds that are garbage-collected with an unhandled failure, in place of Twisted's log entry.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ T = TypeVar("T")
 
 def watch_failure(deferred: Deferred[T], dropped: Callable[[Failure, str], bool], called: str) -> bool:
     """
-    Have something called when a Deferred is collected with a failure that nothing handled.
+    Call a function when a Deferred is collected with an unhandled failure.
 
     :param deferred: the Deferred. It need not have a result yet.
-    :param dropped: called with the failure and with ``called``; Twisted logs the failure where this returns
-        ``False``.
-    :param called: what returned the Deferred.
-    :returns: ``False`` where this Twisted does not have what is needed, and for a program that debugs its
-        Deferreds: then Twisted logs the failure, with a traceback.
+    :param dropped: called with the failure and with ``called``; if it returns ``False``, Twisted logs the
+        failure.
+    :param called: the name of the function that returned the Deferred.
+    :returns: ``False`` if this Twisted lacks a private name, or if the program debugs its Deferreds: then
+        Twisted logs the failure with a traceback.
     """
     try:
         before, _ = deferred._debugInfo, defer.DebugInfo.failResult
@@ -44,11 +44,11 @@ class _Notice:
     def __init__(self, dropped: Callable[[Failure, str], bool], called: str) -> None:
         self._dropped = dropped
         self._called = called
-        # Twisted sets it while the Deferred's result is a failure.
+        # Twisted sets this attribute while the Deferred's result is a failure.
         self.failResult: Failure | None = None
 
     def __del__(self) -> None:
-        # A Deferred's own __del__ would be too late: in a cycle, the order of these calls is not known.
+        # This cannot be a __del__ of the Deferred: in a cycle, the order of finalizers is not defined.
         if self.failResult is not None and not self._dropped(self.failResult, self._called):
-            # Collected at once, it logs.
+            # This DebugInfo is collected at once, and logs the failure as Twisted does.
             defer.DebugInfo().failResult = self.failResult

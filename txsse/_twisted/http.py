@@ -1,6 +1,5 @@
 """
-Twisted's HTTP/1 channels and connections: what a client has sent ahead, and what has come of a request's
-head.
+Access to Twisted's HTTP/1 channels: pipelined bytes, the head of a request, its response encoder.
 """
 
 from __future__ import annotations
@@ -31,31 +30,32 @@ __all__ = [
 @cache
 def negotiating_protocol() -> Callable[[IProtocol], IProtocol] | None:
     """
-    Return Twisted's class for a connection that becomes HTTP/1 or HTTP/2, as the client wants it; ``None``
-    where a version of Twisted does not have it. It is looked up once, because the module warns of old names,
-    and is slow.
+    Return Twisted's class for a connection that negotiates HTTP/1 or HTTP/2; ``None`` if Twisted lacks it.
+
+    It is looked up once, because the module's ``__getattr__`` for deprecated names is slow.
     """
     return getattr(http, "_GenericHTTPChannelProtocol", None)
 
 
 def is_negotiating(protocol: object) -> bool:
     """
-    Return whether a protocol is Twisted's own for a connection that may become HTTP/1 or HTTP/2.
+    Return whether a protocol is Twisted's own for a connection that negotiates HTTP/1 or HTTP/2.
     """
     return type(protocol) is negotiating_protocol()
 
 
 def channel_of(protocol: object) -> object:
     """
-    Return the HTTP/1 or HTTP/2 channel of a connection; what was given where none is found.
+    Return the HTTP/1 or HTTP/2 channel of a connection; ``protocol`` itself if no channel is found.
     """
     return getattr(protocol, "_channel", protocol)
 
 
 def head_of(channel: Any) -> tuple[bytes, bytes, bytes] | None:
     """
-    Return method, URI and version of the request whose body is coming; ``None`` where Twisted does not
-    disclose them yet.
+    Return method, URI and version of the request whose body is being received.
+
+    :returns: ``None`` if Twisted has not parsed them yet, or does not have these attributes.
     """
     try:
         return channel._command, channel._path, channel._version
@@ -65,15 +65,17 @@ def head_of(channel: Any) -> tuple[bytes, bytes, bytes] | None:
 
 def waits_for_client(channel: object) -> bool:
     """
-    Return whether the transport of an HTTP/1 channel holds all that it is willing to hold.
+    Return whether the send buffer of an HTTP/1 channel is full, because the client does not read.
     """
     return bool(getattr(channel, "_waitingForTransport", False))
 
 
 def sent_ahead(channel: object) -> list[bytes] | None:
     """
-    Return what a client has sent behind the request that is being answered: a list, which Twisted parses when
-    the response has ended; ``None`` where it is not as expected.
+    Return the bytes that a client has sent after the request that is being answered.
+
+    :returns: Twisted's own list, which it parses when the response has ended; ``None`` if it is not as
+        expected.
     """
     found: Any = getattr(channel, "_dataBuffer", None)
     return found if isinstance(found, list) else None
@@ -81,8 +83,7 @@ def sent_ahead(channel: object) -> list[bytes] | None:
 
 def read_ahead(channel: HTTPChannel) -> int:
     """
-    Return how many bytes a client has sent behind a request that is not answered yet; 0 where that is not
-    known.
+    Return how many bytes a client has sent after a request that is not answered yet; 0 if unknown.
     """
     if not getattr(channel, "_handlingRequest", False):
         return 0
@@ -91,10 +92,10 @@ def read_ahead(channel: HTTPChannel) -> int:
 
 def set_reader(channel: Any, read: Callable[[bytes], object] | None) -> None:
     """
-    Have something else take what a client sends behind the request that is being answered.
+    Redirect the bytes that a client sends after the request that is being answered.
 
     :param channel: a channel for which :func:`sent_ahead` returns a list.
-    :param read: what takes it; ``None`` for the channel again.
+    :param read: receives the bytes; ``None`` to give them to the channel again.
     """
     if read is None:
         del channel.rawDataReceived
@@ -104,14 +105,14 @@ def set_reader(channel: Any, read: Callable[[bytes], object] | None) -> None:
 
 def is_sole_request(channel: Any, request: Request) -> bool:
     """
-    Return whether a request is the one that its channel answers, and no other one waits.
+    Return whether a request is the only one of its channel: it is being answered, and no other one waits.
     """
     return bool(getattr(channel, "requests", None) == [request])
 
 
 def forget_encoder(request: Any) -> bool:
     """
-    Drop what would transform a response, as ``GzipEncoderFactory`` does.
+    Remove the encoder of a response, such as that of ``GzipEncoderFactory``.
 
     :param request: a request that is not answered yet.
     :returns: whether the response had such an encoder.
@@ -123,8 +124,8 @@ def forget_encoder(request: Any) -> bool:
         return True
     if not isinstance(request, ServerRequest) or not request.responseHeaders.hasHeader(b"Content-Encoding"):
         return False
-    # What the class of all requests does, which knows no encoders; the sinks keep away from a write of its
-    # own.
+    # The methods of the base class do not use encoders. The sinks do not bypass a request that has a write of
+    # its own, set on the instance.
     request.write = partial(Request.write, request)  # type: ignore[method-assign]
     request.finish = partial(Request.finish, request)  # type: ignore[method-assign]
     return True

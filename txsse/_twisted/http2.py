@@ -1,5 +1,5 @@
 """
-The streams of Twisted's HTTP/2 connections: their windows, their queues, and their end.
+Access to the streams of Twisted's HTTP/2 connections: flow-control windows, send queues, resets.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ except ImportError:
 
 __all__ = ["Http2Stream", "head_of", "reset", "stream_of", "was_reset"]
 
-# The pieces that stand in the queues of each connection, by stream.
+# The sizes of the pieces in the send queues of each connection, by the ID of the stream.
 _pieces: WeakKeyDictionary[Any, dict[int, int]] = WeakKeyDictionary()
 
 
 def stream_of(request: Request) -> Http2Stream | None:
     """
-    Return the HTTP/2 stream of a request; ``None`` where Twisted's is not as expected.
+    Return the HTTP/2 stream of a request; ``None`` if Twisted's objects are not as expected.
     """
     stream: Any = request.channel
     connection: Any = getattr(stream, "_conn", None)
@@ -52,7 +52,7 @@ def stream_of(request: Request) -> Http2Stream | None:
 
 class Http2Stream:
     """
-    One stream; use :func:`stream_of`, which looks whether all is as expected.
+    An HTTP/2 stream. Use :func:`stream_of` to make one: it checks that Twisted's objects are as expected.
     """
 
     __slots__ = ("_connection", "_id", "_pieces", "_stream")
@@ -65,16 +65,16 @@ class Http2Stream:
 
     def call_soon(self, call: Callable[[], object]) -> IDelayedCall:
         """
-        Call something in the next turn of the connection's reactor.
+        Call a function in the next turn of the connection's reactor.
         """
         made: IDelayedCall = self._connection._reactor.callLater(0, call)
         return made
 
     def call_when_transport_ready(self, call: Callable[[], object]) -> bool:
         """
-        Call something when the connection's transport takes more.
+        Call a function when the connection's transport accepts data again.
 
-        :returns: ``False`` where it does so now: nothing will be called.
+        :returns: ``False`` if the transport accepts data now; then the function is not called.
         """
         blocked = self._connection._consumerBlocked
         if blocked is None:
@@ -85,14 +85,14 @@ class Http2Stream:
     @property
     def has_queued(self) -> bool:
         """
-        Whether something stands in the stream's queue.
+        Whether the stream's send queue has data.
         """
         return bool(self._connection._outboundStreamQueues.get(self._id))
 
     @property
     def window(self) -> int:
         """
-        How many bytes the client lets through, on this stream and on the connection.
+        How many bytes the client's flow control allows, on this stream and on the connection.
         """
         try:
             return int(self._connection.conn.local_flow_control_window(self._id))
@@ -103,7 +103,7 @@ class Http2Stream:
     @property
     def is_reset(self) -> bool:
         """
-        Whether h2 knows that the stream has ended. h2 forgets a closed stream only when the next one opens.
+        Whether h2 has closed the stream. h2 forgets a closed stream only when the next one opens.
         """
         stream = self._connection.conn.streams.get(self._id)
         return stream is None or bool(stream.closed)
@@ -111,7 +111,7 @@ class Http2Stream:
     @property
     def shared_window(self) -> int:
         """
-        How many bytes of the connection's window are not promised to pieces of other streams.
+        How many bytes of the connection's window are left, less the queued pieces of all streams.
         """
         queues = self._connection._outboundStreamQueues
         for each in [each for each in self._pieces if not queues.get(each)]:
@@ -121,20 +121,20 @@ class Http2Stream:
 
     def promise(self, size: int) -> None:
         """
-        Note that so many bytes are about to stand in the stream's queue.
+        Record that a piece of ``size`` bytes is about to be queued for the stream.
         """
         self._pieces[self._id] = size
 
     def wait_for_window(self) -> None:
         """
-        Have Twisted resume the stream's producer when the client opens a window.
+        Make Twisted resume the stream's producer when the client extends the window.
         """
         self._stream.flowControlBlocked()
 
 
 def head_of(channel: Any) -> tuple[bytes, bytes, bytes] | None:
     """
-    Return method, path and version of the request of a stream; ``None`` where Twisted does not disclose them.
+    Return method, path and version of the request of a stream; ``None`` if Twisted lacks these attributes.
     """
     try:
         return channel.command, channel.path, b"HTTP/2"
@@ -144,24 +144,25 @@ def head_of(channel: Any) -> tuple[bytes, bytes, bytes] | None:
 
 def reset(request: Request) -> None:
     """
-    Reset the stream of a request; the connection and its other streams go on.
+    Reset the stream of a request; the connection and its other streams stay open.
     """
     stream: Any = request.channel
     try:
         stream.abortConnection()
     except ProtocolError:
-        # The connection is at its end already, with a client that does not read that either.
+        # The connection is closing already, and its client does not read the rest of it.
         connection: Any = getattr(stream, "_conn", None)
         if connection is not None:
             connection.transport.abortConnection()
-    # Twisted notifies a request of a reset by the client alone.
+    # Twisted notifies a request only of a reset by the client.
     request.connectionLost(Failure(ConnectionAborted()))
 
 
 def was_reset(request: Request) -> bool:
     """
-    Return whether the client has reset the stream of a request, and Twisted has not noticed yet: h2 reads all
-    of a packet first, and to write to such a stream raises.
+    Return whether the client has reset the stream of a request, and Twisted has not processed that yet.
+
+    h2 parses a whole packet before Twisted processes it. Writing to a reset stream meanwhile raises.
     """
     if request.clientproto != b"HTTP/2":
         return False

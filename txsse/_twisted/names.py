@@ -1,6 +1,7 @@
 """
-The table of Twisted's private names: a test takes each of them away in turn, and shows that everything still
-works.
+The table of Twisted's private names that txsse uses, with their purposes and fallbacks.
+
+A test removes each of them in turn, and shows that txsse still works.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class PrivateName(NamedTuple):
     :ivar owner: the class that has it; empty for a name of the module.
     :ivar name: the name.
     :ivar purpose: what txsse uses it for.
-    :ivar without: what is lost where it is missing.
+    :ivar without: what is lost if it is missing.
     """
 
     module: str
@@ -31,7 +32,7 @@ class PrivateName(NamedTuple):
 _KEEPS_REQUEST = "streams keep their request, at three times the memory"
 _NO_DIRECT = "each event goes through Request and HTTPChannel"
 _TWISTED_QUEUES = "Twisted queues what is written to a stream of HTTP/2"
-_DEFAULT_HEAD = "Twisted's own limits for the head of a reply hold"
+_DEFAULT_HEAD = "Twisted's own limits for the head of a response apply"
 
 NAMES = (
     PrivateName(
@@ -66,15 +67,15 @@ NAMES = (
         "twisted.web.http",
         "HTTPChannel",
         "_dataBuffer",
-        "bounding what a client sends behind a request",
-        f"Twisted's own bounds hold; {_KEEPS_REQUEST}",
+        "bounding the bytes that a client sends after a request",
+        f"Twisted's own bounds apply; {_KEEPS_REQUEST}",
     ),
     PrivateName(
         "twisted.web.http",
         "HTTPChannel",
         "_handlingRequest",
-        "bounding what a client sends behind a request that is not answered yet",
-        "Twisted's own bounds hold",
+        "bounding the bytes that a client sends after a request that is not answered yet",
+        "Twisted's own bounds apply",
     ),
     PrivateName(
         "twisted.web.http",
@@ -129,15 +130,15 @@ NAMES = (
         "twisted.web._newclient",
         "HTTP11ClientProtocol",
         "_parser",
-        "changing how a reply is read",
+        "changing how a response is parsed",
         f"chunks are decoded one by one; {_DEFAULT_HEAD}",
     ),
     PrivateName(
         "twisted.web._newclient",
         "HTTP11ClientProtocol",
         "_giveUp",
-        "refusing a reply, and closing a TLS connection without the peer's close_notify",
-        "the error of a refused reply names a lost connection",
+        "refusing a response, and closing a TLS connection without the peer's close_notify",
+        "the error of a refused response names a lost connection",
     ),
     PrivateName(
         "twisted.web._newclient",
@@ -168,10 +169,18 @@ NAMES = (
         "it is closed, which over TLS waits for the peer",
     ),
     PrivateName(
-        "twisted.web._newclient", "", "ParseError", "explaining a reply that is not HTTP", "less words"
+        "twisted.web._newclient",
+        "",
+        "ParseError",
+        "explaining a response that is not HTTP",
+        "the error message has fewer details",
     ),
     PrivateName(
-        "twisted.web.http", "", "_MalformedChunkedDataError", "explaining a malformed chunk", "less words"
+        "twisted.web.http",
+        "",
+        "_MalformedChunkedDataError",
+        "explaining a malformed chunk",
+        "the error message has fewer details",
     ),
     *(
         PrivateName(

@@ -1,5 +1,5 @@
 """
-Twisted's TCP transports: whether something waits to be sent, and the socket below a request.
+Access to Twisted's TCP transports: writing to the socket at once, and finding the socket of a request.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ __all__ = [
 
 class StreamTransport(ITCPTransport, IConsumer, IPushProducer):
     """
-    What Twisted's transports of bytes provide, over TCP, TLS and UNIX sockets. It is a type, to annotate
-    ``Protocol.transport`` with: no transport declares it.
+    The interfaces of Twisted's stream transports, over TCP, TLS and UNIX sockets.
+
+    It is a type for annotations of ``Protocol.transport``; no transport declares it.
     """
 
 
 def plain_transport(channel: object) -> Any:
     """
-    Return the transport of an HTTP/1 channel where :func:`send_now` may be used with it: one of Twisted's
-    own, on a plain socket, whose buffers are where they are expected; ``None`` otherwise.
+    Return the transport of an HTTP/1 channel, if :func:`send_now` may be used with it; otherwise ``None``.
+
+    It must be Twisted's own, on a plain socket, with buffers that are as expected.
     """
     transport: Any = getattr(channel, "transport", None)
     if (
@@ -53,27 +55,28 @@ def send_now(
     transport: Any, data: bytes, size: int, note_error: Callable[[socket.socket, OSError], object]
 ) -> bool:
     """
-    Send bytes at once, unless others wait to be sent before them. The transport sends what the socket does
-    not take.
+    Send bytes at once, unless the transport has buffered bytes that must be sent before them.
 
-    :param transport: what :func:`plain_transport` returned.
+    The transport buffers the bytes that the socket does not accept.
+
+    :param transport: a result of :func:`plain_transport`.
     :param data: the bytes.
-    :param size: how many they are.
+    :param size: their number.
     :param note_error: called with an error of the socket.
-    :returns: ``False`` where others wait: nothing was sent.
+    :returns: ``False`` if the transport has buffered bytes; then nothing is sent.
     """
     if transport.dataBuffer or transport._tempDataBuffer:
         return False
     try:
         sent = transport.socket.send(data)
     except OSError as error:
-        # The socket is full, or the connection dead, or the system short of buffers: the transport knows what
-        # to do.
+        # The socket's buffer is full, the connection is dead, or the system is out of buffers:
+        # transport.write() handles all of these.
         note_error(transport.socket, error)
         sent = 0
     if sent < size:
         transport.write(data[sent:])
-        # Though its buffer is far from full, it is to notify its producer when it is empty.
+        # The transport's buffer is far from full, but only a paused producer is resumed when it is empty.
         if transport.producer is not None and not transport.producerPaused:
             transport.producerPaused = True
             transport.producer.pauseProducing()
@@ -82,45 +85,45 @@ def send_now(
 
 def set_paused(transport: Any, paused: bool) -> None:
     """
-    Say whether the producer of a transport waits: one that does is resumed when the transport has sent
-    everything.
+    Set whether the producer of a transport is paused; a paused one is resumed when the buffer is empty.
 
-    :param transport: what :func:`plain_transport` returned.
+    :param transport: a result of :func:`plain_transport`.
     """
     transport.producerPaused = paused
 
 
 def protocol_of(transport: Any) -> object:
     """
-    Return the protocol that receives what a transport reads.
+    Return the protocol that receives the bytes of a transport.
 
-    :param transport: what :func:`plain_transport` returned.
+    :param transport: a result of :func:`plain_transport`.
     """
     return transport.protocol
 
 
 def set_protocol(transport: Any, protocol: IProtocol) -> None:
     """
-    Have another protocol receive what a transport reads.
+    Set the protocol that receives the bytes of a transport.
 
-    :param transport: what :func:`plain_transport` returned.
+    :param transport: a result of :func:`plain_transport`.
     """
     transport.protocol = protocol
 
 
 def raw_socket(transport: Any) -> Any:
     """
-    Return the socket that a transport reads from and writes to.
+    Return the socket of a transport.
 
-    :param transport: what :func:`plain_transport` returned.
+    :param transport: a result of :func:`plain_transport`.
     """
     return transport.socket
 
 
 def socket_of(request: Request) -> socket.socket | None:
     """
-    Return the socket below a request: below TLS and other wrappers, and below the streams of HTTP/2; ``None``
-    where none is found.
+    Return the TCP or UNIX socket of a request's connection; ``None`` if no socket is found.
+
+    It is searched below TLS and other wrappers, and below the streams of HTTP/2.
     """
     layer: Any = request.channel
     layer = getattr(layer, "_conn", layer)

@@ -1,3 +1,3 @@
 """
-What ``twist txsse --demo`` serves: a page that shows live streams in a browser, and the streams.
+The web tree of ``twist txsse --demo``: a page that shows live streams in a browser, and these streams.
 """

@@ -1,5 +1,5 @@
 """
-The hub of the demo: what one page publishes all pages see, and those that come late get it too.
+The hub of the demo: it sends a message published by one page to all pages, and replays it to later ones.
 """
 
 from __future__ import annotations
@@ -26,28 +26,29 @@ __all__ = ["DemoHub"]
 
 _TOPIC = "demo"
 
-# How many messages one who comes late gets: what can be read at a glance. With the limit below they take
-# some 200 KB at most.
+# How many messages are replayed to a new page: as many as a visitor reads at a glance. With the limit below,
+# they take some 200 KB at most.
 _REPLAYED = 50
 
-# How many bytes a message may have: it is a line that somebody typed.
+# How many bytes a message may have: a visitor types it in one line.
 _MAX_MESSAGE = 4096
 
-# How long clients wait before they come back, in seconds: not long, since somebody is watching.
+# How long clients wait before they reconnect, in seconds: not long, because a visitor is watching.
 _RETRY = 1.0
 
-# The same when the service stops, which takes a moment to start again; and how long it waits for slow ones.
+# The range of that delay when the service stops, since a restart takes a moment; and how long the service
+# waits for slow readers.
 _RETRY_STOPPED = (1.0, 3.0)
 _FLUSH_TIMEOUT = 5.0
 
 
 class DemoHub:
     """
-    A hub with one topic. Its stream begins with an event ``connected``, as all streams of the demo do, and
-    tells in events ``presence`` how many pages watch.
+    A hub with one topic, whose stream also reports how many pages are connected.
 
-    A page has two streams open, one for each of its panes. Both say in the query parameter ``page`` which
-    one it is, so that it counts once; a client that does not say counts by itself.
+    The stream begins with an event ``connected``, as all streams of the demo do; each event ``presence`` has
+    the number of pages. A page opens two streams, one for each of its panes. Both have the page's ID in the
+    query parameter ``page``, so that the page counts once; a stream without an ID counts as a page.
 
     :param reactor: the reactor.
     :param journal: the name of its journal, as on the command line.
@@ -58,11 +59,11 @@ class DemoHub:
 
     def __init__(self, reactor: IReactorTime, journal: str = "memory:") -> None:
         self._reactor = reactor
-        # Each with its page.
+        # Each subscriber with its page.
         self._subscribers: dict[Subscriber, Hashable] = {}
         self._newcomers: set[Subscriber] = set()
-        self._told = 0
-        self._telling: IDelayedCall | None = None
+        self._sent_pages = 0
+        self._sending: IDelayedCall | None = None
         self.hub = Hub(
             journal=journal_named(journal, max_count=_REPLAYED, reactor=reactor),
             upgrader=Upgrader(reactor=reactor, flush_timeout=_FLUSH_TIMEOUT, retry=_RETRY),
@@ -74,7 +75,7 @@ class DemoHub:
 
     def start(self) -> Deferred[None]:
         """
-        Start the journal, so that whoever starts the service learns of what is wrong with it.
+        Start the journal, so that a problem with it is logged when the service starts.
         """
         return self.hub.start()
 
@@ -106,19 +107,20 @@ class DemoHub:
         else:
             self._subscribers.pop(subscriber, None)
             self._newcomers.discard(subscriber)
-        if self._telling is None and self._subscribers:
-            # Both streams of a page come, and go, in about the same turn.
-            self._telling = self._reactor.callLater(0, self._tell)
+        if self._sending is None and self._subscribers:
+            # Both streams of a page connect, and disconnect, in about the same turn of the reactor.
+            self._sending = self._reactor.callLater(0, self._send_pages)
 
-    def _tell(self) -> None:
+    def _send_pages(self) -> None:
         """
-        Tell how many pages there are, past the journal: in there, comings and goings would push the messages
-        out, and nobody needs to know how many there were.
+        Send the number of pages, without recording it.
+
+        In the journal, these events would displace the messages, and past numbers are of no use to a client.
         """
-        self._telling = None
+        self._sending = None
         pages = len(set(self._subscribers.values()))
-        audience = self._newcomers if pages == self._told else self._subscribers
-        self._told = pages
+        audience = self._newcomers if pages == self._sent_pages else self._subscribers
+        self._sent_pages = pages
         for subscriber in list(audience):
             with suppress(ChannelClosed):
                 subscriber.channel.send_json({"pages": pages}, event="presence")
@@ -127,9 +129,9 @@ class DemoHub:
 
 class Publish(Resource):
     """
-    Publishes the form field ``data``.
+    Publishes the form field ``data`` of a POST.
 
-    :param hub: where.
+    :param hub: the hub to publish to.
     """
 
     isLeaf = True
@@ -140,7 +142,7 @@ class Publish(Resource):
 
     def render(self, request: Request) -> int:
         """
-        Publish, and answer with the id.
+        Publish the message; the response is JSON with its ID, or an error.
         """
         if request.method != b"POST":
             return refuse_method(request, "POST")
@@ -151,26 +153,26 @@ class Publish(Resource):
         if not data:
             return send_response(request, 400, "The form field data must hold the message.")
         if len(data[0]) > _MAX_MESSAGE:
-            return send_response(request, 413, f"A message may have {_MAX_MESSAGE} bytes.")
+            return send_response(request, 413, f"A message may have at most {_MAX_MESSAGE} bytes.")
         try:
             published = self._hub.publish(_TOPIC, data[0])
         except InvalidField:
             return send_response(request, 400, "The message must be UTF-8.")
-        published.addCallbacks(_tell_id, _tell_end, callbackArgs=(request,), errbackArgs=(request,))
+        published.addCallbacks(_send_id, _send_stopping, callbackArgs=(request,), errbackArgs=(request,))
         return NOT_DONE_YET
 
 
-def _tell_id(id: str, request: Request) -> None:
+def _send_id(id: str, request: Request) -> None:
     send_response(request, 200, to_json({"id": id}).encode(), content_type=b"application/json")
 
 
-def _tell_end(failure: Failure, request: Request) -> None:
+def _send_stopping(failure: Failure, request: Request) -> None:
     send_response(request, 503, "The demo is stopping.")
 
 
 def _page(subscriber: Subscriber) -> Hashable:
     """
-    Return the page that a stream belongs to, or what stands for one.
+    Return the ID of the page that a stream belongs to, or the subscriber itself for a stream without an ID.
     """
     named: list[bytes] = subscriber.channel.request.args.get(b"page", [])
     return named[0] if named and named[0] else subscriber

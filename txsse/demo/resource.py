@@ -1,10 +1,12 @@
 """
-The demo's web tree::
+The demo's web tree.
+
+Its paths::
 
     /                 the page
     /streams/NAME     a stream, GET
     /streams/close    ends all open streams of one name, POST
-    /hub/publish      sends a message to all who listen to /streams/hub, POST
+    /hub/publish      sends a message to all subscribers of /streams/hub, POST
 """
 
 from __future__ import annotations
@@ -29,22 +31,24 @@ __all__ = ["Demo"]
 
 class Demo(Branch):
     """
-    The root. It looks at each request before anything else does.
+    The root of the demo.
+
+    It adds security headers to each response, and refuses requests for foreign host names (DNS rebinding).
 
     :param reactor: the reactor.
     :param journal: the name of the hub's journal.
-    :raises ValueError: for a name that is none.
+    :raises ValueError: for an invalid name.
     :ivar hub: the hub.
     """
 
     def __init__(self, reactor: IReactorTime, journal: str = "memory:") -> None:
-        Branch.__init__(self, "There is nothing here: the demo is at /.")
+        Branch.__init__(self, "Not found: the demo is at /.")
         self._streams = demo_streams(reactor)
         self._hub = DemoHub(reactor, journal)
         self.hub = self._hub.hub
         closing = {name: stream.close_all for name, stream in self._streams.items()}
         streams = Streams({**self._streams, "hub": self._hub.stream}, {**closing, "hub": self._hub.close_all})
-        publishing = Branch("There is nothing here: pages publish at /hub/publish.")
+        publishing = Branch("Not found: pages publish at /hub/publish.")
         publishing.putChild(b"publish", self._hub.publish)
         self.putChild(b"", Page())
         self.putChild(b"streams", streams)
@@ -52,9 +56,9 @@ class Demo(Branch):
 
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
         """
-        Return a child, or the answer to a request that must not see one.
+        Return a child, or a refusal for a request with a foreign host name.
         """
-        # Plain responses have it anyway, and streams do not.
+        # Plain responses have this header already; streams do not.
         request.setHeader(b"X-Content-Type-Options", b"nosniff")
         request.setHeader(b"Referrer-Policy", b"no-referrer")
         hosts = request.requestHeaders.getRawHeaders(b"Host") or []
@@ -66,15 +70,15 @@ class Demo(Branch):
 
     def start(self) -> Deferred[None]:
         """
-        Start what takes its time.
+        Start the hub's journal.
 
-        :returns: a Deferred that fires when that is done, or fails.
+        :returns: a Deferred that fires when the journal has started, or fails with its problem.
         """
         return self._hub.start()
 
     async def stop(self) -> None:
         """
-        End all streams, and wait until that is done.
+        End all streams; return when they have ended.
         """
         stopping = [Deferred.fromCoroutine(stream.stop()) for stream in self._streams.values()]
         await gatherResults([*stopping, self._hub.stop()])
@@ -82,12 +86,12 @@ class Demo(Branch):
 
 class Page(Branch):
     """
-    The page: one file, with everything in it.
+    The page: one file, with its style and script.
     """
 
     def __init__(self) -> None:
-        Branch.__init__(self, "There is nothing here: the demo is at /.")
-        # As text, because a browser hashes what it parsed, with line ends that are LF.
+        Branch.__init__(self, "Not found: the demo is at /.")
+        # As text: for the hashes of the policy, a browser uses the parsed script, whose line ends are LF.
         page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
         self._page = page.encode()
         self._policy = content_security_policy(page)
@@ -103,14 +107,14 @@ class Page(Branch):
 
 class Streams(Branch):
     """
-    The streams by name, and the way to end them.
+    The streams by name, and the resource that ends them.
 
     :param streams: the streams.
-    :param closing: what closes all that are open of a name, and returns how many there were.
+    :param closing: for each name, a function that ends its open streams and returns how many there were.
     """
 
     def __init__(self, streams: Mapping[str, IResource], closing: Mapping[str, Callable[[], int]]) -> None:
-        Branch.__init__(self, f"There is no such stream: there are {', '.join(streams)}.")
+        Branch.__init__(self, f"No such stream: the streams are {', '.join(streams)}.")
         for name, stream in streams.items():
             self.putChild(name.encode("ascii"), stream)
         self.putChild(b"close", CloseStreams(closing))
@@ -118,9 +122,9 @@ class Streams(Branch):
 
 class CloseStreams(Resource):
     """
-    Ends all open streams of one kind, as a server does that restarts: browsers come back.
+    Ends all open streams of one name, as a server that restarts does; the browsers reconnect.
 
-    :param closing: what closes all that are open of a name, and returns how many there were.
+    :param closing: for each name, a function that ends its open streams and returns how many there were.
     """
 
     isLeaf = True
@@ -131,7 +135,7 @@ class CloseStreams(Resource):
 
     def render(self, request: Request) -> int:
         """
-        End them, and answer with how many there were. The form field ``stream`` holds the name.
+        End the streams of the name in the form field ``stream``; the response is JSON with their number.
         """
         if request.method != b"POST":
             return refuse_method(request, "POST")

@@ -1,8 +1,8 @@
 """
-The streams that the demo shows, at ``/streams/NAME``.
+The streams of the demo, at ``/streams/NAME``.
 
-``clock`` and ``events`` are the same for all who listen, ``progress`` and ``reconnect`` belong to one client
-each, and resume where its ``Last-Event-ID`` says. A fifth one, ``hub``, is in :mod:`txsse.demo.hub`.
+``clock`` and ``events`` send the same events to all clients. ``progress`` and ``reconnect`` run for each
+client, and resume from its ``Last-Event-ID``. The fifth stream, ``hub``, is in :mod:`txsse.demo.hub`.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ __all__ = ["Broadcast", "DemoStream", "JobStream", "demo_streams"]
 
 _log = Logger()
 
-# How long a client may take to read what is left when the service stops, in seconds.
+# How long a client may take to read the rest of its stream when the service stops, in seconds.
 _FLUSH_TIMEOUT = 5.0
 
-# The seconds between two events: slow enough to read them, quick enough not to wait for them.
+# The seconds between two events: slow enough to read each, fast enough not to bore.
 _TICK = 1.0
 _STEP = 0.4
 
@@ -42,7 +42,7 @@ _STEP_PERCENT = 5
 _LAST_PERCENT = 100
 _EVENTS_PER_CONNECTION = 5
 
-# Above this an id was not given by a stream here; and int() of a very long one would be expensive.
+# No stream here sends a longer ID; int() of a very long one would be expensive.
 _MAX_DIGITS = 15
 
 _POEM = """\
@@ -51,14 +51,15 @@ violets are blue;
 each line of it
 travels alone."""
 
-# A comment is a str.
+# An event, or a comment as a str.
 Item: TypeAlias = "ServerSentEvent | str"
 
 
 class DemoStream(SSEResource):
     """
-    A stream that knows its open channels, and begins each with an event ``connected``: it tells the page what
-    the server saw as ``Last-Event-ID``.
+    A stream that keeps a set of its open channels, and begins each with an event ``connected``.
+
+    That event has the ``Last-Event-ID`` that the server received, which the page shows.
 
     :param handler: serves a channel, as in :class:`txsse.SSEResource`.
     :param upgrader: makes the channels.
@@ -71,7 +72,7 @@ class DemoStream(SSEResource):
 
     def render(self, request: Request) -> int:
         """
-        Open a channel, unless the service is at its end: it would never come to it.
+        Open a channel, or answer 503 while the service stops: :meth:`stop` would not close a new channel.
         """
         if not self._stopping:
             return super().render(request)
@@ -79,7 +80,7 @@ class DemoStream(SSEResource):
 
     def channel_opened(self, channel: SSEChannel) -> object:
         """
-        Serve a client, and remember it while it is there.
+        Keep the channel until it is closed, send ``connected``, and serve it.
         """
         self._channels.add(channel)
         channel.when_closed().addCallback(lambda _: self._channels.discard(channel))
@@ -99,9 +100,9 @@ class DemoStream(SSEResource):
 
     async def stop(self) -> None:
         """
-        Close all channels, and wait until that is done.
+        Close all channels; return when they are closed.
         """
-        # While a slow client still reads, one that is connected already may ask for more.
+        # While a slow reader reads its rest, another client may send a request on an open connection.
         self._stopping = True
         self.close_all()
         await gatherResults([channel.when_closed() for channel in self._channels])
@@ -109,13 +110,14 @@ class DemoStream(SSEResource):
 
 class JobStream(DemoStream):
     """
-    A stream that has a last event. A client that has seen it gets 204, the one answer after which a browser
-    does not come back.
+    A stream that has a last event.
+
+    A client that has received it gets 204, the only success after which a browser does not reconnect.
     """
 
     def render(self, request: Request) -> int:
         """
-        Open a channel, unless the client has seen everything.
+        Open a channel, or answer 204 if the client's ``Last-Event-ID`` is that of the last event.
         """
         if request.method != b"GET" or _number(_last_event_id(request)) < _LAST_PERCENT:
             return super().render(request)
@@ -129,11 +131,11 @@ def _last_event_id(request: Request) -> str:
 
 class Broadcast:
     """
-    One source of events for all who listen, which runs while anybody does.
+    One source of events for all clients, which runs while at least one is connected.
 
     :param reactor: the reactor.
     :param interval: the time between two events, in seconds.
-    :param source: the events, and comments, without end.
+    :param source: an endless iterator of events and comments.
     """
 
     def __init__(self, reactor: IReactorTime, interval: float, source: Iterator[Item]) -> None:
@@ -145,12 +147,13 @@ class Broadcast:
 
     def join(self, channel: SSEChannel) -> None:
         """
-        Let a channel have all events from now on.
+        Send a channel all events from now on.
         """
         self._channels.add(channel)
         channel.when_closed().addCallback(lambda _: self._leave(channel))
         if not self._ticking.running:
-            # The first event waits for a turn, so that clients that come together get the same ones.
+            # The first event is sent after an interval, so that clients that connect together get the same
+            # events.
             ticking = self._ticking.start(self._interval, now=False)
             ticking.addErrback(lambda failure: _log.failure("the broadcast failed", failure))
 
@@ -165,10 +168,10 @@ class Broadcast:
             try:
                 _send(channel, item)
             except ChannelClosed:
-                # It is about to leave.
+                # Its when_closed() is about to fire, and removes it.
                 pass
             except Exception:
-                # The others must have the event all the same.
+                # One failing channel must not keep the event from the others.
                 _log.failure("{channel} did not get {item}", channel=channel, item=item)
 
 
@@ -181,10 +184,10 @@ def _send(channel: SSEChannel, item: Item) -> None:
 
 def demo_streams(reactor: IReactorTime) -> Mapping[str, DemoStream]:
     """
-    Make the streams.
+    Make all streams but ``hub``.
 
     :param reactor: the reactor.
-    :returns: each by its name.
+    :returns: the streams by name.
     """
 
     async def job(start: int) -> AsyncIterator[ServerSentEvent]:
@@ -223,16 +226,16 @@ def _events() -> Iterator[Item]:
     while True:
         yield ServerSentEvent("An event without a type is a message.", None, next(numbers))
         yield ServerSentEvent(_POEM, "poem", next(numbers))
-        yield "A comment: on the wire alone, and no event."
+        yield "A comment is on the wire, but is not an event."
         yield ServerSentEvent("Grüß Gott · Привет · こんにちは · 🦆", "greeting", next(numbers))
         yield ServerSentEvent(to_json({"city": "Zürich", "celsius": 21.5}), "json", next(numbers))
-        # No data is data too.
+        # An event with an empty data field is dispatched.
         yield ServerSentEvent("", "empty", next(numbers))
 
 
 def _number(last_event_id: str) -> int:
     """
-    Return the number that a client has reached; 0 where it sent none of ours.
+    Return the number of the last event that a client received; 0 for an ID that no stream here sends.
     """
     digits = last_event_id.isascii() and last_event_id.isdigit()
     return int(last_event_id) if digits and len(last_event_id) <= _MAX_DIGITS else 0

@@ -1,3 +1,3 @@
 """
-A hub as a service: what ``twist txsse`` runs.
+The service of ``twist txsse``: a hub, or the demo, with its configuration, endpoints and health checks.
 """

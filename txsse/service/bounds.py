@@ -1,5 +1,5 @@
 """
-Bounds that depend on the machine.
+Limits of the service that depend on the machine: the number of connections.
 """
 
 from __future__ import annotations
@@ -7,22 +7,23 @@ from __future__ import annotations
 try:
     import resource
 except ImportError:  # pragma: no cover
-    # Windows has none.
+    # Windows does not have this module.
     resource = None  # type: ignore[assignment]
 
 __all__ = ["connections_by_files"]
 
-# Files that are no connections: logs, journals, sockets to listen on, requests for keys, and what Python
-# opens.
+# Open files that are not connections of clients: logs, journals, listening sockets, requests for keys, and
+# the files that Python opens.
 _OTHER_FILES = 64
 
 
 def connections_by_files() -> int | None:
     """
-    Return how many connections the process may have, by its limit of open files: where that is reached,
-    nothing can be opened any more, not even a journal.
+    Return how many connections the process may have, from its limit of open files.
 
-    :returns: the number; ``None`` where there is no limit.
+    A process at that limit cannot open anything, not even a journal.
+
+    :returns: the number; ``None`` if the number of open files is not limited.
     """
     if resource is None:  # pragma: no cover
         return None

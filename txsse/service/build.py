@@ -1,5 +1,5 @@
 """
-The service of a hub, built from its configuration.
+Builds the service of a hub from its configuration: web tree, site, listeners, admin endpoints, access log.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _log = Logger()
 
 def make_hub(config: Config, reactor: IReactorTime) -> MultiService:
     """
-    Make the service.
+    Make the service; it does not listen before it is started.
 
-    :raises BadConfig: where it cannot be.
+    :raises BadConfig: for an invalid configuration.
     """
     check_listens(config.listen)
     for each in (*config.listen, *config.admin):
-        # Before the URL is derived from them: what is no endpoint would be reported as a missing --url.
+        # Before the URL is derived from them: an invalid endpoint would be reported as a missing --url.
         make_endpoint(reactor, each)
     issuers = make_issuers(config, reactor)
     settings = make_settings(config, issuers, config.url or default_url(config.listen))
@@ -72,7 +72,9 @@ def make_hub(config: Config, reactor: IReactorTime) -> MultiService:
         for listener in _listeners(reactor, config.admin, admin_site, "/health/ready"):
             beside.addService(listener)
         admin = admin_site, beside
-    _log.info("Tokens are for {audience}", audience=", ".join(settings.audience or (settings.url,)))
+    _log.info(
+        "Accepted audience of tokens: {audience}", audience=", ".join(settings.audience or (settings.url,))
+    )
     return HTTPService(reactor, tree, site, listeners, admin=admin, notifier=Notifier())
 
 
@@ -83,7 +85,7 @@ def _listeners(reactor: IReactorTime, endpoints: Iterable[str], site: Site, path
     return [Listener(each, make_endpoint(reactor, each), site, announce) for each in endpoints]
 
 
-# Clients of the health checks and metrics are told no URL.
+# The admin endpoints have no public URL: health checks and metrics do not disclose one.
 _LOCAL_URL = "http://localhost/"
 
 _TCP = re.compile(r"(tcp6?|ssl|tls):(?:port=)?([1-9][0-9]*)(.*)")
@@ -92,9 +94,9 @@ _INTERFACE = re.compile(r":interface=((?:[^:\\]|\\.)+)")
 
 def default_url(endpoints: Iterable[str]) -> str:
     """
-    Return the URL of a hub that says nothing else, from what it listens on.
+    Return the URL of a hub without ``--url``, derived from its endpoints.
 
-    :raises BadConfig: where that does not tell.
+    :raises BadConfig: if no endpoint has a fixed TCP port.
     """
     for endpoint in endpoints:
         found = _TCP.fullmatch(endpoint)
@@ -107,12 +109,15 @@ def default_url(endpoints: Iterable[str]) -> str:
             if host in ("0.0.0.0", "[::]"):
                 host = "localhost"
             return f"{'http' if kind.startswith('tcp') else 'https'}://{host}:{port}{PATH}"
-    raise BadConfig("--url: say under which URL clients see the hub, as in https://example.org" + PATH)
+    raise BadConfig(
+        "--url: it is missing; give the URL that clients use for the hub, such as https://example.org" + PATH
+    )
 
 
 def _writable(path: str) -> str:
     try:
-        # For its owner alone, because it tells who reads what. An existing file keeps its mode.
+        # Readable by its owner only, because it shows which client reads what. An existing file keeps its
+        # mode.
         os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
         return path
     except OSError as error:

@@ -1,5 +1,5 @@
 """
-What ``twist txsse --check`` prints: the configuration in force, and where each value was read.
+The output of ``twist txsse --check``: the configuration in force, and the source of each value.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def describe_config(
     taken: Container[str] | None = None,
 ) -> str:
     """
-    Write a table of the options, their values, and where each value was read. Secrets are not shown.
+    Write a table of the options, their values, and the source of each value. Secrets are not shown.
 
     :param config: the configuration.
-    :param places: where each option's value was read.
+    :param places: the source of each option's value, such as ``--url`` or ``TXSSE_URL``.
     :param remarks: further lines.
-    :param taken: the options that the demo has; ``None`` for a hub, which has them all.
+    :param taken: the options that the demo uses; ``None`` for a hub, which uses all of them.
     """
     lines = []
     ignored = []
@@ -36,7 +36,7 @@ def describe_config(
             value = getattr(config, option.name.replace("-", "_"))
             lines.append((option.name, visible(_show(value, secret=option.secret)), visible(place)))
         elif place != "default":
-            ignored.append(f"the demo does not take {visible(place)}")
+            ignored.append(f"the demo ignores {visible(place)}")
     widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
     table = [f"{name:{widths[0]}}  {value:{widths[1]}}  {place}" for name, value, place in lines]
     return "\n".join([*table, "", *ignored, *remarks, "Configuration is valid."]) + "\n"

@@ -1,8 +1,8 @@
 """
-What the service is told: on the command line, in the environment, and in a file.
+The configuration of the service: its options, read from the command line, the environment and a TOML file.
 
-Strategy: :class:`Config` is the one table of all options; the command line, the environment and the file are
-read by it. The command line counts before the environment, and that before the file.
+Strategy: :class:`Config` is the only table of the options; all three sources are read by it. The command line
+takes precedence over the environment, and the environment over the file.
 """
 
 from __future__ import annotations
@@ -44,17 +44,20 @@ _PREFIX = "TXSSE_"
 
 class BadConfig(Exception):
     """
-    The service cannot be as it was told; the message says which option, where it stands, and what to do.
+    The configuration is invalid; the message names the option and its source, and says what to do.
     """
 
 
 @dataclass(frozen=True)
 class Option:
     """
-    An option.
+    An option of the service.
 
-    :ivar name: how it is written on the command line, without the dashes.
-    :ivar secret: whether its value is nobody's business: not for the command line, and never shown.
+    :ivar name: its name on the command line, without the dashes.
+    :ivar kind: the type of its value.
+    :ivar help: its text in ``--help``.
+    :ivar value: the placeholder of its value in ``--help``.
+    :ivar secret: whether its value is a secret, which is refused on the command line and never shown.
     """
 
     name: str
@@ -78,7 +81,7 @@ def _option(kind: OptionType, default: object, help: str, *, value: str = "", se
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """
-    What the service is told.
+    The value of each option of the service.
     """
 
     listen: tuple[str, ...] = _option(
@@ -89,77 +92,98 @@ class Config:
         value="ENDPOINT",
     )
     url: str | None = _option(
-        TEXT, None, "The hub's URL as clients see it, behind whatever stands in front.", value="URL"
+        TEXT,
+        None,
+        "The hub's URL that clients use, which may be that of a reverse proxy. Without it, the URL is "
+        "derived from --listen.",
+        value="URL",
     )
     journal: str = _option(
-        TEXT, "memory:", f"What those who come back resume from: {JOURNAL_NAMES}.", value="NAME"
+        TEXT, "memory:", f"The journal that subscribers resume from: {JOURNAL_NAMES}.", value="NAME"
     )
     journal_count: int = _option(COUNT, DEFAULT_COUNT, "How many updates the journal holds.")
-    journal_bytes: int = _option(SIZE, DEFAULT_BYTES, "How many bytes they take.")
-    journal_age: float | None = _option(INTERVAL, DEFAULT_AGE, "For how long it holds one.")
+    journal_bytes: int = _option(SIZE, DEFAULT_BYTES, "How many bytes of updates the journal holds.")
+    journal_age: float | None = _option(INTERVAL, DEFAULT_AGE, "How long the journal holds an update.")
     key_file: tuple[str, ...] = _option(
         LIST,
         (),
-        "A key that tokens are signed with: a secret, a public key or certificate in PEM format, or a JSON "
-        "Web Key Set.",
+        "A file with a key that verifies tokens: a secret, a public key or certificate in PEM format, or a "
+        "JSON Web Key Set.",
         value="FILE",
     )
     publish_key_file: tuple[str, ...] = _option(
-        LIST, (), "The same for tokens that publish alone.", value="FILE"
+        LIST, (), "A file like that of --key-file, for tokens that only publish.", value="FILE"
     )
     subscribe_key_file: tuple[str, ...] = _option(
-        LIST, (), "The same for tokens that subscribe alone.", value="FILE"
+        LIST, (), "A file like that of --key-file, for tokens that only subscribe.", value="FILE"
     )
-    key: str | None = _option(TEXT, None, "The secret itself.", secret=True)
-    publish_key: str | None = _option(TEXT, None, "The secret of tokens that publish.", secret=True)
-    subscribe_key: str | None = _option(TEXT, None, "The secret of tokens that subscribe.", secret=True)
+    key: str | None = _option(TEXT, None, "The secret that signs tokens.", secret=True)
+    publish_key: str | None = _option(TEXT, None, "The secret of tokens that only publish.", secret=True)
+    subscribe_key: str | None = _option(TEXT, None, "The secret of tokens that only subscribe.", secret=True)
     key_issuer: str | None = _option(
         TEXT,
         None,
-        "The iss that tokens must have whose keys are those of --key-file or TXSSE_KEY. Without it, their "
-        "iss is not checked.",
+        "The iss claim required of tokens that the keys of --key-file or TXSSE_KEY verify. Without it, "
+        "their iss is not checked.",
         value="NAME",
     )
     issuer: tuple[str, ...] = _option(
         LIST,
         (),
-        "An authorization server whose tokens are trusted: what they have as iss. Its keys are at --jwks.",
+        "An authorization server whose tokens are accepted: the value of their iss claim. Its keys are "
+        "fetched from its --jwks.",
         value="NAME",
     )
     jwks: tuple[str, ...] = _option(
-        LIST, (), "Where the keys of an --issuer are; one for each, in the same order.", value="URL"
+        LIST,
+        (),
+        "The URL of the keys of an --issuer; give one for each --issuer, in the same order.",
+        value="URL",
     )
     audience: tuple[str, ...] = _option(
-        LIST, (), "What tokens have to be meant for, if not for the URL of the hub.", value="TEXT"
+        LIST,
+        (),
+        "An accepted aud claim of tokens. Without it, tokens must be for the hub's URL.",
+        value="TEXT",
     )
     algorithm: tuple[str, ...] = _option(
-        LIST, (), "What tokens may be signed with; without it, all that the keys are good for.", value="NAME"
+        LIST,
+        (),
+        "A signature algorithm that tokens may use. Without it, they may use all that suit the keys.",
+        value="NAME",
     )
     anonymous: bool = _option(
-        FLAG, False, "Let subscribers without a token in. Private updates are not for them."
+        FLAG, False, "Accept subscribers without a token. They receive no private updates."
     )
     origin: tuple[str, ...] = _option(
         ORIGINS_OR_ANY,
         (),
-        "An origin whose pages may subscribe, and publish by a token that they have.",
+        "An origin whose pages may subscribe, and may publish with a token in the Authorization header.",
     )
     publish_origin: tuple[str, ...] = _option(
-        ORIGINS, (), "One of them whose pages may publish by a cookie, too; the hub's own may."
+        ORIGINS,
+        (),
+        "An --origin whose pages may also publish with a token in a cookie. Pages of the hub's own origin "
+        "always may.",
     )
-    cookie: str = _option(TEXT, "__Secure-mercure_access_token", "The cookie with a token.", value="NAME")
+    cookie: str = _option(
+        TEXT, "__Secure-mercure_access_token", "The name of the cookie that holds a token.", value="NAME"
+    )
     subscriptions: bool = _option(
-        FLAG, False, "Tell of subscriptions by updates, and list them, to those with a token for that."
+        FLAG,
+        False,
+        "Publish subscription events, and serve the subscription API, for clients with a token for them.",
     )
-    compatibility: bool = _option(FLAG, False, "Understand clients and tokens from before Mercure 1.0, too.")
-    debugger: bool = _option(FLAG, False, "Serve a page for trying the hub, at /. It holds no secret.")
-    max_body: int = _option(SIZE, 1024 * 1024, "How many bytes a publication may have.")
+    compatibility: bool = _option(FLAG, False, "Accept also clients and tokens from before Mercure 1.0.")
+    debugger: bool = _option(FLAG, False, "Serve a page to try the hub with, at /. It contains no secret.")
+    max_body: int = _option(SIZE, 1024 * 1024, "How many bytes the body of a request may have.")
     max_topics: int = _option(COUNT, 100, "How many topics an update may have.")
     max_matchers: int = _option(COUNT, 100, "How many matchers a subscription may have.")
     max_pattern_weight: int | None = _option(
         LIMIT,
         DEFAULT_MAX_PATTERN_WEIGHT,
-        "How much all patterns that streams hold may weigh, each counted once, in tenths of a KiB; a "
-        "subscription that needs more is refused with 503.",
+        "How much the patterns of all streams may weigh together, in tenths of a KiB. Equal patterns count "
+        "once. A subscription that exceeds it is refused with 503.",
     )
     max_bodies: int = _option(
         SIZE, DEFAULT_MAX_BODIES, "How many bytes the bodies of all unfinished requests may have together."
@@ -167,68 +191,81 @@ class Config:
     max_connections: int | None = _option(
         LIMIT,
         connections_by_files(),
-        "How many connections there may be; more are closed at once. Without it, as many as the process may "
-        "have files, less 64.",
+        "How many connections may be open; further ones are closed at once. Without it, the process's limit "
+        "of open files, less 64.",
     )
-    max_streams: int | None = _option(LIMIT, None, "How many streams there may be.")
+    max_streams: int | None = _option(LIMIT, None, "How many streams may be open.")
     max_streams_per_address: int | None = _option(
-        LIMIT, None, "How many of one address; not behind a proxy, where all have the same."
+        LIMIT,
+        None,
+        "How many streams one client address may have open. Not for a hub behind a proxy, where all clients "
+        "have the proxy's address.",
     )
     max_buffer: int = _option(
-        SIZE, DEFAULT_MAX_BUFFER, "How many bytes are held back for a client, with --slow-policy."
+        SIZE, DEFAULT_MAX_BUFFER, "How many bytes to buffer for a slow reader before --slow-policy applies."
     )
-    max_total_buffer: int = _option(SIZE, DEFAULT_MAX_TOTAL_BUFFER, "How many for all of them.")
+    max_total_buffer: int = _option(
+        SIZE, DEFAULT_MAX_TOTAL_BUFFER, "How many bytes to buffer for all slow readers together."
+    )
     slow_policy: str = _option(
         TEXT,
         "replay",
-        "What happens to a client that is behind: replay has it read on from the journal; close, drop and "
-        "latest are what they are in txsse.Upgrader.",
+        "The overflow policy for slow readers: replay lets them catch up from the journal; close, drop and "
+        "latest are described at txsse.Upgrader.",
         value="NAME",
     )
-    keepalive: float | None = _option(INTERVAL, 15.0, "The longest silence on a stream.")
+    keepalive: float | None = _option(
+        INTERVAL, 15.0, "How long a stream may be silent before a comment is sent on it."
+    )
     max_lifetime: float | None = _option(
-        INTERVAL, 3600.0, "When a stream ends, less up to 20 % at random, so that its client comes again."
+        INTERVAL, 3600.0, "How long a stream lasts, less up to 20 % at random. Its client then reconnects."
     )
     request_timeout: float = _option(
-        DURATION, 30.0, "How long a client may take to send a request, and to read a part of an answer."
+        DURATION, 30.0, "How long a client may take to send a request, and to read a part of a response."
     )
     peer_timeout: float | None = _option(
         INTERVAL,
         60.0,
-        "When to close the connection of a client that acknowledges or reads nothing of what it was sent.",
+        "How long a client may acknowledge or read nothing of what it was sent before its connection is "
+        "closed.",
     )
     shutdown_timeout: float = _option(
-        DURATION, 10.0, "How long clients may take to read what is left when the service stops."
+        DURATION,
+        10.0,
+        "How long clients may take to read the rest of their streams when the service stops.",
     )
     admin: tuple[str, ...] = _option(
         LIST,
         (),
-        "An endpoint for /health/live, /health/ready and /metrics, which is not for the public.",
+        "An endpoint for /health/live, /health/ready and /metrics. Do not expose it to the public.",
         value="ENDPOINT",
     )
     access_log: str | None = _option(
-        TEXT, None, "A file that gets a line for each request; - is the service's own log.", value="FILE"
+        TEXT,
+        None,
+        "A file to log each request to, in one line; - logs to the service's own log.",
+        value="FILE",
     )
 
 
 def options() -> Iterator[Option]:
     """
-    Return all options.
+    Return all options, in the order of the fields of :class:`Config`.
     """
     for each in fields(Config):
-        told = each.metadata
+        data = each.metadata
         name = each.name.replace("_", "-")
-        yield Option(name, told["kind"], told["help"], told["value"] or told["kind"].name, told["secret"])
+        yield Option(name, data["kind"], data["help"], data["value"] or data["kind"].name, data["secret"])
 
 
 @dataclass(frozen=True)
 class Sources:
     """
-    Where values come from.
+    The three sources of options.
 
-    :ivar given: what the command line has, by the options' names.
+    :ivar given: the options of the command line, by name.
     :ivar environ: the environment.
-    :ivar file: the file; ``None`` for none.
+    :ivar file: the TOML file; ``None`` if there is no file.
     """
 
     given: Mapping[str, object]
@@ -238,17 +275,17 @@ class Sources:
 
 def read_config(sources: Sources) -> tuple[Config, Mapping[str, str]]:
     """
-    Read everything.
+    Read the options from all sources.
 
-    :returns: what the service is told, and for each option where that stands; for those that stand nowhere,
-        ``default``.
-    :raises BadConfig: where anything is wrong.
+    :returns: the configuration, and the source of each option's value, such as ``--url``, ``TXSSE_URL``,
+        ``hub.toml: url`` or ``default``.
+    :raises BadConfig: for an unknown option or an invalid value.
     """
     known = {option.name: option for option in options()}
     from_file = {} if sources.file is None else _read_file(sources.file)
     for name in from_file:
         if name not in known:
-            raise BadConfig(f"{sources.file}: {name} is no option; see twist txsse --help")
+            raise BadConfig(f"{sources.file}: {name} is not an option; see twist txsse --help")
     _check_variables(sources.environ, known.values())
     for option in known.values():
         _check_given(option, sources.given.get(option.name))
@@ -257,7 +294,7 @@ def read_config(sources: Sources) -> tuple[Config, Mapping[str, str]]:
     for option in known.values():
         for value, place in (
             (sources.given.get(option.name), f"--{option.name}"),
-            # One that is empty is none: that is how a shell, a unit or a container's file leaves one out.
+            # An empty variable counts as unset: a shell, a unit or a container file leaves an option out so.
             (sources.environ.get(option.variable) or None, option.variable),
             (from_file.get(option.name), f"{sources.file}: {option.name}"),
         ):
@@ -272,7 +309,7 @@ def read_config(sources: Sources) -> tuple[Config, Mapping[str, str]]:
 
 def _check_given(option: Option, value: object) -> None:
     """
-    See that the command line holds no secret within a URL.
+    Check that the command line contains no URL with a secret.
     """
     given = value if isinstance(value, list) else [value]
     if any(isinstance(each, str) and holds_secret(each) for each in given):
@@ -296,25 +333,25 @@ def _read_file(path: Path) -> Mapping[str, object]:
     except OSError as error:
         raise BadConfig(f"cannot read {path} ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{path} is no TOML: {error}") from None
+        raise BadConfig(f"{path} is not valid TOML: {error}") from None
     values: dict[str, object] = {}
     for written, value in content.items():
         name = written.replace("_", "-")
         if name in values:
-            raise BadConfig(f"{path}: {name} is there twice, with - and with _; take one of them away")
+            raise BadConfig(f"{path}: {name} is set twice, with - and with _; remove one of the two")
         values[name] = value
     return values
 
 
-# What other programs of ours read.
+# Variables that are not options of the service: read by ``twist txsse`` itself, ``txsse`` and the tests.
 _ELSEWHERE = re.compile(f"{_PREFIX}(CONFIG|TOKEN|TEST_.*)")
 
 
 def _check_variables(environ: Mapping[str, str], known: Iterable[Option]) -> None:
     """
-    See that no variable is misspelled.
+    Reject unknown ``TXSSE_*`` variables, to catch typing errors.
     """
     variables = {option.variable for option in known}
     for name in environ:
         if name.startswith(_PREFIX) and name not in variables and not _ELSEWHERE.fullmatch(name):
-            raise BadConfig(f"{name} is the variable of no option; see twist txsse --help")
+            raise BadConfig(f"{name} is not the variable of an option; see twist txsse --help")

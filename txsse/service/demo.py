@@ -1,5 +1,5 @@
 """
-The service as a demo: a page with live streams, and a hub to play with.
+The service of ``twist txsse --demo``: a page with live streams, and a Mercure hub with a temporary key.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ __all__ = ["TAKEN", "make_demo"]
 
 _log = Logger()
 
-#: The options that it takes.
+#: The options that the demo accepts.
 TAKEN = ("listen", "journal")
 
-# How long the token lasts that is made for it, in seconds.
+# The lifetime of the token that the demo prints, in seconds.
 _TOKEN_LIFETIME = 24 * 3600
 
 
 def make_demo(config: Config, reactor: IReactorTime) -> MultiService:
     """
-    Make the service.
+    Make the service; it does not listen before it is started.
 
-    :raises BadConfig: where it cannot be.
+    :raises BadConfig: for an invalid configuration.
     """
     check_listens(config.listen)
     try:
@@ -56,22 +56,22 @@ def make_demo(config: Config, reactor: IReactorTime) -> MultiService:
 
 def _announcer(demo: Demo, reactor: IReactorTime) -> Callable[[str], None]:
     """
-    Make what says where the demo is; the first time, it puts the hub there.
+    Return a function that logs the URL of the demo, and at its first HTTP URL adds a hub to the web tree.
     """
-    told = False
+    has_hub = False
 
     def announce(url: str) -> None:
-        nonlocal told
+        nonlocal has_hub
         _log.info("The demo is at {url}", url=url)
-        if not told and url.startswith("http"):
-            told = True
+        if not has_hub and url.startswith("http"):
+            has_hub = True
             try:
                 from txsse.mercure.auth.mint import make_token
                 from txsse.mercure.auth.verify import shared_secret
                 from txsse.mercure.resource import put_hub
                 from txsse.mercure.settings import PATH, Settings
             except MissingExtra as error:
-                _log.info("There is no hub to try: {problem}", problem=error)
+                _log.info("The demo has no hub: {problem}", problem=error)
                 return
             secret = secrets.token_urlsafe(32)
             hub_url = url.removesuffix("/") + PATH
@@ -85,8 +85,8 @@ def _announcer(demo: Demo, reactor: IReactorTime) -> Callable[[str], None]:
                 expires=wall(reactor) + _TOKEN_LIFETIME,
             )
             _log.info(
-                "Read what is published:\n  curl -N '{url}?match=demo'\n"
-                "Publish, by a key that was made for this time:\n"
+                "To subscribe:\n  curl -N '{url}?match=demo'\n"
+                "To publish, with a token that is valid until the demo stops:\n"
                 "  curl -d topic=demo -d data=Hello -H 'Authorization: Bearer {token}' {url}",
                 url=hub_url,
                 token=token,

@@ -1,5 +1,5 @@
 """
-Endpoints that the service listens on.
+The endpoints that the service listens on: made from their strings, and with errors that say what to do.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Listener(Service):
     :param description: the endpoint string.
     :param endpoint: the endpoint.
     :param site: the site.
-    :param announce: called with the URL of the site there.
+    :param announce: called with the URL of the site at this endpoint, once it listens.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Listener(Service):
         """
         Listen. ``twistd`` calls this before it gives up its privileges; ``twist`` does not call it.
 
-        :raises SystemExit: with one line, where that is not possible.
+        :raises SystemExit: with one line, if the endpoint cannot listen.
         """
         Service.privilegedStartService(self)
         refused: list[str] = []
@@ -65,19 +65,19 @@ class Listener(Service):
                 return
             refused.append(_why_not(self._description, failure))
             if not starting:
-                # An endpoint that takes its time fails when nobody is there any more to be told.
+                # An endpoint that listens later fails after this method has returned, so it cannot raise.
                 _log.error("{problem}", problem=refused[0])
 
         listening = self._endpoint.listen(self._site)
         self._listening = listening.addCallbacks(self._listens, failed)
         starting = False
         if refused:
-            # One line, whatever others wrote into their errors.
+            # One line, even if the endpoint's error has several.
             raise SystemExit(" ".join(f"twist txsse: {refused[0]}".split()))
 
     def startService(self) -> None:
         """
-        Listen, unless that is done.
+        Listen, unless :meth:`privilegedStartService` has done so.
         """
         Service.startService(self)
         if self._listening is None:
@@ -85,7 +85,7 @@ class Listener(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        Listen no more.
+        Stop listening. The connections stay open.
         """
         Service.stopService(self)
         listening, self._listening = self._listening, None
@@ -101,45 +101,49 @@ class Listener(Service):
 
 def check_listens(endpoints: Sequence[str]) -> None:
     """
-    See that a service listens somewhere.
+    Check that a service has an endpoint.
 
-    :raises BadConfig: where it does not.
+    :raises BadConfig: without one.
     """
     if not endpoints:
-        raise BadConfig(f"--listen: there is no endpoint; name one, such as {DEFAULT_ENDPOINT}")
+        raise BadConfig(f"--listen: no endpoint is given; give one, such as {DEFAULT_ENDPOINT}")
 
 
 def make_endpoint(reactor: IReactorTime, description: str) -> IStreamServerEndpoint:
     """
-    Make an endpoint.
+    Make an endpoint from its string.
 
-    :raises BadConfig: for a description that is none.
+    :raises BadConfig: for an invalid string.
     """
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
     except Exception as error:
-        # Whatever it is: each kind of endpoint, plugins among them, raises what its parser runs into.
+        # Any exception: the parser of each kind of endpoint, including those of plugins, raises its own.
         raise BadConfig(f"cannot listen on {description!r}: {_what_is_wrong(error)}") from None
     return endpoint
 
 
 def _what_is_wrong(error: Exception) -> str:
     """
-    Say what is wrong with an endpoint string, and what to do.
+    Return what is wrong with an endpoint string, and what to do.
     """
     if isinstance(error, ImportError):
         return str(missing("tls", "TLS", error))
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot read {os.fsdecode(error.filename)} ({error.strerror}); name a file in PEM format"
     if type(error).__module__.startswith("OpenSSL"):
-        return "no certificate with its key; name files in PEM format, as privateKey=key.pem:certKey=cert.pem"
+        return (
+            "the certificate or its private key cannot be read; name files in PEM format, as "
+            "privateKey=key.pem:certKey=cert.pem"
+        )
     problem = str(error)
     for pattern, replacement in _PYTHONS_WORDS:
         problem = pattern.sub(replacement, problem)
     return f"{problem}; write it like {DEFAULT_ENDPOINT} or ssl:8443:privateKey=server.pem"
 
 
-# What int() says, and what a call says, with the name of a function that only its authors know.
+# Messages of int() and of calls with wrong arguments: they name Python functions, which an operator does not
+# know.
 _PYTHONS_WORDS = [
     (re.compile(r"^invalid literal for int\(\) with base \d+: (.*)"), r"\1 is not a number"),
     (re.compile(r"^[\w.<>]+\(\) "), ""),
@@ -148,27 +152,27 @@ _PYTHONS_WORDS = [
 
 def _why_not(description: str, failure: Failure) -> str:
     """
-    Say why there is no listening on an endpoint, and what to do.
+    Return why an endpoint cannot listen, and what to do.
     """
     error = failure.value
     reason = error.socketError if isinstance(error, CannotListenError) else error
     number = reason.errno if isinstance(reason, OSError) else None
     if number == errno.EADDRINUSE:
-        advice = "it is in use; stop what listens there, or choose another one with --listen"
+        advice = "it is in use; stop the process that listens there, or choose another endpoint with --listen"
     elif number in (errno.EACCES, errno.EPERM):
-        advice = "it takes privileges; choose a port above 1023, or a path that is yours"
+        advice = "it needs privileges; choose a port above 1023, or a path that you may write to"
     elif number == errno.EADDRNOTAVAIL:
         advice = "this machine does not have that address; choose another interface"
     elif isinstance(reason, OverflowError):
-        advice = "there is no such port; choose one up to 65535"
+        advice = "the port does not exist; choose one up to 65535"
     else:
-        advice = f"{reason.strerror if isinstance(reason, OSError) else reason}; choose another one"
+        advice = f"{reason.strerror if isinstance(reason, OSError) else reason}; choose another endpoint"
     return f"cannot listen on {description!r}: {advice}"
 
 
 def _url(description: str, address: IAddress) -> str:
     """
-    Return the URL under which a browser on this machine reaches an address.
+    Return the URL by which a browser on this machine reaches an address.
     """
     scheme = "https" if re.match("ssl:|tls:", description, re.IGNORECASE) else "http"
     if isinstance(address, IPv4Address):

@@ -1,5 +1,5 @@
 """
-Whose tokens the service trusts.
+The issuers whose tokens the service accepts, made from its options: key files, secrets, and URLs of key sets.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ __all__ = ["describe_keys", "make_issuers"]
 
 def make_issuers(config: Config, reactor: IReactorTime) -> list[Issuer]:
     """
-    Make those who are trusted.
+    Make the issuers whose tokens are accepted.
 
-    :raises BadConfig: where nobody is, and for keys and names that cannot be.
+    :raises BadConfig: if no client could publish, and for invalid keys, names or URLs.
     """
     if len(config.issuer) != len(config.jwks):
-        raise BadConfig("--issuer and --jwks go together: a name, and where its keys are")
+        raise BadConfig("--issuer and --jwks go together: the name of an issuer, and the URL of its keys")
     _check_key_issuer(config)
     unknown = set(config.algorithm) - set(ALGORITHMS)
     if unknown:
-        raise BadConfig(f"--algorithm: {min(unknown)} is not known here; there are {', '.join(ALGORITHMS)}")
+        raise BadConfig(f"--algorithm: {min(unknown)} is not supported; choose from {', '.join(ALGORITHMS)}")
     issuers = []
     for name, url in zip(config.issuer, config.jwks, strict=True):
         try:
@@ -47,12 +47,12 @@ def make_issuers(config: Config, reactor: IReactorTime) -> list[Issuer]:
         )
     elif config.key_issuer is not None:
         raise BadConfig(
-            "--key-issuer: there is no key that it is about; give one by --key-file or TXSSE_KEY, or leave "
-            "it out"
+            "--key-issuer: no key is given that it applies to; give one with --key-file or TXSSE_KEY, or "
+            "leave --key-issuer out"
         )
     if not issuers or not (publish or config.issuer):
         raise BadConfig(
-            "nobody could publish: give a key by --key-file or TXSSE_KEY, or --issuer and --jwks; "
+            "no client could publish: give a key with --key-file or TXSSE_KEY, or --issuer and --jwks; "
             "or try --demo first"
         )
     return issuers
@@ -61,16 +61,17 @@ def make_issuers(config: Config, reactor: IReactorTime) -> list[Issuer]:
 def _check_key_issuer(config: Config) -> None:
     name = config.key_issuer
     if name == "":
-        raise BadConfig("--key-issuer: it is empty; give what tokens have as iss, or leave it out")
+        raise BadConfig("--key-issuer: it is empty; give the iss claim of your tokens, or leave it out")
     if name in config.issuer:
         raise BadConfig(
-            f"--key-issuer: {name} is an --issuer, too, whose keys are at its --jwks; take one of them away"
+            f"--key-issuer: {name} is also an --issuer, whose keys are those of its --jwks; remove one of "
+            "the two"
         )
 
 
 def describe_keys(config: Config) -> Iterator[str]:
     """
-    Say what keys there are for each role, without themselves.
+    Describe the keys of each role in one line, for ``--check``: algorithms and IDs, no secrets.
     """
     for role in ("publish", "subscribe"):
         named = [f"{_kinds(key)}{f' ({key.id})' if key.id else ''}" for key in _read_keys(config, role)]
@@ -82,7 +83,7 @@ def _read_keys(config: Config, role: str) -> Sequence[Key]:
     Read the keys for a role.
 
     :param role: ``publish`` or ``subscribe``.
-    :raises BadConfig: for one that cannot be.
+    :raises BadConfig: for an invalid key.
     """
     own_files = getattr(config, f"{role}_key_file")
     own_secret = getattr(config, f"{role}_key")
@@ -103,7 +104,7 @@ def _read_keys(config: Config, role: str) -> Sequence[Key]:
 
 def _check_algorithms(config: Config, publish: Sequence[Key], subscribe: Sequence[Key]) -> None:
     """
-    See that there are tokens that would be good; every one would get 401 otherwise.
+    Check that some key of each role suits an allowed algorithm; otherwise every token would get 401.
     """
     if not config.algorithm:
         return
@@ -112,7 +113,7 @@ def _check_algorithms(config: Config, publish: Sequence[Key], subscribe: Sequenc
         if keys and not any(allowed & set(key.algorithms) for key in keys):
             good = ", ".join(dict.fromkeys(map(_kinds, keys)))
             raise BadConfig(
-                f"--algorithm: {named} is allowed, and the keys to {role} are for {good}; allow one of "
+                f"--algorithm: it allows {named}, but the keys to {role} are for {good}; allow one of "
                 "those, or give another key"
             )
 

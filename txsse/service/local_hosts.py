@@ -1,5 +1,5 @@
 """
-A hub that listens on this machine alone, and the pages of other sites that a browser on it has open.
+DNS-rebinding check for a hub that listens on loopback only: it refuses requests for foreign host names.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ _LOOPBACK = re.compile(
 
 def foreign_host_rule(endpoints: Iterable[str], url: str) -> Callable[[Request], Sentence | None]:
     """
-    Return what a site asks of each request: the check of ``Host`` where the site is for this machine alone,
-    that is, where it listens on loopback only, and its URL names no other host, as that of a hub behind a
-    proxy does.
+    Return the check of a site's requests: that of ``Host`` for a local site, none for another one.
 
-    :param endpoints: what it listens on.
-    :param url: its URL.
+    A site is local if it listens on loopback only and its URL names a local host. The URL of a hub behind a
+    proxy names another host.
+
+    :param endpoints: the site's endpoint strings.
+    :param url: the site's URL.
     """
     _, _, host = origin_of(url).partition("://")
     is_local = is_local_host(host.encode()) and all(_LOOPBACK.fullmatch(each) for each in endpoints)
@@ -35,16 +36,18 @@ def foreign_host_rule(endpoints: Iterable[str], url: str) -> Callable[[Request],
 
 def _refuse_foreign_host(request: Request) -> Sentence | None:
     """
-    Refuse a request that names another host: a page whose name was made to resolve to this machine (DNS
-    rebinding) would count as the hub's own.
+    Refuse a request for a host name that is not local.
 
-    :returns: the answer; ``None`` where the request may go on.
+    A page of a site whose name an attacker makes resolve to this machine (DNS rebinding) would otherwise have
+    the hub's own origin.
+
+    :returns: the response; ``None`` to accept the request.
     """
     hosts = request.requestHeaders.getRawHeaders(b"Host") or []
     if refuse_host(hosts, request.clientproto) is None:
         return None
     return Sentence(
         403,
-        "This hub listens on this machine alone, and answers under an IP address or as localhost: another "
-        "name may be DNS rebinding. If it stands behind a proxy, tell it its URL with --url.",
+        "This hub listens on loopback only, and accepts requests for an IP address or localhost: another "
+        "host name may be DNS rebinding. If the hub is behind a proxy, set its URL with --url.",
     )

@@ -1,8 +1,8 @@
 """
-What an option's value may be, and how it is written.
+The types of the service's options: text, lists, flags, counts, sizes, durations, origins.
 
-Strategy: values come as text, from a command line or the environment, or as what TOML has; a kind reads both,
-and raises :exc:`ValueError` with what is wrong.
+Strategy: a value is text, from the command line or the environment, or a value of TOML; ``read`` of a type
+accepts both, and raises :exc:`ValueError` with what is wrong.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ __all__ = [
 @dataclass(frozen=True)
 class OptionType:
     """
-    A kind of value.
+    The type of an option's value.
 
-    :ivar name: what stands for a value in help texts; ``""`` where there is none to give.
-    :ivar read: reads one.
+    :ivar name: the placeholder of a value in help texts; ``""`` for a flag, which has no value.
+    :ivar read: converts a value; raises :exc:`ValueError` with the rest of a sentence that begins with the
+        value.
     :ivar many: whether an option may be given several times.
     """
 
@@ -47,7 +48,7 @@ class OptionType:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("is no text")
+        raise ValueError("is not a string")
     return value
 
 
@@ -55,7 +56,7 @@ def _list(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         return tuple(value.split())
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise ValueError("is no list of texts")
+        raise ValueError("is not a list of strings")
     return tuple(value)
 
 
@@ -98,7 +99,7 @@ def _count(value: object) -> int:
     if isinstance(value, str) and re.fullmatch("[0-9]{1,12}", value, re.ASCII):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError("is no number from 1 on")
+        raise ValueError("is not a whole number from 1 on")
     return value
 
 
@@ -111,7 +112,7 @@ def _size(value: object) -> int:
     if found is not None:
         value = int(found[1]) * _UNITS[found[2].lower()]
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError("is no number of bytes; one is 65536, 64KiB or 1MiB")
+        raise ValueError("is not a number of bytes; write it like 65536, 64KiB or 1MiB")
     return value
 
 
@@ -124,7 +125,7 @@ def _duration(value: object) -> float:
     if found is not None:
         value = float(found[1]) * _SECONDS[found[2]]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError("is no time; one is 15, 1.5s, 10m, 1h or 7d")
+        raise ValueError("is not a time; write it like 15, 1.5s, 10m, 1h or 7d")
     return float(value)
 
 
@@ -135,7 +136,7 @@ def _or_off(read: Callable[[object], object]) -> Callable[[object], object]:
         try:
             return read(value)
         except ValueError as error:
-            raise ValueError(f"{error}; or off, for none") from None
+            raise ValueError(f"{error}, or off for no limit") from None
 
     return read_or_off
 
@@ -149,6 +150,6 @@ COUNT = OptionType("N", _count)
 SIZE = OptionType("BYTES", _size)
 DURATION = OptionType("TIME", _duration)
 
-#: The same, where there may be none.
+#: A count and a duration that may also be ``off``, which reads as ``None``.
 LIMIT = OptionType("N", _or_off(_count))
 INTERVAL = OptionType("TIME", _or_off(_duration))

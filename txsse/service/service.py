@@ -1,5 +1,5 @@
 """
-A web tree as a service.
+The service that serves a web tree: it starts listeners and tree, and stops them in order.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ _log = Logger()
 
 class Tree(Protocol):
     """
-    What is served, beside being a resource.
+    The part of a web tree that starts and stops with its service.
     """
 
     def start(self) -> Awaitable[None]:
         """
-        Start what takes its time.
+        Start what takes time, such as a journal. The service listens meanwhile.
         """
 
     def stop(self) -> Awaitable[None]:
         """
-        End all streams, and wait until that is done.
+        End all streams; return when they have ended.
         """
 
 
 class HTTPService(MultiService):
     """
-    A web tree behind all of its endpoints.
+    Serves a web tree on all of its endpoints.
 
     :param reactor: the reactor.
     :param tree: the web tree.
-    :param site: the site that serves it.
-    :param listeners: what the site listens on.
-    :param admin: further listeners, which are the last to end, and their site.
-    :param notifier: who tells a service manager.
+    :param site: the site that serves the tree.
+    :param listeners: the listeners of the site.
+    :param admin: the site of the health checks and its listeners, which stop last.
+    :param notifier: notifies the service manager.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class HTTPService(MultiService):
 
     def privilegedStartService(self) -> None:
         """
-        Listen, while there still are privileges.
+        Listen before ``twistd`` gives up its privileges.
         """
         if self._admin is not None:
             self._admin[1].privilegedStartService()
@@ -81,7 +81,7 @@ class HTTPService(MultiService):
 
     def startService(self) -> None:
         """
-        Listen, and start what takes its time. That the hub's journal did not start is in the log.
+        Listen, and start the tree. A failure of the hub's journal is logged by the hub.
         """
         if self._admin is not None:
             self._admin[1].startService()
@@ -93,7 +93,8 @@ class HTTPService(MultiService):
         """
         Stop listening, end all streams and close all connections.
 
-        :returns: a Deferred that fires when that is done, and nothing of it is left in the reactor.
+        :returns: a Deferred that fires when this is done, and the reactor has no calls or connections of the
+            service left.
         """
         self._notifier.stopping()
         if self._starting is not None:
@@ -103,7 +104,7 @@ class HTTPService(MultiService):
     async def _stop(self, listeners_stopped: Deferred[object]) -> None:
         await listeners_stopped
         await self._tree.stop()
-        # In the same turn, so that no connection brings a request in between.
+        # In the same turn of the reactor, so that no open connection sends a request in between.
         await self._site.close()
         if self._admin is not None:
             site, listeners = self._admin
@@ -114,7 +115,7 @@ class HTTPService(MultiService):
 
 
 def _did_not_start(failure: Failure) -> None:
-    # A journal has said so itself.
+    # The failure of a journal is already logged.
     if not failure.check(CancelledError, JournalFailed):
         _log.failure("the service did not start", failure)
 

@@ -1,8 +1,9 @@
 """
-The signals that end the service.
+The signals that stop the service.
 
-SIGTERM and SIGINT are the reactor's: the first one drains the service. Here SIGHUP does so too, and a second
-SIGTERM or SIGINT ends the process at once: the reactor would log a traceback for it, and go on to drain.
+The reactor handles SIGTERM and SIGINT: the first one drains the service. This module makes SIGHUP do the
+same, and a second SIGTERM or SIGINT end the process at once: the reactor would log a traceback for it, and
+continue to drain.
 """
 
 from __future__ import annotations
@@ -22,21 +23,23 @@ __all__ = ["take_signals"]
 
 _log = Logger()
 
-# One order to stop may come as two signals: GNU timeout sends one to its child, and one to the process group;
-# Ctrl-C comes from the terminal, and from a parent that forwards it. What follows the first one within half a
-# second is ignored.
+# One request to stop may arrive as two signals: GNU timeout sends one to its child, and one to the process
+# group; Ctrl-C arrives from the terminal, and from a parent that forwards it. A signal within this time after
+# the first one is ignored, in seconds.
 _SAME_ORDER = 0.5
 
-# A terminal that closes sends SIGHUP, often twice; nohup has it ignored. There is none on Windows.
+# A terminal that closes sends SIGHUP, often twice; nohup makes the process ignore it. Windows does not have
+# it.
 _SIGHUP: int | None = getattr(signal, "SIGHUP", None)
 
 
 def take_signals(reactor: Any) -> None:
     """
-    Take the signals when the reactor has started and has taken its own. Do nothing if it takes none, or runs
-    already.
+    Install the signal handlers when the reactor has started and has installed its own.
+
+    Do nothing if the reactor installs none, or runs already.
     """
-    # Fakes have no such attribute.
+    # Fake reactors do not have this attribute.
     if not getattr(reactor, "running", True):
         reactor.addSystemEventTrigger("after", "startup", _Signals(reactor).take)
 
@@ -77,8 +80,8 @@ class _Signals:
             self._note()
             self._before[number](number, frame)
         elif time.monotonic() - self._stopping > _SAME_ORDER:
-            # The handler may have interrupted the very code that it needs to log.
+            # The signal may have interrupted the logging code that this line needs.
             with suppress(Exception):
-                _log.warn("Received {name} again, ending at once.", name=signal.Signals(number).name)
+                _log.warn("Received {name} again, exiting at once.", name=signal.Signals(number).name)
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

@@ -1,9 +1,11 @@
 """
-How the service is, for those who look after it::
+Health checks and metrics of the service, for its operator and load balancer.
+
+The paths::
 
     /health/live    200, as long as the process answers
-    /health/ready   200 while updates can be published and subscribers come in; 503 otherwise, with why;
-                    200 with a line that begins with "degraded" where updates of the journal are damaged
+    /health/ready   200 while updates can be published and subscribers accepted; 503 with the reason if not;
+                    200 with a line that begins with "degraded" if updates of the journal are damaged
     /metrics        for Prometheus
 """
 
@@ -23,11 +25,11 @@ __all__ = ["Health", "status_tree"]
 
 class Health:
     """
-    Whether the service can be used.
+    Whether the service is ready.
 
     :param hub: the hub.
     :ivar started: whether the hub has started.
-    :ivar stopping: whether the service ends.
+    :ivar stopping: whether the service is stopping.
     """
 
     def __init__(self, hub: Hub) -> None:
@@ -38,10 +40,10 @@ class Health:
     @property
     def problem(self) -> str | None:
         """
-        Why it cannot be used; ``None`` where it can.
+        Why the service is not ready; ``None`` while it is.
         """
         if self.stopping:
-            return "the service stops"
+            return "the service is stopping"
         if self._hub.problem is not None:
             return str(self._hub.problem)
         return None if self.started else "the journal has not started yet"
@@ -49,7 +51,7 @@ class Health:
     @property
     def warning(self) -> str | None:
         """
-        What needs somebody's attention although it can be used; ``None`` for nothing.
+        A problem that needs the operator's attention although the service is ready; ``None`` for none.
         """
         count = self._hub.damaged
         if not count:
@@ -62,7 +64,7 @@ class Health:
 
 def status_tree(hub: Hub, health: Health) -> Resource:
     """
-    Make the web tree.
+    Make the web tree of the health checks and metrics.
     """
     root = Branch()
     healths = Branch()

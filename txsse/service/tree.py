@@ -1,5 +1,5 @@
 """
-The web tree of the service: a hub behind its URL.
+The web tree of the service: the hub at the path of its URL, and the page to try it with.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from txsse.web.responses import Branch
 
 __all__ = ["HubTree", "make_settings"]
 
-# After how long the journal is started again: at first, and at most; in seconds.
+# The delay before the next attempt to start the journal: the first and the longest, in seconds.
 _RETRY = (1.0, 10.0)
 
 
 def make_settings(config: Config, issuers: Sequence[Issuer], url: str) -> Settings:
     """
-    Make what the hub is told.
+    Make the settings of the Mercure hub from the configuration of the service.
 
     :param url: the hub's URL.
-    :raises BadConfig: for what cannot be.
+    :raises BadConfig: for invalid settings.
     """
     try:
         check_hub_url(url)
@@ -66,14 +66,14 @@ def make_settings(config: Config, issuers: Sequence[Issuer], url: str) -> Settin
 
 class HubTree(Branch):
     """
-    A hub, where clients look for it, and the page.
+    The hub at the path of its URL, and the page of ``--debugger``.
 
-    :param config: what the service is told.
-    :param settings: what the hub is told.
+    :param config: the configuration of the service.
+    :param settings: the settings of the Mercure hub.
     :param reactor: the reactor.
-    :raises BadConfig: for what cannot be.
+    :raises BadConfig: for an invalid journal or overflow policy.
     :ivar hub: the hub.
-    :ivar health: how it is.
+    :ivar health: whether the hub is ready.
     """
 
     def __init__(self, config: Config, settings: Settings, reactor: IReactorTime) -> None:
@@ -95,7 +95,7 @@ class HubTree(Branch):
             journal=journal,
             upgrader=Upgrader(reactor=reactor),
             reactor=reactor,
-            # What a form of that size may come to, framed.
+            # The frame of an update may be larger than the form that published it.
             max_update_size=2 * config.max_body,
             max_topics=config.max_matchers,
             max_pattern_weight=config.max_pattern_weight,
@@ -111,30 +111,32 @@ class HubTree(Branch):
 
     def wants_body(self, request: Request) -> bool:
         """
-        Tell whether the body of a request is wanted, from its head alone: that of a publication or a
-        subscription is, if it has a valid token.
+        Return whether to read the body of a request, from its head alone.
+
+        The body of a publication or a subscription is read, if the request has a valid token.
         """
-        # As the web tree reads paths.
+        # Decoded, as twisted.web decodes paths.
         return unquote_to_bytes(request.path) == self._path and self._mercure.wants_body(request)
 
     async def start(self) -> None:
         """
-        Start the journal, again and again until it is there: a node that is not ready is left alone by what
-        stands in front of it, so that nobody else would start it.
+        Start the journal, and retry until it has started.
+
+        A load balancer sends no requests to a node that is not ready, so no request would start the journal.
         """
         delay = Backoff(*_RETRY)
         while not self.health.started:
             try:
                 await self.hub.start()
             except JournalFailed:
-                # It has said so itself.
+                # The hub has logged it.
                 await deferLater(self._reactor, delay.next())
             else:
                 self.health.started = True
 
     def stop(self) -> Deferred[None]:
         """
-        Send the subscribers away, and end the journal.
+        Drain the subscribers, and stop the journal.
         """
         self.health.stopping = True
         return self.hub.stop(deadline=self._shutdown_timeout)

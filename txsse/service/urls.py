@@ -1,5 +1,5 @@
 """
-URLs that the service is told.
+Checks of the URLs in the service's options: ``--url`` and ``--jwks``.
 """
 
 from __future__ import annotations
@@ -15,38 +15,43 @@ _CHARACTERS = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*", re.ASCII)
 
 def check_url(url: str) -> None:
     """
-    See that a URL can be one.
+    Check that a URL is valid.
 
-    :raises ValueError: with what is wrong. Where that may be a password, the URL is not shown.
+    :raises ValueError: with what is wrong. The message omits a URL that may contain a password.
     """
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        raise ValueError("it has a host or a port that is none; one is https://example.org:8443/") from None
+        raise ValueError(
+            "its host or port is invalid; write the URL like https://example.org:8443/"
+        ) from None
     if "@" in parts.netloc:
-        raise ValueError("it holds a user or a password; leave them out: whoever is told the URL sees them")
+        raise ValueError(
+            "it contains a user name or a password; leave them out: the URL is shown to clients and in logs"
+        )
     if not _CHARACTERS.fullmatch(url):
         raise ValueError(
-            f"{_without_query(url)!r} holds what cannot stand in a URL; leave out spaces, and write a host "
-            "in another script as xn--"
+            f"{_without_query(url)!r} contains characters that are invalid in a URL; leave out spaces, and "
+            "write an international host name as xn--"
         )
 
 
 def _without_query(url: str) -> str:
-    # All of it: with a space in it, nobody can tell where a token in it ends.
+    # The whole query is cut: if it contains a space, the end of a token in it is unknown.
     path, mark, _ = url.partition("?")
     return f"{path}?***" if mark else path
 
 
 def check_hub_url(url: str) -> None:
     """
-    See that a URL is one at which a hub can be found.
+    Check that a URL is valid, and that requests can reach a hub at its path.
 
     :raises ValueError: with what is wrong.
     """
     check_url(url)
     segments = urlsplit(url).path.split("/")
-    # Its path is compared with what requests have, which is decoded by then, and which clients have resolved.
+    # The hub compares this path with the paths of requests, which twisted.web has decoded, and in which
+    # clients have resolved "." and "..".
     if any("%" in segment or segment in (".", "..") for segment in segments):
-        raise ValueError(f"{url!r}: nobody would find a hub there; take a path without %, . and ..")
+        raise ValueError(f"{url!r}: requests would not reach a hub there; choose a path without %, . and ..")
