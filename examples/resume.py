@@ -30,7 +30,7 @@ PAGE = """<!doctype html>
     source = new EventSource("events?lastEventId=" + encodeURIComponent(last));
     source.onopen = () => write(last ? `Resumed after ${last}: ` : "Connected: ");
     source.onmessage = (event) => { last = event.lastEventId; line.textContent += event.data + " "; };
-    source.addEventListener("stream-reset", (event) => write(`Numbers are missing; replayed ${event.data}: `));
+    source.addEventListener("stream-reset", (event) => write(`Gap; replayed ${event.data}: `));
   }
   document.querySelectorAll("button").forEach((button, i) => button.onclick = () => {
     source.close();
