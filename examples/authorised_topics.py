@@ -1,5 +1,5 @@
 # python examples/authorised_topics.py, then open http://127.0.0.1:8080/
-# Who may read what: a callable looks at the request, and tells or refuses. It may take its time.
+# Authorised topics: for each request, a callable returns the topics that it may read, or refuses it.
 
 import sys
 from datetime import datetime
@@ -30,12 +30,12 @@ USERS = {b"a1": "ada", b"g2": "grace"}
 
 def access(token: bytes | None) -> Access:
     if token not in USERS:
-        raise UpgradeRefused("show a token that is yours", status=403 if token else 401)
+        raise UpgradeRefused("send a valid token", status=403 if token else 401)
     own = f"users/{USERS[token]}"
     return Access(["news", own], private=own)
 
 
-# For clients other than browsers. A Deferred, as of a database, does as well.
+# For clients other than browsers. The callable may return a Deferred, such as that of a database query.
 def by_header(request: server.Request) -> defer.Deferred[Access]:
     request.setHeader("WWW-Authenticate", "Bearer")
     header = request.getHeader(b"Authorization") or b""
@@ -53,7 +53,7 @@ async def main(reactor: interfaces.IReactorTime, port: str = "8080") -> None:
     while True:  # until Ctrl-C
         hub.publish("news", f"{datetime.now():%H:%M:%S}, for all")
         for user in USERS.values():
-            hub.publish(f"users/{user}", f"for {user} alone", private=True)
+            hub.publish(f"users/{user}", f"only for {user}", private=True)
         await task.deferLater(reactor, 1.0)
 
 

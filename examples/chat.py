@@ -1,5 +1,5 @@
 # python examples/chat.py, then open http://127.0.0.1:8080/ in several tabs
-# A chat by one hub. It has what was said: who comes late, or comes back, gets what came meanwhile.
+# A chat with one hub. New clients and clients that reconnect get recorded messages from its journal.
 
 import json
 import sys
@@ -24,7 +24,7 @@ class Say(resource.Resource):
     def render_POST(self, request: server.Request) -> bytes | int:
         name, text = (request.args.get(field, [b""])[0].strip() for field in (b"name", b"text"))
         if request.getHeader("Sec-Fetch-Site") not in (None, "same-origin"):
-            request.setResponseCode(403)  # a page of another site, in a browser that has this one open
+            request.setResponseCode(403)  # from another site's page, in a browser that has this page open
         elif not name or not text:
             request.setResponseCode(400)
         elif len(name) > 120 or len(text) > 4000:
@@ -33,7 +33,7 @@ class Say(resource.Resource):
             said = {"name": name.decode("utf-8", "replace"), "text": text.decode("utf-8", "replace")}
             said["time"] = datetime.now(UTC).isoformat(timespec="seconds")
             published = self.hub.publish("chat", json.dumps(said))
-            # It fires with the id, and fails where the hub is about to stop.
+            # It fires with the id, or fails if the hub is shutting down.
             published.addCallbacks(
                 lambda id: request.write(id.encode()), lambda _: request.setResponseCode(503)
             )
@@ -43,13 +43,13 @@ class Say(resource.Resource):
 
 
 async def main(reactor: interfaces.IReactorCore, port: str = "8080") -> None:
-    # Who comes and goes is told in the topic "presence".
+    # When a client connects or disconnects, the hub publishes to the topic "presence".
     hub = Hub(journal=MemoryJournal(max_count=1000), upgrader=Upgrader(retry=2), presence_topic="presence")
     root = resource.Resource()
     root.putChild(b"", static.Data(PAGE, "text/html; charset=utf-8"))
     root.putChild(b"events", hub.resource(["chat", "presence"]))
     root.putChild(b"say", Say(hub))
-    # At Ctrl-C all are asked to come back in a while, and not all at the same moment.
+    # At Ctrl-C each client gets a random reconnect delay of 1 to 5 s, so that not all reconnect at once.
     reactor.addSystemEventTrigger("before", "shutdown", hub.stop, retry=(1, 5), deadline=3)
     endpoint = endpoints.serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1")
     listening = await endpoint.listen(server.Site(root))

@@ -1,5 +1,5 @@
 # python examples/clock.py, then open http://127.0.0.1:8080/
-# The time, every second. The page shows the JavaScript that it takes.
+# Sends the time every second. The page shows its own JavaScript.
 
 import sys
 from datetime import datetime
@@ -33,7 +33,7 @@ PAGE = """<!doctype html>
 
 
 def clock(channel: SSEChannel) -> defer.Deferred[task.LoopingCall]:
-    # What this returns fails when the channel is closed: that ends the ticking, and is no error.
+    # The Deferred fails when the channel is closed. This ends the loop, and is not reported as an error.
     return task.LoopingCall(lambda: channel.send(f"{datetime.now():%H:%M:%S}")).start(1.0)
 
 

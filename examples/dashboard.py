@@ -1,5 +1,5 @@
 # python examples/dashboard.py, then open http://127.0.0.1:8080/
-# Prices, which change often. Whoever reads slowly gets the newest of each, and not all that were before.
+# Prices that change often. A slow reader gets the newest price of each commodity, and skips older ones.
 
 import json
 import random
@@ -40,7 +40,7 @@ PAGE = """<!doctype html>
 
 
 async def main(reactor: interfaces.IReactorTime, port: str = "8080", interval: str = "0.05") -> None:
-    # The journal is for those who come: it need not remember more than the newest prices.
+    # The journal serves clients that connect: they need only the newest price of each commodity.
     hub = Hub(journal=MemoryJournal(max_count=8), upgrader=Upgrader(slow_policy="latest", max_buffer=65536))
     root = resource.Resource()
     root.putChild(b"", static.Data(PAGE.encode(), "text/html; charset=utf-8"))
@@ -52,7 +52,7 @@ async def main(reactor: interfaces.IReactorTime, port: str = "8080", interval: s
     while True:  # until Ctrl-C
         for name, past in prices.items():
             past[:] = [*past, 2 + 0.98 * past[-1] + random.gauss(0, 4)][-100:]
-            # Each has a topic of its own: of these, a slow reader gets the newest.
+            # One topic for each commodity: a slow reader gets the newest update of each topic.
             hub.publish(f"prices/{name}", json.dumps({"name": name, "prices": [round(p, 2) for p in past]}))
         await task.deferLater(reactor, float(interval))
 

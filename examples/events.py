@@ -1,5 +1,5 @@
 # python examples/events.py, then open http://127.0.0.1:8080/
-# Events of two types, with ids. After ten of them the stream ends; the browser comes back and goes on.
+# Events of two types, with ids. The stream ends after ten; the browser reconnects, and the count continues.
 
 import sys
 
@@ -30,7 +30,7 @@ PAGE = """<!doctype html>
   };
   const source = new EventSource("events");
   source.onopen = () => { state.textContent = "open"; };
-  source.onerror = () => { state.textContent = "over, and will open again"; };
+  source.onerror = () => { state.textContent = "interrupted; the browser will reconnect"; };
   source.addEventListener("tick", (event) => add(event, `The square is ${JSON.parse(event.data).square}`));
   source.addEventListener("quote", (event) => add(event, event.data));
 </script>

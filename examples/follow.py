@@ -1,5 +1,5 @@
 # python examples/follow.py http://127.0.0.1:8080/events
-# Follows a stream, such as that of examples/clock.py. Stop its server, start it again: this goes on.
+# Follows a stream, such as that of examples/clock.py. If its server restarts, this program reconnects.
 
 import sys
 
@@ -13,9 +13,9 @@ async def main(
 ) -> None:
     source = EventSource(
         url,
-        # The clock sends a comment after 15 seconds of silence: three of these are too many.
+        # The server sends a comment after 15 seconds without events. After 45, the connection counts as lost.
         read_timeout=45,
-        # A server that starts may answer so, and then open the stream after all.
+        # A proxy or a server may respond so while the server starts: try again.
         reconnect_on=[502, 503, 504],
         on_error=lambda error: print(f"({error})", flush=True),
     )
@@ -27,7 +27,7 @@ async def main(
             if not left:
                 source.close()
     except StreamRefused:
-        # It has been printed.
+        # on_error has printed the reason.
         raise SystemExit(1) from None
 
 

@@ -39,9 +39,9 @@ async def slow_clock(request: server.Request, seconds: int) -> None:
     try:
         channel = upgrade(request)
     except UpgradeRefused:
-        return  # the client has its answer
+        return  # a response has already been sent
     channel.send_from(times(channel.reactor, seconds))
-    await channel.when_closed()  # Klein ends the request when this returns, and no earlier
+    await channel.when_closed()  # Klein ends the request when this returns
 
 
 async def times(reactor: interfaces.IReactorTime, seconds: int = 1) -> AsyncIterator[str]:

@@ -1,6 +1,6 @@
 # python examples/llm_stream.py "What is a stream?"
-# Asks a language model, and prints the answer word by word, as it comes. A URL behind the question asks
-# there, with the key in $API_KEY; else a stub of such a model answers, on this machine.
+# Asks a language model, and prints the answer word by word as it arrives. A second argument is the URL
+# of the model's API; its key is in $API_KEY. Without a URL, a local stub answers.
 
 import json
 import os
@@ -17,7 +17,7 @@ class Model(SSEResource):  # the stub
         request = channel.request.original
         assert request and request.content
         question = json.load(request.content)["messages"][-1]["content"]
-        for word in f"You asked: {question} I am a stub, and know no better.".split():
+        for word in f"You asked: {question} I am a stub and know no answer.".split():
             channel.send_json({"choices": [{"delta": {"content": word + " "}}]})
             await task.deferLater(channel.reactor, 0.05)
         channel.send("[DONE]")
@@ -32,7 +32,7 @@ async def ask(url: str, question: str) -> None:
             "Content-Type": "application/json",
             "Authorization": f"Bearer {os.environ.get('API_KEY', '')}",
         },
-        # An answer that breaks off would be made anew, and paid for again.
+        # A second attempt would generate the answer again, and cost again.
         max_attempts=1,
     )
     async for event in source:

@@ -1,5 +1,5 @@
 # python examples/multiple_trees.py, then open http://127.0.0.1:8080/ and http://clock.localhost:8080/
-# Streams in two branches of one tree, and in the tree of another host. One Upgrader serves them all.
+# Streams in two branches of one web tree, and in the tree of another virtual host, with one Upgrader.
 
 import random
 import sys

@@ -1,5 +1,5 @@
 # python examples/progress.py, then open http://127.0.0.1:8080/
-# A long job tells how far it is. It knows nothing of the web: it is a generator, and send_from reads it.
+# A long job reports its progress. The job is an asynchronous generator without web code; send_from reads it.
 
 import sys
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ PAGE = """<!doctype html>
   const source = new EventSource("job");
   source.onmessage = (event) => { document.getElementById("bar").value = event.data; };
   source.addEventListener("done", (event) => {
-    source.close();  // or the browser would come back, and the job begin again
+    source.close();  // otherwise the browser would reconnect and start the job again
     document.getElementById("result").textContent = event.data;
   });
 </script>

@@ -1,5 +1,5 @@
 # python examples/relay.py 8081 http://127.0.0.1:8080/events, then open http://127.0.0.1:8081/
-# Relays a stream, such as that of examples/clock.py: one connection to its server, however many read it here.
+# Relays a stream, such as that of examples/clock.py, to many clients over one connection to its server.
 
 import sys
 
@@ -17,7 +17,7 @@ PAGE = """<!doctype html>
   body { max-width: 40rem; margin: 3rem auto; padding: 0 1rem; }
   #data { margin: 0; font-size: 3rem; overflow-wrap: anywhere; }
 </style>
-<h1>What the other server says</h1>
+<h1>Events of the other server</h1>
 <p id="data" role="log">…</p>
 <script>
   new EventSource("events").onmessage = (event) => {
@@ -33,7 +33,7 @@ async def main(
     hub = Hub()
 
     def relay(event: ServerSentEvent) -> defer.Deferred[str]:
-        # The types stay as they are; the ids are this hub's own. While the journal works, the source waits.
+        # Events keep their types and get ids of this hub. The source waits until the journal has stored each.
         return hub.publish("relayed", event.data, event=event.event if event.event != "message" else None)
 
     source = EventSource(url, event_received=relay, on_error=lambda error: print(error, file=sys.stderr))

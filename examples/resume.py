@@ -1,5 +1,5 @@
 # python examples/resume.py, then open http://127.0.0.1:8080/
-# A number every half a second, and a journal of the last ten. The page goes away, and comes back for more.
+# A number every half second, and a journal of the last ten. The page disconnects, and resumes later.
 
 import sys
 
@@ -18,19 +18,19 @@ PAGE = """<!doctype html>
   button { font: inherit; padding: .25rem 1rem; } p { overflow-wrap: anywhere; }
 </style>
 <h1>Resume</h1>
-<button>Go away for 3 seconds</button> <button>Go away for 12 seconds</button>
+<button>Disconnect for 3 seconds</button> <button>Disconnect for 12 seconds</button>
 <div role="log"></div>
 <script>
   const log = document.querySelector("div");
   let source, last = "", line;
   function write(text) { line = log.appendChild(document.createElement("p")); line.textContent = text; }
   function listen() {
-    // A browser that loses its connection tells the last id by itself, in a header. This page leaves, so it
-    // has to say where it was: "", on a first visit, is from now on.
+    // A browser that loses its connection sends the last id in a header. After close() it does not, so
+    // this page sends the id as a parameter. "", on a first visit, starts with new events.
     source = new EventSource("events?lastEventId=" + encodeURIComponent(last));
-    source.onopen = () => write(last ? `Back, behind ${last}: ` : "Here: ");
+    source.onopen = () => write(last ? `Resumed after ${last}: ` : "Connected: ");
     source.onmessage = (event) => { last = event.lastEventId; line.textContent += event.data + " "; };
-    source.addEventListener("stream-reset", (event) => write(`There was more; replayed ${event.data}: `));
+    source.addEventListener("stream-reset", (event) => write(`Gap; replayed ${event.data}: `));
   }
   document.querySelectorAll("button").forEach((button, i) => button.onclick = () => {
     source.close();
@@ -42,7 +42,7 @@ PAGE = """<!doctype html>
 
 
 async def main(reactor: interfaces.IReactorTime, port: str = "8080") -> None:
-    # The bounds hold all at once, and the oldest go first. A client that is away for longer is told so.
+    # All limits apply; the oldest updates are removed first. A client that misses some gets stream-reset.
     hub = Hub(journal=MemoryJournal(max_count=10, max_bytes=1_000_000, max_age=3600.0))
     root = resource.Resource()
     root.putChild(b"", static.Data(PAGE.encode(), "text/html; charset=utf-8"))
@@ -53,7 +53,7 @@ async def main(reactor: interfaces.IReactorTime, port: str = "8080") -> None:
     number = 0
     while True:  # until Ctrl-C
         number += 1
-        await hub.publish("numbers", str(number))  # it has an id from the hub, which no other run gives
+        await hub.publish("numbers", str(number))  # the hub chooses an id that no other run uses
         await task.deferLater(reactor, 0.5)
 
 

@@ -1,5 +1,5 @@
 # python -m pytest examples/test_ticker.py
-# How a program tests its streams, and what reads them: no socket, and a minute goes by in no time.
+# How to test a program's streams and clients without sockets, on a fake clock.
 
 from twisted.internet import task
 from twisted.internet.interfaces import IReactorTime
@@ -11,7 +11,7 @@ from txsse.testing import CUT, HOLD, MemoryAgent, MemoryPair, Reply, ScriptedRes
 
 
 class Ticker(SSEResource):
-    """The program's resource: it counts the seconds, and goes on where a client left off."""
+    """The program's resource: it counts seconds, and resumes after the client's last id."""
 
     def __init__(self, reactor: IReactorTime) -> None:
         super().__init__(upgrader=Upgrader(reactor=reactor, retry=1.0))
@@ -27,7 +27,7 @@ class Ticker(SSEResource):
 
 
 def follow_total(url: str, reactor: IReactorTime, agent: IAgent) -> list[int]:
-    """The program's client: it adds up what a stream says."""
+    """Add up the numbers of a stream: this is the program's client."""
     totals = [0]
     source = EventSource(
         url,

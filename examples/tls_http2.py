@@ -1,5 +1,5 @@
 # python examples/tls_http2.py, then open https://127.0.0.1:8080/ (pip install "txsse[http2]")
-# TLS, and HTTP/2 where the client speaks it. The certificate is self-signed: the browser will warn.
+# TLS, with HTTP/2 if the client supports it. The certificate is self-signed: the browser will warn.
 
 import sys
 from collections.abc import AsyncIterator

@@ -1,5 +1,5 @@
 # python examples/wsgi_threads.py, then open http://127.0.0.1:8080/ (pip install flask)
-# What is posted to a Flask app, which runs in Twisted's thread pool, goes to every open stream.
+# A Flask app runs in Twisted's thread pool. Each text that is posted to it is sent to every open stream.
 
 import sys
 from contextlib import suppress
@@ -20,7 +20,7 @@ PAGE = """<!doctype html><html lang="en">
 </script>"""
 app = Flask(__name__)
 app.add_url_rule("/", view_func=lambda: PAGE)
-channels: set[SSEChannel] = set()  # for the reactor's thread alone
+channels: set[SSEChannel] = set()  # only used in the reactor's thread
 
 
 @app.post("/say")
@@ -31,7 +31,7 @@ def say() -> tuple[str, int]:
 
 def send_to_all(event: ServerSentEvent) -> None:
     for channel in list(channels):
-        with suppress(ChannelClosed):  # a client that is gone keeps it from nobody else
+        with suppress(ChannelClosed):  # a client that has disconnected: the others still get the event
             channel.send_event(event)
 
 

@@ -31,7 +31,7 @@ from txsse import ServerSentEvent
 FOLDER = ROOT / "examples" / "cluster"
 
 # Of each program that may be killed: its name, its pid, and what brings it back.
-SAID = re.compile(r"(.+): kill -9 (\d+)\n  and to have it back: (.+)\n")
+SAID = re.compile(r"(.+): kill -9 (\d+)\n  and to restart it: (.+)\n")
 
 
 def example(*ports: str, **environment: str) -> AbstractContextManager[Program]:
@@ -84,7 +84,7 @@ class Cluster:
         Kill a program as was said, and wait until that is noticed.
         """
         os.kill(self.pids[name], signal.SIGKILL)
-        wait_until(lambda: f"\n{name} is gone.\n" in self.said, what=f"the end of {name}")
+        wait_until(lambda: f"\n{name} has exited.\n" in self.said, what=f"the end of {name}")
 
     def revive(self, name: str) -> None:
         """
@@ -282,7 +282,7 @@ class StartTests:
         Without Redis it says what to install.
         """
         assert fail("0", PATH="/nowhere") == (
-            "There is no redis-server here: install Debian's package redis-server, or its like.\n"
+            "redis-server was not found: install Debian's package redis-server.\n"
         )
 
     def test_package_missing(self, tmp_path: Path) -> None:
@@ -298,10 +298,10 @@ class StartTests:
         """
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
-            assert fail(port).startswith(f"Port {port} cannot be had (")
+            assert fail(port).startswith(f"Port {port} is not available (")
         for port in ("http", "65536", "-1"):
-            assert fail("0", port).startswith(f"{port} is no port.")
-        assert fail(*"00000").startswith("There are four ports at most")
+            assert fail("0", port).startswith(f"{port} is not a port.")
+        assert fail(*"00000").startswith("Give at most four ports")
 
 
 class ClusterTests:

@@ -543,7 +543,7 @@ class AuthorisedTopicsTests(Example):
         A user gets what is for all and for that user, and nothing of the others.
         """
         told = data(open_stream(path, **headers).take(6))
-        assert [re.sub("[0-9:]+, ", "", text) for text in told] == ["for all", "for ada alone"] * 3
+        assert [re.sub("[0-9:]+, ", "", text) for text in told] == ["for all", "only for ada"] * 3
 
     @pytest.mark.parametrize(
         ("path", "headers", "status"),
@@ -615,7 +615,7 @@ class LanguageModelTests:
         """
         done = run("examples/llm_stream.py", "Why?")
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == "You asked: Why? I am a stub, and know no better. \n"
+        assert done.stdout == "You asked: Why? I am a stub and know no answer. \n"
 
     def test_other_server(self) -> None:
         """

@@ -144,7 +144,7 @@ class DescriptionTests:
         description = str(read_setup()["long_description"])
         targets = re.findall(r"<([^>`]+)>`_|^\.\. _[^:]+: (\S+)$", description, re.MULTILINE)
         assert {(first or second).partition(":")[0] for first, second in targets} == {"https"}
-        assert "Journals that last (``docs/journals.rst``)" in description
+        assert "Persistent journals (``docs/journals.rst``)" in description
         assert "is in ``docs/hub-benchmark.rst``" in " ".join(description.split())
 
     def test_links_of_the_repository(self) -> None:

@@ -1,5 +1,5 @@
-# python examples/cluster/node.py one 8081 redis://127.0.0.1:6379; run.py starts two, and all that they need
-# A node of a cluster. What it knows is in the Redis that it shares with the others: kill it when you like.
+# python examples/cluster/node.py one 8081 redis://127.0.0.1:6379; run.py starts two nodes, Redis and nginx
+# A node of a cluster. All its state is in the shared Redis, so it can be killed at any time.
 
 import json
 import sys
@@ -23,14 +23,14 @@ class Publish(resource.Resource):
 
     async def publish(self, request: server.Request) -> None:
         text, id = (request.args.get(name, [b""])[0].decode("utf-8", "replace") for name in (b"text", b"id"))
-        update = json.dumps({"text": text})  # equal at either node, so that a repetition is known
+        update = json.dumps({"text": text})  # equal at both nodes: the journal ignores a repetition
         try:
             status, answer = 200, await self.hub.publish("messages", update, id=id or None)
         except (JournalFailed, HubStopped) as error:
             status, answer = 503, f"Nothing can be published at the moment ({error})."
         except SSEError as error:
             status, answer = 400, str(error)
-        if request.channel is not None:  # the client is still there
+        if request.channel is not None:  # the client is still connected
             request.setResponseCode(status)
             request.setHeader("Content-Type", "text/plain; charset=utf-8")
             request.write(answer.encode())
@@ -38,8 +38,8 @@ class Publish(resource.Resource):
 
 
 async def main(reactor: interfaces.IReactorCore, name: str, port: str, url: str) -> None:
-    def greet(subscriber: Subscriber, there: bool) -> None:
-        if there:
+    def greet(subscriber: Subscriber, joined: bool) -> None:
+        if joined:
             subscriber.channel.send_json({"node": name}, event="node")
 
     hub = Hub(journal=RedisJournal(url), presence=greet, upgrader=Upgrader(retry=1, headers={"X-Node": name}))
@@ -51,7 +51,7 @@ async def main(reactor: interfaces.IReactorCore, name: str, port: str, url: str)
     await endpoints.serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1").listen(server.Site(root))
     with suppress(HubStopped):
         while True:  # until Ctrl-C
-            # At all nodes together. That is not known while Redis is out.
+            # The total of all nodes. It is unknown while Redis is unavailable.
             count = await hub.count_subscribers().addErrback(lambda failure: None)
             hub.publish_ephemeral("status", json.dumps({"subscribers": count}), event="subscribers")
             await task.deferLater(interfaces.IReactorTime(reactor), 1.0)

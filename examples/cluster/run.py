@@ -1,5 +1,5 @@
-# python examples/cluster/run.py, then open http://127.0.0.1:8080/ in several tabs, and kill what it names
-# Starts a Redis, two nodes and nginx before them, and ends all of them at Ctrl-C. Needs Debian's packages
+# python examples/cluster/run.py, then open http://127.0.0.1:8080/ in several tabs, and kill a program
+# Starts a Redis server, two nodes, and nginx as their proxy; Ctrl-C stops them. Needs Debian's packages
 # redis-server and nginx, and pip install "txsse[redis]". Other ports: run.py NGINX ONE TWO REDIS; 0 is any.
 
 import importlib.util
@@ -19,54 +19,54 @@ from tempfile import TemporaryDirectory
 
 HERE = Path(__file__).resolve().parent
 
-# Far beyond what starting and ending take, so that only what hangs runs into it; in seconds.
+# Seconds to start or stop a program: far more than either takes, so that only a hang exceeds it.
 PATIENCE = 15.0
 
 
 class Programs:
     def __init__(self) -> None:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
-        self.told_to_end = False
+        self.stopping = False
 
-    def tell_to_end(self, *_: object) -> None:
-        # An exception could come before it is known what has just been started.
-        self.told_to_end = True
+    def ask_to_stop(self, *_: object) -> None:
+        # Only set a flag: an exception could come between a program's start and its entry in self.running.
+        self.stopping = True
 
     def start(self, name: str, command: list[str]) -> None:
-        # In a session of its own, as Ctrl-C would reach all of them at once.
+        # In its own session: otherwise Ctrl-C would reach all programs at once.
         self.running[name] = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True
         )
 
     def wait_for(self, name: str, port: int, log: Path | None = None) -> None:
         """
-        Wait until a program listens at its port. If it has a log, it says nothing else.
+        Wait until a program listens on its port. If it fails, show its log: Redis reports errors only there.
         """
         deadline = time.monotonic() + PATIENCE
         while not listens(port):
-            if self.told_to_end:
+            if self.stopping:
                 sys.exit()
             if self.running[name].poll() is not None or time.monotonic() > deadline:
                 said = log.read_text(errors="replace") if log and log.exists() else ""
-                sys.exit(f"{said}{name} does not listen at port {port}.")
+                sys.exit(f"{said}{name} does not listen on port {port}.")
             time.sleep(0.05)
 
     def watch(self, needed: str) -> None:
         """
-        Tell of those that end, until this program is told to end.
+        Report each program that exits, until this program is asked to stop.
         """
-        while not self.told_to_end:
+        while not self.stopping:
             for name, process in list(self.running.items()):
                 if process.poll() is not None:
                     del self.running[name]
-                    print(f"{name} is gone.", flush=True)
+                    print(f"{name} has exited.", flush=True)
             if needed not in self.running:
-                sys.exit(f"There is nothing to see without {needed}.")
+                sys.exit(f"Stopping, because {needed} has exited.")
             time.sleep(0.1)
 
     def end(self) -> None:
         """
-        End all that are left, each by its pid, the last first.
+        Stop the programs that still run, in the reverse order of their start.
         """
         for process in reversed(self.running.values()):
             process.terminate()
@@ -78,35 +78,35 @@ class Programs:
 
 
 def find(program: str) -> str:
-    # Debian's nginx is where only root looks.
+    # Debian installs nginx in a directory that is only on root's PATH.
     found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
-    return found or sys.exit(f"There is no {program} here: install Debian's package {program}, or its like.")
+    return found or sys.exit(f"{program} was not found: install Debian's package {program}.")
 
 
 def choose_ports(*wanted: str) -> list[int]:
     """
-    Return ports that nobody listens at.
+    Return ports that no program listens on.
     """
     with ExitStack() as probes:
-        # All at once, so that they differ.
+        # Hold all of them open, so that they differ.
         return [choose_port(port, probes.enter_context(socket.socket())) for port in wanted]
 
 
 def choose_port(wanted: str, probe: socket.socket) -> int:
-    # As they all do it, so that connections that have just ended are in nobody's way.
+    # As the programs do: connections that have just ended must not make a port look taken.
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # None of those that the system gives to who asks for any: somebody else could get it before it is used.
+    # Not from the system's ephemeral range: another program could get such a port before it is used here.
     ports = [wanted] if wanted != "0" else random.sample(range(20000, 30000), 100)
     for port in ports:
         try:
             probe.bind(("127.0.0.1", int(port)))
         except (ValueError, OverflowError):
-            sys.exit(f"{port} is no port. Give numbers up to 65535; 0 is a free one.")
+            sys.exit(f"{port} is not a port. Use a number up to 65535; 0 chooses a free port.")
         except OSError as error:
             problem = error.strerror
         else:
             return int(port)
-    sys.exit(f"Port {port} cannot be had ({problem}). Give another one; 0 is a free one.")
+    sys.exit(f"Port {port} is not available ({problem}). Use another one; 0 chooses a free port.")
 
 
 def listens(port: int) -> bool:
@@ -123,15 +123,15 @@ def main(*wanted: str) -> None:
     nginx, one, two, redis = choose_ports(*wanted, *("8080", "0", "0", "0")[len(wanted) :])
     programs = Programs()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, programs.tell_to_end)
+        signal.signal(number, programs.ask_to_stop)
     url = f"redis://127.0.0.1:{redis}"
     with TemporaryDirectory(prefix="txsse-cluster-") as name:
         directory = Path(name)
-        # Where root starts nginx, its workers are somebody else, with directories of their own in this one.
+        # If root starts nginx, its workers run as another user, with their own directories in this one.
         directory.chmod(0o755)
         configuration, log = directory / "nginx.conf", directory / "redis.log"
         configuration.write_text(configure(nginx, one, two), encoding="utf-8")
-        # What was published outlives a kill -9, as each command is written to a file at once.
+        # Updates survive a kill -9, because Redis writes each command to a file at once.
         keep = ["--appendonly", "yes", "--save", "", "--dir", name, "--logfile", str(log)]
         node = [sys.executable, str(HERE / "node.py")]
         commands = {
@@ -150,7 +150,7 @@ def main(*wanted: str) -> None:
             del commands["nginx"]
             for title, (_, command) in commands.items():
                 print(f"{title}: kill -9 {programs.running[title].pid}")
-                print(f"  and to have it back: {shlex.join(command)}")
+                print(f"  and to restart it: {shlex.join(command)}")
             print(f"Open http://127.0.0.1:{nginx}/", flush=True)
             programs.watch("nginx")
         finally:
@@ -159,7 +159,7 @@ def main(*wanted: str) -> None:
 
 def configure(nginx: int, one: int, two: int) -> str:
     """
-    Return nginx's configuration, with other ports.
+    Return nginx.conf with its ports replaced.
     """
     text = (HERE / "nginx.conf").read_text(encoding="utf-8")
     ports = {"8080": nginx, "8081": one, "8082": two}
@@ -168,5 +168,5 @@ def configure(nginx: int, one: int, two: int) -> str:
 
 if __name__ == "__main__":
     if len(sys.argv) > 5:
-        sys.exit("There are four ports at most: of nginx, of the nodes, and of Redis.")
+        sys.exit("Give at most four ports: those of nginx, of the two nodes, and of Redis.")
     main(*sys.argv[1:])

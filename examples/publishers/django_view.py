@@ -1,10 +1,10 @@
 # HUB_KEY=... HUB_URL=http://localhost:8080/.well-known/mercure python django_view.py runserver localhost:8000
-# Needs pip install django requests PyJWT. A page that shows what is published, and a form that publishes.
-# HUB_KEY is the secret that the hub has.
+# Needs pip install django requests PyJWT. A page that shows updates, and a form that publishes them.
+# HUB_KEY is the hub's secret.
 #
-# The hub is best at the same name as Django, behind the same proxy: then the cookie goes there, and no page
-# of another origin is involved. Browsers keep such a cookie over https alone, some for localhost, too.
-# With the hub at another port, as here, tell it: twist txsse --origin http://localhost:8000
+# Best run the hub under the same host name as Django, with one proxy for both: the browser then sends the
+# cookie to the hub, and the page has the hub's origin. Browsers keep such a cookie only over https, and some
+# for localhost. If the hub has another port, as here, start it with --origin http://localhost:8000.
 
 import os
 import time
@@ -23,7 +23,7 @@ from django.utils.html import format_html
 URL, KEY = os.environ["HUB_URL"], os.environ["HUB_KEY"]
 COOKIE = "__Secure-mercure_access_token"
 
-# How long somebody may read before the page has to be loaded again, in seconds: the hub ends the stream then.
+# The token's lifetime in seconds. Then the hub ends the stream, and the user has to reload the page.
 LIFETIME = 3600
 
 settings.configure(
@@ -59,10 +59,10 @@ def make_token(action: str, topic: str, seconds: int) -> str:
 
 
 def news(request: HttpRequest) -> HttpResponse:
-    # That of one user would be f"https://example.org/users/{request.user.pk}/news".
+    # A topic for one user would be f"https://example.org/users/{request.user.pk}/news".
     topic = request.build_absolute_uri("/news")
     if request.method == "POST":
-        # Private: the hub shows it to those alone who have a token for its topic.
+        # Private: the hub sends the update only to subscribers with a token for its topic.
         form = {
             "topic": topic,
             "data": request.POST["text"],
@@ -72,12 +72,12 @@ def news(request: HttpRequest) -> HttpResponse:
         headers = {"Authorization": f"Bearer {make_token('publish', topic, 60)}"}
         answer = requests.post(URL, data=form, headers=headers, timeout=10)
         if not answer.ok:
-            return HttpResponse(f"The hub said {answer.status_code}.", status=502)
+            return HttpResponse(f"The hub responded with {answer.status_code}.", status=502)
         return redirect("/")
     response = HttpResponse(format_html(PAGE, get_token(request), URL, topic))
-    # Where programs find the hub, and what this page is called there.
+    # The hub's URL, and the topic of this page, for programs.
     response["Link"] = f'<{URL}>; rel="mercure", <{topic}>; rel="self"'
-    # For the hub alone, and out of reach of scripts. For a hub at hub.example.org, add domain="example.org".
+    # Sent only to the hub, and hidden from scripts. For a hub at hub.example.org, add domain="example.org".
     response.set_cookie(
         COOKIE,
         make_token("subscribe", topic, LIFETIME),

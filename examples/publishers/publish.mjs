@@ -1,5 +1,5 @@
 // HUB_KEY=... HUB_URL=http://localhost:8080/.well-known/mercure node publish.mjs news 'Hello'
-// Needs Node 18 or newer and no package. HUB_KEY is the secret that the hub has. Prints the id of the update.
+// Needs Node 18 or newer and no package. HUB_KEY is the hub's secret. Prints the id of the update.
 
 import { createHmac, randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -19,7 +19,7 @@ function makeToken(topic) {
 }
 
 async function publish(topic, data) {
-  // With an id of its own an update may be sent again when nobody knows whether it arrived: it is there once.
+  // With its own id, an update can be published again if the response was lost: it appears once.
   const body = new URLSearchParams({ topic, data, id: `urn:uuid:${randomUUID()}` });
   const headers = { Authorization: `Bearer ${makeToken(topic)}` };
   for (let attempt = 1; ; attempt++) {

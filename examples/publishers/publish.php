@@ -1,6 +1,6 @@
 <?php
 // HUB_KEY=... HUB_URL=http://localhost:8080/.well-known/mercure php publish.php news 'Hello'
-// Needs PHP 8 and no library. HUB_KEY is the secret that the hub has. Prints the id of the update.
+// Needs PHP 8 and no library. HUB_KEY is the hub's secret. Prints the id of the update.
 declare(strict_types=1);
 
 function encode(string $bytes): string
@@ -23,7 +23,7 @@ function make_token(string $url, string $key, string $topic): string
 
 function publish(string $url, string $key, string $topic, string $text): string
 {
-    // With an id of its own an update may be sent again when nobody knows whether it arrived: it is there once.
+    // With its own id, an update can be published again if the response was lost: it appears once.
     $form = ['topic' => $topic, 'data' => $text, 'id' => 'urn:x-php:' . bin2hex(random_bytes(16))];
     $options = ['http' => [
         'method' => 'POST',

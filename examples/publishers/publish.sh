@@ -4,10 +4,10 @@
 set -eu
 topic=$1 text=$2
 
-# With an id of its own an update may be sent again when nobody knows whether it arrived: it is there once.
+# With its own id, an update can be published again if the response was lost: it appears once.
 id=urn:uuid:$(cat /proc/sys/kernel/random/uuid 2>/dev/null || uuidgen | tr A-F a-f)
 
-# The token comes by stdin, as everybody on the machine sees a command line.
+# Pass the token by stdin: all users of the machine can read command lines.
 printf 'header = "Authorization: Bearer %s"\n' "$HUB_TOKEN" |
     curl --config - --silent --show-error --fail-with-body --max-time 30 --retry 5 --retry-connrefused \
         --data-urlencode "topic=$topic" --data-urlencode "data=$text" --data-urlencode "id=$id" "$HUB_URL"

@@ -1,5 +1,5 @@
 # HUB_KEY=... HUB_URL=http://localhost:8080/.well-known/mercure python publish_requests.py news 'Hello'
-# Needs pip install requests PyJWT. HUB_KEY is the secret that the hub has. Prints the id of the update.
+# Needs pip install requests PyJWT. HUB_KEY is the hub's secret. Prints the id of the update.
 
 import os
 import sys
@@ -25,7 +25,7 @@ def make_token(topic: str) -> str:
 
 
 def publish(session: requests.Session, topic: str, text: str) -> str:
-    # With an id of its own an update may be sent again when nobody knows whether it arrived.
+    # With its own id, an update can be published again if the response was lost: it appears once.
     form = {"topic": topic, "data": text, "id": f"urn:uuid:{uuid.uuid4()}"}
     headers = {"Authorization": f"Bearer {make_token(topic)}"}
     answer = session.post(URL, data=form, headers=headers, timeout=30)
@@ -34,7 +34,7 @@ def publish(session: requests.Session, topic: str, text: str) -> str:
     return answer.text
 
 
-# One session for all that is published: its connections are used again.
+# One session for all updates: it reuses its connections.
 again = Retry(total=5, backoff_factor=0.5, status_forcelist=[502, 503, 504], allowed_methods=None)
 session = requests.Session()
 for scheme in ("http://", "https://"):

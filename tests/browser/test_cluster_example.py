@@ -159,7 +159,7 @@ class ClusterPageTests:
         assert len(set(ids)) == len(ids)
         lost, back = page.notes
         assert lost == f"the connection to {first} is lost."
-        assert re.fullmatch(rf"back, at {other}, after \d+\.\d s\.", back)
+        assert re.fullmatch(rf"reconnected to {other} after \d+\.\d s\.", back)
         page.wait_for("reconnected", "once at .*")
         assert not page.text("problem")
         assert {LOST} <= page.errors() <= {LOST, GATEWAY}
@@ -191,7 +191,7 @@ class ClusterPageTests:
         """
         page.wait_for("subscribers", "1")
         cluster.kill("Redis")
-        page.wait_for("subscribers", "unknown as Redis is out")
+        page.wait_for("subscribers", "unknown because Redis is unavailable")
         page.publish("again")
         page.wait_for("problem", "Nothing can be published at the moment .*")
         cluster.revive("Redis")

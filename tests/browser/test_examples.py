@@ -190,7 +190,7 @@ class ChatTests(Example):
         Each hears the other, and how many there are; whoever comes late hears what was said.
         """
         first = page.current_window_handle
-        self.wait_for(page, "#present", "2 are here.")
+        self.wait_for(page, "#present", "2 are connected.")
         self.say(page, "Ada", "Grüße")
         page.switch_to.window(other)
         self.wait_for_log(page, "Ada: Grüße")
@@ -204,7 +204,7 @@ class ChatTests(Example):
         page.switch_to.window(other)
         page.get("about:blank")
         page.switch_to.window(first)
-        self.wait_for(page, "#present", "You are alone here.")
+        self.wait_for(page, "#present", "Only you are connected.")
         assert page.get_log("browser") == []
         messages = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
         urls = [
@@ -237,7 +237,7 @@ class ChatTests(Example):
         self.say(page, "Ada", "still there")
         self.wait_for_log(page, "Ada: still there")
         page.execute_script("source.close(); last = 'of another time'; listen()")
-        self.wait_for_log(page, "There was more, which is gone.", "Ada: still there")
+        self.wait_for_log(page, "Some messages are missing.", "Ada: still there")
 
 
 class DashboardTests(Example):
@@ -261,14 +261,14 @@ class ResumeTests(Example):
         """
         The numbers go on where they were, without a gap.
         """
-        self.watch(page, "[role=log]", r"Here: \d[\d ]+")
+        self.watch(page, "[role=log]", r"Connected: \d[\d ]+")
         page.find_element("css selector", "button").click()
         text = wait_until(
             lambda: self.read(page, "[role=log]"),
-            lambda text: re.search(r"Back, behind \S+: \d+ \d+ \d+ \d+ \d+ ", text),
+            lambda text: re.search(r"Resumed after \S+: \d+ \d+ \d+ \d+ \d+ ", text),
             "numbers behind the pause",
         )
-        numbers = [int(number) for number in re.sub("behind \\S+: ", "", text).split() if number.isdigit()]
+        numbers = [int(number) for number in re.sub("after \\S+: ", "", text).split() if number.isdigit()]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
@@ -279,6 +279,6 @@ class AuthorisedTopicsTests(Example):
         """
         Each user sees what is for that user; a stranger is refused.
         """
-        for name, seen in (("Ada", "for ada alone"), ("Grace", "for grace alone"), ("Eve", "refused")):
+        for name, seen in (("Ada", "only for ada"), ("Grace", "only for grace"), ("Eve", "refused")):
             page.find_element("xpath", f"//button[.='{name}']").click()
             wait_until(lambda: self.read(page, "p"), lambda text, seen=seen: seen in text, seen)  # type: ignore[misc]
