@@ -93,7 +93,7 @@ class PythonTests:
         """
         A sentence begins with a docstring, a comment or after a full stop, and not with a line.
         """
-        text = '"""\nWhat is kept.\n"""\n# It returns\n# What is kept.\n# It ends. What is kept?\nx = 1  # What?\n'
+        text = '"""\nWhat is kept.\n"""\n# It returns\n# What is kept.\n# It ends. What is kept?\n'
         assert self.found(text) == [(2, "What")]
 
     def test_phrase_over_two_lines(self) -> None:

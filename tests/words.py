@@ -3,8 +3,8 @@ The words that this project does not use, and a search for them in its prose: co
 names of tests, documentation and pages.
 
 ``python -m tests.words [PATH...]`` prints each one with its line and its replacement; the status is 1 if it
-found any. Many readers know English as a second language, and search for the terms of the field. Readers of this project
-stumbled over each word of :data:`WORDS`.
+found any. Many readers know English as a second language, and search for the terms of the field. Readers of
+this project stumbled over each word of :data:`WORDS`.
 """
 
 from __future__ import annotations

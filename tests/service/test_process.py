@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.journal.redis_server import RedisServer
-from tests.mercure.world import PATH
-from tests.processes import finish, free_port
+from tests.mercure.world import PATH, SECRET
+from tests.processes import TWIST, finish, free_port
 from tests.service.process import HUB_URL, Process, Subscriber, get, publish, running, token
 from tests.waiting import PATIENCE, wait_until
 
@@ -307,10 +307,6 @@ class EndTests:
         """
         --check prints the configuration without secrets, and serves nothing.
         """
-
-        from tests.mercure.world import SECRET
-        from tests.processes import TWIST
-
         done = finish([TWIST, "txsse", "--check", "--anonymous"], env={"PATH": "/bin", "TXSSE_KEY": SECRET})
         assert done.returncode == 0, done.stderr
         assert SECRET not in done.stdout + done.stderr
