@@ -478,7 +478,7 @@ class HeaderTests:
         A critical extension is refused even if PyJWT supports it.
         """
         given = forge({**HEADER, "crit": ["b64"], "b64": True}, CLAIMS, SECRET)
-        assert refused(verifier(), given) == "its header has an unknown parameter"
+        assert refused(verifier(), given) == "its header has an unsupported parameter"
 
     def test_unencoded(self) -> None:
         """
