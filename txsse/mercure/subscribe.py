@@ -55,7 +55,7 @@ class Subscribing:
 
     :param hub: the hub.
     :param verifier: returns what a token grants.
-    :param settings: the settings.
+    :param settings: the hub's settings.
     :param upgrader: makes the streams.
     :param subscriptions: is notified of subscriptions; ``None`` if the subscription API is disabled.
     """

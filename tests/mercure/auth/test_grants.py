@@ -202,14 +202,14 @@ class DetailTests:
             ({"payload": {"a": [{}, nested(99)]}}, "payload has more than 100 levels"),
         ],
     )
-    @pytest.mark.parametrize("action", ["publish", "subscribe", "walk"])
-    def test_malformed(self, action: str, members: dict[str, Any], reason: str) -> None:
+    def test_malformed(self, members: dict[str, Any], reason: str) -> None:
         """
         One malformed detail makes the token invalid, whatever action it is for.
         """
-        with pytest.raises(InvalidToken) as raised:
-            read(detail(["publish"], "good"), {**detail([action], "a"), **members})
-        assert reason in raised.value.reason
+        for action in ("publish", "subscribe", "walk"):
+            with pytest.raises(InvalidToken) as raised:
+                read(detail(["publish"], "good"), {**detail([action], "a"), **members})
+            assert reason in raised.value.reason
 
     def test_missing(self) -> None:
         """
@@ -382,7 +382,6 @@ class OldTests:
         with pytest.raises(InvalidToken, match="mercure is not an object"):
             read_claim({"mercure": claim}, URL)
 
-    @pytest.mark.parametrize("action", ["publish", "subscribe"])
     @pytest.mark.parametrize(
         ("selectors", "reason"),
         [
@@ -396,13 +395,14 @@ class OldTests:
             (["a" * 2049], "a matcher is not valid"),
         ],
     )
-    def test_malformed(self, action: str, selectors: Any, reason: str) -> None:
+    def test_malformed(self, selectors: Any, reason: str) -> None:
         """
         A malformed selector in the claim mercure makes the token invalid.
         """
-        with pytest.raises(InvalidToken, match=reason) as raised:
-            read_old(**{action: selectors})
-        assert ("list" not in reason) or raised.value.reason.startswith(f"mercure.{action} ")
+        for action in ("publish", "subscribe"):
+            with pytest.raises(InvalidToken, match=reason) as raised:
+                read_old(**{action: selectors})
+            assert ("list" not in reason) or raised.value.reason.startswith(f"mercure.{action} ")
 
     def test_payload_that_cannot_be_written(self) -> None:
         """

@@ -478,7 +478,7 @@ class HeaderTests:
         A critical extension is refused even if PyJWT supports it.
         """
         given = forge({**HEADER, "crit": ["b64"], "b64": True}, CLAIMS, SECRET)
-        assert refused(verifier(), given) == "its header has an unknown parameter"
+        assert refused(verifier(), given) == "its header has an unsupported parameter"
 
     def test_unencoded(self) -> None:
         """
@@ -743,13 +743,13 @@ class TimeTests:
     @pytest.mark.parametrize(
         "written", ['"3600"', "true", "false", "[]", "{}", "1e12", "1e999", "-1e12", "9" * 400]
     )
-    @pytest.mark.parametrize("name", ["exp", "nbf"])
-    def test_no_time(self, name: str, written: str) -> None:
+    def test_no_time(self, written: str) -> None:
         """
         A token is refused if exp or nbf is not a number, or too large to be in seconds.
         """
-        claims = json.dumps({**CLAIMS, name: "?"}).replace('"?"', written)
-        assert refused(verifier(), forge(HEADER, claims, SECRET)) == f"its {name} is not a valid time"
+        for name in ("exp", "nbf"):
+            claims = json.dumps({**CLAIMS, name: "?"}).replace('"?"', written)
+            assert refused(verifier(), forge(HEADER, claims, SECRET)) == f"its {name} is not a valid time"
 
     def test_no_expiry(self) -> None:
         """

@@ -97,14 +97,14 @@ class LimitTests:
         with pytest.raises(ValueError, match="more than 2048 characters"):
             make_matcher(type, longest + "é", URL)
 
-    @pytest.mark.parametrize("type", [EXACT, PATTERN, TEMPLATE])
     @pytest.mark.parametrize("value", ["a\nb", "\0", "a\x7f", "\x85", "a\u200b", "\ud800", "*\n"])
-    def test_characters(self, type: str, value: str) -> None:
+    def test_characters(self, value: str) -> None:
         """
         A matcher with control or format characters is refused.
         """
-        with pytest.raises(ValueError, match="a control character or a format character"):
-            make_matcher(type, value, URL)
+        for type in (EXACT, PATTERN, TEMPLATE):
+            with pytest.raises(ValueError, match="a control character or a format character"):
+                make_matcher(type, value, URL)
 
     def test_weight(self) -> None:
         """

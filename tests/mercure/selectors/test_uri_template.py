@@ -27,10 +27,6 @@ simple = st.tuples(
     st.sampled_from(["", "+", "#", ".", "/", ";", "?", "&"]), st.lists(names, min_size=1, max_size=3)
 )
 literals = st.text(UNRESERVED + ":/?#[]@!$&'()*+,;=é", max_size=8)
-# Values of level 4: lists and maps, joined, or exploded by a star.
-rich = (
-    values | st.lists(values, min_size=1, max_size=3) | st.dictionaries(names, values, min_size=1, max_size=3)
-)
 
 
 def matches(template: str, topic: str) -> bool:
@@ -249,17 +245,6 @@ class ExpansionTests:
         assert matches(template, template)
 
     @settings(derandomize=True, deadline=None, max_examples=100)
-    @given(
-        literals, st.sampled_from(["", "+", "#", ".", "/", ";", "?", "&"]), st.sampled_from(["", "*"]), rich
-    )
-    def test_lists_and_maps(self, text: str, operator: str, star: str, value: Any) -> None:
-        """
-        A template selects its expansions with lists and maps.
-        """
-        template = f"{text}{{{operator}a{star}}}{text}"
-        assert matches(template, URITemplate(template).expand(a=value))
-
-    @settings(derandomize=True, deadline=None, max_examples=100)
     @given(st.text("ab/é%", max_size=12), st.integers(1, 5), st.sampled_from(["", "+", "/", "?"]))
     def test_encoded_and_cut(self, value: str, length: int, operator: str) -> None:
         """
@@ -419,22 +404,22 @@ class WorkTests:
             "{;a*}{a*}" * 10 + "/",
         ],
     )
-    @pytest.mark.parametrize("text", ["a", "/a", ".", "a.", ";a=b", "%C3%A9"])
-    def test_bounded(self, template: str, text: str) -> None:
+    def test_bounded(self, template: str) -> None:
         """
         The number of steps to match depends on the template, and not on the length of the topic: there is no
         backtracking.
         """
         selector = TemplateSelector(template, URL)
-        calls = []
-        for length in (100, 2000):
-            topic = (text * length)[:length]
-            selector.expands_to(topic)
-            with Counted() as counted:
+        for text in ("a", "/a", ".", "a.", ";a=b", "%C3%A9"):
+            calls = []
+            for length in (100, 2000):
+                topic = (text * length)[:length]
                 selector.expands_to(topic)
-            calls.append(counted.calls)
-        assert 0 < calls[1] <= calls[0] + 100
-        assert calls[1] < 40 * selector.work
+                with Counted() as counted:
+                    selector.expands_to(topic)
+                calls.append(counted.calls)
+            assert 0 < calls[1] <= calls[0] + 100
+            assert calls[1] < 40 * selector.work
 
     @pytest.mark.parametrize(
         "template", ["{a:400}", "{+a:400}", "{a}" + "a" * 1000, "{a:90}" * 3 + "b", "{+a}" + "ab" * 500]

@@ -101,7 +101,7 @@ def read_details(claims: Mapping[str, object], base: str) -> Grants:
     subscribe: list[Matcher] = []
     payloads: list[tuple[TopicSet, object]] = []
     scales = _Scales()
-    own = [detail for detail in details if _is_own(detail)]
+    own = [detail for detail in details if _is_mercure_detail(detail)]
     if len(own) > _MAX_DETAILS:
         raise InvalidToken(f"authorization_details has more than {_MAX_DETAILS} entries")
     for detail in own:
@@ -190,7 +190,7 @@ def _weigh_value(value: object) -> int:
     return 1 + (len(value) // _CHARACTERS_PER_WEIGHT if isinstance(value, str) else 0)
 
 
-def _is_own(detail: object) -> bool:
+def _is_mercure_detail(detail: object) -> bool:
     if not isinstance(detail, dict):
         raise InvalidToken("an entry of authorization_details is not an object")
     return detail.get("type") == DETAIL_TYPE

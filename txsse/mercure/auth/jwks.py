@@ -54,8 +54,8 @@ class RemoteKeys:
     A JSON Web Key Set at a URL.
 
     The set is fetched when it is first needed, again when it expires, and when a token names a key that is
-    not in it. If a fetch fails, the last set stays in use. A call of :meth:`find` waits for a fetch only if
-    the set has no such key, or expired long ago.
+    not in it. If a fetch fails, the last set stays in use. A lookup waits for a fetch only if the set has no
+    such key, or expired more than a minute ago.
 
     :param url: the URL: ``https://``, or ``http://`` on this machine.
     :param reactor: the reactor.

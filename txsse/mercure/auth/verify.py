@@ -193,7 +193,7 @@ class Verifier:
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             raise InvalidToken("its algorithm is not allowed")
         if "crit" in header or not isinstance(header.get("kid", ""), str):
-            raise InvalidToken("its header has an unknown parameter")
+            raise InvalidToken("its header has an unsupported parameter")
         found = await keys.find(id)
         if not keys.known:
             raise Unavailable("the keys of the token's issuer are currently unavailable")
