@@ -31,6 +31,7 @@ class ResumingClient:
     def __init__(self, wire: Wire, resource: SSEResource) -> None:
         self.received: list[ServerSentEvent] = []
         self.last_id = ""
+        self._reads_without_event = 0
         self._wire = wire
         self._resource = resource
 
@@ -51,6 +52,8 @@ class ResumingClient:
         self._fed = len(self.client.body)
         self.received += events
         self.last_id = self._parser.last_event_id
+        self._reads_without_event = 0 if events else self._reads_without_event + 1
+        assert self._reads_without_event < 1000, "no event arrives"
         return len(events)
 
     def cut(self, *, clean: bool) -> None:
@@ -109,7 +112,8 @@ def hub_of(wire: Wire, **options: Any) -> Hub:
 
 
 class CutEverywhereTests:
-    @pytest.mark.parametrize("events", range(1, 25))
+    # A page has 4 updates, and the first replay 20: one event fewer, as many, and one more.
+    @pytest.mark.parametrize("events", [1, 2, 3, 4, 5, 8, 13, 19, 20, 21, 24])
     def test_cut_after_events(self, wire: Wire, events: int) -> None:
         """
         A client that is cut off after every few events, in replays and live, and resumes receives each update
@@ -117,8 +121,9 @@ class CutEverywhereTests:
         """
         self.check(wire, events, extra=0, clean=True)
 
-    @pytest.mark.parametrize("events", [1, 2, 3, 5, 8, 13, 21])
-    @pytest.mark.parametrize("extra", [1, 9, 20])
+    @pytest.mark.parametrize("events", [1, 5, 21])
+    # The line of the id has 28 bytes: in the middle of it, and after it.
+    @pytest.mark.parametrize("extra", [1, 40])
     def test_cut_in_the_middle_of_events(self, wire: Wire, events: int, extra: int) -> None:
         """
         A client that is cut off in the middle of an event ignores that part, and receives the event whole
@@ -153,7 +158,7 @@ class CutEverywhereTests:
         assert len({event.id for event in client.received}) == ALL
         assert hub.subscribers.total == 0
 
-    @pytest.mark.parametrize("bytes_each", [1, 7, 64, 1000])
+    @pytest.mark.parametrize("bytes_each", [7, 1000])
     def test_update_in_every_turn(self, wire: Wire, bytes_each: int) -> None:
         """
         While an update is published in every turn, also between the pages of a replay, a client that is cut
