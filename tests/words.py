@@ -86,7 +86,7 @@ WORDS = (
     Word(r"\bbef(?:all|alls|allen|ell)\b", "happen, fail"),
     Word(r"\blikewise\b", "also, the same"),
     Word(
-        r"\b(?:is|are|was|were|be) none\b", "the condition: 'if no update ...', 'does not exist', 'is empty'"
+        r"\b(?:is|are|was|were|be) (?-i:none)\b", "the condition: 'if no update ...', 'does not exist', 'is empty'"
     ),
     Word(
         r"\b(?:tell|tells|told|telling|tellings)\b",
@@ -110,7 +110,7 @@ WORDS = (
     ),
     Word(r"\bwhat (?:becomes|became|is to become) of\b", "overflow policy, outcome"),
     Word(r"\btimelines?\b", "epoch"),
-    Word(r"\banchors?\b", "resume ID", r"HTML anchors?|\banchors? (?:element|link|tag|of a pattern)s?"),
+    Word(r"\banchors?\b", "resume ID", r"HTML anchors?|overflow-anchor|\banchors? (?:element|link|tag|of a pattern)s?"),
     Word(r"\b(?:put a note|notes elsewhere|notes of the (?:others|nodes))\b", "node metadata"),
     Word(r"\bto be had\b", "available"),
     Word(r"\bfor good\b", "permanently", r"for good (?:measure|reasons?)"),
