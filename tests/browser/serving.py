@@ -1,5 +1,5 @@
 """
-Servers as processes of their own: WebDriver's calls block, so none could run in the tests' reactor.
+Servers in their own processes. Calls to WebDriver block, so a server cannot run in the tests' reactor.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ __all__ = ["ROOT", "serving"]
 
 ROOT = Path(__file__).parent.parent.parent
 
-# Far beyond what starting and stopping take, so that only a hang runs into it.
+# Seconds: far more than starting and stopping take, so that only a hang causes this timeout.
 _PATIENCE = 30.0
 
 
 @contextmanager
 def serving(*argv: str, says: str) -> Iterator[list[str]]:
     """
-    Run a Python program until the tests are done with it.
+    Run a Python program until the block ends, and check that it logged no traceback.
 
-    :param argv: what comes behind ``python``.
-    :param says: a pattern with one group, which is found in what the program writes once it listens.
+    :param argv: the arguments after ``python``.
+    :param says: a pattern for the line that the program prints once it listens, with one group.
     :returns: the values of the group.
     """
-    # Into a file, since a pipe that nobody reads would stop a program that logs a lot.
+    # To a file, since a full pipe that is not read would block a program that logs much.
     with TemporaryDirectory(prefix="txsse-") as directory:
         log = Path(directory, "log")
         with log.open("wb") as output:
@@ -64,7 +64,7 @@ def _wait_for(process: subprocess.Popen[bytes], log: Path, says: str) -> list[st
     while True:
         running = process.poll() is None
         text = log.read_text(encoding="utf-8")
-        # A line that is not whole yet could hold half a URL.
+        # An incomplete line could contain half a URL.
         found = re.findall(says, text[: text.rfind("\n") + 1])
         if found:
             return found
