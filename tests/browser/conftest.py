@@ -1,5 +1,5 @@
 """
-One browser for all tests, and the servers that they share.
+Headless Chromium for all browser tests, and the servers that they share.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
-    # It would keep the pages that are left behind, and their streams.
+    # The cache would keep pages that a test has left, and their streams.
     "--disable-features=BackForwardCache",
 ]
 
@@ -41,7 +41,7 @@ _ARGUMENTS = [
 @needs("browser", "process")
 def browser() -> Iterator[Chrome]:
     """
-    Headless Chromium.
+    Run headless Chromium; skip the test if Chromium or Selenium is missing.
     """
     webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
@@ -53,7 +53,7 @@ def browser() -> Iterator[Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     for argument in _ARGUMENTS:
         options.add_argument(argument)
-    # Not below pytest's directory: Chromium puts a socket there, whose path may have some 100 characters.
+    # Not below pytest's directory: Chromium creates a socket there, whose path may have about 100 characters.
     with TemporaryDirectory(prefix="txsse-", ignore_cleanup_errors=True) as directory:
         options.add_argument(f"--user-data-dir={directory}/profile")
         environment = {**os.environ, "TMPDIR": directory}
@@ -74,7 +74,7 @@ def _end(service: ChromeService) -> None:
     service.stop()
     process = getattr(service, "process", None)
     if process is not None:
-        # Where chromedriver has crashed, its Chromium lives on, in the same group.
+        # If chromedriver has crashed, its Chromium still runs, in the same process group.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -82,8 +82,9 @@ def _end(service: ChromeService) -> None:
 @pytest.fixture
 def tab(browser: Chrome) -> Iterator[Chrome]:
     """
-    The browser, which leaves the test's page behind it: its streams end, as over HTTP/1.1 there may be six to
-    a server. It has no cookies: those of 127.0.0.1 go to all ports.
+    Return the browser without cookies, because those of 127.0.0.1 apply to all ports; show an empty page
+    afterwards, which ends the test's streams. Over HTTP/1.1 a browser opens at most six connections to a
+    server.
     """
     browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
     yield browser
@@ -98,7 +99,7 @@ def _run_server(*argv: str) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def plain_server(browser: Chrome) -> Iterator[Server]:
     """
-    The server that does what a test tells it, by HTTP/1.1.
+    Run the controllable server over HTTP/1.1.
     """
     yield from _run_server()
 
@@ -106,7 +107,7 @@ def plain_server(browser: Chrome) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def tls_server(browser: Chrome, certificate: Path) -> Iterator[Server]:
     """
-    The same by TLS and HTTP/2.
+    Run the controllable server over TLS and HTTP/2.
     """
     yield from _run_server(str(certificate))
 
@@ -114,7 +115,7 @@ def tls_server(browser: Chrome, certificate: Path) -> Iterator[Server]:
 @pytest.fixture(scope="session", params=["HTTP/1.1", "HTTP/2"])
 def any_server(request: pytest.FixtureRequest) -> Server:
     """
-    Each of both, one after the other.
+    Return the HTTP/1.1 server and the HTTP/2 server in turn.
     """
     server: Server = request.getfixturevalue("plain_server" if request.param == "HTTP/1.1" else "tls_server")
     return server

@@ -1,5 +1,5 @@
 """
-Both ends of a stream, as a test holds them: the page's ``EventSource``, and the server's channel.
+Both ends of a stream from a test's point of view: the page's ``EventSource`` and the server's channel.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["BURST", "CLOSED", "CONNECTING", "OPEN", "Server", "Source", "Stream"
 
 CONNECTING, OPEN, CLOSED = range(3)
 
-# How many events a stream of the kind "burst" sends in one go, behind one of a million characters.
+# How many events a stream of the kind "burst" sends at once, after one of a million characters.
 BURST = 500
 
 _OPEN_SOURCE = """
@@ -37,11 +37,11 @@ return window.sources.push({ source, noted }) - 1;
 
 class Source:
     """
-    An ``EventSource`` in the page that the browser shows.
+    An ``EventSource`` in the browser's current page.
 
     :param driver: the browser.
-    :param url: the stream.
-    :param types: the types of events to listen to, besides ``message``.
+    :param url: the stream's URL.
+    :param types: the event types to listen for, besides ``message``.
     :param with_credentials: whether it sends cookies to another origin.
     """
 
@@ -64,7 +64,7 @@ class Source:
     @property
     def noted(self) -> list[dict[str, Any]]:
         """
-        All that was dispatched, ``open`` and ``error`` too.
+        All dispatched events, including ``open`` and ``error``.
         """
         noted = self._driver.execute_script("return sources[arguments[0]].noted", self._index)
         assert isinstance(noted, list)
@@ -73,7 +73,7 @@ class Source:
     @property
     def events(self) -> list[tuple[str, str, str]]:
         """
-        The type, id and data of each event that came from the server.
+        The type, id and data of each event that the server sent.
         """
         return [
             (event["type"], event["lastEventId"], event["data"])
@@ -96,7 +96,7 @@ class Source:
 
     def wait_for_number(self, number: int) -> None:
         """
-        Wait until there are so many events.
+        Wait until this many events have arrived.
         """
         count = "return sources[arguments[0]].noted.filter((event) => event.data !== undefined).length"
         wait_until(
@@ -107,19 +107,19 @@ class Source:
 
     def wait_for_events(self, number: int) -> list[tuple[str, str, str]]:
         """
-        Wait until there are so many events, and return them.
+        Wait until this many events have arrived, and return them.
         """
-        # Not all of them each time, because they may be long.
+        # Counts in the page, because events may be too long to transfer at each poll.
         self.wait_for_number(number)
         return self.events
 
 
 class Stream:
     """
-    A stream of the server's that one test alone uses.
+    A stream of the server that only one test uses.
 
     :param server: the server.
-    :param path: the kind and name.
+    :param path: its kind and name.
     """
 
     def __init__(self, server: Server, path: str) -> None:
@@ -131,7 +131,7 @@ class Stream:
     @property
     def visits(self) -> list[dict[str, Any]]:
         """
-        The requests that it had.
+        The requests for the stream.
         """
         visits = json.loads(self._server.ask(f"/visits/{self._name}"))
         assert isinstance(visits, list)
@@ -139,13 +139,13 @@ class Stream:
 
     def wait_for_channel(self, number: int) -> list[dict[str, Any]]:
         """
-        Wait until the request of this number has become a channel, and return the requests so far.
+        Wait until the request of this number has a channel, and return all requests so far.
         """
         return self._wait_for(number, "last_event_id")
 
     def wait_for_ends(self, number: int) -> list[dict[str, Any]]:
         """
-        Wait until so many channels are closed, and return the requests so far.
+        Wait until this many channels are closed, and return all requests so far.
         """
         return self._wait_for(number, "reason")
 
@@ -164,7 +164,7 @@ class Stream:
 
     def call_all(self, *calls: tuple[str, Iterable[Any], dict[str, Any]]) -> None:
         """
-        Make several calls, with nothing in between.
+        Make several calls in one turn of the server's reactor.
         """
         self._server.ask(f"/calls/{self._name}", json.dumps(calls).encode())
 
@@ -174,9 +174,9 @@ class Server:
     The process of ``server.py``.
 
     :param own: the origin of its streams.
-    :param friend: an origin whose pages may read some of them.
+    :param friend: an origin whose pages may read some of the streams.
     :param stranger: an origin whose pages may not.
-    :param tls: its origin with TLS, where it has one.
+    :param tls: its origin with TLS, if it has one.
     """
 
     def __init__(self, own: str, friend: str, stranger: str, tls: str | None = None) -> None:
@@ -188,13 +188,13 @@ class Server:
 
     def stream(self, kind: str = "plain") -> Stream:
         """
-        Name a stream that nobody has used yet.
+        Return a stream with an unused name.
         """
         return Stream(self, f"{kind}/{next(self._numbers)}")
 
     def ask(self, path: str, body: bytes | None = None) -> bytes:
         """
-        Send a request from outside of the browser.
+        Send a request without the browser.
         """
         with urllib.request.urlopen(self._control + path, body, timeout=PATIENCE) as answer:
             read: bytes = answer.read()

@@ -1,14 +1,16 @@
 """
-A server that does what a test tells it, and remembers who came::
+A server that tests control over HTTP, and that records its requests.
 
-    GET  /                       a page without anything
-    GET  /streams/KIND/NAME      a stream; KIND chooses the options, NAME belongs to one test; with "?hello=1"
-                                 it begins with an event, for a page that cannot wait for more
-    GET  /visits/KIND/NAME       every request for that stream so far
-    POST /calls/KIND/NAME        calls methods of the channels that are open there
+Its resources are::
+
+    GET  /                       an empty page
+    GET  /streams/KIND/NAME      a stream; KIND selects the options, NAME belongs to one test; with "?hello=1"
+                                 it begins with an event, for a page that reads only the first
+    GET  /visits/KIND/NAME       every request for that stream so far, as JSON
+    POST /calls/KIND/NAME        calls methods of the stream's open channels
 
 It listens on three ports, which are three origins: its own, a friend's, whose pages may read some of its
-streams, and a stranger's, whose pages may not. With a file that holds a certificate, TLS is a fourth.
+streams, and a stranger's, whose pages may not. With a certificate file it also listens with TLS.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ PAGE = b'<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><ti
 @dataclass
 class Person:
     """
-    Something to be sent as XML.
+    A value to send as XML.
     """
 
     Name: str
@@ -45,9 +47,9 @@ class Streams(SSEResource):
     """
     All streams of one kind.
 
-    :param reactor: tells the time.
-    :param upgrader: makes the channels.
-    :param handler: serves them; ``None`` to leave that to the test.
+    :param reactor: the clock.
+    :param upgrader: creates the channels.
+    :param handler: serves the channels; ``None`` if the tests' calls do.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Streams(SSEResource):
 
     def render(self, request: Request) -> int:
         """
-        Note a request, and answer it.
+        Record a request, and answer it.
         """
         self.visits[_name(request)].append(
             {
@@ -83,7 +85,7 @@ class Streams(SSEResource):
 
     def channel_opened(self, channel: SSEChannel) -> Any:
         """
-        Note what became of the request.
+        Record the request's last event id, and later why its channel closed.
         """
         name = _name(channel.request)
         visit = self.visits[name][-1]
@@ -101,9 +103,8 @@ class Streams(SSEResource):
 
     def call(self, name: bytes, method: str, *arguments: Any, **options: Any) -> None:
         """
-        Call a method of each open channel, or one of those that a channel does not have: ``send_person``;
-        ``lose``, which cuts the connection; ``finish``, which ends the stream and has the next request
-        answered with 204.
+        Call a method of each open channel, or one of these: ``send_person``; ``lose``, which cuts the
+        connection; ``finish``, which ends the stream and answers the next request with 204.
         """
         for channel, visit in self.open[name].copy():
             if method in ("close", "finish", "lose"):
@@ -122,7 +123,7 @@ class Streams(SSEResource):
 
 class Visits(resource.Resource):
     """
-    Tells which requests came.
+    The requests for a stream.
     """
 
     isLeaf = True
@@ -133,14 +134,14 @@ class Visits(resource.Resource):
 
     def render_GET(self, request: Request) -> bytes:
         """
-        Answer with all of them, as JSON.
+        Return the requests as JSON.
         """
         return json.dumps(self._kinds[request.postpath[0]].visits[_name(request)]).encode()  # type: ignore[attr-defined]
 
 
 class Calls(resource.Resource):
     """
-    Has the test's calls done, all in one turn of the reactor.
+    Makes the tests' calls, all in one turn of the reactor.
     """
 
     isLeaf = True
@@ -164,7 +165,7 @@ def _name(request: Request | StreamRequest) -> bytes:
 
 def burst(channel: SSEChannel) -> None:
     """
-    Send a lot, and close behind it at once. A client that comes back gets nothing.
+    Send many events, and close the channel at once. A client that reconnects receives nothing.
     """
     if channel.last_event_id:
         return
@@ -176,7 +177,7 @@ def burst(channel: SSEChannel) -> None:
 
 async def main(reactor: Any, certificate: str | None = None) -> None:
     """
-    Listen, and say where.
+    Listen, and print the origins.
     """
     root = resource.Resource()
     site = server.Site(root)

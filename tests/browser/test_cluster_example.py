@@ -1,5 +1,6 @@
 """
-The page of the example with two nodes, in a browser that is at one of them when it is killed.
+The web page of the cluster example, whose browser is connected to one of two nodes while nodes or Redis are
+killed.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
 
 Keys = pytest.importorskip("selenium.webdriver", reason="pip install selenium").Keys
 
-# What a browser says of a connection that is lost in the midst of a stream.
+# The browser's message for a connection that is lost during a stream.
 LOST = "/events?lastEventId=earliest - Failed to load resource: net::ERR_INCOMPLETE_CHUNKED_ENCODING"
 
-# And of answers that are errors: to what was on its way to a node, and to what finds that Redis is out.
+# The browser's messages for error responses: for a request in flight to a killed node, and without Redis.
 FAILED = "/publish - Failed to load resource: the server responded with a status of "
 GATEWAY, UNAVAILABLE = f"{FAILED}502 (Bad Gateway)", f"{FAILED}503 (Service Unavailable)"
 
-# Of each message its text and its id; of each note its text alone.
+# For each message its text and its id; for each note only its text.
 READ = """
 return Array.from(document.querySelectorAll("#log li"), (item) =>
   item.className === "note" ? item.textContent : Array.from(item.children, (part) => part.textContent));
@@ -41,7 +42,7 @@ class Page:
 
     def __init__(self, driver: Chrome, cluster: Cluster) -> None:
         self.driver = driver
-        # What the pages before it have left.
+        # Discard the logs of earlier pages.
         driver.get_log("browser")
         driver.get_log("performance")
         driver.get(cluster.url.geturl())
@@ -56,14 +57,14 @@ class Page:
 
     def wait_for(self, id: str, pattern: str) -> None:
         """
-        Wait until an element has such a text.
+        Wait until an element's text matches a pattern.
         """
         wait_until(lambda: self.text(id), lambda seen: re.fullmatch(pattern, seen), f"#{id} {pattern}")
 
     @property
     def log(self) -> list[str | list[str]]:
         """
-        What it shows, messages and notes.
+        The messages and notes that the page shows.
         """
         log: list[str | list[str]] = self.driver.execute_script(READ)
         return log
@@ -71,44 +72,44 @@ class Page:
     @property
     def messages(self) -> list[str]:
         """
-        The texts of the messages that it shows.
+        The texts of the messages that the page shows.
         """
         return [item[0] for item in self.log if isinstance(item, list)]
 
     @property
     def notes(self) -> list[str]:
         """
-        What it says about its connection, without the time.
+        The page's notes about its connection, without the time.
         """
         return [item.partition(": ")[2] for item in self.log if isinstance(item, str)]
 
     def wait_for_messages(self, *texts: str) -> None:
         """
-        Wait until it shows these messages and no others.
+        Wait until the page shows exactly these messages.
         """
         wait_until(lambda: self.messages, lambda seen: seen == list(texts), str(texts))
 
     def publish(self, text: str) -> None:
         """
-        Publish by the form.
+        Publish with the form.
         """
         self.driver.find_element("id", "text").send_keys(text, Keys.ENTER)
 
     def count(self) -> None:
         """
-        Have it begin to count, or stop.
+        Start or stop the counter.
         """
         self.driver.find_element("id", "counting").click()
 
     def errors(self) -> set[str]:
         """
-        Return what has come into the console, without the addresses.
+        Return the console's messages, without the origins of URLs.
         """
         return {re.sub(r"https?://[^/]*", "", entry["message"]) for entry in self.driver.get_log("browser")}
 
     def origins(self) -> set[str]:
         """
-        Return where the requests went.
+        Return the hosts to which the page has sent requests.
         """
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = [each["params"] for each in messages if each["method"] == "Network.requestWillBeSent"]
@@ -119,7 +120,7 @@ class Page:
 @pytest.fixture
 def cluster(browser: Chrome) -> Iterator[Cluster]:
     """
-    The example, for one test alone.
+    Run the example for one test.
     """
     with running() as cluster:
         yield cluster
@@ -128,17 +129,18 @@ def cluster(browser: Chrome) -> Iterator[Cluster]:
 @pytest.fixture
 def page(cluster: Cluster, tab: Chrome) -> Iterator[Page]:
     """
-    Its page.
+    Return the example's page.
     """
     yield Page(tab, cluster)
-    # Before the server ends, which would be a lost connection to it.
+    # Before the server stops, which the page would log as a lost connection.
     tab.get("about:blank")
 
 
 class ClusterPageTests:
     def test_node_killed(self, cluster: Cluster, page: Page) -> None:
         """
-        While it counts, its node is killed. It goes on at the other one, and shows every number once.
+        When the node of a counting page is killed, the page reconnects to the other node and shows every
+        number once.
         """
         page.publish("first")
         page.wait_for_messages("first")
@@ -167,7 +169,8 @@ class ClusterPageTests:
 
     def test_both_killed(self, cluster: Cluster, page: Page) -> None:
         """
-        It waits for a node to come back, and shows then what was published before and behind.
+        When both nodes are killed, the page waits until one restarts, and then shows the messages from before
+        and after.
         """
         page.publish("before")
         page.wait_for_messages("before")
@@ -180,14 +183,14 @@ class ClusterPageTests:
         page.wait_for("problem", "No node answers.*")
         cluster.revive(other.capitalize())
         page.wait_for("state", other)
-        # It was left in the form. nginx may take the node for dead a while longer.
+        # The text is still in the form. nginx may consider the node dead a while longer.
         wait_until(lambda: page.publish("") or page.text("problem"), lambda seen: not seen, "the message")  # type: ignore[func-returns-value]
         page.wait_for_messages("before", "meanwhile")
         assert len(page.notes) == 2
 
     def test_redis_killed(self, cluster: Cluster, page: Page) -> None:
         """
-        It says that Redis is out, keeps what was written, and stays where it is.
+        When Redis is killed, the page reports it, keeps the text in its form, and stays connected.
         """
         page.wait_for("subscribers", "1")
         cluster.kill("Redis")

@@ -1,5 +1,6 @@
 """
-Streams that a page of another origin opens.
+Streams that a page of another origin opens: which origins may read them, with or without cookies, by
+``EventSource`` and by ``fetch()``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from tests.browser.remote import CLOSED, OPEN, Server, Source
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-# Reads the first piece of a stream, or tells that the browser does not let the page have it.
+# Reads the first chunk of a stream; returns the error's name if the browser denies it to the page.
 FETCH = """
 const [url, headers, credentials, done] = arguments;
 const read = async () => {
@@ -27,9 +28,10 @@ read().then(done, (error) => done(error.name));
 
 class EventSourceTests:
     @pytest.mark.parametrize("kind", ["shared", "credentials", "public"])
-    def test_friend(self, tab: Chrome, plain_server: Server, kind: str) -> None:
+    def test_allowed_origin(self, tab: Chrome, plain_server: Server, kind: str) -> None:
         """
-        A page whose origin is listed may read the stream, and so may every page where all are.
+        A page of an allowed origin may read a stream with ``EventSource``, and every page may if all origins
+        are allowed.
         """
         stream = plain_server.stream(kind)
         tab.get(plain_server.friend)
@@ -38,18 +40,18 @@ class EventSourceTests:
         assert source.wait_for_events(1) == [("message", "7", "hello")]
 
     @pytest.mark.parametrize("kind", ["plain", "shared", "credentials"])
-    def test_stranger(self, tab: Chrome, plain_server: Server, kind: str) -> None:
+    def test_other_origin(self, tab: Chrome, plain_server: Server, kind: str) -> None:
         """
-        Other pages get an error, once and for all.
+        The ``EventSource`` of a page whose origin is not allowed gets an error and does not reconnect.
         """
         stream = plain_server.stream(kind)
         tab.get(plain_server.stranger)
         source = Source(tab, stream.url).wait_for_state(CLOSED)
         assert [event["type"] for event in source.noted] == ["error"]
 
-    def test_all_are_welcome(self, tab: Chrome, plain_server: Server) -> None:
+    def test_any_origin(self, tab: Chrome, plain_server: Server) -> None:
         """
-        Where all origins are allowed, a stranger is.
+        A page of any origin may read a stream if all origins are allowed.
         """
         stream = plain_server.stream("public")
         tab.get(plain_server.stranger)
@@ -57,7 +59,7 @@ class EventSourceTests:
 
     def test_own_page(self, tab: Chrome, plain_server: Server) -> None:
         """
-        A page of the stream's own origin needs no permission.
+        A page of the stream's own origin needs no permission to read it.
         """
         stream = plain_server.stream("shared")
         tab.get(plain_server.origin)
@@ -65,7 +67,7 @@ class EventSourceTests:
 
     def test_resumes(self, tab: Chrome, plain_server: Server) -> None:
         """
-        After the end the browser comes back with the last id: that takes no preflight of an ``EventSource``.
+        The ``EventSource`` of another origin's page reconnects with the last event id, without a preflight.
         """
         stream = plain_server.stream("shared")
         tab.get(plain_server.friend)
@@ -97,7 +99,8 @@ class EventSourceTests:
         cookie: str | None,
     ) -> None:
         """
-        They are sent where the page wants that, and then it may read the stream only if the server does too.
+        An ``EventSource`` sends cookies to another origin only with ``withCredentials``, and can then read
+        the stream only if the server allows credentials.
         """
         stream = plain_server.stream(kind)
         tab.get(plain_server.friend)
@@ -113,7 +116,7 @@ class FetchTests:
     @pytest.mark.parametrize("kind", ["shared", "credentials", "public"])
     def test_last_event_id(self, tab: Chrome, plain_server: Server, kind: str) -> None:
         """
-        A page that sets ``Last-Event-ID`` itself passes the preflight.
+        A page of an allowed origin that sets ``Last-Event-ID`` with ``fetch()`` passes the preflight.
         """
         stream = plain_server.stream(kind)
         assert self.fetch(tab, plain_server.friend, stream.url) == [
@@ -125,9 +128,9 @@ class FetchTests:
         assert (preflight["method"], visit["method"]) == ("OPTIONS", "GET")
         assert visit["last_event_id"] == "7"
 
-    def test_stranger(self, tab: Chrome, plain_server: Server) -> None:
+    def test_other_origin(self, tab: Chrome, plain_server: Server) -> None:
         """
-        One that is not allowed does not get beyond the preflight.
+        A ``fetch()`` from an origin that is not allowed fails at the preflight.
         """
         stream = plain_server.stream("shared")
         assert self.fetch(tab, plain_server.stranger, stream.url) == "TypeError"
@@ -135,7 +138,7 @@ class FetchTests:
 
     def test_other_header(self, tab: Chrome, plain_server: Server) -> None:
         """
-        Nor does a header that is not.
+        A ``fetch()`` with a header field that is not allowed fails at the preflight.
         """
         stream = plain_server.stream("shared")
         headers = {"X-Something": "else"}
@@ -144,7 +147,7 @@ class FetchTests:
 
     def test_credentials(self, tab: Chrome, plain_server: Server) -> None:
         """
-        With cookies it is as without them where the server allows credentials.
+        A ``fetch()`` with cookies can read the stream only if the server allows credentials.
         """
         allowed, forbidden = plain_server.stream("credentials"), plain_server.stream("shared")
         answer = self.fetch(tab, plain_server.friend, allowed.url, credentials="include")
@@ -161,7 +164,7 @@ class FetchTests:
         credentials: str = "omit",
     ) -> Any:
         """
-        Fetch a stream from a page of another origin.
+        Fetch a stream from a page of this origin.
         """
         tab.get(origin)
         tab.set_script_timeout(20)

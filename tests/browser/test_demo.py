@@ -1,5 +1,5 @@
 """
-The demo's page, as somebody uses it who has just installed txsse.
+The web page of the demo in a browser: its streams, its buttons, the keyboard, and its hub.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Keys = pytest.importorskip("selenium.webdriver", reason="pip install selenium").Keys
 
-# Both panes in one go, so that no event can arrive in between.
+# Reads both panes in one call, so that no event can arrive in between.
 READ = """
 const all = (selector, read) => Array.from(document.querySelectorAll(selector), read);
 const cell = (row, name) => {
@@ -77,7 +77,7 @@ class Page:
 
     def change_to(self, stream: str) -> Page:
         """
-        Open another stream in the place of one.
+        Switch from the open stream to another.
         """
         self.click(f"stream-{stream}")
         return self.wait_for("state", "open")
@@ -91,14 +91,14 @@ class Page:
 
     def wait_for(self, id: str, text: str) -> Page:
         """
-        Wait until an element has a text.
+        Wait until an element has this text.
         """
         wait_until(lambda: self.text(id), lambda seen: seen == text, f"#{id} {text}")
         return self
 
     def read(self) -> dict[str, Any]:
         """
-        Return what both panes and the status show.
+        Return the contents of both panes and the status.
         """
         seen = self.driver.execute_script(READ)
         assert isinstance(seen, dict)
@@ -106,7 +106,7 @@ class Page:
 
     def wait_for_event(self, data: str) -> None:
         """
-        Wait until the last event is the one with these data.
+        Wait until the last event has these data.
         """
         wait_until(
             lambda: [event[2] for event in self.read()["events"][-1:]], lambda last: last == [data], data
@@ -114,17 +114,17 @@ class Page:
 
     def wait_for_panes(self, number: int) -> dict[str, Any]:
         """
-        Wait until both panes show so many events at least, and the same ones last; return what there is.
+        Wait until both panes show at least this many events, and the same ones last; return the contents.
         """
 
         def same(seen: dict[str, Any]) -> bool:
             events = seen["events"]
-            return len(events) >= number and events[-number:] == understand(seen["lines"])[-number:]
+            return len(events) >= number and events[-number:] == parse(seen["lines"])[-number:]
 
         return wait_until(self.read, same, f"the same {number} events in both panes")
 
 
-def understand(lines: list[str]) -> list[list[str]]:
+def parse(lines: list[str]) -> list[list[str]]:
     """
     Return the events in the lines of a stream.
     """
@@ -147,7 +147,7 @@ def demo(listen: str = "tcp:0:interface=127.0.0.1") -> Iterator[str]:
 @pytest.fixture(scope="module")
 def url(browser: Chrome) -> Iterator[str]:
     """
-    Where the demo is.
+    Run the demo, and return its URL.
     """
     with demo() as url:
         yield url
@@ -156,7 +156,7 @@ def url(browser: Chrome) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def empty_logs(browser: Chrome) -> None:
     """
-    Forget what the browser has logged before.
+    Discard the browser's earlier logs.
     """
     for kind in ("browser", "performance"):
         browser.get_log(kind)
@@ -165,9 +165,9 @@ def empty_logs(browser: Chrome) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def pages(browser: Chrome, empty_logs: None) -> Iterator[dict[str, Page]]:
     """
-    All streams of another demo, which nobody touches. They take ten seconds to show all that they have, while
-    other tests run. Each has a host name of its own, because by HTTP/1.1 a browser opens six connections to
-    one, and each page takes two.
+    Open each stream of another demo, which the tests only read: the streams take ten seconds to show
+    everything, while other tests run. Each page has its own host name, because a browser opens at most six
+    HTTP/1.1 connections to a host, and each page needs two.
     """
     first = browser.current_window_handle
     pages = {}
@@ -184,9 +184,9 @@ def pages(browser: Chrome, empty_logs: None) -> Iterator[dict[str, Page]]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_else(browser: Chrome) -> Iterator[None]:
+def only_own_requests(browser: Chrome) -> Iterator[None]:
     """
-    See that the console stays empty, and that nothing is loaded from elsewhere.
+    Check that the console stays empty, and that the pages send requests only to their own server.
     """
     yield
     assert browser.get_log("browser") == []
@@ -195,7 +195,7 @@ def nothing_else(browser: Chrome) -> Iterator[None]:
     origins = {
         (origin(params["documentURL"]), origin(params["request"]["url"]))
         for params in sent
-        # The page of an empty tab is Chromium's own.
+        # Without the requests of an empty tab, which are Chromium's own.
         if params["documentURL"].startswith("http") and not params["request"]["url"].startswith("data:")
     }
     assert all(page == asked for page, asked in origins), origins
@@ -211,14 +211,15 @@ def origin(url: str) -> str:
 class ButtonTests:
     def test_close_from_server(self, tab: Chrome, url: str) -> None:
         """
-        The browser comes back by itself, tells the last id, and events go on behind that.
+        After "Close from the server" the browser reconnects with its last event id, and the demo's events
+        continue after it.
         """
         page = Page(tab, url).connect("reconnect")
         page.wait_for_panes(2)
         page.click("close-from-server")
         page.wait_for("message", "The server closed the stream. The browser reconnects by itself.")
         page.wait_for("reconnections", "1").wait_for("state", "open")
-        # It comes with the first event, behind "open".
+        # Arrives with the first event, after "open".
         last = int(wait_until(lambda: page.text("seen-last-event-id"), str.isdigit, "what the server saw"))
         seen = page.wait_for_panes(last + 3)
         ids = [int(id) for type, id, _ in seen["events"] if type == "message"]
@@ -227,7 +228,7 @@ class ButtonTests:
 
     def test_disconnect(self, tab: Chrome, url: str) -> None:
         """
-        The stream is closed, what arrived stays, and another one can be opened.
+        "Disconnect" closes the demo's stream, keeps the events on the page, and another stream can be opened.
         """
         page = Page(tab, url).connect("progress")
         page.wait_for_panes(2)
@@ -241,7 +242,7 @@ class ButtonTests:
 
     def test_disconnect_after_a_close_from_the_server(self, tab: Chrome, url: str) -> None:
         """
-        After Disconnect no line promises that the browser comes back.
+        After "Disconnect" the demo's page does not announce a reconnection.
         """
         page = Page(tab, url).connect("reconnect")
         page.wait_for_panes(2)
@@ -252,9 +253,10 @@ class ButtonTests:
         noted = tab.find_elements("css selector", "#events .note")[-1].text
         assert noted == "closed by the page: the browser will not reconnect"
 
-    def test_answer_that_comes_after_disconnect(self, tab: Chrome, url: str) -> None:
+    def test_late_response(self, tab: Chrome, url: str) -> None:
         """
-        The answer to "Close from the server" that comes after Disconnect shows no such line, either.
+        A response to "Close from the server" that arrives after "Disconnect" announces no reconnection on the
+        demo's page.
         """
         page = Page(tab, url).connect("clock")
         tab.execute_script("closeFromServer().then(() => { document.title = 'answered'; }); disconnect();")
@@ -263,7 +265,7 @@ class ButtonTests:
 
     def test_another_stream(self, tab: Chrome, url: str) -> None:
         """
-        Choosing one while another is open changes over, and shows the Python of it.
+        Choosing another stream on the demo's page switches to it and shows its Python code.
         """
         page = Page(tab, url).connect("clock")
         page.click("stream-progress")
@@ -274,9 +276,10 @@ class ButtonTests:
 
 
 class KeyboardTests:
-    def test_all_of_it(self, tab: Chrome, url: str) -> None:
+    def test_streams(self, tab: Chrome, url: str) -> None:
         """
-        Streams are chosen with the arrow keys, buttons reached with Tab and pressed with Enter or Space.
+        On the demo's page a user chooses streams with the arrow keys, reaches buttons with Tab, and presses
+        them with Enter or Space.
         """
         page = Page(tab, url)
         self.go_to(page, "stream-clock").send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
@@ -292,7 +295,7 @@ class KeyboardTests:
 
     def test_hub(self, tab: Chrome, url: str) -> None:
         """
-        A message is published with Enter, and the focus stays for the next one.
+        On the demo's page a user publishes a message with Enter, and the focus stays in the field.
         """
         page = Page(tab, url)
         self.go_to(page, "stream-clock").send_keys(Keys.ARROW_LEFT)
@@ -322,7 +325,7 @@ class KeyboardTests:
 class TLSTests:
     def test_http2(self, tab: Chrome, certificate: Path) -> None:
         """
-        Over TLS the demo is the same, by HTTP/2.
+        The demo works over TLS with HTTP/2.
         """
         with demo(f"ssl:0:interface=127.0.0.1:privateKey={certificate}") as url:
             page = Page(tab, url).connect("progress")
@@ -339,9 +342,9 @@ class TLSTests:
 
 class StreamTests:
     @pytest.fixture(autouse=True)
-    def back(self, tab: Chrome) -> Iterator[None]:
+    def first_tab(self, tab: Chrome) -> Iterator[None]:
         """
-        Show the first tab behind each test again.
+        Show the first tab again after each test.
         """
         first = tab.current_window_handle
         yield
@@ -349,7 +352,7 @@ class StreamTests:
 
     def test_clock(self, pages: dict[str, Page]) -> None:
         """
-        Every second there is an event in both panes, with one number more.
+        The demo's clock sends one numbered event each second, which both panes show.
         """
         seen = pages["clock"].show().wait_for_panes(4)
         connected, *times = seen["events"]
@@ -365,10 +368,10 @@ class StreamTests:
 
     def test_events(self, pages: dict[str, Page]) -> None:
         """
-        All types are in the table as they were sent; the comment is on the wire alone.
+        The demo's page shows events of all types as they were sent, and comments only on the wire.
         """
         page = pages["events"].show()
-        # A round of five, and what all streams begin with.
+        # One round of five events, after the event with which all streams begin.
         seen = page.wait_for_panes(6)
         assert [[type, id] for type, id, _ in seen["events"][1:6]] == [
             ["message", "1"],
@@ -386,7 +389,7 @@ class StreamTests:
 
     def test_reconnect(self, pages: dict[str, Page]) -> None:
         """
-        After five events the stream ends; the browser says which was the last one, and gets the next.
+        The demo's reconnect stream ends after five events, and the browser resumes with the sixth.
         """
         seen = pages["reconnect"].show().wait_for_panes(8)
         assert seen["events"][:8] == [
@@ -396,7 +399,7 @@ class StreamTests:
             ["message", "6", "event 6"],
         ]
         connections = [json.loads(data) for type, _, data in seen["events"] if type == "connected"]
-        # It may be open again, and the event about that not there yet.
+        # The stream may be open again before its first event has arrived.
         assert int(seen["status"]["reconnections"]) in (len(connections) - 1, len(connections))
         assert seen["status"]["seen-last-event-id"] == connections[-1]["last_event_id"]
         assert seen["status"]["last-event-id"] == seen["events"][-1][1]
@@ -404,7 +407,7 @@ class StreamTests:
 
     def test_progress(self, pages: dict[str, Page]) -> None:
         """
-        The job comes to its end, and a 204 behind that keeps the browser away.
+        The demo's progress stream completes, and a 204 then stops the browser's reconnections.
         """
         page = pages["progress"].show().wait_for("state", "closed")
         seen = page.wait_for_panes(21)
@@ -423,7 +426,7 @@ class HubTests:
     @pytest.fixture
     def url(self, browser: Chrome) -> Iterator[str]:
         """
-        Where a demo is in whose hub nothing was published yet.
+        Run a demo with an empty hub, and return its URL.
         """
         with demo() as url:
             yield url
@@ -431,7 +434,7 @@ class HubTests:
     @pytest.fixture
     def windows(self, tab: Chrome) -> Iterator[Callable[[str], Page]]:
         """
-        Open pages in windows of their own, and close them behind the test.
+        Return a function that opens a page in a separate window, and close the windows after the test.
         """
         first = tab.current_window_handle
         pages: list[Page] = []
@@ -449,7 +452,8 @@ class HubTests:
 
     def messages(self, page: Page, number: int) -> list[list[str]]:
         """
-        Wait until a page shows so many messages in both panes, and return their ids and data.
+        Wait until a page shows at least this many messages, the same in both panes, and return their ids and
+        data.
         """
 
         def same(seen: tuple[list[list[str]], list[list[str]]]) -> bool:
@@ -457,7 +461,7 @@ class HubTests:
 
         def look() -> tuple[list[list[str]], list[list[str]]]:
             seen = page.show().read()
-            return only(seen["events"]), only(understand(seen["lines"]))
+            return only(seen["events"]), only(parse(seen["lines"]))
 
         def only(events: list[list[str]]) -> list[list[str]]:
             return [[id, data] for type, id, data in events if type == "message"]
@@ -466,7 +470,7 @@ class HubTests:
 
     def publish(self, page: Page, text: str) -> str:
         """
-        Publish by the page's form, and return the id.
+        Publish with the page's form, and return the id.
         """
         page.show().driver.find_element("id", "text").send_keys(text)
         page.click("publish")
@@ -481,7 +485,7 @@ class HubTests:
 
     def test_two_windows(self, windows: Callable[[str], Page], url: str) -> None:
         """
-        What one publishes the other sees, in both panes; each says how many there are.
+        Two windows of the demo's hub show the messages of both, and the number of subscribers.
         """
         first, second = windows(url).connect("hub"), windows(url).connect("hub")
         for page in (first, second):
@@ -495,9 +499,9 @@ class HubTests:
         second.wait_for("pages", "unknown")
         first.show().wait_for("pages", "1")
 
-    def test_late_one(self, windows: Callable[[str], Page], url: str) -> None:
+    def test_late_subscriber(self, windows: Callable[[str], Page], url: str) -> None:
         """
-        One who comes late gets what was published before, and goes on with the others.
+        A window that connects late to the demo's hub receives the earlier messages, and then the live ones.
         """
         first = windows(url)
         first.click("stream-hub")
@@ -507,9 +511,10 @@ class HubTests:
         published.append([self.publish(late, "four"), "four"])
         assert self.messages(first.show().connect("hub"), 4) == published
 
-    def test_cut_off(self, windows: Callable[[str], Page], url: str) -> None:
+    def test_reconnects(self, windows: Callable[[str], Page], url: str) -> None:
         """
-        What is published while a page is away comes when it is back, and nothing comes twice.
+        A page of the demo's hub receives the messages that were published while it was disconnected, each
+        once.
         """
         page = windows(url).connect("hub")
         published = [[self.publish(page, text), text] for text in ("one", "two")]
@@ -523,7 +528,7 @@ class HubTests:
 
     def test_hidden(self, windows: Callable[[str], Page], url: str) -> None:
         """
-        A page that nobody sees leaves the wire, and reads on behind what it had when it is shown.
+        A hidden page of the demo stops reading the wire, and resumes after its last event when it is shown.
         """
         page = windows(url).connect("hub")
         published = [[self.publish(page, "seen"), "seen"]]
@@ -544,7 +549,7 @@ class HubTests:
 
     def set_hidden(self, page: Page, hidden: bool) -> None:
         """
-        Have a page take itself for hidden: headless browsers differ in what they hide.
+        Make a page consider itself hidden or shown, because headless browsers differ in what they hide.
         """
         page.driver.execute_script(
             "Object.defineProperty(document, 'hidden', { configurable: true, value: arguments[0] });"
@@ -554,16 +559,16 @@ class HubTests:
 
     def test_too_long(self, windows: Callable[[str], Page], url: str) -> None:
         """
-        The field holds no more than the hub takes.
+        The demo's message field accepts no more characters than its hub.
         """
         page = windows(url).connect("hub")
         text = "\u0ee1" * 1001
         self.publish(page, text)
         assert [data for _, data in self.messages(page, 1)] == [text[:1000]]
 
-    def test_only_there(self, windows: Callable[[str], Page], url: str) -> None:
+    def test_form_of_the_hub(self, windows: Callable[[str], Page], url: str) -> None:
         """
-        The other streams have nothing to publish.
+        The demo's page shows the form for messages only for the hub.
         """
         page = windows(url)
         assert not page.driver.find_element("id", "hub").is_displayed()

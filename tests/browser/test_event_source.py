@@ -1,5 +1,5 @@
 """
-What arrives in a browser's ``EventSource`` when a channel is told to send it.
+The events that a browser's ``EventSource`` receives from a channel, and its reconnections.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ TEXTS = {
 
 def line_ends_as_lf(text: str) -> str:
     """
-    Return what is left of a text in a format that has one line end only.
+    Return a text as event streams transmit it, with LF for every line end.
     """
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -61,7 +61,7 @@ def line_ends_as_lf(text: str) -> str:
 class OpenTests:
     def test_before_the_first_event(self, tab: Chrome, any_server: Server) -> None:
         """
-        The stream is open while the server has sent nothing yet, and the first event comes behind that.
+        A browser's stream opens before the server has sent an event, and the first event follows.
         """
         stream = any_server.stream()
         tab.get(any_server.origin)
@@ -76,16 +76,16 @@ class OpenTests:
 
     def test_page_closes(self, tab: Chrome, any_server: Server) -> None:
         """
-        The server's channel is closed with it, and another one of the same page is not.
+        A browser's ``close()`` closes the server's channel, and no other channel of the page.
         """
-        gone, stays = any_server.stream(), any_server.stream()
+        closed, remains = any_server.stream(), any_server.stream()
         tab.get(any_server.origin)
-        source, other = Source(tab, gone.url), Source(tab, stays.url)
+        source, other = Source(tab, closed.url), Source(tab, remains.url)
         source.wait_for_state(OPEN).close()
         other.wait_for_state(OPEN)
-        [visit] = gone.wait_for_ends(1)
+        [visit] = closed.wait_for_ends(1)
         assert visit["reason"] == "CLIENT_GONE"
-        stays.call("send", "still here")
+        remains.call("send", "still here")
         assert other.wait_for_events(1) == [("message", "", "still here")]
         assert source.state == CLOSED
 
@@ -93,7 +93,8 @@ class OpenTests:
 class FieldTests:
     def test_types(self, tab: Chrome, any_server: Server) -> None:
         """
-        Each goes to those who listen to it, ASCII or not, and one that nobody listens to goes nowhere.
+        A browser dispatches each event to the listeners for its type, ASCII or not, and drops one of another
+        type.
         """
         stream = any_server.stream()
         tab.get(any_server.origin)
@@ -112,7 +113,7 @@ class FieldTests:
 
     def test_ids(self, tab: Chrome, any_server: Server) -> None:
         """
-        An id holds until the next one, ASCII or not; an empty one takes it back.
+        A browser keeps an id, ASCII or not, until the next one; an empty id resets it.
         """
         stream = any_server.stream()
         tab.get(any_server.origin)
@@ -124,7 +125,7 @@ class FieldTests:
 
     def test_comments(self, tab: Chrome, any_server: Server) -> None:
         """
-        They are no events, and leave those around them alone.
+        A browser dispatches no event for a comment, whatever the comment contains.
         """
         stream = any_server.stream()
         tab.get(any_server.origin)
@@ -136,16 +137,16 @@ class FieldTests:
 
 
 @pytest.fixture(scope="class")
-def arrived(browser: Chrome, any_server: Server) -> dict[str, str]:
+def received(browser: Chrome, any_server: Server) -> dict[str, str]:
     """
-    What all texts have become, each sent with its name as the id.
+    Return the texts as a browser received them, by their names.
     """
     stream = any_server.stream()
     browser.get(any_server.origin)
     source = Source(browser, stream.url).wait_for_state(OPEN)
     for number, (name, text) in enumerate(TEXTS.items(), start=1):
         stream.call("send", text, id=name)
-        # Together they are more than a channel holds back for a client that is behind.
+        # All texts together exceed the channel's buffer for a slow reader.
         source.wait_for_number(number)
     events = source.events
     browser.get("about:blank")
@@ -155,19 +156,19 @@ def arrived(browser: Chrome, any_server: Server) -> dict[str, str]:
 
 class TextTests:
     @pytest.mark.parametrize("name", TEXTS)
-    def test_arrives(self, arrived: dict[str, str], name: str) -> None:
+    def test_received(self, received: dict[str, str], name: str) -> None:
         """
-        Every character is there; CR LF and CR have become LF.
+        A browser receives every character of a text, with LF for CR LF and CR.
         """
-        # Not as "assert a == b": nobody needs to see how two megabytes differ.
-        same = arrived[name] == line_ends_as_lf(TEXTS[name])
-        assert same, f"{TEXTS[name][:100]!r} became {arrived[name][:100]!r}"
+        # Without pytest's comparison of the operands, which takes very long for two megabytes.
+        same = received[name] == line_ends_as_lf(TEXTS[name])
+        assert same, f"{TEXTS[name][:100]!r} became {received[name][:100]!r}"
 
 
 class DocumentTests:
     def test_json(self, tab: Chrome, plain_server: Server) -> None:
         """
-        ``JSON.parse`` gives the values back.
+        ``JSON.parse`` in a browser returns the values that the channel sent with ``send_json``.
         """
         values: list[Any] = [
             None,
@@ -186,9 +187,9 @@ class DocumentTests:
         parse = "return arguments[0].map((data) => JSON.parse(data))"
         assert tab.execute_script(parse, [data for _, _, data in events]) == values
 
-    def test_json_with_half_a_character(self, tab: Chrome, plain_server: Server) -> None:
+    def test_json_with_a_lone_surrogate(self, tab: Chrome, plain_server: Server) -> None:
         """
-        A lone surrogate, which UTF-8 cannot hold, arrives as what it is.
+        A lone surrogate, which UTF-8 cannot encode, reaches a browser through ``send_json``.
         """
         stream = plain_server.stream()
         tab.get(plain_server.origin)
@@ -200,7 +201,8 @@ class DocumentTests:
 
     def test_xml(self, tab: Chrome, plain_server: Server) -> None:
         """
-        ``DOMParser`` gives the fields back, line ends included.
+        ``DOMParser`` in a browser returns the fields that the channel sent with ``send_xml``, with their line
+        ends.
         """
         names = ["Ernst", "", "<&>\"']]>", "one\ntwo\r\nthree\r", " Grüße 🦆 "]
         stream = plain_server.stream()
@@ -225,7 +227,7 @@ class DocumentTests:
 class EndTests:
     def test_resumes(self, tab: Chrome, any_server: Server) -> None:
         """
-        The browser comes back by itself, each time with the id that was the last one.
+        A browser reconnects after each end of the stream with the last event id.
         """
         stream = any_server.stream("quick")
         tab.get(any_server.origin)
@@ -243,7 +245,7 @@ class EndTests:
 
     def test_connection_lost(self, tab: Chrome, plain_server: Server) -> None:
         """
-        It comes back from that too.
+        A browser reconnects after its connection is cut, with the last event id.
         """
         stream = plain_server.stream("quick")
         tab.get(plain_server.origin)
@@ -258,7 +260,7 @@ class EndTests:
 
     def test_no_content(self, tab: Chrome, any_server: Server) -> None:
         """
-        A 204 keeps the browser away for good.
+        A 204 response stops a browser's reconnections.
         """
         stream = any_server.stream("quick")
         tab.get(any_server.origin)
@@ -268,9 +270,9 @@ class EndTests:
         assert len(stream.visits) == 2
         assert [event["type"] for event in source.noted] == ["open", "error", "error"]
 
-    def test_closed_behind_a_lot(self, tab: Chrome, any_server: Server) -> None:
+    def test_close_after_a_burst(self, tab: Chrome, any_server: Server) -> None:
         """
-        All that was sent before ``close()`` arrives, in its order.
+        A browser receives every event sent before ``close()``, in order, even a large burst.
         """
         stream = any_server.stream("burst")
         tab.get(any_server.origin)
@@ -287,12 +289,12 @@ class EndTests:
 
 class RetryTests:
     """
-    The server measures from before it closes a stream until the browser is back.
+    The server measures from the close of a stream to the browser's reconnection.
     """
 
     def test_of_the_upgrader(self, tab: Chrome, any_server: Server) -> None:
         """
-        No browser comes sooner, and the one that may come sooner comes first.
+        A browser reconnects no earlier than the ``retry`` of the upgrader.
         """
         slow, quick = any_server.stream("slow"), any_server.stream("quick")
         tab.get(any_server.origin)
@@ -300,14 +302,14 @@ class RetryTests:
             Source(tab, stream.url).wait_for_state(OPEN)
         for stream in (slow, quick):
             stream.call("close")
-        came_slowly, came_quickly = slow.wait_for_channel(2), quick.wait_for_channel(2)
-        assert came_slowly[1]["time"] - came_slowly[0]["closing"] >= 0.9 * 1.0
-        assert came_quickly[1]["time"] - came_quickly[0]["closing"] >= 0.9 * 0.2
-        assert came_quickly[1]["time"] < came_slowly[1]["time"]
+        slow_visits, quick_visits = slow.wait_for_channel(2), quick.wait_for_channel(2)
+        assert slow_visits[1]["time"] - slow_visits[0]["closing"] >= 0.9 * 1.0
+        assert quick_visits[1]["time"] - quick_visits[0]["closing"] >= 0.9 * 0.2
+        assert quick_visits[1]["time"] < slow_visits[1]["time"]
 
     def test_of_an_event(self, tab: Chrome, plain_server: Server) -> None:
         """
-        The last one counts, whatever the stream began with.
+        A browser reconnects no earlier than the last ``retry`` that an event set.
         """
         first, second = plain_server.stream("slow"), plain_server.stream("quick")
         tab.get(plain_server.origin)
@@ -317,7 +319,7 @@ class RetryTests:
         second.call("send", "slower", retry=1.0)
         for stream in (first, second):
             stream.call("close")
-        became_quick, became_slow = first.wait_for_channel(2), second.wait_for_channel(2)
-        assert became_quick[1]["time"] - became_quick[0]["closing"] >= 0.9 * 0.3
-        assert became_slow[1]["time"] - became_slow[0]["closing"] >= 0.9 * 1.0
-        assert became_quick[1]["time"] < became_slow[1]["time"]
+        first_visits, second_visits = first.wait_for_channel(2), second.wait_for_channel(2)
+        assert first_visits[1]["time"] - first_visits[0]["closing"] >= 0.9 * 0.3
+        assert second_visits[1]["time"] - second_visits[0]["closing"] >= 0.9 * 1.0
+        assert first_visits[1]["time"] < second_visits[1]["time"]

@@ -1,5 +1,5 @@
 """
-The examples with a page, in a browser.
+The examples with a web page, in a browser.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ QUOTES = {
 
 class Example:
     """
-    An example that says at which address its page is.
+    An example that prints the URL of its page.
 
-    :cvar name: its file.
+    :cvar name: the name of its file.
     """
 
     name: ClassVar[str]
@@ -39,7 +39,7 @@ class Example:
     @pytest.fixture
     def page(self, tab: Chrome) -> Iterator[Chrome]:
         """
-        The browser, with the example's page.
+        Run the example, and return the browser with its page.
         """
         with serving(f"examples/{self.name}", "0", says=r"Open (https?://127\.0\.0\.1:\d+/)\n") as [url]:
             tab.get(url)
@@ -56,7 +56,7 @@ class Example:
 
     def watch(self, page: Chrome, selector: str, pattern: str) -> None:
         """
-        Wait until an element has shown two texts that match a pattern.
+        Wait until an element has shown two different texts that match a pattern.
         """
         seen: set[str] = set()
 
@@ -70,9 +70,9 @@ class Example:
 class ClockTests(Example):
     name = "clock.py"
 
-    def test_goes(self, page: Chrome) -> None:
+    def test_time(self, page: Chrome) -> None:
         """
-        The page shows one time and then another, and that the stream is open.
+        The page of the clock example shows the changing time and an open stream.
         """
         self.watch(page, "#time", r"\d\d:\d\d:\d\d")
         assert self.read(page, "#state") == "open"
@@ -81,9 +81,10 @@ class ClockTests(Example):
 class EventsTests(Example):
     name = "events.py"
 
-    def test_goes_on(self, page: Chrome) -> None:
+    def test_resumes(self, page: Chrome) -> None:
         """
-        Ticks and quotes arrive as they were sent, and beyond the end after ten of them the count goes on.
+        The page of the events example receives ticks and quotes as sent, and continues after the stream's
+        end.
         """
         source = Source(page, "events", types=["tick", "quote"])
         events = source.wait_for_events(12)[:12]
@@ -119,16 +120,16 @@ class TLSTests(Example):
     name = "tls_http2.py"
 
     @pytest.fixture(autouse=True)
-    def needs(self) -> None:
+    def requirements(self) -> None:
         """
-        Skip where the example cannot run.
+        Skip the tests if an optional package of the example is missing.
         """
         pytest.importorskip("OpenSSL", reason="pip install 'txsse[tls]'")
         pytest.importorskip("h2", reason="pip install 'txsse[http2]'")
 
-    def test_goes(self, page: Chrome) -> None:
+    def test_http2(self, page: Chrome) -> None:
         """
-        The browser accepts the certificate, and speaks HTTP/2.
+        The browser accepts the certificate of the TLS example and uses HTTP/2.
         """
         self.watch(page, "p", r"It is \d\d:\d\d:\d\d, and the protocol is HTTP/2\.")
 
@@ -139,7 +140,7 @@ class ChatTests(Example):
     @pytest.fixture
     def other(self, page: Chrome) -> Iterator[str]:
         """
-        A window of its own with the same page.
+        Open the same page in a second window.
         """
         url, first = page.current_url, page.current_window_handle
         page.get_log("browser")
@@ -155,7 +156,7 @@ class ChatTests(Example):
 
     def say(self, page: Chrome, name: str, text: str) -> None:
         """
-        Fill in the form, and send it by Enter.
+        Fill in the form, and send it with Enter.
         """
         field = page.find_element("id", "name")
         field.clear()
@@ -170,7 +171,7 @@ class ChatTests(Example):
 
     def wait_for_log(self, page: Chrome, *said: str) -> None:
         """
-        Wait until a page shows what was said, and nothing else.
+        Wait until a page shows exactly these messages and notes.
         """
         script = """
         const parts = (item) => Array.from(item.querySelectorAll("b, p"), (part) => part.textContent);
@@ -181,13 +182,14 @@ class ChatTests(Example):
 
     def wait_for(self, page: Chrome, selector: str, text: str) -> None:
         """
-        Wait until an element has a text.
+        Wait until an element has this text.
         """
         wait_until(lambda: self.read(page, selector), lambda seen: seen == text, text)
 
     def test_two_windows(self, page: Chrome, other: str) -> None:
         """
-        Each hears the other, and how many there are; whoever comes late hears what was said.
+        Two windows of the chat example show each other's messages and the number of users; a reloaded window
+        shows the earlier messages.
         """
         first = page.current_window_handle
         self.wait_for(page, "#present", "2 are connected.")
@@ -217,9 +219,9 @@ class ChatTests(Example):
             url for url in urls if not url.startswith((page.current_url, "data:", "about:", "chrome:"))
         ] == []
 
-    def test_away(self, page: Chrome) -> None:
+    def test_disconnected(self, page: Chrome) -> None:
         """
-        A page whose connection was cut hears what was said meanwhile, once, and in order.
+        A page of the chat example that was disconnected receives the missed messages once and in order.
         """
         self.say(page, "Ada", "before")
         self.wait_for_log(page, "Ada: before")
@@ -230,9 +232,10 @@ class ChatTests(Example):
         page.execute_script("listen()")
         self.wait_for_log(page, "Ada: before", "Ada: one", "Ada: two")
 
-    def test_another_server(self, page: Chrome) -> None:
+    def test_unknown_id(self, page: Chrome) -> None:
         """
-        A page that comes back to a hub that knows nothing of it begins anew, and says that something is gone.
+        A page of the chat example whose last event id is unknown to the hub replays everything, and reports
+        the gap.
         """
         self.say(page, "Ada", "still there")
         self.wait_for_log(page, "Ada: still there")
@@ -245,7 +248,7 @@ class DashboardTests(Example):
 
     def test_prices(self, page: Chrome) -> None:
         """
-        There are eight prices, which change, each with its curve.
+        The page of the dashboard example shows eight changing prices, each with a chart.
         """
         gauges = "return Array.from(document.querySelectorAll('section h2'), (title) => title.textContent)"
         names = wait_until(lambda: page.execute_script(gauges), lambda seen: len(seen) == 8, "eight prices")
@@ -257,9 +260,9 @@ class DashboardTests(Example):
 class ResumeTests(Example):
     name = "resume.py"
 
-    def test_away(self, page: Chrome) -> None:
+    def test_pause(self, page: Chrome) -> None:
         """
-        The numbers go on where they were, without a gap.
+        The numbers of the resume example continue without a gap after a pause.
         """
         self.watch(page, "[role=log]", r"Connected: \d[\d ]+")
         page.find_element("css selector", "button").click()
@@ -277,7 +280,8 @@ class AuthorisedTopicsTests(Example):
 
     def test_users(self, page: Chrome) -> None:
         """
-        Each user sees what is for that user; a stranger is refused.
+        In the example of authorised topics each user sees only the events for that user, and an unknown user
+        is refused.
         """
         for name, seen in (("Ada", "only for ada"), ("Grace", "only for grace"), ("Eve", "refused")):
             page.find_element("xpath", f"//button[.='{name}']").click()

@@ -1,5 +1,5 @@
 """
-Many streams over one connection: HTTP/2, which browsers speak by TLS alone.
+Many streams of one page over a single HTTP/2 connection, which browsers use only with TLS.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from tests.browser.remote import CONNECTING, OPEN, Server, Source
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-# More than the six connections to a server that browsers open for HTTP/1.1.
+# More than the six connections that a browser opens to a server over HTTP/1.1.
 MANY = 8
 
 
 class ManyStreamsTests:
     def test_one_connection(self, tab: Chrome, tls_server: Server) -> None:
         """
-        All are open at the same time, and each gets what is its own.
+        A browser opens eight streams over one HTTP/2 connection, and each stream receives only its own event.
         """
         tab.get(tls_server.origin)
         streams = [tls_server.stream() for _ in range(MANY)]
@@ -37,7 +37,8 @@ class ManyStreamsTests:
 
     def test_one_ends(self, tab: Chrome, tls_server: Server) -> None:
         """
-        The browser comes back for it over the connection that all have, which the others do not notice.
+        When one of eight streams ends, the browser reconnects it over the same HTTP/2 connection, and the
+        other streams continue.
         """
         tab.get(tls_server.origin)
         streams = [tls_server.stream("quick") for _ in range(MANY)]

@@ -1,5 +1,8 @@
 """
-The page of a Mercure hub, as somebody uses it who runs one. Without pytest, this is a server with one::
+The debug page of a Mercure hub in a browser: subscribing, publishing, reading tokens, listing subscriptions,
+the keyboard, and accessibility.
+
+Run as a program, this module is a hub with its page::
 
     python -m tests.browser.test_mercure_page '{"anonymous": true}'
 """
@@ -41,7 +44,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 LISTED = {"match": f"{PATH}/subscriptions/:rest*", "match_type": "urlpattern"}
 
-# What the page shows, in one go, so that nothing can arrive in between.
+# Reads the page in one call, so that no event can arrive in between.
 READ = """
 const all = (selector, read) => Array.from(document.querySelectorAll(selector), read);
 const text = (cell) => cell.classList.contains("none") ? "" : cell.textContent;
@@ -58,15 +61,15 @@ return {
 
 async def main(reactor: Any, settings: str = "{}", streams: str = "{}") -> None:
     """
-    Listen, and say where.
+    Listen, and print the origin.
     """
     root = Resource()
     port = await endpoints.serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(Site(root))
     origin = f"http://127.0.0.1:{port.getHost().port}"
-    told = Settings(url=origin + PATH, issuers=[shared_secret(SECRET)], **json.loads(settings))
+    parsed = Settings(url=origin + PATH, issuers=[shared_secret(SECRET)], **json.loads(settings))
     hub = Hub(journal=MemoryJournal(max_count=2000))
-    root.putChild(b"", PageResource(told))
-    root.putChild(b".well-known", well_known(hub, told, **json.loads(streams)))
+    root.putChild(b"", PageResource(parsed))
+    root.putChild(b".well-known", well_known(hub, parsed, **json.loads(streams)))
     print(f"Serving {origin}", flush=True)
     await defer.Deferred()
 
@@ -75,7 +78,7 @@ class Service:
     """
     A hub with its page.
 
-    :ivar url: where the page is.
+    :ivar url: the page's URL.
     :ivar hub: the hub's URL.
     """
 
@@ -85,13 +88,13 @@ class Service:
 
     def token(self, **claims: Any) -> str:
         """
-        Make a token that is good for an hour.
+        Return a token that is valid for an hour.
         """
         return token_with(**{"aud": self.hub, "exp": int(time.time()) + 3600, **claims})
 
     def publish(self, data: str, topic: str = TOPIC, **fields: str) -> str:
         """
-        Publish from outside of the browser, and return the id.
+        Publish without the browser, and return the id.
         """
         body = urlencode({"topic": topic, "data": data, **fields}).encode()
         headers = {"Authorization": f"Bearer {self.token(publish=['*'])}"}
@@ -103,7 +106,7 @@ class Service:
     @contextmanager
     def subscribed(self, topic: str, parameter: str = "match", **claims: Any) -> Iterator[None]:
         """
-        Read a stream from outside of the browser, for a while.
+        Subscribe without the browser until the block ends.
         """
         headers = {"Authorization": f"Bearer {self.token(subscribe=['*'], **claims)}"}
         request = urllib.request.Request(f"{self.hub}?{urlencode({parameter: topic})}", headers=headers)
@@ -114,7 +117,7 @@ class Service:
 @contextmanager
 def service(streams: str = "{}", **settings: Any) -> Iterator[Service]:
     """
-    Run a server.
+    Run a hub with its page until the block ends.
     """
     argv = ["-m", "tests.browser.test_mercure_page", json.dumps(settings), streams]
     with serving(*argv, says=r"Serving (\S+)\n") as [origin]:
@@ -124,7 +127,7 @@ def service(streams: str = "{}", **settings: Any) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def open_hub(browser: Chrome) -> Iterator[Service]:
     """
-    A hub that lets subscribers without a token in, and lists them to those who may know.
+    Run a hub in compatibility mode that admits anonymous subscribers and has the subscription API.
     """
     with service(anonymous=True, compatibility=True) as running:
         yield running
@@ -133,7 +136,7 @@ def open_hub(browser: Chrome) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def closed_hub(browser: Chrome) -> Iterator[Service]:
     """
-    A hub that asks everybody for a token, and lists nobody.
+    Run a hub that requires a token and has no subscription API.
     """
     with service(subscriptions=False) as running:
         yield running
@@ -142,7 +145,7 @@ def closed_hub(browser: Chrome) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def short_hub(browser: Chrome) -> Iterator[Service]:
     """
-    A hub whose streams end soon.
+    Run a hub whose streams end after a second.
     """
     with service('{"max_lifetime": 1.0, "retry": 0.3}', anonymous=True) as running:
         yield running
@@ -161,12 +164,12 @@ class Page:
 
     def fill(self, id: str, text: str) -> Page:
         """
-        Put a text into a field, in the place of what is there.
+        Replace the text of a field.
         """
         field = self.driver.find_element("id", id)
         field.clear()
         field.click()
-        # As it comes from the clipboard: in one go.
+        # Inserts the text at once, as a paste does.
         self.driver.execute_cdp_cmd("Input.insertText", {"text": text})
         return self
 
@@ -185,7 +188,7 @@ class Page:
 
     def disconnect(self) -> Page:
         """
-        Close it.
+        Close the stream.
         """
         return self.click("disconnect").wait_for("state", "closed")
 
@@ -198,20 +201,20 @@ class Page:
 
     def wait_for(self, id: str, text: str) -> Page:
         """
-        Wait until an element has a text.
+        Wait until an element has this text.
         """
         wait_until(lambda: self.text(id), lambda seen: seen == text, f"#{id} {text}")
         return self
 
     def wait_for_part(self, id: str, text: str) -> str:
         """
-        Wait until a text is in an element, and return all of it.
+        Wait until an element's text contains a text, and return all of it.
         """
         return wait_until(lambda: self.text(id), lambda seen: text in seen, f"#{id} with {text}")
 
     def read(self) -> dict[str, Any]:
         """
-        Return what the lists show.
+        Return the contents of the page's lists.
         """
         seen = self.driver.execute_script(READ)
         assert isinstance(seen, dict)
@@ -219,7 +222,7 @@ class Page:
 
     def wait_for_data(self, *data: str) -> list[list[str]]:
         """
-        Wait until the last events are those with these data, and return all that are there.
+        Wait until the last events have these data, and return all events shown.
         """
 
         def same(events: list[list[str]]) -> bool:
@@ -229,7 +232,7 @@ class Page:
 
     def wait_for_topics(self, *topics: str) -> list[list[str]]:
         """
-        Wait until the list of subscriptions, without its own, is this one; return it.
+        Wait until the list of subscriptions has exactly these topics besides its own, and return its rows.
         """
 
         def look() -> list[list[str]]:
@@ -253,9 +256,9 @@ class Page:
 
 
 @pytest.fixture(autouse=True)
-def nothing_else(browser: Chrome) -> Iterator[None]:
+def only_own_requests(browser: Chrome) -> Iterator[None]:
     """
-    See that nothing is loaded from elsewhere, and that the console tells of refusals alone.
+    Check that the pages send requests only to their own server, and that the console has only network errors.
     """
     for kind in ("browser", "performance"):
         browser.get_log(kind)
@@ -267,14 +270,14 @@ def nothing_else(browser: Chrome) -> Iterator[None]:
 
 def requests(browser: Chrome) -> list[tuple[str, str, str]]:
     """
-    Return the requests of pages since the last time: the page, the URL, and all that is known.
+    Return the pages' requests since the last call: the page, the URL, and all parameters.
     """
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
     return [
         (params["documentURL"], params["request"]["url"], json.dumps(params))
         for params in sent
-        # The page of an empty tab is Chromium's own.
+        # Without the requests of an empty tab, which are Chromium's own.
         if params["documentURL"].startswith("http") and not params["request"]["url"].startswith("data:")
     ]
 
@@ -289,7 +292,8 @@ def origin(url: str) -> str:
 class SubscribeTests:
     def test_event_source(self, tab: Chrome, open_hub: Service) -> None:
         """
-        Without a token an EventSource reads, which shows no wire; what it gets is text, whatever it says.
+        The debug page reads with an ``EventSource`` if there is no token, shows no wire, and shows data as
+        text even if they are HTML.
         """
         page = Page(tab, open_hub.url).connect()
         ids = [open_hub.publish(HOSTILE), open_hub.publish("two\nlines", id="own")]
@@ -302,12 +306,12 @@ class SubscribeTests:
         assert page.read()["lines"] == []
         assert tab.find_elements("css selector", "#events img") == []
         page.disconnect()
-        open_hub.publish("to nobody")
+        open_hub.publish("after the end")
         assert page.read()["events"][-1][2] == "two\nlines"
 
     def test_types(self, tab: Chrome, open_hub: Service) -> None:
         """
-        An EventSource hears of those types that it is told of.
+        The debug page's ``EventSource`` receives the event types that the user enters.
         """
         page = Page(tab, open_hub.url).fill("types", "price, stock").connect()
         for type in ("price", "other", "stock"):
@@ -316,7 +320,7 @@ class SubscribeTests:
 
     def test_fetch(self, tab: Chrome, open_hub: Service) -> None:
         """
-        Read by fetch there is every type and every line.
+        With fetch the debug page receives events of all types and shows every line on the wire.
         """
         page = Page(tab, open_hub.url).click("way-fetch").connect()
         id = open_hub.publish("Grüße\nan alle", type="other", retry="1500")
@@ -331,7 +335,7 @@ class SubscribeTests:
 
     def test_topics_and_patterns(self, tab: Chrome, open_hub: Service) -> None:
         """
-        A stream may have several topics and several patterns.
+        The debug page subscribes to several topics and several URL patterns at once.
         """
         page = Page(tab, open_hub.url).fill("exact", "a\n\nb").fill("patterns", "https://example.com/:kind/7")
         page.connect()
@@ -340,9 +344,9 @@ class SubscribeTests:
         events = page.wait_for_data("a", "b", "https://example.com/books/7", "a")
         assert len(events) == 4
 
-    def test_nothing_asked(self, tab: Chrome, open_hub: Service) -> None:
+    def test_no_topic(self, tab: Chrome, open_hub: Service) -> None:
         """
-        Without a topic nothing is sent, and the field has the focus.
+        Without a topic the debug page sends no request, shows an error, and focuses the topic field.
         """
         page = Page(tab, open_hub.url).fill("exact", "").click("connect")
         page.wait_for("said", "Enter a topic, a pattern, or * for all topics.")
@@ -351,7 +355,8 @@ class SubscribeTests:
 
     def test_private(self, tab: Chrome, open_hub: Service) -> None:
         """
-        With a token there is what is private, too; the token is in a header, and the wire does not show it.
+        With a token the debug page receives private updates; it sends the token in a header and does not show
+        it on the wire.
         """
         page = Page(tab, open_hub.url).connect()
         open_hub.publish("a secret", private="on")
@@ -367,7 +372,8 @@ class SubscribeTests:
 
     def test_resume(self, tab: Chrome, open_hub: Service) -> None:
         """
-        A stream goes on behind the last event that was seen, and the hub says so.
+        The debug page resumes after the last event that it has seen, and shows the id from which the hub
+        replays.
         """
         page = Page(tab, open_hub.url).click("way-fetch").connect()
         last = open_hub.publish("one", id="Nummer ä☃")
@@ -382,7 +388,7 @@ class SubscribeTests:
 
     def test_resume_event_source(self, tab: Chrome, open_hub: Service) -> None:
         """
-        So does an EventSource.
+        The debug page also resumes after the last event with an ``EventSource``.
         """
         page = Page(tab, open_hub.url).connect()
         open_hub.publish("one")
@@ -394,7 +400,7 @@ class SubscribeTests:
 
     def test_gap(self, tab: Chrome, open_hub: Service) -> None:
         """
-        Where the hub does not know the id, the page says where it begins instead.
+        If the hub does not know the last event id, the debug page shows where the stream begins instead.
         """
         page = Page(tab, open_hub.url).click("way-fetch").fill("from", "of another time").connect()
         begins = page.text("begins")
@@ -404,27 +410,27 @@ class SubscribeTests:
             lambda marks: any(
                 f"cannot replay after of another time; it replays after {begins}" in m for m in marks
             ),
-            "a word about what is missing",
+            "a note about the gap",
         )
 
     @pytest.mark.parametrize("way", ["way-source", "way-fetch"])
-    def test_comes_back(self, tab: Chrome, short_hub: Service, way: str) -> None:
+    def test_reconnects(self, tab: Chrome, short_hub: Service, way: str) -> None:
         """
-        A stream that ends is opened again by itself; nothing is missing, and nothing comes twice.
+        The debug page reconnects when a stream ends, and receives each update once.
         """
         page = Page(tab, short_hub.url).click(way).connect()
-        told = []
+        published = []
         for number in range(12):
-            told.append(f"{way} {number}")
-            short_hub.publish(told[-1])
+            published.append(f"{way} {number}")
+            short_hub.publish(published[-1])
             time.sleep(0.2)
-        events = page.wait_for_data(*told)
-        assert [data for _, _, data in events] == told
+        events = page.wait_for_data(*published)
+        assert [data for _, _, data in events] == published
         assert page.read()["marks"].count("open") >= 2
 
     def test_refused(self, tab: Chrome, closed_hub: Service) -> None:
         """
-        A refusal is shown with its status, and the stream stays closed.
+        The debug page shows the status and reason of a refused subscription, and does not reconnect.
         """
         page = Page(tab, closed_hub.url)
         assert "This hub requires a token." in page.text("way-hint")
@@ -442,7 +448,7 @@ class SubscribeTests:
 
     def test_flood(self, tab: Chrome, short_hub: Service) -> None:
         """
-        The page keeps the last of what there is, and the beginning of what is long.
+        The debug page shows only the latest 300 events, and only the beginning of long data.
         """
         with service(anonymous=True) as own:
             own.publish("x" * 100_000)
@@ -464,7 +470,7 @@ class SubscribeTests:
 class PublishTests:
     def test_publish(self, tab: Chrome, open_hub: Service) -> None:
         """
-        What the form says is published, and the page shows the id.
+        The debug page publishes its form with all fields, and shows the id.
         """
         page = Page(tab, open_hub.url).fill("token", open_hub.token(publish=["*"], subscribe=["*"])).connect()
         page.fill("topics", "https://example.com/a\nhttps://example.com/b").fill("data", f"{HOSTILE}\nend")
@@ -478,7 +484,7 @@ class PublishTests:
 
     def test_another_token(self, tab: Chrome, open_hub: Service) -> None:
         """
-        It may take another token than reading does.
+        The debug page may use one token for publishing and another for reading.
         """
         page = Page(tab, open_hub.url).fill("token", open_hub.token(subscribe=["*"])).click("publish")
         page.wait_for(
@@ -503,7 +509,7 @@ class PublishTests:
     )
     def test_refused(self, tab: Chrome, open_hub: Service, fields: dict[str, str], said: str) -> None:
         """
-        What the hub does not take is shown with its status.
+        The debug page shows the status and reason of a refused publication.
         """
         page = Page(tab, open_hub.url).fill("token", open_hub.token(publish=["*"]))
         for id, text in fields.items():
@@ -513,7 +519,7 @@ class PublishTests:
 
     def test_no_hub(self, tab: Chrome) -> None:
         """
-        Where the hub has gone, the page says so; a stream waits for it.
+        If the hub is unavailable, the debug page says so, and its stream waits to reconnect.
         """
         with service(anonymous=True) as own:
             page = Page(tab, own.url).click("way-fetch").connect()
@@ -526,7 +532,7 @@ class PublishTests:
 class TokenTests:
     def facts(self, page: Page, id: str = "token") -> dict[str, str]:
         """
-        Return what the page reads from a token.
+        Return the facts that the page shows about a token.
         """
         script = """
         const terms = document.querySelectorAll(`#${arguments[0]}-facts dt`);
@@ -537,9 +543,9 @@ class TokenTests:
         assert isinstance(facts, dict)
         return facts
 
-    def test_now(self, tab: Chrome, open_hub: Service) -> None:
+    def test_mercure_1_0(self, tab: Chrome, open_hub: Service) -> None:
         """
-        A token of Mercure 1.0: header and claims, and what they mean.
+        The debug page shows the header and the claims of a Mercure 1.0 token, and their meaning.
         """
         exp = int(time.time()) + 3600
         pattern = {"match": "https://example.com/:id", "match_type": "urlpattern"}
@@ -562,9 +568,10 @@ class TokenTests:
         assert (claims["exp"], claims["sub"]) == (exp, HOSTILE)
         assert tab.find_elements("css selector", "main img") == []
 
-    def test_before(self, tab: Chrome, open_hub: Service, closed_hub: Service) -> None:
+    def test_before_1_0(self, tab: Chrome, open_hub: Service, closed_hub: Service) -> None:
         """
-        A token from before; only some hubs take it.
+        The debug page shows the meaning of a token from before Mercure 1.0, and whether the hub accepts such
+        tokens.
         """
         token = old_token(publish=["https://example.com/{id}"], subscribe=["*"])
         page = Page(tab, open_hub.url).fill("publisher", token)
@@ -589,7 +596,7 @@ class TokenTests:
     )
     def test_verdict(self, tab: Chrome, open_hub: Service, claims: dict[str, Any], verdict: str) -> None:
         """
-        The page sees what a clock and the hub's name tell.
+        The debug page checks a token's times and audience.
         """
         page = Page(tab, open_hub.url).fill("token", open_hub.token(**claims))
         assert page.text("token-verdict") == f"{verdict}. The hub checks the signature."
@@ -597,7 +604,7 @@ class TokenTests:
 
     def test_expires(self, tab: Chrome, open_hub: Service) -> None:
         """
-        The page sees a token expire.
+        The debug page updates its verdict when a token expires.
         """
         page = Page(tab, open_hub.url).fill("token", open_hub.token(exp=int(time.time()) + 3))
         assert page.text("token-verdict").startswith("Not expired.")
@@ -614,9 +621,9 @@ class TokenTests:
             ("e30.W10.x", "This is not a token: the claims must be a JSON object."),
         ],
     )
-    def test_none(self, tab: Chrome, open_hub: Service, text: str, said: str) -> None:
+    def test_not_a_token(self, tab: Chrome, open_hub: Service, text: str, said: str) -> None:
         """
-        What is no token is told apart, and nothing of it is read.
+        The debug page says why a text is not a token, and shows no facts about it.
         """
         page = Page(tab, open_hub.url).fill("token", text).wait_for("token-verdict", said)
         assert self.facts(page) == {}
@@ -627,7 +634,8 @@ class TokenTests:
 
     def test_stays_in_memory(self, tab: Chrome, open_hub: Service) -> None:
         """
-        Nothing is sent as a token is pasted; and it is in no attribute, URL or store, neither then nor later.
+        The debug page sends nothing when a token is entered, and never puts a token into an attribute, a URL,
+        a cookie or storage.
         """
         token = open_hub.token(publish=["*"], subscribe=["*"])
         page = Page(tab, open_hub.url)
@@ -654,7 +662,8 @@ class TokenTests:
 class SubscriptionsTests:
     def test_watch(self, tab: Chrome, open_hub: Service) -> None:
         """
-        The list has who is there, and goes on as they come and go.
+        The debug page lists the current subscriptions, and updates the list as subscribers connect and
+        disconnect.
         """
         token = open_hub.token(subscribe=[f"{PATH}/subscriptions", LISTED])
         page = Page(tab, open_hub.url).fill("token", token)
@@ -675,9 +684,9 @@ class SubscriptionsTests:
         page.wait_for("watched", "1 subscription, including the one of this list.")
         page.click("unwatch").wait_for("watched", "No longer watched.")
 
-    def test_before(self, tab: Chrome, open_hub: Service) -> None:
+    def test_before_1_0(self, tab: Chrome, open_hub: Service) -> None:
         """
-        Subscribers from before Mercure 1.0 are listed, too.
+        The debug page also lists subscriptions from before Mercure 1.0.
         """
         page = Page(tab, open_hub.url).fill("token", open_hub.token(subscribe=["*"]))
         with open_hub.subscribed("https://example.com/{+early}", "topic"):
@@ -688,9 +697,9 @@ class SubscriptionsTests:
                 page.wait_for_topics("https://example.com/{+early}", "late")
             page.wait_for_topics("https://example.com/{+early}")
 
-    def test_comes_back(self, tab: Chrome, short_hub: Service) -> None:
+    def test_reconnects(self, tab: Chrome, short_hub: Service) -> None:
         """
-        A list whose stream ends is right again as soon as it is back.
+        The debug page's list of subscriptions is correct again after its stream has reconnected.
         """
         page = Page(tab, short_hub.url).fill("token", short_hub.token(subscribe=["*"])).click("watch")
         for number in range(3):
@@ -701,7 +710,7 @@ class SubscriptionsTests:
 
     def test_without_token(self, tab: Chrome, open_hub: Service) -> None:
         """
-        Without a token the page says that it takes one.
+        Without a token the debug page says that the list of subscriptions requires one.
         """
         page = Page(tab, open_hub.url).click("watch")
         page.wait_for("watched", "Listing subscriptions requires a token (401).")
@@ -709,7 +718,7 @@ class SubscriptionsTests:
 
     def test_not_allowed(self, tab: Chrome, open_hub: Service) -> None:
         """
-        With one that does not allow it, what it would take; with one that is not good, that it is not.
+        The debug page says which grant the list of subscriptions requires, or that the token is invalid.
         """
         page = Page(tab, open_hub.url).fill("token", open_hub.token(subscribe=["other"])).click("watch")
         said = page.wait_for_part("watched", "(403)")
@@ -717,18 +726,19 @@ class SubscriptionsTests:
         page.fill("token", sign({})).click("watch")
         page.wait_for_part("watched", "The hub does not accept this token (401)")
 
-    def test_not_listed(self, tab: Chrome, closed_hub: Service) -> None:
+    def test_disabled(self, tab: Chrome, closed_hub: Service) -> None:
         """
-        A hub that lists nobody.
+        The debug page says so if the hub's subscription API is disabled.
         """
         page = Page(tab, closed_hub.url).fill("token", closed_hub.token(subscribe=["*"])).click("watch")
         page.wait_for("watched", "This hub does not list its subscriptions (404).")
 
 
 class KeyboardTests:
-    def test_all_of_it(self, tab: Chrome, open_hub: Service) -> None:
+    def test_every_control(self, tab: Chrome, open_hub: Service) -> None:
         """
-        All is reached with Tab, and done with Enter, Space and the arrow keys; the focus is never lost.
+        A user reaches every control of the debug page with Tab and uses it with Enter, Space and the arrow
+        keys, and the focus is never lost.
         """
         page = Page(tab, open_hub.url)
         page.go_to("way-source").send_keys(Keys.ARROW_RIGHT)
@@ -769,7 +779,7 @@ class KeyboardTests:
 
     def test_order(self, tab: Chrome, open_hub: Service) -> None:
         """
-        Tab goes through the page as it is read; wherever it is, that can be seen.
+        Tab follows the reading order of the debug page, and the focus is visible on each element.
         """
         Page(tab, open_hub.url)
         script = """
@@ -796,7 +806,7 @@ class KeyboardTests:
 class AccessibilityTests:
     def open_all(self, tab: Chrome, service: Service) -> Page:
         """
-        Have the page show all that it has.
+        Make the page show all its parts.
         """
         token = service.token(publish=["*"], subscribe=["*"], payload={"name": "Ada"})
         page = Page(tab, service.url).fill("token", token).fill("publisher", service.token(exp=1)).connect()
@@ -810,7 +820,7 @@ class AccessibilityTests:
 
     def test_names(self, tab: Chrome, open_hub: Service) -> None:
         """
-        To a screen reader everything that can be used, and every region, has a name.
+        Every control and region of the debug page has an accessible name.
         """
         self.open_all(tab, open_hub)
         nodes = tab.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
@@ -839,7 +849,7 @@ class AccessibilityTests:
 
     def test_headings(self, tab: Chrome, open_hub: Service) -> None:
         """
-        Headings make an outline without a gap.
+        The headings of the debug page form an outline without a skipped level.
         """
         Page(tab, open_hub.url)
         headings = "return Array.from(document.querySelectorAll('h1, h2, h3, h4'), (each) => each.tagName)"
@@ -847,56 +857,57 @@ class AccessibilityTests:
         assert levels[0] == 1 and levels.count(1) == 1
         assert all(after <= before + 1 for before, after in pairwise(levels))
 
-    def test_live(self, tab: Chrome, open_hub: Service) -> None:
+    def test_status_regions(self, tab: Chrome, open_hub: Service) -> None:
         """
-        States and errors are told as they change.
+        The debug page's states and errors are status regions, which screen readers announce.
         """
         Page(tab, open_hub.url)
         for id in ("state", "said", "published", "watched", "token-verdict"):
             assert tab.find_element("id", id).get_attribute("role") == "status"
 
-    @pytest.mark.parametrize("scheme", ["light", "dark"])
-    def test_contrast(self, tab: Chrome, open_hub: Service, scheme: str) -> None:
+    def test_contrast(self, tab: Chrome, open_hub: Service) -> None:
         """
-        Every text can be told from its ground, by 4.5 to 1; what cannot be used at the moment may be paler.
+        Every text of the debug page has a contrast of at least 4.5 to 1, except on disabled controls.
         """
-        with emulated(tab, "prefers-color-scheme", scheme):
-            self.open_all(tab, open_hub)
-            ground = tab.execute_script("return getComputedStyle(document.body).backgroundColor")
-            assert (ground == "rgb(21, 21, 20)") == (scheme == "dark")
-            time.sleep(1.3)
-            found = tab.execute_script(CONTRASTS)
-        assert len(found) > 60
-        assert [each for each in found if each[1] < 4.5] == []
+        self.open_all(tab, open_hub)
+        for scheme in ("light", "dark"):
+            with emulated(tab, "prefers-color-scheme", scheme):
+                ground = tab.execute_script("return getComputedStyle(document.body).backgroundColor")
+                assert (ground == "rgb(21, 21, 20)") == (scheme == "dark")
+                # Until the transitions have ended.
+                time.sleep(1.3)
+                found = tab.execute_script(CONTRASTS)
+            assert len(found) > 60
+            assert [(scheme, *each) for each in found if each[1] < 4.5] == []
 
     def test_reduced_motion(self, tab: Chrome, open_hub: Service) -> None:
         """
-        Nothing moves for those who do not want it.
+        The debug page has no animation for users who prefer reduced motion.
         """
         moving = "return [getComputedStyle(document.querySelector('#events .event')).animationName]"
+        self.open_all(tab, open_hub)
         for preference, names in (("no-preference", ["arrive"]), ("reduce", ["none"])):
             with emulated(tab, "prefers-reduced-motion", preference):
-                self.open_all(tab, open_hub)
                 assert tab.execute_script(moving) == names
 
-    @pytest.mark.parametrize("width", [320, 390, 800, 1280])
-    def test_narrow(self, tab: Chrome, open_hub: Service, width: int) -> None:
+    def test_widths(self, tab: Chrome, open_hub: Service) -> None:
         """
-        Nothing is wider than the screen, and no text of a button or a field's label is cut off.
+        At every width the debug page fits the screen, and no button or label is cut off.
         """
-        metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-        tab.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        over = "const page = document.documentElement; return page.scrollWidth - page.clientWidth"
+        wide = """
+        const texts = "button, label, h1, h2, h3, p, dd, td, legend, .field";
+        const all = [...document.querySelectorAll(texts)];
+        return all.filter((each) => each.scrollWidth > each.clientWidth + 1 && each.clientWidth)
+          .map((each) => each.outerHTML);
+        """
+        self.open_all(tab, open_hub)
         try:
-            page = self.open_all(tab, open_hub)
-            over = "const page = document.documentElement; return page.scrollWidth - page.clientWidth"
-            assert page.driver.execute_script(over) == 0
-            wide = """
-            const texts = "button, label, h1, h2, h3, p, dd, td, legend, .field";
-            const all = [...document.querySelectorAll(texts)];
-            return all.filter((each) => each.scrollWidth > each.clientWidth + 1 && each.clientWidth)
-              .map((each) => each.outerHTML);
-            """
-            assert page.driver.execute_script(wide) == []
+            for width in (320, 390, 800, 1280):
+                metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+                tab.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+                assert tab.execute_script("return innerWidth") == width
+                assert (width, tab.execute_script(over), tab.execute_script(wide)) == (width, 0, [])
         finally:
             tab.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
@@ -904,7 +915,7 @@ class AccessibilityTests:
 class PolicyTests:
     def test_markup(self, tab: Chrome, open_hub: Service) -> None:
         """
-        No text becomes elements, whatever a script tries.
+        The debug page's policy prevents scripts from turning text into elements.
         """
         Page(tab, open_hub.url)
         script = """
@@ -920,7 +931,7 @@ class PolicyTests:
 
     def test_frame(self, tab: Chrome, open_hub: Service, closed_hub: Service) -> None:
         """
-        No page shows this one in a frame, not even its own.
+        The debug page's policy prevents every page from showing it in a frame, even one of its own origin.
         """
         tab.get(open_hub.hub)
         script = """
@@ -933,7 +944,7 @@ class PolicyTests:
         tab.get_log("browser")
 
 
-# Text, the lesser of its contrasts with what is behind it, and its element.
+# For each text: its beginning, its contrast with the background, and its element.
 CONTRASTS = """
 const parse = (color) => color.match(/[\\d.]+/g).map(Number);
 const light = ([r, g, b]) => {
@@ -965,7 +976,7 @@ return found;
 @contextmanager
 def emulated(tab: Chrome, feature: str, value: str) -> Iterator[None]:
     """
-    Have the browser say that its user wants something.
+    Make the browser report a user preference.
     """
     tab.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": feature, "value": value}]})
     try:

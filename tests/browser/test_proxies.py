@@ -1,5 +1,5 @@
 """
-The service behind nginx, HAProxy and Caddy, read by a browser.
+Two nodes of the service behind nginx, HAProxy and Caddy, with a browser as the subscriber.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.waiting import PATIENCE, wait_until
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-# More than a browser opens to a host by HTTP/1.1.
+# More streams than a browser opens to a host over HTTP/1.1.
 COUNT = 8
 
 
@@ -29,8 +29,8 @@ class TwoNodesTests:
         self, tab: Chrome, kind: str, certificate: Path, tmp_path: Path, shared_redis: RedisServer
     ) -> None:
         """
-        Many streams of one page are open at once, by HTTP/2. Where a node is killed, those that it had go on
-        at the other one, and each gets each event once, in order.
+        When one of two nodes behind a proxy is killed, the browser's eight HTTP/2 streams continue at the
+        other node, and each receives every event once and in order.
         """
         program(kind)
         status = free_port()
@@ -48,7 +48,7 @@ class TwoNodesTests:
                 source.wait_for_state(OPEN)
             assert sum(map(channels, both)) == COUNT
             for number in range(5):
-                # After which time browsers come back.
+                # The retry field sets the delay of the browser's reconnection.
                 assert front.publish(str(number), retry="100").status_code == 200
             for source in sources:
                 source.wait_for_number(5)

@@ -5,7 +5,6 @@ expiries each subscriber receives exactly the updates that it may read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,16 +59,16 @@ class MercureMachine(RuleBasedStateMachine):
 
     world: MercureWorld
 
-    def __init__(self, compatibility: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self._patch = pytest.MonkeyPatch()
+        self.viewers: list[Viewer] = []
+
+    @initialize(compatibility=st.booleans(), several=st.lists(updates, max_size=3))
+    def begin(self, compatibility: bool, several: list[Published]) -> None:
         wire = Wire("direct", self._patch)
         self.world = MercureWorld(wire, anonymous=True, compatibility=compatibility)
         self.record = Record(self.world)
-        self.viewers: list[Viewer] = []
-
-    @initialize(several=st.lists(updates, max_size=3))
-    def history(self, several: list[Published]) -> None:
         self.publish_several(several)
 
     @rule(several=st.lists(updates, min_size=1, max_size=3))
@@ -226,14 +225,12 @@ class MercureMachine(RuleBasedStateMachine):
 
 
 class MachineTests:
-    @pytest.mark.parametrize("compatibility", [False, True])
-    def test_any_order_of_events(self, failures: list[LogEvent], compatibility: bool) -> None:
+    def test_any_order_of_events(self, failures: list[LogEvent]) -> None:
         """
         Each subscriber receives exactly the updates that it may read, until its token expires.
         """
         every = settings(
             derandomize=True, deadline=None, max_examples=40, stateful_step_count=25, database=None
         )
-        machine: Callable[[], MercureMachine] = lambda: MercureMachine(compatibility)  # noqa: E731
-        run_state_machine_as_test(machine, settings=every)  # type: ignore[arg-type]
+        run_state_machine_as_test(MercureMachine, settings=every)
         assert failures == []

@@ -88,15 +88,6 @@ class AcceptedTests:
         """
         assert world.publish("news", "x", target="y", color="z").status == 200
 
-    def test_same_id_again(self, world: MercureWorld) -> None:
-        """
-        An update that is published again unchanged, with the same id, is delivered once.
-        """
-        reader = world.subscribe("news")
-        for _ in range(2):
-            assert world.publish("news", "x", id="1").body == b"1"
-        assert reader.texts == ["x"]
-
     @pytest.mark.parametrize("value", ["on", "", "0", "false"])
     def test_private(self, world: MercureWorld, value: str) -> None:
         """

@@ -19,7 +19,7 @@ from txsse import EventSource, ReadyState, ServerSentEvent, StreamEnded, StreamR
 
 class TextTests:
     @pytest_twisted.ensureDeferred
-    @pytest.mark.parametrize("each", [1, 4, len(TEXTS) + 1])
+    @pytest.mark.parametrize("each", [4, len(TEXTS) + 1])
     async def test_followed_to_the_end(self, foreign: ForeignServer, each: int) -> None:
         """
         ``EventSource`` receives every event once and in order from a foreign server, however often the server
