@@ -1,8 +1,8 @@
 """
-How fast the parsers are, side by side: ``python benchmarks/parser.py`` (needs txsse[test]).
+Compare the parsers' speed: ``python benchmarks/parser.py`` (needs txsse[test]).
 
-Each reads the same 100,000 events of 100 bytes, in chunks of 64 KiB, in turn, for some rounds; the figures
-are medians of the processor time of this process.
+All parsers read the same 100,000 events of 100 bytes, in chunks of 64 KiB. They take turns in several rounds.
+The figures are medians of the CPU time of this process.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def with_sseclient(chunks: list[bytes]) -> int:
 
         def close(self) -> None:
             """
-            It wants to be able to.
+            Do nothing: sseclient-py requires this method.
             """
 
     return sum(1 for _ in sseclient.SSEClient(Source()).events())

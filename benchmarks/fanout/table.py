@@ -1,5 +1,5 @@
 """
-The results as text.
+Format the results as reStructuredText.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _SHORT = {"c": "C", "twisted": "Twisted"}
 @dataclass(frozen=True)
 class Table(tables.Table):
     """
-    A scenario's table. The first column is what servers are ordered and compared by.
+    The table of one scenario. Servers are ordered and compared by its first column.
 
-    :ivar compared: the servers that all are compared with.
+    :ivar compared: the servers that all others are compared with.
     """
 
     names = NAMES
@@ -55,7 +55,7 @@ TABLES = (
     Table("burst", "{subscribers:,} subscribers, {burst} events per turn", (*_CPU, _RATE, _LOAD)),
     Table(
         "single",
-        "One subscriber, events as fast as they go",
+        "One subscriber, events as fast as possible",
         (*_CPU, _RATE, _LOAD),
         "{single:,} events, {single_burst} in each turn.",
     ),
@@ -67,13 +67,13 @@ TABLES = (
             Column("user", "user", PERCENT, 2),
             Column("system", "system", PERCENT, 2),
         ),
-        "A keep-alive every {keepalive:g} seconds, watched for {idle_seconds:g}.",
+        "A keep-alive every {keepalive:g} seconds, measured for {idle_seconds:g} seconds.",
     ),
     Table(
         "paced",
         "Latency at {subscribers:,} subscribers, 20 events a second",
         (Column("p99", "p99, ms", MILLI), _LATENCY[0], _LATENCY[2], *_CPU),
-        "From publishing until the load generator has it.",
+        "From publishing until the load generator has received the event.",
     ),
     Table(
         "memory",
@@ -93,8 +93,8 @@ TABLES = (
             Column("pause", "pause, ms", MILLI),
             Column("busy", "of CPU", MILLI),
         ),
-        "CPU per delivery, paced. The pause is the longest between two calls of what asks to be called every "
-        "5 ms, the last figure what the server computed meanwhile.",
+        "CPU per delivery, paced. The pause is the longest time between two calls of a timer of 5 ms, the "
+        "last figure the most CPU that the server used between two calls.",
     ),
     Table(
         "hundred-thousand",
@@ -106,7 +106,7 @@ TABLES = (
             Column("pause", "pause, ms", MILLI),
             Column("busy", "of CPU", MILLI),
         ),
-        "CPU per delivery. All channels share {sockets:,} sockets, since there cannot be files enough.",
+        "CPU per delivery. All channels share {sockets:,} sockets, because of the limit of open files.",
         compared=(),
     ),
     Table(
@@ -124,7 +124,7 @@ TABLES = (
 
 def written(results: Results) -> str:
     """
-    Write everything.
+    Return the whole page.
     """
     return tables.written(
         "hub.py", "Hub benchmark: all figures", [f"{tables.taken(results)}.", ""], TABLES, results

@@ -1,5 +1,5 @@
 """
-The results as text.
+Format the results as reStructuredText.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["TABLES", "written"]
 @dataclass(frozen=True, kw_only=True)
 class Table(tables.Table):
     """
-    A scenario's table.
+    The table of one scenario.
 
-    :ivar compared: the figures that are compared with nchan's, and the headings of that.
-    :ivar more: those of them of which more is better.
+    :ivar compared: the figures that are compared with nchan's, with the headings of the ratios.
+    :ivar more: the figures of which a higher value is better.
     """
 
     names: ClassVar = {contestant.name: contestant.title for contestant in contestants.ALL}
@@ -66,13 +66,14 @@ TABLES = (
             *_CPU,
             _LOAD,
         ),
-        "{steady:,} updates, on one connection. From just before the request is sent to when a subscriber "
-        "has the event, all subscribers; CPU for each update, which is delivered {subscribers:,} times.",
+        "{steady:,} updates, on one connection. Latency from just before the request is sent until a "
+        "subscriber has the event, over all subscribers; CPU for each update, which is delivered "
+        "{subscribers:,} times.",
         compared=(("p50", "p50, ×"), ("p99", "p99, ×"), ("cpu", "CPU, ×")),
     ),
     Table(
         "fast",
-        "{subscribers:,} subscribers, as fast as {publishers} connections go",
+        "{subscribers:,} subscribers, {publishers} connections that publish as fast as possible",
         (
             _RATE,
             Column("deliveries", "deliveries, 1,000/s", 1e3, 0),
@@ -82,16 +83,16 @@ TABLES = (
             Column("cpu", "an update, µs", MICRO, 0),
             _LOAD,
         ),
-        "{fast:,} updates. Those that are acknowledged in a second, and what is delivered; CPU for each "
-        "delivery, and for each update.",
+        "{fast:,} updates. Acknowledged updates and deliveries per second; CPU for each delivery, and for "
+        "each update.",
         compared=(("rate", "updates, ×"), ("deliveries", "deliveries, ×"), ("cpu_each", "CPU, ×")),
     ),
     Table(
         "alone",
-        "No subscribers, as fast as {publishers} connections go",
+        "No subscribers, {publishers} connections that publish as fast as possible",
         (_RATE, *_CPU, _LOAD),
-        "{alone:,} updates; CPU for each. The bare POST is what twisted.web takes to read such a form and to "
-        "answer, without anything behind it.",
+        "{alone:,} updates; CPU for each. The bare POST is the cost of twisted.web alone: it reads such a "
+        "form and responds.",
         compared=(("rate", "updates, ×"), ("cpu", "CPU, ×")),
     ),
 )
@@ -99,23 +100,23 @@ TABLES = (
 
 def written(results: Results) -> str:
     """
-    Write everything.
+    Return the whole page.
     """
     rounds = max((results.rounds(table.scenario) for table in TABLES), default=0)
     introduction = [
         *wrapped(
-            f"{tables.taken(results)}. To get them again: ``PYTHONPATH=. python benchmarks/mercure.py "
+            f"{tables.taken(results)}. To measure again: ``PYTHONPATH=. python benchmarks/mercure.py "
             f"--rounds {rounds}{results.sizes['options']} --write FILE``."
         ),
         "",
         *wrapped(
-            "The service, ``twist txsse`` with a journal in memory, beside nginx with nchan, one worker and "
-            f"a buffer: both hold {results.sizes['held']:,} updates. Data have {SIZE} bytes. The service "
-            "takes a form with a token, and is asked for by topic; its private updates go to subscribers "
-            "with tokens. nchan takes the bytes, from anybody, and gives them to anybody. The server has a "
-            "core to itself, and only its CPU counts; all clients are on another one, and *load* tells how "
-            "busy they kept it. Everything that was published has arrived at every subscriber, once, or "
-            "there are no figures. Ratios are beside nchan, and above 1 in favour of txsse."
+            "The tables compare the service, ``twist txsse`` with a journal in memory, with nginx and nchan, "
+            f"one worker with a buffer. Both hold {results.sizes['held']:,} updates. Data have {SIZE} bytes. "
+            "The service receives a form with a token, and clients subscribe to a topic; subscribers to "
+            "private updates have tokens. nchan receives only the data, and checks no tokens. The server has "
+            "its own core, and only its CPU counts; all clients share another core, and *load* is how busy "
+            "they kept it. A server has figures only if every subscriber received all updates, once. Ratios "
+            "are relative to nchan; values above 1 are in favour of txsse."
         ),
         "",
     ]
