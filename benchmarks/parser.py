@@ -24,7 +24,7 @@ EVENTS = 100_000
 CHUNK = 64 * 1024
 
 
-def data_alone(number: int) -> str:
+def data_only(number: int) -> str:
     return f"data: {'x' * 92}\n\n"
 
 
@@ -33,9 +33,9 @@ def id_type_and_data(number: int) -> str:
     return f"{head}data: {'x' * (92 - len(head))}\n\n"
 
 
-def not_alike(number: int) -> str:
+def mixed_shapes(number: int) -> str:
     if number % 10:
-        return data_alone(number)
+        return data_only(number)
     return f"data: {'x' * 42}\ndata: {'x' * 43}\n\n"
 
 
@@ -83,7 +83,7 @@ def main() -> None:
         f"sseclient-py {version('sseclient-py')}; microseconds of CPU for each event\n"
     )
     print(f"{'stream':18}" + "".join(f"{name:>14}" for name in PARSERS) + "   ratios to txsse")
-    for make in (data_alone, id_type_and_data, not_alike, crlf):
+    for make in (data_only, id_type_and_data, mixed_shapes, crlf):
         stream = "".join(make(number) for number in range(EVENTS)).encode()
         chunks = [stream[begin : begin + CHUNK] for begin in range(0, len(stream), CHUNK)]
         times: dict[str, list[float]] = {name: [] for name in PARSERS}
