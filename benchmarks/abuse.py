@@ -1,10 +1,11 @@
 """
-What hostile clients can do to the service: ``python benchmarks/abuse.py`` (Linux; txsse[mercure,http2]).
+Measure what hostile clients cost the service: ``python benchmarks/abuse.py`` (Linux; txsse[mercure,http2]).
 
-Each attack has a fresh ``twist txsse``, on loopback, over TCP, TLS with HTTP/2, or a UNIX socket. The script
-measures what the attack costs the service, and how long another client waits meanwhile. Where a figure has a
-bound, the table says whether it is kept. On an idle machine the run takes less than three minutes. Attacks
-that have not begun by then are left out. The exit status is 0, whatever the figures.
+Each attack runs against a new ``twist txsse`` on loopback, over TCP, TLS with HTTP/2, or a UNIX socket. The
+script measures the memory, CPU, descriptors and log that the attack costs the service, and how long another
+client waits meanwhile. If a figure has a bound, the table shows whether the service keeps it. On an idle
+machine the run takes less than three minutes. Attacks that have not begun after ``--seconds`` are skipped.
+The exit status is 0, whatever the figures.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from shared.machine import choose_cores, describe_machine
 from shared.peers import CACHE, ROOT
 from shared.processes import Failed
 
-# What a service has by default, whatever it has here: attacks on descriptors are to find their end.
+# The usual default limit, whatever this machine's is, so that attacks on descriptors can reach it.
 _DESCRIPTORS = 1024
 
 
@@ -74,19 +75,19 @@ def _options() -> argparse.Namespace:
     entries = list(dict.fromkeys(attack.entry for attack in ATTACKS))
     named = f"run the attacks of these entries: {', '.join(entries)}"
     parser.add_argument("--only", nargs="+", metavar="ENTRY", choices=entries, default=entries, help=named)
-    parser.add_argument("--name", metavar="TEXT", default="", help="run the attacks whose names contain it")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results")
+    parser.add_argument("--name", metavar="TEXT", default="", help="run the attacks whose names contain TEXT")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
     parser.add_argument("--tree", type=Path, metavar="FOLDER", default=ROOT, help="the service's checkout")
     parser.add_argument("--python", metavar="FILE", default=sys.executable, help="the service's interpreter")
     parser.add_argument(
-        "--seconds", type=float, default=150.0, help="begin no attack after so many (default: 150)"
+        "--seconds", type=float, default=150.0, help="start no attack later than this (default: 150)"
     )
     return parser.parse_args()
 
 
 def _core() -> int:
     """
-    Return the service's core. Where there is one alone, all share it.
+    Return the service's core. On a machine with one core, all processes share it.
     """
     try:
         return choose_cores()[0]

@@ -1,9 +1,10 @@
 """
-How fast the client is beside others: ``python benchmarks/client.py`` (Linux; fetches the others by itself).
+Compare the client's speed with that of other clients: ``python benchmarks/client.py`` (Linux; installs them).
 
-Each reads the same streams over loopback, on a core of its own, as fast as it can: the server has made all
-bytes before, so that no client waits. They take turns, round by round, so that whatever else the machine does
-hits all alike. The figures are medians of the CPU per event; a client that misses one has none.
+Each client reads the same streams over loopback, on its own core, as fast as it can. The server has all bytes
+ready in advance, so that no client waits. The clients take turns in every round, so that other load on the
+machine affects all of them equally. The figures are medians of the CPU per event. A client that misses an
+event has no figures.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def _options() -> argparse.Namespace:
         "clients": [contestant.name for contestant in bench.ALL],
     }
     parser = new_parser(__doc__, "about a minute", choices)
-    parser.add_argument("--setup", action="store_true", help="fetch all clients anew, and do no more")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables, in reStructuredText")
+    parser.add_argument("--setup", action="store_true", help="reinstall all clients, and exit")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables as reStructuredText")
     return parse(parser, "client-results.json")
 
 
@@ -51,7 +52,7 @@ def _measured(options: argparse.Namespace) -> Results:
                 1 if options.quick else options.rounds,
                 partial(bench.run, stream=stream, cores=cores),
                 results,
-                told=lambda figures: f"{figures['cpu'] * 1e6:.2f} µs, ",
+                shown=lambda figures: f"{figures['cpu'] * 1e6:.2f} µs, ",
             )
             results.save(options.save)
     return results

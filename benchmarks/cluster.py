@@ -1,15 +1,15 @@
 """
-Hubs that share a Redis, for some minutes: ``python benchmarks/cluster.py [--nodes 2] [--kills 2]`` (Linux).
+Soak test of a cluster that shares a Redis: ``python benchmarks/cluster.py [--nodes 2] [--kills 2]`` (Linux).
 
-Each node is a process of its own with a hub and a ``RedisJournal``; subscribers, in two further processes,
-wander between them: each reads for a while, is cut off in mid-stream, and comes back to another node with its
-``Last-Event-ID``. This process publishes through all nodes, and is the only one who knows what it published
-and what of that was acknowledged; Redis is killed meanwhile, and comes back. A publisher whose update failed
-publishes it again, with the same id, at any node; an update without an id is not published again.
+Each node is a process with a hub and a ``RedisJournal``. Subscribers, in two further processes, move between
+the nodes: each reads for some seconds, is cut off in mid-stream, and resumes at another node with its
+``Last-Event-ID``. This process publishes through all nodes and records which updates it published and which
+of them were acknowledged. Meanwhile it kills and restarts Redis. If publishing an update with an id fails,
+it publishes the update again, with the same id, at any node. Updates without an id are not repeated.
 
-In the end all are held against the stream in Redis: what was acknowledged is in it, once; what certainly
-failed is not; and what each subscriber received, over all of its visits, is the stream from where it began to
-the end, byte for byte, in that order.
+At the end it compares everything with the stream in Redis. Each acknowledged update must be in the stream
+once. Updates that certainly failed must not be in it. The events that each subscriber received, over all its
+visits, must be the stream from its first position to the end, byte for byte, in order.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ reactor: Any = global_reactor
 
 # How many processes share the subscribers.
 CROWDS = 2
-# For how long Redis is away, in seconds.
+# How long Redis stays down, in seconds.
 DOWN = (0.5, 3.0)
-# How much is published at each node in the moment in which Redis is killed, and when within it, in seconds.
+# How many updates each node gets just before Redis is killed, and how many seconds later the kill follows.
 LAST_BURST, MOMENT = 200, (0.0, 0.1)
-# How long nothing may happen where something has to, in seconds. It is no measure of speed.
+# How long to wait for progress, in seconds. It is not a measure of speed.
 PATIENCE = 120.0
-# How long is listened at the end for what should not come any more, in seconds.
+# How long to wait at the end for events that should not arrive, in seconds.
 SILENCE = 2.0
 
 
 class Cluster:
     """
-    All processes, from the beginning to the end.
+    All processes of the soak test.
 
-    :ivar problems: what is wrong.
+    :ivar problems: the failures that were found, as sentences.
     """
 
     def __init__(self, options: argparse.Namespace, directory: Path) -> None:
@@ -80,9 +80,9 @@ class Cluster:
 
     async def run(self) -> None:
         """
-        Do all of it.
+        Run the whole test.
 
-        :raises Broken: where it cannot go on.
+        :raises Broken: if it cannot continue.
         """
         await self._start()
         progress = LoopingCall(self._report)
@@ -93,10 +93,10 @@ class Cluster:
             share = (number + 1) / (self.options.kills + 1)
             await self._until(lambda share=share: self.publishing.progress >= share, "nothing is published")
             await self._outage()
-        await self._until(lambda: self.publishing.is_over, "not all that has an id was acknowledged")
+        await self._until(lambda: self.publishing.is_over, "some updates with an id were not acknowledged")
         await self._publish_one(END)
         self.publishing.stop()
-        await self._see_the_end()
+        await self._wait_for_subscribers()
         progress.stop()
         self.took = reactor.seconds() - self._began
         self._judge()
@@ -111,7 +111,7 @@ class Cluster:
         await self._publish_one(SEED)
         share = -(-self.options.subscribers // CROWDS)
         for number, crowd in enumerate(self.crowds):
-            told = {
+            options = {
                 "crowd": number,
                 "ports": [node.port for node in self.nodes],
                 "seed": self.options.seed,
@@ -121,7 +121,7 @@ class Cluster:
                 "directory": str(self.directory),
             }
             crowd.start("--crowd")
-            crowd.tell(told)
+            crowd.write(options)
 
     async def _publish_one(self, id: str) -> None:
         records = self.publishing.records
@@ -131,7 +131,7 @@ class Cluster:
 
     async def _outage(self) -> None:
         """
-        Kill Redis in the middle of the work, and start it again after a while.
+        Kill Redis while updates are in flight, and restart it later.
         """
         for number in range(len(self.nodes)):
             self.publishing.burst(number, LAST_BURST)
@@ -146,9 +146,9 @@ class Cluster:
         await self._until(self.redis.answers, "Redis does not answer", step=0.02)
         outage.started = reactor.seconds() - outage.killed
         self._redis_is = "up"
-        await self._until(lambda: len(outage.back) == len(self.nodes), "a node does not publish any more")
+        await self._until(lambda: len(outage.back) == len(self.nodes), "a node no longer publishes")
 
-    async def _see_the_end(self) -> None:
+    async def _wait_for_subscribers(self) -> None:
         await self._ask("finish")
         delivered, deadline = -1, 0.0
         while self.sum("done") < self.options.subscribers and not self.sum("violations"):
@@ -157,17 +157,17 @@ class Cluster:
             if reactor.seconds() > deadline:
                 break
             await self._ask()
-        # What would come twice may come now.
+        # Wait for duplicates that may still arrive.
         await deferLater(reactor, SILENCE)
         await self._ask("write")
 
     async def _ask(self, of_crowds: str = "how") -> None:
         """
-        Have all tell how they are.
+        Ask all processes for their state, and wait for the responses.
         """
         for child in self.children:
             child.ask(of_crowds if child in self.crowds else "how")
-        await self._until(lambda: not any(child.unanswered for child in self.children), "somebody is silent")
+        await self._until(lambda: not any(each.unanswered for each in self.children), "a process is silent")
         await deferLater(reactor, 0.2)
 
     async def _until(self, condition: Callable[[], object], problem: str, step: float = 0.01) -> None:
@@ -179,7 +179,7 @@ class Cluster:
                 raise Broken(problem)
             for child in self.children:
                 if child.has_ended:
-                    raise Broken(f"{child.name} has ended with {child.code}")
+                    raise Broken(f"{child.name} has exited with {child.code}")
             await deferLater(reactor, step)
 
     def _report(self) -> None:
@@ -199,13 +199,13 @@ class Cluster:
 
     def sum(self, name: str) -> int:
         """
-        Add up what the processes tell about themselves.
+        Return the sum of a counter over all processes.
         """
         return sum(child.how.get(name, 0) for child in self.children)
 
     def seen(self) -> Counter[str]:
         """
-        Add up what subscribers have counted.
+        Return the sums of the subscribers' counters.
         """
         return sum((Counter(crowd.how.get("counts")) for crowd in self.crowds), Counter())
 
@@ -216,13 +216,13 @@ class Cluster:
         self.problems += verdict.compare_order(self.publishing.records, entries)
         for number, crowd in enumerate(self.crowds):
             self.problems += crowd.how["wrong"]
-            self.problems += [f"{where}, and not to the end" for where in crowd.how["undone"]]
+            self.problems += [f"{where}, not to the end" for where in crowd.how["undone"]]
             for topic in (None, *TOPICS):
                 received = (self.directory / f"{topic}.{number}").read_bytes()
                 self.problems += verdict.compare_track(received, entries, topic)
-        # While Redis is away, subscribers stay, and none of them misses anything.
+        # While Redis is down, subscribers must stay connected, and none may miss an update.
         for what, times in {
-            "gaps were told": self.sum("gaps"),
+            "gaps were reported": self.sum("gaps"),
             "subscribers were dropped": self.sum("failures"),
             "streams ended": self.seen()["streams ended"],
         }.items():
@@ -231,7 +231,7 @@ class Cluster:
 
     async def _end(self) -> None:
         """
-        Have all end by themselves, and see that they do.
+        Ask all processes to exit, and check that they do.
         """
         for child in self.children:
             child.close()
@@ -240,12 +240,12 @@ class Cluster:
             await deferLater(reactor, 0.05)
         for child in self.children:
             if child.code != 0:
-                self.problems.append(f"{child.name} ended with {child.code}")
+                self.problems.append(f"{child.name} exited with {child.code}")
         self.redis.kill()
 
     def kill(self) -> None:
         """
-        End everything at once, in whatever state it is.
+        Kill all processes at once.
         """
         self.publishing.stop()
         for child in self.children:
@@ -269,15 +269,15 @@ async def soak(cluster: Cluster) -> int:
     for problem in cluster.problems[:10]:
         print(f"WRONG: {problem}")
     if cluster.problems:
-        print(f"failed, with {len(cluster.problems)} problems; the data are in {cluster.directory}")
+        print(f"failed with {len(cluster.problems)} problems; the data are in {cluster.directory}")
         return 1
-    print("nothing lost, nothing twice, one order everywhere")
+    print("no update lost or duplicated, the same order everywhere")
     return 0
 
 
 def measure(options: argparse.Namespace) -> int:
     """
-    Do the measurement.
+    Run the soak test in the reactor.
 
     :returns: the exit status.
     """
@@ -289,7 +289,7 @@ def measure(options: argparse.Namespace) -> int:
         return 1
     codes: list[int] = []
     failures: list[Failure] = []
-    # Ctrl-C, too, comes to this.
+    # Also after Ctrl-C.
     reactor.addSystemEventTrigger("before", "shutdown", cluster.kill)
     running = Deferred.fromCoroutine(soak(cluster))
     running.addCallbacks(codes.append, failures.append)
@@ -312,7 +312,7 @@ def main() -> None:
     parser.add_argument("--subscribers", type=int, default=1000)
     parser.add_argument("--updates", type=int, default=50_000)
     parser.add_argument("--kills", type=int, default=2, help="how often Redis is killed")
-    parser.add_argument("--seconds", type=float, default=150.0, help="how long publishing is to take")
+    parser.add_argument("--seconds", type=float, default=150.0, help="the duration of publishing")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--node", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--crowd", action="store_true", help=argparse.SUPPRESS)
@@ -320,7 +320,7 @@ def main() -> None:
     allow_files()
     if not options.node and not options.crowd:
         raise SystemExit(measure(options))
-    # Whoever started this process ends it.
+    # The parent process ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if options.crowd:
         Crowd(json.loads(sys.stdin.buffer.raw.readline())).run()

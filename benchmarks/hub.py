@@ -1,9 +1,9 @@
 """
-How fast the hub is beside others: ``python benchmarks/hub.py`` (Linux; needs gcc, and fetches the rest).
+Compare the hub's speed with other servers: ``python benchmarks/hub.py`` (Linux; gcc; installs the rest).
 
-Each server has a core to itself; a load generator on another one holds every event that arrives against the
-sequence. The servers take turns, round by round, so that whatever else the machine does hits all alike; the
-figures are medians. The one to trust is the CPU per delivery.
+Each server has its own core. A load generator on another core checks every event that arrives against the
+expected sequence. The servers take turns in every round, so that other load on the machine affects all of
+them equally. The figures are medians. The most reliable figure is the CPU per delivery.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ def _options() -> argparse.Namespace:
         "servers": [contestant.name for contestant in contestants.ALL],
     }
     parser = new_parser(__doc__, "about two minutes", choices)
-    parser.add_argument("--setup", action="store_true", help="fetch all peers anew, and do no more")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables, in reStructuredText")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the picture, in SVG")
+    parser.add_argument("--setup", action="store_true", help="reinstall all peers, and exit")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables as reStructuredText")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the picture as SVG")
     return parse(parser, "results.json")
 
 
 def _measured(options: argparse.Namespace) -> Results:
     missing = prepared(peers.PARTS, options, needed="c")
-    # As many subscribers as there can be open files.
+    # At most as many subscribers as there can be open files.
     sizes = (scenarios.QUICK if options.quick else Sizes()).within(allow_files() - 500)
     results = Results(describe_machine(), peers.versions(), asdict(sizes))
     chosen = [contestant for contestant in contestants.ALL if contestant.name in options.servers]
@@ -63,7 +63,7 @@ def _measured(options: argparse.Namespace) -> Results:
         if scenario.name in options.scenarios:
             run = partial(_run, scenario, sizes, cores)
             most = min(rounds, scenario.most_rounds)
-            take_turns(scenario.name, there, most, run, results, told=lambda figures: "", forgets=False)
+            take_turns(scenario.name, there, most, run, results, shown=lambda figures: "", forgets=False)
             results.save(options.save)
             print(f"\n{shown(table.TABLES, scenario.name, results)}\n", flush=True)
     for harness in alone.ALL:

@@ -1,11 +1,13 @@
 """
-How many instructions publishing and delivering take: ``python benchmarks/instructions.py`` (Debian's
+Count the instructions of publishing and delivering: ``python benchmarks/instructions.py`` (Debian's
 ``valgrind`` and ``redis-server``; txsse[redis]).
 
-Times swing by a factor of two on a machine that others use; instructions do not. The figures are what 2,000
-more publications of 100 bytes take, each, in all threads of the process; and what a delivery takes, where 100
-more go to 500 subscribers on sockets, each in a turn of its own. The kernel's are not counted. To compare
-with another revision, name its checkout and an interpreter that has its requirements::
+On a busy machine times vary by a factor of two; numbers of instructions do not. The figures are the
+instructions of one publication of 100 bytes, in all threads of the process, and of one delivery to one of
+500 subscribers on sockets. They are differences of two runs, with 500 and 2,500 publications, or with 20 and
+120 events that are published one per turn, so that starting the process does not count. The kernel's
+instructions are not included. To compare with another revision, give its checkout and an interpreter that has
+its requirements::
 
     git worktree add ../before 032c337
     python benchmarks/instructions.py --against ../before
@@ -33,13 +35,13 @@ _JOURNALS = ("memory", "sqlite", "redis")
 _DELIVERY = "delivery"
 _ALL = (*_JOURNALS, _DELIVERY)
 
-# How many are published in either run.
+# How many updates are published in the shorter and in the longer run.
 _PUBLISHED = (500, 2500)
 _DELIVERED = (20, 120)
 
 _SUBSCRIBERS = 500
 
-# What one run may take, in seconds; it takes some twenty.
+# The time limit of one run, in seconds; it takes some twenty.
 _PATIENCE = 600
 
 
@@ -49,9 +51,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="the checkout to compare with")
     parser.add_argument(
-        "--python", metavar="FILE", default=sys.executable, help="the interpreter of that one"
+        "--python", metavar="FILE", default=sys.executable, help="the interpreter for the other checkout"
     )
-    parser.add_argument("--only", nargs="+", choices=_ALL, default=_ALL, help="some of them")
+    parser.add_argument("--only", nargs="+", choices=_ALL, default=_ALL, help="measure only these")
     return parser.parse_args()
 
 
@@ -60,7 +62,7 @@ def _counted(tree: Path, python: str, program: str, *arguments: str) -> int:
     Count the instructions of a whole run.
     """
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", python]
-    # Hashes decide how many collisions there are in dictionaries.
+    # Fixed, because hashes determine the number of collisions in dictionaries.
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONHASHSEED": "0"}
     ran = subprocess.run(
         [*command, str(_PROGRAMS / program), *arguments],
@@ -114,7 +116,7 @@ def _show(chosen: Sequence[str], before: Path | None, python: str) -> None:
 
 def main() -> None:
     """
-    Count, and show.
+    Count the instructions, and print them.
     """
     options = _options()
     try:

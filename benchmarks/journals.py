@@ -1,9 +1,9 @@
 """
-How fast the journals are, side by side: ``python benchmarks/journals.py`` (Linux; redis-server and gcc).
+Compare the journals' speed: ``python benchmarks/journals.py`` (Linux; redis-server and gcc).
 
-What publishing costs until it is acknowledged, what two nodes deliver that share a Redis, and what happens
-when everybody comes back at once. The journals take turns, round by round, so that whatever else the machine
-does hits all alike. The figures are medians; what loses an update, or delivers it twice, has none.
+The scenarios are publishing until acknowledgement, two nodes that share a Redis, and many clients that
+resume at once. The journals take turns in every round, so that other load on the machine affects all of them
+equally. The figures are medians. A journal that loses or duplicates an update has no figures.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _options() -> argparse.Namespace:
         "journals": [contestant.name for contestant in contestants.ALL],
     }
     parser = new_parser(__doc__, "about two minutes", choices)
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables, in reStructuredText")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables as reStructuredText")
     return parse(parser, "journal-results.json")
 
 
@@ -56,9 +56,9 @@ def _measured(options: argparse.Namespace) -> Results:
     results = Results(describe_machine(), _versions(), asdict(sizes) | about)
     chosen = [contestant for contestant in contestants.ALL if contestant.name in options.journals]
     if shutil.which("redis-server") is None:
-        gone = [contestant for contestant in chosen if contestant.kind == REDIS]
-        results.missing = {contestant.name: "needs Debian's redis-server" for contestant in gone}
-        chosen = [contestant for contestant in chosen if contestant not in gone]
+        left_out = [contestant for contestant in chosen if contestant.kind == REDIS]
+        results.missing = {contestant.name: "needs Debian's redis-server" for contestant in left_out}
+        chosen = [contestant for contestant in chosen if contestant not in left_out]
     cores = choose_cores()
     rounds = 1 if options.quick else options.rounds
     for scenario in scenarios.ALL:
@@ -73,10 +73,10 @@ def _measured(options: argparse.Namespace) -> Results:
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "SQLite": sqlite3.sqlite_version}
     if shutil.which("redis-server") is not None:
-        said = subprocess.run(
+        output = subprocess.run(
             ["redis-server", "--version"], capture_output=True, text=True, check=True
         ).stdout
-        found["Redis"] = said.partition("v=")[2].split()[0]
+        found["Redis"] = output.partition("v=")[2].split()[0]
     return found | {name: version(name) for name in ("Twisted", "txredisapi", "hiredis")}
 
 

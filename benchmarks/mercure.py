@@ -1,10 +1,11 @@
 """
-How fast the service is: ``PYTHONPATH=. python benchmarks/mercure.py`` (Linux; txsse[mercure], gcc, and
-Debian's nginx and libnginx-mod-nchan to compare with).
+Measure the service's speed: ``PYTHONPATH=. python benchmarks/mercure.py`` (Linux; txsse[mercure], gcc, and,
+for the comparison, Debian's nginx and libnginx-mod-nchan).
 
-What publishing over HTTP costs, to many subscribers and to none, and how long it takes until they have it:
-``twist txsse`` beside nginx with nchan. The servers take turns, round by round, so that whatever else the
-machine does hits all alike. The figures are medians; what loses an update, or delivers it twice, has none.
+The benchmark compares ``twist txsse`` with nginx and nchan: the cost of publishing over HTTP, to many
+subscribers and to none, and the latency. The servers take turns in every round, so that other load on the
+machine affects all of them equally. The figures are medians. A server that loses or duplicates an update has
+no figures.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ def _options() -> argparse.Namespace:
         "servers": [contestant.name for contestant in contestants.ALL],
     }
     parser = new_parser(__doc__, "a minute", choices)
-    parser.add_argument("--rate", type=int, default=Sizes.steady_rate, help="of the steady scenario")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables, in reStructuredText")
+    parser.add_argument(
+        "--rate", type=int, default=Sizes.steady_rate, help="updates/s of the steady scenario"
+    )
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables as reStructuredText")
     return parse(parser, "mercure-results.json")
 
 
@@ -48,7 +51,7 @@ def _measured(options: argparse.Namespace) -> Results:
     CACHE.mkdir(exist_ok=True)
     sizes = (QUICK if options.quick else Sizes()).within(allow_files() - 500)
     sizes = replace(sizes, steady_rate=options.rate)
-    about = {"cores": len(os.sched_getaffinity(0)), "options": _said(options)}
+    about = {"cores": len(os.sched_getaffinity(0)), "options": _given(options)}
     try:
         LOAD.require()
         cores = choose_cores()
@@ -70,9 +73,9 @@ def _measured(options: argparse.Namespace) -> Results:
     return results
 
 
-def _said(options: argparse.Namespace) -> str:
+def _given(options: argparse.Namespace) -> str:
     """
-    Write what else was asked for than usual, as it was on the command line.
+    Return the options that differ from the defaults, as on the command line.
     """
     rate = f" --rate {options.rate}" if options.rate != Sizes.steady_rate else ""
     return f"{' --quick' if options.quick else ''}{rate}"

@@ -1,8 +1,8 @@
 """
-How fast the parsers are, side by side: ``python benchmarks/parser.py`` (needs txsse[test]).
+Compare the parsers' speed: ``python benchmarks/parser.py`` (needs txsse[test]).
 
-Each reads the same 100,000 events of 100 bytes, in chunks of 64 KiB, in turn, for some rounds; the figures
-are medians of the processor time of this process.
+All parsers read the same 100,000 events of 100 bytes, in chunks of 64 KiB. They take turns in several rounds.
+The figures are medians of the CPU time of this process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EVENTS = 100_000
 CHUNK = 64 * 1024
 
 
-def data_alone(number: int) -> str:
+def data_only(number: int) -> str:
     return f"data: {'x' * 92}\n\n"
 
 
@@ -33,9 +33,9 @@ def id_type_and_data(number: int) -> str:
     return f"{head}data: {'x' * (92 - len(head))}\n\n"
 
 
-def not_alike(number: int) -> str:
+def mixed_shapes(number: int) -> str:
     if number % 10:
-        return data_alone(number)
+        return data_only(number)
     return f"data: {'x' * 42}\ndata: {'x' * 43}\n\n"
 
 
@@ -61,7 +61,7 @@ def with_sseclient(chunks: list[bytes]) -> int:
 
         def close(self) -> None:
             """
-            It wants to be able to.
+            Do nothing: sseclient-py requires this method.
             """
 
     return sum(1 for _ in sseclient.SSEClient(Source()).events())
@@ -83,7 +83,7 @@ def main() -> None:
         f"sseclient-py {version('sseclient-py')}; microseconds of CPU for each event\n"
     )
     print(f"{'stream':18}" + "".join(f"{name:>14}" for name in PARSERS) + "   ratios to txsse")
-    for make in (data_alone, id_type_and_data, not_alike, crlf):
+    for make in (data_only, id_type_and_data, mixed_shapes, crlf):
         stream = "".join(make(number) for number in range(EVENTS)).encode()
         chunks = [stream[begin : begin + CHUNK] for begin in range(0, len(stream), CHUNK)]
         times: dict[str, list[float]] = {name: [] for name in PARSERS}

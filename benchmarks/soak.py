@@ -1,10 +1,10 @@
 """
-A hub for a long time: ``python benchmarks/soak.py [--minutes 10] [--subscribers 2000]`` (Linux).
+Soak test of a hub: ``python benchmarks/soak.py [--minutes 10] [--subscribers 2000]`` (Linux).
 
-A server in a process of its own, and thousands of subscribers that come, go, reset their connections, stop
-reading and come back. Each holds what it receives against the sequence: nothing may be lost but where it was
-told, nothing may come twice. In the end, with everybody gone, the server's memory, objects and open files
-are held against what they were after a warm-up of the same kind.
+Thousands of subscribers connect to a server in another process, disconnect, reset their connections, stop
+reading, and resume. Each of them checks the events against the expected sequence: none may be missing without
+a notification of a gap, and none may arrive twice. At the end, when all have disconnected, the server's
+memory, objects and open files are compared with those after a warm-up of the same kind.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from txsse.hub.subscriber import Subscriber
 reactor: Any = global_reactor
 
 TOPICS = 20
-# How many times a second something is published.
+# How many times a second the server publishes.
 RATE = 5
-# For how long the journal holds an update, in seconds: less than some clients stay away.
+# How long the journal holds an update, in seconds: less than the longest absence of clients.
 MAX_AGE = 20.0
-# What the memory may differ by between two measurements of the same thing: a twentieth, and some MiB.
+# By how much the memory may grow between the two measurements: a twentieth, and some MiB.
 MEMORY_FACTOR = 1.05
 MEMORY_SLACK = 4 * 1024 * 1024
-# What is told of the hub.
+# The metrics of the hub that the server reports.
 METRICS = (
     "channels",
     "topics",
@@ -62,7 +62,7 @@ METRICS = (
     "slow_replays",
     "failures",
 )
-# How long a question to the server may take, in seconds.
+# How long the server may take to answer, in seconds.
 PATIENCE = 60.0
 
 
@@ -71,7 +71,7 @@ PATIENCE = 60.0
 
 class Serving(LineReceiver):
     """
-    The server: it publishes all the time, and answers each line on its input with how things stand.
+    The server: it publishes all the time, and answers each line on stdin with its state.
     """
 
     delimiter = b"\n"
@@ -97,7 +97,7 @@ class Serving(LineReceiver):
         site = Site(self.hub.resource(lambda request: [t.decode() for t in request.args[b"t"]]))
         site.log = lambda request: None  # type: ignore[method-assign]
         port: Any = reactor.listenTCP(0, site, backlog=4096, interface="127.0.0.1")
-        # Small, so that a client that does not read is noticed soon.
+        # Small, so that a client that does not read soon counts as slow.
         port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
         self.publishing.start(1 / RATE)
         self._answer({"port": port.getHost().port})
@@ -115,7 +115,7 @@ class Serving(LineReceiver):
         metrics = self.hub.metrics()
         kinds = (SSEChannel, Subscriber, Request, HTTPChannel, Server)
         alive = Counter(type(one) for one in gc.get_objects())
-        told = {
+        state = {
             "rss": int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize(),
             "files": len(os.listdir("/proc/self/fd")),
             "alive": {
@@ -126,20 +126,20 @@ class Serving(LineReceiver):
             "metrics": {name: getattr(metrics, name) for name in METRICS},
             "closes": {str(reason.name): count for reason, count in metrics.closes.items()},
         }
-        self._answer(told)
+        self._answer(state)
 
-    def _answer(self, told: dict[str, Any]) -> None:
-        self.sendLine(json.dumps(told).encode())  # type: ignore[no-untyped-call]
+    def _answer(self, state: dict[str, Any]) -> None:
+        self.sendLine(json.dumps(state).encode())  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: object = None) -> None:
-        # Whoever started this process has gone, or wants its end.
+        # The parent process has exited, or asks this one to exit.
         self.publishing.stop()
         self.hub.stop(deadline=2).addBoth(lambda _: reactor.callFromThread(reactor.stop))
 
 
 class ServerProcess(ProcessProtocol):
     """
-    The server's process, as seen from the outside.
+    The child process of the server.
     """
 
     transport: Any
@@ -157,10 +157,10 @@ class ServerProcess(ProcessProtocol):
 
     def ask(self) -> Deferred[dict[str, Any]]:
         """
-        Ask how things stand.
+        Ask the server for its state.
         """
         if not self.running:
-            raise RuntimeError("the server has ended")
+            raise RuntimeError("the server has exited")
         self.transport.write(b"?\n")
         return self._answer()
 
@@ -180,7 +180,7 @@ class ServerProcess(ProcessProtocol):
 
     async def end(self) -> None:
         """
-        Have it end, the hard way where it does not.
+        Make the server exit; kill it if it has not exited after 10 s.
         """
         if self.running:
             self.transport.closeStdin()
@@ -228,7 +228,7 @@ class Stream(Protocol):
             if not found:
                 return
             if not head.startswith(b"HTTP/1.1 200 "):
-                self.subscriber.wrong(f"was answered {head[:60]!r}")
+                self.subscriber.wrong(f"got the response {head[:60]!r}")
             self._in_body = True
             self._raw = rest
         body = []
@@ -241,7 +241,7 @@ class Stream(Protocol):
             self._raw = rest[int(size, 16) + 2 :]
         for event in self.parser.feed(b"".join(body)):
             if event.event == "stream-reset":
-                self.subscriber.told_of_gap()
+                self.subscriber.notified_of_gap()
             else:
                 self.subscriber.received(event.data)
         self.subscriber.last_id = self.parser.last_event_id
@@ -256,7 +256,7 @@ class Stream(Protocol):
 
 class Figures:
     """
-    What all subscribers together found.
+    The counters and violations of all subscribers together.
     """
 
     def __init__(self) -> None:
@@ -266,7 +266,7 @@ class Figures:
 
 class SoakSubscriber:
     """
-    A client that comes and goes, and counts.
+    A client that connects and disconnects repeatedly, and checks its events.
     """
 
     def __init__(self, number: int, port: int, figures: Figures) -> None:
@@ -286,13 +286,13 @@ class SoakSubscriber:
     def wrong(self, what: str) -> None:
         self._figures.wrong.append(f"{self._name} {what}")
 
-    def told_of_gap(self) -> None:
+    def notified_of_gap(self) -> None:
         self._figures.counts["gaps"] += 1
         self._gap.update(self._seen)
 
     def received(self, data: str) -> None:
         """
-        Hold an event against the sequence of its topic.
+        Check an event against the sequence of its topic.
         """
         self._figures.counts["received"] += 1
         topic, number, _ = data.split(" ", 2)
@@ -300,18 +300,18 @@ class SoakSubscriber:
         now = int(number)
         if last is not None and now != last + 1:
             if now <= last:
-                self.wrong(f"got {now} of topic {topic} behind {last}")
+                self.wrong(f"got {now} of topic {topic} after {last}")
             elif topic not in self._gap:
-                self.wrong(f"got {now} of topic {topic} behind {last}, and nobody told it")
+                self.wrong(f"got {now} of topic {topic} after {last}, without a notification of a gap")
         self._gap.discard(topic)
         self._seen[topic] = now
 
     async def live(self) -> None:
         """
-        Come and go, until it is told to stop.
+        Connect and disconnect repeatedly, until :meth:`stop` is called.
         """
         try:
-            # Not all at once.
+            # Spread the first connections.
             await self._sleep(self.chance.uniform(0, 5))
             while self.going:
                 await self._visit()
@@ -322,14 +322,14 @@ class SoakSubscriber:
 
     def stop(self) -> None:
         """
-        Leave for good.
+        Disconnect, and do not reconnect.
         """
         self.going = False
         self.wake()
 
     def wake(self) -> None:
         """
-        Do at once what comes next: its stream has ended, or all is over.
+        Continue at once, because the stream has ended or the test is over.
         """
         if self._sleeping is not None:
             self._sleeping.cancel()
@@ -357,7 +357,7 @@ class SoakSubscriber:
                     linger = struct.pack("ii", 1, 0)
                     handle = stream.transport.getHandle()
                     handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                # What waits to be read is not taken up any more, as by a tab that is closed.
+                # Discard unread data, as a closed tab does.
                 stream.transport.abortConnection()
                 await stream.lost
 
@@ -393,9 +393,9 @@ class SoakSubscriber:
 # The measurement.
 
 
-async def come_and_go(subscribers: list[SoakSubscriber], seconds: float, progress: LoopingCall) -> None:
+async def run_subscribers(subscribers: list[SoakSubscriber], seconds: float, progress: LoopingCall) -> None:
     """
-    Let subscribers live for some time, and wait until all are gone.
+    Run subscribers for some time, and wait until all have disconnected.
     """
     lives = [Deferred.fromCoroutine(subscriber.live()) for subscriber in subscribers]
     progress.start(10, now=False)
@@ -410,14 +410,14 @@ async def come_and_go(subscribers: list[SoakSubscriber], seconds: float, progres
 
 async def rest(server: ServerProcess) -> dict[str, Any]:
     """
-    Wait until the server has noticed that everybody is gone, and measure.
+    Wait until the server has noticed all disconnects, and return its state.
     """
     for _ in range(60):
         await deferLater(reactor, 0.5)
-        told = await server.ask()
-        if not told["metrics"]["channels"]:
+        state = await server.ask()
+        if not state["metrics"]["channels"]:
             break
-    # A journal's worth of time, so that it holds as much each time.
+    # Wait, so that the journal holds the same number of updates in both measurements.
     await deferLater(reactor, MAX_AGE / 4)
     return await server.ask()
 
@@ -428,10 +428,10 @@ async def soak(options: argparse.Namespace) -> int:
     began = reactor.seconds()
 
     async def report() -> None:
-        told = await server.ask()
-        metrics = told["metrics"]
+        state = await server.ask()
+        metrics = state["metrics"]
         print(
-            f"{reactor.seconds() - began:5.0f} s  {told['rss'] / 2**20:6.1f} MiB  {told['files']:5} files  "
+            f"{reactor.seconds() - began:5.0f} s  {state['rss'] / 2**20:6.1f} MiB  {state['files']:5} files  "
             f"{metrics['channels']:5} channels  {metrics['replaying']:4} replaying  "
             f"{metrics['slow_replays']:6} moves to replay  "
             f"{metrics['delivered']:9} delivered  {figures.counts['visits']:7} visits  "
@@ -447,11 +447,11 @@ async def soak(options: argparse.Namespace) -> int:
         warming_up = max(20.0, min(120.0, seconds / 5))
         print(f"warming up for {warming_up:.0f} s", flush=True)
         crowd = [SoakSubscriber(number, port, figures) for number in range(options.subscribers)]
-        await come_and_go(crowd, warming_up, progress)
+        await run_subscribers(crowd, warming_up, progress)
         before = await rest(server)
         print(f"before: {shown(before)}", flush=True)
         crowd = [SoakSubscriber(number, port, figures) for number in range(options.subscribers)]
-        await come_and_go(crowd, seconds, progress)
+        await run_subscribers(crowd, seconds, progress)
         after = await rest(server)
         print(f"after:  {shown(after)}", flush=True)
     finally:
@@ -459,27 +459,29 @@ async def soak(options: argparse.Namespace) -> int:
     exit_code = await server.ended if not server.ended.called else server.ended.result
     problems = figures.wrong[:10] + compare(before, after)
     if exit_code != 0:
-        problems.append(f"the server ended with {exit_code}")
+        problems.append(f"the server exited with {exit_code}")
     if not figures.counts["received"]:
-        problems.append("nobody received anything")
+        problems.append("no subscriber received an event")
     print(f"server: {after['metrics']}, closes {after['closes']}")
     print(f"subscribers: {dict(figures.counts)}")
     for problem in problems:
         print(f"WRONG: {problem}")
-    print("failed" if problems else "nothing lost but where it was told, nothing twice, nothing left")
+    print(
+        "failed" if problems else "no event lost without notification, none duplicated, no resources leaked"
+    )
     return 1 if problems else 0
 
 
-def shown(told: dict[str, Any]) -> str:
+def shown(state: dict[str, Any]) -> str:
     return (
-        f"{told['rss'] / 2**20:.1f} MiB, {told['files']} files, {told['calls']} delayed calls, "
-        + ", ".join(f"{count} {kind}" for kind, count in told["alive"].items())
+        f"{state['rss'] / 2**20:.1f} MiB, {state['files']} files, {state['calls']} delayed calls, "
+        + ", ".join(f"{count} {kind}" for kind, count in state["alive"].items())
     )
 
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """
-    Tell what is left that was not there before.
+    Return the resources that leaked, and other problems, as sentences.
     """
     problems = [
         f"{count} {kind} are left" for kind, count in after["alive"].items() if count > before["alive"][kind]
@@ -489,11 +491,11 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         if after["metrics"][what]:
             problems.append(f"{what}: {after['metrics'][what]}")
     if after["files"] > before["files"]:
-        problems.append(f"{after['files']} files are open, and were {before['files']}")
+        problems.append(f"{after['files']} files are open; before, {before['files']} were")
     if after["calls"] > before["calls"]:
-        problems.append(f"{after['calls']} delayed calls are left, and were {before['calls']}")
+        problems.append(f"{after['calls']} delayed calls are left; before, {before['calls']} were")
     if after["rss"] > before["rss"] * MEMORY_FACTOR + MEMORY_SLACK:
-        problems.append(f"the server takes {after['rss']} bytes, and took {before['rss']}")
+        problems.append(f"the server takes {after['rss']} bytes; before, it took {before['rss']}")
     return problems
 
 

@@ -1,5 +1,7 @@
 """
-Sphinx's configuration. The build needs no network::
+The Sphinx configuration.
+
+The build needs no network access::
 
     python -m sphinx -W -b html docs build/docs
 """
@@ -36,14 +38,14 @@ html_title = f"txsse {release}"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
 html_copy_source = False
-# Its table is wider than a phone; the search and the API reference list the same names.
+# The index is wider than a phone's screen; the search and the API reference have the same names.
 html_use_index = False
 html_show_copyright = False
 
 autodoc_member_order = "bysource"
-# Defaults as the source writes them, not as repr() does.
+# Show default values as in the source, not as repr() writes them.
 autodoc_preserve_defaults = True
-# In a signature they would be longer than the screen of a phone is wide.
+# Types in a signature would be wider than a phone's screen.
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 
@@ -61,22 +63,23 @@ _log = logging.getLogger(__name__)
 
 class RepositoryLinks(SphinxTransform):
     """
-    Links as a viewer of the repository follows them, such as ```Journals <journals.rst>`_``: to the built
-    page if the file is a page, to a copy of the file if it is another file, and plain text if it is a
-    directory. A link to a file that does not exist is a warning.
+    Resolves links that also work in a viewer of the repository, such as ```Journals <journals.rst>`_``.
+
+    A link to a page becomes a link to the built page, a link to another file one to a copy of the file, and a
+    link to a directory becomes plain text. A link to a missing file is a warning.
     """
 
     default_priority = 500
 
     def apply(self, **_: object) -> None:
         """
-        Resolve all of them in one page.
+        Resolve the links of one page.
         """
         for reference in [*self.document.findall(nodes.reference)]:
             target = str(reference.get("refuri", "")).partition("#")[0]
             if not target or ":" in target:
                 continue
-            # In an included text, links are relative to the included file.
+            # In included text, links are relative to the included file.
             file = (Path(_source_of(reference)).parent / target).resolve()
             if not file.exists():
                 _log.warning("no such file: %s", target, location=reference)
@@ -112,21 +115,22 @@ def _copy(reference: nodes.reference, file: Path, page: str) -> nodes.Element:
 
 class AutoInterface(SphinxDirective):
     """
-    ``.. autointerface:: NAME`` documents an interface of zope's, as autoclass does a class: autodoc takes
-    these for data.
+    ``.. autointerface:: NAME`` documents a zope.interface, as ``autoclass`` documents a class.
+
+    autodoc itself treats interfaces as data.
     """
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """
-        Write its reST, and parse that.
+        Generate the interface's reStructuredText, and parse it.
         """
         name = self.arguments[0]
         module, _, attribute = name.rpartition(".")
         interface = getattr(import_module(module), attribute)
         if not isinstance(interface, InterfaceClass):
-            raise self.error(f"{name} is not an interface of zope's: use autoclass")
+            raise self.error(f"{name} is not a zope.interface: use autoclass")
         return self.parse_text_to_nodes("\n".join(_interface(name, interface)))
 
 
@@ -146,15 +150,16 @@ def leave_annotations(
     app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, content: nodes.Element
 ) -> nodes.Element | None:
     """
-    Show a type that an annotation names, and that is not on these pages, as it stands: it is no reference
-    that was written. Those that were are in a literal.
+    Return plain text for types in annotations that these pages do not document, to avoid a warning.
+
+    References that an author wrote contain a literal, and still cause a warning.
     """
     return None if isinstance(content, nodes.literal) else content
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """
-    Add what is above.
+    Add the transform, the handler and the directive to Sphinx.
     """
     app.add_transform(RepositoryLinks)
     app.connect("missing-reference", leave_annotations)

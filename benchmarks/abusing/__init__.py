@@ -1,3 +1,3 @@
 """
-What clients that mean harm can do to the service: the parts of ``benchmarks/abuse.py``.
+The parts of ``benchmarks/abuse.py``, which measures what hostile clients cost the service.
 """

@@ -1,5 +1,5 @@
 """
-S17: what a client sends after the request of a stream.
+S17: attacks with bytes that a client sends after the request of an open stream.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ __all__ = ["ATTACKS"]
 _STREAMS = 200
 _GET = request("GET", f"{HUB}?match=https%3A%2F%2Fexample.com%2F")
 
-# How many KiB of that the service may keep for each stream, and for how many seconds the slot of a stream
-# whose client has reset the connection. Both bounds are this script's choice.
+# How many KiB of these bytes the service may keep for each stream, and for how many seconds it may keep the
+# slot of a stream whose client has reset the connection. Both bounds are this script's choice.
 _KEPT = 8.0
 _SECONDS = 1.0
 
@@ -28,7 +28,7 @@ def _kept(bench: Bench, *, transport: str, later: bool) -> None:
     more = request("GET", "/nothing") * (60_000 // len(request("GET", "/nothing")))
     with bench.attacked() as connections:
         sizes = []
-        # At first streams of which nothing else comes, for what those take.
+        # First without further bytes, to measure what the streams themselves take.
         for rest in (b"", more):
             before = bench.process.resident()
             for _ in range(_STREAMS):
@@ -54,7 +54,7 @@ def _slot(bench: Bench, *, transport: str, size: int) -> None:
         began = time.monotonic()
         while bench.ask(_GET, transport).status != 200:
             if time.monotonic() > began + 2 * _KEEPALIVE:
-                bench.notes.append("not free in the end")
+                bench.notes.append("the slot was never free")
                 break
             time.sleep(0.05)
         seconds = time.monotonic() - began

@@ -1,5 +1,5 @@
 """
-What an attack does to the service: its figures, and the bounds that they have.
+Measure one attack on the service: its figures, and the bounds that they have to keep.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ __all__ = ["Attack", "Bench", "Check", "Figures"]
 
 _PROBE = Path(__file__).with_name("probe.py")
 
-# How long the service may take to start, and to become idle after an attack, in seconds; and how much CPU for
-# the latter.
+# How long the service may take to start, and to become idle after an attack, in seconds; and how much CPU, in
+# seconds, it may use to become idle.
 _PATIENCE = 20.0
 _CALM = 6.0
 
-# The service is idle when it is asleep so many times in succession. The probe wakes it shortly, and seldom.
+# The service counts as idle if so many samples in succession find it asleep. The probe wakes it only briefly.
 _ASLEEP = 6
 
 
@@ -59,16 +59,17 @@ class Check:
 @dataclass
 class Figures:
     """
-    What an attack did.
+    The effects of an attack on the service, and on another client.
 
     :ivar peak: by how many bytes the service's memory grew, at most.
-    :ivar after: by how many it was larger when the attacker had disconnected.
-    :ivar descriptors: how many more it had open, at most.
-    :ivar files: how many bytes its temporary files had, at most.
-    :ivar waited: the longest that another client waited for an answer, in seconds.
+    :ivar after: by how many bytes it was larger after the attacker had disconnected.
+    :ivar descriptors: how many more descriptors it had open, at most.
+    :ivar files: the size of its temporary files, at most, in bytes.
+    :ivar waited: the longest that another client waited for a response, in seconds.
     :ivar held: the most CPU that the service used during one such wait, in seconds.
-    :ivar failed: how many requests of the other client were not answered.
-    :ivar cpu: the CPU that it used in all, in seconds.
+    :ivar probes: how many requests the other client sent.
+    :ivar failed: how many requests of the other client received no response.
+    :ivar cpu: the CPU that the service used in all, in seconds.
     :ivar log: how many bytes it logged.
     """
 
@@ -87,12 +88,12 @@ class Figures:
 @dataclass(frozen=True)
 class Attack:
     """
-    An attack.
+    An attack, and the options of the service for it.
 
     :ivar entry: the label of its kind, for ``--only``.
-    :ivar name: what it is called in the table.
+    :ivar name: its name in the table.
     :ivar run: performs it.
-    :ivar options: the service's. Several names with ``|`` between are those of different revisions.
+    :ivar options: options of the service. Names separated by ``|`` are those of different revisions.
     """
 
     entry: str
@@ -106,9 +107,9 @@ class Bench:
     """
     A service, and its attacker.
 
-    :ivar figures: what the attack did.
-    :ivar checks: which of the figures are bounded, and how.
-    :ivar notes: what else happened.
+    :ivar figures: the effects of the attack.
+    :ivar checks: the figures that have bounds.
+    :ivar notes: other observations, for the table.
     """
 
     process: Process
@@ -122,7 +123,7 @@ class Bench:
 
     def wait_until_ready(self, core: int) -> None:
         """
-        Wait until the service answers, and move it to its core.
+        Wait until the service responds, and move it to its core.
 
         :raises Failed: if it does not start.
         """
@@ -166,7 +167,7 @@ class Bench:
         if receive:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
         if unix:
-            # By the folder's descriptor, since its path may be longer than a socket's may.
+            # Through the folder's descriptor, because the path may exceed the limit for socket paths.
             folder = os.open(self.folder, os.O_PATH)
             try:
                 plain.connect(f"/proc/self/fd/{folder}/hub.sock")
@@ -185,10 +186,10 @@ class Bench:
 
     def ask(self, data: bytes, transport: str = "tcp") -> Answer:
         """
-        Send a request on a connection of its own, and read the answer.
+        Send a request on a new connection, and read the response.
         """
         with self.connect(transport) as connection:
-            # A refusal may come before the body is sent.
+            # The service may reject the request, and close, before the whole body is sent.
             with suppress(OSError):
                 connection.sendall(data)
             return read_answer(connection)
@@ -202,10 +203,10 @@ class Bench:
     @contextmanager
     def attacked(self, most: float = _CALM) -> Iterator[ExitStack]:
         """
-        Measure what happens meanwhile. The connections of the attacker are entered into the context; they are
-        closed when the service is idle again, or busy for too long.
+        Measure the service while the context is open. The attacker enters its connections into the yielded
+        stack. They are closed when the service is idle again, or has used too much CPU.
 
-        :param most: how much CPU it may use until then, in seconds.
+        :param most: how much CPU the service may use until it is idle, in seconds.
         """
         probe = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_PROBE), str(self.port), str(self.process.pid)],
@@ -227,7 +228,7 @@ class Bench:
                         yield connections
                         self.settle(most)
                     self.settle(most)
-                    told = json.loads(probe.communicate("end\n", timeout=2 * _PATIENCE)[0])
+                    probed = json.loads(probe.communicate("end\n", timeout=2 * _PATIENCE)[0])
                 self._check_alive()
             finally:
                 self.notes += [sampler.problem] if sampler.problem else []
@@ -237,7 +238,7 @@ class Bench:
             figures.peak = max(figures.peak, self.process.peak() - before.memory)
             figures.after = self.process.resident() - before.memory
             figures.cpu, figures.log = self.cpu() - cpu, self._log_size() - log
-            for name, value in told.items():
+            for name, value in probed.items():
                 setattr(figures, name, value)
         finally:
             probe.kill()
@@ -245,7 +246,7 @@ class Bench:
 
     def settle(self, most: float = _CALM) -> None:
         """
-        Wait until the service is idle, or has been busy for too long.
+        Wait until the service is idle, or has used too much CPU.
 
         :param most: how much CPU it may use, in seconds.
         """
@@ -254,7 +255,7 @@ class Bench:
         while asleep < _ASLEEP:
             time.sleep(0.02)
             self._check_alive()
-            # Not by its CPU: on a machine that others use it may be ready to run, and get none.
+            # Not measured by CPU: on a busy machine the service may be runnable and get none.
             state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
             asleep = asleep + 1 if state == "S" else 0
             if time.monotonic() > until or self.cpu() > limit:
@@ -263,10 +264,7 @@ class Bench:
 
     def _check_alive(self) -> None:
         if self.process.popen.poll() is not None:
-            raise Failed("the service has ended")
-
-    def _log_size(self) -> int:
-        return sum((self.folder / name).stat().st_size for name in ("service.log", "service.err"))
+            raise Failed("the service has exited")
 
     def _log_size(self) -> int:
         return sum((self.folder / name).stat().st_size for name in ("service.log", "service.err"))

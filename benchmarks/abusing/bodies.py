@@ -1,5 +1,5 @@
 """
-S4 and S6: bodies that do not end, and bodies of requests that are refused.
+S4 and S6: attacks with request bodies that do not end, and with bodies of rejected requests.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from abusing.wire import FORM, HUB, MIB, Http2, bearer, request
 
 __all__ = ["ATTACKS"]
 
-# How many descriptors the service may need beside one for each connection: the other client has some.
+# How many descriptors the service may need besides one for each connection: the other client uses some.
 _DESCRIPTORS = 8
 
-# What all bodies together may take with a credential, in MiB: the service's --max-bodies, and half of that
-# for the memory that Python and the allocator hold beside it.
+# The memory that all bodies together may take with a valid token, in MiB: the service's --max-bodies, and
+# half of it again for Python and the allocator.
 _BUDGET = 48.0
-# And without one: the service is to answer before the body.
+# The same without a token: the service has to respond before it reads the body.
 _NOTHING = 4.0
 
 _BODY = b"topic=https%3A%2F%2Fexample.com%2F&data=" + b"x" * (MIB - 100)
@@ -78,7 +78,7 @@ def _statuses(connections: list) -> list[int]:  # type: ignore[type-arg]
 
 
 def _judge_descriptors(bench: Bench, connections: int, statuses: list[int], requests: int) -> None:
-    bench.notes.append(f"{statuses.count(401)} of {requests} were answered 401")
+    bench.notes.append(f"{statuses.count(401)} of {requests} got 401")
     bench.check("descriptors", bench.figures.descriptors, connections + _DESCRIPTORS)
 
 
@@ -88,7 +88,7 @@ _WHOLE_CHUNK = b"%x\r\n%s\r\n" % (len(_BODY), _BODY)
 
 def _refused(bench: Bench, *, method: str, token: str) -> None:
     """
-    Have requests with long bodies refused, and compare with those that no resource looks at.
+    Send requests with long bodies that are rejected, and compare their cost with that of a 404.
     """
     times = 10
     body = b"match=" + b"%41" * (MIB // 3 - 10)
@@ -101,7 +101,7 @@ def _refused(bench: Bench, *, method: str, token: str) -> None:
         before = bench.cpu()
         statuses = [bench.ask(request(method, HUB, fields, body)).status for _ in range(times)]
         each = (bench.cpu() - before) / times * 1000
-    bench.notes.append(f"answered {statuses[0]}; a 404 with that body: {reference:.1f} ms")
+    bench.notes.append(f"status {statuses[0]}; a 404 with that body: {reference:.1f} ms")
     bench.check("CPU for each", each, max(2 * reference, 5.0), "ms")
 
 

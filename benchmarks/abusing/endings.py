@@ -1,5 +1,5 @@
 """
-S2: a connection is over for the service, and its client goes on sending.
+S2: attacks in which the service has ended a connection and the client continues to send.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from abusing.wire import BAD_FRAME, MIB, Http2, flood, read_answer, request
 
 __all__ = ["ATTACKS"]
 
-# How many bytes follow, and by how many memory may grow.
+# How many bytes the client sends, and by how many MiB the service's memory may grow.
 _SIZE = 150 * MIB
 _MOST = 1.0
 
 _REQUEST_TIMEOUT = 1.5
 _BLOCK = b"x" * 65536
 
-# Brings a connection to its end, and returns it.
+# Makes the service end a connection, and returns the connection.
 _End = Callable[[Bench], Any]
 
 
@@ -50,7 +50,7 @@ def _after_close(bench: Bench, transport: str) -> Any:
 
 def _after_close_unread(bench: Bench, transport: str) -> Any:
     connection = bench.connect(transport, receive=4096)
-    # Each answer is 49 KB, and the last one ends the connection; nothing is read.
+    # Each response has 49 KB, and the last one ends the connection; the client reads none of them.
     pipelined = request("GET", "/") * 100 + request("GET", "/", {"connection": "close"})
     connection.sendall(pipelined)
     return connection
@@ -70,7 +70,7 @@ def _flooded(bench: Bench, end: _End) -> None:
     with closing(end(bench)) as connection:
         flood(connection, _BLOCK, MIB)
     with closing(end(bench)) as connection:
-        # What the service made before is not counted; and it has noticed the end by now.
+        # Do not count objects that the service created before. By now it has also ended the connection.
         bench.settle()
         with bench.attacked():
             sent = flood(connection, _BLOCK, _SIZE, seconds=4)

@@ -1,5 +1,5 @@
 """
-S7 and S8: patterns in tokens, and patterns of strangers.
+S7 and S8: attacks with URL patterns, in tokens and in anonymous subscriptions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from abusing.wire import FORM, HUB, MIB, bearer, read_answer, request
 
 __all__ = ["ATTACKS"]
 
-# What remembered tokens may take, in MiB: 16 by the service's own count, and half of that for the allocator.
+# The memory that cached tokens may take, in MiB: 16 by the service's count, and half of it for the allocator.
 _BUDGET = 24.0
 
 # How long one turn of the reactor may be, in milliseconds of CPU.
@@ -43,7 +43,7 @@ def _strangers(bench: Bench) -> None:
             query = urlencode([("match_urlpattern", each) for each in patterns])
             connection.sendall(request("GET", f"{HUB}?{query}"))
             statuses[read_answer(connection).status] += 1
-        bench.notes.append(f"{statuses[200]} of 300 let in")
+        bench.notes.append(f"{statuses[200]} of 300 accepted")
         bench.notes.append(f"their patterns: {(bench.process.resident() - before) / MIB:,.0f} MiB")
         topics = [("topic", f"https://example.com/{number}-0/new") for number in range(1000, 1100)]
         body = urlencode([*topics, ("data", "x")]).encode()

@@ -1,8 +1,8 @@
 """
-A well-behaved client: it sends small requests, one after the other, and measures how long each answer takes.
+A well-behaved client: it sends small requests one after the other and measures how long each response takes.
 
-It is a process of its own, so that the attacker's work does not count as waiting. For each answer it also
-reads how much CPU the service used meanwhile. That figure has less noise on a machine that others use.
+It runs in its own process, so that the attacker's work does not count as waiting time. For each response it
+also reads how much CPU the service used meanwhile. On a busy machine this figure has less noise.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-# How long it pauses after each answer, and how long it waits for one, in seconds.
+# How long it pauses after each response, and how long it waits for one, in seconds.
 PAUSE, PATIENCE = 0.005, 10.0
 
-# A new connection for every so many requests: a service without free descriptors answers the old ones alone.
+# Requests for each connection: a service without free descriptors still responds on old connections only.
 PER_CONNECTION = 20
 
 REQUEST = b"GET /nothing HTTP/1.1\r\nHost: hub.example\r\n\r\n"
@@ -54,7 +54,7 @@ def main() -> None:
 
 def read_answer(connection: socket.socket) -> None:
     """
-    Read an answer to its end.
+    Read a whole response.
 
     :raises OSError: if the connection ends first.
     """

@@ -1,5 +1,5 @@
 """
-S5: requests whose client goes in the packet that brings them.
+S5: attacks with requests that the client resets in the same packet.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["ATTACKS"]
 
 _COUNT = 1000
 
-# How much more than a 404 a request may cost: no more, but for the noise.
+# The cost of a request may exceed that of a 404 only by this factor, which allows for noise.
 _NOISE = 1.5
 
 _STREAM = f"{HUB}?match=https%3A%2F%2Fexample.com%2F"
@@ -25,9 +25,9 @@ _Begun = Callable[[Http2, Bench, int], bytes]
 
 def _get(target: str, token: str = "") -> _Begun:
     """
-    Make what begins a GET.
+    Return a function that returns the bytes of a GET.
 
-    :param token: the action of a token to bring; ``bad`` for a token that is none.
+    :param token: the action that the request's token grants; ``bad`` for an invalid token.
     """
 
     def begun(http2: Http2, bench: Bench, stream: int) -> bytes:
@@ -65,13 +65,13 @@ def _over_http2(bench: Bench, begun: _Begun) -> None:
         bench.settle()
         cost = (bench.cpu() - before) / _COUNT * 1000
         if not _is_answered(http2, 2 * _COUNT + 1):
-            bench.notes.append("the connection was ended, and with it the requests that followed")
+            bench.notes.append("the service ended the connection, and lost the requests that followed")
     _judge(bench, cost, reference)
 
 
 def _is_answered(http2: Http2, stream: int) -> bool:
     """
-    Find out whether a connection is of use still.
+    Check whether the service still responds on a connection.
     """
     with suppress(OSError):
         http2.connection.sendall(http2.headers(stream, "GET", "/nothing"))
@@ -83,7 +83,7 @@ def _is_answered(http2: Http2, stream: int) -> bool:
 
 def _cost_of_404(bench: Bench) -> float:
     """
-    Return the CPU that one takes, in milliseconds.
+    Return the CPU that a 404 costs, in milliseconds.
     """
     bursts, size = 4, 90
     with bench.connect("tls", http2=True) as connection:

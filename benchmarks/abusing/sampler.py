@@ -1,5 +1,5 @@
 """
-What the service holds at a time, and the most that it holds.
+Samples of the service's memory, descriptors and temporary files, and their maxima.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from abusing.wire import MIB
 
 __all__ = ["Sample", "Sampler", "sample"]
 
-# The service is ended when its memory has grown by this, so that no machine runs out of it.
+# The service is killed when its memory has grown by this, before the machine runs out of memory.
 _MOST_MEMORY = 1500 * MIB
 
 
 @dataclass(frozen=True)
 class Sample:
     """
-    What a service holds.
+    The resources that a service holds at one moment.
 
     :ivar memory: its resident memory, in bytes.
     :ivar descriptors: how many descriptors it has open.
@@ -37,7 +37,7 @@ class Sample:
 
 def sample(process: Process, temporary: Path) -> Sample:
     """
-    Look at a service.
+    Take a sample of a service.
 
     :param temporary: its folder for temporary files.
     """
@@ -52,9 +52,9 @@ def sample(process: Process, temporary: Path) -> Sample:
 
 class Sampler(threading.Thread):
     """
-    Looks at a service again and again, and keeps the maxima, while it is entered.
+    A context that samples a service periodically and keeps the maxima.
 
-    :ivar problem: why it has ended the service; empty if it has not.
+    :ivar problem: why it has killed the service; empty if it has not.
     """
 
     def __init__(self, process: Process, temporary: Path) -> None:
@@ -83,6 +83,6 @@ class Sampler(threading.Thread):
             for name, value in asdict(found).items():
                 setattr(self, name, max(getattr(self, name), value))
             if found.memory > self._limit:
-                self.problem = f"this script ended it, at +{_MOST_MEMORY // MIB} MiB"
+                self.problem = f"this script killed it, at +{_MOST_MEMORY // MIB} MiB"
                 self._process.popen.kill()
                 return

@@ -1,5 +1,5 @@
 """
-The service as a process of its own.
+Start the service that is attacked, in its own process.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Subject:
     The service that is measured.
 
     :ivar python: the interpreter that runs it.
-    :ivar environment: what it needs of that.
-    :ivar help: its ``--help``.
-    :ivar versions: what it consists of.
+    :ivar environment: the environment variables that it needs.
+    :ivar help: the output of its ``--help``.
+    :ivar versions: the versions of txsse's dependencies, and where txsse is imported from.
     """
 
     python: str
@@ -42,7 +42,7 @@ class Subject:
     @classmethod
     def find(cls, python: str, tree: Path) -> Subject:
         """
-        Ask the service about itself.
+        Find out the versions and options of the service.
 
         :param tree: the checkout that it is imported from.
         :raises Failed: if it cannot be imported.
@@ -52,14 +52,14 @@ class Subject:
             "print(json.dumps({'txsse from': txsse.__path__[0], 'Python': platform.python_version(), "
             "**{name: version(name) for name in ('Twisted', 'h2', 'PyJWT')}}))"
         )
-        # Whatever of the checkout is compiled is kept elsewhere: it may be somebody else's.
+        # Write bytecode elsewhere: the checkout may belong to another user.
         own = {
             "PYTHONPATH": str(tree),
             "PYTHONPYCACHEPREFIX": str(CACHE / "bytecode"),
             "PYTHONDONTWRITEBYTECODE": "",
         }
         environment = {**os.environ, **own}
-        asked = [
+        queries = [
             subprocess.Popen(
                 [python, *arguments],
                 env=environment,
@@ -70,11 +70,11 @@ class Subject:
             )
             for arguments in (["-c", code], ["-m", "twisted", "txsse", "--help"])
         ]
-        told = [each.communicate() for each in asked]
-        for each, (_, errors) in zip(asked, told, strict=True):
+        answers = [each.communicate() for each in queries]
+        for each, (_, errors) in zip(queries, answers, strict=True):
             if each.returncode:
                 raise Failed(f"{python} cannot run the service of {tree}: {errors.strip()[-300:]}")
-        outputs = [output for output, _ in told]
+        outputs = [output for output, _ in answers]
         versions = json.loads(outputs[0])
         if Path(versions["txsse from"]).resolve() != (tree / "txsse").resolve():
             raise Failed(f"{python} imports txsse from {versions['txsse from']}, not from {tree}")
@@ -90,11 +90,11 @@ class Subject:
 @contextmanager
 def benched(subject: Subject, options: Sequence[str]) -> Iterator[Bench]:
     """
-    Start a service, which listens on TCP, TLS and a UNIX socket, and end it.
+    Start a service that listens on TCP, TLS and a UNIX socket; kill it at the end.
 
-    It starts on the attacker's core, while another one is attacked; see :meth:`Bench.wait_until_ready`.
+    It starts on the attacker's core while another service is attacked; see :meth:`Bench.wait_until_ready`.
 
-    :param options: some of its options.
+    :param options: further options of the service.
     """
     with run_folder() as folder:
         (folder / "tmp").mkdir()
@@ -122,5 +122,5 @@ def benched(subject: Subject, options: Sequence[str]) -> Iterator[Bench]:
         )
         with ending(process):
             yield Bench(process, folder, *ports, key)
-            # It would wait for streams that are open.
+            # A graceful shutdown would wait for open streams.
             process.popen.kill()

@@ -1,5 +1,5 @@
 """
-The results as a table.
+Format the results as a table.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from abusing.wire import KIB, MIB
 
 __all__ = ["verdict", "written"]
 
-# The headings, what the cells hold, and its unit.
+# For each column: its heading, the figure, the figure's unit, and its decimal places.
 _COLUMNS = (
     ("peak MiB", "peak", MIB, 1),
     ("after", "after", MIB, 1),
@@ -24,16 +24,16 @@ _COLUMNS = (
 )
 
 _LEGEND = """\
-Each figure is what the attack added. peak: the service's memory at most; after: its memory once the attacker
-has disconnected; fds: open descriptors at most; tmp: bytes of temporary files at most; waited: the longest
-that another client waited for a small answer; CPU ms: the most CPU that the service used in one such wait;
-CPU s: all that it used; kept: whether all bounds are kept.
+Each figure is the increase during the attack. peak: the service's maximal memory; after: its memory after the
+attacker has disconnected; fds: maximal open descriptors; tmp: maximal size of temporary files; waited: the
+longest that another client waited for a small response; CPU ms: the most CPU that the service used during one
+such wait; CPU s: its total CPU; kept: whether all bounds are kept.
 """
 
 
 def written(results: Mapping[str, Any]) -> str:
     """
-    Write all of it.
+    Return the table, with its legend.
     """
     rows = [["entry", "attack", *(column[0] for column in _COLUMNS), "kept", "figure <= bound; notes"]]
     rows += [_cells(row) for row in results["rows"]]
@@ -48,14 +48,14 @@ def written(results: Mapping[str, Any]) -> str:
         "",
         _LEGEND,
         f"{kept.count(False)} of {len(kept)} attacks break a bound.",
-        *(f"Left out, for lack of time: {name}." for name in results["left_out"]),
+        *(f"Skipped for lack of time: {name}." for name in results["left_out"]),
     ]
     return "\n".join(lines)
 
 
 def verdict(row: Mapping[str, Any]) -> str:
     """
-    Write which bounds there are, and what came of them.
+    Return the bounds of an attack with the figures, and its notes.
     """
     checks = [
         f"{check['what']} {check['value']:,.4g} {'<=' if check['kept'] else '>'} {check['most']:,.4g} "
@@ -64,7 +64,7 @@ def verdict(row: Mapping[str, Any]) -> str:
     ]
     notes = [*([f"failed: {row['failed']}"] if row["failed"] else ()), *row["notes"]]
     if row["figures"]["failed"]:
-        notes.append(f"{row['figures']['failed']} requests of the other client were not answered")
+        notes.append(f"{row['figures']['failed']} requests of the other client received no response")
     return "; ".join([*checks, *notes])
 
 

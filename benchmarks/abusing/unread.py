@@ -1,5 +1,5 @@
 """
-S3: pipelined requests, whose answers the client does not read.
+S3: attacks with pipelined requests whose responses the client does not read.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from abusing.wire import FORM, HUB, KIB, MIB, Http2, bearer, flood, read_answer,
 
 __all__ = ["ATTACKS"]
 
-# What a connection may have unsent beside one answer, and what the allocator and the bytes read may take.
+# How many unsent bytes a connection may hold in addition to one response, and an allowance for the allocator
+# and the bytes that were read.
 _UNSENT = 64 * KIB
 _ALLOWANCE = 4 * MIB
 
-# What a request of HTTP/2 may take without its answer, and the CPU of a second in which nothing can be sent.
+# The memory of an HTTP/2 request without its response, and the CPU in a second in which nothing can be sent.
 _STREAM = 8 * KIB
 _IDLE = 0.15
 
@@ -39,7 +40,7 @@ def _refusal(bench: Bench) -> bytes:
 
 def _list(bench: Bench) -> bytes:
     """
-    Open streams until the list of subscriptions is some 1.5 MB long, and return what asks for it.
+    Open streams until the list of subscriptions has some 1.5 MB, and return the request for this list.
     """
     fields = bearer(bench.token("subscribe"))
     for number in range(20):
@@ -54,7 +55,7 @@ def _list(bench: Bench) -> bytes:
     return request("GET", f"{HUB}/subscriptions", fields)
 
 
-# They stay open as long as the program runs.
+# Connections that stay open until the program ends.
 _STREAMS: list[object] = []
 
 
@@ -66,13 +67,13 @@ def _pipelined(bench: Bench, asking: _Asking, *, connections: int, size: int) ->
         for _ in range(connections):
             connection = context.enter_context(bench.connect(receive=4096))
             flood(connection, block, size - size % len(data), seconds=3)
-    bench.notes.append(f"an answer has {answer:,} bytes")
+    bench.notes.append(f"a response has {answer:,} bytes")
     bench.check("memory", bench.figures.peak / MIB, _most(connections, answer), "MiB")
 
 
 def _streams(bench: Bench, asking: _Asking, *, connections: int) -> None:
     """
-    The same over HTTP/2, where requests need not wait for each other, to a client that opens no window.
+    Send requests concurrently over HTTP/2, from a client whose flow-control window stays 0.
     """
     data = asking(bench)
     answer = len(bench.ask(data).body)
@@ -88,10 +89,10 @@ def _streams(bench: Bench, asking: _Asking, *, connections: int) -> None:
         before = bench.cpu()
         time.sleep(1)
         idle = bench.cpu() - before
-    bench.notes.append(f"an answer has {answer:,} bytes")
+    bench.notes.append(f"a response has {answer:,} bytes")
     most = _most(connections, answer) + connections * 100 * _STREAM / MIB
     bench.check("memory", bench.figures.peak / MIB, most, "MiB")
-    bench.check("CPU of a second then", idle, _IDLE, "s")
+    bench.check("CPU per idle second", idle, _IDLE, "s")
 
 
 def _most(connections: int, answer: int) -> float:

@@ -1,5 +1,5 @@
 """
-Bytes as an attacker writes them: HTTP/1.1 requests, HTTP/2 frames, certificates, tokens, floods.
+The bytes that attackers send: HTTP/1.1 requests, HTTP/2 frames, certificates, tokens, floods.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 def make_certificate(file: Path) -> None:
     """
-    Write a private key with a certificate of its own.
+    Write a private key and a self-signed certificate to a file.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
@@ -78,7 +78,7 @@ def make_token(key: str, action: str, topics: Iterable[dict[str, str]] = ({"matc
 
 def bearer(token: str) -> dict[str, str]:
     """
-    Return the field that presents a token.
+    Return the header field for a token; empty without a token.
     """
     return {"authorization": f"Bearer {token}"} if token else {}
 
@@ -87,9 +87,9 @@ def request(
     method: str, target: str, fields: dict[str, str] | None = None, body: bytes | None = None
 ) -> bytes:
     """
-    Write a request of HTTP/1.1.
+    Return an HTTP/1.1 request.
 
-    :param body: what follows, with its length in the head; ``None`` for a request that ends with the head.
+    :param body: the body, whose length is added to the head; ``None`` for no body.
     """
     all_fields = {"host": HOST, **(fields or {})}
     if body is not None:
@@ -101,9 +101,9 @@ def request(
 @dataclass(frozen=True)
 class Answer:
     """
-    An answer.
+    A response.
 
-    :ivar status: 0 for a connection that ended without one.
+    :ivar status: the status; 0 if the connection ended without a response.
     """
 
     status: int
@@ -115,7 +115,7 @@ NO_ANSWER = Answer(0)
 
 def read_answer(connection: socket.socket) -> Answer:
     """
-    Read an answer: for a stream, its head alone.
+    Read a response; of a stream, only its head.
     """
     data = b""
     with suppress(OSError):
@@ -137,11 +137,11 @@ def read_answer(connection: socket.socket) -> Answer:
 
 def flood(connection: socket.socket, block: bytes, size: int, *, seconds: float = 5.0) -> int:
     """
-    Send a block again and again.
+    Send a block repeatedly.
 
-    :param size: how many bytes in all.
-    :param seconds: for how long at most.
-    :returns: how many bytes the service's end took, before it closed, or stopped reading for two seconds.
+    :param size: how many bytes to send in all.
+    :param seconds: the time limit.
+    :returns: how many bytes were sent before the service closed the connection, or read nothing for 2 s.
     """
     sent = 0
     until = time.monotonic() + seconds
@@ -156,12 +156,12 @@ def flood(connection: socket.socket, block: bytes, size: int, *, seconds: float 
 
 def reset(connection: socket.socket) -> None:
     """
-    Close a connection by a RST packet, where it has such packets.
+    Close a connection with a RST packet, if its transport has them.
     """
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     if isinstance(connection, ssl.SSLSocket):
-        # Without the goodbye of TLS.
+        # Without TLS's close_notify.
         socket.socket(fileno=connection.detach()).close()
     else:
         connection.close()
@@ -169,7 +169,7 @@ def reset(connection: socket.socket) -> None:
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """
-    Write a frame of HTTP/2.
+    Return an HTTP/2 frame.
     """
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
@@ -180,10 +180,10 @@ BAD_FRAME = frame(_DATA, 0, 0, b"x")
 
 class Http2:
     """
-    The client's end of an HTTP/2 connection, which leaves all rules to its caller.
+    The client's side of an HTTP/2 connection. It enforces no rules of the protocol.
 
-    :param connection: the connection, with the protocol negotiated.
-    :param window: how many bytes of each answer the service may send; ``None`` for the standard's default.
+    :param connection: the connection, on which ALPN has negotiated HTTP/2.
+    :param window: how many bytes of each response the service may send; ``None`` for the standard's default.
     """
 
     def __init__(self, connection: Any, *, window: int | None = None) -> None:
@@ -206,9 +206,9 @@ class Http2:
         end: bool = True,
     ) -> bytes:
         """
-        Write the frame that begins a request.
+        Return the HEADERS frame of a request.
 
-        :param end: whether it ends the request, too.
+        :param end: whether the frame also ends the request.
         """
         pseudo = {":method": method, ":scheme": "https", ":authority": HOST, ":path": target}
         block = self._encoder.encode([*pseudo.items(), *(fields or {}).items()])
@@ -216,23 +216,23 @@ class Http2:
 
     def data(self, stream: int, payload: bytes, *, end: bool = True) -> bytes:
         """
-        Write a frame of the body.
+        Return a frame with a part of the body.
         """
         return frame(_DATA, _END_STREAM if end else 0, stream, payload)
 
     def rst(self, stream: int) -> bytes:
         """
-        Write the frame that cancels a request.
+        Return the frame that cancels a request.
         """
         return frame(_RST_STREAM, 0, stream, struct.pack(">I", _CANCEL))
 
     def read_statuses(self, count: int, *, seconds: float) -> list[int]:
         """
-        Read answers.
+        Read responses.
 
-        :param count: how many; an answer counts when its stream has ended.
-        :param seconds: how long at most.
-        :returns: the statuses of those that began.
+        :param count: how many; a response counts when its stream has ended.
+        :param seconds: the time limit.
+        :returns: the statuses of the responses that began.
         """
         statuses, ended = [], 0
         until = time.monotonic() + seconds

@@ -1,3 +1,3 @@
 """
-The parts of the benchmark of the client: see ``benchmarks/client.py``.
+The parts of ``benchmarks/client.py``, which compares clients.
 """

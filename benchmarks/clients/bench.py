@@ -1,5 +1,5 @@
 """
-The clients, and one run of one of them.
+The clients that are compared, and one run of one of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Contestant(rounds.Contestant):
     """
     A client.
 
-    :ivar program: what runs it; gets the stream's URL, the number of events and their type.
+    :ivar program: the program in ``programs/``; its arguments are the stream's URL, the number of events and
+        their type.
     :ivar ways: further arguments.
     """
 
@@ -40,13 +41,13 @@ class Contestant(rounds.Contestant):
     @property
     def needs(self) -> str:
         """
-        The part of the set-up that it needs.
+        The set-up that it needs: ``node`` or ``python``.
         """
         return "node" if self.program.endswith(".mjs") else "python"
 
     def command(self, port: int, stream: Stream) -> list[str]:
         """
-        Make its command line.
+        Return its command line.
         """
         runs = "node" if self.needs == "node" else str(peers.PYTHON.python)
         url = f"http://127.0.0.1:{port}/events"
@@ -68,11 +69,11 @@ ALL = (
 
 def run(contestant: Contestant, stream: Stream, cores: tuple[int, int]) -> dict[str, float]:
     """
-    Have a client read a stream.
+    Run a client that reads a stream.
 
-    :param cores: the server's and the client's.
-    :returns: its CPU in seconds per event.
-    :raises Failed: where it does not see every event as it was sent.
+    :param cores: the server's core and the client's.
+    :returns: the client's CPU per event, in seconds.
+    :raises Failed: if it does not receive every event as it was sent.
     """
     with run_folder() as folder:
         server = Process(
@@ -90,7 +91,7 @@ def run(contestant: Contestant, stream: Stream, cores: tuple[int, int]) -> dict[
         finally:
             server.end()
     if answer["seen"] != stream.expected():
-        raise Failed(f"it saw {answer['seen']}, and not {stream.expected()}")
+        raise Failed(f"it received {answer['seen']}, not {stream.expected()}")
     user, system = answer["user"] / stream.events, answer["system"] / stream.events
     return {"cpu": user + system, "user": user, "system": system}
 
@@ -99,7 +100,7 @@ def _answer(command: list[str], core: int, folder: Path) -> dict[str, Any]:
     client = Process(
         command,
         core=core,
-        # Node looks there for its packages.
+        # Node searches for packages in its working directory.
         folder=peers.NODE.folder if peers.NODE.folder.exists() else CACHE,
         environment=peers.environment(),
         errors=folder / "client.log",
@@ -107,10 +108,10 @@ def _answer(command: list[str], core: int, folder: Path) -> dict[str, Any]:
     try:
         text, _ = client.popen.communicate(timeout=_PATIENCE)
     except subprocess.TimeoutExpired:
-        raise Failed(f"it has not seen all events after {_PATIENCE} s") from None
+        raise Failed(f"it has not received all events after {_PATIENCE} s") from None
     finally:
         client.end()
     if client.popen.returncode or not text:
-        raise Failed(f"it ended with {client.popen.returncode}: {client.complaint()}")
+        raise Failed(f"it exited with {client.popen.returncode}: {client.complaint()}")
     answer: dict[str, Any] = json.loads(text)
     return answer

@@ -1,12 +1,12 @@
 """
-What the client is compared with.
+The other clients, and how to install them.
 """
 
 from __future__ import annotations
 
 from shared.peers import CACHE, ROOT, NodePackage, PythonPackages
 
-# txsse itself is read from the checkout, so that what is measured is what stands there.
+# txsse itself is imported from the checkout, so that the benchmark measures the code of the checkout.
 PYTHON = PythonPackages(
     CACHE / "clients",
     (
@@ -25,6 +25,6 @@ NODE = NodePackage(CACHE / "node-clients", "eventsource")
 
 def environment() -> dict[str, str]:
     """
-    What the clients find in their environment: txsse, and no proxy on the way to this machine.
+    Return the clients' environment variables: txsse's path, and no proxy for this machine.
     """
     return {"PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}

@@ -1,6 +1,6 @@
 """
-Serves a stream once, as fast as the kernel takes it: ``python -m clients.server NAME EVENTS``, which prints
-its port. All bytes are made before it listens, so that sending costs next to nothing, and no client waits.
+Serve a stream once, as fast as the kernel accepts it: ``python -m clients.server NAME EVENTS`` prints its
+port. All bytes are ready before it listens, so that sending costs almost no CPU and no client waits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _HEAD = (
 
 def serve(reply: bytes) -> None:
     """
-    Answer one request. A client that comes back has lost its stream, and shall not get it again unnoticed.
+    Respond to one request, then stop listening: a client that lost its stream must fail, not read it again.
     """
     with socket.create_server(("127.0.0.1", 0)) as listening:
         sys.stdout.write(f"{listening.getsockname()[1]}\n")
@@ -33,7 +33,7 @@ def serve(reply: bytes) -> None:
             request += received
         try:
             connection.sendall(reply)
-            # Until the client goes.
+            # Until the client disconnects.
             connection.recv(1)
         except ConnectionError:
             return

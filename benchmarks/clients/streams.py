@@ -1,5 +1,5 @@
 """
-The streams, and what a client must have seen of them.
+The streams that clients read, and the result that each client has to report.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# As large as most buffers for reading are, and as a proxy passes on what it has read.
+# The size of most read buffers, so also that of the chunks that a proxy forwards.
 _CHUNK = 64 * 1024
 
 _TYPE = "price"
@@ -16,10 +16,10 @@ _TYPE = "price"
 @dataclass(frozen=True)
 class Stream:
     """
-    A number of events, and how they lie in the chunks of the reply.
+    A stream of events, and how its bytes are divided into chunks.
 
-    :ivar named: whether each event has an id and a type, besides its data.
-    :ivar alone: whether each has a chunk of its own. Otherwise chunks have 64 KiB, wherever that cuts.
+    :ivar named: whether each event has an id and a type in addition to its data.
+    :ivar alone: whether each event is one chunk. Otherwise chunks have 64 KiB, and may cut events.
     """
 
     named: bool
@@ -29,7 +29,7 @@ class Stream:
     @property
     def name(self) -> str:
         """
-        Name the shape and the framing, for the results and the command line of the server.
+        The name of its shape and framing, in the results and on the server's command line.
         """
         return f"{'named' if self.named else 'data'}-{'alone' if self.alone else 'together'}"
 
@@ -42,8 +42,8 @@ class Stream:
 
     def expected(self) -> dict[str, object]:
         """
-        What a client is to have seen: how many characters of data in all, and the data, the type and the id
-        of the last event.
+        Return the result that a client has to report: the total number of characters of data, and the last
+        event's data, type and id.
         """
         size = sum(len(_data(number)) for number in self._numbers)
         last = self._numbers[-1]
@@ -51,7 +51,7 @@ class Stream:
 
     def chunks(self) -> Iterator[bytes]:
         """
-        Make the body, as it is on the wire. It has no end, since such streams have none.
+        Generate the chunked body, without the final chunk: event streams do not end.
         """
         events = map(self._event, self._numbers)
         if self.alone:
@@ -72,7 +72,7 @@ class Stream:
 
 
 def _data(number: int) -> str:
-    # Not all of the same length: else one event lost and another one twice would not show in the sum.
+    # Lengths differ: otherwise the sum would not show that one event was lost and another one duplicated.
     return f"{number:07} {'x' * (84 + number % 17)}"
 
 
@@ -82,6 +82,6 @@ def _framed(data: bytes) -> bytes:
 
 def all_streams(events: int) -> list[Stream]:
     """
-    Make every shape in every framing.
+    Return a stream of every shape in every framing.
     """
     return [Stream(named, alone, events) for alone in (True, False) for named in (False, True)]

@@ -1,5 +1,5 @@
 """
-The results as text.
+Format the results as reStructuredText.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from shared.results import Results
 from clients import bench
 from clients.streams import Stream, all_streams
 
-# What all are compared with, and the headings of that.
+# The clients that all others are compared with, and the headings of the ratios.
 _COMPARED = {"txsse": "to callbacks", "txsse-iteration": "to async for"}
 
 
 @dataclass(frozen=True)
 class Table(tables.Table):
     """
-    A stream's table.
+    The table of one stream.
     """
 
     names: ClassVar = {contestant.name: contestant.title for contestant in bench.ALL}
@@ -43,7 +43,7 @@ class Table(tables.Table):
 
 def written(results: Results) -> str:
     """
-    Write everything.
+    Return the whole page.
     """
     events = results.sizes["events"]
     introduction = [
@@ -58,5 +58,5 @@ def written(results: Results) -> str:
 
 
 def _title(stream: Stream) -> str:
-    shape = "Id, type and data" if stream.named else "Data alone"
+    shape = "Id, type and data" if stream.named else "Data only"
     return f"{shape}, {'one chunk for each event' if stream.alone else 'chunks of 64 KiB'}"

@@ -1,3 +1,3 @@
 """
-The parts of the soak of a cluster: see ``benchmarks/cluster.py``.
+The parts of ``benchmarks/cluster.py``, the soak test of a cluster.
 """

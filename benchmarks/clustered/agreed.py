@@ -1,15 +1,15 @@
 """
-What nodes, subscribers and publishers have agreed on.
+Constants that nodes, subscribers and publishers share.
 """
 
 from __future__ import annotations
 
 __all__ = ["END", "KEY", "SEED", "TOPICS"]
 
-# What the names of the keys in Redis begin with.
+# The prefix of the keys in Redis.
 KEY = "txsse"
 
 TOPICS = ["a", "b", "c", "d"]
 
-# The ids of the first update and of the last one, which go to all topics.
+# The ids of the first and the last update, which both have all topics.
 SEED, END = "seed", "end"

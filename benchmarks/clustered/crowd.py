@@ -1,5 +1,5 @@
 """
-A process full of subscribers.
+A process that runs many subscribers on one selector.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from clustered.subscriber import Subscriber, Track
 
 __all__ = ["Crowd"]
 
-# How long a visit takes, and how long one is away after it, on average, in seconds.
+# The average duration of a visit, and of the absence after it, in seconds.
 _VISIT, _AWAY = 6.0, 1.0
-# Who is away for long misses more than a node has in memory, and is sent it from Redis.
+# During a long absence a subscriber misses more than a node has in memory, so the node reads it from Redis.
 _LONG_AWAY, _LONG_AWAY_SHARE = (10.0, 40.0), 0.03
-# For how long a slow one stops reading, in seconds.
+# How long a slow subscriber stops reading, in seconds.
 _PAUSE = (2.0, 8.0)
 
 
 class Crowd:
     """
-    A process full of subscribers.
+    The subscribers of this process.
 
-    :param options: what the first line of the input says.
+    :param options: the first line of the input.
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -51,25 +51,27 @@ class Crowd:
         self._alarms: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
         self._input = b""
-        self._going = True
+        self._running = True
 
     def _new(self, number: int) -> Subscriber:
         if number % 4 == 3:
-            # Every fourth wants one topic alone.
+            # Every fourth subscribes to only one topic.
             return Subscriber(number, self._tracks[1 + number // 4 % len(TOPICS)], SEED, self)
-        # Some of the others come late, for the whole record or for what is new then.
+        # Some of the others connect late, either from the earliest update or for new updates only.
         first_ids = {0: "earliest", 2: ""}
         return Subscriber(number, self._tracks[0], first_ids.get(number % 10, SEED), self)
 
     def run(self) -> None:
         """
-        Do as the input says until it ends.
+        Run the subscribers, and follow the commands on stdin until it ends.
         """
         self._selector.register(0, selectors.EVENT_READ, None)
         for subscriber in self._subscribers:
             late = subscriber.last_id != SEED
-            self._later(subscriber.chance.uniform(0, self._seconds if late else 2.0), self._come, subscriber)
-        while self._going:
+            self._later(
+                subscriber.chance.uniform(0, self._seconds if late else 2.0), self._connect, subscriber
+            )
+        while self._running:
             wait = self._alarms[0][0] - time.monotonic() if self._alarms else 1.0
             for key, _ in self._selector.select(max(0.0, wait)):
                 if key.data is None:
@@ -83,9 +85,9 @@ class Crowd:
     def _later(self, seconds: float, action: Callable[..., None], *arguments: Any) -> None:
         heapq.heappush(self._alarms, (time.monotonic() + seconds, next(self._order), action, arguments))
 
-    # What subscribers do.
+    # Actions of subscribers.
 
-    def _come(self, subscriber: Subscriber) -> None:
+    def _connect(self, subscriber: Subscriber) -> None:
         if subscriber.socket is not None:
             return
         subscriber.connect()
@@ -100,9 +102,9 @@ class Crowd:
         if not self.finishing and subscriber.visit == visit and subscriber.socket is not None:
             self.counts["slow"] += 1
             self._selector.unregister(subscriber.socket)
-            self._later(subscriber.chance.uniform(*_PAUSE), self._read_on, subscriber, visit)
+            self._later(subscriber.chance.uniform(*_PAUSE), self._resume_reading, subscriber, visit)
 
-    def _read_on(self, subscriber: Subscriber, visit: int) -> None:
+    def _resume_reading(self, subscriber: Subscriber, visit: int) -> None:
         if subscriber.visit == visit and subscriber.socket is not None:
             self._watch(subscriber)
 
@@ -110,12 +112,12 @@ class Crowd:
         if self.finishing or subscriber.visit != visit or subscriber.socket is None:
             return
         self.counts["cuts"] += 1
-        self._leave(subscriber, reset=subscriber.chance.random() < 0.5)
+        self._disconnect(subscriber, reset=subscriber.chance.random() < 0.5)
         long = subscriber.chance.random() < _LONG_AWAY_SHARE
         away = subscriber.chance.uniform(*_LONG_AWAY) if long else subscriber.chance.expovariate(1 / _AWAY)
-        self._later(away, self._come, subscriber)
+        self._later(away, self._connect, subscriber)
 
-    def _leave(self, subscriber: Subscriber, *, reset: bool) -> None:
+    def _disconnect(self, subscriber: Subscriber, *, reset: bool) -> None:
         assert subscriber.socket is not None
         with suppress(KeyError):
             self._selector.unregister(subscriber.socket)
@@ -143,14 +145,14 @@ class Crowd:
             subscriber.take(data)
         else:
             self.counts["streams ended"] += 1
-            self._leave(subscriber, reset=False)
-            self._later(0.2, self._come, subscriber)
+            self._disconnect(subscriber, reset=False)
+            self._later(0.2, self._connect, subscriber)
 
-    # What this process is told, and tells.
+    # Commands on stdin, and responses on stdout.
 
     def _read_input(self) -> None:
         data = os.read(0, 65536)
-        self._going = bool(data)
+        self._running = bool(data)
         *lines, self._input = (self._input + data).split(b"\n")
         for line in lines:
             self._do(json.loads(line))
@@ -164,19 +166,19 @@ class Crowd:
 
     def _finish(self) -> None:
         """
-        Have everybody come, and stay to the end.
+        Connect all subscribers, and keep them connected to the end.
         """
         self.finishing = True
         for subscriber in self._subscribers:
             if subscriber.slow and subscriber.socket is not None:
-                # With so small a buffer it would not be done today.
-                self._leave(subscriber, reset=True)
+                # With its small receive buffer it would take too long.
+                self._disconnect(subscriber, reset=True)
             if subscriber.socket is None:
-                self._later(subscriber.chance.uniform(0, 1), self._come, subscriber)
+                self._later(subscriber.chance.uniform(0, 1), self._connect, subscriber)
 
     def _write(self) -> None:
         """
-        Have what came be held against what was published, and count it.
+        Write the received events to files, for comparison with the published updates, and count them.
         """
         for track in self._tracks:
             (self._directory / f"{track.topic}.{self._name}").write_bytes(track.received)

@@ -1,5 +1,5 @@
 """
-A node: a hub in a process of its own.
+A node of the cluster: a process with a hub.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ __all__ = ["Node"]
 
 reactor: Any = global_reactor
 
-# What is told of the hub.
+# The hub's metrics that the node reports.
 _METRICS = ("channels", "replaying", "published", "delivered", "replayed", "slow_replays", "gaps", "failures")
 
 
 class Node(LineReceiver):
     """
-    A hub. It publishes what its input says, each line within one turn, and answers how that went.
+    A hub that is controlled by stdin. It publishes the updates of each line in one turn of the reactor, and
+    writes the results to stdout.
 
-    :param url: where Redis is.
+    :param url: the URL of Redis.
     :param max_count: how many updates the journal holds.
     """
 
@@ -61,7 +62,7 @@ class Node(LineReceiver):
         site = Site(root)
         site.log = lambda request: None  # type: ignore[method-assign]
         port: Any = reactor.listenTCP(0, site, backlog=4096, interface="127.0.0.1")
-        # Small, so that a client that does not read is behind soon.
+        # Small, so that a client that does not read soon counts as slow.
         port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
         self.hub.start().addCallback(lambda _: self._answer({"port": port.getHost().port}))
 
@@ -89,16 +90,16 @@ class Node(LineReceiver):
 
     def _result(self, number: int, id: str | None, uncertain: bool) -> None:
         if not self._results:
-            reactor.callLater(0, self._tell_results)
+            reactor.callLater(0, self._send_results)
         self._results.append((number, id, uncertain))
 
-    def _tell_results(self) -> None:
+    def _send_results(self) -> None:
         results, self._results = self._results, []
         self._answer({"results": results})
 
-    def _answer(self, told: dict[str, Any]) -> None:
-        self.sendLine(json.dumps(told).encode())  # type: ignore[no-untyped-call]
+    def _answer(self, message: dict[str, Any]) -> None:
+        self.sendLine(json.dumps(message).encode())  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: object = None) -> None:
-        # Whoever started this process has gone, or wants its end.
+        # The parent process has exited, or asks this one to exit.
         self.hub.stop(deadline=2).addBoth(lambda _: reactor.callFromThread(reactor.stop))

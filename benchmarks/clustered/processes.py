@@ -1,5 +1,5 @@
 """
-The processes, as seen from the one that measures.
+The child processes of the soak test: nodes, crowds of subscribers, and Redis.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ _PROGRAM = Path(__file__).parent.parent / "cluster.py"
 
 class Broken(Exception):
     """
-    The measurement itself cannot go on.
+    Raised if the soak test itself cannot continue.
     """
 
 
 class Child(ProcessProtocol):
     """
-    A node or a crowd, as seen from here.
+    The process of a node or a crowd.
 
-    :param name: what it is called.
-    :param told: called with how publishing at it went.
-    :ivar how: what it last told about itself.
-    :ivar unanswered: how often it was asked, and has not answered yet.
-    :ivar port: where it listens; 0 until it does.
+    :param name: its name in messages.
+    :param on_results: called with the results of publishing at the node.
+    :ivar how: the state that it reported last.
+    :ivar unanswered: how many requests for its state it has not answered yet.
+    :ivar port: the port that it listens on; 0 until it does.
     :ivar code: its exit status.
-    :ivar seconds: how much CPU it has taken, once it has been closed.
+    :ivar seconds: how much CPU it has used, once it has been closed.
     """
 
     transport: Any
 
-    def __init__(self, name: str, told: Callable[[Child, list[Any]], None] | None = None) -> None:
+    def __init__(self, name: str, on_results: Callable[[Child, list[Any]], None] | None = None) -> None:
         self.name = name
         self.how: dict[str, Any] = {}
         self.unanswered = 0
@@ -60,38 +60,38 @@ class Child(ProcessProtocol):
         self.running = False
         self.pid = 0
         self.seconds = 0.0
-        self._told = told
+        self._on_results = on_results
         self._buffer: list[bytes] = []
 
     def start(self, *arguments: object) -> None:
         """
-        Start this program once more, as something else.
+        Start this program in a child process, with other arguments.
         """
         command = [sys.executable, str(_PROGRAM), *map(str, arguments)]
         reactor.spawnProcess(self, sys.executable, command, env=None, childFDs={0: "w", 1: "r", 2: 2})
         self.running = True
         self.pid = self.transport.pid
 
-    def tell(self, what: Any) -> None:
+    def write(self, message: Any) -> None:
         """
-        Write to its input.
+        Write a message to its stdin.
         """
         if self.running:
-            self.transport.write(json.dumps(what).encode() + b"\n")
+            self.transport.write(json.dumps(message).encode() + b"\n")
 
     def ask(self, what: str = "how") -> None:
         """
-        Have it tell how it is.
+        Ask it to report its state.
 
-        :param what: what it does before.
+        :param what: the command that it executes first.
         """
         self.unanswered += 1
-        self.tell(what)
+        self.write(what)
 
     @property
     def has_ended(self) -> bool:
         """
-        Whether it ran, and does not any more.
+        Whether it has run and exited.
         """
         return self.pid != 0 and not self.running
 
@@ -102,13 +102,13 @@ class Child(ProcessProtocol):
         *lines, rest = b"".join(self._buffer).split(b"\n")
         self._buffer = [rest]
         for line in lines:
-            told = json.loads(line)
-            self.port = told.get("port", self.port)
-            if "how" in told:
-                self.how = told["how"]
+            message = json.loads(line)
+            self.port = message.get("port", self.port)
+            if "how" in message:
+                self.how = message["how"]
                 self.unanswered -= 1
-            if self._told is not None and "results" in told:
-                self._told(self, told["results"])
+            if self._on_results is not None and "results" in message:
+                self._on_results(self, message["results"])
 
     def processEnded(self, reason: Any) -> None:  # noqa: N802
         self.running = False
@@ -116,7 +116,7 @@ class Child(ProcessProtocol):
 
     def close(self) -> None:
         """
-        Have it end by itself.
+        Close its stdin, so that it exits.
         """
         if self.running:
             self.seconds = cpu_of(self.pid)
@@ -124,7 +124,7 @@ class Child(ProcessProtocol):
 
     def kill(self) -> None:
         """
-        End it.
+        Kill it.
         """
         if self.running:
             os.kill(self.pid, signal.SIGKILL)
@@ -132,10 +132,10 @@ class Child(ProcessProtocol):
 
 class RedisServer:
     """
-    A real one, with all that it acknowledges on its disk.
+    A real Redis server, which writes every update to its disk before it acknowledges it.
 
-    :param directory: where its data are.
-    :ivar seconds: how much CPU it has taken, until it was killed.
+    :param directory: the directory for its data.
+    :ivar seconds: how much CPU it has used, in all its runs.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -155,15 +155,17 @@ class RedisServer:
 
     def spawn(self) -> None:
         """
-        Start it. It does not answer before it has read its data.
+        Start it. It does not respond before it has loaded its data.
         """
         command = redis_command(self.port, self._directory, "always")
-        # Of a session of its own, so that Ctrl-C leaves its end to this program.
+        # In its own session, so that Ctrl-C does not reach it, and this program ends it.
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def answers(self) -> bool:
         """
-        Tell whether it does.
+        Return whether it responds.
+
+        :raises Broken: if it has exited.
         """
         if self._process is not None and self._process.poll() is not None:
             raise Broken((self._directory / "redis.log").read_text()[-2000:])
@@ -189,7 +191,7 @@ class RedisServer:
 
     def entries(self) -> Iterator[dict[str, str]]:
         """
-        Go through the stream, each entry with its ``entry``.
+        Iterate over the entries of the stream, each with its id as ``entry``.
         """
         start = "-"
         while page := self.ask("XRANGE", f"{{{KEY}}}:updates", start, "+", "COUNT", "1000"):
@@ -200,7 +202,7 @@ class RedisServer:
 
     def kill(self) -> None:
         """
-        End it, as by ``kill -9``.
+        Kill it with SIGKILL.
         """
         if self._process is not None:
             self.seconds += cpu_of(self._process.pid)
@@ -211,7 +213,7 @@ class RedisServer:
 
 def cpu_of(pid: int) -> float:
     """
-    Return how many seconds of CPU a process has taken.
+    Return how much CPU a process has used, in seconds.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

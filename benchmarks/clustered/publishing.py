@@ -1,5 +1,5 @@
 """
-The publishers. They alone know what was published, and what of that was acknowledged.
+The publishers, which record each update that they publish and whether it was acknowledged.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ reactor: Any = global_reactor
 
 # How many updates are published in one turn of a node.
 _BURSTS = [1, 1, 2, 5, 20, 50]
-# The shares of updates whose publishers give no id; and of those that are published at two nodes at once, as
-# by somebody who does not wait for the answer.
+# The share of updates without an id, and the share of updates that are published at two nodes at once, as by
+# a publisher that does not wait for the first response.
 _NAMELESS_SHARE, _TWICE_SHARE = 0.1, 0.02
-# How many updates may wait to be acknowledged.
+# The maximal number of updates that are not yet acknowledged.
 _MAX_OUTSTANDING = 2000
-# When a publisher tries again, in seconds.
+# How long a publisher waits before it tries again, in seconds.
 _AGAIN = (0.05, 0.5)
 
 
 @dataclass
 class Published:
     """
-    An update, as its publisher knows it.
+    An update, as its publisher records it.
 
     :ivar first: the node where it was published first.
     :ivar tries: how often it was published.
     :ivar since: when it was published first.
-    :ivar waiting: how many answers are to come.
+    :ivar waiting: how many responses are outstanding.
     :ivar acknowledged: the id that it was acknowledged with.
-    :ivar uncertain: whether it failed in a way that leaves open whether it was recorded.
+    :ivar uncertain: whether it failed, and may have been recorded nevertheless.
     """
 
     number: int
@@ -60,11 +60,11 @@ class Published:
 @dataclass
 class Outage:
     """
-    A time without Redis.
+    A period without Redis.
 
     :ivar killed: when it began.
-    :ivar started: when Redis answered again, in seconds since then.
-    :ivar back: when each node acknowledged again, in seconds since the kill.
+    :ivar started: when Redis responded again, in seconds since the kill.
+    :ivar back: when each node acknowledged updates again, in seconds since the kill.
     """
 
     killed: float
@@ -76,12 +76,12 @@ class Publishing:
     """
     All publishers.
 
-    :param nodes: where they publish.
-    :param total: how many updates.
-    :param seconds: how long that is to take.
-    :param seed: what chance begins with.
+    :param nodes: the nodes that they publish at.
+    :param total: the number of updates.
+    :param seconds: the duration of publishing.
+    :param seed: the seed of random choices.
     :ivar records: all updates, by number.
-    :ivar outages: the times without Redis.
+    :ivar outages: the periods without Redis.
     """
 
     def __init__(self, nodes: list[Child], total: int, seconds: float, seed: int) -> None:
@@ -96,12 +96,12 @@ class Publishing:
         self._outstanding = 0
         self._loop = LoopingCall(self._turn)
         self._began = 0.0
-        # How long acknowledgements took at the first try, in seconds.
+        # The times of acknowledgements at the first attempt, in seconds.
         self._times: list[float] = []
 
     def start(self) -> Deferred[Any]:
         """
-        Begin.
+        Start publishing.
 
         :returns: a Deferred that fires if it fails.
         """
@@ -110,7 +110,7 @@ class Publishing:
 
     def stop(self) -> None:
         """
-        Publish nothing further.
+        Stop publishing.
         """
         if self._loop.running:
             self._loop.stop()
@@ -118,29 +118,29 @@ class Publishing:
     @property
     def progress(self) -> float:
         """
-        How much of it has been published, from 0 to 1.
+        The share of updates that have been published, from 0 to 1.
         """
         return len(self.records) / self._total
 
     @property
     def is_over(self) -> bool:
         """
-        Whether all is published, and all that has an id acknowledged.
+        Whether all updates are published, and those with an id acknowledged.
         """
         return len(self.records) >= self._total and not self._outstanding and not self._again
 
     def publish(self, record: Published) -> None:
         """
-        Publish one update, at any node.
+        Publish one update at a random node.
         """
         self.records.append(record)
         self._send(self._chance.randrange(len(self._nodes)), [record])
 
     def percentiles(self, *shares: float, newest: int = 0) -> list[float]:
         """
-        Return how long acknowledgements took at the first try, in milliseconds.
+        Return percentiles of the times of acknowledgements at the first attempt, in milliseconds.
 
-        :param newest: of how many of them; 0 for all.
+        :param newest: how many of the newest times to use; 0 for all.
         """
         times = sorted(self._times[-newest:]) or [0.0]
         return [times[int(len(times) * share)] * 1000 for share in shares]
@@ -157,7 +157,7 @@ class Publishing:
 
     def burst(self, node: int, size: int) -> None:
         """
-        Publish new updates at a node, at once.
+        Publish new updates at a node, all in one message.
         """
         size = min(size, self._total - len(self.records))
         burst = [self._new() for _ in range(size)]
@@ -186,11 +186,11 @@ class Publishing:
             record.tries += 1
             record.waiting += 1
         self._outstanding += len(records)
-        self._nodes[node].tell([(each.number, each.id, each.topics, each.data) for each in records])
+        self._nodes[node].write([(each.number, each.id, each.topics, each.data) for each in records])
 
     def results(self, node: Child, results: list[Any]) -> None:
         """
-        Take note of how it went.
+        Record the results of publishing at a node.
         """
         now = reactor.seconds()
         self._outstanding -= len(results)
@@ -211,6 +211,6 @@ class Publishing:
     def _failed(self, record: Published, uncertain: bool, now: float) -> None:
         record.uncertain |= uncertain
         self.counts["failed, uncertain" if uncertain else "failed, certain"] += 1
-        # Where it was published twice, the other one may still be acknowledged.
+        # If it was published at two nodes, the other one may still acknowledge it.
         if record.id is not None and record.acknowledged is None and not record.waiting:
             heapq.heappush(self._again, (now + self._chance.uniform(*_AGAIN), record.number, record))

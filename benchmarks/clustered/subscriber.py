@@ -1,5 +1,5 @@
 """
-A subscriber that wanders, and what it compares with the others.
+A subscriber that moves between nodes, and compares what it receives with other subscribers.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _SLOW_SHARE = 0.1
 
 class World(Protocol):
     """
-    Where a subscriber lives.
+    The state that all subscribers share.
 
-    :ivar ports: those of the nodes.
-    :ivar finishing: whether nobody is cut off any more.
-    :ivar wrong: what went wrong, in sentences.
+    :ivar ports: the ports of the nodes.
+    :ivar finishing: whether subscribers are no longer cut off.
+    :ivar wrong: violations, as sentences.
     """
 
     ports: list[int]
@@ -35,12 +35,12 @@ class World(Protocol):
 
 class Track:
     """
-    What all get who want the same: whoever is first to receive an event adds it, and for all others it is
-    compared. So a subscriber costs a comparison of bytes for what comes in one read, however many events
-    that is, and what is there in the end is what each of them received.
+    The events of one topic. The first subscriber that receives an event adds it; for all others it is
+    compared. So each read of a subscriber costs one comparison of bytes, however many events it has, and the
+    result is what each of the subscribers received.
 
-    :param topic: the topic; ``None`` for all.
-    :ivar received: all events, as they came over the wire.
+    :param topic: the topic; ``None`` for all topics.
+    :ivar received: all events, as bytes on the wire.
     """
 
     def __init__(self, topic: str | None) -> None:
@@ -50,7 +50,7 @@ class Track:
 
     def boundary(self, offset: int) -> int:
         """
-        Return where the last event ends that ends at an offset or before.
+        Return the end of the last event that is complete at an offset.
         """
         found = self.received.rfind(b"\n\n", 0, offset)
         return found + 2 if found >= 0 else 0
@@ -61,9 +61,9 @@ class Track:
         """
         return id_of(self.received[self.boundary(end - 2) : end])
 
-    def behind(self, id: str) -> int | None:
+    def after(self, id: str) -> int | None:
         """
-        Return the boundary behind the event with an id; ``None`` where nobody has received it yet.
+        Return the boundary after the event with an id; ``None`` if no subscriber has received it yet.
         """
         if id == SEED:
             return 0
@@ -74,33 +74,34 @@ class Track:
     @property
     def has_end(self) -> bool:
         """
-        Whether the last update is there.
+        Whether the last update has been received.
         """
         return bool(self.received) and self.id_before(len(self.received)) == END
 
 
 def id_of(block: bytes | bytearray) -> str:
     """
-    Return the id of an event. It comes first.
+    Return the id of an event, which is its first field; ``""`` without one.
     """
     return block[4 : block.index(b"\n")].decode() if block.startswith(b"id: ") else ""
 
 
 class Subscriber:
     """
-    A client that wanders.
+    A client that moves between nodes.
 
-    :param number: which one.
-    :param track: what it wants.
-    :param first_id: what it resumes from at first; ``""`` for nothing.
-    :param world: where it lives.
-    :ivar offset: where in its track it is; ``None`` where it came in the middle and nobody knows yet.
-    :ivar began: where it began.
-    :ivar visit: which visit this is, from 1 on.
+    :param number: its number.
+    :param track: the topic that it subscribes to.
+    :param first_id: the id that its first request resumes from; ``""`` for none.
+    :param world: the shared state.
+    :ivar offset: its offset in its track; ``None`` while it is unknown, because the subscriber began with new
+        updates.
+    :ivar began: the offset at which it began.
+    :ivar visit: the number of this visit, from 1 on.
     :ivar slow: whether it will stop reading in this visit.
     :ivar asked: whether the request has been sent.
-    :ivar socket: the connection; ``None`` where it is away.
-    :ivar last_id: what it resumed from.
+    :ivar socket: the connection; ``None`` while it is disconnected.
+    :ivar last_id: the id that it resumed from.
     """
 
     def __init__(self, number: int, track: Track, first_id: str, world: World) -> None:
@@ -115,20 +116,20 @@ class Subscriber:
         self.port = 0
         self.last_id = first_id
         self._world = world
-        # The id that a newcomer was sent first, and what came behind it.
-        self._anchor = ""
+        # The resume ID that a new client is sent first, and the events that arrived after it.
+        self._resume_id = ""
         self._held = b""
-        # One violation is one, and not all that follows from it.
+        # Only the first violation of a subscriber is reported, not its consequences.
         self._is_wrong = False
 
     # The connection.
 
     def connect(self) -> None:
         """
-        Come, or come back to another node.
+        Connect to a node, after the first visit to another one than before.
         """
-        elsewhere = [port for port in self._world.ports if port != self.port] or self._world.ports
-        self.port = self.chance.choice(elsewhere)
+        other_ports = [port for port in self._world.ports if port != self.port] or self._world.ports
+        self.port = self.chance.choice(other_ports)
         self.visit += 1
         self.slow = self.chance.random() < _SLOW_SHARE and not self._world.finishing
         self.socket = made = socket.socket()
@@ -152,13 +153,13 @@ class Subscriber:
             self.last_id = self.track.id_before(self.offset)
         resume = f"Last-Event-ID: {self.last_id}\r\n" if self.last_id else ""
         request = f"GET {self.track.path} HTTP/1.1\r\nHost: localhost\r\n{resume}\r\n"
-        # The first bytes of a connection have room.
+        # A new connection's send buffer has room for it.
         self.socket.sendall(request.encode())
         self.asked = True
 
     def disconnect(self, *, reset: bool) -> None:
         """
-        Be cut off. What is not a whole event by now is none.
+        Disconnect, and discard an incomplete event.
         """
         assert self.socket is not None
         if reset:
@@ -170,7 +171,7 @@ class Subscriber:
 
     def take(self, data: bytes) -> None:
         """
-        Take in what was read, however it was cut.
+        Process the bytes of one read, which may end anywhere.
         """
         if self._is_wrong:
             return
@@ -181,7 +182,7 @@ class Subscriber:
                 self._raw = head
                 return
             if not head.startswith(b"HTTP/1.1 200 "):
-                self.wrong(f"was answered {head[:60]!r}")
+                self.wrong(f"got the response {head[:60]!r}")
                 return
             self._in_head = False
         body = [data[: max(0, min(len(data), self._left - 2))]]
@@ -194,7 +195,7 @@ class Subscriber:
             size = int(data[at:end], 16)
             body.append(data[end + 2 : end + 2 + size])
             at = end + 4 + size
-        # A chunk that has come in part counts as far as it has come.
+        # Of an incomplete chunk, the part that has arrived counts.
         self._left += max(0, at - len(data))
         self._raw = data[at:]
         self._read(b"".join(body))
@@ -215,7 +216,7 @@ class Subscriber:
             if not self._is_wrong:
                 self._take_block(block + b"\n\n")
         if self.offset is None:
-            self._look_for_place()
+            self._find_offset()
         elif self.track.received.startswith(self._tail, self.offset):
             self.offset += len(self._tail)
             self._tail = b""
@@ -227,9 +228,9 @@ class Subscriber:
         if b"\ndata: " not in block:
             if not id or self.last_id:
                 self.wrong(f"got {block!r}")
-            self._anchor = self.last_id = id
+            self._resume_id = self.last_id = id
         elif not id:
-            self.wrong(f"got {block[:100]!r} behind {self.last_id!r}")
+            self.wrong(f"got {block[:100]!r} after {self.last_id!r}")
         elif self.offset is None:
             self._held += block
             self.last_id = id
@@ -244,10 +245,10 @@ class Subscriber:
             end = self.track.received.find(b"\n\n", self.offset)
             expected = id_of(self.track.received[self.offset : end])
             before = self.track.id_before(self.offset) if self.offset else self.last_id
-            self.wrong(f"got {id!r} behind {before!r}, where others got {expected!r}")
+            self.wrong(f"got {id!r} after {before!r}, where others got {expected!r}")
 
-    def _look_for_place(self) -> None:
-        place = self.track.behind(self._anchor) if self._anchor else None
+    def _find_offset(self) -> None:
+        place = self.track.after(self._resume_id) if self._resume_id else None
         if place is not None:
             self.offset = self.began = place
             held, self._held, tail, self._tail = self._held, b"", self._tail, b""
@@ -256,24 +257,24 @@ class Subscriber:
     @property
     def whereabouts(self) -> str:
         """
-        Tell how far it has come.
+        Its node, and the last event that it received.
         """
         at = self.last_id
         if self.offset:
             at = self.track.id_before(self.track.boundary(self.offset))
         where = "away" if self.socket is None else f"at node {self._world.ports.index(self.port)}"
-        return f"subscriber {self.number}, {where}, has come to {at!r}"
+        return f"subscriber {self.number}, {where}, has received up to {at!r}"
 
     @property
     def is_done(self) -> bool:
         """
-        Whether it has all up to the last update, or cannot have any more.
+        Whether it has received the last update, or has failed.
         """
         return self._is_wrong or (self.offset == len(self.track.received) and self.track.has_end)
 
     def wrong(self, what: str) -> None:
         """
-        Take note of a violation.
+        Record a violation.
         """
         where = self._world.ports.index(self.port)
         self._world.wrong.append(f"subscriber {self.number}, at node {where} on visit {self.visit}, {what}")

@@ -1,5 +1,5 @@
 """
-What is told in the end.
+The report at the end of the soak test.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Measured", "rows"]
 
 class Measured(Protocol):
     """
-    What there is to tell of.
+    The results that the report needs.
     """
 
     options: argparse.Namespace
@@ -31,18 +31,18 @@ class Measured(Protocol):
 
     def sum(self, name: str) -> int:
         """
-        Add up what the processes tell about themselves.
+        Return the sum of a counter over all processes.
         """
 
     def seen(self) -> Counter[str]:
         """
-        Add up what subscribers have counted.
+        Return the sums of the subscribers' counters.
         """
 
 
 def rows(cluster: Measured) -> Iterator[tuple[str, str]]:
     """
-    Tell what was done, and what came of it.
+    Generate the rows of the report: a name and its value.
     """
     publishing, options, seen = cluster.publishing, cluster.options, cluster.seen()
     records, counts = publishing.records, publishing.counts

@@ -1,5 +1,5 @@
 """
-Whether it is all right: publishers and subscribers, held against the stream in Redis.
+Compare the records of publishers and subscribers with the stream in Redis.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from txsse import EventStreamParser
 
 __all__ = ["Entry", "compare_order", "compare_records", "compare_stream", "compare_track", "number_of"]
 
-# What an entry in the stream says, by name; its own id is called ``entry``.
+# The fields of an entry in the stream, by name; the entry's own id is ``entry``.
 Entry = dict[str, str]
 
 
 def number_of(entry: Entry) -> int:
     """
-    Return which update an entry is.
+    Return the number of an entry's update.
     """
     return int(entry["data"].split()[0])
 
 
 def compare_stream(entries: list[Entry]) -> Iterator[str]:
     """
-    Tell what is wrong with the stream alone.
+    Check that the stream itself is consistent.
     """
     before = "0-0"
     for entry in entries:
         if entry["after"] != before:
-            yield f"the entry {entry['entry']} names {entry['after']} before it, which is {before}"
+            yield f"the entry {entry['entry']} names {entry['after']} before it, but that is {before}"
         before = entry["entry"]
     for id, times in Counter(entry["id"] for entry in entries).items():
         if times > 1:
@@ -43,7 +43,7 @@ def compare_stream(entries: list[Entry]) -> Iterator[str]:
 
 def compare_records(records: list[Published], entries: list[Entry]) -> Iterator[str]:
     """
-    Hold what publishers know against the stream.
+    Compare the publishers' records with the stream.
     """
     found = {number_of(entry): entry for entry in entries}
     for record in records:
@@ -66,7 +66,7 @@ def compare_records(records: list[Published], entries: list[Entry]) -> Iterator[
 
 def compare_order(records: list[Published], entries: list[Entry]) -> Iterator[str]:
     """
-    See whether what was published at a node, and went well at once, is in the order of its publication.
+    Check that updates which a node acknowledged at the first attempt are in the order of their publication.
     """
     places = {number_of(entry): place for place, entry in enumerate(entries)}
     last: dict[int, int] = {}
@@ -80,7 +80,8 @@ def compare_order(records: list[Published], entries: list[Entry]) -> Iterator[st
 
 def compare_track(received: bytes, entries: list[Entry], topic: str | None) -> Iterator[str]:
     """
-    Hold what subscribers of a topic received, or of all, against the stream, from the second update on.
+    Compare the events that subscribers of a topic, or of all topics, received with the stream after the first
+    update.
     """
     parsed = _parse(received)
     wanted = [
@@ -104,7 +105,7 @@ def _parse(received: bytes) -> list[tuple[str, str]]:
     """
     parser = EventStreamParser()
     events = []
-    # One by one, since each is to be known by its id.
+    # One by one, to get the id of each.
     for block in received.split(b"\n\n")[:-1]:
         events += [(parser.last_event_id, event.data) for event in parser.feed(block + b"\n\n")]
     return events

@@ -18,7 +18,7 @@ from txsse import Hub
 
 SUBSCRIBERS = 500
 
-# Reads whatever comes, in a process that is not counted, until the server closes.
+# Reads all streams in another process, which is not counted, until the server closes them.
 _READERS = """
 import selectors, socket, sys
 ready = selectors.DefaultSelector()
@@ -36,7 +36,7 @@ async def _deliver(hub: Hub, count: int) -> None:
         await deferLater(reactor, 0.05)
     for number in range(1, count + 1):
         await hub.publish("topic", "x" * 100)
-        # metrics() goes through all subscribers, which would be counted, too.
+        # metrics() iterates over all subscribers, and its instructions would be counted, too.
         while hub._counters.delivered < number * SUBSCRIBERS:
             await deferLater(reactor, 0)
     await hub.stop(deadline=1.0)
@@ -44,9 +44,9 @@ async def _deliver(hub: Hub, count: int) -> None:
 
 def main(_: Any, count: str) -> Any:
     """
-    Deliver.
+    Deliver updates to all subscribers.
     """
-    # When it collects depends on all that was made before.
+    # The time of a collection depends on earlier allocations, so it would vary between runs.
     gc.disable()
     hub = Hub()
     listening: Any = reactor

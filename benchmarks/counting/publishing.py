@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater, react
 
 from txsse import Hub
 
-# How many are published before their answers are waited for.
+# How many updates are published before the program waits for their acknowledgements.
 _IN_FLIGHT = 500
 
 
@@ -31,7 +31,7 @@ def _hub(journal: str, place: str) -> Hub:
 
 
 async def _publish(hub: Hub, count: int) -> None:
-    # Once the reactor runs, it knows its thread.
+    # The hub knows the reactor's thread only once the reactor runs.
     await deferLater(reactor, 0)
     await hub.start()
     for _ in range(count // _IN_FLIGHT):
@@ -41,9 +41,9 @@ async def _publish(hub: Hub, count: int) -> None:
 
 def main(_: Any, journal: str, count: str, place: str = "") -> Any:
     """
-    Publish.
+    Publish updates into a journal.
     """
-    # When it collects depends on all that was made before.
+    # The time of a collection depends on earlier allocations, so it would vary between runs.
     gc.disable()
     return ensureDeferred(_publish(_hub(journal, place), int(count)))
 

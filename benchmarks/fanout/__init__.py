@@ -1,3 +1,3 @@
 """
-The parts of the benchmark of the hub: see ``benchmarks/hub.py``.
+The parts of ``benchmarks/hub.py``, which compares the hub with other servers.
 """

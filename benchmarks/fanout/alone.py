@@ -1,5 +1,5 @@
 """
-Scenarios for txsse alone, within one process: more subscribers, or topics, than there can be connections.
+Scenarios only for txsse, in one process: more subscribers, or topics, than possible connections.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ Arguments = tuple[str | int, ...]
 @dataclass(frozen=True)
 class Harness:
     """
-    The same thing with few and with many of what it is about.
+    A measurement with few and with many subscribers or topics.
 
-    :ivar few: makes the arguments, given the sizes and the core that readers have.
+    :ivar few: returns the program's arguments for few, given the sizes and the core of the readers.
+    :ivar many: the same for many.
     """
 
     name: str
@@ -61,9 +62,9 @@ ALL = (
 
 def run(harness: Harness, sizes: Sizes, cores: tuple[int, int]) -> Figures:
     """
-    Run a harness both ways.
+    Measure with few and with many.
 
-    :raises Failed: where it does not end well.
+    :raises Failed: if the program fails or takes too long.
     """
     few = _measure(harness.few(sizes, cores[1]), cores[0])
     many = _measure(harness.many(sizes, cores[1]), cores[0])
@@ -85,6 +86,6 @@ def _measure(arguments: Arguments, core: int) -> dict[str, float]:
     except subprocess.TimeoutExpired:
         raise Failed("it takes too long") from None
     except subprocess.CalledProcessError as error:
-        raise Failed((error.stderr.strip().splitlines() or ["it said nothing"])[-1]) from error
+        raise Failed((error.stderr.strip().splitlines() or ["it failed without a message"])[-1]) from error
     figures: dict[str, float] = json.loads(ended.stdout)
     return figures

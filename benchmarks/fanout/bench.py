@@ -1,5 +1,5 @@
 """
-One server on its core, one load generator on another, and what is measured between them.
+A server on one core, a load generator on another, and the measurements of one run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fanout.contestants import PATIENCE, Asked, Contestant
 @dataclass(frozen=True)
 class Found:
     """
-    What came of publishing.
+    The results of publishing: CPU, counts, and latencies in seconds.
     """
 
     cpu: Cpu
@@ -39,7 +39,7 @@ class Found:
 
 class Bench:
     """
-    A server with subscribers.
+    A running server with its subscribers.
     """
 
     def __init__(self, contestant: Contestant, server: Process, load: Load, port: int) -> None:
@@ -52,7 +52,7 @@ class Bench:
         """
         Open more subscribers.
 
-        :returns: what that cost the server, and how many seconds it took.
+        :returns: the server's CPU for that, and how many seconds it took.
         """
         before = self._server.cpu()
         seconds = self._load.connect(count, seconds=60)
@@ -60,7 +60,7 @@ class Bench:
 
     def publish(self, asked: Asked) -> Found:
         """
-        Have the server publish, and every subscriber get all of it, once, in order.
+        Make the server publish, and check that every subscriber receives all events once, in order.
         """
         seconds = min(PATIENCE, 60 + 2 * asked.turns * asked.interval)
         answers: list[dict[str, Any]] = []
@@ -99,21 +99,21 @@ class Bench:
 
     def watch(self, seconds: float) -> tuple[Cpu, int]:
         """
-        Watch for some time.
+        Wait while the streams are idle.
 
-        :returns: what it cost the server, and how many comments came.
+        :returns: the server's CPU in this time, and how many comments the subscribers received.
         """
         before = self._server.cpu()
         self._load.ask("watch", seconds=seconds)
         answer = self._load.answer()
         cpu = self._server.cpu() - before
         if answer["events"]:
-            raise Failed(f"{answer['events']} events that nobody published")
+            raise Failed(f"{answer['events']} events arrived that were not published")
         return cpu, answer["comments"]
 
     def settled_resident(self) -> int:
         """
-        Tell how much memory the server has, once it is at rest.
+        Return the server's resident memory in bytes, once it is idle.
         """
         self.watch(0.5)
         return self._server.resident()
@@ -122,9 +122,9 @@ class Bench:
 @contextmanager
 def benched(contestant: Contestant, *, cores: tuple[int, int], keepalive: float) -> Iterator[Bench]:
     """
-    Start a server and a load generator, and end both.
+    Start a server and a load generator, and stop both at the end.
 
-    :raises Failed: where one does not start, or dies, or an event comes twice at the end.
+    :raises Failed: if one does not start, or exits, or if events arrive after the last one.
     """
     with run_folder() as folder:
         port = free_port()

@@ -1,5 +1,5 @@
 """
-The servers: how each is started, and how it is made to publish.
+The servers that are compared: how to start each of them, and how to make it publish.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ PATIENCE = 300
 @dataclass(frozen=True)
 class Asked:
     """
-    What is to be published.
+    The events that a server is asked to publish.
 
-    :ivar turns: how many turns.
-    :ivar burst: how many events in each.
-    :ivar interval: how long a turn takes at least, in seconds; 0 for as fast as all is sent.
-    :ivar watch: whether to measure the reactor's pauses meanwhile, where the server can.
+    :ivar turns: the number of turns.
+    :ivar burst: the number of events in each turn.
+    :ivar interval: the shortest duration of a turn, in seconds; 0 to begin the next as soon as all is sent.
+    :ivar watch: whether to measure the reactor's pauses meanwhile, if the server can.
     """
 
     turns: int
@@ -49,10 +49,10 @@ class Contestant(rounds.Contestant):
     """
     A server.
 
-    :ivar command: makes its command line: port, seconds of keep-alive, a folder for its files.
+    :ivar command: returns its command line, given a port, the seconds of keep-alive, and a folder for files.
     :ivar needs: the part of the set-up that it needs.
     :ivar publish: makes the server at a port publish.
-    :ivar child: whether it works in its only child.
+    :ivar child: whether its only child process does the work.
     """
 
     command: Callable[[int, float, Path], Sequence[str]]
@@ -64,7 +64,7 @@ class Contestant(rounds.Contestant):
 
 def ask_to_publish(port: int, asked: Asked) -> dict[str, Any]:
     """
-    Have a server publish by itself.
+    Make a server publish its own events.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     query = f"turns={asked.turns}&burst={asked.burst}&interval={asked.interval}"
@@ -75,14 +75,14 @@ def ask_to_publish(port: int, asked: Asked) -> dict[str, Any]:
     finally:
         connection.close()
     if response.status != 200:
-        raise Failed(f"publishing was answered with {response.status}")
+        raise Failed(f"publishing got the status {response.status}")
     answer: dict[str, Any] = json.loads(body or b"{}")
     return answer
 
 
 class NchanPublisher:
     """
-    Publish to nchan, which has no publisher of its own: the events of a turn in pipelined requests on one
+    Publish to nchan, which cannot publish by itself: the events of a turn are pipelined requests on one
     connection.
     """
 
@@ -91,7 +91,7 @@ class NchanPublisher:
 
     def __call__(self, port: int, asked: Asked) -> dict[str, Any]:
         """
-        Publish, each turn when the one before was answered.
+        Publish. Each turn begins when all responses of the previous one have arrived.
         """
         began = time.monotonic()
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
@@ -117,10 +117,10 @@ class NchanPublisher:
                 raise Failed("nginx closed the publisher's connection")
             kept += received
             if b"HTTP/1.1 4" in kept or b"HTTP/1.1 5" in kept:
-                raise Failed(f"publishing was answered with {kept[9:12].decode()}")
+                raise Failed(f"publishing got the status {kept[9:12].decode()}")
             found = kept.count(b"HTTP/1.1 20")
             count -= found
-            # The rest may be the beginning of the next answer.
+            # The rest may be the beginning of the next response.
             kept = kept[-10:] if found else kept
 
 

@@ -1,11 +1,11 @@
 /*
- * The load generator: its subscribers have one sequence.
+ * The load generator: all its subscribers expect the same sequence of events.
  *
  *     load PORT PATH
  *
- * Besides what ../shared/subscribers.h has, it takes:
+ * In addition to the commands of ../shared/subscribers.h, it accepts:
  *
- *     expect M SECONDS    wait until everyone has M more events, or the time is over
+ *     expect M SECONDS    wait until every subscriber has M more events, or for at most SECONDS
  */
 
 #define LANES 1

@@ -1,5 +1,5 @@
 """
-What the hub is compared with.
+The other servers, and how to install them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 _DEBIAN = ("nginx", "libnginx-mod-nchan")
 WITHOUT_NCHAN = f"needs Debian's {' and '.join(_DEBIAN)}"
 
-# httptools is uvicorn's faster parser. txsse itself is read from the checkout, so that what is measured is
-# what stands there.
+# httptools is uvicorn's faster parser. txsse itself is imported from the checkout, so that the benchmark
+# measures the code of the checkout.
 PYTHON = PythonPackages(
     CACHE / "venv", ("Twisted", "sse-starlette", "uvicorn", "uvloop", "httptools", "aiohttp-sse")
 )
@@ -45,7 +45,7 @@ class _Nchan(Part):
 
     def make(self) -> None:
         if shutil.which("apt-get") is None or os.geteuid() != 0:
-            raise OSError("apt-get, or the right to use it, is missing")
+            raise OSError("apt-get is not installed, or the user is not root")
         # At this run level the package does not start the service.
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
         run(["apt-get", "update", "-qq"], environment=quiet)
@@ -57,6 +57,6 @@ PARTS = (_Programs(), PYTHON, NODE, _Nchan())
 
 def versions() -> dict[str, str]:
     """
-    Tell what is compared.
+    Return the versions of everything that is compared.
     """
     return peers.versions(PYTHON, NODE, {"nchan": "libnginx-mod-nchan", "nginx": "nginx"})

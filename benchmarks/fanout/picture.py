@@ -1,5 +1,5 @@
 """
-The results as a picture: bars of CPU per delivery, as SVG.
+Draw the results as SVG: bars of CPU per delivery.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _LEFT = 140
 _RIGHT = 70
 _ROW = 24
 _BAR = 16
-# A page may be light or dark, and a picture in it cannot know: these are far enough from both white and
-# black, and behind them is nothing.
+# The picture cannot know whether its page is light or dark. These colours contrast with white and with black,
+# and the background is transparent.
 _TEXT, _USER, _SYSTEM, _OURS = "#7a7f87", "#4c8fd6", "#9a8fc4", "#d9822b"
 
 _PANELS = (

@@ -1,6 +1,6 @@
 """
-What the servers are put through. Each scenario gets a fresh server and a fresh load generator, and returns
-its figures: times in seconds, sizes in bytes.
+The scenarios that servers are measured in. Each gets a new server and a new load generator, and returns its
+figures: times in seconds, sizes in bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fanout.contestants import Asked
 @dataclass(frozen=True)
 class Sizes:
     """
-    How much of everything.
+    The numbers of subscribers, events and seconds of all scenarios.
     """
 
     subscribers: int = 1_000
@@ -28,7 +28,7 @@ class Sizes:
     single: int = 200_000
     single_burst: int = 100
     idle: int = 10_000
-    # Two or three keep-alives of each.
+    # Two or three keep-alives for each subscriber.
     idle_seconds: float = 45
     keepalive: float = 15
     paced: int = 200
@@ -45,7 +45,7 @@ class Sizes:
 
     def within(self, files: int) -> Sizes:
         """
-        Have no more connections at a time than there can be open files.
+        Return these sizes with at most so many connections at a time as there can be open files.
         """
         names = ("subscribers", "idle", "few", "many", "opened", "sockets")
         return replace(self, **{name: min(getattr(self, name), files) for name in names})
@@ -72,7 +72,7 @@ QUICK = Sizes(
 
 
 def _deliver(bench: Bench, asked: Asked, subscribers: int) -> Figures:
-    # What is compiled at run time is compiled now, and the buffers of the sockets have grown.
+    # Warm up: code is compiled at run time, and socket buffers grow.
     bench.publish(replace(asked, turns=max(1, asked.turns // 10)))
     found = bench.publish(asked)
     count = asked.turns * asked.burst * subscribers
@@ -87,14 +87,14 @@ def _deliver(bench: Bench, asked: Asked, subscribers: int) -> Figures:
         "p50": found.p50,
         "p99": found.p99,
         "longest": found.longest,
-        # Less than one where the load generator had to read several events at a time.
+        # Below 1 if the load generator read several events at a time.
         "reads": found.reads / count,
     }
 
 
 def fanout(bench: Bench, sizes: Sizes) -> Figures:
     """
-    1,000 subscribers, one event per turn.
+    Measure 1,000 subscribers, one event per turn.
     """
     bench.connect(sizes.subscribers)
     return _deliver(bench, Asked(turns=sizes.turns), sizes.subscribers)
@@ -102,7 +102,7 @@ def fanout(bench: Bench, sizes: Sizes) -> Figures:
 
 def burst(bench: Bench, sizes: Sizes) -> Figures:
     """
-    1,000 subscribers, 16 events per turn.
+    Measure 1,000 subscribers, 16 events per turn.
     """
     bench.connect(sizes.subscribers)
     return _deliver(bench, Asked(turns=sizes.bursts, burst=sizes.burst), sizes.subscribers)
@@ -110,7 +110,7 @@ def burst(bench: Bench, sizes: Sizes) -> Figures:
 
 def single(bench: Bench, sizes: Sizes) -> Figures:
     """
-    One subscriber, events as fast as they go.
+    Measure one subscriber, with events as fast as possible.
     """
     bench.connect(1)
     return _deliver(bench, Asked(turns=sizes.single // sizes.single_burst, burst=sizes.single_burst), 1)
@@ -118,7 +118,7 @@ def single(bench: Bench, sizes: Sizes) -> Figures:
 
 def idle(bench: Bench, sizes: Sizes) -> Figures:
     """
-    Subscribers that get nothing but the keep-alive.
+    Measure idle subscribers, which receive only keep-alives.
     """
     bench.connect(sizes.idle)
     cpu, comments = bench.watch(sizes.idle_seconds)
@@ -134,7 +134,7 @@ def idle(bench: Bench, sizes: Sizes) -> Figures:
 
 def paced(bench: Bench, sizes: Sizes) -> Figures:
     """
-    1,000 subscribers, 20 events a second.
+    Measure the latency of 1,000 subscribers, 20 events a second.
     """
     bench.connect(sizes.subscribers)
     return _deliver(bench, Asked(turns=sizes.paced, interval=0.05), sizes.subscribers)
@@ -142,9 +142,9 @@ def paced(bench: Bench, sizes: Sizes) -> Figures:
 
 def memory(bench: Bench, sizes: Sizes) -> Figures:
     """
-    What an idle subscriber takes.
+    Measure the memory of an idle subscriber.
     """
-    # What the first request brings along, modules and caches, is none of the subscribers'.
+    # Do not count modules and caches that the first requests load.
     bench.connect(10)
     before = bench.settled_resident()
     bench.connect(sizes.few)
@@ -160,7 +160,7 @@ def memory(bench: Bench, sizes: Sizes) -> Figures:
 
 def connect(bench: Bench, sizes: Sizes) -> Figures:
     """
-    Connections opened.
+    Measure opening connections.
     """
     bench.connect(min(100, sizes.opened))
     cpu, seconds = bench.connect(sizes.opened)
@@ -174,9 +174,9 @@ def connect(bench: Bench, sizes: Sizes) -> Figures:
 
 def many(bench: Bench, sizes: Sizes) -> Figures:
     """
-    1,000 subscribers, and as many as there can be files.
+    Measure 1,000 subscribers, and as many as there can be open files.
 
-    The events are paced, so that one has been sent before the next comes, however long that takes.
+    The events are paced, so that each has been sent before the next is published, however long that takes.
     """
     figures: dict[str, float] = {}
     there = 0
@@ -187,7 +187,7 @@ def many(bench: Bench, sizes: Sizes) -> Figures:
         found = _deliver(bench, asked, subscribers)
         figures |= {name: found["cpu"], f"{name}_p99": found["p99"], f"{name}_longest": found["longest"]}
     figures["ratio"] = figures["many"] / figures["few"]
-    # Watching has its price, so it comes by itself.
+    # Measuring pauses costs CPU, so it runs separately.
     return figures | bench.publish(replace(asked, turns=5, watch=True)).answer
 
 
@@ -197,7 +197,7 @@ class Scenario:
     A scenario.
 
     :ivar run: runs it.
-    :ivar most_rounds: how often at most: some take long and hardly vary.
+    :ivar most_rounds: the maximal number of rounds: some scenarios are long and hardly vary.
     """
 
     name: str

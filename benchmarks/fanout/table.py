@@ -1,5 +1,5 @@
 """
-The results as text.
+Format the results as reStructuredText.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _SHORT = {"c": "C", "twisted": "Twisted"}
 @dataclass(frozen=True)
 class Table(tables.Table):
     """
-    A scenario's table. The first column is what servers are ordered and compared by.
+    The table of one scenario. Servers are ordered and compared by its first column.
 
-    :ivar compared: the servers that all are compared with.
+    :ivar compared: the servers that all others are compared with.
     """
 
     names = NAMES
@@ -55,7 +55,7 @@ TABLES = (
     Table("burst", "{subscribers:,} subscribers, {burst} events per turn", (*_CPU, _RATE, _LOAD)),
     Table(
         "single",
-        "One subscriber, events as fast as they go",
+        "One subscriber, events as fast as possible",
         (*_CPU, _RATE, _LOAD),
         "{single:,} events, {single_burst} in each turn.",
     ),
@@ -67,7 +67,7 @@ TABLES = (
             Column("user", "user", PERCENT, 2),
             Column("system", "system", PERCENT, 2),
         ),
-        "A keep-alive every {keepalive:g} seconds, watched for {idle_seconds:g}.",
+        "A keep-alive every {keepalive:g} seconds, measured for {idle_seconds:g} seconds.",
     ),
     Table(
         "paced",
@@ -124,7 +124,7 @@ TABLES = (
 
 def written(results: Results) -> str:
     """
-    Write everything.
+    Return the whole page.
     """
     return tables.written(
         "hub.py", "Hub benchmark: all figures", [f"{tables.taken(results)}.", ""], TABLES, results

@@ -1,3 +1,3 @@
 """
-The parts of the benchmark of the journals: see ``benchmarks/journals.py``.
+The parts of ``benchmarks/journals.py``, which compares journals.
 """

@@ -1,5 +1,5 @@
 """
-The journals, in all the ways they are measured.
+The journals that are compared, with their options.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ class Contestant(rounds.Contestant):
     A journal with its options.
 
     :ivar kind: which journal.
-    :ivar sync: SQLite's ``synchronous``, or the ``appendfsync`` of the Redis.
-    :ivar alone: whether each update has a transaction, or a call, of its own.
-    :ivar held: whether everything is in memory. A journal as it comes is between the two: its newest part is.
+    :ivar sync: SQLite's ``synchronous``, or Redis's ``appendfsync``.
+    :ivar alone: whether each update is recorded by its own transaction or call.
+    :ivar held: whether all updates are also in memory; otherwise none is. By default, a journal keeps the
+        newest ones in memory.
     """
 
     kind: str
@@ -32,7 +33,7 @@ class Contestant(rounds.Contestant):
     @property
     def together(self) -> str | None:
         """
-        The name of the same journal that records together what comes together; ``None`` for that itself.
+        The name of the same journal with batches; ``None`` if this one records batches.
         """
         return self.name.removesuffix("-alone") if self.alone else None
 
@@ -54,7 +55,7 @@ ALL = (
 
 def named(name: str) -> Contestant:
     """
-    Find one by its name.
+    Return the journal with a name.
     """
     (found,) = (each for each in ALL if each.name == name)
     return found

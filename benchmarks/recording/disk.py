@@ -1,5 +1,5 @@
 """
-The disk that journals are on.
+The file system of the journals, and the speed of its disk.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["file_system", "sync_seconds"]
 
 def file_system(folder: Path) -> str:
     """
-    Name the file system that a folder is on.
+    Return the type of the file system that a folder is on.
 
     Source: proc(5), ``mountinfo``
     """
@@ -32,7 +32,7 @@ def file_system(folder: Path) -> str:
 
 def sync_seconds(folder: Path) -> float:
     """
-    Tell how long it takes until four kilobytes are on the disk, which nothing durable can beat.
+    Return how long four kilobytes take to reach the disk, in seconds: a lower bound for durable journals.
     """
     path = folder / "sync-probe"
     times = []

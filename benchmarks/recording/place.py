@@ -1,5 +1,5 @@
 """
-Where everything is: processes on their cores, journals on the disk or in a Redis.
+The places of a run: the cores of its processes, and the file or the Redis of its journal.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from recording.program import redis_server
 
 __all__ = ["PATIENCE", "Cores", "Place", "choose_cores", "placed"]
 
-# What starting a program, filling a journal, or ending may take, in seconds.
+# The time limit for starting a program, filling a journal, and stopping, in seconds.
 PATIENCE = 120
 
 
 @dataclass(frozen=True)
 class Cores:
     """
-    Who is where. With two cores, the second node is on the first one's, and the Redis is on that of the
-    clients.
+    The core of each process. On two cores, both nodes share one, and Redis and the clients the other.
     """
 
     node: int
@@ -37,7 +36,7 @@ class Cores:
 
 def choose_cores() -> Cores:
     """
-    Choose the cores, and keep ourselves off the node's.
+    Choose the cores, and move this process off the node's core.
     """
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
@@ -53,10 +52,10 @@ def choose_cores() -> Cores:
 
 class Place:
     """
-    Where a journal records.
+    The file or the Redis that a journal records into.
 
-    :ivar name: its file, or its port.
-    :ivar redis: its Redis.
+    :ivar folder: the folder of the run.
+    :ivar name: the path of the file, or the port of the Redis.
     """
 
     def __init__(self, folder: Path, name: str, redis: Process | None) -> None:
@@ -66,7 +65,7 @@ class Place:
 
     def redis_cpu(self) -> Cpu:
         """
-        Tell what the Redis has used.
+        Return the CPU that the Redis has used; zero without one.
         """
         return Cpu(0, 0, 0) if self._redis is None else self._redis.cpu()
 

@@ -1,5 +1,5 @@
 """
-A program of the benchmark, or a Redis, in a process of its own.
+Run a program of the benchmark, or a Redis, as a child process.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _PATIENCE = 20
 
 class Program(Answering):
     """
-    A program of the benchmark.
+    A running program of the benchmark.
 
     :param name: its module in ``programs``.
     :param core: its core.
-    :param folder: for what it complains about.
+    :param folder: the folder for its stderr.
     """
 
     def __init__(self, name: str, *arguments: object, core: int, folder: Path) -> None:
@@ -45,21 +45,21 @@ class Program(Answering):
 
     def answer(self, seconds: float) -> Any:
         """
-        Wait for the next line.
+        Wait for the next line of the program, and return its value.
 
-        :raises Failed: where none comes in time, or it says so.
+        :raises Failed: if no line arrives in time, or if the line reports a failure.
         """
         try:
             answer = self.receive(seconds)
         except queue.Empty:
-            raise Failed(f"the {self._name} does not answer for {seconds:g} s") from None
+            raise Failed(f"the {self._name} has not answered for {seconds:g} s") from None
         if isinstance(answer, dict) and "failed" in answer:
             raise Failed(answer["failed"])
         return answer
 
     def asked(self, *words: object, seconds: float) -> Any:
         """
-        Send a command, and wait for its answer.
+        Send a command, and return the program's answer.
         """
         self.send(*words)
         return self.answer(seconds)
@@ -68,13 +68,13 @@ class Program(Answering):
 @contextmanager
 def redis_server(sync: str, *, core: int, folder: Path) -> Iterator[tuple[Process, int]]:
     """
-    Run a Redis.
+    Run a Redis server, and stop it at the end.
 
     :param sync: its ``appendfsync``.
     :returns: its process and its port.
     """
     port = free_port()
-    # It would fork in the middle of some rounds, and not of others.
+    # Otherwise it would fork during some rounds, but not during others.
     command = [*redis_command(port, folder, sync), "--auto-aof-rewrite-percentage", "0"]
     process = Process(command, core=core, folder=folder, errors=folder / "redis-errors.log")
     with ending(process):

@@ -1,5 +1,5 @@
 """
-What the journals are put through. Each scenario gets fresh processes and an empty journal, and returns its
+The scenarios that journals are measured in. Each gets new processes and an empty journal, and returns its
 figures: times in seconds, sizes in bytes.
 """
 
@@ -26,7 +26,7 @@ IN_FLIGHT = (1, 10, 1000)
 
 def publish(contestant: Contestant, sizes: Sizes, cores: Cores, in_flight: int) -> Figures:
     """
-    So many publishes in flight, and nobody who listens.
+    Measure publishing with a fixed number of unacknowledged updates, without subscribers.
     """
     with placed(contestant, cores) as place:
         arguments = (contestant.name, place.name, in_flight, sizes.seconds, sizes.held)
@@ -46,8 +46,8 @@ class Scenario:
     A scenario.
 
     :ivar run: runs it.
-    :ivar contestants: who takes part.
-    :ivar needs_load: whether the subscribers are those in C.
+    :ivar contestants: the journals that take part.
+    :ivar needs_load: whether it needs the load generator in C.
     """
 
     name: str

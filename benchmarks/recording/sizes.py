@@ -1,5 +1,5 @@
 """
-How much of everything.
+The sizes of the scenarios: numbers of updates, clients and seconds.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ __all__ = ["QUICK", "Sizes"]
 @dataclass(frozen=True)
 class Sizes:
     """
-    How much of everything.
+    The sizes of all scenarios.
 
-    :ivar held: how many updates a journal holds: what is too much goes as fast as something comes.
+    :ivar held: how many updates a journal holds. A full journal deletes one update for each that it records.
     """
 
     seconds: float = 5
@@ -26,12 +26,12 @@ class Sizes:
     fast_in_flight: int = 1_000
     clients: int = 1_000
     replayed: int = 10_000
-    # Where every page is read from where it was recorded.
+    # For journals that read every page from the file or from Redis.
     few_clients: int = 1_000
 
     def within(self, files: int) -> Sizes:
         """
-        Have no more connections at a time than there can be open files.
+        Return these sizes with at most so many connections at a time as there can be open files.
         """
         return replace(self, clients=min(self.clients, files), few_clients=min(self.few_clients, files))
 

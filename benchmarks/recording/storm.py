@@ -1,5 +1,5 @@
 """
-Clients that come back, all at once, with an old id.
+A storm: many clients that resume from an old id, all at once.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from recording.sizes import Sizes
 
 __all__ = ["storm"]
 
-# How long a storm may last, in seconds.
+# The time limit of a storm, in seconds.
 _LONGEST = 200
 
 
 def storm(contestant: Contestant, sizes: Sizes, cores: Cores) -> Figures:
     """
-    Have clients come back, until all have everything.
+    Run a storm, until all clients have received all updates.
     """
     count = sizes.clients if contestant.held else sizes.few_clients
     with placed(contestant, cores) as place:
@@ -30,7 +30,7 @@ def storm(contestant: Contestant, sizes: Sizes, cores: Cores) -> Figures:
             first, _ = node.asked("fill", sizes.replayed + 1, seconds=PATIENCE)
             with ending(_clients(port, count, first, sizes, cores, place)) as clients:
                 figures = _measure(node, clients, place, count * sizes.replayed)
-                # One that saw its clients leave would work on that.
+                # Stop the node first: otherwise it would spend time on the clients' disconnects.
                 node.end()
     if contestant.kind != REDIS:
         del figures["redis"]
@@ -46,10 +46,10 @@ def _measure(node: Program, clients: Program, place: Place, updates: int) -> dic
     node.asked("watch", seconds=PATIENCE)
     node.forget_peak()
     resident, cpu, redis = node.resident(), node.cpu(), place.redis_cpu()
-    clients.send("come")
+    clients.send("begin")
     found: dict[str, float] = clients.answer(_LONGEST)
     used = node.cpu() - cpu
-    told = node.asked("told", seconds=PATIENCE)
+    reported = node.asked("report", seconds=PATIENCE)
     return {
         "seconds": found["seconds"],
         "half": found["half"],
@@ -58,9 +58,9 @@ def _measure(node: Program, clients: Program, place: Place, updates: int) -> dic
         "cpu_each": used.total / updates,
         "system": used.system,
         "redis": (place.redis_cpu() - redis).total,
-        "pause": told["pause"],
-        "busy": told["busy"],
-        "publish": told["publish"],
+        "pause": reported["pause"],
+        "busy": reported["busy"],
+        "publish": reported["publish"],
         "resident": resident,
         "peak": node.peak(),
         "clients_cpu": found["clients_cpu"],

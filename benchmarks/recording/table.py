@@ -1,5 +1,5 @@
 """
-The results as text.
+Format the results as reStructuredText.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from recording.scenarios import IN_FLIGHT
 
 __all__ = ["TABLES", "written"]
 
-# What the project wants of a node, in updates per second into a Redis.
+# The project's goal for a node, in updates per second into a Redis.
 _AIM = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table(tables.Table):
     """
-    A scenario's table, with the columns that somebody has figures for.
+    The table of one scenario, without columns that have no figures.
 
     :ivar ratio: the figure that is compared.
-    :ivar compared: what all are compared with; ``alone`` for the same journal that records one by one.
-    :ivar heading: that of the comparison.
+    :ivar compared: the journal that all are compared with; ``alone`` for the same journal without batches.
+    :ivar heading: the heading of the ratios.
     """
 
     names: ClassVar = {contestant.name: contestant.title for contestant in contestants.ALL}
@@ -84,9 +84,9 @@ TABLES = (
             f"publish-{in_flight}",
             f"Publishing, {in_flight:,} in flight",
             _PUBLISH,
-            "The journals are full, so that for each update that comes, one goes. CPU for each update: of "
-            "the node's process, of its reactor's thread alone, and of the Redis. The last column tells how "
-            "many times as fast it is as with a transaction, or a call, for each update.",
+            "The journals are full, so that each new update replaces the oldest. CPU for each update: of "
+            "the node's process, of only its reactor's thread, and of the Redis. The last column is the rate "
+            "in relation to that with one transaction, or one call, for each update.",
             ratio="rate",
             compared="alone",
             heading="to one each",
@@ -97,25 +97,25 @@ TABLES = (
         "steady",
         "Two nodes, {subscribers} subscribers each, {steady_rate:,} updates a second",
         _NODES,
-        "{steady:,} updates, published at A. Latency from publishing until a subscriber has it; CPU for each "
-        "update.",
+        "{steady:,} updates, published at A. Latency from publishing until a subscriber has the update; CPU "
+        "for each update.",
         ratio="a_p50",
         compared="memory",
         heading="p50 to one node",
     ),
     Table(
         "fast",
-        "Two nodes, {subscribers} subscribers each, as fast as it goes",
+        "Two nodes, {subscribers} subscribers each, as fast as possible",
         _NODES,
-        "{fast:,} updates, published at A, {fast_in_flight:,} in flight. Latency as above, most of it "
-        "waiting.",
+        "{fast:,} updates, published at A, {fast_in_flight:,} in flight. Latency as above; most of it is "
+        "waiting time.",
         ratio="rate",
         compared="memory",
         heading="to one node",
     ),
     Table(
         "storm",
-        "A storm: {replayed:,} updates for each of {clients:,} clients that come back at once",
+        "A storm: {replayed:,} updates for each of {clients:,} clients that resume at once",
         (
             Column("seconds", "all, s", 1, 2),
             Column("half", "half, s", 1, 2),
@@ -130,10 +130,11 @@ TABLES = (
             Column("peak", "peak", _MIB, 0),
             Column("clients", "clients", 1, 0),
         ),
-        "Seconds until all have everything, and half of them; updates; the hub's CPU in all and for each "
-        "update. The pause is the longest between two calls of what asks to be called every 5 ms, and next "
-        "to it what the hub computed meanwhile; then the longest wait of those who publish something else "
-        "20 times a second. Where nothing is held in memory, {few_clients:,} clients come.",
+        "Seconds until all clients, and until half of them, have all updates; delivered updates per second; "
+        "the hub's CPU in all and for each update. The pause is the longest time between two calls of a "
+        "timer of 5 ms, and next to it is the most CPU that the hub used between two calls; then the longest "
+        "wait of a publisher that publishes other updates 20 times a second. Journals that hold no update in "
+        "memory have {few_clients:,} clients.",
         ratio="cpu_each",
         compared="memory",
         heading="CPU to memory",
@@ -143,9 +144,9 @@ TABLES = (
 
 def written(results: Results) -> str:
     """
-    Write everything.
+    Return the whole page.
     """
-    disk = f"{results.sizes['disk']}, where 4 KiB take {results.sizes['sync'] * 1e3:.2f} ms to be on the disk"
+    disk = f"{results.sizes['disk']}, where 4 KiB take {results.sizes['sync'] * 1e3:.2f} ms to reach the disk"
     held = f"Journals hold {results.sizes['held']:,} updates; data have 100 bytes."
     introduction = [*wrapped(f"{tables.taken(results)}; {disk}. {held}"), "", *_aim(results)]
     return tables.written("journals.py", "Journal benchmark: all figures", introduction, TABLES, results)
@@ -157,7 +158,7 @@ def _aim(results: Results) -> Iterator[str]:
     if rate and cpu:
         outcome = "reached" if rate >= _AIM else "missed"
         yield from wrapped(
-            f"The aim of {_AIM:,} updates a second from one node into a Redis is {outcome}: {rate:,.0f}. "
-            f"A core of its own would let the node publish {1 / cpu:,.0f}."
+            f"The goal of {_AIM:,} updates a second from one node into a Redis is {outcome}: {rate:,.0f}. "
+            f"With a core to itself, the node could publish {1 / cpu:,.0f}."
         )
         yield ""

@@ -1,6 +1,6 @@
 """
-Two nodes that share a Redis, each with subscribers on real sockets, which hold every event that arrives
-against the sequence. What has no server to be shared has one node, to compare with.
+Two nodes that share a Redis, each with subscribers on real sockets, which check every event against the
+expected sequence. Journals that cannot be shared run with one node, for comparison.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = ["fast", "steady"]
 
 def steady(contestant: Contestant, sizes: Sizes, cores: Cores) -> Figures:
     """
-    Updates at a steady rate.
+    Measure updates at a steady rate.
     """
     return _run(contestant, sizes, cores, "steady", sizes.steady, sizes.steady_rate)
 
 
 def fast(contestant: Contestant, sizes: Sizes, cores: Cores) -> Figures:
     """
-    Updates as fast as they go.
+    Measure updates as fast as possible.
     """
     return _run(contestant, sizes, cores, "fast", sizes.fast, sizes.fast_in_flight)
 
@@ -40,7 +40,7 @@ def _run(contestant: Contestant, sizes: Sizes, cores: Cores, way: str, updates: 
     with ExitStack() as stack:
         place = stack.enter_context(placed(contestant, cores))
         pair = _Nodes(stack, contestant, sizes, cores, place)
-        # What is compiled at run time is compiled now, and the buffers of the sockets have grown.
+        # Warm up: code is compiled at run time, and socket buffers grow.
         pair.deliver(way, updates // 10, pace)
         figures = pair.measure(way, updates, pace)
         pair.check_silent()
@@ -49,7 +49,7 @@ def _run(contestant: Contestant, sizes: Sizes, cores: Cores, way: str, updates: 
 
 class _Nodes:
     """
-    The nodes with their subscribers.
+    The nodes and their load generators.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class _Nodes:
             stack.callback(node.end)
         for node in nodes:
             load = stack.enter_context(ending(self._load(node.answer(PATIENCE), cores.clients)))
-            # A node that saw its clients leave would work on that, so it ends before them.
+            # Stop each node before its clients: otherwise it would spend time on their disconnects.
             stack.callback(node.end)
             load.connect(self._subscribers, seconds=60)
             loads.append(load)
@@ -79,7 +79,7 @@ class _Nodes:
 
     def measure(self, way: str, updates: int, pace: int) -> Figures:
         """
-        Publish at the first node, and return what came of it.
+        Publish at the first node, and return the figures.
         """
         redis, before = self._place.redis_cpu(), [node.cpu() for node in self._nodes]
         took, answers = self.deliver(way, updates, pace)
@@ -97,9 +97,10 @@ class _Nodes:
 
     def deliver(self, way: str, updates: int, pace: int) -> tuple[float, list[dict[str, Any]]]:
         """
-        Publish at the first node, until everybody has everything.
+        Publish at the first node, until all subscribers have all updates.
 
-        :raises Failed: where somebody missed something, or saw it twice.
+        :returns: how many seconds it took, and the answers of the load generators.
+        :raises Failed: if a subscriber missed an update, or received it twice.
         """
         for load in self._loads:
             load.ask("expect", updates, seconds=PATIENCE)
@@ -117,14 +118,14 @@ class _Nodes:
 
     def check_silent(self) -> None:
         """
-        Check that nothing comes any more.
+        Check that no more events arrive.
         """
         for load in self._loads:
             load.check_silent(0.2)
 
     @staticmethod
     def _slow_replays(node: Program) -> float:
-        told: dict[str, float] = node.asked("told", seconds=PATIENCE)
-        if told["gaps"]:
-            raise Failed(f"{told['gaps']:g} times a subscriber was told that it missed something")
-        return told["slow_replays"]
+        reported: dict[str, float] = node.asked("report", seconds=PATIENCE)
+        if reported["gaps"]:
+            raise Failed(f"subscribers were notified of {reported['gaps']:g} gaps")
+        return reported["slow_replays"]

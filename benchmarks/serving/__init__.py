@@ -1,3 +1,3 @@
 """
-The room of ``mercure.py``: publishing over HTTP, with all that goes with it.
+The parts of ``benchmarks/mercure.py``, which measures publishing over HTTP.
 """

@@ -1,5 +1,5 @@
 """
-A POST in Twisted, without anything behind it.
+A POST in Twisted that only reads the form and responds.
 
 ``python bare.py PORT``
 """

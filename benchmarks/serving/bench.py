@@ -1,5 +1,5 @@
 """
-One server on its core, the load generator on another, and what is measured between them.
+A server on one core, the load generator on another, and the measurements of one run.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ __all__ = ["LOAD", "Bench", "Found", "benched"]
 
 LOAD = Compiled(CACHE / "serving-load", Path(__file__).with_name("load.c"))
 
-# The longest that anything may take, in seconds.
+# The time limit of each step, in seconds.
 _PATIENCE = 120
 
 
 @dataclass(frozen=True)
 class Found:
     """
-    What came of publishing.
+    The results of publishing.
 
-    :ivar answered: seconds until everything was acknowledged.
-    :ivar seconds: seconds until everybody had everything.
+    :ivar cpu: the server's CPU.
+    :ivar answered: seconds until all updates were acknowledged.
+    :ivar seconds: seconds until all subscribers had received all updates.
     :ivar load: the CPU of the load generator, in seconds.
     """
 
@@ -47,7 +48,7 @@ class Found:
 
 class Bench:
     """
-    A server with its clients.
+    A running server with its clients.
     """
 
     def __init__(self, server: Process, load: Load) -> None:
@@ -62,9 +63,9 @@ class Bench:
 
     def publish(self, count: int, *, connections: int, rate: float = 0) -> Found:
         """
-        Publish until everything is acknowledged, and everybody has it, once.
+        Publish until all updates are acknowledged and all subscribers have received each of them once.
 
-        :param rate: how many updates a second; 0 for as many as are answered.
+        :param rate: updates a second; 0 for the next update as soon as one is acknowledged.
         """
         before = self._server.cpu()
         self._load.ask("publish", count, connections, rate, seconds=_PATIENCE)
@@ -90,9 +91,9 @@ class Bench:
 @contextmanager
 def benched(contestant: Contestant, sizes: Sizes, cores: tuple[int, int]) -> Iterator[Bench]:
     """
-    Start a server and the load generator, and end both.
+    Start a server and the load generator, and stop both at the end.
 
-    :raises Failed: where one does not start, or dies, or an event comes twice at the end.
+    :raises Failed: if one does not start, or exits, or if events arrive after the last one.
     """
     with run_folder() as folder:
         port = free_port()

@@ -1,5 +1,5 @@
 """
-The servers: how each is started, and what it is sent.
+The servers that are compared: how to start each of them, and the requests that it gets.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from serving.sizes import SIZE, Sizes
 
 __all__ = ["ALL", "NCHAN", "Contestant", "Started"]
 
-# Such as those that the documents of Mercure are about.
+# Like the topics in the Mercure specification.
 _TOPIC = "https://example.com/books/1"
 
 _DATA = "@" * SIZE
@@ -30,12 +30,12 @@ _DATA = "@" * SIZE
 @dataclass(frozen=True)
 class Started:
     """
-    What it takes to have a server, and to use it.
+    How to start a server, and how to use it.
 
     :ivar command: the command line.
-    :ivar environment: what the server needs of it.
+    :ivar environment: additional environment variables.
     :ivar subscribe: the request of a subscriber.
-    :ivar publish: the request of a publisher, with a place for the data.
+    :ivar publish: the request of a publisher, with a placeholder for the data.
     """
 
     command: Sequence[str]
@@ -49,9 +49,9 @@ class Contestant(rounds.Contestant):
     """
     A server.
 
-    :ivar start: makes what it takes, given a port and a folder for its files.
-    :ivar child: whether it works in its only child.
-    :ivar streams: whether there are subscribers.
+    :ivar start: returns how to start it, given a port, a folder for its files, and the sizes.
+    :ivar child: whether its only child process does the work.
+    :ivar streams: whether it can have subscribers.
     """
 
     start: Callable[[int, Path, Sizes], Started]
@@ -89,7 +89,7 @@ def _service(*, private: bool) -> Callable[[int, Path, Sizes], Started]:
 def _nchan(port: int, folder: Path, sizes: Sizes) -> Started:
     (nginx,) = (each for each in fanout.ALL if each.name == "nchan")
     command = nginx.command(port, 15, folder)
-    # What those who come back resume from is to hold as much as the journal does.
+    # The buffer that clients resume from has to hold as many messages as the journal holds updates.
     file = folder / "nginx.conf"
     text = file.read_text(encoding="utf-8")
     fitting = text.replace(
@@ -97,7 +97,7 @@ def _nchan(port: int, folder: Path, sizes: Sizes) -> Started:
         f"nchan_message_buffer_length {sizes.held}; nchan_message_timeout 24h;",
     )
     if fitting == text:
-        raise Failed("nchan.conf says nothing of a buffer")
+        raise Failed("nchan.conf does not set nchan_message_buffer_length")
     file.write_text(fitting, encoding="utf-8")
     return Started(command, {}, _get("/events"), _post("/publish", _DATA))
 

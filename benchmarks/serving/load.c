@@ -1,16 +1,16 @@
 /*
- * The load generator: publishes over HTTP, on several connections, each of which has a lane of its own.
+ * The load generator: it publishes over HTTP on several connections, each of which has its own lane.
  *
  *     load PORT SUBSCRIBE PUBLISH
  *
- * The last two are files with a request each, whole as it is sent; in that which publishes, SIZE bytes of @
- * are where the data go. Besides what ../shared/subscribers.h has, it takes:
+ * SUBSCRIBE and PUBLISH are files that contain a whole request. In the request to publish, SIZE bytes of @
+ * are the placeholder for the data. In addition to the commands of ../shared/subscribers.h, it accepts:
  *
- *     publish COUNT LANES RATE SECONDS   publish COUNT updates on LANES connections, RATE a second, or as fast
- *                                        as they are answered, for 0; wait until everyone has them, or the time
- *                                        is over
+ *     publish COUNT LANES RATE SECONDS   publish COUNT updates on LANES connections, RATE a second; with RATE 0,
+ *                                        each connection publishes when its previous update is acknowledged;
+ *                                        wait until every subscriber has them, or for at most SECONDS
  *
- * What separates the parts of the data is dots: what a form need not encode.
+ * Dots separate the parts of the data, because a form need not encode dots.
  */
 
 #define LANES 16
@@ -50,7 +50,7 @@ static void take_answer(int lane)
     if (length < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (length <= 0 || !one->waits) {
-        refuse(length > 0 ? "an answer that nobody asked for" : "a publisher's connection was closed", "", 0);
+        refuse(length > 0 ? "a response without a request" : "a publisher's connection was closed", "", 0);
         epoll_ctl(epoll, EPOLL_CTL_DEL, one->fd, NULL);
         return;
     }
@@ -61,7 +61,7 @@ static void take_answer(int lane)
         return;
     char *field = strcasestr(one->answer, "\r\ncontent-length:");
     if (strncmp(one->answer, "HTTP/1.1 20", 11) || !field || field > stop) {
-        refuse("publishing was answered with", one->answer, one->length);
+        refuse("publishing got the response", one->answer, one->length);
         return;
     }
     if (stop + 4 - one->answer + atoi(field + 17) > one->length)
@@ -93,7 +93,7 @@ static void publish_all(int64_t count, int wanted, double rate, int64_t began, i
     unsent = unanswered = count;
     paced = rate > 0;
     open_publishers(wanted);
-    /* The others follow when these are answered. */
+    /* Each connection sends its next update when this one is acknowledged. */
     for (int lane = 0; lane < wanted && unsent && !paced; lane++)
         publish_one(lane);
     while ((unanswered || arrived < connected) && !wrong && !closed && !refused && now() < over) {
@@ -122,8 +122,8 @@ static int read_request(const char *path, char *request)
     return length;
 }
 
-/* What is told of the publishers. */
-static const char *told(int64_t began)
+/* Returns the figures of the publishers, for report(). */
+static const char *figures(int64_t began)
 {
     static char text[80];
     double answered = last_answer > began ? (last_answer - began) / 1e9 : 0;
@@ -159,7 +159,7 @@ int main(int count, char **arguments)
             publish_all(updates, wanted > LANES ? LANES : wanted, rate, began, began + most * 1e9);
         else
             obey(input, began);
-        report(began, told(began));
+        report(began, figures(began));
     }
     return 0;
 }

@@ -1,6 +1,6 @@
 """
-What the servers are put through. Each scenario gets a fresh server and a fresh load generator, and returns
-its figures: times in seconds.
+The scenarios that servers are measured in. Each gets a new server and a new load generator, and returns its
+figures: times in seconds.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from serving.sizes import Sizes
 
 __all__ = ["ALL", "Scenario"]
 
-# What part of the rate that was asked for has to be there, or latencies are those of some other rate.
+# The share of the requested rate that has to be reached; otherwise the latencies are those of another rate.
 _KEPT = 0.95
 
 
 def steady(bench: Bench, sizes: Sizes) -> Figures:
     """
-    A steady rate, on one connection.
+    Measure publishing at a steady rate, on one connection.
     """
     bench.connect(sizes.subscribers)
-    # What is compiled at run time is compiled now, and the buffers of the sockets have grown.
+    # Warm up: code is compiled at run time, and socket buffers grow.
     bench.publish(max(1, sizes.steady // 10), connections=1, rate=sizes.steady_rate)
     found = bench.publish(sizes.steady, connections=1, rate=sizes.steady_rate)
     figures = _figures(found, sizes.steady)
@@ -38,7 +38,7 @@ def steady(bench: Bench, sizes: Sizes) -> Figures:
 
 def fast(bench: Bench, sizes: Sizes) -> Figures:
     """
-    As fast as several connections go.
+    Measure publishing as fast as possible, on several connections.
     """
     bench.connect(sizes.subscribers)
     found = _publish_fast(bench, sizes.fast, sizes.publishers)
@@ -53,7 +53,7 @@ def fast(bench: Bench, sizes: Sizes) -> Figures:
 
 def alone(bench: Bench, sizes: Sizes) -> Figures:
     """
-    The same, without subscribers.
+    Measure publishing as fast as possible, without subscribers.
     """
     return _figures(_publish_fast(bench, sizes.alone, sizes.publishers), sizes.alone)
 
@@ -69,7 +69,7 @@ def _figures(found: Found, count: int) -> dict[str, float]:
         "cpu": found.cpu.total / count,
         "user": found.cpu.user / count,
         "system": found.cpu.system / count,
-        # Where that comes near 1, the rate is the load generator's.
+        # If this is near 1, the load generator limits the rate.
         "load": found.load / found.seconds,
     }
 
@@ -80,7 +80,7 @@ class Scenario:
     A scenario.
 
     :ivar run: runs it.
-    :ivar contestants: who takes part.
+    :ivar contestants: the servers that take part.
     """
 
     name: str
@@ -93,6 +93,6 @@ _STREAMS = tuple(each for each in CONTESTANTS if each.streams)
 ALL = (
     Scenario("steady", steady, _STREAMS),
     Scenario("fast", fast, _STREAMS),
-    # Nobody is there to whom an update could be private.
+    # Without subscribers, private updates do not differ from public ones.
     Scenario("alone", alone, tuple(each for each in CONTESTANTS if each.name != "private")),
 )

@@ -1,5 +1,5 @@
 """
-How much of everything.
+The sizes of the scenarios: numbers of updates and connections.
 """
 
 from __future__ import annotations
@@ -8,32 +8,32 @@ from dataclasses import dataclass, replace
 
 __all__ = ["QUICK", "SIZE", "Sizes"]
 
-#: How many bytes the data of an update have.
+#: The size of an update's data, in bytes.
 SIZE = 100
 
 
 @dataclass(frozen=True)
 class Sizes:
     """
-    How much of everything.
+    The sizes of all scenarios.
 
-    :ivar held: how many updates a journal holds, or a buffer.
-    :ivar publishers: how many connections publish as fast as it goes.
+    :ivar held: how many updates a journal, or nchan's buffer, holds.
+    :ivar publishers: how many connections publish as fast as possible.
     """
 
     subscribers: int = 1_000
     held: int = 10_000
     publishers: int = 16
     steady: int = 600
-    # To wake clients that have nothing to do takes any server some 8 µs for each, between the cores of a
-    # virtual machine, even the floor in C of fanout/: a hundred updates a second are more than nchan can do.
+    # On a virtual machine, waking an idle client on another core costs any server some 8 µs, even the floor
+    # in C of fanout/. So nchan cannot deliver a hundred updates a second.
     steady_rate: int = 40
     fast: int = 4_000
     alone: int = 20_000
 
     def within(self, files: int) -> Sizes:
         """
-        Have no more connections at a time than there can be open files.
+        Return these sizes with at most so many connections at a time as there can be open files.
         """
         return replace(self, subscribers=min(self.subscribers, files))
 

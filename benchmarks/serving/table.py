@@ -1,5 +1,5 @@
 """
-The results as text.
+Format the results as reStructuredText.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["TABLES", "written"]
 @dataclass(frozen=True, kw_only=True)
 class Table(tables.Table):
     """
-    A scenario's table.
+    The table of one scenario.
 
-    :ivar compared: the figures that are compared with nchan's, and the headings of that.
-    :ivar more: those of them of which more is better.
+    :ivar compared: the figures that are compared with nchan's, with the headings of the ratios.
+    :ivar more: the figures of which a higher value is better.
     """
 
     names: ClassVar = {contestant.name: contestant.title for contestant in contestants.ALL}
@@ -100,7 +100,7 @@ TABLES = (
 
 def written(results: Results) -> str:
     """
-    Write everything.
+    Return the whole page.
     """
     rounds = max((results.rounds(table.scenario) for table in TABLES), default=0)
     introduction = [

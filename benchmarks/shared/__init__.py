@@ -1,3 +1,3 @@
 """
-What several benchmarks have in common.
+Code that several benchmarks share.
 """

@@ -1,5 +1,5 @@
 """
-Processes that take commands and answer.
+Child processes that read commands from stdin and write their answers to stdout.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from shared.processes import Failed, Process
 
 class Answering(Process):
     """
-    A process that takes commands from its standard input, one on a line, and writes lines of JSON.
+    A process that reads commands from stdin, one per line, and writes answers as lines of JSON.
 
-    :param name: what it is called.
+    :param name: its name in error messages.
     """
 
     def __init__(
@@ -41,6 +41,8 @@ class Answering(Process):
     def send(self, *words: object) -> None:
         """
         Send a command.
+
+        :raises Failed: if the process has exited.
         """
         assert self.popen.stdin is not None
         try:
@@ -50,9 +52,10 @@ class Answering(Process):
 
     def receive(self, seconds: float) -> Any:
         """
-        Wait for the next line.
+        Wait for the next line, and return its value.
 
-        :raises queue.Empty: where none comes in time.
+        :raises queue.Empty: if no line arrives in time.
+        :raises Failed: if the process has exited.
         """
         line = self._lines.get(timeout=max(0, seconds))
         if not line:
@@ -60,7 +63,7 @@ class Answering(Process):
         return json.loads(line)
 
     def _ended(self) -> Failed:
-        return Failed(f"the {self._name} has ended: {self.complaint()}")
+        return Failed(f"the {self._name} has exited: {self.complaint()}")
 
     def _read(self) -> None:
         assert self.popen.stdout is not None
@@ -84,16 +87,16 @@ class Load(Answering):
 
     def ask(self, command: str, *values: float, seconds: float) -> None:
         """
-        Begin something that takes at most some seconds.
+        Send a command that takes at most some seconds; :meth:`answer` waits for it.
         """
         self._deadline = time.monotonic() + seconds + 5
         self.send(command, *values, seconds)
 
     def answer(self) -> dict[str, Any]:
         """
-        Wait for what came of it.
+        Wait for the answer to the last command.
 
-        :raises Failed: where a subscriber missed something, saw it twice, or went away.
+        :raises Failed: if a subscriber missed an event, received it twice, or was disconnected.
         """
         try:
             answer: dict[str, Any] = self.receive(self._deadline - time.monotonic())
@@ -123,7 +126,7 @@ class Load(Answering):
 
     def check_silent(self, seconds: float) -> None:
         """
-        Check that nothing comes any more.
+        Check that no more events arrive.
         """
         self.ask("watch", seconds=seconds)
         if self.answer()["events"]:

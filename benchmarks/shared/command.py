@@ -1,5 +1,5 @@
 """
-The command line of a benchmark that compares.
+The command line that the comparing benchmarks share.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ def new_parser(
     description: str | None, quick: str, choices: Mapping[str, Sequence[str]]
 ) -> argparse.ArgumentParser:
     """
-    Begin with the options: how much is measured, and what.
+    Return a parser with the options for what to measure, and how often.
 
-    :param description: what the benchmark says of itself.
+    :param description: the benchmark's docstring.
     :param quick: how long ``--quick`` takes.
-    :param choices: what can be chosen, by the option.
+    :param choices: for each option that selects something, its possible values.
     """
     named = [f"{option.capitalize()}: {', '.join(names)}." for option, names in choices.items()]
     parser = argparse.ArgumentParser(
@@ -31,7 +31,9 @@ def new_parser(
         epilog=" ".join(reversed(named)),
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help=f"{quick}: does everything work?")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"a short run to check that everything works; takes {quick}"
+    )
     for option, names in choices.items():
         parser.add_argument(f"--{option}", nargs="+", choices=names, default=names, metavar="NAME")
     return parser
@@ -39,21 +41,21 @@ def new_parser(
 
 def parse(parser: argparse.ArgumentParser, saved: str) -> argparse.Namespace:
     """
-    End with the options for where results are kept, and parse all of them.
+    Add the options for the files of results, and parse the command line.
 
-    :param saved: the file that they are in.
+    :param saved: the default name of the file that results are saved in.
     """
     parser.add_argument("--save", type=Path, metavar="FILE", default=CACHE / saved)
-    parser.add_argument("--results", type=Path, metavar="FILE", help="measure nothing: use what was saved")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="do not measure: use saved results")
     return parser.parse_args()
 
 
 def prepared(parts: Iterable[Part], options: argparse.Namespace, *, needed: str = "") -> dict[str, str]:
     """
-    Fetch what is missing, and end, where no more is asked for.
+    Install what is missing. Exit after that if only the set-up was requested.
 
-    :param needed: the part without which there is nothing to measure.
-    :returns: what is not there, by its name, with the reason.
+    :param needed: the part without which nothing can be measured.
+    :returns: the parts that could not be installed, with the reasons.
     """
     missing = set_up(parts, again=options.setup)
     for reason in missing.values():
@@ -65,7 +67,7 @@ def prepared(parts: Iterable[Part], options: argparse.Namespace, *, needed: str 
 
 def results_for(options: argparse.Namespace, measure: Callable[[argparse.Namespace], Results]) -> Results:
     """
-    Measure, or read what was measured.
+    Return new results, or saved ones.
     """
     if options.results:
         return Results.load(options.results)
@@ -81,9 +83,9 @@ def main(
     written: Callable[[Results], str],
 ) -> None:
     """
-    Do all that is asked for.
+    Run a benchmark: measure, and write the page.
 
-    :param written: writes the tables.
+    :param written: returns the page.
     """
     text = written(results_for(options, measure))
     if options.write:

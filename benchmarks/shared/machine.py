@@ -1,5 +1,5 @@
 """
-The machine: what it is called, its cores, and how many files it lets us open.
+The machine: its name, its cores, and the limit of open files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from shared.processes import Failed
 
 def describe_machine() -> str:
     """
-    Name the processor and the system's version.
+    Return the processor and the version of the operating system.
     """
     model = platform.processor() or platform.machine()
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -26,7 +26,7 @@ def describe_machine() -> str:
 
 def choose_cores() -> tuple[int, int]:
     """
-    Choose a core for the server and one for the load, and keep ourselves off the first.
+    Choose a core for the server and one for the load, and move this process off the server's core.
     """
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
@@ -37,9 +37,9 @@ def choose_cores() -> tuple[int, int]:
 
 def allow_files() -> int:
     """
-    Let this process, and those that it starts, open as many files as there may be.
+    Raise the limit of open files, for this process and its children, to the maximum.
 
-    :returns: how many.
+    :returns: the limit.
     """
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,7 +1,8 @@
 """
-The set-up: what is compared is fetched into ``benchmarks/.peers``, and what is written in C is compiled.
+The set-up of benchmarks: install the other projects into ``benchmarks/.peers``, and compile the C programs.
 
-The package needs none of this. What cannot be had leaves out what needs it alone, and says what to install.
+txsse itself needs none of this. If a part cannot be installed, the benchmark leaves out only what needs it,
+and reports what to install.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Part(ABC):
     """
     A part of the set-up.
 
-    :ivar wanted: what it takes to make it.
+    :ivar name: its name in messages.
+    :ivar wanted: what its installation needs, as a sentence.
     """
 
     name: str
@@ -36,22 +38,22 @@ class Part(ABC):
     @abstractmethod
     def is_there(self) -> bool:
         """
-        Tell whether it need not be made.
+        Return whether it is already installed.
         """
 
     @abstractmethod
     def make(self) -> None:
         """
-        Make it, of the newest versions.
+        Install it, in the newest versions.
 
-        :raises OSError: where that cannot be.
-        :raises subprocess.SubprocessError: likewise.
+        :raises OSError: if that fails.
+        :raises subprocess.SubprocessError: if a command fails.
         """
 
 
 class PythonPackages(Part):
     """
-    An environment of Python's, with packages.
+    A virtual environment with Python packages.
     """
 
     name = "python"
@@ -75,7 +77,7 @@ class PythonPackages(Part):
 
 class NodePackage(Part):
     """
-    A folder with a package of Node's.
+    A folder with a Node package.
     """
 
     name = "node"
@@ -95,7 +97,7 @@ class NodePackage(Part):
     def make(self) -> None:
         run(["node", "--version"])
         self.folder.mkdir(exist_ok=True)
-        # Without a file of its own, npm would look for one further up.
+        # Without this file, npm would use that of a parent folder.
         (self.folder / "package.json").write_text('{"private": true}\n', encoding="utf-8")
         npm = ["npm", "install", "--silent", "--no-fund", "--no-audit", f"{self.package}@latest"]
         run(npm, folder=self.folder)
@@ -104,7 +106,7 @@ class NodePackage(Part):
 @dataclass(frozen=True)
 class Compiled:
     """
-    A program in C.
+    A C program.
     """
 
     binary: Path
@@ -112,7 +114,7 @@ class Compiled:
 
     def is_compiled(self) -> bool:
         """
-        Tell whether that is done, and nothing has changed since.
+        Return whether the binary is newer than its sources.
         """
         newest = max(self.source.stat().st_mtime, _HEADER.stat().st_mtime)
         return self.binary.exists() and self.binary.stat().st_mtime > newest
@@ -125,9 +127,9 @@ class Compiled:
 
     def require(self) -> None:
         """
-        Compile it, unless that is done.
+        Compile it, unless the binary is up to date.
 
-        :raises Failed: where that cannot be.
+        :raises Failed: if it cannot be compiled.
         """
         if not self.is_compiled():
             try:
@@ -138,10 +140,10 @@ class Compiled:
 
 def set_up(parts: Iterable[Part], *, again: bool) -> dict[str, str]:
     """
-    Make what is missing.
+    Install the missing parts.
 
-    :param again: whether to fetch the newest versions of what is there.
-    :returns: what could not be made, by its name, with the reason.
+    :param again: whether to reinstall existing parts, in the newest versions.
+    :returns: the parts that could not be installed, with the reasons.
     """
     CACHE.mkdir(exist_ok=True)
     missing = {}
@@ -157,9 +159,9 @@ def set_up(parts: Iterable[Part], *, again: bool) -> dict[str, str]:
 
 def versions(python: PythonPackages, node: NodePackage, debian: Mapping[str, str]) -> dict[str, str]:
     """
-    Tell what is compared.
+    Return the versions of all that is compared, by name.
 
-    :param debian: Debian's packages, by what they are called in the results.
+    :param debian: Debian packages, by their names in the results.
     """
     code = f"from importlib.metadata import version as v; print(*map(v, {python.packages!r}))"
     package = f"require('./node_modules/{node.package}/package.json').version"
@@ -192,7 +194,7 @@ def run(
     """
     Run a command.
 
-    :returns: what it wrote to its standard output.
+    :returns: its standard output.
     """
     return subprocess.run(
         command, cwd=folder, env=environment, timeout=timeout, check=True, capture_output=True, text=True

@@ -1,5 +1,5 @@
 """
-Processes that are pinned to a core, watched through ``/proc``, and ended by whoever started them.
+Child processes that are pinned to a core and measured through ``/proc``.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _PR_SET_PDEATHSIG = 1
 _TICKS = os.sysconf("SC_CLK_TCK")
 _libc = ctypes.CDLL(None)
 
-# More than the longest run takes, in seconds of CPU; should all else fail, the kernel ends it.
+# Seconds of CPU after which the kernel kills a process: more than the longest run takes.
 _MOST_CPU = 600
 
 
 class Failed(Exception):
     """
-    A server, or the load generator, did not do what the scenario asks for.
+    Raised if a server or the load generator does not do what the scenario requires.
     """
 
 
 @dataclass(frozen=True)
 class Cpu:
     """
-    What a process has used, in seconds.
+    The CPU that a process has used, in seconds.
     """
 
     total: float
@@ -51,13 +51,13 @@ class Cpu:
 
 class Process:
     """
-    A process on one core.
+    A child process on one core.
 
     :param command: its command line.
     :param core: the core.
-    :param folder: where it runs.
-    :param environment: what is added to ours.
-    :param errors: where its standard error goes.
+    :param folder: its working directory.
+    :param environment: variables that are added to those of this process.
+    :param errors: the file for its standard error.
     :param child: whether the figures are those of its only child, as with nginx and its worker.
     """
 
@@ -74,7 +74,7 @@ class Process:
         def prepare() -> None:
             os.sched_setaffinity(0, {core})
             resource.setrlimit(resource.RLIMIT_CPU, (_MOST_CPU, _MOST_CPU))
-            # It ends with us, however we end.
+            # It gets SIGTERM when this process exits for any reason.
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
         self._errors = errors
@@ -94,7 +94,7 @@ class Process:
     @property
     def pid(self) -> int:
         """
-        The process whose figures count.
+        The id of the process whose figures count.
         """
         pid = self.popen.pid
         if self._child:
@@ -106,7 +106,7 @@ class Process:
 
     def cpu(self) -> Cpu:
         """
-        Tell what the process has used, with all of its threads.
+        Return the CPU that the process has used, in all its threads.
         """
         process = Path(f"/proc/{self.pid}")
         nanoseconds = sum(
@@ -118,13 +118,13 @@ class Process:
 
     def resident(self) -> int:
         """
-        Tell how many bytes of memory the process has.
+        Return the resident memory of the process, in bytes.
         """
         return self._memory("VmRSS")
 
     def forget_peak(self) -> None:
         """
-        Count the peak of the memory from now on.
+        Reset the peak of the resident memory.
 
         Source: proc(5), ``clear_refs``
         """
@@ -132,7 +132,7 @@ class Process:
 
     def peak(self) -> int:
         """
-        Tell how many bytes of memory the process had at most.
+        Return the peak of the resident memory since :meth:`forget_peak`, in bytes.
         """
         return self._memory("VmHWM")
 
@@ -140,7 +140,7 @@ class Process:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
-        raise Failed("the process has ended")
+        raise Failed("the process has exited")
 
     def complaint(self) -> str:
         """
@@ -151,7 +151,7 @@ class Process:
 
     def end(self) -> None:
         """
-        End the process: at first politely, since nginx ends its worker only then.
+        Stop the process: first with SIGTERM, because nginx stops its worker only then, later with SIGKILL.
         """
         for ask in (self.popen.terminate, self.popen.kill):
             if self.popen.poll() is None:
@@ -168,7 +168,7 @@ class Process:
 @contextmanager
 def ending(process: P) -> Iterator[P]:
     """
-    End a process in the end.
+    Stop a process at the end of the context.
     """
     try:
         yield process

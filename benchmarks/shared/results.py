@@ -1,5 +1,5 @@
 """
-What was measured, kept in a file as it grows, so that a table can be written without measuring again.
+The results of all rounds. They are saved after each scenario, so that tables can be rewritten later.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Figures = Mapping[str, float]
 @dataclass
 class Results:
     """
-    All rounds.
+    The results of all rounds.
 
-    :ivar figures: scenario, server, round by its number, and the figures.
-    :ivar failures: scenario, server, and the reason.
-    :ivar missing: servers that were not there, with the reason.
+    :ivar figures: the figures by scenario, server, and number of the round.
+    :ivar failures: the reasons of failures, by scenario and server.
+    :ivar missing: the servers that were not available, with the reasons.
     """
 
     machine: str
@@ -36,49 +36,49 @@ class Results:
     @classmethod
     def load(cls, path: Path) -> Results:
         """
-        Read what :meth:`save` wrote.
+        Read a file that :meth:`save` has written.
         """
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
     def save(self, path: Path) -> None:
         """
-        Write everything down.
+        Write all results to a file.
         """
         path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
     def add(self, scenario: str, server: str, round_: int, figures: Figures) -> None:
         """
-        Take in a round.
+        Add the figures of a round.
         """
         self.figures.setdefault(scenario, {}).setdefault(server, {})[str(round_)] = dict(figures)
 
     def fail(self, scenario: str, server: str, reason: str) -> None:
         """
-        Take in a failure.
+        Add a failure.
         """
         self.failures.setdefault(scenario, {})[server] = reason
 
     def servers(self, scenario: str) -> Iterator[str]:
         """
-        Name the servers that have figures, in the order of their first.
+        Return the names of the servers that have figures, in the order of their first rounds.
         """
         return iter(self.figures.get(scenario, {}))
 
     def ranked(self, scenario: str, key: str) -> list[str]:
         """
-        Name them in the order of the medians of a figure.
+        Return the names of these servers in the order of the medians of a figure.
         """
         return sorted(self.servers(scenario), key=lambda name: self.median(scenario, name, key) or 0)
 
     def rounds(self, scenario: str) -> int:
         """
-        Tell how many rounds there were.
+        Return the number of rounds.
         """
         return max((len(rounds) for rounds in self.figures.get(scenario, {}).values()), default=0)
 
     def median(self, scenario: str, server: str, key: str) -> float | None:
         """
-        Return the median over all rounds of a figure.
+        Return the median of a figure over all rounds.
         """
         rounds = self.figures.get(scenario, {}).get(server, {}).values()
         values = [figures[key] for figures in rounds if key in figures]
@@ -86,7 +86,7 @@ class Results:
 
     def ratio(self, scenario: str, server: str, other: str, key: str) -> float | None:
         """
-        Return the median of the ratios within each round: what slows a round down slows both.
+        Return the median of the ratios within each round, because other load slows both servers of a round.
         """
         servers = self.figures.get(scenario, {})
         own, others = servers.get(server, {}), servers.get(other, {})

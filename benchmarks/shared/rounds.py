@@ -1,5 +1,5 @@
 """
-Rounds in which all take turns, so that whatever else the machine does hits all alike.
+Rounds in which all contestants take turns, so that other load on the machine affects all of them equally.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from shared.results import Figures, Results
 @dataclass(frozen=True)
 class Contestant:
     """
-    Who takes part.
+    A participant of a comparison.
 
-    :ivar name: its name on the command line, and in the results.
-    :ivar title: that in the tables.
+    :ivar name: its name on the command line and in the results.
+    :ivar title: its name in the tables.
     """
 
     name: str
@@ -32,7 +32,8 @@ C = TypeVar("C", bound=Contestant)
 
 class Late(Exception):
     """
-    A round does not count, be it for what else the machine did. It is no failure, unless all rounds are late.
+    Raised if a round does not count, for instance because of other load. Only if all rounds are late, the
+    contestant has failed.
     """
 
 
@@ -43,15 +44,15 @@ def take_turns(
     run: Callable[[C], Figures],
     results: Results,
     *,
-    told: Callable[[Figures], str] = lambda figures: f"{figures['rate']:,.0f} per second, ",
+    shown: Callable[[Figures], str] = lambda figures: f"{figures['rate']:,.0f} per second, ",
     forgets: bool = True,
 ) -> None:
     """
-    Run all of them, round by round. One that has failed does not run again.
+    Run all contestants, round by round. A contestant that has failed does not run again.
 
-    :param run: runs one.
-    :param told: what is told of its figures while others run.
-    :param forgets: whether one that fails has no figures of the rounds before either.
+    :param run: runs one contestant.
+    :param shown: returns the text about its figures that is printed as progress.
+    :param forgets: whether a contestant that fails also loses the figures of earlier rounds.
     """
     failed: set[str] = set()
     late: dict[str, str] = {}
@@ -63,17 +64,17 @@ def take_turns(
         try:
             figures = run(contestant)
         except Late as error:
-            late[name] = said = str(error)
+            late[name] = outcome = str(error)
         except Failed as error:
             failed.add(name)
             results.fail(scenario, name, str(error))
             if forgets:
                 results.figures.get(scenario, {}).pop(name, None)
-            said = f"failed: {error}"
+            outcome = f"failed: {error}"
         else:
             results.add(scenario, name, round_, figures)
-            said = f"{told(figures)}{time.monotonic() - began:.0f} s"
-        print(f"{scenario}, round {round_ + 1}: {name}: {said}", file=sys.stderr)
+            outcome = f"{shown(figures)}{time.monotonic() - began:.0f} s"
+        print(f"{scenario}, round {round_ + 1}: {name}: {outcome}", file=sys.stderr)
     for name, reason in late.items():
         if name not in results.servers(scenario) and name not in failed:
             results.fail(scenario, name, reason)
@@ -81,7 +82,7 @@ def take_turns(
 
 def _turns(contestants: Sequence[C], rounds: int) -> Iterator[tuple[int, C]]:
     """
-    Each round begins with another one: what comes after whom, and when, shall not matter.
+    Generate the turns. Each round begins with another contestant, so that the order does not matter.
     """
     for round_ in range(rounds):
         first = round_ % len(contestants) if contestants else 0

@@ -1,5 +1,5 @@
 """
-Running a server and a load generator, in a folder of their own.
+Run a server and a load generator in a temporary folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from shared.processes import Failed, Process
 @contextmanager
 def run_folder() -> Iterator[Path]:
     """
-    Have a folder for what a run writes. It is on the disk of the checkout: /tmp may be none.
+    Create a folder for the files of a run. It is on the disk of the checkout, because /tmp may be in memory.
     """
     with tempfile.TemporaryDirectory(prefix="run-", dir=CACHE) as name:
         yield Path(name)
@@ -27,7 +27,7 @@ def run_folder() -> Iterator[Path]:
 
 def free_port() -> int:
     """
-    Find a port that is free.
+    Return a free port.
     """
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
@@ -36,7 +36,7 @@ def free_port() -> int:
 
 def redis_command(port: int, folder: Path, sync: str) -> list[str]:
     """
-    Make the command line of a Redis, with all that it acknowledges on its disk.
+    Return the command line of a Redis that writes all updates to its disk.
 
     :param sync: its ``appendfsync``.
     """
@@ -55,11 +55,11 @@ def redis_command(port: int, folder: Path, sync: str) -> list[str]:
 @contextmanager
 def loaded(server: Process, port: int, command: Sequence[str], *, core: int, folder: Path) -> Iterator[Load]:
     """
-    Start a load generator on a server, once it listens, and end both.
+    Wait until a server listens, start a load generator on it, and stop both at the end.
 
-    :param command: the load generator's.
-    :param core: the load generator's.
-    :raises Failed: where one does not start, or dies, with what the server said.
+    :param command: the load generator's command line.
+    :param core: the load generator's core.
+    :raises Failed: if one does not start, or exits; with the last line of the server's stderr.
     """
     load = None
     try:
@@ -67,11 +67,11 @@ def loaded(server: Process, port: int, command: Sequence[str], *, core: int, fol
         load = Load(command, core=core, folder=folder, errors=folder / "load.log")
         yield load
     except (OSError, Failed) as error:
-        said = server.complaint()
-        ended = "" if server.popen.poll() is None else f"; it ended with {server.popen.returncode}"
-        raise Failed(f"{error}{ended}{f'; it said: {said}' if said else ''}") from error
+        complaint = server.complaint()
+        ended = "" if server.popen.poll() is None else f"; it exited with {server.popen.returncode}"
+        raise Failed(f"{error}{ended}{f'; its last line was: {complaint}' if complaint else ''}") from error
     finally:
-        # The server first: one that saw thousands of clients leave would work on that for long.
+        # Stop the server first: disconnecting thousands of clients would keep it busy.
         server.end()
         if load is not None:
             load.end()
@@ -87,7 +87,7 @@ def _wait_for(port: int, server: Process) -> None:
         except OSError:
             time.sleep(0.05)
         else:
-            # nginx listens before it has its worker.
+            # nginx listens before it has started its worker.
             time.sleep(0.3)
             return
     raise Failed("it does not listen")

@@ -1,15 +1,15 @@
 /*
- * What both load generators do: they open subscribers, read their streams, and hold every event against the
- * sequences that it must be in. They take commands from the standard input, one on a line, and answer each with
- * one line of JSON. These are the same for both:
+ * The code that both load generators share: they open subscribers, read their streams, and check every event
+ * against the expected sequences. They read commands from stdin, one per line, and answer each with one line of
+ * JSON. These commands are the same for both:
  *
  *     connect N SECONDS   open N more subscribers, WINDOW at a time
- *     watch SECONDS       read what comes in that time
+ *     watch SECONDS       read the streams for this time
  *     quit
  *
  * An event's data are SIZE bytes: ten digits of a number that begins at FIRST, a separator, nineteen digits of
- * CLOCK_MONOTONIC in nanoseconds, a separator, and padding. Before it are the two digits of a lane and a separator,
- * where there are several LANES, each with a sequence of its own. Who includes this has defined them.
+ * CLOCK_MONOTONIC in nanoseconds, a separator, and padding. With several LANES, each of which has its own sequence,
+ * the two digits of a lane and a separator precede them. The including file defines LANES.
  */
 
 #define _GNU_SOURCE
@@ -36,7 +36,7 @@
 #define HEAD 4096
 #define LINE 256
 #define REQUEST 8192
-/* Whatever the runner forgets: the end, in seconds. */
+/* Seconds until the process exits by itself, if nothing else ends it. */
 #define LIFE 900
 /* Latencies are counted in steps of 10 microseconds, up to 10 seconds. */
 #define STEP 10000
@@ -57,7 +57,7 @@ struct subscriber {
 };
 
 static struct subscriber subscribers[MOST];
-/* What comes next for those who are new, in each lane; how many events everybody has in the end. */
+/* For each lane, the number of the next event for a new subscriber; how many events each subscriber has at the end. */
 static int64_t next_number[LANES], target;
 static int opened, connected, connecting, arrived;
 static int epoll, port;
@@ -67,7 +67,7 @@ static uint32_t latencies[STEPS];
 static uint64_t events, reads, comments, wrong, refused, closed, longest;
 static char complaint[200];
 
-/* Takes what has come for others than subscribers: in epoll, their numbers begin at MOST. */
+/* Handles events of sockets that are no subscribers: in epoll, their numbers begin at MOST. */
 static void (*take_other)(int number);
 
 static int64_t now(void)
@@ -99,7 +99,7 @@ static void end(struct subscriber *one)
 {
     if (one->phase == CONNECTING || one->phase == IN_HEAD)
         connecting--;
-    /* A reset leaves no port in TIME_WAIT: the next run would soon find none. */
+    /* A reset leaves no port in TIME_WAIT; otherwise later runs would soon find no free port. */
     struct linger linger = {1, 0};
     setsockopt(one->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
     close(one->fd);
@@ -166,7 +166,7 @@ static void take_text(struct subscriber *one, const char *text, uint64_t length,
         } else {
             if (one->line_length + size > LINE) {
                 wrong++;
-                complain("a line without end", text, size);
+                complain("the line is too long", text, size);
                 one->line_length = 0;
             } else {
                 memcpy(one->line + one->line_length, text, size);
@@ -184,7 +184,7 @@ static void take_text(struct subscriber *one, const char *text, uint64_t length,
     }
 }
 
-/* Takes the body apart, chunked or not; what is left over is kept in the subscriber. */
+/* Parses the body, chunked or not; the state is kept in the subscriber. */
 static void take_body(struct subscriber *one, const char *text, uint64_t length, int64_t at)
 {
     while (length) {
@@ -235,7 +235,7 @@ static void take_head(struct subscriber *one, const char *text, uint64_t length,
     char *stop = strstr(one->head, "\r\n\r\n");
     if (!stop) {
         if (one->head_length == HEAD - 1) {
-            refuse("a head without end", one->head, 80);
+            refuse("the head is too long", one->head, 80);
             end(one);
         }
         return;
@@ -267,7 +267,7 @@ static int open_socket(int number)
         perror("socket");
         exit(1);
     }
-    /* Many clients: there are not ports enough for all of them on one address. */
+    /* Use several addresses, because one address has too few ports for many clients. */
     here.sin_addr.s_addr = htonl(0x7f000001 + number % 32);
     there.sin_addr.s_addr = htonl(0x7f000001);
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
@@ -353,7 +353,7 @@ static double seconds(struct timeval time)
     return time.tv_sec + time.tv_usec / 1e6;
 }
 
-/* Answers, and begins to count anew. More is what else there is to tell. */
+/* Writes the answer, and resets the counters. More has additional fields of the answer. */
 static void report(int64_t began, const char *more)
 {
     static struct rusage before;
@@ -371,7 +371,7 @@ static void report(int64_t began, const char *more)
     memset(latencies, 0, sizeof latencies);
 }
 
-/* Obeys what both are told. */
+/* Executes the commands that are the same for both. */
 static void obey(const char *command, int64_t began)
 {
     int count;

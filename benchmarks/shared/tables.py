@@ -1,5 +1,5 @@
 """
-Results as text: tables in reStructuredText, which read well on a screen too.
+Format results as tables in reStructuredText, which are also readable in a terminal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MICRO, MILLI, PERCENT, KIB = 1e-6, 1e-3, 1e-2, 1024.0
 @dataclass(frozen=True)
 class Column:
     """
-    A column: a figure, the unit that it is shown in, and how many digits behind the point.
+    A column: the figure's key, its heading, its unit, and the number of decimal places.
     """
 
     key: str
@@ -28,7 +28,7 @@ class Column:
 
     def cell(self, value: float | None) -> str:
         """
-        Write a figure.
+        Return a figure as text.
         """
         return "–" if value is None else f"{value / self.unit:,.{self.digits}f}"
 
@@ -36,13 +36,13 @@ class Column:
 @dataclass(frozen=True)
 class Table(ABC):
     """
-    A scenario's table.
+    The table of one scenario.
 
-    :cvar names: what contestants are called in it.
+    :cvar names: the titles of the contestants, by name.
     :cvar wraps_notes: whether notes are wrapped.
-    :cvar wraps_failures: whether what is said of those that failed is.
-    :ivar title: filled in with the sizes; so are the headings, and the note.
-    :ivar note: what else to know.
+    :cvar wraps_failures: whether the reasons of failures are wrapped.
+    :ivar title: the title. In it, in headings and in the note, names in braces stand for sizes.
+    :ivar note: an explanation below the table.
     """
 
     names: ClassVar[Mapping[str, str]]
@@ -57,25 +57,25 @@ class Table(ABC):
     @abstractmethod
     def rows(self, results: Results) -> Iterator[Sequence[str]]:
         """
-        Write the headings, and then a row for each contestant that has figures.
+        Generate the headings, then a row for each contestant that has figures.
         """
 
     def headings(self, columns: Iterable[Column], results: Results) -> list[str]:
         """
-        Write the headings of some columns.
+        Return the headings of columns.
         """
         return [column.heading.format(**results.sizes) for column in columns]
 
     def cells(self, columns: Iterable[Column], name: str, results: Results) -> list[str]:
         """
-        Write a contestant's name, and its medians.
+        Return a contestant's title and its medians.
         """
         medians = [column.cell(results.median(self.scenario, name, column.key)) for column in columns]
         return [self.names.get(name, name), *medians]
 
     def lines(self, results: Results) -> Iterator[str]:
         """
-        Write all of it.
+        Generate the lines of the table, with title, note and failures.
         """
         title = self.title.format(**results.sizes)
         yield from (title, "-" * len(title), "")
@@ -96,10 +96,10 @@ def written(
     program: str, title: str, introduction: Iterable[str], tables: Sequence[Table], results: Results
 ) -> str:
     """
-    Write everything.
+    Return the whole page.
 
-    :param program: the benchmark's.
-    :param title: the page's, which the documentation lists.
+    :param program: the file name of the benchmark.
+    :param title: the title of the page.
     :param introduction: the lines before the tables.
     """
     lines = [f".. Written by benchmarks/{program}; not to be edited."]
@@ -114,14 +114,14 @@ def written(
 
 def shown(tables: Iterable[Table], scenario: str, results: Results) -> str:
     """
-    Write the table of one scenario.
+    Return the table of one scenario.
     """
     return "\n".join(line for table in tables if table.scenario == scenario for line in table.lines(results))
 
 
 def taken(results: Results) -> str:
     """
-    Write when, where and with what the results were taken.
+    Return the date, the machine and the versions of a measurement.
     """
     cores = f", {results.sizes['cores']} cores" if "cores" in results.sizes else ""
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
@@ -130,21 +130,21 @@ def taken(results: Results) -> str:
 
 def ratio_cell(ratio: float | None) -> str:
     """
-    Write a ratio.
+    Return a ratio as text.
     """
     return "–" if ratio is None else f"{ratio:.2f}"
 
 
 def wrapped(text: str) -> list[str]:
     """
-    Break a paragraph into lines.
+    Wrap a paragraph at 118 columns.
     """
     return textwrap.wrap(text, 118)
 
 
 def _grid(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """
-    Lay out a simple table, numbers to the right.
+    Format a simple table, with numbers aligned to the right.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rule = "  ".join("=" * width for width in widths)

@@ -1,5 +1,5 @@
 """
-What all clients in Python have in common: what is done with an event, and what is told in the end.
+The part that all Python clients share: counting events, and reporting the result.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import sys
 from collections.abc import Callable
 
 Take = Callable[[str], bool]
-Tell = Callable[[str, str, str], None]
+Report = Callable[[str, str, str], None]
 
 
-def tally(events: int) -> tuple[Take, Tell]:
+def tally(events: int) -> tuple[Take, Report]:
     """
     Count events, and the CPU of this process, all threads, from the first to the last of them.
 
-    :param events: how many there are.
-    :returns: what is called with the data of each event, and returns whether it is the last; and what is then
-        called with the data, the type and the id of that one, and writes everything down.
+    :param events: the number of events in the stream.
+    :returns: two functions. Call the first with the data of each event; it returns whether that is the last
+        one. Then call the second with the last event's data, type and id; it prints the result as JSON.
     """
     left = events
     size = 0
     began = ended = (0.0, 0.0)
 
-    # It counts in every client's figure, so it is as little as can be: no object, no method.
+    # Its cost is part of every client's figure, so it is as small as possible: no object, no method.
     def take(data: str) -> bool:
         nonlocal left, size, began, ended
         if not size:
@@ -37,13 +37,13 @@ def tally(events: int) -> tuple[Take, Tell]:
         ended = _cpu()
         return True
 
-    def tell(data: str, type: str, id: str) -> None:
+    def report(data: str, type: str, id: str) -> None:
         user, system = (now - before for now, before in zip(ended, began, strict=True))
         seen = {"size": size, "last": [data, type, id]}
         json.dump({"user": user, "system": system, "seen": seen}, sys.stdout)
         sys.stdout.flush()
 
-    return take, tell
+    return take, report
 
 
 def _cpu() -> tuple[float, float]:

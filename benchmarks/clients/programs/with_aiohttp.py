@@ -1,5 +1,5 @@
 """
-aiohttp-sse-client2: ``python with_aiohttp.py URL EVENTS TYPE``
+aiohttp-sse-client2: ``python with_aiohttp.py URL EVENTS TYPE``.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import sys
 
 from aiohttp import ClientTimeout
 from aiohttp_sse_client2.client import EventSource
-from tally import Take, Tell, tally
+from tally import Report, Take, tally
 
 
-async def read(url: str, take: Take, tell: Tell) -> None:
+async def read(url: str, take: Take, report: Report) -> None:
     async with EventSource(url, timeout=ClientTimeout(total=None)) as source:
         async for event in source:
             if take(event.data):
-                tell(event.data, event.type or "message", event.last_event_id)
+                report(event.data, event.type or "message", event.last_event_id)
                 break
 
 

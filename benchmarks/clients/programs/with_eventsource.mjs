@@ -5,7 +5,7 @@
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
-// Where the set-up has put it, which is not beside this file.
+// The set-up installs it in the working directory, not beside this file.
 const entry = createRequire(`${process.cwd()}/`).resolve("eventsource");
 const { EventSource } = await import(pathToFileURL(entry));
 

@@ -1,5 +1,5 @@
 """
-httpx-sse: ``python with_httpx_sse.py URL EVENTS TYPE sync|async``
+httpx-sse: ``python with_httpx_sse.py URL EVENTS TYPE sync|async``.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ import sys
 
 import httpx
 from httpx_sse import aconnect_sse, connect_sse
-from tally import Take, Tell, tally
+from tally import Report, Take, tally
 
 
-def read(url: str, take: Take, tell: Tell) -> None:
-    # Without a timeout, as for a stream that may be silent for long.
+def read(url: str, take: Take, report: Report) -> None:
+    # Without a timeout, as for a stream that may be silent for a long time.
     with httpx.Client(timeout=None) as client, connect_sse(client, "GET", url) as source:
         for event in source.iter_sse():
             if take(event.data):
-                tell(event.data, event.event, event.id)
+                report(event.data, event.event, event.id)
                 break
 
 
-async def read_async(url: str, take: Take, tell: Tell) -> None:
+async def read_async(url: str, take: Take, report: Report) -> None:
     async with httpx.AsyncClient(timeout=None) as client, aconnect_sse(client, "GET", url) as source:
         async for event in source.aiter_sse():
             if take(event.data):
-                tell(event.data, event.event, event.id)
+                report(event.data, event.event, event.id)
                 break
 
 

@@ -1,5 +1,5 @@
 """
-launchdarkly-eventsource: ``python with_launchdarkly.py URL EVENTS TYPE sync|async``
+launchdarkly-eventsource: ``python with_launchdarkly.py URL EVENTS TYPE sync|async``.
 """
 
 from __future__ import annotations
@@ -8,22 +8,22 @@ import asyncio
 import sys
 
 from ld_eventsource import AsyncSSEClient, SSEClient
-from tally import Take, Tell, tally
+from tally import Report, Take, tally
 
 
-def read(url: str, take: Take, tell: Tell) -> None:
+def read(url: str, take: Take, report: Report) -> None:
     with SSEClient(url) as client:
         for event in client.events:
             if take(event.data):
-                tell(event.data, event.event, event.last_event_id or "")
+                report(event.data, event.event, event.last_event_id or "")
                 break
 
 
-async def read_async(url: str, take: Take, tell: Tell) -> None:
+async def read_async(url: str, take: Take, report: Report) -> None:
     async with AsyncSSEClient(url) as client:
         async for event in client.events:
             if take(event.data):
-                tell(event.data, event.event, event.last_event_id or "")
+                report(event.data, event.event, event.last_event_id or "")
                 break
 
 

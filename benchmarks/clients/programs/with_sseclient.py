@@ -1,5 +1,5 @@
 """
-sseclient-py on requests, as its README has it: ``python with_sseclient.py URL EVENTS TYPE``
+sseclient-py with requests, as in its README: ``python with_sseclient.py URL EVENTS TYPE``.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from tally import tally
 
 def main() -> None:
     url, events, _ = sys.argv[1:]
-    take, tell = tally(int(events))
+    take, report = tally(int(events))
     with requests.get(url, stream=True, headers={"Accept": "text/event-stream"}) as response:
         for event in sseclient.SSEClient(response).events():
             if take(event.data):
-                tell(event.data, event.event, event.id or "")
+                report(event.data, event.event, event.id or "")
                 break
 
 

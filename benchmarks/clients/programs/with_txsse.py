@@ -1,5 +1,5 @@
 """
-txsse: ``python with_txsse.py URL EVENTS TYPE callbacks|iteration``
+txsse: ``python with_txsse.py URL EVENTS TYPE callbacks|iteration``.
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tally import Take, Tell, tally
+from tally import Report, Take, tally
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from txsse import EventSource, ServerSentEvent
 
 
-async def callbacks(url: str, take: Take, tell: Tell) -> None:
+async def callbacks(url: str, take: Take, report: Report) -> None:
     def received(event: ServerSentEvent) -> None:
         if take(event.data):
             source.close()
-            tell(event.data, event.event, event.id)
+            report(event.data, event.event, event.id)
 
     source = EventSource(url, event_received=received, max_attempts=1)
     source.start()
@@ -28,15 +28,15 @@ async def callbacks(url: str, take: Take, tell: Tell) -> None:
         raise error
 
 
-async def iteration(url: str, take: Take, tell: Tell) -> None:
+async def iteration(url: str, take: Take, report: Report) -> None:
     source = EventSource(url, max_attempts=1)
     async for event in source:
         if take(event.data):
             source.close()
-            tell(event.data, event.event, event.id)
+            report(event.data, event.event, event.id)
 
 
-WAYS: dict[str, Callable[[str, Take, Tell], Awaitable[None]]] = {
+WAYS: dict[str, Callable[[str, Take, Report], Awaitable[None]]] = {
     "callbacks": callbacks,
     "iteration": iteration,
 }

@@ -1,5 +1,5 @@
 """
-What the two servers on Twisted have in common: the resource that makes them publish.
+The resource that makes the two servers on Twisted publish.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 class Publish(Resource):
     """
     ``POST /publish?turns=N&burst=B&interval=S``: publish B events in each of N turns of the reactor. With
-    ``&watch=1``, the answer tells the reactor's longest pause meanwhile.
+    ``&watch=1``, the response contains the reactor's longest pause meanwhile.
 
     :param publish: publishes an event's data.
-    :param settled: called with the number of events that a turn has published, and awaited before the next
-        turn begins: that all has been sent.
+    :param settled: called with the number of events that a turn has published. The next turn begins when its
+        result fires, which means that all events have been sent.
     """
 
     isLeaf = True
@@ -58,9 +58,9 @@ class Publish(Resource):
 
 def serve(root: Resource) -> None:
     """
-    Serve until the end.
+    Serve until the process is terminated.
     """
     globalLogPublisher.addObserver(textFileLogObserver(sys.stderr))
-    # The usual backlog of 50 is less than what the load generator opens at a time.
+    # The load generator opens more connections at a time than the default backlog of 50.
     reactor.listenTCP(int(sys.argv[1]), Site(root), backlog=1024, interface="127.0.0.1")
     reactor.run()

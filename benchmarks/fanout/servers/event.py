@@ -16,7 +16,7 @@ _PADDING = "x" * (SIZE - 10 - 1 - 19 - 1)
 
 class Numbers:
     """
-    Numbers the events of one server.
+    The sequence of event numbers of one server.
     """
 
     def __init__(self) -> None:
@@ -24,8 +24,8 @@ class Numbers:
 
     def turn(self, burst: int) -> list[str]:
         """
-        Make the data of the events of one turn. All have the turn's time, so that making them costs a tenth
-        of a microsecond each, and what is measured is the server.
+        Return the data of the events of one turn. All have the same time, so that creating them takes only
+        0.1 µs each and hardly counts in the server's figures.
         """
         rest = f" {time.monotonic_ns():019} {_PADDING}"
         first, self._next = self._next, self._next + burst

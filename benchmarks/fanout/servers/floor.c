@@ -1,6 +1,6 @@
 /*
- * The floor: what an event costs where nothing is done but to send it. One loop of epoll and send(); the
- * events of one turn are framed once and leave in one send() per subscriber.
+ * The floor: the cost of an event if a server does nothing but send it. One loop of epoll and send(); the
+ * events of one turn are framed once and sent with one send() per subscriber.
  *
  *     floor PORT KEEPALIVE
  */
@@ -25,7 +25,7 @@
 #define MOST 20000
 #define FRAME (SIZE + 8)
 #define MOST_BURST 4096
-/* Longer than any run. */
+/* Seconds until the process exits by itself: longer than any run. */
 #define LIFE 900
 
 static int epoll, listening, count;
@@ -47,7 +47,7 @@ static void forget(int fd)
     close(fd);
 }
 
-/* Sends all of it, and waits where the kernel takes only a part: a reader this far behind stops the floor. */
+/* Sends everything, and waits if the kernel accepts only a part: so a slow reader stops the floor. */
 static int send_all(int fd, const char *bytes, size_t length)
 {
     while (length) {
@@ -108,7 +108,7 @@ static void answer(int fd)
     char request[2048];
     int turns, burst;
     double interval;
-    /* Requests are short, and come in one piece over the loopback. */
+    /* Requests are short, and arrive in one piece over loopback. */
     ssize_t length = recv(fd, request, sizeof request - 1, MSG_DONTWAIT);
     if (length <= 0) {
         if (length == 0 || errno != EAGAIN)

@@ -1,5 +1,5 @@
 """
-The floor of Python: a loop of ``sock.send``, the events of one turn framed once and sent at once.
+The floor for Python: a loop of ``sock.send``; the events of one turn are framed once and sent together.
 
 ``python floor.py PORT KEEPALIVE``
 """
@@ -40,7 +40,7 @@ class Floor:
             except BlockingIOError:
                 sent = 0
             if sent < len(chunk):
-                # A reader this far behind stops the floor.
+                # A reader this slow stops the floor.
                 subscriber.settimeout(30)
                 subscriber.sendall(chunk[sent:])
                 subscriber.setblocking(False)

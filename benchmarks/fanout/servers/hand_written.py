@@ -1,5 +1,5 @@
 """
-What one writes by hand in Twisted: a list of requests, and ``request.write`` for each of them.
+A server written by hand with Twisted: a list of requests, and ``request.write`` for each of them.
 
 ``python hand_written.py PORT KEEPALIVE``
 """
@@ -55,7 +55,7 @@ class Events(Resource):
 @implementer(IPushProducer)
 class Gate:
     """
-    Keeps the publisher waiting while one subscriber's buffer is full.
+    Makes the publisher wait while one subscriber's buffer is full.
     """
 
     def __init__(self, events: Events) -> None:

@@ -1,14 +1,14 @@
 """
-A hub with more channels than there can be open files.
+Measure a hub with more channels than there can be open files.
 
-``python in_process.py channels COUNT SOCKETS TURNS CORE``: so many channels share so many real connections,
-which a child on another core reads; each turn publishes one event to all.
+``python in_process.py channels COUNT SOCKETS TURNS CORE``: COUNT channels share SOCKETS real connections,
+which a child process on another core reads. Each turn publishes one event to all channels.
 
-``python in_process.py topics COUNT CHANNELS TURNS CORE``: so many topics, each wanted by one of so many
-channels; each turn publishes one event to one of ten topics.
+``python in_process.py topics COUNT CHANNELS TURNS CORE``: each of CHANNELS channels subscribes to its share
+of COUNT topics. Each turn publishes one event to one of ten topics.
 
-All is real but for the sockets' number: requests are parsed, upgraded, subscribed and sent to in the usual
-ways. What was measured is printed as JSON.
+Except for shared sockets, everything is as usual: requests are parsed, upgraded, subscribed and sent to. The
+program prints its figures as JSON.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ REQUEST = b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream
 
 class SharedSocket:
     """
-    What a channel takes for its socket, and for its own.
+    A socket that several channels share; each takes it for its own.
 
-    :ivar send: the shared one's, so that sending costs what it always does.
+    :ivar send: the method of the real socket, so that sending has its usual cost.
     """
 
     def __init__(self, shared: socket.socket) -> None:
@@ -51,21 +51,21 @@ class SharedSocket:
 
 class Unwatched:
     """
-    What a channel takes for its reactor: it waits for no socket.
+    A reactor for channels that waits for no socket.
 
-    :ivar writers: the transports that have something to send.
+    :ivar writers: the transports that have unsent data.
     """
 
     def __init__(self) -> None:
         self.writers: set[tcp.Server] = set()
         self.addWriter = self.writers.add
         self.removeWriter = self.writers.discard
-        # Nothing more is asked on these connections.
+        # No further requests arrive on these connections.
         self.addReader = self.removeReader = lambda reader: None
 
     def write(self) -> None:
         """
-        Send what transports have.
+        Send the unsent data of all transports.
         """
         for transport in list(self.writers):
             transport.doWrite()
@@ -73,7 +73,7 @@ class Unwatched:
 
 class Everything(Resource):
     """
-    Gives every path to one resource.
+    Serves one resource at every path.
     """
 
     def __init__(self, resource: Resource) -> None:
@@ -86,7 +86,7 @@ class Everything(Resource):
 
 def open_channels(site: Site, count: int, sockets: list[socket.socket]) -> Unwatched:
     """
-    Open channels, on the sockets in turn.
+    Open channels, and distribute them over the sockets.
     """
     unwatched = Unwatched()
     for number in range(count):
@@ -102,7 +102,7 @@ def open_channels(site: Site, count: int, sockets: list[socket.socket]) -> Unwat
 
 def open_sockets(count: int, core: int) -> list[socket.socket]:
     """
-    Open connections to a child that reads whatever is sent.
+    Open connections to a child process that reads everything.
     """
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
     parent = os.getpid()
@@ -141,7 +141,7 @@ async def publish(
     """
     Publish one event in each turn.
 
-    :returns: how many seconds of CPU a turn took, and how many seconds the longest.
+    :returns: the CPU of a turn on average, and the duration of the longest turn, both in seconds.
     """
     numbers = Numbers()
     began = time.process_time()
@@ -167,19 +167,19 @@ async def measure_channels(count: int, sockets: int, turns: int, core: int) -> d
         delivered += count
         while hub._counters.delivered < delivered:
             await task.deferLater(reactor, 0)
-        # The reader has to get through all of it, or the sockets would be full some day.
+        # Give the reader time to read everything, so that the sockets' buffers do not fill.
         await task.deferLater(reactor, count * 2e-6)
 
     await hub.start()
     assert hub.subscribers["bench"] == count, hub.subscribers
     await publish(hub, ["bench"], 2, settled)
-    # The litter of a million new objects is not publishing's to clear away.
+    # Collect the garbage of opening the channels now, so that it does not count as publishing.
     gc.collect()
     cpu, _ = await publish(hub, ["bench"], turns, settled)
     pauses = Pauses(reactor)
     _, longest = await publish(hub, ["bench"], 5, settled)
     longest_pauses = pauses.stop()
-    # Where a shared socket was full, a channel went a longer way.
+    # If a shared socket was full, a channel took a slower path, and the figures are wrong.
     assert not unwatched.writers, f"{len(unwatched.writers)} channels found their socket full"
     return {"cpu": cpu / count, "longest": longest, **longest_pauses}
 

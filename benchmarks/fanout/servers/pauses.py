@@ -1,5 +1,5 @@
 """
-How long a reactor leaves those waiting who want to be called.
+Measure how long a reactor delays timers.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ _INTERVAL = 0.005
 
 class Pauses:
     """
-    Asks to be called every 5 ms, and remembers the longest time between two calls: by the clock, and by the
-    CPU that this process used meanwhile, which is what is left where others want the same core.
+    A timer of 5 ms that records the longest time between two calls, and the most CPU that this process used
+    between two calls. The latter does not depend on other processes on the same core.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
@@ -29,7 +29,7 @@ class Pauses:
 
     def stop(self) -> dict[str, float]:
         """
-        Stop watching, and return the longest pauses in seconds.
+        Stop the timer, and return the longest pauses in seconds.
         """
         self._look()
         self._call.stop()

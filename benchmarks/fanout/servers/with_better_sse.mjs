@@ -9,7 +9,7 @@ import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { setImmediate, setTimeout } from "node:timers/promises";
 
-// Where the set-up has put it, which is not beside this file.
+// The set-up installs it in the working directory, not beside this file.
 const { createChannel, createSession } = createRequire(`${process.cwd()}/`)("better-sse");
 
 const [port, keepalive] = process.argv.slice(2).map(Number);

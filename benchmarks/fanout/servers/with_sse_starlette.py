@@ -1,5 +1,5 @@
 """
-sse-starlette on uvicorn with uvloop: a queue for each subscriber, as its documentation has it.
+sse-starlette on uvicorn with uvloop: a queue for each subscriber, as in its documentation.
 
 ``python with_sse_starlette.py PORT KEEPALIVE``
 """
@@ -27,7 +27,7 @@ numbers = Numbers()
 
 class Pending:
     """
-    Counts the deliveries of a turn, so that each turn's events have left before the next begins.
+    Counts the deliveries of a turn, so that all events of a turn are sent before the next begins.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ async def stream() -> AsyncIterator[dict[str, str]]:
     queues.add(queue)
     try:
         while True:
-            # The generator goes on when the response has sent the event, and drained.
+            # The generator resumes when the response has sent the event and drained.
             yield {"data": await queue.get()}
             pending.sent()
     finally:

@@ -1,5 +1,5 @@
 """
-txsse: a hub.
+A txsse hub.
 
 ``python with_txsse.py PORT KEEPALIVE``
 """
@@ -20,8 +20,8 @@ TOPIC = "bench"
 
 class Deliveries:
     """
-    Tells when everyone has got what was published to a hub. More than one turn of the reactor goes by where
-    the subscribers are so many that the fan-out goes by slices.
+    Waits until all subscribers of a hub have received what was published. With many subscribers, the fan-out
+    takes slices in several turns of the reactor.
     """
 
     def __init__(self, hub: Hub) -> None:
@@ -30,12 +30,12 @@ class Deliveries:
 
     async def settled(self, burst: int) -> None:
         """
-        Wait until all is delivered.
+        Wait until all events are delivered.
 
         :param burst: how many events were published.
         """
         self._expected += burst * self._hub.subscribers[TOPIC]
-        # The public hub.metrics() tells the same, and looks at every channel to do so.
+        # The public hub.metrics() has the same counter, but iterates over all channels.
         while self._hub._counters.delivered < self._expected:
             await task.deferLater(reactor, 0)
 

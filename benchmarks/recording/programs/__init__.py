@@ -1,3 +1,3 @@
 """
-What runs in processes of their own.
+The programs of ``benchmarks/journals.py`` that run as child processes.
 """

@@ -1,5 +1,5 @@
 """
-So many publishes in flight.
+Publish with a fixed number of unacknowledged updates.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["Load", "quantile"]
 
 class Load:
     """
-    Publishes again when something was acknowledged, so that always so many are in flight. What is
-    acknowledged at once, as by a journal in memory, is followed by another in the next turn of the reactor:
-    whoever publishes without end in one turn serves nobody.
+    Publishes a new update whenever one is acknowledged, so that a fixed number is always in flight. If an
+    update is acknowledged within the call, as by a journal in memory, the next one follows in the next turn
+    of the reactor. Otherwise a single turn would never end.
 
-    :param publish: publishes something.
-    :param in_flight: how many at a time.
-    :param count: how many in all.
-    :ivar latencies: from each call until its acknowledgement, in seconds.
+    :param publish: publishes one update.
+    :param in_flight: how many updates are in flight.
+    :param count: how many updates to publish in all.
+    :ivar latencies: the time from each call until its acknowledgement, in seconds.
     """
 
     def __init__(
@@ -49,23 +49,23 @@ class Load:
 
     def begin(self) -> None:
         """
-        Begin.
+        Start publishing.
         """
         self._take_turn(self._in_flight)
 
     def end(self) -> Deferred[None]:
         """
-        Publish no more.
+        Stop publishing.
 
-        :returns: a Deferred that fires when everything is acknowledged.
+        :returns: a Deferred that fires when all updates are acknowledged.
         """
         self._left = 0
         return self.when_finished()
 
     def when_finished(self) -> Deferred[None]:
         """
-        Return a Deferred that fires when all has been published and is acknowledged, and fails where
-        something was not: figures of a journal that fails mean nothing.
+        Return a Deferred that fires when all updates are published and acknowledged. It fails if one could
+        not be published: then the figures are meaningless.
         """
         self._finished = finished = Deferred()
         self._look()
@@ -120,6 +120,6 @@ class Load:
 
 def quantile(values: array[float], part: float) -> float:
     """
-    Return a quantile.
+    Return a quantile, for a part from 0 to 1.
     """
     return sorted(values)[min(len(values) - 1, int(len(values) * part))]

@@ -1,5 +1,5 @@
 """
-What the programs have in common: making a journal, and telling the runner.
+Code that the programs share: creating a journal, and writing results for the benchmark.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from txsse.journal.redis import journal as redis
 from txsse.journal.redis import outbox as redis_outbox
 from txsse.journal.sqlite import journal as sqlite
 
-__all__ = ["TOPIC", "make_journal", "record_alone", "tell"]
+__all__ = ["TOPIC", "make_journal", "record_alone", "report"]
 
 TOPIC = "bench"
 
 
 def make_journal(contestant: Contestant, place: str, count: int) -> IJournal:
     """
-    Make a journal.
+    Create a journal.
 
-    :param place: its file, or the port of its Redis.
+    :param place: the path of its file, or the port of its Redis.
     :param count: how many updates it holds.
     """
     if contestant.kind == MEMORY:
         return MemoryJournal(max_count=count)
-    # All of it is in memory; or nothing: a single update does not fit, and everything is read from where
-    # it was recorded.
+    # Keep all updates in memory; or none, with a limit that no update fits in, so that all are read from the
+    # file or from Redis.
     sqlite._RECENT_COUNT = redis._RECENT_COUNT = count
     recent = {} if contestant.held else {"recent_bytes": 1}
     if contestant.kind == SQLITE:
@@ -41,16 +41,16 @@ def make_journal(contestant: Contestant, place: str, count: int) -> IJournal:
 
 def record_alone(contestant: Contestant) -> None:
     """
-    Give each update a transaction, or a call, of its own, from now on, where that is asked for: filling a
-    journal that way would take minutes.
+    Record each update with its own transaction or call from now on, if the contestant does. Call this after
+    the journal is filled, because filling it in this way would take minutes.
     """
     if contestant.alone:
         sqlite._BATCH_COUNT = redis_outbox._BATCH_COUNT = 1
 
 
-def tell(told: Any) -> None:
+def report(value: Any) -> None:
     """
-    Tell the runner something.
+    Write a value to stdout, as a line of JSON, for the benchmark.
     """
-    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()

@@ -1,18 +1,17 @@
 """
-A hub with its resource, which does as it is told:
+A hub that is controlled by stdin.
 
     python -m recording.programs.node CONTESTANT PLACE COUNT
 
-It prints its port, and takes commands from its standard input, one on a line, each answered with a line of
-JSON:
+It prints its port. Then it reads commands from stdin, one per line, and answers each with a line of JSON:
 
-    fill N          publish N updates whose ids are numbered; answers with the first id and the last
+    fill N          publish N updates with numbered ids; the answer has the first id and the last
     steady N RATE   publish N updates at a steady rate, for the subscribers of ``fanout/load.c``
-    fast N FLIGHT   publish N updates, always so many in flight, likewise
-    watch           begin to watch the reactor's pauses, and how long it takes to publish something aside
-    told            answers with the longest of both, and with what the hub has counted
+    fast N FLIGHT   publish N updates for these subscribers, always FLIGHT of them unacknowledged
+    watch           start measuring the reactor's pauses, and the latency of publishing to another topic
+    report          the answer has the maxima of both, and counters of the hub
 
-It ends with its input.
+It exits when stdin is closed.
 """
 
 from __future__ import annotations
@@ -37,19 +36,19 @@ from twisted.web.server import Site
 
 from recording.contestants import named
 from recording.programs.load import Load
-from recording.programs.making import TOPIC, make_journal, tell
+from recording.programs.making import TOPIC, make_journal, report
 from txsse import Hub, Upgrader
 
 reactor: Any = global_reactor
 
-# How often something is published aside, in seconds.
+# The interval of publishing to the other topic, in seconds.
 _ASIDE_INTERVAL = 0.05
 
 
 class Aside:
     """
-    Publishes something now and then to a topic that nobody wants, and remembers the longest wait for an
-    acknowledgement: those who publish should not wait for those who come back.
+    Publishes periodically to a topic without subscribers, and records the longest wait for an
+    acknowledgement: publishers should not have to wait for clients that resume.
 
     :param hub: the hub.
     """
@@ -62,15 +61,15 @@ class Aside:
 
     def begin(self) -> None:
         """
-        Begin.
+        Start publishing.
         """
         self._call.start(_ASIDE_INTERVAL)
 
     async def end(self) -> float:
         """
-        End, and return the longest wait, in seconds.
+        Stop, and return the longest wait in seconds.
 
-        :raises Exception: where something could not be published.
+        :raises Exception: if an update could not be published.
         """
         self._call.stop()
         await gatherResults(self._waiting, consumeErrors=True)
@@ -85,7 +84,7 @@ class Aside:
 
 class Node(LineReceiver):
     """
-    The hub, and whoever tells it what to do.
+    Executes the commands on the hub.
 
     :param hub: the hub.
     """
@@ -103,22 +102,22 @@ class Node(LineReceiver):
             b"steady": self._steady,
             b"fast": self._fast,
             b"watch": self._watch,
-            b"told": self._told,
+            b"report": self._report,
         }
 
     def lineReceived(self, line: bytes) -> None:  # noqa: N802
         name, *values = line.split()
         work: Any = self._commands[name](*map(float, values))
-        Deferred.fromCoroutine(work).addCallbacks(tell, self._failed)
+        Deferred.fromCoroutine(work).addCallbacks(report, self._failed)
 
     def connectionLost(self, reason: object = None) -> None:
-        # Who started this process is done. Whoever waits for the clients to leave waits long.
+        # The benchmark is done. Do not stop the hub: waiting for its clients would take long.
         reactor.stop()
 
     def _failed(self, failure: Failure) -> None:
         if isinstance(failure.value, FirstError):
             failure = failure.value.subFailure
-        tell({"failed": failure.getErrorMessage()})
+        report({"failed": failure.getErrorMessage()})
 
     async def _fill(self, updates: float) -> list[str]:
         first = str(next(self._ids))
@@ -154,13 +153,13 @@ class Node(LineReceiver):
         self._pauses = Pauses(reactor)
         self._aside.begin()
 
-    async def _told(self) -> dict[str, float]:
+    async def _report(self) -> dict[str, float]:
         metrics = self._hub.metrics()
-        told: dict[str, float] = {"slow_replays": metrics.slow_replays, "gaps": metrics.gaps}
+        reported: dict[str, float] = {"slow_replays": metrics.slow_replays, "gaps": metrics.gaps}
         if self._pauses is not None:
-            told |= self._pauses.stop()
-            told["publish"] = await self._aside.end()
-        return told
+            reported |= self._pauses.stop()
+            reported["publish"] = await self._aside.end()
+        return reported
 
     def _data(self) -> str:
         (data,) = self._numbers.turn(1)
@@ -169,15 +168,15 @@ class Node(LineReceiver):
 
 async def serve(name: str, place: str, updates: int) -> None:
     """
-    Begin.
+    Start the hub, and serve it.
     """
     hub = Hub(journal=make_journal(named(name), place, updates), upgrader=Upgrader(keepalive=None))
     await hub.start()
     root = Resource()
     root.putChild(b"events", hub.resource(TOPIC))
-    # All clients of a storm come at once.
+    # All clients of a storm connect at once.
     port = reactor.listenTCP(0, Site(root), backlog=4096, interface="127.0.0.1")
-    tell(port.getHost().port)
+    report(port.getHost().port)
     StandardIO(Node(hub))
 
 

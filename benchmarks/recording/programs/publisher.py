@@ -1,8 +1,8 @@
 """
-Publishes for some time: ``python -m recording.programs.publisher CONTESTANT PLACE IN_FLIGHT SECONDS COUNT``.
+Publish for some time: ``python -m recording.programs.publisher CONTESTANT PLACE IN_FLIGHT SECONDS COUNT``.
 
-The journal is full before it is measured, as one is whose process runs for a while: for each update that
-comes, one goes. It prints a line when measuring begins, and its figures in the end.
+The journal is filled before the measurement, because in a process that has run for some time each new update
+replaces the oldest. The program prints a line when the measurement begins, and its figures at the end.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from twisted.internet.task import deferLater, react
 
 from recording.contestants import named
 from recording.programs.load import Load, quantile
-from recording.programs.making import TOPIC, make_journal, record_alone, tell
+from recording.programs.making import TOPIC, make_journal, record_alone, report
 from txsse import Hub
 
 _DATA = "x" * 100
 
-# A Redis keeps so many that are given up for those who are late, and is full only then.
+# A journal in Redis keeps so many deleted updates for slow nodes, and is full only after these.
 _LATE = 1_500
 
-# What is compiled at run time is compiled then, and the disk has got used to it.
+# Seconds of publishing before the measurement: code is compiled at run time, and the disk becomes steady.
 _WARM_UP = 0.5
 
 
@@ -33,7 +33,7 @@ async def measure(
     clock: IReactorTime, name: str, place: str, in_flight: int, seconds: float, count: int
 ) -> None:
     """
-    Publish, and tell what it took.
+    Publish, and report the figures.
     """
     contestant = named(name)
     hub = Hub(journal=make_journal(contestant, place, count))
@@ -46,7 +46,7 @@ async def measure(
     load = Load(publish, clock, in_flight=in_flight)
     load.begin()
     await deferLater(clock, _WARM_UP)
-    tell("begun")
+    report("begun")
     del load.latencies[:]
     began, cpu, reactors = time.perf_counter(), time.process_time(), time.thread_time()
     await deferLater(clock, seconds)
@@ -61,7 +61,7 @@ async def measure(
         "updates": updates,
     }
     await load.end()
-    tell(figures)
+    report(figures)
     await hub.stop()
 
 

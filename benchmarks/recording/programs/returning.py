@@ -1,12 +1,12 @@
 """
-Clients that come back, all at once:
+Clients that resume, all at once.
 
     python -m recording.programs.returning PORT CLIENTS LAST_EVENT_ID UPDATES
 
-Each wants the updates behind an old id, and that is all that is published. What the first one gets is read
-event by event: its ids must be consecutive numbers. All others must get the same bytes, so that comparing
-them finds what is lost, comes twice, or in another order, and takes so little that the clients are not what
-is measured. They begin with the first line on the standard input.
+Each client requests the updates after an old id. The program parses the events of the first client: their ids
+must be consecutive numbers. All others must receive the same bytes. Comparing bytes finds updates that are
+lost, duplicated or reordered, and takes so little CPU that it does not limit the hub. The clients start after
+the first line on stdin.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ import socket
 import sys
 import time
 
-from recording.programs.making import tell
+from recording.programs.making import report
 
 _READ = 256 * 1024
 
-# How long to look for what comes too much, in seconds.
+# How long to wait for surplus events, in seconds.
 _SILENCE = 0.2
 
 
 class WrongError(Exception):
     """
-    A client has not got what it must get.
+    Raised if a client has not received the expected events.
     """
 
 
 class Expected:
     """
-    The body that all must get, as far as somebody has got it.
+    The body that all clients must receive, as far as one client has received it.
 
-    :param first: the number that is the first id.
-    :param updates: how many updates there are.
-    :ivar complete: how many bytes it has in all; ``None`` as long as it is not known.
+    :param first: the first id, a number.
+    :param updates: the number of updates.
+    :ivar complete: the size of the whole body in bytes; ``None`` while it is unknown.
     """
 
     def __init__(self, first: int, updates: int) -> None:
         self.body = bytearray()
         self.complete: int | None = None
         self._next = first
-        self._behind_last = first + updates
+        self._after_last = first + updates
         self._read_up_to = 0
 
     def extend(self, data: bytes) -> None:
         """
-        Take in what follows.
+        Add the bytes that follow, and check their events.
         """
         self.body += data
         while self.complete is None:
@@ -57,13 +57,13 @@ class Expected:
                 return
             self._take_event(bytes(self.body[self._read_up_to : end]))
             self._read_up_to = end + 2
-            if self._next == self._behind_last:
+            if self._next == self._after_last:
                 self.complete = self._read_up_to
 
     def _take_event(self, event: bytes) -> None:
         fields = dict(line.split(b": ", 1) for line in event.split(b"\n"))
         if fields.get(b"id") != b"%d" % self._next or len(fields[b"data"]) != 100:
-            raise WrongError(f"{event!r} in the place of {self._next}")
+            raise WrongError(f"{event!r} instead of {self._next}")
         self._next += 1
 
 
@@ -83,20 +83,20 @@ class Client:
         ).encode()
         self._expected = expected
         self._offset = 0
-        # What has come and is not taken apart yet, and what is still missing of the chunk.
+        # Bytes of an incomplete head or chunk size, and how many bytes of the chunk are still to come.
         self._kept = b""
         self._left = 0
         self._in_head = True
 
     def ask(self) -> None:
         """
-        Send the request: it fits.
+        Send the request, which fits into the send buffer.
         """
         self.socket.send(self._request)
 
     def read(self) -> None:
         """
-        Read what is there.
+        Read the bytes that have arrived, and compare them.
         """
         received = self.socket.recv(_READ)
         if not received:
@@ -112,13 +112,13 @@ class Client:
 
     def check_silent(self) -> None:
         """
-        Check that nothing comes any more.
+        Check that no more bytes arrive.
         """
         try:
             received = self.socket.recv(_READ)
         except BlockingIOError:
             return
-        raise WrongError(f"{received[:80]!r} behind the last event")
+        raise WrongError(f"{received[:80]!r} after the last event")
 
     def _take_head(self, received: bytes) -> bytes:
         head, found, rest = (self._kept + received).partition(b"\r\n\r\n")
@@ -126,7 +126,7 @@ class Client:
             self._kept = head
             return b""
         if not head.startswith(b"HTTP/1.1 200 ") or b"chunked" not in head:
-            raise WrongError(f"{head[:80]!r} in the place of a stream")
+            raise WrongError(f"{head[:80]!r} instead of a stream")
         self._kept, self._in_head = b"", False
         return rest
 
@@ -139,7 +139,7 @@ class Client:
                 at += len(data)
                 self._left -= len(data)
             elif self._left:
-                # The line's end behind the chunk.
+                # The CRLF after the chunk.
                 skipped = min(self._left, len(received) - at)
                 at += skipped
                 self._left -= skipped
@@ -161,7 +161,7 @@ class Client:
         expected = self._expected
         known = min(len(data), len(expected.body) - self._offset)
         if not expected.body.startswith(data[:known], self._offset):
-            raise WrongError(f"other bytes than others have got: {data[:80]!r}")
+            raise WrongError(f"other bytes than other clients received: {data[:80]!r}")
         self._offset += len(data)
         if known < len(data):
             expected.extend(data[known:])
@@ -169,7 +169,7 @@ class Client:
 
 def storm(port: int, count: int, last_event_id: str, updates: int) -> dict[str, float]:
     """
-    Have clients come back, until all have everything.
+    Run the clients until all have received all updates.
     """
     expected = Expected(int(last_event_id) + 1, updates)
     began = time.monotonic()
@@ -187,7 +187,7 @@ def storm(port: int, count: int, last_event_id: str, updates: int) -> dict[str, 
                     continue
                 client.read()
                 if client.is_done:
-                    # It stays connected: leaving is none of what is measured.
+                    # It stays connected: disconnecting is not part of the measurement.
                     done.append(time.monotonic() - began)
                     selector.unregister(client.socket)
     cpu = time.process_time()
@@ -205,8 +205,8 @@ def storm(port: int, count: int, last_event_id: str, updates: int) -> dict[str, 
 def main() -> None:
     port, count, last_event_id, updates = sys.argv[1:]
     sys.stdin.readline()
-    tell(storm(int(port), int(count), last_event_id, int(updates)))
-    # The hub ends first: one that sees a thousand clients leave works on that for long.
+    report(storm(int(port), int(count), last_event_id, int(updates)))
+    # Wait until the hub has stopped: disconnecting a thousand clients would keep it busy.
     sys.stdin.read()
 
 
