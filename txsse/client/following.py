@@ -55,7 +55,7 @@ _PROGRESS = 1024
 
 class Following:
     """
-    Follow a stream.
+    Carry out the steps of the state machine: requests, streams, time-outs and the waits between attempts.
 
     :param request: the first request.
     :param delay: the delays between attempts.
