@@ -486,7 +486,6 @@ class ProcessTests:
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "1\n2\n3\n", "")
 
-    @pytest.mark.parametrize("shape", ["--data", ""])
     @pytest.mark.parametrize(
         ("redirection", "said"),
         [
@@ -494,11 +493,11 @@ class ProcessTests:
             (">/dev/full", "txsse tail: stdout cannot be written: No space left on device\n"),
         ],
     )
-    def test_unwritable_stdout(self, url: str, shape: str, redirection: str, said: str) -> None:
+    def test_unwritable_stdout(self, url: str, redirection: str, said: str) -> None:
         """
         If events cannot be printed, one line and the exit status report it.
         """
-        line = f"{shlex.join([sys.executable, '-m', 'txsse', 'tail', url])} {shape} {redirection}"
+        line = f"{shlex.join([sys.executable, '-m', 'txsse', 'tail', url])} {redirection}"
         done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, done.stderr) == (1, said)
 
