@@ -22,6 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # This file and its test contain all the words.
 EXEMPT = {"tests/words.py", "tests/test_words.py"}
+# Since Python 3.12 the text of an f-string is a token of its own.
+_FSTRING_MIDDLE = getattr(tokenize, "FSTRING_MIDDLE", None)
 SUFFIXES = {
     ".rst",
     ".md",
@@ -42,7 +44,7 @@ PEOPLE = (
     r"(?:clients?|subscribers?|nodes?|channels?|readers?|servers?|browsers?|peers?|publishers?|connections?)"
 )
 PROXY = (
-    r"(?:(?:a|an|the|its|one|this|that|such|real|reverse|TLS|HTTP|load|corporate|nginx|haproxy|caddy|or)[-\s]+)*"
+    r"(?:(?:a|an|the|its|one|same|this|that|such|real|reverse|TLS|HTTP|load|corporate|nginx|haproxy|caddy|or)[-\s]+)*"
     r"(?:prox(?:y|ies)|balancers?|gateways?|NAT|firewalls?|CDNs?|nginx|haproxy|caddy)\b"
 )
 
@@ -86,7 +88,8 @@ WORDS = (
     Word(r"\bbef(?:all|alls|allen|ell)\b", "happen, fail"),
     Word(r"\blikewise\b", "also, the same"),
     Word(
-        r"\b(?:is|are|was|were|be) (?-i:none)\b", "the condition: 'if no update ...', 'does not exist', 'is empty'"
+        r"\b(?:is|are|was|were|be) (?-i:none)\b",
+        "the condition: 'if no update ...', 'does not exist', 'is empty'",
     ),
     Word(
         r"\b(?:tell|tells|told|telling|tellings)\b",
@@ -110,7 +113,11 @@ WORDS = (
     ),
     Word(r"\bwhat (?:becomes|became|is to become) of\b", "overflow policy, outcome"),
     Word(r"\btimelines?\b", "epoch"),
-    Word(r"\banchors?\b", "resume ID", r"HTML anchors?|overflow-anchor|\banchors? (?:element|link|tag|of a pattern)s?"),
+    Word(
+        r"\banchors?\b",
+        "resume ID",
+        r"HTML anchors?|(?:overflow|text)-anchor|\{anchor\}|\banchors? (?:element|link|tag|of a pattern)s?",
+    ),
     Word(r"\b(?:put a note|notes elsewhere|notes of the (?:others|nodes))\b", "node metadata"),
     Word(r"\bto be had\b", "available"),
     Word(r"\bfor good\b", "permanently", r"for good (?:measure|reasons?)"),
@@ -168,7 +175,12 @@ def _python_prose(text: str, tests: bool) -> str:
             opening = re.match(r"[A-Za-z]*(\"\"\"|'''|\"|')", token.string)
             assert opening is not None
             closing = len(token.string) - len(opening[1])
-            keep(token.start, "\x00" * opening.end() + token.string[opening.end() : closing])
+            text = token.string[opening.end() : closing]
+            if "f" in token.string[: opening.start(1)].lower():
+                text = re.sub(r"\{[^{}]*\}", lambda match: "\x01" * len(match[0]), text)
+            keep(token.start, "\x00" * opening.end() + text)
+        elif token.type == _FSTRING_MIDDLE:
+            keep(token.start, token.string)
         elif token.type == tokenize.NAME and before in ("def", "class") and tests:
             words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", token.string)
             keep(

@@ -867,14 +867,7 @@ class ProcessTests:
         assert world.texts == ["some\ndata"]
 
     @pytest_twisted.ensureDeferred
-    @pytest.mark.parametrize(
-        ("redirection", "status", "said"),
-        [
-            (">/dev/full", 1, "it was published, but stdout cannot be written: No space left on device"),
-            (">&-", 1, "it was published, but stdout is closed"),
-        ],
-    )
-    async def test_unwritable_stdout(self, world: World, redirection: str, status: int, said: str) -> None:
+    async def test_unwritable_stdout(self, world: World) -> None:
         """
         If the ID cannot be printed, one line says that the update was published.
         """
@@ -882,11 +875,11 @@ class ProcessTests:
         command = shlex.join([sys.executable, "-m", "txsse", "publish", world.url, "a", "x"])
 
         def work() -> tuple[int, str]:
-            done = finish(["sh", "-c", f"{command} {redirection}"], env={"TXSSE_KEY": SECRET})
+            done = finish(["sh", "-c", f"{command} >/dev/full"], env={"TXSSE_KEY": SECRET})
             return done.returncode, done.stderr
 
-        expected = f"txsse publish: {said}\n" if said else ""
-        assert await deferToThread(work) == (status, expected)
+        said = "it was published, but stdout cannot be written: No space left on device"
+        assert await deferToThread(work) == (1, f"txsse publish: {said}\n")
         assert world.texts == ["x"]
 
     def test_closed_stdin(self) -> None:

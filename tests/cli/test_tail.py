@@ -459,7 +459,6 @@ class ProcessTests:
         done = finish(self.run(url, "--data", "--count", "3"))
         assert (done.returncode, done.stdout, done.stderr) == (0, "1\n2\n3\n", "")
 
-    @pytest.mark.parametrize("shape", ["--data", ""])
     @pytest.mark.parametrize(
         ("redirection", "said"),
         [
@@ -467,11 +466,11 @@ class ProcessTests:
             (">/dev/full", "txsse tail: stdout cannot be written: No space left on device\n"),
         ],
     )
-    def test_unwritable_stdout(self, url: str, shape: str, redirection: str, said: str) -> None:
+    def test_unwritable_stdout(self, url: str, redirection: str, said: str) -> None:
         """
         If events cannot be printed, one line and the exit status report it.
         """
-        line = f"{shlex.join([sys.executable, '-m', 'txsse', 'tail', url])} {shape} {redirection}"
+        line = f"{shlex.join([sys.executable, '-m', 'txsse', 'tail', url])} {redirection}"
         done = finish(["sh", "-c", line])
         assert (done.returncode, done.stderr) == (1, said)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from txsse.protocol.encoder import encode_comment, encode_event, encode_retry
@@ -147,14 +147,6 @@ class OurParserTests:
         assert parser.retry == received.retry
 
     @every
-    @given(texts())
-    def test_data(self, data: str) -> None:
-        """
-        Any text is received as the data of one event.
-        """
-        assert ours([encode_event(ServerSentEvent(data))]) == [(one_line_end(data), "message", "", None)]
-
-    @every
     @given(events(), events(), places())
     def test_two_encodings_together(
         self, first: ServerSentEvent, second: ServerSentEvent, at: list[float]
@@ -251,16 +243,6 @@ class HttpxSseTests:
         """
         stream = encode_comment(comment) + encode_event(event)
         assert list(by_httpx_sse([stream])) == [fields(event, "")]
-
-    @every
-    @given(texts(), events(), events())
-    def test_comments_in_between(self, comment: str, first: ServerSentEvent, second: ServerSentEvent) -> None:
-        """
-        The parser of httpx-sse dispatches no event for a comment between events, while no id is in force.
-        """
-        assume(not first.id)  # see the class
-        stream = encode_event(first) + encode_comment(comment) + encode_event(second)
-        assert list(by_httpx_sse([stream])) == fields_of_all([first, second])
 
 
 def by_sseclient(chunks: list[bytes]) -> Iterator[tuple[str, str, str | None, str | None]]:

@@ -99,9 +99,9 @@ class LinearWorkTests:
 
     def test_long_line_byte_by_byte(self) -> None:
         """
-        A line of a million one-byte chunks is joined once, when its end has arrived.
+        A line of 100,000 one-byte chunks is joined once, when its end has arrived.
         """
-        size = 1_000_000
+        size = 100_000
         parser = Observed()
         parser.feed(b"data: ")
         for _ in repeat(None, size):
@@ -139,19 +139,19 @@ class LinearWorkTests:
         assert sum(parser.joined) == parser.decoded == len(stream) - 3 * 2000
         assert parser.interpreted == 3 * 2000
 
-    @pytest.mark.parametrize("size", [1, 10, 100, 1000])
+    @pytest.mark.parametrize("size", [1, 100])
     def test_block_of_many_lines(self, size: int) -> None:
         """
         The lines of an open block are not parsed again when further lines arrive.
         """
-        lines = [b"data: %06d\n" % number for number in range(10_000)]
+        lines = [b"data: %06d\n" % number for number in range(2000)]
         parser = Observed()
         for start in range(0, len(lines), size):
             assert parser.feed(b"".join(lines[start : start + size])) == []
             assert parser.interpreted == start + size
             assert sum(parser.joined) == parser.decoded == 13 * (start + size)
         (event,) = parser.feed(b"\n")
-        assert event.data == "\n".join(f"{number:06}" for number in range(10_000))
+        assert event.data == "\n".join(f"{number:06}" for number in range(2000))
 
     @pytest.mark.parametrize("size", [1, 5, 17, 4096])
     def test_chunk_above_the_size_limit(self, size: int) -> None:

@@ -167,7 +167,7 @@ def _beginning(begins: object, now: float) -> list[tuple[str, bool]]:
 
 def _signature(token: str, header: Mapping[str, object], keys: Sequence[Key]) -> tuple[str, bool]:
     if not keys:
-        return "its signature was not verified: no --key-file was given", True
+        return "its signature was not verified: no key was given (--key-file or TXSSE_KEY)", True
     algorithm = header.get("alg")
     for key in keys:
         if not isinstance(algorithm, str) or algorithm not in key.algorithms:

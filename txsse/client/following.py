@@ -55,7 +55,7 @@ _PROGRESS = 1024
 
 class Following:
     """
-    Follow a stream.
+    Carry out the steps of the state machine: requests, streams, time-outs and the waits between attempts.
 
     :param request: the first request.
     :param delay: the delays between attempts.
@@ -222,16 +222,11 @@ class Following:
         )
         self._pending = pending
         pending.addCallbacks(
-            self._reply_received,
-            self._request_failed,
-            callbackArgs=(request, hops),
-            errbackArgs=(pending, request),
+            self._on_reply, self._on_failure, callbackArgs=(request, hops), errbackArgs=(pending, request)
         )
         pending.addErrback(lambda failure: _log.failure("following {url} failed", failure, url=request.url))
 
-    def _reply_received(
-        self, response: IResponse, request: StreamRequest, hops: int
-    ) -> Deferred[None] | None:
+    def _on_reply(self, response: IResponse, request: StreamRequest, hops: int) -> Deferred[None] | None:
         self._pending = None
         decision = judge(
             request,
@@ -279,7 +274,7 @@ class Following:
             # A callback of ``when_open`` has closed the source.
             discard(response)
 
-    def _request_failed(self, failure: Failure, pending: Deferred[Any], request: StreamRequest) -> None:
+    def _on_failure(self, failure: Failure, pending: Deferred[Any], request: StreamRequest) -> None:
         if self._pending is pending:
             self._pending = None
             self._return_to_first_url()
@@ -346,12 +341,8 @@ class Following:
             self._stream_lost(to_sse_error(error, url, "the stream was cut short: "))
 
     def _note_id(self) -> None:
-        """
-        Note the ID to resume from.
-
-        If an ID is too long to be sent, the previous one stays in use: the client receives some events twice,
-        but loses none.
-        """
+        # If an ID is too long to be sent, the previous one stays in use: the client receives some events
+        # twice, but loses none.
         id = self.parser.last_event_id
         if len(id) <= _MAX_ID // 4 or len(id.encode()) <= _MAX_ID:
             self._resume_id = id
@@ -392,9 +383,6 @@ class Following:
     # Time-outs.
 
     def _restart_read_timeout(self) -> None:
-        """
-        Restart the read time-out: the peer is alive.
-        """
         self._unfinished_bytes = 0
         if self._options.read_timeout is not None:
             self._timers.start(
