@@ -374,7 +374,9 @@ class ListenerTests:
         service.startService()
         with capturedLogs() as logs:
             endpoint.listening.errback(RuntimeError("no Tor"))
-        assert [log["problem"] for log in logs] == ["cannot listen on 'onion:80': no Tor; choose another endpoint"]
+        assert [log["problem"] for log in logs] == [
+            "cannot listen on 'onion:80': no Tor; choose another endpoint"
+        ]
         assert service.stopService().called
 
     def test_stops_before_it_listens(self) -> None:
