@@ -262,22 +262,13 @@ class PresenceTests:
 
 
 class PublishTests:
-    @pytest.mark.parametrize(
-        "fields",
-        [
-            ("Host: localhost:8080",),
-            ("Host: localhost:8080", "Origin: null"),
-            ("Host: localhost:8080", "Origin: http://example.org"),
-            ("Host: localhost:8080", "Origin: http://localhost:8081", "Sec-Fetch-Site: same-site"),
-            ("Host: example.org", "Origin: http://example.org"),
-        ],
-    )
-    def test_publication_by_another_origin(self, pages: Pages, fields: tuple[str, ...]) -> None:
+    def test_publication_by_another_origin(self, pages: Pages) -> None:
         """
         A publication by a page of another origin gets 403, and is not published.
         """
         page = pages.open()
-        assert pages.post("data=x", *fields).status == 403
+        refused = pages.post("data=x", "Host: localhost:8080", "Origin: http://example.org")
+        assert refused.status == 403
         assert events(page, "message") == []
 
     def test_longest_message(self, pages: Pages) -> None:

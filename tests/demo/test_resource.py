@@ -60,8 +60,10 @@ def post(client: Client, body: str, *fields: str) -> Client:
 
 
 class HostTests:
-    @pytest.mark.parametrize("path", EVERY_PATH)
-    @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "DELETE"])
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [*(("GET", path) for path in EVERY_PATH), ("POST", "/"), ("OPTIONS", "/streams/clock")],
+    )
     def test_foreign_host(self, client: Client, method: str, path: str) -> None:
         """
         A request for a foreign host name gets 403, on every path of the demo.
@@ -198,22 +200,19 @@ class PageTests:
         assert parser.open == []
         assert len(parser.ids) == len(set(parser.ids))
 
-    @pytest.mark.parametrize(
-        "name",
-        [
+    def test_elements(self) -> None:
+        """
+        The page has the elements that the browser tests look up.
+        """
+        names = [
             *(f"stream-{name}" for name in STREAMS),
             *(f"snippet-{name}" for name in STREAMS),
             *("connect", "disconnect", "close-from-server", "message"),
             *("state", "reconnections", "last-event-id", "seen-last-event-id"),
             *("wire", "wire-scroll", "events", "events-scroll"),
             *("hub", "text", "publish", "published", "pages"),
-        ],
-    )
-    def test_element(self, name: str) -> None:
-        """
-        The page has the elements that the browser tests look up.
-        """
-        assert f'id="{name}"' in PAGE
+        ]
+        assert [name for name in names if f'id="{name}"' not in PAGE] == []
 
     @pytest.mark.parametrize("name", STREAMS)
     def test_listens_to_every_type(self, plain: Wire, client: Client, name: str) -> None:
@@ -378,22 +377,23 @@ class SnippetTests:
 
 
 class NotFoundTests:
-    @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
     @pytest.mark.parametrize(
-        "path",
+        ("method", "path"),
         [
-            "/nothing",
-            "/streams",
-            "/streams/",
-            "/streams/nothing",
-            "/nothing/at/all",
-            "//",
-            "//x",
-            "/hub",
-            "/hub/x",
+            ("GET", "/nothing"),
+            ("HEAD", "/nothing"),
+            ("POST", "/nothing"),
+            ("GET", "/streams"),
+            ("GET", "/streams/"),
+            ("GET", "/streams/nothing"),
+            ("GET", "/nothing/at/all"),
+            ("GET", "//"),
+            ("GET", "//x"),
+            ("GET", "/hub"),
+            ("GET", "/hub/x"),
         ],
     )
-    def test_unknown_path(self, client: Client, path: str, method: str) -> None:
+    def test_unknown_path(self, client: Client, method: str, path: str) -> None:
         """
         A path that does not exist in the demo gets 404 and one sentence, with any method.
         """
@@ -429,22 +429,13 @@ class CloseStreamsTests:
         assert post(client, "stream=clock", "Host: localhost", "Sec-Fetch-Site: same-origin").status == 200
         client.disconnect()
 
-    @pytest.mark.parametrize(
-        "fields",
-        [
-            ("Host: localhost:8080",),
-            ("Host: localhost:8080", "Origin: null"),
-            ("Host: localhost:8080", "Origin: http://example.org"),
-            ("Host: localhost:8080", "Origin: http://localhost:8081", "Sec-Fetch-Site: same-site"),
-            ("Host: example.org", "Origin: http://example.org"),
-        ],
-    )
-    def test_another_origin(self, plain: Wire, fields: tuple[str, ...]) -> None:
+    def test_another_origin(self, plain: Wire) -> None:
         """
         A request of another origin to close streams gets 403, and closes none.
         """
         demo = Demo(plain.reactor)
         clock = plain.connect(demo).request("/streams/clock")
+        fields = ("Host: localhost:8080", "Origin: http://example.org")
         asking = post(plain.connect(demo), "stream=clock", *fields)
         clock.pump()
         assert (asking.status, clock.ended) == (403, False)

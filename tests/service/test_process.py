@@ -225,8 +225,14 @@ class EndTests:
             assert Subscriber(url).read_until("x") == ["x"]
             process.stop()
 
-    @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-    @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [
+            (signal.SIGTERM, signal.SIGINT),
+            (signal.SIGINT, signal.SIGTERM),
+            (signal.SIGHUP, signal.SIGTERM),
+        ],
+    )
     def test_second_signal(self, first: signal.Signals, second: signal.Signals) -> None:
         """
         A second SIGTERM or SIGINT ends a service that waits for a client, and is logged in one line.

@@ -228,8 +228,8 @@ class Cases:
     def key_issuer(self, start: Start) -> None:
         assert start().subscribe("a", token=token(iss="anybody")).status == 200
         for compatibility in (False, True):
-            for given in ({"key": SECRET}, {"key": None, "key_file": start.file(SECRET.encode())}):
-                service = start(key_issuer="https://app.example", compatibility=compatibility, **given)
+            for keys in ({"key": SECRET}, {"key": None, "key_file": start.file(SECRET.encode())}):
+                service = start(key_issuer="https://app.example", compatibility=compatibility, **keys)
                 for iss, status in (("https://app.example", 200), ("https://as.example", 401), (None, 401)):
                     given = token(publish=["*"], subscribe=["*"], iss=iss)
                     refused = service.subscribe("a", token=given)

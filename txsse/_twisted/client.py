@@ -98,7 +98,7 @@ class _Connection:
 
     def connection_made(self) -> None:
         """
-        Limit each read while the head is expected, so that not much of the body is buffered with it.
+        Limit the reads while the head is expected: a head of 64 KiB in one read would block the reactor.
         """
         self._connected()
         self._read(self._tuning.read_of_head)

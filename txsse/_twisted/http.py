@@ -32,7 +32,7 @@ def negotiating_protocol() -> Callable[[IProtocol], IProtocol] | None:
     """
     Return Twisted's class for a connection that negotiates HTTP/1 or HTTP/2; ``None`` if Twisted lacks it.
 
-    It is looked up once, because the module's ``__getattr__`` for deprecated names is slow.
+    It is looked up once: Twisted wraps this module to warn of deprecated names, which makes lookups slow.
     """
     return getattr(http, "_GenericHTTPChannelProtocol", None)
 
