@@ -1584,8 +1584,17 @@ class HashTests:
     Damaged values in the hashes of the journal.
     """
 
-    @pytest.mark.parametrize("junk", ["", "x", "-1", "nan", "1e999", "5", "99999999999999999999-0", "0x10"])
-    @pytest.mark.parametrize("name", ["last", "floor", "count", "bytes", "gone", "gone_bytes", "secret"])
+    # Ids and numbers are parsed by one function each, so one name has all values.
+    @pytest.mark.parametrize(
+        ("name", "junk"),
+        [
+            *(("last", junk) for junk in ("", "x", "5", "99999999999999999999-0")),
+            *(("bytes", junk) for junk in ("", "x", "-1", "nan", "1e999", "5", "0x10")),
+            *((name, junk) for name in ("count", "gone", "gone_bytes") for junk in ("x", "5")),
+            *(("floor", junk) for junk in ("x", "99999999999999999999-0")),
+            *(("secret", junk) for junk in ("", "x")),
+        ],
+    )
     @pytest_twisted.ensureDeferred
     async def test_junk(
         self,

@@ -73,11 +73,16 @@ class ModeTests:
 
 
 class RemovedTests:
-    @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-head"])
-    @pytest.mark.parametrize("how", ["removed", "replaced", "directory"])
+    @pytest.mark.parametrize(
+        ("how", "suffix"),
+        [
+            *((how, suffix) for how in ("removed", "replaced") for suffix in ("", "-wal", "-shm", "-head")),
+            ("directory", ""),
+        ],
+    )
     @pytest_twisted.ensureDeferred
     async def test_while_in_use(
-        self, new: Callable[..., Subject], path: Path, tmp_path: Path, suffix: str, how: str
+        self, new: Callable[..., Subject], path: Path, tmp_path: Path, how: str, suffix: str
     ) -> None:
         """
         After a file of a journal is removed or replaced, publishing fails until the journal is started again.
