@@ -1,8 +1,8 @@
 """
 The marks of tests: what each test needs besides Python and the packages of the ``test`` extra.
 
-``nox -s fast`` runs the tests without any mark, by :data:`FAST`. A test that starts a program without the mark
-for it fails: the modules that start programs call :func:`require`.
+``nox -s fast`` runs the tests without any mark, by :data:`FAST`. A test that starts a program without the
+mark of that program fails, as the modules that start programs call :func:`require`.
 """
 
 from __future__ import annotations
