@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import sys
+from types import ModuleType
 from typing import Any, Literal, cast
 
 from recording.contestants import MEMORY, SQLITE, Contestant
@@ -31,7 +32,8 @@ def make_journal(contestant: Contestant, place: str, count: int) -> IJournal:
         return MemoryJournal(max_count=count)
     # Keep all updates in memory; or none, with a limit that no update fits in, so that all are read from the
     # file or from Redis.
-    sqlite._RECENT_COUNT = redis._RECENT_COUNT = count
+    for module in (sqlite, redis):
+        replace(module, "RECENT_COUNT", count)
     recent = {} if contestant.held else {"recent_bytes": 1}
     if contestant.kind == SQLITE:
         synchronous = cast(Literal["NORMAL", "FULL"], contestant.sync)
@@ -45,7 +47,18 @@ def record_alone(contestant: Contestant) -> None:
     the journal is filled, because filling it in this way would take minutes.
     """
     if contestant.alone:
-        sqlite._BATCH_COUNT = redis_outbox._BATCH_COUNT = 1
+        replace(sqlite, "MAX_BATCH_COUNT", 1)
+        replace(redis_outbox, "_BATCH_COUNT", 1)
+
+
+def replace(module: ModuleType, name: str, value: int) -> None:
+    """
+    Replace a constant of a journal.
+
+    :raises AttributeError: if the module has no such constant, so that the figures would not mean what they say.
+    """
+    getattr(module, name)
+    setattr(module, name, value)
 
 
 def report(value: Any) -> None:
