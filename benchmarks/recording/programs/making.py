@@ -55,7 +55,7 @@ def replace(module: ModuleType, name: str, value: int) -> None:
     """
     Replace a constant of a journal.
 
-    :raises AttributeError: if the module has no such constant, so that the figures would not mean what they say.
+    :raises AttributeError: if the module has no such constant: the figures would be wrong.
     """
     getattr(module, name)
     setattr(module, name, value)
