@@ -53,7 +53,7 @@ def mark_by_fixtures(item: pytest.Item) -> None:
         for definitions in info.name2fixturedefs.values():
             for mark in getattr(definitions[-1].func, "needs", ()):
                 item.add_marker(mark)
-    if item.get_closest_marker("hypothesis") is not None:
+    if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
         item.add_marker("fuzz")
 
 
