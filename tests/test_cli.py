@@ -104,6 +104,7 @@ class CommandTests:
 
 
 class ProcessTests:
+    @pytest.mark.process
     def test_module(self) -> None:
         """
         ``python -m txsse`` is the same.
@@ -111,6 +112,7 @@ class ProcessTests:
         done = finish(python("-m", "txsse", "--version"))
         assert (done.returncode, done.stdout, done.stderr) == (0, f"txsse {txsse.__version__}\n", "")
 
+    @pytest.mark.process
     def test_status(self) -> None:
         """
         The status of the process is what the function returned.

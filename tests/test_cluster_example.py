@@ -23,6 +23,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
+from tests.needs import needs
 from tests.processes import ROOT, Program, python, start
 from tests.test_examples import FORM, Answer, Stream, fetch
 from tests.waiting import PATIENCE, wait_until
@@ -135,7 +136,7 @@ def running() -> Iterator[Cluster]:
     """
     Run the example on free ports.
     """
-    needs()
+    skip_unless_installed()
     with example("0") as program:
         cluster = Cluster(program)
         try:
@@ -145,7 +146,7 @@ def running() -> Iterator[Cluster]:
             cluster.clear()
 
 
-def needs() -> None:
+def skip_unless_installed() -> None:
     """
     Skip the test where something is missing.
     """
@@ -159,6 +160,7 @@ def needs() -> None:
 
 
 @pytest.fixture
+@needs("proxy")
 def cluster() -> Iterator[Cluster]:
     """
     The example, for a test that kills.
@@ -168,6 +170,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="class")
+@needs("proxy")
 def shared() -> Iterator[Cluster]:
     """
     The example, for all tests of a class.
@@ -269,13 +272,14 @@ class FileTests:
         assert set(re.findall(r"https?://[^/]*", page)) == {"http://127.0.0.1:8080"}
 
 
+@pytest.mark.proxy
 class StartTests:
     @pytest.fixture(autouse=True)
     def needs(self) -> None:
         """
         Skip where the example cannot run.
         """
-        needs()
+        skip_unless_installed()
 
     def test_program_missing(self) -> None:
         """
@@ -312,6 +316,7 @@ class ClusterTests:
         """
         return shared
 
+    @pytest.mark.proxy
     def test_both_nodes(self, cluster: Cluster, read: Callable[..., Reader]) -> None:
         """
         Readers are at both nodes, and see whatever is published at either, once and in the same order.
@@ -360,6 +365,7 @@ class ClusterTests:
         assert fetch(cluster.url, "/publish", "POST", form, **FORM, **headers).status == status
 
 
+@pytest.mark.proxy
 class KillTests:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_end(self, cluster: Cluster, number: int) -> None:

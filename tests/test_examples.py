@@ -22,6 +22,7 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 
 import pytest
 
+from tests.needs import needs
 from tests.processes import finish, python, start
 from tests.waiting import PATIENCE
 from txsse import EventStreamParser, ServerSentEvent
@@ -197,6 +198,7 @@ class Example:
 
 
 @pytest.fixture(scope="class")
+@needs("process")
 def url(request: pytest.FixtureRequest) -> Iterator[SplitResult]:
     """
     Where the example of a class of tests runs.
@@ -468,6 +470,7 @@ class DashboardTests(Example):
         updates = [json.loads(text) for text in data(open_stream("/events?lastEventId=earliest").take(8))]
         assert len({update["name"] for update in updates}) == 8
 
+    @pytest.mark.process
     def test_slow_reader(self) -> None:
         """
         Who does not keep up misses old prices, and gets on with the newest of each; nobody is cut off.
@@ -570,6 +573,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return finish(python(*arguments), env=environment)
 
 
+@pytest.mark.process
 class FollowTests:
     def test_clock(self) -> None:
         """
@@ -590,6 +594,7 @@ class FollowTests:
         assert "not text/event-stream" in done.stdout
 
 
+@pytest.mark.process
 class RelayTests:
     def test_clock(self) -> None:
         """
@@ -608,6 +613,7 @@ class RelayTests:
             assert events[0].id != events[1].id != ""
 
 
+@pytest.mark.process
 class LanguageModelTests:
     def test_stub(self) -> None:
         """
@@ -648,6 +654,7 @@ class LanguageModelTests:
         assert b"\r\nauthorization: bearer secret\r\n" in asked[0].lower()
 
 
+@pytest.mark.process
 class TickerTests:
     def test_tests(self) -> None:
         """

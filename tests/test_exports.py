@@ -87,6 +87,7 @@ class ExportTests:
         with pytest.raises(AttributeError, match="has no attribute 'hubs'"):
             txsse.hubs  # noqa: B018
 
+    @pytest.mark.process
     def test_protocol_without_twisted(self) -> None:
         """
         Events are written and parsed where nothing but Python is installed.
@@ -114,6 +115,7 @@ print(event.data)
             for name in getattr(module, "__all__", []):
                 assert hasattr(module, name), f"{found.name}.{name}"
 
+    @pytest.mark.process
     def test_importing_installs_no_reactor(self) -> None:
         """
         Whoever wants another reactor can still install it.
@@ -123,6 +125,7 @@ print(event.data)
         )
         finish(python("-c", check), check=True)
 
+    @pytest.mark.process
     def test_protocol_needs_no_twisted(self) -> None:
         """
         The sans-I/O part imports nothing of it.

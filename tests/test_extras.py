@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs as marks
 from tests.bare import ROOT, Environment, read_setup
 from txsse._extras import PACKAGES, MissingExtra, extra_of, missing, needs
 
@@ -40,6 +41,7 @@ COMMAND = "import sys; from txsse.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.fixture(scope="module")
+@marks.needs("process")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """
     What ``pip install txsse`` brings.
@@ -175,7 +177,7 @@ class SuiteTests:
         """
         The tests that need no extra run without any; the others are skipped, and name theirs.
         """
-        bare = Environment(tmp_path, also=["pytest"])
+        bare = Environment(tmp_path, also=["pytest", "pytest-timeout"])
         files = ["server/test_keepalive.py", "mercure/test_characters.py", "journal/redis/test_journal.py"]
         files += ["hub/test_prometheus.py", "client/test_source.py", "integration/test_streams.py"]
         done = bare.run(

@@ -86,6 +86,7 @@ PROGRAMS = ("publish.sh", "publish_requests.py", "publish.php", "publish.mjs")
 
 
 class ProgramTests:
+    @pytest.mark.process
     @pytest.mark.parametrize("name", PROGRAMS)
     def test_published(self, name: str) -> None:
         """
@@ -99,6 +100,7 @@ class ProgramTests:
             [event] = [event for event in subscriber.events if event.data == TEXT]
             assert done.stdout == f"{event.id}\n"
 
+    @pytest.mark.process
     @pytest.mark.parametrize("name", PROGRAMS)
     def test_refused(self, name: str) -> None:
         """
@@ -164,6 +166,7 @@ def ask(port: int, method: str, form: Mapping[str, str] | None = None, cookie: s
         connection.close()
 
 
+@pytest.mark.process
 class DjangoTests:
     def test_page(self) -> None:
         """
@@ -207,6 +210,7 @@ class DjangoTests:
             connection.close()
 
 
+@pytest.mark.process
 class CompatibilityTests:
     def test_older_client(self) -> None:
         """

@@ -74,6 +74,7 @@ def read_events(url: str, count: int, **headers: str) -> list[txsse.ServerSentEv
 
 
 class ReadmeTests:
+    @pytest.mark.process
     def test_first_program(self) -> None:
         """
         It counts, and goes on where a client left off.
@@ -122,6 +123,7 @@ class ReadmeTests:
         assert demo.startswith("python3 -m venv ") and "--demo" in demo
         assert tests.startswith("python3 -m venv ") and tests.endswith("-m pytest")
 
+    @pytest.mark.process
     def test_smallest_server_of_the_docstring(self) -> None:
         """
         It sends the time.
@@ -176,6 +178,7 @@ class FirstExampleTests:
         exec(first("testing"), names)
         names["test_ticker"]()
 
+    @pytest.mark.process
     def test_hub(self) -> None:
         """
         The server publishes the time.
@@ -233,6 +236,7 @@ class FirstExampleTests:
         exec(first("mercure"), {"root": root, "secret": "0123456789abcdef0123456789abcdef"})
         assert root.listStaticNames() == [b".well-known"]
 
+    @pytest.mark.process
     def test_deployment(self, tmp_path: Path) -> None:
         """
         The configuration that it begins with is a good one.

@@ -543,6 +543,7 @@ def read_until(url: str, text: str) -> list[str]:
         return texts
 
 
+@pytest.mark.process
 class JournalTests:
     listen = "--listen=tcp:0:interface=127.0.0.1"
 
@@ -597,6 +598,7 @@ class JournalTests:
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.process
 class ProcessTests:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_serves_and_ends(self, number: signal.Signals) -> None:

@@ -16,6 +16,8 @@ import pytest
 
 from tests.processes import finish
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parent.parent
 PYRIGHT = ROOT / "tests" / "peers" / "node_modules" / ".bin" / "pyright"
 

@@ -79,6 +79,7 @@ class NegotiatingProtocolTests:
         assert isinstance(channel_of(made), http.HTTPChannel)
         assert not is_negotiating(object())
 
+    @pytest.mark.process
     def test_import(self) -> None:
         """
         Importing txsse works with a Twisted that lacks the class for negotiating connections.

@@ -72,12 +72,14 @@ def used(certificate: Path, *numbers: int) -> dict[str, Any]:
 
 
 class NamesTests:
+    @pytest.mark.process
     def test_all_there(self, certificate: Path) -> None:
         """
         With Twisted as expected, no feature is lost.
         """
         assert used(certificate) == ALL
 
+    @pytest.mark.process
     @pytest.mark.parametrize("number", range(len(NAMES)), ids=[f"{each.owner}.{each.name}" for each in NAMES])
     def test_one_missing(self, certificate: Path, number: int) -> None:
         """
@@ -86,6 +88,7 @@ class NamesTests:
         """
         assert used(certificate, number) == {**ALL, **LOST.get(NAMES[number].name, {})}
 
+    @pytest.mark.process
     def test_all_missing(self, certificate: Path) -> None:
         """
         Streams, sites and the client work if all private names are missing, and every module can be imported.

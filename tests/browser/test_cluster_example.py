@@ -19,6 +19,8 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
+pytestmark = pytest.mark.proxy
+
 Keys = pytest.importorskip("selenium.webdriver", reason="pip install selenium").Keys
 
 # The browser's message for a connection that is lost during a stream.

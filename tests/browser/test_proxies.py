@@ -19,6 +19,8 @@ from tests.waiting import PATIENCE, wait_until
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
+pytestmark = pytest.mark.proxy
+
 # More streams than a browser opens to a host over HTTP/1.1.
 COUNT = 8
 

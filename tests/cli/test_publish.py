@@ -491,6 +491,7 @@ class ConnectionTests:
         run.request.lose(ConnectionRefusedError())
         assert "authorization=***" in run.problem and "hunter2" not in run.problem
 
+    @pytest.mark.process
     def test_without_tls(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         Without pyOpenSSL and service-identity, errors without TLS are explained as usual, and https names the
@@ -850,6 +851,7 @@ class HubTests:
         await plain.stopListening()
 
 
+@pytest.mark.process
 class ProcessTests:
     @pytest_twisted.ensureDeferred
     async def test_piped_data(self, world: World) -> None:

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
 
 from tests.client.fakes import FakeAgent, FakeResponse, outcome_of
+from tests.needs import needs
 from tests.processes import finish, python, start
 from txsse.cli import main
 from txsse.cli.tail import TAIL, follow
@@ -439,6 +440,7 @@ reactor.run()
 
 
 @pytest.fixture(scope="module")
+@needs("process")
 def url() -> Iterator[str]:
     """
     Start a server that sends a number every 10 ms, and return its URL.
@@ -448,6 +450,7 @@ def url() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/"
 
 
+@pytest.mark.process
 class ProcessTests:
     def run(self, url: str, *arguments: str) -> list[str | Path]:
         return python("-m", "txsse", "tail", url, *arguments)

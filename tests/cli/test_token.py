@@ -548,6 +548,7 @@ class DecodingTests:
         assert tokens.err == "txsse token: this is not a JSON Web Token\n"
 
 
+@pytest.mark.process
 class ProcessTests:
     """
     The command in a shell, with closed streams and full devices.
@@ -650,6 +651,7 @@ class WithoutTheExtraTests:
         assert "pip install 'txsse[mercure]'" in tokens.refused(*HUB)
         monkeypatch.undo()
 
+    @pytest.mark.process
     def test_processes(self) -> None:
         """
         The help works without PyJWT; the commands end with one line that says what to install.

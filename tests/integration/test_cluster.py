@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import hiredis
+import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
@@ -28,6 +29,8 @@ from tests.journal.redis_server import RedisServer, running
 from tests.waiting import PATIENCE, until
 from txsse import EventStreamParser, Hub, JournalFailed
 from txsse.journal.redis import RedisJournal
+
+pytestmark = pytest.mark.redis
 
 NODES = 3
 CLIENTS = 30

@@ -15,6 +15,8 @@ import pytest
 from tests.processes import python, start
 from tests.waiting import PATIENCE
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parent.parent.parent
 
 # Far beyond what anything takes here, in seconds.

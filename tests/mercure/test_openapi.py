@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.mercure.world import PATH, token
+from tests.needs import needs
 from tests.processes import python, start
 
 requests: Any = pytest.importorskip("requests", reason="pip install schemathesis")
@@ -65,6 +66,7 @@ def serve() -> None:
 
 
 @pytest.fixture(scope="module")
+@needs("process")
 def service() -> Iterator[str]:
     """
     Return the URL of a hub in its own process.
@@ -116,6 +118,7 @@ class DescriptionTests:
         """
         schema.validate()
 
+    @pytest.mark.process
     @schema.parametrize()
     @every
     def test_with_a_good_token(self, case: Any, service: str) -> None:
@@ -126,6 +129,7 @@ class DescriptionTests:
         more = [CHECKS.negative_data_rejection] if case.method == "POST" else []
         ask(case, service, *more, token=GOOD)
 
+    @pytest.mark.process
     @schema.parametrize()
     @every
     def test_with_a_poor_token(self, case: Any, service: str) -> None:
@@ -142,6 +146,7 @@ class DescriptionTests:
         """
         ask(case, service)
 
+    @pytest.mark.process
     @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
     @pytest.mark.parametrize("path", sorted(schema.raw_schema["paths"]))
     def test_other_methods(self, service: str, path: str, method: str) -> None:

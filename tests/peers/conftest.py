@@ -83,6 +83,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+@needs("node", "process")
 def better_sse(node: str, texts: str) -> Iterator[ForeignServer]:
     """
     Run a server on ``better-sse`` for Node, which sends its data as JSON.

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.mercure.world import SECRET
+from tests.needs import needs
 from tests.peers.mercure import BOOKS, LISTEN, URL, find_node, following, old_token, target
 from tests.processes import free_port
 from tests.service.process import publish, running, token
@@ -23,6 +24,7 @@ CLIENTS = ["eventsource", "fetch-event-source"]
 
 
 @pytest.fixture(scope="module")
+@needs("node")
 def node() -> str:
     """
     Return the path of Node; skip the tests if Node or a package is missing.
@@ -31,6 +33,7 @@ def node() -> str:
 
 
 @pytest.fixture(scope="module")
+@needs("process")
 def hub() -> Iterator[str]:
     """
     Run a hub, and return its URL.
@@ -41,6 +44,7 @@ def hub() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+@needs("process")
 def old_hub() -> Iterator[str]:
     """
     Run a hub in compatibility mode that admits anonymous subscribers, and return its URL.
@@ -50,8 +54,10 @@ def old_hub() -> Iterator[str]:
         process.stop()
 
 
+@pytest.mark.node
 @pytest.mark.parametrize("client", CLIENTS)
 class NodeTests:
+    @pytest.mark.process
     def test_read(self, node: str, client: str, hub: str) -> None:
         """
         A Node client receives exactly the updates that it subscribed to, public and private, with their ids
@@ -117,6 +123,7 @@ class NodeTests:
             if client == "fetch-event-source":
                 assert reader.notes[0] == ["open", 200, first]
 
+    @pytest.mark.process
     def test_restart(self, node: str, client: str, tmp_path: Path) -> None:
         """
         After a restart of the hub a Node client receives each update once, including those published
@@ -142,6 +149,7 @@ class NodeTests:
                     second.stop()
         assert [data for _, data, _ in events] == [str(number) for number in range(8)]
 
+    @pytest.mark.process
     def test_short_streams(self, node: str, client: str) -> None:
         """
         A Node client receives each update once, however often the hub ends the stream.
@@ -160,6 +168,7 @@ class NodeTests:
             process.stop()
         assert [data for _, data, _ in events] == [*(str(each) for each in range(number + 1)), "last"]
 
+    @pytest.mark.process
     @pytest.mark.parametrize("carrier", ["header", "query"])
     def test_before_1_0(self, node: str, client: str, old_hub: str, carrier: str) -> None:
         """
@@ -182,6 +191,7 @@ class NodeTests:
         assert [data for _, data, _ in events] == ["second", "last"]
 
 
+@pytest.mark.node
 class NotShownTests:
     def test_event_source(self, node: str, hub: str) -> None:
         """
@@ -224,6 +234,7 @@ class NotShownTests:
         assert [data for _, data, _ in events] == [str(number) for number in range(11)]
         assert None not in [resumed for _, _, resumed in reader.wait_for("open")[1:]]
 
+    @pytest.mark.process
     def test_fetch_event_source_stops(self, node: str) -> None:
         """
         Microsoft's ``fetch-event-source`` does not reconnect after an orderly end of the stream unless the
@@ -236,6 +247,7 @@ class NotShownTests:
             process.stop()
         assert [note[0] for note in reader.notes if note[0] != "event"] == ["open", "close", "end"]
 
+    @pytest.mark.process
     def test_restart_before_the_first_event(self, node: str, tmp_path: Path) -> None:
         """
         Microsoft's ``fetch-event-source`` resumes from the initial id before its first event; Node's
@@ -319,6 +331,7 @@ class MercurePublisherTests:
     def package(self) -> Any:
         return pytest.importorskip("mercure_publisher", reason="pip install mercure-publisher")
 
+    @pytest.mark.node
     def test_published(self, package: Any, node: str, old_hub: str) -> None:
         """
         A reader receives the updates of both publishers of ``mercure-publisher``, with all their fields.

@@ -21,6 +21,7 @@ import jwt
 import pytest
 
 from tests.mercure.world import PATH, SECRET
+from tests.needs import needs
 from tests.peers.mercure import BOOKS, LISTEN, URL, old_token
 from tests.processes import finish
 from tests.service.process import HUB_URL, publish, running
@@ -109,6 +110,7 @@ EVERYTHING_1_0 = [(["subscribe"], [{"match": "*"}]), (["publish"], [{"match": "*
 
 
 @pytest.fixture(scope="module")
+@needs("process")
 def hub() -> Iterator[str]:
     """
     Run a hub, and return its URL.
@@ -119,6 +121,7 @@ def hub() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+@needs("process")
 def old_hub() -> Iterator[str]:
     """
     Run a hub in compatibility mode, and return its URL.
@@ -177,6 +180,7 @@ def texts(events: list[ServerSentEvent]) -> list[str]:
 
 
 class RecordedTests:
+    @pytest.mark.process
     @pytest.mark.parametrize("name", BODIES)
     @pytest.mark.parametrize("version", ["0.x", "1.0"])
     def test_publish(self, hub: str, old_hub: str, version: str, name: str) -> None:
@@ -246,6 +250,7 @@ class RecordedTests:
 
 
 @pytest.fixture(scope="module")
+@needs("node", "process")
 def php() -> str:
     """
     Return the path of PHP; skip the tests if Symfony's component is missing.
@@ -258,6 +263,7 @@ def php() -> str:
     return found
 
 
+@pytest.mark.process
 class SymfonyTests:
     """
     Symfony's component itself, run by PHP.

@@ -21,6 +21,8 @@ from tests.service.process import HUB_URL, Subscriber, publish, running
 from tests.waiting import PATIENCE
 from txsse.mercure.auth.mint import make_token
 
+pytestmark = pytest.mark.process
+
 LISTEN = "--listen=tcp:0:interface=127.0.0.1"
 URL = f"--url={HUB_URL}"
 

@@ -15,6 +15,8 @@ from tests.mercure.world import SECRET
 from tests.processes import finish, python
 from txsse.cli.state_file import write_state
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def any_mode() -> Iterator[None]:

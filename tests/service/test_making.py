@@ -166,10 +166,10 @@ class IssuerTests:
                 "not from http://a.example/keys?token=***",
             ),
             ({"url": "https://hub.example"}, "the URL of a hub needs one"),
-            ({"journal": "x:"}, "--journal: 'x:' is no journal"),
+            ({"journal": "x:"}, "--journal: 'x:' is not a journal"),
             (
                 {"journal": f"reddis://admin:{SECRET}@h/0"},
-                "--journal: 'reddis://admin:***@h/0' is no journal",
+                "--journal: 'reddis://admin:***@h/0' is not a journal",
             ),
             ({"slow_policy": "wait"}, "--slow-policy must be one of close, drop, latest, replay, not 'wait'"),
             ({"origin": ("app.example",)}, "app.example"),

@@ -24,6 +24,8 @@ from tests.processes import TWIST, finish, free_port
 from tests.service.process import HUB_URL, Process, Subscriber, get, publish, running, token
 from tests.waiting import PATIENCE, wait_until
 
+pytestmark = pytest.mark.process
+
 LISTEN = "--listen=tcp:0:interface=127.0.0.1"
 URL = f"--url={HUB_URL}"
 

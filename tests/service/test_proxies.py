@@ -22,6 +22,8 @@ from tests.service.proxies import HOSTS, KINDS, METADATA, Front, channels, node,
 from tests.waiting import PATIENCE, wait_until
 from txsse import EventStreamParser
 
+pytestmark = [pytest.mark.process, pytest.mark.proxy]
+
 httpx = pytest.importorskip("httpx", reason="pip install httpx")
 
 
@@ -251,6 +253,7 @@ class TwoNodesTests:
         assert reader.texts[reader.texts.index("first") + 1 :] == published
 
     # Active health checks of nginx need its commercial edition.
+    @pytest.mark.redis
     @pytest.mark.parametrize("kind", ["haproxy", "caddy"], indirect=True)
     def test_node_is_not_ready(self, start: Callable[..., Front], tmp_path: Path) -> None:
         """

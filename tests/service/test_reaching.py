@@ -183,7 +183,7 @@ class Cases:
         assert start().ask("/elsewhere?match=a").status == 404
 
     def journal(self, start: Start) -> None:
-        with pytest.raises(BadConfig, match="'paper:' is no journal"):
+        with pytest.raises(BadConfig, match="'paper:' is not a journal"):
             start(journal="paper:")
 
     def journal_count(self, start: Start) -> None:

@@ -106,6 +106,7 @@ def start(argv: list[str], listening: socket.socket, notified: Notified) -> Iter
 
 
 class UnitTests:
+    @pytest.mark.process
     def test_units_are_valid(self, tmp_path: Path) -> None:
         """
         systemd-analyze accepts the units of the documentation.
@@ -130,6 +131,7 @@ class UnitTests:
         assert int(patience) >= Config().shutdown_timeout + 5
 
 
+@pytest.mark.process
 class RunTests:
     def test_restart(self, argv: list[str], notified: Notified) -> None:
         """
@@ -178,6 +180,7 @@ class RunTests:
             assert process.process.returncode == END
         assert (subscriber.texts, subscriber.visits) == (["after"], 1)
 
+    @pytest.mark.redis
     def test_journal_starts_late(self, notified: Notified, tmp_path: Path) -> None:
         """
         A service whose Redis starts later becomes ready then, without any request.

@@ -72,6 +72,7 @@ class AdviceTests:
 
 
 class ConnectionTests:
+    @pytest.mark.redis
     @pytest_twisted.ensureDeferred
     async def test_socket(self, tmp_path: Path, opened: Callable[..., Subject]) -> None:
         """
@@ -81,6 +82,8 @@ class ConnectionTests:
             await use(opened(f"unix://{tmp_path}/redis.sock?db=3"))
             assert "db3:keys=" in (server.ask("INFO", "keyspace") or "")
 
+    @pytest.mark.redis
+    @pytest.mark.process
     @pytest_twisted.ensureDeferred
     async def test_users(self, tmp_path: Path, opened: Callable[..., Subject]) -> None:
         """
@@ -103,6 +106,8 @@ class ConnectionTests:
             error = await problem_of(opened(f"redis://hub:secret@127.0.0.1:{port}", key="new").start())
             assert "docs/journals.rst lists the required permissions" in error.problem
 
+    @pytest.mark.redis
+    @pytest.mark.process
     @pytest_twisted.ensureDeferred
     async def test_documented_permissions(self, tmp_path: Path, opened: Callable[..., Subject]) -> None:
         """
@@ -135,6 +140,7 @@ class ConnectionTests:
             await one.journal.cluster.broadcast("to all")
             await other.journal.stop()
 
+    @pytest.mark.redis
     @pytest_twisted.ensureDeferred
     async def test_tls(
         self,
@@ -201,6 +207,7 @@ class ConnectionTests:
             await connecting
 
 
+@pytest.mark.redis
 class SentinelTests:
     @pytest_twisted.ensureDeferred
     async def test_failover(

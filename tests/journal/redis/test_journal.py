@@ -741,6 +741,7 @@ class OutageTests:
         assert sorted(await subject.ids_after(OLDEST)) == sorted(map(str, range(3000)))
         assert not follower.missed
 
+    @pytest.mark.process
     @pytest_twisted.ensureDeferred
     async def test_publisher_killed(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """

@@ -196,6 +196,7 @@ class BackupTests:
             assert await copy.ids_after(0) == ["1", "2", "3"]
             await copy.journal.stop()
 
+    @pytest.mark.process
     @pytest.mark.skipif(SHELL is None, reason="needs the command sqlite3 (Debian: sqlite3)")
     @pytest_twisted.ensureDeferred
     async def test_documented_commands(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
@@ -331,6 +332,7 @@ task.react(main, sys.argv[1:])
 """
 
 
+@pytest.mark.process
 class SyncTests:
     @pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
     @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc, for a libc whose fsync fails")

@@ -492,6 +492,7 @@ class CommitTests:
         assert "has been stopped" in await problem_of(subject.journal.append(update("late")))
         assert not Path(f"{path}-wal").exists()
 
+    @pytest.mark.process
     @pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
     @pytest_twisted.ensureDeferred
     async def test_process_killed(self, path: Path, synchronous: str) -> None:
@@ -890,6 +891,7 @@ reactor.run()
 """
 
 
+@pytest.mark.process
 class ReactorTests:
     """
     A journal that is used before the reactor runs.
