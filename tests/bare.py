@@ -1,5 +1,6 @@
 """
-An environment with what ``pip install txsse`` brings, and with chosen extras, made of what is installed here.
+Environments that contain only txsse, its requirements and chosen extras, as ``pip install txsse`` makes them.
+They are directories of links to the packages that are installed here.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 
 def read_setup() -> dict[str, object]:
     """
-    Return what setup.py passes to setuptools.
+    Return the arguments that setup.py passes to setuptools.
     """
     given: dict[str, object] = {}
     fake = types.ModuleType("setuptools")
@@ -38,7 +39,7 @@ def read_setup() -> dict[str, object]:
 
 def requirements(*extras: str) -> list[str]:
     """
-    Return what setup.py requires.
+    Return the requirements that setup.py declares, with those of the given extras.
     """
     given = read_setup()
     optional: dict[str, list[str]] = given["extras_require"]  # type: ignore[assignment]
@@ -48,7 +49,7 @@ def requirements(*extras: str) -> list[str]:
 
 def closure(wanted: list[str]) -> Iterator[str]:
     """
-    Yield the names of the distributions that these requirements install.
+    Yield the names of the distributions that these requirements install, directly or indirectly.
     """
     done = set()
     waiting = [Requirement(each) for each in wanted]
@@ -61,7 +62,7 @@ def closure(wanted: list[str]) -> Iterator[str]:
         try:
             needed = distribution(requirement.name).requires or []
         except PackageNotFoundError:
-            # Such as what only other versions of Python or other systems need.
+            # Not installed here, such as a requirement of other Python versions or systems.
             continue
         yield requirement.name
         for text in needed:
@@ -73,7 +74,7 @@ def closure(wanted: list[str]) -> Iterator[str]:
 
 def skip_without(extra: str) -> None:
     """
-    Skip the test where an extra is not installed here either.
+    Skip the test if a package of an extra is not installed here.
     """
     for module, (of, name) in PACKAGES.items():
         if of == extra and find_spec(module) is None:
@@ -82,11 +83,11 @@ def skip_without(extra: str) -> None:
 
 class Environment:
     """
-    A directory to import from, in which nothing else is.
+    A directory of packages, which is the only one that Python imports from, besides the standard library.
 
     :param directory: an empty directory.
-    :param extras: the extras that are installed there.
-    :param also: what is installed there, too.
+    :param extras: the extras that it contains.
+    :param also: further distributions that it contains.
     """
 
     def __init__(self, directory: Path, *extras: str, also: Sequence[str] = ()) -> None:
@@ -104,11 +105,11 @@ class Environment:
 
     def run(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """
-        Run Python with these arguments.
+        Run Python with these arguments, and return its exit status and output.
         """
-        # Without site-packages; of the environment's variables, those of the system.
+        # ``-S`` leaves out site-packages. Variables of txsse would configure the program.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TXSSE_")}
-        # In CI nothing may be skipped; here much is.
+        # With CI=true a skipped test fails the run; here many are skipped.
         environment.pop("CI", None)
         environment |= {"PYTHONPATH": str(self.directory), "PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.run(

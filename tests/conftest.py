@@ -1,5 +1,5 @@
 """
-What all tests share.
+Fixtures and pytest hooks for all tests.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from txsse._extras import extra_of
 
 def to_install(error: BaseException | None) -> str | None:
     """
-    Return what to install where the cause of an error is that an optional package is missing.
+    Return the package to install if an error was caused by a missing optional package, or ``None``.
     """
     while error is not None:
         package = (getattr(error, "name", None) or "").partition(".")[0]
@@ -35,7 +35,7 @@ def to_install(error: BaseException | None) -> str | None:
 
 
 class _Module(pytest.Module):
-    # A file of tests that cannot be imported without an extra is skipped.
+    # Skips a test file that cannot be imported without an extra.
     def collect(self) -> Iterable[Any]:
         try:
             return super().collect()
@@ -48,21 +48,21 @@ class _Module(pytest.Module):
 
 def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> pytest.Module:
     """
-    Collect the tests of a file.
+    Collect the tests of a file, and skip the file if it needs an extra that is not installed.
     """
     return cast(pytest.Module, _Module.from_parent(parent, path=module_path))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """
-    Add an option for the tests without marks.
+    Add the option ``--fast``, which selects the tests without marks.
     """
     parser.addoption("--fast", action="store_true", help=f"run the tests without marks: -m '{FAST}'")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """
-    Declare the marks, and select the tests without them if the command line says so.
+    Declare the marks, and select the tests without marks if ``--fast`` is given.
     """
     for mark, meaning in MARKS.items():
         config.addinivalue_line("markers", f"{mark}: {meaning}")
@@ -70,11 +70,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.markexpr = FAST
 
 
-# Before the options -m and -k select by the marks.
+# First, since the options -m and -k select by the marks.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
-    Mark tests by what their fixtures need.
+    Mark tests by the fixtures that they use.
     """
     for item in items:
         mark_by_fixtures(item)
@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """
-    Note which test runs.
+    Note which test runs, so that :func:`tests.needs.require` can check its marks.
     """
     set_running(item)
     try:
@@ -95,7 +95,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
     """
-    Skip a test whose fixtures need an extra.
+    Skip a test whose fixtures need an extra that is not installed.
     """
     return (yield from _skipping())
 
@@ -103,7 +103,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """
-    Skip a test that needs an extra itself.
+    Skip a test that needs an extra that is not installed.
     """
     return (yield from _skipping())
 
@@ -121,7 +121,8 @@ def _skipping() -> Generator[None, Any, Any]:
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
-    A file with a key and its self-signed certificate for this machine, where TLS and HTTP/2 are to be had.
+    Write a key and its self-signed certificate for 127.0.0.1 to a file, and return its path. Skips the test
+    if TLS or HTTP/2 is not installed.
     """
     pytest.importorskip("OpenSSL", reason="pip install 'txsse[tls]'")
     pytest.importorskip("h2", reason="pip install 'txsse[http2]'")
@@ -158,7 +159,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs("redis")
 def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """
-    One Redis for all who use keys of their own, and leave it alone otherwise.
+    One Redis for all tests that use their own keys and do not stop or reconfigure it.
     """
     with running(tmp_path_factory.mktemp("redis"), appendonly="no") as server:
         yield server
@@ -167,7 +168,7 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 @pytest.fixture(params=WIRES)
 def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     """
-    Each way from a channel to its client, one after the other; none leaves anything in the reactor.
+    Each kind of :class:`Wire` in turn; the test fails if it leaves a delayed call in the reactor.
     """
     wire = Wire(request.param, monkeypatch)
     yield wire
@@ -178,7 +179,7 @@ def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     """
-    HTTP/1.1 over plain TCP, for what does not depend on the way.
+    HTTP/1.1 over plain TCP, for tests that do not depend on the kind of wire.
     """
     wire = Wire("direct", monkeypatch)
     yield wire
@@ -188,7 +189,8 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """
-    Let nothing be skipped where CI says that everything is installed.
+    Fail the run if tests were skipped although the variable CI is ``true``, which says that everything is
+    installed.
     """
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") == "true" and reporter is not None and reporter.stats.get("skipped"):
@@ -199,7 +201,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture
 def logged() -> Iterator[list[LogEvent]]:
     """
-    What is logged meanwhile.
+    Collect the events that are logged during the test.
     """
     events: list[LogEvent] = []
     observer = cast(ILogObserver, events.append)
@@ -211,7 +213,7 @@ def logged() -> Iterator[list[LogEvent]]:
 @pytest.fixture
 def failures() -> Iterator[list[LogEvent]]:
     """
-    The failures that are logged meanwhile.
+    Collect the events with a failure that are logged during the test.
     """
     events: list[LogEvent] = []
 

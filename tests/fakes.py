@@ -1,8 +1,8 @@
 """
 A web server without a network: Twisted's own transports and protocols on a fake socket and a fake clock.
 
-What a test gets is a :class:`Wire`, of one of several kinds, and from it :class:`Client` objects that speak
-real HTTP/1.0, HTTP/1.1 or HTTP/2 to a real ``Site``. Nothing happens but when the test says so.
+A test gets a :class:`Wire` of one kind, which makes :class:`Client` objects. They speak real HTTP/1.0,
+HTTP/1.1 or HTTP/2 to a real ``Site``. Time passes and bytes arrive only when the test says so.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from txsse.testing import WallClock
 
 class FakeReactor(WallClock):
     """
-    A clock that also takes note of who wants to read and write, and can stop.
+    A clock that also records readers, writers and shutdown triggers, and can stop.
 
-    :ivar triggers: what is to be called before it stops. One that is a mere clock is asked to call nothing; a
-        test that has it stop declares that it provides ``IReactorCore``.
+    :ivar triggers: the shutdown triggers. A test that stops the reactor declares that it provides
+        ``IReactorCore``; otherwise the code under test takes it for a mere clock, and adds no trigger.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class FakeReactor(WallClock):
 
     def stop(self) -> Deferred[Any]:
         """
-        Call what is to be called before, and return when that is done.
+        Call the shutdown triggers, and return a Deferred that fires when they are done.
         """
         due, self.triggers = self.triggers, []
         assert all(trigger[:2] == ("before", "shutdown") for trigger in due)
@@ -77,7 +77,7 @@ class FakeReactor(WallClock):
 
     def run_soon(self) -> None:
         """
-        Run what is due now, and what that makes due now.
+        Run the calls that are due now, and those that they make due now.
         """
         for _ in range(10_000):
             due = [call for call in self.getDelayedCalls() if call.getTime() <= self.seconds()]
@@ -91,7 +91,7 @@ class FakeSocket:
     """
     The server's end of a connection.
 
-    :ivar room: how many bytes the kernel would take; ``None`` for any number.
+    :ivar room: the number of bytes that the kernel's send buffer still takes; ``None`` for any number.
     """
 
     family = socket.AF_INET
@@ -121,7 +121,7 @@ class FakeSocket:
 
     def setsockopt(self, level: int, option: int, value: object) -> None:
         if option == socket.SO_LINGER:
-            # Twisted lets the kernel send a reset this way.
+            # Twisted makes the kernel send a reset this way.
             self.reset = True
 
     def getsockopt(self, *_: object) -> int:
@@ -142,12 +142,12 @@ class FakeSocket:
 
 class Client:
     """
-    The other end of one connection, over HTTP/1.
+    The client's end of one connection, over HTTP/1.
 
-    :ivar status: the status of the response, 0 before it came.
+    :ivar status: the status of the response, 0 before it arrives.
     :ivar headers: the fields of the response, with names in lower case.
-    :ivar body: what came of the body, without any framing.
-    :ivar ended: whether the response came to its proper end.
+    :ivar body: the body received so far, without any framing.
+    :ivar ended: whether the response ended properly.
     """
 
     version = b"HTTP/1.1"
@@ -171,7 +171,7 @@ class Client:
 
     def prepare(self) -> None:
         """
-        Hook for what comes before the protocol knows its transport.
+        Prepare the transport before the protocol gets it. A hook for subclasses.
         """
 
     def reset_response(self) -> None:
@@ -185,14 +185,14 @@ class Client:
     @property
     def reset(self) -> bool:
         """
-        Whether the server cut the stream off.
+        Whether the server reset the stream.
         """
         return self.socket.reset
 
     @property
     def connected(self) -> bool:
         """
-        Whether the connection is there.
+        Whether the connection is open.
         """
         return not self.socket.closed
 
@@ -215,27 +215,27 @@ class Client:
 
     def stop_reading(self) -> None:
         """
-        Take nothing any more: the kernel's buffer is full.
+        Stop reading, as if the kernel's buffer were full.
         """
         self.socket.room = 0
 
     def read_some(self, size: int) -> None:
         """
-        Take so many bytes and no more.
+        Read this many bytes and no more.
         """
         self.socket.room = size
         self.pump()
 
     def read_on(self) -> None:
         """
-        Take everything again.
+        Read everything again.
         """
         self.socket.room = None
         self.pump()
 
     def disconnect(self, *, clean: bool = True) -> None:
         """
-        Close the connection, or lose it.
+        Close the connection, or lose it if not ``clean``.
         """
         reason = ConnectionDone() if clean else ConnectionLost()
         self.transport.connectionLost(Failure(reason))
@@ -243,7 +243,7 @@ class Client:
 
     def pump(self) -> None:
         """
-        Let everything happen that can, without time going by.
+        Run everything that can happen without time passing.
         """
         for _ in range(10_000):
             self.reactor.run_soon()
@@ -303,7 +303,7 @@ class Http2Client(Client):
 
     def prepare(self) -> None:
         if h2 is None:
-            # The test is skipped, and says what to install.
+            # conftest.py skips the test, and names the package to install.
             raise ModuleNotFoundError("No module named 'h2'", name="h2")
         self.transport.negotiatedProtocol = b"h2"
         self._read = True
@@ -324,7 +324,7 @@ class Http2Client(Client):
 
     def open_window(self, size: int) -> None:
         """
-        Let the server send so much at once, as a client with a huge window does.
+        Allow the server to send this many bytes at once, as a client with a huge window does.
         """
         self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: size})
         if size > 2**16:
@@ -374,7 +374,7 @@ def _text(value: bytes | str) -> str:
 
 class Wire:
     """
-    One way from a channel to its client.
+    One combination of HTTP version and sink by which a channel's bytes reach its client.
 
     :ivar kind: its name: ``direct``, ``detached``, ``request``, ``http10`` or ``http2``.
     """
@@ -386,12 +386,12 @@ class Wire:
             if kind == "http2":
                 pytest.skip("needs h2: pip install 'txsse[http2]'")
             return
-        # Twisted gives it the global reactor, whatever the site has.
+        # Twisted gives HTTP/2 connections the global reactor, not the site's.
         monkeypatch.setattr(http, "H2Connection", functools.partial(http.H2Connection, reactor=self.reactor))  # type: ignore[attr-defined]
 
     def upgrader(self, **options: Any) -> Upgrader:
         """
-        Make an upgrader whose channels take this way.
+        Make an upgrader whose channels use this wire.
         """
         options.setdefault("direct_writes", self.kind != "request")
         options.setdefault("keep_request", self.kind != "detached")

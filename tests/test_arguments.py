@@ -1,5 +1,6 @@
 """
-Arguments of a wrong type: each is refused where it is given, by its name, with what to write.
+Arguments of a wrong type are refused where they are given, by an error that names the argument and shows what
+to write.
 """
 
 from __future__ import annotations
@@ -99,9 +100,10 @@ CALLED: list[tuple[Callable[[Any, Any], object], str]] = [
 
 
 @pytest.mark.parametrize(("make", "message"), MADE, ids=[message for _, message in MADE])
-def test_made(make: Callable[[], object], message: str) -> None:
+def test_constructor_argument(make: Callable[[], object], message: str) -> None:
     """
-    The message names the argument and its type, and shows no value.
+    A constructor that gets an argument of a wrong type raises TypeError, which names the argument and the
+    type and shows no value.
     """
     with pytest.raises(TypeError) as raised:
         make()
@@ -109,9 +111,9 @@ def test_made(make: Callable[[], object], message: str) -> None:
 
 
 @pytest.mark.parametrize(("call", "message"), CALLED, ids=[message for _, message in CALLED])
-def test_called(plain: Wire, call: Callable[[Any, Any], object], message: str) -> None:
+def test_method_argument(plain: Wire, call: Callable[[Any, Any], object], message: str) -> None:
     """
-    So it does where a method is called; nothing is done.
+    A method that gets an argument of a wrong type raises TypeError, publishes nothing and closes nothing.
     """
     world = World(plain)
     member = world.open()
@@ -126,16 +128,17 @@ def test_called(plain: Wire, call: Callable[[Any, Any], object], message: str) -
 @pytest.mark.parametrize("topics", [[], (), Access([]), Access([], private="x")])
 def test_resource_without_topics(topics: Any) -> None:
     """
-    Nobody would ever get anything from it. Where a callable decides, there may be none for somebody.
+    Hub.resource refuses an empty list of topics, from which no client could get an update; a callable may
+    return one for a single client.
     """
     with pytest.raises(ValueError, match=r"resource needs a topic: give 'news', \['a', 'b'\], or '\*'"):
         Hub().resource(topics)
     Hub().resource(lambda request: topics)
 
 
-def test_numbers() -> None:
+def test_check_number() -> None:
     """
-    A whole number may be asked for; a truth value is no number.
+    check_number accepts a number, or only a whole one if the caller requires that, and refuses a truth value.
     """
     for number in (0, -1, 1.5):
         check_number("x", number)

@@ -1,5 +1,5 @@
 """
-How long to wait before the next attempt.
+Reconnection delays: exponential backoff with jitter, a floor and a ceiling.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from txsse._backoff import Backoff
 
 
 class DelayTests:
-    def test_first_one(self) -> None:
+    def test_first_attempt(self) -> None:
         """
-        A stream that ended is asked for again after just the time that it named.
+        The first reconnection delay is exactly the retry time that the server gave.
         """
         assert Backoff(3.0, 60.0).next() == 3.0
 
     def test_doubles(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Each failure in a row doubles it, up to the ceiling.
+        Each failure in a row doubles the reconnection delay, up to the ceiling; a success resets it.
         """
         monkeypatch.setattr(random, "uniform", lambda low, high: high)
         delay = Backoff(3.0, 20.0)
@@ -30,9 +30,10 @@ class DelayTests:
         delay.reset()
         assert delay.next() == 3.0
 
-    def test_none_at_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_retry_time_of_zero(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A server that asks for no delay gets the floor, with up to a half more at random, after each success.
+        If the server's retry time is zero, the delay is the floor, increased at random by up to a half, after
+        each success.
         """
         monkeypatch.setattr(random, "uniform", lambda low, high: high)
         delay = Backoff(0.0, 60.0, floor=0.5)
@@ -52,7 +53,8 @@ class DelayTests:
         self, base: float, ceiling: float, floor: float, outcomes: list[str | float | None]
     ) -> None:
         """
-        Whatever a server asks for, the delay is within floor and ceiling; ``Retry-After`` has its own bound.
+        Whatever retry time a server sends, the delay is between floor and ceiling; ``Retry-After`` has a
+        bound of its own.
         """
         delay = Backoff(base, ceiling, floor=floor)
         for outcome in outcomes:
@@ -69,7 +71,7 @@ class DelayTests:
 
     def test_jitter(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Up to half of it is taken off, but from the first one.
+        Jitter takes up to half off each reconnection delay except the first.
         """
         monkeypatch.setattr(random, "uniform", lambda low, high: low)
         delay = Backoff(4.0, 100.0)
@@ -77,7 +79,7 @@ class DelayTests:
 
     def test_ceiling_below_the_base(self) -> None:
         """
-        A stream that asks for more than the ceiling gets the ceiling.
+        A retry time above the ceiling is reduced to the ceiling.
         """
         delay = Backoff(86_400_000.0, 60.0)
         assert delay.next() == 60.0
@@ -85,13 +87,13 @@ class DelayTests:
 
     def test_ceiling_below_the_floor(self) -> None:
         """
-        The ceiling is the program's own, and counts.
+        A ceiling below the floor takes precedence, since the program sets it.
         """
         assert Backoff(0.0, 0.01, floor=0.5).next() == 0.01
 
     def test_retry_after(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        What a server asks for is the least, also past the ceiling, up to six hours.
+        ``Retry-After`` is the minimum delay, even above the ceiling, up to six hours or a larger ceiling.
         """
         monkeypatch.setattr(random, "uniform", lambda low, high: high)
         delay = Backoff(3.0, 10.0)
@@ -100,9 +102,9 @@ class DelayTests:
         assert delay.next(999_999_999.0) == 6 * 3600
         assert Backoff(3.0, 86400.0).next(999_999_999.0) == 86400
 
-    def test_failures_without_end(self) -> None:
+    def test_many_failures(self) -> None:
         """
-        No number of them is too large.
+        A million failures in a row do not overflow the delay.
         """
         delay = Backoff(3.0, 60.0, failures=10**6)
         assert 30.0 <= delay.next() <= 60.0

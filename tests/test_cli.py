@@ -1,5 +1,5 @@
 """
-The command ``txsse``, called as a function and as a process.
+The command ``txsse``: its table of commands, its help and its errors, called as a function and as a process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 class MainTests:
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
         """
-        It says which txsse it is.
+        ``txsse --version`` prints the name and the version.
         """
         assert main(["--version"]) == 0
         assert capsys.readouterr() == (f"txsse {txsse.__version__}\n", "")
@@ -28,7 +28,7 @@ class MainTests:
     @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
     def test_help(self, capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
         """
-        Alone, or asked for help, it says what there is: commands, and the service.
+        ``txsse`` without arguments, or with --help, lists the commands and mentions the service.
         """
         assert main(argv) == 0
         out, err = capsys.readouterr()
@@ -40,7 +40,7 @@ class MainTests:
     @pytest.mark.parametrize("argv", [["nothing"], ["--nothing"], ["--version=1"], ["-x"], ["a", "b"]])
     def test_wrong_command_line(self, capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
         """
-        It says in one line what is wrong and where to look, and returns 2.
+        A wrong command line prints one line that points to the help, and returns 2.
         """
         assert main(argv) == 2
         out, err = capsys.readouterr()
@@ -48,11 +48,11 @@ class MainTests:
         [line] = err.splitlines()
         assert line.startswith("txsse: ") and line.endswith("; see txsse --help")
 
-    def test_own_command_line(
+    def test_default_arguments(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        Without arguments it reads those of the process.
+        ``main`` without arguments reads the command line of the process.
         """
         monkeypatch.setattr(sys, "argv", ["txsse", "--version"])
         assert main() == 0
@@ -61,7 +61,7 @@ class MainTests:
 
 class CommandTests:
     """
-    The table that the commands to come are entered in.
+    ``main`` with a table of two commands of the test's own.
     """
 
     @staticmethod
@@ -75,7 +75,7 @@ class CommandTests:
 
     def test_listed(self, capsys: pytest.CaptureFixture[str]) -> None:
         """
-        Each is in the help, with its summary.
+        The help lists each command with its summary.
         """
         assert main([], commands=self.TABLE) == 0
         out = capsys.readouterr().out
@@ -86,7 +86,7 @@ class CommandTests:
     )
     def test_run(self, argv: list[str], status: int) -> None:
         """
-        It gets its arguments, and its status is the process's.
+        A command gets its parsed arguments, and its status is returned.
         """
         assert main(argv, commands=self.TABLE) == status
 
@@ -96,7 +96,7 @@ class CommandTests:
     )
     def test_wrong_command_line(self, capsys: pytest.CaptureFixture[str], argv: list[str], prog: str) -> None:
         """
-        The one line names the command whose help to look at.
+        A wrong command line prints one line that names the command whose help to read, and returns 2.
         """
         assert main(argv, commands=self.TABLE) == 2
         [line] = capsys.readouterr().err.splitlines()
@@ -107,7 +107,7 @@ class ProcessTests:
     @pytest.mark.process
     def test_module(self) -> None:
         """
-        ``python -m txsse`` is the same.
+        ``python -m txsse`` is the command ``txsse``.
         """
         done = finish(python("-m", "txsse", "--version"))
         assert (done.returncode, done.stdout, done.stderr) == (0, f"txsse {txsse.__version__}\n", "")
@@ -115,7 +115,7 @@ class ProcessTests:
     @pytest.mark.process
     def test_status(self) -> None:
         """
-        The status of the process is what the function returned.
+        The exit status of the process is what ``main`` returns.
         """
         done = finish(python("-m", "txsse", "--nothing"))
         assert (done.returncode, done.stdout) == (2, "")
@@ -123,7 +123,7 @@ class ProcessTests:
 
     def test_console_script(self) -> None:
         """
-        The packaging names the function as the script.
+        setup.py declares ``txsse.cli:main`` as the console script ``txsse``.
         """
         setup = (ROOT / "setup.py").read_text(encoding="utf-8")
         assert '"txsse = txsse.cli:main"' in setup

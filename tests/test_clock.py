@@ -1,5 +1,6 @@
 """
-A steady clock for timers, and the wall's for dates.
+The reactor's clock is steady, so that timers survive a change of the system's time; dates come from the
+system's clock.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ except ImportError:
 
 class System:
     """
-    The clocks of a system, in the place of the module ``time``.
+    The system's clocks, in place of the module ``time``.
     """
 
     def __init__(self) -> None:
@@ -51,7 +52,7 @@ def system(monkeypatch: pytest.MonkeyPatch) -> System:
     made = System()
     monkeypatch.setattr(_clock, "time", made)
     monkeypatch.setattr(_clock, "_BOOTTIME", 7)
-    # What a reactor's own clock is before.
+    # The reactor's clock before it is made steady.
     monkeypatch.setattr(ReactorBase, "seconds", staticmethod(made.time))
     monkeypatch.setattr(_clock, "default_seconds", ReactorBase.seconds)
     return made
@@ -73,7 +74,7 @@ if epollreactor is not None:
 @pytest.fixture(params=KINDS)
 def reactor(request: pytest.FixtureRequest, system: System) -> Iterator[Any]:
     """
-    A reactor of each kind, which nobody has installed.
+    Make a reactor of each kind, and do not install it.
     """
     made: Any = KINDS[request.param]()
     yield made
@@ -91,7 +92,7 @@ class MakeSteadyTests:
     @pytest.mark.parametrize("step", [-3600, 3600])
     def test_timers(self, reactor: Any, system: System, step: float) -> None:
         """
-        A timer comes after its delay, however the system's time is set meanwhile.
+        A timer fires after its delay, even if the system's time is set meanwhile.
         """
         assert make_steady(reactor) is reactor
         called: list[str] = []
@@ -109,9 +110,9 @@ class MakeSteadyTests:
         assert called == ["at once", "later"]
 
     @pytest.mark.parametrize("step", [-3600, 3600])
-    def test_timers_that_were_there(self, reactor: Any, system: System, step: float) -> None:
+    def test_earlier_timers(self, reactor: Any, system: System, step: float) -> None:
         """
-        A timer that was set before keeps its delay, and so does one that is reset later.
+        A timer that was set before the clock was made steady keeps its delay, even if it is reset later.
         """
         called: list[str] = []
         reactor.callLater(10, called.append, "kept")
@@ -135,7 +136,8 @@ class MakeSteadyTests:
 
     def test_looping_call(self, reactor: Any, system: System) -> None:
         """
-        It goes on, and counts no intervals that have not been.
+        A LoopingCall keeps its interval, and counts no intervals that did not pass, if the system's time is
+        set.
         """
         make_steady(reactor)
         counts: list[int] = []
@@ -149,9 +151,9 @@ class MakeSteadyTests:
         looping.stop()
         assert counts == [1, 1, 1]
 
-    def test_reads_like_the_wall(self, reactor: Any, system: System) -> None:
+    def test_same_as_wall_clock(self, reactor: Any, system: System) -> None:
         """
-        Until the system's time is set, nobody sees a difference.
+        A steady clock equals the system's time until that is set.
         """
         make_steady(reactor)
         system.pass_by(123)
@@ -159,7 +161,7 @@ class MakeSteadyTests:
 
     def test_done_twice(self, reactor: Any, system: System) -> None:
         """
-        The second time changes nothing.
+        Making a clock steady twice is the same as once.
         """
         make_steady(reactor)
         system.now += 3600
@@ -169,7 +171,7 @@ class MakeSteadyTests:
 
     def test_clock_of_the_program(self, reactor: Any, system: System) -> None:
         """
-        A reactor that a program has given a clock keeps it, even if that is the wall's.
+        A reactor whose ``seconds`` a program has replaced keeps that clock, even if it is the system's time.
         """
         reactor.seconds = own = system.time
         make_steady(reactor)
@@ -177,12 +179,12 @@ class MakeSteadyTests:
 
     def test_clock_of_the_class(self) -> None:
         """
-        A reactor whose class has a clock of its own keeps it.
+        A reactor whose class defines its own clock keeps it.
         """
 
         class Own(selectreactor.SelectReactor):
             def __init__(self) -> None:
-                # Without sockets, which nobody would close.
+                # Without the sockets of the base class, which the test would have to close.
                 pass
 
             def seconds(self) -> float:  # type: ignore[override]
@@ -192,9 +194,9 @@ class MakeSteadyTests:
         assert make_steady(own).seconds() == 5.0
         assert not vars(own)
 
-    def test_fake(self) -> None:
+    def test_fake_clock(self) -> None:
         """
-        A fake clock stays as it is.
+        A fake clock is not changed.
         """
         clock = Clock()
         make_steady(clock)
@@ -203,7 +205,7 @@ class MakeSteadyTests:
 
     def test_system_without_boottime(self, monkeypatch: pytest.MonkeyPatch, system: System) -> None:
         """
-        The monotonic clock is taken where there is no other.
+        The steady clock is the monotonic one on a system without CLOCK_BOOTTIME.
         """
         monkeypatch.setattr(_clock, "_BOOTTIME", None)
         seconds = _clock._make_seconds()
@@ -212,7 +214,7 @@ class MakeSteadyTests:
 
     def test_global_reactor(self) -> None:
         """
-        The reactor that is fetched is a steady one.
+        ``global_reactor`` returns a reactor with a steady clock.
         """
         assert "steady_seconds" in repr(vars(global_reactor())["seconds"])
 
@@ -220,7 +222,7 @@ class MakeSteadyTests:
 class WallTests:
     def test_reactor(self, reactor: Any, system: System) -> None:
         """
-        It is the system's time, whatever clock the reactor has.
+        ``wall`` returns the system's time, whatever clock the reactor has.
         """
         make_steady(reactor)
         system.now -= 3600
@@ -228,9 +230,9 @@ class WallTests:
         reactor.seconds = lambda: 5.0
         assert wall(reactor) == system.now
 
-    def test_fake(self) -> None:
+    def test_fake_clock(self) -> None:
         """
-        A fake clock is its own wall.
+        ``wall`` of a fake clock returns that clock's time.
         """
         clock = Clock()
         clock.advance(5)

@@ -1,5 +1,5 @@
 """
-The documentation agrees with the code.
+The documentation and the code name the same modules, files and public names, and its links work.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PUBLIC = ["txsse", "txsse.journal.redis", "txsse.journal.sqlite", "txsse.mercure
 class ArchitectureTests:
     def test_rooms(self) -> None:
         """
-        The table of rooms lists every room once, on its floor, from the top to the bottom.
+        The architecture page lists every room once, on its floor, from the top floor to the bottom.
         """
         rows = re.findall(r"^``(\w+)`` +(-?\d+) ", ARCHITECTURE, re.MULTILINE)
         listed = [(room, int(floor)) for room, floor in rows]
@@ -36,7 +36,7 @@ class ArchitectureTests:
 
     def test_paths(self) -> None:
         """
-        Every file and directory of the package and its tests that the page names exists.
+        Every file and directory that the architecture page names exists.
         """
         named = set(re.findall(r"``((?:txsse|tests)/[^`]*)``", ARCHITECTURE))
         assert len(named) > 30
@@ -47,7 +47,7 @@ class ReferenceTests:
     @pytest.mark.parametrize("module", PUBLIC)
     def test_names(self, module: str) -> None:
         """
-        Every public name of a module is in the API reference.
+        The API reference lists every public name of a module once.
         """
         names = {name for name in importlib.import_module(module).__all__ if name != "__version__"}
         reference = (DOCS / "api.rst").read_text(encoding="utf-8")
@@ -60,15 +60,15 @@ class LinkTests:
     @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
     def test_links_of_the_repository(self, page: Path) -> None:
         """
-        Each names a file or directory that exists.
+        Each relative link of a documentation page names a file or directory that exists.
         """
         targets = re.findall(r"<(?!https?:)([^>`]+)>`_", page.read_text(encoding="utf-8"))
         assert [target for target in targets if not (DOCS / target.partition("#")[0]).exists()] == []
 
     def test_built(self, tmp_path: Path) -> None:
         """
-        A link to a page leads to the built page, one to another file to a copy of it, also from an included
-        text; a directory is plain text, and a missing file is a warning.
+        In the built documentation, a link to a page leads to the built page, and one to another file to a
+        copy of it; a directory is plain text, and a missing file is a warning.
         """
         testing = pytest.importorskip("sphinx.testing.util", reason="pip install 'txsse[docs]'")
         pytest.importorskip("furo", reason="pip install 'txsse[docs]'")

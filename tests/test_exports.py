@@ -1,5 +1,5 @@
 """
-The public names, which users rely on.
+The public names: exactly these, importable lazily, without a reactor and in part without Twisted.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ PUBLIC = {
 class ExportTests:
     def test_public_names(self) -> None:
         """
-        They are these, no more and no fewer.
+        ``txsse.__all__`` has exactly the public names, and each can be imported.
         """
         assert set(txsse.__all__) == PUBLIC
         assert all(hasattr(txsse, name) for name in PUBLIC)
 
     def test_homes(self) -> None:
         """
-        Type checkers see the names where they are imported from.
+        The imports for type checkers agree with the table of the lazy imports.
         """
         tree = ast.parse(Path(txsse.__file__).read_text(encoding="utf-8"))
         seen = {
@@ -82,7 +82,7 @@ class ExportTests:
 
     def test_no_such_name(self) -> None:
         """
-        Another name is no attribute.
+        A name that ``txsse`` does not have raises AttributeError.
         """
         with pytest.raises(AttributeError, match="has no attribute 'hubs'"):
             txsse.hubs  # noqa: B018
@@ -90,7 +90,7 @@ class ExportTests:
     @pytest.mark.process
     def test_protocol_without_twisted(self) -> None:
         """
-        Events are written and parsed where nothing but Python is installed.
+        The public names of the protocol work where Twisted is not installed.
         """
         program = """
 import sys
@@ -106,7 +106,7 @@ print(event.data)
 
     def test_all_of_each_module(self) -> None:
         """
-        Every name in a module's ``__all__`` is there.
+        Every name in a module's ``__all__`` exists.
         """
         for found in pkgutil.walk_packages(txsse.__path__, "txsse."):
             if found.name.endswith("__main__"):
@@ -118,7 +118,8 @@ print(event.data)
     @pytest.mark.process
     def test_importing_installs_no_reactor(self) -> None:
         """
-        Whoever wants another reactor can still install it.
+        Importing txsse, its plugin or its command installs no reactor, so that a program can still choose
+        one.
         """
         check = (
             "import txsse, txsse.tap, txsse.cli, sys; assert 'twisted.internet.reactor' not in sys.modules"
@@ -128,7 +129,7 @@ print(event.data)
     @pytest.mark.process
     def test_protocol_needs_no_twisted(self) -> None:
         """
-        The sans-I/O part imports nothing of it.
+        The modules of ``txsse.protocol`` import nothing of Twisted.
         """
         check = (
             "import sys, types; package = types.ModuleType('txsse'); package.__path__ = ['txsse'];"

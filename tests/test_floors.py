@@ -1,5 +1,6 @@
 """
-The floors of the house: a module imports from lower floors and its own room, and from nowhere else.
+The architecture: a module imports only from its own room and from lower floors, without cycles; and
+``tests/`` mirrors ``txsse/``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "txsse"
 
-# errors.py and _clock.py stand below everything, so that every room may use what is in them.
+# The floor of each room. errors.py and _clock.py are below most rooms, so that every room may use them.
 FLOORS = {
     "_redact": -2,
     "errors": -1,
@@ -49,7 +50,7 @@ FLOORS = {
     "__main__": 7,
 }
 
-# Those that import something when it is asked for: the reactor, and what needs optional packages.
+# Modules that import something inside a function: the global reactor, or modules that need optional packages.
 LATE = {
     "txsse._reactor",
     "txsse.journal.urls",
@@ -58,17 +59,17 @@ LATE = {
     "txsse.tap",
 }
 
-# Longer than a module should be, and why.
+# Modules of more than :data:`MAX_LINES` lines, and why.
 LONG = {
     "txsse.hub.hub": "a façade, two thirds of which are the documentation of its methods",
     "txsse.server.upgrade": "its options are documented in it",
 }
 MAX_LINES = 400
 
-# The folders of tests/ that mirror a room: each file there tests the module of its name.
+# The rooms that have a folder in tests/: each test file there is named after a module.
 MIRRORED = {each.name for each in PACKAGE.iterdir() if each.is_dir() and each.name != "__pycache__"}
 
-# Tests there of what several modules do together.
+# Test files there that test several modules together.
 ACROSS = {
     "cli/test_output",
     "client/test_futures",
@@ -124,7 +125,7 @@ def imports_of(path: Path) -> Iterator[tuple[str, ast.stmt]]:
 class FloorTests:
     def test_every_room_is_known(self) -> None:
         """
-        The table above has a floor for each.
+        Every room of the package has a floor.
         """
         rooms = {room_of(name_of(path)) for path in MODULES}
         assert rooms <= set(FLOORS)
@@ -132,7 +133,7 @@ class FloorTests:
     @pytest.mark.parametrize("path", MODULES, ids=name_of)
     def test_imports_point_down(self, path: Path) -> None:
         """
-        Nothing is imported from the same floor's other rooms, or from above.
+        A module imports from other rooms only if they are on a lower floor.
         """
         room = room_of(name_of(path))
         for module, _ in imports_of(path):
@@ -143,9 +144,10 @@ class FloorTests:
                 assert FLOORS[other] < FLOORS[room], f"{name_of(path)} imports {module}"
 
     @pytest.mark.parametrize("path", MODULES, ids=name_of)
-    def test_imports_stand_at_the_top(self, path: Path) -> None:
+    def test_imports_are_at_the_top(self, path: Path) -> None:
         """
-        None is hidden in a function, but for the global reactor's, and those of optional packages.
+        A module imports at its top, and not inside functions, except for the global reactor and optional
+        packages.
         """
         tree = ast.parse(path.read_text(encoding="utf-8"))
         hidden = [
@@ -160,7 +162,7 @@ class FloorTests:
     @pytest.mark.parametrize("path", MODULES, ids=name_of)
     def test_global_reactor(self, path: Path) -> None:
         """
-        One module alone knows it.
+        Only ``txsse._reactor`` imports the global reactor.
         """
         for module, node in imports_of(path):
             names = {alias.name for alias in getattr(node, "names", [])}
@@ -170,14 +172,14 @@ class FloorTests:
     @pytest.mark.parametrize("path", [p for p in MODULES if "protocol" in p.parts], ids=name_of)
     def test_protocol_is_sans_io(self, path: Path) -> None:
         """
-        It imports nothing of Twisted, and nothing that reads or writes.
+        A module of the protocol imports neither Twisted nor a module that does input and output.
         """
         for module, _ in imports_of(path):
             assert module.split(".")[0] not in {"twisted", "socket", "asyncio", "select", "threading"}
 
     def test_length(self) -> None:
         """
-        A module can be read at one sitting; those that cannot are known.
+        Only the modules of a list have more than 400 lines.
         """
         long = {
             name_of(path)
@@ -188,7 +190,8 @@ class FloorTests:
 
     def test_mirror(self) -> None:
         """
-        A test of a room's stands where its module does, and is called like it.
+        A test file of a room has the folder and the name of a module, or is in a list of those that test
+        several.
         """
         modules = {path.relative_to(PACKAGE).with_suffix("").as_posix() for path in MODULES}
         without = set()
@@ -202,7 +205,7 @@ class FloorTests:
 
     def test_no_cycles(self) -> None:
         """
-        No module imports itself by way of others.
+        No module imports itself through others.
         """
         names = {name_of(path) for path in MODULES}
         graph = {

@@ -1,5 +1,6 @@
 """
-What commands print: text of others on a terminal, and what an encoding does not have.
+The output of commands: text of servers is safe to print on a terminal, and characters that the encoding lacks
+are escaped.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ TIME = datetime(2026, 11, 22, tzinfo=UTC)
 
 every = settings(derandomize=True, deadline=None, database=None)
 
-# All that there is, with what is dangerous more often.
+# All characters, and the dangerous ones more often.
 hostile = st.text(
     st.characters() | st.sampled_from("\x1b\x07\x9b\x7f\u200f\u061c\u202e\u2066\u2028\ufeff\U000e0001\r\t\n")
 )
@@ -32,7 +33,7 @@ hostile = st.text(
 
 def unsafe(shown: str, *, lines: int = 1) -> set[str]:
     """
-    Return the characters that no terminal should get, of a text that ends with a line feed.
+    Return the characters that are unsafe on a terminal, in a text of this many lines.
     """
     assert shown.endswith("\n") and shown.count("\n") == lines
     return {
@@ -45,9 +46,9 @@ def unsafe(shown: str, *, lines: int = 1) -> set[str]:
 class VisibleTests:
     @given(hostile)
     @every
-    def test_anything(self, text: str) -> None:
+    def test_any_text(self, text: str) -> None:
         """
-        Nothing passes that a terminal acts on, and the rest stays as it is.
+        ``visible`` escapes every character that a terminal acts on, and changes no other.
         """
         shown = visible(text)
         assert not unsafe(shown + "\n")
@@ -64,17 +65,17 @@ class VisibleTests:
             ("ä €  😀", "ä €  😀"),
         ],
     )
-    def test_some(self, text: str, shown: str) -> None:
+    def test_examples(self, text: str, shown: str) -> None:
         """
-        They are written as in JSON and Python.
+        ``visible`` writes escapes as JSON and Python do.
         """
         assert visible(text) == shown
 
     @given(hostile)
     @every
-    def test_complaint(self, text: str) -> None:
+    def test_error_message(self, text: str) -> None:
         """
-        It is one line, whatever is in it.
+        A command's error is one line without unsafe characters, whatever the error contains.
         """
         err = io.StringIO()
         complain(err, "txsse tail", ValueError(text))
@@ -85,7 +86,7 @@ class VisibleTests:
 class PutTests:
     def test_encoding(self) -> None:
         """
-        What the encoding of stdout does not have is escaped, and raises no UnicodeEncodeError.
+        Output escapes characters that the encoding of stdout lacks, and does not raise UnicodeEncodeError.
         """
         written = io.BytesIO()
         out = io.TextIOWrapper(written, encoding="latin-1", newline="")
@@ -95,16 +96,16 @@ class PutTests:
 
 class ShownTests:
     """
-    All that a server says goes through one of these.
+    Every text of a server that a command prints passes through one of these functions.
     """
 
     @given(data=hostile, type=hostile, id=hostile)
     @every
     def test_events(self, data: str, type: str, id: str) -> None:
         """
-        Of an event, nothing passes in any field.
+        A printed event contains no unsafe character, whatever its fields contain.
         """
-        # As no parser would make it: nothing depends on that.
+        # Made directly, since the parser and the constructor refuse some of these fields.
         event = tuple.__new__(ServerSentEvent, (data, type, id, None))
         lines = 1 + data.count("\n")
         assert not unsafe(as_text(event, TIME), lines=lines if lines == 1 else lines + 1)
@@ -114,7 +115,8 @@ class ShownTests:
     @every
     def test_refused_streams(self, status: int, value: str) -> None:
         """
-        Nothing passes of any header field of a reply that opens no stream.
+        The error for a refused stream contains no unsafe character, whatever the response's header fields
+        contain.
         """
         request = StreamRequest(parse_url("http://x/"), "GET", (), None)
         for name in ("Content-Type", "Content-Encoding", "Location"):
@@ -129,7 +131,7 @@ class ShownTests:
     @every
     def test_refused_updates(self, status: int, value: str, body: str | bytes) -> None:
         """
-        Nor of what a hub answers to a publisher.
+        The result of a publication contains no unsafe character, whatever the hub answers.
         """
         content = body if isinstance(body, bytes) else body.encode("utf-8", "replace")
         fields = {"Location": value, "Retry-After": value}

@@ -1,5 +1,6 @@
 """
-Randomness and threads come from the reactor.
+Randomness, time and threads come from the reactor, so that a simulated reactor with a seed repeats a whole
+run.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from txsse._randomness import (
 
 PACKAGE = Path(txsse.__file__).parent
 
-# What may ask the system: the two modules that stand for it; commands, which end with their answer; the
-# making of tokens and of a demo's secret; the contract of journals, which makes its own input.
+# Modules that may ask the system: the two that wrap it, commands, which end with their output, the making of
+# tokens and of a demo's secret, and the journals' contract, which generates its own input.
 SYSTEM = {
     "_clock.py",
     "_randomness.py",
-    # How often a line is logged is no part of what a hub does.
+    # The rate of log lines has no influence on the behaviour of a hub.
     "_rate_limited_log.py",
     "cli/token.py",
-    # Other processes hold its locks.
+    # It waits for locks that other processes hold, so it needs real time.
     "journal/sqlite/files.py",
     "mercure/auth/mint.py",
     "service/demo.py",
@@ -56,7 +57,7 @@ FORBIDDEN = {
 
 def system_calls(path: Path) -> set[str]:
     """
-    Return what a module imports, or looks up in a module, that asks the system for randomness or the time.
+    Return the names that a module imports or uses to ask the system for randomness, the time or a thread.
     """
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -76,8 +77,8 @@ def system_calls(path: Path) -> set[str]:
 class SourceTests:
     def test_nothing_else_asks_the_system(self) -> None:
         """
-        A whole hub can run by one seed on one simulated reactor: nothing takes randomness, the time or a
-        thread past the reactor.
+        No module, except for a known few, asks the system for randomness, the time or a thread: it asks the
+        reactor.
         """
         paths = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
         found = {name: system_calls(path) for name, path in paths.items()}
@@ -90,7 +91,7 @@ class SourceTests:
     )
     def test_search(self, tmp_path: Path, source: str) -> None:
         """
-        The search finds what it looks for.
+        The search for system calls finds each kind of import and use.
         """
         path = tmp_path / "module.py"
         path.write_text(source, encoding="utf-8")
@@ -100,7 +101,7 @@ class SourceTests:
 class RandomnessTests:
     def test_of_the_system(self) -> None:
         """
-        A reactor without randomness of its own has the system's, whose tokens differ.
+        A reactor without its own source of randomness uses the system's, whose tokens are unique.
         """
         randomness = randomness_of(FakeReactor())
         assert randomness is randomness_of(FakeReactor()) is system_randomness()
@@ -110,7 +111,7 @@ class RandomnessTests:
 
     def test_of_a_reactor(self) -> None:
         """
-        A seed repeats all of it.
+        The same seed repeats all random values of a reactor, and another seed differs.
         """
 
         def made(seed: int) -> list[object]:
@@ -123,14 +124,14 @@ class RandomnessTests:
 
     def test_uuid(self) -> None:
         """
-        A UUID is a random one of version 4, as a URN.
+        A new UUID is a random one (version 4), written as a URN.
         """
         made = UUID(new_uuid(SystemRandomness()))
         assert (made.version, made.urn) == (4, f"urn:uuid:{made}")
 
     def test_hub(self) -> None:
         """
-        A hub's ids and resume IDs, and those of its journal, come from the reactor.
+        A hub's update ids and resume IDs, and its journal's, come from the reactor's randomness.
         """
 
         def ids(seed: int) -> list[str]:
@@ -146,9 +147,9 @@ class RandomnessTests:
 
 
 class ThreadPoolTests:
-    def test_own(self) -> None:
+    def test_pool_of_the_reactor(self) -> None:
         """
-        A reactor may have pools of its own.
+        A reactor that makes thread pools is asked for one; for others the pool is Twisted's, with one thread.
         """
 
         class Simulated(FakeReactor):

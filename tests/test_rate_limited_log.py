@@ -1,5 +1,5 @@
 """
-Failures that may come at any rate.
+A log that limits the rate of its lines, for failures that may occur at any rate.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from txsse._rate_limited_log import RateLimitedLog
 
 def test_a_few_a_minute() -> None:
     """
-    Five lines a minute are logged in full; the first one of the next minute says how many were not.
+    A rate-limited log writes five lines a minute in full, and then the number of lines that it left out.
     """
     events: list[LogEvent] = []
     now = 0.0

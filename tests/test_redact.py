@@ -1,5 +1,5 @@
 """
-Secrets in URLs.
+Passwords and tokens in URLs are removed from messages.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from txsse._redact import holds_secret, without_secrets
 from txsse.errors import StreamEnded, StreamRefused
 
-# What nobody encodes by hand, and what every URL may hold.
+# Characters that users do not encode by hand, and that every URL may contain.
 PASSWORDS = st.text("abcXYZ019-._~%!$()*+;=", min_size=4, max_size=30).map("S3cret".__add__)
 
 
 class ShownTests:
-    def test_long_words(self) -> None:
+    def test_long_word(self) -> None:
         """
-        A word of a megabyte, which a server may send as a Location, takes no longer than by its length.
+        A word of a megabyte, which a server may send as a Location, is searched in time linear in its length.
         """
         word = "x" * 10**6
         assert without_secrets(word) == word
@@ -43,15 +43,15 @@ class ShownTests:
     )
     def test_texts(self, text: str, shown: str) -> None:
         """
-        Passwords and the values of queries are cut out, and nothing else.
+        ``without_secrets`` removes the passwords of URLs and the values of their queries, and nothing else.
         """
         assert without_secrets(text) == shown
 
     @given(secret=PASSWORDS, other=st.sampled_from(["", " and more", "'", "; x", "&a=b", "#c"]))
     @settings(derandomize=True, deadline=None, max_examples=200)
-    def test_any(self, secret: str, other: str) -> None:
+    def test_any_secret(self, secret: str, other: str) -> None:
         """
-        No secret is shown, whatever characters it has.
+        ``without_secrets`` removes a secret, whatever characters it contains.
         """
         for url in (
             f"https://u:{secret}@h/",
@@ -64,7 +64,8 @@ class ShownTests:
 
     def test_errors(self) -> None:
         """
-        The client's errors name URLs without their queries' values; the attribute has all of it.
+        The client's errors show URLs without the values of their queries; the attribute ``url`` has the whole
+        URL.
         """
         for error in (
             StreamRefused("the server answered 401", url="https://h/?token=S3cret", status=401),
@@ -76,9 +77,9 @@ class ShownTests:
 
 class HoldingTests:
     @pytest.mark.parametrize("name", ["token", "access_token", "Authorization", "api-key", "key", "sig"])
-    def test_names(self, name: str) -> None:
+    def test_secret_names(self, name: str) -> None:
         """
-        A field of a query with such a name holds a secret.
+        A URL holds a secret if its query has a field with a name such as ``token`` or ``key``.
         """
         assert holds_secret(f"https://h/?{name}=x") and holds_secret(f"https://h/?a=b&{name}=x")
         assert holds_secret(f"https://h/#{name}=x") and not holds_secret(f"https://h/?{name}=")
@@ -89,7 +90,7 @@ class HoldingTests:
     )
     def test_others(self, url: str) -> None:
         """
-        Others do not.
+        A URL without such a field or a password holds no secret.
         """
         assert not holds_secret(url)
 
@@ -97,8 +98,8 @@ class HoldingTests:
 class LongTests:
     def test_long_url(self) -> None:
         """
-        A URL of a megabyte, which a server may redirect to, is searched in one go: searched again from each
-        of its letters, it would take hours.
+        A URL of a megabyte, which a server may redirect to, is searched once, and not again from each letter,
+        which would take hours.
         """
         url = "https://example.org/" + "x" * 2**20
         assert without_secrets(f"{url}?token=secret") == f"{url}?token=***"

@@ -1,7 +1,7 @@
 """
-The Go library that txsse grew from, function by function: what it offers, done right.
+The functions of the Go library that txsse began with, and their counterparts in txsse.
 
-Each test is named after what stands in the seed's API.
+Each test is named after a name of that library's API.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Animal:
 
 class Page(Resource):
     """
-    A resource that upgrades by hand, as the seed's handlers do.
+    A resource that upgrades its request itself, as the Go library's handlers do.
     """
 
     isLeaf = True
@@ -80,7 +80,8 @@ def arrived(client: Client) -> list[ServerSentEvent]:
 class SeedTests:
     def test_Upgrade(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        ``upgrade`` needs no upgrader; a client that wants something else gets 406, the caller an error.
+        ``upgrade`` needs no upgrader; for a client that accepts no event stream it answers 406 and raises
+        UpgradeRefused.
         """
         monkeypatch.setattr(upgrade_module, "global_reactor", lambda: plain.reactor)
         upgrade_module.default_upgrader.cache_clear()
@@ -97,7 +98,7 @@ class SeedTests:
 
     def test_Upgrader_RetryTime(self, wire: Wire) -> None:
         """
-        ``Upgrader(retry=5.0)`` sends milliseconds, which browsers read.
+        ``Upgrader(retry=5.0)`` sends milliseconds, as browsers expect.
         """
         channel, client = open_channel(wire, wire.upgrader(retry=5.0))
         assert client.body == b"retry: 5000\n\n"
@@ -111,7 +112,7 @@ class SeedTests:
     )
     def test_Write_and_WriteString(self, wire: Wire, text: str) -> None:
         """
-        Every string arrives as it was, as ``str`` and as ``bytes``.
+        ``send`` transmits every string unchanged, given as ``str`` or as ``bytes``.
         """
         channel, client = open_channel(wire)
         channel.send(text)
@@ -121,7 +122,8 @@ class SeedTests:
 
     def test_WriteJson_and_WriteJsonEvent(self, wire: Wire) -> None:
         """
-        Anything json takes, dataclasses and attrs classes; ``dumps`` can be replaced.
+        ``send_json`` takes all values that json takes, dataclasses and attrs classes; ``dumps`` replaces the
+        encoder.
         """
         channel, client = open_channel(wire)
         for value in ({"a": [1, None]}, Person("Ernst", 23), Animal("cat"), "text", 7):
@@ -143,7 +145,7 @@ class SeedTests:
 
     def test_WriteXml_and_WriteXmlEvent(self, wire: Wire) -> None:
         """
-        Elements as they are, a dataclass or attrs instance as an element of its fields.
+        ``send_xml`` writes elements unchanged, and a dataclass or attrs instance as an element of its fields.
         """
         channel, client = open_channel(wire)
         element = ElementTree.fromstring("<a><b c='d'>e</b></a>")
@@ -158,7 +160,8 @@ class SeedTests:
 
     def test_WriteEvent_WriteEventWithID_and_WriteStringEvent(self, wire: Wire) -> None:
         """
-        Type, id and retry go with the data; a line end in them is refused before anything is sent.
+        ``send`` transmits type, id and retry with the data; a line end in them is refused before anything is
+        sent.
         """
         channel, client = open_channel(wire)
         channel.send("x", event="kind", id="7", retry=1.5)
@@ -172,19 +175,19 @@ class SeedTests:
 
     def test_IsOpen(self, wire: Wire) -> None:
         """
-        ``is_open`` says it, and ``when_closed`` tells.
+        A channel whose client disconnects is no longer open, and ``when_closed`` fires.
         """
         channel, client = open_channel(wire)
-        told: list[CloseReason] = []
-        channel.when_closed().addCallback(told.append)
+        reasons: list[CloseReason] = []
+        channel.when_closed().addCallback(reasons.append)
         assert channel.is_open
         client.disconnect(clean=False)
         assert not channel.is_open
-        assert told == [CloseReason.CLIENT_GONE]
+        assert reasons == [CloseReason.CLIENT_GONE]
 
     def test_Close(self, wire: Wire) -> None:
         """
-        It returns at once, as often as it is called, also after a disconnect, and flushes.
+        ``close`` may be called repeatedly and after a disconnect, and flushes the events sent before.
         """
         channel, client = open_channel(wire)
         channel.send("last words")
@@ -198,7 +201,7 @@ class SeedTests:
 
     def test_ErrConnectionClosed_and_ErrStreamingNotSupported(self, wire: Wire) -> None:
         """
-        They are ``ChannelClosed`` and ``UpgradeRefused``, and have one root.
+        ``ChannelClosed`` and ``UpgradeRefused`` are errors with one root.
         """
         channel, _ = open_channel(wire)
         channel.close()
@@ -212,7 +215,7 @@ class SeedTests:
 
     def test_headers_before_the_first_event(self, wire: Wire) -> None:
         """
-        They are sent at once, so that ``onopen`` fires.
+        The response head is sent before the first event, so that ``onopen`` fires in browsers.
         """
         channel, client = open_channel(wire)
         assert client.status == 200
@@ -221,7 +224,7 @@ class SeedTests:
 
     def test_handler_that_returns(self, wire: Wire) -> None:
         """
-        The stream stays open, where the seed's would end.
+        The stream stays open when its handler returns, unlike in the Go library.
         """
         channel, client = open_channel(wire)
         wire.reactor.advance(1000)
@@ -232,7 +235,8 @@ class SeedTests:
     @pytest.mark.parametrize("name", ["clock.py", "events.py"])
     def test_examples(self, name: str) -> None:
         """
-        Both have one that serves its own page; ``test_examples`` and the browser run them.
+        Both examples of the Go library have a counterpart that serves its own page; ``test_examples`` runs
+        them.
         """
         example = Path(__file__).parent.parent / "examples" / name
         assert "new EventSource(" in example.read_text(encoding="utf-8")

@@ -51,14 +51,14 @@ class JsonTests:
     )
     def test_values(self, value: object, text: str) -> None:
         """
-        Anything that json takes, and dataclasses and attrs classes, at any depth.
+        ``to_json`` takes all values that json takes, and dataclasses and attrs classes at any depth.
         """
         assert to_json(value) == text
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": -float("inf")}])
-    def test_numbers_that_are_none(self, value: object) -> None:
+    def test_infinite_numbers(self, value: object) -> None:
         """
-        They are refused, since no browser would read them.
+        ``to_json`` refuses NaN and infinity, which no browser could parse.
         """
         with pytest.raises(ValueError, match="JSON"):
             to_json(value)
@@ -66,7 +66,7 @@ class JsonTests:
     @pytest.mark.parametrize("value", [object(), {1, 2}, Person, Place, b"bytes"])
     def test_values_without_a_form(self, value: object) -> None:
         """
-        They are refused with what to do about it; a class is not its instance.
+        ``to_json`` refuses other values, and classes themselves, with an error that says what to do.
         """
         with pytest.raises(TypeError, match=r"has no JSON form; convert it, or give Upgrader\(dumps"):
             to_json(value)
@@ -84,7 +84,7 @@ class JsonTests:
     )
     def test_any_value(self, value: Any) -> None:
         """
-        It reads back as the same value, in one line, in UTF-8.
+        ``to_json`` writes any JSON value in one line, from which the same value is read.
         """
         text = to_json(value)
         assert json.loads(text) == value
@@ -111,13 +111,13 @@ class Everything:
 class XmlTests:
     def test_person(self) -> None:
         """
-        The seed's own example.
+        ``to_xml`` writes a dataclass as an element of its fields, as the Go library's example.
         """
         assert to_xml(Person("Ernst", 23)) == "<Person><Name>Ernst</Name><Age>23</Age></Person>"
 
     def test_every_kind_of_field(self) -> None:
         """
-        Each has the form that the documentation names.
+        ``to_xml`` writes each type of field in the form that the documentation names.
         """
         moment = datetime(2026, 11, 22, 7, 48, tzinfo=UTC)
         value = Everything(
@@ -133,13 +133,13 @@ class XmlTests:
 
     def test_false(self) -> None:
         """
-        It is ``false``, and not 0.
+        ``to_xml`` writes False as ``false``, and not as 0.
         """
         assert to_xml(Person("x", False)).endswith("<Age>false</Age></Person>")
 
     def test_attrs_class(self) -> None:
         """
-        It is taken like a dataclass.
+        ``to_xml`` writes an attrs class like a dataclass.
         """
         assert to_xml(Place("x", [Person("a", 1)])) == (
             "<Place><name>x</name><people><Name>a</Name><Age>1</Age></people></Place>"
@@ -147,7 +147,7 @@ class XmlTests:
 
     def test_element(self) -> None:
         """
-        It is written as it is, without the text that follows it in its parent.
+        ``to_xml`` writes an element unchanged, without the text that follows it in its parent.
         """
         parent = ElementTree.fromstring('<p><a b="1">x</a>tail</p>')
         assert to_xml(parent[0]) == '<a b="1">x</a>'
@@ -157,7 +157,7 @@ class XmlTests:
     @pytest.mark.parametrize("value", [1, "text", None, {"a": 1}, [Person("a", 1)], Person])
     def test_values_without_a_form(self, value: object) -> None:
         """
-        They are refused with what would do.
+        ``to_xml`` refuses other values, and classes themselves, with an error that says what to give.
         """
         with pytest.raises(TypeError, match="has no XML form: give an ElementTree element"):
             to_xml(value)
@@ -165,7 +165,7 @@ class XmlTests:
     @pytest.mark.parametrize("value", [{"a": 1}, b"bytes", [[1]], object()])
     def test_fields_without_a_form(self, value: Any) -> None:
         """
-        They are refused by name.
+        ``to_xml`` refuses a field of an unsupported type, with an error that names the field.
         """
         with pytest.raises(TypeError, match="the field Name holds"):
             to_xml(Person(value, 1))
@@ -173,7 +173,8 @@ class XmlTests:
     @pytest.mark.parametrize("character", ["\0", "\x08", "\x1b", "\ufffe", "\uffff", "\ud800"])
     def test_characters_that_xml_cannot_hold(self, character: str) -> None:
         """
-        They are refused by number, in values and in elements.
+        ``to_xml`` refuses characters that XML forbids, in values and in elements, with an error that names
+        the code point.
         """
         message = f"XML cannot hold U\\+{ord(character):04X}"
         with pytest.raises(ValueError, match=message):
@@ -186,7 +187,7 @@ class XmlTests:
     @pytest.mark.parametrize("text", ["a\rb", "a\r\nb", "a\nb", "\t", "\x85", "\u2028", "😀", " a "])
     def test_text_reads_back(self, text: str) -> None:
         """
-        What a parser finds is what was sent, line ends included.
+        An XML parser reads the same text that ``to_xml`` wrote, line ends included.
         """
         found = ElementTree.fromstring(to_xml(Person(text, 1))).find("Name")
         assert found is not None

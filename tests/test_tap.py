@@ -1,5 +1,5 @@
 """
-``twist txsse``: its options and its service, with fakes for the reactor; and as a process, over real sockets.
+``twist txsse``: its options and its service, on a fake reactor, and as a process over real sockets.
 """
 
 from __future__ import annotations
@@ -43,9 +43,6 @@ from txsse.web.site import ClosingSite
 _log = Logger()
 
 
-# Not python -m twisted: in Twisted 22.10 that asks for pkg_resources.
-
-
 def options(*argv: str) -> Options:
     made = Options()
     made.parseOptions(argv)
@@ -54,7 +51,7 @@ def options(*argv: str) -> Options:
 
 def one_line(exit: pytest.ExceptionInfo[SystemExit]) -> str:
     """
-    Return the line that the process would end with.
+    Return the line that the process would exit with.
     """
     line = exit.value.code
     assert isinstance(line, str)
@@ -73,7 +70,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> MemoryReactorClock:
 class PluginTests:
     def test_found(self) -> None:
         """
-        Twisted finds the service under its name.
+        Twisted finds the plugin ``txsse``.
         """
         [plugin] = [plugin for plugin in getPlugins(IServiceMaker) if plugin.tapname == "txsse"]
         assert plugin.options is Options
@@ -83,22 +80,22 @@ class PluginTests:
 class OptionsTests:
     def test_default_endpoint(self) -> None:
         """
-        Without --listen it is this machine alone that is served.
+        Without --listen, the service listens only on this machine's loopback address.
         """
         config, _ = read_config(options("--demo").sources())
         assert config.listen == ("tcp:8080:interface=127.0.0.1",)
 
     def test_several_endpoints(self) -> None:
         """
-        With it, what was asked for and no more.
+        With --listen, the service listens on the given endpoints and no other.
         """
         made = options("--listen=tcp:1", "--demo", "--listen", "ssl:2:privateKey=x.pem")
         config, _ = read_config(made.sources())
         assert config.listen == ("tcp:1", "ssl:2:privateKey=x.pem")
 
-    def test_nothing_to_serve(self, memory: MemoryReactorClock) -> None:
+    def test_no_key(self, memory: MemoryReactorClock) -> None:
         """
-        Without a key nobody could publish, which is no service.
+        Without a key, no client could publish: the service exits with one line that names the options.
         """
         pytest.importorskip("jwt", reason="pip install 'txsse[mercure]'")
         with pytest.raises(SystemExit) as exit:
@@ -119,9 +116,9 @@ class OptionsTests:
             (["--demo", "--non\x1b[2Jsense\u202e"], "--non\\u001b[2Jsense\\u202e"),
         ],
     )
-    def test_wrong(self, argv: list[str], said: str) -> None:
+    def test_wrong_command_line(self, argv: list[str], said: str) -> None:
         """
-        One line says what is wrong and where to look.
+        A wrong command line is one line that names the mistake and points to the help.
         """
         with pytest.raises(SystemExit) as exit:
             options(*argv)
@@ -132,7 +129,7 @@ class OptionsTests:
     @pytest.mark.parametrize("equals", [True, False])
     def test_secret(self, name: str, equals: bool) -> None:
         """
-        A secret has no place on a command line, and is not taken for the name of a file, which is shown.
+        A secret on the command line is refused, and neither shown nor taken for a file name.
         """
         argv = [f"--{name}=hunter2"] if equals else [f"--{name}", "hunter2"]
         with pytest.raises(SystemExit) as exit:
@@ -143,9 +140,9 @@ class OptionsTests:
         assert "hunter2" not in line
 
     @pytest.mark.parametrize("name", ["ke", "k", "publish-k", "subscribe-ke"])
-    def test_beginning_of_a_secret(self, name: str) -> None:
+    def test_abbreviated_secret(self, name: str) -> None:
         """
-        Nor is it by an abbreviation.
+        An abbreviated option for a secret is refused, and the secret is not shown.
         """
         with pytest.raises(SystemExit) as exit:
             options(f"--{name}", "hunter2")
@@ -154,7 +151,7 @@ class OptionsTests:
 
     def test_password(self) -> None:
         """
-        Passwords are not told, wherever they stand.
+        A password in a surplus argument is not shown.
         """
         with pytest.raises(SystemExit) as exit:
             options("redis://admin:hunter2@h")
@@ -162,7 +159,7 @@ class OptionsTests:
 
     def test_help(self, capsys: pytest.CaptureFixture[str]) -> None:
         """
-        The help tells of every option, and of the default.
+        The help lists the options and the default endpoint.
         """
         with pytest.raises(SystemExit) as exit:
             options("--help")
@@ -178,7 +175,7 @@ class OptionsTests:
 
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
         """
-        The version is txsse's, not Twisted's.
+        --version prints the version of txsse, and not Twisted's.
         """
         with pytest.raises(SystemExit) as exit:
             options("--version")
@@ -189,7 +186,7 @@ class OptionsTests:
 class MakeServiceTests:
     def test_listens_on_all(self, memory: MemoryReactorClock) -> None:
         """
-        Not before it starts, it listens on each of its endpoints.
+        The service listens on each of its endpoints when it starts, and not before.
         """
         service = makeService(options("--demo", "--listen=tcp:1:interface=127.0.0.1", "--listen=tcp:2"))
         assert memory.tcpServers == []
@@ -198,7 +195,7 @@ class MakeServiceTests:
 
     def test_listens_once_under_twistd(self, memory: MemoryReactorClock) -> None:
         """
-        twistd starts it twice: while it still has its privileges, and when it has given them up.
+        Under twistd, which starts a service once with privileges and once without, the service listens once.
         """
         service = makeService(options("--demo", "--listen=tcp:80"))
         service.privilegedStartService()
@@ -206,9 +203,9 @@ class MakeServiceTests:
         service.startService()
         assert len(memory.tcpServers) == 1
 
-    def test_says_where(self, memory: MemoryReactorClock) -> None:
+    def test_logs_urls(self, memory: MemoryReactorClock) -> None:
         """
-        The log has the demo's address.
+        The service logs the URLs of the demo and of the hub.
         """
         pytest.importorskip("jwt", reason="pip install 'txsse[mercure]'")
         with capturedLogs() as logs:
@@ -219,7 +216,7 @@ class MakeServiceTests:
 
     def test_stops(self, memory: MemoryReactorClock) -> None:
         """
-        With nobody there it has stopped in the next turn, and nothing is left in the reactor.
+        A service without clients stops in the next reactor turn, and leaves no delayed call.
         """
         service = makeService(options("--demo", "--listen=tcp:8080"))
         service.startService()
@@ -244,7 +241,7 @@ class MakeServiceTests:
     )
     def test_malformed_endpoint(self, memory: MemoryReactorClock, endpoint: str, said: str) -> None:
         """
-        One line says what is wrong, and how to write it.
+        A malformed endpoint is one line that says what is wrong and shows how to write it.
         """
         with pytest.raises(SystemExit) as exit:
             makeService(options("--demo", f"--listen={endpoint}"))
@@ -255,7 +252,7 @@ class MakeServiceTests:
 
     def test_missing_key(self, memory: MemoryReactorClock) -> None:
         """
-        One line names the file.
+        A missing key file is one line that names the file.
         """
         pytest.importorskip("OpenSSL", reason="pip install 'txsse[tls]'")
         with pytest.raises(SystemExit) as exit:
@@ -265,7 +262,7 @@ class MakeServiceTests:
 
     def test_broken_key(self, memory: MemoryReactorClock, tmp_path: Path) -> None:
         """
-        One line says what is to be in the file.
+        A key file without a key is one line that says what it should contain.
         """
         pytest.importorskip("OpenSSL", reason="pip install 'txsse[tls]'")
         key = tmp_path / "broken.pem"
@@ -276,7 +273,7 @@ class MakeServiceTests:
 
     def test_no_openssl(self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        One line says what to install.
+        An endpoint that needs pyOpenSSL, which is missing, is one line that names the extra to install.
         """
 
         def refuse(reactor: object, description: str) -> None:
@@ -290,7 +287,7 @@ class MakeServiceTests:
 
 class FakePort:
     """
-    A port that listens on an address.
+    A listening port with a given address, which stops when the test says so.
     """
 
     def __init__(self, address: Any = IPv4Address("TCP", "127.0.0.1", 8080)) -> None:  # noqa: B008
@@ -308,7 +305,7 @@ class FakePort:
 
 class FakeEndpoint:
     """
-    An endpoint that does as it is told.
+    An endpoint whose outcome the test decides.
     """
 
     def __init__(self, result: Any = None) -> None:
@@ -351,7 +348,7 @@ class ListenerTests:
     )
     def test_cannot_listen(self, error: Exception, said: str) -> None:
         """
-        One line says why not, and what to do.
+        A service that cannot listen exits with one line that says why, and what to do.
         """
         service = listener(FakeEndpoint(fail(error)))
         with pytest.raises(SystemExit) as exit:
@@ -361,7 +358,7 @@ class ListenerTests:
 
     def test_fails_late(self) -> None:
         """
-        An endpoint that fails when the process runs already is logged, in the same words.
+        An endpoint that fails while the process runs is logged in the words of the error at start.
         """
         endpoint = FakeEndpoint()
         service = listener(endpoint, "onion:80")
@@ -374,7 +371,7 @@ class ListenerTests:
 
     def test_stops_before_it_listens(self) -> None:
         """
-        The attempt is given up, and that is no failure.
+        A service that stops before its endpoint listens cancels the attempt, and logs no failure.
         """
         endpoint = FakeEndpoint()
         service = listener(endpoint)
@@ -386,7 +383,7 @@ class ListenerTests:
 
     def test_stops(self) -> None:
         """
-        It has stopped when its port has.
+        A listener has stopped when its port has stopped.
         """
         port = FakePort()
         service = listener(FakeEndpoint(port))
@@ -399,7 +396,7 @@ class ListenerTests:
 
     def test_stops_unstarted(self) -> None:
         """
-        One that never listened has nothing to stop.
+        A listener that never listened stops at once.
         """
         assert listener(FakeEndpoint()).stopService().called
 
@@ -416,9 +413,9 @@ class ListenerTests:
             ("unix:/run/x", UNIXAddress("/run/x"), "unix:/run/x"),
         ],
     )
-    def test_says_where(self, description: str, address: Any, url: str) -> None:
+    def test_logs_url(self, description: str, address: Any, url: str) -> None:
         """
-        The log has an address that a browser on this machine takes.
+        A listener logs a URL that a browser on this machine can open.
         """
         service = listener(FakeEndpoint(FakePort(address)), description)
         with capturedLogs() as logs:
@@ -429,7 +426,7 @@ class ListenerTests:
 class ServiceTests:
     def test_stops_with_open_streams(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Each has its proper end, its connection is closed, and nothing is left in the reactor.
+        At shutdown each stream ends properly, its connection is closed, and the service has stopped.
         """
         endpoint = FakeEndpoint(port := FakePort())
         monkeypatch.setattr(tap, "global_reactor", lambda: plain.reactor)
@@ -459,6 +456,7 @@ def running(*argv: str, twist: tuple[str, ...] = ()) -> Iterator[tuple[Program, 
 
     :returns: the program, and its URLs.
     """
+    # The script and not ``python -m twisted``, which needs pkg_resources in Twisted 22.10.
     with start([TWIST, *twist, "--log-format=text", "txsse", *argv]) as program:
         count = sum(argument.startswith("--listen") for argument in argv)
         yield program, program.wait_for(r"The demo is at (\S+)", count)
@@ -466,18 +464,18 @@ def running(*argv: str, twist: tuple[str, ...] = ()) -> Iterator[tuple[Program, 
 
 def stop(program: Program, number: signal.Signals = signal.SIGTERM) -> str:
     """
-    End a program with a signal, and return its log.
+    Stop a program with a signal, and return its log.
     """
     status = program.stop(number)
     assert program.err == ""
-    # Since 24.7 Twisted ends by the signal, as the shell expects of a process that got one.
+    # Twisted 24.7 and later re-raises the signal, as shells expect.
     assert status in (0, -number)
     return program.out
 
 
 def open_stream(url: str, name: str, context: ssl.SSLContext | None = None) -> socket.socket:
     """
-    Open a stream, and read it up to its first event.
+    Open a stream, and read up to its first event.
     """
     found = re.fullmatch(r"https?://([\d.]+):(\d+)/", url)
     assert found is not None
@@ -495,7 +493,7 @@ def open_stream(url: str, name: str, context: ssl.SSLContext | None = None) -> s
 
 def read_all(client: socket.socket) -> bytes:
     """
-    Read to the end. A connection that was reset raises.
+    Read to the end of a connection. A reset raises.
     """
     received = b""
     while data := client.recv(65536):
@@ -506,7 +504,7 @@ def read_all(client: socket.socket) -> bytes:
 
 def trusting(*protocols: str) -> ssl.SSLContext:
     """
-    Make a TLS client that takes any certificate.
+    Return a TLS client's settings that accept any certificate.
     """
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -530,7 +528,7 @@ def publish(url: str, text: str) -> None:
 
 def read_until(url: str, text: str) -> list[str]:
     """
-    Read the hub's stream from its beginning until a message is there, and return all messages.
+    Read the hub's stream from its beginning until a message arrives, and return all messages.
     """
     with closing(HTTPConnection(urlsplit(url).netloc, timeout=60)) as client:
         client.request("GET", "/streams/hub", headers={"Last-Event-ID": "earliest"})
@@ -549,7 +547,7 @@ class JournalTests:
 
     def test_file(self, tmp_path: Path) -> None:
         """
-        What was published is there in the next process, also where the first one was killed.
+        A message recorded in SQLite is replayed by the next process, even if the first was killed.
         """
         journal = f"--journal=sqlite:{tmp_path}/hub.sqlite"
         with running("--demo", self.listen, journal) as (program, [url]):
@@ -563,7 +561,7 @@ class JournalTests:
 
     def test_redis(self, shared_redis: RedisServer) -> None:
         """
-        Two processes with the same Redis are one hub.
+        Two processes that share a Redis serve the same messages, in the same order.
         """
         pytest.importorskip("hiredis", reason="pip install 'txsse[redis]'")
         journal = f"--journal={shared_redis.url}/7"
@@ -577,9 +575,9 @@ class JournalTests:
             for program in (first, second):
                 assert "Traceback" not in stop(program)
 
-    def test_not_there(self) -> None:
+    def test_redis_is_unavailable(self) -> None:
         """
-        The log has one line about a Redis that is not there, and the service runs on.
+        The service runs without its Redis, and logs one line about it.
         """
         pytest.importorskip("hiredis", reason="pip install 'txsse[redis]'")
         with running("--demo", self.listen, f"--journal=redis://127.0.0.1:{free_port()}") as (program, [url]):
@@ -588,9 +586,9 @@ class JournalTests:
         assert log.count("cannot connect to 127.0.0.1") == 1
         assert "Traceback" not in log
 
-    def test_wrong(self) -> None:
+    def test_invalid_journal(self) -> None:
         """
-        A name that is none ends it, with one line.
+        An invalid --journal makes the service exit with one line.
         """
         done = finish([TWIST, "txsse", "--demo", "--journal=mongodb://localhost"])
         assert done.returncode == 1
@@ -601,9 +599,9 @@ class JournalTests:
 @pytest.mark.process
 class ProcessTests:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_serves_and_ends(self, number: signal.Signals) -> None:
+    def test_serves_and_shuts_down(self, number: signal.Signals) -> None:
         """
-        The page and the streams are there; at the end each stream has its last chunk, and no reset.
+        The process serves the page and the streams, and on SIGTERM or SIGINT ends each stream properly.
         """
         with running("--demo", "--listen=tcp:0:interface=127.0.0.1") as (program, [url]):
             with urllib.request.urlopen(url, timeout=60) as page:
@@ -619,7 +617,7 @@ class ProcessTests:
 
     def test_several_endpoints_and_another_reactor(self, certificate: Path) -> None:
         """
-        All that was asked for is served, TLS too, on a reactor that is not the default one.
+        The process serves TCP and TLS endpoints on a reactor that is not the default one.
         """
         plain = "--listen=tcp:0:interface=127.0.0.1"
         tls = f"--listen=ssl:0:interface=127.0.0.1:privateKey={certificate}"
@@ -634,7 +632,7 @@ class ProcessTests:
 
     def test_http2(self, certificate: Path) -> None:
         """
-        Over HTTP/2, which browsers choose with TLS, the stream has its end too.
+        The process ends an HTTP/2 stream properly on SIGTERM.
         """
         h2 = pytest.importorskip("h2.connection", reason="pip install 'txsse[http2]'")
         events = pytest.importorskip("h2.events")
@@ -670,7 +668,7 @@ class ProcessTests:
 
     def test_endpoint_in_use(self) -> None:
         """
-        One line says so where something else has the port.
+        A port that is in use is one line that says so.
         """
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
@@ -692,9 +690,9 @@ class ProcessTests:
             (["--demo", "--listen=tcp:0", "--listen=unix:/nonexistent/socket"], "No such file"),
         ],
     )
-    def test_wrong(self, argv: list[str], said: str) -> None:
+    def test_wrong_configuration(self, argv: list[str], said: str) -> None:
         """
-        Whatever is wrong, one line on stderr says it, and the status is not 0.
+        A wrong configuration makes the process exit with one line on stderr, and a status that is not 0.
         """
         assert said in self.refused(*argv)
 
@@ -708,7 +706,7 @@ class ProcessTests:
 
     def test_installs_no_reactor(self) -> None:
         """
-        Loading the plugin leaves the choice of the reactor to twist.
+        Loading the plugin installs no reactor, so that twist can choose one.
         """
         code = "import sys, txsse.tap, txsse.cli; sys.exit('twisted.internet.reactor' in sys.modules)"
         finish(python("-c", code), check=True)

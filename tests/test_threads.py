@@ -1,5 +1,5 @@
 """
-Calls from another thread than the reactor's.
+Calls from a thread that is not the reactor's raise an error that says what to write instead.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CALLS: dict[str, Callable[[Any, Any, Any], object]] = {
     "subscriber.unsubscribe": lambda hub, channel, subscriber: subscriber.unsubscribe(),
 }
 
-# What the message names, where that is another method.
+# The method that the error names, if it is not the one that was called.
 NAMED = dict.fromkeys(["channel.send_event", "channel.send_json", "channel.comment"], "channel.send")
 
 REMEDIES = {"hub.publish": r"hub\.publish_from_thread\(topics, data, \.\.\.\)"}
@@ -45,7 +45,7 @@ REMEDIES = {"hub.publish": r"hub\.publish_from_thread\(topics, data, \.\.\.\)"}
 
 def in_thread(call: Callable[[], object]) -> list[Exception]:
     """
-    Call something in a thread, and return what it raised.
+    Call a function in a thread, and return the exceptions that it raised.
     """
     raised: list[Exception] = []
 
@@ -67,7 +67,7 @@ def call_in_thread(world: World, name: str) -> list[Exception]:
     channel = free.channel
     raised = in_thread(lambda: CALLS[name](world.hub, channel, subscriber))
     if raised:
-        # Nothing was done.
+        # The call had no effect.
         assert member.channel.is_open and channel.is_open and subscriber.is_subscribed
         assert channel.watcher is None
         assert member.events + free.events == []
@@ -85,7 +85,7 @@ def world(plain: Wire) -> Iterator[World]:
 @pytest.fixture
 def running(plain: Wire, monkeypatch: pytest.MonkeyPatch) -> FakeReactor:
     """
-    The reactor of the process, which runs in this thread.
+    Make the fake reactor that of the process, and run it in this thread.
     """
     monkeypatch.setattr(threadable, "ioThread", get_ident())
     monkeypatch.setitem(sys.modules, "twisted.internet.reactor", plain.reactor)
@@ -96,7 +96,7 @@ def running(plain: Wire, monkeypatch: pytest.MonkeyPatch) -> FakeReactor:
 @pytest.mark.usefixtures("running")
 def test_wrong_thread(world: World, name: str) -> None:
     """
-    The call raises, says what to write, and does nothing.
+    A call from another thread than the reactor's raises RuntimeError, names the remedy, and has no effect.
     """
     (error,) = call_in_thread(world, name)
     assert isinstance(error, RuntimeError)
@@ -110,7 +110,7 @@ def test_wrong_thread(world: World, name: str) -> None:
 @pytest.mark.usefixtures("running")
 def test_right_thread(world: World, name: str) -> None:
     """
-    In the reactor's thread nothing changes.
+    A call from the reactor's thread raises nothing.
     """
     world.join()
     (subscriber,) = world.hub.subscribers
@@ -120,7 +120,7 @@ def test_right_thread(world: World, name: str) -> None:
 @pytest.mark.parametrize("name", CALLS)
 def test_reactor_does_not_run_yet(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    While the reactor's thread is not known, any thread may call.
+    Before the reactor runs, its thread is unknown, and calls from any thread are accepted.
     """
     monkeypatch.setattr(threadable, "ioThread", None)
     monkeypatch.setitem(sys.modules, "twisted.internet.reactor", world.reactor)
@@ -130,7 +130,7 @@ def test_reactor_does_not_run_yet(world: World, name: str, monkeypatch: pytest.M
 @pytest.mark.parametrize("name", CALLS)
 def test_another_reactor(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    A fake clock has no thread: a test may use one while the process's reactor runs in another thread.
+    A fake clock has no thread: calls from any thread are accepted, even while the process's reactor runs.
     """
     monkeypatch.setattr(threadable, "ioThread", get_ident())
     assert call_in_thread(world, name) == []
@@ -139,7 +139,7 @@ def test_another_reactor(world: World, name: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.usefixtures("running")
 def test_first_use(plain: Wire) -> None:
     """
-    A hub that was not used yet does not begin in a wrong thread.
+    The first call of a hub from a wrong thread raises RuntimeError, and does not start the hub.
     """
     world = World(plain)
     (error,) = in_thread(lambda: world.hub.publish("news", "x"))

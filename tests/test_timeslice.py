@@ -1,5 +1,5 @@
 """
-Work by slices.
+Long work in slices: at most ten milliseconds in a reactor turn, shared by all workers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def work(
     reactor: FakeReactor, turns: TimeSlices, name: str, done: list[str], times: int, seconds: float
 ) -> None:
     """
-    Work as often as that, each time for so long.
+    Start a worker that works ``times`` times, for ``seconds`` each time.
     """
 
     async def work() -> None:
@@ -30,7 +30,7 @@ def work(
 
 def test_time_is_left() -> None:
     """
-    Who takes no time does not wait.
+    A worker that uses no time does not wait for the next reactor turn.
     """
     reactor = FakeReactor()
     done: list[str] = []
@@ -40,7 +40,7 @@ def test_time_is_left() -> None:
 
 def test_at_most_ten_milliseconds_a_turn() -> None:
     """
-    Whoever works for longer goes on in the next turn, and the one after that.
+    A worker that needs more than ten milliseconds continues in the next reactor turns.
     """
     reactor = FakeReactor()
     done: list[str] = []
@@ -55,9 +55,9 @@ def test_at_most_ten_milliseconds_a_turn() -> None:
     assert reactor.getDelayedCalls() == []
 
 
-def test_one_after_the_other() -> None:
+def test_workers_take_turns() -> None:
     """
-    Those who wait take turns: none of them works twice before all have worked once.
+    Workers that wait take turns: none works a second time before all others have worked once.
     """
     reactor = FakeReactor()
     done: list[str] = []
@@ -66,13 +66,13 @@ def test_one_after_the_other() -> None:
         work(reactor, turns, name, done, 3, 0.02)
     while len(done) < 9:
         turn(reactor)
-    # The first one has worked before there was anybody to wait for.
+    # The first worker worked before the others started.
     assert "".join(done) == "a" + "abc" + "abc" + "bc"
 
 
-def test_another_turn() -> None:
+def test_new_reactor_turn() -> None:
     """
-    A turn that has come by itself begins with all of its time.
+    A new reactor turn begins with all of its time.
     """
     reactor = FakeReactor()
     turns = TimeSlices(reactor)

@@ -1,5 +1,5 @@
 """
-The program of a user whose type checker knows nothing of zope.interface.
+A user's program is type-checked by mypy and pyright, without the plugin for zope.interface.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ pytestmark = pytest.mark.process
 ROOT = Path(__file__).parent.parent
 PYRIGHT = ROOT / "tests" / "peers" / "node_modules" / ".bin" / "pyright"
 
-# Twisted's own functions are typed in part.
+# Twisted's own functions are only partly typed.
 MYPY = "[mypy]\nstrict = true\nuntyped_calls_exclude = twisted\n[mypy-txsse.*]\nfollow_imports = silent\n"
 
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
     """
-    The program, and the checkers' settings, where the settings of this project do not count.
+    Copy the program and settings for the checkers out of this project, whose own settings would apply
+    otherwise.
     """
     (tmp_path / "mypy.ini").write_text(MYPY)
     settings = {"typeCheckingMode": "standard", "include": ["program.py"], "extraPaths": [str(ROOT)]}
@@ -55,14 +56,15 @@ def run(program: Path, *command: str) -> subprocess.CompletedProcess[str]:
 class TypingTests:
     def test_accepted(self, program: Path, check: Callable[[Path], subprocess.CompletedProcess[str]]) -> None:
         """
-        Twisted's request, the journals and the agents are accepted as they are.
+        Type checkers accept a program that passes Twisted's requests, and its own journal, cluster and
+        policy, to the public API.
         """
         done = check(program)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def test_refused(self, program: Path, check: Callable[[Path], subprocess.CompletedProcess[str]]) -> None:
         """
-        What is none of them is an error: nothing is accepted because it has no type.
+        Type checkers refuse arguments of a wrong type: no parameter is untyped.
         """
         wrong = {
             "Hub(journal=object())",

@@ -1,5 +1,5 @@
 """
-Failures of Deferreds that nobody handles.
+Failures of Deferreds that the program does not handle are logged in one line, at a limited rate.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from txsse._unhandled import Unhandled
 
 class Logs:
     """
-    What is logged, and a clock.
+    A log with its own clock, and the watcher of Deferreds that writes to it.
 
-    :ivar twisted: what anybody else logs.
+    :ivar twisted: the events that other code logs.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,8 @@ def line(count: int) -> str:
 class UnhandledTests:
     def test_one_line(self, logs: Logs) -> None:
         """
-        It has no traceback, there is at most one in ten seconds, and the next one counts those between.
+        Unhandled failures are logged without a traceback, at most once in ten seconds, and the next line
+        counts those in between.
         """
         for _ in range(11):
             logs.failing()
@@ -80,7 +81,7 @@ class UnhandledTests:
 
     def test_pending(self, logs: Logs) -> None:
         """
-        One that fails later counts too, and so does one with a callback, whose class of failure is the same.
+        A Deferred that fails later is logged too, even if it has a callback.
         """
         pending: Deferred[Any] = Deferred()
         logs.unhandled.watch(pending, "hub.publish").addCallback(print)
@@ -92,7 +93,7 @@ class UnhandledTests:
     @pytest.mark.parametrize("way", ["errback", "await", "yield", "chain"])
     def test_handled(self, logs: Logs, way: str) -> None:
         """
-        A failure that was handled is not logged, however it was.
+        A failure that the program handles is not logged, whatever way it is handled.
         """
         handled: list[BaseException] = []
 
@@ -123,7 +124,7 @@ class UnhandledTests:
 
     def test_awaited_and_not_handled(self, logs: Logs) -> None:
         """
-        What a coroutine lets through is its own Deferred's, which Twisted logs.
+        A failure that a coroutine does not catch belongs to the coroutine's Deferred, and Twisted logs it.
         """
 
         async def awaiting() -> None:
@@ -133,9 +134,9 @@ class UnhandledTests:
         assert logs.texts == []
         assert any("log_failure" in event for event in logs.twisted)
 
-    def test_unexpected(self, logs: Logs) -> None:
+    def test_programming_error(self, logs: Logs) -> None:
         """
-        A mistake of the program keeps its traceback.
+        A failure of an unexpected class, which is a programming error, keeps its traceback.
         """
         logs.failing(ZeroDivisionError("x"))
         logs.failing().addErrback(lambda _: 1 // 0)
@@ -145,7 +146,7 @@ class UnhandledTests:
 
     def test_success(self, logs: Logs) -> None:
         """
-        One that succeeds, or never fires, is nothing to log.
+        A Deferred that succeeds or never fires is not logged.
         """
         logs.unhandled.watch(succeed("x"), "hub.publish")
         logs.unhandled.watch(Deferred(), "hub.publish")
@@ -154,14 +155,15 @@ class UnhandledTests:
 
     def test_watched_twice(self, logs: Logs) -> None:
         """
-        The last one that hands it on is named.
+        If two functions return the same Deferred, the log names the last one.
         """
         logs.unhandled.watch(logs.failing(), "hub.start")
         assert [text.split(",")[0] for text in logs.texts] == ["hub.start failed"]
 
     def test_in_a_cycle(self, logs: Logs) -> None:
         """
-        Nobody knows in which order the parts of a cycle are finalized.
+        A Deferred in a reference cycle is logged in one line, in whatever order the garbage collector
+        finalizes it.
         """
         for _ in range(100):
             error = JournalFailed("x", "it is full")
@@ -172,7 +174,8 @@ class UnhandledTests:
 
     def test_debugging(self, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        A program that debugs its Deferreds wants to see where they were made.
+        In a program that debugs Deferreds, Twisted logs the failure, with the place where its Deferred was
+        made.
         """
         monkeypatch.setattr(Deferred, "debug", True)
         logs.failing()
@@ -186,7 +189,7 @@ class UnhandledTests:
         self, logs: Logs, monkeypatch: pytest.MonkeyPatch, owner: object, name: str
     ) -> None:
         """
-        Where Twisted's notice is not as expected, Twisted logs as ever.
+        With a Twisted whose private names differ, the failure is logged by Twisted.
         """
         deferred: Deferred[Any] = Deferred()
         with monkeypatch.context() as context:
@@ -220,7 +223,8 @@ class HubTests:
     @pytest.mark.parametrize("held", [False, True])
     def test_dropped(self, world: World, logs: Logs, name: str, held: bool) -> None:
         """
-        What the hub returned and the program dropped is one line, whether it failed at once or later.
+        A failed Deferred of the hub that the program drops is logged in one line, whether it failed at once
+        or later.
         """
         journal = world.hub._given_journal
         assert isinstance(journal, ScriptedJournal)
@@ -234,7 +238,7 @@ class HubTests:
             CALLS[name](world.hub)
         if held:
             journal.release(method)
-        # Its traceback holds what it went through.
+        # The traceback would keep the Deferreds alive.
         journal.errors.clear()
         gc.collect()
         logged = [formatEvent(event) for event in logs.twisted if "log_failure" in event]
@@ -244,7 +248,7 @@ class HubTests:
 
     def test_stopped(self, world: World, logs: Logs) -> None:
         """
-        So it is for a program that publishes on when its hub has stopped.
+        Calls of a stopped hub whose Deferreds the program drops are logged in one line.
         """
         result_of(world.hub.stop())
         for _ in range(11):
@@ -256,9 +260,9 @@ class HubTests:
 
 
 class DrainTests:
-    def test_client_leaves(self, world: World, logs: Logs) -> None:
+    def test_client_disconnects(self, world: World, logs: Logs) -> None:
         """
-        That a client left while the program waited to send more is nothing to log.
+        A client that disconnects while the program waits for ``drain`` is not logged.
         """
         member = world.open()
         member.channel.drain().addCallback(print)

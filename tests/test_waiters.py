@@ -1,5 +1,6 @@
 """
-Those who wait. What they are for is tested with the channel's ``drain`` and ``when_closed``.
+Results that several callers wait for: ``Waiters``, and ``SharedCall``, a coroutine shared by its callers. The
+tests of the channel's ``drain`` and ``when_closed`` cover their use.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from txsse._waiters import SharedCall, Waiters
 
 
 class WaitingTests:
-    def test_one_who_waits_again_when_told(self) -> None:
+    def test_callback_waits_again(self) -> None:
         """
-        It is for the next time, so that telling comes to an end.
+        A callback that waits again gets the next result, so that ``fire`` ends.
         """
         waiting: Waiters[int] = Waiters()
         heard: list[int] = []
@@ -27,9 +28,9 @@ class WaitingTests:
         waiting.fire(2)
         assert heard == [1, 2]
 
-    def test_over_before_everybody_is_told(self) -> None:
+    def test_fire_stops_early(self) -> None:
         """
-        The rest go on waiting, in front of those who came meanwhile.
+        Waiters that ``fire`` did not reach keep waiting, before those that were added meanwhile.
         """
         waiting: Waiters[int] = Waiters()
         heard: list[str] = []
@@ -45,9 +46,9 @@ class WaitingTests:
         waiting.fire(2)
         assert heard == ["first", "second", "new"]
 
-    def test_one_who_cancels_another_when_told_of_the_failure(self) -> None:
+    def test_errback_cancels_another_waiter(self) -> None:
         """
-        The other is cancelled and not failed once more.
+        A waiter that another's errback cancels gets CancelledError, and is not failed again.
         """
         waiting: Waiters[int] = Waiters()
         heard: list[str] = []
@@ -61,7 +62,8 @@ class WaitingTests:
 class SharedCallTests:
     def test_shared(self) -> None:
         """
-        Callers that join a call share its result, each with a Deferred of its own; the next one begins anew.
+        Callers that join a running call share its result, each by its own Deferred; the next caller starts a
+        new call.
         """
         answers: list[Deferred[int]] = []
 
@@ -83,7 +85,7 @@ class SharedCallTests:
 
     def test_failure(self) -> None:
         """
-        All of them get the failure.
+        All callers that share a call get its failure.
         """
 
         async def work() -> int:
@@ -104,9 +106,9 @@ class SharedCallTests:
         assert heard == ["no"] * 3
         assert not shared.is_running
 
-    def test_caller_that_cancels(self) -> None:
+    def test_caller_cancels(self) -> None:
         """
-        It gives up its own Deferred, and not the call.
+        A caller that cancels its Deferred does not cancel the shared call.
         """
         answer: Deferred[int] = Deferred()
 

@@ -1,5 +1,5 @@
 """
-A user's program, for type checkers: tests/test_typing.py gives it to them. It is not run.
+A user's program that uses the public types. It is not run: tests/test_typing.py has type checkers check it.
 """
 
 from __future__ import annotations
