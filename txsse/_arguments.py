@@ -22,7 +22,7 @@ def wrong_type(name: str, value: object, wanted: str) -> TypeError:
 
 def check_number(name: str, value: object, wanted: str = "a number", *, whole: bool = False) -> None:
     """
-    Check that an argument is a number, and so can be compared; a ``bool`` is refused.
+    Check that an argument is a number; a ``bool`` is refused.
 
     :param wanted: the expected kind of value, such as ``a number of seconds``.
     :param whole: whether it must be an ``int``.

@@ -14,16 +14,16 @@ __all__ = ["Backoff"]
 # The random share of a delay: it keeps clients that lost the same server from reconnecting all at once.
 _JITTER = 0.5
 
-# The default of ``floor``, in seconds: a server's ``retry`` may be 0, and its clients would reconnect in a
-# loop.
-_LEAST = 0.01
+# The default of ``floor``, in seconds. Without it, the clients of a server that sends ``retry: 0`` and ends
+# each stream would reconnect in a tight loop.
+_DEFAULT_FLOOR = 0.01
 
 # The longest Retry-After that is followed, in seconds: six hours, as in urllib3. Without a bound, a typing
 # error in a server's configuration would stop a client for years, without an error.
-_MOST_RETRY_AFTER = 6 * 3600.0
+_MAX_RETRY_AFTER = 6 * 3600.0
 
 # 2**64 times any delay exceeds every ceiling; more doublings would overflow the float.
-_MOST_DOUBLINGS = 64
+_MAX_DOUBLINGS = 64
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Backoff:
     base: float
     ceiling: float
     failures: int = 0
-    floor: float = _LEAST
+    floor: float = _DEFAULT_FLOOR
     randomness: Callable[[], Randomness] = system_randomness
 
     def next(self, retry_after: float | None = None) -> float:
@@ -51,22 +51,24 @@ class Backoff:
         :param retry_after: the server's ``Retry-After``, in seconds. The delay is at least that long, up to
             six hours, or up to the ceiling if that is longer.
         """
-        doublings = min(self.failures, _MOST_DOUBLINGS)
+        doublings = min(self.failures, _MAX_DOUBLINGS)
         self.failures += 1
-        least = min(self.floor, self.ceiling)
-        longest = min(max(self.base, least) * 2.0**doublings, self.ceiling)
+        floor = min(self.floor, self.ceiling)
+        full = min(max(self.base, floor) * 2.0**doublings, self.ceiling)
         if doublings:
-            delay = max(longest * self.randomness().uniform(1 - _JITTER, 1), least)
-        elif self.base < least:
-            # A server may end each stream at once: jitter spreads its clients here, too.
-            delay = min(least * self.randomness().uniform(1, 1 + _JITTER), self.ceiling)
+            delay = max(full * self.randomness().uniform(1 - _JITTER, 1), floor)
+        elif self.base < floor:
+            # The server's ``retry`` is (nearly) 0. If it also ends each stream at once, this jitter keeps its
+            # clients from reconnecting in step.
+            delay = min(floor * self.randomness().uniform(1, 1 + _JITTER), self.ceiling)
         else:
-            # The server ended a stream that had worked: its ``retry`` is followed exactly.
-            delay = longest
-        return max(delay, min(retry_after or 0.0, max(_MOST_RETRY_AFTER, self.ceiling)))
+            # The first failure in a row: the server ended a stream that worked. Its ``retry`` is followed
+            # exactly.
+            delay = full
+        return max(delay, min(retry_after or 0.0, max(_MAX_RETRY_AFTER, self.ceiling)))
 
     def reset(self) -> None:
         """
-        Forget the failures so far, because a stream has delivered an event or lasted.
+        Forget the failures so far: a stream has delivered an event, or has stayed open long enough.
         """
         self.failures = 0

@@ -12,7 +12,7 @@ from importlib import import_module
 
 __all__ = ["PACKAGES", "MissingExtra", "extra_of", "missing", "need_tls", "needs"]
 
-#: The imported packages, each with its extra and its name in the package index.
+#: The optional packages, by the names that imports use: the extra of each, and its name in the package index.
 PACKAGES = {
     "OpenSSL": ("tls", "pyOpenSSL"),
     "service_identity": ("tls", "service-identity"),
@@ -58,10 +58,10 @@ def needs(extra: str, purpose: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        named = missing(extra, purpose, error)
-        if named is error:
+        explained = missing(extra, purpose, error)
+        if explained is error:
             raise
-        raise named from error
+        raise explained from error
 
 
 def missing(extra: str, purpose: str, error: ImportError) -> ImportError:
@@ -70,7 +70,7 @@ def missing(extra: str, purpose: str, error: ImportError) -> ImportError:
     """
     package = (error.name or "").partition(".")[0]
     if isinstance(error, MissingExtra) or package == "txsse":
-        # It already names an extra; or it is a fault of txsse, which no installation repairs.
+        # A MissingExtra already names the extra. A missing module of txsse is a bug, and no package helps.
         return error
     _, name = PACKAGES.get(package, (extra, package or "a package"))
     return MissingExtra(f"{purpose} needs {name}: pip install 'txsse[{extra}]'", name=error.name)

@@ -2,7 +2,7 @@
 Access to the global reactor, imported at the time of use.
 
 Importing Twisted's global reactor installs it, so an import at the top of a module would keep the program
-from installing another one. No other module of txsse imports it.
+from installing another one. The other modules of txsse call :func:`global_reactor` instead.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ __all__ = ["IReactorTime", "global_reactor"]
 
 def global_reactor() -> IReactorTime:
     """
-    Return the process's reactor, with steady timers; install the default one if no reactor is installed.
+    Return the global reactor; install the default one if the program has installed none.
 
-    :func:`~txsse._clock.make_steady` says what that does to the timers.
+    Its timers no longer depend on the system's time: see :func:`~txsse._clock.make_steady`.
     """
     from twisted.internet import reactor
 

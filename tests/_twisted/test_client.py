@@ -112,7 +112,7 @@ class ChunkDecoderTests:
         body: list[bytes] = []
         rest: list[bytes] = []
         decoder = Decoder(_ChunkedTransferDecoder, body.append, rest.append)
-        decoder._twisted._is_known = False
+        decoder._twisted._is_as_expected = False
         for start in range(0, len(STREAM), size):
             decoder.dataReceived(STREAM[start : start + size])
         assert b"".join(body) == b"abc" * 5
@@ -151,8 +151,8 @@ class ChunkDecoderTests:
                 self._buffer = bytearray()
                 setattr(self, name, None)
 
-        assert not ChunkDecoder(Odd, print, print)._is_known
-        assert ChunkDecoder(_ChunkedTransferDecoder, print, print)._is_known
+        assert not ChunkDecoder(Odd, print, print)._is_as_expected
+        assert ChunkDecoder(_ChunkedTransferDecoder, print, print)._is_as_expected
 
 
 class ErrorTests:

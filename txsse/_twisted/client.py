@@ -27,13 +27,13 @@ class Tuning:
     """
     The changes to the connections of a pool.
 
-    :ivar decode: makes a decoder of chunks, from Twisted's class and its two callbacks.
-    :ivar end_head: called with the connection control header fields of a response, before Twisted reads them;
-        it may change them.
+    :ivar decode: makes the decoder of the chunked coding, from Twisted's decoder class and its two callbacks.
+    :ivar end_head: called with the fields of a response that control the connection, such as
+        ``Transfer-Encoding``, before Twisted interprets them; it may change them.
     :ivar max_head: how many bytes the head of a response may have, including interim responses.
     :ivar read_of_head: how many bytes one read of the socket returns at most, during the head.
     :ivar read: the same after the head.
-    :ivar refuse: makes the exception for a head that is too large, from a sentence.
+    :ivar refuse: makes the exception for a head that is too large, from its message.
     """
 
     decode: Callable[[Any, Callable[[bytes], None], Callable[[bytes], None]], Any]
@@ -86,44 +86,47 @@ class _Connection:
         # How many bytes of the head have arrived, including interim responses.
         self._head_size = 0
         self._in_head = True
-        self._connected: Callable[[], None] = protocol.connectionMade
-        self._ask: Callable[[Any], Deferred[IResponse]] = protocol.request
-        self._received: Callable[[bytes], None] = protocol.dataReceived
-        self._give_up: Callable[[Failure], None] | None = getattr(protocol, "_giveUp", None)
+        # Twisted's methods, which the replacements call.
+        self._original_connection_made: Callable[[], None] = protocol.connectionMade
+        self._original_request: Callable[[Any], Deferred[IResponse]] = protocol.request
+        self._original_data_received: Callable[[bytes], None] = protocol.dataReceived
+        self._original_give_up: Callable[[Failure], None] | None = getattr(protocol, "_giveUp", None)
         protocol.connectionMade = self.connection_made
         protocol.request = self.request
         protocol.dataReceived = self.data_received
-        if self._give_up is not None:
+        if self._original_give_up is not None:
             protocol._giveUp = self.give_up
 
     def connection_made(self) -> None:
         """
         Limit the reads while the head is expected: a head of 64 KiB in one read would block the reactor.
         """
-        self._connected()
+        self._original_connection_made()
         self._read(self._tuning.read_of_head)
 
     def request(self, request: Any) -> Deferred[IResponse]:
         """
         Send a request, and change how its response is parsed.
         """
-        replied = self._ask(request)
+        replied = self._original_request(request)
         parser: Any = getattr(self._protocol, "_parser", None)
         if parser is not None:
+            # Twisted's method closes the connection without naming the reason.
             parser.lineLengthExceeded = self._line_too_long
             decoders: Any = getattr(parser, "_transferDecoders", None)
             if isinstance(decoders, dict) and b"chunked" in decoders:
+                # A new dict: the other one belongs to the class, which all clients of the process share.
                 parser._transferDecoders = {b"chunked": partial(self._tuning.decode, decoders[b"chunked"])}
             end_head: Any = getattr(parser, "allHeadersReceived", None)
             if end_head is not None:
                 parser.allHeadersReceived = partial(self._end_head, parser, end_head)
-        return replied.addBoth(self._head_came)
+        return replied.addBoth(self._head_ended)
 
     def data_received(self, data: bytes) -> None:
         """
         Receive bytes, and refuse a head that is too large: Twisted limits only its lines.
         """
-        self._received(data)
+        self._original_data_received(data)
         if self._in_head:
             self._head_size += len(data)
             if self._head_size > self._tuning.max_head:
@@ -136,8 +139,8 @@ class _Connection:
         Over TLS, Twisted would wait without limit for the peer's close_notify. The connection would stay
         open, one more with each attempt, and further bytes would still be read.
         """
-        assert self._give_up is not None
-        self._give_up(reason)
+        assert self._original_give_up is not None
+        self._original_give_up(reason)
         below = getattr(self._protocol.transport, "transport", None)
         if below is not None:
             below.loseConnection()
@@ -148,7 +151,7 @@ class _Connection:
         transport = getattr(transport, "transport", None) or transport
         transport.bufferSize = size
 
-    def _head_came(self, result: Any) -> Any:
+    def _head_ended(self, result: Any) -> Any:
         self._in_head = False
         self._read(self._tuning.read)
         return result
@@ -157,7 +160,7 @@ class _Connection:
         self._refuse("the head of the reply has a line that is too long")
 
     def _refuse(self, problem: str) -> None:
-        if self._give_up is not None:
+        if self._original_give_up is not None:
             self.give_up(Failure(self._tuning.refuse(problem)))
         else:
             self._protocol.transport.abortConnection()
@@ -171,7 +174,10 @@ class _Connection:
 
 class ChunkDecoder:
     """
-    Twisted's decoder of the chunked coding, which can also hand over at the boundary between two chunks.
+    Twisted's decoder of the chunked coding, for a caller that decodes complete chunks itself, in bulk.
+
+    :meth:`finish_chunk` completes the chunk that Twisted's decoder has begun, and leaves the chunks after it
+    to the caller. :meth:`feed` passes on everything that the caller does not decode.
 
     :param make: Twisted's class.
     :param deliver: called with each piece of the body.
@@ -180,7 +186,7 @@ class ChunkDecoder:
 
     def __init__(self, make: Any, deliver: Callable[[bytes], None], finish: Callable[[bytes], None]) -> None:
         self._decoder = decoder = make(deliver, finish)
-        self._is_known = (
+        self._is_as_expected = (
             getattr(decoder, "state", None) == "CHUNK_LENGTH"
             and isinstance(getattr(decoder, "_buffer", None), bytearray)
             and getattr(decoder, "_start", None) == 0
@@ -200,14 +206,14 @@ class ChunkDecoder:
 
     def finish_chunk(self, data: bytes) -> bytes | None:
         """
-        Decode the rest of a chunk whose beginning came with the last read.
+        Decode the rest of a chunk that began in an earlier read.
 
-        :returns: the bytes after that chunk, including those of them that Twisted had buffered; ``None`` if
-            all of ``data`` has to be passed to :meth:`feed`, because Twisted's decoder is in another state,
-            or not as expected.
+        :returns: the bytes after that chunk, for the caller to decode. They begin with the part of the next
+            chunk's head that Twisted has buffered. ``None`` if Twisted's decoder is not as expected: all of
+            ``data`` has to be passed to :meth:`feed`.
         """
         decoder = self._decoder
-        if not self._is_known:
+        if not self._is_as_expected:
             return None
         if decoder.state in ("BODY", "CRLF"):
             # The chunk includes the line end after its data.
@@ -218,7 +224,7 @@ class ChunkDecoder:
             decoder.dataReceived(data[:end])
             data = data[end:]
         if decoder.state != "CHUNK_LENGTH":
-            # The decoder is within the head of a chunk or after the last one: it takes all the rest.
+            # The chunk is still incomplete, or it was the last one: the decoder takes all the rest.
             decoder.dataReceived(data)
             return b""
         if decoder._buffer and data:
@@ -230,7 +236,9 @@ class ChunkDecoder:
 
 def is_malformed(error: Exception) -> bool:
     """
-    Return whether an error is one that Twisted raises for a malformed response, with a reason and the bytes.
+    Return whether an error is one that Twisted raises for a malformed response.
+
+    Its arguments may be a reason and the malformed bytes.
     """
     kind = type(error)
     return any((base.__module__, base.__name__) in _MALFORMED for base in kind.__mro__)

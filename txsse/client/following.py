@@ -48,8 +48,8 @@ _MAX_REDIRECTS = 20
 # heads of 16 KB; a request that they refuse would be refused again with each attempt.
 _MAX_ID = 2**13 - len("Last-Event-ID: \r\n")
 
-# An unfinished line shows that the peer is alive if it grows by so many bytes within the read time-out. A
-# large event on a slow connection does; single bytes that only keep a useless stream open do not.
+# If an unfinished line grows by this many bytes within the read time-out, the peer counts as alive. So does
+# the line of a large event on a slow connection; single bytes that only keep a useless stream open do not.
 _PROGRESS = 1024
 
 
@@ -63,11 +63,13 @@ class Following:
     :param delivery: delivers the events to the program.
     :param agent: makes the requests; ``None`` for the default one.
     :param reactor: returns the reactor.
-    :ivar machine: the state machine; every occurrence is an input of it.
+    :ivar machine: the state machine; every result of a step is reported to it.
     :ivar request: the request, after all redirects so far.
     :ivar ready_state: the state, as the standard numbers them.
-    :ivar end: the error that ended it; ``None`` if the program closed it, or it has not ended.
+    :ivar end: the error that closed the source; ``None`` if the program closed it, or it is not closed.
     :ivar last_error: the most recent error.
+    :ivar when_open: the callers that wait for the open state.
+    :ivar when_closed: the callers that wait for the closed state.
     :ivar parser: parses the stream, and keeps the last event ID across streams.
     """
 
@@ -99,17 +101,17 @@ class Following:
         # The last event ID that is sent with a request: that of the parser, unless it is too long.
         self._resume_id = ""
         self._warned = False
-        # The bytes received of an unfinished line since the peer last proved to be alive.
+        # The bytes received of an unfinished line since the read time-out was last restarted.
         self._unfinished_bytes = 0
         self._pending: Deferred[Any] | None = None
         self._reading: Reading | None = None
         self._timers = NamedTimers(reactor)
-        self._has_begun = False
+        self._has_connected = False
 
     @property
     def reconnect_in(self) -> float | None:
         """
-        See :class:`txsse.EventSource`.
+        The time until the next attempt, in seconds; ``None`` if none is scheduled.
         """
         return self._timers.left("retry")
 
@@ -119,7 +121,7 @@ class Following:
         """
         Send the request.
         """
-        self._has_begun = True
+        self._has_connected = True
         if self._agent is None:
             reactor = self._reactor()
             self._agent = Agent(
@@ -151,7 +153,7 @@ class Following:
 
     def wait(self, error: Exception, retry_after: float | None) -> None:
         """
-        Report the error, and schedule the next attempt.
+        Report the error, and schedule the next attempt: after the delay, once all events are delivered.
         """
         self.ready_state = ReadyState.CONNECTING
         self._timers.cancel_all()
@@ -181,11 +183,11 @@ class Following:
 
     def close_soon(self) -> None:
         """
-        Close the source, because the program holds no reference to it any more.
+        Close the source, because the program has lost its last reference; with callbacks, it stays open.
 
         The garbage collector calls this, in any thread and in the middle of any other code.
         """
-        if not self._has_begun or self.ready_state is ReadyState.CLOSED or self._delivery.pushes:
+        if not self._has_connected or self.ready_state is ReadyState.CLOSED or self._delivery.pushes:
             return
         reactor = self._reactor()
         threads = IReactorFromThreads(reactor, None)
@@ -195,10 +197,11 @@ class Following:
         else:
             threads.callFromThread(self.machine.close)
 
-    # Requests, replies and streams.
+    # Requests, responses and streams.
 
     def _send(self, request: StreamRequest, hops: int) -> None:
         fields = Headers({"Accept": ["text/event-stream"], "Cache-Control": ["no-cache"]})
+        # The program's fields replace these; a name that it gives twice keeps both values.
         for name, _ in request.headers:
             fields.removeHeader(name)
         for name, value in request.headers:
@@ -208,7 +211,7 @@ class Following:
             problem = "HTTPS needs pyOpenSSL: pip install 'txsse[tls]'"
             self.machine.refused(ConnectionFailed(request.url.to_text(), problem))
             return
-        self._note_id()
+        self._update_resume_id()
         if self._resume_id:
             fields.setRawHeaders(b"Last-Event-ID", [self._resume_id.encode()])
         body = None if request.body is None else Body(request.body)
@@ -222,11 +225,11 @@ class Following:
         )
         self._pending = pending
         pending.addCallbacks(
-            self._on_reply, self._on_failure, callbackArgs=(request, hops), errbackArgs=(pending, request)
+            self._on_response, self._on_failure, callbackArgs=(request, hops), errbackArgs=(pending, request)
         )
         pending.addErrback(lambda failure: _log.failure("following {url} failed", failure, url=request.url))
 
-    def _on_reply(self, response: IResponse, request: StreamRequest, hops: int) -> Deferred[None] | None:
+    def _on_response(self, response: IResponse, request: StreamRequest, hops: int) -> Deferred[None] | None:
         self._pending = None
         decision = judge(
             request,
@@ -242,7 +245,7 @@ class Following:
         if isinstance(decision, Refuses):
             self._timers.cancel("connect")
             self._pending = excerpt = read_excerpt(response, self._reactor())
-            return excerpt.addCallback(self._refused, excerpt, decision)
+            return excerpt.addCallback(self._on_excerpt, excerpt, decision)
         discard(response)
         if hops:
             self._send(decision.request, hops - 1)
@@ -252,7 +255,8 @@ class Following:
             self.machine.refused(error)
         return None
 
-    def _refused(self, body: str, excerpt: Deferred[Any], decision: Refuses) -> None:
+    def _on_excerpt(self, body: str, excerpt: Deferred[Any], decision: Refuses) -> None:
+        # The body of an error response has been read, as far as the error shows it.
         if self._pending is not excerpt:
             # The program closed the source meanwhile.
             return
@@ -261,7 +265,7 @@ class Following:
         if decision.final:
             self.machine.refused(decision.error)
         else:
-            self._interrupted(decision.error, decision.retry_after)
+            self._retry_or_give_up(decision.error, decision.retry_after)
 
     def _open(self, response: IResponse) -> None:
         self._timers.cancel("connect")
@@ -278,25 +282,23 @@ class Following:
         if self._pending is pending:
             self._pending = None
             self._return_to_first_url()
-            certificates = self._policy.certificates()
-            self._interrupted(
-                to_sse_error(cause_of(failure), request.url.to_text(), certificates=certificates)
-            )
+            url, certificates = request.url.to_text(), self._policy.certificates()
+            self._retry_or_give_up(to_sse_error(cause_of(failure), url, certificates=certificates))
 
     def _connect_timed_out(self) -> None:
         pending, self._pending = self._pending, None
         assert pending is not None
         pending.cancel()
         self._return_to_first_url()
-        self._interrupted(PeerSilent(self._options.connect_timeout))
+        self._retry_or_give_up(PeerSilent(self._options.connect_timeout))
 
     def _return_to_first_url(self) -> None:
         """
-        Use the first URL for the next request.
+        Use the first URL for the next request, because the last one of the redirects did not answer.
 
-        The standard uses the last URL of the redirects for ever, also if that server no longer exists while
-        the first one would redirect to another. With other methods than GET, the URL stays: the redirected
-        request may already have had its effect, and must not have it twice.
+        The standard keeps the last one, even if that server no longer exists and the first URL would redirect
+        to another. With a method other than GET, the URL stays: the redirected request may already have had
+        its effect, and a request to the first URL could repeat it.
         """
         if self._first.method == "GET":
             self.request = self._first
@@ -316,7 +318,7 @@ class Following:
         if events:
             # A stream that delivers an event is a success, however short it is.
             self.delay.reset()
-            self._note_id()
+            self._update_resume_id()
         if self.parser.retry is not None:
             self.delay.base = self.parser.retry
         self._delivery.add(events)
@@ -326,7 +328,7 @@ class Following:
 
     def stream_resumed(self, reading: Reading) -> None:
         """
-        Restart the read time-out.
+        Restart the read time-out, which does not count while the stream is paused.
         """
         self._restart_read_timeout()
 
@@ -340,7 +342,7 @@ class Following:
         else:
             self._stream_lost(to_sse_error(error, url, "the stream was cut short: "))
 
-    def _note_id(self) -> None:
+    def _update_resume_id(self) -> None:
         # If an ID is too long to be sent, the previous one stays in use: the client receives some events
         # twice, but loses none.
         id = self.parser.last_event_id
@@ -355,7 +357,7 @@ class Following:
         self._read_from(None)
         # An event that began and did not end is discarded.
         self.parser = self._new_parser(self.parser.last_event_id)
-        self._interrupted(error)
+        self._retry_or_give_up(error)
 
     def _new_parser(self, last_event_id: str) -> EventStreamParser:
         return EventStreamParser(self._options.max_event_size, last_event_id=last_event_id)
@@ -364,9 +366,9 @@ class Following:
         self._reading = reading
         self._delivery.read_from(reading)
 
-    def _interrupted(self, error: Exception, retry_after: float | None = None) -> None:
-        most = self._options.max_attempts
-        if most is not None and self.delay.failures + 1 >= most:
+    def _retry_or_give_up(self, error: Exception, retry_after: float | None = None) -> None:
+        limit = self._options.max_attempts
+        if limit is not None and self.delay.failures + 1 >= limit:
             self.machine.refused(error)
         else:
             self.machine.interrupted(error, retry_after)
@@ -391,7 +393,7 @@ class Following:
 
     def _read_timed_out(self, seconds: float) -> None:
         reading = self._reading
-        # A paused peer may be silent.
+        # While this client has paused the stream, it receives nothing.
         if reading is not None and not reading.paused:
             reading.give_up()
             self._stream_lost(PeerSilent(seconds))

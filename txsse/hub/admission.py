@@ -23,17 +23,18 @@ class Admission:
     """
     Admits channels to a hub.
 
-    :param use: returns the hub's distribution, and makes it at the first call.
+    :param get_distribution: returns the hub's distribution; the first call makes it.
     :param lifecycle: the hub's lifecycle.
     :param membership: the hub's subscribers.
     :param expiry: closes channels whose access ends.
     :param max_topics: the maximum number of topics and patterns per channel.
-    :param max_pattern_weight: the maximum weight of all patterns together; ``None`` for no limit.
+    :param max_pattern_weight: the maximum weight of the patterns of all subscribers together; see
+        :class:`~txsse.hub.topics.ISelector`; ``None`` for no limit.
     """
 
     def __init__(
         self,
-        use: Callable[[], Distribution],
+        get_distribution: Callable[[], Distribution],
         lifecycle: Lifecycle,
         membership: Membership,
         expiry: Expiry,
@@ -41,7 +42,7 @@ class Admission:
         max_topics: int,
         max_pattern_weight: int | None,
     ) -> None:
-        self._use = use
+        self._get_distribution = get_distribution
         self._lifecycle = lifecycle
         self._membership = membership
         self._expiry = expiry
@@ -52,6 +53,8 @@ class Admission:
         """
         Check that the hub accepts a subscriber with these topics.
 
+        :param topics: the topics that it subscribes to.
+        :param private: the topics whose private updates it may receive.
         :raises HubStopped: if the hub has been stopped.
         :raises TooManyTopics: if there are more than ``max_topics`` topics.
         :raises TooManyPatterns: if the patterns would exceed ``max_pattern_weight``.
@@ -60,19 +63,19 @@ class Admission:
             raise HubStopped
         if len(topics) > self._max_topics:
             raise TooManyTopics(len(topics), self._max_topics)
-        most = self._max_pattern_weight
-        if most is not None and (topics.selectors or private.selectors):
-            if self._membership.weight_with(topics, private) > most:
-                raise TooManyPatterns(most)
+        limit = self._max_pattern_weight
+        if limit is not None and (topics.selectors or private.selectors):
+            if self._membership.weight_with(topics, private) > limit:
+                raise TooManyPatterns(limit)
 
     def here(self, topics: TopicSet, private: TopicSet) -> ResumePoint | None:
         """
-        Return, without waiting, where a client begins that does not resume.
+        Return where a client that does not resume begins: the journal's head. This needs no Deferred.
 
         :returns: the resume point; ``None`` if the hub does not accept the client, or has not started its
-            journal.
+            journal. :meth:`check` and :meth:`locate` then raise the error, or start the journal.
         """
-        distribution = self._use()
+        distribution = self._get_distribution()
         if not distribution.started:
             return None
         try:
@@ -86,8 +89,9 @@ class Admission:
         Find where a client begins or resumes. The journal is started first if necessary.
 
         :param last_event_id: the ID that the client resumes from; ``""`` for a client that does not resume.
+        :raises HubStopped: if the hub has been stopped.
         """
-        distribution = self._use()
+        distribution = self._get_distribution()
         if not distribution.started or self._lifecycle.is_stopped:
             await self._lifecycle.start()
         return await distribution.locate(last_event_id)
@@ -105,16 +109,17 @@ class Admission:
         Subscribe a channel.
 
         :param point: where the subscription begins; ``None`` to look up the channel's ``last_event_id``,
-            which is retried while the journal cannot be read. A channel that was subscribed before continues
-            where that subscription ended, whatever this says.
+            which is retried while the journal cannot be read. It is ignored for a channel that was subscribed
+            before: the new subscription continues where the previous one ended.
         :param expires: when to close the channel, in seconds since 1970; ``None`` for never.
         """
-        distribution = self._use()
+        distribution = self._get_distribution()
         progress = self._membership.progress_of(channel) or Progress(point)
         if progress.place is None and distribution.started and not channel.last_event_id:
             progress.place = distribution.here()
         subscriber = self._membership.join(channel, topics, private, progress)
         if not subscriber.is_subscribed:
+            # The channel has been closed.
             return subscriber
         if expires is not None:
             self._expiry.end_at(subscriber, expires)
@@ -122,14 +127,14 @@ class Admission:
             distribution.begin(subscriber, progress.place)
         else:
             distribution.replay.begin_where(
-                subscriber, progress, lambda: self._locate_once(subscriber, progress)
+                subscriber, progress, lambda: self._find_resume_point(subscriber, progress)
             )
         return subscriber
 
-    async def _locate_once(self, subscriber: Subscriber, progress: Progress) -> ResumePoint:
+    async def _find_resume_point(self, subscriber: Subscriber, progress: Progress) -> ResumePoint:
         await self._lifecycle.start()
         if progress.place is None:
             point = await self.locate(subscriber.channel.last_event_id)
-            # Another subscription of the same channel may have found it meanwhile.
+            # A later subscription of the same channel shares ``progress``, and may have found it meanwhile.
             progress.place = progress.place or point
         return progress.place

@@ -17,8 +17,8 @@ __all__ = ["JournalProblem"]
 
 _log = Logger()
 
-# How long such an error counts as a problem of the hub if nothing is published afterwards, in seconds. A load
-# balancer that sends no requests to a node with a problem would otherwise never see it recover.
+# How long an unexpected error counts as a problem of the hub if nothing is published afterwards, in seconds.
+# Without a limit, a load balancer that sends no requests to a node with a problem would never see it recover.
 _SECONDS = 30.0
 
 
@@ -29,7 +29,8 @@ class JournalProblem:
     It keeps the last one as the hub's problem until an update is recorded, or for 30 seconds.
 
     :param seconds: returns the time, in seconds.
-    :ivar noted: whether an error has occurred since the last update was recorded.
+    :ivar noted: whether an error has occurred since the last update was recorded. If not, the hub need not
+        call :meth:`recorded`, which saves a call for each update.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:

@@ -27,7 +27,8 @@ class Counters:
     :ivar replayed: delivered events that were read from the journal.
     :ivar gaps: how often a client was notified of a gap.
     :ivar slow_replays: how often a slow reader was moved to replay.
-    :ivar drops: events that were dropped for slow readers, of subscriptions that have ended.
+    :ivar drops: events that were dropped for slow readers. Here, those of ended subscriptions only; a
+        snapshot adds those that the current subscribers have counted.
     :ivar failures: subscribers whose channels were aborted because of an unexpected error.
     :ivar closes: closed channels, by reason.
     :ivar fanouts: batches of updates that were fanned out.
@@ -52,7 +53,7 @@ class Counters:
         """
         Count a fan-out.
 
-        :param seconds: how long it took, without the turns of the reactor between its slices.
+        :param seconds: how long it took, without the reactor's other work between its time slices.
         """
         self.fanouts += 1
         self.fanout_seconds += seconds

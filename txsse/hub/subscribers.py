@@ -14,7 +14,7 @@ __all__ = ["Counts", "Subscribers"]
 
 class Counts(Mapping[str, int]):
     """
-    How many subscribers each topic has; the key ``*`` is the number of all subscribers.
+    How many subscribers each topic has, for the other nodes; ``*`` stands for all subscribers.
 
     This is a view: with 100,000 topics, a copy would take milliseconds.
     """
@@ -36,9 +36,10 @@ class Counts(Mapping[str, int]):
 
 class Subscribers:
     """
-    A view of the subscribers of a hub, which reflects later changes.
+    A view of the subscribers of a hub, for its program; it reflects later changes.
 
-    :ivar by_topic: how many subscribers each topic has by its name.
+    :ivar by_topic: how many subscribers name each topic, not counting patterns that match it; 0 for any other
+        topic.
     """
 
     def __init__(self, members: Collection[Subscriber], by_topic: Mapping[str, int]) -> None:

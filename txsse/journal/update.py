@@ -30,7 +30,8 @@ class Update:
     """
     An event and the topics that it is published to. It is immutable.
 
-    :param topics: one topic or several; the first is the canonical one. A topic is any string except ``*``.
+    :param topics: one topic or several; the first is the canonical one (a term of Mercure). A topic is any
+        string except ``*``.
     :param event: the event. It must have an id, from which a client resumes.
     :param private: whether to send it only to subscribers that are granted access to private updates of one
         of its topics.
@@ -93,16 +94,16 @@ class EphemeralUpdate:
 def _check_topics(topics: str | Iterable[str]) -> tuple[str, ...]:
     if isinstance(topics, str):
         return _single(topics)
-    # A dict removes duplicates and keeps the order: the first topic is the canonical one.
     if isinstance(topics, bytes) or not isinstance(topics, Iterable):
         raise wrong_type("topics", topics, "str, such as 'news', or several of them")
+    # A dict removes duplicates and keeps the order: the first topic is the canonical one.
     several = tuple(dict.fromkeys(map(_check_topic, topics)))
     if not several:
         raise InvalidField("topics", "an update needs a topic")
     return several
 
 
-# Most updates are published to the same few topics.
+# Most updates are published to the same few topics: the cache saves the check and the tuple.
 @lru_cache(maxsize=1024)
 def _single(topic: str) -> tuple[str, ...]:
     return (_check_topic(topic),)

@@ -21,7 +21,7 @@ RETRY_AFTER = b"5"
 
 def segments_below(request: Request) -> list[str]:
     """
-    Return the decoded segments of a request's path below its resource.
+    Return the decoded segments of a request's path that follow the path of its resource.
     """
     # Only the requests of twisted.web.server have this attribute.
     below: list[bytes] = request.postpath  # type: ignore[attr-defined]
@@ -36,6 +36,7 @@ def refused(request: Request, refusal: Refusal, settings: Settings) -> None:
         request.setHeader(b"WWW-Authenticate", challenge(refusal.error, settings).encode())
     if refusal.status == 503:
         request.setHeader(b"Retry-After", RETRY_AFTER)
+    # A client may have made its token up to learn from the reason which keys the hub has.
     reason = refusal.disclosed if isinstance(refusal, InvalidToken) else refusal.reason
     send_response(request, refusal.status, reason)
 
@@ -44,7 +45,7 @@ def failed(failure: Failure, request: Request, settings: Settings, failures: Rat
     """
     Send the response for a request that failed.
 
-    :param failures: the log for unexpected failures.
+    :param failures: the log for unexpected failures. Refusals and expected errors are not logged here.
     """
     error = failure.value
     if isinstance(error, Refusal):
@@ -70,19 +71,19 @@ def failed(failure: Failure, request: Request, settings: Settings, failures: Rat
 
 def challenge(error: str, settings: Settings) -> str:
     """
-    Return the value of ``WWW-Authenticate``, with the URL of the hub's metadata.
+    Return the value of ``WWW-Authenticate``, with the URL of the hub's OAuth metadata.
 
     :param error: the OAuth error code; ``""`` for none.
 
     Source: https://www.rfc-editor.org/rfc/rfc9728#section-5.1
     """
-    named = [f'error="{error}"'] if error else []
-    return "Bearer " + ", ".join([*named, f'resource_metadata="{settings.origin}{metadata_path(settings)}"'])
+    code = [f'error="{error}"'] if error else []
+    return "Bearer " + ", ".join([*code, f'resource_metadata="{settings.origin}{metadata_path(settings)}"'])
 
 
 def metadata_path(settings: Settings) -> str:
     """
-    Return the path of the hub's metadata.
+    Return the path of the hub's OAuth metadata (Protected Resource Metadata).
 
     Source: https://www.rfc-editor.org/rfc/rfc9728#section-3.1
     """

@@ -19,9 +19,9 @@ _OTHER_FILES = 64
 
 def connections_by_files() -> int | None:
     """
-    Return how many connections the process may have, from its limit of open files.
+    Return how many connections the service may accept within the process's limit of open files.
 
-    A process at that limit cannot open anything, not even a journal.
+    At that limit, a process cannot open any file or connection, not even its journal.
 
     :returns: the number; ``None`` if the number of open files is not limited.
     """

@@ -38,10 +38,11 @@ def make_issuers(config: Config, reactor: IReactorTime) -> list[Issuer]:
             keys = RemoteKeys(url, reactor=reactor)
         except (ValueError, MissingExtra) as error:
             raise BadConfig(f"--jwks: {error}") from None
-        issuers.append(Issuer(keys, keys, name))
+        issuers.append(Issuer(publish=keys, subscribe=keys, name=name))
     publish, subscribe = _read_keys(config, "publish"), _read_keys(config, "subscribe")
     _check_algorithms(config, publish, subscribe)
     if publish or subscribe:
+        # The operator makes these tokens: clients cannot request them from an authorization server.
         issuers.append(
             Issuer(FixedKeys(publish), FixedKeys(subscribe), config.key_issuer, authorization_server=False)
         )
@@ -50,7 +51,7 @@ def make_issuers(config: Config, reactor: IReactorTime) -> list[Issuer]:
             "--key-issuer: no key is given that it applies to; give one with --key-file or TXSSE_KEY, or "
             "leave --key-issuer out"
         )
-    if not issuers or not (publish or config.issuer):
+    if not (publish or config.issuer):
         raise BadConfig(
             "no client could publish: give a key with --key-file or TXSSE_KEY, or --issuer and --jwks; "
             "or try --demo first"
@@ -74,8 +75,8 @@ def describe_keys(config: Config) -> Iterator[str]:
     Describe the keys of each role in one line, for ``--check``: algorithms and IDs, no secrets.
     """
     for role in ("publish", "subscribe"):
-        named = [f"{_kinds(key)}{f' ({key.id})' if key.id else ''}" for key in _read_keys(config, role)]
-        yield f"keys to {role}: {', '.join(named) or 'none'}"
+        keys = [f"{_algorithms(key)}{f' ({key.id})' if key.id else ''}" for key in _read_keys(config, role)]
+        yield f"keys to {role}: {', '.join(keys) or 'none'}"
 
 
 def _read_keys(config: Config, role: str) -> Sequence[Key]:
@@ -108,15 +109,15 @@ def _check_algorithms(config: Config, publish: Sequence[Key], subscribe: Sequenc
     """
     if not config.algorithm:
         return
-    allowed, named = set(config.algorithm), ", ".join(config.algorithm)
+    allowed, listed = set(config.algorithm), ", ".join(config.algorithm)
     for role, keys in (("publish", publish), ("subscribe", subscribe)):
         if keys and not any(allowed & set(key.algorithms) for key in keys):
-            good = ", ".join(dict.fromkeys(map(_kinds, keys)))
+            suitable = ", ".join(dict.fromkeys(map(_algorithms, keys)))
             raise BadConfig(
-                f"--algorithm: it allows {named}, but the keys to {role} are for {good}; allow one of "
+                f"--algorithm: it allows {listed}, but the keys to {role} are for {suitable}; allow one of "
                 "those, or give another key"
             )
 
 
-def _kinds(key: Key) -> str:
+def _algorithms(key: Key) -> str:
     return "/".join(key.algorithms)

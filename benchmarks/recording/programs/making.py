@@ -48,7 +48,7 @@ def record_alone(contestant: Contestant) -> None:
     """
     if contestant.alone:
         replace(sqlite, "MAX_BATCH_COUNT", 1)
-        replace(redis_outbox, "_BATCH_COUNT", 1)
+        replace(redis_outbox, "_CHUNK_COUNT", 1)
 
 
 def replace(module: ModuleType, name: str, value: int) -> None:

@@ -20,12 +20,12 @@ __all__ = ["Outbox"]
 
 _log = Logger()
 
-# How many updates, and bytes of updates, one call of the script takes.
-_BATCH_COUNT = 500
-_BATCH_BYTES = 1024 * 1024
+# How many updates, and bytes of updates, one call of the script takes. A batch is never split.
+_CHUNK_COUNT = 500
+_CHUNK_BYTES = 1024 * 1024
 
 
-class _OnItsWay(NamedTuple):
+class _Pending(NamedTuple):
     size: int
     arguments: Arguments
     recorded: Deferred[int]
@@ -35,16 +35,15 @@ class Outbox:
     """
     The updates of this process whose Deferreds have not fired.
 
-    These are the updates that wait to be recorded, and those that are recorded but have not been given to the
-    follower.
+    These updates wait to be recorded, or are recorded and have not been given to the follower.
 
-    :param record: records updates, given as arguments of the script; its second argument is whether they are
-        one batch. It returns a Deferred of their positions.
-    :param followed_up_to: returns the position up to which the follower was given updates; infinity while no
-        update can be given to it.
-    :ivar bytes: the size of the updates that wait to be recorded.
-    :ivar own: these updates and their arguments, by id. When the stream returns an update of this process,
-        the object is used again, instead of decoding the entry.
+    :param record: records updates, each given as its arguments of the script; its second argument is whether
+        they are one batch of :meth:`add_many`. It returns a Deferred of their positions.
+    :param followed_up_to: returns the position up to which the follower was given updates; infinity without a
+        session: publishers do not wait until the next session gives them to the follower.
+    :ivar bytes: the size of the updates that wait to be recorded, in bytes.
+    :ivar own: the updates in this outbox and their arguments, by encoded id. When the stream returns one of
+        them, the object is used again, instead of decoding the entry.
     """
 
     def __init__(
@@ -56,12 +55,13 @@ class Outbox:
         self.own: dict[bytes, tuple[Update, Arguments]] = {}
         self._record = record
         self._followed_up_to = followed_up_to
-        self._waiting: list[_OnItsWay] = []
-        # The updates that wait before those, up to the last batch and with it: whether each list is a batch.
-        self._earlier: list[tuple[bool, list[_OnItsWay]]] = []
-        # The recorded updates that the follower was not given: a heap by position.
-        self._unfollowed: list[tuple[int, int, _OnItsWay]] = []
-        self._order = 0
+        self._waiting: list[_Pending] = []
+        # The updates added before those, in order: (False, updates of `add`) and (True, a batch), in turn.
+        self._earlier: list[tuple[bool, list[_Pending]]] = []
+        # The recorded updates that the follower was not given: a heap by position. Equal updates share one
+        # position; the second item then decides, as a pending update has no order.
+        self._unfollowed: list[tuple[int, int, _Pending]] = []
+        self._pushes = 0
         # The number of Deferreds that have not fired.
         self._outstanding = 0
         self._settled: Waiters[None] = Waiters()
@@ -72,7 +72,7 @@ class Outbox:
 
         :returns: a Deferred that fires with its position, once it is recorded and given to the follower.
         """
-        added = self._take(update)
+        added = self._register(update)
         self._waiting.append(added)
         return added.recorded
 
@@ -80,19 +80,19 @@ class Outbox:
         """
         Add a batch, which the next :meth:`flush` sends in one call.
         """
-        batch = [self._take(update) for update in updates]
+        batch = [self._register(update) for update in updates]
         self._earlier += [(False, self._waiting), (True, batch)]
         self._waiting = []
         return [each.recorded for each in batch]
 
-    def _take(self, update: Update) -> _OnItsWay:
+    def _register(self, update: Update) -> _Pending:
         recorded: Deferred[int] = Deferred()
         arguments = to_arguments(update)
         size = len(update.frame)
         self._outstanding += 1
         self.own[arguments[0]] = update, arguments
         self.bytes += size
-        return _OnItsWay(size, arguments, recorded)
+        return _Pending(size, arguments, recorded)
 
     def flush(self) -> None:
         """
@@ -100,24 +100,24 @@ class Outbox:
         """
         earlier, self._earlier = self._earlier, []
         waiting, self._waiting = self._waiting, []
-        for together, run in earlier:
-            if together:
-                self._send(run, together=True)
+        for is_batch, updates in earlier:
+            if is_batch:
+                self._send(updates, is_batch=True)
             else:
-                self._send_run(run)
-        self._send_run(waiting)
+                self._send_in_chunks(updates)
+        self._send_in_chunks(waiting)
 
-    def _send_run(self, waiting: Sequence[_OnItsWay]) -> None:
-        batch: list[_OnItsWay] = []
+    def _send_in_chunks(self, updates: Sequence[_Pending]) -> None:
+        chunk: list[_Pending] = []
         size = 0
-        for each in waiting:
-            batch.append(each)
+        for each in updates:
+            chunk.append(each)
             size += each.size
-            if len(batch) == _BATCH_COUNT or size >= _BATCH_BYTES:
-                self._send(batch)
-                batch, size = [], 0
-        if batch:
-            self._send(batch)
+            if len(chunk) == _CHUNK_COUNT or size >= _CHUNK_BYTES:
+                self._send(chunk)
+                chunk, size = [], 0
+        if chunk:
+            self._send(chunk)
 
     def fire_followed(self) -> None:
         """
@@ -125,11 +125,11 @@ class Outbox:
         """
         while self._unfollowed and self._unfollowed[0][0] <= self._followed_up_to():
             position, _, each = heapq.heappop(self._unfollowed)
-            self._finish(each, position)
+            self._fire(each, position)
 
     def rename(self, rename: Callable[[int], int]) -> None:
         """
-        Change the positions of the updates that the follower was not given, after a new epoch began.
+        Replace the positions of the recorded updates that the follower was not given: a new epoch began.
 
         :param rename: returns the new position for an old one.
         """
@@ -140,17 +140,17 @@ class Outbox:
         """
         Fail the updates that wait to be sent, because the session is lost.
 
-        Updates that are recorded succeed, although the follower will be given them only in the next session.
+        Recorded updates succeed, although the follower will be given them only in the next session: a failure
+        would make their publishers publish them again.
         """
-        waiting = [each for _, run in self._earlier for each in run] + self._waiting
+        waiting = [each for _, updates in self._earlier for each in updates] + self._waiting
         self._earlier, self._waiting = [], []
         for each in waiting:
-            self._release(each)
-            self._finish(each, Failure(make_error()))
-        # A failure would make the publishers publish these again.
+            self.bytes -= each.size
+            self._fire(each, Failure(make_error()))
         unfollowed, self._unfollowed = self._unfollowed, []
         for position, _, each in unfollowed:
-            self._finish(each, position)
+            self._fire(each, position)
 
     async def settle(self) -> None:
         """
@@ -159,32 +159,29 @@ class Outbox:
         while self._outstanding:
             await self._settled.wait()
 
-    def _send(self, batch: list[_OnItsWay], *, together: bool = False) -> None:
+    def _send(self, updates: list[_Pending], *, is_batch: bool = False) -> None:
         # An exception in the call, such as a MemoryError, must fail the publishers' Deferreds.
-        recorded = maybeDeferred(self._record, [each.arguments for each in batch], together)
+        recorded = maybeDeferred(self._record, [each.arguments for each in updates], is_batch)
         recorded.addCallbacks(
-            self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
+            self._has_recorded, self._has_not_recorded, callbackArgs=(updates,), errbackArgs=(updates,)
         )
         recorded.addErrback(lambda failure: _log.failure("the callback of a publisher failed", failure))
 
-    def _has_recorded(self, positions: list[int], batch: list[_OnItsWay]) -> None:
-        for position, each in zip(positions, batch, strict=True):
-            self._release(each)
+    def _has_recorded(self, positions: list[int], updates: list[_Pending]) -> None:
+        for position, each in zip(positions, updates, strict=True):
+            self.bytes -= each.size
             if position <= self._followed_up_to():
-                self._finish(each, position)
+                self._fire(each, position)
             else:
-                self._order += 1
-                heapq.heappush(self._unfollowed, (position, self._order, each))
+                self._pushes += 1
+                heapq.heappush(self._unfollowed, (position, self._pushes, each))
 
-    def _has_not_recorded(self, failure: Failure, batch: list[_OnItsWay]) -> None:
-        for each in batch:
-            self._release(each)
-            self._finish(each, failure)
+    def _has_not_recorded(self, failure: Failure, updates: list[_Pending]) -> None:
+        for each in updates:
+            self.bytes -= each.size
+            self._fire(each, failure)
 
-    def _release(self, each: _OnItsWay) -> None:
-        self.bytes -= each.size
-
-    def _finish(self, each: _OnItsWay, result: int | Failure) -> None:
+    def _fire(self, each: _Pending, result: int | Failure) -> None:
         # Calling back with a Failure starts the errbacks.
         each.recorded.callback(result)
         self.own.pop(each.arguments[0], None)

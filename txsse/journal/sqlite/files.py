@@ -33,7 +33,8 @@ _LOCK_INTERVAL = 0.02
 
 _HEAD = re.compile(rb"(\d{19}) ([0-9a-f]{8})\n", re.ASCII)
 
-# ``mxFrame`` in the header of the WAL index: https://www.sqlite.org/walformat.html
+# ``mxFrame`` in the header of the WAL index: the number of pages in the ``-wal``. Python's sqlite3 returns it
+# only from a checkpoint. Source: https://www.sqlite.org/walformat.html
 _FRAMES = Struct("=I")
 _FRAMES_OFFSET = 16
 
@@ -52,10 +53,10 @@ class Files:
         self._head_path = Path(f"{path}-head")
         self._wal_path = Path(f"{path}-wal")
         self._shm_path = Path(f"{path}-shm")
-        self._fresh_path = Path(f"{path}-fresh")
-        self._head: int | None = None
-        self._shm: int | None = None
-        self._noted = 0
+        self._copy_path = Path(f"{path}-fresh")
+        self._head_descriptor: int | None = None
+        self._shm_descriptor: int | None = None
+        self._noted_position = 0
         self._identities: dict[Path, _Identity] = {}
         self._look_at = 0.0
 
@@ -67,40 +68,40 @@ class Files:
         :raises JournalFailed: if another process keeps the lock.
         :raises OSError: if a file cannot be opened.
         """
-        over = time.monotonic() + timeout
-        while not self._lock():
-            if time.monotonic() >= over:
+        deadline = time.monotonic() + timeout
+        while not self._try_lock():
+            if time.monotonic() >= deadline:
                 raise JournalFailed(
                     str(self._path),
                     "another process has the file open; stop it, use another file, or share a Redis server",
                 )
             time.sleep(_LOCK_INTERVAL)
         # Remove an incomplete copy.
-        self._fresh_path.unlink(missing_ok=True)
+        self._copy_path.unlink(missing_ok=True)
         # SQLite gives its other files the mode of the database. The database must not be opened here while
         # SQLite has it open: closing it would release all locks of this process on it.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE))
 
-    def _lock(self) -> bool:
-        head = os.open(self._head_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+    def _try_lock(self) -> bool:
+        descriptor = os.open(self._head_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
         try:
-            fcntl.flock(head, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Another process may have removed the file before this one locked it.
-            if _identity_if_there(self._head_path) == _identity(head):
-                self._head, head = head, -1
+            if _identity_if_there(self._head_path) == _identity(descriptor):
+                self._head_descriptor, descriptor = descriptor, -1
         except BlockingIOError:
             pass
         finally:
-            if head >= 0:
-                os.close(head)
-        return self._head is not None
+            if descriptor >= 0:
+                os.close(descriptor)
+        return self._head_descriptor is not None
 
     def watch(self) -> None:
         """
         Record the identities of the files, for :meth:`problem`. SQLite must have created its files before.
         """
         self._close_shm()
-        self._shm = os.open(self._shm_path, os.O_RDONLY | os.O_CLOEXEC)
+        self._shm_descriptor = os.open(self._shm_path, os.O_RDONLY | os.O_CLOEXEC)
         paths = (self._path, self._wal_path, self._shm_path, self._head_path)
         self._identities = {path: _identity(path) for path in paths}
 
@@ -135,7 +136,7 @@ class Files:
 
         :raises OSError: if the disk has less free space than the database takes.
         """
-        path = self._fresh_path
+        path = self._copy_path
         path.unlink(missing_ok=True)
         needed = self._path.stat().st_size
         room = os.statvfs(self._path.parent)
@@ -168,12 +169,12 @@ class Files:
         """
         Return the last acknowledged position, from ``-head``; ``None`` if the file is empty or damaged.
         """
-        assert self._head is not None, "the journal has not been locked"
-        match = _HEAD.fullmatch(os.pread(self._head, 100, 0))
+        assert self._head_descriptor is not None, "the journal has not been locked"
+        match = _HEAD.fullmatch(os.pread(self._head_descriptor, 100, 0))
         if match is None or crc32(match[1]) != int(match[2], 16):
             return None
-        self._noted = int(match[1])
-        return self._noted
+        self._noted_position = int(match[1])
+        return self._noted_position
 
     def note(self, position: int) -> None:
         """
@@ -182,19 +183,19 @@ class Files:
         This is one write of a few bytes, which a killed process has made either completely or not at all. In
         a power cut, it is as safe as an update with ``synchronous="NORMAL"``.
         """
-        assert self._head is not None, "the journal has not been locked"
-        if position != self._noted:
+        assert self._head_descriptor is not None, "the journal has not been locked"
+        if position != self._noted_position:
             text = b"%019d" % position
-            os.pwrite(self._head, b"%b %08x\n" % (text, crc32(text)), 0)
-            self._noted = position
+            os.pwrite(self._head_descriptor, b"%b %08x\n" % (text, crc32(text)), 0)
+            self._noted_position = position
 
     def frames(self) -> int:
         """
-        Return the number of pages in the ``-wal``.
+        Return the number of pages in the ``-wal``, without a checkpoint.
         """
-        assert self._shm is not None, "the files are not watched"
+        assert self._shm_descriptor is not None, "the files are not watched"
         frames: int
-        (frames,) = _FRAMES.unpack(os.pread(self._shm, _FRAMES.size, _FRAMES_OFFSET))
+        (frames,) = _FRAMES.unpack(os.pread(self._shm_descriptor, _FRAMES.size, _FRAMES_OFFSET))
         return frames
 
     def release(self) -> None:
@@ -203,12 +204,12 @@ class Files:
         """
         self._identities = {}
         self._close_shm()
-        head, self._head = self._head, None
-        if head is not None:
-            os.close(head)
+        descriptor, self._head_descriptor = self._head_descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def _close_shm(self) -> None:
-        shm, self._shm = self._shm, None
+        shm, self._shm_descriptor = self._shm_descriptor, None
         if shm is not None:
             os.close(shm)
 

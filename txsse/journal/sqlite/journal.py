@@ -48,8 +48,7 @@ T = TypeVar("T")
 
 _log = Logger()
 
-# How many reads of pages the thread may have queued at a time, so that a published update waits for no more
-# of them.
+# How many reads of pages may be queued for the thread: a published update waits for no more of them.
 _READS = 2
 
 # How often to delete old rows, to check that no file was removed, and to test whether a problem persists, in
@@ -59,10 +58,10 @@ _TIDY_INTERVAL = 5.0
 
 class _Opened(NamedTuple):
     newest: list[tuple[Entry, float]]
-    # Those of their ids that older updates also have.
+    # The ids among these that an older update in the file also has.
     repeated: set[str]
+    # For each of the latest processes, this one last: the secret of its resume IDs, and its final position.
     visits: list[tuple[bytes, int]]
-    floor: int
 
 
 class _Waiting(NamedTuple):
@@ -85,16 +84,14 @@ class SQLiteJournal:
     a power cut; each transaction then waits for the disk. Damaged records are skipped, counted, and reported
     to clients that resume before them.
 
-    Only one process can have the file open. For several processes, use
-    :class:`txsse.journal.redis.RedisJournal`.
+    Only one process can have the file open; several use :class:`txsse.journal.redis.RedisJournal`.
 
     :param path: the file, which is created if it does not exist. The files next to it with the suffixes
         ``-wal``, ``-shm`` and ``-head`` belong to it.
     :param max_count: the maximum number of updates.
     :param max_bytes: the maximum size of the updates in the file, in bytes, approximately.
     :param max_age: the maximum age of an update, in seconds; ``None`` for no such limit.
-    :param recent_bytes: how much memory to use for the newest updates, in bytes. Reads of these take no disk
-        access.
+    :param recent_bytes: the memory for the newest updates, in bytes. Reading these needs no disk access.
     :param max_pending: how many bytes of updates may wait to be recorded. Appending more of them fails.
     :param synchronous: ``NORMAL`` or ``FULL``.
     :param lock_timeout: how long to wait for another process that has the file open, in seconds.
@@ -118,22 +115,21 @@ class SQLiteJournal:
         check_bounds(max_count, max_bytes, max_age)
         if synchronous not in ("NORMAL", "FULL"):
             raise ValueError(f"synchronous must be NORMAL or FULL, not {synchronous!r}")
-        age = to_max_age(max_age)
+        self._max_age = to_max_age(max_age)
         self._path = Path(path)
         self._database = Database(
             self._path,
-            Bounds(max_count, max_bytes, age),
+            Bounds(max_count, max_bytes, self._max_age),
             synchronous=synchronous,
             lock_timeout=lock_timeout,
             seconds=lambda: float(self._reactor.seconds()),
         )
         self._recent_bytes = recent_bytes
-        self._max_age = age
         self._recent = self._new_recent(0)
         self._floor = 0
-        # The resume IDs of this process, and those of earlier ones, each with the final position of that
-        # process. After that position the file may hold other updates than those that the earlier process
-        # had, if it was set back by a power cut or a restored backup.
+        # The resume IDs of this process; and those of earlier processes, with the final position of each. The
+        # updates after that position may be others than those that the earlier process had there, if a power
+        # cut or a restored backup set the file back.
         self._resume_ids = ResumeIds(new_secret(randomness_of(reactor)))
         self._earlier: list[tuple[ResumeIds, int]] = []
         self._max_pending = max_pending
@@ -181,17 +177,15 @@ class SQLiteJournal:
         self._reactor = make_steady(self._given_reactor or global_reactor())
         self._now = wall_of(self._reactor)
         self._worker.start(self._reactor)
-        started = self._worker.run(self._open, self._now()).addCallback(self._can_write)
-        return started.addCallbacks(
-            self._has_opened, lambda failure: Deferred.fromCoroutine(self._has_not_opened(failure))
-        )
+        opened = self._run_in_thread(self._open, self._now()).addCallback(self._update_problem)
+        return opened.addCallbacks(self._has_opened, self._has_not_opened)
 
     def append(self, update: Update) -> Deferred[int]:
         """
         Record an update, in the next transaction.
         """
         now = self._now()
-        # While a transaction runs, it or the next one may add a newer update with the same id.
+        # While a transaction runs, it or the next one may add a newer update with this id: the thread checks.
         known = None if self._committing else self._recent.find_equal(update, now)
         if known is not None:
             return succeed(known)
@@ -227,9 +221,10 @@ class SQLiteJournal:
         position = self._recent.find(id, now)
         if position is None:
             position = self._find_resume_id(id)
+        # The file is searched if it may hold an earlier update with this id.
         if (position is not None and self._recent.begins(id)) or self._all_is_recent():
             return succeed(position)
-        return self._ask(self._database.find, id, now)
+        return self._run_in_thread(self._database.find, id, now)
 
     def at(self, position: int) -> Deferred[Update | None]:
         """
@@ -239,7 +234,7 @@ class SQLiteJournal:
         update = self._recent.at(position, now)
         if update is not None or self._all_is_recent():
             return succeed(update)
-        return self._ask(self._database.at, position, now)
+        return self._run_in_thread(self._database.at, position, now)
 
     def read(self, after: int) -> Deferred[Page]:
         """
@@ -249,7 +244,7 @@ class SQLiteJournal:
         self._recent.trim(now)
         if after >= self._recent.floor or self._all_is_recent():
             return succeed(self._recent.read(after, now))
-        return self._reading.run(self._ask, self._database.read, after, now)
+        return self._reading.run(self._run_in_thread, self._database.read, after, now)
 
     def resume_id(self, position: int) -> str:
         """
@@ -286,7 +281,7 @@ class SQLiteJournal:
         database.open(now)
         visits = database.begin_visit(new_secret(randomness_of(self._reactor)))
         newest, repeated = database.newest(RECENT_COUNT, self._recent_bytes)
-        return _Opened(newest, repeated, visits, database.floor)
+        return _Opened(newest, repeated, visits)
 
     def _append(self, batch: list[_Waiting]) -> tuple[list[int], set[str]]:
         positions = self._database.append([(each.update, each.time) for each in batch])
@@ -295,18 +290,18 @@ class SQLiteJournal:
     # These are called in the reactor's thread, with the results.
 
     def _has_opened(self, found: _Opened) -> None:
-        newest, repeated, visits, self._floor = found
+        newest, repeated, visits = found
         *earlier, (secret, head) = visits
         self._earlier = [(ResumeIds(each), end) for each, end in earlier]
         self._resume_ids = ResumeIds(secret)
+        # The window begins just before the oldest of these updates.
         self._recent = self._new_recent(newest[0][0][0] - 1 if newest else head)
         for (position, update), time in newest:
             self._recent.add(position, update, time, repeated=update.id in repeated)
         self._tidy_later()
 
-    async def _has_not_opened(self, failure: Failure) -> None:
-        await self._worker.stop()
-        failure.raiseException()
+    def _has_not_opened(self, failure: Failure) -> Deferred[Any]:
+        return Deferred.fromCoroutine(self._worker.stop()).addCallback(lambda _: failure)
 
     def _commit(self) -> None:
         if self._committing or not self._waiting:
@@ -317,18 +312,16 @@ class SQLiteJournal:
         while self._waiting and ((len(batch) < MAX_BATCH_COUNT and size < MAX_BATCH_BYTES) or batch[-1].more):
             batch.append(self._waiting.popleft())
             size += len(batch[-1].update.frame)
-        recorded = self._ask(self._append, batch)
-        recorded.addCallback(self._can_write)
+        recorded = self._run_in_thread(self._append, batch)
+        recorded.addCallback(self._update_problem)
         recorded.addBoth(self._release, size)
         recorded.addCallbacks(
             self._has_recorded, self._has_not_recorded, callbackArgs=(batch,), errbackArgs=(batch,)
         )
         recorded.addErrback(
-            lambda failure: _log.failure(
-                "{journal}: a callback for new updates failed", failure, journal=self
-            )
+            lambda error: _log.failure("{journal}: a callback for new updates failed", error, journal=self)
         )
-        recorded.addBoth(self._go_on)
+        recorded.addBoth(self._commit_next)
 
     def _release(self, result: T, size: int) -> T:
         self._pending -= size
@@ -342,6 +335,7 @@ class SQLiteJournal:
                 entry = self._recent.add(position, update, time, repeated=update.id in repeated)
                 self._follower.update_appended(entry)
         self._recent.forget(self._floor)
+        # An update is given to the follower before the Deferred of its publisher fires.
         for position, waiting in zip(positions, batch, strict=True):
             waiting.recorded.callback(position)
 
@@ -349,7 +343,7 @@ class SQLiteJournal:
         for waiting in batch:
             waiting.recorded.errback(failure)
 
-    def _go_on(self, _: object) -> None:
+    def _commit_next(self, _: object) -> None:
         self._committing = False
         self._commit()
         if not self._committing and self._idle is not None:
@@ -363,10 +357,7 @@ class SQLiteJournal:
 
     def _tidy(self) -> None:
         self._tidying = None
-        self._tidy_now().addCallback(self._has_tidied)
-
-    def _has_tidied(self, more: bool) -> None:
-        self._tidy_later(0.0 if more else _TIDY_INTERVAL)
+        self._tidy_now().addCallback(lambda more: self._tidy_later(0.0 if more else _TIDY_INTERVAL))
 
     def _tidy_now(self) -> Deferred[bool]:
         # A failure has already been logged, and the next interval is soon enough for a retry.
@@ -375,15 +366,15 @@ class SQLiteJournal:
     async def _probe_and_tidy(self) -> bool:
         if self.problem is not None:
             # Without the probe, the problem would persist until a client publishes.
-            await self._ask(self._database.probe)
-            self._can_write(None)
-        return await self._ask(self._database.tidy, self._now())
+            await self._run_in_thread(self._database.probe)
+            self._update_problem(None)
+        return await self._run_in_thread(self._database.tidy, self._now())
 
     # These pass work to the thread.
 
-    def _ask(self, ask: Callable[..., T], *arguments: object) -> Deferred[T]:
+    def _run_in_thread(self, ask: Callable[..., T], *arguments: object) -> Deferred[T]:
         """
-        Call a function of the database in the thread, and note its floor afterwards.
+        Call a function in the thread, and then update the floor: the call may have dropped updates.
         """
 
         def work() -> tuple[T, int]:
@@ -395,7 +386,7 @@ class SQLiteJournal:
 
         return self._worker.run(work).addCallback(answered)
 
-    def _can_write(self, result: T) -> T:
+    def _update_problem(self, result: T) -> T:
         """
         Set or clear the problem after a write. A successful read does not clear it: a full disk can be read.
         """

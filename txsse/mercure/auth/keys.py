@@ -35,8 +35,8 @@ _EC = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 #: All algorithms that a hub can allow.
 ALGORITHMS = (*_HMAC, *_RSA, *_EC.values(), "EdDSA")
 
-# The minimum of RFC 7518, section 3.2, for HS256: the length of the hash. HS384 and HS512 require no more
-# here.
+# The length of the hash of HS256, in bytes: the minimum of RFC 7518, section 3.2. The RFC demands more for
+# HS384 and HS512; txsse does not.
 _MIN_SECRET = 32
 _MIN_RSA_BITS = 2048
 
@@ -59,7 +59,7 @@ class Key:
     :ivar algorithms: the algorithms that it may be used with.
     :ivar material: a secret, or a public key.
     :ivar id: the ``kid`` by which tokens name it.
-    :ivar private: the secret or private key, if it is known: the key can sign, too.
+    :ivar private: the secret or private key, with which ``txsse token`` signs; ``None`` if it is not known.
     """
 
     algorithms: Sequence[str]
@@ -86,6 +86,7 @@ def secret_key(secret: str | bytes, *, id: str | None = None) -> Key:
     material = secret.encode("utf-8", "surrogateescape") if isinstance(secret, str) else secret
     found = recognise(material)
     if found is not None:
+        # A file may hold the formats that have a ``form``.
         advice = found.advice if found.form is None else "give it as a key file"
         raise BadKey(f"{found.what} is not a secret; {advice}")
     if len(material) < _MIN_SECRET:
@@ -174,8 +175,8 @@ def read_key(path: Path) -> list[Key]:
 def _jwk(entry: object) -> Key | None:
     if not isinstance(entry, Mapping) or entry.get("use", "sig") != "sig":
         return None
-    named = entry.get("alg")
-    if named is not None and named not in ALGORITHMS:
+    algorithm = entry.get("alg")
+    if algorithm is not None and algorithm not in ALGORITHMS:
         return None
     operations = entry.get("key_ops")
     if isinstance(operations, list) and "verify" not in operations:
@@ -184,7 +185,7 @@ def _jwk(entry: object) -> Key | None:
         key = _public_jwk(entry)
     except (PyJWTError, ValueError, TypeError, KeyError, AttributeError, UnsupportedAlgorithm):
         return None
-    limited = key if named is None else key.limited_to([named])
+    limited = key if algorithm is None else key.limited_to([algorithm])
     return limited if limited.algorithms else None
 
 

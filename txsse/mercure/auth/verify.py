@@ -48,14 +48,15 @@ class IKeys(Protocol):
     @property
     def known(self) -> bool:
         """
-        Whether the source has had keys yet.
+        Whether the source has ever had keys. Until then, every token gets a 503 instead of a 401.
         """
 
     async def find(self, id: str | None) -> Sequence[Key]:
         """
-        Return all keys, including those with this ID, if the source has any.
+        Return all keys of the source.
 
-        :param id: the ``kid`` of a token; ``None`` if it has none.
+        :param id: the ``kid`` of a token; ``None`` if it has none. If no key has this ID, a source that
+            fetches its keys may fetch them again.
         """
 
 
@@ -144,14 +145,14 @@ class Verifier:
             self._issuers[issuer.name] = issuer
         # The keys of this issuer verify tokens that name no trusted issuer. If this issuer has a name, the
         # token is then refused, and the owner of the key learns why.
-        own = [issuer for issuer in self._issuers.values() if not issuer.authorization_server]
-        self._unnamed = self._issuers.get(None) or next(iter(own), None)
+        with_own_keys = (issuer for issuer in self._issuers.values() if not issuer.authorization_server)
+        self._default_issuer = self._issuers.get(None) or next(with_own_keys, None)
         self._base = base
         self._audience = frozenset(audience)
         self._algorithms = frozenset(algorithms) & frozenset(ALGORITHMS)
         self._compatibility = compatibility
         self._seconds = seconds
-        self._remembered: TokenCache[IKeys] = TokenCache(seconds)
+        self._cache: TokenCache[IKeys] = TokenCache(seconds)
         self._jws = PyJWS(list(self._algorithms))
 
     async def verify(self, token: str, role: Role) -> Grants:
@@ -164,20 +165,20 @@ class Verifier:
         :raises Unavailable: while the keys of the token's issuer are unavailable.
         """
         try:
-            return await self._recall(token, role) or await self._verify(token, role)
+            return await self._find_cached(token, role) or await self._verify(token, role)
         except InvalidToken as error:
             _log.debug("a token to {role} is refused: {problem}", role=role, problem=error.reason)
             raise
 
-    async def _recall(self, token: str, role: Role) -> Grants | None:
-        known = self._remembered.find(token, role)
+    async def _find_cached(self, token: str, role: Role) -> Grants | None:
+        known = self._cache.find(token, role)
         if known is None:
             return None
         # This call makes the source look for newer keys. Otherwise a withdrawn key would stay valid as long
         # as no client presents another token.
         await known.keys.find(None)
         if known.keys.version != known.version:
-            self._remembered.forget(token, role)
+            self._cache.forget(token, role)
             return None
         if known.grants.expires is not None and known.grants.expires <= self._seconds():
             raise InvalidToken(_EXPIRED, signed=True)
@@ -203,8 +204,9 @@ class Verifier:
             _check_issuer(issuer, claims)
             grants = self._read_grants(header, claims)
         except InvalidToken as error:
+            # A key of the hub verified the signature, so the client may learn the reason.
             raise InvalidToken(error.reason, signed=True) from None
-        self._remembered.add(token, role, CachedToken(keys, version, grants))
+        self._cache.add(token, role, CachedToken(keys, version, grants))
         return grants
 
     def _read(self, token: str) -> tuple[Mapping[str, Any], Mapping[str, object]]:
@@ -225,7 +227,7 @@ class Verifier:
         """
         name = claims.get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
-        issuer = issuer or self._unnamed
+        issuer = issuer or self._default_issuer
         if issuer is None:
             raise InvalidToken("its issuer is not trusted")
         return issuer
@@ -240,14 +242,14 @@ class Verifier:
         raise InvalidToken("none of the keys verifies its signature")
 
     def _read_grants(self, header: Mapping[str, object], claims: Mapping[str, object]) -> Grants:
-        old = self._compatibility and not _is_access_token(header)
+        is_legacy = self._compatibility and not _is_access_token(header)
         expires = _time(claims, "exp")
-        if not old:
+        if not is_legacy:
             if not _is_access_token(header):
                 raise InvalidToken("its typ is not at+jwt")
             if expires is None:
                 raise InvalidToken("it has no exp")
-        if not old or claims.get("aud") is not None:
+        if not is_legacy or claims.get("aud") is not None:
             # Tokens from before Mercure 1.0 need no audience, but a given one counts:
             # https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3
             self._check_audience(claims.get("aud"))
@@ -256,7 +258,7 @@ class Verifier:
         begins = _time(claims, "nbf")
         if begins is not None and begins > self._seconds() + _LEEWAY:
             raise InvalidToken("it is not valid yet")
-        grants = read_claim(claims, self._base) if old else read_details(claims, self._base)
+        grants = read_claim(claims, self._base) if is_legacy else read_details(claims, self._base)
         return replace(grants, expires=expires)
 
     def _check_audience(self, audience: object) -> None:
@@ -274,11 +276,11 @@ def _candidates(keys: Sequence[Key], algorithm: str, id: object) -> Sequence[Key
     """
     Return the keys that may have signed a token.
 
-    The ``kid`` is a hint: keys may have no ID.
+    The ``kid`` is a hint: keys may have no ID. A key with another ID is tried only for a token without one.
     """
-    fitting = [key for key in keys if algorithm in key.algorithms]
-    named = [key for key in fitting if key.id is not None and key.id == id]
-    return named or [key for key in fitting if key.id is None or id is None]
+    suitable = [key for key in keys if algorithm in key.algorithms]
+    with_id = [key for key in suitable if key.id is not None and key.id == id]
+    return with_id or [key for key in suitable if key.id is None or id is None]
 
 
 def _to_claims(payload: bytes) -> Mapping[str, object]:

@@ -1,5 +1,5 @@
 """
-Contract checks for ``append``: positions, order, the follower, and equal updates.
+Contract checks for ``append``: positions, order, equal updates, and the calls of the journal's follower.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ async def follower_is_given_each_update_once_and_in_order(subject: Subject) -> N
     Check that the follower gets each update once, in order, before the Deferred of ``append`` fires.
     """
     follower = await subject.start()
-    before: list[bool] = []
+    given_first: list[bool] = []
     recorded: list[Deferred[int]] = []
 
-    def note(position: int, id: str) -> int:
-        before.append(id in follower.ids)
+    def check_given(position: int, id: str) -> int:
+        given_first.append(id in follower.ids)
         return position
 
     for number in range(50):
         id = str(number)
         recorded.append(subject.journal.append(make_update(id)))
-        recorded[-1].addCallback(note, id)
+        recorded[-1].addCallback(check_given, id)
     positions = [await each for each in recorded]
     equal(
         follower.ids,
@@ -78,7 +78,7 @@ async def follower_is_given_each_update_once_and_in_order(subject: Subject) -> N
         "the follower is given each update once, in order",
     )
     equal([position for position, _ in follower.entries], positions, "the follower is given the positions")
-    expect(all(before), "the follower is given an update before the Deferred of append fires")
+    expect(all(given_first), "the follower is given an update before the Deferred of append fires")
     equal(follower.missed, [], "nothing is missed")
 
 
@@ -128,6 +128,8 @@ async def equal_update_is_a_no_op(subject: Subject) -> None:
 async def update_that_differs_is_appended(subject: Subject) -> None:
     """
     Check that an update that differs in any field from the newest one with its id is appended.
+
+    Only the newest one counts: an update that restores an earlier state (A, B, A) must reach the clients.
     """
     follower = await subject.start()
     update = Update("news", ServerSentEvent("x", "t", "1", 1.0))
@@ -160,11 +162,13 @@ async def earliest_update_is_found(subject: Subject) -> None:
     Check that ``find`` returns the earliest held update of many with one id.
     """
     await subject.start(max_count=300)
+    # "off", "on", "on", "off", ...: every third update equals the one before it, and is not recorded.
     recorded = [
-        subject.journal.append(make_update("state", "on" if each % 3 else "off")) for each in range(900)
+        subject.journal.append(make_update("state", "on" if number % 3 else "off")) for number in range(900)
     ]
     positions = sorted({await each for each in recorded})
     equal(len(positions), 600, "an update that differs from the newest one with its id is appended")
+    # Each further update drops the oldest of the 300 that are held.
     await subject.append("other")
     equal(await subject.find("state"), positions[-299], "the earliest held update with an id is found")
     await subject.append("state")
@@ -198,7 +202,7 @@ async def record_has_all_appended_updates(subject: Subject) -> None:
                 held.append((position, update))
     equal(follower.entries, held, "the follower is given exactly the recorded updates")
     for number in range(12):
-        places = [position for position, update in held if update.id == f"id {number}"]
+        matching = [position for position, update in held if update.id == f"id {number}"]
         found = await subject.find(f"id {number}")
-        equal(found, places[0] if places else None, "the earliest update with an id is found")
+        equal(found, matching[0] if matching else None, "the earliest update with an id is found")
     equal(await subject.ids_after(OLDEST), [update.id for _, update in held], "recorded updates are read")
