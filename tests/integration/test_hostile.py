@@ -515,7 +515,7 @@ class MalformedTests:
         """
         A response with an invalid media type is refused, since it is not text/event-stream.
         """
-        script = await played(Reply(["data: a\n\n", HOLD], headers={"Content-Type": value}))
+        script = await played(Reply(["data: a\n\n"], headers={"Content-Type": value}))
         assert (script.end, script.texts) == (200, [])
 
 
@@ -632,7 +632,7 @@ class EncodingTests:
         the body, so the body cannot grow.
         """
         body = gzip.compress(b"data: a\n\n" * 1_000_000)
-        script = await played(Reply([body, HOLD], headers={"Content-Encoding": encoding}))
+        script = await played(Reply([body], headers={"Content-Encoding": encoding}))
         assert (script.end, script.texts) == (200, [])
         assert f"sends the stream as {encoding}, which the client did not request" in str(script.errors[0])
 

@@ -491,7 +491,7 @@ class ReplyTests:
         """
         A response with another media type ends the source: it delivers no event and does not reconnect.
         """
-        script = await played(Reply(["data: a\n\n", HOLD], headers={"Content-Type": kind}))
+        script = await played(Reply(["data: a\n\n"], headers={"Content-Type": kind}))
         assert (len(script.visits), script.texts, script.end) == (1, [], 200)
         assert "not text/event-stream" in str(script.errors[0])
 
@@ -528,6 +528,7 @@ class ReplyTests:
         def play(script: Script, request: bytes) -> None:
             requests.append(request)
             script.say(b"HTTP/1.1 200 OK\r\n\r\ndata: a\n\n")
+            script.end()
 
         requests: list[bytes] = []
         async with answering(play) as url, following(url) as followed:
