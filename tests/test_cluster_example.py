@@ -86,7 +86,7 @@ class Cluster:
         os.kill(self.pids[name], signal.SIGKILL)
         wait_until(lambda: f"\n{name} has exited.\n" in self.said, what=f"{name} exits")
 
-    def restart(self, name: str) -> None:
+    def revive(self, name: str) -> None:
         """
         Restart a program with the command that the output names.
         """
@@ -104,7 +104,7 @@ class Cluster:
         """
         wait_until(lambda: self.publish(text, id).status == 200, what=f"{text} is published")
 
-    def end(self, number: int = signal.SIGTERM) -> None:
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         """
         Stop the example, and check that no process, file or port is left.
         """
@@ -363,7 +363,7 @@ class ClusterTests:
 
 class KillTests:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_end(self, cluster: Cluster, number: int) -> None:
+    def test_end(self, cluster: Cluster, number: signal.Signals) -> None:
         """
         SIGINT and SIGTERM stop the whole cluster example, even while pages are connected.
         """
@@ -423,7 +423,7 @@ class KillTests:
         killed = "Node two" if survivor.node == "Node one" else "Node one"
         cluster.kill(killed)
         cluster.publish("meanwhile")
-        cluster.restart(killed)
+        cluster.revive(killed)
         wait_until(lambda: read("earliest").node == killed, what=f"{killed} gets new subscribers")
         back = read("earliest")
         cluster.publish("later")
@@ -446,7 +446,7 @@ class KillTests:
         for answer in answers:
             assert answer.body.startswith(b"Nothing can be published at the moment (redis://")
         new = read("earliest")
-        cluster.restart("Redis")
+        cluster.revive("Redis")
         cluster.publish_until_certain("after", "after")
         assert [reader.messages(1) for reader in readers] == [["after"]] * 2
         assert new.messages(2) == ["before", "after"]
@@ -465,6 +465,6 @@ class KillTests:
             answer = fetch(cluster.url, "/events")
             assert answer == (200, "text/event-stream", b"retry: 2000\n\n")
             assert cluster.publish("lost").status == 502
-        cluster.restart("Node two")
+        cluster.revive("Node two")
         cluster.publish_until_certain("after", "after")
         assert read(reader.last).messages(1) == ["after"]
