@@ -84,7 +84,7 @@ class FakeReactor(WallClock):
             if not due:
                 return
             self.advance(0)
-        raise AssertionError("the reactor does not come to rest")
+        raise AssertionError("calls that are due now keep adding calls")
 
 
 class FakeSocket:

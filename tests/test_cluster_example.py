@@ -1,5 +1,5 @@
 """
-The example with two nodes behind nginx, run as a user runs it, and its programs killed one after the other.
+The example with two nodes behind nginx, run as a user runs it; the tests kill and restart its programs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from txsse import ServerSentEvent
 
 FOLDER = ROOT / "examples" / "cluster"
 
-# Of each program that may be killed: its name, its pid, and what brings it back.
+# For each program that the example lets a user kill: its name, its pid, and the command that restarts it.
 SAID = re.compile(r"(.+): kill -9 (\d+)\n  and to restart it: (.+)\n")
 
 
@@ -44,7 +44,7 @@ def example(*ports: str, **environment: str) -> AbstractContextManager[Program]:
 
 def fail(*ports: str, **environment: str) -> str:
     """
-    Run the example where it cannot start, and return its output.
+    Run the example with arguments or variables with which it cannot start, and return its output.
     """
     with example(*ports, **environment) as program:
         assert program.wait() == 1
@@ -53,16 +53,16 @@ def fail(*ports: str, **environment: str) -> str:
 
 class Cluster:
     """
-    The example, running.
+    The example while it runs.
 
-    :param program: what started it.
-    :ivar url: where nginx is.
-    :ivar pids: those of the programs that may be killed.
+    :param program: the process that runs it.
+    :ivar url: the URL of nginx.
+    :ivar pids: the process ids of the programs that a user may kill.
     """
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._revived: list[Program] = []
+        self._restarted: list[Program] = []
         self._exit = ExitStack()
         program.wait_for("^(Open) http")
         opened = re.search(r"^Open (http://127\.0\.0\.1:\d+/)$", self.said, re.MULTILINE)
@@ -76,38 +76,38 @@ class Cluster:
     @property
     def said(self) -> str:
         """
-        What was said so far.
+        The output of the example and of the restarted programs so far.
         """
-        return "".join(program.output for program in (self._program, *self._revived))
+        return "".join(program.output for program in (self._program, *self._restarted))
 
     def kill(self, name: str) -> None:
         """
-        Kill a program as was said, and wait until that is noticed.
+        Kill a program with the signal that the output names, and wait until the example reports its exit.
         """
         os.kill(self.pids[name], signal.SIGKILL)
-        wait_until(lambda: f"\n{name} has exited.\n" in self.said, what=f"the end of {name}")
+        wait_until(lambda: f"\n{name} has exited.\n" in self.said, what=f"{name} exits")
 
     def revive(self, name: str) -> None:
         """
-        Have a program back as was said.
+        Restart a program with the command that the output names.
         """
-        self._revived.append(self._exit.enter_context(start(self._commands[name], needs="proxy")))
+        self._restarted.append(self._exit.enter_context(start(self._commands[name], needs="proxy")))
 
     def publish(self, text: str, id: str = "") -> Answer:
         """
-        Publish by way of nginx.
+        Publish through nginx.
         """
         return fetch(self.url, "/publish", "POST", urlencode({"text": text, "id": id}), **FORM)
 
     def publish_until_certain(self, text: str, id: str) -> None:
         """
-        Publish again and again, with the same id, until it is certain that it arrived.
+        Publish again and again with the same id, until the publication is acknowledged.
         """
-        wait_until(lambda: self.publish(text, id).status == 200, what=f"{text} to be published")
+        wait_until(lambda: self.publish(text, id).status == 200, what=f"{text} is published")
 
-    def end(self, number: int = signal.SIGTERM) -> None:
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         """
-        End it, and see that nothing is left.
+        Stop the example, and check that no process, file or port is left.
         """
         code = self._program.stop(number)
         self.clear()
@@ -122,10 +122,10 @@ class Cluster:
 
     def clear(self) -> None:
         """
-        End the processes that are left: those of the example through it, since it alone knows them all.
+        Stop all processes that are left: those of the example by stopping it, since only it knows them all.
         """
-        # A node before its Redis.
-        for program in reversed(self._revived):
+        # Nodes before their Redis.
+        for program in reversed(self._restarted):
             program.stop()
         self._exit.close()
         self._program.stop()
@@ -148,9 +148,9 @@ def running() -> Iterator[Cluster]:
 
 def skip_unless_installed() -> None:
     """
-    Skip the test where something is missing.
+    Skip the test if a program or a package is missing.
     """
-    # Debian's nginx is where only root looks.
+    # Debian installs nginx into /usr/sbin, which only root's PATH has.
     path = f"{os.environ['PATH']}:/usr/sbin"
     for program in ("redis-server", "nginx"):
         if shutil.which(program, path=path) is None:
@@ -163,7 +163,7 @@ def skip_unless_installed() -> None:
 @needs("proxy")
 def cluster() -> Iterator[Cluster]:
     """
-    The example, for a test that kills.
+    Run the example for a test that kills its programs.
     """
     with running() as cluster:
         yield cluster
@@ -173,7 +173,7 @@ def cluster() -> Iterator[Cluster]:
 @needs("proxy")
 def shared() -> Iterator[Cluster]:
     """
-    The example, for all tests of a class.
+    Run the example once for all tests of a class.
     """
     with running() as cluster:
         yield cluster
@@ -181,39 +181,39 @@ def shared() -> Iterator[Cluster]:
 
 class Reader:
     """
-    A subscriber, by way of nginx.
+    A subscriber that connects through nginx.
 
-    :param last: what it saw last; ``earliest`` for all that there is, and nothing for what comes from now on.
-    :ivar node: where it is.
-    :ivar last: what it has seen last.
+    :param last: the last event ID; ``earliest`` for all updates, and empty for updates from now on.
+    :ivar node: the node that it is connected to.
+    :ivar last: the id of the last message that it received.
     """
 
     def __init__(self, cluster: Cluster, last: str = "") -> None:
         self.last = last
         self._stream = Stream(cluster.url, "/events", **({"Last-Event-ID": last} if last else {}))
         self._events = self._read()
-        # Before anything else it is told where it is.
-        [(event, told)] = self.take(1)
+        # The first event names the node.
+        [(event, content)] = self.take(1)
         self.node = f"Node {self._stream.headers['X-Node']}"
-        assert (event, f"Node {told['node']}") == ("node", self.node)
+        assert (event, f"Node {content['node']}") == ("node", self.node)
 
     def take(self, number: int) -> list[tuple[str, Any]]:
         """
-        Read so many events, whatever they are.
+        Read this many events of any type.
         """
         return [(event.event or "message", json.loads(event.data)) for event in islice(self._events, number)]
 
     def messages(self, number: int | None = None) -> list[str]:
         """
-        Read so many messages; or all until the stream is cut off.
+        Read this many messages; without a number, all messages until the connection is lost.
         """
         texts: list[str] = []
         deadline = time.monotonic() + PATIENCE
         while len(texts) != number:
-            assert time.monotonic() < deadline, f"waited in vain for {number} messages; there are {texts}"
+            assert time.monotonic() < deadline, f"timed out waiting for {number} messages; received {texts}"
             event = next(self._events, None)
             if event is None:
-                assert number is None, f"the stream has ended behind {texts}"
+                assert number is None, f"the stream has ended after {texts}"
                 break
             assert event.event in ("message", "subscribers"), event
             if event.event == "message":
@@ -221,20 +221,20 @@ class Reader:
                 self.last = event.id or ""
         return texts
 
-    def wait_for(self, **told: object) -> None:
+    def wait_for(self, **content: object) -> None:
         """
-        Read until the page is told this.
+        Read until an event has exactly this content.
         """
-        wait_until(lambda: self.take(1)[0][1] == told, what=str(told))
+        wait_until(lambda: self.take(1)[0][1] == content, what=str(content))
 
     def close(self) -> None:
         """
-        Go away.
+        Disconnect.
         """
         self._stream.close()
 
     def _read(self) -> Iterator[ServerSentEvent]:
-        # How it comes to an end where a node is killed: without one, or not at all.
+        # A node that is killed ends the stream with or without an error, depending on what was in transit.
         with suppress(HTTPException, ConnectionError):
             yield from self._stream
 
@@ -242,7 +242,7 @@ class Reader:
 @pytest.fixture
 def read(cluster: Cluster) -> Iterator[Callable[..., Reader]]:
     """
-    Subscribe, and go away behind the test.
+    Return a function that subscribes; after the test its subscribers disconnect.
     """
     with ExitStack() as readers:
         yield lambda last="": readers.enter_context(closing(Reader(cluster, last)))
@@ -251,21 +251,21 @@ def read(cluster: Cluster) -> Iterator[Callable[..., Reader]]:
 class FileTests:
     def test_length(self) -> None:
         """
-        A node is short enough to be read at a glance.
+        The cluster example's node has at most 60 lines.
         """
         assert len((FOLDER / "node.py").read_text(encoding="utf-8").splitlines()) <= 60
 
     @pytest.mark.parametrize("name", ["node.py", "run.py", "page.html", "nginx.conf"])
     def test_first_lines(self, name: str) -> None:
         """
-        The first lines say how to run it.
+        The first two lines of each file of the cluster example say how to run it.
         """
         first = (FOLDER / name).read_text(encoding="utf-8").splitlines()[:2]
         assert any("examples/cluster/" in line for line in first)
 
     def test_page(self) -> None:
         """
-        The page works in the dark and loads nothing from elsewhere.
+        The cluster example's page supports a dark colour scheme and loads nothing from other hosts.
         """
         page = (FOLDER / "page.html").read_text(encoding="utf-8")
         assert "color-scheme" in page
@@ -277,13 +277,13 @@ class StartTests:
     @pytest.fixture(autouse=True)
     def needs(self) -> None:
         """
-        Skip where the example cannot run.
+        Skip the test if the example cannot run here.
         """
         skip_unless_installed()
 
     def test_program_missing(self) -> None:
         """
-        Without Redis it says what to install.
+        The cluster example exits with the package to install if redis-server is missing.
         """
         assert fail("0", PATH="/nowhere") == (
             "redis-server was not found: install Debian's package redis-server.\n"
@@ -291,14 +291,14 @@ class StartTests:
 
     def test_package_missing(self, tmp_path: Path) -> None:
         """
-        So it does without a package.
+        The cluster example exits with the extra to install if hiredis is missing.
         """
         (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['hiredis'] = None\n")
         assert 'lacks hiredis: pip install "txsse[redis]"\n' in fail("0", PYTHONPATH=f"{tmp_path}:{ROOT}")
 
     def test_port(self) -> None:
         """
-        A port that cannot be had is named before anything is started.
+        The cluster example exits with a message if a port is in use or invalid, before it starts any program.
         """
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
@@ -312,14 +312,14 @@ class ClusterTests:
     @pytest.fixture
     def cluster(self, shared: Cluster) -> Cluster:
         """
-        One for all of them.
+        One cluster for all tests of the class.
         """
         return shared
 
     @pytest.mark.proxy
     def test_both_nodes(self, cluster: Cluster, read: Callable[..., Reader]) -> None:
         """
-        Readers are at both nodes, and see whatever is published at either, once and in the same order.
+        Subscribers at both nodes get the updates that are published at either, once and in the same order.
         """
         readers = [read() for _ in range(4)]
         assert sorted(reader.node for reader in readers) == ["Node one", "Node one", "Node two", "Node two"]
@@ -336,7 +336,7 @@ class ClusterTests:
 
     def test_at_once(self, cluster: Cluster, read: Callable[..., Reader]) -> None:
         """
-        An event waits neither for the next one nor for nginx's buffer.
+        A node and nginx deliver each event at once, without waiting for a full buffer.
         """
         readers = [read(), read()]
         took = []
@@ -360,7 +360,8 @@ class ClusterTests:
     )
     def test_request(self, cluster: Cluster, form: str, headers: dict[str, str], status: int) -> None:
         """
-        Pages of other sites cannot publish, and strange requests do no harm.
+        The cluster example refuses updates that are published by pages of other sites, and survives malformed
+        forms.
         """
         assert fetch(cluster.url, "/publish", "POST", form, **FORM, **headers).status == status
 
@@ -368,17 +369,17 @@ class ClusterTests:
 @pytest.mark.proxy
 class KillTests:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_end(self, cluster: Cluster, number: int) -> None:
+    def test_end(self, cluster: Cluster, number: signal.Signals) -> None:
         """
-        Ctrl-C ends all of it, with pages that read, and so does SIGTERM.
+        SIGINT and SIGTERM stop the whole cluster example, even while pages are connected.
         """
         with closing(Reader(cluster)):
             cluster.end(number)
 
     def test_node_killed(self, cluster: Cluster, read: Callable[..., Reader]) -> None:
         """
-        Whoever was at a node that is killed goes on at the other one, where nothing is missing and nothing
-        comes twice; the others notice nothing.
+        Subscribers of a killed node resume at the other node, without a loss or a duplicate; the subscribers
+        of that node are not affected.
         """
         victim, other = read(), read()
         assert victim.node != other.node
@@ -397,7 +398,8 @@ class KillTests:
 
     def test_killed_while_publishing(self, cluster: Cluster, read: Callable[..., Reader]) -> None:
         """
-        So it is in the midst of publishing, where who is not sure whether it arrived publishes again.
+        A publisher that repeats unacknowledged updates with their ids, while a node is killed, causes no loss
+        and no duplicate.
         """
         texts = [str(number) for number in range(300)]
         victim, other = read(), read()
@@ -418,24 +420,25 @@ class KillTests:
         publisher.join(PATIENCE)
         assert not publisher.is_alive()
 
-    def test_node_back(self, cluster: Cluster, read: Callable[..., Reader]) -> None:
+    def test_node_restarted(self, cluster: Cluster, read: Callable[..., Reader]) -> None:
         """
-        A node that is back is found by nginx, gets those who come, and has what was published meanwhile.
+        A restarted node is found by nginx, gets new subscribers, and has the updates that were published
+        meanwhile.
         """
-        stays = read()
-        gone = "Node two" if stays.node == "Node one" else "Node one"
-        cluster.kill(gone)
+        survivor = read()
+        killed = "Node two" if survivor.node == "Node one" else "Node one"
+        cluster.kill(killed)
         cluster.publish("meanwhile")
-        cluster.revive(gone)
-        wait_until(lambda: read("earliest").node == gone, what=f"{gone} to be back")
+        cluster.revive(killed)
+        wait_until(lambda: read("earliest").node == killed, what=f"{killed} gets new subscribers")
         back = read("earliest")
         cluster.publish("later")
-        assert back.messages(2) == stays.messages(2) == ["meanwhile", "later"]
+        assert back.messages(2) == survivor.messages(2) == ["meanwhile", "later"]
 
     def test_redis_killed(self, cluster: Cluster, read: Callable[..., Reader]) -> None:
         """
-        While Redis is out, nothing can be published, and that is said; readers stay, others come, and all get
-        what is published when it is back.
+        While Redis is unavailable, publishers get an error, subscribers stay connected and new ones connect;
+        afterwards all get new updates.
         """
         readers = [read(), read()]
         cluster.publish("before")
@@ -448,16 +451,16 @@ class KillTests:
         assert {answer.content_type for answer in answers} == {"text/plain; charset=utf-8"}
         for answer in answers:
             assert answer.body.startswith(b"Nothing can be published at the moment (redis://")
-        came = read("earliest")
+        new = read("earliest")
         cluster.revive("Redis")
         cluster.publish_until_certain("after", "after")
         assert [reader.messages(1) for reader in readers] == [["after"]] * 2
-        assert came.messages(2) == ["before", "after"]
+        assert new.messages(2) == ["before", "after"]
 
     def test_both_killed(self, cluster: Cluster, read: Callable[..., Reader]) -> None:
         """
-        Where no node is there, a browser gets a stream that has it come back, and not an answer after which
-        it would give up.
+        While both nodes are unavailable, browsers get a stream from nginx that makes them reconnect, and not
+        an error after which they would give up.
         """
         cluster.publish("before")
         reader = read("earliest")

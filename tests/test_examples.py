@@ -1,5 +1,5 @@
 """
-The examples, run as a user runs them, and read with what the standard library has.
+The examples, run as a user runs them, and read with a client of the standard library.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"), key=lambda path: path.name)
 @contextmanager
 def running(name: str, *arguments: str) -> Iterator[SplitResult]:
     """
-    Run an example on a free port, and stop it behind the tests.
+    Run an example on a free port, yield its URL, and stop it afterwards.
 
-    :param arguments: what it gets besides the port.
+    :param arguments: its arguments after the port.
     """
     with start(python(f"examples/{name}", "0", *arguments)) as program:
         [address] = program.wait_for(r"^Open (https?://127\.0\.0\.1:[0-9]+/)$")
@@ -48,7 +48,7 @@ def running(name: str, *arguments: str) -> Iterator[SplitResult]:
 
 class Answer(NamedTuple):
     """
-    What is left of a response once it is read.
+    A response that has been read to its end.
     """
 
     status: int
@@ -70,7 +70,7 @@ def fetch(
 
 def connect(url: SplitResult) -> HTTPConnection:
     """
-    Make a connection that speaks HTTP/1.1.
+    Return a connection for HTTP/1.1.
     """
     assert url.hostname is not None
     if url.scheme == "https":
@@ -80,7 +80,7 @@ def connect(url: SplitResult) -> HTTPConnection:
 
 def trust(url: SplitResult) -> ssl.SSLContext:
     """
-    Trust the certificate that a server shows now, and check it against the host name from then on.
+    Trust the certificate that a server has now, and verify it and the host name from then on.
     """
     assert url.hostname is not None and url.port is not None
     return ssl.create_default_context(cadata=ssl.get_server_certificate((url.hostname, url.port)))
@@ -106,13 +106,13 @@ class Stream:
 
     def take(self, count: int) -> list[ServerSentEvent]:
         """
-        Read so many events.
+        Read this many events.
         """
         return list(islice(self._events, count))
 
     def close(self) -> None:
         """
-        Go away.
+        Disconnect.
         """
         self._connection.close()
 
@@ -123,7 +123,7 @@ class Stream:
 
 def read_http2(url: SplitResult, path: str, count: int) -> list[ServerSentEvent]:
     """
-    Read so many events of a stream by HTTP/2.
+    Read this many events of a stream over HTTP/2.
     """
     h2 = pytest.importorskip("h2.connection", reason="HTTP/2 needs h2: pip install -e .[test]")
     context = trust(url)
@@ -159,7 +159,7 @@ def data(events: list[ServerSentEvent]) -> list[str]:
 class FileTests:
     def test_length(self, path: Path) -> None:
         """
-        An example is short enough to be read at a glance.
+        An example has at most 60 lines.
         """
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 60
 
@@ -174,7 +174,7 @@ class FileTests:
 
 class Example:
     """
-    An example that serves a page at ``/`` which shows its streams.
+    Tests of an example that serves a page at ``/``, which shows its streams.
 
     :cvar name: its file.
     :cvar needs: the packages that it needs besides txsse.
@@ -185,7 +185,7 @@ class Example:
 
     def test_page(self, url: SplitResult) -> None:
         """
-        The page reads a stream, works in the dark and loads nothing from elsewhere.
+        The example's page reads a stream, supports a dark colour scheme and loads nothing from other hosts.
         """
         status, content_type, body = fetch(url, "/")
         page = body.decode("utf-8")
@@ -201,7 +201,7 @@ class Example:
 @needs("process")
 def url(request: pytest.FixtureRequest) -> Iterator[SplitResult]:
     """
-    Where the example of a class of tests runs.
+    Run the example of a class of tests, and return its URL.
     """
     for package in request.cls.needs:
         pytest.importorskip(package, reason=f"this example needs {package}: pip install -e .[test]")
@@ -212,7 +212,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[SplitResult]:
 @pytest.fixture
 def open_stream(url: SplitResult) -> Iterator[Callable[..., Stream]]:
     """
-    Open streams, and close them behind the test.
+    Return a function that opens streams; after the test they are closed.
     """
     with ExitStack() as streams:
         yield lambda path, **headers: streams.enter_context(closing(Stream(url, path, **headers)))
@@ -221,9 +221,9 @@ def open_stream(url: SplitResult) -> Iterator[Callable[..., Stream]]:
 class ClockTests(Example):
     name = "clock.py"
 
-    def test_client_goes(self, open_stream: Callable[..., Stream]) -> None:
+    def test_client_disconnects(self, open_stream: Callable[..., Stream]) -> None:
         """
-        The time comes every second, also to those who stay when another goes.
+        The clock example sends the time every second, also after another client has disconnected.
         """
         first, second = open_stream("/events"), open_stream("/events")
         first.take(1)
@@ -238,7 +238,8 @@ class EventsTests(Example):
 
     def test_reconnect(self, open_stream: Callable[..., Stream]) -> None:
         """
-        The stream ends after ten events of two types, and goes on behind the last one.
+        The events example ends its stream after ten events of two types, and a client resumes after the last
+        one.
         """
         stream = open_stream("/events")
         events = list(stream)
@@ -251,9 +252,9 @@ class EventsTests(Example):
         assert [(event.id, event.event) for event in rest] == [("11", "tick"), ("12", "quote")]
         assert rest[1].data == "Über allen Gipfeln\nist Ruh"
 
-    def test_strange_last_event_id(self, open_stream: Callable[..., Stream]) -> None:
+    def test_foreign_last_event_id(self, open_stream: Callable[..., Stream]) -> None:
         """
-        Whoever resumes from an id that the example never gave begins at the beginning.
+        The events example starts from the beginning for a last event ID that it never sent.
         """
         [event] = open_stream("/events", **{"Last-Event-ID": "yesterday"}).take(1)
         assert event.id == "1"
@@ -264,7 +265,7 @@ class ProgressTests(Example):
 
     def test_done(self, open_stream: Callable[..., Stream]) -> None:
         """
-        The job tells every percent, then its result; then the stream is over.
+        The progress example sends every percent, then the result, and then ends the stream.
         """
         *reports, result = open_stream("/job")
         assert [(report.event, int(report.data)) for report in reports] == [
@@ -272,9 +273,9 @@ class ProgressTests(Example):
         ]
         assert (result.event, result.data) == ("done", "There are 41,538 primes below 500,000.")
 
-    def test_client_goes(self, open_stream: Callable[..., Stream]) -> None:
+    def test_client_disconnects(self, open_stream: Callable[..., Stream]) -> None:
         """
-        A client may go in the midst of the job.
+        The progress example serves the next client after one that disconnected during the job.
         """
         stream = open_stream("/job")
         stream.take(3)
@@ -288,7 +289,8 @@ class KleinTests(Example):
 
     def test_stays_open(self, open_stream: Callable[..., Stream]) -> None:
         """
-        A route that returns a resource and one that upgrades its request stay open alike.
+        The Klein example keeps streams open both in a route that returns a resource and in one that upgrades
+        its request.
         """
         for stream in [open_stream("/clock"), open_stream("/clock/1")]:
             assert len(stream.take(2)) == 2
@@ -296,7 +298,7 @@ class KleinTests(Example):
     @pytest.mark.parametrize("path", ["/clock", "/clock/1"])
     def test_refused(self, url: SplitResult, path: str) -> None:
         """
-        A request that does not become a stream has its answer, and only that.
+        The Klein example refuses a request that accepts no stream with 406, and answers HEAD.
         """
         assert fetch(url, path, Accept="text/html").status == 406
         assert fetch(url, path, "HEAD").status == 200
@@ -308,7 +310,8 @@ class WSGITests(Example):
 
     def test_say(self, url: SplitResult, open_stream: Callable[..., Stream]) -> None:
         """
-        What is said in a thread arrives on every stream that is open, and one that is gone is no obstacle.
+        The WSGI example delivers a message that a thread sends to all open streams, also after a client has
+        disconnected.
         """
         text = "Grüße 👋\n«здравствуйте»"
         streams = [open_stream("/events") for _ in range(4)]
@@ -319,7 +322,7 @@ class WSGITests(Example):
 
     def test_other_paths(self, url: SplitResult) -> None:
         """
-        Flask has all of the tree but the stream.
+        The WSGI example passes all paths but the stream's to Flask.
         """
         assert fetch(url, "/nothing/here").status == 404
         assert fetch(url, "/say").status == 405
@@ -331,7 +334,7 @@ class TLSTests(Example):
 
     def test_protocols(self, url: SplitResult, open_stream: Callable[..., Stream]) -> None:
         """
-        A client that asks for HTTP/2 gets the stream by that, and one that does not by HTTP/1.1.
+        The TLS example serves the stream over HTTP/2 to a client that offers it, and otherwise over HTTP/1.1.
         """
         stream = open_stream("/events")
         new, old = data(read_http2(url, "/events", 2)), data(stream.take(2))
@@ -345,7 +348,7 @@ class MultipleTreesTests(Example):
 
     def test_hosts(self, open_stream: Callable[..., Stream]) -> None:
         """
-        Every branch and every host has its own stream, with the options that all share.
+        In the example with several trees, each branch and each host has its own stream, with shared options.
         """
         dice = open_stream("/a/events")
         coin = open_stream("/b/events")
@@ -357,7 +360,7 @@ class MultipleTreesTests(Example):
 
     def test_other_paths(self, url: SplitResult) -> None:
         """
-        No host has the streams of another.
+        In the example with several trees, no host serves the streams of another.
         """
         assert fetch(url, "/events").status == 404
         assert fetch(url, "/a/events", Host="clock.localhost").status == 404
@@ -371,19 +374,20 @@ class ChatTests(Example):
 
     def say(self, url: SplitResult, name: str, text: str, **headers: str) -> Answer:
         """
-        Post a message.
+        Post a message, and return the response.
         """
         return fetch(url, "/say", "POST", urlencode({"name": name, "text": text}), **FORM, **headers)
 
     def messages(self, stream: Stream, count: int) -> list[ServerSentEvent]:
         """
-        Read so many messages, and pass over who came and went.
+        Read this many messages, and skip the presence events.
         """
         return list(islice((event for event in stream if event.event == "message"), count))
 
-    def test_all_hear_it(self, url: SplitResult, open_stream: Callable[..., Stream]) -> None:
+    def test_message(self, url: SplitResult, open_stream: Callable[..., Stream]) -> None:
         """
-        What one says all hear, with the id that the answer holds; who comes late hears it too.
+        The chat example sends a message to all clients with the id that its response names, also to a client
+        that connects later.
         """
         streams = [open_stream("/events") for _ in range(3)]
         streams[0].close()
@@ -391,13 +395,13 @@ class ChatTests(Example):
         assert answer.status == 200
         late = open_stream("/events?lastEventId=earliest")
         for stream in [*streams[1:], late]:
-            told = json.loads(next(event.data for event in stream if event.id == answer.body.decode()))
-            assert (told["name"], told["text"]) == ("Ädä", "Grüße 👋\n«здравствуйте»")
-            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", told["time"])
+            message = json.loads(next(event.data for event in stream if event.id == answer.body.decode()))
+            assert (message["name"], message["text"]) == ("Ädä", "Grüße 👋\n«здравствуйте»")
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", message["time"])
 
-    def test_comes_back(self, url: SplitResult, open_stream: Callable[..., Stream]) -> None:
+    def test_resumed(self, url: SplitResult, open_stream: Callable[..., Stream]) -> None:
         """
-        Who was away hears first what was said meanwhile.
+        The chat example first sends a client that resumes the messages that it missed.
         """
         stream = open_stream("/events")
         first = self.say(url, "a", "one").body.decode()
@@ -409,17 +413,17 @@ class ChatTests(Example):
 
     def test_presence(self, open_stream: Callable[..., Stream]) -> None:
         """
-        Who comes and goes is told, with how many there are then.
+        The chat example announces each client that connects or disconnects, with the number of clients.
         """
-        told = (json.loads(event.data) for event in open_stream("/events") if event.event == "presence")
-        # Clients of tests before this one may be about to go.
-        alone = next(told)["subscribers"]
+        presence = (json.loads(event.data) for event in open_stream("/events") if event.event == "presence")
+        # Clients of earlier tests may still be disconnecting.
+        alone = next(presence)["subscribers"]
         while alone > 1:
-            alone = next(told)["subscribers"]
+            alone = next(presence)["subscribers"]
         other = open_stream("/events")
-        assert next(told)["subscribers"] == 2
+        assert next(presence)["subscribers"] == 2
         other.close()
-        assert next(told)["subscribers"] == 1
+        assert next(presence)["subscribers"] == 1
 
     @pytest.mark.parametrize(
         ("name", "text", "headers", "status"),
@@ -436,13 +440,13 @@ class ChatTests(Example):
         self, url: SplitResult, name: str, text: str, headers: dict[str, str], status: int
     ) -> None:
         """
-        What is no message, too long, or posted by another site is not published.
+        The chat example does not publish a message that is empty, too long, or posted by another site.
         """
         assert self.say(url, name, text, **headers).status == status
 
-    def test_strange_request(self, url: SplitResult) -> None:
+    def test_malformed_request(self, url: SplitResult) -> None:
         """
-        Neither an empty form nor bytes that are no text do any harm.
+        The chat example survives an empty form and bytes that are not UTF-8.
         """
         assert fetch(url, "/say", "POST", "", **FORM).status == 400
         assert fetch(url, "/say", "POST", "name=%FF&text=%ED%A0%80", **FORM).status == 200
@@ -454,7 +458,7 @@ class DashboardTests(Example):
 
     def test_prices(self, open_stream: Callable[..., Stream]) -> None:
         """
-        Every price comes again and again, each time with one value more.
+        The dashboard example sends each price again and again, with one more value each time.
         """
         updates = [json.loads(text) for text in data(open_stream("/events").take(24))]
         assert len({update["name"] for update in updates}) == 8
@@ -463,9 +467,9 @@ class DashboardTests(Example):
         for old, new in pairwise(gold):
             assert new[-len(old) - 1 : -1] == old[-99:]
 
-    def test_late(self, open_stream: Callable[..., Stream]) -> None:
+    def test_late_client(self, open_stream: Callable[..., Stream]) -> None:
         """
-        A page that opens shows all prices at once.
+        The dashboard example sends all prices at once to a client that connects later.
         """
         updates = [json.loads(text) for text in data(open_stream("/events?lastEventId=earliest").take(8))]
         assert len({update["name"] for update in updates}) == 8
@@ -473,39 +477,42 @@ class DashboardTests(Example):
     @pytest.mark.process
     def test_slow_reader(self) -> None:
         """
-        Who does not keep up misses old prices, and gets on with the newest of each; nobody is cut off.
+        The dashboard example skips old prices for a slow reader, continues with the newest of each, and does
+        not disconnect it.
         """
         parser = EventStreamParser()
         gold: list[list[float]] = []
         with running(self.name, "0") as url, socket.socket() as client:
             client.settimeout(PATIENCE)
-            # So that it does not take the server long to fill what is between the two.
+            # A small buffer, so that the server soon fills it.
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
             client.connect((url.hostname, url.port))
-            # By HTTP/1.0 the body comes as it is.
+            # Over HTTP/1.0 the body has no framing.
             client.sendall(b"GET /events HTTP/1.0\r\n\r\n")
             pause = 0.5
-            # Of a hundred, the oldest goes with each that comes: where more have gone, some were missed.
+            # A price has a hundred values, and each new one replaces the oldest: if more than one was
+            # replaced, the client missed an event.
             while not any(len(old) == 100 and old[1:] != new[:-1] for old, new in pairwise(gold)):
-                # On a busy machine that is a while.
+                # On a busy machine it takes longer to fill the buffers.
                 pause *= 2
                 time.sleep(pause)
                 body = b""
                 while len(body) < 8_000_000 and select.select([client], [], [], 0)[0]:
                     part = client.recv(1_000_000)
-                    assert part, "the server cut the slow reader off"
+                    assert part, "the server disconnected the slow reader"
                     body += part
-                # The head in front of it has no field that the parser knows.
-                told = [json.loads(text) for text in data(parser.feed(body))]
-                gold = gold[-1:] + [each["prices"] for each in told if each["name"] == "Gold"]
+                # The parser ignores the lines of the head, which are fields that it does not know.
+                updates = [json.loads(text) for text in data(parser.feed(body))]
+                gold = gold[-1:] + [each["prices"] for each in updates if each["name"] == "Gold"]
 
 
 class ResumeTests(Example):
     name = "resume.py"
 
-    def test_cut_off(self, open_stream: Callable[..., Stream]) -> None:
+    def test_resumed(self, open_stream: Callable[..., Stream]) -> None:
         """
-        A client that comes back soon gets the next number, and is told where the server takes up.
+        The resume example sends the next number to a client that reconnects soon, and confirms its last event
+        ID.
         """
         stream = open_stream("/events")
         *_, seen = stream.take(2)
@@ -516,9 +523,10 @@ class ResumeTests(Example):
         first = int(seen.data)
         assert data(back.take(3)) == [str(first + 1), str(first + 2), str(first + 3)]
 
-    def test_bounds(self, url: SplitResult, open_stream: Callable[..., Stream]) -> None:
+    def test_gap(self, url: SplitResult, open_stream: Callable[..., Stream]) -> None:
         """
-        There are ten numbers at most. A client that wants what is gone is told so, and gets those.
+        The resume example keeps ten numbers; a client whose position is gone is notified of the gap, and gets
+        these ten.
         """
         live = open_stream("/events")
         while int(data(live.take(1))[0]) < 11:
@@ -543,10 +551,11 @@ class AuthorisedTopicsTests(Example):
     )
     def test_granted(self, open_stream: Callable[..., Stream], path: str, headers: dict[str, str]) -> None:
         """
-        A user gets what is for all and for that user, and nothing of the others.
+        The authorisation example sends a user the public updates and that user's own, and none of other
+        users.
         """
-        told = data(open_stream(path, **headers).take(6))
-        assert [re.sub("[0-9:]+, ", "", text) for text in told] == ["for all", "only for ada"] * 3
+        texts = data(open_stream(path, **headers).take(6))
+        assert [re.sub("[0-9:]+, ", "", text) for text in texts] == ["for all", "only for ada"] * 3
 
     @pytest.mark.parametrize(
         ("path", "headers", "status"),
@@ -561,14 +570,14 @@ class AuthorisedTopicsTests(Example):
     )
     def test_refused(self, url: SplitResult, path: str, headers: dict[str, str], status: int) -> None:
         """
-        Whoever shows no token, or one that nobody has, gets no stream.
+        The authorisation example refuses a client without a token, or with an unknown one.
         """
         assert fetch(url, path, **headers).status == status
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """
-    Run an example that comes to an end.
+    Run an example that ends by itself.
     """
     return finish(python(*arguments), env=environment)
 
@@ -577,7 +586,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 class FollowTests:
     def test_clock(self) -> None:
         """
-        It prints what the clock says.
+        The follow example prints the events of a stream.
         """
         with running("clock.py") as url:
             done = run("examples/follow.py", f"{url.geturl()}events", "2")
@@ -586,7 +595,7 @@ class FollowTests:
 
     def test_no_stream(self) -> None:
         """
-        A page is no stream, and that is said.
+        The follow example prints an error for a URL that serves a page and no stream.
         """
         with running("clock.py") as url:
             done = run("examples/follow.py", url.geturl())
@@ -598,7 +607,7 @@ class FollowTests:
 class RelayTests:
     def test_clock(self) -> None:
         """
-        What the clock says comes by way of the relay, to whoever asks there.
+        The relay example passes the events of the clock example on to its own clients.
         """
         with running("clock.py") as url, running("relay.py", f"{url.geturl()}events") as relay:
             assert b"EventSource" in fetch(relay, "/").body
@@ -617,7 +626,7 @@ class RelayTests:
 class LanguageModelTests:
     def test_stub(self) -> None:
         """
-        The stub's answer is printed whole.
+        The example for language models prints the whole answer of its stub.
         """
         done = run("examples/llm_stream.py", "Why?")
         assert (done.returncode, done.stderr) == (0, "")
@@ -625,9 +634,10 @@ class LanguageModelTests:
 
     def test_other_server(self) -> None:
         """
-        Another server is asked with the key, once: what breaks off is not asked again.
+        The example for language models sends its key to another server, and does not repeat the request if
+        the answer breaks off.
         """
-        asked: list[bytes] = []
+        requests: list[bytes] = []
 
         def serve(listening: socket.socket) -> None:
             for _ in range(2):
@@ -636,7 +646,7 @@ class LanguageModelTests:
                     request = b""
                     while b"}]}" not in request:
                         request += connection.recv(65536)
-                    asked.append(request)
+                    requests.append(request)
                     connection.sendall(
                         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
                         b'data: {"choices": [{"delta": {"content": "Half"}}]}\n\n'
@@ -649,16 +659,16 @@ class LanguageModelTests:
         assert done.returncode == 1
         assert done.stdout == "Half"
         assert "No answer" in done.stderr and "Traceback" not in done.stderr
-        assert len(asked) == 1
-        assert asked[0].startswith(b"POST /v1 ")
-        assert b"\r\nauthorization: bearer secret\r\n" in asked[0].lower()
+        assert len(requests) == 1
+        assert requests[0].startswith(b"POST /v1 ")
+        assert b"\r\nauthorization: bearer secret\r\n" in requests[0].lower()
 
 
 @pytest.mark.process
 class TickerTests:
     def test_tests(self) -> None:
         """
-        The example's tests pass.
+        The tests of the example for testing pass.
         """
         done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "examples/test_ticker.py", CI="")
         assert done.returncode == 0, done.stdout

@@ -125,16 +125,3 @@ print(event.data)
             "import txsse, txsse.tap, txsse.cli, sys; assert 'twisted.internet.reactor' not in sys.modules"
         )
         finish(python("-c", check), check=True)
-
-    @pytest.mark.process
-    def test_protocol_needs_no_twisted(self) -> None:
-        """
-        The modules of ``txsse.protocol`` import nothing of Twisted.
-        """
-        check = (
-            "import sys, types; package = types.ModuleType('txsse'); package.__path__ = ['txsse'];"
-            "sys.modules['txsse'] = package;"
-            "import txsse.protocol.parser, txsse.protocol.encoder;"
-            "assert not any(name.split('.')[0] == 'twisted' for name in sys.modules)"
-        )
-        finish(python("-c", check), check=True)

@@ -1,5 +1,6 @@
 """
-Optional packages that are missing, in environments that lack them.
+Optional packages: the errors of an environment without them, and each extra in an environment that has only
+that one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from txsse._extras import PACKAGES, MissingExtra, extra_of, missing, needs
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
-# Imports all modules, and prints those that fail by anything but a message that names what to install.
+# Imports all modules, and prints the error of each that cannot be imported.
 IMPORT_ALL = """
 import importlib, pathlib
 for path in sorted(pathlib.Path("txsse").rglob("*.py")):
@@ -44,7 +45,7 @@ COMMAND = "import sys; from txsse.cli import main; sys.exit(main(sys.argv[1:]))"
 @marks.needs("process")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """
-    What ``pip install txsse`` brings.
+    Make an environment as ``pip install txsse`` does, without any extra.
     """
     return Environment(tmp_path_factory.mktemp("bare"))
 
@@ -52,7 +53,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Environment:
 class BareTests:
     def test_imports(self, bare: Environment) -> None:
         """
-        Every module can be imported, or says what to install.
+        Without extras, every module can be imported or raises an error that names the extra to install.
         """
         done = bare.run("-c", IMPORT_ALL)
         assert done.returncode == 0, done.stderr
@@ -79,7 +80,7 @@ class BareTests:
     )
     def test_service(self, bare: Environment, arguments: list[str], extra: str) -> None:
         """
-        The service ends with one line that names the extra.
+        Without extras, the service exits with one line that names the extra to install.
         """
         done = bare.run("-c", SERVICE, *arguments)
         (line,) = done.stderr.splitlines()
@@ -107,7 +108,7 @@ class BareTests:
     )
     def test_commands(self, bare: Environment, arguments: list[str], extra: str) -> None:
         """
-        Commands end with one line that names the extra.
+        Without extras, a command that needs one exits with one line that names it.
         """
         done = bare.run("-c", COMMAND, *arguments)
         (line,) = done.stderr.splitlines()
@@ -116,7 +117,7 @@ class BareTests:
 
     def test_metrics(self, bare: Environment) -> None:
         """
-        The module for Prometheus names its extra.
+        Without extras, the module for Prometheus raises an error that names its extra.
         """
         done = bare.run("-c", "import txsse.hub.prometheus")
         assert done.stderr.splitlines()[-1].endswith(
@@ -135,9 +136,9 @@ class OneExtraTests:
             ("redis", "from txsse.journal.urls import journal_named; journal_named('rediss://localhost')"),
         ],
     )
-    def test_enough(self, tmp_path: Path, extra: str, program: str) -> None:
+    def test_only_this_extra(self, tmp_path: Path, extra: str, program: str) -> None:
         """
-        Each extra is enough for what names it.
+        Each extra alone is enough for the features that ask for it.
         """
         done = Environment(tmp_path, extra).run("-c", program)
         assert (done.returncode, done.stderr) == (0, "")
@@ -165,7 +166,7 @@ class OneExtraTests:
     )
     def test_without_tls(self, tmp_path: Path, extra: str, program: str) -> None:
         """
-        What also needs TLS names that extra.
+        A feature that needs TLS besides its own extra names the extra ``tls``.
         """
         done = Environment(tmp_path, extra).run("-c", textwrap.dedent(program))
         assert done.returncode
@@ -175,7 +176,8 @@ class OneExtraTests:
 class SuiteTests:
     def test_skipped(self, tmp_path: Path) -> None:
         """
-        The tests that need no extra run without any; the others are skipped, and name theirs.
+        Without extras, the test suite runs the tests that need none, and skips the others with the extra to
+        install.
         """
         bare = Environment(tmp_path, also=["pytest", "pytest-timeout"])
         files = ["server/test_keepalive.py", "mercure/test_characters.py", "journal/redis/test_journal.py"]
@@ -192,7 +194,8 @@ class SuiteTests:
 class MessageTests:
     def test_known_packages(self) -> None:
         """
-        All optional imports of the package are known, and all their extras exist.
+        Every optional package that the code imports is in the table of packages, and setup.py declares its
+        extra.
         """
         extras = {extra for extra, _ in PACKAGES.values()}
         assert extras <= set(read_setup()["extras_require"])  # type: ignore[call-overload]
@@ -204,7 +207,7 @@ class MessageTests:
                 elif isinstance(node, ast.ImportFrom):
                     imported.add((node.module or "").partition(".")[0])
         always = {"txsse", "twisted", "zope", "automat", "attrs", "hyperlink", "constantly", "incremental"}
-        # A module of type checkers alone.
+        # Only type checkers import it.
         always.add("_typeshed")
         assert imported - set(sys.stdlib_module_names) - always <= set(PACKAGES)
 
@@ -218,7 +221,7 @@ class MessageTests:
     )
     def test_names(self, name: str | None, message: str) -> None:
         """
-        The package is named as pip knows it; what fails without a name names the extra all the same.
+        The error for a missing package names it as pip does; without a name it still names the extra.
         """
         with pytest.raises(MissingExtra, match="it needs ") as caught, needs("tls", "it"):
             raise ImportError(name=name)
@@ -227,7 +230,7 @@ class MessageTests:
     @pytest.mark.parametrize("error", [ImportError(name="txsse.gone"), MissingExtra("known", name="jwt")])
     def test_others(self, error: ImportError) -> None:
         """
-        A fault of txsse itself, and an error that has its message, stay as they are.
+        An import error of txsse's own modules, and an error that already names an extra, are not changed.
         """
         assert missing("tls", "it", error) is error
         with pytest.raises(ImportError) as caught, needs("tls", "it"):
@@ -236,7 +239,7 @@ class MessageTests:
 
     def test_extra_of(self) -> None:
         """
-        An import that failed leads to the extra.
+        ``extra_of`` returns the extra that an import error's package belongs to, if any.
         """
         assert extra_of(ImportError(name="jwt.exceptions")) == "mercure"
         assert extra_of(ImportError(name="other")) is None

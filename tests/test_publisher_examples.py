@@ -1,5 +1,5 @@
 """
-The publishers in other languages, run as their users run them, against a real hub.
+The example publishers in other languages, run as their users run them, against a real hub.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TEXT = "Grüße & co = 1+1\nzwei"
 @contextmanager
 def hub(*argv: str) -> Iterator[str]:
     """
-    Run a hub, and yield its URL, which tokens may be meant for.
+    Run a hub, and yield its URL, which it accepts as the audience of tokens.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}{PATH}"
@@ -44,7 +44,7 @@ def hub(*argv: str) -> Iterator[str]:
 
 def need(program: str, package: str) -> str:
     """
-    Return where a program is, or skip the test.
+    Return the path of a program, or skip the test if it is missing.
     """
     found = shutil.which(program)
     if found is None:
@@ -54,7 +54,7 @@ def need(program: str, package: str) -> str:
 
 def command(name: str) -> list[str]:
     """
-    Return what runs an example.
+    Return the command that runs an example.
     """
     if name == "publish.sh":
         need("curl", "curl")
@@ -76,7 +76,7 @@ def run(name: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[st
 
 def access(url: str, key: str = SECRET) -> dict[str, str]:
     """
-    Return what an example has to know, which is either a key or a token.
+    Return the variables that an example reads: the hub's URL, a key and a token.
     """
     token = make_token(key, audience=url, expires=time.time() + 60, publish=["news"])
     return {"HUB_URL": url, "HUB_KEY": key, "HUB_TOKEN": token}
@@ -90,7 +90,7 @@ class ProgramTests:
     @pytest.mark.parametrize("name", PROGRAMS)
     def test_published(self, name: str) -> None:
         """
-        A subscriber gets what was published, under the id that was printed.
+        A subscriber gets the update that an example publishes, under the id that the example prints.
         """
         with hub() as url:
             done = run(name, access(url))
@@ -104,21 +104,21 @@ class ProgramTests:
     @pytest.mark.parametrize("name", PROGRAMS)
     def test_refused(self, name: str) -> None:
         """
-        With a key that the hub does not trust it fails, and says so.
+        An example whose key the hub does not trust fails and prints the status 401.
         """
         with hub() as url:
             done = run(name, access(url, OTHER_SECRET))
         assert done.returncode != 0
         assert "401" in done.stderr and "Traceback" not in done.stderr
 
-    def test_all_are_here(self) -> None:
+    def test_all_are_tested(self) -> None:
         """
-        None is forgotten here, nor in what tells of them.
+        Every example publisher is tested here and named in the README of its directory.
         """
         named = {path.name for path in FOLDER.iterdir() if path.is_file()}
         assert named == {*PROGRAMS, "django_view.py", "README.rst"}
-        told = (FOLDER / "README.rst").read_text(encoding="utf-8")
-        assert not [name for name in named - {"README.rst"} if f"``{name}``" not in told]
+        readme = (FOLDER / "README.rst").read_text(encoding="utf-8")
+        assert not [name for name in named - {"README.rst"} if f"``{name}``" not in readme]
 
 
 class Answer(NamedTuple):
@@ -130,7 +130,7 @@ class Answer(NamedTuple):
 @contextmanager
 def django(url: str) -> Iterator[int]:
     """
-    Run the project in Django, and yield its port.
+    Run the example's Django project, and yield its port.
     """
     for package in ("django", "requests"):
         pytest.importorskip(package, reason=f"pip install {package}")
@@ -148,13 +148,13 @@ def django(url: str) -> Iterator[int]:
 
 def _answers(port: int) -> bool:
     with suppress(OSError):
-        return ask(port, "GET").status == 200
+        return request(port, "GET").status == 200
     return False
 
 
-def ask(port: int, method: str, form: Mapping[str, str] | None = None, cookie: str = "") -> Answer:
+def request(port: int, method: str, form: Mapping[str, str] | None = None, cookie: str = "") -> Answer:
     """
-    Ask for the page.
+    Send a request for the page.
     """
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     headers = {"Content-Type": "application/x-www-form-urlencoded", "Cookie": cookie}
@@ -170,10 +170,11 @@ def ask(port: int, method: str, form: Mapping[str, str] | None = None, cookie: s
 class DjangoTests:
     def test_page(self) -> None:
         """
-        The page tells where the hub is, and its cookie lets its reader see what the form publishes.
+        The Django example's page names the hub, and its cookie authorises the reader to see the updates that
+        the form publishes.
         """
         with hub() as url, django(url) as port:
-            page = ask(port, "GET")
+            page = request(port, "GET")
             topic = f"http://127.0.0.1:{port}/news"
             assert ("Link", f'<{url}>; rel="mercure", <{topic}>; rel="self"') in page.headers
             cookies = SimpleCookie()
@@ -186,8 +187,8 @@ class DjangoTests:
             found = re.search('name="csrfmiddlewaretoken" value="([^"]+)"', page.body)
             assert found is not None and topic in page.body
             form = {"text": TEXT, "csrfmiddlewaretoken": found[1]}
-            assert ask(port, "POST", form).status == 403
-            posted = ask(port, "POST", form, f"csrftoken={cookies['csrftoken'].value}")
+            assert request(port, "POST", form).status == 403
+            posted = request(port, "POST", form, f"csrftoken={cookies['csrftoken'].value}")
             assert posted.status == 302, posted.body
             assert self._read(url, topic, cookie.OutputString([])) == TEXT
 
@@ -214,8 +215,8 @@ class DjangoTests:
 class CompatibilityTests:
     def test_older_client(self) -> None:
         """
-        What Symfony's component does is understood: a token with the claim ``mercure``, without audience
-        and end; and a subscriber that names topics as it was done then.
+        A hub in compatibility mode accepts an older client: a token with the claim ``mercure``, without
+        audience and expiry, and topics named by the old parameter.
         """
         with hub("--compatibility", "--anonymous") as url:
             parts = urlsplit(url)

@@ -1,5 +1,6 @@
 """
-What the README and the package's docstring show runs as it stands there.
+The examples in the README, in the package's docstring and at the beginning of the documentation's pages run
+as they are printed.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ reactor: Any = global_reactor
 
 def blocks(kind: str, text: str = README) -> list[str]:
     """
-    The blocks of code of one kind.
+    Return the code blocks of one language in a text.
     """
     found = re.findall(rf"\.\. code-block:: {kind}\n\n((?:   .*\n|\n)+)", text)
     return [textwrap.dedent(block) for block in found]
@@ -46,7 +47,7 @@ def blocks(kind: str, text: str = README) -> list[str]:
 @contextmanager
 def running(program: str) -> Iterator[str]:
     """
-    Run a program that listens on port 8080, on a free port instead.
+    Run a program that listens on port 8080, on a free port instead, and yield its URL.
     """
     port = free_port()
     assert '"tcp:8080"' in program
@@ -57,7 +58,7 @@ def running(program: str) -> Iterator[str]:
 
 def read_events(url: str, count: int, **headers: str) -> list[txsse.ServerSentEvent]:
     """
-    Read some events, as soon as somebody serves them.
+    Read this many events, as soon as a server answers.
     """
 
     def ask() -> Any:
@@ -77,7 +78,7 @@ class ReadmeTests:
     @pytest.mark.process
     def test_first_program(self) -> None:
         """
-        It counts, and goes on where a client left off.
+        The README's first program counts, and resumes after a client's last event ID.
         """
         with running(blocks("python")[0]) as url:
             assert [event.id for event in read_events(url + "events", 2)] == ["1", "2"]
@@ -85,14 +86,14 @@ class ReadmeTests:
             assert read_events(url + "events", 1, **headers) == [
                 txsse.ServerSentEvent("number 42", "count", "42")
             ]
-            # A client may come with an id of another server's: it begins again.
+            # A client may send an id of another server: the program starts from the beginning.
             for foreign in ("", "order-17", "-1", "1e3", "²"):
                 headers = {"Last-Event-ID": foreign.encode().decode("latin-1")}
                 assert [event.id for event in read_events(url + "events", 1, **headers)] == ["1"]
 
     def test_other_programs(self) -> None:
         """
-        They are Python, and use names that exist.
+        The README's programs are valid Python, and import only public names.
         """
         for block in blocks("python"):
             for node in ast.walk(ast.parse(block)):
@@ -101,7 +102,7 @@ class ReadmeTests:
 
     def test_klein_route(self, plain: Wire) -> None:
         """
-        The stream is open until its client goes.
+        The README's Klein route sends an event, and its stream stays open until the client disconnects.
         """
         klein = pytest.importorskip("klein", reason="pip install 'txsse[test]'")
         (block,) = (block for block in blocks("python") if "@app.route" in block)
@@ -116,7 +117,8 @@ class ReadmeTests:
 
     def test_two_commands(self) -> None:
         """
-        Each is one line, and the second is the one that CI runs.
+        The README's commands for the demo and for the tests are one line each, in the form that .ci/run looks
+        for.
         """
         demo, tests = (block.strip() for block in blocks("console"))
         assert "\n" not in demo + tests
@@ -126,7 +128,7 @@ class ReadmeTests:
     @pytest.mark.process
     def test_smallest_server_of_the_docstring(self) -> None:
         """
-        It sends the time.
+        The server in the package's docstring sends the time.
         """
         doc = textwrap.dedent((txsse.__doc__ or "").partition("::\n")[2])
         with running(doc) as url:
@@ -136,12 +138,13 @@ class ReadmeTests:
 
 class DescriptionTests:
     """
-    The README as a package index shows it.
+    The README as the description on a package index.
     """
 
     def test_relative_links(self) -> None:
         """
-        There is none: they name the file instead, which the source distribution has.
+        The package's description has no relative link, but the path of the file, which the source
+        distribution contains.
         """
         description = str(read_setup()["long_description"])
         targets = re.findall(r"<([^>`]+)>`_|^\.\. _[^:]+: (\S+)$", description, re.MULTILINE)
@@ -151,7 +154,7 @@ class DescriptionTests:
 
     def test_links_of_the_repository(self) -> None:
         """
-        Each names a file or directory that exists.
+        Each relative link of the README names a file or directory that exists.
         """
         targets = re.findall(r"<(?!https?:)([^>`]+)>`_", README)
         assert len(targets) > 5
@@ -160,19 +163,19 @@ class DescriptionTests:
 
 def first(page: str, kind: str = "python") -> str:
     """
-    The first block of code of a page in docs/.
+    Return the first code block of a page in docs/.
     """
     return blocks(kind, (ROOT / "docs" / f"{page}.rst").read_text(encoding="utf-8"))[0]
 
 
 class FirstExampleTests:
     """
-    What a page of the docs shows first.
+    The first example of each page in docs/.
     """
 
     def test_testing(self) -> None:
         """
-        The test that it shows passes.
+        The test that the page about testing shows passes.
         """
         names: dict[str, Any] = {}
         exec(first("testing"), names)
@@ -181,7 +184,7 @@ class FirstExampleTests:
     @pytest.mark.process
     def test_hub(self) -> None:
         """
-        The server publishes the time.
+        The server that the page about hubs shows publishes the time.
         """
         with running(first("hub")) as url:
             one, other = read_events(f"{url}events", 2)
@@ -190,7 +193,7 @@ class FirstExampleTests:
     @pytest_twisted.ensureDeferred
     async def test_client(self, capsys: pytest.CaptureFixture[str]) -> None:
         """
-        The client prints what comes.
+        The client that its page shows prints events.
         """
         shown = first("client")
         assert '"https://example.org/events"' in shown
@@ -203,7 +206,7 @@ class FirstExampleTests:
         printed = ""
         try:
             while "new" not in printed:
-                # Whoever connects later gets the next one.
+                # The client may connect late: then it prints the next update.
                 await hub.publish("news", "new", event="headline")
                 await deferLater(reactor, 0.05)
                 printed += capsys.readouterr().out
@@ -216,7 +219,7 @@ class FirstExampleTests:
     @pytest_twisted.ensureDeferred
     async def test_journals(self, tmp_path: Path) -> None:
         """
-        The hub records into its file.
+        The hub that the page about journals shows records into its file.
         """
         path = tmp_path / "hub.sqlite"
         shown = first("journals")
@@ -229,7 +232,7 @@ class FirstExampleTests:
 
     def test_mercure(self) -> None:
         """
-        The hub is found below the root.
+        The code that the page about Mercure shows puts a hub below the root resource.
         """
         pytest.importorskip("jwt", reason="pip install 'txsse[mercure]'")
         root = Resource()
@@ -239,7 +242,7 @@ class FirstExampleTests:
     @pytest.mark.process
     def test_deployment(self, tmp_path: Path) -> None:
         """
-        The configuration that it begins with is a good one.
+        The configuration that the page about deployment shows first is valid.
         """
         pytest.importorskip("jwt", reason="pip install 'txsse[mercure]'")
         if shutil.which("openssl") is None:

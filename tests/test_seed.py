@@ -195,9 +195,9 @@ class SeedTests:
         channel.close()
         assert [event.data for event in arrived(client)] == ["last words"]
         assert client.ended
-        gone, client = open_channel(wire)
+        disconnected, client = open_channel(wire)
         client.disconnect(clean=False)
-        gone.close()
+        disconnected.close()
 
     def test_ErrConnectionClosed_and_ErrStreamingNotSupported(self, wire: Wire) -> None:
         """

@@ -1,5 +1,5 @@
 """
-Clients for the real reactor, which read raw streams over TCP, TLS and HTTP/2.
+Clients for tests on the real reactor, which read raw streams over TCP, TLS and HTTP/2; and servers for them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def listen(resource: IResource) -> Any:
 
 async def listen_tls(resource: IResource, certificate: Path) -> Any:
     """
-    Serve a resource over TLS on a free port, HTTP/2 included.
+    Serve a resource over TLS on a free port, with HTTP/2 and HTTP/1.1.
     """
     loaded = ssl.PrivateCertificate.loadPEM(certificate.read_bytes())
     endpoint = SSL4ServerEndpoint(reactor, 0, loaded.options(), interface="127.0.0.1")
@@ -55,19 +55,21 @@ async def listen_tls(resource: IResource, certificate: Path) -> Any:
 
 class Reader(Protocol):
     """
-    Sends one request and keeps what comes.
+    A client that sends one request and keeps the bytes that it receives.
+
+    :ivar ended: whether the response has ended; only HTTP/2 shows that here.
+    :ivar closed: whether the connection is closed.
     """
 
-    # As the reactor's own transports have more than their interface.
+    # Any: the reactor's transports have more methods than their interface.
     transport: Any
-    # Whether the response has ended, where HTTP/2 tells.
     ended = False
 
     def __init__(self, request: bytes) -> None:
         self.request = request
         self.received = b""
         self.lost: Deferred[Any] = Deferred()
-        self.gone = False
+        self.closed = False
 
     def connectionMade(self) -> None:
         assert self.transport is not None
@@ -77,12 +79,12 @@ class Reader(Protocol):
         self.received += data
 
     def connectionLost(self, reason: Any = None) -> None:
-        self.gone = True
+        self.closed = True
 
 
 class Http2Reader(Reader):
     """
-    The same over HTTP/2.
+    A client that sends one request over HTTP/2, and keeps the body.
     """
 
     def connectionMade(self) -> None:
@@ -113,7 +115,7 @@ async def connect(port: Any, request: bytes = GET, *, receive_buffer: int | None
     """
     Connect over TCP.
 
-    :param receive_buffer: the size of the kernel's buffer, for clients that are to be slow soon.
+    :param receive_buffer: the size of the kernel's receive buffer, for clients that soon read slowly.
     """
     if receive_buffer is None:
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
@@ -131,7 +133,7 @@ async def connect(port: Any, request: bytes = GET, *, receive_buffer: int | None
 
 async def connect_tls(port: Any, certificate: Path, *, http2: bool) -> Reader:
     """
-    Connect over TLS, and check the certificate.
+    Connect over TLS, and verify the certificate.
     """
     authority = ssl.Certificate.loadPEM(certificate.read_bytes())
     options = ssl.optionsForClientTLS(

@@ -1,5 +1,5 @@
 """
-The client on the real reactor: against our own server, and against one that plays a script byte by byte.
+The client on the real reactor: against txsse's own server, and against a server that sends scripted bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 
 class Script(Protocol):
     """
-    Plays what the test wants, to one request.
+    Passes each request to a function, which sends the scripted response.
     """
 
     def __init__(self, play: Callable[[Script, bytes], None]) -> None:
@@ -60,7 +60,7 @@ class Script(Protocol):
 
 async def scripted(play: Callable[[Script, bytes], None]) -> Any:
     """
-    Listen, and play a script to whoever comes.
+    Listen, and run a script for each connection.
     """
 
     class Scripts(Factory):
@@ -78,9 +78,9 @@ def url(port: Any, scheme: str = "http") -> str:
 
 class OwnServerTests:
     @pytest_twisted.ensureDeferred
-    async def test_followed_over_many_streams(self) -> None:
+    async def test_server_ends_streams(self) -> None:
         """
-        A server that ends its streams again and again is followed without a loss or a double.
+        A client that reconnects after each end of a stream gets every event once and in order.
         """
 
         async def count(channel: SSEChannel) -> None:
@@ -100,9 +100,9 @@ class OwnServerTests:
         await port.stopListening()
 
     @pytest_twisted.ensureDeferred
-    async def test_hub(self) -> None:
+    async def test_updates_while_disconnected(self) -> None:
         """
-        What a hub publishes while nobody is connected comes when somebody is.
+        A client that reconnects to a hub gets the updates that were published while it was disconnected.
         """
         hub = Hub()
         port = await listen(hub.resource("news"))
@@ -122,9 +122,9 @@ class OwnServerTests:
         await port.stopListening()
 
     @pytest_twisted.ensureDeferred
-    async def test_tls(self, certificate: Path) -> None:
+    async def test_certificate(self, certificate: Path) -> None:
         """
-        A certificate is verified: one that nobody vouches for is an error, and no stream.
+        A client refuses a server whose certificate is not trusted, with an error that says so.
         """
         port = await listen_tls(SSEResource(lambda channel: channel.send("secret")), certificate)
         errors: list[Exception] = []
@@ -144,9 +144,9 @@ class OwnServerTests:
         await port.stopListening()
 
     @pytest_twisted.ensureDeferred
-    async def test_slow_consumer(self) -> None:
+    async def test_slow_program(self) -> None:
         """
-        A program that takes its time makes the server wait, and what is in memory stays small.
+        A program that handles events slowly makes the server wait, and the source buffers few events.
         """
         channels: list[SSEChannel] = []
         port = await listen(SSEResource(channels.append))
@@ -173,9 +173,10 @@ class OwnServerTests:
 class ScriptedServerTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("framing", ["chunked", "length", "until the end"])
-    async def test_dripped(self, framing: str) -> None:
+    async def test_one_byte_at_a_time(self, framing: str) -> None:
         """
-        Byte by byte, each event is there with its last byte, whatever the framing.
+        A client that receives single bytes dispatches each event with its last byte, whatever the HTTP
+        framing.
         """
         body = "id: 1\ndata: ä\n\ndata: b\n\n".encode()
 
@@ -203,17 +204,17 @@ class ScriptedServerTests:
         await port.stopListening()
 
     @pytest_twisted.ensureDeferred
-    async def test_cut_in_every_byte(self) -> None:
+    async def test_stream_cut_after_each_byte(self) -> None:
         """
-        A stream that is cut anywhere goes on where the last whole event ended.
+        A client resumes after the last complete event, wherever the stream was cut.
         """
         body = b"id: 1\ndata: a\n\nid: 2\ndata: b\n\n"
-        asked: list[bytes] = []
+        requests: list[bytes] = []
 
         def play(script: Script, request: bytes) -> None:
-            asked.append(request)
-            if len(asked) <= len(body):
-                script.say(HEAD + b"\r\n" + body[: len(asked)])
+            requests.append(request)
+            if len(requests) <= len(body):
+                script.say(HEAD + b"\r\n" + body[: len(requests)])
                 script.end()
             else:
                 script.say(HEAD + b"\r\nid: 3\ndata: end\n\n")
@@ -226,9 +227,9 @@ class ScriptedServerTests:
             if event.data == "end":
                 source.close()
         first = body.index(b"\n\n") + 2
-        # Each cut behind the end of an event shows it once more, since this server does not resume.
+        # Each cut after the end of an event repeats that event, since this server does not resume.
         assert ids == ["1"] * (len(body) - first) + ["1", "2", "3"]
-        for number, request in enumerate(asked, start=1):
+        for number, request in enumerate(requests, start=1):
             before = number - 1
             expected = b"2" if before == len(body) else b"1" if before >= first else None
             sent = [line for line in request.split(b"\r\n") if line.lower().startswith(b"last-event-id:")]
@@ -238,7 +239,7 @@ class ScriptedServerTests:
     @pytest_twisted.ensureDeferred
     async def test_connection_reset(self) -> None:
         """
-        A reset is an error that the program sees, and then the next attempt.
+        A connection reset is reported to the program as an error, and the client reconnects.
         """
         errors: list[Exception] = []
         attempts: list[Script] = []

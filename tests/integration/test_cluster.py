@@ -1,5 +1,5 @@
 """
-Hubs that share a Redis, on the real reactor: clients wander between them, and Redis is killed meanwhile.
+Hubs that share a Redis, on the real reactor: clients move from node to node, and Redis is killed meanwhile.
 
 ``benchmarks/cluster.py`` does the same with processes, a thousand clients and many more updates.
 """
@@ -40,10 +40,10 @@ KILLS = 2
 
 class Publisher:
     """
-    Publishes at all nodes, and knows what was published and what came of it.
+    Publishes at all nodes, and records each update and its outcome.
 
-    :ivar acknowledged: by the data, the id.
-    :ivar failed: data without an id that certainly were not recorded.
+    :ivar acknowledged: the id of each acknowledged update, by its data.
+    :ivar failed: data of updates without an id that were certainly not recorded.
     """
 
     def __init__(self, hubs: list[Hub], chance: random.Random) -> None:
@@ -56,7 +56,7 @@ class Publisher:
 
     def publish(self, count: int) -> None:
         """
-        Publish some updates, every tenth without an id.
+        Publish this many updates, every tenth without an id.
         """
         for _ in range(count):
             number = len(self.working)
@@ -81,7 +81,7 @@ class Publisher:
 
 class Wanderer:
     """
-    A client that comes back to another node each time.
+    A client that reconnects to another node each time.
 
     :ivar received: the types, ids and data of all events.
     """
@@ -96,22 +96,22 @@ class Wanderer:
 
     async def wander(self) -> None:
         """
-        Come and go until the end.
+        Connect and disconnect until the last update has arrived.
         """
         while not self.has_end:
-            await self.come()
-            leaving = reactor.seconds() + self._chance.expovariate(1 / 0.2)
-            while reactor.seconds() < leaving and not self.has_end:
+            await self.connect()
+            deadline = reactor.seconds() + self._chance.expovariate(1 / 0.2)
+            while reactor.seconds() < deadline and not self.has_end:
                 await deferLater(reactor, 0.01)
                 self.look()
-            await self.leave()
+            await self.disconnect()
 
-    async def come(self) -> None:
+    async def connect(self) -> None:
         """
-        Come to another node, and go on there.
+        Connect to another node, and resume there.
         """
         self.visits += 1
-        # The next one is never the one before.
+        # Never the same node twice in a row.
         self._ports = self._chance.sample(self._ports[1:], NODES - 1) + self._ports[:1]
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self._ports[0].getHost().port)
         self._stream = await connectProtocol(endpoint, Http1Stream(self.last_id))
@@ -120,7 +120,7 @@ class Wanderer:
 
     def look(self) -> str:
         """
-        Take up what has come, one event after the other, and return the id of the last one.
+        Parse the complete events that have arrived, and return the last event ID.
         """
         for block in bytes(self._stream.body[self._fed :]).split(b"\n\n")[:-1]:
             self._fed += len(block) + 2
@@ -129,15 +129,15 @@ class Wanderer:
         self.last_id = self._parser.last_event_id
         return self.last_id
 
-    async def leave(self) -> None:
+    async def disconnect(self) -> None:
         """
-        Be cut off; what has not come as a whole by now has not come.
+        Abort or reset the connection; an event that has not arrived completely is lost.
         """
         if self._chance.random() < 0.5:
             handle = self._stream.transport.getHandle()
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._stream.transport.abortConnection()
-        await until(lambda: self._stream.gone)
+        await until(lambda: self._stream.closed)
         self.look()
 
     @property
@@ -147,14 +147,14 @@ class Wanderer:
 
 def all_of(working: list[Deferred[None]]) -> Deferred[Any]:
     """
-    Wait for all of them, and for no longer than patience lasts.
+    Wait for all of them, for at most :data:`PATIENCE`.
     """
     return DeferredList(working, fireOnOneErrback=True).addTimeout(PATIENCE, reactor)
 
 
 def stream_of(server: RedisServer) -> list[tuple[str, str]]:
     """
-    Return the ids and data of what is in Redis, asked for by hand.
+    Return the ids and data of the updates in Redis, read without txsse's code.
     """
     reader = hiredis.Reader(encoding="utf-8")
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
@@ -167,7 +167,7 @@ def stream_of(server: RedisServer) -> list[tuple[str, str]]:
 
 async def publish_over_outages(publisher: Publisher, server: RedisServer, chance: random.Random) -> None:
     """
-    Publish everything, with Redis killed in the middle of the work.
+    Publish all updates, and kill Redis in between.
     """
     kills = [UPDATES * number // (KILLS + 1) for number in range(1, KILLS + 1)]
     while len(publisher.working) < UPDATES:
@@ -176,7 +176,7 @@ async def publish_over_outages(publisher: Publisher, server: RedisServer, chance
         if kills and len(publisher.working) >= kills[0]:
             kills.pop(0)
             publisher.publish(50)
-            # Some are on their way now, some there, some neither.
+            # At this moment some updates are in transit, some are recorded, and some are neither.
             await deferLater(reactor, chance.uniform(0, 0.003))
             server.kill()
             publisher.publish(20)
@@ -187,7 +187,7 @@ async def publish_over_outages(publisher: Publisher, server: RedisServer, chance
 @asynccontextmanager
 async def nodes_at(server: RedisServer) -> AsyncIterator[tuple[list[Hub], list[Any]]]:
     """
-    Run hubs that share a Redis, and serve them. The record begins with one update.
+    Run hubs that share a Redis, and serve them. Their record begins with one update.
     """
     hubs = [Hub(journal=RedisJournal(server.url, timeout=2.0)) for _ in range(NODES)]
     await hubs[0].publish("news", "the first one", id="seed")
@@ -205,10 +205,10 @@ async def nodes_at(server: RedisServer) -> AsyncIterator[tuple[list[Hub], list[A
 
 class ClusterTests:
     @pytest_twisted.ensureDeferred
-    async def test_clients_that_wander_while_redis_is_killed(self, tmp_path: Path) -> None:
+    async def test_clients_change_nodes_while_redis_is_killed(self, tmp_path: Path) -> None:
         """
-        Wherever they were, each has in the end what is in Redis, in that order: nothing is lost, nothing came
-        twice, and what was acknowledged is there, once.
+        Clients that move between nodes while Redis is killed get the whole record of Redis, once and in
+        order, with every acknowledged update.
         """
         chance = random.Random(17)
         with running(tmp_path) as server:
@@ -231,7 +231,7 @@ class ClusterTests:
         everything = [("message", id, data) for id, data in record]
         for number, client in enumerate(clients):
             assert client.received == everything[number % 2 :], f"client {number}"
-        # All of it took place.
+        # Check that outages, moves and replays took place.
         assert publisher.counts
         assert sum(client.visits for client in clients) > 5 * CLIENTS
         assert [(each.gaps, each.failures) for each in metrics] == [(0, 0)] * NODES

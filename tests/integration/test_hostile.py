@@ -1,8 +1,6 @@
 """
-Servers that mean no good, on the real reactor: what the source holds stays bounded, the error has a name, and
-the program is told of it.
-
-A test that is expected to fail shows a fault that is known; it says which.
+Hostile servers, on the real reactor: the memory that the client uses stays bounded, and the program gets an
+error that says what is wrong.
 """
 
 from __future__ import annotations
@@ -51,7 +49,7 @@ CHUNK = 2**16
 LIMIT = 2**20
 LONG = b"x" * 1000
 
-# What one read brings in the smallest events that there are, twice: of two chunks, say.
+# Twice the number of the smallest possible events in one read.
 MOST_EVENTS = 2 * CHUNK // len("data\n\n")
 
 
@@ -59,8 +57,8 @@ class Holding:
     """
     The most that a source has held so far.
 
-    :ivar size: bytes of what is no event yet.
-    :ivar events: events that were not handed over yet.
+    :ivar size: bytes of an incomplete event.
+    :ivar events: events that were not yet delivered to the program.
     """
 
     def __init__(self) -> None:
@@ -75,13 +73,14 @@ class Holding:
 
 class Flood(Protocol):
     """
-    Sends a beginning, and then the same again and again, as fast as it is read, up to a most.
+    A server that sends a beginning, and then repeats a text as fast as the client reads it, up to
+    :data:`MOST` bytes.
 
-    :ivar sent: how much it has sent.
-    :ivar lost: whether the client has gone.
+    :ivar sent: the number of bytes sent.
+    :ivar lost: whether the connection is closed.
     """
 
-    # More than the buffers of two sockets hold, so a client that has cut the connection was told to in time.
+    # More than the buffers of two sockets hold: a flood that sent less was stopped by the client in time.
     MOST = 16 * 2**20
 
     def __init__(self, first: bytes, again: bytes) -> None:
@@ -129,7 +128,7 @@ class Flood(Protocol):
 @asynccontextmanager
 async def flooding(first: bytes, again: bytes) -> AsyncIterator[tuple[str, list[Flood]]]:
     """
-    Flood whoever comes.
+    Run a server that floods each client.
     """
 
     class Floods(Factory):
@@ -151,7 +150,7 @@ async def flooding(first: bytes, again: bytes) -> AsyncIterator[tuple[str, list[
 
 def watched(steps: Iterator[Step], followed: Callable[[], EventSource], holding: Holding) -> Iterator[Step]:
     """
-    Look at what the source holds behind each step, when it has had time to come.
+    Pass steps on, and after each one measure what the source holds.
     """
     for step in steps:
         yield step
@@ -176,10 +175,10 @@ class EndlessTests:
         ids=["data", "event", "id", "field", "comment", "lines", "short lines", "fields"],
     )
     @pytest.mark.parametrize("pulled", [False, True])
-    async def test_line_or_event(self, first: str, again: str, pulled: bool) -> None:
+    async def test_endless_line_or_event(self, first: str, again: str, pulled: bool) -> None:
         """
-        A line, or an event of many lines, that does not end is given up at the limit, for good, since it
-        would come again; whatever came before it is handed over.
+        A client that gets an endless line or event delivers the events before it, fails at the size limit,
+        and does not reconnect.
         """
 
         def steps() -> Iterator[Step]:
@@ -206,9 +205,9 @@ class EndlessTests:
             assert (len(parser._pending), parser._data) == (0, [])
 
     @pytest_twisted.ensureDeferred
-    async def test_comments(self) -> None:
+    async def test_many_comments(self) -> None:
         """
-        64 MB of comments take their time and no memory; the event behind them arrives.
+        A client skips 64 MB of comments without keeping them, and delivers the event after them.
         """
 
         def steps() -> Iterator[Step]:
@@ -227,10 +226,10 @@ class EndlessTests:
             assert (holding.size < 100, holding.events, followed.errors) == (True, 0, [])
 
     @pytest_twisted.ensureDeferred
-    async def test_body_that_nobody_wants(self) -> None:
+    async def test_body_of_a_redirect_and_a_refusal(self) -> None:
         """
-        The body of a redirect is not read, of that of a refusal only the beginning: the connection
-        is cut.
+        A client does not read the endless body of a redirect, and of a refusal only the beginning; it closes
+        the connection.
         """
         sent = 0
 
@@ -248,7 +247,7 @@ class EndlessTests:
         ):
             assert isinstance(await followed.source.when_closed(), StreamRefused)
             await until(lambda: not server.resource.open)
-            # What fits into the buffers of two sockets, twice.
+            # Twice what fits into the buffers of two sockets.
             assert sent < 32 * 2**20
 
     @pytest_twisted.ensureDeferred
@@ -262,10 +261,9 @@ class EndlessTests:
         ],
         ids=["fields", "continuation lines", "interim replies", "interim replies with fields"],
     )
-    async def test_head(self, first: bytes, again: bytes) -> None:
+    async def test_endless_head(self, first: bytes, again: bytes) -> None:
         """
-        A head without an end is given up when it is larger than any that makes sense, and not only when the
-        time for connecting is over.
+        A client gives up an endless response head by its size, before the time-out for connecting.
         """
         async with flooding(first, again) as (url, floods), following(url, max_attempts=1) as followed:
             assert await followed.source.when_closed() is followed.errors[0]
@@ -277,9 +275,9 @@ class EndlessTests:
         [(b"", b"x"), (b"HTTP/1.1 200 ", b"x"), (b"HTTP/1.1 200 OK\r\nA: ", b"x")],
         ids=["no HTTP", "status line", "field"],
     )
-    async def test_line_of_the_head(self, first: bytes, again: bytes) -> None:
+    async def test_endless_line_of_the_head(self, first: bytes, again: bytes) -> None:
         """
-        A line of the head that does not end is given up at once.
+        A client gives up a response head with an endless line by its size.
         """
         async with flooding(first, again) as (url, floods), following(url, max_attempts=2) as followed:
             assert await followed.source.when_closed() is followed.errors[1]
@@ -290,10 +288,10 @@ class EndlessTests:
 class ManyTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("pulled", [False, True])
-    async def test_tiny_events(self, pulled: bool) -> None:
+    async def test_million_tiny_events(self, pulled: bool) -> None:
         """
-        Of a million tiny events in one chunk, to a program that takes its time, never more are in memory than
-        one read brought; and all arrive.
+        A slow program gets all of a million tiny events, and the client never buffers more than one read
+        contained.
         """
         count = 0
         holding = Holding()
@@ -332,9 +330,9 @@ class ManyTests:
             pytest.param(True),
         ],
     )
-    async def test_program_that_has_to_work(self, pulled: bool) -> None:
+    async def test_blocking_program(self, pulled: bool) -> None:
         """
-        Events that came in one read, and keep the program busy, do not keep the reactor: it has its turns.
+        A program that blocks for each of many events of one read leaves the reactor turns in between.
         """
 
         def work(event: ServerSentEvent) -> None:
@@ -342,10 +340,10 @@ class ManyTests:
             if not count:
                 turning.start(0)
             count += 1
-            begun = reactor.seconds()
-            while reactor.seconds() < begun + 0.001:
+            started = reactor.seconds()
+            while reactor.seconds() < started + 0.001:
                 """
-                It thinks.
+                Block the reactor.
                 """
             if count == 300:
                 turning.stop()
@@ -372,10 +370,10 @@ class ManyTests:
         assert turns > 3
 
     @pytest_twisted.ensureDeferred
-    async def test_short_streams(self) -> None:
+    async def test_many_short_streams(self) -> None:
         """
-        A server that ends stream upon stream, to a program that takes its time: no more is read until it has
-        got what came before.
+        A client does not read the next stream before a slow program has handled the events of the stream
+        before.
         """
         working: list[Deferred[None]] = []
 
@@ -384,7 +382,7 @@ class ManyTests:
             return working[-1]
 
         holding = Holding()
-        # Each as short as to come in one piece, with its end.
+        # Each is short enough to arrive in one read, with its end.
         replies: list[list[Step]] = [["retry: 0\n" + "data\n\n" * 2000]] * 40
         async with (
             serving(*replies) as server,
@@ -398,9 +396,9 @@ class ManyTests:
             assert holding.events <= MOST_EVENTS
 
     @pytest_twisted.ensureDeferred
-    async def test_agent_that_takes_its_time(self) -> None:
+    async def test_slow_agent(self) -> None:
         """
-        Whatever the agent does with a reply before it hands it over, a slow program makes the server wait.
+        A slow program makes the server wait, even if the agent returns the response late.
         """
         working: list[Deferred[None]] = []
 
@@ -423,7 +421,7 @@ class ManyTests:
 @implementer(IAgent)
 class LateAgent:
     """
-    Hands replies over some turns later, as one that has asked somebody about them.
+    An agent that returns responses 50 milliseconds after they arrive.
     """
 
     def __init__(self) -> None:
@@ -436,15 +434,15 @@ class LateAgent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,  # noqa: N803
     ) -> Deferred[IResponse]:
-        asked: Deferred[IResponse] = self._agent.request(method, uri, headers, bodyProducer)
-        return asked.addCallback(lambda response: deferLater(reactor, 0.05, lambda: response))
+        requested: Deferred[IResponse] = self._agent.request(method, uri, headers, bodyProducer)
+        return requested.addCallback(lambda response: deferLater(reactor, 0.05, lambda: response))
 
 
-class NonsenseTests:
+class MalformedTests:
     @pytest_twisted.ensureDeferred
-    async def test_bytes_that_are_no_text(self) -> None:
+    async def test_bytes_that_are_not_utf8(self) -> None:
         """
-        Invalid UTF-8 arrives as U+FFFD, NULs as they are; and nothing of it is an error.
+        Invalid UTF-8 arrives as U+FFFD and a NUL as a NUL, without an error.
         """
         script = await played(
             [
@@ -455,9 +453,9 @@ class NonsenseTests:
                 b"\x00\n\n",
             ],
             [b"\xff\xfe" + "data: UTF-16\n\n".encode("utf-16-le"), CUT],
-            [bytes(range(256)) * 100 + b"\n\ndata: behind\n\n"],
+            [bytes(range(256)) * 100 + b"\n\ndata: after\n\n"],
         )
-        assert script.texts == ["\ufffd\ufffd\0", "\ufffd", "\ufffd" * 7, "behind"]
+        assert script.texts == ["\ufffd\ufffd\0", "\ufffd", "\ufffd" * 7, "after"]
         assert [type(error).__name__ for error in script.errors] == [
             "StreamEnded",
             "ConnectionFailed",
@@ -467,9 +465,9 @@ class NonsenseTests:
 
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("digits", [16, 1000, 5000, CHUNK * 2])
-    async def test_retry(self, digits: int) -> None:
+    async def test_huge_retry_time(self, digits: int) -> None:
         """
-        A time of so many digits is the longest that there is, and the reactor can wait for it.
+        A retry time with very many digits is reduced to the longest that the reactor can wait for.
         """
         async with (
             serving(["data: a\n\nretry: " + "9" * digits + "\n\n"]) as server,
@@ -485,7 +483,7 @@ class NonsenseTests:
     @pytest.mark.parametrize("status", [301, 307])
     async def test_redirect_loop(self, status: int) -> None:
         """
-        It is followed twenty times, and then final.
+        A client follows 20 redirects of a loop, and then fails.
         """
         async with (
             serving(*[redirect(status, "/b"), redirect(status, "/")] * 20) as server,
@@ -501,9 +499,9 @@ class NonsenseTests:
     @pytest.mark.parametrize(
         "location", ["", "ftp://127.0.0.1/", "javascript:alert(1)", "http://", "http://[::1", "http://%00/"]
     )
-    async def test_redirect_to_nowhere(self, location: str) -> None:
+    async def test_redirect_to_invalid_url(self, location: str) -> None:
         """
-        What is no URL of HTTP ends it, and so does a redirect to itself.
+        A redirect to a URL that is not one of HTTP fails at once, and one to its own URL after 20 redirects.
         """
         script = await played(*[redirect(302, location)] * 30)
         assert script.end == 302
@@ -513,11 +511,11 @@ class NonsenseTests:
     @pytest.mark.parametrize(
         "value", ["text/event-stream, text/html", "x" * 10_000, "text/event-stream\0", "text/\x01\x7f", "é"]
     )
-    async def test_media_type(self, value: str) -> None:
+    async def test_invalid_media_type(self, value: str) -> None:
         """
-        A media type that is none is another one.
+        A response with an invalid media type is refused, since it is not text/event-stream.
         """
-        script = await played(Reply(["data: a\n\n", HOLD], headers={"Content-Type": value}))
+        script = await played(Reply(["data: a\n\n"], headers={"Content-Type": value}))
         assert (script.end, script.texts) == (200, [])
 
 
@@ -535,21 +533,21 @@ class FramingTests:
     )
     async def test_wrong_content_length(self, length: int, texts: list[str], error: str) -> None:
         """
-        Of a body that is longer than it says the rest is not looked at, and one that is shorter is a lost
-        connection; either way the stream is asked for again.
+        A body longer than its Content-Length is cut off there, a shorter one is a lost connection, and in
+        both cases the client reconnects.
         """
 
         def play(script: Any, request: bytes) -> None:
-            came.append(request)
-            if len(came) == 1:
+            requests.append(request)
+            if len(requests) == 1:
                 script.say(HEAD + b"Content-Length: %d\r\n\r\ndata: a\n\ndata: b\n\n" % length)
                 script.end()
             else:
                 script.say(HEAD + b"\r\n")
 
-        came: list[bytes] = []
+        requests: list[bytes] = []
         async with answering(play) as url, following(url) as followed:
-            await until(lambda: len(came) > 1)
+            await until(lambda: len(requests) > 1)
             assert followed.texts == texts
             assert type(followed.errors[0]).__name__ == error
 
@@ -567,26 +565,26 @@ class FramingTests:
             (b"F" * 2000, "Chunk size line exceeds maximum"),
         ],
     )
-    async def test_chunk_size_that_is_none(self, size: bytes, problem: str) -> None:
+    async def test_invalid_chunk_size(self, size: bytes, problem: str) -> None:
         """
-        The error says what is wrong, and the stream is asked for again.
+        An invalid chunk size is an error that says what is wrong, and the client reconnects.
         """
 
         def play(script: Any, request: bytes) -> None:
-            came.append(request)
+            requests.append(request)
             script.say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + size + b"\r\ndata: a\n\n\r\n")
 
-        came: list[bytes] = []
+        requests: list[bytes] = []
         async with answering(play) as url, following(url) as followed:
-            await until(lambda: len(came) > 1)
+            await until(lambda: len(requests) > 1)
             assert problem in str(followed.errors[0])
             assert followed.events == []
 
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("size", [b"7FFFFFFFFFFFFFFF", b"F" * 1000])
-    async def test_chunk_without_an_end(self, size: bytes) -> None:
+    async def test_huge_chunk(self, size: bytes) -> None:
         """
-        A chunk of more than there is on earth is read as it comes.
+        A client parses a chunk of enormous size as it arrives.
         """
 
         def play(script: Any, request: bytes) -> None:
@@ -600,7 +598,7 @@ class FramingTests:
     @pytest_twisted.ensureDeferred
     async def test_chunks_of_a_byte(self) -> None:
         """
-        They are chunks like others.
+        A client parses a stream whose chunks have one byte each.
         """
         text = ": comment\ndata: a\n\n" * 2000
 
@@ -613,9 +611,9 @@ class FramingTests:
             assert followed.errors == []
 
     @pytest_twisted.ensureDeferred
-    async def test_trailers(self) -> None:
+    async def test_endless_trailers(self) -> None:
         """
-        Trailers without an end are given up.
+        A client gives up endless trailers by their size.
         """
         first = HEAD + b"Transfer-Encoding: chunked\r\n\r\n9\r\ndata: a\n\n\r\n0\r\n"
         async with flooding(first, b"A: b\r\n") as (url, floods), following(url, max_attempts=1) as followed:
@@ -630,33 +628,33 @@ class EncodingTests:
     @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])
     async def test_declared(self, encoding: str) -> None:
         """
-        A body that is compressed though nobody asked for that is refused: it is not decompressed, so it
-        cannot grow, and it is not read as text.
+        A client refuses a compressed response, which it did not request: it neither decompresses nor parses
+        the body, so the body cannot grow.
         """
         body = gzip.compress(b"data: a\n\n" * 1_000_000)
-        script = await played(Reply([body, HOLD], headers={"Content-Encoding": encoding}))
+        script = await played(Reply([body], headers={"Content-Encoding": encoding}))
         assert (script.end, script.texts) == (200, [])
         assert f"sends the stream as {encoding}, which the client did not request" in str(script.errors[0])
 
     @pytest_twisted.ensureDeferred
     async def test_not_declared(self) -> None:
         """
-        One that does not say so is text, of which no event comes.
+        A compressed body without a Content-Encoding is parsed as text, and contains no event.
         """
         script = await played([gzip.compress(b"data: a\n\n" * 1_000_000)])
         assert (script.end, script.texts) == (204, [])
         assert isinstance(script.errors[0], StreamEnded)
 
 
-NO_HTTP = {
+INVALID = {
     "another protocol": (b"SSH-2.0-OpenSSH_9.9\r\n", "wrong number of parts"),
     "status": (b"HTTP/1.1 abc OK\r\n", "non-integer status code"),
     "version": (b"HTTP/x.y 200 OK\r\n", "HTTP/x.y"),
     "two lengths": (b"HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n", "conflicting Content-Length"),
 }
 
-# Of these, the program gets an error that says nothing.
-NAMELESS = {
+# For these, the error does not say what is wrong.
+OTHER_INVALID = {
     "field without a colon": b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
     "continuation of nothing": b"HTTP/1.1 200 OK\r\n continued\r\n\r\n",
     "length": b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
@@ -664,28 +662,28 @@ NAMELESS = {
 }
 
 
-class NoHttpTests:
+class InvalidResponseTests:
     @pytest_twisted.ensureDeferred
-    @pytest.mark.parametrize(("reply", "problem"), NO_HTTP.values(), ids=NO_HTTP)
-    async def test_named(self, reply: bytes, problem: str) -> None:
+    @pytest.mark.parametrize(("reply", "problem"), INVALID.values(), ids=INVALID)
+    async def test_invalid_response(self, reply: bytes, problem: str) -> None:
         """
-        What is no HTTP is an error that says what came, or what is wrong with it; another attempt follows.
+        An invalid HTTP response is an error that shows what is wrong with it, and the client reconnects.
         """
 
         def play(script: Any, request: bytes) -> None:
-            came.append(request)
+            requests.append(request)
             script.say(reply)
 
-        came: list[bytes] = []
+        requests: list[bytes] = []
         async with answering(play) as url, following(url) as followed:
-            await until(lambda: len(came) > 1)
+            await until(lambda: len(requests) > 1)
             assert problem in repr(followed.errors[0])
 
     @pytest_twisted.ensureDeferred
-    @pytest.mark.parametrize("reply", NAMELESS.values(), ids=NAMELESS)
-    async def test_nameless(self, reply: bytes) -> None:
+    @pytest.mark.parametrize("reply", OTHER_INVALID.values(), ids=OTHER_INVALID)
+    async def test_invalid_response_without_details(self, reply: bytes) -> None:
         """
-        That holds for whatever else is wrong with a head.
+        Any other invalid response head is an SSEError, too.
         """
 
         def play(script: Any, request: bytes) -> None:
@@ -698,10 +696,10 @@ class NoHttpTests:
 
 class SlowTests:
     @pytest_twisted.ensureDeferred
-    async def test_drip(self) -> None:
+    async def test_slow_endless_line(self) -> None:
         """
-        Bytes of a line that never ends do not show that the server makes progress: a drip ends a stream as a
-        silence does.
+        Single bytes of an endless line do not count as progress: the stream times out as if the server sent
+        nothing.
         """
 
         def steps() -> Iterator[Step]:
@@ -716,7 +714,7 @@ class SlowTests:
         silent: list[bool] = []
         dripping: list[bool] = []
         dripped: list[bool] = []
-        # A clock of its own, so that no machine is too slow.
+        # With a fake clock the test does not depend on the machine's speed.
         clock = Clock()
         options = {"reactor": clock, "agent": Agent(reactor), "read_timeout": 10.0, "max_attempts": 1}
         async with serving(Reply(steps())) as server, following(server.url, **options) as followed:
@@ -737,9 +735,9 @@ class SlowTests:
             assert (str(error), followed.errors) == ("nothing came for 10 s", [error])
 
     @pytest_twisted.ensureDeferred
-    async def test_drip_of_a_head(self) -> None:
+    async def test_slow_head(self) -> None:
         """
-        A head may take as long as connecting may, however much of it drips in.
+        A response head that arrives slowly is bounded by the time-out for connecting.
         """
 
         def play(script: Any, request: bytes) -> None:
@@ -760,7 +758,7 @@ class SlowTests:
     @pytest_twisted.ensureDeferred
     async def test_slow_program(self) -> None:
         """
-        A server that was asked to wait is not silent.
+        A server that has to wait for a slow program does not time out.
         """
 
         def steps() -> Iterator[Step]:
@@ -786,7 +784,7 @@ class SlowTests:
 
 class Deaf(Flood):
     """
-    Does not read what its client says, and so never hears its farewell.
+    A server that does not read from its connection, and so never sees TLS's close_notify.
     """
 
     def dataReceived(self, data: bytes) -> None:
@@ -798,7 +796,7 @@ class Deaf(Flood):
 @asynccontextmanager
 async def deaf(certificate: Path, first: bytes, again: bytes) -> AsyncIterator[tuple[str, list[Deaf]]]:
     """
-    Flood whoever comes over TLS, and do not listen.
+    Run a server that floods each client over TLS and reads nothing after the request.
     """
 
     class DeafServers(Factory):
@@ -823,16 +821,20 @@ async def deaf(certificate: Path, first: bytes, again: bytes) -> AsyncIterator[t
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-class FarewellTests:
+class CloseNotifyTests:
+    """
+    Disconnecting from a TLS server that floods the client and never reads its close_notify.
+    """
+
     @pytest.fixture(autouse=True)
     def _trusted(self, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        # Where OpenSSL looks for those that it trusts.
+        # OpenSSL reads the trusted certificates from here.
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
 
     @pytest_twisted.ensureDeferred
     async def test_closed(self, certificate: Path) -> None:
         """
-        A source that is closed reads no more over TLS either, from a server that does not want to hear of it.
+        A closed source disconnects from a TLS server that floods it and ignores close_notify.
         """
         async with (
             deaf(certificate, HEAD + b"\r\n", b": comment\n") as (url, floods),
@@ -849,16 +851,17 @@ class FarewellTests:
         [
             pytest.param(b"HTTP/1.1 200 OK\r\n", b"A: %s\r\n" % LONG, id="head"),
             pytest.param(b"HTTP/1.1 200 OK\r\nA: ", b"x", id="line"),
-            pytest.param(CHUNKED + b"0\r\n\r\n", b"x", id="behind the last chunk"),
+            pytest.param(CHUNKED + b"0\r\n\r\n", b"x", id="after the last chunk"),
             pytest.param(CHUNKED + b"z\r\n", b"x", id="no chunk"),
             pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", b"x", id="no content"),
             pytest.param(b"HTTP/1.1 404 Not Found\r\n\r\n", b"x", id="refusal"),
             pytest.param(b"HTTP/1.1 302 Found\r\nLocation: ftp://x/\r\n\r\n", b"x", id="redirect"),
         ],
     )
-    async def test_over(self, certificate: Path, first: bytes, again: bytes) -> None:
+    async def test_finished_response(self, certificate: Path, first: bytes, again: bytes) -> None:
         """
-        Nor does one that is done with a reply, for whatever reason.
+        A client that is done with a response disconnects from a TLS server that ignores close_notify,
+        whatever the response was.
         """
         async with (
             deaf(certificate, first, again) as (url, floods),
@@ -869,9 +872,9 @@ class FarewellTests:
             assert floods[0].sent < floods[0].MOST
 
     @pytest_twisted.ensureDeferred
-    async def test_left_open(self, certificate: Path) -> None:
+    async def test_server_keeps_connections_open(self, certificate: Path) -> None:
         """
-        Nor is a connection left open whose server stays behind the end of its stream, attempt after attempt.
+        A client keeps no connection open to a TLS server that does not close it after the end of a stream.
         """
         first = HEAD + b"Content-Length: 20\r\n\r\nretry: 1\ndata: a\n\n"
         async with deaf(certificate, first, b"x") as (url, floods), following(url) as followed:

@@ -1,5 +1,5 @@
 """
-The hub on the real reactor: many clients over real sockets, TLS and HTTP/2, which are cut and come back.
+The hub on the real reactor: many clients over real sockets, TLS and HTTP/2, which disconnect and resume.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from txsse.protocol.event import ServerSentEvent
 
 class Http1Stream(Reader):
     """
-    A stream over HTTP/1.1, resumed where there is an id.
+    A stream over HTTP/1.1, resumed if there is a last event ID.
 
-    :ivar body: what came, without any framing.
-    :ivar ended: whether the stream came to its proper end.
+    :ivar body: the bytes received, without any framing.
+    :ivar ended: whether the stream ended properly.
     """
 
     def __init__(self, last_id: str) -> None:
@@ -68,7 +68,7 @@ class Http1Stream(Reader):
 
 class Http2Stream(Http2Reader):
     """
-    A stream over HTTP/2, resumed where there is an id.
+    A stream over HTTP/2, resumed if there is a last event ID.
     """
 
     def __init__(self, last_id: str) -> None:
@@ -92,7 +92,7 @@ class Http2Stream(Http2Reader):
 
 async def open_stream(kind: str, port: Any, certificate: Path, last_id: str) -> Any:
     """
-    Connect over plain TCP, TLS or HTTP/2, and ask for the stream.
+    Connect over plain TCP, TLS or HTTP/2, and request the stream.
     """
     number = port.getHost().port
     if kind == "plain":
@@ -109,7 +109,7 @@ async def open_stream(kind: str, port: Any, certificate: Path, last_id: str) -> 
 
 class Visitor:
     """
-    A client that keeps what it received, over all of its connections.
+    A client that keeps the events that it received over all of its connections.
     """
 
     def __init__(self, kind: str, port: Any, certificate: Path) -> None:
@@ -121,7 +121,7 @@ class Visitor:
 
     async def connect(self) -> None:
         """
-        Come, or come back with the last id.
+        Connect, or reconnect with the last event ID.
         """
         self.connections += 1
         self._parser = EventStreamParser(last_event_id=self.last_id)
@@ -130,23 +130,23 @@ class Visitor:
 
     def look(self) -> int:
         """
-        Take up what has come, and return how many events there are in all.
+        Parse the bytes that have arrived, and return the number of events over all connections.
         """
-        fresh = bytes(self.stream.body[self._fed :])
-        self._fed += len(fresh)
-        self.received += self._parser.feed(fresh)
+        received = bytes(self.stream.body[self._fed :])
+        self._fed += len(received)
+        self.received += self._parser.feed(received)
         self.last_id = self._parser.last_event_id
         return len(self.received)
 
     async def cut(self, *, reset: bool) -> None:
         """
-        Lose the connection; what arrived until then counts.
+        Abort or reset the connection, and parse the bytes that arrived before.
         """
         if reset:
             linger = struct.pack("ii", 1, 0)
             self.stream.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.stream.transport.abortConnection()
-        await until(lambda: self.stream.gone)
+        await until(lambda: self.stream.closed)
         self.look()
 
 
@@ -158,10 +158,9 @@ async def serve(hub: Hub, kind: str, certificate: Path) -> Any:
 class ResumingTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("kind", ["plain", "TLS", "HTTP/2"])
-    async def test_cuts_while_much_is_published(self, kind: str, certificate: Path) -> None:
+    async def test_disconnects_while_much_is_published(self, kind: str, certificate: Path) -> None:
         """
-        Clients that are cut again and again have, in the end, the whole record: nothing is lost, nothing came
-        twice, all in order.
+        Clients that disconnect and resume again and again get the whole record, once and in order.
         """
         wanted = 3000
         chance = random.Random(kind)
@@ -186,7 +185,7 @@ class ResumingTests:
                     await deferLater(reactor, chance.choice([0, 0.001, 0.01]))
                 await visitor.cut(reset=kind == "plain" and chance.random() < 0.5)
                 if chance.random() < 0.3:
-                    # Meanwhile there is something to be missed.
+                    # Updates are published meanwhile, which the client misses.
                     await deferLater(reactor, 0.03)
                 await visitor.connect()
 
@@ -208,10 +207,10 @@ class ResumingTests:
 
 class ManySubscribersTests:
     @pytest_twisted.ensureDeferred
-    async def test_one_that_reads_nothing(self) -> None:
+    async def test_one_subscriber_reads_nothing(self) -> None:
         """
-        Each of a thousand others gets every event at once, nothing is held for the one, and later it gets
-        everything from the journal.
+        A subscriber that reads nothing delays none of a thousand others, uses no buffer, and later gets every
+        update from the journal.
         """
         hub = Hub(journal=MemoryJournal(max_count=1000))
         large = await listen(hub.resource(["small", "large"]))
@@ -253,9 +252,10 @@ class PeerTimeoutTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs TCP_USER_TIMEOUT")
     @pytest.mark.parametrize("policy", ["replay", "close", "drop", "latest"])
-    async def test_reads_nothing(self, policy: Any, certificate: Path) -> None:
+    async def test_client_reads_nothing(self, policy: Any, certificate: Path) -> None:
         """
-        A client that reads nothing loses its connection, whatever the policy, and is counted for that reason.
+        A client that reads nothing is disconnected by the peer time-out, under every overflow policy, and
+        counted for that reason.
         """
         hub = Hub(
             upgrader=Upgrader(peer_timeout=0.5, slow_policy=policy, max_buffer=2**40, max_total_buffer=2**40)
@@ -270,17 +270,17 @@ class PeerTimeoutTests:
         await until(lambda: not hub.subscribers.total)
         assert hub.metrics().closes == {CloseReason.PEER_TIMEOUT: 1}
         stuck.transport.abortConnection()
-        await until(lambda: stuck.gone)
+        await until(lambda: stuck.closed)
         await hub.stop()
         await port.stopListening()
 
 
 class StopTests:
     @pytest_twisted.ensureDeferred
-    async def test_everybody_is_sent_away(self, certificate: Path) -> None:
+    async def test_shutdown_with_many_subscribers(self, certificate: Path) -> None:
         """
-        All get what was published, the farewell and a time of their own to come back; one that does not read
-        is cut off at the deadline; and who comes later is told to come back too.
+        At shutdown each subscriber gets the updates before it, the farewell and a randomised retry time; a
+        client that does not read is reset at the deadline, and a late one is sent a retry time.
         """
         hub = Hub()
         port = await serve(hub, "plain", certificate)
@@ -301,7 +301,7 @@ class StopTests:
         with pytest.raises(HubStopped):
             await hub.publish("topic", "too late")
         late = await connect(port)
-        # A stream that ends at once, since a browser comes back from nothing else.
+        # A stream that ends at once: after any other response a browser does not reconnect.
         await until(lambda: b"retry: " in late.received)
         head, _, body = late.received.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 ")
@@ -321,5 +321,5 @@ class StopTests:
         assert hub.subscribers.total == 0
         for reader in [stuck, late, *(visitor.stream for visitor in visitors)]:
             reader.transport.abortConnection()
-        await until(lambda: stuck.gone)
+        await until(lambda: stuck.closed)
         await port.stopListening()

@@ -1,5 +1,5 @@
 """
-Hubs whose journals last, over real sockets: a client goes on at the next process, or at another node.
+Hubs with persistent journals, over real sockets: a client resumes at the next process, or at another node.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _numbers = count()
 @pytest.fixture(params=["sqlite", "redis"])
 def new_journal(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], IJournal]:
     """
-    Makes journals with the same record.
+    Return a function that makes journals with the same record.
     """
     if request.param == "sqlite":
         return lambda: SQLiteJournal(tmp_path / "hub.sqlite")
@@ -37,10 +37,10 @@ def new_journal(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], 
 
 class RestartTests:
     @pytest_twisted.ensureDeferred
-    async def test_resumed(self, new_journal: Callable[[], IJournal]) -> None:
+    async def test_client_over_restarts(self, new_journal: Callable[[], IJournal]) -> None:
         """
-        A hub ends and another one begins, again and again, on the same port; a client gets everything, once,
-        also what was published while it was away.
+        A client gets every update once while hubs restart on its port, including updates published while it
+        was disconnected.
         """
         hub = Hub(journal=new_journal())
         port = await listen(hub.resource("news"))
@@ -71,9 +71,9 @@ class RestartTests:
 
 class NodeTests:
     @pytest_twisted.ensureDeferred
-    async def test_moved(self, shared_redis: RedisServer) -> None:
+    async def test_client_changes_nodes(self, shared_redis: RedisServer) -> None:
         """
-        A client that is sent from node to node sees what is published at any of them, once and in one order.
+        A client that moves from node to node gets the updates of all nodes, once and in one order.
         """
         hubs = [Hub(journal=RedisJournal(shared_redis.url, key="moved")) for _ in range(3)]
         ports = [await listen(hub.resource("news")) for hub in hubs]

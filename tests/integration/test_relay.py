@@ -1,5 +1,5 @@
 """
-A stream of somebody else's, passed on to each client over a connection of its own.
+A relay: handlers pass a stream of another server on to each client, over a connection per client.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from txsse import EventSource, SSEChannel, SSEResource
 CLIENTS = 5
 
 
-class ClientGoesTests:
+class ClientDisconnectTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("kind", ["send_from", "loop", "variable", "generator"])
     @pytest.mark.parametrize("is_busy", [False, True])
     async def test_upstream_is_closed(self, kind: str, is_busy: bool) -> None:
         """
-        When the clients have gone, so have the streams that were opened for them.
+        When a relay's clients disconnect, the connections to the upstream server are closed.
         """
         upstream: set[SSEChannel] = set()
 
@@ -66,14 +66,14 @@ class ClientGoesTests:
         for reader in readers:
             reader.transport.abortConnection()
         if is_busy:
-            # It may be an event that finds the channel closed.
+            # An event may be the first use of the channel after its client disconnected.
             for channel in upstream.copy():
                 channel.send("more")
 
-        def none_is_left() -> bool:
+        def all_closed() -> bool:
             gc.collect()
             return not upstream
 
-        await until(none_is_left)
+        await until(all_closed)
         await above.stopListening()
         await below.stopListening()

@@ -1,5 +1,5 @@
 """
-A program with nothing but a site and ``reactor.run()``, which is ended by a signal.
+A program with only a site and ``reactor.run()``, which a signal stops.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parent.parent.parent
 
-# Far beyond what anything takes here, in seconds.
 
 PROGRAM = """
 import sys
@@ -79,7 +78,7 @@ PATHS = ["coroutine", "generator", "deferred", "sending"]
 
 def read_until(stream: socket.socket, text: bytes) -> bytes:
     """
-    Read until something has come, or to the end.
+    Read until a text has arrived, or to the end of the stream.
     """
     received = b""
     while text not in received and (data := stream.recv(4096)):
@@ -90,11 +89,12 @@ def read_until(stream: socket.socket, text: bytes) -> bytes:
 class SignalTests:
     @pytest.mark.parametrize("over_tls", [False, True])
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_handlers_say_goodbye(
+    def test_handlers_send_last_events(
         self, number: signal.Signals, over_tls: bool, request: pytest.FixtureRequest
     ) -> None:
         """
-        All kinds of handlers are cancelled before a connection is closed, and what they send last arrives.
+        On SIGTERM and SIGINT, handlers of all kinds are cancelled before the connections are closed, and the
+        events that they send then arrive.
         """
         arguments = [str(request.getfixturevalue("certificate"))] if over_tls else []
         with start(python("-c", PROGRAM, *arguments)) as program, ExitStack() as left:

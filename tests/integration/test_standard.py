@@ -1,9 +1,10 @@
 """
-What the standard says of connections, rule by rule: the client on the real reactor, against a server that
-plays a script behind a real site.
+The rules of the WHATWG standard for connections, one by one: the client on the real reactor, against a real
+site that sends scripted responses.
 
-Source of the rules, and of the words in quotes: https://html.spec.whatwg.org/multipage/server-sent-events.html,
-sections 9.2.2 to 9.2.5, and what they take from https://fetch.spec.whatwg.org/
+Source of the rules, and of the words in quotes:
+https://html.spec.whatwg.org/multipage/server-sent-events.html, sections 9.2.2 to 9.2.5, and the parts of
+https://fetch.spec.whatwg.org/ that they refer to.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ REDIRECTS = [301, 302, 303, 307, 308]
 @dataclass
 class Server:
     """
-    A server that plays a script.
+    A server that sends scripted responses.
 
-    :ivar url: where it is.
-    :ivar visits: the requests that came.
+    :ivar url: its URL.
+    :ivar visits: the requests that it received.
     """
 
     url: str
@@ -55,7 +56,7 @@ class Server:
 @asynccontextmanager
 async def serving(*replies: Reply | Steps) -> AsyncIterator[Server]:
     """
-    Play replies to whoever comes; in the end wait for the connections to go.
+    Serve scripted responses; at the end, wait until the clients have disconnected.
     """
     resource = ScriptedResource(replies)
     port = await listen(resource)
@@ -69,7 +70,7 @@ async def serving(*replies: Reply | Steps) -> AsyncIterator[Server]:
 @asynccontextmanager
 async def answering(play: Callable[[Script, bytes], None]) -> AsyncIterator[str]:
     """
-    Answer byte by byte what comes, at the URL that is returned.
+    Run a server that passes each request to a function, which sends the response; yield its URL.
     """
     port: Any = await scripted(play)
     try:
@@ -81,9 +82,9 @@ async def answering(play: Callable[[Script, bytes], None]) -> AsyncIterator[str]
 @dataclass
 class Followed:
     """
-    A source, and what it brought.
+    A source, with the events and errors that it reported.
 
-    :ivar states: its states, in the order in which it told of them.
+    :ivar states: the state of the source at each event and error.
     """
 
     source: EventSource
@@ -99,7 +100,7 @@ class Followed:
 @asynccontextmanager
 async def following(url: str, **options: Any) -> AsyncIterator[Followed]:
     """
-    Follow a stream, with short waits between attempts; in the end close the source.
+    Follow a stream, with short waits between attempts; at the end, close the source.
     """
 
     def received(event: ServerSentEvent) -> None:
@@ -123,7 +124,7 @@ async def following(url: str, **options: Any) -> AsyncIterator[Followed]:
 @dataclass
 class Played:
     """
-    A script that has been played to its end.
+    The outcome of a script that has been played to its end.
 
     :ivar ids: the ``Last-Event-ID`` of each request.
     :ivar end: the status that ended it.
@@ -145,7 +146,7 @@ class Played:
 
 async def played(*replies: Reply | Steps, **options: Any) -> Played:
     """
-    Follow a script to its end: a refusal, which behind the last reply is a 204.
+    Follow a script until the server refuses a stream, as it does after the last reply with a 204.
     """
     async with serving(*replies) as server, following(server.url, **options) as followed:
         error = await followed.source.when_closed()
@@ -160,7 +161,7 @@ def redirect(status: int, location: str) -> Reply:
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
     """
-    No test leaves a call in the reactor, or a connection.
+    Check that the test leaves no delayed call, connection or port in the reactor.
     """
     yield
 
@@ -171,7 +172,7 @@ def _nothing_left() -> Iterator[None]:
     try:
         pytest_twisted.blockon(Deferred.fromCoroutine(until(lambda: not left())))
     except AssertionError:
-        # The wait has a call of its own.
+        # Collected again: during the wait, the reactor had a call of the wait itself.
         raise AssertionError(f"left in the reactor: {left()}") from None
 
 
@@ -179,8 +180,8 @@ class RequestTests:
     @pytest_twisted.ensureDeferred
     async def test_headers(self) -> None:
         """
-        The request is a GET that accepts text/event-stream and no copy from a cache; the first one has no
-        Last-Event-ID.
+        The request is a GET that accepts only text/event-stream, forbids a cached response, and at first has
+        no Last-Event-ID.
         """
         (visit,) = (await played()).visits
         assert (visit.method, visit.path, visit.body) == ("GET", "/", b"")
@@ -191,7 +192,7 @@ class RequestTests:
     @pytest_twisted.ensureDeferred
     async def test_same_on_reconnection(self) -> None:
         """
-        The connection is reestablished by the same request.
+        The client reconnects with the same request.
         """
         first, second, third = (await played([""], [CUT], headers={"X-Own": "1"})).visits
         assert first == second == third
@@ -200,7 +201,7 @@ class RequestTests:
     @pytest_twisted.ensureDeferred
     async def test_post(self) -> None:
         """
-        A request with a body streams like any other, and each attempt sends the body anew.
+        A POST request can open a stream, and the client sends its body with each attempt.
         """
         script = await played(
             ["id: 1\ndata: a\n\n"],
@@ -224,9 +225,9 @@ class RequestTests:
             Headers({b"X-Own": ["ä".encode()]}),
         ],
     )
-    async def test_own_headers(self, headers: Any) -> None:
+    async def test_header_fields_of_the_program(self, headers: Any) -> None:
         """
-        The program's own header fields are sent as they are, text as UTF-8.
+        The program's header fields are sent unchanged, text as UTF-8.
         """
         (visit,) = (await played(headers=headers)).visits
         assert visit.headers["x-own"].encode("latin-1") == "ä".encode()
@@ -236,16 +237,16 @@ class LastEventIdTests:
     @pytest_twisted.ensureDeferred
     async def test_on_reconnection(self) -> None:
         """
-        Where the last event ID string is not empty, Last-Event-ID is set to it, encoded as UTF-8.
+        A client that has a last event ID sends it as Last-Event-ID when it reconnects, encoded as UTF-8.
         """
         script = await played(["id: ä€𝄞 1\ndata: a\n\n"], ["id: 2\ndata: b\n\n", CUT])
         assert script.ids == [None, "ä€𝄞 1", "2"]
         assert script.visits[1].headers["last-event-id"].encode("latin-1") == "ä€𝄞 1".encode()
 
     @pytest_twisted.ensureDeferred
-    async def test_given(self) -> None:
+    async def test_given_by_the_program(self) -> None:
         """
-        A program that goes on where it was before sends its ID with the first request already.
+        A last event ID that the program gives is sent with the first request.
         """
         script = await played(["data: a\n\n"], last_event_id="ä 7")
         assert script.ids == ["ä 7", "ä 7"]
@@ -253,10 +254,10 @@ class LastEventIdTests:
 
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("line", ["id", "id:", "id: "])
-    async def test_empty(self, line: str) -> None:
+    async def test_id_without_a_value(self, line: str) -> None:
         """
-        "If the id field has no value, this will reset the last event ID to the empty string", and with that
-        Last-Event-ID is absent again.
+        "If the id field has no value, this will reset the last event ID to the empty string", so that the
+        next request has no Last-Event-ID.
         """
         script = await played(["id: 1\ndata: a\n\n"], [f"{line}\ndata: b\n\n"], [])
         assert script.ids == [None, "1", None, None]
@@ -265,33 +266,33 @@ class LastEventIdTests:
     @pytest_twisted.ensureDeferred
     async def test_stream_without_ids(self) -> None:
         """
-        The last event ID "remains set to this value until the next time it is set by the server", over as
-        many streams as that takes.
+        The last event ID "remains set to this value until the next time it is set by the server", over any
+        number of streams.
         """
         script = await played(["id: 1\ndata: a\n\n"], ["data: b\n\n"], [CUT], ["id: 2\ndata: c\n\n"])
         assert script.ids == [None, "1", "1", "1", "2"]
         assert [event.id for event in script.events] == ["1", "1", "2"]
 
     @pytest_twisted.ensureDeferred
-    async def test_without_data(self) -> None:
+    async def test_block_without_data(self) -> None:
         """
-        The ID is set before the data is looked at: a block that has none is no event, and its ID counts.
+        A block with an ID and no data is no event, and sets the last event ID.
         """
         script = await played(["data: a\n\nid: 9\n\n"], ["data: b\n\n"])
         assert script.ids == [None, "9", "9"]
         assert [event.id for event in script.events] == ["", "9"]
 
     @pytest_twisted.ensureDeferred
-    async def test_last_of_a_block(self) -> None:
+    async def test_two_ids_in_a_block(self) -> None:
         """
-        Each id field sets the buffer anew.
+        The last id field of a block counts.
         """
         assert (await played(["id: 1\nid: 2\ndata: a\n\n"])).ids == [None, "2"]
 
     @pytest_twisted.ensureDeferred
     async def test_null(self) -> None:
         """
-        A field value that contains U+0000 NULL is ignored; the ID before it stays.
+        An id field that contains U+0000 NULL is ignored, and the last event ID stays.
         """
         script = await played(["id: 1\ndata: a\n\nid: 2\0\ndata: b\n\n"])
         assert script.ids == [None, "1"]
@@ -299,9 +300,9 @@ class LastEventIdTests:
 
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("end", [[], [CUT]])
-    async def test_unfinished_event(self, end: Steps) -> None:
+    async def test_id_of_unfinished_event(self, end: Steps) -> None:
         """
-        An ID counts when the empty line behind it is there, and not before.
+        An ID counts only after the empty line that ends its block.
         """
         script = await played(["id: 1\ndata: a\n\nid: 2\ndata: b\n", *end], ["data: c\n\n"])
         assert script.ids == [None, "1", "1"]
@@ -309,10 +310,10 @@ class LastEventIdTests:
         assert script.events[1].id == "1"
 
     @pytest_twisted.ensureDeferred
-    async def test_without_a_space(self) -> None:
+    async def test_id_with_a_space(self) -> None:
         """
-        One space behind the colon is not part of the value; a second one is. On its way as a header field it
-        is lost all the same, since HTTP strips those.
+        One space after the colon is not part of an ID and a second one is; in Last-Event-ID, HTTP strips that
+        second space.
         """
         script = await played(["id:  x\ndata: a\n\n"])
         assert [event.id for event in script.events] == [" x"]
@@ -325,7 +326,7 @@ class RedirectTests:
     @pytest.mark.parametrize("location", ["/b?x=1", "b?x=1", "//{authority}/b?x=1", "{url}b?x=1#here"])
     async def test_followed(self, status: int, location: str) -> None:
         """
-        Each redirect status is followed, relative to where it came from, without its fragment.
+        Each redirect status is followed to a Location relative to the request's URL, without the fragment.
         """
         replies: list[Reply | Steps] = []
         resource = ScriptedResource(replies)
@@ -335,7 +336,7 @@ class RedirectTests:
         replies += [redirect(status, location.format(authority=authority, url=url)), ["data: a\n\n"]]
         async with following(url + "a") as followed:
             await followed.source.when_closed()
-            # Each time the script is over there is one request more, which is answered with the 204.
+            # When the script is over, the client sends one more request, which is answered with a 204.
             assert [visit.path for visit in resource.visits] == ["/a", "/b?x=1", "/b?x=1"]
             assert {visit.method for visit in resource.visits} == {"GET"}
             assert followed.texts == ["a"]
@@ -345,7 +346,7 @@ class RedirectTests:
     @pytest_twisted.ensureDeferred
     async def test_chain(self) -> None:
         """
-        The stream is where the last redirect of a chain led, and there the connection is reestablished.
+        The client follows a chain of redirects, and reconnects to the URL where it ended.
         """
         async with (
             serving(["id: 1\ndata: a\n\n"], redirect(302, "/d"), ["data: b\n\n"]) as last,
@@ -362,7 +363,7 @@ class RedirectTests:
     @pytest_twisted.ensureDeferred
     async def test_to_no_stream(self) -> None:
         """
-        Where a redirect leads to what is no stream, that is the end, and the error tells of it.
+        A redirect to a URL that refuses the stream ends the source, and the error names that URL.
         """
         async with (
             serving(redirect(302, "/b"), Reply(status=404)) as server,
@@ -377,8 +378,8 @@ class RedirectTests:
     @pytest.mark.parametrize("status", REDIRECTS)
     async def test_post(self, status: int) -> None:
         """
-        301, 302 and 303 make a GET of a POST, without its body and what describes that; 307 and 308 leave it
-        as it is.
+        A redirect by 301, 302 or 303 turns a POST into a GET, without the body and the fields that describe
+        it; 307 and 308 repeat the POST.
         """
         script = await played(
             redirect(status, "/b"),
@@ -405,8 +406,8 @@ class RedirectTests:
     @pytest_twisted.ensureDeferred
     async def test_credentials(self) -> None:
         """
-        They, and any other header field of the program, are kept within an origin, and dropped on the way to
-        another one, for good; a port of its own is an origin of its own.
+        The program's header fields, such as credentials, are kept by redirects within an origin, and dropped
+        permanently by one to another origin, such as another port.
         """
         headers = {"Authorization": "Bearer x", "Cookie": "a=b", "X-Own": "1"}
         async with (
@@ -424,7 +425,7 @@ class RedirectTests:
     @pytest_twisted.ensureDeferred
     async def test_last_event_id(self) -> None:
         """
-        Last-Event-ID is part of the request, and goes wherever that is sent.
+        Last-Event-ID is sent to every redirect target, even in another origin.
         """
         async with (
             serving(["data: b\n\n"]) as other,
@@ -439,7 +440,7 @@ class RedirectTests:
     @pytest.mark.parametrize("status", REDIRECTS)
     async def test_without_a_location(self, status: int) -> None:
         """
-        A redirect that leads nowhere is a status like others that are not 200.
+        A redirect without a Location is a refusal, like any status other than 200.
         """
         script = await played(Reply(status=status))
         assert (len(script.visits), script.end) == (1, status)
@@ -447,7 +448,7 @@ class RedirectTests:
     @pytest_twisted.ensureDeferred
     async def test_ipv6(self) -> None:
         """
-        An address of IPv6 is a host like others, in a URL and in a redirect.
+        A URL and a redirect may name an IPv6 address.
         """
         resource = ScriptedResource([redirect(302, "/b"), ["data: a\n\n"]])
         endpoint = endpoints.TCP6ServerEndpoint(reactor, 0, interface="::1")
@@ -476,7 +477,8 @@ class ReplyTests:
     )
     async def test_event_stream(self, kind: str) -> None:
         """
-        A 200 with the media type opens, in whatever case; its parameters change nothing: a stream is UTF-8.
+        A 200 with the media type opens a stream, in upper or lower case; parameters such as charset change
+        nothing, since a stream is UTF-8.
         """
         script = await played(Reply(["data: ä\n\n"], headers={"Content-Type": kind}))
         assert (script.texts, script.end) == (["ä"], 204)
@@ -487,9 +489,9 @@ class ReplyTests:
     )
     async def test_another_type(self, kind: str) -> None:
         """
-        Any other media type fails the connection: no event, and no further request.
+        A response with another media type ends the source: it delivers no event and does not reconnect.
         """
-        script = await played(Reply(["data: a\n\n", HOLD], headers={"Content-Type": kind}))
+        script = await played(Reply(["data: a\n\n"], headers={"Content-Type": kind}))
         assert (len(script.visits), script.texts, script.end) == (1, [], 200)
         assert "not text/event-stream" in str(script.errors[0])
 
@@ -506,7 +508,7 @@ class ReplyTests:
     )
     async def test_odd_fields(self, fields: bytes, body: bytes) -> None:
         """
-        Fields that Chromium takes, tried there, open a stream.
+        Unusual header fields with which Chromium opens a stream open one here.
         """
 
         def play(script: Script, request: bytes) -> None:
@@ -520,12 +522,13 @@ class ReplyTests:
     @pytest_twisted.ensureDeferred
     async def test_no_type(self) -> None:
         """
-        A missing one does so as well.
+        A response without a media type ends the source: it delivers no event and does not reconnect.
         """
 
         def play(script: Script, request: bytes) -> None:
             requests.append(request)
             script.say(b"HTTP/1.1 200 OK\r\n\r\ndata: a\n\n")
+            script.end()
 
         requests: list[bytes] = []
         async with answering(play) as url, following(url) as followed:
@@ -538,8 +541,8 @@ class ReplyTests:
     @pytest.mark.parametrize("status", [201, 204, 205, 206, 300, 304, 400, 401, 404, 410, 500, 503])
     async def test_status(self, status: int) -> None:
         """
-        Any status but 200 fails the connection, and "a client can be told to stop reconnecting using the HTTP
-        204 No Content response code".
+        Any status other than 200 ends the source; 204 is the standard's way to stop a client from
+        reconnecting.
         """
         async with (
             serving(Reply(["data: a\n\n"], status=status), ["data: b\n\n", HOLD]) as server,
@@ -557,7 +560,7 @@ class ReplyTests:
     @pytest_twisted.ensureDeferred
     async def test_status_of_a_reconnection(self) -> None:
         """
-        That holds for each attempt, whatever the ones before it have brought; the loop raises it.
+        A status other than 200 ends the source when it reconnects, too, and is raised by the program's loop.
         """
         async with serving(["data: a\n\n"], Reply(status=404)) as server:
             source = EventSource(server.url, retry=0.001)
@@ -579,9 +582,9 @@ class ReconnectionTests:
             (Reply(["data: a\n\n"], headers={"Content-Length": "0"}), "StreamEnded"),
         ],
     )
-    async def test_end(self, reply: Reply, error: str) -> None:
+    async def test_end_of_a_stream(self, reply: Reply, error: str) -> None:
         """
-        However a stream ends, by the server's will or the network's, its connection is reestablished.
+        The client reconnects after a stream has ended, properly or not.
         """
         script = await played(reply, ["data: b\n\n"])
         assert len(script.visits) == 3
@@ -591,7 +594,7 @@ class ReconnectionTests:
     @pytest_twisted.ensureDeferred
     async def test_network_error(self) -> None:
         """
-        So it is where the connection is lost before there is a reply.
+        The client reconnects if the connection is lost before the response.
         """
 
         def play(script: Script, request: bytes) -> None:
@@ -612,7 +615,7 @@ class ReconnectionTests:
     @pytest_twisted.ensureDeferred
     async def test_refused_connection(self) -> None:
         """
-        And where there is no server for a while.
+        The client reconnects while the server refuses connections, until it accepts them again.
         """
 
         def steps() -> Iterator[Step]:
@@ -645,7 +648,7 @@ class ReconnectionTests:
     @pytest_twisted.ensureDeferred
     async def test_retry(self) -> None:
         """
-        A retry field sets the reconnection time as soon as its line is read, though no event comes of it.
+        A retry field sets the reconnection time as soon as its line is read, even without an event.
         """
         async with (
             serving(["retry: 1\n", HOLD]) as server,
@@ -658,9 +661,9 @@ class ReconnectionTests:
 
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("value", ["1x", "-1", "0.1", "", "٣"])
-    async def test_retry_that_is_no_number(self, value: str) -> None:
+    async def test_retry_that_is_not_a_number(self, value: str) -> None:
         """
-        "If the field value consists of only ASCII digits", and otherwise the field is ignored.
+        A retry field counts only "if the field value consists of only ASCII digits".
         """
         async with (
             serving([f"retry: 5\nretry: {value}\ndata: a\n\n", HOLD]) as server,
@@ -673,7 +676,7 @@ class ReconnectionTests:
     @pytest_twisted.ensureDeferred
     async def test_retry_of_an_earlier_stream(self) -> None:
         """
-        The reconnection time belongs to the source, and not to the stream that has set it.
+        The reconnection time that one stream sets stays for the following streams.
         """
         script = await played(["retry: 1\n\n"], [""], ["data: a\n\n"], retry=1000.0)
         assert (len(script.visits), script.texts) == (4, ["a"])
@@ -683,8 +686,8 @@ class ReadyStateTests:
     @pytest_twisted.ensureDeferred
     async def test_in_order(self) -> None:
         """
-        CONNECTING until the reply is there, OPEN until the stream ends, CONNECTING again, and CLOSED in the
-        end; the error is told when the state has changed.
+        The state is CONNECTING until the response, OPEN until the stream ends, CONNECTING again, and CLOSED
+        at the end; it changes before the error is reported.
         """
         async with serving(["data: a\n\n"], ["data: b\n\n", CUT]) as server:
             async with following(server.url) as followed:
@@ -706,7 +709,7 @@ class ReadyStateTests:
     @pytest_twisted.ensureDeferred
     async def test_open_before_the_first_byte(self) -> None:
         """
-        The connection is announced when the header is there, whatever comes of the body.
+        The state is OPEN as soon as the response head arrives, before the first byte of the body.
         """
         async with serving([HOLD]) as server, following(server.url) as followed:
             await followed.source.when_open()
@@ -716,30 +719,33 @@ class ReadyStateTests:
 
 class Silent(Resource):
     """
-    Takes requests and answers none.
+    Takes requests and never responds.
+
+    :ivar requested: the number of requests.
+    :ivar aborted: the number of those that the client aborted.
     """
 
     isLeaf = True
 
     def __init__(self) -> None:
         Resource.__init__(self)
-        self.came = 0
-        self.gone = 0
+        self.requested = 0
+        self.aborted = 0
 
     def render(self, request: Request) -> int:
-        self.came += 1
-        request.notifyFinish().addErrback(self._gone)
+        self.requested += 1
+        request.notifyFinish().addErrback(self._count_abort)
         return NOT_DONE_YET
 
-    def _gone(self, _: object) -> None:
-        self.gone += 1
+    def _count_abort(self, _: object) -> None:
+        self.aborted += 1
 
 
 class CloseTests:
     @pytest_twisted.ensureDeferred
     async def test_inside_a_callback(self) -> None:
         """
-        Closed is closed: what the same packet brought is dropped, and the connection aborted.
+        A source that a callback closes drops the rest of what it received, and aborts the connection.
         """
 
         def received(event: ServerSentEvent) -> None:
@@ -758,7 +764,8 @@ class CloseTests:
     @pytest_twisted.ensureDeferred
     async def test_inside_the_loop(self) -> None:
         """
-        The same for a program that pulls: the loop ends there.
+        A source that is closed inside the program's loop ends the loop, drops the rest of what it received,
+        and aborts the connection.
         """
         async with serving(["data: a\n\ndata: b\n\n", HOLD]) as server:
             source = EventSource(server.url)
@@ -772,40 +779,41 @@ class CloseTests:
     @pytest_twisted.ensureDeferred
     async def test_while_connecting(self) -> None:
         """
-        The fetch is aborted, and no request lingers.
+        A source that is closed before the response aborts its request.
         """
         silent = Silent()
         port = await listen(silent)
         async with following(f"http://127.0.0.1:{port.getHost().port}/") as followed:
-            await until(lambda: silent.came)
+            await until(lambda: silent.requested)
             assert followed.source.ready_state is ReadyState.CONNECTING
             followed.source.close()
-            await until(lambda: silent.gone)
-            assert (silent.came, followed.errors) == (1, [])
+            await until(lambda: silent.aborted)
+            assert (silent.requested, followed.errors) == (1, [])
             assert await followed.source.when_closed() is None
         await port.stopListening()
 
     @pytest_twisted.ensureDeferred
-    async def test_before_the_connection_is_there(self) -> None:
+    async def test_before_the_connection_is_made(self) -> None:
         """
-        Closed in the same turn that it was started in, it never asks.
+        A source that is closed in the reactor turn in which it was started sends no request.
         """
-        came: list[bytes] = []
+        requests: list[bytes] = []
         async with (
-            answering(lambda script, request: came.append(request)) as url,
+            answering(lambda script, request: requests.append(request)) as url,
             following(url) as followed,
         ):
             followed.source.close()
             assert await followed.source.when_closed() is None
             with pytest.raises(StreamEnded):
                 await followed.source.when_open()
-        assert came == []
+        assert requests == []
 
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("inside", [False, True])
     async def test_between_attempts(self, inside: bool) -> None:
         """
-        The next attempt is called off, also by a program that closes when it is told of the end.
+        A source that is closed between two attempts cancels the next one, even if the callback for the error
+        closes it.
         """
 
         def failed(error: Exception) -> None:
@@ -831,24 +839,24 @@ class StreamTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("headers", [{}, {"Content-Length": "1000"}])
     @pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n"])
-    async def test_last_byte(self, headers: dict[str, str], line_end: str) -> None:
+    async def test_end_of_an_event(self, headers: dict[str, str], line_end: str) -> None:
         """
-        An event is dispatched when the end of its empty line is there; of a CR LF, that is the CR. Here no
-        byte more is sent until it has been.
+        An event is dispatched when the end of its empty line arrives, and by the CR of a CR LF, without any
+        further byte.
         """
         first, second = f"data: a{line_end}", f"data: b{line_end}"
-        behind = line_end[1:]
+        line_rest = line_end[1:]
 
         def steps() -> Iterator[Step]:
             yield first
             yield line_end[0]
             while not followed.events:
                 yield 0.001
-            yield behind + second
+            yield line_rest + second
             yield line_end[0]
             while len(followed.events) < 2:
                 yield 0.001
-            yield behind
+            yield line_rest
             yield HOLD
 
         async with serving(Reply(steps(), headers=headers)) as server, following(server.url) as followed:
@@ -858,7 +866,7 @@ class StreamTests:
     @pytest_twisted.ensureDeferred
     async def test_http_1_0(self) -> None:
         """
-        A stream that knows no framing comes as it is sent, and the end of the connection is its end.
+        A stream over HTTP/1.0 without framing is read as it arrives, and ends when the connection closes.
         """
 
         def play(script: Script, request: bytes) -> None:
@@ -882,8 +890,8 @@ class StreamTests:
     @pytest_twisted.ensureDeferred
     async def test_byte_order_mark(self) -> None:
         """
-        "Streams must be decoded using the UTF-8 decode algorithm", which strips one byte order mark at the
-        beginning of each, also where it comes in pieces, and no second one.
+        "Streams must be decoded using the UTF-8 decode algorithm", which strips one byte order mark from the
+        beginning of each stream, even in pieces, and no second one.
         """
         bom = b"\xef\xbb\xbf"
         script = await played(
@@ -894,9 +902,10 @@ class StreamTests:
         assert script.texts == ["a", "b", "d"]
 
     @pytest_twisted.ensureDeferred
-    async def test_byte_order_mark_behind_the_beginning(self) -> None:
+    async def test_byte_order_mark_after_the_beginning(self) -> None:
         """
-        There it is a character like others, and makes a field that nobody knows.
+        A byte order mark after the beginning of a stream is an ordinary character, and here makes an unknown
+        field.
         """
 
         def steps() -> Iterator[Step]:
@@ -913,7 +922,7 @@ class StreamTests:
     @pytest_twisted.ensureDeferred
     async def test_line_ends(self) -> None:
         """
-        Lines end at CR LF, LF or CR, in whatever mixture.
+        Lines end with CR LF, LF or CR, in any mixture.
         """
         script = await played(
             ["data: a\r", "\n", "data: b\r", "\ndata: c\r\n\r", "\n"],
@@ -924,7 +933,7 @@ class StreamTests:
     @pytest_twisted.ensureDeferred
     async def test_line_end_in_pieces(self) -> None:
         """
-        A CR LF that two reads share is one line end.
+        A CR LF that arrives in two reads is one line end.
         """
 
         def steps() -> Iterator[Step]:
@@ -941,7 +950,7 @@ class StreamTests:
     @pytest_twisted.ensureDeferred
     async def test_characters_in_pieces(self) -> None:
         """
-        A character may be cut anywhere.
+        A character whose bytes arrive one by one is decoded.
         """
         pieces: Steps = []
         for byte in "data: ä€𝄞\n\n".encode():
@@ -951,10 +960,10 @@ class StreamTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("rest", ["data: b", "data: b\n", "data: b\r", "event: x\ndata: b\n", "id: 2"])
     @pytest.mark.parametrize("end", [[], [CUT]])
-    async def test_unfinished(self, rest: str, end: Steps) -> None:
+    async def test_unfinished_event(self, rest: str, end: Steps) -> None:
         """
         "If the file ends in the middle of an event, before the final empty line, the incomplete event is not
-        dispatched"; nor is the beginning of the next stream taken for its rest.
+        dispatched", and the next stream does not complete it.
         """
         script = await played(["data: a\n\n" + rest, *end], ["\ndata: c\n\n"])
         assert script.texts == ["a", "c"]
@@ -963,8 +972,7 @@ class StreamTests:
     @pytest_twisted.ensureDeferred
     async def test_types(self) -> None:
         """
-        The type is what the event field says, for one event; without one, or with an empty one, it is
-        message.
+        The event field sets the type of one event; without a value it is message.
         """
         script = await played(["event: x\ndata: a\n\ndata: b\n\nevent\ndata: c\n\nevent: y\n\ndata: d\n\n"])
         assert [event.event for event in script.events] == ["x", "message", "message", "message"]
@@ -972,7 +980,7 @@ class StreamTests:
     @pytest_twisted.ensureDeferred
     async def test_listeners(self) -> None:
         """
-        An event goes to those who listen to its type.
+        An event is passed only to the listeners for its type.
         """
 
         def hear(name: str, event: ServerSentEvent) -> None:
@@ -991,8 +999,7 @@ class StreamTests:
     @pytest_twisted.ensureDeferred
     async def test_comments(self) -> None:
         """
-        A line that begins with a colon is ignored, in the middle of an event too; so are fields that nobody
-        knows.
+        A line that begins with a colon is ignored, even inside an event, and so is an unknown field.
         """
         script = await played(
             [": hello\n\n:\n\ndata: a\n: between\n:data: x\nfoo: bar\nDATA: y\ndata: b\n\n", ":"]
@@ -1002,8 +1009,8 @@ class StreamTests:
     @pytest_twisted.ensureDeferred
     async def test_data(self) -> None:
         """
-        Lines of data are joined by a LF; a data field without a value is data too, and a block without one is
-        no event.
+        Data lines are joined by LF; a data field without a value counts as an empty line, and a block without
+        a data field is no event.
         """
         script = await played(["data:a\ndata:  b\n\n", "data\n\n", "data\ndata\n\n", "\n\n\n"])
         assert script.texts == ["a\n b", "", "\n"]

@@ -1,5 +1,5 @@
 """
-The channel on the real reactor, over real sockets, TLS and HTTP/2.
+Channels on the real reactor, over real sockets, TLS and HTTP/2.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class TransportTests:
     @pytest.mark.parametrize("kind", ["plain", "not direct", "HTTP/1.0", "TLS", "HTTP/2"])
     async def test_events_and_end(self, kind: str, certificate: Path) -> None:
         """
-        Events arrive when they are sent, large ones whole, and then the stream ends properly.
+        A channel's events arrive when they are sent, large ones complete, and the stream ends properly, over
+        every transport.
         """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=Upgrader(direct_writes=kind != "not direct"))
@@ -59,18 +60,18 @@ class TransportTests:
         if kind == "HTTP/2":
             await until(lambda: reader.ended)
         elif kind == "HTTP/1.0":
-            await until(lambda: reader.gone)
+            await until(lambda: reader.closed)
         else:
             await until(lambda: reader.received.endswith(b"0\r\n\r\n"))
         reader.transport.loseConnection()
-        await until(lambda: reader.gone)
+        await until(lambda: reader.closed)
         await port.stopListening()
 
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("kind", ["plain", "TLS", "HTTP/2"])
-    async def test_client_goes(self, kind: str, certificate: Path) -> None:
+    async def test_client_disconnects(self, kind: str, certificate: Path) -> None:
         """
-        The channel is told over every transport.
+        The channel is closed when the client disconnects, over every transport.
         """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append)
@@ -87,9 +88,9 @@ class TransportTests:
 
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("kind", ["plain", "TLS", "HTTP/2"])
-    async def test_slow_reader_is_cut_off(self, kind: str, certificate: Path) -> None:
+    async def test_slow_reader_is_closed(self, kind: str, certificate: Path) -> None:
         """
-        The policy ends its stream over every transport, though the client never reads.
+        The overflow policy ``close`` ends the stream of a client that never reads, over every transport.
         """
         channels: list[SSEChannel] = []
         resource = SSEResource(channels.append, upgrader=Upgrader(max_buffer=100_000))
@@ -110,7 +111,7 @@ class TransportTests:
             await deferLater(reactor, 0)
         assert await channel.when_closed() is CloseReason.SLOW_READER
         reader.transport.abortConnection()
-        await until(lambda: reader.gone)
+        await until(lambda: reader.closed)
         await port.stopListening()
 
 
@@ -130,9 +131,9 @@ def alive(kind: type) -> int:
 class LeakTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts files in Linux's /proc")
-    async def test_a_thousand_clients_that_come_and_go(self) -> None:
+    async def test_thousand_clients_connect_and_disconnect(self) -> None:
         """
-        Half of them reset their connection; no channel, no delayed call and no file is left.
+        A thousand clients that disconnect or reset leave no channel, delayed call or open file in the server.
         """
         handlers: dict[int, Callable[[SSEChannel], Any]] = {
             0: lambda channel: None,
@@ -156,13 +157,13 @@ class LeakTests:
             reader = await connect(port)
             await until(lambda: b"hello" in reader.received)
             if number % 2:
-                # A reset: what is lost is lost without a word.
+                # A reset: the kernel discards what was not sent yet.
                 linger = struct.pack("ii", 1, 0)
                 reader.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 reader.transport.abortConnection()
             else:
                 reader.transport.loseConnection()
-            await until(lambda: reader.gone)
+            await until(lambda: reader.closed)
 
         async def rest() -> None:
             await until(lambda: len(closed) == len(opened))
@@ -183,9 +184,10 @@ class LeakTests:
 
 class SlowReaderTests:
     @pytest_twisted.ensureDeferred
-    async def test_a_thousand_others_are_not_delayed(self) -> None:
+    async def test_thousand_others_are_not_delayed(self) -> None:
         """
-        Each event reaches them before the next is sent, while one client reads nothing at all.
+        A client that reads nothing delays none of a thousand others: each event reaches them before the next
+        is sent.
         """
         channels: list[SSEChannel] = []
         upgrader = Upgrader(max_buffer=200_000)
@@ -202,7 +204,7 @@ class SlowReaderTests:
             for channel in list(channels):
                 if channel.is_open:
                     try:
-                        # The others are sent little, so that the test ends soon.
+                        # The others get small events, so that the test ends soon.
                         channel.send(f"{number:05}" + ("x" * 100_000 if channel is slow_channel else ""))
                     except Exception:
                         assert channel is slow_channel
@@ -226,8 +228,8 @@ class SlowReaderTests:
     @pytest.mark.parametrize("options", [{}, {"keep_request": True}, {"direct_writes": False}], ids=str)
     async def test_peer_timeout(self, options: dict[str, Any], pipelined: int) -> None:
         """
-        The kernel gives a peer up that takes nothing any more, and the channel is told; also where the server
-        has stopped to read what the client sends.
+        A channel is closed when its client acknowledges no bytes for the peer time-out, even if the server
+        has stopped reading what that client sends.
         """
         channels: list[SSEChannel] = []
         upgrader = Upgrader(peer_timeout=0.5, slow_policy="drop", **options)
@@ -243,7 +245,7 @@ class SlowReaderTests:
         await until(lambda: not channel.is_open)
         assert channel.close_reason is CloseReason.PEER_TIMEOUT
         reader.transport.abortConnection()
-        await until(lambda: reader.gone)
+        await until(lambda: reader.closed)
         await port.stopListening()
 
     @pytest_twisted.ensureDeferred
@@ -251,7 +253,8 @@ class SlowReaderTests:
     @pytest.mark.parametrize("http2", [False, True])
     async def test_peer_timeout_over_tls(self, certificate: Path, http2: bool) -> None:
         """
-        The channel is told of that over TLS, too, and over HTTP/2 where its windows are wide open.
+        A channel over TLS, or over HTTP/2 with open windows, is closed when its client acknowledges no bytes
+        for the peer time-out.
         """
         channels: list[SSEChannel] = []
         upgrader = Upgrader(peer_timeout=0.5, slow_policy="drop")
@@ -269,13 +272,13 @@ class SlowReaderTests:
             await deferLater(reactor, 0)
         assert channel.close_reason is CloseReason.PEER_TIMEOUT
         reader.transport.abortConnection()
-        await until(lambda: reader.gone)
+        await until(lambda: reader.closed)
         await port.stopListening()
 
     @pytest_twisted.ensureDeferred
     async def test_client_that_resets(self) -> None:
         """
-        A reset is no time-out, though it is an error to the server as well.
+        A channel whose client resets the connection is closed as disconnected, and not as timed out.
         """
         channels: list[SSEChannel] = []
         port = await listen(SSEResource(channels.append))
@@ -283,14 +286,15 @@ class SlowReaderTests:
         await until(lambda: channels)
         reader.transport.abortConnection()
         assert await channels[0].when_closed() is CloseReason.CLIENT_GONE
-        await until(lambda: reader.gone)
+        await until(lambda: reader.closed)
         await port.stopListening()
 
     @pytest_twisted.ensureDeferred
     @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs TCP_USER_TIMEOUT")
-    async def test_connection_that_is_used_again(self) -> None:
+    async def test_connection_is_reused(self) -> None:
         """
-        The option is restored when the stream ends, since the connection lives on.
+        The peer time-out of a connection is removed at the end of a stream, and set again for the next
+        stream.
         """
         channels: list[SSEChannel] = []
         upgrader = Upgrader(peer_timeout=12.5, keep_request=True)
@@ -318,7 +322,7 @@ class ForeignClientTests:
     @pytest_twisted.ensureDeferred
     async def test_httpx_sse(self) -> None:
         """
-        It reads what we send, types, ids and retry included.
+        httpx-sse reads the data, types, ids and retry times that a channel sends.
         """
 
         def handler(channel: SSEChannel) -> None:
@@ -342,7 +346,7 @@ class ForeignClientTests:
     @pytest_twisted.ensureDeferred
     async def test_sseclient(self) -> None:
         """
-        So does this one, types and ids included.
+        sseclient-py reads the data, types and ids that a channel sends.
         """
 
         def handler(channel: SSEChannel) -> None:
@@ -362,7 +366,7 @@ class ForeignClientTests:
 
                     def close(self) -> None:
                         """
-                        The library wants it.
+                        Do nothing; the library calls it.
                         """
 
                 return list(sseclient.SSEClient(cast(Any, Bytes())).events())
