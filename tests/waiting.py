@@ -5,7 +5,7 @@ Waiting with a deadline, for the tests that run on the real reactor or beside re
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from inspect import isawaitable
 from typing import Any, TypeVar
 
@@ -24,10 +24,10 @@ _MAX_PAUSE = 0.2
 
 
 async def until(
-    look: Callable[[], _T | Awaitable[_T]],
-    suffices: Callable[[_T], object] = bool,
+    look: Callable[[], Any],
+    suffices: Callable[[Any], object] = bool,
     what: Callable[[], object] | str = "",
-) -> _T:
+) -> Any:
     """
     Wait on the real reactor until a condition holds.
 
@@ -44,11 +44,11 @@ async def until(
     deadline = clock.seconds() + PATIENCE
     while True:
         late = clock.seconds() > deadline
-        value: Any = look()
+        value = look()
         if isawaitable(value):
             value = await value
         if suffices(value):
-            return value  # type: ignore[no-any-return]
+            return value
         assert not late, _failure(what, value)
         await deferLater(clock, _PAUSE)
 

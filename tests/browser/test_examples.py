@@ -269,7 +269,7 @@ class ResumeTests(Example):
         text = wait_until(
             lambda: self.read(page, "[role=log]"),
             lambda text: re.search(r"Resumed after \S+: \d+ \d+ \d+ \d+ \d+ ", text),
-            "numbers behind the pause",
+            "numbers after the pause",
         )
         numbers = [int(number) for number in re.sub("after \\S+: ", "", text).split() if number.isdigit()]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))

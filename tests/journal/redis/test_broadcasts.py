@@ -5,6 +5,7 @@ Tests of messages to all nodes, with a fake server and with a real Redis.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -245,7 +246,7 @@ async def started(new: Callable[..., Subject], count: int) -> tuple[list[Subject
     for follower in followers:
         follower.counts = {"*": 1}
     for subject in subjects:
-        await until(lambda: subject.journal.cluster.count_subscribers("*"), lambda found: found == count - 1)
+        await until(partial(subject.journal.cluster.count_subscribers, "*"), (count - 1).__eq__)
     return subjects, followers
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -634,7 +635,7 @@ class NodesTests:
             await source.when_open()
         for topic, count in ((None, 3), ("news", 3), ("other", 0)):
             for hub in hubs:
-                await until(lambda: hub.count_subscribers(topic), lambda found: found == count)
+                await until(partial(hub.count_subscribers, topic), count.__eq__)
         for source in sources:
             source.close()
         for hub, port in zip(hubs, ports, strict=True):

@@ -55,13 +55,10 @@ from txsse.journal.update import Update
 from txsse.journal.window import Window
 
 __all__ = ["RedisJournal"]
-
 _log = Logger()
-
 # The first and the longest delay before the next attempt to connect, in seconds.
 _RETRY = 0.2
 _MAX_RETRY = 10.0
-
 # How often to drop old updates while no client publishes, in seconds.
 _TIDY_INTERVAL = 60.0
 
@@ -71,14 +68,12 @@ class RedisJournal:
     """
     A journal in Redis (6.2 or newer) or Valkey, shared by the hubs of many processes.
 
-    Each hub sends every update to its subscribers once, in the same order, and a client may resume at any
-    hub.
+    Each hub sends each update to its subscribers once and in the same order; a client may resume at any hub.
 
     An update that was published is as durable as the server's persistence (see ``appendfsync``). A failover
     may lose the newest updates; the journal detects this, and hubs notify their subscribers.
 
-    While the server is unavailable, publishing fails at once, subscribers stay connected, and the journal
-    tries to reconnect.
+    While the server is unavailable, the journal reconnects, publishing fails, and subscribers stay connected.
 
     :param url: ``redis://host:6379/0``, ``rediss://`` for TLS, ``unix:///path?db=0``, or
         ``redis+sentinel://host1,host2/service``; each with ``user:password@`` if needed.
@@ -86,8 +81,7 @@ class RedisJournal:
     :param max_count: the maximum number of updates.
     :param max_bytes: their maximum size on the server, in bytes, approximately.
     :param max_age: the maximum age of an update, in seconds; ``None`` for no such limit.
-    :param recent_bytes: how much memory to use for the newest updates, in bytes. Reads of these do not use
-        the server.
+    :param recent_bytes: the memory for the newest updates, in bytes. Reads of these do not use the server.
     :param max_pending: how many bytes of updates may wait to be recorded. Appending more of them fails.
     :param timeout: how long the server may take to reply, in seconds, before the connection counts as lost.
     :param reactor: the reactor; ``None`` for the global one.

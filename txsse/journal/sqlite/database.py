@@ -31,11 +31,8 @@ from txsse.journal.update import Update
 __all__ = ["Bounds", "Database"]
 
 T = TypeVar("T")
-
 _Batch = Sequence[tuple[Update, float]]
-
 _log = Logger()
-
 # How many rows one transaction of :meth:`Database.tidy` deletes.
 _STEP = 1000
 
