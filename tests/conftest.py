@@ -4,6 +4,7 @@ Fixtures and pytest hooks for all tests.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Generator, Iterable, Iterator
@@ -78,6 +79,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         mark_by_fixtures(item)
+
+
+def pytest_collection_finish() -> None:
+    """
+    Exempt the collected tests from garbage collection: there are so many that ``gc.collect()``, which tests
+    of leaks and of unhandled failures call, would take a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

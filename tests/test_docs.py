@@ -65,6 +65,7 @@ class LinkTests:
         targets = re.findall(r"<(?!https?:)([^>`]+)>`_", page.read_text(encoding="utf-8"))
         assert [target for target in targets if not (DOCS / target.partition("#")[0]).exists()] == []
 
+    @pytest.mark.slow
     def test_built(self, tmp_path: Path) -> None:
         """
         In the built documentation, a link to a page leads to the built page, and one to another file to a

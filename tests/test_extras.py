@@ -125,6 +125,7 @@ class BareTests:
         )
 
 
+@pytest.mark.slow
 class OneExtraTests:
     @pytest.mark.parametrize(
         ("extra", "program"),
@@ -173,6 +174,7 @@ class OneExtraTests:
         assert done.stderr.splitlines()[-1].endswith("needs pyOpenSSL: pip install 'txsse[tls]'")
 
 
+@pytest.mark.slow
 class SuiteTests:
     def test_skipped(self, tmp_path: Path) -> None:
         """
@@ -192,6 +194,7 @@ class SuiteTests:
 
 
 class MessageTests:
+    @pytest.mark.slow
     def test_known_packages(self) -> None:
         """
         Every optional package that the code imports is in the table of packages, and setup.py declares its

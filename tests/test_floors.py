@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,12 @@ def room_of(module: str) -> str:
     return [*module.split("."), "__init__"][1]
 
 
-def imports_of(path: Path) -> Iterator[tuple[str, ast.stmt]]:
+@cache
+def imports_of(path: Path) -> list[tuple[str, ast.stmt]]:
+    return list(_imports_of(path))
+
+
+def _imports_of(path: Path) -> Iterator[tuple[str, ast.stmt]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -203,6 +209,7 @@ class FloorTests:
                     without.add(test)
         assert without == ACROSS
 
+    @pytest.mark.slow
     def test_no_cycles(self) -> None:
         """
         No module imports itself through others.

@@ -75,6 +75,7 @@ def system_calls(path: Path) -> set[str]:
 
 
 class SourceTests:
+    @pytest.mark.slow
     def test_nothing_else_asks_the_system(self) -> None:
         """
         No module, except for a known few, asks the system for randomness, the time or a thread: it asks the

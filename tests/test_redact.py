@@ -16,6 +16,7 @@ PASSWORDS = st.text("abcXYZ019-._~%!$()*+;=", min_size=4, max_size=30).map("S3cr
 
 
 class ShownTests:
+    @pytest.mark.slow
     def test_long_word(self) -> None:
         """
         A word of a megabyte, which a server may send as a Location, is searched in time linear in its length.
@@ -95,6 +96,7 @@ class HoldingTests:
         assert not holds_secret(url)
 
 
+@pytest.mark.slow
 class LongTests:
     def test_long_url(self) -> None:
         """

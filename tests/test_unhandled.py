@@ -62,6 +62,7 @@ def line(count: int) -> str:
 
 
 class UnhandledTests:
+    @pytest.mark.slow
     def test_one_line(self, logs: Logs) -> None:
         """
         Unhandled failures are logged without a traceback, at most once in ten seconds, and the next line
@@ -79,6 +80,7 @@ class UnhandledTests:
         assert "log_failure" not in logs.events[0]
         assert logs.twisted == []
 
+    @pytest.mark.slow
     def test_pending(self, logs: Logs) -> None:
         """
         A Deferred that fails later is logged too, even if it has a callback.
@@ -90,6 +92,7 @@ class UnhandledTests:
         assert logs.texts == [line(1)]
         assert logs.twisted == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("way", ["errback", "await", "yield", "chain"])
     def test_handled(self, logs: Logs, way: str) -> None:
         """
@@ -122,6 +125,7 @@ class UnhandledTests:
         assert logs.texts == []
         assert logs.twisted == []
 
+    @pytest.mark.slow
     def test_awaited_and_not_handled(self, logs: Logs) -> None:
         """
         A failure that a coroutine does not catch belongs to the coroutine's Deferred, and Twisted logs it.
@@ -134,6 +138,7 @@ class UnhandledTests:
         assert logs.texts == []
         assert any("log_failure" in event for event in logs.twisted)
 
+    @pytest.mark.slow
     def test_programming_error(self, logs: Logs) -> None:
         """
         A failure of an unexpected class, which is a programming error, keeps its traceback.
@@ -144,6 +149,7 @@ class UnhandledTests:
         failures = [event for event in logs.twisted if "log_failure" in event]
         assert [event["log_failure"].type for event in failures] == [ZeroDivisionError] * 2
 
+    @pytest.mark.slow
     def test_success(self, logs: Logs) -> None:
         """
         A Deferred that succeeds or never fires is not logged.
@@ -153,6 +159,7 @@ class UnhandledTests:
         assert logs.texts == []
         assert logs.twisted == []
 
+    @pytest.mark.slow
     def test_watched_twice(self, logs: Logs) -> None:
         """
         If two functions return the same Deferred, the log names the last one.
@@ -160,6 +167,7 @@ class UnhandledTests:
         logs.unhandled.watch(logs.failing(), "hub.start")
         assert [text.split(",")[0] for text in logs.texts] == ["hub.start failed"]
 
+    @pytest.mark.slow
     def test_in_a_cycle(self, logs: Logs) -> None:
         """
         A Deferred in a reference cycle is logged in one line, in whatever order the garbage collector
@@ -172,6 +180,7 @@ class UnhandledTests:
         assert logs.texts == [line(1)]
         assert logs.twisted == []
 
+    @pytest.mark.slow
     def test_debugging(self, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         In a program that debugs Deferreds, Twisted logs the failure, with the place where its Deferred was
@@ -182,6 +191,7 @@ class UnhandledTests:
         assert logs.texts == []
         assert any("debugInfo" in event for event in logs.twisted)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "owner, name", [(Deferred, "_debugInfo"), (defer, "DebugInfo"), (defer.DebugInfo, "failResult")]
     )
@@ -218,6 +228,7 @@ CALLS: dict[str, Callable[[Any], Deferred[Any]]] = {
 METHODS = {"hub.publish": "append", "hub.count_subscribers": "count_subscribers", "hub.start": "start"}
 
 
+@pytest.mark.slow
 class HubTests:
     @pytest.mark.parametrize("name", CALLS)
     @pytest.mark.parametrize("held", [False, True])
@@ -259,6 +270,7 @@ class HubTests:
         assert [event["error"] for event in lines] == [str(HubStopped())]
 
 
+@pytest.mark.slow
 class DrainTests:
     def test_client_disconnects(self, world: World, logs: Logs) -> None:
         """

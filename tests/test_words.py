@@ -47,7 +47,7 @@ SENTENCES = [
 ]
 
 
-@pytest.mark.parametrize(("word", "sentences"), zip(WORDS, SENTENCES, strict=True), ids=lambda value: "")
+@pytest.mark.parametrize(("word", "sentences"), [*zip(WORDS, SENTENCES, strict=True)], ids=lambda value: "")
 def test_list(word: Word, sentences: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
     """
     Each entry of the list finds its word, and accepts plain English.
@@ -114,6 +114,7 @@ def test_pages() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_repository() -> None:
     """
     No file of the repository uses a word of the list.

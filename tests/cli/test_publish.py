@@ -762,6 +762,7 @@ class HubTests:
         assert status == 1
         assert err.startswith("txsse publish: the hub refuses the token: ")
 
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     async def test_long_lines_of_a_file(
         self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

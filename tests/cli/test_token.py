@@ -516,6 +516,7 @@ class DecodingTests:
         assert tokens.status == 1
         assert tokens.err.startswith("txsse token: this is not a JSON Web Token")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("levels", [900, 5_000, 10_000])
     def test_many_levels(self, tokens: Tokens, levels: int) -> None:
         """

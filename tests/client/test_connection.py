@@ -134,6 +134,7 @@ class PoolTests:
             factory.doStop()
         assert logged == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("reads", "problem"),
         [

@@ -117,6 +117,7 @@ class NonsenseTests:
         assert isinstance(followed.source.last_error, StreamRefused)
         assert response.transport.cut
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "location", ["", "\x00", "http://[", "//", "https://example.org:99999999/", "x" * 100_000, "é" * 10]
     )

@@ -48,6 +48,8 @@ from txsse.journal.position import OLDEST
 from txsse.journal.resume_ids import ResumeIds
 from txsse.protocol.event import ServerSentEvent
 
+pytestmark = pytest.mark.fuzz
+
 T = TypeVar("T")
 
 POLICIES = ["replay", "close", "latest", "drop"]

@@ -49,6 +49,7 @@ def held(hub: Hub) -> int:
 
 
 class BoundTests:
+    @pytest.mark.slow
     def test_random(self, new_world: Callable[..., World]) -> None:
         """
         Over random subscriptions, the patterns' weight stays within the limit; the hub refuses a subscription

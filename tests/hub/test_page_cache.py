@@ -179,6 +179,7 @@ class StormTests:
     def storm(self, world: World, journal: ScriptedJournal) -> World:
         return World(world.wire, journal=journal)
 
+    @pytest.mark.slow
     def test_pages_are_read_once(self, storm: World, journal: ScriptedJournal) -> None:
         """
         A hundred clients that resume together read each full page once; the last page, which may still grow,
@@ -191,6 +192,7 @@ class StormTests:
         assert journal.calls.count("read") == 3 + len(members)
         storm.end()
 
+    @pytest.mark.slow
     def test_published_during_replay(self, storm: World, journal: ScriptedJournal) -> None:
         """
         Updates that are published while a hundred clients replay follow the replay, once.

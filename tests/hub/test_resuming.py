@@ -179,6 +179,7 @@ class CutEverywhereTests:
             client.cut(clean=len(client.received) % 2 == 0)
         assert [event.data for event in client.received] == [text(number) for number in range(1, ALL + 1)]
 
+    @pytest.mark.slow
     def test_accesses_differ(self, wire: Wire) -> None:
         """
         Clients with different topics and grants that reconnect often receive exactly the updates that each of

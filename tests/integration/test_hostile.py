@@ -204,6 +204,7 @@ class EndlessTests:
             parser = source._following.parser
             assert (len(parser._pending), parser._data) == (0, [])
 
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     async def test_many_comments(self) -> None:
         """
@@ -286,6 +287,7 @@ class EndlessTests:
 
 
 class ManyTests:
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("pulled", [False, True])
     async def test_million_tiny_events(self, pulled: bool) -> None:

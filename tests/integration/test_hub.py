@@ -155,6 +155,7 @@ async def serve(hub: Hub, kind: str, certificate: Path) -> Any:
     return await (listen(resource) if kind == "plain" else listen_tls(resource, certificate))
 
 
+@pytest.mark.slow
 class ResumingTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("kind", ["plain", "TLS", "HTTP/2"])
@@ -205,6 +206,7 @@ class ResumingTests:
         await port.stopListening()
 
 
+@pytest.mark.slow
 class ManySubscribersTests:
     @pytest_twisted.ensureDeferred
     async def test_one_subscriber_reads_nothing(self) -> None:
@@ -275,6 +277,7 @@ class PeerTimeoutTests:
         await port.stopListening()
 
 
+@pytest.mark.slow
 class StopTests:
     @pytest_twisted.ensureDeferred
     async def test_shutdown_with_many_subscribers(self, certificate: Path) -> None:

@@ -23,7 +23,7 @@ from txsse.journal.sqlite import SQLiteJournal
 _numbers = count()
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
 def new_journal(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], IJournal]:
     """
     Return a function that makes journals with the same record.

@@ -15,6 +15,8 @@ from tests.integration.clients import connect, listen
 from tests.waiting import until
 from txsse import EventSource, SSEChannel, SSEResource
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = 5
 
 

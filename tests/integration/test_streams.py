@@ -128,6 +128,7 @@ def alive(kind: type) -> int:
     return sum(isinstance(found, kind) for found in gc.get_objects())
 
 
+@pytest.mark.slow
 class LeakTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts files in Linux's /proc")
@@ -183,6 +184,7 @@ class LeakTests:
 
 
 class SlowReaderTests:
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     async def test_thousand_others_are_not_delayed(self) -> None:
         """
@@ -248,6 +250,7 @@ class SlowReaderTests:
         await until(lambda: reader.closed)
         await port.stopListening()
 
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs TCP_USER_TIMEOUT")
     @pytest.mark.parametrize("http2", [False, True])

@@ -35,6 +35,7 @@ class JournalContractTests:
             assert not contract_factory.persists
             assert str(skipped) == "the journal does not persist"
 
+    @pytest.mark.fuzz
     @pytest.mark.parametrize("together", [1, 7])
     @pytest.mark.parametrize("seed", range(3))
     @pytest_twisted.ensureDeferred

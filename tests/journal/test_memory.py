@@ -46,6 +46,7 @@ class MemoryJournalTests:
         await subject.append("1", "2")
         assert await subject.ids_after(OLDEST) == ["2"]
 
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     async def test_default_limits(self) -> None:
         """

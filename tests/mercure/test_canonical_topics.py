@@ -286,6 +286,7 @@ class BorderTests:
     A grant selects, in its resolved form, every topic that is delivered under it.
     """
 
+    @pytest.mark.fuzz
     def test_any_grant_and_reader(self) -> None:
         """
         Every delivered topic is selected, in its resolved form, by both the grant and the subscriber's

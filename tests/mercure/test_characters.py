@@ -18,6 +18,7 @@ from txsse.mercure.errors import BadRequest
 
 
 class CleanTests:
+    @pytest.mark.slow
     def test_every_character(self) -> None:
         """
         Control characters, format characters and surrogates are the only characters that a text may not

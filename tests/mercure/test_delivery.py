@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.logger import LogEvent
@@ -18,6 +19,8 @@ from tests.mercure.world import (
     Reader,
     token,
 )
+
+pytestmark = pytest.mark.fuzz
 
 
 class DeliveryTests:

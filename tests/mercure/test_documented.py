@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ TABLE = (ROOT / "docs" / "mercure-conformance.rst").read_text(encoding="utf-8")
 NAMED = sorted(set(re.findall(r"``((?:tests/[\w/]+/)?test_\w+\.\w[\w.]*|tests/[\w/]+\.\w+[\w.]*)``", TABLE)))
 
 
+@cache
 def names_in(path: Path) -> set[str]:
     """
     Return the names of the test functions, classes and methods in a file.

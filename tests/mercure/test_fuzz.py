@@ -52,6 +52,8 @@ from tests.mercure.world import (
 from txsse import Hub
 from txsse.mercure.settings import COOKIE, OLD_COOKIE
 
+pytestmark = pytest.mark.fuzz
+
 
 class AnythingTests:
     """

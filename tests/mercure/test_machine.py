@@ -32,6 +32,8 @@ from tests.mercure.world import (
 )
 from txsse.mercure.settings import COOKIE
 
+pytestmark = pytest.mark.fuzz
+
 
 @dataclass
 class Viewer:

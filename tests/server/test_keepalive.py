@@ -103,6 +103,7 @@ class KeepaliveClockTests:
         assert removed.times == []
         assert channel.times == [121]
 
+    @pytest.mark.slow
     def test_many_due_at_once(self) -> None:
         """
         Many channels due at once are called in slices, with turns of the reactor between, each channel once.

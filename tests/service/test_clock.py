@@ -21,14 +21,15 @@ from tests.service.process import HUB_URL, Subscriber, publish, running
 from tests.waiting import PATIENCE
 from txsse.mercure.auth.mint import make_token
 
-pytestmark = pytest.mark.process
-
 LISTEN = "--listen=tcp:0:interface=127.0.0.1"
 URL = f"--url={HUB_URL}"
 
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
-pytestmark = pytest.mark.skipif(LIBRARY is None, reason="needs libfaketime (Debian's package libfaketime)")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(LIBRARY is None, reason="needs libfaketime (Debian's package libfaketime)"),
+]
 
 
 class SystemTime:

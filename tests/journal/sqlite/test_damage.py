@@ -186,6 +186,7 @@ class RecordTests:
         assert await walk(subject, 25) == [26, 27, "gap", 31]
         assert await walk(subject, 30) == [31]
 
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     async def test_all_records_damaged(self, new: Callable[..., Subject], path: Path) -> None:
         """
@@ -314,6 +315,7 @@ class FileTests:
             problem = await problem_of(subject.start())
             assert problem.startswith(f"{path}: is not a journal, or is damaged; move it away")
 
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     async def test_any_damaged_page(self, new: Callable[..., Subject], path: Path, tmp_path: Path) -> None:
         """
@@ -465,6 +467,7 @@ class LostTailTests:
         assert await walk(subject, 3) == ["gap", *range(22, 27)]
 
 
+@pytest.mark.slow
 class HubTests:
     @pytest_twisted.ensureDeferred
     async def test_resumed(self, new: Callable[..., Subject], path: Path) -> None:

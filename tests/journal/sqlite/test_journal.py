@@ -164,6 +164,7 @@ class RestartTests:
         assert (await second.read(0)).missed
         assert (await second.append("2"))[0] > position
 
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     async def test_lower_limits(self, new: Callable[..., Subject]) -> None:
         """
@@ -341,6 +342,7 @@ class ResumeIdTests:
             await subject.journal.stop()
             await subject.start()
 
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     async def test_many_restarts(self, new: Callable[..., Subject], path: Path) -> None:
         """
@@ -578,6 +580,7 @@ class TidyTests:
         await subject.journal.stop()
         assert rows_in(path) == 0
 
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     async def test_file_does_not_grow(self, new: Callable[..., Subject], path: Path) -> None:
         """

@@ -911,6 +911,7 @@ class RememberedTests:
         assert isinstance(error, InvalidToken)
         assert error.reason == "it has expired"
 
+    @pytest.mark.slow
     def test_limit(self, by: Verifier, verifications: list[str]) -> None:
         """
         The hub caches a thousand tokens, and removes the least recently used one first.

@@ -194,6 +194,7 @@ class SharedTests:
         assert one._compiled is two._compiled
         assert PatternSelector("/shared/:a", "https://a.example/")._compiled is not one._compiled
 
+    @pytest.mark.slow
     def test_forgotten(self) -> None:
         """
         A compiled URL pattern that no selector uses is not kept in memory.

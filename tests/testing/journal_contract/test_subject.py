@@ -357,6 +357,7 @@ MUTANTS = [
 
 
 class MutantTests:
+    @pytest.mark.slow
     @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
     @pytest_twisted.ensureDeferred
     async def test_caught(self, tmp_path: Path, mutant: type[ToyJournal]) -> None:
