@@ -5,7 +5,6 @@ They are directories of links to the packages that are installed here.
 
 from __future__ import annotations
 
-import os
 import runpy
 import subprocess
 import sys
@@ -19,9 +18,8 @@ from unittest import mock
 import pytest
 from packaging.requirements import Requirement
 
+from tests.processes import ROOT, finish, python
 from txsse._extras import PACKAGES
-
-ROOT = Path(__file__).parent.parent
 
 
 def read_setup() -> dict[str, object]:
@@ -107,17 +105,7 @@ class Environment:
         """
         Run Python with these arguments, and return its exit status and output.
         """
-        # ``-S`` leaves out site-packages. Variables of txsse would configure the program.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("TXSSE_")}
         # With CI=true a skipped test fails the run; here many are skipped.
-        environment.pop("CI", None)
-        environment |= {"PYTHONPATH": str(self.directory), "PYTHONDONTWRITEBYTECODE": "1"}
-        return subprocess.run(
-            [sys.executable, "-S", "-P", *arguments],
-            cwd=cwd or self.directory,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        env = {"CI": "", "PYTHONPATH": str(self.directory), "PYTHONDONTWRITEBYTECODE": "1"}
+        # ``-S`` leaves out site-packages.
+        return finish(python("-S", "-P", *arguments), cwd=cwd or self.directory, env=env)

@@ -39,9 +39,10 @@ def free_port() -> int:
 
 def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
     """
-    Return the environment of a program: this one without the options of txsse, and with the tree under test.
+    Return the environment of a program: this one with the tree under test, without options for txsse and pytest.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TXSSE_")}
+    foreign = ("TXSSE_", "PYTEST_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     inherited |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     return inherited | dict(changes or {})
 

@@ -125,7 +125,7 @@ class BareTests:
         )
 
 
-@pytest.mark.slow
+@pytest.mark.process
 class OneExtraTests:
     @pytest.mark.parametrize(
         ("extra", "program"),
@@ -174,7 +174,7 @@ class OneExtraTests:
         assert done.stderr.splitlines()[-1].endswith("needs pyOpenSSL: pip install 'txsse[tls]'")
 
 
-@pytest.mark.slow
+@pytest.mark.process
 class SuiteTests:
     def test_skipped(self, tmp_path: Path) -> None:
         """
