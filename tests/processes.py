@@ -39,7 +39,7 @@ def free_port() -> int:
 
 def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
     """
-    Return the environment of a program: this one with the tree under test, without options for txsse and pytest.
+    Return a program's environment: this one with the tree under test, without options for txsse and pytest.
     """
     foreign = ("TXSSE_", "PYTEST_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
