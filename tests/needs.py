@@ -23,7 +23,7 @@ MARKS = {
     "node": "runs Node or PHP",
     "proxy": "runs nginx, HAProxy or Caddy",
     "fuzz": "tries many generated inputs",
-    "slow": "takes more than a second of the processor",
+    "slow": "takes more than a fifth of a second",
 }
 
 # The expression that selects the tests without marks.

@@ -110,6 +110,7 @@ def test_constructor_argument(make: Callable[[], object], message: str) -> None:
     assert str(raised.value) == message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("call", "message"), CALLED, ids=[message for _, message in CALLED])
 def test_method_argument(plain: Wire, call: Callable[[Any, Any], object], message: str) -> None:
     """

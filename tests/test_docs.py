@@ -56,6 +56,17 @@ class ReferenceTests:
         assert len(listed) == len(set(listed))
 
 
+class FragmentTests:
+    def test_names(self) -> None:
+        """
+        Each changelog fragment has a name that towncrier includes: it ignores others without a message.
+        """
+        names = {path.name for path in (ROOT / "changelog.d").iterdir()} - {"README.rst"}
+        assert {
+            name for name in names if not re.fullmatch(r"\+.+\.(feature|bugfix|removal)\.rst", name)
+        } == set()
+
+
 class LinkTests:
     @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
     def test_links_of_the_repository(self, page: Path) -> None:

@@ -149,6 +149,7 @@ class FloorTests:
             if other != room:
                 assert FLOORS[other] < FLOORS[room], f"{name_of(path)} imports {module}"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("path", MODULES, ids=name_of)
     def test_imports_are_at_the_top(self, path: Path) -> None:
         """
@@ -165,6 +166,7 @@ class FloorTests:
         ]
         assert not hidden or name_of(path) in LATE
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("path", MODULES, ids=name_of)
     def test_global_reactor(self, path: Path) -> None:
         """

@@ -225,6 +225,7 @@ class MakeServiceTests:
         assert stopped.called
         assert memory.getDelayedCalls() == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("endpoint", "said"),
         [

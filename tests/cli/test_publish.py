@@ -832,6 +832,7 @@ class HubTests:
         assert (await run(world.url, "a", "x", "--insecure"))[0] == 0
         assert world.texts == ["x"]
 
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     async def test_wrong_addresses(self, world: World) -> None:
         """

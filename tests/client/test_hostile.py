@@ -42,6 +42,7 @@ class EndlessTests:
         assert followed.texts == []
         assert followed.clock.getDelayedCalls() == []
 
+    @pytest.mark.slow
     def test_comments(self) -> None:
         """
         A hundred megabytes of comments take no memory, and events after them are delivered.

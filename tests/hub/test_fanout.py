@@ -249,6 +249,7 @@ class SliceTests:
         assert self.reached(members) == [1] * 64
         assert world.reactor.getDelayedCalls() == []
 
+    @pytest.mark.slow
     def test_published_between_slices(self, world: World) -> None:
         """
         An update that is published between two slices of a fan-out reaches every subscriber after that
@@ -346,6 +347,7 @@ class SliceTests:
         assert late.texts == ["c"]
         assert all(member.texts == ["a", "b", "c"] for member in members[1:])
 
+    @pytest.mark.slow
     def test_finding_audiences_takes_turns(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         The reactor gets turns while a fan-out determines each audience and compares them, before anything is
@@ -364,6 +366,7 @@ class SliceTests:
         assert self.reached(members) == [1] * 64 + [0] * 136
         assert all(member.texts == ["a", "b"] for member in members)
 
+    @pytest.mark.slow
     def test_flush_between_slices(self, world: World) -> None:
         """
         If too much is pending, everything is sent on the spot, after the rest of the running fan-out.
@@ -909,6 +912,7 @@ class MissedTests:
     Updates that the journal could not give to the hub, while a fan-out may be under way.
     """
 
+    @pytest.mark.slow
     def test_moved_to_replay_in_slices(self, world: World) -> None:
         """
         When updates were missed, pending ones are sent first, in slices; then all subscribers replay, and

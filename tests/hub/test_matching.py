@@ -261,6 +261,7 @@ class TurnTests:
         world.reactor.run_soon()
         assert isinstance(outcome[0], HubStopped)
 
+    @pytest.mark.slow
     def test_subscribers_change_during_matching(self, world: World) -> None:
         """
         While patterns are matched, a client that subscribes gets later updates only, and one that disconnects

@@ -302,6 +302,7 @@ class StormTests:
         assert replay._shared._pages == {}
         storm.end()
 
+    @pytest.mark.slow
     def test_private(self, storm: World, journal: ScriptedJournal) -> None:
         """
         Clients that resume together, some with grants, get only the private updates that each of them has a

@@ -156,6 +156,7 @@ class ResubscribeTests:
         any_world.reactor.run_soon()
         assert member.texts == ["1", "2", "3"]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("which", [0, 199])
     def test_during_a_fan_out(self, world: World, which: int) -> None:
         """

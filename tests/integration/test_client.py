@@ -77,6 +77,7 @@ def url(port: Any, scheme: str = "http") -> str:
 
 
 class OwnServerTests:
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     async def test_server_ends_streams(self) -> None:
         """

@@ -159,6 +159,7 @@ def watched(steps: Iterator[Step], followed: Callable[[], EventSource], holding:
 
 
 class EndlessTests:
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize(
         ("first", "again"),
@@ -324,6 +325,7 @@ class ManyTests:
             followed.source.close()
             await (pulling or followed.source.when_closed())
 
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize(
         "pulled",

@@ -250,6 +250,7 @@ class ManySubscribersTests:
         await small.stopListening()
 
 
+@pytest.mark.slow
 class PeerTimeoutTests:
     @pytest_twisted.ensureDeferred
     @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs TCP_USER_TIMEOUT")

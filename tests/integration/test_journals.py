@@ -35,6 +35,7 @@ def new_journal(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], 
     return lambda: RedisJournal(url, key=key)
 
 
+@pytest.mark.slow
 class RestartTests:
     @pytest_twisted.ensureDeferred
     async def test_client_over_restarts(self, new_journal: Callable[[], IJournal]) -> None:

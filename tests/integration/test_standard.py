@@ -612,6 +612,7 @@ class ReconnectionTests:
             await until(lambda: followed.texts == ["a"])
             assert [type(error).__name__ for error in followed.errors] == ["ConnectionFailed"] * 2
 
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     async def test_refused_connection(self) -> None:
         """

@@ -29,6 +29,7 @@ from txsse import CloseReason, SSEChannel, SSEResource, Upgrader
 
 
 class TransportTests:
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("kind", ["plain", "not direct", "HTTP/1.0", "TLS", "HTTP/2"])
     async def test_events_and_end(self, kind: str, certificate: Path) -> None:
@@ -224,6 +225,7 @@ class SlowReaderTests:
         await until(lambda: not any(channel.is_open for channel in channels))
         await port.stopListening()
 
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs TCP_USER_TIMEOUT")
     @pytest.mark.parametrize("pipelined", [0, 50_000])

@@ -23,6 +23,7 @@ from txsse.testing.journal_contract.subject import Check
 
 
 class JournalContractTests:
+    @pytest.mark.slow
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
     @pytest_twisted.ensureDeferred
     async def test_contract(self, contract_factory: ContractFactory, check: Check) -> None:

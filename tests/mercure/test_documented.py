@@ -43,6 +43,7 @@ def test_table_names_tests() -> None:
     assert len(NAMED) > 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED)
 def test_named_test_exists(name: str) -> None:
     """

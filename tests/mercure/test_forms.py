@@ -113,6 +113,7 @@ class RefusedTests:
             monkeypatch.setattr(forms, name, noting(getattr(forms, name)))
         return decoded
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("compatibility", [False, True])
     @pytest.mark.parametrize("fault", FAULTS)
     @pytest.mark.parametrize("kind", REQUESTS)

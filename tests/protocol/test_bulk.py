@@ -327,6 +327,7 @@ class LongStreamTests:
         assert parse(chunks) == interpret(b"".join(chunks))
         assert taken == [100, 100]
 
+    @pytest.mark.slow
     def test_cut_at_every_byte(self) -> None:
         """
         A stream of blocks of one shape gives the same events wherever it is cut in two.

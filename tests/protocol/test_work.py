@@ -112,6 +112,7 @@ class LinearWorkTests:
         assert parser.joined == [6 + size + 1]
         assert parser.feed(b"\n") == [message("x" * size)]
 
+    @pytest.mark.slow
     def test_long_line_of_weighed_bytes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         Later chunks of a line do not touch its earlier bytes again: each byte is searched twice, for LF and

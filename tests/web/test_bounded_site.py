@@ -249,6 +249,7 @@ class PipeliningTests:
         world.wire.reactor.advance(0.2)
         assert not client.connected
 
+    @pytest.mark.slow
     def test_http2(self, world: World) -> None:
         """
         Over HTTP/2 the streams of a connection share the limit of unsent bytes, and closed windows cause no

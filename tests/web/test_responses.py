@@ -160,6 +160,7 @@ class DisconnectedTests:
         client.pump()
         assert client.body == b"first\n"
 
+    @pytest.mark.slow
     def test_reset(self, monkeypatch: pytest.MonkeyPatch, failures: list[LogEvent]) -> None:
         """
         A request whose reset is in the same packet gets no response, and nothing fails.

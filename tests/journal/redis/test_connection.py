@@ -169,6 +169,7 @@ class ConnectionTests:
             )
             await use(opened(f"rediss://localhost:{port}"))
 
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     async def test_no_server(self, opened: Callable[..., Subject]) -> None:
         """

@@ -107,6 +107,7 @@ class RecordTests:
     Damage within one record.
     """
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("column", "value"),
         [

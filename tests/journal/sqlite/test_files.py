@@ -238,6 +238,7 @@ class BackupTests:
         assert (page.entries, page.missed, page.end) == ([], True, 4)
         assert await subject.append("5") == [5]
 
+    @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     async def test_long_transaction(
         self, new: Callable[..., Subject], path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[LogEvent]

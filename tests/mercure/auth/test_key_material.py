@@ -191,6 +191,7 @@ ENCODED = st.one_of(
 
 
 class RecognisedTests:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", sorted(binary()))
     def test_binary(self, name: str) -> None:
         """
@@ -232,6 +233,7 @@ class RecognisedTests:
         """
         assert recognise(text()[name]) is not None
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("writing", sorted(WRITINGS))
     def test_written(self, writing: str) -> None:
         """

@@ -246,6 +246,7 @@ class WeightTests:
         assert "together take too much memory" in raised.value.reason
         assert len(made) < 40 or "mercure" in claims
 
+    @pytest.mark.slow
     def test_not_too_heavy(self) -> None:
         """
         A token with twenty patterns, or a thousand topics, is accepted.
