@@ -75,6 +75,13 @@ class PythonTests:
         """
         assert self.found('nobody = told.behind("whoever")\nwhoever: int\n') == []
 
+    def test_f_strings(self) -> None:
+        """
+        The text of an f-string is prose if it has white space; its expressions are code.
+        """
+        assert self.found('f"{told} nobody {whoever} else"\n') == [(1, "nobody")]
+        assert self.found('f"nobody{told}"\n') == []
+
     def test_literals_and_addresses(self) -> None:
         """
         Literals and URLs in prose are skipped.

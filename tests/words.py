@@ -22,8 +22,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # This file and its test contain all the words.
 EXEMPT = {"tests/words.py", "tests/test_words.py"}
-# Since Python 3.12 the text of an f-string is a token of its own.
-_FSTRING_MIDDLE = getattr(tokenize, "FSTRING_MIDDLE", None)
+# Since Python 3.12 an f-string has several tokens.
+_FSTRING_START, _FSTRING_MIDDLE, _FSTRING_END = (
+    getattr(tokenize, f"FSTRING_{part}", None) for part in ("START", "MIDDLE", "END")
+)
 SUFFIXES = {
     ".rst",
     ".md",
@@ -164,6 +166,8 @@ def _python_prose(text: str, tests: bool) -> str:
                 column += 1
 
     before = ""
+    # The texts of the f-strings around the token, from the outermost.
+    texts: list[list[tokenize.TokenInfo]] = []
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             keep(token.start, " " + token.string[1:])
@@ -171,16 +175,25 @@ def _python_prose(text: str, tests: bool) -> str:
             for column in range(token.start[1]):
                 if set(blank[token.start[0] - 1][: token.start[1]]) == {"\x00"}:
                     blank[token.start[0] - 1][column] = " "
-        elif token.type == tokenize.STRING and re.search(r"\s", token.string):
+        elif token.type == tokenize.STRING:
             opening = re.match(r"[A-Za-z]*(\"\"\"|'''|\"|')", token.string)
             assert opening is not None
             closing = len(token.string) - len(opening[1])
             text = token.string[opening.end() : closing]
             if "f" in token.string[: opening.start(1)].lower():
                 text = re.sub(r"\{[^{}]*\}", lambda match: "\x01" * len(match[0]), text)
-            keep(token.start, "\x00" * opening.end() + text)
+            # A string without white space is a name.
+            if re.search(r"\s", text):
+                keep(token.start, "\x00" * opening.end() + text)
+        elif token.type == _FSTRING_START:
+            texts.append([])
         elif token.type == _FSTRING_MIDDLE:
-            keep(token.start, token.string)
+            texts[-1].append(token)
+        elif token.type == _FSTRING_END:
+            parts = texts.pop()
+            if any(re.search(r"\s", part.string) for part in parts):
+                for part in parts:
+                    keep(part.start, part.string)
         elif token.type == tokenize.NAME and before in ("def", "class") and tests:
             words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", token.string)
             keep(
