@@ -36,6 +36,7 @@ FLOORS = {
     "_rate_limited_log": -1,
     "_arguments": -2,
     "protocol": 0,
+    "topics": 0,
     "server": 2,
     "web": 1,
     "journal": 1,

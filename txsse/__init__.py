@@ -40,22 +40,22 @@ if TYPE_CHECKING:
         UpdateTooLarge,
         UpgradeRefused,
     )
-    from txsse.hub.access import Access
     from txsse.hub.hub import Hub
     from txsse.hub.subscriber import Subscriber
-    from txsse.hub.topics import ISelector
     from txsse.journal.interfaces import IJournal
     from txsse.journal.memory import MemoryJournal
     from txsse.journal.update import Update
     from txsse.protocol.encoder import encode_comment, encode_event
     from txsse.protocol.event import ServerSentEvent
     from txsse.protocol.parser import EventStreamParser
+    from txsse.server.access import Access
     from txsse.server.channel import SSEChannel
     from txsse.server.limits import Limits
     from txsse.server.request import StreamRequest
     from txsse.server.resource import SSEResource
     from txsse.server.slow import OverflowPolicy
     from txsse.server.upgrade import Upgrader, upgrade
+    from txsse.topics.topic_set import ISelector
 
     __version__: str
 
@@ -124,9 +124,9 @@ _HOMES = {
     "TooManyTopics": "txsse.errors",
     "UpdateTooLarge": "txsse.errors",
     "UpgradeRefused": "txsse.errors",
-    "Access": "txsse.hub.access",
+    "Access": "txsse.server.access",
     "Hub": "txsse.hub.hub",
-    "ISelector": "txsse.hub.topics",
+    "ISelector": "txsse.topics.topic_set",
     "IJournal": "txsse.journal.interfaces",
     "MemoryJournal": "txsse.journal.memory",
     "Update": "txsse.journal.update",

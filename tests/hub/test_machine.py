@@ -39,14 +39,14 @@ import txsse.hub.fanout
 import txsse.journal.window
 from tests.fakes import Client, FakeReactor, Wire
 from txsse import EventStreamParser, Hub, IJournal, MemoryJournal, SSEChannel, SSEResource, Update
-from txsse.hub.access import Access
 from txsse.hub.subscriber import Subscriber
-from txsse.hub.topics import ISelector, TopicSet
 from txsse.journal.interfaces import IFollower
 from txsse.journal.page import Page
 from txsse.journal.position import OLDEST
 from txsse.journal.resume_ids import ResumeIds
 from txsse.protocol.event import ServerSentEvent
+from txsse.server.access import Access
+from txsse.topics.topic_set import ISelector, TopicSet
 
 pytestmark = pytest.mark.fuzz
 

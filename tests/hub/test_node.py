@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from tests.fakes import Wire
 from tests.hub.fakes import World, result_of
 from txsse.journal.cluster import IClusterListener, NoCluster
-from txsse.journal.update import ALL
+from txsse.topics.topic_set import ALL
 
 
 class Listening(NoCluster):

@@ -14,9 +14,9 @@ from txsse import Access, ServerSentEvent, Update
 from txsse.hub import page_cache as page_cache_module
 from txsse.hub.page_cache import SharedPage, SharedPages
 from txsse.hub.subscriber import REPLAYING, Subscriber
-from txsse.hub.topics import ISelector, TopicSet
 from txsse.journal.page import Entry, Page
 from txsse.server.sinks.base import Framed
+from txsse.topics.topic_set import ISelector, TopicSet
 
 
 def entries(*kinds: tuple[str, bool]) -> list[Entry]:

@@ -14,8 +14,8 @@ import pytest
 import txsse.journal.window
 from tests.fakes import Client, Wire
 from txsse import EventStreamParser, Hub, MemoryJournal
-from txsse.hub.access import Access
 from txsse.protocol.event import ServerSentEvent
+from txsse.server.access import Access
 from txsse.server.resource import SSEResource
 
 # The number of updates when the client reconnects for the first time, and in total.

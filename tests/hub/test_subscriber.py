@@ -12,7 +12,7 @@ import pytest
 from tests.hub.fakes import Prefix, World
 from txsse import ServerSentEvent, SSEChannel, Update
 from txsse.hub.subscriber import REPLAYING, Subscriber
-from txsse.hub.topics import TopicSet
+from txsse.topics.topic_set import TopicSet
 
 
 class Owner:

@@ -12,7 +12,7 @@ from twisted.logger import LogEvent
 from tests.hub.fakes import Broken, Heavy, Prefix
 from txsse.hub import topic_index as index_module
 from txsse.hub.topic_index import TopicIndex
-from txsse.hub.topics import STEP_WEIGHT, TopicSet
+from txsse.topics.topic_set import STEP_WEIGHT, TopicSet
 
 
 def index_of(**wanted: object) -> TopicIndex[str]:

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from urlpattern import URLPattern
 
 from tests.mercure.world import PATH, URL, MercureWorld, old_token, token
-from txsse.hub.topics import ISelector, TopicSet
 from txsse.mercure.auth.grants import DETAIL_TYPE, Grants, read_claim, read_details
 from txsse.mercure.canonical_topics import is_resolved
 from txsse.mercure.errors import InvalidToken
 from txsse.mercure.selectors.matcher import EXACT, PATTERN, TEMPLATE, make_matcher
 from txsse.mercure.selectors.uri_template import TemplateSelector
+from txsse.topics.topic_set import ISelector, TopicSet
 
 HUB = "https://hub.example"
 EVENTS = f"{PATH}/subscriptions"

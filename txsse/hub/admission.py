@@ -12,9 +12,9 @@ from txsse.hub.expiry import Expiry
 from txsse.hub.lifecycle import Lifecycle
 from txsse.hub.membership import Membership
 from txsse.hub.subscriber import Subscriber
-from txsse.hub.topics import TopicSet
 from txsse.journal.position import Progress, ResumePoint
 from txsse.server.channel import SSEChannel
+from txsse.topics.topic_set import TopicSet
 
 __all__ = ["Admission"]
 
@@ -29,7 +29,7 @@ class Admission:
     :param expiry: closes channels whose access ends.
     :param max_topics: the maximum number of topics and patterns per channel.
     :param max_pattern_weight: the maximum weight of the patterns of all subscribers together; see
-        :class:`~txsse.hub.topics.ISelector`; ``None`` for no limit.
+        :class:`~txsse.ISelector`; ``None`` for no limit.
     """
 
     def __init__(

@@ -22,7 +22,6 @@ from txsse._threads import check_thread, get_ident, refuse, threadable
 from txsse._typing import AnyReactor
 from txsse._unhandled import Unhandled
 from txsse.errors import HubStopped, JournalFailed
-from txsse.hub.access import AccessRule
 from txsse.hub.admission import Admission
 from txsse.hub.distribution import Distribution
 from txsse.hub.expiry import Expiry
@@ -35,16 +34,17 @@ from txsse.hub.resource import HubResource
 from txsse.hub.shutdown import shut_down
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.subscribers import Subscribers
-from txsse.hub.topics import Topics, TopicSet
 from txsse.journal.cluster import AnyCluster, Cluster, ICluster, NoCluster
 from txsse.journal.interfaces import AnyJournal, IJournal
 from txsse.journal.memory import MemoryJournal
-from txsse.journal.update import ALL, EphemeralUpdate, Update
+from txsse.journal.update import EphemeralUpdate, Update
 from txsse.protocol.encoder import encode_event, encode_retry
 from txsse.protocol.event import NO_ID, ServerSentEvent
+from txsse.server.access import AccessRule
 from txsse.server.channel import SSEChannel
 from txsse.server.resource import SSEResource
 from txsse.server.upgrade import Upgrader
+from txsse.topics.topic_set import ALL, Topics, TopicSet
 
 __all__ = ["DEFAULT_MAX_PATTERN_WEIGHT", "Hub"]
 
@@ -285,7 +285,7 @@ class Hub:
         updates that were published in between.
 
         :param channel: an open channel.
-        :param topics: a topic, an :class:`~txsse.hub.topics.ISelector`, or several; ``*`` for all topics.
+        :param topics: a topic, an :class:`~txsse.ISelector`, or several; ``*`` for all topics.
         :param private: the topics whose private updates the channel may receive too.
         :param expires: when the hub closes the channel, in seconds since 1970; ``None`` for never.
         :returns: the subscriber; its ``unsubscribe()`` ends the subscription before the channel is closed.
@@ -308,7 +308,7 @@ class Hub:
         Create a resource that subscribes the client of each request.
 
         :param topics: the access of the requests: topics as for :meth:`subscribe`; or an
-            :class:`~txsse.hub.access.Access`, which grants private updates too; or a callable that takes the
+            :class:`~txsse.Access`, which grants private updates too; or a callable that takes the
             request and returns either, or a Deferred or another awaitable of either. To refuse a request, it
             raises, for example, ``UpgradeRefused("log in first", status=401)``.
         """

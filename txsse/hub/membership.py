@@ -12,11 +12,10 @@ from txsse.hub.presence import Presence
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.subscribers import Counts, Subscribers
 from txsse.hub.topic_index import TopicIndex
-from txsse.hub.topics import TopicSet
 from txsse.hub.withdrawal import withdraw
 from txsse.journal.position import Progress, ResumePoint
-from txsse.journal.update import ALL
 from txsse.server.channel import SSEChannel
+from txsse.topics.topic_set import ALL, TopicSet
 
 __all__ = ["Membership"]
 

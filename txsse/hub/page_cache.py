@@ -14,11 +14,11 @@ from itertools import compress
 from twisted.internet.interfaces import IReactorTime
 
 from txsse.hub.subscriber import Subscriber
-from txsse.hub.topics import weight_of
 from txsse.journal.page import Page
 from txsse.journal.update import Update
 from txsse.journal.window import PAGE_BYTES
 from txsse.server.sinks.base import Framed
+from txsse.topics.topic_set import weight_of
 
 __all__ = ["SharedPage", "SharedPages"]
 

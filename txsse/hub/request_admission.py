@@ -21,16 +21,16 @@ from txsse._clock import wall
 from txsse._randomness import Randomness, randomness_of
 from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpgradeRefused
-from txsse.hub.access import Access, AccessRule, Granted
 from txsse.hub.admission import Admission
 from txsse.hub.subscriber import Subscriber
-from txsse.hub.topics import TopicSet
 from txsse.journal.position import ResumePoint
 from txsse.journal.update import EARLIEST
 from txsse.protocol.encoder import encode_retry
+from txsse.server.access import Access, AccessRule, Granted
 from txsse.server.channel import SSEChannel
 from txsse.server.negotiation import STREAM_HEADERS, Accepted, Answer, Headers, refusal
 from txsse.server.upgrade import Upgrader, answer
+from txsse.topics.topic_set import TopicSet
 
 __all__ = ["RequestAdmission"]
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from twisted.web.http import Request
 
-from txsse.hub.access import AccessRule
 from txsse.hub.admission import Admission
 from txsse.hub.request_admission import RequestAdmission
+from txsse.server.access import AccessRule
 from txsse.server.resource import SSEResource
 from txsse.server.upgrade import Upgrader
 

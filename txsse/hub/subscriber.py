@@ -11,11 +11,11 @@ from collections.abc import Generator
 from typing import Protocol
 
 from txsse._threads import check_thread
-from txsse.hub.topics import TopicSet
 from txsse.journal.position import Progress
 from txsse.journal.update import Update
 from txsse.server.channel import SSEChannel
 from txsse.server.channel_io import ChannelIO
+from txsse.topics.topic_set import TopicSet
 
 __all__ = ["REPLAYING", "Subscriber"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from txsse.hub.subscriber import Subscriber
-from txsse.journal.update import ALL
+from txsse.topics.topic_set import ALL
 
 __all__ = ["Counts", "Subscribers"]
 

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Generator, Iterator, Mapping
 from typing import Generic, TypeVar
 
-from txsse.hub.topics import STEP_WEIGHT, ISelector, TopicSet, selects, weight_of
+from txsse.topics.topic_set import STEP_WEIGHT, ISelector, TopicSet, selects, weight_of
 
 __all__ = ["TopicIndex"]
 

@@ -11,11 +11,9 @@ from txsse._arguments import wrong_type
 from txsse.errors import InvalidField
 from txsse.protocol.encoder import encode_event
 from txsse.protocol.event import ServerSentEvent, check_text
+from txsse.topics.topic_set import ALL
 
-__all__ = ["ALL", "EARLIEST", "MAX_ID_BYTES", "EphemeralUpdate", "Update"]
-
-# Stands for all topics. No topic may have this name.
-ALL = "*"
+__all__ = ["EARLIEST", "MAX_ID_BYTES", "EphemeralUpdate", "Update"]
 
 # The Last-Event-ID with which a client requests all updates that the journal holds. The response header names
 # the same value if the replay begins there.

@@ -15,7 +15,7 @@ from txsse._randomness import Randomness, new_uuid, randomness_of
 from txsse._timeslice import TimeSlices
 from txsse.hub.hub import Hub
 from txsse.hub.replay import RESET_TYPE
-from txsse.journal.update import ALL, EARLIEST, MAX_ID_BYTES, Update
+from txsse.journal.update import EARLIEST, MAX_ID_BYTES, Update
 from txsse.mercure.auth.grants import Grants
 from txsse.mercure.auth.verify import Verifier
 from txsse.mercure.characters import check_text
@@ -27,6 +27,7 @@ from txsse.mercure.selectors.url_pattern import path_pattern
 from txsse.mercure.settings import Settings
 from txsse.mercure.subscription_events import EVENT_TYPE
 from txsse.protocol.event import ServerSentEvent
+from txsse.topics.topic_set import ALL
 
 __all__ = ["Publisher"]
 

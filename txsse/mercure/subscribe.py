@@ -11,7 +11,6 @@ from typing import Any
 from twisted.web.http import Request
 
 from txsse.errors import UpgradeRefused
-from txsse.hub.access import Access
 from txsse.hub.hub import Hub
 from txsse.hub.request_admission import RequestAdmission
 from txsse.hub.subscriber import Subscriber
@@ -25,6 +24,7 @@ from txsse.mercure.responses import RETRY_AFTER, challenge
 from txsse.mercure.selectors.matcher import EXACT, MAX_PATTERN, PATTERN, TEMPLATE, Matcher, make_matcher
 from txsse.mercure.settings import Settings
 from txsse.mercure.subscription_events import Subscriptions
+from txsse.server.access import Access
 from txsse.server.upgrade import Upgrader
 
 __all__ = ["QUERY", "Subscribing"]

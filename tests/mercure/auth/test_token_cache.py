@@ -15,12 +15,12 @@ from zope.interface import implementer
 
 from tests.mercure.auth.test_verify import NOW, Time
 from tests.mercure.world import URL, detail
-from txsse.hub.topics import ISelector, TopicSet
 from txsse.mercure.auth import grants as module
 from txsse.mercure.auth.grants import Grants, read_claim, read_details
 from txsse.mercure.auth.token_cache import MAX_REMEMBERED, MAX_WEIGHT, CachedToken, TokenCache
 from txsse.mercure.errors import InvalidToken
 from txsse.mercure.selectors.matcher import Matcher, make_matcher
+from txsse.topics.topic_set import ISelector, TopicSet
 
 PATTERNS = [{"match": f"/{number}/:id", "match_type": "urlpattern"} for number in range(40)]
 

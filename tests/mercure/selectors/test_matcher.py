@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.mercure.world import URL
-from txsse.hub.topics import ISelector, TopicSet
 from txsse.mercure.selectors.matcher import (
     EXACT,
     MAX_PATTERN,
@@ -21,6 +20,7 @@ from txsse.mercure.selectors.matcher import (
 )
 from txsse.mercure.selectors.uri_template import TemplateSelector
 from txsse.mercure.selectors.url_pattern import PatternSelector
+from txsse.topics.topic_set import ISelector, TopicSet
 
 
 def matches(type: str, value: str, topic: str) -> bool:

@@ -28,7 +28,7 @@ from txsse.journal.cluster import (
     check_metadata,
 )
 from txsse.journal.redis.broadcasts import Broadcasts
-from txsse.journal.update import ALL
+from txsse.topics.topic_set import ALL
 
 __all__ = ["RedisCluster"]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from txsse._serialize import to_json
-from txsse.hub.topics import ISelector, TopicSet
 from txsse.mercure.errors import InvalidToken
 from txsse.mercure.selectors.matcher import EXACT, TEMPLATE, TYPES, Matcher, make_matcher
+from txsse.topics.topic_set import ISelector, TopicSet
 
 __all__ = ["DETAIL_TYPE", "Grants", "read_claim", "read_details"]
 

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from txsse.hub.topics import ISelector, weight_of
-from txsse.journal.update import ALL
 from txsse.mercure.characters import is_clean
 from txsse.mercure.selectors.uri_template import TemplateSelector, TooManyVariables
 from txsse.mercure.selectors.url_pattern import PatternSelector
+from txsse.topics.topic_set import ALL, ISelector, weight_of
 
 __all__ = ["EXACT", "MAX_PATTERN", "PATTERN", "TEMPLATE", "TYPES", "Matcher", "make_matcher"]
 

@@ -19,9 +19,9 @@ from functools import lru_cache
 
 from zope.interface import implementer
 
-from txsse.hub.topics import ISelector
 from txsse.mercure.canonical_topics import is_resolved
 from txsse.mercure.selectors.bitset_nfa import Offsets
+from txsse.topics.topic_set import ISelector
 
 __all__ = ["MAX_VARIABLES", "TemplateSelector", "TooManyVariables"]
 

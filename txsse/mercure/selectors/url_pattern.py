@@ -16,8 +16,8 @@ from weakref import WeakValueDictionary
 from urlpattern import URLPattern
 from zope.interface import implementer
 
-from txsse.hub.topics import ISelector
 from txsse.mercure.selectors.regex_cost import spell_out, weigh
+from txsse.topics.topic_set import ISelector
 
 __all__ = ["MAX_WEIGHT", "PatternSelector", "path_pattern", "weight_of"]
 

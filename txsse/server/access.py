@@ -11,7 +11,7 @@ from typing import TypeAlias
 from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
-from txsse.hub.topics import Topics
+from txsse.topics.topic_set import Topics
 
 __all__ = ["Access", "AccessRule", "Granted"]
 

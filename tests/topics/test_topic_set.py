@@ -10,8 +10,7 @@ import pytest
 from twisted.logger import LogEvent
 
 from tests.hub.fakes import Broken, Prefix
-from txsse.hub.topics import TopicSet, selects
-from txsse.journal.update import ALL
+from txsse.topics.topic_set import ALL, TopicSet, selects
 
 
 class TopicSetTests:

@@ -11,11 +11,13 @@ from twisted.logger import Logger
 from zope.interface import Interface
 
 from txsse._arguments import wrong_type
-from txsse.journal.update import ALL
 
-__all__ = ["STEP_WEIGHT", "ISelector", "TopicSet", "Topics", "selects", "weight_of"]
+__all__ = ["ALL", "STEP_WEIGHT", "ISelector", "TopicSet", "Topics", "selects", "weight_of"]
 
 _log = Logger()
+
+# Stands for all topics. No topic may have this name.
+ALL = "*"
 
 # The weight of a selector without a ``weight``.
 _DEFAULT_WEIGHT = 100

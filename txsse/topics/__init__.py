@@ -1,0 +1,3 @@
+"""
+Topics: exact topics, all topics, and patterns of topics.
+"""
