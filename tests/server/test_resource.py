@@ -5,15 +5,16 @@ Tests of SSEResource: the results that a handler may return, and how each one en
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail, inlineCallbacks, succeed
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+from twisted.web.http import Request
 
 from tests.fakes import Client, Wire
-from txsse import CloseReason, SSEChannel, SSEResource
+from txsse import Access, CloseReason, Limits, SSEChannel, SSEResource, UpgradeRefused
 from txsse.server import upgrade as upgrade_module
 
 
@@ -434,3 +435,194 @@ class RefusedRequestTests:
         assert failures == []
         wire.reactor.run_soon()
         assert wire.reactor.getDelayedCalls() == []
+
+
+class AccessTests:
+    """
+    Tests of ``SSEResource(handler, access=...)``.
+    """
+
+    def serve(self, wire: Wire, access: Any, **request: Any) -> tuple[list[SSEChannel], Client]:
+        channels: list[SSEChannel] = []
+        resource = SSEResource(channels.append, access=access, upgrader=wire.upgrader())
+        return channels, wire.connect(resource).request(**request)
+
+    @pytest.mark.parametrize("way", ["fixed", "at once", "coroutine", "deferred"])
+    def test_granted(self, wire: Wire, way: str) -> None:
+        """
+        The channel has the key and the context of the access that the rule granted, however it returns it.
+        """
+        access = Access(key="ann", context=[1])
+
+        async def coroutine(request: Request) -> Access:
+            return access
+
+        ways: dict[str, Any] = {
+            "fixed": access,
+            "at once": lambda request: access,
+            "coroutine": coroutine,
+            "deferred": lambda request: succeed(access),
+        }
+        (channel,), client = self.serve(wire, ways[way])
+        assert (channel.key, channel.context) == ("ann", access.context)
+        channel.send("x")
+        client.pump()
+        assert client.body == b"data: x\n\n"
+        channel.close()
+
+    def test_without_a_rule(self, plain: Wire) -> None:
+        """
+        A channel of a resource without a rule has no key and no context.
+        """
+        (channel,), client = self.serve(plain, None)
+        assert (channel.key, channel.context) == (None, None)
+        client.disconnect()
+
+    def test_same_rule_as_a_hub(self, plain: Wire) -> None:
+        """
+        A rule that returns topics, as for a hub, grants a channel without a hub.
+        """
+        (channel,), client = self.serve(plain, lambda request: ["news", "sport"])
+        assert channel.is_open
+        client.disconnect()
+
+    def test_granted_later(self, wire: Wire) -> None:
+        """
+        The response begins when the rule has decided.
+        """
+        decision: Deferred[Access] = Deferred()
+        channels, client = self.serve(wire, lambda request: decision)
+        assert (channels, client.status) == ([], 0)
+        decision.callback(Access(key=7))
+        client.pump()
+        assert client.status == 200
+        assert channels[0].key == 7
+        channels[0].close()
+
+    @pytest.mark.parametrize("status", [204, 307, 401, 403, 429])
+    def test_refused(self, wire: Wire, failures: list[LogEvent], status: int) -> None:
+        """
+        A rule refuses a request with any status and headers; the handler is not called.
+        """
+
+        def rule(request: Request) -> Access:
+            raise UpgradeRefused("not now", status=status, headers={"X-Why": "because"})
+
+        channels, client = self.serve(wire, rule)
+        assert (channels, client.status, client.ended) == ([], status, True)
+        assert client.headers["x-why"] == "because"
+        assert client.headers.get("cache-control") == "no-store"
+        assert client.body == (b"" if status == 204 else b"not now\n")
+        assert failures == []
+
+    def test_rule_fails(self, plain: Wire, failures: list[LogEvent]) -> None:
+        """
+        If a rule raises an unexpected error, the client gets 500 without details, and the error is logged.
+        """
+
+        def rule(request: Request) -> Access:
+            raise ZeroDivisionError("secret")
+
+        channels, client = self.serve(plain, rule)
+        assert (channels, client.status) == ([], 500)
+        assert client.body == b"your access could not be determined\n"
+        assert [event["log_failure"].type for event in failures] == [ZeroDivisionError]
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    def test_disconnects_while_the_rule_decides(
+        self, wire: Wire, failures: list[LogEvent], method: str
+    ) -> None:
+        """
+        The rule's Deferred is cancelled if the client disconnects meanwhile; nothing is logged.
+        """
+        cancelled: list[object] = []
+        channels, client = self.serve(wire, lambda request: Deferred(cancelled.append), method=method)
+        client.disconnect()
+        assert (len(cancelled), channels, failures) == (1, [], [])
+
+    def test_head(self, plain: Wire) -> None:
+        """
+        A HEAD request gets the rule's refusal, or the headers that a GET gets.
+        """
+        granted, client = self.serve(plain, Access(key="ann"), method="HEAD")
+        assert (granted, client.status) == ([], 200)
+        assert client.headers["content-type"] == "text/event-stream"
+
+        def refuse(request: Request) -> Access:
+            raise UpgradeRefused("log in first", status=401)
+
+        _, client = self.serve(plain, refuse, method="HEAD")
+        assert client.status == 401
+
+    def test_method_that_is_not_allowed(self, plain: Wire) -> None:
+        """
+        A request that no rule could grant gets its error without a call of the rule.
+        """
+        asked: list[Request] = []
+        _, client = self.serve(plain, asked.append, method="DELETE")
+        assert (client.status, asked) == (405, [])
+
+    def test_expires(self, wire: Wire) -> None:
+        """
+        A channel without a hub closes when its access ends.
+        """
+        (channel,), client = self.serve(wire, lambda request: Access(expires=60))
+        wire.reactor.advance(59.9)
+        assert channel.is_open
+        wire.reactor.advance(0.2)
+        client.pump()
+        assert channel.close_reason is CloseReason.EXPIRED
+        assert client.ended
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    def test_expired(self, plain: Wire, method: str) -> None:
+        """
+        A request whose access has ended already gets 403.
+        """
+        channels, client = self.serve(plain, lambda request: Access(expires=0), method=method)
+        assert (channels, client.status) == ([], 403)
+
+    def test_last_event_id(self, plain: Wire) -> None:
+        """
+        The last event ID of the access replaces the request's.
+        """
+        (channel,), client = self.serve(
+            plain, lambda request: Access(last_event_id="7"), headers={"Last-Event-ID": "5"}
+        )
+        assert channel.last_event_id == "7"
+        client.disconnect()
+
+    def test_invalid_last_event_id(self, plain: Wire) -> None:
+        """
+        An invalid last event ID of the access gets 400, as that of a request does.
+        """
+        channels, client = self.serve(plain, lambda request: Access(last_event_id="\0"))
+        assert (channels, client.status) == ([], 400)
+
+    def test_limit_reached_while_the_rule_decides(self, plain: Wire) -> None:
+        """
+        The limit of streams is checked again after the rule has decided.
+        """
+        decisions: list[Deferred[Access]] = []
+
+        def rule(request: Request) -> Deferred[Access]:
+            decisions.append(Deferred())
+            return decisions[-1]
+
+        channels: list[SSEChannel] = []
+        upgrader = plain.upgrader(limits=Limits(channels=1))
+        resource = SSEResource(channels.append, access=rule, upgrader=upgrader)
+        clients = [plain.connect(resource).request() for _ in range(2)]
+        for decision in decisions:
+            decision.callback(Access())
+        for client in clients:
+            client.pump()
+        assert [client.status for client in clients] == [200, 503]
+        channels[0].close()
+
+    def test_rule_of_a_wrong_type(self) -> None:
+        """
+        An ``access`` that is neither an ``Access`` nor callable is refused.
+        """
+        with pytest.raises(TypeError, match="access must be an Access, or a callable"):
+            SSEResource(access=cast(Any, "news"))

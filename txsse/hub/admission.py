@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from txsse.errors import HubStopped, SSEError, TooManyPatterns, TooManyTopics
 from txsse.hub.distribution import Distribution
-from txsse.hub.expiry import Expiry
 from txsse.hub.lifecycle import Lifecycle
 from txsse.hub.membership import Membership
 from txsse.hub.subscriber import Subscriber
 from txsse.journal.position import Progress, ResumePoint
 from txsse.server.channel import SSEChannel
+from txsse.server.expiry import Expiry
 from txsse.topics.topic_set import TopicSet
 
 __all__ = ["Admission"]
@@ -103,7 +103,7 @@ class Admission:
         private: TopicSet,
         point: ResumePoint | None = None,
         *,
-        expires: float | None = None,
+        until: float | None = None,
     ) -> Subscriber:
         """
         Subscribe a channel.
@@ -111,7 +111,7 @@ class Admission:
         :param point: where the subscription begins; ``None`` to look up the channel's ``last_event_id``,
             which is retried while the journal cannot be read. It is ignored for a channel that was subscribed
             before: the new subscription continues where the previous one ended.
-        :param expires: when to close the channel, in seconds since 1970; ``None`` for never.
+        :param until: when to close the channel, in seconds since 1970; ``None`` for never.
         """
         distribution = self._get_distribution()
         progress = self._membership.progress_of(channel) or Progress(point)
@@ -121,8 +121,8 @@ class Admission:
         if not subscriber.is_subscribed:
             # The channel has been closed.
             return subscriber
-        if expires is not None:
-            self._expiry.end_at(subscriber, expires)
+        if until is not None:
+            self._expiry.end_at(channel, until)
         if progress.place is not None:
             distribution.begin(subscriber, progress.place)
         else:

@@ -4,7 +4,7 @@ The hub's public API: publish an update once, and send it to every subscriber.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
 from dataclasses import fields
 from typing import cast
@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txsse._arguments import check_number, wrong_type
-from txsse._clock import make_steady
+from txsse._clock import make_steady, wall
 from txsse._rate_limited_log import RateLimitedLog
 from txsse._serialize import to_text
 from txsse._threads import check_thread, get_ident, refuse, threadable
@@ -24,7 +24,6 @@ from txsse._unhandled import Unhandled
 from txsse.errors import HubStopped, JournalFailed
 from txsse.hub.admission import Admission
 from txsse.hub.distribution import Distribution
-from txsse.hub.expiry import Expiry
 from txsse.hub.lifecycle import Lifecycle
 from txsse.hub.membership import Membership
 from txsse.hub.metrics import Counters, HubMetrics
@@ -40,8 +39,9 @@ from txsse.journal.memory import MemoryJournal
 from txsse.journal.update import EphemeralUpdate, Update
 from txsse.protocol.encoder import encode_event, encode_retry
 from txsse.protocol.event import NO_ID, ServerSentEvent
-from txsse.server.access import AccessRule
+from txsse.server.access import AccessRule, check_expires, check_key
 from txsse.server.channel import SSEChannel
+from txsse.server.expiry import Expiry
 from txsse.server.resource import SSEResource
 from txsse.server.upgrade import Upgrader
 from txsse.topics.topic_set import ALL, Topics, TopicSet
@@ -276,7 +276,13 @@ class Hub:
         return future
 
     def subscribe(
-        self, channel: SSEChannel, topics: Topics, *, private: Topics = (), expires: float | None = None
+        self,
+        channel: SSEChannel,
+        topics: Topics,
+        *,
+        private: Topics = (),
+        key: Hashable = None,
+        expires: float | None = None,
     ) -> Subscriber:
         """
         Send a channel the updates of some topics; if its client resumes, first those that it missed.
@@ -287,7 +293,8 @@ class Hub:
         :param channel: an open channel.
         :param topics: a topic, an :class:`~txsse.ISelector`, or several; ``*`` for all topics.
         :param private: the topics whose private updates the channel may receive too.
-        :param expires: when the hub closes the channel, in seconds since 1970; ``None`` for never.
+        :param key: whose channel it is, see :class:`~txsse.Access`; ``None`` for the channel's own key.
+        :param expires: when the hub closes the channel, in seconds from now; ``None`` for never.
         :returns: the subscriber; its ``unsubscribe()`` ends the subscription before the channel is closed.
         :raises TooManyTopics: for more than ``max_topics``.
         :raises TooManyPatterns: for patterns that would exceed the hub's ``max_pattern_weight``.
@@ -297,11 +304,16 @@ class Hub:
         check_thread(self._reactor(), "hub.subscribe")
         if not isinstance(channel, SSEChannel):
             raise wrong_type("channel", channel, "an SSEChannel, such as upgrade(request) returns")
+        check_key(key)
+        check_expires(expires)
         wanted, granted = TopicSet(topics), TopicSet(private)
         self.admission.check(wanted, granted)
         if channel.watcher is not None:
             raise ValueError(f"{channel!r} is subscribed already; pass all of its topics to one subscription")
-        return self.admission.admit(channel, wanted, granted, expires=expires)
+        if key is not None:
+            channel.identify(key, channel.context)
+        until = None if expires is None else wall(self._use().reactor) + expires
+        return self.admission.admit(channel, wanted, granted, until=until)
 
     def resource(self, topics: AccessRule) -> SSEResource:
         """

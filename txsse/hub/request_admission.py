@@ -7,9 +7,8 @@ All HTTP resources of a hub share this.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from copy import copy
 from dataclasses import replace
-from inspect import isawaitable
-from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -26,11 +25,13 @@ from txsse.hub.subscriber import Subscriber
 from txsse.journal.position import ResumePoint
 from txsse.journal.update import EARLIEST
 from txsse.protocol.encoder import encode_retry
-from txsse.server.access import Access, AccessRule, Granted
+from txsse.server.access import Access, AccessRule, ask, to_access
 from txsse.server.channel import SSEChannel
 from txsse.server.negotiation import STREAM_HEADERS, Accepted, Answer, Headers, refusal
+from txsse.server.pending import Pending, access_expired, answer_failure, without_stream_headers
 from txsse.server.upgrade import Upgrader, answer
 from txsse.topics.topic_set import TopicSet
+from txsse.web.responses import can_respond
 
 __all__ = ["RequestAdmission"]
 
@@ -73,10 +74,10 @@ class RequestAdmission:
         self._upgrader = upgrader
         self._rule = rule
         self._resume_headers = resume_headers
-        self._expired = expired or _expired
+        self._expired = expired or access_expired
         self._subscribed = subscribed
         self._failures = RateLimitedLog(_log)
-        self._fixed = None if callable(rule) else _Wanted(rule)
+        self._fixed = None if callable(rule) else _Wanted(to_access(rule))
         if self._fixed is not None and not self._fixed.topics:
             raise ValueError("resource needs a topic: give 'news', ['a', 'b'], or '*' for all topics")
 
@@ -86,36 +87,42 @@ class RequestAdmission:
         """
         decision = self._upgrader.decide(request)
         if isinstance(decision, Accepted):
-            self._render_stream(request, decision)
+            if not self._render_at_once(request, decision):
+                pending = Pending(request)
+                self._begin(request, pending, self._admit(request, decision, pending), decision.cors)
         elif decision.status == 200 and self._fixed is None:
             # A HEAD request, where the response to a GET depends on the rule.
-            self._begin(request, self._admit_head(request, decision), decision.headers)
+            self._begin(request, Pending(request), self._admit_head(request, decision), decision.headers)
         else:
             self._carry_out(request, decision)
         return NOT_DONE_YET
 
-    def _render_stream(self, request: Request, accepted: Accepted) -> None:
-        if self._fixed is not None and self._fixed.is_plain and not accepted.last_event_id:
-            point = self._admission.here(self._fixed.topics, self._fixed.private)
-            if point is not None:
-                # The usual case: there is nothing to wait for.
-                self._open(request, accepted, self._fixed, point)
-                return
-        disconnected: list[Deferred[None]] = []
-        admitting = self._begin(request, self._admit(request, accepted, disconnected), accepted.cors)
-        if not admitting.called:
-            # The client may disconnect while the rule or the journal is asked.
-            disconnected.append(request.notifyFinish())
-            disconnected[0].addErrback(_cancel, admitting)
+    def _render_at_once(self, request: Request, accepted: Accepted) -> bool:
+        """
+        Open the stream if there is nothing to wait for, which is the usual case.
+
+        :returns: whether it was opened.
+        """
+        fixed = self._fixed
+        if fixed is None or not fixed.is_plain or accepted.last_event_id:
+            return False
+        point = self._admission.here(fixed.topics, fixed.private)
+        if point is None:
+            return False
+        self._open(request, accepted, fixed, point)
+        return True
 
     def _begin(
-        self, request: Request, work: Coroutine[Deferred[object], object, None], headers: Headers
-    ) -> Deferred[None]:
-        working = Deferred.fromCoroutine(work)
-        return working.addErrback(self._failed, request, headers)
+        self,
+        request: Request,
+        pending: Pending,
+        work: Coroutine[Deferred[object], object, None],
+        headers: Headers,
+    ) -> None:
+        pending.run(work, lambda failure: self._failed(failure, request, headers))
 
-    async def _admit(self, request: Request, accepted: Accepted, disconnected: list[Deferred[None]]) -> None:
-        wanted = self._fixed or await self._granted(request)
+    async def _admit(self, request: Request, accepted: Accepted, pending: Pending) -> None:
+        wanted = await self._ask(request)
         access = wanted.access
         if access.last_event_id is not None:
             self._upgrader.check_last_event_id(access.last_event_id)
@@ -140,29 +147,35 @@ class RequestAdmission:
                 request.responseHeaders.setRawHeaders(field, [named.encode()])
                 if accepted.cors:
                     request.responseHeaders.addRawHeader(b"Access-Control-Expose-Headers", field)
-        for waiting in disconnected:
-            # From here on, the channel notices a disconnect. A request with a pending ``notifyFinish`` would
-            # not be released.
-            waiting.cancel()
+        pending.over()
         self._open(request, accepted, wanted, point)
 
     async def _admit_head(self, request: Request, decision: Answer) -> None:
-        wanted = await self._granted(request)
-        self._check(wanted)
+        self._check(await self._ask(request))
         self._carry_out(request, decision)
+
+    async def _ask(self, request: Request) -> _Wanted:
+        """
+        Return the access of a request.
+        """
+        if self._fixed is not None:
+            wanted = self._fixed
+        else:
+            wanted = _Wanted(await ask(self._rule, request))
+        return wanted.from_now(wall(self._upgrader.reactor))
 
     def _check(self, wanted: _Wanted) -> None:
         self._admission.check(wanted.topics, wanted.private)
-        expires = wanted.access.expires
-        if expires is not None and expires <= wall(self._upgrader.reactor):
+        if wanted.until is not None and wanted.until <= wall(self._upgrader.reactor):
             raise self._expired()
 
     def _open(self, request: Request, accepted: Accepted, wanted: _Wanted, point: ResumePoint | None) -> None:
         channel = self._carry_out(request, accepted)
         if channel is not None:
             access = wanted.access
+            channel.identify(access.key, access.context)
             subscriber = self._admission.admit(
-                channel, wanted.topics, wanted.private, point, expires=access.expires
+                channel, wanted.topics, wanted.private, point, until=wanted.until
             )
             if self._subscribed is not None:
                 self._subscribed(subscriber, access)
@@ -174,22 +187,13 @@ class RequestAdmission:
             _log.debug("{request}: {refused}", request=request, refused=refused)
             return None
 
-    async def _granted(self, request: Request) -> _Wanted:
-        rule: Any = self._rule
-        granted = rule(request)
-        return _Wanted(await granted if isawaitable(granted) else granted)
-
     def _failed(self, failure: Failure, request: Request, headers: Headers) -> None:
-        if request.finished or getattr(request, "channel", None) is None:
+        if not can_respond(request):
             # The client has disconnected, or a response has been sent.
             return
-        # Headers that belong only to a response which opens a stream.
-        headers = [header for header in headers if header not in STREAM_HEADERS]
+        headers = without_stream_headers(headers)
         error = failure.value
-        if isinstance(error, UpgradeRefused) and error.status is not None:
-            own = [(name.encode("ascii"), value.encode()) for name, value in error.headers.items()]
-            answer(request, refusal(error.status, error.reason, headers), own)
-        elif isinstance(error, TooManyTopics):
+        if isinstance(error, TooManyTopics):
             # The same request would be refused again: 400, not 503.
             answer(request, refusal(400, str(error), headers))
         elif isinstance(error, TooManyPatterns):
@@ -201,10 +205,7 @@ class RequestAdmission:
             # The rule itself called the journal, which has logged the error.
             answer(request, refusal(503, "the journal cannot be read", [_RETRY_JOURNAL, *headers]))
         else:
-            self._failures.failure(
-                "the access of {request} could not be determined", failure, request=request
-            )
-            answer(request, refusal(500, "your access could not be determined", headers))
+            answer_failure(failure, request, headers, self._failures)
 
 
 def _id_to_name(point: ResumePoint, access: Access) -> str | None:
@@ -216,10 +217,6 @@ def _id_to_name(point: ResumePoint, access: Access) -> str | None:
     if point.named is None and access.last_event_id is not None:
         return point.resume_id or EARLIEST
     return point.named
-
-
-def _expired() -> UpgradeRefused:
-    return UpgradeRefused("your access has expired", status=403)
 
 
 def _end_at_once(headers: Headers, randomness: Randomness) -> Answer:
@@ -236,11 +233,14 @@ def _end_at_once(headers: Headers, randomness: Randomness) -> Answer:
 
 class _Wanted:
     """
-    The access that a rule returned, with its topics parsed.
+    The access that a rule granted, with its topics parsed.
+
+    :ivar until: when it ends, in seconds since 1970; ``None`` for never.
     """
 
-    def __init__(self, granted: Granted) -> None:
-        self.access = access = granted if isinstance(granted, Access) else Access(granted)
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self.until: float | None = None
         self.is_plain = access.last_event_id is None and access.expires is None
         try:
             self.topics = TopicSet(access.topics)
@@ -250,7 +250,12 @@ class _Wanted:
                 f"{error}; give topics or an Access; to refuse a request, raise UpgradeRefused"
             ) from None
 
-
-def _cancel(disconnected: Failure, work: Deferred[Any]) -> None:
-    if not disconnected.check(CancelledError):
-        work.cancel()
+    def from_now(self, now: float) -> _Wanted:
+        """
+        Return the same access with the time of its end, for one request.
+        """
+        if self.access.expires is None:
+            return self
+        timed = copy(self)
+        timed.until = now + self.access.expires
+        return timed

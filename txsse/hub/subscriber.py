@@ -136,6 +136,12 @@ class Subscriber:
         """
         self._leave()
 
+    def access_ended(self, channel: ChannelIO) -> None:
+        """
+        End the subscription, which withdraws private updates that the channel holds back.
+        """
+        self._leave()
+
     def _leave(self) -> None:
         owner, self._owner = self._owner, None
         if owner is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.web.http import Request
 
+from txsse._clock import wall
 from txsse.errors import UpgradeRefused
 from txsse.hub.hub import Hub
 from txsse.hub.request_admission import RequestAdmission
@@ -71,6 +72,7 @@ class Subscribing:
     ) -> None:
         self._verifier = verifier
         self._settings = settings
+        self._reactor = upgrader.reactor
         self._subscriptions = subscriptions
         old = (b"Last-Event-ID",) if settings.compatibility else ()
         self._requests = RequestAdmission(
@@ -126,7 +128,17 @@ class Subscribing:
             raise self._refused(refusal) from None
         topics = [matcher.selector for matcher in matchers]
         private: Any = tuple(grants.subscribe)
-        return MatchedAccess(topics, private, last_event_id, grants.expires, matchers, grants)
+        return MatchedAccess(
+            topics,
+            private,
+            last_event_id=last_event_id,
+            expires=self._seconds_left(grants),
+            matchers=matchers,
+            grants=grants,
+        )
+
+    def _seconds_left(self, grants: Grants) -> float | None:
+        return None if grants.expires is None else grants.expires - wall(self._reactor)
 
     def _refused(self, refusal: Refusal) -> UpgradeRefused:
         headers = {}

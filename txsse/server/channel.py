@@ -4,6 +4,7 @@ The public side of a channel: the methods that an application calls on one open 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -15,7 +16,8 @@ from txsse._waiters import Waiters
 from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.encoder import encode_comment, encode_event
 from txsse.protocol.event import ServerSentEvent
-from txsse.server.channel_io import ChannelIO, ChannelState
+from txsse.server.channel_io import ChannelIO
+from txsse.server.channel_state import ChannelState
 from txsse.server.pump import Source, send_all
 
 __all__ = ["SSEChannel"]
@@ -34,12 +36,20 @@ class SSEChannel(ChannelIO):
 
     :ivar request: the data kept of the request, a :class:`~txsse.StreamRequest`.
     :ivar last_event_id: the ID that the client resumes from; ``""`` if it did not send one.
+    :ivar context: the object that :class:`txsse.Access` gave, or that the program sets; ``None`` at first.
     :ivar close_reason: why the channel ended, a :class:`txsse.errors.CloseReason`; ``None`` while it is open.
         When the reactor stops, it becomes ``SHUTDOWN`` as soon as the channel's handler is cancelled,
         although the channel stays open until the handler has ended.
     """
 
     __slots__ = ()
+
+    @property
+    def key(self) -> Hashable:
+        """
+        Whose stream it is, from :class:`txsse.Access` or :meth:`txsse.Hub.subscribe`; ``None`` for nobody's.
+        """
+        return self._key
 
     @property
     def buffered(self) -> int:

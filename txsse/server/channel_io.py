@@ -10,11 +10,9 @@ end, whatever its cause, and only then the channel cleans up.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from enum import Enum, auto
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import TCPTimedOutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,12 +23,13 @@ from txsse._waiters import Waiters
 from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.encoder import encode_comment
 from txsse.server.channel_options import ChannelOptions
+from txsse.server.channel_state import PLAIN_REASONS, ChannelState, reason_of
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
 from txsse.server.request import StreamRequest
 from txsse.server.sinks.base import Framed, Sink
 from txsse.server.slow import POLICIES
 
-__all__ = ["ChannelIO", "ChannelState", "ChannelWatcher"]
+__all__ = ["ChannelIO", "ChannelWatcher"]
 
 _log = Logger()
 
@@ -39,26 +38,6 @@ _KEEPALIVE = Framed(encode_comment(""))
 # A stream ends after 80 to 100 % of its max_lifetime, so that clients that connected at the same time do not
 # all reconnect at the same time.
 _LIFETIME_JITTER = 0.8
-
-
-class ChannelState(Enum):
-    """
-    The states of a channel, in their order.
-    """
-
-    OPEN = auto()
-    CLOSING = auto()
-    CLOSED = auto()
-
-
-# Reasons that say only that the stream has ended. While the reactor stops, the reason is SHUTDOWN instead.
-_PLAIN_REASONS = frozenset([CloseReason.CLIENT_GONE, CloseReason.SERVER_CLOSED])
-
-
-def _reason_of(result: Failure | None) -> CloseReason:
-    if not isinstance(result, Failure):
-        return CloseReason.SERVER_CLOSED
-    return CloseReason.PEER_TIMEOUT if result.check(TCPTimedOutError) else CloseReason.CLIENT_GONE
 
 
 class ChannelWatcher(Protocol):
@@ -73,29 +52,31 @@ class ChannelWatcher(Protocol):
         Handle the end of a channel, before the Deferreds of ``when_closed`` fire.
         """
 
+    def access_ended(self, channel: ChannelIO) -> None:
+        """
+        Withdraw private frames that the channel holds back: its access has ended, and it is closing.
+        """
+
 
 class ChannelIO:
     """
-    The internal base class of :class:`~txsse.SSEChannel`.
+    The internal base class of :class:`~txsse.SSEChannel`, which documents the public attributes.
 
     It is not a second object, which would take memory for each of up to a hundred thousand channels.
 
-    :ivar request: see :class:`~txsse.SSEChannel`.
-    :ivar last_event_id: see :class:`~txsse.SSEChannel`.
-    :ivar close_reason: see :class:`~txsse.SSEChannel`.
     :ivar slot: the channel's slot in the keep-alive clock.
     :ivar watcher: notified of the end before all others; ``None`` for no watcher.
     """
 
     # Slots, because there may be a hundred thousand channels. The dictionary takes memory only if an
-    # application
-    # sets attributes of its own on a channel.
+    # application sets attributes of its own on a channel.
     __slots__ = (
         "__dict__",
         "__weakref__",
         "_buffer",
         "_flush",
         "_keepalive",
+        "_key",
         "_leave",
         "_lifetime",
         "_options",
@@ -105,6 +86,7 @@ class ChannelIO:
         "_when_closed",
         "_when_ready",
         "close_reason",
+        "context",
         "last_event_id",
         "request",
         "slot",
@@ -124,7 +106,9 @@ class ChannelIO:
         self.request = request
         self.last_event_id = last_event_id
         self.close_reason: CloseReason | None = None
+        self.context: object = None
         self.slot = 0
+        self._key: Hashable = None
         self._state = ChannelState.OPEN
         self._sink = sink
         self._buffer = (options.slow_policy or POLICIES["close"]).new_buffer(options.budget)
@@ -231,9 +215,9 @@ class ChannelIO:
         Send frames that go to many channels, unless the client is slow.
 
         :param frames: the frames.
-        :returns: whether all frames were accepted; otherwise none was.
+        :returns: whether all frames were accepted; otherwise none was: while frames are buffered, the sink is
+            blocked.
         """
-        # While frames are buffered, the sink is blocked.
         return self._sink.offer(frames)
 
     def send_frame(self, frame: bytes, key: Hashable, mark: object = None) -> None:
@@ -286,7 +270,7 @@ class ChannelIO:
             self._when_ready.fire(None, unless=lambda: self.is_slow)
 
     def _reason(self, reason: CloseReason) -> CloseReason:
-        if self._options.shutdown.stopping and reason in _PLAIN_REASONS:
+        if self._options.shutdown.stopping and reason in PLAIN_REASONS:
             return CloseReason.SHUTDOWN
         return reason
 
@@ -357,6 +341,24 @@ class ChannelIO:
         self._sink.abort()
         return True
 
+    def end_access(self, reason: CloseReason) -> None:
+        """
+        Close the channel because its access has ended.
+
+        It still sends the frames that it holds back, except private ones.
+
+        :param reason: the value of :attr:`close_reason`.
+        """
+        self.close(reason=reason)
+        if self.watcher:
+            self.watcher.access_ended(self)
+
+    def identify(self, key: Hashable, context: object) -> None:
+        """
+        Record whose stream this is, and what the program needs later.
+        """
+        self._key, self.context = key, context
+
     def _give_up_flushing(self) -> None:
         self._flush = None
         _log.info(
@@ -375,7 +377,7 @@ class ChannelIO:
         if self._state is ChannelState.OPEN:
             # Neither close() nor abort() was called: the client disconnected, or other code finished the
             # request.
-            self._begin_to_close(_reason_of(result))
+            self._begin_to_close(reason_of(result))
         self._state = ChannelState.CLOSED
         if self._flush is not None:
             self._flush.cancel()

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from dataclasses import replace
 from inspect import isawaitable
 from typing import Any
 
@@ -16,11 +17,18 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from txsse._arguments import wrong_type
+from txsse._clock import wall
 from txsse._futures import FutureCancelled, explain_future, future_to_deferred
+from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import ChannelClosed, CloseReason, UpgradeRefused
+from txsse.server.access import Access, AccessRule, ask
 from txsse.server.channel import SSEChannel
+from txsse.server.expiry import Expiry
+from txsse.server.negotiation import Accepted, Answer, Headers
+from txsse.server.pending import Pending, access_expired, answer_failure, without_stream_headers
 from txsse.server.pump import cancel_at_close
 from txsse.server.upgrade import Upgrader, default_upgrader
+from txsse.web.responses import can_respond
 
 __all__ = ["SSEResource"]
 
@@ -39,6 +47,11 @@ class SSEResource(Resource):
 
     :param handler: called with each new :class:`txsse.SSEChannel`; a subclass may override
         :meth:`channel_opened` instead.
+    :param access: the access of the requests, as for :meth:`txsse.Hub.resource`: an :class:`txsse.Access`, or
+        a callable that takes the request and returns one, or a Deferred or another awaitable of one. It is
+        called before the response begins. To refuse a request, it raises, for example, ``UpgradeRefused("log
+        in first", status=401)``. ``channel.key`` and ``channel.context`` are the access's; its topics are
+        for hubs, and not used here. ``None`` for no rule.
     :param upgrader: makes the channels; ``None`` for an upgrader with default options.
     :raises TypeError: for arguments of another type.
     """
@@ -49,6 +62,7 @@ class SSEResource(Resource):
         self,
         handler: Callable[[SSEChannel], object] | None = None,
         *,
+        access: AccessRule | None = None,
         upgrader: Upgrader | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -56,21 +70,82 @@ class SSEResource(Resource):
             raise wrong_type("handler", handler, "callable with an SSEChannel")
         if upgrader is not None and not isinstance(upgrader, Upgrader):
             raise wrong_type("upgrader", upgrader, "an Upgrader, such as Upgrader(keepalive=15)")
+        if access is not None and not callable(access) and not isinstance(access, Access):
+            raise wrong_type("access", access, "an Access, or a callable that returns one for a request")
         self._handler = handler
         self._upgrader = upgrader
+        self._access = access
+        self._failures = RateLimitedLog(_log)
+        self._expiry = Expiry(lambda: (self._upgrader or default_upgrader()).reactor)
 
     def render(self, request: Request) -> int:
         """
         Open a channel; if the upgrader refuses the request, it has sent a response.
         """
         upgrader = self._upgrader or default_upgrader()
+        decision = upgrader.decide(request)
+        pending = Pending(request)
+        if self._access is None:
+            self._open(request, upgrader, decision)
+        elif isinstance(decision, Accepted):
+            self._begin(request, pending, self._admit(request, upgrader, decision, pending), decision.cors)
+        elif decision.status == 200:
+            # A HEAD request: the response to a GET depends on the rule.
+            self._begin(request, pending, self._admit_head(request, upgrader, decision), decision.headers)
+        else:
+            self._open(request, upgrader, decision)
+        return NOT_DONE_YET
+
+    def _begin(
+        self,
+        request: Request,
+        pending: Pending,
+        work: Coroutine[Deferred[object], object, None],
+        headers: Headers,
+    ) -> None:
+        def failed(failure: Failure) -> None:
+            if can_respond(request):
+                answer_failure(failure, request, without_stream_headers(headers), self._failures)
+
+        pending.run(work, failed)
+
+    async def _admit(
+        self, request: Request, upgrader: Upgrader, accepted: Accepted, pending: Pending
+    ) -> None:
+        access = await self._ask(request)
+        if access.last_event_id is not None:
+            upgrader.check_last_event_id(access.last_event_id)
+            accepted = replace(accepted, last_event_id=access.last_event_id)
+        pending.over()
+        self._open(request, upgrader, accepted, access)
+
+    async def _admit_head(self, request: Request, upgrader: Upgrader, decision: Answer) -> None:
+        await self._ask(request)
+        self._open(request, upgrader, decision)
+
+    async def _ask(self, request: Request) -> Access:
+        access = await ask(self._access, request)
+        if access.expires is not None and access.expires <= 0:
+            raise access_expired()
+        return access
+
+    def _open(
+        self,
+        request: Request,
+        upgrader: Upgrader,
+        decision: Accepted | Answer,
+        access: Access | None = None,
+    ) -> None:
         try:
-            channel = upgrader.upgrade(request)
+            channel = upgrader.carry_out(request, decision)
         except UpgradeRefused as refused:
             _log.debug("{request}: {refused}", request=request, refused=refused)
-        else:
-            self._serve(channel)
-        return NOT_DONE_YET
+            return
+        if access is not None:
+            channel.identify(access.key, access.context)
+            if access.expires is not None:
+                self._expiry.end_at(channel, wall(upgrader.reactor) + access.expires)
+        self._serve(channel)
 
     def channel_opened(self, channel: SSEChannel) -> object:
         """

@@ -12,34 +12,25 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 
 from txsse.errors import CloseReason
-from txsse.hub.expiry import Expiry
+from txsse.server.expiry import Expiry
 from txsse.testing import WallClock
 
 
 class FakeChannel:
     """
-    A channel that closes on command, or when its client disconnects; it is also its own subscriber.
+    A channel that closes on command, or when its client disconnects.
     """
 
     def __init__(self, clock: WallClock, problem: Exception | None = None) -> None:
         self.closed: float | None = None
-        self.unsubscribed = False
         self._clock = clock
         self._problem = problem
         self._ended: Deferred[CloseReason] = Deferred()
 
-    @property
-    def channel(self) -> FakeChannel:
-        return self
-
-    def unsubscribe(self) -> None:
-        assert self.closed is not None
-        self.unsubscribed = True
-
     def when_closed(self) -> Deferred[CloseReason]:
         return self._ended if self.closed is None else succeed(CloseReason.CLIENT_GONE)
 
-    def close(self, *, reason: CloseReason) -> None:
+    def end_access(self, reason: CloseReason) -> None:
         if self.closed is None:
             assert reason is CloseReason.EXPIRED
             self.leave()
@@ -75,7 +66,6 @@ class ExpiriesTests:
             assert channels[left].closed is None
             world.clock.advance(0.5)
             assert channels[left].closed == 1_000_000 + left
-            assert channels[left].unsubscribed
         assert not world.clock.getDelayedCalls()
 
     def test_expired_already(self) -> None:
@@ -125,7 +115,7 @@ class ExpiriesTests:
         assert len(world.expiries._heap) < 100
         stays.leave()
         assert not world.expiries._heap
-        assert not world.expiries._subscribers
+        assert not world.expiries._channels
         assert not world.clock.getDelayedCalls()
 
     def test_closed_before_it_is_added(self) -> None:

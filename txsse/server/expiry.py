@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from txsse._clock import Timers, wall
 from txsse.errors import CloseReason
-from txsse.hub.subscriber import Subscriber
+from txsse.server.channel_io import ChannelIO
 
 __all__ = ["Expiry"]
 
@@ -41,31 +41,31 @@ class Expiry:
     def __init__(self, reactor: Callable[[], Timers]) -> None:
         self._reactor = reactor
         self._numbers = count()
-        self._subscribers: dict[int, Subscriber] = {}
+        self._channels: dict[int, ChannelIO] = {}
         # The entry of a channel that is closed earlier stays until the heap is tidied up.
         self._heap: list[tuple[float, int]] = []
         self._call: IDelayedCall | None = None
         self._first = 0.0
 
-    def end_at(self, subscriber: Subscriber, expires: float) -> None:
+    def end_at(self, channel: ChannelIO, expires: float) -> None:
         """
-        Close a subscriber's channel at a time of day, and unsubscribe it.
+        Close a channel at a time of day.
 
         :param expires: when, in seconds since 1970; a time in the past closes it in the reactor's next turn.
         """
         number = next(self._numbers)
-        self._subscribers[number] = subscriber
+        self._channels[number] = channel
         heappush(self._heap, (expires, number))
-        subscriber.channel.when_closed().addCallback(self._forget, number)
+        channel.when_closed().addCallback(self._forget, number)
         if self._call is None or expires < self._first:
             self._schedule()
 
     def _forget(self, _: object, number: int) -> None:
-        del self._subscribers[number]
-        if len(self._heap) > 2 * len(self._subscribers) + _STALE_ENTRIES:
-            self._heap = [entry for entry in self._heap if entry[1] in self._subscribers]
+        del self._channels[number]
+        if len(self._heap) > 2 * len(self._channels) + _STALE_ENTRIES:
+            self._heap = [entry for entry in self._heap if entry[1] in self._channels]
             heapify(self._heap)
-        if not self._subscribers:
+        if not self._channels:
             self._heap.clear()
             self._cancel()
 
@@ -77,9 +77,9 @@ class Expiry:
                 if not self._heap or self._heap[0][0] > now:
                     break
                 _, number = heappop(self._heap)
-                subscriber = self._subscribers.get(number)
-                if subscriber is not None:
-                    _expire(subscriber)
+                channel = self._channels.get(number)
+                if channel is not None:
+                    channel.end_access(CloseReason.EXPIRED)
         finally:
             # If closing one stream fails, the others must not outlast their tokens.
             self._schedule()
@@ -95,10 +95,3 @@ class Expiry:
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
-
-
-def _expire(subscriber: Subscriber) -> None:
-    subscriber.channel.close(reason=CloseReason.EXPIRED)
-    # The channel still sends the events that it holds back, except private updates: the access no longer
-    # allows them.
-    subscriber.unsubscribe()
