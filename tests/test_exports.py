@@ -44,6 +44,7 @@ PUBLIC = {
     "StreamRefused",
     "StreamRequest",
     "Subscriber",
+    "TooManyChanges",
     "TooManyPatterns",
     "TooManyTopics",
     "Update",

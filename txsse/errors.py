@@ -46,6 +46,7 @@ __all__ = [
     "SSEError",
     "StreamEnded",
     "StreamRefused",
+    "TooManyChanges",
     "TooManyPatterns",
     "TooManyTopics",
     "UpdateTooLarge",
@@ -240,6 +241,21 @@ class TooManyPatterns(SSEError):
         super().__init__(
             "the hub has reached its limit of patterns: subscribe to exact topics, or try again later "
             f"(max_pattern_weight is {limit})"
+        )
+        self.limit = limit
+
+
+class TooManyChanges(SSEError):
+    """
+    A subscriber has gained topics too often while it replays.
+
+    :ivar limit: how many such changes it may make before it has caught up.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"the subscriber has gained topics {limit} times while it replays; change its topics again when "
+            "subscriber.is_replaying is false, or close its channel, so that its client resumes"
         )
         self.limit = limit
 

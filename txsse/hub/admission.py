@@ -6,17 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from txsse.errors import HubStopped, SSEError, TooManyPatterns, TooManyTopics
+from txsse.errors import HubStopped, SSEError, TooManyChanges, TooManyPatterns, TooManyTopics
 from txsse.hub.distribution import Distribution
 from txsse.hub.lifecycle import Lifecycle
 from txsse.hub.membership import Membership
+from txsse.hub.rights import Earlier
 from txsse.hub.subscriber import Subscriber
+from txsse.hub.withdrawal import withdraw_denied
 from txsse.journal.position import Progress, ResumePoint
 from txsse.server.channel import SSEChannel
 from txsse.server.expiry import Expiry
 from txsse.topics.topic_set import TopicSet
 
 __all__ = ["Admission"]
+
+# How many former sets of topics a replaying subscriber remembers: each may have a hundred topics.
+_MAX_EARLIER = 16
 
 
 class Admission:
@@ -59,13 +64,16 @@ class Admission:
         :raises TooManyTopics: if there are more than ``max_topics`` topics.
         :raises TooManyPatterns: if the patterns would exceed ``max_pattern_weight``.
         """
+        self._check(topics, private, None)
+
+    def _check(self, topics: TopicSet, private: TopicSet, instead_of: Subscriber | None) -> None:
         if self._lifecycle.is_stopping:
             raise HubStopped
         if len(topics) > self._max_topics:
             raise TooManyTopics(len(topics), self._max_topics)
         limit = self._max_pattern_weight
         if limit is not None and (topics.selectors or private.selectors):
-            if self._membership.weight_with(topics, private) > limit:
+            if self._membership.weight_with(topics, private, instead_of) > limit:
                 raise TooManyPatterns(limit)
 
     def here(self, topics: TopicSet, private: TopicSet) -> ResumePoint | None:
@@ -130,6 +138,34 @@ class Admission:
                 subscriber, progress, lambda: self._find_resume_point(subscriber, progress)
             )
         return subscriber
+
+    def change(self, subscriber: Subscriber, topics: TopicSet, private: TopicSet) -> None:
+        """
+        Give a subscriber other topics and grants. If this raises, nothing has changed.
+
+        Strategy: a live subscriber changes on the spot if all published updates have been sent, or if it gains
+        no topic and none is being sent. Otherwise it replays what has been published and not been sent. A
+        replaying subscriber remembers the topics that it had up to the journal's head: of the updates up to
+        there, it is sent only those that it wanted before, too.
+
+        :raises HubStopped: as :meth:`check` does, like the other errors.
+        :raises TooManyChanges: if the subscriber remembers too many sets of topics.
+        """
+        self._check(topics, private, subscriber)
+        distribution = self._get_distribution()
+        fanout, head = distribution.fanout, distribution.journal.head
+        before = Earlier(head if distribution.started else None, subscriber.topics, subscriber.private)
+        gains = not (before.topics.includes(topics) and before.private.includes(private))
+        position = None if subscriber.is_replaying else fanout.position_of(subscriber)
+        has_pending = position is None or position < head
+        if gains and has_pending:
+            if len(subscriber.earlier) >= _MAX_EARLIER:
+                raise TooManyChanges(_MAX_EARLIER)
+            subscriber.earlier += (before,)
+        self._membership.replace_topics(subscriber, topics, private)
+        withdraw_denied(subscriber)
+        if position is not None and (fanout.is_sending or (gains and has_pending)):
+            distribution.replay.begin(subscriber, ResumePoint(position))
 
     async def _find_resume_point(self, subscriber: Subscriber, progress: Progress) -> ResumePoint:
         await self._lifecycle.start()

@@ -169,6 +169,13 @@ class Fanout:
             return subscriber.since
         return max(subscriber.since, self._sent_before)
 
+    @property
+    def is_sending(self) -> bool:
+        """
+        Whether a batch is being sent, whose audience may be determined already.
+        """
+        return self._work is not None
+
     def _slice(self) -> None:
         self._call = None
         self.busy = True
@@ -335,7 +342,7 @@ class Fanout:
                 recorded = position < _UNRECORDED
                 # A tuple, which no event type equals.
                 key = ("topic", update.topics[0])
-                channel.send_frame(update.frame, key, Held(before if recorded else None, update.private))
+                channel.send_frame(update.frame, key, Held(before if recorded else None, update))
                 if recorded:
                     before = position
         except ChannelClosed:

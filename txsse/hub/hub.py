@@ -144,6 +144,7 @@ class Hub:
             self._counters,
             Presence(presence, presence_topic, self._publish_ephemeral),
             lambda subscriber: self._use().fanout.position_of(subscriber),
+            lambda *change: self.admission.change(*change),
         )
         self._lifecycle = Lifecycle(lambda: self._use().start())
         self._publishing = Publishing(self._lifecycle, self._unhandled, max_update_size)

@@ -27,13 +27,18 @@ class Membership:
     :param counters: the hub's counters.
     :param presence: notifies of the beginning and the end of each subscription.
     :param sent_up_to: returns the position up to which a live subscriber has been sent its updates.
+    :param change: gives a subscriber other topics and grants.
     :ivar by_channel: the subscribers.
     :ivar index: the subscribers by the topics that they want.
     :ivar private: the subscribers by the topics whose private updates they may receive.
     """
 
     def __init__(
-        self, counters: Counters, presence: Presence, sent_up_to: Callable[[Subscriber], int]
+        self,
+        counters: Counters,
+        presence: Presence,
+        sent_up_to: Callable[[Subscriber], int],
+        change: Callable[[Subscriber, TopicSet, TopicSet], None],
     ) -> None:
         self.by_channel: dict[SSEChannel, Subscriber] = {}
         self.index: TopicIndex[Subscriber] = TopicIndex()
@@ -41,6 +46,7 @@ class Membership:
         self._counters = counters
         self._presence = presence
         self._sent_up_to = sent_up_to
+        self._change = change
         self._number = 0
         # The progress of open channels that have unsubscribed.
         self._progress: WeakKeyDictionary[SSEChannel, Progress] = WeakKeyDictionary()
@@ -67,14 +73,34 @@ class Membership:
         """
         return self.index.take_changed() | {ALL}
 
-    def weight_with(self, topics: TopicSet, private: TopicSet) -> int:
+    def weight_with(self, topics: TopicSet, private: TopicSet, instead_of: Subscriber | None = None) -> int:
         """
         Return the weight of all patterns together with those of a new subscriber.
 
-        :returns: 0 if the subscriber adds no pattern: a pattern that the hub already holds adds no weight.
+        :param instead_of: the subscriber whose topics these replace; ``None`` for none.
+        :returns: 0 if no pattern is added: a pattern that the hub already holds adds no weight.
         """
         weight = self.index.new_weight(topics) + self.private.new_weight(private)
-        return weight and self.index.weight + self.private.weight + weight
+        if not weight:
+            return 0
+        if instead_of is not None:
+            weight -= self.index.freed_weight(instead_of, instead_of.topics.without(topics))
+            weight -= self.private.freed_weight(instead_of, instead_of.private.without(private))
+        return self.index.weight + self.private.weight + weight
+
+    def change_topics(self, subscriber: Subscriber, topics: TopicSet, private: TopicSet) -> None:
+        """
+        Give a subscriber other topics and grants.
+        """
+        self._change(subscriber, topics, private)
+
+    def replace_topics(self, subscriber: Subscriber, topics: TopicSet, private: TopicSet) -> None:
+        """
+        Record other topics and grants of a subscriber.
+        """
+        self.index.replace(subscriber, subscriber.topics, topics)
+        self.private.replace(subscriber, subscriber.private, private)
+        subscriber.topics, subscriber.private = topics, private
 
     def progress_of(self, channel: SSEChannel) -> Progress | None:
         """

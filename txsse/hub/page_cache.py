@@ -13,6 +13,7 @@ from itertools import compress
 
 from twisted.internet.interfaces import IReactorTime
 
+from txsse.hub.rights import seek
 from txsse.hub.subscriber import Subscriber
 from txsse.journal.page import Page
 from txsse.journal.update import Update
@@ -54,6 +55,34 @@ class SharedPage:
         self._made: dict[tuple[bool, ...], tuple[Framed, int]] = {}
         self._known: dict[object, tuple[bool, ...]] = {}
         self._known_weight = 0
+
+    def frames_for(self, subscriber: Subscriber) -> Generator[None, None, tuple[Framed, int]]:
+        """
+        Return the frames that a subscriber may receive, and their number, in steps.
+        """
+        if subscriber.earlier:
+            # Its topics have changed within this page or after it, which no other subscriber shares.
+            return (yield from self._frames_by_position(subscriber))
+        return self.frames_of((yield from self.allowed_for(subscriber)))
+
+    def _frames_by_position(self, subscriber: Subscriber) -> Generator[None, None, tuple[Framed, int]]:
+        earlier, now = subscriber.earlier, (subscriber.topics, subscriber.private)
+        allowed: dict[tuple[_Kind, int], bool] = {}
+        frames: list[bytes] = []
+        for position, update in self.page.entries:
+            # A topic is sent if the subscriber has had it ever since the update.
+            since = [each for each in earlier if each.up_to is not None and position <= each.up_to]
+            key = _kind_of(update), len(since)
+            if key not in allowed:
+                allowed[key] = True
+                for topics, private in (now, *((each.topics, each.private) for each in since)):
+                    if not (yield from seek(topics, private, update)):
+                        allowed[key] = False
+                        break
+                yield
+            if allowed[key]:
+                frames.append(update.frame)
+        return Framed(b"".join(frames)), len(frames)
 
     def frames_of(self, allowed: tuple[bool, ...]) -> tuple[Framed, int]:
         """

@@ -149,16 +149,16 @@ class Replay:
             shared = await self._persist(subscriber, partial(self._read, position))
             if shared is None:
                 return
-            allowed = await self.turns.finish(shared.allowed_for(subscriber))
-            if self.turns.is_over:
-                await self.turns.wait()
+            subscriber.forget_earlier(position, self._journal.head)
+            framed, count = await self._frame(subscriber, shared)
             if not subscriber.is_subscribed:
                 return
             # From here on, this code does not wait. Only sending may have side effects: it may unsubscribe
             # the channel.
             before, reached.place = reached.place, ResumePoint(shared.page.end)
             # A gap before the first page and one at its beginning are reported as one.
-            if not self._send(subscriber, first, shared, allowed, missed or shared.page.missed):
+            gap = self._journal.resume_id(shared.page.begin) if missed or shared.page.missed else None
+            if not self._send(subscriber, first, framed, count, gap):
                 reached.place = before
                 continue
             first, missed = b"", False
@@ -166,7 +166,21 @@ class Replay:
             if position >= self._journal.head:
                 subscriber.since = position
                 subscriber.reached = None
+                subscriber.earlier = ()
                 return
+
+    async def _frame(self, subscriber: Subscriber, shared: SharedPage) -> tuple[Framed, int]:
+        """
+        Return the frames of a page that a subscriber may receive, and their number.
+        """
+        while True:
+            topics, private = subscriber.topics, subscriber.private
+            framed = await self.turns.finish(shared.frames_for(subscriber))
+            if self.turns.is_over:
+                await self.turns.wait()
+            # The subscriber's topics may have changed meanwhile.
+            if subscriber.topics is topics and subscriber.private is private:
+                return framed
 
     def _read(self, position: int) -> Deferred[SharedPage]:
         """
@@ -196,24 +210,20 @@ class Replay:
         return shared
 
     def _send(
-        self,
-        subscriber: Subscriber,
-        first: bytes,
-        shared: SharedPage,
-        allowed: tuple[bool, ...],
-        missed: bool,
+        self, subscriber: Subscriber, first: bytes, framed: Framed, count: int, gap: str | None
     ) -> bool:
         """
         Send a subscriber the updates of a page that it may receive.
 
         :param first: a frame to send before them.
-        :param allowed: the kinds of updates that the subscriber may receive.
-        :param missed: whether to notify the client of a gap, in place of ``first``.
+        :param framed: the frames of these updates.
+        :param count: how many they are.
+        :param gap: the ID from which to resume after a gap, of which the client is notified in place of
+            ``first``; ``None`` for no gap.
         :returns: whether they were sent. If not, the client is a slow reader again, and the page has to wait.
         """
-        framed, count = shared.frames_of(allowed)
-        if missed:
-            first = stream_reset(self._journal.resume_id(shared.page.begin))
+        if gap is not None:
+            first = stream_reset(gap)
         if first:
             framed = Framed(first + framed.data)
         if framed.data and not subscriber.channel.offer(framed):
@@ -221,7 +231,7 @@ class Replay:
         self._counters.delivered += count
         self._counters.replayed += count
         self._counters.bytes += framed.size
-        self._counters.gaps += missed
+        self._counters.gaps += gap is not None
         return True
 
     async def _persist(self, subscriber: Subscriber, ask: Callable[[], Awaitable[T]]) -> T | None:

@@ -8,14 +8,16 @@ the journal: after it has resumed, or when its client is a slow reader.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Protocol
+from dataclasses import replace
+from typing import Protocol, cast
 
 from txsse._threads import check_thread
+from txsse.hub.rights import Earlier, may_have, seek
 from txsse.journal.position import Progress
-from txsse.journal.update import Update
+from txsse.journal.update import EphemeralUpdate, Update
 from txsse.server.channel import SSEChannel
 from txsse.server.channel_io import ChannelIO
-from txsse.topics.topic_set import TopicSet
+from txsse.topics.topic_set import Topics, TopicSet
 
 __all__ = ["REPLAYING", "Subscriber"]
 
@@ -30,6 +32,11 @@ class _Owner(Protocol):
         Forget a subscriber whose channel is closed, or that unsubscribed.
         """
 
+    def change_topics(self, subscriber: Subscriber, topics: TopicSet, private: TopicSet) -> None:
+        """
+        Give a subscriber other topics and grants.
+        """
+
 
 class Subscriber:
     """
@@ -41,6 +48,7 @@ class Subscriber:
     :ivar private: the topics whose private updates it may receive.
     :ivar since: the position up to which it has been sent its updates; ``REPLAYING`` while it replays.
     :ivar reached: while it replays, how far it has come.
+    :ivar earlier: while it replays, the topics and grants that it had at earlier positions.
     """
 
     __slots__ = (
@@ -48,6 +56,7 @@ class Subscriber:
         "_number",
         "_owner",
         "channel",
+        "earlier",
         "private",
         "reached",
         "since",
@@ -64,6 +73,7 @@ class Subscriber:
         self.private = private
         self.since = REPLAYING
         self.reached: Progress | None = None
+        self.earlier: tuple[Earlier, ...] = ()
         self._dropped_before = channel.dropped
         self._number = number
         self._owner: _Owner | None = owner
@@ -106,19 +116,52 @@ class Subscriber:
         """
         return self.channel.dropped - self._dropped_before
 
-    def may_have(self, update: Update) -> bool:
+    def may_have(self, update: Update | EphemeralUpdate) -> bool:
         """
         Return whether the subscriber wants an update and is allowed to receive it.
         """
-        return self.topics.has(update.topics) and (not update.private or self.private.has(update.topics))
+        return may_have(self.topics, self.private, update)
 
     def seek(self, update: Update) -> Generator[None, None, bool]:
         """
         Return the same as :meth:`may_have`, in steps.
         """
-        if not (yield from self.topics.seek(update.topics)):
-            return False
-        return not update.private or (yield from self.private.seek(update.topics))
+        return seek(self.topics, self.private, update)
+
+    def change(self, topics: Topics, *, private: Topics | None = None) -> None:
+        """
+        Subscribe the channel to other topics, without a reconnection.
+
+        Of a topic that it has before and after, the client loses no update and receives none twice. A topic
+        that it gains begins with the next update that is published. Of a topic that it loses, nothing is sent
+        any more, also if it was held back for a slow reader; bytes in the transport cannot be recalled.
+        Ephemeral events that were published in the same turn of the reactor may be missed.
+
+        :param topics: the topics from now on, as for :meth:`Hub.subscribe <txsse.Hub.subscribe>`.
+        :param private: the topics whose private updates the channel may receive from now on; ``None`` to
+            leave that unchanged.
+        :raises ValueError: if it is not subscribed any more.
+        :raises TooManyTopics: as :meth:`Hub.subscribe <txsse.Hub.subscribe>` does, like the other errors; it
+            then has its topics as before.
+        :raises TooManyChanges: if it has gained topics too often while it replays.
+        """
+        check_thread(self.channel.reactor, "subscriber.change")
+        if self._owner is None:
+            raise ValueError(f"{self!r} is not subscribed any more; subscribe an open channel")
+        granted = self.private if private is None else TopicSet(private)
+        self._owner.change_topics(self, TopicSet(topics), granted)
+
+    def forget_earlier(self, position: int, head: int) -> None:
+        """
+        Forget the topics that it had only up to a position which it has reached.
+
+        :param position: the position.
+        :param head: the journal's head, up to which it had those topics that it gave up before the journal had
+            started.
+        """
+        if self.earlier:
+            known = (replace(each, up_to=head) if each.up_to is None else each for each in self.earlier)
+            self.earlier = tuple(each for each in known if position < cast(int, each.up_to))
 
     def unsubscribe(self) -> None:
         """

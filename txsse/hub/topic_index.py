@@ -55,6 +55,23 @@ class TopicIndex(Generic[M]):
         """
         return sum(weight_of(selector) for selector in wanted.selectors if selector not in self._selectors)
 
+    def freed_weight(self, member: M, given_up: TopicSet) -> int:
+        """
+        Return the weight of those of a member's patterns that no other member has.
+        """
+        return sum(
+            weight_of(selector)
+            for selector in given_up.selectors
+            if self._selectors[selector].members.keys() == {member}
+        )
+
+    def replace(self, member: M, before: TopicSet, after: TopicSet) -> None:
+        """
+        Replace the topics of a member. What it keeps stays as it is, so that no pattern is matched anew.
+        """
+        self.remove(member, before.without(after))
+        self.add(member, after.without(before))
+
     def add(self, member: M, wanted: TopicSet) -> None:
         """
         Add a member.

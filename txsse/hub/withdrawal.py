@@ -1,5 +1,5 @@
 """
-Withdrawal of the updates that a channel holds back, when it unsubscribes.
+Withdrawal of the updates that a channel holds back, when it unsubscribes or its topics change.
 
 The overflow policies ``close``, ``latest`` and ``drop`` hold updates back for a slow reader. A channel that
 unsubscribes may have lost its grant, so private updates must not be sent any more.
@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from txsse.hub.subscriber import Subscriber
+from txsse.journal.update import EphemeralUpdate, Update
 from txsse.server.channel import SSEChannel
 
-__all__ = ["Held", "withdraw"]
+__all__ = ["Held", "withdraw", "withdraw_denied"]
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,13 @@ class Held:
 
     :ivar before: the position up to which the channel had been sent its updates before this one; ``None`` for
         an ephemeral event.
-    :ivar private: whether it is a private update.
+    :ivar update: the update.
     """
 
-    __slots__ = ("before", "private")
+    __slots__ = ("before", "update")
 
     before: int | None
-    private: bool
+    update: Update | EphemeralUpdate
 
 
 def withdraw(channel: SSEChannel) -> int | None:
@@ -45,10 +47,28 @@ def withdraw(channel: SSEChannel) -> int | None:
     def is_withdrawn(held: Held) -> bool:
         nonlocal go_on
         if held.before is None:
-            return held.private
-        if held.private and go_on is None:
+            return held.update.private
+        if held.update.private and go_on is None:
             go_on = held.before
         return go_on is not None
 
     channel.withdraw(is_withdrawn)
     return go_on
+
+
+def withdraw_denied(subscriber: Subscriber) -> None:
+    """
+    Withdraw the updates that a subscriber's channel holds back, and that it may no longer receive.
+
+    The others stay in the buffer, in their order.
+    """
+    known: dict[tuple[tuple[str, ...], bool], bool] = {}
+
+    def is_denied(held: Held) -> bool:
+        update = held.update
+        kind = update.topics, update.private
+        if kind not in known:
+            known[kind] = not subscriber.may_have(update)
+        return known[kind]
+
+    subscriber.channel.withdraw(is_denied)

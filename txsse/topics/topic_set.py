@@ -91,6 +91,25 @@ class TopicSet:
         self.exact = tuple(exact)
         self.selectors = tuple(selectors)
 
+    def includes(self, other: TopicSet) -> bool:
+        """
+        Return whether this set has every topic and selector of another one, or ``*``.
+
+        A selector that matches an exact topic does not count: this is a comparison, and matches nothing.
+        """
+        return self.all or not other.without(self)
+
+    def without(self, other: TopicSet) -> TopicSet:
+        """
+        Return the topics and selectors that another set does not have.
+        """
+        rest = TopicSet()
+        rest.all = self.all and not other.all
+        exact, selectors = frozenset(other.exact), frozenset(other.selectors)
+        rest.exact = tuple(topic for topic in self.exact if topic not in exact)
+        rest.selectors = tuple(selector for selector in self.selectors if selector not in selectors)
+        return rest
+
     @property
     def key(self) -> Hashable:
         """

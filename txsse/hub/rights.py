@@ -1,0 +1,44 @@
+"""
+The updates that a subscriber wants and may receive, now and at earlier positions of the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from txsse.journal.update import EphemeralUpdate, Update
+from txsse.topics.topic_set import TopicSet
+
+__all__ = ["Earlier", "may_have", "seek"]
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """
+    Topics and grants that a subscriber had up to a position.
+
+    :ivar up_to: the position; ``None`` if the journal has not been started yet.
+    """
+
+    __slots__ = ("private", "topics", "up_to")
+
+    up_to: int | None
+    topics: TopicSet
+    private: TopicSet
+
+
+def may_have(topics: TopicSet, private: TopicSet, update: Update | EphemeralUpdate) -> bool:
+    """
+    Return whether a subscriber with these topics and grants may receive an update.
+    """
+    return topics.has(update.topics) and (not update.private or private.has(update.topics))
+
+
+def seek(topics: TopicSet, private: TopicSet, update: Update) -> Generator[None, None, bool]:
+    """
+    Return the same as :func:`may_have`, in steps.
+    """
+    if not (yield from topics.seek(update.topics)):
+        return False
+    return not update.private or (yield from private.seek(update.topics))
