@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.words import ROOT, WORDS, Word, files, find
+from tests.words import WORDS, Word, find
 
 # For each word, sentences that use it and sentences that do not.
 SENTENCES = [
@@ -119,16 +119,3 @@ def test_pages() -> None:
         4,
         4,
     ]
-
-
-@pytest.mark.slow
-def test_repository() -> None:
-    """
-    No file of the repository uses a word of the list.
-    """
-    found = [
-        f"{name}:{line}: {shown!r}: write {word.instead}"
-        for name in files()
-        for line, shown, word in find(name, (ROOT / name).read_text(encoding="utf-8"))
-    ]
-    assert found == []

@@ -291,9 +291,9 @@ class ManyTests:
     @pytest.mark.slow
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("pulled", [False, True])
-    async def test_million_tiny_events(self, pulled: bool) -> None:
+    async def test_many_tiny_events(self, pulled: bool) -> None:
         """
-        A slow program gets all of a million tiny events, and the client never buffers more than one read
+        A slow program gets all of 300,000 tiny events, and the client never buffers more than one read
         contained.
         """
         count = 0
@@ -315,11 +315,11 @@ class ManyTests:
 
         options = {"event_received": None if pulled else received}
         async with (
-            serving(["data\n\n" * 1_000_000, HOLD]) as server,
+            serving(["data\n\n" * 300_000, HOLD]) as server,
             following(server.url, **options) as followed,
         ):
             pulling = Deferred.fromCoroutine(pull()) if pulled else None
-            await until(lambda: count == 1_000_000)
+            await until(lambda: count == 300_000)
             assert 0 < holding.events <= MOST_EVENTS
             assert followed.errors == []
             followed.source.close()
