@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, TypeVar, cast
 
@@ -39,6 +39,7 @@ import txsse.hub.fanout
 import txsse.journal.window
 from tests.fakes import Client, FakeReactor, Wire
 from txsse import EventStreamParser, Hub, IJournal, MemoryJournal, SSEChannel, SSEResource, Update
+from txsse.hub.admission import MAX_EARLIER
 from txsse.hub.subscriber import Subscriber
 from txsse.journal.interfaces import IFollower
 from txsse.journal.page import Page
@@ -210,6 +211,18 @@ class Prefix:
         return topic.startswith(self.start)
 
 
+@dataclass(frozen=True)
+class _Dated:
+    """
+    The access of a client from a position on.
+    """
+
+    since: int
+    topics: TopicSet
+    private: TopicSet
+    is_change: bool
+
+
 class Viewer:
     """
     A simulated client, over all of its connections, and the updates that it must get.
@@ -229,7 +242,7 @@ class Viewer:
     ) -> None:
         self.changed = False
         self.subscriber: Subscriber | None = None
-        self._accesses: list[tuple[int, TopicSet, TopicSet]] = []
+        self._accesses: list[_Dated] = []
         self.grant(access.topics, access.private)
         self.seen: int | None = None
         self.due = 0
@@ -244,29 +257,38 @@ class Viewer:
         self._resource = resource
         self._exact = exact
 
-    def grant(self, topics: Any, private: Any, *, since: int = 0) -> None:
+    def grant(self, topics: Any, private: Any, *, since: int = 0, is_change: bool = False) -> None:
         """
         Note the access from a position on. The hub may still send updates at earlier positions by the access
         before, because they may be in transit.
+
+        :param is_change: whether the subscription continues, so that the new access alone allows no update
+            before the position.
         """
         self.topics, self.private = topics, private
-        self._accesses.append((since, TopicSet(topics), TopicSet(private)))
+        self._accesses.append(_Dated(since, TopicSet(topics), TopicSet(private), is_change))
 
-    def _accesses_to(self, position: int) -> list[tuple[int, TopicSet, TopicSet]]:
-        newest = max((number for number, each in enumerate(self._accesses) if position > each[0]), default=0)
+    def _accesses_to(self, position: int) -> list[_Dated]:
+        newest = max(
+            (number for number, each in enumerate(self._accesses) if position > each.since), default=0
+        )
         return self._accesses[newest:]
 
     def may_have(self, position: int, update: Update) -> bool:
         """
         Return whether the client is allowed to receive an update.
         """
-        return any(allows(*each[1:], update) for each in self._accesses_to(position))
+        return any(
+            allows(each.topics, each.private, update)
+            for each in self._accesses_to(position)
+            if position > each.since or not each.is_change
+        )
 
     def must_have(self, position: int, update: Update) -> bool:
         """
         Return whether the client must receive an update: every access that may apply to it allows it.
         """
-        return all(allows(*each[1:], update) for each in self._accesses_to(position))
+        return all(allows(each.topics, each.private, update) for each in self._accesses_to(position))
 
     @property
     def connected(self) -> bool:
@@ -289,7 +311,7 @@ class Viewer:
         """
         self.connections += 1
         # Updates that were in transit are lost with the connection: only the newest access applies.
-        self._accesses = [(0, *self._accesses[-1][1:])]
+        self._accesses = [replace(self._accesses[-1], since=0)]
         if not self.last_id:
             self.seen = None
             self.due = 0
@@ -644,6 +666,45 @@ class HubMachine(RuleBasedStateMachine):
             viewer.grant(wanted, granted, since=since)
             viewer.changed = True
             self.subscribe(subscriber.channel, viewer)
+        if after is not None:
+            self.publish(after)
+
+    @rule(
+        viewer=viewers,
+        wanted=topics_wanted(),
+        granted=st.none() | st.sampled_from([[], ["a"], ["*"], ["b", "c/1"]]),
+        before=st.lists(published(), max_size=3),
+        turns=st.sampled_from([0, 0, 1, 2]),
+        after=st.none() | published(),
+    )
+    def change(
+        self,
+        viewer: Viewer,
+        wanted: list[Any],
+        granted: list[str] | None,
+        before: list[dict[str, Any]],
+        turns: int,
+        after: dict[str, Any] | None,
+    ) -> None:
+        """
+        Change the topics of a subscriber, also while updates are fanned out or replayed.
+        """
+        subscriber = viewer.subscriber
+        if subscriber is None or not subscriber.is_subscribed:
+            return
+        for each in before:
+            self.publish(each)
+        for _ in range(turns):
+            self.turn()
+        if subscriber.is_subscribed and len(subscriber.earlier) < MAX_EARLIER:
+            subscriber.change(wanted, private=granted)
+            viewer.grant(
+                wanted,
+                viewer.private if granted is None else granted,
+                since=self.journal.head,
+                is_change=True,
+            )
+            viewer.changed = True
         if after is not None:
             self.publish(after)
 

@@ -18,10 +18,10 @@ from txsse.server.channel import SSEChannel
 from txsse.server.expiry import Expiry
 from txsse.topics.topic_set import TopicSet
 
-__all__ = ["Admission"]
+__all__ = ["MAX_EARLIER", "Admission"]
 
-# How many former sets of topics a replaying subscriber remembers: each may have a hundred topics.
-_MAX_EARLIER = 16
+#: How many former sets of topics a replaying subscriber remembers: each may have a hundred topics.
+MAX_EARLIER = 16
 
 
 class Admission:
@@ -143,9 +143,9 @@ class Admission:
         """
         Give a subscriber other topics and grants. If this raises, nothing has changed.
 
-        Strategy: a live subscriber changes on the spot if all published updates have been sent, or if it gains
-        no topic and none is being sent. Otherwise it replays what has been published and not been sent. A
-        replaying subscriber remembers the topics that it had up to the journal's head: of the updates up to
+        Strategy: a live subscriber changes on the spot if all published updates have been sent, or if it
+        gains no topic and none is being sent. Otherwise it replays what has been published and not been sent.
+        A replaying subscriber remembers the topics that it had up to the journal's head: of the updates up to
         there, it is sent only those that it wanted before, too.
 
         :raises HubStopped: as :meth:`check` does, like the other errors.
@@ -159,8 +159,8 @@ class Admission:
         position = None if subscriber.is_replaying else fanout.position_of(subscriber)
         has_pending = position is None or position < head
         if gains and has_pending:
-            if len(subscriber.earlier) >= _MAX_EARLIER:
-                raise TooManyChanges(_MAX_EARLIER)
+            if len(subscriber.earlier) >= MAX_EARLIER:
+                raise TooManyChanges(MAX_EARLIER)
             subscriber.earlier += (before,)
         self._membership.replace_topics(subscriber, topics, private)
         withdraw_denied(subscriber)

@@ -77,6 +77,8 @@ class Distribution:
         Start the journal, and then join the cluster.
         """
         await self.journal.start(self)
+        for subscriber in self._membership.by_channel.values():
+            subscriber.date_earlier(self.journal.head)
         await self.cluster.start(Node(self._membership))
         newest = await self.journal.at(self.journal.head)
         # An update of another node may have arrived meanwhile.

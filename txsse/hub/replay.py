@@ -149,7 +149,7 @@ class Replay:
             shared = await self._persist(subscriber, partial(self._read, position))
             if shared is None:
                 return
-            subscriber.forget_earlier(position, self._journal.head)
+            subscriber.forget_earlier(position)
             framed, count = await self._frame(subscriber, shared)
             if not subscriber.is_subscribed:
                 return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
-from typing import Protocol, cast
+from typing import Protocol
 
 from txsse._threads import check_thread
 from txsse.hub.rights import Earlier, may_have, seek
@@ -151,17 +151,21 @@ class Subscriber:
         granted = self.private if private is None else TopicSet(private)
         self._owner.change_topics(self, TopicSet(topics), granted)
 
-    def forget_earlier(self, position: int, head: int) -> None:
+    def date_earlier(self, head: int) -> None:
+        """
+        Record up to where it had the topics that it gave up before the journal was started.
+
+        :param head: the journal's head when it was started.
+        """
+        self.earlier = tuple(
+            replace(each, up_to=head) if each.up_to is None else each for each in self.earlier
+        )
+
+    def forget_earlier(self, position: int) -> None:
         """
         Forget the topics that it had only up to a position which it has reached.
-
-        :param position: the position.
-        :param head: the journal's head, up to which it had those topics that it gave up before the journal had
-            started.
         """
-        if self.earlier:
-            known = (replace(each, up_to=head) if each.up_to is None else each for each in self.earlier)
-            self.earlier = tuple(each for each in known if position < cast(int, each.up_to))
+        self.earlier = tuple(each for each in self.earlier if each.up_to is None or position < each.up_to)
 
     def unsubscribe(self) -> None:
         """
