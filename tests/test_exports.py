@@ -46,6 +46,7 @@ PUBLIC = {
     "Subscriber",
     "TooManyPatterns",
     "TooManyTopics",
+    "TopicPattern",
     "Update",
     "UpdateTooLarge",
     "UpgradeRefused",

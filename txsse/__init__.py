@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from txsse.server.resource import SSEResource
     from txsse.server.slow import OverflowPolicy
     from txsse.server.upgrade import Upgrader, upgrade
+    from txsse.topics.pattern import TopicPattern
     from txsse.topics.topic_set import ISelector
 
     __version__: str
@@ -91,6 +92,7 @@ __all__ = [
     "Subscriber",
     "TooManyPatterns",
     "TooManyTopics",
+    "TopicPattern",
     "Update",
     "UpdateTooLarge",
     "UpgradeRefused",
@@ -127,6 +129,7 @@ _HOMES = {
     "Access": "txsse.server.access",
     "Hub": "txsse.hub.hub",
     "ISelector": "txsse.topics.topic_set",
+    "TopicPattern": "txsse.topics.pattern",
     "IJournal": "txsse.journal.interfaces",
     "MemoryJournal": "txsse.journal.memory",
     "Update": "txsse.journal.update",

@@ -285,7 +285,8 @@ class Hub:
         updates that were published in between.
 
         :param channel: an open channel.
-        :param topics: a topic, an :class:`~txsse.ISelector`, or several; ``*`` for all topics.
+        :param topics: a topic, a :class:`~txsse.TopicPattern` or another :class:`~txsse.ISelector`, or
+            several; ``*`` for all topics.
         :param private: the topics whose private updates the channel may receive too.
         :param expires: when the hub closes the channel, in seconds since 1970; ``None`` for never.
         :returns: the subscriber; its ``unsubscribe()`` ends the subscription before the channel is closed.
