@@ -33,6 +33,7 @@ PUBLIC = {
     "Limits",
     "MemoryJournal",
     "NotAcknowledged",
+    "NotOneEvent",
     "OverflowPolicy",
     "PeerSilent",
     "ReadyState",

@@ -39,7 +39,8 @@ from txsse.journal.interfaces import AnyJournal, IJournal
 from txsse.journal.memory import MemoryJournal
 from txsse.journal.update import EphemeralUpdate, Update
 from txsse.protocol.encoder import encode_event, encode_retry
-from txsse.protocol.event import NO_ID, ServerSentEvent
+from txsse.protocol.event import ServerSentEvent
+from txsse.protocol.fields import NO_ID
 from txsse.server.access import AccessRule
 from txsse.server.channel import SSEChannel
 from txsse.server.resource import SSEResource
