@@ -53,6 +53,7 @@ PUBLIC = {
     "UpgradeRefused",
     "Upgrader",
     "__version__",
+    "broadcast",
     "encode_comment",
     "encode_event",
     "upgrade",

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from txsse.protocol.event import ServerSentEvent
     from txsse.protocol.parser import EventStreamParser
     from txsse.server.access import Access
+    from txsse.server.broadcast import broadcast
     from txsse.server.channel import SSEChannel
     from txsse.server.limits import Limits
     from txsse.server.request import StreamRequest
@@ -100,6 +101,7 @@ __all__ = [
     "UpgradeRefused",
     "Upgrader",
     "__version__",
+    "broadcast",
     "encode_comment",
     "encode_event",
     "upgrade",
@@ -130,6 +132,7 @@ _HOMES = {
     "UpdateTooLarge": "txsse.errors",
     "UpgradeRefused": "txsse.errors",
     "Access": "txsse.server.access",
+    "broadcast": "txsse.server.broadcast",
     "Hub": "txsse.hub.hub",
     "ISelector": "txsse.topics.topic_set",
     "TopicPattern": "txsse.topics.pattern",
