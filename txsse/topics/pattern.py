@@ -200,6 +200,8 @@ def _check(pattern: str) -> str:
     """
     if not isinstance(pattern, str):
         raise wrong_type("pattern", pattern, "str, such as 'builders/*/builds/**'")
+    # The methods of a subclass may differ.
+    pattern = str.__str__(pattern)
     if not pattern:
         raise ValueError("the pattern is empty; '**' matches all topics")
     if len(pattern) > MAX_PATTERN_LENGTH:
@@ -222,4 +224,4 @@ def _check(pattern: str) -> str:
                 "and ** for any number of them: write * alone between slashes, or a selector of your own "
                 "(txsse.ISelector)"
             )
-    return str.__str__(pattern)
+    return pattern
