@@ -47,7 +47,7 @@ async def ask(url: str, question: str) -> None:
 async def main(reactor: interfaces.IReactorTime, question: str = "What is a stream?", url: str = "") -> None:
     if not url:
         endpoint = endpoints.serverFromString(reactor, "tcp:0:interface=127.0.0.1")
-        model = Model(upgrader=Upgrader(methods=["POST"]))
+        model = Model(upgrader=Upgrader(methods=["POST"], any_accept=True))
         listening = await endpoint.listen(server.Site(model))
         url = f"http://127.0.0.1:{listening.getHost().port}/"
     try:

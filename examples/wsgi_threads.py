@@ -2,13 +2,12 @@
 # A Flask app runs in Twisted's thread pool. Each text that is posted to it is sent to every open stream.
 
 import sys
-from contextlib import suppress
 
 from flask import Flask, request
 from twisted.internet import defer, endpoints, interfaces, reactor, task
 from twisted.web import resource, server, wsgi
 
-from txsse import ChannelClosed, ServerSentEvent, SSEChannel, SSEResource
+from txsse import SSEChannel, SSEResource, broadcast
 
 PAGE = """<!doctype html><html lang="en">
 <meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>Say it to all</title>
@@ -25,14 +24,8 @@ channels: set[SSEChannel] = set()  # only used in the reactor's thread
 
 @app.post("/say")
 def say() -> tuple[str, int]:
-    interfaces.IReactorFromThreads(reactor).callFromThread(send_to_all, ServerSentEvent(request.form["text"]))
+    interfaces.IReactorFromThreads(reactor).callFromThread(broadcast, channels, request.form["text"])
     return "", 204
-
-
-def send_to_all(event: ServerSentEvent) -> None:
-    for channel in list(channels):
-        with suppress(ChannelClosed):  # a client that has disconnected: the others still get the event
-            channel.send_event(event)
 
 
 def channel_opened(channel: SSEChannel) -> None:

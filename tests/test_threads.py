@@ -14,7 +14,7 @@ from twisted.python import threadable
 
 from tests.fakes import FakeReactor, Wire
 from tests.hub.fakes import World
-from txsse import ServerSentEvent, Update
+from txsse import ServerSentEvent, Update, broadcast
 
 CALLS: dict[str, Callable[[Any, Any, Any], object]] = {
     "channel.send": lambda hub, channel, _: channel.send("x"),
@@ -26,6 +26,7 @@ CALLS: dict[str, Callable[[Any, Any, Any], object]] = {
     "channel.close": lambda hub, channel, _: channel.close(),
     "channel.abort": lambda hub, channel, _: channel.abort(),
     "channel.when_closed": lambda hub, channel, _: channel.when_closed(),
+    "broadcast": lambda hub, channel, _: broadcast([channel], "x"),
     "hub.publish": lambda hub, *_: hub.publish("news", "x"),
     "hub.publish_update": lambda hub, *_: hub.publish_update(Update("news", ServerSentEvent("x", id="1"))),
     "hub.publish_ephemeral": lambda hub, *_: hub.publish_ephemeral("news", "x"),

@@ -70,6 +70,10 @@ class TypingTests:
             "Upgrader(slow_policy=Prefix('a'))",
             "RequestAdmission(hub.admission, user, hub.upgrader)",
             "SSEResource(7)",
+            "broadcast(7, 'x')",
+            "broadcast([], 7)",
+            "TopicPattern('a').pattern = 'b'",
+            "ServerSentEvent.parse(7)",
             "put_hub(Resource(), hub, settings, keepalive='5')",
             "MemoryAgent(object(), clock)",
         ]

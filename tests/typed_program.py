@@ -23,9 +23,11 @@ from txsse import (
     SSEChannel,
     SSEResource,
     Subscriber,
+    TopicPattern,
     Update,
     Upgrader,
     UpgradeRefused,
+    broadcast,
     upgrade,
 )
 from txsse.hub.request_admission import RequestAdmission
@@ -194,7 +196,16 @@ def selectors(request: Request) -> list[Prefix]:
 
 
 def access(request: Request) -> Access:
-    return Access("a", private=["b", Prefix("c")])
+    return Access("a", private=["b", Prefix("c"), TopicPattern("d/*")])
+
+
+def pattern(request: Request) -> TopicPattern:
+    return TopicPattern(f"{request.uri.decode()}/**")
+
+
+def send_to_all(channels: dict[SSEChannel, str], text: str) -> int:
+    later: set[SSEChannel] = set(channels)
+    return broadcast(channels, text) + broadcast(later, ServerSentEvent.parse(text)) + broadcast([], b"bytes")
 
 
 async def topics_later(request: Request) -> list[str]:
@@ -239,6 +250,9 @@ hub.resource(["news", Prefix("sport/")])
 hub.resource(topics)
 hub.resource(selectors)
 hub.resource(access)
+hub.resource(pattern)
+hub.resource(TopicPattern("a/*"))
+hub.resource(["news", TopicPattern("a/**"), Prefix("b")])
 hub.resource(topics_later)
 hub.resource(access_later)
 hub.resource(topics_deferred)

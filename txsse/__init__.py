@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         InvalidResponse,
         JournalFailed,
         NotAcknowledged,
+        NotOneEvent,
         PeerSilent,
         SSEError,
         StreamEnded,
@@ -50,12 +51,14 @@ if TYPE_CHECKING:
     from txsse.protocol.event import ServerSentEvent
     from txsse.protocol.parser import EventStreamParser
     from txsse.server.access import Access
+    from txsse.server.broadcast import broadcast
     from txsse.server.channel import SSEChannel
     from txsse.server.limits import Limits
     from txsse.server.request import StreamRequest
     from txsse.server.resource import SSEResource
     from txsse.server.slow import OverflowPolicy
     from txsse.server.upgrade import Upgrader, upgrade
+    from txsse.topics.pattern import TopicPattern
     from txsse.topics.topic_set import ISelector
 
     __version__: str
@@ -79,6 +82,7 @@ __all__ = [
     "Limits",
     "MemoryJournal",
     "NotAcknowledged",
+    "NotOneEvent",
     "OverflowPolicy",
     "PeerSilent",
     "ReadyState",
@@ -93,11 +97,13 @@ __all__ = [
     "TooManyChanges",
     "TooManyPatterns",
     "TooManyTopics",
+    "TopicPattern",
     "Update",
     "UpdateTooLarge",
     "UpgradeRefused",
     "Upgrader",
     "__version__",
+    "broadcast",
     "encode_comment",
     "encode_event",
     "upgrade",
@@ -118,6 +124,7 @@ _HOMES = {
     "InvalidField": "txsse.errors",
     "JournalFailed": "txsse.errors",
     "NotAcknowledged": "txsse.errors",
+    "NotOneEvent": "txsse.errors",
     "PeerSilent": "txsse.errors",
     "SSEError": "txsse.errors",
     "StreamEnded": "txsse.errors",
@@ -128,8 +135,10 @@ _HOMES = {
     "UpdateTooLarge": "txsse.errors",
     "UpgradeRefused": "txsse.errors",
     "Access": "txsse.server.access",
+    "broadcast": "txsse.server.broadcast",
     "Hub": "txsse.hub.hub",
     "ISelector": "txsse.topics.topic_set",
+    "TopicPattern": "txsse.topics.pattern",
     "IJournal": "txsse.journal.interfaces",
     "MemoryJournal": "txsse.journal.memory",
     "Update": "txsse.journal.update",

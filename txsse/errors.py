@@ -5,6 +5,7 @@ All exceptions have one root::
 
     SSEError
     ├── InvalidField     (also a ValueError)  a value that the wire format cannot represent
+    ├── NotOneEvent      (also a ValueError)  a text that is not exactly one event
     ├── EventTooLarge    a stream with an event that exceeds the parser's limit
     ├── ChannelClosed    a frame for a channel that is closed
     ├── UpgradeRefused   a request that got another response than a stream
@@ -42,6 +43,7 @@ __all__ = [
     "InvalidResponse",
     "JournalFailed",
     "NotAcknowledged",
+    "NotOneEvent",
     "PeerSilent",
     "SSEError",
     "StreamEnded",
@@ -90,6 +92,15 @@ class InvalidField(SSEError, ValueError):
         self.field = field
         self.position = position
         self.character = character
+
+
+class NotOneEvent(SSEError, ValueError):
+    """
+    A text that :meth:`txsse.ServerSentEvent.parse` was called with is not exactly one event.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the text is not one event: {problem}")
 
 
 class EventTooLarge(SSEError):

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import socket
 import struct
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,9 +25,9 @@ from twisted.internet.defer import DeferredList, ensureDeferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from tests.integration.clients import GET, connect, connect_tls, listen, listen_tls
+from tests.integration.clients import GET, Reader, connect, connect_tls, listen, listen_tls
 from tests.waiting import until
-from txsse import CloseReason, SSEChannel, SSEResource, Upgrader
+from txsse import CloseReason, ServerSentEvent, SSEChannel, SSEResource, Upgrader, broadcast
 
 
 class TransportTests:
@@ -87,6 +89,58 @@ class TransportTests:
         assert await channels[0].when_closed() is CloseReason.CLIENT_GONE
         await port.stopListening()
 
+    @pytest.mark.slow
+    @pytest_twisted.ensureDeferred
+    async def test_broadcast(self, certificate: Path) -> None:
+        """
+        A broadcast reaches clients over TCP, HTTP/1.0, TLS and HTTP/2, in order and complete, while another
+        client disconnects, and one reads nothing until its channel is closed.
+        """
+        channels: set[SSEChannel] = set()
+        reasons: list[CloseReason] = []
+
+        def opened(channel: SSEChannel) -> None:
+            def closed(reason: CloseReason) -> None:
+                channels.remove(channel)
+                reasons.append(reason)
+
+            channels.add(channel)
+            channel.when_closed().addCallback(closed)
+
+        resource = SSEResource(opened, upgrader=Upgrader(max_buffer=300_000))
+        port, secure = await listen(resource), await listen_tls(resource, certificate)
+        readers = [
+            await connect(port),
+            await connect(port, GET.replace(b"HTTP/1.1", b"HTTP/1.0")),
+            await connect_tls(secure, certificate, http2=False),
+            await connect_tls(secure, certificate, http2=True),
+        ]
+        gone, slow = await connect(port), await connect(port, receive_buffer=4096)
+        await until(lambda: len(channels) == 6)
+        slow.transport.pauseProducing()
+        text = "y" * 100_000
+        numbers = 0
+        while CloseReason.SLOW_READER not in reasons:
+            broadcast(channels, ServerSentEvent(f"{text} {numbers}"))
+            if numbers == 3:
+                gone.transport.abortConnection()
+            last = f"y {numbers}\n\n".encode()
+            await until(partial(have_received, readers, last))
+            numbers += 1
+        await until(lambda: len(reasons) == 2)
+        assert reasons == [CloseReason.CLIENT_GONE, CloseReason.SLOW_READER]
+        assert broadcast(channels, "last") == 4
+        await until(partial(have_received, readers, b"data: last\n\n"))
+        for reader in readers:
+            found = [int(number) for number in re.findall(rb"y (\d+)\n", reader.received)]
+            assert found == list(range(numbers))
+        for reader in [*readers, slow]:
+            reader.transport.abortConnection()
+        await until(lambda: not channels)
+        assert broadcast(channels, "none") == 0
+        await port.stopListening()
+        await secure.stopListening()
+
     @pytest_twisted.ensureDeferred
     @pytest.mark.parametrize("kind", ["plain", "TLS", "HTTP/2"])
     async def test_slow_reader_is_closed(self, kind: str, certificate: Path) -> None:
@@ -114,6 +168,11 @@ class TransportTests:
         reader.transport.abortConnection()
         await until(lambda: reader.closed)
         await port.stopListening()
+
+
+def have_received(readers: list[Reader], end: bytes) -> bool:
+    # Framing may follow.
+    return all(end in reader.received[-100:] for reader in readers)
 
 
 def reader_version(kind: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from txsse.errors import InvalidField, SSEError
+from txsse.errors import InvalidField, NotOneEvent, SSEError
 from txsse.protocol.encoder import encode_comment, encode_event
 from txsse.protocol.event import ServerSentEvent, check_text, parsed_event, parsed_events
 from txsse.protocol.parser import EventStreamParser
@@ -399,6 +399,131 @@ class OtherWaysToBuildTests:
         assert type(Price("1")._replace(data="2")) is Price
         with pytest.raises(InvalidField):
             Price("1")._replace(id="\n")
+
+
+class ParseTests:
+    @pytest.mark.parametrize(
+        ("text", "event"),
+        [
+            ("data: x\n\n", ServerSentEvent("x")),
+            ("data\n\n", ServerSentEvent("")),
+            ("data:x\ndata:  y\ndata:\n\n", ServerSentEvent("x\n y\n")),
+            ("event: a\nid: 7\nretry: 1500\ndata: x\n\n", ServerSentEvent("x", "a", "7", 1.5)),
+            ("event\nid\nretry\ndata: x\n\n", ServerSentEvent("x", None, "", None)),
+            ("event: message\ndata: x\n\n", ServerSentEvent("x", "message")),
+            # The last field of a name counts. An ID with NUL, a wrong retry and unknown fields are ignored.
+            ("id: 6\nid: 7\nid: a\0b\nx: y\ndata: x\n\n", ServerSentEvent("x", id="7")),
+            ("retry: 1\nretry: -1\ndata: x\n\n", ServerSentEvent("x", retry=0.001)),
+            ("retry: 9" + "9" * 5000 + "\ndata: x\n\n", ServerSentEvent("x", retry=10.0**12)),
+            # Any line end, also mixed.
+            ("event: a\rdata: x\r\ndata: y\n\r", ServerSentEvent("x\ny", "a")),
+            ("data: \x85\u2028\x0b\n\n", ServerSentEvent("\x85\u2028\x0b")),
+            # One byte order mark is removed.
+            ("\ufeffdata: x\n\n", ServerSentEvent("x")),
+            # Comments and empty lines around it.
+            (": a\n\n\n: b\ndata: x\n: c\ndata: y\n\n\n: d\n\n:", ServerSentEvent("x\ny")),
+            # The end may be missing.
+            ("data: x\n", ServerSentEvent("x")),
+            ("data: x\r", ServerSentEvent("x")),
+            ("id: 7\ndata: x", ServerSentEvent("x", id="7")),
+            ("data: x\nid: 7", ServerSentEvent("x", id="7")),
+        ],
+    )
+    def test_one_event(self, text: str, event: ServerSentEvent) -> None:
+        """
+        The text of one event is parsed to the event, as ``str`` and as bytes; it has no type and no ID that
+        the text does not have.
+        """
+        for given in (text, text.encode()):
+            parsed = ServerSentEvent.parse(given)
+            assert parsed == event
+            assert [type(field) for field in parsed] == [type(field) for field in event]
+
+    def test_datastar(self) -> None:
+        """
+        A text as ``datastar-py`` returns it, of a subclass of ``str``, is parsed.
+        """
+
+        class DatastarEvent(str):
+            __slots__ = ()
+
+        text = DatastarEvent("event: datastar-patch-elements\ndata: mode inner\ndata: elements <b>x</b>\n\n")
+        parsed = ServerSentEvent.parse(text)
+        assert parsed == ServerSentEvent("mode inner\nelements <b>x</b>", "datastar-patch-elements")
+        assert encode_event(parsed).decode() == text
+        assert type(ServerSentEvent.parse(DatastarEvent("data: x")).data) is str
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "\n\n",
+            ": keep-alive\n\n",
+            "id: 7\n\n",
+            "event: ping\n\n",
+            "retry: 1\n",
+            "It works.",
+            "Data: x",
+        ],
+    )
+    def test_no_event(self, text: str) -> None:
+        """
+        A text without a data line, which clients would ignore, is refused with advice.
+        """
+        with pytest.raises(NotOneEvent, match=r"no line that begins with 'data:'.* ServerSentEvent\(text\)"):
+            ServerSentEvent.parse(text)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "data: x\n\ndata: y\n\n",
+            "data: x\r\rdata: y",
+            "data: x\n\nid: 7\n\n",
+            "retry: 1\n\ndata: x\n\n",
+            "data: x\n\ndat",
+            "x\n\ndata: x\n\n",
+        ],
+    )
+    def test_several_blocks(self, text: str) -> None:
+        """
+        A text with more than one block of lines is refused, even if only one of them is an event: the other
+        fields would be lost.
+        """
+        with pytest.raises(NotOneEvent, match=r"more lines after .* EventStreamParser") as caught:
+            ServerSentEvent.parse(text)
+        assert isinstance(caught.value, SSEError)
+        assert isinstance(caught.value, ValueError)
+
+    def test_invalid_utf8(self) -> None:
+        """
+        An invalid byte becomes U+FFFD, as in the parser of streams.
+        """
+        assert ServerSentEvent.parse(b"data: a\xffb\n\n") == ServerSentEvent("a\ufffdb")
+
+    def test_lone_surrogate(self) -> None:
+        """
+        A text with a lone surrogate is refused with the name of the field.
+        """
+        with pytest.raises(InvalidField, match=r"id: U\+D800 at position 1"):
+            ServerSentEvent.parse("data: x\nid: a\ud800\n\n")
+
+    @pytest.mark.parametrize("text", [None, 7, bytearray(b"data: x\n\n"), ["data: x"], ServerSentEvent("x")])
+    def test_of_another_type(self, text: Any) -> None:
+        """
+        A value that is neither ``str`` nor ``bytes`` is refused with an example.
+        """
+        with pytest.raises(TypeError, match=r"text must be str or bytes, such as 'data: 17\\n\\n', not"):
+            ServerSentEvent.parse(text)
+
+    def test_subclass(self) -> None:
+        """
+        A subclass of ``ServerSentEvent`` parses to its own class.
+        """
+
+        class Own(ServerSentEvent):
+            __slots__ = ()
+
+        assert type(Own.parse("data: x\n\n")) is Own
 
 
 class ParsedEventTests:

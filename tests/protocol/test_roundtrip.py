@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from txsse.errors import NotOneEvent
 from txsse.protocol.encoder import encode_comment, encode_event, encode_retry
 from txsse.protocol.event import ServerSentEvent
 from txsse.protocol.parser import EventStreamParser
@@ -215,6 +216,44 @@ def by_httpx_sse(chunks: list[bytes]) -> Iterator[tuple[str, str, str, int | Non
 
 
 @pytest.mark.skipif(httpx_sse is None, reason="needs httpx-sse: pip install httpx-sse httpx")
+class ParseTests:
+    @every
+    @given(events())
+    @example(ServerSentEvent("\r\n\r", "", "", 0.0004))
+    def test_encoded(self, event: ServerSentEvent) -> None:
+        """
+        ``ServerSentEvent.parse`` returns the event that was encoded, with LF as line ends, the time in whole
+        milliseconds, and no type for an empty one; encoded again, it is the same.
+        """
+        frame = encode_event(event)
+        parsed = ServerSentEvent.parse(frame)
+        expected = (one_line_end(event.data), event.event or None, event.id, milliseconds(event.retry))
+        assert (parsed.data, parsed.event, parsed.id, milliseconds(parsed.retry)) == expected
+        assert encode_event(parsed) == frame
+        assert ServerSentEvent.parse(frame.decode()) == ServerSentEvent.parse(frame[:-1]) == parsed
+
+    @every
+    @given(
+        st.lists(st.sampled_from(["data: a", "data", "event: b", "id: c", "id", "retry: 5", ": d", "", "x"])),
+        st.sampled_from(["\n", "\r", "\r\n"]),
+    )
+    def test_same_as_the_parser_of_streams(self, lines: list[str], end: str) -> None:
+        """
+        ``ServerSentEvent.parse`` returns the event that ``EventStreamParser`` returns for the same text, or
+        refuses the text.
+        """
+        text = end.join([*lines, "", ""])
+        received = EventStreamParser().feed(text.encode())
+        try:
+            parsed = ServerSentEvent.parse(text)
+        except NotOneEvent as refused:
+            assert len(received) != 1 or "it has more lines" in str(refused)
+        else:
+            (event,) = received
+            assert (event.data, event.retry) == (parsed.data, parsed.retry)
+            assert (event.event, event.id) == (parsed.event or "message", parsed.id or "")
+
+
 class HttpxSseTests:
     """
     httpx-sse 0.4.3.

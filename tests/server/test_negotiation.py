@@ -152,6 +152,35 @@ class AcceptTests:
         assert decision.status == 406
         assert b"text/event-stream" in decision.body
 
+    @pytest.mark.parametrize(
+        "accept",
+        [[], [b"application/json"], [b"text/*;q=0"], [b"text/event-stream;q=0"], [b"\xff"]],
+    )
+    def test_any_accept(self, accept: list[bytes]) -> None:
+        """
+        With ``any_accept``, the Accept field does not change the decision.
+        """
+        asked = Asked(b"POST", accept=accept)
+        decision = decide(asked, rules(methods=(b"POST",), any_accept=True))
+        assert decision == Accepted("", list(STREAM.items()), [])
+
+    def test_other_refusals_with_any_accept(self) -> None:
+        """
+        With ``any_accept``, a wrong method and an invalid Last-Event-ID are still refused, and HEAD and
+        OPTIONS get no stream.
+        """
+        own = rules(any_accept=True)
+        accept = [b"application/json"]
+        for asked, status in (
+            (Asked(b"POST", accept=accept), 405),
+            (Asked(b"GET", accept=accept, last_event_id=[b"\xff"]), 400),
+            (Asked(b"HEAD", accept=accept), 200),
+            (Asked(b"OPTIONS", accept=accept), 204),
+        ):
+            decision = decide(asked, own)
+            assert isinstance(decision, Answer)
+            assert decision.status == status
+
     def test_refusal_is_plain_text(self) -> None:
         """
         The body of a 406 response is the reason, as one line of plain text.

@@ -149,6 +149,24 @@ class HeaderTests:
         assert client.headers["vary"] == "Origin"
         resource.channels[0].close()
 
+    @pytest.mark.parametrize(("any_accept", "status"), [(True, 200), (False, 406)])
+    def test_post_that_accepts_json(self, wire: Wire, any_accept: bool, status: int) -> None:
+        """
+        A POST that accepts only JSON opens a stream with the option any_accept, and gets 406 without it.
+        """
+        channels: list[SSEChannel] = []
+        upgrader = wire.upgrader(methods=("POST",), any_accept=any_accept)
+        client = wire.connect(SSEResource(channels.append, upgrader=upgrader))
+        client.request(method="POST", headers={"Content-Length": "0", "Accept": "application/json"})
+        assert client.status == status
+        for channel in channels:
+            assert client.headers["content-type"] == "text/event-stream"
+            channel.send("x")
+            client.pump()
+            assert client.body == b"data: x\n\n"
+            channel.close()
+        assert bool(channels) is any_accept
+
     def test_post(self, wire: Wire) -> None:
         """
         A POST opens a stream if the option methods includes it.
@@ -487,6 +505,14 @@ class OptionTests:
         """
         with pytest.raises(ValueError, match=message):
             Upgrader(**options)
+
+    def test_any_accept_of_another_type(self) -> None:
+        """
+        An any_accept that is not a bool is refused, since it might mean a list of media types.
+        """
+        message = "any_accept must be True, to ignore the Accept header, or False, not list"
+        with pytest.raises(TypeError, match=message):
+            Upgrader(any_accept=["application/json"])  # type: ignore[arg-type]
 
     def test_options_without_a_limit(self, plain: Wire) -> None:
         """

@@ -38,7 +38,8 @@ from txsse.journal.interfaces import AnyJournal, IJournal
 from txsse.journal.memory import MemoryJournal
 from txsse.journal.update import EphemeralUpdate, Update
 from txsse.protocol.encoder import encode_event, encode_retry
-from txsse.protocol.event import NO_ID, ServerSentEvent
+from txsse.protocol.event import ServerSentEvent
+from txsse.protocol.fields import NO_ID
 from txsse.server.access import AccessRule, check_expires, check_key
 from txsse.server.channel import SSEChannel
 from txsse.server.expiry import Expiry
@@ -292,7 +293,8 @@ class Hub:
         updates that were published in between.
 
         :param channel: an open channel.
-        :param topics: a topic, an :class:`~txsse.ISelector`, or several; ``*`` for all topics.
+        :param topics: a topic, a :class:`~txsse.TopicPattern` or another :class:`~txsse.ISelector`, or
+            several; ``*`` for all topics.
         :param private: the topics whose private updates the channel may receive too.
         :param key: whose channel it is, see :class:`~txsse.Access`; ``None`` for the channel's own key.
         :param expires: when the hub closes the channel, in seconds from now; ``None`` for never.

@@ -8,7 +8,8 @@ A :class:`~txsse.ServerSentEvent` is always encodable; only the text of a commen
 from __future__ import annotations
 
 from txsse._arguments import wrong_type
-from txsse.protocol.event import NO_ID, NO_TYPE, ServerSentEvent, check_text
+from txsse.protocol.event import ServerSentEvent, check_text
+from txsse.protocol.fields import NO_ID, NO_TYPE
 
 __all__ = ["encode_comment", "encode_event", "encode_id", "encode_retry"]
 

@@ -9,45 +9,18 @@ from collections.abc import Iterable
 from itertools import repeat
 from typing import Any, NamedTuple, Self
 
+from txsse._arguments import wrong_type
 from txsse.errors import InvalidField
+from txsse.protocol.fields import MAX_RETRY_MILLISECONDS, NO_ID, NO_TYPE, read_one_block
 
-__all__ = [
-    "MAX_RETRY_MILLISECONDS",
-    "NO_ID",
-    "NO_TYPE",
-    "ServerSentEvent",
-    "check_text",
-    "parsed_event",
-    "parsed_events",
-]
+__all__ = ["ServerSentEvent", "check_text", "parsed_event", "parsed_events"]
 
 # A CR or LF ends a line. In a field, it would end the field, and begin one of the publisher's choice.
 _LINE_END = re.compile("[\r\n]")
 # A client ignores an ID with a NUL, and would resume from the previous one.
 _LINE_END_OR_NUL = re.compile("[\r\n\0]")
 
-# 31,700 years; up to there, seconds as a float distinguish all milliseconds.
-MAX_RETRY_MILLISECONDS = 10**15
 _MAX_RETRY = MAX_RETRY_MILLISECONDS // 1000
-
-
-class _Unnamed(str):
-    """
-    The type or the ID of an event whose stream names none.
-
-    The values are ``"message"`` and ``""``, as in a browser. When the event is encoded again, the field is
-    omitted: an empty ``id`` would reset the last event ID of its client.
-    """
-
-    __slots__ = ()
-
-    def __reduce__(self) -> str:
-        # Copies and unpickled events refer to the same two objects.
-        return "NO_TYPE" if self else "NO_ID"
-
-
-NO_ID = _Unnamed("")
-NO_TYPE = _Unnamed("message")
 
 
 class _Fields(NamedTuple):
@@ -95,6 +68,31 @@ class ServerSentEvent(_Fields):
         if retry is not None:
             _check_retry(retry)
         return tuple.__new__(cls, (data, event, id, retry))
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Self:
+        r"""
+        Parse a text that is one event, as libraries such as ``datastar-py`` return it.
+
+        The rules are those of :class:`txsse.EventStreamParser`. Comments, and empty lines before and after
+        the event, are ignored; the empty line that ends it may be missing, and so may the end of its last
+        line. For example::
+
+            channel.send_event(ServerSentEvent.parse("event: tick\ndata: 17\n\n"))
+
+        :param text: the text; as ``bytes`` in UTF-8, where each invalid byte becomes U+FFFD.
+        :returns: the event. Its type and its ID are ``None`` if the text has none, and its ``retry`` is in
+            seconds. Encoded again, it is the same event.
+        :raises NotOneEvent: for a text without a ``data`` line, such as only comments, and for a text with
+            more than one block of lines.
+        :raises InvalidField: for a lone surrogate.
+        :raises TypeError: for anything but ``str`` and ``bytes``.
+        """
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "replace")
+        elif not isinstance(text, str):
+            raise wrong_type("text", text, "str or bytes, such as 'data: 17\\n\\n'")
+        return cls(*read_one_block(text))
 
     @classmethod
     def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]

@@ -16,14 +16,8 @@ from itertools import repeat
 
 from txsse.errors import EventTooLarge
 from txsse.protocol.bulk import columns
-from txsse.protocol.event import (
-    MAX_RETRY_MILLISECONDS,
-    NO_ID,
-    NO_TYPE,
-    ServerSentEvent,
-    parsed_event,
-    parsed_events,
-)
+from txsse.protocol.event import ServerSentEvent, parsed_event, parsed_events
+from txsse.protocol.fields import NO_TYPE, FieldReader
 
 __all__ = ["DEFAULT_MAX_EVENT_SIZE", "EventStreamParser"]
 
@@ -32,15 +26,11 @@ DEFAULT_MAX_EVENT_SIZE = 4 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 
-# A server can send any number of digits, and Python refuses to parse more than 4,300 of them, as a guard
-# against quadratic work. One digit more than the longest time has is enough to cap it at that time.
-_ENOUGH_DIGITS = len(str(MAX_RETRY_MILLISECONDS)) + 1
-
 # A shorter text contains one or two events, which are parsed faster line by line.
 _WORTH_COLUMNS = 512
 
 
-class EventStreamParser:
+class EventStreamParser(FieldReader):
     """
     Parse one event stream, fed in pieces of any size.
 
@@ -58,19 +48,15 @@ class EventStreamParser:
     def __init__(self, max_event_size: int = DEFAULT_MAX_EVENT_SIZE, *, last_event_id: str = "") -> None:
         if max_event_size < 1:
             raise ValueError(f"max_event_size must be at least 1 byte, not {max_event_size}")
+        super().__init__(last_event_id)
         self._max_event_size = max_event_size
         self._last_event_id = last_event_id
-        self._retry: float | None = None
         # The bytes after the last line end, unchanged.
         self._pending = bytearray()
         self._at_start = True
         self._after_cr = False
         self._too_large = False
-        # The open block: its fields, and the size of its lines in bytes.
-        self._data: list[str] = []
-        self._event = ""
-        self._id = last_event_id or NO_ID
-        self._block_retry: float | None = None
+        # The size of the open block's lines, in bytes.
         self._block_size = 0
 
     @property
@@ -230,18 +216,3 @@ class EventStreamParser:
             elif line[0] != ":":
                 self._read_field(line)
         return len(lines) - opened
-
-    def _read_field(self, line: str) -> None:
-        name, _, value = line.partition(":")
-        if value[:1] == " ":
-            value = value[1:]
-        if name == "data":
-            self._data.append(value)
-        elif name == "event":
-            self._event = value
-        elif name == "id":
-            if "\0" not in value:
-                self._id = value
-        elif name == "retry" and value.isascii() and value.isdigit():
-            milliseconds = int(value.lstrip("0")[:_ENOUGH_DIGITS] or "0")
-            self._retry = self._block_retry = min(milliseconds, MAX_RETRY_MILLISECONDS) / 1000

@@ -60,6 +60,7 @@ class Rules:
     allow_headers: tuple[bytes, ...]
     max_last_event_id: int
     conflicting_last_event_ids: str | None = None
+    any_accept: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def decide(asked: Asked, rules: Rules) -> Accepted | Answer:
     reading = asked.method == b"HEAD" and b"GET" in rules.methods
     if not reading and asked.method not in rules.methods:
         return refusal(405, f"allowed here: {allow.decode('ascii')}", [(b"Allow", allow), *cors])
-    if not accepts_event_stream(tuple(asked.accept)):
+    if not rules.any_accept and not accepts_event_stream(tuple(asked.accept)):
         return refusal(406, "only text/event-stream is available here", cors)
     values = asked.last_event_id
     if len(values) > 1 and rules.conflicting_last_event_ids is not None:

@@ -66,12 +66,16 @@ def to_rules(
     allow_headers: Iterable[str],
     max_last_event_id: int,
     conflicting_last_event_ids: str | None = None,
+    any_accept: bool = False,
 ) -> Rules:
     """
     Return the rules for requests.
 
     :raises ValueError: for an invalid option, or for options that exclude each other.
+    :raises TypeError: for an ``any_accept`` that is not a ``bool``.
     """
+    if not isinstance(any_accept, bool):
+        raise wrong_type("any_accept", any_accept, "True, to ignore the Accept header, or False")
     # A single string is iterable too: each of its letters would count as an item.
     for name, value in (
         ("methods", methods),
@@ -87,6 +91,7 @@ def to_rules(
         allow_headers=tuple(name.encode("ascii") for name in allow_headers),
         max_last_event_id=max_last_event_id,
         conflicting_last_event_ids=conflicting_last_event_ids,
+        any_accept=any_accept,
     )
     if allow_credentials and b"*" in rules.allow_origins:
         raise ValueError("allow_credentials needs a list of origins: browsers refuse it with *")

@@ -64,6 +64,9 @@ class Upgrader:
         itself cuts silent connections, it is never more than half of the site's time-out.
     :param headers: response headers to add or replace; ``None`` as a value removes a header.
     :param methods: the methods that open a stream. ``POST`` must be listed.
+    :param any_accept: whether to ignore the ``Accept`` header, instead of refusing a request with 406 that
+        does not accept ``text/event-stream``. Clients of language models send ``application/json`` with a
+        ``POST`` and read a stream nevertheless.
     :param allow_origins: the origins, such as ``https://example.org``, whose pages may read the streams;
         ``*`` for all, without credentials. Pages of the stream's own origin are always allowed.
     :param allow_credentials: whether pages of these origins may send cookies.
@@ -114,6 +117,7 @@ class Upgrader:
         keepalive: float | None = 15.0,
         headers: Mapping[str, str | None] | None = None,
         methods: Iterable[str] = ("GET",),
+        any_accept: bool = False,
         allow_origins: Iterable[str] = (),
         allow_credentials: bool = False,
         allow_headers: Iterable[str] = (
@@ -150,6 +154,7 @@ class Upgrader:
             allow_headers,
             max_last_event_id,
             conflicting_last_event_ids,
+            any_accept,
         )
         self._last_event_id_parameter = (
             None if last_event_id_parameter is None else last_event_id_parameter.encode()

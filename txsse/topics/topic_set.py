@@ -30,7 +30,7 @@ STEP_WEIGHT = 10_000
 
 class ISelector(Interface):
     """
-    A pattern of topics.
+    A pattern of topics. :class:`txsse.TopicPattern` is one for topics that are paths.
 
     Selectors are keys of dictionaries: selectors with the same meaning must be equal and have the same hash,
     so that a thousand subscribers with one pattern cost one match. The result of a selector must never
