@@ -74,7 +74,7 @@ class Cluster:
     def metadata(self, name: str) -> Deferred[list[str]]:
         return succeed([])
 
-    def broadcast(self, message: str, *, deadline: float = 1.0) -> Deferred[None]:
+    def broadcast(self, message: str, *, deadline: float = 1.0) -> Deferred[list[str]]:
         return succeed(None)
 
     def stop(self) -> Deferred[None]:

@@ -61,5 +61,5 @@ class NodeTests:
         """
         world = World(plain)
         result_of(world.hub.start())
-        assert result_of(world.hub.cluster.broadcast("unknown")) is None
+        assert result_of(world.hub.cluster.broadcast("unknown")) == []
         world.end()

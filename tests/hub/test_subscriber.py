@@ -26,6 +26,9 @@ class Owner:
     def subscriber_left(self, subscriber: Subscriber) -> None:
         self.left.append(subscriber)
 
+    def change_topics(self, subscriber: Subscriber, topics: TopicSet, private: TopicSet) -> None:
+        raise NotImplementedError
+
 
 def subscriber_of(channel: SSEChannel, topics: Any = "news", private: Any = ()) -> tuple[Subscriber, Owner]:
     owner = Owner()

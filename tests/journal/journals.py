@@ -52,7 +52,7 @@ class Follower:
         self.topics |= set(self.counts)
         return self.topics
 
-    def message_received(self, message: str) -> Deferred[None] | None:
+    def message_received(self, message: str) -> Deferred[str | None] | str | None:
         self.messages.append(message)
         return None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from zope.interface.verify import verifyObject
@@ -32,11 +32,11 @@ class Listener:
     def changed_topics(self) -> set[str]:
         return {"*"}
 
-    def message_received(self, message: str) -> Deferred[None] | None:
+    def message_received(self, message: str) -> Deferred[str | None] | str | None:
         self.messages.append(message)
         if isinstance(self.answer, Exception):
             raise self.answer
-        answer: Deferred[None] | None = self.answer
+        answer: Deferred[str | None] | str | None = self.answer
         return answer
 
 
@@ -83,9 +83,17 @@ class NoClusterTests:
         if deferred:
             assert outcome == []
             listener.answer.callback(None)
-        assert outcome == [None]
+        assert outcome == [[]]
         assert listener.messages == ["a ü"]
         assert clock.getDelayedCalls() == []
+
+    @pytest.mark.parametrize("deferred", [False, True])
+    def test_reply(self, cluster: NoCluster, deferred: bool) -> None:
+        """
+        A broadcast of a single node returns the reply of its listener.
+        """
+        cluster.start(Listener(succeed("7") if deferred else "7"))
+        assert result_of(cluster.broadcast("a")) == ["7"]
 
     def test_deadline(self, cluster: NoCluster, clock: Clock, failures: list[LogEvent]) -> None:
         """

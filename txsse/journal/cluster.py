@@ -25,6 +25,7 @@ from txsse.protocol.event import check_text
 __all__ = [
     "DEFAULT_DEADLINE",
     "MAX_MESSAGE_BYTES",
+    "MAX_REPLY_BYTES",
     "AnyCluster",
     "Cluster",
     "ICluster",
@@ -44,6 +45,9 @@ DEFAULT_DEADLINE = 15.0
 # Each node holds a message in memory until its listener has handled it. Messages are commands, not data.
 MAX_MESSAGE_BYTES = 65536
 
+# The sender holds the replies of all nodes in memory.
+MAX_REPLY_BYTES = 1024
+
 
 class IClusterListener(Protocol):
     """
@@ -62,12 +66,14 @@ class IClusterListener(Protocol):
         Return the topics whose counts may have changed since the last call. The first call may return any.
         """
 
-    def message_received(self, message: str) -> Deferred[None] | None:
+    def message_received(self, message: str) -> Deferred[str | None] | str | None:
         """
         Handle a message.
 
         The message is acknowledged when this returns, or when the returned Deferred fires. If this raises an
         exception, or the Deferred fails, the sender is notified that this node failed.
+
+        :returns: a reply for the sender, of at most ``MAX_REPLY_BYTES`` bytes; ``None`` for none.
         """
 
 
@@ -110,7 +116,7 @@ class ICluster(Interface):
             :exc:`~txsse.errors.JournalFailed` if the nodes cannot be reached.
         """
 
-    def broadcast(message: str, *, deadline: float = DEFAULT_DEADLINE) -> Deferred[None]:  # noqa: N805
+    def broadcast(message: str, *, deadline: float = DEFAULT_DEADLINE) -> Deferred[list[str]]:  # noqa: N805
         """
         Send a message to all nodes that are alive, including this one.
 
@@ -120,8 +126,9 @@ class ICluster(Interface):
 
         :param message: a text of at most ``MAX_MESSAGE_BYTES`` bytes.
         :param deadline: how long to wait for acknowledgements, in seconds.
-        :returns: a Deferred that fires when all nodes that are alive have acknowledged the message. It does
-            not wait for a node that stops meanwhile. It fails with :exc:`~txsse.errors.NotAcknowledged`,
+        :returns: a Deferred that fires when all nodes that are alive have acknowledged the message, with the
+            replies of their listeners in no particular order. It does not wait for a node that stops
+            meanwhile. It fails with :exc:`~txsse.errors.NotAcknowledged`,
             which names the nodes that failed or did not acknowledge by the deadline; and with
             :exc:`~txsse.errors.JournalFailed` if the connection to the server is lost, after which nodes may
             have received the message.
@@ -147,7 +154,7 @@ class Cluster(Protocol):
 
     def metadata(self, name: str, /) -> Deferred[list[str]]: ...  # noqa: D102
 
-    def broadcast(self, message: str, /, *, deadline: float = ...) -> Deferred[None]: ...  # noqa: D102
+    def broadcast(self, message: str, /, *, deadline: float = ...) -> Deferred[list[str]]: ...  # noqa: D102
 
     def stop(self) -> Deferred[None]: ...  # noqa: D102
 
@@ -176,13 +183,19 @@ def check_broadcast(message: str, deadline: float) -> None:
         raise ValueError(f"deadline must be a positive number of seconds, not {deadline!r}")
 
 
-async def deliver(listener: IClusterListener, message: str) -> None:
+async def deliver(listener: IClusterListener, message: str) -> str | None:
     """
     Pass a message to a listener, and wait until the listener has handled it.
+
+    :returns: its reply; ``None`` for none.
+    :raises ValueError: for a reply that is too long.
     """
-    done = listener.message_received(message)
-    if done is not None:
-        await done
+    reply = listener.message_received(message)
+    if isinstance(reply, Deferred):
+        reply = await reply
+    if reply is not None and len(check_text("reply", reply).encode()) > MAX_REPLY_BYTES:
+        raise ValueError(f"the reply has more than {MAX_REPLY_BYTES} bytes")
+    return reply
 
 
 @implementer(ICluster)
@@ -223,7 +236,7 @@ class NoCluster:
         """
         return succeed([])
 
-    def broadcast(self, message: str, *, deadline: float = DEFAULT_DEADLINE) -> Deferred[None]:
+    def broadcast(self, message: str, *, deadline: float = DEFAULT_DEADLINE) -> Deferred[list[str]]:
         """
         Pass a message to this node's listener.
         """
@@ -232,7 +245,7 @@ class NoCluster:
             return fail(JournalFailed("the cluster", "not started"))
         done = Deferred.fromCoroutine(deliver(self._listener, message))
         done.addTimeout(deadline, self._reactor or global_reactor())
-        return done.addErrback(self._has_failed)
+        return done.addCallbacks(_to_replies, self._has_failed)
 
     def stop(self) -> Deferred[None]:
         """
@@ -245,3 +258,7 @@ class NoCluster:
         if not failure.check(TimeoutError):
             self._failures.failure("this node failed to handle a cluster message", failure)
         return Failure(NotAcknowledged(["this node"]))
+
+
+def _to_replies(reply: str | None) -> list[str]:
+    return [] if reply is None else [reply]

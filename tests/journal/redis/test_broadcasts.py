@@ -50,8 +50,12 @@ class Server:
         outcome = outcome_of(self.broadcasts.send("hello", deadline, self.clock))
         return [each[4] for each in self.asked if each[0] == "broadcast"][-1], outcome
 
-    def acknowledge(self, token: str, *nodes: str, failed: bool = False) -> None:
+    def acknowledge(
+        self, token: str, *nodes: str, failed: bool = False, reply: str | None = None
+    ) -> None:
         flat = [b"token", token.encode(), b"from", b"", b"failed", b"%d" % failed]
+        if reply is not None:
+            flat += [b"reply", reply.encode()]
         entries = [(b"1-1", [*flat[:3], node.encode(), *flat[4:]]) for node in nodes]
         self.broadcasts.receive(entries, self.listener)
 
@@ -78,11 +82,20 @@ class SendTests:
         played.acknowledge(token, "me")
         assert outcome == []
         played.acknowledge(token, "other")
-        assert outcome == [None]
+        assert outcome == [[]]
         assert not played.broadcasts.are_pending
         assert played.clock.getDelayedCalls() == []
         assert played.commands("received") == [["me", b"1-1"]] * 2
         played.acknowledge(token, "other")
+
+    def test_replies(self, played: Server) -> None:
+        """
+        A broadcast's Deferred fires with the replies of the nodes that replied, an empty one included.
+        """
+        token, outcome = played.send()
+        played.acknowledge(token, "me", reply="")
+        played.acknowledge(token, "other", reply="7 ü")
+        assert [sorted(replies) for replies in outcome] == [["", "7 ü"]]
 
     def test_acknowledged_before_the_reply(self, played: Server) -> None:
         """
@@ -94,7 +107,7 @@ class SendTests:
         played.broadcasts.keep([b"other"])
         assert outcome == []
         played.answers["broadcast"].callback([b"other", b"me"])
-        assert outcome == [None]
+        assert outcome == [[]]
 
     def test_node_that_ended(self, played: Server) -> None:
         """
@@ -105,7 +118,7 @@ class SendTests:
         played.broadcasts.keep([b"other", b"new"])
         assert outcome == []
         played.broadcasts.keep([b"new"])
-        assert outcome == [None]
+        assert outcome == [[]]
 
     def test_node_that_failed(self, played: Server) -> None:
         """
@@ -199,7 +212,7 @@ class ReceiveTests:
         played.receive("a")
         assert played.listener.messages == ["hi"]
         sent = played.commands("acknowledge")
-        assert sent == [[7000, 10, "me", b"2-1", b"other", b"a", 0]] * len(sent)
+        assert sent == [[7000, 10, "me", b"2-1", b"other", b"a", 0, 0, ""]] * len(sent)
         assert len(sent) == 3
         assert played.broadcasts.cursor == (2 << 64) + 1
 
@@ -225,8 +238,25 @@ class ReceiveTests:
 
         played.listener.message_received = raising  # type: ignore[method-assign]
         played.receive("a")
-        assert played.commands("acknowledge") == [[7000, 10, "me", b"2-1", b"other", b"a", 1]]
+        assert played.commands("acknowledge") == [[7000, 10, "me", b"2-1", b"other", b"a", 1, 0, ""]]
         assert [event["log_failure"].type for event in failures] == [ZeroDivisionError]
+
+    def test_reply(self, played: Server) -> None:
+        """
+        The acknowledgement of a message has the reply of the listener.
+        """
+        played.listener.message_received = lambda message: "7"  # type: ignore[method-assign]
+        played.receive("a")
+        assert played.commands("acknowledge") == [[7000, 10, "me", b"2-1", b"other", b"a", 0, 1, "7"]]
+
+    def test_reply_that_is_too_long(self, played: Server, failures: list[LogEvent]) -> None:
+        """
+        A listener whose reply is longer than allowed has failed.
+        """
+        played.listener.message_received = lambda message: "x" * 1025  # type: ignore[method-assign]
+        played.receive("a")
+        assert played.commands("acknowledge") == [[7000, 10, "me", b"2-1", b"other", b"a", 1, 0, ""]]
+        assert [event["log_failure"].type for event in failures] == [ValueError]
 
     def test_foreign_entry(self, played: Server) -> None:
         """
@@ -270,7 +300,7 @@ class RedisTests:
         await until(lambda: all(len(follower.messages) == 3 for follower in followers))
         assert outcomes == [[], [], []]
         slow.callback(None)
-        await until(lambda: outcomes == [[None]] * 3)
+        await until(lambda: outcomes == [[[]]] * 3)
         await subjects[0].append("1")
         assert [follower.messages for follower in followers] == [["to all ü"] * 3] * 3
 
@@ -295,7 +325,7 @@ class RedisTests:
         await until(lambda: followers[0].messages == ["a"])
         assert outcome == []
         silence(subjects[1])
-        await until(lambda: outcome == [None])
+        await until(lambda: outcome == [[]])
 
     @pytest_twisted.ensureDeferred
     async def test_connection_lost(self, new: Callable[..., Subject]) -> None:
@@ -312,7 +342,7 @@ class RedisTests:
         first.cut()
         slow.callback(None)
         await until(lambda: subjects[1].journal._script.session not in (None, first))
-        await until(lambda: outcome == [None])
+        await until(lambda: outcome == [[]])
         assert followers[1].messages == ["a"]
 
     @pytest_twisted.ensureDeferred

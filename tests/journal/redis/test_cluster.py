@@ -48,7 +48,7 @@ class Server:
     def subscriber_counts(self) -> dict[str, int]:
         return self.counts
 
-    def message_received(self, message: str) -> Deferred[None] | None:
+    def message_received(self, message: str) -> Deferred[str | None] | str | None:
         raise NotImplementedError
 
     def changed_topics(self) -> set[str]:

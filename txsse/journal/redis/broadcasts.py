@@ -10,7 +10,7 @@ pass it to the listener again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -39,10 +39,12 @@ class _Sent:
     :ivar nodes: the nodes that it was sent to and that are alive; ``None`` until they are known.
     :ivar acknowledged: the nodes that acknowledged it.
     :ivar failed: the nodes that failed to handle it.
+    :ivar replies: the replies of the nodes.
     """
 
-    def __init__(self, done: Deferred[None]) -> None:
+    def __init__(self, done: Deferred[list[str]]) -> None:
         self.done = done
+        self.replies: dict[str, str] = {}
         self.nodes: set[str] | None = None
         self.acknowledged: set[str] = set()
         self.failed: set[str] = set()
@@ -51,6 +53,34 @@ class _Sent:
     @property
     def is_complete(self) -> bool:
         return self.nodes is not None and self.nodes <= self.acknowledged | self.failed
+
+
+class _Received:
+    """
+    A message in the inbox.
+
+    :ivar entry: its entry.
+    :ivar sender: the node that sent it.
+    :ivar is_handled: whether the listener has handled it, or failed.
+    :ivar failed: whether the listener failed.
+    :ivar reply: whether the listener replied, and the reply.
+    """
+
+    __slots__ = ("entry", "failed", "is_handled", "reply", "sender")
+
+    def __init__(self, entry: bytes, sender: bytes) -> None:
+        self.entry = entry
+        self.sender = sender
+        self.is_handled = self.failed = False
+        self.reply: tuple[int, str] = 0, ""
+
+    def has_succeeded(self, reply: str | None) -> None:
+        self.is_handled = True
+        if reply is not None:
+            self.reply = 1, reply
+
+    def has_failed(self) -> None:
+        self.is_handled = self.failed = True
 
 
 class Broadcasts:
@@ -77,9 +107,8 @@ class Broadcasts:
         self._randomness = randomness
         self._times = times
         self._sent: dict[str, _Sent] = {}
-        # By token, for messages in the inbox: the entry, the sender, and whether the listener failed
-        # (``None`` until it has finished).
-        self._received: dict[bytes, tuple[bytes, bytes, bool | None]] = {}
+        # The messages in the inbox, by their tokens.
+        self._received: dict[bytes, _Received] = {}
         self._failures = RateLimitedLog(_log)
 
     @property
@@ -89,14 +118,14 @@ class Broadcasts:
         """
         return bool(self._sent)
 
-    def send(self, message: str, deadline: float, reactor: IReactorTime) -> Deferred[None]:
+    def send(self, message: str, deadline: float, reactor: IReactorTime) -> Deferred[list[str]]:
         """
         Send a message to all nodes.
 
         :param deadline: how long to wait for acknowledgements, in seconds.
         """
         token = self._randomness.token(8).hex()
-        done: Deferred[None] = Deferred(lambda _: self._drop(token))
+        done: Deferred[list[str]] = Deferred(lambda _: self._drop(token))
         sent = self._sent[token] = _Sent(done)
         sent.expiry = reactor.callLater(deadline, self._expire, token, deadline)
         ran = self._run("broadcast", *self._times(), self._node, token, message)
@@ -116,13 +145,14 @@ class Broadcasts:
             message = fields.get(b"message")
             if message is None:
                 read.append(entry)
-                self._has_acknowledged(_text_of(token), _text_of(node), fields.get(b"failed") == b"1")
+                self._has_acknowledged(_text_of(token), _text_of(node), fields)
             elif token not in self._received:
-                self._received[token] = entry, node, None
-                received = Deferred.fromCoroutine(deliver(listener, _text_of(message)))
-                done = received.addCallbacks(lambda _: False, self._has_failed)
-                done.addCallback(self._is_done, token)
-            elif self._received[token][2] is not None:
+                received = self._received[token] = _Received(entry, node)
+                handling = Deferred.fromCoroutine(deliver(listener, _text_of(message)))
+                handling.addCallbacks(
+                    received.has_succeeded, self._has_failed, errbackArgs=(received,)
+                ).addCallback(lambda _, token: self._acknowledge([token]), token)
+            elif self._received[token].is_handled:
                 again.append(token)
         if read:
             self._run("received", self._node, *read).addErrback(lambda _: None)
@@ -162,10 +192,13 @@ class Broadcasts:
     def _has_not_sent(self, failure: Failure, token: str) -> None:
         self._finish(token, failure.value)
 
-    def _has_acknowledged(self, token: str, node: str, failed: bool) -> None:
+    def _has_acknowledged(self, token: str, node: str, fields: Mapping[bytes, bytes]) -> None:
         sent = self._sent.get(token)
         if sent is not None:
+            failed = fields.get(b"failed") == b"1"
             (sent.failed if failed else sent.acknowledged).add(node)
+            if b"reply" in fields:
+                sent.replies[node] = _text_of(fields[b"reply"])
             self._complete(token)
 
     def _complete(self, token: str) -> None:
@@ -185,7 +218,7 @@ class Broadcasts:
         sent = self._forget(token)
         if sent is not None:
             if error is None:
-                sent.done.callback(None)
+                sent.done.callback(list(sent.replies.values()))
             else:
                 sent.done.errback(error)
 
@@ -198,20 +231,15 @@ class Broadcasts:
             sent.expiry.cancel()
         return sent
 
-    def _has_failed(self, failure: Failure) -> bool:
+    def _has_failed(self, failure: Failure, received: _Received) -> None:
         self._failures.failure("this node failed to handle a cluster message", failure)
-        return True
-
-    def _is_done(self, failed: bool, token: bytes) -> None:
-        entry, sender, _ = self._received[token]
-        self._received[token] = entry, sender, failed
-        self._acknowledge([token])
+        received.has_failed()
 
     def _acknowledge(self, tokens: Sequence[bytes]) -> None:
         arguments: list[bytes | str | int] = []
         for token in tokens:
-            entry, sender, failed = self._received[token]
-            arguments += [entry, sender, token, int(bool(failed))]
+            received = self._received[token]
+            arguments += [received.entry, received.sender, token, int(received.failed), *received.reply]
         ran = self._run("acknowledge", *self._times(), self._node, *arguments)
         # If this fails, the messages are acknowledged when the inbox is read again.
         ran.addCallbacks(lambda _: self._have_left(tokens), lambda _: None)

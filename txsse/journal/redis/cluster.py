@@ -130,7 +130,7 @@ class RedisCluster:
         """
         return self._run("count_subscribers", self._milliseconds(), self.node, topic)
 
-    def broadcast(self, message: str, *, deadline: float = DEFAULT_DEADLINE) -> Deferred[None]:
+    def broadcast(self, message: str, *, deadline: float = DEFAULT_DEADLINE) -> Deferred[list[str]]:
         """
         Send a message to all nodes.
         """

@@ -456,7 +456,8 @@ end
 -- {key}:nodes:<node>:counts    a hash: the number of subscribers of each topic, and under * the number of all.
 -- {key}:nodes:<node>:metadata  a hash: the texts that the node shows the others, by name.
 -- {key}:nodes:<node>:inbox     a stream: messages with `message`, `token` and `from`, and acknowledgements of the
---                              node's own messages with `token`, `from` and `failed`.
+--                              node's own messages with `token`, `from`, `failed` and,
+--                              if the node replied, `reply`.
 
 local nodes = KEYS[4]
 
@@ -557,17 +558,19 @@ function commands.broadcast()
     return found
 end
 
--- now, lifetime, node; then for each message: its entry in the inbox, its sender, its token, and whether the node
--- failed. Remove the messages from the node's inbox, and send acknowledgements to their senders.
+-- now, lifetime, node; then for each message: its entry in the inbox, its sender, its token, whether the node
+-- failed, whether it replies, and its reply. Remove the messages from the node's inbox, and send acknowledgements to their senders.
 function commands.acknowledge()
     local node = ARGV[4]
     local alive = { [node] = true }
     for _, each in ipairs(other_nodes(ARGV[2], node)) do alive[each] = true end
-    for i = 5, #ARGV, 4 do
+    for i = 5, #ARGV, 6 do
         redis.call('XDEL', inbox_of(node), ARGV[i])
         if alive[ARGV[i + 1]] then
             local inbox = inbox_of(ARGV[i + 1])
-            redis.call('XADD', inbox, '*', 'token', ARGV[i + 2], 'from', node, 'failed', ARGV[i + 3])
+            local fields = { 'token', ARGV[i + 2], 'from', node, 'failed', ARGV[i + 3] }
+            if ARGV[i + 4] == '1' then fields[7], fields[8] = 'reply', ARGV[i + 5] end
+            redis.call('XADD', inbox, '*', unpack(fields))
             redis.call('PEXPIRE', inbox, ARGV[3])
         end
     end
