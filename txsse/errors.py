@@ -146,6 +146,9 @@ class CloseReason(Enum):
     EXPIRED = auto()
     """The client's permission to read the stream has expired, such as its token."""
 
+    DISCONNECTED = auto()
+    """The program disconnected the stream's key, or revoked its topics: :meth:`txsse.Hub.disconnect`."""
+
     DRAINED = auto()
     """The hub shut down, and drained its subscribers."""
 

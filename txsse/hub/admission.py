@@ -4,7 +4,7 @@ Admission of channels to a hub: check its limits, find where a subscription begi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from txsse.errors import HubStopped, SSEError, TooManyChanges, TooManyPatterns, TooManyTopics
 from txsse.hub.distribution import Distribution
@@ -12,6 +12,7 @@ from txsse.hub.lifecycle import Lifecycle
 from txsse.hub.membership import Membership
 from txsse.hub.rights import Earlier
 from txsse.hub.subscriber import Subscriber
+from txsse.hub.under_way import UnderWay
 from txsse.hub.withdrawal import withdraw_denied
 from txsse.journal.position import Progress, ResumePoint
 from txsse.server.channel import SSEChannel
@@ -32,6 +33,8 @@ class Admission:
     :param lifecycle: the hub's lifecycle.
     :param membership: the hub's subscribers.
     :param expiry: closes channels whose access ends.
+    :param under_way: records the admissions that are under way.
+    :param check_key: checks a key, and raises for one that the hub cannot use.
     :param max_topics: the maximum number of topics and patterns per channel.
     :param max_pattern_weight: the maximum weight of the patterns of all subscribers together; see
         :class:`~txsse.ISelector`; ``None`` for no limit.
@@ -43,6 +46,8 @@ class Admission:
         lifecycle: Lifecycle,
         membership: Membership,
         expiry: Expiry,
+        under_way: UnderWay,
+        check_key: Callable[[Hashable], None],
         *,
         max_topics: int,
         max_pattern_weight: int | None,
@@ -51,19 +56,24 @@ class Admission:
         self._lifecycle = lifecycle
         self._membership = membership
         self._expiry = expiry
+        self.under_way = under_way
+        self._check_key = check_key
         self._max_topics = max_topics
         self._max_pattern_weight = max_pattern_weight
 
-    def check(self, topics: TopicSet, private: TopicSet) -> None:
+    def check(self, topics: TopicSet, private: TopicSet, key: Hashable = None) -> None:
         """
         Check that the hub accepts a subscriber with these topics.
 
         :param topics: the topics that it subscribes to.
         :param private: the topics whose private updates it may receive.
+        :param key: whose stream it is; ``None`` for nobody's.
+        :raises TypeError: for a key that the hub's other nodes could not recognise.
         :raises HubStopped: if the hub has been stopped.
         :raises TooManyTopics: if there are more than ``max_topics`` topics.
         :raises TooManyPatterns: if the patterns would exceed ``max_pattern_weight``.
         """
+        self._check_key(key)
         self._check(topics, private, None)
 
     def _check(self, topics: TopicSet, private: TopicSet, instead_of: Subscriber | None) -> None:

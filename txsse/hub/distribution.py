@@ -4,8 +4,10 @@ The path of updates from the journal to the subscribers: the parts of a hub that
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from txsse._clock import wall_of
@@ -46,6 +48,7 @@ class Distribution:
     :param cluster: the nodes that share it.
     :param membership: the subscribers.
     :param counters: the hub's counters.
+    :param obey: carries out a message of another node.
     :ivar started: whether the journal has been started.
     """
 
@@ -56,6 +59,7 @@ class Distribution:
         cluster: Cluster,
         membership: Membership,
         counters: Counters,
+        obey: Callable[[str], Deferred[str] | None],
     ) -> None:
         self.reactor = reactor
         self.journal = journal
@@ -67,6 +71,7 @@ class Distribution:
         self.problem = JournalProblem(reactor.seconds)
         self._membership = membership
         self._counters = counters
+        self._node = Node(membership, obey)
         # The newest update that this process received, and the ID of the update at the journal's head. After
         # the start, only the ID is known: that of the newest update in the journal.
         self._head: Update | None = None
@@ -79,7 +84,7 @@ class Distribution:
         await self.journal.start(self)
         for subscriber in self._membership.by_channel.values():
             subscriber.date_earlier(self.journal.head)
-        await self.cluster.start(Node(self._membership))
+        await self.cluster.start(self._node)
         newest = await self.journal.at(self.journal.head)
         # An update of another node may have arrived meanwhile.
         if newest is not None and self._head is None:

@@ -23,6 +23,7 @@ from txsse._typing import AnyReactor
 from txsse._unhandled import Unhandled
 from txsse.errors import HubStopped, JournalFailed
 from txsse.hub.admission import Admission
+from txsse.hub.cut_off import CutOff
 from txsse.hub.distribution import Distribution
 from txsse.hub.lifecycle import Lifecycle
 from txsse.hub.membership import Membership
@@ -33,6 +34,7 @@ from txsse.hub.resource import HubResource
 from txsse.hub.shutdown import shut_down
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.subscribers import Subscribers
+from txsse.hub.under_way import UnderWay
 from txsse.journal.cluster import AnyCluster, Cluster, ICluster, NoCluster
 from txsse.journal.interfaces import AnyJournal, IJournal
 from txsse.journal.memory import MemoryJournal
@@ -40,7 +42,7 @@ from txsse.journal.update import EphemeralUpdate, Update
 from txsse.protocol.encoder import encode_event, encode_retry
 from txsse.protocol.event import ServerSentEvent
 from txsse.protocol.fields import NO_ID
-from txsse.server.access import AccessRule, check_expires, check_key
+from txsse.server.access import AccessRule, check_expires
 from txsse.server.channel import SSEChannel
 from txsse.server.expiry import Expiry
 from txsse.server.resource import SSEResource
@@ -149,11 +151,15 @@ class Hub:
         )
         self._lifecycle = Lifecycle(lambda: self._use().start())
         self._publishing = Publishing(self._lifecycle, self._unhandled, max_update_size)
+        under_way = UnderWay()
+        self._cut_off = CutOff(self._use, self._lifecycle, self.cluster, self._membership, under_way)
         self.admission = Admission(
             self._use,
             self._lifecycle,
             self._membership,
             Expiry(lambda: self._use().reactor),
+            under_way,
+            self._cut_off.check_key,
             max_topics=max_topics,
             max_pattern_weight=max_pattern_weight,
         )
@@ -307,10 +313,9 @@ class Hub:
         check_thread(self._reactor(), "hub.subscribe")
         if not isinstance(channel, SSEChannel):
             raise wrong_type("channel", channel, "an SSEChannel, such as upgrade(request) returns")
-        check_key(key)
         check_expires(expires)
         wanted, granted = TopicSet(topics), TopicSet(private)
-        self.admission.check(wanted, granted)
+        self.admission.check(wanted, granted, channel.key if key is None else key)
         if channel.watcher is not None:
             raise ValueError(f"{channel!r} is subscribed already; pass all of its topics to one subscription")
         if key is not None:
@@ -328,6 +333,45 @@ class Hub:
             raises, for example, ``UpgradeRefused("log in first", status=401)``.
         """
         return HubResource(self.admission, topics, upgrader=self.upgrader)
+
+    def disconnect(self, *, key: Hashable) -> Deferred[int]:
+        """
+        Close all streams of a key, at all nodes: for a user who logs out, or whose account is closed.
+
+        Requests whose access is being decided count, too. Updates that a channel holds back for a slow reader
+        are dropped. A client reconnects when its stream is closed, so the access rule has to refuse it from
+        now on; with ``UpgradeRefused("logged out", status=204)``, a browser stops.
+
+        :param key: the key, see :class:`~txsse.Access`.
+        :returns: a Deferred that fires with the number of streams, once every node that is alive has handed
+            over nothing more to their transports. It fails with :exc:`~txsse.errors.NotAcknowledged` if nodes
+            did not answer or failed, with :exc:`~txsse.errors.JournalFailed` if the other nodes cannot be
+            reached, and with :exc:`~txsse.errors.HubStopped`; the streams of this node are then closed.
+        :raises TypeError: for a key that is not hashable, or that other nodes could not recognise.
+        :raises ValueError: for ``None``, which is the key of no stream.
+        """
+        check_thread(self._reactor(), "hub.disconnect")
+        return self._unhandled.watch(self._cut_off.order(key, None), "hub.disconnect")
+
+    def revoke(self, key: Hashable, topics: Topics) -> Deferred[int]:
+        """
+        Take topics and their grants from all streams of a key, at all nodes.
+
+        A stream that has no topics left is closed; so is one with a pattern, or ``*``, that may select one of
+        the topics. The access rule has to leave the topics out from now on.
+
+        :param key: the key, see :class:`~txsse.Access`.
+        :param topics: the topics, as for :meth:`subscribe`; ``*`` for all. In a hub with several nodes, they
+            are strings and :class:`~txsse.TopicPattern` objects.
+        :returns: a Deferred that fires with the number of streams that had any of the topics, as that of
+            :meth:`disconnect` does, and fails as that does.
+        :raises TypeError: as :meth:`disconnect` does, like :exc:`ValueError`; and for topics of a wrong type.
+        """
+        check_thread(self._reactor(), "hub.revoke")
+        revoked = TopicSet(topics)
+        if not revoked:
+            raise ValueError("revoke needs a topic: give 'news', ['a', 'b'], or '*' for all topics")
+        return self._unhandled.watch(self._cut_off.order(key, revoked), "hub.revoke")
 
     @property
     def subscribers(self) -> Subscribers:
@@ -471,7 +515,12 @@ class Hub:
         reactor = make_steady(self._reactor())
         journal = self._given_journal or MemoryJournal(reactor=reactor)
         self._distribution = distribution = Distribution(
-            reactor, journal, self.cluster, self._membership, self._counters
+            reactor,
+            journal,
+            self.cluster,
+            self._membership,
+            self._counters,
+            self._cut_off.message_received,
         )
         self._lifecycle.start().addErrback(_log_not_started)
         return distribution

@@ -4,7 +4,7 @@ The subscribers of a hub: by channel, by topic, and how far each has come in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from weakref import WeakKeyDictionary
 
 from txsse.hub.metrics import Counters
@@ -48,6 +48,7 @@ class Membership:
         self._sent_up_to = sent_up_to
         self._change = change
         self._number = 0
+        self._by_key: dict[Hashable, dict[Subscriber, None]] = {}
         # The progress of open channels that have unsubscribed.
         self._progress: WeakKeyDictionary[SSEChannel, Progress] = WeakKeyDictionary()
 
@@ -59,7 +60,13 @@ class Membership:
         """
         A live view of the subscribers.
         """
-        return Subscribers(self.by_channel.values(), self.index.counts())
+        return Subscribers(self.by_channel.values(), self.index, self._by_key)
+
+    def with_key(self, key: Hashable) -> list[Subscriber]:
+        """
+        Return the subscribers with a key.
+        """
+        return list(self._by_key.get(key, ()))
 
     def counts(self) -> Mapping[str, int]:
         """
@@ -126,6 +133,8 @@ class Membership:
         self.by_channel[channel] = subscriber
         self.index.add(subscriber, topics)
         self.private.add(subscriber, private)
+        if channel.key is not None:
+            self._by_key.setdefault(channel.key, {})[subscriber] = None
         self._presence.notify(subscriber, True, len(self.by_channel))
         return subscriber
 
@@ -138,6 +147,11 @@ class Membership:
             return
         self.index.remove(subscriber, subscriber.topics)
         self.private.remove(subscriber, subscriber.private)
+        if channel.key is not None:
+            of_key = self._by_key[channel.key]
+            del of_key[subscriber]
+            if not of_key:
+                del self._by_key[channel.key]
         self._counters.drops += subscriber.drops
         withdrawn = withdraw(channel)
         if channel.is_open:

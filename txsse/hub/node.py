@@ -4,7 +4,9 @@ A hub as a node of its cluster: the counts that it shares, and the messages that
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+
+from twisted.internet.defer import Deferred
 
 from txsse.hub.membership import Membership
 
@@ -16,10 +18,12 @@ class Node:
     The listener of a hub's cluster; see :class:`~txsse.journal.cluster.IClusterListener`.
 
     :param membership: the hub's subscribers.
+    :param obey: carries out a message; see :meth:`txsse.hub.cut_off.CutOff.message_received`.
     """
 
-    def __init__(self, membership: Membership) -> None:
+    def __init__(self, membership: Membership, obey: Callable[[str], Deferred[str] | None]) -> None:
         self._membership = membership
+        self._obey = obey
 
     def subscriber_counts(self) -> Mapping[str, int]:
         """
@@ -33,7 +37,8 @@ class Node:
         """
         return self._membership.take_changed_topics()
 
-    def message_received(self, message: str) -> None:
+    def message_received(self, message: str) -> Deferred[str] | None:
         """
-        Acknowledge a message without acting on it: a node of a newer version may send unknown messages.
+        Carry out an order to cut streams off; any other message is acknowledged without acting on it.
         """
+        return self._obey(message)

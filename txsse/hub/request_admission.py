@@ -21,6 +21,7 @@ from txsse._randomness import Randomness, randomness_of
 from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpgradeRefused
 from txsse.hub.admission import Admission
+from txsse.hub.cut_off import take_topics
 from txsse.hub.subscriber import Subscriber
 from txsse.journal.position import ResumePoint
 from txsse.journal.update import EARLIEST
@@ -122,12 +123,22 @@ class RequestAdmission:
         pending.run(work, lambda failure: self._failed(failure, request, headers))
 
     async def _admit(self, request: Request, accepted: Accepted, pending: Pending) -> None:
+        under_way = self._admission.under_way
+        number = under_way.begin()
+        try:
+            await self._admit_numbered(number, request, accepted, pending)
+        finally:
+            under_way.end(number)
+
+    async def _admit_numbered(
+        self, number: int, request: Request, accepted: Accepted, pending: Pending
+    ) -> None:
         wanted = await self._ask(request)
         access = wanted.access
         if access.last_event_id is not None:
             self._upgrader.check_last_event_id(access.last_event_id)
             accepted = replace(accepted, last_event_id=access.last_event_id)
-        self._admission.check(wanted.topics, wanted.private)
+        self._admission.check(wanted.topics, wanted.private, access.key)
         try:
             point = await self._admission.locate(accepted.last_event_id)
         except (CancelledError, HubStopped):
@@ -141,6 +152,9 @@ class RequestAdmission:
             point = None
         # The access may have expired, or the hub may have been stopped, meanwhile.
         self._check(wanted)
+        under_way = self._admission.under_way
+        if access.key is not None and under_way.is_disconnected(number, access.key):
+            raise _Disconnected
         named = None if point is None else _id_to_name(point, access)
         if named is not None:
             for field in self._resume_headers:
@@ -148,7 +162,10 @@ class RequestAdmission:
                 if accepted.cors:
                     request.responseHeaders.addRawHeader(b"Access-Control-Expose-Headers", field)
         pending.over()
-        self._open(request, accepted, wanted, point)
+        subscriber = self._open(request, accepted, wanted, point)
+        if subscriber is not None and access.key is not None:
+            for topics in under_way.revoked(number, access.key):
+                take_topics(subscriber, topics)
 
     async def _admit_head(self, request: Request, decision: Answer) -> None:
         self._check(await self._ask(request))
@@ -165,20 +182,22 @@ class RequestAdmission:
         return wanted.from_now(wall(self._upgrader.reactor))
 
     def _check(self, wanted: _Wanted) -> None:
-        self._admission.check(wanted.topics, wanted.private)
+        self._admission.check(wanted.topics, wanted.private, wanted.access.key)
         if wanted.until is not None and wanted.until <= wall(self._upgrader.reactor):
             raise self._expired()
 
-    def _open(self, request: Request, accepted: Accepted, wanted: _Wanted, point: ResumePoint | None) -> None:
+    def _open(
+        self, request: Request, accepted: Accepted, wanted: _Wanted, point: ResumePoint | None
+    ) -> Subscriber | None:
         channel = self._carry_out(request, accepted)
-        if channel is not None:
-            access = wanted.access
-            channel.identify(access.key, access.context)
-            subscriber = self._admission.admit(
-                channel, wanted.topics, wanted.private, point, until=wanted.until
-            )
-            if self._subscribed is not None:
-                self._subscribed(subscriber, access)
+        if channel is None:
+            return None
+        access = wanted.access
+        channel.identify(access.key, access.context)
+        subscriber = self._admission.admit(channel, wanted.topics, wanted.private, point, until=wanted.until)
+        if self._subscribed is not None:
+            self._subscribed(subscriber, access)
+        return subscriber
 
     def _carry_out(self, request: Request, decision: Accepted | Answer) -> SSEChannel | None:
         try:
@@ -199,13 +218,19 @@ class RequestAdmission:
         elif isinstance(error, TooManyPatterns):
             later = (b"Retry-After", b"%d" % _RETRY_FULL)
             answer(request, refusal(503, str(error), [later, *headers]))
-        elif isinstance(error, HubStopped):
+        elif isinstance(error, HubStopped | _Disconnected):
             answer(request, _end_at_once(headers, randomness_of(self._upgrader.reactor)))
         elif isinstance(error, JournalFailed):
             # The rule itself called the journal, which has logged the error.
             answer(request, refusal(503, "the journal cannot be read", [_RETRY_JOURNAL, *headers]))
         else:
             answer_failure(failure, request, headers, self._failures)
+
+
+class _Disconnected(Exception):
+    """
+    The key of a request was disconnected while its access was decided.
+    """
 
 
 def _id_to_name(point: ResumePoint, access: Access) -> str | None:
@@ -221,14 +246,14 @@ def _id_to_name(point: ResumePoint, access: Access) -> str | None:
 
 def _end_at_once(headers: Headers, randomness: Randomness) -> Answer:
     """
-    Return a stream that ends at once, for a client of a hub that shuts down.
+    Return a stream that ends at once, for a client of a hub that shuts down, or of a disconnected key.
 
     After any status but 200, a browser would not reconnect. After this response, it does, with a random
     delay.
     """
     retry = randomness.uniform(*_RETRY_STOPPED)
     later = (b"Retry-After", b"%d" % round(retry))
-    return Answer(200, "the hub stops", [*STREAM_HEADERS, later, *headers], encode_retry(retry))
+    return Answer(200, "the stream ends at once", [*STREAM_HEADERS, later, *headers], encode_retry(retry))
 
 
 class _Wanted:

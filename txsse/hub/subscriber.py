@@ -7,7 +7,7 @@ the journal: after it has resumed, or when its client is a slow reader.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Hashable
 from dataclasses import replace
 from typing import Protocol
 
@@ -87,6 +87,13 @@ class Subscriber:
         The subscriber's ID, which is unique in its hub.
         """
         return f"{self._number:x}"
+
+    @property
+    def key(self) -> Hashable:
+        """
+        Whose stream it is, see :class:`~txsse.Access`; ``None`` for nobody's.
+        """
+        return self.channel.key
 
     @property
     def is_replaying(self) -> bool:

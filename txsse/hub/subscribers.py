@@ -4,9 +4,11 @@ Read-only views of a hub's subscribers and their counts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 
 from txsse.hub.subscriber import Subscriber
+from txsse.hub.topic_index import TopicIndex
+from txsse.server.access import check_key
 from txsse.topics.topic_set import ALL
 
 __all__ = ["Counts", "Subscribers"]
@@ -42,9 +44,34 @@ class Subscribers:
         topic.
     """
 
-    def __init__(self, members: Collection[Subscriber], by_topic: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        members: Collection[Subscriber],
+        index: TopicIndex[Subscriber],
+        by_key: Mapping[Hashable, Iterable[Subscriber]],
+    ) -> None:
         self._members = members
-        self.by_topic = by_topic
+        self._index = index
+        self._by_key = by_key
+        self.by_topic = index.counts()
+
+    def of(self, topic: str) -> list[Subscriber]:
+        """
+        Return the subscribers of a topic, by its name or by a pattern.
+
+        :param topic: the name of the topic.
+        """
+        return self._index.audience((topic,))
+
+    def with_key(self, key: Hashable) -> list[Subscriber]:
+        """
+        Return the subscribers whose streams have a key.
+
+        :param key: the key; see :class:`~txsse.Access`.
+        :raises TypeError: if it is not hashable.
+        """
+        check_key(key)
+        return list(self._by_key.get(key, ()))
 
     @property
     def total(self) -> int:

@@ -120,7 +120,7 @@ class TopicSet:
     def __len__(self) -> int:
         return len(self.exact) + len(self.selectors) + self.all
 
-    def __iter__(self) -> Iterator[object]:
+    def __iter__(self) -> Iterator[str | ISelector]:
         return iter((*self.exact, *self.selectors, *([ALL] if self.all else [])))
 
     def __repr__(self) -> str:

@@ -50,9 +50,7 @@ class Server:
         outcome = outcome_of(self.broadcasts.send("hello", deadline, self.clock))
         return [each[4] for each in self.asked if each[0] == "broadcast"][-1], outcome
 
-    def acknowledge(
-        self, token: str, *nodes: str, failed: bool = False, reply: str | None = None
-    ) -> None:
+    def acknowledge(self, token: str, *nodes: str, failed: bool = False, reply: str | None = None) -> None:
         flat = [b"token", token.encode(), b"from", b"", b"failed", b"%d" % failed]
         if reply is not None:
             flat += [b"reply", reply.encode()]

@@ -1,0 +1,213 @@
+"""
+Cutting streams off by their key, at all nodes: for a log-out, or for topics that a user may no longer read.
+
+Strategy: a node carries an order out at once for its own streams, and records it for the admissions that are
+under way. It then sends the order to the other nodes, each of which does the same, and replies how many
+streams it has cut off.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from txsse._arguments import wrong_type
+from txsse._rate_limited_log import RateLimitedLog
+from txsse.errors import CloseReason, HubStopped
+from txsse.hub.distribution import Distribution
+from txsse.hub.keys import decode_key, encode_key
+from txsse.hub.lifecycle import Lifecycle
+from txsse.hub.membership import Membership
+from txsse.hub.subscriber import Subscriber
+from txsse.hub.under_way import Order, UnderWay
+from txsse.journal.cluster import Cluster, NoCluster
+from txsse.server.access import check_key
+from txsse.topics.pattern import TopicPattern
+from txsse.topics.topic_set import ALL, TopicSet, selects
+
+__all__ = ["CutOff", "take_topics"]
+
+_log = Logger()
+_failures = RateLimitedLog(_log)
+
+# How many streams are cut off before the reactor gets its turn: some 10 ms of work at 40 µs each.
+_SLICE = 256
+
+
+class CutOff:
+    """
+    Carries out orders to cut streams off, and sends them to the other nodes.
+
+    :param get_distribution: returns the hub's distribution; the first call makes it.
+    :param lifecycle: the hub's lifecycle.
+    :param cluster: the nodes.
+    :param membership: the hub's subscribers.
+    :param under_way: the admissions that are under way.
+    """
+
+    def __init__(
+        self,
+        get_distribution: Callable[[], Distribution],
+        lifecycle: Lifecycle,
+        cluster: Cluster,
+        membership: Membership,
+        under_way: UnderWay,
+    ) -> None:
+        self._get_distribution = get_distribution
+        self._lifecycle = lifecycle
+        self._cluster = cluster
+        self._membership = membership
+        self._under_way = under_way
+
+    def check_key(self, key: Hashable) -> None:
+        """
+        Check that a key is hashable, and that the other nodes, if there are any, can recognise it.
+
+        :raises TypeError: if not.
+        :raises ValueError: if it is too long for the other nodes.
+        """
+        check_key(key)
+        if key is not None and not self._is_alone:
+            encode_key(key)
+
+    def order(self, key: Hashable, topics: TopicSet | None) -> Deferred[int]:
+        """
+        Cut the streams of a key off, at all nodes.
+
+        :param topics: the topics to take from them; ``None`` to close them.
+        :returns: a Deferred of how many streams were cut off.
+        :raises TypeError: for a key or selectors that other nodes could not recognise.
+        :raises ValueError: for ``None`` as the key.
+        """
+        self.check_key(key)
+        if key is None:
+            raise ValueError("None is the key of no stream; give the key of an Access")
+        order = Order(key, topics)
+        message = None if self._is_alone else _encode(order)
+        return Deferred.fromCoroutine(self._carry_out_everywhere(order, message))
+
+    def message_received(self, message: str) -> Deferred[str] | None:
+        """
+        Carry out an order of another node.
+
+        :returns: a Deferred of how many streams were cut off; ``None`` for a message that is no order: a node
+            of a newer version may send unknown messages.
+        """
+        order = _decode(message)
+        if order is None:
+            return None
+        return Deferred.fromCoroutine(self._carry_out(order)).addCallback(str)
+
+    @property
+    def _is_alone(self) -> bool:
+        return isinstance(self._cluster, NoCluster)
+
+    async def _carry_out_everywhere(self, order: Order, message: str | None) -> int:
+        if self._lifecycle.is_stopping:
+            raise HubStopped
+        # This node's streams first, also if the other nodes cannot be reached.
+        count = await self._carry_out(order)
+        if message is None:
+            return count
+        await self._lifecycle.start()
+        # This node receives the message, too, and finds nothing more to do.
+        return count + sum(map(int, await self._cluster.broadcast(message)))
+
+    async def _carry_out(self, order: Order) -> int:
+        self._under_way.record(order)
+        count = 0
+        for number, subscriber in enumerate(self._membership.with_key(order.key), start=1):
+            if not subscriber.is_subscribed:
+                # It has left while the reactor had its turn.
+                continue
+            try:
+                if order.topics is None:
+                    _disconnect(subscriber)
+                    count += 1
+                else:
+                    count += take_topics(subscriber, order.topics)
+            except Exception:
+                # The other streams must be cut off, too.
+                _failures.failure("{subscriber} cannot be cut off", subscriber=subscriber)
+                raise
+            if not number % _SLICE:
+                await deferLater(self._get_distribution().reactor, 0)
+        return count
+
+
+def take_topics(subscriber: Subscriber, revoked: TopicSet) -> bool:
+    """
+    Take topics and their grants from a subscriber.
+
+    If it has ``*`` or a pattern that may select one of the topics, or is granted such a pattern, its channel
+    is closed: a pattern cannot have exceptions. So is the channel of a subscriber that has no topics left.
+
+    :returns: whether it had any of them.
+    """
+    topics, private = _rest(subscriber.topics, revoked), _rest(subscriber.private, revoked)
+    # A grant of ``*`` does not count: it grants the topics that are left, too.
+    if not topics or topics.all or _may_select(topics, revoked) or _may_select(private, revoked):
+        _disconnect(subscriber)
+        return True
+    if len(topics) == len(subscriber.topics) and len(private) == len(subscriber.private):
+        return False
+    subscriber.change(topics, private=private)
+    return True
+
+
+def _rest(topics: TopicSet, revoked: TopicSet) -> TopicSet:
+    kept = (each for each in topics.exact if not revoked.has([each]))
+    return TopicSet(
+        [*kept, *topics.without(revoked).selectors, *([ALL] if topics.all and not revoked.all else [])]
+    )
+
+
+def _may_select(topics: TopicSet, revoked: TopicSet) -> bool:
+    """
+    Return whether a selector may select a revoked topic. Of two different selectors, this is not known.
+    """
+    if topics.selectors and (revoked.selectors or revoked.all):
+        return True
+    return any(selects(selector, topic) for selector in topics.selectors for topic in revoked.exact)
+
+
+def _disconnect(subscriber: Subscriber) -> None:
+    channel = subscriber.channel
+    if channel.is_slow:
+        # What it holds back must not be sent any more.
+        channel.abort(reason=CloseReason.DISCONNECTED)
+    else:
+        channel.close(reason=CloseReason.DISCONNECTED)
+
+
+def _encode(order: Order) -> str:
+    key = encode_key(order.key)
+    if order.topics is None:
+        return json.dumps({"disconnect": key})
+    for selector in order.topics.selectors:
+        if not isinstance(selector, TopicPattern):
+            raise wrong_type(
+                "topics",
+                selector,
+                "strings or TopicPatterns, where a hub shares its journal with other nodes",
+            )
+    topics = [*order.topics.exact, *([ALL] if order.topics.all else [])]
+    patterns = [str(selector) for selector in order.topics.selectors]
+    return json.dumps({"revoke": key, "topics": topics, "patterns": patterns})
+
+
+def _decode(message: str) -> Order | None:
+    try:
+        order = json.loads(message)
+        if "disconnect" in order:
+            return Order(decode_key(order["disconnect"]), None)
+        if "revoke" in order:
+            topics = TopicSet([*order["topics"], *map(TopicPattern, order["patterns"])])
+            return Order(decode_key(order["revoke"]), topics)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        pass
+    return None
