@@ -75,7 +75,7 @@ class Cluster:
         return succeed([])
 
     def broadcast(self, message: str, *, deadline: float = 1.0) -> Deferred[list[str]]:
-        return succeed(None)
+        return succeed([])
 
     def stop(self) -> Deferred[None]:
         return succeed(None)

@@ -90,7 +90,7 @@ class CutOff:
         message = None if self._is_alone else _encode(order)
         return Deferred.fromCoroutine(self._carry_out_everywhere(order, message))
 
-    def message_received(self, message: str) -> Deferred[str] | None:
+    def message_received(self, message: str) -> Deferred[str | None] | None:
         """
         Carry out an order of another node.
 
@@ -100,7 +100,7 @@ class CutOff:
         order = _decode(message)
         if order is None:
             return None
-        return Deferred.fromCoroutine(self._carry_out(order)).addCallback(str)
+        return Deferred.fromCoroutine(self._reply(order))
 
     @property
     def _is_alone(self) -> bool:
@@ -117,26 +117,33 @@ class CutOff:
         # This node receives the message, too, and finds nothing more to do.
         return count + sum(map(int, await self._cluster.broadcast(message)))
 
+    async def _reply(self, order: Order) -> str | None:
+        return str(await self._carry_out(order))
+
     async def _carry_out(self, order: Order) -> int:
         self._under_way.record(order)
-        count = 0
+        count, failed = 0, None
         for number, subscriber in enumerate(self._membership.with_key(order.key), start=1):
-            if not subscriber.is_subscribed:
-                # It has left while the reactor had its turn.
-                continue
-            try:
-                if order.topics is None:
-                    _disconnect(subscriber)
-                    count += 1
-                else:
-                    count += take_topics(subscriber, order.topics)
-            except Exception:
-                # The other streams must be cut off, too.
-                _failures.failure("{subscriber} cannot be cut off", subscriber=subscriber)
-                raise
+            # It may have left while the reactor had its turn.
+            if subscriber.is_subscribed:
+                try:
+                    count += _cut(subscriber, order.topics)
+                except Exception as error:
+                    # The other streams must be cut off, too.
+                    _failures.failure("{subscriber} cannot be cut off", subscriber=subscriber)
+                    failed = failed or error
             if not number % _SLICE:
                 await deferLater(self._get_distribution().reactor, 0)
+        if failed is not None:
+            raise failed
         return count
+
+
+def _cut(subscriber: Subscriber, topics: TopicSet | None) -> bool:
+    if topics is not None:
+        return take_topics(subscriber, topics)
+    _disconnect(subscriber)
+    return True
 
 
 def take_topics(subscriber: Subscriber, revoked: TopicSet) -> bool:

@@ -59,7 +59,7 @@ class Distribution:
         cluster: Cluster,
         membership: Membership,
         counters: Counters,
-        obey: Callable[[str], Deferred[str] | None],
+        obey: Callable[[str], Deferred[str | None] | None],
     ) -> None:
         self.reactor = reactor
         self.journal = journal

@@ -21,7 +21,7 @@ class Node:
     :param obey: carries out a message; see :meth:`txsse.hub.cut_off.CutOff.message_received`.
     """
 
-    def __init__(self, membership: Membership, obey: Callable[[str], Deferred[str] | None]) -> None:
+    def __init__(self, membership: Membership, obey: Callable[[str], Deferred[str | None] | None]) -> None:
         self._membership = membership
         self._obey = obey
 
@@ -37,7 +37,7 @@ class Node:
         """
         return self._membership.take_changed_topics()
 
-    def message_received(self, message: str) -> Deferred[str] | None:
+    def message_received(self, message: str) -> Deferred[str | None] | None:
         """
         Carry out an order to cut streams off; any other message is acknowledged without acting on it.
         """

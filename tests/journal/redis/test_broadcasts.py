@@ -218,7 +218,7 @@ class ReceiveTests:
         """
         A message is acknowledged once, when the listener's Deferred fires, even if it is read again before.
         """
-        done: Deferred[None] = Deferred()
+        done: Deferred[str | None] = Deferred()
         played.listener.message_received = lambda message: done  # type: ignore[method-assign]
         played.receive("a")
         played.receive("a")
@@ -291,7 +291,7 @@ class RedisTests:
         With a real Redis, each of three nodes receives each message once; the slowest delays its success.
         """
         subjects, followers = await started(new, 3)
-        slow: Deferred[None] = Deferred()
+        slow: Deferred[str | None] = Deferred()
         received = followers[2].message_received
         followers[2].message_received = lambda message: received(message) or slow  # type: ignore[method-assign]
         outcomes = [outcome_of(subject.journal.cluster.broadcast("to all ü")) for subject in subjects]
@@ -331,7 +331,7 @@ class RedisTests:
         A node that loses its connection while its listener works receives the message once.
         """
         subjects, followers = await started(new, 2)
-        slow: Deferred[None] = Deferred()
+        slow: Deferred[str | None] = Deferred()
         received = followers[1].message_received
         followers[1].message_received = lambda message: received(message) or slow  # type: ignore[method-assign]
         outcome = outcome_of(subjects[0].journal.cluster.broadcast("a"))
