@@ -235,15 +235,19 @@ class Viewer:
         self,
         wire: SteppedWire,
         journal: DelayedJournal,
-        access: Access,
-        resource: SSEResource,
+        wanted: Any,
+        granted: Any,
         *,
+        key: str | None,
         exact: bool,
     ) -> None:
+        self.key = key
         self.changed = False
         self.subscriber: Subscriber | None = None
+        self.resource: SSEResource
         self._accesses: list[_Dated] = []
-        self.grant(access.topics, access.private)
+        self._cut_at: int | None = None
+        self.grant(wanted, granted)
         self.seen: int | None = None
         self.due = 0
         self.skipped = 0
@@ -254,7 +258,6 @@ class Viewer:
         self.client: Client | None = None
         self._wire = wire
         self._journal = journal
-        self._resource = resource
         self._exact = exact
 
     def grant(self, topics: Any, private: Any, *, since: int = 0, is_change: bool = False) -> None:
@@ -305,10 +308,18 @@ class Viewer:
         """
         return 0 if self.client is None else len(self.client.body)
 
+    def cut_off(self) -> None:
+        """
+        Note that the hub has closed this client's stream, so that no later update arrives.
+        """
+        self.changed = True
+        self._cut_at = self._journal.head
+
     def connect(self) -> None:
         """
         Connect, or reconnect with the last event ID.
         """
+        self._cut_at = None
         self.connections += 1
         # Updates that were in transit are lost with the connection: only the newest access applies.
         self._accesses = [replace(self._accesses[-1], since=0)]
@@ -323,7 +334,7 @@ class Viewer:
         # A client that connected before the first update has the resume ID of position 0.
         position = self._position(self.last_id)
         self._gap = 0 < position < self._journal.oldest_position() - self._has_resume_id
-        self.client = self._wire.connect(self._resource)
+        self.client = self._wire.connect(self.resource)
         self.client.request(headers=headers)
 
     def disconnect(self, *, clean: bool) -> None:
@@ -390,6 +401,7 @@ class Viewer:
         found = [(position, update) for position, update in self._journal.record if update.id == event.id]
         assert found, f"{event!r} was never published"
         position, update = found[0]
+        assert self._cut_at is None or position <= self._cut_at, f"{update!r} came after the key was cut off"
         assert self.may_have(position, update), f"{update!r} is not allowed for this client"
         wanted = (update.event.data, update.event.event or "message", update.id)
         assert (event.data, event.event, event.id) == wanted
@@ -529,7 +541,10 @@ class HubMachine(RuleBasedStateMachine):
         self.started = True
         # Some clients are connected from the beginning, and live.
         first = [(["*"], ["*"], True), (["a"], [], True), (["a", "b", Prefix("c/")], ["b"], False)]
-        connected = [self.connect(*access, None, None) for access in first]
+        connected = [
+            self.connect(*access, None, None, key)
+            for access, key in zip(first, [None, "k", "k"], strict=True)
+        ]
         for _ in range(3):
             self.settle()
             self.wait(1.0)
@@ -598,6 +613,7 @@ class HubMachine(RuleBasedStateMachine):
         by_resource=st.booleans(),
         before=st.none() | published(),
         after=st.none() | published(),
+        key=st.sampled_from([None, "k", "l"]),
     )
     def connect(
         self,
@@ -606,17 +622,23 @@ class HubMachine(RuleBasedStateMachine):
         by_resource: bool,
         before: dict[str, Any] | None,
         after: dict[str, Any] | None,
+        key: str | None,
     ) -> Viewer:
         """
         Connect a client between two publications in one turn: the first is old for it, the second new.
         """
-        access = Access(wanted, granted)
-        if by_resource:
-            resource = self.hub.resource(access)
-        else:
-            resource = SSEResource(lambda channel: self.subscribe(channel, viewer), upgrader=self.upgrader)
         exact = self.policy in ("replay", "close")
-        viewer = Viewer(self.wire, self.journal, access, resource, exact=exact)
+        viewer = Viewer(self.wire, self.journal, wanted, granted, key=key, exact=exact)
+        if not by_resource:
+            viewer.resource = SSEResource(
+                lambda channel: self.subscribe(channel, viewer), upgrader=self.upgrader
+            )
+        elif key is None:
+            viewer.resource = self.hub.resource(Access(wanted, granted))
+        else:
+            viewer.resource = self.hub.resource(
+                lambda request: Access(viewer.topics, viewer.private, key=key, context=viewer)
+            )
         if before is not None:
             self.publish(before)
         self.all.append(viewer)
@@ -626,7 +648,8 @@ class HubMachine(RuleBasedStateMachine):
         return viewer
 
     def subscribe(self, channel: SSEChannel, viewer: Viewer) -> None:
-        viewer.subscriber = self.hub.subscribe(channel, viewer.topics, private=viewer.private)
+        viewer.subscriber = self.hub.subscribe(channel, viewer.topics, private=viewer.private, key=viewer.key)
+        channel.context = viewer
         self.channels.append(channel)
 
     @rule(
@@ -707,6 +730,58 @@ class HubMachine(RuleBasedStateMachine):
             viewer.changed = True
         if after is not None:
             self.publish(after)
+
+    @rule(key=st.sampled_from(["k", "l"]), before=st.lists(published(), max_size=3), turns=st.integers(0, 2))
+    def disconnect_key(self, key: str, before: list[dict[str, Any]], turns: int) -> None:
+        """
+        Close the streams of a key, also while updates are fanned out or replayed.
+        """
+        for each in before:
+            self.publish(each)
+        for _ in range(turns):
+            self.turn()
+        streams = self.hub.subscribers.with_key(key)
+        counted: list[int] = []
+        self.hub.disconnect(key=key).addCallback(counted.append)
+        assert counted == [len(streams)]
+        assert not any(subscriber.channel.is_open for subscriber in streams)
+        for viewer in self.all:
+            if viewer.key == key:
+                viewer.cut_off()
+
+    @rule(
+        key=st.sampled_from(["k", "l"]),
+        topics=st.sampled_from([["a"], ["b", "c/1"], [Prefix("c/")], ["*"]]),
+        before=st.lists(published(), max_size=3),
+        turns=st.integers(0, 2),
+    )
+    def revoke(self, key: str, topics: list[Any], before: list[dict[str, Any]], turns: int) -> None:
+        """
+        Take topics from the streams of a key, also while updates are fanned out or replayed.
+        """
+        for each in before:
+            self.publish(each)
+        for _ in range(turns):
+            self.turn()
+        streams = self.hub.subscribers.with_key(key)
+        kept = {subscriber: subscriber.topics for subscriber in streams}
+        self.hub.revoke(key, topics)
+        revoked = TopicSet(topics)
+        for subscriber in streams:
+            viewer = cast(Viewer, subscriber.channel.context)
+            viewer.changed = True
+            if not subscriber.channel.is_open:
+                viewer.cut_off()
+                continue
+            for topic in ("a", "b", "c/1", "c/2"):
+                has = subscriber.topics.has([topic])
+                assert has == (kept[subscriber].has([topic]) and not revoked.has([topic])), topic
+            viewer.grant(
+                tuple(subscriber.topics),
+                tuple(subscriber.private),
+                since=self.journal.head,
+                is_change=True,
+            )
 
     @rule(size=st.sampled_from([1, 70_000]))
     def send_without_the_hub(self, size: int) -> None:
