@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         InvalidField,
         InvalidResponse,
         JournalFailed,
+        ListenFailed,
         NotAcknowledged,
         PeerSilent,
         SSEError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         UpgradeRefused,
     )
     from txsse.hub.hub import Hub
+    from txsse.hub.service import HubService
     from txsse.hub.subscriber import Subscriber
     from txsse.journal.interfaces import IJournal
     from txsse.journal.memory import MemoryJournal
@@ -69,6 +71,7 @@ __all__ = [
     "EventStreamParser",
     "EventTooLarge",
     "Hub",
+    "HubService",
     "HubStopped",
     "IJournal",
     "ISelector",
@@ -76,6 +79,7 @@ __all__ = [
     "InvalidResponse",
     "JournalFailed",
     "Limits",
+    "ListenFailed",
     "MemoryJournal",
     "NotAcknowledged",
     "OverflowPolicy",
@@ -115,6 +119,7 @@ _HOMES = {
     "HubStopped": "txsse.errors",
     "InvalidField": "txsse.errors",
     "JournalFailed": "txsse.errors",
+    "ListenFailed": "txsse.errors",
     "NotAcknowledged": "txsse.errors",
     "PeerSilent": "txsse.errors",
     "SSEError": "txsse.errors",
@@ -126,6 +131,7 @@ _HOMES = {
     "UpgradeRefused": "txsse.errors",
     "Access": "txsse.server.access",
     "Hub": "txsse.hub.hub",
+    "HubService": "txsse.hub.service",
     "ISelector": "txsse.topics.topic_set",
     "IJournal": "txsse.journal.interfaces",
     "MemoryJournal": "txsse.journal.memory",
