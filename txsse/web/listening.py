@@ -12,14 +12,12 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import cast
 
 from twisted.application.service import MultiService, Service
-from twisted.internet import tcp
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.endpoints import AdoptedStreamServerEndpoint, SSL4ServerEndpoint, serverFromString
+from twisted.internet.endpoints import SSL4ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IAddress,
@@ -35,6 +33,7 @@ from txsse._arguments import wrong_type
 from txsse._extras import missing
 from txsse._typing import AnyEndpoint
 from txsse.errors import ListenFailed
+from txsse.web.adopted_socket import is_adopted, keep_socket, mode_of_file
 
 __all__ = ["Listener", "Listeners", "as_endpoints", "make_endpoint"]
 
@@ -84,7 +83,11 @@ class Listener(Service):
                 # An endpoint that listens later fails after this method has returned, so it cannot raise.
                 _log.error("{problem}", problem=str(refused[0]))
 
+        # Twisted makes the file of a UNIX socket writable by everybody, even if systemd made it.
+        kept = mode_of_file(self._endpoint)
         listening = self._endpoint.listen(self._site)
+        if kept is not None:
+            listening.addCallback(_restore_mode, *kept)
         self._listening = listening.addCallbacks(self._listens, failed)
         starting = False
         if refused:
@@ -112,11 +115,8 @@ class Listener(Service):
 
     def _listens(self, port: IListeningPort) -> IListeningPort:
         address = port.getHost()
-        adopted = _is_adopted(self._description, self._endpoint)
-        if adopted and isinstance(address, UNIXAddress) and isinstance(port, tcp.Port):
-            # Twisted would delete the socket's file, which belongs to systemd: the next process would get a
-            # socket that no client finds.
-            port.connectionLost = partial(tcp.Port.connectionLost, port)  # type: ignore[method-assign]
+        if is_adopted(self._description, self._endpoint):
+            keep_socket(port)
         self._announce(_url(self._description, address))
         return port
 
@@ -275,14 +275,11 @@ def _why_not(failure: Failure) -> str:
 
 # Endpoints may be wrapped in others, such as haproxy:ssl:443:privateKey=server.pem.
 _TLS = re.compile(r"(?:haproxy:)?(?:ssl|tls):", re.IGNORECASE)
-_SYSTEMD = re.compile(r"(?:haproxy:)?systemd:", re.IGNORECASE)
 
 
-def _is_adopted(description: str, endpoint: object) -> bool:
-    """
-    Return whether another process has made the socket of an endpoint.
-    """
-    return _SYSTEMD.match(description) is not None or isinstance(endpoint, AdoptedStreamServerEndpoint)
+def _restore_mode(port: IListeningPort, path: str, mode: int) -> IListeningPort:
+    os.chmod(path, mode)
+    return port
 
 
 def _url(description: str, address: IAddress) -> str:
