@@ -140,7 +140,7 @@ class CloseReason(Enum):
     """The hub shut down, and drained its subscribers."""
 
     SHUTDOWN = auto()
-    """The reactor stopped."""
+    """The reactor stopped, or the service."""
 
     PEER_TIMEOUT = auto()
     """The client acknowledged or read nothing for ``peer_timeout``, and the operating system closed the

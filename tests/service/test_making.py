@@ -4,13 +4,15 @@ Tests of the service that is made from a configuration.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import fail
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
 from twisted.web.server import Request, Site
@@ -30,7 +32,7 @@ from txsse.service.service import HTTPService
 from txsse.service.status import Health, status_tree
 from txsse.service.tree import HubTree, make_settings
 from txsse.tap import Options, makeService
-from txsse.web import BoundedSite
+from txsse.web import BoundedSite, listening
 
 KEYED: dict[str, Any] = {"url": URL, "key": SECRET}
 
@@ -515,6 +517,38 @@ class ServiceTests:
         for _ in range(5):
             memory.advance(0)
         assert stopped.called
+
+    @pytest.mark.parametrize("refused", ["tcp:1", "tcp:2"])
+    @pytest.mark.parametrize("method", ["privilegedStartService", "startService"])
+    def test_cannot_listen(
+        self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch, refused: str, method: str
+    ) -> None:
+        """
+        If an endpoint of the hub or of the health checks cannot listen, the process exits with one line, and
+        no other endpoint listens.
+        """
+        in_use = CannotListenError("", 80, OSError(errno.EADDRINUSE, "in use"))
+        ports: dict[str, FakePort] = {}
+
+        def parse(reactor: object, description: str) -> FakeEndpoint:
+            if description == refused:
+                return FakeEndpoint(Deferred())
+            return FakeEndpoint(ports.setdefault(description, FakePort()))
+
+        monkeypatch.setattr(listening, "serverFromString", parse)
+        monkeypatch.setattr(
+            FakeEndpoint, "listen", lambda self, _: self.listening if self.listening.called else fail(in_use)
+        )
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        service = make("--listen=tcp:1", "--admin=tcp:2")
+        with pytest.raises(SystemExit) as exit:
+            getattr(service, method)()
+        assert exit.value.code == (
+            f"twist txsse: cannot listen on {refused!r}: it is in use; stop the process that listens there, "
+            "or choose another endpoint"
+        )
+        assert not service.running
+        assert refused == "tcp:2" or ports["tcp:2"].stopping
 
     def test_access_log(self, memory: MemoryReactorClock, tmp_path: Path) -> None:
         """

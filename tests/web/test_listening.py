@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import fail
+from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import Logger, capturedLogs
 from twisted.web.resource import Resource
 
 from tests.web.listening_fakes import FakeEndpoint, FakePort
 from txsse import ListenFailed
-from txsse.web.listening import Listener
+from txsse.web.listening import Listener, as_endpoints
 from txsse.web.site import ClosingSite
 
 _log = Logger()
@@ -126,3 +128,35 @@ class ListenerTests:
         with capturedLogs() as logs:
             service.startService()
         assert [log["url"] for log in logs] == [url]
+
+
+class EndpointTests:
+    def test_names(self) -> None:
+        """
+        An endpoint string is its own name; an endpoint object is named by its class, and TLS is visible.
+        """
+        reactor = MemoryReactorClock()
+        objects = [SSL4ServerEndpoint(reactor, 443, None), TCP4ServerEndpoint(reactor, 80)]
+        assert [name for name, _ in as_endpoints(reactor, ["tcp:80", *objects])] == [
+            "tcp:80",
+            "ssl: SSL4ServerEndpoint",
+            "TCP4ServerEndpoint",
+        ]
+        assert as_endpoints(reactor, objects[1]) == [("TCP4ServerEndpoint", objects[1])]
+
+    @pytest.mark.parametrize(
+        ("description", "said"),
+        [
+            ("tcp:x", "'x' is not a number; write it like tcp:8080"),
+            ("tcp", "write it like tcp:8080"),
+            ("ssl:443:privateKey=/nowhere/key.pem", "cannot read /nowhere/key.pem"),
+            ("systemd:domain=INET:name=nothing", "cannot listen on 'systemd:domain=INET:name=nothing'"),
+        ],
+    )
+    def test_invalid(self, description: str, said: str) -> None:
+        """
+        An invalid endpoint string is refused with its text and a reason.
+        """
+        with pytest.raises(ValueError, match="cannot listen on") as raised:
+            as_endpoints(MemoryReactorClock(), description)
+        assert said in str(raised.value)

@@ -4,6 +4,8 @@ The service of ``twist txsse``: a :class:`~txsse.HubService`, and beside it heal
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -50,12 +52,7 @@ class HTTPService(Service):
 
         :raises SystemExit: with one line, if an endpoint cannot listen.
         """
-        try:
-            if self._admin is not None:
-                self._admin[1].privilegedStartService()
-            self._serving.privilegedStartService()
-        except ListenFailed as error:
-            raise SystemExit(f"twist txsse: {error}") from None
+        self._listen(lambda service: service.privilegedStartService())
 
     def startService(self) -> None:
         """
@@ -63,14 +60,19 @@ class HTTPService(Service):
 
         :raises SystemExit: with one line, if an endpoint cannot listen.
         """
-        try:
-            if self._admin is not None:
-                self._admin[1].startService()
-            self._serving.startService()
-        except ListenFailed as error:
-            raise SystemExit(f"twist txsse: {error}") from None
+        self._listen(lambda service: service.startService())
         Service.startService(self)
         self._serving.when_ready().addCallback(self._is_ready).addErrback(_is_not_ready)
+
+    def _listen(self, listen: Callable[[HubService | Listeners], None]) -> None:
+        try:
+            if self._admin is not None:
+                listen(self._admin[1])
+            listen(self._serving)
+        except ListenFailed as error:
+            if self._admin is not None:
+                self._admin[1].stopService()
+            raise SystemExit(f"twist txsse: {error}") from None
 
     def _is_ready(self, _: None) -> None:
         if self._health is not None:
