@@ -1,7 +1,7 @@
 """
 Keeps the listening UNIX sockets of another process, such as systemd, as that process made them.
 
-Twisted treats such a socket as its own: it makes the file writable by everybody, and at the end deletes the
+Twisted treats such a socket as its own: it makes the file writable for all users, and at the end deletes the
 file and shuts the socket down. After that, no client could connect to the next process, to which systemd
 passes the same socket. TCP sockets do not have this problem.
 """

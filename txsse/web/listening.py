@@ -83,7 +83,7 @@ class Listener(Service):
                 # An endpoint that listens later fails after this method has returned, so it cannot raise.
                 _log.error("{problem}", problem=str(refused[0]))
 
-        # Twisted makes the file of a UNIX socket writable by everybody, even if systemd made it.
+        # Twisted makes the file of a UNIX socket writable for all users, even if systemd made it.
         kept = mode_of_file(self._endpoint)
         listening = self._endpoint.listen(self._site)
         if kept is not None:
