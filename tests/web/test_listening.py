@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import fail
+from twisted.internet.defer import fail, succeed
 from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
@@ -60,6 +60,20 @@ class ListenerTests:
         assert line.isprintable() and raised.value.endpoint == "tcp:8080"
         assert line.startswith("cannot listen on 'tcp:8080': ") and said in line
         assert not service.running and service.stopService().called
+
+    def test_listens_at_the_second_attempt(self) -> None:
+        """
+        A listener that could not listen listens when it is started again.
+        """
+        endpoint = FakeEndpoint(fail(RuntimeError("no")))
+        service = listener(endpoint)
+        with pytest.raises(ListenFailed):
+            service.privilegedStartService()
+        port = FakePort()
+        endpoint.listening = succeed(port)  # type: ignore[arg-type]
+        service.startService()
+        service.stopService()
+        assert port.stopping
 
     def test_fails_late(self) -> None:
         """

@@ -17,6 +17,7 @@ from twisted.web.server import Site
 
 from txsse._arguments import check_number, wrong_type
 from txsse._backoff import Backoff
+from txsse._randomness import randomness_of
 from txsse._typing import AnyEndpoint
 from txsse._unhandled import Unhandled
 from txsse._waiters import SharedCall, Waiters
@@ -195,13 +196,14 @@ class HubService(Service):
     async def _start(self) -> None:
         # A load balancer sends no requests to a node that is not ready, so no request would start the
         # journal.
-        delay = Backoff(*_RETRY)
+        reactor = self._hub.reactor
+        delay = Backoff(*_RETRY, randomness=lambda: randomness_of(reactor))
         while True:
             try:
                 await self._hub.start()
             except JournalFailed:
                 # The hub has logged it.
-                await deferLater(self._hub.reactor, delay.next())
+                await deferLater(reactor, delay.next())
             else:
                 self._is_ready = True
                 self._ready.fire(None)
