@@ -15,7 +15,7 @@ from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import Logger, capturedLogs
+from twisted.logger import LogEvent, Logger, capturedLogs
 from twisted.web.resource import Resource
 
 from tests.web.listening_fakes import FakeEndpoint, FakePort
@@ -72,6 +72,22 @@ class ListenerTests:
         port = FakePort()
         endpoint.listening = succeed(port)  # type: ignore[arg-type]
         service.startService()
+        service.stopService()
+        assert port.stopping
+
+    def test_announcement_fails(self, failures: list[LogEvent]) -> None:
+        """
+        If the URL cannot be announced, that is logged, and the port is closed at the end all the same.
+        """
+
+        def announce(url: str) -> None:
+            raise ZeroDivisionError
+
+        port = FakePort()
+        site = ClosingSite(Resource(), reactor=Clock())
+        service = Listener("tcp:8080", FakeEndpoint(port), site, announce)
+        service.startService()
+        assert [log["endpoint"] for log in failures] == ["tcp:8080"]
         service.stopService()
         assert port.stopping
 

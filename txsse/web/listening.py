@@ -117,7 +117,11 @@ class Listener(Service):
         address = port.getHost()
         if is_adopted(self._description, self._endpoint):
             keep_socket(port)
-        self._announce(_url(self._description, address))
+        try:
+            self._announce(_url(self._description, address))
+        except Exception:
+            # The port listens all the same, and has to be closed at the end.
+            _log.failure("the URL of {endpoint} cannot be announced", endpoint=self._description)
         return port
 
 
