@@ -412,6 +412,12 @@ class Wire:
         """
         site = Site(resource, reactor=self.reactor, timeout=timeout)
         site.log = log  # type: ignore[assignment, method-assign]
+        return self.connect_to(site)
+
+    def connect_to(self, site: Site) -> Client:
+        """
+        Connect a client to a site that the test has made.
+        """
         client: Callable[[Wire, Site], Client] = _CLIENTS.get(self.kind, Client)
         return client(self, site)
 

@@ -190,6 +190,24 @@ class FirstExampleTests:
             one, other = read_events(f"{url}events", 2)
         assert int(one.data) <= int(other.data)
 
+    @pytest.mark.process
+    def test_own_service(self) -> None:
+        """
+        The program that the page about services shows publishes the time, and ends its streams when it stops.
+        """
+        program = first("own-service")
+        port = free_port()
+        assert '"tcp:8080"' in program
+        program = program.replace('"tcp:8080"', f'"tcp:{port}:interface=127.0.0.1"')
+        with start(python("-c", program)) as running:
+            url = f"http://127.0.0.1:{port}/events"
+            assert len(read_events(url, 2)) == 2
+            with urllib.request.urlopen(url, timeout=PATIENCE) as response:
+                running.stop()
+                # This fails if the response is not complete.
+                assert b"retry: " in response.read()
+            assert "Traceback" not in running.output
+
     @pytest_twisted.ensureDeferred
     async def test_client(self, capsys: pytest.CaptureFixture[str]) -> None:
         """

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import signal
 import socket
@@ -19,25 +18,19 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 from twisted.application.service import IServiceMaker
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
-from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import Logger, capturedLogs
 from twisted.plugin import getPlugins
-from twisted.web.resource import Resource
 
 import txsse
 from tests.fakes import Client, Wire
 from tests.journal.redis_server import RedisServer
 from tests.processes import TWIST, Program, finish, free_port, start
+from tests.web.listening_fakes import FakeEndpoint, FakePort
 from txsse import EventStreamParser, tap
-from txsse.service import endpoints
 from txsse.service.config import read_config
-from txsse.service.endpoints import Listener
 from txsse.tap import Options, makeService
+from txsse.web import listening
 from txsse.web.site import ClosingSite
 
 _log = Logger()
@@ -280,148 +273,10 @@ class MakeServiceTests:
         def refuse(reactor: object, description: str) -> None:
             raise ModuleNotFoundError("No module named 'OpenSSL'", name="OpenSSL")
 
-        monkeypatch.setattr(endpoints, "serverFromString", refuse)
+        monkeypatch.setattr(listening, "serverFromString", refuse)
         with pytest.raises(SystemExit) as exit:
             makeService(options("--demo", "--listen=ssl:8443"))
         assert one_line(exit).endswith("TLS needs pyOpenSSL: pip install 'txsse[tls]'")
-
-
-class FakePort:
-    """
-    A listening port with a given address, which stops when the test says so.
-    """
-
-    def __init__(self, address: Any = IPv4Address("TCP", "127.0.0.1", 8080)) -> None:  # noqa: B008
-        self.address = address
-        self.stopped: Deferred[None] = Deferred()
-        self.stopping = False
-
-    def getHost(self) -> Any:  # noqa: N802
-        return self.address
-
-    def stopListening(self) -> Deferred[None]:  # noqa: N802
-        self.stopping = True
-        return self.stopped
-
-
-class FakeEndpoint:
-    """
-    An endpoint whose outcome the test decides.
-    """
-
-    def __init__(self, result: Any = None) -> None:
-        self.cancelled = False
-        self.listening: Deferred[IListeningPort] = Deferred(self.cancel)
-        if result is not None:
-            self.listening = result if isinstance(result, Deferred) else self.listening
-        if isinstance(result, FakePort):
-            self.listening.callback(result)  # type: ignore[arg-type]
-
-    def cancel(self, _: object) -> None:
-        self.cancelled = True
-
-    def listen(self, factory: object) -> Deferred[IListeningPort]:
-        return self.listening
-
-
-def listener(endpoint: FakeEndpoint, description: str = "tcp:8080") -> Listener:
-    site = ClosingSite(Resource(), reactor=Clock())  # type: ignore[arg-type]
-    return Listener(description, endpoint, site, lambda url: _log.info("at {url}", url=url))  # type: ignore[arg-type]
-
-
-class ListenerTests:
-    @pytest.mark.parametrize(
-        ("error", "said"),
-        [
-            (
-                CannotListenError("", 80, OSError(errno.EADDRINUSE, "in use")),
-                "it is in use; stop the process",
-            ),
-            (CannotListenError("", 80, OSError(errno.EACCES, "denied")), "choose a port above 1023"),
-            (CannotListenError("", 80, OSError(errno.EPERM, "denied")), "choose a port above 1023"),
-            (CannotListenError("", 80, OSError(errno.EADDRNOTAVAIL, "no")), "does not have that address"),
-            (CannotListenError("", 80, socket.gaierror(-2, "unknown name")), "unknown name; choose another"),
-            (CannotListenError(None, "/x", "Cannot acquire lock"), "Cannot acquire lock; choose another"),
-            (OverflowError("bind(): port must be 0-65535."), "choose one up to 65535"),
-            (FileNotFoundError(errno.ENOENT, "No such file", "1", None, "x"), "No such file; choose another"),
-            (RuntimeError("two\nlines"), "two lines; choose another"),
-        ],
-    )
-    def test_cannot_listen(self, error: Exception, said: str) -> None:
-        """
-        A service that cannot listen exits with one line that says why, and what to do.
-        """
-        service = listener(FakeEndpoint(fail(error)))
-        with pytest.raises(SystemExit) as exit:
-            service.startService()
-        line = one_line(exit)
-        assert line.startswith("twist txsse: cannot listen on 'tcp:8080': ") and said in line
-
-    def test_fails_late(self) -> None:
-        """
-        An endpoint that fails while the process runs is logged in the words of the error at start.
-        """
-        endpoint = FakeEndpoint()
-        service = listener(endpoint, "onion:80")
-        service.startService()
-        with capturedLogs() as logs:
-            endpoint.listening.errback(RuntimeError("no Tor"))
-        problem = "cannot listen on 'onion:80': no Tor; choose another endpoint"
-        assert [log["problem"] for log in logs] == [problem]
-        assert service.stopService().called
-
-    def test_stops_before_it_listens(self) -> None:
-        """
-        A service that stops before its endpoint listens cancels the attempt, and logs no failure.
-        """
-        endpoint = FakeEndpoint()
-        service = listener(endpoint)
-        service.startService()
-        with capturedLogs() as logs:
-            assert service.stopService().called
-        assert endpoint.cancelled
-        assert logs == []
-
-    def test_stops(self) -> None:
-        """
-        A listener has stopped when its port has stopped.
-        """
-        port = FakePort()
-        service = listener(FakeEndpoint(port))
-        service.startService()
-        stopped: list[None] = []
-        service.stopService().addCallback(stopped.append)
-        assert port.stopping and not stopped
-        port.stopped.callback(None)
-        assert stopped == [None]
-
-    def test_stops_unstarted(self) -> None:
-        """
-        A listener that never listened stops at once.
-        """
-        assert listener(FakeEndpoint()).stopService().called
-
-    @pytest.mark.parametrize(
-        ("description", "address", "url"),
-        [
-            ("tcp:0:interface=127.0.0.1", IPv4Address("TCP", "127.0.0.1", 81), "http://127.0.0.1:81/"),
-            ("tcp:81", IPv4Address("TCP", "0.0.0.0", 81), "http://127.0.0.1:81/"),
-            ("tcp:81", IPv4Address("TCP", "192.168.1.5", 81), "http://192.168.1.5:81/"),
-            ("tcp6:81", IPv6Address("TCP", "::", 81), "http://[::1]:81/"),
-            ("tcp6:81", IPv6Address("TCP", "fd00::1", 81), "http://[fd00::1]:81/"),
-            ("ssl:81", IPv4Address("TCP", "0.0.0.0", 81), "https://127.0.0.1:81/"),
-            ("SSL:81", IPv4Address("TCP", "0.0.0.0", 81), "https://127.0.0.1:81/"),
-            ("unix:/run/x", UNIXAddress("/run/x"), "unix:/run/x"),
-        ],
-    )
-    def test_logs_url(self, description: str, address: Any, url: str) -> None:
-        """
-        A listener logs a URL that a browser on this machine can open.
-        """
-        service = listener(FakeEndpoint(FakePort(address)), description)
-        with capturedLogs() as logs:
-            service.startService()
-        assert [log["url"] for log in logs] == [url]
 
 
 class ServiceTests:
@@ -431,7 +286,7 @@ class ServiceTests:
         """
         endpoint = FakeEndpoint(port := FakePort())
         monkeypatch.setattr(tap, "global_reactor", lambda: plain.reactor)
-        monkeypatch.setattr(endpoints, "serverFromString", lambda reactor, description: endpoint)
+        monkeypatch.setattr(listening, "serverFromString", lambda reactor, description: endpoint)
         sites: list[ClosingSite] = []
         monkeypatch.setattr(endpoint, "listen", lambda site: sites.append(site) or endpoint.listening)  # type: ignore[func-returns-value]
         service = makeService(options("--demo"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.task import Clock
 from twisted.web.client import Agent
 from twisted.web.resource import Resource
@@ -16,6 +17,7 @@ from txsse import (
     Access,
     EventSource,
     Hub,
+    HubService,
     Limits,
     MemoryJournal,
     OverflowPolicy,
@@ -41,6 +43,7 @@ from txsse.mercure import RemoteKeys, Settings, put_hub, shared_secret
 from txsse.server.buffer import FrameBuffer
 from txsse.testing import MemoryAgent, MemoryPair, ScriptedResource
 from txsse.testing.journal_contract import CHECKS, JournalFactory
+from txsse.web import BoundedSite
 
 clock = Clock()
 
@@ -281,6 +284,11 @@ async def follow(source: EventSource) -> list[ServerSentEvent]:
 
 
 site = Site(SSEResource(count))
+bounded = BoundedSite(Resource(), reactor=clock)
+HubService(hub, bounded, "tcp:8080", farewell=ServerSentEvent("back soon"), shutdown_timeout=5)
+HubService(hub, bounded, ["tcp:8080", "unix:/run/news"], on_listening=print)
+HubService(hub, bounded, TCP4ServerEndpoint(clock, 80))
+HubService(hub, bounded, [TCP4ServerEndpoint(clock, 80), "tcp:81"])
 agent = MemoryAgent(resource, clock)
 source = EventSource("http://localhost/", agent=agent, reactor=clock)
 EventSource("http://localhost/", agent=Agent(clock))

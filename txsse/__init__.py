@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         InvalidField,
         InvalidResponse,
         JournalFailed,
+        ListenFailed,
         NotAcknowledged,
         NotOneEvent,
         PeerSilent,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         UpgradeRefused,
     )
     from txsse.hub.hub import Hub
+    from txsse.hub.service import HubService
     from txsse.hub.subscriber import Subscriber
     from txsse.journal.interfaces import IJournal
     from txsse.journal.memory import MemoryJournal
@@ -73,6 +75,7 @@ __all__ = [
     "EventStreamParser",
     "EventTooLarge",
     "Hub",
+    "HubService",
     "HubStopped",
     "IJournal",
     "ISelector",
@@ -80,6 +83,7 @@ __all__ = [
     "InvalidResponse",
     "JournalFailed",
     "Limits",
+    "ListenFailed",
     "MemoryJournal",
     "NotAcknowledged",
     "NotOneEvent",
@@ -123,6 +127,7 @@ _HOMES = {
     "HubStopped": "txsse.errors",
     "InvalidField": "txsse.errors",
     "JournalFailed": "txsse.errors",
+    "ListenFailed": "txsse.errors",
     "NotAcknowledged": "txsse.errors",
     "NotOneEvent": "txsse.errors",
     "PeerSilent": "txsse.errors",
@@ -137,6 +142,7 @@ _HOMES = {
     "Access": "txsse.server.access",
     "broadcast": "txsse.server.broadcast",
     "Hub": "txsse.hub.hub",
+    "HubService": "txsse.hub.service",
     "ISelector": "txsse.topics.topic_set",
     "TopicPattern": "txsse.topics.pattern",
     "IJournal": "txsse.journal.interfaces",

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorTime, IStreamServerEndpoint
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from twisted.web.resource import IResource, Resource
 
-__all__ = ["AnyAgent", "AnyReactor", "AnyResource"]
+__all__ = ["AnyAgent", "AnyEndpoint", "AnyReactor", "AnyResource"]
 
 
 class _Reactor(Protocol):
@@ -38,6 +38,11 @@ class _Agent(Protocol):
     ) -> Deferred[IResponse]: ...
 
 
+class _Endpoint(Protocol):
+    def listen(self, protocolFactory: IProtocolFactory, /) -> Deferred[IListeningPort]: ...  # noqa: N803
+
+
 AnyReactor: TypeAlias = IReactorTime | _Reactor
 AnyAgent: TypeAlias = IAgent | _Agent
+AnyEndpoint: TypeAlias = IStreamServerEndpoint | _Endpoint
 AnyResource: TypeAlias = IResource | Resource

@@ -14,6 +14,7 @@ All exceptions have one root::
     ├── TooManyTopics    a subscription with more topics than the hub's limit
     ├── TooManyPatterns  a subscription whose patterns would exceed the hub's limit for all patterns
     ├── HubStopped       an update or a subscriber for a hub that has stopped
+    ├── ListenFailed     an endpoint that a service cannot listen on
     ├── JournalFailed    a journal that cannot be read or written at the moment
     ├── NotAcknowledged  a message to all nodes of a cluster that some have not acknowledged
     ├── StreamRefused    a response to a client that opens no stream
@@ -42,6 +43,7 @@ __all__ = [
     "InvalidField",
     "InvalidResponse",
     "JournalFailed",
+    "ListenFailed",
     "NotAcknowledged",
     "NotOneEvent",
     "PeerSilent",
@@ -153,7 +155,7 @@ class CloseReason(Enum):
     """The hub shut down, and drained its subscribers."""
 
     SHUTDOWN = auto()
-    """The reactor stopped."""
+    """The reactor stopped, or the service."""
 
     PEER_TIMEOUT = auto()
     """The client acknowledged or read nothing for ``peer_timeout``, and the operating system closed the
@@ -281,6 +283,18 @@ class HubStopped(SSEError):
 
     def __init__(self) -> None:
         super().__init__("the hub has been stopped")
+
+
+class ListenFailed(SSEError):
+    """
+    A service cannot listen on an endpoint. The message says why, and what to do, in one line.
+
+    :ivar endpoint: the endpoint string, or a name of the endpoint.
+    """
+
+    def __init__(self, endpoint: str, problem: str) -> None:
+        super().__init__(f"cannot listen on {endpoint!r}: {problem}")
+        self.endpoint = endpoint
 
 
 class JournalFailed(SSEError):

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from twisted.application.service import MultiService
 from twisted.python import usage
 
 from txsse._extras import MissingExtra
@@ -24,6 +23,7 @@ from txsse._redact import without_secrets
 from txsse._version import __version__
 from txsse.service.config import DEFAULT_ENDPOINT, BadConfig, Config, Option, Sources, options, read_config
 from txsse.service.option_types import FLAG
+from txsse.service.service import HTTPService
 from txsse.service.signals import take_signals
 
 __all__ = ["Options", "makeService"]
@@ -129,7 +129,7 @@ class Options(usage.Options):
         return Sources(given, os.environ, Path(file) if file else None)
 
 
-def makeService(options: Options) -> MultiService:
+def makeService(options: Options) -> HTTPService:
     """
     Make the service.
 
@@ -152,7 +152,7 @@ def makeService(options: Options) -> MultiService:
     return made
 
 
-def _maker(*, demo: bool) -> Callable[[Config, Any], MultiService]:
+def _maker(*, demo: bool) -> Callable[[Config, Any], HTTPService]:
     # Imported here because the hub needs optional packages, which the demo works without.
     if demo:
         from txsse.service.demo import make_demo

@@ -25,6 +25,7 @@ from txsse._twisted.http import (
     is_negotiating,
     is_sole_request,
     negotiating_protocol,
+    producers_of,
     read_ahead,
     sent_ahead,
     set_reader,
@@ -234,3 +235,23 @@ class PipeliningTests:
         client.pump()
         assert len(channels) == 2
         client.disconnect()
+
+
+class ProducerTests:
+    @pytest.mark.parametrize(
+        ("channel", "found"),
+        [
+            (
+                SimpleNamespace(requests=[SimpleNamespace(producer="a"), SimpleNamespace(producer=None)]),
+                ["a"],
+            ),
+            (SimpleNamespace(streams={1: SimpleNamespace(producer="a"), 3: SimpleNamespace()}), ["a"]),
+            (SimpleNamespace(streams=None), []),
+            (None, []),
+        ],
+    )
+    def test_producers(self, channel: Any, found: list[str]) -> None:
+        """
+        The producers of both kinds of channels are found; if Twisted's objects are not as expected, none is.
+        """
+        assert producers_of(channel) == found

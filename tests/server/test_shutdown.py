@@ -419,3 +419,18 @@ class TriggerTests:
         del upgrader
         gc.collect()
         assert shutdown() is None
+
+
+class ServiceTests:
+    def test_reactor_stops_later(self, one: Wire) -> None:
+        """
+        A reactor that stops does not wait for channels that a service has ended before.
+        """
+        served = Served(one, lambda channel: Deferred())
+        ended = Deferred.fromCoroutine(shutdown_of(one.reactor).end(served.channels))
+        served.clients[0].pump()
+        assert ended.called and served.reasons == [CloseReason.SHUTDOWN]
+        later = Served(one, lambda channel: None)
+        later.stop()
+        assert len(later.stopped) == 1
+        later.clients[0].disconnect()

@@ -4,6 +4,7 @@ Tests of the service that is made from a configuration.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
 from twisted.web.server import Request, Site
@@ -19,15 +21,18 @@ from tests.fakes import Client, Wire
 from tests.hub.fakes import ScriptedJournal
 from tests.mercure.signers import ec_key, public_pem
 from tests.mercure.world import SECRET, URL, old_token, token
-from txsse import Hub, JournalFailed
+from tests.web.listening_fakes import FakeEndpoint, FakePort
+from txsse import Hub, HubService, JournalFailed
 from txsse.service import build as hub_module
 from txsse.service.build import default_url, make_hub
 from txsse.service.check import describe_config
 from txsse.service.config import BadConfig, Config
 from txsse.service.issuers import describe_keys, make_issuers
+from txsse.service.service import HTTPService
 from txsse.service.status import Health, status_tree
 from txsse.service.tree import HubTree, make_settings
 from txsse.tap import Options, makeService
+from txsse.web import BoundedSite, listening
 
 KEYED: dict[str, Any] = {"url": URL, "key": SECRET}
 
@@ -240,12 +245,15 @@ class StartTests:
         answers: list[Any] = [fail(JournalFailed("x", "is unavailable")) for _ in range(3)]
         real = tree.hub.start
         monkeypatch.setattr(tree.hub, "start", lambda: answers.pop() if answers else real())
-        starting = Deferred.fromCoroutine(tree.start())
+        service = _service(tree, plain)
+        service.startService()
         for _ in range(3):
             assert tree.health.problem == "the journal has not started yet"
             plain.reactor.advance(10)
-        assert starting.called and tree.health.problem is None
+        assert tree.health.problem is None
         assert answers == []
+        service.stopService()
+        plain.reactor.run_soon()
 
     def test_journal_that_fails(self, plain: Wire) -> None:
         """
@@ -286,11 +294,12 @@ class StatusTests:
         """
         tree = serve().tree
         health: Health = tree.health
+        service = _service(tree, plain)
         client = Client(plain, _site(status_tree(tree.hub, health), plain))
         for happens, status, said in (
             (lambda: None, 503, "the journal has not started yet"),
-            (lambda: Deferred.fromCoroutine(tree.start()), 200, "ok"),
-            (tree.stop, 503, "the service is stopping"),
+            (service.startService, 200, "ok"),
+            (service.stopService, 503, "the service is stopping"),
         ):
             happens()
             client.reset_response()
@@ -331,6 +340,16 @@ class StatusTests:
         client = Client(plain, _site(status_tree(tree.hub, tree.health), plain)).request("/metrics")
         assert client.status == 503
         assert b"pip install 'txsse[metrics]'" in client.body
+
+
+def _service(tree: HubTree, wire: Wire) -> HTTPService:
+    """
+    Return the service of a tree, which listens on a fake endpoint.
+    """
+    site = BoundedSite(tree, reactor=wire.reactor)
+    port = FakePort()
+    port.stopped.callback(None)
+    return HTTPService(HubService(tree.hub, site, FakeEndpoint(port)), health=tree.health)
 
 
 def _site(root: Any, wire: Wire) -> Site:
@@ -498,6 +517,38 @@ class ServiceTests:
         for _ in range(5):
             memory.advance(0)
         assert stopped.called
+
+    @pytest.mark.parametrize("refused", ["tcp:1", "tcp:2"])
+    @pytest.mark.parametrize("method", ["privilegedStartService", "startService"])
+    def test_cannot_listen(
+        self, memory: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch, refused: str, method: str
+    ) -> None:
+        """
+        If an endpoint of the hub or of the health checks cannot listen, the process exits with one line, and
+        no other endpoint listens.
+        """
+        in_use = CannotListenError("", 80, OSError(errno.EADDRINUSE, "in use"))
+        ports: dict[str, FakePort] = {}
+
+        def parse(reactor: object, description: str) -> FakeEndpoint:
+            if description == refused:
+                return FakeEndpoint(Deferred())
+            return FakeEndpoint(ports.setdefault(description, FakePort()))
+
+        monkeypatch.setattr(listening, "serverFromString", parse)
+        monkeypatch.setattr(
+            FakeEndpoint, "listen", lambda self, _: self.listening if self.listening.called else fail(in_use)
+        )
+        monkeypatch.setenv("TXSSE_KEY", SECRET)
+        service = make("--listen=tcp:1", "--admin=tcp:2")
+        with pytest.raises(SystemExit) as exit:
+            getattr(service, method)()
+        assert exit.value.code == (
+            f"twist txsse: cannot listen on {refused!r}: it is in use; stop the process that listens there, "
+            "or choose another endpoint"
+        )
+        assert not service.running
+        assert refused == "tcp:2" or ports["tcp:2"].stopping
 
     def test_access_log(self, memory: MemoryReactorClock, tmp_path: Path) -> None:
         """

@@ -21,9 +21,9 @@ from tests.fakes import Client, Wire
 from tests.mercure.signers import ec_key, private_pem
 from tests.mercure.world import PATH, SECRET, URL, Reader, old_token, token
 from txsse.mercure.auth import jwks as remote
-from txsse.service import endpoints
 from txsse.service.build import make_hub
 from txsse.service.config import BadConfig, Config
+from txsse.web import listening
 
 ANY = token(publish=["*"], subscribe=["*"])
 
@@ -63,7 +63,7 @@ class Running:
         self.wire = wire
         self.sites: dict[str, Any] = {}
         monkeypatch.setattr(
-            endpoints, "serverFromString", lambda reactor, description: Port(description, self.sites)
+            listening, "serverFromString", lambda reactor, description: Port(description, self.sites)
         )
         usual = {"listen": ("here",), "url": URL, "key": SECRET, "keepalive": None, "max_lifetime": None}
         self._service = make_hub(Config(**{**usual, **given}), wire.reactor)

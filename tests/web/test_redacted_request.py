@@ -79,7 +79,7 @@ class LogTests:
     def site(self, plain: Wire) -> Any:
         config = Config(url=URL, key=SECRET, access_log="-", compatibility=True)
         made: Any = make_hub(config, plain.reactor)
-        site = made._site
+        site = made._serving._site
         site.timeOut = None
         site._logFile = io.StringIO()
         return site

@@ -20,6 +20,7 @@ __all__ = [
     "is_negotiating",
     "is_sole_request",
     "negotiating_protocol",
+    "producers_of",
     "read_ahead",
     "sent_ahead",
     "set_reader",
@@ -129,3 +130,14 @@ def forget_encoder(request: Any) -> bool:
     request.write = partial(Request.write, request)  # type: ignore[method-assign]
     request.finish = partial(Request.finish, request)  # type: ignore[method-assign]
     return True
+
+
+def producers_of(channel: object) -> list[object]:
+    """
+    Return the producers of the responses that are being sent on a connection.
+
+    :param channel: an HTTP/1 or HTTP/2 channel.
+    """
+    streams: Any = getattr(channel, "streams", None)
+    responses = list(streams.values()) if isinstance(streams, dict) else getattr(channel, "requests", ())
+    return [each.producer for each in responses if getattr(each, "producer", None) is not None]

@@ -73,12 +73,6 @@ class DemoHub:
         self.stream = self.hub.resource(_TOPIC)
         self.publish = Publish(self.hub)
 
-    def start(self) -> Deferred[None]:
-        """
-        Start the journal, so that a problem with it is logged when the service starts.
-        """
-        return self.hub.start()
-
     def close_all(self) -> int:
         """
         Close all channels.

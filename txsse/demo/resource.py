@@ -68,14 +68,6 @@ class Demo(Branch):
         child: IResource = Resource.getChildWithDefault(self, path, request)
         return child
 
-    def start(self) -> Deferred[None]:
-        """
-        Start the hub's journal.
-
-        :returns: a Deferred that fires when the journal has started, or fails with its problem.
-        """
-        return self._hub.start()
-
     async def stop(self) -> None:
         """
         End all streams; return when they have ended.

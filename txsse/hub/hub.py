@@ -525,6 +525,20 @@ class Hub:
         self._lifecycle.start().addErrback(_log_not_started)
         return distribution
 
+    @property
+    def reactor(self) -> IReactorTime:
+        """
+        The reactor that the hub runs in. Reading it installs the global reactor if the hub uses that.
+        """
+        return self._reactor()
+
+    @property
+    def is_stopping(self) -> bool:
+        """
+        Whether :meth:`stop` has been called; a hub does not start again.
+        """
+        return self._lifecycle.is_stopping
+
     def _reactor(self) -> IReactorTime:
         return self._given_reactor or self.upgrader.reactor
 

@@ -38,8 +38,8 @@ class SSEChannel(ChannelIO):
     :ivar last_event_id: the ID that the client resumes from; ``""`` if it did not send one.
     :ivar context: the object that :class:`txsse.Access` gave, or that the program sets; ``None`` at first.
     :ivar close_reason: why the channel ended, a :class:`txsse.errors.CloseReason`; ``None`` while it is open.
-        When the reactor stops, it becomes ``SHUTDOWN`` as soon as the channel's handler is cancelled,
-        although the channel stays open until the handler has ended.
+        When the reactor or a :class:`~txsse.HubService` stops, it becomes ``SHUTDOWN`` as soon as the
+        channel's handler is cancelled, although the channel stays open until the handler has ended.
     """
 
     __slots__ = ()
@@ -193,12 +193,12 @@ class SSEChannel(ChannelIO):
         policy = self._options.slow_policy
         return None if policy is None else policy.name
 
-    # Called by the pump and by the shutdown of the reactor.
+    # Called by the pump and by the shutdown of the reactor or a service.
 
     @property
     def shutdown_timeout(self) -> float:
         """
-        How long the handler may take to end when the reactor stops, in seconds.
+        How long the handler may take to end when the reactor or its service stops, in seconds.
         """
         return self._options.shutdown_timeout
 
@@ -218,7 +218,7 @@ class SSEChannel(ChannelIO):
 
     def begin_shutdown(self) -> bool:
         """
-        Record that the reactor stops; frames can still be sent.
+        Record that the reactor or a service stops; frames can still be sent.
 
         :returns: whether the channel is open and this is the first call.
         """

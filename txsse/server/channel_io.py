@@ -270,9 +270,9 @@ class ChannelIO:
             self._when_ready.fire(None, unless=lambda: self.is_slow)
 
     def _reason(self, reason: CloseReason) -> CloseReason:
-        if self._options.shutdown.stopping and reason in PLAIN_REASONS:
-            return CloseReason.SHUTDOWN
-        return reason
+        # An open channel has this reason if its handler was cancelled because the reactor or a service stops.
+        ending = self._options.shutdown.stopping or self.close_reason is CloseReason.SHUTDOWN
+        return CloseReason.SHUTDOWN if ending and reason in PLAIN_REASONS else reason
 
     def _closed_error(self) -> ChannelClosed:
         return ChannelClosed(self.close_reason or CloseReason.CLIENT_GONE)

@@ -24,7 +24,8 @@ class ChannelState(Enum):
     CLOSED = auto()
 
 
-#: Reasons that say only that the stream has ended. While the reactor stops, the reason is SHUTDOWN instead.
+#: Reasons that say only that the stream has ended. While the reactor, or its service, stops, the reason is
+#: SHUTDOWN instead.
 PLAIN_REASONS = frozenset([CloseReason.CLIENT_GONE, CloseReason.SERVER_CLOSED])
 
 

@@ -29,8 +29,9 @@ class Limits:
 
     :param channels: the most channels in total; ``None`` for no limit.
     :param per_address: the most channels of one client address. An IPv6 /64 counts as one address, since one
-        household has a whole one. Behind a proxy all clients have the proxy's address: use ``key`` instead,
-        and return the client address that the proxy adds to the request.
+        household has a whole one. Behind a proxy all clients have the proxy's address, unless it sends the
+        PROXY protocol and the endpoint is ``haproxy:...``: otherwise use ``key``, and return the client
+        address that the proxy adds to the request.
     :param per_key: the most channels of one ``key``.
     :param key: called once with each request; returns a hashable key of the client, such as a user name or a
         token, or ``None`` for a client that is not counted.

@@ -2,14 +2,16 @@
 Shutdown of the open channels of a reactor that stops.
 
 Strategy: a reactor that has open channels has one system event trigger, which it calls before it closes any
-connection. The trigger cancels the handlers, and the sources of channels without a handler. Until a handler
-has ended, its channel can still send, for example from a ``finally`` clause. Channels with neither a handler
-nor a source stay open: a hub, or the application itself, closes them. The reactor continues to stop when all
-of the cancelled work has ended, or when its time is over.
+connection. A service that stops calls :meth:`Shutdown.end` for its own channels, as its reactor may run on.
+Both cancel the handlers, and the sources of channels without a handler. Until a handler has ended, its
+channel can still send, for example from a ``finally`` clause. Channels with neither a handler nor a source
+stay open when the reactor stops: a hub, a service, or the application itself, closes them. The reactor
+continues to stop when all of the cancelled work has ended, or when its time is over.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -140,12 +142,38 @@ class Shutdown:
             self._begin_to_end(channel)
         return Deferred.fromCoroutine(self._end_all())
 
-    def _begin_to_end(self, channel: Ending) -> None:
+    def _works_of(self, channel: Ending) -> list[Deferred[Any]]:
         handler = self._handlers.get(channel)
-        works = self._sources.get(channel, []).copy() if handler is None else [handler]
+        return self._sources.get(channel, []).copy() if handler is None else [handler]
+
+    def _begin_to_end(self, channel: Ending) -> None:
+        works = self._works_of(channel)
         # If the channel has begun to shut down, a source that its handler sends last is not cancelled.
         if works and channel.begin_shutdown():
-            self._ending.append(Deferred.fromCoroutine(self._end(channel, works)))
+            ending = Deferred.fromCoroutine(self._end(channel, works))
+            self._ending.append(ending)
+            ending.addBoth(self._ended, ending)
+
+    def _ended(self, result: object, ending: Deferred[None]) -> object:
+        # While the reactor stops, the list shows whether to wait until the last frames have left.
+        if not self.stopping:
+            self._ending.remove(ending)
+        return result
+
+    async def end(self, channels: Iterable[Ending]) -> None:
+        """
+        End some channels although the reactor does not stop; return when they are closed.
+
+        Handlers and sources are cancelled as when the reactor stops. A channel without any is closed at once.
+        """
+        channels = list(channels)
+        for channel in channels:
+            if self._works_of(channel):
+                # If the reactor stops too, the channel may be ending already.
+                self._begin_to_end(channel)
+            else:
+                channel.close(reason=CloseReason.SHUTDOWN)
+        await DeferredList([channel.when_closed() for channel in channels], consumeErrors=True)
 
     async def _end_all(self) -> None:
         if not self._ending:

@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from twisted.application.service import MultiService
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.web.server import Site
 
+from txsse.hub.service import HubService
 from txsse.mercure.settings import PATH
 from txsse.service.config import BadConfig, Config
-from txsse.service.endpoints import Listener, check_listens, make_endpoint
+from txsse.service.endpoints import check_endpoints, check_listens
 from txsse.service.issuers import make_issuers
 from txsse.service.local_hosts import foreign_host_rule
 from txsse.service.service import HTTPService
@@ -23,22 +22,22 @@ from txsse.service.status import status_tree
 from txsse.service.systemd_notify import Notifier
 from txsse.service.tree import HubTree, make_settings
 from txsse.web.bounded_site import BoundedSite
+from txsse.web.listening import Listeners, as_endpoints
 
 __all__ = ["default_url", "make_hub"]
 
 _log = Logger()
 
 
-def make_hub(config: Config, reactor: IReactorTime) -> MultiService:
+def make_hub(config: Config, reactor: IReactorTime) -> HTTPService:
     """
     Make the service; it does not listen before it is started.
 
     :raises BadConfig: for an invalid configuration.
     """
     check_listens(config.listen)
-    for each in (*config.listen, *config.admin):
-        # Before the URL is derived from them: an invalid endpoint would be reported as a missing --url.
-        make_endpoint(reactor, each)
+    # Before the URL is derived from them: an invalid endpoint would be reported as a missing --url.
+    check_endpoints(reactor, (*config.listen, *config.admin))
     issuers = make_issuers(config, reactor)
     settings = make_settings(config, issuers, config.url or default_url(config.listen))
     tree = HubTree(config, settings, reactor)
@@ -56,7 +55,13 @@ def make_hub(config: Config, reactor: IReactorTime) -> MultiService:
         site.logPath = _writable(config.access_log)
     if config.access_log is None:
         site.log = lambda request: None  # type: ignore[method-assign]
-    listeners = _listeners(reactor, config.listen, site, f"{settings.path}")
+    serving = HubService(
+        tree.hub,
+        site,
+        config.listen,
+        shutdown_timeout=config.shutdown_timeout,
+        on_listening=_announcer(f"{settings.path}"),
+    )
     admin = None
     if config.admin:
         admin_site = BoundedSite(
@@ -68,21 +73,19 @@ def make_hub(config: Config, reactor: IReactorTime) -> MultiService:
             refuse=foreign_host_rule(config.admin, _LOCAL_URL),
         )
         admin_site.log = lambda request: None  # type: ignore[method-assign]
-        beside = MultiService()
-        for listener in _listeners(reactor, config.admin, admin_site, "/health/ready"):
-            beside.addService(listener)
-        admin = admin_site, beside
+        endpoints = as_endpoints(reactor, config.admin)
+        admin = admin_site, Listeners(endpoints, admin_site, _announcer("/health/ready"))
     _log.info(
         "Accepted audience of tokens: {audience}", audience=", ".join(settings.audience or (settings.url,))
     )
-    return HTTPService(reactor, tree, site, listeners, admin=admin, notifier=Notifier())
+    return HTTPService(serving, health=tree.health, admin=admin, notifier=Notifier())
 
 
-def _listeners(reactor: IReactorTime, endpoints: Iterable[str], site: Site, path: str) -> list[Listener]:
+def _announcer(path: str) -> Callable[[str], None]:
     def announce(url: str) -> None:
         _log.info("Listening at {url}", url=f"{url.removesuffix('/')}{path}")
 
-    return [Listener(each, make_endpoint(reactor, each), site, announce) for each in endpoints]
+    return announce
 
 
 # The admin endpoints have no public URL: health checks and metrics do not disclose one.

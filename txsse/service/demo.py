@@ -5,17 +5,17 @@ The service of ``twist txsse --demo``: a page with live streams, and a Mercure h
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from twisted.application.service import MultiService
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from txsse._clock import wall
 from txsse._extras import MissingExtra
 from txsse.demo.resource import Demo
+from txsse.hub.service import HubService
 from txsse.service.config import BadConfig, Config
-from txsse.service.endpoints import Listener, check_listens, make_endpoint
+from txsse.service.endpoints import check_endpoints, check_listens
 from txsse.service.service import HTTPService
 from txsse.web.bounded_site import BoundedSite
 
@@ -30,13 +30,14 @@ TAKEN = ("listen", "journal")
 _TOKEN_LIFETIME = 24 * 3600
 
 
-def make_demo(config: Config, reactor: IReactorTime) -> MultiService:
+def make_demo(config: Config, reactor: IReactorTime) -> HTTPService:
     """
     Make the service; it does not listen before it is started.
 
     :raises BadConfig: for an invalid configuration.
     """
     check_listens(config.listen)
+    check_endpoints(reactor, config.listen)
     try:
         demo = Demo(reactor, config.journal)
     except (ValueError, ImportError) as error:
@@ -50,8 +51,31 @@ def make_demo(config: Config, reactor: IReactorTime) -> MultiService:
         parse_forms=True,
     )
     announce = _announcer(demo, reactor)
-    listeners = [Listener(each, make_endpoint(reactor, each), site, announce) for each in config.listen]
-    return HTTPService(reactor, demo, site, listeners)
+    return HTTPService(_DemoService(demo, site, config.listen, on_listening=announce))
+
+
+class _DemoService(HubService):
+    """
+    The service of the demo's hub, which ends the other streams of the demo too.
+    """
+
+    def __init__(
+        self,
+        demo: Demo,
+        site: BoundedSite,
+        endpoints: Sequence[str],
+        *,
+        on_listening: Callable[[str], object],
+    ) -> None:
+        super().__init__(demo.hub, site, endpoints, on_listening=on_listening)
+        self._demo = demo
+
+    async def end_streams(self) -> None:
+        """
+        End all streams of the demo.
+        """
+        await self._demo.stop()
+        await super().end_streams()
 
 
 def _announcer(demo: Demo, reactor: IReactorTime) -> Callable[[str], None]:

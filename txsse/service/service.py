@@ -1,93 +1,83 @@
 """
-The service that serves a web tree: it starts listeners and tree, and stops them in order.
+The service of ``twist txsse``: a :class:`~txsse.HubService`, and beside it health checks and notifications.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
-from typing import Protocol
+from collections.abc import Callable
 
-from twisted.application.service import IService, MultiService
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txsse.errors import JournalFailed
+from txsse.errors import HubStopped, ListenFailed
+from txsse.hub.service import HubService
+from txsse.service.status import Health
 from txsse.service.systemd_notify import Notifier
+from txsse.web.listening import Listeners
 from txsse.web.site import ClosingSite
 
-__all__ = ["HTTPService", "Tree"]
+__all__ = ["HTTPService"]
 
 _log = Logger()
 
 
-class Tree(Protocol):
+class HTTPService(Service):
     """
-    The part of a web tree that starts and stops with its service.
-    """
+    Serves a hub, and its health checks while it starts and until it has stopped.
 
-    def start(self) -> Awaitable[None]:
-        """
-        Start what takes time, such as a journal. The service listens meanwhile.
-        """
-
-    def stop(self) -> Awaitable[None]:
-        """
-        End all streams; return when they have ended.
-        """
-
-
-class HTTPService(MultiService):
-    """
-    Serves a web tree on all of its endpoints.
-
-    :param reactor: the reactor.
-    :param tree: the web tree.
-    :param site: the site that serves the tree.
-    :param listeners: the listeners of the site.
+    :param serving: the service of the hub.
+    :param health: records whether the hub has started, and is stopping.
     :param admin: the site of the health checks and its listeners, which stop last.
     :param notifier: notifies the service manager.
     """
 
     def __init__(
         self,
-        reactor: IReactorTime,
-        tree: Tree,
-        site: ClosingSite,
-        listeners: Iterable[IService],
+        serving: HubService,
         *,
-        admin: tuple[ClosingSite, MultiService] | None = None,
+        health: Health | None = None,
+        admin: tuple[ClosingSite, Listeners] | None = None,
         notifier: Notifier | None = None,
     ) -> None:
-        MultiService.__init__(self)
-        for listener in listeners:
-            MultiService.addService(self, listener)
-        self._reactor = reactor
-        self._tree = tree
-        self._site = site
+        self._serving = serving
+        self._health = health
         self._admin = admin
         self._notifier = notifier or Notifier({})
-        self._starting: Deferred[None] | None = None
 
     def privilegedStartService(self) -> None:
         """
         Listen before ``twistd`` gives up its privileges.
+
+        :raises SystemExit: with one line, if an endpoint cannot listen.
         """
-        if self._admin is not None:
-            self._admin[1].privilegedStartService()
-        MultiService.privilegedStartService(self)
+        self._listen(lambda service: service.privilegedStartService())
 
     def startService(self) -> None:
         """
-        Listen, and start the tree. A failure of the hub's journal is logged by the hub.
+        Listen, and start the hub.
+
+        :raises SystemExit: with one line, if an endpoint cannot listen.
         """
-        if self._admin is not None:
-            self._admin[1].startService()
-        MultiService.startService(self)
-        self._starting = started = Deferred.fromCoroutine(_await(self._tree.start()))
-        started.addCallback(lambda _: self._notifier.ready()).addErrback(_did_not_start)
+        self._listen(lambda service: service.startService())
+        Service.startService(self)
+        self._serving.when_ready().addCallback(self._is_ready).addErrback(_is_not_ready)
+
+    def _listen(self, listen: Callable[[HubService | Listeners], None]) -> None:
+        try:
+            if self._admin is not None:
+                listen(self._admin[1])
+            listen(self._serving)
+        except ListenFailed as error:
+            if self._admin is not None:
+                self._admin[1].stopService()
+            raise SystemExit(f"twist txsse: {error}") from None
+
+    def _is_ready(self, _: None) -> None:
+        if self._health is not None:
+            self._health.started = True
+        self._notifier.ready()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -96,29 +86,21 @@ class HTTPService(MultiService):
         :returns: a Deferred that fires when this is done, and the reactor has no calls or connections of the
             service left.
         """
+        Service.stopService(self)
         self._notifier.stopping()
-        if self._starting is not None:
-            self._starting.cancel()
-        return Deferred.fromCoroutine(self._stop(MultiService.stopService(self)))
+        return Deferred.fromCoroutine(self._stop())
 
-    async def _stop(self, listeners_stopped: Deferred[object]) -> None:
-        await listeners_stopped
-        await self._tree.stop()
-        # In the same turn of the reactor, so that no open connection sends a request in between.
-        await self._site.close()
+    async def _stop(self) -> None:
+        if self._health is not None:
+            self._health.stopping = True
+        await self._serving.stopService()
         if self._admin is not None:
             site, listeners = self._admin
             await listeners.stopService()
             await site.close()
-        # A stream's handler is cancelled in the turn after its end.
-        await deferLater(self._reactor, 0)
 
 
-def _did_not_start(failure: Failure) -> None:
-    # The failure of a journal is already logged.
-    if not failure.check(CancelledError, JournalFailed):
-        _log.failure("the service did not start", failure)
-
-
-async def _await(work: Awaitable[None]) -> None:
-    await work
+def _is_not_ready(failure: Failure) -> None:
+    # A service that is stopped while it starts has not failed.
+    if not failure.check(HubStopped):
+        _log.failure("the start of the service cannot be reported", failure)

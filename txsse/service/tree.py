@@ -8,13 +8,9 @@ from collections.abc import Sequence
 from typing import Literal, cast
 from urllib.parse import unquote_to_bytes
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.web.http import Request
 
-from txsse._backoff import Backoff
-from txsse.errors import JournalFailed
 from txsse.hub.hub import Hub
 from txsse.journal.urls import journal_named
 from txsse.mercure.auth.verify import Issuer
@@ -31,9 +27,6 @@ from txsse.service.urls import check_hub_url
 from txsse.web.responses import Branch
 
 __all__ = ["HubTree", "make_settings"]
-
-# The delay before the next attempt to start the journal: the first and the longest, in seconds.
-_RETRY = (1.0, 10.0)
 
 
 def make_settings(config: Config, issuers: Sequence[Issuer], url: str) -> Settings:
@@ -78,8 +71,6 @@ class HubTree(Branch):
 
     def __init__(self, config: Config, settings: Settings, reactor: IReactorTime) -> None:
         super().__init__()
-        self._shutdown_timeout = config.shutdown_timeout
-        self._reactor = reactor
         self._path = settings.path.encode()
         try:
             journal = journal_named(
@@ -117,29 +108,6 @@ class HubTree(Branch):
         """
         # Decoded, as twisted.web decodes paths.
         return unquote_to_bytes(request.path) == self._path and self._mercure.wants_body(request)
-
-    async def start(self) -> None:
-        """
-        Start the journal, and retry until it has started.
-
-        A load balancer sends no requests to a node that is not ready, so no request would start the journal.
-        """
-        delay = Backoff(*_RETRY)
-        while not self.health.started:
-            try:
-                await self.hub.start()
-            except JournalFailed:
-                # The hub has logged it.
-                await deferLater(self._reactor, delay.next())
-            else:
-                self.health.started = True
-
-    def stop(self) -> Deferred[None]:
-        """
-        Drain the subscribers, and stop the journal.
-        """
-        self.health.stopping = True
-        return self.hub.stop(deadline=self._shutdown_timeout)
 
 
 def _stream_options(config: Config) -> StreamOptions:

@@ -88,6 +88,13 @@ class ClosingSite(Site):
         protocol = Site.buildProtocol(self, addr)
         return None if protocol is None else self.make_connection(protocol)
 
+    @property
+    def connections(self) -> list[Connection]:
+        """
+        The connections that are open now.
+        """
+        return list(self._connections)
+
     def make_connection(self, protocol: IProtocol) -> Connection:
         """
         Make the object that represents a connection.

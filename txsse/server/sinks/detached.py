@@ -212,6 +212,13 @@ class DetachedSink:
         """
         self._transport.abortConnection()
 
+    @property
+    def owner(self) -> SinkOwner | None:
+        """
+        The object that writes to the sink; ``None`` before it is attached, and after its end.
+        """
+        return self._owner
+
     def detach(self) -> None:
         """
         Forget the owner.

@@ -79,6 +79,13 @@ class RequestSink:
         channel: Any = self._request.channel
         channel.transport.abortConnection()
 
+    @property
+    def owner(self) -> SinkOwner | None:
+        """
+        The object that writes to the sink; ``None`` before it is attached, and after its end.
+        """
+        return self._owner
+
     def detach(self) -> None:
         """
         Forget the owner, to break a reference cycle that would last until a garbage collection.
