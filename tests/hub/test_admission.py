@@ -225,6 +225,19 @@ class ReplayingTests:
         assert member.texts == ["2", "4", "6", "8", "10", "11"]
         subscriber.change(["a", "b"])
 
+    def test_many_changes_of_a_live_subscriber(self, world: World) -> None:
+        """
+        A subscriber that is live again after each change may gain topics any number of times.
+        """
+        member, subscriber = subscribe(world, "a")
+        for number in range(2 * MAX_EARLIER):
+            publish_now(world, "a", str(number))
+            subscriber.change(["a", f"x{number}"])
+            assert subscriber.is_replaying
+            world.reactor.run_soon()
+            assert (subscriber.is_replaying, subscriber.earlier) == (False, ())
+        assert len(member.texts) == 2 * MAX_EARLIER
+
     def test_while_a_page_is_matched(self, paged: World) -> None:
         """
         If the topics change while a page is matched in steps, the page is sent by the new topics.
