@@ -149,12 +149,12 @@ class SharedPagesTests:
         """
         pages = SharedPages(world.reactor)
         page = SharedPage(Page(entries(("news", False)), 1, False))
-        pages.add(0, page)
+        pages.add((0, None), page)
         world.reactor.advance(0.99)
-        assert pages.find(0) is page
-        assert pages.find(1) is None
+        assert pages.find((0, None)) is page
+        assert pages.find((1, None)) is None
         world.reactor.advance(0.02)
-        assert pages.find(0) is None
+        assert pages.find((0, None)) is None
 
     def test_bounds(self, world: World) -> None:
         """
@@ -163,11 +163,11 @@ class SharedPagesTests:
         pages = SharedPages(world.reactor)
         page = SharedPage(Page(entries(("news", False)), 1, False))
         for position in range(20):
-            pages.add(position, page)
-        assert [position for position in range(20) if pages.find(position)] == list(range(4, 20))
+            pages.add((position, None), page)
+        assert [position for position in range(20) if pages.find((position, None))] == list(range(4, 20))
         large = Update("news", ServerSentEvent("x" * 200_000, id="1"))
-        pages.add(99, SharedPage(Page([(1, large)], 1, False)))
-        assert pages.find(99) is None
+        pages.add((99, None), SharedPage(Page([(1, large)], 1, False)))
+        assert pages.find((99, None)) is None
 
 
 class StormTests:
@@ -297,7 +297,7 @@ class StormTests:
         storm.publish("a")
         assert storm.hub._distribution is not None
         replay = storm.hub._distribution.replay
-        replay._shared.add(0, SharedPage(Page(entries(("news", False)), 1, False)))
+        replay._shared.add((0, None), SharedPage(Page(entries(("news", False)), 1, False)))
         storm.hub._distribution.updates_missed(journal.head)
         assert replay._shared._pages == {}
         storm.end()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from itertools import compress
+from typing import TypeAlias
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -21,7 +22,10 @@ from txsse.journal.window import PAGE_BYTES
 from txsse.server.sinks.base import Framed
 from txsse.topics.topic_set import weight_of
 
-__all__ = ["SharedPage", "SharedPages"]
+__all__ = ["PageKey", "SharedPage", "SharedPages"]
+
+#: The position after which a page begins; and the journal's head if that is the oldest update, which changes.
+PageKey: TypeAlias = tuple[int, int | None]
 
 # How many pages are kept, their maximum size, and for how many audiences each is framed: some 20 MiB in all.
 _PAGES = 16
@@ -142,30 +146,30 @@ class SharedPages:
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
-        # By the position after which each page begins, with the time when it expires.
-        self._pages: dict[int, tuple[float, SharedPage]] = {}
+        # Each page with the time when it expires.
+        self._pages: dict[PageKey, tuple[float, SharedPage]] = {}
 
-    def find(self, after: int) -> SharedPage | None:
+    def find(self, key: PageKey) -> SharedPage | None:
         """
-        Return the page after a position; ``None`` if it is not in the cache.
+        Return a page; ``None`` if it is not in the cache.
         """
-        found = self._pages.get(after)
+        found = self._pages.get(key)
         if found is None:
             return None
         until, shared = found
         if self._reactor.seconds() < until:
             return shared
-        del self._pages[after]
+        del self._pages[key]
         return None
 
-    def add(self, after: int, shared: SharedPage) -> None:
+    def add(self, key: PageKey, shared: SharedPage) -> None:
         """
         Keep a page, which must not change any more: it ends before the journal's head.
         """
         if shared.size <= _MAX_SIZE:
             if len(self._pages) >= _PAGES:
                 del self._pages[next(iter(self._pages))]
-            self._pages[after] = self._reactor.seconds() + _SECONDS, shared
+            self._pages[key] = self._reactor.seconds() + _SECONDS, shared
 
     def clear(self) -> None:
         """

@@ -25,11 +25,11 @@ from txsse._timeslice import TimeSlices
 from txsse._waiters import SharedCall, Waiters
 from txsse.errors import ChannelClosed, JournalFailed
 from txsse.hub.metrics import Counters
-from txsse.hub.page_cache import SharedPage, SharedPages
+from txsse.hub.page_cache import PageKey, SharedPage, SharedPages
 from txsse.hub.subscriber import REPLAYING, Subscriber
 from txsse.journal.interfaces import IJournal
 from txsse.journal.page import Page
-from txsse.journal.position import Progress, ResumePoint
+from txsse.journal.position import OLDEST, Progress, ResumePoint
 from txsse.journal.update import EARLIEST
 from txsse.protocol.encoder import encode_event, encode_id
 from txsse.protocol.event import ServerSentEvent
@@ -68,8 +68,8 @@ class Replay:
         self._paused: Waiters[None] | None = None
         self.turns = TimeSlices(reactor)
         self._shared = SharedPages(reactor)
-        # The reads that are under way, by the position after which they begin.
-        self._reading: dict[int, SharedCall[SharedPage]] = {}
+        # The reads that are under way.
+        self._reading: dict[PageKey, SharedCall[SharedPage]] = {}
 
     def move_to_replay(self, subscriber: Subscriber, position: int) -> None:
         """
@@ -186,27 +186,30 @@ class Replay:
         """
         Read a page, once for all subscribers that need it at about the same time.
         """
-        known = self._shared.find(position)
+        # What the oldest update is changes with each publication. A client that has missed updates may have
+        # received more recent ones than an older page has.
+        key = position, (self._journal.head if position == OLDEST else None)
+        known = self._shared.find(key)
         if known is not None:
             return succeed(known)
-        reading = self._reading.get(position)
+        reading = self._reading.get(key)
         if reading is None:
-            self._reading[position] = reading = SharedCall()
-        return reading.join(partial(self._read_now, position))
+            self._reading[key] = reading = SharedCall()
+        return reading.join(partial(self._read_now, position, key))
 
-    async def _read_now(self, position: int) -> SharedPage:
+    async def _read_now(self, position: int, key: PageKey) -> SharedPage:
         try:
             page = await self._journal.read(position)
         finally:
-            del self._reading[position]
-        return self._share(page, position)
+            del self._reading[key]
+        return self._share(page, position, key)
 
-    def _share(self, page: Page, position: int) -> SharedPage:
+    def _share(self, page: Page, position: int, key: PageKey) -> SharedPage:
         shared = SharedPage(page)
         # Do not keep a page without progress, which a subscriber would read again and again, nor one at the
         # head, which may grow.
         if position < page.end < self._journal.head and not page.missed:
-            self._shared.add(position, shared)
+            self._shared.add(key, shared)
         return shared
 
     def _send(
