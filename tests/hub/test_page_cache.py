@@ -4,11 +4,12 @@ Pages of the journal that several replaying subscribers share.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
 
+import txsse.journal.window
 from tests.hub.fakes import Heavy, Member, Prefix, ScriptedJournal, World, turn
 from txsse import Access, ServerSentEvent, Update
 from txsse.hub import page_cache as page_cache_module
@@ -303,6 +304,27 @@ class StormTests:
         storm.end()
 
     @pytest.mark.slow
+    def test_oldest_page_is_outdated(
+        self, new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        A client that missed updates is not sent a page that was read before the last publication: it may
+        have received updates of that page.
+        """
+        monkeypatch.setattr(txsse.journal.window, "PAGE_COUNT", 2)
+        world = new_world(bounds={"max_count": 3})
+        large = "x" * 70_000
+        world.publish(f"1{large}", f"2{large}", "3")
+        slow = world.open(headers={"Last-Event-ID": "dropped"})
+        slow.stop_reading()
+        # It replays until its client has read the first page.
+        assert world.hub.subscribe(slow.channel, "news").is_replaying
+        world.reactor.run_soon()
+        world.publish("4", "5")
+        member = world.join(last_event_id="dropped")
+        assert member.texts == ["stream-reset", "3", "4", "5"]
+        assert world.hub.metrics().replaying == 1
+
     def test_private(self, storm: World, journal: ScriptedJournal) -> None:
         """
         Clients that resume together, some with grants, get only the private updates that each of them has a
