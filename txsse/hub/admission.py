@@ -69,7 +69,7 @@ class Admission:
 
         :param topics: the topics that it subscribes to.
         :param private: the topics whose private updates it may receive.
-        :param key: whose stream it is; ``None`` for nobody's.
+        :param key: whose stream it is; ``None`` for no key.
         :raises TypeError: for a key that the hub's other nodes could not recognise.
         :raises HubStopped: if the hub has been stopped.
         :raises TooManyTopics: if there are more than ``max_topics`` topics.
