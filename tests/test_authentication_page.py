@@ -333,7 +333,8 @@ class CutOffTests:
         result: Any,
     ) -> None:
         """
-        If a node cannot be reached, the program disconnects the key again, at most three times.
+        If a node cannot be reached, the program disconnects the key again, at most three times, and waits longer
+        each time.
         """
         keys: list[Any] = []
         left = list(outcomes)
@@ -345,9 +346,10 @@ class CutOffTests:
 
         monkeypatch.setattr(program.hub, "disconnect", disconnect)
         outcome = outcome_of(Deferred.fromCoroutine(program.cut_off(("session", 0))))
-        for wait in waits:
-            assert outcome == []
-            program.wire.reactor.advance(wait)
+        for number, wait in enumerate(waits, start=1):
+            program.wire.reactor.advance(wait - 0.1)
+            assert (outcome, len(keys)) == ([], number)
+            program.wire.reactor.advance(0.2)
         assert outcome == [result]
         assert keys == [("session", 0)] * len(outcomes)
 
