@@ -121,6 +121,19 @@ class CookieTests:
         assert texts(ann) == ["for all", "for Ann"]
         assert texts(bob) == ["for all"]
 
+    @pytest.mark.parametrize("path", ["/events", "/few", "/job"])
+    def test_expires(self, program: Program, path: str) -> None:
+        """
+        A stream ends an hour after it has begun, with a hub and without one.
+        """
+        client = program.request(path, "a1")
+        program.wire.reactor.advance(3599)
+        client.pump()
+        assert (client.status, client.ended) == (200, False)
+        program.wire.reactor.advance(2)
+        client.pump()
+        assert client.ended
+
     @pytest.mark.parametrize("path", ["/events", "/few", "/countdown", "/job"])
     @pytest.mark.parametrize("cookie", ["", "x"])
     def test_refused(self, program: Program, path: str, cookie: str) -> None:
@@ -201,15 +214,6 @@ class LoneChannelTests:
         program.publish("users/ann", "done")
         assert texts(client) == ["the job has begun", "done"]
         assert result_of(program.hub.disconnect(key=("session", 0))) == 1
-        client.pump()
-        assert client.ended
-
-    def test_expires(self, program: Program) -> None:
-        """
-        A channel that its handler subscribes ends when the subscription's access expires.
-        """
-        client = program.request("/job", "a1")
-        program.wire.reactor.advance(3601)
         client.pump()
         assert client.ended
 
@@ -333,8 +337,8 @@ class CutOffTests:
         result: Any,
     ) -> None:
         """
-        If a node cannot be reached, the program disconnects the key again, at most three times, and waits longer
-        each time.
+        If a node cannot be reached, the program disconnects the key again, at most three times, and waits
+        longer each time.
         """
         keys: list[Any] = []
         left = list(outcomes)
