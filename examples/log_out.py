@@ -21,7 +21,7 @@ def access(request: server.Request) -> Access:
     if session not in SESSIONS:
         raise UpgradeRefused("log in first", status=204)  # after this, a browser does not ask again
     topic = f"users/{SESSIONS[session]}"
-    return Access(topic, private=topic, key=session)
+    return Access(topic, private=topic, key=session)  # with several nodes, choose a key that is not secret
 
 
 class Form(resource.Resource):
