@@ -575,6 +575,71 @@ class AuthorisedTopicsTests(Example):
         assert fetch(url, path, **headers).status == status
 
 
+class LogOutTests(Example):
+    name = "log_out.py"
+
+    def log_in(self, url: SplitResult, name: str) -> dict[str, str]:
+        """
+        Send the form, and return the session's cookie as a request's header.
+        """
+        with closing(connect(url)) as connection:
+            form = {"Content-Type": "application/x-www-form-urlencoded"}
+            connection.request("POST", "/log-in", urlencode({"name": name}), form)
+            response = connection.getresponse()
+            assert (response.status, response.headers["Location"]) == (302, "/")
+            cookie, *attributes = response.headers["Set-Cookie"].split("; ")
+            assert {"httponly", "samesite=strict", "path=/"} <= {each.lower() for each in attributes}
+            return {"Cookie": cookie}
+
+    def test_log_out(self, url: SplitResult, open_stream: Callable[..., Stream]) -> None:
+        """
+        In the example of a log-out, all streams of the session end, its next request gets 204, and another
+        session of the same user keeps its stream.
+        """
+        ada, other = self.log_in(url, "Ada"), self.log_in(url, "Ada")
+        streams = [open_stream("/events", **ada) for _ in range(2)]
+        kept = open_stream("/events", **other)
+        for stream in (*streams, kept):
+            assert data(stream.take(1))[0].startswith("You are Ada, in ")
+        assert fetch(url, "/log-out", "POST", **ada).status == 302
+        for stream in streams:
+            # The response is complete: an incomplete one raises an error.
+            assert len(stream.take(10)) < 10
+            assert stream.parser.retry == 1.0
+        assert fetch(url, "/events", **ada) == Answer(204, fetch(url, "/events").content_type, b"")
+        assert "You are Ada, in 1 tabs." in data(kept.take(2))
+        assert fetch(url, "/log-out", "POST", **ada).status == 302
+
+    def test_log_in_again(self, url: SplitResult, open_stream: Callable[..., Stream]) -> None:
+        """
+        In the example of a log-out, a new log-in in the same browser ends the streams of the old session.
+        """
+        ada = self.log_in(url, "Ada")
+        stream = open_stream("/events", **ada)
+        stream.take(1)
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        assert fetch(url, "/log-in", "POST", urlencode({"name": "Eve"}), **form, **ada).status == 302
+        assert len(stream.take(10)) < 10
+
+    @pytest.mark.parametrize("cookie", [{}, {"Cookie": "session="}, {"Cookie": "session=x"}])
+    def test_refused(self, url: SplitResult, cookie: dict[str, str]) -> None:
+        """
+        The example of a log-out refuses a client without a session with 204, which stops a browser.
+        """
+        assert fetch(url, "/events", **cookie).status == 204
+
+    def test_other_site(self, url: SplitResult, open_stream: Callable[..., Stream]) -> None:
+        """
+        The example of a log-out refuses a form that another site's page sends, and no stream ends.
+        """
+        ada = self.log_in(url, "Ada")
+        stream = open_stream("/events", **ada)
+        foreign = {"Sec-Fetch-Site": "cross-site"}
+        assert fetch(url, "/log-out", "POST", **ada, **foreign).status == 403
+        assert fetch(url, "/log-in", "POST", **ada, **foreign).status == 403
+        assert len(stream.take(2)) == 2
+
+
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """
     Run an example that ends by itself.

@@ -12,6 +12,7 @@ All exceptions have one root::
     ├── UpdateTooLarge   an update that exceeds the hub's limit
     ├── BatchTooLarge    more updates than a journal records in one transaction
     ├── TooManyTopics    a subscription with more topics than the hub's limit
+    ├── TooManyChanges   a subscriber that has gained topics too often while it replays
     ├── TooManyPatterns  a subscription whose patterns would exceed the hub's limit for all patterns
     ├── HubStopped       an update or a subscriber for a hub that has stopped
     ├── ListenFailed     an endpoint that a service cannot listen on

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from tests.browser.remote import Source
+from tests.browser.remote import CLOSED, CONNECTING, Source
 from tests.processes import serving
 from tests.waiting import wait_until
 
@@ -286,3 +287,72 @@ class AuthorisedTopicsTests(Example):
         for name, seen in (("Ada", "only for ada"), ("Grace", "only for grace"), ("Eve", "refused")):
             page.find_element("xpath", f"//button[.='{name}']").click()
             wait_until(lambda: self.read(page, "p"), lambda text, seen=seen: seen in text, seen)  # type: ignore[misc]
+
+
+class LogOutTests(Example):
+    name = "log_out.py"
+
+    @pytest.fixture
+    def other(self, page: Chrome) -> Iterator[str]:
+        """
+        Open the same page in a second tab.
+        """
+        url, first = page.current_url, page.current_window_handle
+        page.switch_to.new_window("tab")
+        page.get(url)
+        other = page.current_window_handle
+        page.switch_to.window(first)
+        yield other
+        page.switch_to.window(other)
+        page.close()
+        page.switch_to.window(first)
+
+    def wait_for(self, page: Chrome, text: str) -> None:
+        """
+        Wait until the page shows a text.
+        """
+        wait_until(lambda: self.read(page, "#state"), lambda seen: text in seen, text)
+
+    def requests(self, page: Chrome) -> int:
+        """
+        Return how often the page of this tab has requested the stream since the last call.
+        """
+        # The log is that of all tabs.
+        entries = [json.loads(entry["message"]) for entry in page.get_log("performance")]
+        return sum(
+            entry["webview"] == page.current_window_handle
+            and entry["message"]["method"] == "Network.requestWillBeSent"
+            and entry["message"]["params"]["request"]["url"].endswith("/events")
+            for entry in entries
+        )
+
+    def test_two_tabs(self, page: Chrome, other: str) -> None:
+        """
+        After a log-out in one tab, the stream of another tab ends, its next request is refused with 204, and
+        its EventSource is closed and makes no further request.
+        """
+        first = page.current_window_handle
+        self.wait_for(page, "You are logged out.")
+        page.find_element("css selector", "#log-in input").send_keys("Ada", Keys.ENTER)
+        self.wait_for(page, "You are Ada, in 1 tabs.")
+        page.switch_to.window(other)
+        page.refresh()
+        self.wait_for(page, "You are Ada, in 2 tabs.")
+        page.execute_script(
+            "window.states = []; source.addEventListener('error', () => states.push(source.readyState))"
+        )
+        self.requests(page)
+        page.switch_to.window(first)
+        page.find_element("css selector", "#log-out button").click()
+        page.switch_to.window(other)
+        self.wait_for(page, "You are logged out.")
+        assert page.execute_script("return states") == [CONNECTING, CLOSED]
+        assert page.execute_script("return source.readyState") == CLOSED
+        assert page.find_element("css selector", "#log-in").is_displayed()
+        assert self.requests(page) == 1
+        # The reconnection delay is one second.
+        time.sleep(3.0)
+        assert self.requests(page) == 0
+        assert page.execute_script("return states") == [CONNECTING, CLOSED]
+        page.switch_to.window(first)
+        self.wait_for(page, "You are logged out.")

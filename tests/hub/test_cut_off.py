@@ -441,6 +441,8 @@ class ClusterTests:
         assert len(failures) == 1
         with pytest.raises((TypeError, ValueError), match="key"):
             first.hub.subscribe(first.open().channel, "news", key=key)
+        with pytest.raises((TypeError, ValueError), match="key"):
+            first.hub.resource(Access("news", key=key))
 
     def test_selector_that_others_cannot_recognise(self, nodes: tuple[World, World, TwoNodes]) -> None:
         """

@@ -38,6 +38,8 @@ class Admission:
     :param max_topics: the maximum number of topics and patterns per channel.
     :param max_pattern_weight: the maximum weight of the patterns of all subscribers together; see
         :class:`~txsse.ISelector`; ``None`` for no limit.
+    :ivar check_key: the same callable.
+    :ivar under_way: the same admissions.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class Admission:
         self._membership = membership
         self._expiry = expiry
         self.under_way = under_way
-        self._check_key = check_key
+        self.check_key = check_key
         self._max_topics = max_topics
         self._max_pattern_weight = max_pattern_weight
 
@@ -67,13 +69,13 @@ class Admission:
 
         :param topics: the topics that it subscribes to.
         :param private: the topics whose private updates it may receive.
-        :param key: whose stream it is; ``None`` for nobody's.
+        :param key: whose stream it is; ``None`` for no key.
         :raises TypeError: for a key that the hub's other nodes could not recognise.
         :raises HubStopped: if the hub has been stopped.
         :raises TooManyTopics: if there are more than ``max_topics`` topics.
         :raises TooManyPatterns: if the patterns would exceed ``max_pattern_weight``.
         """
-        self._check_key(key)
+        self.check_key(key)
         self._check(topics, private, None)
 
     def _check(self, topics: TopicSet, private: TopicSet, instead_of: Subscriber | None) -> None:

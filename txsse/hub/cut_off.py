@@ -185,7 +185,7 @@ def _may_select(topics: TopicSet, revoked: TopicSet) -> bool:
 def _disconnect(subscriber: Subscriber) -> None:
     channel = subscriber.channel
     if channel.is_slow:
-        # What it holds back must not be sent any more.
+        # Held-back updates must not be sent any more.
         channel.abort(reason=CloseReason.DISCONNECTED)
     else:
         channel.close(reason=CloseReason.DISCONNECTED)

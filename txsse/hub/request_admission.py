@@ -81,6 +81,8 @@ class RequestAdmission:
         self._fixed = None if callable(rule) else _Wanted(to_access(rule))
         if self._fixed is not None and not self._fixed.topics:
             raise ValueError("resource needs a topic: give 'news', ['a', 'b'], or '*' for all topics")
+        if self._fixed is not None:
+            admission.check_key(self._fixed.access.key)
 
     def render(self, request: Request) -> int:
         """

@@ -67,7 +67,7 @@ class TopicIndex(Generic[M]):
 
     def replace(self, member: M, before: TopicSet, after: TopicSet) -> None:
         """
-        Replace the topics of a member. What it keeps stays as it is, so that no pattern is matched anew.
+        Replace the topics of a member. Topics that it keeps stay in place, so no pattern is matched anew.
         """
         self.remove(member, before.without(after))
         self.add(member, after.without(before))

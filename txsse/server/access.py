@@ -29,7 +29,7 @@ class Access:
         none.
     :ivar private: the topics whose private updates the subscriber may receive too, in the same form.
     :ivar key: whose stream it is, such as a user's ID or a session's: any hashable value; ``None`` for
-        nobody's. A hub with several nodes needs a ``str``, an ``int``, or a tuple of these.
+        no key. A hub with several nodes needs a ``str``, an ``int``, or a tuple of these.
     :ivar context: any object that the program needs later; ``channel.context`` returns it.
     :ivar last_event_id: the ID to resume from, ``""`` for a client that does not resume; ``None`` to take it
         from the request's ``Last-Event-ID`` header.
