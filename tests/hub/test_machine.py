@@ -1018,8 +1018,9 @@ class ChangingMachine(HubMachine):
         ((["a", "b", "c/1"], ["b", "c/1"], True), "l"),
         ((["*"], ["*"], False), None),
     )
-    publish_again = publish_several = change_topics = send_without_the_hub = lose_journal = None
-    reconnect_between_publications = pause = None
+    # These rules take steps that changes of topics need.
+    publish_again = publish_several = change_topics = cast(Any, None)
+    send_without_the_hub = lose_journal = reconnect_between_publications = pause = cast(Any, None)
 
 
 # The wires "request" and "http10" have the same sink, so one policy for each is sufficient.

@@ -186,8 +186,8 @@ class Replay:
         """
         Read a page, once for all subscribers that need it at about the same time.
         """
-        # What the oldest update is changes with each publication. A client that has missed updates may have
-        # received more recent ones than an older page has.
+        # Each publication may drop the oldest update. A client that has missed updates may have received
+        # those of an older page.
         key = position, (self._journal.head if position == OLDEST else None)
         known = self._shared.find(key)
         if known is not None:
