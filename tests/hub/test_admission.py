@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+import txsse.hub.fanout
 import txsse.journal.window
 from tests.fakes import Wire
-from tests.hub.fakes import Member, Prefix, ScriptedJournal, World
+from tests.hub.fakes import Member, Prefix, ScriptedJournal, World, turn
 from txsse import HubStopped, TooManyChanges, TooManyPatterns, TooManyTopics
 from txsse.hub.admission import MAX_EARLIER
 from txsse.hub.subscriber import Subscriber
+from txsse.journal.position import ResumePoint
 
 
 class Heavy(Prefix):
@@ -154,6 +156,35 @@ class LiveTests:
         world.reactor.run_soon()
         world.publish("3", topics="b")
         assert member.texts == ["1", "3"]
+
+    @pytest.mark.parametrize("is_slow", [False, True])
+    def test_ephemeral_event_between_slices(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, is_slow: bool
+    ) -> None:
+        """
+        An ephemeral event that is being sent does not reach a subscriber that gives its topic up meanwhile,
+        even if it has caught up from the journal before all others have been sent the event.
+        """
+        monkeypatch.setattr(txsse.hub.fanout, "_LOOK", 1)
+        crowd = [subscribe(world, "a")[0] for _ in range(8)]
+        member, subscriber = subscribe(world, "a", "b")
+        for each in crowd:
+            each.socket.cost = 1.0
+        distribution = world.hub._distribution
+        assert distribution is not None
+        if is_slow:
+            distribution.replay.begin(subscriber, ResumePoint(0))
+        world.hub.publish_ephemeral("a", "1")
+        turn(world.reactor)
+        subscriber.change("b")
+        for _ in range(4):
+            turn(world.reactor)
+        assert not subscriber.is_replaying
+        assert distribution.fanout.is_sending
+        world.reactor.run_soon()
+        world.publish("2", topics="b")
+        assert crowd[7].texts == ["1"]
+        assert member.texts == ["2"]
 
 
 class ReplayingTests:

@@ -67,7 +67,7 @@ class Admission:
 
         :param topics: the topics that it subscribes to.
         :param private: the topics whose private updates it may receive.
-        :param key: whose stream it is; ``None`` for nobody's.
+        :param key: whose stream it is; ``None`` for a stream without a key.
         :raises TypeError: for a key that the hub's other nodes could not recognise.
         :raises HubStopped: if the hub has been stopped.
         :raises TooManyTopics: if there are more than ``max_topics`` topics.
@@ -174,6 +174,7 @@ class Admission:
             subscriber.earlier += (before,)
         self._membership.replace_topics(subscriber, topics, private)
         withdraw_denied(subscriber)
+        fanout.leave_out(subscriber)
         if position is not None and (fanout.is_sending or (gains and has_pending)):
             distribution.replay.begin(subscriber, ResumePoint(position))
 
