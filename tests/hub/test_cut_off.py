@@ -5,7 +5,7 @@ Cutting streams off by their key: disconnect and revoke, on one node and on seve
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -97,6 +97,30 @@ class DisconnectTests:
         assert member.texts == []
         assert world.hub.metrics().buffered == 0
         world.end()
+
+    def test_twice(self, any_world: World) -> None:
+        """
+        A stream counts once, also if its connection has not ended when its key is disconnected again.
+        """
+        member = join(any_world, "ann")
+        member.stop_reading()
+        while not member.channel.is_slow:
+            member.channel.comment("x" * 70_000)
+        assert result_of(any_world.hub.disconnect(key="ann")) == 1
+        assert result_of(any_world.hub.disconnect(key="ann")) == 0
+        assert result_of(any_world.hub.revoke("ann", "news")) == 0
+
+    def test_closing(self, any_world: World) -> None:
+        """
+        A stream that is closing counts, and loses the frames that it holds back.
+        """
+        member = join(any_world, "ann")
+        member.stop_reading()
+        while not member.channel.buffered:
+            member.channel.comment("x" * 70_000)
+        member.channel.close()
+        assert result_of(any_world.hub.disconnect(key="ann")) == 1
+        assert member.channel.buffered == 0
 
     def test_many(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
@@ -326,6 +350,25 @@ class RevokeTests:
         assert first.texts == ["1", "2"]
         assert ann.texts == ["2"]
 
+    def test_while_the_hub_stops(self, new_world: Callable[..., World]) -> None:
+        """
+        A stream is closed if its topics are revoked by another node while the hub waits for its clients.
+        """
+        world = new_world(upgrader={"slow_policy": "close", "max_buffer": 1_000_000})
+        member = join(world, "ann", "news", "secret")
+        member.stop_reading()
+        while not member.channel.is_slow:
+            member.channel.comment("x" * 70_000)
+        world.publish("a", topics="secret")
+        world.hub.stop(deadline=5.0)
+        message = json.dumps({"revoke": '"ann"', "topics": ["secret"], "patterns": []})
+        received = world.hub._cut_off.message_received(message)
+        assert received is not None
+        assert result_of(received) == "1"
+        member.read_on()
+        world.reactor.run_soon()
+        assert member.texts == []
+
     @pytest.mark.parametrize(("topics", "error"), [((), ValueError), (7, TypeError), ([7], TypeError)])
     def test_wrong_topics(self, world: World, topics: Any, error: type[Exception]) -> None:
         """
@@ -450,6 +493,18 @@ class ClusterTests:
         with pytest.raises(TypeError, match="topics must be strings or TopicPatterns"):
             first.hub.revoke("ann", Prefix("a/"))
         assert cluster.messages == []
+
+    def test_too_many_topics(self, nodes: tuple[World, World, TwoNodes]) -> None:
+        """
+        More topics than one message holds are refused before any is revoked.
+        """
+        first, _, cluster = nodes
+        member = join(first, "ann", "topic 1", "news")
+        with pytest.raises(ValueError, match="65536 is the limit; revoke them in several calls"):
+            first.hub.revoke("ann", [f"topic {number}" for number in range(6000)])
+        assert cluster.messages == []
+        first.publish("a", topics="topic 1")
+        assert member.texts == ["a"]
 
     @pytest.mark.parametrize(
         "message",

@@ -366,6 +366,7 @@ class Hub:
         :returns: a Deferred that fires with the number of streams that had any of the topics, as that of
             :meth:`disconnect` does, and fails as that does.
         :raises TypeError: as :meth:`disconnect` does, like :exc:`ValueError`; and for topics of a wrong type.
+        :raises ValueError: for no topics, or for more than 64 KiB of topics in a hub with several nodes.
         """
         check_thread(self._reactor(), "hub.revoke")
         revoked = TopicSet(topics)
