@@ -47,7 +47,7 @@ class SSEChannel(ChannelIO):
     @property
     def key(self) -> Hashable:
         """
-        Whose stream it is, from :class:`txsse.Access` or :meth:`txsse.Hub.subscribe`; ``None`` for nobody's.
+        Whose stream it is, from :class:`txsse.Access` or :meth:`txsse.Hub.subscribe`; ``None`` for no key.
         """
         return self._key
 
