@@ -294,6 +294,42 @@ class ReplayingTests:
         assert member.texts == ["2", "3"]
         world.end()
 
+    def test_while_the_journal_starts(self, plain: Wire) -> None:
+        """
+        If the journal is being started, a gained topic begins at the head that it has already.
+        """
+        journal = ScriptedJournal(reactor=plain.reactor)
+        old = World(plain, journal=journal)
+        (first,) = old.publish("0", topics="a")
+        old.publish("1", topics="b")
+        old.publish("2", topics="a")
+        journal.held.add("at")
+        world = World(plain, journal=journal)
+        member = world.open(headers={"Last-Event-ID": first})
+        subscriber = world.hub.subscribe(member.channel, "a")
+        subscriber.change(["a", "b"])
+        old.publish("3", topics="b")
+        journal.release("at")
+        world.publish("4", topics="b")
+        assert member.texts == ["2", "3", "4"]
+        world.end()
+
+    def test_by_the_presence_callback(self, new_world: Callable[..., World]) -> None:
+        """
+        A change before a subscription has begun needs no memory once the subscriber is live.
+        """
+
+        def change(subscriber: Subscriber, is_present: bool) -> None:
+            if is_present:
+                subscriber.change(["a", "b"])
+
+        world = new_world(presence=change)
+        world.publish("0", topics="b")
+        member, subscriber = subscribe(world, "a")
+        assert (subscriber.is_replaying, subscriber.earlier) == (False, ())
+        world.publish("1", topics="b")
+        assert member.texts == ["1"]
+
 
 class HeldBackTests:
     @pytest.fixture(params=["close", "latest", "drop"])

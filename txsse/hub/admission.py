@@ -164,7 +164,7 @@ class Admission:
         self._check(topics, private, subscriber)
         distribution = self._get_distribution()
         fanout, head = distribution.fanout, distribution.journal.head
-        before = Earlier(head if distribution.started else None, subscriber.topics, subscriber.private)
+        before = Earlier(head if distribution.has_head else None, subscriber.topics, subscriber.private)
         gains = not (before.topics.includes(topics) and before.private.includes(private))
         position = None if subscriber.is_replaying else fanout.position_of(subscriber)
         has_pending = position is None or position < head
