@@ -122,6 +122,33 @@ class DisconnectTests:
         assert result_of(any_world.hub.disconnect(key="ann")) == 1
         assert member.channel.buffered == 0
 
+    @pytest.mark.parametrize(
+        ("topics", "count"), [(None, 1), ("news", 1), (["x", "news"], 1), ("sport", 0), (Prefix("n"), 1)]
+    )
+    def test_access_has_ended(self, wire: Wire, topics: Any, count: int) -> None:
+        """
+        A stream whose access has ended is aborted if it still holds back an update that its key may no longer
+        receive.
+        """
+        world = World(wire, upgrader={"slow_policy": "close", "max_buffer": 1_000_000})
+        member = world.join(Access(["news", "sport"], key="ann", expires=10))
+        member.stop_reading()
+        while not member.channel.buffered:
+            member.channel.comment("x" * 70_000)
+        world.publish("late")
+        world.reactor.run_soon()
+        world.reactor.advance(10)
+        assert member.channel.close_reason is CloseReason.EXPIRED
+        hub = world.hub
+        assert result_of(hub.revoke("ann", topics) if topics else hub.disconnect(key="ann")) == count
+        if count:
+            assert result_of(hub.disconnect(key="ann")) == 0
+        member.read_on()
+        world.reactor.run_soon()
+        assert member.texts == ["late"] * (not count)
+        assert not hub._membership._flushing
+        world.end()
+
     def test_many(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         Many streams are closed in slices, between which the reactor has its turn; a client that disconnects

@@ -24,8 +24,10 @@ from txsse.hub.lifecycle import Lifecycle
 from txsse.hub.membership import Membership
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.under_way import Order, UnderWay
+from txsse.hub.withdrawal import Held
 from txsse.journal.cluster import MAX_MESSAGE_BYTES, Cluster, NoCluster
 from txsse.server.access import check_key
+from txsse.server.channel import SSEChannel
 from txsse.topics.pattern import TopicPattern
 from txsse.topics.topic_set import ALL, TopicSet, selects
 
@@ -134,6 +136,8 @@ class CutOff:
                     failed = failed or error
             if not number % _SLICE:
                 await deferLater(self._get_distribution().reactor, 0)
+        for channel in self._membership.flushing(order.key):
+            count += _stop_flushing(channel, order.topics)
         if failed is not None:
             raise failed
         return count
@@ -141,6 +145,21 @@ class CutOff:
 
 def _cut(subscriber: Subscriber, topics: TopicSet | None) -> bool:
     return _disconnect(subscriber) if topics is None else take_topics(subscriber, topics)
+
+
+def _stop_flushing(channel: SSEChannel, topics: TopicSet | None) -> bool:
+    """
+    Abort a channel whose access has ended, if it holds back an update that must not be sent any more.
+    """
+    is_concerned = topics is None
+
+    def look(held: Held) -> bool:
+        nonlocal is_concerned
+        is_concerned = is_concerned or (topics is not None and topics.has(held.update.topics))
+        return False
+
+    channel.withdraw(look)
+    return is_concerned and channel.abort(reason=CloseReason.DISCONNECTED)
 
 
 def take_topics(subscriber: Subscriber, revoked: TopicSet) -> bool:

@@ -50,8 +50,8 @@ class Distribution:
     :param counters: the hub's counters.
     :param obey: carries out a message of another node.
     :ivar started: whether the journal has been started.
-    :ivar has_head: whether the journal's head is known, which is a little earlier: a node of a cluster then asks
-        the server for the newest update.
+    :ivar has_head: whether the journal's head is known, which is a little earlier: a node of a cluster then
+        asks the server for the newest update.
     """
 
     def __init__(
