@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import LogEvent
 from twisted.web.http import Request
 from zope.interface import implementer
@@ -491,6 +491,45 @@ class ClusterTests:
         (error,) = outcome_of(first.hub.disconnect(key="ann"))
         assert isinstance(error, NotAcknowledged) and error.nodes == ["node 2"]
         assert is_cut_off(member)
+
+    def test_stream_that_cannot_be_closed(
+        self,
+        nodes: tuple[World, World, TwoNodes],
+        monkeypatch: pytest.MonkeyPatch,
+        failures: list[LogEvent],
+    ) -> None:
+        """
+        If this node fails to close a stream, the other nodes close theirs.
+        """
+        first, second, _ = nodes
+        broken, other = join(first, "ann"), join(second, "ann")
+        close = type(broken.channel).close
+        errors: list[Exception] = [ZeroDivisionError()]
+
+        def failing(channel: Any, **options: Any) -> None:
+            if channel is broken.channel and errors:
+                raise errors.pop()
+            close(channel, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(broken.channel), "close", failing)
+            (error,) = outcome_of(first.hub.disconnect(key="ann"))
+        assert isinstance(error, ZeroDivisionError)
+        assert is_cut_off(other)
+        failures.clear()
+
+    def test_cancelled(self, nodes: tuple[World, World, TwoNodes], monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A Deferred that is cancelled between two slices sends nothing to the other nodes.
+        """
+        monkeypatch.setattr(cut_off_module, "_SLICE", 1)
+        first, _, cluster = nodes
+        join(first, "ann")
+        disconnecting = first.hub.disconnect(key="ann")
+        outcome = outcome_of(disconnecting)
+        disconnecting.cancel()
+        assert isinstance(outcome[0], CancelledError)
+        assert cluster.messages == []
 
     @pytest.mark.parametrize("key", [1.5, b"ann", "x" * 1100])
     def test_key_that_others_cannot_recognise(

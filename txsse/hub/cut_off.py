@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -111,13 +111,22 @@ class CutOff:
     async def _carry_out_everywhere(self, order: Order, message: str | None) -> int:
         if self._lifecycle.is_stopping:
             raise HubStopped
-        # This node's streams first, also if the other nodes cannot be reached.
-        count = await self._carry_out(order)
-        if message is None:
-            return count
-        await self._lifecycle.start()
-        # This node receives the message, too, and finds nothing more to do.
-        return count + sum(map(int, await self._cluster.broadcast(message)))
+        count, failed = 0, None
+        try:
+            # This node's streams first, also if the other nodes cannot be reached.
+            count = await self._carry_out(order)
+        except CancelledError:
+            raise
+        except Exception as error:
+            # The other nodes must carry the order out, too.
+            failed = error
+        if message is not None:
+            await self._lifecycle.start()
+            # This node receives the message, too, and finds nothing more to do.
+            count += sum(map(int, await self._cluster.broadcast(message)))
+        if failed is not None:
+            raise failed
+        return count
 
     async def _reply(self, order: Order) -> str | None:
         return str(await self._carry_out(order))
