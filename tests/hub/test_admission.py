@@ -5,7 +5,7 @@ Changes of a subscriber's topics: what it is sent of each topic, and what a refu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -387,6 +387,22 @@ class RefusedTests:
         member, subscriber = subscribe(world, "a")
         with pytest.raises(TypeError):
             subscriber.change(**change)
+        self.check_unchanged(world, member, subscriber)
+
+    @pytest.mark.parametrize("limit", [None, 100_000])
+    @pytest.mark.parametrize("way", ["topics", "private"])
+    def test_broken_selector(self, new_world: Callable[..., World], limit: int | None, way: str) -> None:
+        """
+        A change to a selector that fails is refused, and changes nothing.
+        """
+        world = new_world(max_pattern_weight=limit)
+        member, subscriber = subscribe(world, "a", Heavy("x"))
+        broken = Heavy("b")
+        broken.weight = cast(Any, "heavy")
+        change = {"topics": ["b", broken]} if way == "topics" else {"topics": "b", "private": broken}
+        with pytest.raises(TypeError):
+            subscriber.change(**cast(Any, change))
+        assert world.hub._membership.private.weight == 0
         self.check_unchanged(world, member, subscriber)
 
     def test_too_many_patterns(self, new_world: Callable[..., World]) -> None:

@@ -81,9 +81,14 @@ class Admission:
             raise HubStopped
         if len(topics) > self._max_topics:
             raise TooManyTopics(len(topics), self._max_topics)
-        limit = self._max_pattern_weight
-        if limit is not None and (topics.selectors or private.selectors):
-            if self._membership.weight_with(topics, private, instead_of) > limit:
+        if topics.selectors or private.selectors:
+            # Also without a limit: a selector whose weight cannot be read must be refused before anything
+            # changes.
+            weight, limit = (
+                self._membership.weight_with(topics, private, instead_of),
+                self._max_pattern_weight,
+            )
+            if limit is not None and weight > limit:
                 raise TooManyPatterns(limit)
 
     def here(self, topics: TopicSet, private: TopicSet) -> ResumePoint | None:
