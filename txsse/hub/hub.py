@@ -347,6 +347,8 @@ class Hub:
             over nothing more to their transports. It fails with :exc:`~txsse.errors.NotAcknowledged` if nodes
             did not answer or failed, with :exc:`~txsse.errors.JournalFailed` if the other nodes cannot be
             reached, and with :exc:`~txsse.errors.HubStopped`; the streams of this node are then closed.
+            A node that has not reached the others for ten seconds does not count as alive: if it still runs,
+            its streams stay open until a later call reaches it.
         :raises TypeError: for a key that is not hashable, or that other nodes could not recognise.
         :raises ValueError: for ``None``, which is the key of no stream.
         """
