@@ -123,7 +123,7 @@ class DisconnectTests:
         assert member.channel.buffered == 0
 
     @pytest.mark.parametrize(
-        ("topics", "count"), [(None, 1), ("news", 1), (["x", "news"], 1), ("sport", 0), (Prefix("n"), 1)]
+        ("topics", "count"), [(None, 2), ("news", 1), (["x", "news"], 1), ("sport", 0), (Prefix("n"), 1)]
     )
     def test_access_has_ended(self, wire: Wire, topics: Any, count: int) -> None:
         """
@@ -135,6 +135,10 @@ class DisconnectTests:
         member.stop_reading()
         while not member.channel.buffered:
             member.channel.comment("x" * 70_000)
+        other = world.join(Access("sport", key="ann", expires=10))
+        other.stop_reading()
+        while not other.channel.buffered:
+            other.channel.comment("x" * 70_000)
         world.publish("late")
         world.reactor.run_soon()
         world.reactor.advance(10)
@@ -142,8 +146,10 @@ class DisconnectTests:
         hub = world.hub
         assert result_of(hub.revoke("ann", topics) if topics else hub.disconnect(key="ann")) == count
         if count:
+            assert result_of(hub.disconnect(key="ann")) == (1 if topics else 0)
             assert result_of(hub.disconnect(key="ann")) == 0
         member.read_on()
+        other.read_on()
         world.reactor.run_soon()
         assert member.texts == ["late"] * (not count)
         assert not hub._membership._flushing
