@@ -5,16 +5,18 @@ Changes of a subscriber's topics: what it is sent of each topic, and what a refu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+import txsse.hub.fanout
 import txsse.journal.window
 from tests.fakes import Wire
-from tests.hub.fakes import Member, Prefix, ScriptedJournal, World
+from tests.hub.fakes import Member, Prefix, ScriptedJournal, World, turn
 from txsse import HubStopped, TooManyChanges, TooManyPatterns, TooManyTopics
 from txsse.hub.admission import MAX_EARLIER
 from txsse.hub.subscriber import Subscriber
+from txsse.journal.position import ResumePoint
 
 
 class Heavy(Prefix):
@@ -155,6 +157,35 @@ class LiveTests:
         world.publish("3", topics="b")
         assert member.texts == ["1", "3"]
 
+    @pytest.mark.parametrize("is_slow", [False, True])
+    def test_ephemeral_event_between_slices(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, is_slow: bool
+    ) -> None:
+        """
+        An ephemeral event that is being sent does not reach a subscriber that gives its topic up meanwhile,
+        even if it has caught up from the journal before all others have been sent the event.
+        """
+        monkeypatch.setattr(txsse.hub.fanout, "_LOOK", 1)
+        crowd = [subscribe(world, "a")[0] for _ in range(8)]
+        member, subscriber = subscribe(world, "a", "b")
+        for each in crowd:
+            each.socket.cost = 1.0
+        distribution = world.hub._distribution
+        assert distribution is not None
+        if is_slow:
+            distribution.replay.begin(subscriber, ResumePoint(0))
+        world.hub.publish_ephemeral("a", "1")
+        turn(world.reactor)
+        subscriber.change("b")
+        for _ in range(4):
+            turn(world.reactor)
+        assert not subscriber.is_replaying
+        assert distribution.fanout.is_sending
+        world.reactor.run_soon()
+        world.publish("2", topics="b")
+        assert crowd[7].texts == ["1"]
+        assert member.texts == ["2"]
+
 
 class ReplayingTests:
     @pytest.fixture
@@ -276,6 +307,42 @@ class ReplayingTests:
         assert member.texts == ["2", "3"]
         world.end()
 
+    def test_while_the_journal_starts(self, plain: Wire) -> None:
+        """
+        If the journal is being started, a gained topic begins at the head that it has already.
+        """
+        journal = ScriptedJournal(reactor=plain.reactor)
+        old = World(plain, journal=journal)
+        (first,) = old.publish("0", topics="a")
+        old.publish("1", topics="b")
+        old.publish("2", topics="a")
+        journal.held.add("at")
+        world = World(plain, journal=journal)
+        member = world.open(headers={"Last-Event-ID": first})
+        subscriber = world.hub.subscribe(member.channel, "a")
+        subscriber.change(["a", "b"])
+        old.publish("3", topics="b")
+        journal.release("at")
+        world.publish("4", topics="b")
+        assert member.texts == ["2", "3", "4"]
+        world.end()
+
+    def test_by_the_presence_callback(self, new_world: Callable[..., World]) -> None:
+        """
+        A change before a subscription has begun needs no memory once the subscriber is live.
+        """
+
+        def change(subscriber: Subscriber, is_present: bool) -> None:
+            if is_present:
+                subscriber.change(["a", "b"])
+
+        world = new_world(presence=change)
+        world.publish("0", topics="b")
+        member, subscriber = subscribe(world, "a")
+        assert (subscriber.is_replaying, subscriber.earlier) == (False, ())
+        world.publish("1", topics="b")
+        assert member.texts == ["1"]
+
 
 class HeldBackTests:
     @pytest.fixture(params=["close", "latest", "drop"])
@@ -333,6 +400,22 @@ class RefusedTests:
         member, subscriber = subscribe(world, "a")
         with pytest.raises(TypeError):
             subscriber.change(**change)
+        self.check_unchanged(world, member, subscriber)
+
+    @pytest.mark.parametrize("limit", [None, 100_000])
+    @pytest.mark.parametrize("way", ["topics", "private"])
+    def test_broken_selector(self, new_world: Callable[..., World], limit: int | None, way: str) -> None:
+        """
+        A change to a selector that fails is refused, and changes nothing.
+        """
+        world = new_world(max_pattern_weight=limit)
+        member, subscriber = subscribe(world, "a", Heavy("x"))
+        broken = Heavy("b")
+        broken.weight = cast(Any, "heavy")
+        change = {"topics": ["b", broken]} if way == "topics" else {"topics": "b", "private": broken}
+        with pytest.raises(TypeError):
+            subscriber.change(**cast(Any, change))
+        assert world.hub._membership.private.weight == 0
         self.check_unchanged(world, member, subscriber)
 
     def test_too_many_patterns(self, new_world: Callable[..., World]) -> None:

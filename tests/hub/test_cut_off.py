@@ -5,11 +5,11 @@ Cutting streams off by their key: disconnect and revoke, on one node and on seve
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import LogEvent
 from twisted.web.http import Request
 from zope.interface import implementer
@@ -96,6 +96,63 @@ class DisconnectTests:
         assert is_cut_off(member)
         assert member.texts == []
         assert world.hub.metrics().buffered == 0
+        world.end()
+
+    def test_twice(self, any_world: World) -> None:
+        """
+        A stream counts once, also if its connection has not ended when its key is disconnected again.
+        """
+        member = join(any_world, "ann")
+        member.stop_reading()
+        while not member.channel.is_slow:
+            member.channel.comment("x" * 70_000)
+        assert result_of(any_world.hub.disconnect(key="ann")) == 1
+        assert result_of(any_world.hub.disconnect(key="ann")) == 0
+        assert result_of(any_world.hub.revoke("ann", "news")) == 0
+
+    def test_closing(self, any_world: World) -> None:
+        """
+        A stream that is closing counts, and loses the frames that it holds back.
+        """
+        member = join(any_world, "ann")
+        member.stop_reading()
+        while not member.channel.buffered:
+            member.channel.comment("x" * 70_000)
+        member.channel.close()
+        assert result_of(any_world.hub.disconnect(key="ann")) == 1
+        assert member.channel.buffered == 0
+
+    @pytest.mark.parametrize(
+        ("topics", "count"), [(None, 2), ("news", 1), (["x", "news"], 1), ("sport", 0), (Prefix("n"), 1)]
+    )
+    def test_access_has_ended(self, wire: Wire, topics: Any, count: int) -> None:
+        """
+        A stream whose access has ended is aborted if it still holds back an update that its key may no longer
+        receive.
+        """
+        world = World(wire, upgrader={"slow_policy": "close", "max_buffer": 1_000_000})
+        member = world.join(Access(["news", "sport"], key="ann", expires=10))
+        member.stop_reading()
+        while not member.channel.buffered:
+            member.channel.comment("x" * 70_000)
+        other = world.join(Access("sport", key="ann", expires=10))
+        other.stop_reading()
+        while not other.channel.buffered:
+            other.channel.comment("x" * 70_000)
+        world.publish("late")
+        world.reactor.run_soon()
+        world.reactor.advance(10)
+        assert member.channel.close_reason is CloseReason.EXPIRED
+        hub = world.hub
+        assert result_of(hub.revoke("ann", topics) if topics else hub.disconnect(key="ann")) == count
+        if count:
+            assert result_of(hub.disconnect(key="ann")) == (1 if topics else 0)
+            assert result_of(hub.disconnect(key="ann")) == 0
+        member.read_on()
+        other.read_on()
+        world.reactor.run_soon()
+        assert member.texts == ["late"] * (not count)
+        assert not hub._membership._flushing
         world.end()
 
     def test_many(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,6 +383,25 @@ class RevokeTests:
         assert first.texts == ["1", "2"]
         assert ann.texts == ["2"]
 
+    def test_while_the_hub_stops(self, new_world: Callable[..., World]) -> None:
+        """
+        A stream is closed if its topics are revoked by another node while the hub waits for its clients.
+        """
+        world = new_world(upgrader={"slow_policy": "close", "max_buffer": 1_000_000})
+        member = join(world, "ann", "news", "secret")
+        member.stop_reading()
+        while not member.channel.is_slow:
+            member.channel.comment("x" * 70_000)
+        world.publish("a", topics="secret")
+        world.hub.stop(deadline=5.0)
+        message = json.dumps({"revoke": '"ann"', "topics": ["secret"], "patterns": []})
+        received = world.hub._cut_off.message_received(message)
+        assert received is not None
+        assert result_of(received) == "1"
+        member.read_on()
+        world.reactor.run_soon()
+        assert member.texts == []
+
     @pytest.mark.parametrize(("topics", "error"), [((), ValueError), (7, TypeError), ([7], TypeError)])
     def test_wrong_topics(self, world: World, topics: Any, error: type[Exception]) -> None:
         """
@@ -422,6 +498,45 @@ class ClusterTests:
         assert isinstance(error, NotAcknowledged) and error.nodes == ["node 2"]
         assert is_cut_off(member)
 
+    def test_stream_that_cannot_be_closed(
+        self,
+        nodes: tuple[World, World, TwoNodes],
+        monkeypatch: pytest.MonkeyPatch,
+        failures: list[LogEvent],
+    ) -> None:
+        """
+        If this node fails to close a stream, the other nodes close theirs.
+        """
+        first, second, _ = nodes
+        broken, other = join(first, "ann"), join(second, "ann")
+        close = type(broken.channel).close
+        errors: list[Exception] = [ZeroDivisionError()]
+
+        def failing(channel: Any, **options: Any) -> None:
+            if channel is broken.channel and errors:
+                raise errors.pop()
+            close(channel, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(broken.channel), "close", failing)
+            (error,) = outcome_of(first.hub.disconnect(key="ann"))
+        assert isinstance(error, ZeroDivisionError)
+        assert is_cut_off(other)
+        failures.clear()
+
+    def test_cancelled(self, nodes: tuple[World, World, TwoNodes], monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A Deferred that is cancelled between two slices sends nothing to the other nodes.
+        """
+        monkeypatch.setattr(cut_off_module, "_SLICE", 1)
+        first, _, cluster = nodes
+        join(first, "ann")
+        disconnecting = first.hub.disconnect(key="ann")
+        outcome = outcome_of(disconnecting)
+        disconnecting.cancel()
+        assert isinstance(outcome[0], CancelledError)
+        assert cluster.messages == []
+
     @pytest.mark.parametrize("key", [1.5, b"ann", "x" * 1100])
     def test_key_that_others_cannot_recognise(
         self, nodes: tuple[World, World, TwoNodes], failures: list[LogEvent], key: Any
@@ -452,6 +567,18 @@ class ClusterTests:
         with pytest.raises(TypeError, match="topics must be strings or TopicPatterns"):
             first.hub.revoke("ann", Prefix("a/"))
         assert cluster.messages == []
+
+    def test_too_many_topics(self, nodes: tuple[World, World, TwoNodes]) -> None:
+        """
+        More topics than one message holds are refused before any is revoked.
+        """
+        first, _, cluster = nodes
+        member = join(first, "ann", "topic 1", "news")
+        with pytest.raises(ValueError, match="65536 is the limit; revoke them in several calls"):
+            first.hub.revoke("ann", [f"topic {number}" for number in range(6000)])
+        assert cluster.messages == []
+        first.publish("a", topics="topic 1")
+        assert member.texts == ["a"]
 
     @pytest.mark.parametrize(
         "message",

@@ -82,3 +82,9 @@ class UnderWayTests:
         assert under_way.is_disconnected(slow, "bob")
         assert not under_way.is_disconnected(later, "bob")
         assert under_way.is_disconnected(later, "ann")
+
+    def test_order_in_a_log(self) -> None:
+        """
+        The repr of an order does not disclose the key.
+        """
+        assert "s3cret" not in repr(Order("s3cret", TopicSet("news")))

@@ -529,6 +529,20 @@ class AccessTests:
         assert [event["log_failure"].type for event in failures] == [ZeroDivisionError]
 
     @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    @pytest.mark.parametrize("granted", [None, False, True, 7, b"news", [None], Access, Access(cast(Any, 7))])
+    def test_rule_returns_no_access(
+        self, plain: Wire, failures: list[LogEvent], granted: Any, method: str
+    ) -> None:
+        """
+        If a rule returns neither topics nor an access, such as ``False`` to refuse, no stream opens, and the
+        log says how to refuse a request.
+        """
+        channels, client = self.serve(plain, lambda request: granted, method=method)
+        assert (channels, client.status) == ([], 500)
+        (event,) = failures
+        assert "to refuse a request, raise UpgradeRefused" in str(event["log_failure"].value)
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
     def test_disconnects_while_the_rule_decides(
         self, wire: Wire, failures: list[LogEvent], method: str
     ) -> None:

@@ -69,7 +69,7 @@ class Admission:
 
         :param topics: the topics that it subscribes to.
         :param private: the topics whose private updates it may receive.
-        :param key: whose stream it is; ``None`` for no key.
+        :param key: whose stream it is; ``None`` for a stream without a key.
         :raises TypeError: for a key that the hub's other nodes could not recognise.
         :raises HubStopped: if the hub has been stopped.
         :raises TooManyTopics: if there are more than ``max_topics`` topics.
@@ -83,9 +83,14 @@ class Admission:
             raise HubStopped
         if len(topics) > self._max_topics:
             raise TooManyTopics(len(topics), self._max_topics)
-        limit = self._max_pattern_weight
-        if limit is not None and (topics.selectors or private.selectors):
-            if self._membership.weight_with(topics, private, instead_of) > limit:
+        if topics.selectors or private.selectors:
+            # Also without a limit: a selector whose weight cannot be read must be refused before anything
+            # changes.
+            weight, limit = (
+                self._membership.weight_with(topics, private, instead_of),
+                self._max_pattern_weight,
+            )
+            if limit is not None and weight > limit:
                 raise TooManyPatterns(limit)
 
     def here(self, topics: TopicSet, private: TopicSet) -> ResumePoint | None:
@@ -166,7 +171,7 @@ class Admission:
         self._check(topics, private, subscriber)
         distribution = self._get_distribution()
         fanout, head = distribution.fanout, distribution.journal.head
-        before = Earlier(head if distribution.started else None, subscriber.topics, subscriber.private)
+        before = Earlier(head if distribution.has_head else None, subscriber.topics, subscriber.private)
         gains = not (before.topics.includes(topics) and before.private.includes(private))
         position = None if subscriber.is_replaying else fanout.position_of(subscriber)
         has_pending = position is None or position < head
@@ -176,6 +181,7 @@ class Admission:
             subscriber.earlier += (before,)
         self._membership.replace_topics(subscriber, topics, private)
         withdraw_denied(subscriber)
+        fanout.leave_out(subscriber)
         if position is not None and (fanout.is_sending or (gains and has_pending)):
             distribution.replay.begin(subscriber, ResumePoint(position))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -24,8 +24,10 @@ from txsse.hub.lifecycle import Lifecycle
 from txsse.hub.membership import Membership
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.under_way import Order, UnderWay
-from txsse.journal.cluster import Cluster, NoCluster
+from txsse.hub.withdrawal import Held
+from txsse.journal.cluster import MAX_MESSAGE_BYTES, Cluster, NoCluster
 from txsse.server.access import check_key
+from txsse.server.channel import SSEChannel
 from txsse.topics.pattern import TopicPattern
 from txsse.topics.topic_set import ALL, TopicSet, selects
 
@@ -81,7 +83,7 @@ class CutOff:
         :param topics: the topics to take from them; ``None`` to close them.
         :returns: a Deferred of how many streams were cut off.
         :raises TypeError: for a key or selectors that other nodes could not recognise.
-        :raises ValueError: for ``None`` as the key.
+        :raises ValueError: for ``None`` as the key, and for more topics than one message to the nodes holds.
         """
         self.check_key(key)
         if key is None:
@@ -109,13 +111,22 @@ class CutOff:
     async def _carry_out_everywhere(self, order: Order, message: str | None) -> int:
         if self._lifecycle.is_stopping:
             raise HubStopped
-        # This node's streams first, also if the other nodes cannot be reached.
-        count = await self._carry_out(order)
-        if message is None:
-            return count
-        await self._lifecycle.start()
-        # This node receives the message, too, and finds nothing more to do.
-        return count + sum(map(int, await self._cluster.broadcast(message)))
+        count, failed = 0, None
+        try:
+            # This node's streams first, also if the other nodes cannot be reached.
+            count = await self._carry_out(order)
+        except CancelledError:
+            raise
+        except Exception as error:
+            # The other nodes must carry the order out, too.
+            failed = error
+        if message is not None:
+            await self._lifecycle.start()
+            # This node receives the message, too, and finds nothing more to do.
+            count += sum(map(int, await self._cluster.broadcast(message)))
+        if failed is not None:
+            raise failed
+        return count
 
     async def _reply(self, order: Order) -> str | None:
         return str(await self._carry_out(order))
@@ -134,16 +145,30 @@ class CutOff:
                     failed = failed or error
             if not number % _SLICE:
                 await deferLater(self._get_distribution().reactor, 0)
+        for channel in self._membership.flushing(order.key):
+            count += _stop_flushing(channel, order.topics)
         if failed is not None:
             raise failed
         return count
 
 
 def _cut(subscriber: Subscriber, topics: TopicSet | None) -> bool:
-    if topics is not None:
-        return take_topics(subscriber, topics)
-    _disconnect(subscriber)
-    return True
+    return _disconnect(subscriber) if topics is None else take_topics(subscriber, topics)
+
+
+def _stop_flushing(channel: SSEChannel, topics: TopicSet | None) -> bool:
+    """
+    Abort a channel whose access has ended, if it holds back an update that must not be sent any more.
+    """
+    is_concerned = topics is None
+
+    def look(held: Held) -> bool:
+        nonlocal is_concerned
+        is_concerned = is_concerned or (topics is not None and topics.has(held.update.topics))
+        return False
+
+    channel.withdraw(look)
+    return is_concerned and channel.abort(reason=CloseReason.DISCONNECTED)
 
 
 def take_topics(subscriber: Subscriber, revoked: TopicSet) -> bool:
@@ -158,11 +183,14 @@ def take_topics(subscriber: Subscriber, revoked: TopicSet) -> bool:
     topics, private = _rest(subscriber.topics, revoked), _rest(subscriber.private, revoked)
     # A grant of ``*`` does not count: it grants the topics that are left, too.
     if not topics or topics.all or _may_select(topics, revoked) or _may_select(private, revoked):
-        _disconnect(subscriber)
-        return True
+        return _disconnect(subscriber)
     if len(topics) == len(subscriber.topics) and len(private) == len(subscriber.private):
         return False
-    subscriber.change(topics, private=private)
+    try:
+        subscriber.change(topics, private=private)
+    except HubStopped:
+        # The hub closes its streams, which may take seconds. Until then, they must not be sent these topics.
+        return _disconnect(subscriber)
     return True
 
 
@@ -182,13 +210,21 @@ def _may_select(topics: TopicSet, revoked: TopicSet) -> bool:
     return any(selects(selector, topic) for selector in topics.selectors for topic in revoked.exact)
 
 
-def _disconnect(subscriber: Subscriber) -> None:
+def _disconnect(subscriber: Subscriber) -> bool:
+    """
+    Close a subscriber's channel, without the updates that it holds back.
+
+    :returns: ``False`` if it had been closed before, and holds nothing back. It remains subscribed until its
+        connection has ended, and must not be counted by a second order.
+    """
     channel = subscriber.channel
+    is_first = channel.is_open or channel.buffered > 0
     if channel.is_slow:
         # Held-back updates must not be sent any more.
         channel.abort(reason=CloseReason.DISCONNECTED)
     else:
         channel.close(reason=CloseReason.DISCONNECTED)
+    return is_first
 
 
 def _encode(order: Order) -> str:
@@ -204,7 +240,13 @@ def _encode(order: Order) -> str:
             )
     topics = [*order.topics.exact, *([ALL] if order.topics.all else [])]
     patterns = [str(selector) for selector in order.topics.selectors]
-    return json.dumps({"revoke": key, "topics": topics, "patterns": patterns})
+    message = json.dumps({"revoke": key, "topics": topics, "patterns": patterns})
+    if len(message) > MAX_MESSAGE_BYTES:
+        raise ValueError(
+            f"the topics take {len(message)} bytes in a message to the other nodes, and {MAX_MESSAGE_BYTES} "
+            "is the limit; revoke them in several calls"
+        )
+    return message
 
 
 def _decode(message: str) -> Order | None:

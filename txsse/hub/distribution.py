@@ -50,6 +50,8 @@ class Distribution:
     :param counters: the hub's counters.
     :param obey: carries out a message of another node.
     :ivar started: whether the journal has been started.
+    :ivar has_head: whether the journal's head is known, which is a little earlier: a node of a cluster then
+        asks the server for the newest update.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Distribution:
         self.reactor = reactor
         self.journal = journal
         self.cluster = cluster
-        self.started = False
+        self.started = self.has_head = False
         self.replay = Replay(journal, reactor, counters)
         self.fanout = Fanout(reactor, membership.index, membership.private, self.replay, counters)
         self.ids = IdMaker(wall_of(reactor), randomness_of(reactor))
@@ -82,6 +84,7 @@ class Distribution:
         Start the journal, and then join the cluster.
         """
         await self.journal.start(self)
+        self.has_head = True
         for subscriber in self._membership.by_channel.values():
             subscriber.date_earlier(self.journal.head)
         await self.cluster.start(self._node)
@@ -149,6 +152,7 @@ class Distribution:
         ):
             subscriber.since = point.position
             subscriber.reached = None
+            subscriber.earlier = ()
         else:
             self.replay.begin(subscriber, point)
 

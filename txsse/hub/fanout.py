@@ -90,6 +90,8 @@ class Fanout:
         self.sent_up_to = 0
         self._sent_before = 0
         self._work: Iterator[None] | None = None
+        # The subscribers whose topics have changed since the audience of the batch was determined.
+        self._changed: set[Subscriber] = set()
         self._seconds = 0.0
         self._call: IDelayedCall | None = None
         self.busy = False
@@ -176,6 +178,16 @@ class Fanout:
         """
         return self._work is not None
 
+    def leave_out(self, subscriber: Subscriber) -> None:
+        """
+        Send a subscriber no more of the batch that is being sent: its topics have changed.
+
+        It may have caught up from the journal before the batch is complete, and would then be sent ephemeral
+        events of its former topics.
+        """
+        if self._work is not None:
+            self._changed.add(subscriber)
+
     def _slice(self) -> None:
         self._call = None
         self.busy = True
@@ -215,6 +227,7 @@ class Fanout:
         self._seconds += self._reactor.seconds() - began
         if over:
             self._work = None
+            self._changed.clear()
             self._sent_before = self.sent_up_to
             self._counters.fanout_took(self._seconds)
             self._seconds = 0.0
@@ -284,7 +297,10 @@ class Fanout:
 
     def _send(self, batch: _Batch, audience: list[Subscriber]) -> Iterator[None]:
         for start in range(0, len(audience), _LOOK):
-            self._send_some(batch, audience[start : start + _LOOK])
+            some = audience[start : start + _LOOK]
+            if self._changed:
+                some = [subscriber for subscriber in some if subscriber not in self._changed]
+            self._send_some(batch, some)
             yield
 
     def _send_some(self, batch: _Batch, subscribers: list[Subscriber]) -> None:

@@ -347,6 +347,8 @@ class Hub:
             over nothing more to their transports. It fails with :exc:`~txsse.errors.NotAcknowledged` if nodes
             did not answer or failed, with :exc:`~txsse.errors.JournalFailed` if the other nodes cannot be
             reached, and with :exc:`~txsse.errors.HubStopped`; the streams of this node are then closed.
+            A node that has not reached the others for ten seconds does not count as alive: if it still runs,
+            its streams stay open until a later call reaches it.
         :raises TypeError: for a key that is not hashable, or that other nodes could not recognise.
         :raises ValueError: for ``None``, which is the key of no stream.
         """
@@ -366,6 +368,7 @@ class Hub:
         :returns: a Deferred that fires with the number of streams that had any of the topics, as that of
             :meth:`disconnect` does, and fails as that does.
         :raises TypeError: as :meth:`disconnect` does, like :exc:`ValueError`; and for topics of a wrong type.
+        :raises ValueError: for no topics, or for more than 64 KiB of topics in a hub with several nodes.
         """
         check_thread(self._reactor(), "hub.revoke")
         revoked = TopicSet(topics)

@@ -49,6 +49,8 @@ class Membership:
         self._change = change
         self._number = 0
         self._by_key: dict[Hashable, dict[Subscriber, None]] = {}
+        # The channels whose access has ended, and that still send the public updates that they hold back.
+        self._flushing: dict[Hashable, dict[SSEChannel, None]] = {}
         # The progress of open channels that have unsubscribed.
         self._progress: WeakKeyDictionary[SSEChannel, Progress] = WeakKeyDictionary()
 
@@ -67,6 +69,12 @@ class Membership:
         Return the subscribers with a key.
         """
         return list(self._by_key.get(key, ()))
+
+    def flushing(self, key: Hashable) -> list[SSEChannel]:
+        """
+        Return the channels with a key whose access has ended, and that still hold updates back.
+        """
+        return [channel for channel in self._flushing.get(key, ()) if channel.buffered]
 
     def counts(self) -> Mapping[str, int]:
         """
@@ -156,9 +164,18 @@ class Membership:
         withdrawn = withdraw(channel)
         if channel.is_open:
             self._progress[channel] = self._progress_at_end(subscriber, withdrawn)
+        elif channel.buffered and channel.key is not None:
+            self._flushing.setdefault(channel.key, {})[channel] = None
+            channel.when_closed().addCallback(self._has_flushed, channel)
         if channel.close_reason is not None:
             self._counters.closes[channel.close_reason] += 1
         self._presence.notify(subscriber, False, len(self.by_channel))
+
+    def _has_flushed(self, _: object, channel: SSEChannel) -> None:
+        of_key = self._flushing[channel.key]
+        del of_key[channel]
+        if not of_key:
+            del self._flushing[channel.key]
 
     def _progress_at_end(self, subscriber: Subscriber, withdrawn: int | None) -> Progress:
         progress = subscriber.reached or Progress(ResumePoint(self._sent_up_to(subscriber)))

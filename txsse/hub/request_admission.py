@@ -26,12 +26,11 @@ from txsse.hub.subscriber import Subscriber
 from txsse.journal.position import ResumePoint
 from txsse.journal.update import EARLIEST
 from txsse.protocol.encoder import encode_retry
-from txsse.server.access import Access, AccessRule, ask, to_access
+from txsse.server.access import Access, AccessRule, ask, to_access, topics_of
 from txsse.server.channel import SSEChannel
 from txsse.server.negotiation import STREAM_HEADERS, Accepted, Answer, Headers, refusal
 from txsse.server.pending import Pending, access_expired, answer_failure, without_stream_headers
 from txsse.server.upgrade import Upgrader, answer
-from txsse.topics.topic_set import TopicSet
 from txsse.web.responses import can_respond
 
 __all__ = ["RequestAdmission"]
@@ -269,13 +268,7 @@ class _Wanted:
         self.access = access
         self.until: float | None = None
         self.is_plain = access.last_event_id is None and access.expires is None
-        try:
-            self.topics = TopicSet(access.topics)
-            self.private = TopicSet(access.private)
-        except TypeError as error:
-            raise TypeError(
-                f"{error}; give topics or an Access; to refuse a request, raise UpgradeRefused"
-            ) from None
+        self.topics, self.private = topics_of(access)
 
     def from_now(self, now: float) -> _Wanted:
         """

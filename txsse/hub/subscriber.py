@@ -91,7 +91,7 @@ class Subscriber:
     @property
     def key(self) -> Hashable:
         """
-        Whose stream it is, see :class:`~txsse.Access`; ``None`` for no key.
+        Whose stream it is, see :class:`~txsse.Access`; ``None`` for a stream without a key.
         """
         return self.channel.key
 

@@ -9,9 +9,9 @@ that are older have ended.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from txsse.topics.topic_set import TopicSet
 
@@ -31,7 +31,8 @@ class Order:
     :ivar topics: the topics to take from them; ``None`` to close them.
     """
 
-    key: Hashable
+    # Not in logs: a key may be a session's secret.
+    key: Hashable = field(repr=False)
     topics: TopicSet | None
 
 
@@ -42,8 +43,9 @@ class UnderWay:
 
     def __init__(self) -> None:
         self._next = 0
-        # In ascending order: dictionaries keep theirs.
-        self._admissions: dict[int, None] = {}
+        # In ascending order. With a plain dict, each search for the oldest one would pass over all that have
+        # ended: after a restart, that took seconds for 100,000 requests.
+        self._admissions: OrderedDict[int, None] = OrderedDict()
         # Each with the number of the first admission that began after it.
         self._orders: deque[tuple[int, Order]] = deque()
         # Admissions with lower numbers have missed orders.

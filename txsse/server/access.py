@@ -15,9 +15,9 @@ from twisted.web import http
 from twisted.web.server import Request
 
 from txsse._arguments import check_number, wrong_type
-from txsse.topics.topic_set import Topics
+from txsse.topics.topic_set import Topics, TopicSet
 
-__all__ = ["Access", "AccessRule", "Granted", "ask", "check_expires", "check_key", "to_access"]
+__all__ = ["Access", "AccessRule", "Granted", "ask", "check_expires", "check_key", "to_access", "topics_of"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Access:
         none.
     :ivar private: the topics whose private updates the subscriber may receive too, in the same form.
     :ivar key: whose stream it is, such as a user's ID or a session's: any hashable value; ``None`` for
-        no key. A hub with several nodes needs a ``str``, an ``int``, or a tuple of these.
+        a stream without one. A hub with several nodes needs a ``str``, an ``int``, or a tuple of these.
     :ivar context: any object that the program needs later; ``channel.context`` returns it.
     :ivar last_event_id: the ID to resume from, ``""`` for a client that does not resume; ``None`` to take it
         from the request's ``Last-Event-ID`` header.
@@ -54,6 +54,20 @@ class Access:
         """
         check_key(self.key)
         check_expires(self.expires)
+
+
+def topics_of(access: Access) -> tuple[TopicSet, TopicSet]:
+    """
+    Return the topics and the private topics of an access.
+
+    :raises TypeError: if a rule returned anything else, such as ``False`` or nothing to refuse a request.
+    """
+    try:
+        return TopicSet(access.topics), TopicSet(access.private)
+    except TypeError as error:
+        raise TypeError(
+            f"{error}; give topics or an Access; to refuse a request, raise UpgradeRefused"
+        ) from None
 
 
 Granted: TypeAlias = "Topics | Access"

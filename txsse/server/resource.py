@@ -21,7 +21,7 @@ from txsse._clock import wall
 from txsse._futures import FutureCancelled, explain_future, future_to_deferred
 from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import ChannelClosed, CloseReason, UpgradeRefused
-from txsse.server.access import Access, AccessRule, ask
+from txsse.server.access import Access, AccessRule, ask, topics_of
 from txsse.server.channel import SSEChannel
 from txsse.server.expiry import Expiry
 from txsse.server.negotiation import Accepted, Answer, Headers
@@ -125,6 +125,8 @@ class SSEResource(Resource):
 
     async def _ask(self, request: Request) -> Access:
         access = await ask(self._access, request)
+        # A rule that returns, for example, False or nothing does not grant access.
+        topics_of(access)
         if access.expires is not None and access.expires <= 0:
             raise access_expired()
         return access
