@@ -614,6 +614,29 @@ class ClusterTests:
         first.hub.disconnect(key=("ann", 7))
         assert [json.loads(message) for message in cluster.messages] == [{"disconnect": '["ann",7]'}]
 
+    def test_missed_orders(self, nodes: tuple[World, World, TwoNodes]) -> None:
+        """
+        A node that may have missed orders closes its streams that have a key, those of requests under way
+        included; their clients resume without loss.
+        """
+        first, second, cluster = nodes
+        ann, nobody = join(first, "ann"), first.join()
+        elsewhere = join(second, "ann")
+        decisions: list[Deferred[Access]] = [Deferred(), Deferred()]
+        waiting = [first.join(lambda request, each=each: each) for each in decisions]
+        first.publish("1")
+        first.reactor.run_soon()
+        cluster.listeners[0].messages_missed()
+        decisions[0].callback(Access("news", key="bob"))
+        decisions[1].callback(Access("news"))
+        for member in waiting:
+            member.client.pump()
+        assert [is_cut_off(each) for each in (ann, nobody, elsewhere)] == [True, False, False]
+        assert [member.client.ended for member in waiting] == [True, False]
+        first.publish("2")
+        again = first.join(Access("news", key="ann"), last_event_id=ann.last_event_id)
+        assert (ann.texts, again.texts) == (["1"], ["2"])
+
     def test_journal_that_starts_later(self, plain: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         An order waits for the start of the journal, without which a node does not know the others.

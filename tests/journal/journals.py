@@ -37,6 +37,7 @@ class Follower:
         self.counts: dict[str, int] = {}
         self.topics: set[str] = set()
         self.messages: list[str] = []
+        self.missed_messages = 0
 
     def update_appended(self, entry: Entry) -> None:
         self.given.append(entry)
@@ -51,6 +52,9 @@ class Follower:
         # A test replaces the counts, so any topic may have changed, also a removed one.
         self.topics |= set(self.counts)
         return self.topics
+
+    def messages_missed(self) -> None:
+        self.missed_messages += 1
 
     def message_received(self, message: str) -> Deferred[str | None] | str | None:
         self.messages.append(message)

@@ -32,6 +32,9 @@ class Listener:
     def changed_topics(self) -> set[str]:
         return {"*"}
 
+    def messages_missed(self) -> None:
+        raise NotImplementedError
+
     def message_received(self, message: str) -> Deferred[str | None] | str | None:
         self.messages.append(message)
         if isinstance(self.answer, Exception):

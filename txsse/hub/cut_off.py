@@ -9,7 +9,7 @@ streams it has cut off.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
@@ -104,6 +104,22 @@ class CutOff:
             return None
         return Deferred.fromCoroutine(self._reply(order))
 
+    def orders_missed(self) -> None:
+        """
+        Close all streams that have a key, since this node may not have received an order for them.
+
+        Their clients reconnect, and the access rule decides again.
+        """
+        self._under_way.miss()
+        keyed = self._membership.with_any_key()
+        _log.warn(
+            "this node was out of reach of the other nodes, and may have missed orders: {count} streams that "
+            "have a key are closed, and their clients reconnect",
+            count=len(keyed),
+        )
+        # A stream that cannot be closed is logged.
+        Deferred.fromCoroutine(self._cut_all(keyed, None)).addErrback(lambda _: None)
+
     @property
     def _is_alone(self) -> bool:
         return isinstance(self._cluster, NoCluster)
@@ -133,20 +149,27 @@ class CutOff:
 
     async def _carry_out(self, order: Order) -> int:
         self._under_way.record(order)
+        count = 0
+        try:
+            count = await self._cut_all(self._membership.with_key(order.key), order.topics)
+        finally:
+            for channel in self._membership.flushing(order.key):
+                count += _stop_flushing(channel, order.topics)
+        return count
+
+    async def _cut_all(self, subscribers: Iterable[Subscriber], topics: TopicSet | None) -> int:
         count, failed = 0, None
-        for number, subscriber in enumerate(self._membership.with_key(order.key), start=1):
+        for number, subscriber in enumerate(subscribers, start=1):
             # It may have left while the reactor had its turn.
             if subscriber.is_subscribed:
                 try:
-                    count += _cut(subscriber, order.topics)
+                    count += _cut(subscriber, topics)
                 except Exception as error:
                     # The other streams must be cut off, too.
                     _failures.failure("{subscriber} cannot be cut off", subscriber=subscriber)
                     failed = failed or error
             if not number % _SLICE:
                 await deferLater(self._get_distribution().reactor, 0)
-        for channel in self._membership.flushing(order.key):
-            count += _stop_flushing(channel, order.topics)
         if failed is not None:
             raise failed
         return count

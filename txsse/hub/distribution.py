@@ -4,10 +4,8 @@ The path of updates from the journal to the subscribers: the parts of a hub that
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from txsse._clock import wall_of
@@ -16,11 +14,10 @@ from txsse.hub.fanout import Fanout
 from txsse.hub.journal_problem import JournalProblem
 from txsse.hub.membership import Membership
 from txsse.hub.metrics import Counters
-from txsse.hub.node import Node
 from txsse.hub.replay import Replay
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.update_ids import IdMaker
-from txsse.journal.cluster import Cluster
+from txsse.journal.cluster import Cluster, IClusterListener
 from txsse.journal.interfaces import IJournal
 from txsse.journal.page import Entry
 from txsse.journal.position import OLDEST, ResumePoint
@@ -48,7 +45,7 @@ class Distribution:
     :param cluster: the nodes that share it.
     :param membership: the subscribers.
     :param counters: the hub's counters.
-    :param obey: carries out a message of another node.
+    :param node: the hub as a node of the cluster.
     :ivar started: whether the journal has been started.
     :ivar has_head: whether the journal's head is known, which is a little earlier: a node of a cluster then
         asks the server for the newest update.
@@ -61,7 +58,7 @@ class Distribution:
         cluster: Cluster,
         membership: Membership,
         counters: Counters,
-        obey: Callable[[str], Deferred[str | None] | None],
+        node: IClusterListener,
     ) -> None:
         self.reactor = reactor
         self.journal = journal
@@ -73,7 +70,7 @@ class Distribution:
         self.problem = JournalProblem(reactor.seconds)
         self._membership = membership
         self._counters = counters
-        self._node = Node(membership, obey)
+        self._node = node
         # The newest update that this process received, and the ID of the update at the journal's head. After
         # the start, only the ID is known: that of the newest update in the journal.
         self._head: Update | None = None

@@ -28,6 +28,7 @@ from txsse.hub.distribution import Distribution
 from txsse.hub.lifecycle import Lifecycle
 from txsse.hub.membership import Membership
 from txsse.hub.metrics import Counters, HubMetrics
+from txsse.hub.node import Node
 from txsse.hub.presence import Presence
 from txsse.hub.publishing import Publishing
 from txsse.hub.resource import HubResource
@@ -347,8 +348,8 @@ class Hub:
             over nothing more to their transports. It fails with :exc:`~txsse.errors.NotAcknowledged` if nodes
             did not answer or failed, with :exc:`~txsse.errors.JournalFailed` if the other nodes cannot be
             reached, and with :exc:`~txsse.errors.HubStopped`; the streams of this node are then closed.
-            A node that has not reached the others for ten seconds does not count as alive: if it still runs,
-            its streams stay open until a later call reaches it.
+            A node that has not reached the others for ten seconds does not count as alive. If it still runs,
+            it closes all streams that have a key when it reaches them again.
         :raises TypeError: for a key that is not hashable, or that other nodes could not recognise.
         :raises ValueError: for ``None``, which is the key of no stream.
         """
@@ -523,7 +524,7 @@ class Hub:
             self.cluster,
             self._membership,
             self._counters,
-            self._cut_off.message_received,
+            Node(self._membership, self._cut_off),
         )
         self._lifecycle.start().addErrback(_log_not_started)
         return distribution

@@ -64,6 +64,12 @@ class Membership:
         """
         return Subscribers(self.by_channel.values(), self.index, self._by_key)
 
+    def with_any_key(self) -> list[Subscriber]:
+        """
+        Return the subscribers that have a key.
+        """
+        return [subscriber for of_key in self._by_key.values() for subscriber in of_key]
+
     def with_key(self, key: Hashable) -> list[Subscriber]:
         """
         Return the subscribers with a key.

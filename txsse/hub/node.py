@@ -4,10 +4,11 @@ A hub as a node of its cluster: the counts that it shares, and the messages that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 from twisted.internet.defer import Deferred
 
+from txsse.hub.cut_off import CutOff
 from txsse.hub.membership import Membership
 
 __all__ = ["Node"]
@@ -18,12 +19,12 @@ class Node:
     The listener of a hub's cluster; see :class:`~txsse.journal.cluster.IClusterListener`.
 
     :param membership: the hub's subscribers.
-    :param obey: carries out a message; see :meth:`txsse.hub.cut_off.CutOff.message_received`.
+    :param cut_off: carries out the orders of other nodes.
     """
 
-    def __init__(self, membership: Membership, obey: Callable[[str], Deferred[str | None] | None]) -> None:
+    def __init__(self, membership: Membership, cut_off: CutOff) -> None:
         self._membership = membership
-        self._obey = obey
+        self._cut_off = cut_off
 
     def subscriber_counts(self) -> Mapping[str, int]:
         """
@@ -41,4 +42,10 @@ class Node:
         """
         Carry out an order to cut streams off; any other message is acknowledged without acting on it.
         """
-        return self._obey(message)
+        return self._cut_off.message_received(message)
+
+    def messages_missed(self) -> None:
+        """
+        Close the streams that an order may have been meant for, since this node missed some.
+        """
+        self._cut_off.orders_missed()

@@ -79,6 +79,12 @@ class UnderWay:
         if len(self._orders) > _MAX_ORDERS:
             self._complete_from = self._orders.popleft()[0]
 
+    def miss(self) -> None:
+        """
+        Record that orders for the admissions that are under way may be unknown.
+        """
+        self._complete_from = self._next
+
     def is_disconnected(self, number: int, key: Hashable) -> bool:
         """
         Return whether an admission must not become a stream.

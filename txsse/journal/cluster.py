@@ -76,6 +76,13 @@ class IClusterListener(Protocol):
         :returns: a reply for the sender, of at most ``MAX_REPLY_BYTES`` bytes; ``None`` for none.
         """
 
+    def messages_missed(self) -> None:
+        """
+        Handle that messages may have been sent which this node did not receive.
+
+        It was out of reach for so long that it no longer counted as alive.
+        """
+
 
 class ICluster(Interface):
     """
@@ -122,7 +129,8 @@ class ICluster(Interface):
 
         Each node receives it exactly once, by ``IClusterListener.message_received``. A node that joins later
         does not receive it; nor does a node that was unreachable for so long that it no longer counted as
-        alive. (The term is that of distributed systems: a message to all members of a group.)
+        alive: its listener is notified when it returns, by ``messages_missed``. (The term is that of
+        distributed systems: a message to all members of a group.)
 
         :param message: a text of at most ``MAX_MESSAGE_BYTES`` bytes.
         :param deadline: how long to wait for acknowledgements, in seconds.

@@ -32,6 +32,7 @@ class StreamOptions(TypedDict, total=False):
     max_lifetime: float | None
     peer_timeout: float | None
     dumps: Callable[[object], str | bytes]
+    any_accept: bool
     direct_writes: bool
     keep_headers: Iterable[str]
     keep_request: bool | None

@@ -30,7 +30,11 @@ class Server:
     """
     A fake server and listener: it records commands, and replies when the test calls :meth:`answer`.
 
-    :ivar had_data: the reply to a heartbeat: whether the server had counts, and metadata, of the node.
+    :ivar had_data: a part of the reply to a heartbeat: whether the server had counts, and metadata, of the
+        node.
+    :ivar was_alive: another part: whether the node counted as alive.
+    :ivar messages: another part: how many messages have been sent to all nodes.
+    :ivar missed: how often the listener was notified of missed messages.
     """
 
     def __init__(self) -> None:
@@ -40,6 +44,8 @@ class Server:
         self.clock = TimeSlices()
         self.counts = {"*": 1}
         self.had_data = [1, 1]
+        self.was_alive, self.messages = 1, 0
+        self.missed = 0
         self.changed: set[str] = set()
         self.cluster = RedisCluster(self.run, self.clock.seconds, lambda: None, system_randomness())
         self.cluster.start(self)
@@ -47,6 +53,9 @@ class Server:
 
     def subscriber_counts(self) -> dict[str, int]:
         return self.counts
+
+    def messages_missed(self) -> None:
+        self.missed += 1
 
     def message_received(self, message: str) -> Deferred[str | None] | str | None:
         raise NotImplementedError
@@ -68,7 +77,7 @@ class Server:
     def answer(self) -> None:
         waiting, self.waiting = self.waiting, []
         for each in waiting:
-            each.callback(self.had_data)
+            each.callback([*self.had_data, self.was_alive, self.messages])
 
     def sent_metadata(self) -> list[tuple[str, ...]]:
         """
@@ -261,6 +270,63 @@ class CountTests:
         assert server.asked[0][4] == 1
         assert server.asked[1][3:] == ("a", "1")
         assert self.sent_counts(server) == [{"*": 1}]
+
+
+class MissedMessagesTests:
+    def beat(self, server: Server, *, was_alive: int, messages: int) -> int:
+        """
+        Let the node send a heartbeat, and return how often it has reported missed messages.
+        """
+        server.was_alive, server.messages = was_alive, messages
+        server.clock.advance(2)
+        server.answer()
+        return server.missed
+
+    def test_missed(self) -> None:
+        """
+        A node that did not count as alive while messages were sent notifies its listener, once.
+        """
+        server = Server()
+        assert self.beat(server, was_alive=0, messages=7) == 0
+        assert self.beat(server, was_alive=1, messages=8) == 0
+        assert self.beat(server, was_alive=0, messages=8) == 0
+        assert self.beat(server, was_alive=0, messages=9) == 1
+        assert self.beat(server, was_alive=1, messages=9) == 1
+        assert self.beat(server, was_alive=1, messages=10) == 1
+
+    def test_server_lost_its_data(self) -> None:
+        """
+        If the server has lost the number of messages, the node may have missed some.
+        """
+        server = Server()
+        self.beat(server, was_alive=0, messages=7)
+        assert self.beat(server, was_alive=0, messages=0) == 1
+
+    def test_listener_that_fails(self, failures: list[LogEvent]) -> None:
+        """
+        If the listener raises when it is notified, that is logged, and heartbeats continue.
+        """
+        server = Server()
+        self.beat(server, was_alive=0, messages=7)
+        server.missed = None  # type: ignore[assignment]
+        self.beat(server, was_alive=0, messages=8)
+        assert [event["log_failure"].type for event in failures] == [TypeError]
+        before = len(server.asked)
+        server.missed = 0
+        assert self.beat(server, was_alive=0, messages=9) == 1
+        assert len(server.asked) > before
+
+    def test_stopped(self) -> None:
+        """
+        A node that has been stopped notifies no listener.
+        """
+        server = Server()
+        self.beat(server, was_alive=0, messages=7)
+        server.clock.advance(2)
+        server.cluster.stop()
+        server.messages, server.was_alive = 8, 0
+        server.answer()
+        assert server.missed == 0
 
 
 class MetadataTests:

@@ -89,6 +89,8 @@ class RedisCluster:
         self._stale: list[str] = []
         # Whether the next heartbeat is to replace all counts and metadata that the server has.
         self._anew = True
+        # How many messages had been sent to all nodes at the last heartbeat.
+        self._messages: int | None = None
         # Set from the first session on.
         self._reactor: IReactorTime | None = None
         self._call: IDelayedCall | None = None
@@ -263,14 +265,25 @@ class RedisCluster:
         return topics
 
     def _has_beaten(self, there: Sequence[int], changes: Mapping[str, int], expected: Sequence[bool]) -> None:
+        *had_data, was_alive, messages = there
+        if self._messages is not None and messages != self._messages and not was_alive:
+            self._report_missed()
+        self._messages = messages
         for topic, count in changes.items():
             if count:
                 self._shown[topic] = count
             else:
                 self._shown.pop(topic, None)
-        if any(each and not found for each, found in zip(expected, there, strict=True)):
+        if any(each and not found for each, found in zip(expected, had_data, strict=True)):
             # The server has expired the data of this node, whose heartbeats were missing for too long.
             self._begin_anew()
+
+    def _report_missed(self) -> None:
+        if self._listener is not None:
+            try:
+                self._listener.messages_missed()
+            except Exception:
+                self._failures.failure("this node cannot handle that it has missed cluster messages")
 
     def _has_not_beaten(self, _: object) -> None:
         # It is unknown which counts and metadata the server has.

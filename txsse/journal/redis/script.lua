@@ -459,7 +459,10 @@ end
 --                              node's own messages with `token`, `from`, `failed` and,
 --                              if the node replied, `reply`.
 
+-- {key}:nodes:messages         how many messages have been sent to all nodes.
+
 local nodes = KEYS[4]
+local messages = nodes .. ':messages'
 
 -- The maximum number of entries in an inbox, which limits the memory for a node that does not read it.
 local INBOX_COUNT = 1000
@@ -478,11 +481,16 @@ local function other_nodes(now, node)
 end
 
 -- now, node, lifetime, whether to replace all data; then topics and their numbers of subscribers. Record a heartbeat.
--- Return whether the server had counts, and metadata, of the node before.
+-- Return whether the server had counts, and metadata, of the node before; whether the node counted as alive; and how
+-- many messages have been sent to all nodes.
 function commands.heartbeat()
     local now, node, lifetime = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
     local counts, metadata = counts_of(node), metadata_of(node)
-    local there = { redis.call('EXISTS', counts), redis.call('EXISTS', metadata) }
+    local expiry = tonumber(redis.call('ZSCORE', nodes, node) or '0')
+    local there = {
+        redis.call('EXISTS', counts), redis.call('EXISTS', metadata), expiry > now and 1 or 0,
+        tonumber(redis.call('GET', messages) or '0'),
+    }
     if ARGV[5] == '1' then redis.call('DEL', counts, metadata) end
     for i = 6, #ARGV, 2 do
         if ARGV[i + 1] == '0' then
@@ -548,6 +556,7 @@ function commands.broadcast()
     local node = ARGV[4]
     local found = other_nodes(ARGV[2], node)
     found[#found + 1] = node
+    redis.call('INCR', messages)
     for _, each in ipairs(found) do
         local inbox = inbox_of(each)
         if redis.call('XLEN', inbox) < INBOX_COUNT then
