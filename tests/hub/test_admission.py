@@ -365,6 +365,7 @@ class HeldBackTests:
             member.channel.comment("x" * 70_000)
         for topic in "abc":
             slow.publish(f"{topic} private", topics=topic, private=topic != "c")
+        slow.publish("b private, too", topics="b", private=True)
         slow.reactor.run_soon()
         before = member.channel.buffered
         subscriber.change(["a", "b"], private="a")

@@ -453,6 +453,26 @@ class JournalTests:
         assert scripted.hub.problem is None
         assert failures == []
 
+    def test_problem_ends_when_an_update_is_recorded_later(
+        self, scripted: World, failures: list[LogEvent]
+    ) -> None:
+        """
+        After an unexpected error of the journal, the hub's problem ends when the journal has recorded an
+        update that took some time.
+        """
+        journal = journal_of(scripted)
+        scripted.join()
+        journal.errors["append"] = MemoryError()
+        with pytest.raises(JournalFailed):
+            scripted.publish("lost")
+        journal.errors.clear()
+        journal.held.add("append")
+        outcome = outcome_of(scripted.hub.publish("news", "a"))
+        assert (outcome, scripted.hub.problem is None) == ([], False)
+        journal.release("append")
+        assert (len(outcome), scripted.hub.problem) == (1, None)
+        assert len(failures) == 1
+
     def test_slow_start(self, scripted: World) -> None:
         """
         Updates that are published while the journal starts are recorded in order, after a single start.

@@ -379,6 +379,8 @@ class CutOffTests:
                 await have_ended([*far.visitors["ann"], *far.visitors["bob"]])
                 for visitor in far.visitors["bob"]:
                     visitor.look()
+                    # The connection of HTTP/2 outlasts its stream.
+                    visitor.stream.transport.abortConnection()
                     await visitor.connect()
                 await world.check_the_others()
         finally:
