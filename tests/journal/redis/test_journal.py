@@ -171,6 +171,8 @@ class ClusterTests:
         await second.start()
         resume_id = first.journal.resume_id(first.journal.head)
         await first.append("1", "2")
+        # The other node receives updates a moment after they are recorded.
+        await until(lambda: second.journal.head == first.journal.head)
         position = await second.find(resume_id)
         assert position is not None
         assert await second.ids_after(position) == ["1", "2"]
