@@ -182,8 +182,9 @@ class UpgradeRefused(SSEError):
     A request did not become a stream, and gets an error response instead.
 
     When the upgrader raises this, it has already sent the response: the caller only returns ``NOT_DONE_YET``
-    (or ``None``, in a route of Klein). When the callable of :meth:`txsse.Hub.resource` raises it, the hub
-    sends the response.
+    (or ``None``, in a route of Klein). When the access rule of :meth:`txsse.Hub.resource` or
+    :class:`txsse.SSEResource` raises it, the response is sent for it. With the status 204, a browser's
+    ``EventSource`` ends permanently.
 
     :ivar status: the HTTP status of the response; ``None`` if no response could be sent, because the client
         had disconnected or the response had begun before.

@@ -36,14 +36,14 @@ class DisconnectTests:
         All streams of the key close, each client gets the end of its stream, and other streams stay open.
         """
         anns = [join(any_world, "ann"), join(any_world, "ann", "sport")]
-        bob, nobody = join(any_world, "bob"), any_world.join()
+        bob, keyless = join(any_world, "bob"), any_world.join()
         assert result_of(any_world.hub.disconnect(key="ann")) == 2
         any_world.reactor.run_soon()
-        assert [is_cut_off(each) for each in (*anns, bob, nobody)] == [True, True, False, False]
+        assert [is_cut_off(each) for each in (*anns, bob, keyless)] == [True, True, False, False]
         assert all(ann.client.ended for ann in anns)
         any_world.publish("a")
         assert [ann.texts for ann in anns] == [[], []]
-        assert bob.texts == nobody.texts == ["a"]
+        assert bob.texts == keyless.texts == ["a"]
         assert any_world.hub.metrics().closes[CloseReason.DISCONNECTED] == 2
         assert result_of(any_world.hub.disconnect(key="ann")) == 0
 
@@ -620,7 +620,7 @@ class ClusterTests:
         included; their clients resume without loss.
         """
         first, second, cluster = nodes
-        ann, nobody = join(first, "ann"), first.join()
+        ann, keyless = join(first, "ann"), first.join()
         elsewhere = join(second, "ann")
         decisions: list[Deferred[Access]] = [Deferred(), Deferred()]
         waiting = [first.join(lambda request, each=each: each) for each in decisions]
@@ -631,7 +631,7 @@ class ClusterTests:
         decisions[1].callback(Access("news"))
         for member in waiting:
             member.client.pump()
-        assert [is_cut_off(each) for each in (ann, nobody, elsewhere)] == [True, False, False]
+        assert [is_cut_off(each) for each in (ann, keyless, elsewhere)] == [True, False, False]
         assert [member.client.ended for member in waiting] == [True, False]
         first.publish("2")
         again = first.join(Access("news", key="ann"), last_event_id=ann.last_event_id)

@@ -6,11 +6,11 @@ All HTTP resources of a hub share this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
@@ -29,9 +29,8 @@ from txsse.protocol.encoder import encode_retry
 from txsse.server.access import Access, AccessRule, ask, to_access, topics_of
 from txsse.server.channel import SSEChannel
 from txsse.server.negotiation import STREAM_HEADERS, Accepted, Answer, Headers, refusal
-from txsse.server.pending import Pending, access_expired, answer_failure, without_stream_headers
+from txsse.server.pending import Pending, access_expired, answer_failure
 from txsse.server.upgrade import Upgrader, answer
-from txsse.web.responses import can_respond
 
 __all__ = ["RequestAdmission"]
 
@@ -91,10 +90,10 @@ class RequestAdmission:
         if isinstance(decision, Accepted):
             if not self._render_at_once(request, decision):
                 pending = Pending(request)
-                self._begin(request, pending, self._admit(request, decision, pending), decision.cors)
+                pending.run(self._admit(request, decision, pending), decision.cors, self._failed)
         elif decision.status == 200 and self._fixed is None:
             # A HEAD request, where the response to a GET depends on the rule.
-            self._begin(request, Pending(request), self._admit_head(request, decision), decision.headers)
+            Pending(request).run(self._admit_head(request, decision), decision.headers, self._failed)
         else:
             self._carry_out(request, decision)
         return NOT_DONE_YET
@@ -113,15 +112,6 @@ class RequestAdmission:
             return False
         self._open(request, accepted, fixed, point)
         return True
-
-    def _begin(
-        self,
-        request: Request,
-        pending: Pending,
-        work: Coroutine[Deferred[object], object, None],
-        headers: Headers,
-    ) -> None:
-        pending.run(work, lambda failure: self._failed(failure, request, headers))
 
     async def _admit(self, request: Request, accepted: Accepted, pending: Pending) -> None:
         under_way = self._admission.under_way
@@ -208,10 +198,6 @@ class RequestAdmission:
             return None
 
     def _failed(self, failure: Failure, request: Request, headers: Headers) -> None:
-        if not can_respond(request):
-            # The client has disconnected, or a response has been sent.
-            return
-        headers = without_stream_headers(headers)
         error = failure.value
         if isinstance(error, TooManyTopics):
             # The same request would be refused again: 400, not 503.

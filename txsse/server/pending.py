@@ -15,8 +15,9 @@ from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import UpgradeRefused
 from txsse.server.negotiation import STREAM_HEADERS, Headers, refusal
 from txsse.server.upgrade import answer
+from txsse.web.responses import can_respond
 
-__all__ = ["Pending", "access_expired", "answer_failure", "without_stream_headers"]
+__all__ = ["Pending", "access_expired", "answer_failure"]
 
 
 class Pending:
@@ -35,13 +36,21 @@ class Pending:
     def run(
         self,
         work: Coroutine[Deferred[object], object, None],
-        failed: Callable[[Failure], None],
+        headers: Headers,
+        refuse: Callable[[Failure, Request, Headers], None],
     ) -> None:
         """
         Start the work.
 
-        :param failed: called if the work fails.
+        :param headers: headers of the response if the work fails; those that open a stream are left out.
+        :param refuse: called if the work fails and the client waits for a response, with these headers.
         """
+
+        def failed(failure: Failure) -> None:
+            if can_respond(self._request):
+                plain = [header for header in headers if header not in STREAM_HEADERS]
+                refuse(failure, self._request, plain)
+
         working = Deferred.fromCoroutine(work).addErrback(failed)
         if not working.called:
             self._disconnected = self._request.notifyFinish()
@@ -60,13 +69,6 @@ class Pending:
 def _cancel(disconnected: Failure, work: Deferred[Any]) -> None:
     if not disconnected.check(CancelledError):
         work.cancel()
-
-
-def without_stream_headers(headers: Headers) -> Headers:
-    """
-    Return the headers without those that belong only to a response which opens a stream.
-    """
-    return [header for header in headers if header not in STREAM_HEADERS]
 
 
 def answer_failure(failure: Failure, request: Request, headers: Headers, failures: RateLimitedLog) -> None:

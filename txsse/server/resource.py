@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from inspect import isawaitable
 from typing import Any
 
@@ -24,11 +25,10 @@ from txsse.errors import ChannelClosed, CloseReason, UpgradeRefused
 from txsse.server.access import Access, AccessRule, ask, topics_of
 from txsse.server.channel import SSEChannel
 from txsse.server.expiry import Expiry
-from txsse.server.negotiation import Accepted, Answer, Headers
-from txsse.server.pending import Pending, access_expired, answer_failure, without_stream_headers
+from txsse.server.negotiation import Accepted, Answer
+from txsse.server.pending import Pending, access_expired, answer_failure
 from txsse.server.pump import cancel_at_close
 from txsse.server.upgrade import Upgrader, default_upgrader
-from txsse.web.responses import can_respond
 
 __all__ = ["SSEResource"]
 
@@ -75,7 +75,7 @@ class SSEResource(Resource):
         self._handler = handler
         self._upgrader = upgrader
         self._access = access
-        self._failures = RateLimitedLog(_log)
+        self._refuse = partial(answer_failure, failures=RateLimitedLog(_log))
         self._expiry = Expiry(lambda: (self._upgrader or default_upgrader()).reactor)
 
     def render(self, request: Request) -> int:
@@ -88,26 +88,13 @@ class SSEResource(Resource):
         if self._access is None:
             self._open(request, upgrader, decision)
         elif isinstance(decision, Accepted):
-            self._begin(request, pending, self._admit(request, upgrader, decision, pending), decision.cors)
+            pending.run(self._admit(request, upgrader, decision, pending), decision.cors, self._refuse)
         elif decision.status == 200:
             # A HEAD request: the response to a GET depends on the rule.
-            self._begin(request, pending, self._admit_head(request, upgrader, decision), decision.headers)
+            pending.run(self._admit_head(request, upgrader, decision), decision.headers, self._refuse)
         else:
             self._open(request, upgrader, decision)
         return NOT_DONE_YET
-
-    def _begin(
-        self,
-        request: Request,
-        pending: Pending,
-        work: Coroutine[Deferred[object], object, None],
-        headers: Headers,
-    ) -> None:
-        def failed(failure: Failure) -> None:
-            if can_respond(request):
-                answer_failure(failure, request, without_stream_headers(headers), self._failures)
-
-        pending.run(work, failed)
 
     async def _admit(
         self, request: Request, upgrader: Upgrader, accepted: Accepted, pending: Pending
