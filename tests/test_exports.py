@@ -49,6 +49,7 @@ PUBLIC = {
     "Subscriber",
     "TooManyChanges",
     "TooManyPatterns",
+    "TooManyRevocations",
     "TooManyTopics",
     "TopicPattern",
     "Update",

@@ -13,6 +13,7 @@ All exceptions have one root::
     ├── BatchTooLarge    more updates than a journal records in one transaction
     ├── TooManyTopics    a subscription with more topics than the hub's limit
     ├── TooManyChanges   a subscriber that has gained topics too often while it replays
+    ├── TooManyRevocations  a token to revoke while the list of revoked tokens is full
     ├── TooManyPatterns  a subscription whose patterns would exceed the hub's limit for all patterns
     ├── HubStopped       an update or a subscriber for a hub that has stopped
     ├── ListenFailed     an endpoint that a service cannot listen on
@@ -53,6 +54,7 @@ __all__ = [
     "StreamRefused",
     "TooManyChanges",
     "TooManyPatterns",
+    "TooManyRevocations",
     "TooManyTopics",
     "UpdateTooLarge",
     "UpgradeRefused",
@@ -274,6 +276,21 @@ class TooManyChanges(SSEError):
         super().__init__(
             f"the subscriber has gained topics {limit} times while it replays; change its topics again when "
             "subscriber.is_replaying is false, or close its channel, so that its client resumes"
+        )
+        self.limit = limit
+
+
+class TooManyRevocations(SSEError):
+    """
+    The list of revoked tokens is full.
+
+    :ivar limit: how many revocations a journal keeps until their tokens have expired.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"the list of revoked tokens is full: {limit} have not expired; issue tokens that expire sooner, or "
+            "replace the key that signs them"
         )
         self.limit = limit
 

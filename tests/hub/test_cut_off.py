@@ -68,6 +68,35 @@ class DisconnectTests:
         assert is_cut_off(member)
         assert world.hub.subscribers.with_key("ann") == []
 
+    @pytest.mark.parametrize("key", ["ann", ("session", "7"), ("token", "1")])
+    def test_several_keys(self, world: World, key: Any) -> None:
+        """
+        A stream whose access has several keys is disconnected by each of them, also while its client is slow.
+        """
+
+        class Session(Access):
+            keys = ("ann", ("session", "7"), ("token", "1"), "ann")
+
+        member = world.join(Session("news", key="ann"))
+        assert member.channel.key == "ann"
+        assert len(world.hub.subscribers.with_key(key)) == 1
+        assert result_of(world.hub.disconnect(key=key)) == 1
+        assert is_cut_off(member)
+        assert world.hub.subscribers.with_key("ann") == []
+
+    def test_access_without_a_first_key(self, world: World) -> None:
+        """
+        A stream whose access has no key of its own is disconnected by the other keys that it has.
+        """
+
+        class Token(Access):
+            keys = (None, ("token", "1"))
+
+        member = world.join(Token("news"))
+        assert member.channel.key is None
+        assert result_of(world.hub.disconnect(key=("token", "1"))) == 1
+        assert is_cut_off(member)
+
     def test_published_before(self, any_world: World) -> None:
         """
         An update that was published in the same turn before is not sent any more.

@@ -96,15 +96,14 @@ class CutOff:
         """
         Carry out an order of another node.
 
-        :returns: a Deferred of how many streams were cut off; ``None`` for a message that is no order: a node
-            of a newer version may send unknown messages.
+        :returns: a Deferred of how many streams were cut off; ``None`` for a message that is no order.
         """
         order = _decode(message)
         if order is None:
             return None
         return Deferred.fromCoroutine(self._reply(order))
 
-    def orders_missed(self) -> None:
+    def messages_missed(self) -> None:
         """
         Close all streams that have a key, since this node may not have received an order for them.
 

@@ -102,6 +102,7 @@ class Hub:
     :ivar upgrader: the upgrader.
     :ivar cluster: the nodes that share the journal, an :class:`~txsse.journal.cluster.ICluster`.
     :ivar admission: admits channels; for HTTP resources other than :meth:`resource`.
+    :ivar node: this hub in its cluster; other parts of a program add their handlers of cluster messages.
     """
 
     def __init__(
@@ -154,6 +155,8 @@ class Hub:
         self._publishing = Publishing(self._lifecycle, self._unhandled, max_update_size)
         under_way = UnderWay()
         self._cut_off = CutOff(self._use, self._lifecycle, self.cluster, self._membership, under_way)
+        self.node = Node(self._membership)
+        self.node.add(self._cut_off)
         self.admission = Admission(
             self._use,
             self._lifecycle,
@@ -320,7 +323,7 @@ class Hub:
         if channel.watcher is not None:
             raise ValueError(f"{channel!r} is subscribed already; pass all of its topics to one subscription")
         if key is not None:
-            channel.identify(key, channel.context)
+            channel.identify((key,), channel.context)
         until = None if expires is None else wall(self._use().reactor) + expires
         return self.admission.admit(channel, wanted, granted, until=until)
 
@@ -524,7 +527,7 @@ class Hub:
             self.cluster,
             self._membership,
             self._counters,
-            Node(self._membership, self._cut_off),
+            self.node,
         )
         self._lifecycle.start().addErrback(_log_not_started)
         return distribution

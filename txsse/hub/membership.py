@@ -5,6 +5,8 @@ The subscribers of a hub: by channel, by topic, and how far each has come in the
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Mapping
+from itertools import chain
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from txsse.hub.metrics import Counters
@@ -18,6 +20,8 @@ from txsse.server.channel import SSEChannel
 from txsse.topics.topic_set import ALL, TopicSet
 
 __all__ = ["Membership"]
+
+_Member = TypeVar("_Member")
 
 
 class Membership:
@@ -68,7 +72,7 @@ class Membership:
         """
         Return the subscribers that have a key.
         """
-        return [subscriber for of_key in self._by_key.values() for subscriber in of_key]
+        return list(dict.fromkeys(chain.from_iterable(self._by_key.values())))
 
     def with_key(self, key: Hashable) -> list[Subscriber]:
         """
@@ -147,8 +151,8 @@ class Membership:
         self.by_channel[channel] = subscriber
         self.index.add(subscriber, topics)
         self.private.add(subscriber, private)
-        if channel.key is not None:
-            self._by_key.setdefault(channel.key, {})[subscriber] = None
+        for key in _named(channel):
+            self._by_key.setdefault(key, {})[subscriber] = None
         self._presence.notify(subscriber, True, len(self.by_channel))
         return subscriber
 
@@ -161,30 +165,38 @@ class Membership:
             return
         self.index.remove(subscriber, subscriber.topics)
         self.private.remove(subscriber, subscriber.private)
-        if channel.key is not None:
-            of_key = self._by_key[channel.key]
-            del of_key[subscriber]
-            if not of_key:
-                del self._by_key[channel.key]
+        for key in _named(channel):
+            _remove(self._by_key, key, subscriber)
         self._counters.drops += subscriber.drops
         withdrawn = withdraw(channel)
         if channel.is_open:
             self._progress[channel] = self._progress_at_end(subscriber, withdrawn)
-        elif channel.buffered and channel.key is not None:
-            self._flushing.setdefault(channel.key, {})[channel] = None
+        elif channel.buffered and channel.keys:
+            for key in _named(channel):
+                self._flushing.setdefault(key, {})[channel] = None
             channel.when_closed().addCallback(self._has_flushed, channel)
         if channel.close_reason is not None:
             self._counters.closes[channel.close_reason] += 1
         self._presence.notify(subscriber, False, len(self.by_channel))
 
     def _has_flushed(self, _: object, channel: SSEChannel) -> None:
-        of_key = self._flushing[channel.key]
-        del of_key[channel]
-        if not of_key:
-            del self._flushing[channel.key]
+        for key in _named(channel):
+            _remove(self._flushing, key, channel)
 
     def _progress_at_end(self, subscriber: Subscriber, withdrawn: int | None) -> Progress:
         progress = subscriber.reached or Progress(ResumePoint(self._sent_up_to(subscriber)))
         if withdrawn is not None and progress.place is not None and withdrawn < progress.place.position:
             return Progress(ResumePoint(withdrawn))
         return progress
+
+
+def _named(channel: SSEChannel) -> Collection[Hashable]:
+    # A rule may give two keys that are equal, and a Mercure token without a subject has no first one.
+    return set(channel.keys) - {None}
+
+
+def _remove(by_key: dict[Hashable, dict[_Member, None]], key: Hashable, member: _Member) -> None:
+    of_key = by_key[key]
+    del of_key[member]
+    if not of_key:
+        del by_key[key]

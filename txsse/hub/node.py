@@ -5,13 +5,32 @@ A hub as a node of its cluster: the counts that it shares, and the messages that
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from txsse.hub.cut_off import CutOff
 from txsse.hub.membership import Membership
 
-__all__ = ["Node"]
+__all__ = ["MessageHandler", "Node"]
+
+
+class MessageHandler(Protocol):
+    """
+    A part of a hub, or a face above it, that acts on one kind of cluster messages.
+    """
+
+    def message_received(self, message: str) -> Deferred[str | None] | None:
+        """
+        Handle a message.
+
+        :returns: a Deferred that fires with a reply, or with ``None`` for none; ``None`` for a message of
+            another kind.
+        """
+
+    def messages_missed(self) -> None:
+        """
+        Handle that this node was out of reach, and may not have received some messages.
+        """
 
 
 class Node:
@@ -19,12 +38,17 @@ class Node:
     The listener of a hub's cluster; see :class:`~txsse.journal.cluster.IClusterListener`.
 
     :param membership: the hub's subscribers.
-    :param cut_off: carries out the orders of other nodes.
     """
 
-    def __init__(self, membership: Membership, cut_off: CutOff) -> None:
+    def __init__(self, membership: Membership) -> None:
         self._membership = membership
-        self._cut_off = cut_off
+        self._handlers: list[MessageHandler] = []
+
+    def add(self, handler: MessageHandler) -> None:
+        """
+        Pass messages to a handler, unless one that was added before acts on them.
+        """
+        self._handlers.append(handler)
 
     def subscriber_counts(self) -> Mapping[str, int]:
         """
@@ -40,12 +64,19 @@ class Node:
 
     def message_received(self, message: str) -> Deferred[str | None] | None:
         """
-        Carry out an order to cut streams off; any other message is acknowledged without acting on it.
+        Pass a message to the handler that acts on it.
+
+        A message that none acts on is acknowledged: a node of a newer version may send unknown ones.
         """
-        return self._cut_off.message_received(message)
+        for handler in self._handlers:
+            handled = handler.message_received(message)
+            if handled is not None:
+                return handled
+        return None
 
     def messages_missed(self) -> None:
         """
-        Close the streams that an order may have been meant for, since this node missed some.
+        Report to all handlers that this node may have missed messages.
         """
-        self._cut_off.orders_missed()
+        for handler in self._handlers:
+            handler.messages_missed()

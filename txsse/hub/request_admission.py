@@ -144,7 +144,7 @@ class RequestAdmission:
         # The access may have expired, or the hub may have been stopped, meanwhile.
         self._check(wanted)
         under_way = self._admission.under_way
-        if access.key is not None and under_way.is_disconnected(number, access.key):
+        if access.keys and under_way.is_disconnected(number, access.keys):
             raise _Disconnected
         named = None if point is None else _id_to_name(point, access)
         if named is not None:
@@ -154,8 +154,8 @@ class RequestAdmission:
                     request.responseHeaders.addRawHeader(b"Access-Control-Expose-Headers", field)
         pending.over()
         subscriber = self._open(request, accepted, wanted, point)
-        if subscriber is not None and access.key is not None:
-            for topics in under_way.revoked(number, access.key):
+        if subscriber is not None:
+            for topics in under_way.revoked(number, access.keys):
                 take_topics(subscriber, topics)
 
     async def _admit_head(self, request: Request, decision: Answer) -> None:
@@ -184,7 +184,7 @@ class RequestAdmission:
         if channel is None:
             return None
         access = wanted.access
-        channel.identify(access.key, access.context)
+        channel.identify(access.keys, access.context)
         subscriber = self._admission.admit(channel, wanted.topics, wanted.private, point, until=wanted.until)
         if self._subscribed is not None:
             self._subscribed(subscriber, access)

@@ -10,7 +10,7 @@ that are older have ended.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from txsse.topics.topic_set import TopicSet
@@ -85,22 +85,22 @@ class UnderWay:
         """
         self._complete_from = self._next
 
-    def is_disconnected(self, number: int, key: Hashable) -> bool:
+    def is_disconnected(self, number: int, keys: Collection[Hashable]) -> bool:
         """
         Return whether an admission must not become a stream.
 
         :param number: the number of the admission.
-        :param key: whose stream it would be.
+        :param keys: the keys that its stream could be disconnected by.
         """
         return number < self._complete_from or any(
-            order.topics is None for order in self._orders_for(number, key)
+            order.topics is None for order in self._orders_for(number, keys)
         )
 
-    def revoked(self, number: int, key: Hashable) -> list[TopicSet]:
+    def revoked(self, number: int, keys: Collection[Hashable]) -> list[TopicSet]:
         """
         Return the topics that have been revoked since an admission began.
         """
-        return [order.topics for order in self._orders_for(number, key) if order.topics is not None]
+        return [order.topics for order in self._orders_for(number, keys) if order.topics is not None]
 
-    def _orders_for(self, number: int, key: Hashable) -> Iterable[Order]:
-        return (order for before, order in self._orders if number < before and order.key == key)
+    def _orders_for(self, number: int, keys: Collection[Hashable]) -> Iterable[Order]:
+        return (order for before, order in self._orders if number < before and order.key in keys)

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from txsse._clock import make_steady
+from txsse._clock import make_steady, wall
 from txsse._randomness import randomness_of
 from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
@@ -27,6 +27,7 @@ from txsse.journal.base import (
 from txsse.journal.interfaces import IFollower, IJournal
 from txsse.journal.page import Page
 from txsse.journal.resume_ids import ResumeIds, new_secret
+from txsse.journal.revocations import MemoryRevocations
 from txsse.journal.update import Update
 from txsse.journal.window import Window
 
@@ -43,6 +44,8 @@ class MemoryJournal:
     :param max_age: the maximum age of an update, in seconds; ``None`` for no such limit.
     :param reactor: the reactor, for its clock; ``None`` for the global one.
     :raises ValueError: if a limit is not greater than 0.
+    :ivar revocations: the list of revoked tokens, an :class:`~txsse.journal.revocations.IRevocations`; it is
+        lost when the process ends, as the updates are.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class MemoryJournal:
         self.problem: Exception | None = None
         # Updates in memory are never damaged.
         self.damaged = 0
+        self.revocations = MemoryRevocations(self._wall)
         self._reactor = cast("IReactorTime | None", reactor)
         self._follower: IFollower | None = None
         # Set when the journal is started, so that the time of an update takes a single call.
@@ -81,6 +85,9 @@ class MemoryJournal:
         self._follower = follower
         self._now = make_steady(self._reactor or global_reactor()).seconds
         return succeed(None)
+
+    def _wall(self) -> float:
+        return wall(self._reactor or global_reactor())
 
     def append(self, update: Update) -> Deferred[int]:
         """

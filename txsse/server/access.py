@@ -55,6 +55,13 @@ class Access:
         check_key(self.key)
         check_expires(self.expires)
 
+    @property
+    def keys(self) -> tuple[Hashable, ...]:
+        """
+        All keys that the stream can be disconnected by, the key first; empty for a stream without any.
+        """
+        return () if self.key is None else (self.key,)
+
 
 def topics_of(access: Access) -> tuple[TopicSet, TopicSet]:
     """

@@ -49,7 +49,7 @@ class SSEChannel(ChannelIO):
         """
         Whose stream it is, from :class:`txsse.Access` or :meth:`txsse.Hub.subscribe`; ``None`` for no key.
         """
-        return self._key
+        return self.keys[0] if self.keys else None
 
     @property
     def buffered(self) -> int:

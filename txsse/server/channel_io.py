@@ -64,6 +64,7 @@ class ChannelIO:
 
     It is not a second object, which would take memory for each of up to a hundred thousand channels.
 
+    :ivar keys: all keys that the stream can be disconnected by; the first is the channel's ``key``.
     :ivar slot: the channel's slot in the keep-alive clock.
     :ivar watcher: notified of the end before all others; ``None`` for no watcher.
     """
@@ -76,7 +77,6 @@ class ChannelIO:
         "_buffer",
         "_flush",
         "_keepalive",
-        "_key",
         "_leave",
         "_lifetime",
         "_options",
@@ -87,6 +87,7 @@ class ChannelIO:
         "_when_ready",
         "close_reason",
         "context",
+        "keys",
         "last_event_id",
         "request",
         "slot",
@@ -108,7 +109,7 @@ class ChannelIO:
         self.close_reason: CloseReason | None = None
         self.context: object = None
         self.slot = 0
-        self._key: Hashable = None
+        self.keys: tuple[Hashable, ...] = ()
         self._state = ChannelState.OPEN
         self._sink = sink
         self._buffer = (options.slow_policy or POLICIES["close"]).new_buffer(options.budget)
@@ -353,11 +354,13 @@ class ChannelIO:
         if self.watcher:
             self.watcher.access_ended(self)
 
-    def identify(self, key: Hashable, context: object) -> None:
+    def identify(self, keys: tuple[Hashable, ...], context: object) -> None:
         """
         Record whose stream this is, and what the program needs later.
+
+        :param keys: see :attr:`Access.keys <txsse.server.access.Access.keys>`.
         """
-        self._key, self.context = key, context
+        self.keys, self.context = keys, context
 
     def _give_up_flushing(self) -> None:
         self._flush = None

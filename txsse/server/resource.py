@@ -131,7 +131,7 @@ class SSEResource(Resource):
             _log.debug("{request}: {refused}", request=request, refused=refused)
             return
         if access is not None:
-            channel.identify(access.key, access.context)
+            channel.identify(access.keys, access.context)
             if access.expires is not None:
                 self._expiry.end_at(channel, wall(upgrader.reactor) + access.expires)
         self._serve(channel)
