@@ -289,8 +289,8 @@ class TooManyRevocations(SSEError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"the list of revoked tokens is full: {limit} have not expired; issue tokens that expire sooner, or "
-            "replace the key that signs them"
+            f"the list of revoked tokens is full: {limit} have not expired; issue tokens that expire sooner, "
+            "or replace the key that signs them"
         )
         self.limit = limit
 

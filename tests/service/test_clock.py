@@ -160,8 +160,8 @@ def test_system_time_is_set(reactor: str, step: int, system: SystemTime, tmp_pat
     assert "did not read everything in time" in stopped
     dates = [line.partition("[")[2].partition("]")[0] for line in log.read_text().splitlines()]
     times = [datetime.strptime(date, "%d/%b/%Y:%H:%M:%S %z").timestamp() for date in dates]
-    # The calls of libfaketime in several threads share a variable: about one in a thousand returns the system's
-    # own time. So the median of the sixteen last lines counts, not the last.
+    # The calls of libfaketime in several threads share a variable: about one in a thousand returns the
+    # system's own time. So the median of the sixteen last lines counts, not the last.
     assert abs(median(times[-16:]) - times[0] - step) < 1800
 
 

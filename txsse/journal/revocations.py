@@ -1,9 +1,9 @@
 """
-The list of revoked tokens that a journal keeps: it outlives restarts as the updates do, and all nodes
-share it.
+The list of revoked tokens that a journal keeps.
 
-A hub's service refuses the tokens of the list until they expire. The list is short, since each entry is for
-one token, user or session that was cut off, and is dropped when its tokens have expired.
+It outlives restarts as the updates do, and all nodes share it. A hub's service refuses the tokens of the list
+until they expire. The list is short: each entry is for one token, user or session that was cut off, and is
+dropped when its tokens have expired.
 """
 
 from __future__ import annotations
