@@ -43,8 +43,13 @@ class Say(resource.Resource):
 
 
 async def main(reactor: interfaces.IReactorCore, port: str = "8080") -> None:
-    # When a client connects or disconnects, the hub publishes to the topic "presence".
-    hub = Hub(journal=MemoryJournal(max_count=1000), upgrader=Upgrader(retry=2), presence_topic="presence")
+    def changed(topic: str, key: object, present: bool) -> None:
+        # A client has connected or disconnected. The journal need not have their number.
+        if topic == "chat":
+            people = json.dumps({"people": hub.subscribers["chat"]})
+            hub.publish_ephemeral("presence", people, event="presence")
+
+    hub = Hub(journal=MemoryJournal(max_count=1000), upgrader=Upgrader(retry=2), on_presence=changed)
     root = resource.Resource()
     root.putChild(b"", static.Data(PAGE, "text/html; charset=utf-8"))
     root.putChild(b"events", hub.resource(["chat", "presence"]))

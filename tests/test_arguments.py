@@ -36,9 +36,18 @@ MADE: list[tuple[Callable[[], object], str]] = [
     (lambda: Hub(journal=MemoryJournal), JOURNAL + "the class MemoryJournal"),  # type: ignore[arg-type]
     (lambda: Hub(upgrader=SSEResource()), UPGRADER + "SSEResource"),  # type: ignore[arg-type]
     (
-        lambda: Hub(presence="x"),  # type: ignore[arg-type]
-        "presence must be a callable that takes a Subscriber and whether it is subscribed, not str",
-    ),  # type: ignore[arg-type]
+        lambda: Hub(on_presence="x"),  # type: ignore[arg-type]
+        "on_presence must be a callable that takes a topic, a key, and whether it is present, not str",
+    ),
+    (
+        lambda: Hub(presence_topic=5),  # type: ignore[arg-type]
+        "presence_topic must be a topic, or a callable that returns one, not int",
+    ),
+    (
+        lambda: Hub(on_topic_opened="x"),  # type: ignore[arg-type]
+        "on_topic_opened must be a callable that takes the name of a topic, not str",
+    ),
+    (lambda: Hub(topic_grace="5"), "topic_grace must be a number of seconds, not str"),  # type: ignore[arg-type]
     (lambda: Hub(max_topics="5"), "max_topics must be a whole number, not str"),  # type: ignore[arg-type]
     (lambda: Hub(max_topics=True), "max_topics must be a whole number, not bool"),
     (lambda: Hub(max_topics=None), "max_topics must be a whole number, not NoneType"),  # type: ignore[arg-type]

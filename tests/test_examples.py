@@ -417,13 +417,13 @@ class ChatTests(Example):
         """
         presence = (json.loads(event.data) for event in open_stream("/events") if event.event == "presence")
         # Clients of earlier tests may still be disconnecting.
-        alone = next(presence)["subscribers"]
+        alone = next(presence)["people"]
         while alone > 1:
-            alone = next(presence)["subscribers"]
+            alone = next(presence)["people"]
         other = open_stream("/events")
-        assert next(presence)["subscribers"] == 2
+        assert next(presence)["people"] == 2
         other.close()
-        assert next(presence)["subscribers"] == 1
+        assert next(presence)["people"] == 1
 
     @pytest.mark.parametrize(
         ("name", "text", "headers", "status"),

@@ -231,9 +231,12 @@ def user(request: Request) -> Hashable:
     return request.uri
 
 
-def greet(subscriber: Subscriber, present: bool) -> None:
-    if present:
-        subscriber.channel.send("hello")
+async def note(topic: str, key: Hashable, present: bool) -> None:
+    await hub.presence(topic)
+
+
+def fetch(topic: str) -> Deferred[None]:
+    return succeed(None)
 
 
 hub = Hub(journal=MemoryJournal(), reactor=clock)
@@ -241,7 +244,8 @@ Hub(cluster=NoCluster(reactor=clock))
 Hub(journal=RedisJournal("redis://localhost"), cluster=Cluster())
 Hub(journal=MemoryJournal(reactor=clock), upgrader=Upgrader(reactor=clock))
 Hub(journal=SQLiteJournal("news.db", reactor=clock))
-Hub(journal=Journal(), presence=greet)
+Hub(journal=Journal(), on_presence=note, presence_topic=lambda topic: f"{topic}/presence", presence_grace=5)
+Hub(presence_topic="presence", on_topic_opened=fetch, on_topic_closed=print, topic_grace=0.5)
 Hub(upgrader=Upgrader(slow_policy=DropOldestPolicy()))
 Hub(upgrader=Upgrader(slow_policy="latest"))
 EventsFace(hub)

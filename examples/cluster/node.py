@@ -8,7 +8,7 @@ from contextlib import suppress
 from twisted.internet import defer, endpoints, interfaces, task
 from twisted.web import resource, server, static
 
-from txsse import Hub, HubStopped, JournalFailed, SSEError, Subscriber, Upgrader
+from txsse import Hub, HubStopped, JournalFailed, SSEChannel, SSEError, SSEResource, Upgrader
 from txsse.journal.redis import RedisJournal
 
 
@@ -38,14 +38,17 @@ class Publish(resource.Resource):
 
 
 async def main(reactor: interfaces.IReactorCore, name: str, port: str, url: str) -> None:
-    def greet(subscriber: Subscriber, joined: bool) -> None:
-        if joined:
-            subscriber.channel.send_json({"node": name}, event="node")
+    hub = Hub(
+        journal=RedisJournal(url), upgrader=Upgrader(retry=1, headers={"X-Node": name}, slow_policy="replay")
+    )
 
-    hub = Hub(journal=RedisJournal(url), presence=greet, upgrader=Upgrader(retry=1, headers={"X-Node": name}))
+    def greet(channel: SSEChannel) -> None:
+        channel.send_json({"node": name}, event="node")
+        hub.subscribe(channel, ["messages", "status"])
+
     root = resource.Resource()
     root.putChild(b"", static.File(__file__.replace("node.py", "page.html")))
-    root.putChild(b"events", hub.resource(["messages", "status"]))
+    root.putChild(b"events", SSEResource(greet, upgrader=hub.upgrader))
     root.putChild(b"publish", Publish(hub))
     reactor.addSystemEventTrigger("before", "shutdown", hub.stop, retry=(1, 3), deadline=3)
     await endpoints.serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1").listen(server.Site(root))

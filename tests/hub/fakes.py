@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from tests.fakes import Client, FakeReactor, FakeSocket, Wire
 from txsse import EventStreamParser, Hub, IJournal, ISelector, MemoryJournal, ServerSentEvent, SSEChannel
+from txsse.hub.roster import DEFAULT_GRACE
 from txsse.journal.cluster import ICluster, NoCluster
 from txsse.journal.page import Page
 from txsse.journal.update import Update
@@ -238,12 +239,13 @@ class World:
 
     def end(self) -> None:
         """
-        Disconnect every client.
+        Disconnect every client, and wait until no key is present any more.
         """
         for member in self.members:
             if member.client.transport.connected:
                 member.client.disconnect(clean=False)
         self.reactor.run_soon()
+        self.reactor.advance(DEFAULT_GRACE)
 
 
 @implementer(IJournal)

@@ -327,22 +327,6 @@ class ReplayingTests:
         assert member.texts == ["2", "3", "4"]
         world.end()
 
-    def test_by_the_presence_callback(self, new_world: Callable[..., World]) -> None:
-        """
-        A change before a subscription has begun needs no memory once the subscriber is live.
-        """
-
-        def change(subscriber: Subscriber, is_present: bool) -> None:
-            if is_present:
-                subscriber.change(["a", "b"])
-
-        world = new_world(presence=change)
-        world.publish("0", topics="b")
-        member, subscriber = subscribe(world, "a")
-        assert (subscriber.is_replaying, subscriber.earlier) == (False, ())
-        world.publish("1", topics="b")
-        assert member.texts == ["1"]
-
 
 class HeldBackTests:
     @pytest.fixture(params=["close", "latest", "drop"])

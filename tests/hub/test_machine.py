@@ -11,6 +11,7 @@ oldest update that the journal still holds.
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -38,6 +39,7 @@ from zope.interface import implementer
 import txsse.hub.fanout
 import txsse.journal.window
 from tests.fakes import Client, FakeReactor, Wire
+from tests.hub.fakes import result_of
 from txsse import EventStreamParser, Hub, IJournal, MemoryJournal, SSEChannel, SSEResource, Update
 from txsse.hub.admission import MAX_EARLIER
 from txsse.hub.subscriber import Subscriber
@@ -493,7 +495,8 @@ class HubMachine(RuleBasedStateMachine):
         self.started = False
         self.answers: list[str] = []
         self.failures: list[Failure] = []
-        self.present: set[object] = set()
+        # How many streams, or keys, the hub has reported as present.
+        self.present: Counter[tuple[str, object]] = Counter()
 
     @initialize(
         target=viewers,
@@ -545,7 +548,11 @@ class HubMachine(RuleBasedStateMachine):
             slow_policy=self.policy, max_buffer=self.max_buffer, keepalive=keepalive
         )
         self.hub = Hub(
-            journal=self.journal, upgrader=self.upgrader, reactor=self.reactor, presence=self.presence
+            journal=self.journal,
+            upgrader=self.upgrader,
+            reactor=self.reactor,
+            on_presence=self.presence,
+            presence_grace=2,
         )
         self.started = True
         # Some clients are connected from the beginning, and live.
@@ -562,9 +569,24 @@ class HubMachine(RuleBasedStateMachine):
         ((["a", "b", Prefix("c/")], ["b"], False), "k"),
     ]
 
-    def presence(self, subscriber: object, present: bool) -> None:
-        assert (subscriber in self.present) is not present
-        (self.present.add if present else self.present.remove)(subscriber)
+    def presence(self, topic: str, key: object, present: bool) -> None:
+        self.present[topic, key] += 1 if present else -1
+        assert self.present[topic, key] in (range(1000) if key is None else (0, 1))
+
+    def check_presence(self) -> None:
+        """
+        Check that the hub has reported the keys of its streams, and no others.
+        """
+        streams = Counter(
+            (topic, subscriber.key)
+            for subscriber in self.hub.subscribers
+            for topic in {str(each) for each in subscriber.topics}
+        )
+        reported = {name: count for name, count in self.present.items() if count}
+        assert reported == {name: count if name[1] is None else 1 for name, count in streams.items()}
+        for topic in {topic for topic, _ in streams}:
+            found = result_of(self.hub.presence(topic))
+            assert found == {key: count for (of, key), count in streams.items() if of == topic}
 
     @rule(what=published())
     def publish(self, what: dict[str, Any]) -> None:
@@ -922,7 +944,7 @@ class HubMachine(RuleBasedStateMachine):
         if self.policy == "replay":
             assert metrics.buffered == 0, "the policy replay buffers nothing"
         assert metrics.buffered <= self.max_buffer * metrics.channels
-        assert metrics.channels == self.hub.subscribers.total == len(self.present)
+        assert metrics.channels == self.hub.subscribers.total
 
     def teardown(self) -> None:
         try:
@@ -975,6 +997,9 @@ class HubMachine(RuleBasedStateMachine):
         if once and self.policy in ("latest", "drop"):
             lost = sum(viewer.skipped + len(viewer.missing(self.journal.head + 1)) for viewer in self.all)
             assert metrics.drops == lost
+        self.wait(2)
+        self.settle()
+        self.check_presence()
         stopped = self.hub.stop(deadline=5)
         self.settle()
         for viewer in self.all:
@@ -990,7 +1015,7 @@ class HubMachine(RuleBasedStateMachine):
         assert self.reactor.getDelayedCalls() == [], "a delayed call is left"
         metrics = self.hub.metrics()
         assert (metrics.channels, metrics.replaying, metrics.buffered, metrics.topics) == (0, 0, 0, 0)
-        assert self.present == set()
+        assert not any(self.present.values())
 
     def check_end(self, viewer: Viewer) -> None:
         assert viewer.seen is not None

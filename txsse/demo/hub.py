@@ -17,8 +17,9 @@ from twisted.web.server import NOT_DONE_YET
 from txsse._serialize import to_json
 from txsse.errors import ChannelClosed, InvalidField
 from txsse.hub.hub import Hub
-from txsse.hub.subscriber import Subscriber
 from txsse.journal.urls import journal_named
+from txsse.server.channel import SSEChannel
+from txsse.server.resource import SSEResource
 from txsse.server.upgrade import Upgrader
 from txsse.web.responses import refuse_method, refuse_strangers, send_response
 
@@ -41,6 +42,9 @@ _RETRY = 1.0
 _RETRY_STOPPED = (1.0, 3.0)
 _FLUSH_TIMEOUT = 5.0
 
+# How long a page counts after its streams have ended, in seconds: while it is loaded again.
+_PRESENCE_GRACE = 1.0
+
 
 class DemoHub:
     """
@@ -59,18 +63,19 @@ class DemoHub:
 
     def __init__(self, reactor: IReactorTime, journal: str = "memory:") -> None:
         self._reactor = reactor
-        # Each subscriber with its page.
-        self._subscribers: dict[Subscriber, Hashable] = {}
-        self._newcomers: set[Subscriber] = set()
+        self._pages: set[Hashable] = set()
+        self._newcomers: list[SSEChannel] = []
         self._sent_pages = 0
         self._sending: IDelayedCall | None = None
+        upgrader = Upgrader(reactor=reactor, flush_timeout=_FLUSH_TIMEOUT, retry=_RETRY, slow_policy="replay")
         self.hub = Hub(
             journal=journal_named(journal, max_count=_REPLAYED, reactor=reactor),
-            upgrader=Upgrader(reactor=reactor, flush_timeout=_FLUSH_TIMEOUT, retry=_RETRY),
+            upgrader=upgrader,
             reactor=reactor,
-            presence=self._changed,
+            on_presence=self._changed,
+            presence_grace=_PRESENCE_GRACE,
         )
-        self.stream = self.hub.resource(_TOPIC)
+        self.stream = SSEResource(self._greet, upgrader=upgrader)
         self.publish = Publish(self.hub)
 
     def close_all(self) -> int:
@@ -79,7 +84,7 @@ class DemoHub:
 
         :returns: how many were open.
         """
-        channels = [subscriber.channel for subscriber in self._subscribers if subscriber.channel.is_open]
+        channels = [each.channel for each in self.hub.subscribers if each.channel.is_open]
         for channel in channels:
             channel.close()
         return len(channels)
@@ -92,17 +97,21 @@ class DemoHub:
         """
         return self.hub.stop(retry=_RETRY_STOPPED, deadline=_FLUSH_TIMEOUT)
 
-    def _changed(self, subscriber: Subscriber, present: bool) -> None:
-        if present:
-            self._subscribers[subscriber] = _page(subscriber)
-            self._newcomers.add(subscriber)
-            channel = subscriber.channel
-            channel.send_json({"last_event_id": channel.last_event_id}, event="connected")
-        else:
-            self._subscribers.pop(subscriber, None)
-            self._newcomers.discard(subscriber)
-        if self._sending is None and self._subscribers:
-            # Both streams of a page connect, and disconnect, in about the same turn of the reactor.
+    def _greet(self, channel: SSEChannel) -> None:
+        named: list[bytes] = channel.request.args.get(b"page", [])
+        channel.send_json({"last_event_id": channel.last_event_id}, event="connected")
+        self.hub.subscribe(channel, _TOPIC, key=named[0].hex() if named and named[0] else None)
+        self._newcomers.append(channel)
+        self._send_pages_soon()
+
+    def _changed(self, topic: str, key: Hashable, present: bool) -> None:
+        if key is not None:
+            (self._pages.add if present else self._pages.discard)(key)
+        self._send_pages_soon()
+
+    def _send_pages_soon(self) -> None:
+        if self._sending is None and not self.hub.is_stopping:
+            # Both streams of a page connect in about the same turn of the reactor.
             self._sending = self._reactor.callLater(0, self._send_pages)
 
     def _send_pages(self) -> None:
@@ -112,13 +121,14 @@ class DemoHub:
         In the journal, these events would displace the messages, and past numbers are of no use to a client.
         """
         self._sending = None
-        pages = len(set(self._subscribers.values()))
-        audience = self._newcomers if pages == self._sent_pages else self._subscribers
-        self._sent_pages = pages
-        for subscriber in list(audience):
+        subscribers = list(self.hub.subscribers)
+        pages = len(self._pages) + sum(each.key is None for each in subscribers)
+        changed = pages != self._sent_pages
+        audience = [each.channel for each in subscribers] if changed else self._newcomers
+        self._sent_pages, self._newcomers = pages, []
+        for channel in audience:
             with suppress(ChannelClosed):
-                subscriber.channel.send_json({"pages": pages}, event="presence")
-        self._newcomers.clear()
+                channel.send_json({"pages": pages}, event="presence")
 
 
 class Publish(Resource):
@@ -162,11 +172,3 @@ def _send_id(id: str, request: Request) -> None:
 
 def _send_stopping(failure: Failure, request: Request) -> None:
     send_response(request, 503, "The demo is stopping.")
-
-
-def _page(subscriber: Subscriber) -> Hashable:
-    """
-    Return the ID of the page that a stream belongs to, or the subscriber itself for a stream without an ID.
-    """
-    named: list[bytes] = subscriber.channel.request.args.get(b"page", [])
-    return named[0] if named and named[0] else subscriber

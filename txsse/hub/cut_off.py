@@ -19,13 +19,13 @@ from txsse._arguments import wrong_type
 from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import CloseReason, HubStopped
 from txsse.hub.distribution import Distribution
-from txsse.hub.keys import decode_key, encode_key
 from txsse.hub.lifecycle import Lifecycle
 from txsse.hub.membership import Membership
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.under_way import Order, UnderWay
 from txsse.hub.withdrawal import Held
 from txsse.journal.cluster import MAX_MESSAGE_BYTES, Cluster, NoCluster
+from txsse.journal.keys import decode_key, encode_key
 from txsse.server.access import check_key
 from txsse.server.channel import SSEChannel
 from txsse.topics.pattern import TopicPattern

@@ -46,6 +46,7 @@ class Distribution:
     :param membership: the subscribers.
     :param counters: the hub's counters.
     :param node: the hub as a node of the cluster.
+    :ivar roster: counts the streams of each topic and key.
     :ivar started: whether the journal has been started.
     :ivar has_head: whether the journal's head is known, which is a little earlier: a node of a cluster then
         asks the server for the newest update.
@@ -68,6 +69,7 @@ class Distribution:
         self.fanout = Fanout(reactor, membership.index, membership.private, self.replay, counters)
         self.ids = IdMaker(wall_of(reactor), randomness_of(reactor))
         self.problem = JournalProblem(reactor.seconds)
+        self.roster = membership.roster
         self._membership = membership
         self._counters = counters
         self._node = node

@@ -4,9 +4,11 @@ The hub's public API: publish an update once, and send it to every subscriber.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections import Counter
+from collections.abc import Hashable, Iterable
 from concurrent.futures import Future
 from dataclasses import fields
+from math import inf
 from typing import cast
 
 from twisted.internet.defer import Deferred
@@ -16,6 +18,7 @@ from twisted.python.failure import Failure
 
 from txsse._arguments import check_number, wrong_type
 from txsse._clock import make_steady, wall
+from txsse._randomness import randomness_of
 from txsse._rate_limited_log import RateLimitedLog
 from txsse._serialize import to_text
 from txsse._threads import check_thread, get_ident, refuse, threadable
@@ -23,15 +26,18 @@ from txsse._typing import AnyReactor
 from txsse._unhandled import Unhandled
 from txsse.errors import HubStopped, JournalFailed
 from txsse.hub.admission import Admission
+from txsse.hub.callbacks import Callbacks
 from txsse.hub.cut_off import CutOff
+from txsse.hub.demand import Demand, OnTopic
 from txsse.hub.distribution import Distribution
 from txsse.hub.lifecycle import Lifecycle
 from txsse.hub.membership import Membership
 from txsse.hub.metrics import Counters, HubMetrics
 from txsse.hub.node import Node
-from txsse.hub.presence import Presence
+from txsse.hub.presence import OnPresence, Presence, PresenceTopic
 from txsse.hub.publishing import Publishing
 from txsse.hub.resource import HubResource
+from txsse.hub.roster import DEFAULT_GRACE, Roster
 from txsse.hub.shutdown import shut_down
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.subscribers import Subscribers
@@ -39,9 +45,10 @@ from txsse.hub.under_way import UnderWay
 from txsse.journal.cluster import AnyCluster, Cluster, ICluster, NoCluster
 from txsse.journal.interfaces import AnyJournal, IJournal
 from txsse.journal.memory import MemoryJournal
+from txsse.journal.registry import LocalRegistry
 from txsse.journal.update import EphemeralUpdate, Update
 from txsse.protocol.encoder import encode_event, encode_retry
-from txsse.protocol.event import ServerSentEvent
+from txsse.protocol.event import ServerSentEvent, check_text
 from txsse.protocol.fields import NO_ID
 from txsse.server.access import AccessRule, check_expires
 from txsse.server.channel import SSEChannel
@@ -92,12 +99,23 @@ class Hub:
         channels want or are granted; ``None`` for no limit. A pattern counts once, however many channels have
         it. The limit bounds the cost of a publication to a new topic, and the memory for patterns: by default
         100 MiB, or some 1,500 plain URL patterns.
-    :param presence: called at the beginning and at the end of each subscription, with the
-        :class:`~txsse.hub.subscriber.Subscriber` and whether it is subscribed now.
-    :param presence_topic: the topic of an ephemeral event for each such change (see
-        :meth:`publish_ephemeral`). Its type is ``presence``; its data is JSON: ``subscriber``, ``topics``,
-        ``present``, and ``subscribers``, the number of subscribers now.
-    :raises ValueError: for a limit below 1, and for a ``presence_topic`` that cannot be published to.
+    :param on_presence: called with a topic, a key (see :class:`~txsse.Access`), and ``True`` when the key's
+        first stream of this topic has opened, at any node, or ``False`` when it has none any more. One node
+        is called for each change. A stream without a key counts as a key of its own, and is reported as
+        ``None``. The callback may return an awaitable.
+    :param presence_topic: the topic of an event for each such change, or a callable that takes the topic of
+        the streams, and returns that of the event, or ``None`` for no event. The event's type is
+        ``presence``; its data is JSON: ``topic`` and ``present``. It does not disclose the key.
+    :param presence_grace: how long a key whose last stream has ended stays present, in seconds: clients that
+        reconnect do not disappear.
+    :param on_topic_opened: called with a topic that gets its first subscriber, to begin to fetch what is to
+        be published: one node is called, and another one if that node ends. For a pattern or ``*``, this is
+        the pattern. The callback may return an awaitable.
+    :param on_topic_closed: called at that node when the topic has no subscribers any more, after the end of
+        ``on_topic_opened``; and when the hub stops.
+    :param topic_grace: how long a topic without subscribers stays open, in seconds.
+    :raises ValueError: for a limit below 1, a negative grace period, and for a ``presence_topic`` that cannot
+        be published to.
     :raises TypeError: for arguments of another type.
     :ivar upgrader: the upgrader.
     :ivar cluster: the nodes that share the journal, an :class:`~txsse.journal.cluster.ICluster`.
@@ -115,8 +133,12 @@ class Hub:
         max_update_size: int = 1024 * 1024,
         max_topics: int = 100,
         max_pattern_weight: int | None = DEFAULT_MAX_PATTERN_WEIGHT,
-        presence: Callable[[Subscriber, bool], None] | None = None,
-        presence_topic: str | None = None,
+        on_presence: OnPresence | None = None,
+        presence_topic: PresenceTopic | None = None,
+        presence_grace: float = DEFAULT_GRACE,
+        on_topic_opened: OnTopic | None = None,
+        on_topic_closed: OnTopic | None = None,
+        topic_grace: float = DEFAULT_GRACE,
     ) -> None:
         limits = {"max_update_size": max_update_size, "max_topics": max_topics}
         if max_pattern_weight is not None:
@@ -125,6 +147,10 @@ class Hub:
             check_number(name, limit, "a whole number", whole=True)
             if limit < 1:
                 raise ValueError(f"{name} must be at least 1, not {limit}")
+        for name, grace in (("presence_grace", presence_grace), ("topic_grace", topic_grace)):
+            check_number(name, grace, "a number of seconds")
+            if not 0 <= grace < inf:
+                raise ValueError(f"{name} must be a number of seconds that is not negative, not {grace!r}")
         if journal is not None and not IJournal.providedBy(journal):
             raise wrong_type(
                 "journal", journal, "an object that provides IJournal, such as SQLiteJournal('hub.sqlite')"
@@ -145,9 +171,22 @@ class Hub:
             RateLimitedLog(_log, burst=1, interval=_UNHANDLED_INTERVAL), JournalFailed, HubStopped
         )
         self._distribution: Distribution | None = None
+        callbacks = Callbacks()
+        presence = Presence(on_presence, presence_topic, self._publish_presence, callbacks)
+        demand = Demand(on_topic_opened, on_topic_closed, self._reactor, callbacks)
+        self._roster = Roster(
+            getattr(cluster, "registry", None) or LocalRegistry(),
+            lambda: self._use().reactor,
+            presence=presence if on_presence or presence_topic else None,
+            presence_grace=presence_grace,
+            demand=demand if on_topic_opened or on_topic_closed else None,
+            topic_grace=topic_grace,
+            is_alone=isinstance(cluster, NoCluster),
+            new_name=lambda: randomness_of(self._reactor()).token(8).hex(),
+        )
         self._membership = Membership(
             self._counters,
-            Presence(presence, presence_topic, self._publish_ephemeral),
+            self._roster,
             lambda subscriber: self._use().fanout.position_of(subscriber),
             lambda *change: self.admission.change(*change),
         )
@@ -255,6 +294,10 @@ class Hub:
 
     def _publish_ephemeral(self, update: EphemeralUpdate) -> None:
         self._publishing.publish_ephemeral(update, self._use())
+
+    def _publish_presence(self, topic: str, event: ServerSentEvent) -> None:
+        # The journal logs why it does not accept the update.
+        self.publish(topic, event.data, event=event.event).addErrback(lambda _: None)
 
     def publish_from_thread(
         self,
@@ -379,6 +422,30 @@ class Hub:
         if not revoked:
             raise ValueError("revoke needs a topic: give 'news', ['a', 'b'], or '*' for all topics")
         return self._unhandled.watch(self._cut_off.order(key, revoked), "hub.revoke")
+
+    def presence(self, topic: str) -> Deferred[dict[Hashable, int]]:
+        """
+        Return whose streams a topic has, at all nodes.
+
+        :param topic: the topic, by its name; or the name of a pattern, or ``*``, for the streams that were
+            subscribed by it.
+        :returns: a Deferred that fires with the keys, each with its number of streams: 0 for a key in its
+            grace period. The streams without a key have the key ``None``. It fails with
+            :exc:`~txsse.errors.JournalFailed` if the other nodes cannot be reached.
+        """
+        check_thread(self._reactor(), "hub.presence")
+        check_text("topic", topic)
+        self._use()
+        found = self._roster.keys_elsewhere(topic).addCallback(self._with_keys_here, topic)
+        return self._unhandled.watch(found, "hub.presence")
+
+    def _with_keys_here(self, elsewhere: dict[Hashable, int], topic: str) -> dict[Hashable, int]:
+        found = Counter(elsewhere)
+        found.update(self._roster.keys_here(topic))
+        if None not in found:
+            keyless = sum(subscriber.key is None for subscriber in self._membership.index.named(topic))
+            return {**found, None: keyless} if keyless else dict(found)
+        return dict(found)
 
     @property
     def subscribers(self) -> Subscribers:

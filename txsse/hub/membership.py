@@ -10,7 +10,7 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from txsse.hub.metrics import Counters
-from txsse.hub.presence import Presence
+from txsse.hub.roster import Roster
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.subscribers import Counts, Subscribers
 from txsse.hub.topic_index import TopicIndex
@@ -29,18 +29,19 @@ class Membership:
     Keeps the subscribers of a hub.
 
     :param counters: the hub's counters.
-    :param presence: notifies of the beginning and the end of each subscription.
+    :param roster: counts the streams of each topic and key.
     :param sent_up_to: returns the position up to which a live subscriber has been sent its updates.
     :param change: gives a subscriber other topics and grants.
     :ivar by_channel: the subscribers.
     :ivar index: the subscribers by the topics that they want.
     :ivar private: the subscribers by the topics whose private updates they may receive.
+    :ivar roster: counts the streams of each topic and key.
     """
 
     def __init__(
         self,
         counters: Counters,
-        presence: Presence,
+        roster: Roster,
         sent_up_to: Callable[[Subscriber], int],
         change: Callable[[Subscriber, TopicSet, TopicSet], None],
     ) -> None:
@@ -48,7 +49,7 @@ class Membership:
         self.index: TopicIndex[Subscriber] = TopicIndex()
         self.private: TopicIndex[Subscriber] = TopicIndex()
         self._counters = counters
-        self._presence = presence
+        self.roster = roster
         self._sent_up_to = sent_up_to
         self._change = change
         self._number = 0
@@ -125,7 +126,9 @@ class Membership:
         """
         self.index.replace(subscriber, subscriber.topics, topics)
         self.private.replace(subscriber, subscriber.private, private)
+        before = subscriber.topics
         subscriber.topics, subscriber.private = topics, private
+        self.roster.changed(subscriber, before)
 
     def progress_of(self, channel: SSEChannel) -> Progress | None:
         """
@@ -153,7 +156,7 @@ class Membership:
         self.private.add(subscriber, private)
         for key in _named(channel):
             self._by_key.setdefault(key, {})[subscriber] = None
-        self._presence.notify(subscriber, True, len(self.by_channel))
+        self.roster.joined(subscriber)
         return subscriber
 
     def subscriber_left(self, subscriber: Subscriber) -> None:
@@ -177,7 +180,7 @@ class Membership:
             channel.when_closed().addCallback(self._has_flushed, channel)
         if channel.close_reason is not None:
             self._counters.closes[channel.close_reason] += 1
-        self._presence.notify(subscriber, False, len(self.by_channel))
+        self.roster.left(subscriber)
 
     def _has_flushed(self, _: object, channel: SSEChannel) -> None:
         for key in _named(channel):

@@ -1,82 +1,83 @@
 """
-Presence: notifications of subscriptions that begin and end.
+Presence: notifications of keys that appear and disappear.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from twisted.logger import Logger
 
 from txsse._arguments import wrong_type
-from txsse._rate_limited_log import RateLimitedLog
 from txsse._serialize import to_json
 from txsse.errors import HubStopped
-from txsse.hub.subscriber import Subscriber
-from txsse.journal.update import EphemeralUpdate
+from txsse.hub.callbacks import Callbacks
+from txsse.journal.update import Update
 from txsse.protocol.event import ServerSentEvent
 
-__all__ = ["Presence"]
+__all__ = ["OnPresence", "Presence", "PresenceTopic"]
+
+#: Called with a topic, a key, and whether it is present now. It may return an awaitable.
+OnPresence = Callable[[str, Hashable, bool], object]
+
+#: The topic of the events about the keys of a topic; ``None`` for none.
+PresenceTopic = str | Callable[[str], str | None]
 
 _log = Logger()
 
 
 class Presence:
     """
-    Notifies a callback and a topic of each subscriber.
+    Notifies a callback and a topic of each key.
 
-    :param changed: called with the subscriber and whether it is subscribed now; ``None`` for no call.
-    :param topic: the topic of an ephemeral event of the type ``presence`` for each change; ``None`` for none.
-    :param publish: publishes an ephemeral event.
+    :param on_presence: the callback; ``None`` for none.
+    :param presence_topic: the topic of an event for each change, or a callable that returns it for the topic
+        of the streams; ``None`` for no events.
+    :param publish: publishes an update; its failures are its own affair.
+    :param callbacks: calls the callback.
     :raises InvalidField: for a topic that cannot be published to.
-    :raises TypeError: if ``changed`` is not callable.
+    :raises TypeError: for arguments of another type.
     """
 
     def __init__(
         self,
-        changed: Callable[[Subscriber, bool], None] | None,
-        topic: str | None,
-        publish: Callable[[EphemeralUpdate], None],
+        on_presence: OnPresence | None,
+        presence_topic: PresenceTopic | None,
+        publish: Callable[[str, ServerSentEvent], None],
+        callbacks: Callbacks,
     ) -> None:
-        if changed is not None and not callable(changed):
+        if on_presence is not None and not callable(on_presence):
             raise wrong_type(
-                "presence", changed, "a callable that takes a Subscriber and whether it is subscribed"
+                "on_presence", on_presence, "a callable that takes a topic, a key, and whether it is present"
             )
-        if topic is not None:
+        if isinstance(presence_topic, str):
             # Refuse a topic that cannot be published to now, not when the first client connects.
-            EphemeralUpdate(topic, ServerSentEvent())
-        self._changed = changed
-        self._topic = topic
+            Update(presence_topic, ServerSentEvent())
+        elif presence_topic is not None and not callable(presence_topic):
+            raise wrong_type("presence_topic", presence_topic, "a topic, or a callable that returns one")
+        self._on_presence = on_presence
+        self._presence_topic = presence_topic
         self._publish = publish
-        self._failures = RateLimitedLog(_log)
+        self._callbacks = callbacks
 
-    def notify(self, subscriber: Subscriber, present: bool, count: int) -> None:
+    def notify(self, topic: str, key: Hashable, present: bool) -> None:
         """
-        Notify of a subscription that has begun or ended.
+        Notify of a key that has appeared or disappeared.
 
-        :param count: how many subscribers the hub has now.
+        The event does not disclose the key, which may be a session's secret.
         """
-        # Before the callback, which may subscribe other channels: their notifications would come first.
-        if self._topic is not None:
-            self._publish_change(self._topic, subscriber, present, count)
-        if self._changed is not None:
+        self._callbacks.run("presence_topic", self._publish_change, topic, present)
+        if self._on_presence is not None:
+            self._callbacks.run("on_presence", self._on_presence, topic, key, present)
+
+    def _publish_change(self, topic: str, present: bool) -> None:
+        named = self._presence_topic
+        of_events = named(topic) if callable(named) else named
+        # The subscribers of a single topic for events are not announced there themselves.
+        if of_events is not None and of_events != topic:
             try:
-                self._changed(subscriber, present)
-            except Exception:
-                # A failing callback must not affect the subscriber.
-                self._failures.failure("the presence callback failed for {subscriber}", subscriber=subscriber)
-
-    def _publish_change(self, topic: str, subscriber: Subscriber, present: bool, count: int) -> None:
-        change = {
-            "subscriber": subscriber.id,
-            "topics": [str(topic) for topic in subscriber.topics],
-            "present": present,
-            "subscribers": count,
-        }
-        try:
-            self._publish(EphemeralUpdate(topic, ServerSentEvent(to_json(change), "presence")))
-        except HubStopped:
-            # A hub that stops closes all channels, and publishes nothing.
-            return
-        except Exception:
-            self._failures.failure("presence cannot be published")
+                change = to_json({"topic": topic, "present": present})
+                self._publish(of_events, ServerSentEvent(change, "presence"))
+            except HubStopped:
+                # A hub that stops closes all channels, and publishes nothing.
+                return

@@ -61,6 +61,7 @@ async def shut_down(
     fanout.flush()
     await drain(channels, reactor, last=last, retry=retry, deadline=over - reactor.seconds())
     publishing.end()
+    distribution.roster.stop()
     # A journal that has not been started need not be stopped.
     if not lifecycle.has_journal:
         return

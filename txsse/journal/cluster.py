@@ -13,13 +13,14 @@ from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import Interface, implementer
+from zope.interface import Attribute, Interface, implementer
 
 from txsse._arguments import check_number
 from txsse._rate_limited_log import RateLimitedLog
 from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
 from txsse.errors import JournalFailed, NotAcknowledged
+from txsse.journal.registry import AnyRegistry, LocalRegistry
 from txsse.protocol.event import check_text
 
 __all__ = [
@@ -91,6 +92,13 @@ class ICluster(Interface):
     A node is alive from :meth:`start` to :meth:`stop`, while its heartbeats reach the other nodes. All
     methods are called in the reactor's thread.
     """
+
+    registry: AnyRegistry = Attribute(
+        """
+        The names that nodes hold, an :class:`~txsse.journal.registry.IRegistry`. A cluster may be without
+        this attribute: presence and demand are then those of each node alone.
+        """
+    )
 
     def start(listener: IClusterListener) -> Deferred[None]:  # noqa: N805
         """
@@ -212,9 +220,11 @@ class NoCluster:
     The cluster of a hub that does not share its journal: a single node.
 
     :param reactor: the reactor, for deadlines; ``None`` for the global one.
+    :ivar registry: the names that this node holds.
     """
 
     def __init__(self, *, reactor: AnyReactor | None = None) -> None:
+        self.registry = LocalRegistry()
         self._reactor = cast("IReactorTime | None", reactor)
         self._listener: IClusterListener | None = None
         self._failures = RateLimitedLog(_log)

@@ -77,7 +77,7 @@ class Server:
     def answer(self) -> None:
         waiting, self.waiting = self.waiting, []
         for each in waiting:
-            each.callback([*self.had_data, self.was_alive, self.messages])
+            each.callback([*self.had_data, self.was_alive, self.messages, 0, 0])
 
     def sent_metadata(self) -> list[tuple[str, ...]]:
         """

@@ -28,6 +28,7 @@ from txsse.journal.cluster import (
     check_metadata,
 )
 from txsse.journal.redis.broadcasts import Broadcasts
+from txsse.journal.redis.registry import RedisRegistry
 from txsse.topics.topic_set import ALL
 
 __all__ = ["RedisCluster"]
@@ -65,6 +66,7 @@ class RedisCluster:
     :param flush: schedules a call of :meth:`send_metadata`, before the next update is sent.
     :param randomness: the source of the names of nodes and of message tokens.
     :ivar node: the name of this node.
+    :ivar registry: the names that the nodes hold.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class RedisCluster:
         self._flush = flush
         self._listener: IClusterListener | None = None
         self._broadcasts = Broadcasts(run, self.node, self._times, randomness)
+        self.registry = RedisRegistry(run, self.node, self._milliseconds)
         self._failures = RateLimitedLog(_log)
         # The counts that the server has.
         self._shown: dict[str, int] = {}
@@ -124,6 +127,7 @@ class RedisCluster:
             error = make_error()
             return JournalFailed(error.journal, error.problem, uncertain=True)
 
+        self.registry.disconnected()
         self._broadcasts.lose(uncertain)
 
     def count_subscribers(self, topic: str) -> Deferred[int]:
@@ -265,7 +269,7 @@ class RedisCluster:
         return topics
 
     def _has_beaten(self, there: Sequence[int], changes: Mapping[str, int], expected: Sequence[bool]) -> None:
-        *had_data, was_alive, messages = there
+        *had_data, was_alive, messages, over, others_have_ended = there
         if self._messages is not None and messages != self._messages and not was_alive:
             self._report_missed()
         self._messages = messages
@@ -277,6 +281,9 @@ class RedisCluster:
         if any(each and not found for each, found in zip(expected, had_data, strict=True)):
             # The server has expired the data of this node, whose heartbeats were missing for too long.
             self._begin_anew()
+        self.registry.heartbeat_sent(
+            was_alive=bool(was_alive), others_have_ended=bool(others_have_ended), some_are_over=bool(over)
+        )
 
     def _report_missed(self) -> None:
         if self._listener is not None:

@@ -18,13 +18,17 @@ __all__ = ["Refusals"]
 Arguments = Sequence[str | bytes | int]
 
 # For each of these commands, the one whose success ends its refusal. After metadata was refused, a node sends
-# all of its counts and metadata anew; messages are not sent again.
+# all of its counts and metadata anew; messages are not sent again, and names are by the next heartbeat.
 _KIND = {
     "probe": "append",
     "append_many": "append",
     "put_metadata": "heartbeat",
     "broadcast": "heartbeat",
     "acknowledge": "heartbeat",
+    "register": "heartbeat",
+    "names_of": "heartbeat",
+    "names_over": "heartbeat",
+    "take_over": "heartbeat",
 }
 
 # The maximum size of a trial, in bytes. By default a hub accepts no larger update.

@@ -458,11 +458,17 @@ end
 -- {key}:nodes:<node>:inbox     a stream: messages with `message`, `token` and `from`, and acknowledgements of the
 --                              node's own messages with `token`, `from`, `failed` and,
 --                              if the node replied, `reply`.
-
+-- {key}:nodes:<node>:held      a set: the groups and names that the node holds, or is responsible for.
+-- {key}:nodes:<node>:over      a set: those of them that it is responsible for, and that no node held any more.
+-- {key}:nodes:names:<group>    a hash from a name to the node that is responsible for it, and the nodes that hold it
+--                              with their counts, as `node other:2 another:1`.
+-- {key}:nodes:holders          a set: the nodes that have names, also those that have ended, until others have taken
+--                              their names over. These four do not expire.
 -- {key}:nodes:messages         how many messages have been sent to all nodes.
 
 local nodes = KEYS[4]
 local messages = nodes .. ':messages'
+local holders = nodes .. ':holders'
 
 -- The maximum number of entries in an inbox, which limits the memory for a node that does not read it.
 local INBOX_COUNT = 1000
@@ -470,6 +476,17 @@ local INBOX_COUNT = 1000
 local function counts_of(node) return nodes .. ':' .. node .. ':counts' end
 local function metadata_of(node) return nodes .. ':' .. node .. ':metadata' end
 local function inbox_of(node) return nodes .. ':' .. node .. ':inbox' end
+
+local function names_in(group) return nodes .. ':names:' .. group end
+local function held_by(node) return nodes .. ':' .. node .. ':held' end
+local function over_of(node) return nodes .. ':' .. node .. ':over' end
+
+-- Return a node that holds names and has ended, or nothing.
+local function ended_holder(now)
+    for _, node in ipairs(redis.call('SMEMBERS', holders)) do
+        if tonumber(redis.call('ZSCORE', nodes, node) or '0') <= now then return node end
+    end
+end
 
 local function other_nodes(now, node)
     redis.call('ZREMRANGEBYSCORE', nodes, '-inf', now)
@@ -481,8 +498,9 @@ local function other_nodes(now, node)
 end
 
 -- now, node, lifetime, whether to replace all data; then topics and their numbers of subscribers. Record a heartbeat.
--- Return whether the server had counts, and metadata, of the node before; whether the node counted as alive; and how
--- many messages have been sent to all nodes.
+-- Return whether the server had counts, and metadata, of the node before; whether the node counted as alive; how many
+-- messages have been sent to all nodes; how many of the node's names no node holds any more; and whether nodes that
+-- have ended hold names.
 function commands.heartbeat()
     local now, node, lifetime = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
     local counts, metadata = counts_of(node), metadata_of(node)
@@ -490,6 +508,7 @@ function commands.heartbeat()
     local there = {
         redis.call('EXISTS', counts), redis.call('EXISTS', metadata), expiry > now and 1 or 0,
         tonumber(redis.call('GET', messages) or '0'),
+        redis.call('SCARD', over_of(node)), ended_holder(now) and 1 or 0,
     }
     if ARGV[5] == '1' then redis.call('DEL', counts, metadata) end
     for i = 6, #ARGV, 2 do
@@ -510,6 +529,10 @@ end
 function commands.leave()
     redis.call('DEL', counts_of(ARGV[2]), metadata_of(ARGV[2]), inbox_of(ARGV[2]))
     redis.call('ZREM', nodes, ARGV[2])
+    if redis.call('SCARD', held_by(ARGV[2])) == 0 then
+        redis.call('SREM', holders, ARGV[2])
+        redis.call('DEL', over_of(ARGV[2]))
+    end
 end
 
 -- now, node, topic. Return the number of subscribers of a topic at the other nodes.
@@ -588,6 +611,181 @@ end
 -- node; then entries of its inbox. Remove the entries, which the node has processed.
 function commands.received()
     redis.call('XDEL', inbox_of(ARGV[2]), unpack(ARGV, 3))
+end
+
+-- The names that nodes hold. What the script replies for a name to the node that registers it:
+local SAME, NEW, OVER, LOST = 0, 1, 2, 3
+
+-- A member of a set of names.
+local function member_of(group, name) return #group .. ':' .. group .. name end
+
+local function group_and_name(member)
+    local length, rest = string.match(member, '^(%d+):(.*)$')
+    length = tonumber(length)
+    return string.sub(rest, 1, length), string.sub(rest, length + 1)
+end
+
+-- Return the node that is responsible for a name, and the counts of the nodes that hold it; or nothing.
+local function read_name(group, name)
+    local text = redis.call('HGET', names_in(group), name) or ''
+    local counts = {}
+    for node, count in string.gmatch(text, ' (%x+):(%d+)') do counts[node] = tonumber(count) end
+    return string.match(text, '^%x+'), counts
+end
+
+local function write_name(group, name, owner, counts)
+    local parts = { owner }
+    for node, count in pairs(counts) do parts[#parts + 1] = node .. ':' .. count end
+    redis.call('HSET', names_in(group), name, table.concat(parts, ' '))
+end
+
+local function delete_name(group, name, owner)
+    redis.call('HDEL', names_in(group), name)
+    redis.call('SREM', held_by(owner), member_of(group, name))
+    redis.call('SREM', over_of(owner), member_of(group, name))
+end
+
+local function hold(node, group, name, count)
+    local owner, counts = read_name(group, name)
+    local is_new = not owner
+    owner = owner or node
+    counts[node] = count
+    write_name(group, name, owner, counts)
+    redis.call('SADD', held_by(node), member_of(group, name))
+    redis.call('SADD', holders, node)
+    return owner, is_new
+end
+
+-- Let go of a name. Return whether the node was responsible for it, and no node holds it any more.
+local function let_go(node, group, name)
+    local owner, counts = read_name(group, name)
+    if not owner then return true end
+    counts[node] = nil
+    if owner ~= node then redis.call('SREM', held_by(node), member_of(group, name)) end
+    if next(counts) then
+        write_name(group, name, owner, counts)
+        return false
+    end
+    if owner == node then
+        delete_name(group, name, owner)
+        return true
+    end
+    -- The node that is responsible learns it with its next heartbeat, unless a node holds the name again.
+    write_name(group, name, owner, counts)
+    redis.call('SADD', over_of(owner), member_of(group, name))
+    return false
+end
+
+-- node; then for each name: its group, the name, its count or nothing to let go of it, and what the node believes: 2, it
+-- is responsible; 1, it holds the name already; 0, neither. Return what has changed for the node, for each name.
+function commands.register()
+    local node, replies = ARGV[2], {}
+    for i = 3, #ARGV, 4 do
+        local group, name, count, belief = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+        local reply = SAME
+        if count == '' then
+            local is_over = let_go(node, group, name)
+            if belief == '2' then
+                if is_over then
+                    reply = OVER
+                elseif read_name(group, name) ~= node then
+                    reply = LOST
+                end
+            end
+        else
+            local owner = hold(node, group, name, count)
+            if owner == node and belief ~= '2' then
+                reply = NEW
+            elseif owner ~= node and belief == '2' then
+                reply = LOST
+            end
+        end
+        replies[#replies + 1] = reply
+    end
+    return replies
+end
+
+-- now, node, how many. Take over names of a node that has ended. Return whether more are left; and for each name its
+-- group, the name, whether the node is now responsible for it, and whether it holds it.
+function commands.take_over()
+    local now, node = tonumber(ARGV[2]), ARGV[3]
+    local ended = ended_holder(now)
+    if not ended or ended == node then return { 0, {} } end
+    local found = {}
+    for _, member in ipairs(redis.call('SPOP', held_by(ended), ARGV[4])) do
+        local group, name = group_and_name(member)
+        local owner, counts = read_name(group, name)
+        if owner then
+            local was_held = counts[ended]
+            counts[ended] = nil
+            -- A name that no node holds would have no end: the node holds it until its hub lets go of it.
+            if was_held or not next(counts) then counts[node] = counts[node] or 0 end
+            local is_responsible = owner == ended or owner == node
+            if owner == ended then owner = node end
+            write_name(group, name, owner, counts)
+            if is_responsible or counts[node] then redis.call('SADD', held_by(node), member) end
+            found[#found + 1] = group
+            found[#found + 1] = name
+            found[#found + 1] = is_responsible and 1 or 0
+            found[#found + 1] = counts[node] and 1 or 0
+        end
+    end
+    redis.call('SADD', holders, node)
+    if redis.call('SCARD', held_by(ended)) == 0 then
+        redis.call('SREM', holders, ended)
+        redis.call('DEL', over_of(ended))
+    end
+    return { ended_holder(now) and 1 or 0, found }
+end
+
+-- node, cursor, about how many names to scan. Return the next cursor, 0 at the end; and the names of the node, as
+-- `take_over` does.
+function commands.names_of()
+    local node, found = ARGV[2], {}
+    local page = redis.call('SSCAN', held_by(node), ARGV[3], 'COUNT', ARGV[4])
+    for _, member in ipairs(page[2]) do
+        local group, name = group_and_name(member)
+        local owner, counts = read_name(group, name)
+        found[#found + 1] = group
+        found[#found + 1] = name
+        found[#found + 1] = owner == node and 1 or 0
+        found[#found + 1] = counts[node] and 1 or 0
+    end
+    return { page[1], found }
+end
+
+-- node, how many. Return the groups and names that the node is responsible for, and that no node holds any more.
+function commands.names_over()
+    local node, found = ARGV[2], {}
+    for _, member in ipairs(redis.call('SRANDMEMBER', over_of(node), ARGV[3])) do
+        local group, name = group_and_name(member)
+        local owner, counts = read_name(group, name)
+        if owner == node and not next(counts) then
+            found[#found + 1] = group
+            found[#found + 1] = name
+        else
+            redis.call('SREM', over_of(node), member)
+        end
+    end
+    return found
+end
+
+-- node, group, cursor, about how many names to scan. Return the next cursor, 0 at the end; and the names that other
+-- nodes hold, with the sums of their counts.
+function commands.names()
+    local page = redis.call('HSCAN', names_in(ARGV[3]), ARGV[4], 'COUNT', ARGV[5])
+    local found = {}
+    for i = 1, #page[2], 2 do
+        local sum
+        for node, count in string.gmatch(page[2][i + 1], ' (%x+):(%d+)') do
+            if node ~= ARGV[2] then sum = (sum or 0) + tonumber(count) end
+        end
+        if sum then
+            found[#found + 1] = page[2][i]
+            found[#found + 1] = sum
+        end
+    end
+    return { page[1], found }
 end
 
 return commands[ARGV[1]]()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from txsse.hub.keys import MAX_KEY_BYTES, decode_key, encode_key
+from txsse.journal.keys import MAX_KEY_BYTES, decode_key, encode_key
 
 KEYS = st.recursive(
     st.text(max_size=20) | st.integers() | st.booleans(),

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Any
 
 from txsse._arguments import wrong_type
 
-__all__ = ["MAX_KEY_BYTES", "decode_key", "encode_key"]
+__all__ = ["MAX_KEY_BYTES", "Anonymous", "decode_key", "decode_name", "encode_key", "encode_name"]
 
 #: The maximum length of a key's text, in bytes: nodes hold keys in memory, and send them in messages.
 MAX_KEY_BYTES = 1024
@@ -29,7 +30,7 @@ def encode_key(key: Hashable) -> str:
     :raises TypeError: for a key that other nodes could not recognise.
     :raises ValueError: for a key whose text is too long.
     """
-    text = json.dumps(_to_json(key, _MAX_DEPTH), separators=(",", ":"))
+    text = _to_text(_to_json(key, _MAX_DEPTH))
     if len(text) > MAX_KEY_BYTES:
         raise ValueError(f"the key takes {len(text)} bytes as JSON, and {MAX_KEY_BYTES} is the limit")
     return text
@@ -45,6 +46,50 @@ def decode_key(text: str) -> Hashable:
         return _from_json(json.loads(text))
     except RecursionError:
         raise ValueError("the key is nested too deeply") from None
+
+
+@dataclass(frozen=True)
+class Anonymous:
+    """
+    The name of a stream without a key. It is no tuple, so it equals no key.
+
+    :ivar node: a text that is unique to its node.
+    :ivar number: a text that is unique at that node.
+    """
+
+    node: str
+    number: str
+
+
+def encode_name(name: Hashable) -> str:
+    """
+    Return the text of a key of any length, of ``None``, or of a stream without a key.
+    """
+    if name is None:
+        return "null"
+    if isinstance(name, Anonymous):
+        return _to_text({"anonymous": [name.node, name.number]})
+    return _to_text(_to_json(name, _MAX_DEPTH))
+
+
+def decode_name(text: str) -> Hashable:
+    """
+    Return what a text of :func:`encode_name` stands for.
+
+    :raises ValueError: for any other text.
+    """
+    if text == "null":
+        return None
+    if text.startswith("{"):
+        found = json.loads(text).get("anonymous")
+        if not isinstance(found, list) or len(found) != 2:
+            raise ValueError("not a name")
+        return Anonymous(str(found[0]), str(found[1]))
+    return decode_key(text)
+
+
+def _to_text(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _to_json(key: Hashable, depth: int) -> object:

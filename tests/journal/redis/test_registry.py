@@ -1,0 +1,391 @@
+"""
+Tests of the names that nodes hold in a shared Redis: which node is responsible, and what it learns.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from tests.journal.redis_server import RedisServer
+from tests.waiting import until
+from txsse.journal.redis import cluster as redis_cluster
+from txsse.journal.redis import registry as redis_registry
+from txsse.journal.redis.journal import RedisJournal
+from txsse.journal.registry import Name
+
+pytestmark = pytest.mark.redis
+
+# How often nodes send heartbeats in these tests, in seconds: a node counts as alive for five intervals.
+INTERVAL = 0.1
+
+NAMES: list[Name] = [
+    (group, name) for group in ("rooms", "7:é") for name in ("ann", ("b", 7), None, -5, "x" * 3000)
+]
+
+
+class Cluster:
+    """
+    The nodes of a test, and what they were notified of.
+
+    :ivar present: how many more nodes were notified of a new name than of its end.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.present: Counter[Name] = Counter()
+
+    @property
+    def living(self) -> list[Node]:
+        return [node for node in self.nodes if node.is_alive]
+
+    def held(self) -> Counter[Name]:
+        """
+        Return the sums of the counts of all living nodes.
+        """
+        held: Counter[Name] = Counter()
+        for node in self.living:
+            for name, count in node.held.items():
+                held[name] += count
+        return held
+
+    def is_settled(self) -> bool:
+        """
+        Return whether one living node is responsible for each name that is held, and none for others.
+        """
+        held = set().union(*(node.held for node in self.living))
+        responsible = Counter(name for node in self.living for name in node.responsible)
+        return responsible == Counter(held) and {name for name, of in self.present.items() if of} == held
+
+
+class Node:
+    """
+    A node, and what it was notified of.
+
+    :ivar lets_go: whether it lets go of the names that it takes over.
+    """
+
+    def __init__(self, cluster: Cluster, journal: RedisJournal) -> None:
+        self.held: dict[Name, int] = {}
+        self.responsible: set[Name] = set()
+        self.taken_over_names: list[Name] = []
+        self.is_alive = self.lets_go = True
+        self.journal = journal
+        self.registry = journal.cluster.registry
+        self.registry.listen(self)
+        self._cluster = cluster
+        cluster.nodes.append(self)
+
+    def put(self, name: Name, count: int | None) -> None:
+        if count is None:
+            self.held.pop(name, None)
+        else:
+            self.held[name] = count
+        self.registry.put({name: count})
+
+    def die(self) -> None:
+        """
+        End without leaving the cluster, as a killed process does.
+        """
+        self.is_alive = False
+        self.journal.cluster._cancel_heartbeat()
+        self.registry._has_stopped = True
+
+    def became_responsible(self, name: Name, *, is_new: bool) -> None:
+        assert name not in self.responsible
+        self.responsible.add(name)
+        if is_new:
+            self._cluster.present[name] += 1
+            assert self._cluster.present[name] == 1, f"{name} is new twice"
+
+    def no_longer_responsible(self, name: Name, *, is_over: bool) -> None:
+        assert name in self.responsible
+        self.responsible.remove(name)
+        if is_over:
+            self._cluster.present[name] -= 1
+            assert self._cluster.present[name] == 0, f"{name} is over twice"
+
+    def taken_over(self, name: Name) -> None:
+        self.taken_over_names.append(name)
+        if name not in self.held and self.lets_go:
+            reactor.callLater(0, self._let_go, name)  # type: ignore[attr-defined]
+
+    def _let_go(self, name: Name) -> None:
+        if name not in self.held:
+            self.registry.put({name: None})
+
+    # The listener of the cluster.
+
+    def subscriber_counts(self) -> Mapping[str, int]:
+        return Counter()
+
+    def changed_topics(self) -> Collection[str]:
+        return ()
+
+    def message_received(self, message: str) -> None: ...
+
+    def messages_missed(self) -> None: ...
+
+    # The follower of the journal.
+
+    def update_appended(self, entry: object) -> None: ...
+
+    def updates_missed(self, position: int) -> None: ...
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setattr(redis_cluster, "_INTERVAL", INTERVAL)
+    return Cluster()
+
+
+Start = Callable[[], Deferred[Node]]
+
+
+@pytest.fixture
+def start(cluster: Cluster, new: Callable[..., Any]) -> Start:
+    """
+    Start nodes that share a record.
+    """
+
+    async def start_one() -> Node:
+        node = Node(cluster, new().journal)
+        await node.journal.start(node)
+        await node.journal.cluster.start(node)
+        return node
+
+    return lambda: Deferred.fromCoroutine(start_one())
+
+
+async def wait(seconds: float) -> None:
+    await deferLater(reactor, seconds)  # type: ignore[arg-type]
+
+
+class HoldTests:
+    @pytest_twisted.ensureDeferred
+    async def test_first_and_last(self, cluster: Cluster, start: Start) -> None:
+        """
+        The node that holds a name first is responsible, until no node holds it, also if others let go later.
+        """
+        one, other = await start(), await start()
+        name = ("rooms", "ann")
+        one.put(name, 1)
+        await until(lambda: one.responsible == {name})
+        other.put(name, 2)
+        await until(lambda: name in other.registry._known)
+        one.put(name, None)
+        await wait(3 * INTERVAL)
+        assert (one.responsible, other.responsible) == ({name}, set())
+        other.put(name, None)
+        await until(cluster.is_settled)
+        assert cluster.present == {name: 0}
+
+    @pytest_twisted.ensureDeferred
+    async def test_counts(self, cluster: Cluster, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A node reads the sums of the counts of the other nodes, by group, page by page.
+        """
+        monkeypatch.setattr(redis_registry, "_SCAN", 10)
+        one, two, three = await start(), await start(), await start()
+        one.put(("rooms", "ann"), 5)
+        two.put(("rooms", "ann"), 2)
+        three.put(("rooms", "ann"), 3)
+        three.put(("rooms", None), 0)
+        three.put(("others", "bob"), 1)
+        many = {("rooms", number): number for number in range(500)}
+        three.registry.put(many)
+        three.held |= many
+        await until(cluster.is_settled)
+        wanted = {number: number for number in range(500)}
+        assert await one.registry.counts("rooms") == {"ann": 5, None: 0, **wanted}
+        assert await three.registry.counts("rooms") == {"ann": 7}
+        assert await one.registry.counts("nobody's") == {}
+
+    @pytest_twisted.ensureDeferred
+    async def test_come_and_gone(self, cluster: Cluster, start: Start) -> None:
+        """
+        A name that a node lets go of before it was sent is never reported.
+        """
+        node = await start()
+        node.registry._is_running = True
+        node.put(("rooms", "ann"), 1)
+        node.put(("rooms", "ann"), None)
+        node.registry._is_running = False
+        node.put(("rooms", "bob"), 1)
+        await until(cluster.is_settled)
+        assert set(cluster.present) == {("rooms", "bob")}
+
+
+class EndTests:
+    @pytest_twisted.ensureDeferred
+    async def test_killed(self, cluster: Cluster, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Another node takes over the names of a node that was killed, page by page, and is responsible for
+        those that the killed node was responsible for.
+        """
+        monkeypatch.setattr(redis_registry, "_PAGE", 7)
+        one, other = await start(), await start()
+        own, shared = ("rooms", "own"), ("rooms", "shared")
+        for number in range(20):
+            one.put(("rooms", number), 1)
+        one.put(own, 1)
+        one.put(shared, 1)
+        await until(cluster.is_settled)
+        other.put(shared, 1)
+        await until(lambda: shared in other.registry._known)
+        one.die()
+        await until(lambda: len(other.taken_over_names) == 21)
+        await until(cluster.is_settled)
+        assert other.responsible == {shared}
+        assert cluster.present[own] == 0
+
+    @pytest_twisted.ensureDeferred
+    async def test_stopped(self, cluster: Cluster, start: Start) -> None:
+        """
+        A node that stops is responsible for nothing; another one takes its names over, also if that starts
+        later.
+        """
+        one = await start()
+        one.put(("rooms", "ann"), 1)
+        await until(cluster.is_settled)
+        one.is_alive = False
+        one.registry.stop()
+        assert one.responsible == set()
+        assert cluster.present == {("rooms", "ann"): 1}
+        await one.journal.cluster.stop()
+        other = await start()
+        await until(lambda: other.taken_over_names == [("rooms", "ann")])
+        await until(cluster.is_settled)
+        assert cluster.present == {("rooms", "ann"): 0}
+
+    @pytest_twisted.ensureDeferred
+    async def test_nothing_is_left(self, cluster: Cluster, start: Start, server: RedisServer) -> None:
+        """
+        When no node holds a name any more, and all nodes have stopped, the server has no data of the registry.
+        """
+        one, other = await start(), await start()
+        for node in (one, other):
+            for name in NAMES:
+                node.put(name, 1)
+        await until(lambda: all(len(node.registry._known) == len(NAMES) for node in (one, other)))
+        for node in (one, other):
+            for name in NAMES:
+                node.put(name, None)
+        await until(lambda: cluster.is_settled() and not any(node.registry._known for node in (one, other)))
+        await one.journal.cluster.stop()
+        await other.journal.cluster.stop()
+        keys = [f"{{txsse}}:nodes:names:{group}" for group in {group for group, _ in NAMES}]
+        keys += [f"{{txsse}}:nodes:{node.journal.cluster.node}:held" for node in (one, other)]
+        assert server.ask("EXISTS", "{txsse}:nodes:holders", *keys) == ":0\r\n"
+
+
+class LostTests:
+    @pytest_twisted.ensureDeferred
+    async def test_late_heartbeat(self, cluster: Cluster, start: Start) -> None:
+        """
+        A node whose names others have taken over, because its heartbeats were late, learns that it is no
+        longer responsible, and still holds its names.
+        """
+        one, other = await start(), await start()
+        name = ("rooms", "ann")
+        other.lets_go = False
+        one.put(name, 3)
+        await until(cluster.is_settled)
+        one.journal.cluster._cancel_heartbeat()
+        await until(lambda: other.responsible == {name})
+        assert one.responsible == {name}
+        one.journal.cluster._beat()
+        await until(cluster.is_settled)
+        assert other.responsible == {name}
+        assert await other.registry.counts("rooms") == {"ann": 3}
+        assert cluster.present == {name: 1}
+
+    @pytest_twisted.ensureDeferred
+    async def test_server_lost_its_data(
+        self, cluster: Cluster, start: Start, server: RedisServer
+    ) -> None:
+        """
+        After the server has lost its data, one node is responsible for each name that is held.
+        """
+        one, other = await start(), await start()
+        for name in NAMES:
+            one.put(name, 1)
+        await until(cluster.is_settled)
+        other.put(NAMES[0], 1)
+        await until(lambda: NAMES[0] in other.registry._known)
+        one.put(NAMES[0], None)
+        await until(lambda: NAMES[0] not in one.registry._known)
+        assert server.ask("FLUSHALL") == "+OK\r\n"
+        # A name that was new before may be reported as new again.
+        cluster.present.clear()
+        one.journal._script.session.cut()  # type: ignore[union-attr]
+        other.journal._script.session.cut()  # type: ignore[union-attr]
+
+        def one_is_responsible() -> bool:
+            responsible = Counter(name for node in cluster.nodes for name in node.responsible)
+            return responsible == Counter(NAMES)
+
+        await until(one_is_responsible)
+
+
+class RandomTests:
+    @pytest.mark.parametrize("seed", range(6))
+    @pytest_twisted.ensureDeferred
+    async def test_any_order(
+        self, cluster: Cluster, start: Start, monkeypatch: pytest.MonkeyPatch, seed: int
+    ) -> None:
+        """
+        Whatever nodes put while others are killed, stop, start and lose their connections, each name is
+        reported as new and as over in turns, and one node is responsible for each name that is held.
+        """
+        chance = random.Random(seed)
+        monkeypatch.setattr(redis_registry, "_PAGE", chance.choice([2, 3, 250]))
+        for _ in range(3):
+            await start()
+        for step in range(300):
+            node = chance.choice(cluster.living)
+            node.put(chance.choice(NAMES), chance.choice([None, None, 0, 1, 2]))
+            if chance.random() < 0.3:
+                await wait(chance.choice([0, 0, 0.002, 0.01, 0.05]))
+            if chance.random() < 0.02:
+                session = node.journal._script.session
+                if session is not None:
+                    session.cut()
+            if step in (100, 200):
+                last = chance.choice(cluster.living)
+                if chance.random() < 0.5:
+                    last.die()
+                else:
+                    last.is_alive = False
+                    last.registry.stop()
+                    await last.journal.cluster.stop()
+                await start()
+        await until(cluster.is_settled)
+        for node in cluster.living:
+            others: Counter[Name] = Counter()
+            for other in cluster.living:
+                if other is not node:
+                    others.update(other.held)
+                    others.update(dict.fromkeys(other.held, 0))
+            for group in {group for group, _ in NAMES}:
+
+                async def is_right(node: Node = node, group: str = group) -> bool:
+                    found = await node.registry.counts(group)
+                    wanted = {name: count for (of, name), count in others.items() if of == group}
+                    return found == wanted
+
+                while not await is_right():
+                    await wait(INTERVAL)
+        for node in cluster.living:
+            for name in NAMES:
+                node.put(name, None)
+        await until(cluster.is_settled)
+        assert not any(cluster.present.values())

@@ -1,0 +1,257 @@
+"""
+The registry of a cluster in Redis.
+
+Strategy: the server has a hash for each group, from a name to the node that is responsible for it and the
+counts of the nodes that hold it; and for each node, the set of its names. A node sends one command at a time.
+What changes meanwhile is sent with the next one, so that many changes cost few commands. After a lost
+connection, a node sends all of its names anew.
+
+A node that has ended keeps its names at the server, until a heartbeat of another node reports them. That node
+then takes them over, page by page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from txsse._rate_limited_log import RateLimitedLog
+from txsse.errors import JournalFailed
+from txsse.journal.keys import decode_name, encode_name
+from txsse.journal.registry import IRegistry, IRegistryListener, Name
+
+__all__ = ["RedisRegistry"]
+
+Run = Callable[..., "Deferred[Any]"]
+
+_log = Logger()
+
+# How many names one command sends, or takes over.
+_PAGE = 250
+
+# About how many names the server scans in one command.
+_SCAN = 1000
+
+# What the server replies for a name.
+_SAME, _NEW, _OVER, _LOST = range(4)
+
+
+@implementer(IRegistry)
+class RedisRegistry:
+    """
+    The names of a node.
+
+    :param run: runs a command of the journal's script. Its Deferred may fail.
+    :param node: the name of the node.
+    :param now: returns the time of the server, in milliseconds.
+    """
+
+    def __init__(self, run: Run, node: str, now: Callable[[], int]) -> None:
+        self._run = run
+        self._node = node
+        self._now = now
+        self._listener: IRegistryListener | None = None
+        self._counts: dict[Name, int] = {}
+        # The names that the server knows of this node.
+        self._known: set[Name] = set()
+        self._responsible: set[Name] = set()
+        # The names to send.
+        self._unsent: dict[Name, None] = {}
+        self._is_connected = self._is_running = self._has_stopped = False
+        # What to do when everything is sent: whether the last heartbeat reported names of ended nodes, and
+        # names of this node that no node holds any more; and from where to compare the server's names with
+        # ours.
+        self._others_have_ended = self._some_are_over = False
+        self._compare_from: bytes | int | None = None
+        self._failures = RateLimitedLog(_log)
+
+    def listen(self, listener: IRegistryListener) -> None:
+        """
+        Notify a listener from now on.
+        """
+        self._listener = listener
+
+    def put(self, counts: Mapping[Name, int | None]) -> None:
+        """
+        Hold names, or let go of them.
+        """
+        for name, count in counts.items():
+            if count is None:
+                self._counts.pop(name, None)
+            else:
+                self._counts[name] = count
+            self._unsent[name] = None
+        self._work()
+
+    def counts(self, group: str) -> Deferred[dict[Hashable, int]]:
+        """
+        Return the names of a group that other nodes hold.
+
+        They are read page by page, so that no command blocks the server for long.
+        """
+        return Deferred.fromCoroutine(self._read_counts(group))
+
+    def stop(self) -> None:
+        """
+        Be responsible for no name any more. Another node takes the names over.
+        """
+        self._has_stopped = True
+        self._unsent.clear()
+        responsible, self._responsible = self._responsible, set()
+        for name in responsible:
+            self._listening.no_longer_responsible(name, is_over=False)
+
+    def disconnected(self) -> None:
+        """
+        Send nothing until the next heartbeat has been sent, and then all names anew.
+        """
+        self._is_connected = False
+
+    def heartbeat_sent(self, *, was_alive: bool, others_have_ended: bool, some_are_over: bool) -> None:
+        """
+        Process what the server replied to a heartbeat.
+
+        :param was_alive: whether the node counted as alive before; otherwise, others may have taken its
+            names.
+        :param others_have_ended: whether nodes that have ended still hold names.
+        :param some_are_over: whether no node holds some of the names that this node is responsible for.
+        """
+        if self._has_stopped:
+            return
+        if not (self._is_connected and was_alive):
+            # A node that registers names before its heartbeat would not count as alive.
+            self._is_connected = True
+            known = [*self._counts, *self._responsible, *self._unsent]
+            self._compare_from = 0 if known else None
+            self._unsent = dict.fromkeys(known)
+        self._others_have_ended = others_have_ended
+        self._some_are_over = some_are_over
+        self._work()
+
+    @property
+    def _listening(self) -> IRegistryListener:
+        assert self._listener is not None
+        return self._listener
+
+    def _work(self) -> None:
+        if not self._is_running and self._is_connected and not self._has_stopped:
+            self._is_running = True
+            Deferred.fromCoroutine(self._work_now()).addErrback(self._has_failed)
+
+    async def _work_now(self) -> None:
+        try:
+            while self._is_connected and not self._has_stopped:
+                if self._unsent:
+                    await self._send(list(islice(self._unsent, _PAGE)))
+                elif self._compare_from is not None:
+                    await self._compare()
+                elif self._some_are_over:
+                    await self._end()
+                elif self._others_have_ended:
+                    await self._take_over()
+                else:
+                    return
+        finally:
+            self._is_running = False
+
+    def _has_failed(self, failure: Failure) -> None:
+        # The next heartbeat tries again. A lost session is reported by the journal.
+        if not failure.check(JournalFailed):
+            self._failures.failure("this node cannot register its names", failure)
+
+    async def _send(self, names: Sequence[Name]) -> None:
+        arguments: list[str | int] = []
+        held = [name in self._counts for name in names]
+        for name in names:
+            del self._unsent[name]
+            count = self._counts.get(name, "")
+            arguments += [name[0], encode_name(name[1]), count, self._belief(name)]
+        try:
+            replies = await self._run("register", self._node, *arguments)
+        except BaseException:
+            self._unsent = dict.fromkeys([*names, *self._unsent])
+            raise
+        for name, reply, is_held in zip(names, replies, held, strict=True):
+            (self._known.add if is_held else self._known.discard)(name)
+            self._process(name, reply)
+
+    def _belief(self, name: Name) -> int:
+        """
+        Return what this node believes: 2, it is responsible; 1, it holds the name already; 0, it did not.
+        """
+        return 2 if name in self._responsible else int(name in self._known)
+
+    def _process(self, name: Name, reply: int) -> None:
+        if reply == _NEW:
+            self._begin(name, is_new=True)
+        elif reply == _OVER or (reply == _LOST and name in self._responsible):
+            self._responsible.discard(name)
+            self._listening.no_longer_responsible(name, is_over=reply == _OVER)
+
+    def _begin(self, name: Name, *, is_new: bool) -> None:
+        if name not in self._responsible:
+            self._responsible.add(name)
+            self._listening.became_responsible(name, is_new=is_new)
+
+    async def _compare(self) -> None:
+        """
+        Learn of names that the server knows of this node, but whose replies were lost.
+        """
+        cursor, flat = await self._run("names_of", self._node, self._compare_from or 0, _SCAN)
+        self._compare_from = None if cursor == b"0" else cursor
+        self._adopt(flat)
+
+    async def _take_over(self) -> None:
+        """
+        Take over some names of a node that has ended.
+        """
+        more, flat = await self._run("take_over", self._now(), self._node, _PAGE)
+        self._others_have_ended = bool(more)
+        self._adopt(flat)
+
+    def _adopt(self, flat: Sequence[bytes | int]) -> None:
+        for group, text, is_responsible, is_held in zip(*[iter(flat)] * 4, strict=True):
+            try:
+                name = group.decode(), decode_name(text.decode())
+            except ValueError:
+                # Damaged, or of a newer version.
+                continue
+            if is_responsible:
+                self._begin(name, is_new=False)
+            if is_held and name not in self._known:
+                self._known.add(name)
+                if name not in self._counts and name not in self._unsent:
+                    self._counts[name] = 0
+                    self._listening.taken_over(name)
+                else:
+                    self._unsent[name] = None
+
+    async def _end(self) -> None:
+        """
+        Learn which names no node holds any more, of those that this node is responsible for.
+        """
+        flat = await self._run("names_over", self._node, _PAGE)
+        self._some_are_over = len(flat) == 2 * _PAGE
+        for group, text in zip(flat[::2], flat[1::2], strict=True):
+            name = group.decode(), decode_name(text.decode())
+            if name not in self._counts:
+                # The server forgets the name when this node lets go of it.
+                self._unsent[name] = None
+
+    async def _read_counts(self, group: str) -> dict[Hashable, int]:
+        found: dict[Hashable, int] = {}
+        cursor: bytes | int | None = None
+        while cursor != b"0":
+            cursor, flat = await self._run("names", self._node, group, cursor or 0, _SCAN)
+            for text, count in zip(flat[::2], flat[1::2], strict=True):
+                try:
+                    found[decode_name(text.decode())] = count
+                except ValueError:
+                    continue
+        return found
