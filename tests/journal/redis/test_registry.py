@@ -91,13 +91,23 @@ class Node:
             self.held[name] = count
         self.registry.put({name: count})
 
-    def die(self) -> None:
+    async def end(self, *, cleanly: bool) -> None:
         """
-        End without leaving the cluster, as a killed process does.
+        End, either by leaving the cluster, or as a killed process does.
+
+        What a node has registered is known to it: a process that is killed before that takes the
+        notification with it.
         """
         self.is_alive = False
-        self.journal.cluster._cancel_heartbeat()
-        self.registry._has_stopped = True
+        while self.registry._is_running:
+            await wait(0.001)
+        if cleanly:
+            self.registry.stop()
+            await self.journal.cluster.stop()
+        else:
+            self.registry._has_stopped = True
+            self.journal.cluster._listener = None
+            self.journal.cluster._cancel_heartbeat()
 
     def became_responsible(self, name: Name, *, is_new: bool) -> None:
         assert name not in self.responsible
@@ -241,7 +251,7 @@ class EndTests:
         await until(cluster.is_settled)
         other.put(shared, 1)
         await until(lambda: shared in other.registry._known)
-        one.die()
+        await one.end(cleanly=False)
         await until(lambda: len(other.taken_over_names) == 21)
         await until(cluster.is_settled)
         assert other.responsible == {shared}
@@ -256,11 +266,9 @@ class EndTests:
         one = await start()
         one.put(("rooms", "ann"), 1)
         await until(cluster.is_settled)
-        one.is_alive = False
-        one.registry.stop()
+        await one.end(cleanly=True)
         assert one.responsible == set()
         assert cluster.present == {("rooms", "ann"): 1}
-        await one.journal.cluster.stop()
         other = await start()
         await until(lambda: other.taken_over_names == [("rooms", "ann")])
         await until(cluster.is_settled)
@@ -361,12 +369,7 @@ class RandomTests:
                     session.cut()
             if step in (100, 200):
                 last = chance.choice(cluster.living)
-                if chance.random() < 0.5:
-                    last.die()
-                else:
-                    last.is_alive = False
-                    last.registry.stop()
-                    await last.journal.cluster.stop()
+                await last.end(cleanly=chance.random() < 0.5)
                 await start()
         await until(cluster.is_settled)
         for node in cluster.living:

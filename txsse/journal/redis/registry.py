@@ -177,6 +177,8 @@ class RedisRegistry:
         except BaseException:
             self._unsent = dict.fromkeys([*names, *self._unsent])
             raise
+        if self._has_stopped:
+            return
         for name, reply, is_held in zip(names, replies, held, strict=True):
             (self._known.add if is_held else self._known.discard)(name)
             self._process(name, reply)
@@ -216,6 +218,8 @@ class RedisRegistry:
         self._adopt(flat)
 
     def _adopt(self, flat: Sequence[bytes | int]) -> None:
+        if self._has_stopped:
+            return
         for group, text, is_responsible, is_held in zip(*[iter(flat)] * 4, strict=True):
             try:
                 name = group.decode(), decode_name(text.decode())
