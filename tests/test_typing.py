@@ -76,6 +76,8 @@ class TypingTests:
             "ServerSentEvent.parse(7)",
             "put_hub(Resource(), hub, settings, keepalive='5')",
             "MemoryAgent(object(), clock)",
+            "MemoryPair(resource, retry='soon')",
+            "EventTooLarge(1, ['x'])",
         ]
         first = len(program.read_text(encoding="utf-8").splitlines()) + 1
         with program.open("a") as file:

@@ -16,6 +16,8 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from txsse import (
     Access,
     EventSource,
+    EventStreamParser,
+    EventTooLarge,
     Hub,
     HubService,
     Limits,
@@ -283,6 +285,13 @@ class News(Resource):
         return NOT_DONE_YET
 
 
+def parse(data: bytes) -> list[ServerSentEvent]:
+    try:
+        return EventStreamParser().feed(data)
+    except EventTooLarge as error:
+        return error.events
+
+
 async def follow(source: EventSource) -> list[ServerSentEvent]:
     return [event async for event in source]
 
@@ -296,6 +305,6 @@ HubService(hub, bounded, [TCP4ServerEndpoint(clock, 80), "tcp:81"])
 agent = MemoryAgent(resource, clock)
 source = EventSource("http://localhost/", agent=agent, reactor=clock)
 EventSource("http://localhost/", agent=Agent(clock))
-pair = MemoryPair(SSEResource(count, upgrader=Upgrader(reactor=clock)), clock=clock)
+pair = MemoryPair(SSEResource(count, upgrader=Upgrader(reactor=clock)), clock=clock, read_timeout=5)
 MemoryAgent(ScriptedResource([], reactor=clock), clock)
 RemoteKeys("https://localhost/", reactor=clock, agent=agent)

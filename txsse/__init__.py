@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         ChannelClosed,
         CloseReason,
         ConnectionFailed,
-        EventTooLarge,
         HubStopped,
         InvalidField,
         InvalidResponse,
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
     from txsse.journal.update import Update
     from txsse.protocol.encoder import encode_comment, encode_event
     from txsse.protocol.event import ServerSentEvent
-    from txsse.protocol.parser import EventStreamParser
+    from txsse.protocol.parser import EventStreamParser, EventTooLarge
     from txsse.server.access import Access
     from txsse.server.broadcast import broadcast
     from txsse.server.channel import SSEChannel
@@ -125,7 +124,6 @@ _HOMES = {
     "ChannelClosed": "txsse.errors",
     "CloseReason": "txsse.errors",
     "ConnectionFailed": "txsse.errors",
-    "EventTooLarge": "txsse.errors",
     "HubStopped": "txsse.errors",
     "InvalidField": "txsse.errors",
     "JournalFailed": "txsse.errors",
@@ -155,6 +153,7 @@ _HOMES = {
     "encode_event": "txsse.protocol.encoder",
     "ServerSentEvent": "txsse.protocol.event",
     "EventStreamParser": "txsse.protocol.parser",
+    "EventTooLarge": "txsse.protocol.parser",
     "SSEChannel": "txsse.server.channel",
     "Limits": "txsse.server.limits",
     "OverflowPolicy": "txsse.server.slow",

@@ -7,10 +7,10 @@ A coroutine that Twisted runs can await only Deferreds, and an asyncio task only
 from __future__ import annotations
 
 from asyncio import CancelledError as FutureCancelled
-from asyncio import isfuture
+from asyncio import Future, isfuture
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar, overload
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -26,7 +26,11 @@ T = TypeVar("T")
 _NOT_AWAITED = "await wasn't used with future"
 
 
-def future_to_deferred(work: T) -> T | Deferred[Any]:
+@overload
+def future_to_deferred(work: Future[T]) -> Deferred[T]: ...
+@overload
+def future_to_deferred(work: T) -> T: ...
+def future_to_deferred(work: object) -> object:
     """
     Return a Deferred for a future or task of asyncio; return any other value unchanged.
     """

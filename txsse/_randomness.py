@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import random
 import secrets
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 from uuid import UUID
 
 from twisted.python.threadpool import ThreadPool
@@ -113,6 +114,5 @@ def make_thread_pool(reactor: object, name: str) -> ThreadPool:
     """
     Make a pool of one thread, with the reactor's ``make_thread_pool(name)`` if it has one.
     """
-    own: Any = getattr(reactor, "make_thread_pool", None)
-    pool: ThreadPool = ThreadPool(1, 1, name=name) if own is None else own(name)
-    return pool
+    own: Callable[[str], ThreadPool] | None = getattr(reactor, "make_thread_pool", None)
+    return ThreadPool(1, 1, name=name) if own is None else own(name)

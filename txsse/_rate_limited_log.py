@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 __all__ = ["RateLimitedLog"]
@@ -47,12 +46,12 @@ class RateLimitedLog:
         self._left = 0
         self._suppressed = 0
 
-    def failure(self, text: str, failure: Failure | None = None, **fields: Any) -> None:
+    def failure(self, text: str, failure: Failure | None = None, **fields: object) -> None:
         """
         Log a failure with its traceback, as :meth:`twisted.logger.Logger.failure` does.
         """
         if self._may_log():
-            self._log.failure(text, failure, **fields)
+            self._log.failure(text, failure, LogLevel.critical, **fields)
 
     def error(self, text: str, **fields: object) -> None:
         """

@@ -8,7 +8,7 @@ names. Therefore such an argument is annotated with the interface and with a pro
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorTime, IStreamServerEndpoint
@@ -23,7 +23,7 @@ class _Reactor(Protocol):
     def seconds(self) -> float: ...
 
     def callLater(  # noqa: N802
-        self, delay: float, callable: Callable[..., object], /, *args: Any, **kwargs: Any
+        self, delay: float, callable: Callable[..., object], /, *args: object
     ) -> object: ...
 
 

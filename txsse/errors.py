@@ -1,6 +1,8 @@
 """
 The exceptions of txsse, and the reasons why a channel closes.
 
+Only ``EventTooLarge`` is elsewhere, in :mod:`txsse.protocol.parser`, because it carries events.
+
 All exceptions have one root::
 
     SSEError
@@ -31,7 +33,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
-from typing import Any
 
 from txsse._redact import without_secrets
 
@@ -40,7 +41,6 @@ __all__ = [
     "ChannelClosed",
     "CloseReason",
     "ConnectionFailed",
-    "EventTooLarge",
     "HubStopped",
     "InvalidField",
     "InvalidResponse",
@@ -106,23 +106,6 @@ class NotOneEvent(SSEError, ValueError):
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"the text is not one event: {problem}")
-
-
-class EventTooLarge(SSEError):
-    """
-    A line or an event of the stream exceeds the parser's ``max_event_size``.
-
-    :ivar limit: the limit, in bytes.
-    :ivar events: the :class:`~txsse.ServerSentEvent` objects that the same call to ``feed`` completed before
-        it.
-    """
-
-    def __init__(self, limit: int, events: list[Any]) -> None:
-        super().__init__(
-            f"the stream holds an event of more than {limit} bytes; a larger max_event_size would accept it"
-        )
-        self.limit = limit
-        self.events = events
 
 
 class CloseReason(Enum):

@@ -12,8 +12,9 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.python import usage
 
 from txsse._extras import MissingExtra
@@ -118,9 +119,9 @@ class Options(usage.Options):
         """
         given: dict[str, object] = {}
         for option in options():
-            value: Any = self.get(option.name)
+            value: object = self.get(option.name)
             if option.kind.many:
-                value = list(value)
+                value = list(self[option.name])
             elif option.kind is FLAG:
                 value = bool(value)
             # An empty list and a flag that is off were not given.
@@ -152,7 +153,7 @@ def makeService(options: Options) -> HTTPService:
     return made
 
 
-def _maker(*, demo: bool) -> Callable[[Config, Any], HTTPService]:
+def _maker(*, demo: bool) -> Callable[[Config, IReactorTime], HTTPService]:
     # Imported here because the hub needs optional packages, which the demo works without.
     if demo:
         from txsse.service.demo import make_demo

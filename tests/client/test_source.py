@@ -38,7 +38,6 @@ from txsse.client.machine import ReadyState
 from txsse.client.source import EventSource
 from txsse.errors import (
     ConnectionFailed,
-    EventTooLarge,
     InvalidResponse,
     PeerSilent,
     SSEError,
@@ -46,6 +45,7 @@ from txsse.errors import (
     StreamRefused,
 )
 from txsse.protocol.event import ServerSentEvent
+from txsse.protocol.parser import EventTooLarge
 
 
 @pytest.fixture(autouse=True)

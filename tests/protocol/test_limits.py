@@ -12,8 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.protocol.ways import BOM, feed, feed_all_ways, in_bytes, kept, message
-from txsse.errors import EventTooLarge
-from txsse.protocol.parser import DEFAULT_MAX_EVENT_SIZE, EventStreamParser
+from txsse.protocol.parser import DEFAULT_MAX_EVENT_SIZE, EventStreamParser, EventTooLarge
 
 LIMIT = 20
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from txsse.errors import EventTooLarge
 from txsse.protocol.event import ServerSentEvent
-from txsse.protocol.parser import EventStreamParser
+from txsse.protocol.parser import EventStreamParser, EventTooLarge
 
 BOM = b"\xef\xbb\xbf"
 

@@ -5,7 +5,7 @@ The in-memory network: a resource and an ``EventSource`` on a simulated clock.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -27,7 +27,9 @@ from txsse import (
     StreamEnded,
     Upgrader,
 )
-from txsse.testing import MemoryAgent, MemoryPair
+from txsse.client import source
+from txsse.testing import MemoryAgent, MemoryPair, memory
+from txsse.testing.memory import SourceOptions
 
 
 class Opened(SSEResource):
@@ -41,6 +43,18 @@ class Opened(SSEResource):
 
     def channel_opened(self, channel: SSEChannel) -> None:
         self.channels.append(channel)
+
+
+class SourceOptionsTests:
+    def test_all_options(self) -> None:
+        """
+        The options of ``MemoryPair`` for its source are all those of ``EventSource`` that it does not set
+        itself, with the same types.
+        """
+        options = get_type_hints(EventSource.__init__, vars(source))
+        for name in ("return", "url", "reactor", "agent"):
+            del options[name]
+        assert get_type_hints(SourceOptions, vars(memory)) == options
 
 
 class Answer(Resource):

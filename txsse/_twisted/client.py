@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
@@ -16,7 +16,10 @@ from twisted.web.client import HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
-__all__ = ["ChunkDecoder", "Tuning", "cut", "is_malformed", "tune"]
+__all__ = ["ChunkDecoder", "MakeDecoder", "Tuning", "cut", "is_malformed", "tune"]
+
+# Twisted's class of decoders, which has no public name.
+MakeDecoder: TypeAlias = Callable[[Callable[[bytes], None], Callable[[bytes], None]], Any]
 
 # The errors that Twisted's parsers raise for a malformed response, with their modules.
 _MALFORMED = (("twisted.web._newclient", "ParseError"), ("twisted.web.http", "_MalformedChunkedDataError"))
@@ -36,7 +39,7 @@ class Tuning:
     :ivar refuse: makes the exception for a head that is too large, from its message.
     """
 
-    decode: Callable[[Any, Callable[[bytes], None], Callable[[bytes], None]], Any]
+    decode: Callable[[MakeDecoder, Callable[[bytes], None], Callable[[bytes], None]], object]
     end_head: Callable[[Headers], None]
     max_head: int
     read_of_head: int
@@ -184,7 +187,9 @@ class ChunkDecoder:
     :param finish: called with the bytes after the last chunk.
     """
 
-    def __init__(self, make: Any, deliver: Callable[[bytes], None], finish: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, make: MakeDecoder, deliver: Callable[[bytes], None], finish: Callable[[bytes], None]
+    ) -> None:
         self._decoder = decoder = make(deliver, finish)
         self._is_as_expected = (
             getattr(decoder, "state", None) == "CHUNK_LENGTH"

@@ -14,6 +14,7 @@ from twisted.web.http import HTTPChannel, Request
 from twisted.web.server import Request as ServerRequest
 
 __all__ = [
+    "UntypedRequest",
     "channel_of",
     "forget_encoder",
     "head_of",
@@ -24,8 +25,13 @@ __all__ = [
     "read_ahead",
     "sent_ahead",
     "set_reader",
+    "set_request_factory",
     "waits_for_client",
 ]
+
+
+# Twisted's class, for a subclass: most of its methods have no types.
+UntypedRequest: Any = ServerRequest
 
 
 @cache
@@ -102,6 +108,15 @@ def set_reader(channel: Any, read: Callable[[bytes], object] | None) -> None:
         del channel.rawDataReceived
     else:
         channel.rawDataReceived = read
+
+
+def set_request_factory(protocol: Any, make: Callable[..., Request]) -> None:
+    """
+    Set the function that makes the requests of a connection.
+
+    :param protocol: an HTTP/1 channel, or Twisted's protocol that negotiates HTTP/1 or HTTP/2.
+    """
+    protocol.requestFactory = make
 
 
 def is_sole_request(channel: Any, request: Request) -> bool:

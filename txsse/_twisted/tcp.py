@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp
-from twisted.internet.interfaces import IConsumer, IProtocol, IPushProducer, ITCPTransport
-from twisted.web.http import Request
+from twisted.internet.interfaces import IProtocol
+from twisted.web.http import HTTPChannel, Request
+
+from txsse._twisted.types import StreamTransport
 
 __all__ = [
-    "StreamTransport",
     "plain_transport",
     "protocol_of",
     "raw_socket",
@@ -21,15 +22,17 @@ __all__ = [
     "set_paused",
     "set_protocol",
     "socket_of",
+    "transport_of",
 ]
 
 
-class StreamTransport(ITCPTransport, IConsumer, IPushProducer):
+def transport_of(channel: HTTPChannel) -> StreamTransport:
     """
-    The interfaces of Twisted's stream transports, over TCP, TLS and UNIX sockets.
-
-    It is a type for annotations of ``Protocol.transport``; no transport declares it.
+    Return the transport of an HTTP/1 channel, over TCP, TLS or a UNIX socket.
     """
+    transport: Any = channel.transport
+    found: StreamTransport = transport
+    return found
 
 
 def plain_transport(channel: object) -> Any:

@@ -4,8 +4,6 @@ TLS without verification of certificates, for ``--insecure``: local servers with
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
@@ -39,7 +37,7 @@ class _Creator:
     def __init__(self, hostname: bytes) -> None:
         self._hostname = hostname
 
-    def clientConnectionForTLS(self, protocol: Any) -> Any:  # noqa: N802
+    def clientConnectionForTLS(self, protocol: object) -> SSL.Connection:  # noqa: N802
         connection = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
         connection.set_app_data(protocol)
         connection.set_tlsext_host_name(self._hostname)

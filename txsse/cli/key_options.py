@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from txsse._extras import MissingExtra
 
@@ -72,7 +73,7 @@ def add_key_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load(module: str) -> Any:
+def load(module: str) -> ModuleType:
     """
     Import a module of this package that needs optional packages.
 
@@ -128,8 +129,7 @@ def choose_key(keys: Sequence[Key], algorithm: str | None, id: str | None) -> Ke
     key = fitting[0]
     chosen = algorithm or key.algorithms[0]
     least = _MIN_SECRETS.get(chosen, 0)
-    private: Any = key.private
-    if len(private if least else b"") < least:
+    if least and isinstance(key.private, bytes) and len(key.private) < least:
         raise InvalidOption(
             f"{chosen} needs a secret of at least {least} bytes; make one with: openssl rand -base64 {least}"
         )

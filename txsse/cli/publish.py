@@ -11,15 +11,17 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO, cast
 
 from twisted.internet import task
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.web.iweb import IAgent
 
 from txsse._clock import make_steady, wall
 from txsse._extras import MissingExtra, need_tls
 from txsse._output import Unwritable, complain, put
+from txsse._twisted.types import CoreReactor
 from txsse.cli.arguments import positive, read_url
 from txsse.cli.command import Command
 from txsse.cli.http import Poster
@@ -133,7 +135,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     statuses: list[int] = []
 
-    def main(reactor: Any) -> Deferred[None]:
+    def main(reactor: CoreReactor) -> Deferred[None]:
         make_steady(reactor)
         publishing = Deferred.fromCoroutine(publish(reactor, arguments, sys.stdin, sys.stdout, sys.stderr))
         # At Ctrl-C, before the connection is lost and reported as an error.
@@ -149,7 +151,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 async def publish(
-    reactor: Any,
+    reactor: IReactorTime,
     arguments: argparse.Namespace,
     stdin: TextIO | None,
     out: TextIO | None,
@@ -165,7 +167,8 @@ async def publish(
         url = parse_url(given_url).to_text()
         if agent is None and url.startswith("https:"):
             need_tls("https")
-        data = _data(reactor, arguments, stdin)
+        # Only a reactor with threads is asked to read a file.
+        data = _data(cast(IReactorFromThreads, reactor), arguments, stdin)
         fields = _fields(arguments)
         tokens = _tokens(reactor, arguments, os.environ, given_url)
     except (InvalidOption, ValueError) as error:
@@ -199,7 +202,9 @@ async def publish(
     return status
 
 
-def _data(reactor: Any, arguments: argparse.Namespace, stdin: TextIO | None) -> AsyncIterator[str]:
+def _data(
+    reactor: IReactorFromThreads, arguments: argparse.Namespace, stdin: TextIO | None
+) -> AsyncIterator[str]:
     source = arguments.file
     if arguments.data is not None and source is not None:
         raise InvalidOption("DATA and --file exclude each other; give one of them")
@@ -236,7 +241,9 @@ def _fields(arguments: argparse.Namespace) -> list[tuple[str, str]]:
     return fields
 
 
-def _tokens(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str, str], url: str) -> _Tokens:
+def _tokens(
+    reactor: IReactorTime, arguments: argparse.Namespace, environment: Mapping[str, str], url: str
+) -> _Tokens:
     """
     Return a function that returns the token; the command line takes precedence over the environment.
     """
@@ -265,7 +272,9 @@ def _fixed(text: str, where: str) -> _Tokens:
     return lambda: token
 
 
-def _made(reactor: Any, arguments: argparse.Namespace, environment: Mapping[str, str], url: str) -> _Tokens:
+def _made(
+    reactor: IReactorTime, arguments: argparse.Namespace, environment: Mapping[str, str], url: str
+) -> _Tokens:
     key = choose_key(read_keys(arguments.key_file, environment), arguments.algorithm, arguments.key_id)
     made: list[tuple[float, str]] = []
 

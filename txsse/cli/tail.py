@@ -10,7 +10,7 @@ import sys
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from twisted.internet import task
 from twisted.internet.defer import CancelledError, Deferred
@@ -21,6 +21,7 @@ from twisted.web.iweb import IAgent
 from txsse._clock import make_steady
 from txsse._extras import MissingExtra, need_tls
 from txsse._output import Unwritable, complain, put
+from txsse._twisted.types import CoreReactor
 from txsse.cli.arguments import positive, read_headers, read_url
 from txsse.cli.command import Command
 from txsse.cli.format import Show, as_data, as_json, as_text, as_visible_data
@@ -104,7 +105,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     statuses: list[int] = []
 
-    def main(reactor: Any) -> Deferred[None]:
+    def main(reactor: CoreReactor) -> Deferred[None]:
         make_steady(reactor)
         following = Deferred.fromCoroutine(follow(reactor, arguments, sys.stdout, sys.stderr))
         # At Ctrl-C, before the connection is lost and reported as an error.

@@ -13,13 +13,12 @@ does all the work.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
-from txsse._twisted.client import ChunkDecoder, Tuning, tune
+from txsse._twisted.client import ChunkDecoder, MakeDecoder, Tuning, tune
 from txsse.client.fields import is_chunked
 from txsse.errors import InvalidResponse
 
@@ -47,7 +46,9 @@ class Decoder:
     :param finish: called with the bytes after the last chunk.
     """
 
-    def __init__(self, make: Any, deliver: Callable[[bytes], None], finish: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, make: MakeDecoder, deliver: Callable[[bytes], None], finish: Callable[[bytes], None]
+    ) -> None:
         self._pieces: list[bytes] = []
         self._rest: bytes | None = None
         self._deliver = deliver

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
@@ -34,8 +33,8 @@ from txsse.client.response import Opens, Refuses, StreamRequest, judge
 from txsse.client.stream import Body, Reading, cause_of, to_sse_error
 from txsse.client.timers import NamedTimers
 from txsse.client.tls import Policy
-from txsse.errors import ConnectionFailed, EventTooLarge, PeerSilent, StreamEnded, StreamRefused
-from txsse.protocol.parser import EventStreamParser
+from txsse.errors import ConnectionFailed, PeerSilent, StreamEnded, StreamRefused
+from txsse.protocol.parser import EventStreamParser, EventTooLarge
 
 __all__ = ["Following"]
 
@@ -103,7 +102,7 @@ class Following:
         self._warned = False
         # The bytes received of an unfinished line since the read time-out was last restarted.
         self._unfinished_bytes = 0
-        self._pending: Deferred[Any] | None = None
+        self._pending: Deferred[IResponse] | Deferred[str] | None = None
         self._reading: Reading | None = None
         self._timers = NamedTimers(reactor)
         self._has_connected = False
@@ -255,7 +254,7 @@ class Following:
             self.machine.refused(error)
         return None
 
-    def _on_excerpt(self, body: str, excerpt: Deferred[Any], decision: Refuses) -> None:
+    def _on_excerpt(self, body: str, excerpt: Deferred[str], decision: Refuses) -> None:
         # The body of an error response has been read, as far as the error shows it.
         if self._pending is not excerpt:
             # The program closed the source meanwhile.
@@ -278,7 +277,7 @@ class Following:
             # A callback of ``when_open`` has closed the source.
             discard(response)
 
-    def _on_failure(self, failure: Failure, pending: Deferred[Any], request: StreamRequest) -> None:
+    def _on_failure(self, failure: Failure, pending: Deferred[IResponse], request: StreamRequest) -> None:
         if self._pending is pending:
             self._pending = None
             self._return_to_first_url()

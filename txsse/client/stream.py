@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from txsse._redact import without_secrets
 from txsse._twisted.client import cut, is_malformed
-from txsse._twisted.tcp import StreamTransport
+from txsse._twisted.types import StreamTransport
 from txsse.client.tls import explain_tls
 from txsse.errors import ConnectionFailed, InvalidResponse, SSEError
 

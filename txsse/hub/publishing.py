@@ -5,7 +5,6 @@ The path of an update from its publisher to the journal.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -109,7 +108,7 @@ class Publishing:
         return id
 
     def _was_not_recorded(
-        self, failure: Failure, recorded: Deferred[Any], distribution: Distribution
+        self, failure: Failure, recorded: Deferred[int], distribution: Distribution
     ) -> Failure:
         self._was_answered()
         self._unhandled.watch(recorded, "hub.publish")

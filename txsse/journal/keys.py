@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
 
 from txsse._arguments import wrong_type
 
@@ -104,7 +103,7 @@ def _to_json(key: Hashable, depth: int) -> object:
     )
 
 
-def _from_json(value: Any) -> Hashable:
+def _from_json(value: object) -> Hashable:
     if isinstance(value, list):
         return tuple(map(_from_json, value))
     if isinstance(value, str | int):

@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import repeat
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from txsse._arguments import wrong_type
 from txsse.errors import InvalidField
@@ -95,9 +95,10 @@ class ServerSentEvent(_Fields):
         return cls(*read_one_block(text))
 
     @classmethod
-    def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]
+    def _make(cls, iterable: Iterable[object]) -> Self:  # type: ignore[override]
         # The inherited method, which ``_replace`` also uses, would accept illegal values.
-        return cls(*iterable)
+        make: Callable[..., Self] = cls
+        return make(*iterable)
 
     def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
         # Unpickling with the protocols 0 and 1 would accept illegal values too.

@@ -6,7 +6,7 @@ earlier chunk left over, is decoded and split into lines at once, by the interpr
 after it is kept unchanged until its line end arrives. So every byte is searched once, decoded once and copied
 a few times, however the stream is cut into chunks.
 
-``feed`` returns the completed events, in order, or raises :exc:`txsse.errors.EventTooLarge`, which carries
+``feed`` returns the completed events, in order, or raises :exc:`EventTooLarge`, which carries
 them; after that it raises on every call.
 """
 
@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from itertools import repeat
 
-from txsse.errors import EventTooLarge
+from txsse.errors import SSEError
 from txsse.protocol.bulk import columns
 from txsse.protocol.event import ServerSentEvent, parsed_event, parsed_events
 from txsse.protocol.fields import NO_TYPE, FieldReader
 
-__all__ = ["DEFAULT_MAX_EVENT_SIZE", "EventStreamParser"]
+__all__ = ["DEFAULT_MAX_EVENT_SIZE", "EventStreamParser", "EventTooLarge"]
 
 # Large enough for a base64 image or an HTML page, small enough to hold a thousand in memory.
 DEFAULT_MAX_EVENT_SIZE = 4 * 1024 * 1024
@@ -28,6 +28,22 @@ _BOM = b"\xef\xbb\xbf"
 
 # A shorter text contains one or two events, which are parsed faster line by line.
 _WORTH_COLUMNS = 512
+
+
+class EventTooLarge(SSEError):
+    """
+    A line or an event of the stream exceeds the parser's ``max_event_size``.
+
+    :ivar limit: the limit, in bytes.
+    :ivar events: the events that the same call to ``feed`` completed before it.
+    """
+
+    def __init__(self, limit: int, events: list[ServerSentEvent]) -> None:
+        super().__init__(
+            f"the stream holds an event of more than {limit} bytes; a larger max_event_size would accept it"
+        )
+        self.limit = limit
+        self.events = events
 
 
 class EventStreamParser(FieldReader):

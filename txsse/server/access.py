@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from math import isfinite
-from typing import Any, TypeAlias
+from typing import TypeAlias, cast
 
 from twisted.internet.defer import Deferred
 from twisted.web import http
@@ -111,19 +111,20 @@ def check_expires(expires: object) -> None:
             raise ValueError(f"expires must be a finite number of seconds, not {expires!r}; None means never")
 
 
-async def ask(rule: Any, request: http.Request) -> Access:
+async def ask(rule: AccessRule, request: http.Request) -> Access:
     """
     Ask a rule for the access of a request.
 
     :param rule: the rule, or the access of all requests.
     """
-    granted = rule(request) if callable(rule) else rule
+    # The request of a resource is one of twisted.web.server.
+    granted = rule(cast(Request, request)) if callable(rule) else rule
     if isawaitable(granted):
         granted = await granted
     return to_access(granted)
 
 
-def to_access(granted: Any) -> Access:
+def to_access(granted: Granted) -> Access:
     """
     Return an access; topics alone grant no private updates.
     """

@@ -6,9 +6,13 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar, cast
 
-__all__ = ["Budget", "FrameBuffer", "KeyedBuffer", "MakeRoom"]
+__all__ = ["Budget", "FrameBuffer", "KeyedBuffer", "MakeRoom", "Mark"]
+
+
+# The type of the objects that identify the frames of one user of a buffer.
+Mark = TypeVar("Mark")
 
 
 class Budget:
@@ -59,7 +63,7 @@ class FrameBuffer:
     __slots__ = ("_budget", "_frames", "_policy", "dropped", "size")
 
     # Created on first use: an empty deque takes 600 bytes, and most channels never buffer anything.
-    _frames: Any
+    _frames: deque[_Frame] | None
 
     def __init__(self, budget: Budget, policy: MakeRoom) -> None:
         self.size = 0
@@ -118,7 +122,7 @@ class FrameBuffer:
         self._count(-len(self._pop().data))
         self._count_drop()
 
-    def withdraw(self, chosen: Callable[[Any], bool]) -> None:
+    def withdraw(self, chosen: Callable[[Mark], bool]) -> None:
         """
         Remove the chosen frames, without counting them as dropped.
 
@@ -126,7 +130,9 @@ class FrameBuffer:
             the frame is removed.
         """
         if self._frames:
-            self._count(-self._keep(lambda frame: frame.mark is None or not chosen(frame.mark)))
+            # The caller has put these marks, and knows their type.
+            is_chosen = cast("Callable[[object], bool]", chosen)
+            self._count(-self._keep(lambda frame: frame.mark is None or not is_chosen(frame.mark)))
 
     def clear(self) -> None:
         """
@@ -149,8 +155,8 @@ class FrameBuffer:
         self._frames.append(frame)
 
     def _pop(self) -> _Frame:
-        frame: _Frame = self._frames.popleft()
-        return frame
+        # Called only while the buffer has frames; a check would take longer than the call.
+        return self._frames.popleft()  # type: ignore[union-attr]
 
     def _keep(self, is_kept: Callable[[_Frame], bool]) -> int:
         """
@@ -158,7 +164,7 @@ class FrameBuffer:
 
         :returns: how many bytes were removed.
         """
-        self._frames = deque(filter(is_kept, self._frames))
+        self._frames = deque(filter(is_kept, self._frames or ()))
         return self.size - sum(len(frame.data) for frame in self._frames)
 
 
@@ -169,11 +175,14 @@ class KeyedBuffer(FrameBuffer):
 
     __slots__ = ()
 
+    # All methods that use more of a deque than its length are replaced here.
+    _frames: OrderedDict[Hashable, _Frame] | None  # type: ignore[assignment]
+
     def put(self, key: Hashable, data: bytes, mark: object = None) -> bool:
         """
         Append a frame, and drop the older frame of its key.
         """
-        older: _Frame | None = self._frames.pop(key, None) if self._frames else None
+        older = self._frames.pop(key, None) if self._frames else None
         if older is not None:
             self._count(-len(older.data))
             self._count_drop()
@@ -186,9 +195,9 @@ class KeyedBuffer(FrameBuffer):
         self._frames[key] = frame
 
     def _pop(self) -> _Frame:
-        frame: _Frame = self._frames.popitem(last=False)[1]
-        return frame
+        return self._frames.popitem(last=False)[1]  # type: ignore[union-attr]
 
     def _keep(self, is_kept: Callable[[_Frame], bool]) -> int:
-        self._frames = OrderedDict((key, frame) for key, frame in self._frames.items() if is_kept(frame))
+        frames = self._frames or OrderedDict()
+        self._frames = OrderedDict((key, frame) for key, frame in frames.items() if is_kept(frame))
         return self.size - sum(len(frame.data) for frame in self._frames.values())

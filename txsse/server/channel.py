@@ -5,12 +5,12 @@ The public side of a channel: the methods that an application calls on one open 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
 from txsse._serialize import to_text, to_xml
 from txsse._threads import check_thread
+from txsse._twisted.types import AnyDeferred
 from txsse._unhandled import Unhandled
 from txsse._waiters import Waiters
 from txsse.errors import ChannelClosed, CloseReason
@@ -202,7 +202,7 @@ class SSEChannel(ChannelIO):
         """
         return self._options.shutdown_timeout
 
-    def hold(self, work: Deferred[Any], *, is_handler: bool) -> bool:
+    def hold(self, work: AnyDeferred, *, is_handler: bool) -> bool:
         """
         Register work that is cancelled when the reactor stops.
 
@@ -210,7 +210,7 @@ class SSEChannel(ChannelIO):
         """
         return self._options.shutdown.hold(self, work, is_handler=is_handler)
 
-    def release(self, work: Deferred[Any]) -> None:
+    def release(self, work: AnyDeferred) -> None:
         """
         Unregister work that is done.
         """

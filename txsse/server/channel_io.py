@@ -10,7 +10,7 @@ end, whatever its cause, and only then the channel cleans up.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -22,6 +22,7 @@ from txsse._threads import check_thread, get_ident, refuse, threadable
 from txsse._waiters import Waiters
 from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.encoder import encode_comment
+from txsse.server.buffer import Mark
 from txsse.server.channel_options import ChannelOptions
 from txsse.server.channel_state import PLAIN_REASONS, ChannelState, reason_of
 from txsse.server.keepalive import KeepaliveClock, NoKeepalive
@@ -215,7 +216,6 @@ class ChannelIO:
         """
         Send frames that go to many channels, unless the client is slow.
 
-        :param frames: the frames.
         :returns: whether all frames were accepted; otherwise none was: while frames are buffered, the sink is
             blocked.
         """
@@ -247,7 +247,7 @@ class ChannelIO:
             self.abort(reason=CloseReason.SLOW_READER)
             raise self._closed_error()
 
-    def withdraw(self, chosen: Callable[[Any], bool]) -> None:
+    def withdraw(self, chosen: Callable[[Mark], bool]) -> None:
         """
         Remove chosen frames from the buffer; frames already written to the transport are still sent.
 

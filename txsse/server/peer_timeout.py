@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import socket
 from dataclasses import dataclass, field
-from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from twisted.internet.error import TCPTimedOutError
@@ -59,7 +58,7 @@ class _WatchedSocket(socket.socket):
     # Repeated here for speed: a hub calls it for each frame, and would search the base classes each time.
     send = socket.socket.send
 
-    def recv(self, *arguments: Any) -> bytes:
+    def recv(self, *arguments: int) -> bytes:
         """
         Receive; Twisted calls this to fetch a pending error.
         """

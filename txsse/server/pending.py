@@ -5,7 +5,6 @@ Requests that wait for a decision, such as that of an access rule, before their 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
@@ -66,7 +65,7 @@ class Pending:
             self._disconnected.cancel()
 
 
-def _cancel(disconnected: Failure, work: Deferred[Any]) -> None:
+def _cancel(disconnected: Failure, work: Deferred[None]) -> None:
     if not disconnected.check(CancelledError):
         work.cancel()
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from inspect import isawaitable, isgenerator
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from txsse._futures import FutureCancelled, explain_future, future_to_deferred
+from txsse._twisted.types import AnyDeferred
 from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.event import ServerSentEvent
 
@@ -58,12 +59,12 @@ class Outlet(Protocol):
         Whether the cancellation of a source counts as its normal end.
         """
 
-    def hold(self, work: Deferred[Any], *, is_handler: bool) -> bool:
+    def hold(self, work: AnyDeferred, *, is_handler: bool) -> bool:
         """
         Register work that is cancelled when the reactor stops; return whether it was not registered before.
         """
 
-    def release(self, work: Deferred[Any]) -> None:
+    def release(self, work: AnyDeferred) -> None:
         """
         Unregister work that is done.
         """
@@ -104,7 +105,7 @@ def send_all(outlet: Outlet, source: Source) -> Deferred[int]:
     return sending
 
 
-def cancel_at_close(outlet: Outlet, work: Deferred[Any], *, is_handler: bool = False) -> None:
+def cancel_at_close(outlet: Outlet, work: AnyDeferred, *, is_handler: bool = False) -> None:
     """
     Cancel work that is not done when its channel is closed or the reactor stops.
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from inspect import isawaitable
-from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.logger import Logger
@@ -111,6 +110,7 @@ class SSEResource(Resource):
         self._open(request, upgrader, decision)
 
     async def _ask(self, request: Request) -> Access:
+        assert self._access is not None
         access = await ask(self._access, request)
         # A rule that returns, for example, False or nothing does not grant access.
         topics_of(access)
@@ -159,7 +159,7 @@ class SSEResource(Resource):
             work.addCallbacks(_done, _failed, callbackArgs=(channel,), errbackArgs=(channel,))
 
 
-def _to_deferred(channel: SSEChannel, result: object) -> Deferred[Any] | None:
+def _to_deferred(channel: SSEChannel, result: object) -> Deferred[object] | Deferred[int] | None:
     result = future_to_deferred(result)
     if result is None or isinstance(result, Deferred):
         return result

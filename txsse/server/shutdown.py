@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, DeferredList, TimeoutError
@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IReactorCore, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from txsse._twisted.types import AnyDeferred
 from txsse.errors import CloseReason
 
 __all__ = ["Ending", "Shutdown", "shutdown_of"]
@@ -71,12 +72,12 @@ class Shutdown:
     def __init__(self, reactor: IReactorTime) -> None:
         self.stopping = False
         self._reactor = reactor
-        self._core: Any = IReactorCore(reactor, None)
+        self._core: IReactorCore | None = IReactorCore(reactor, None)
         self._trigger: object = None
         self._channels = 0
         # The running handler, and the running sources, of each channel.
-        self._handlers: dict[Ending, Deferred[Any]] = {}
-        self._sources: dict[Ending, list[Deferred[Any]]] = {}
+        self._handlers: dict[Ending, AnyDeferred] = {}
+        self._sources: dict[Ending, list[AnyDeferred]] = {}
         self._ending: list[Deferred[None]] = []
 
     def channel_opened(self) -> None:
@@ -92,11 +93,11 @@ class Shutdown:
         Stop counting a channel; with the last one, remove the trigger.
         """
         self._channels -= 1
-        if not self._channels and self._trigger is not None:
+        if not self._channels and self._core is not None and self._trigger is not None:
             self._core.removeSystemEventTrigger(self._trigger)
             self._trigger = None
 
-    def hold(self, channel: Ending, work: Deferred[Any], *, is_handler: bool) -> bool:
+    def hold(self, channel: Ending, work: AnyDeferred, *, is_handler: bool) -> bool:
         """
         Register work that ends with its channel.
 
@@ -116,7 +117,7 @@ class Shutdown:
             self._reactor.callLater(0, self._begin_to_end, channel)
         return is_new
 
-    def release(self, channel: Ending, work: Deferred[Any]) -> None:
+    def release(self, channel: Ending, work: AnyDeferred) -> None:
         """
         Unregister work that is done.
         """
@@ -142,7 +143,7 @@ class Shutdown:
             self._begin_to_end(channel)
         return Deferred.fromCoroutine(self._end_all())
 
-    def _works_of(self, channel: Ending) -> list[Deferred[Any]]:
+    def _works_of(self, channel: Ending) -> list[AnyDeferred]:
         handler = self._handlers.get(channel)
         return self._sources.get(channel, []).copy() if handler is None else [handler]
 
@@ -182,7 +183,7 @@ class Shutdown:
             await self._ending.pop()
         await deferLater(self._reactor, _FLUSH)
 
-    async def _end(self, channel: Ending, works: list[Deferred[Any]]) -> None:
+    async def _end(self, channel: Ending, works: list[AnyDeferred]) -> None:
         reactor = self._reactor
         over = reactor.seconds() + channel.shutdown_timeout
         done = DeferredList([_end_of(work) for work in works], consumeErrors=True)
@@ -205,7 +206,7 @@ class Shutdown:
             await channel.when_closed().addTimeout(max(0.0, over - reactor.seconds()), reactor)
 
 
-def _end_of(work: Deferred[Any]) -> Deferred[None]:
+def _end_of(work: AnyDeferred) -> Deferred[None]:
     """
     Return a Deferred that fires when work and all callbacks added to it so far have ended.
     """

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from txsse._redact import holds_secret
 from txsse.hub.hub import DEFAULT_MAX_PATTERN_WEIGHT
@@ -74,7 +74,10 @@ class Option:
         return _PREFIX + self.name.replace("-", "_").upper()
 
 
-def _option(kind: OptionType, default: object, help: str, *, value: str = "", secret: bool = False) -> Any:
+T = TypeVar("T")
+
+
+def _option(kind: OptionType, default: T, help: str, *, value: str = "", secret: bool = False) -> T:
     return field(default=default, metadata={"kind": kind, "help": help, "value": value, "secret": secret})
 
 
@@ -289,7 +292,7 @@ def read_config(sources: Sources) -> tuple[Config, Mapping[str, str]]:
     _check_variables(sources.environ, known.values())
     for option in known.values():
         _check_given(option, sources.given.get(option.name))
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     places: dict[str, str] = {}
     for option in known.values():
         for value, place in (
@@ -304,7 +307,9 @@ def read_config(sources: Sources) -> tuple[Config, Mapping[str, str]]:
                 break
         else:
             places[option.name] = "default"
-    return Config(**values), places
+    # Each value has the type of its option: ``read`` has checked it.
+    make: Callable[..., Config] = Config
+    return make(**values), places
 
 
 def _check_given(option: Option, value: object) -> None:

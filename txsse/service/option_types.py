@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from txsse.web.origin import parse_origin
 
@@ -130,7 +129,7 @@ def _duration(value: object) -> float:
 
 
 def _or_off(read: Callable[[object], object]) -> Callable[[object], object]:
-    def read_or_off(value: object) -> Any:
+    def read_or_off(value: object) -> object:
         if value == "off":
             return None
         try:

@@ -15,9 +15,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import cast
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+
+from txsse._twisted.types import CoreReactor
 
 __all__ = ["take_signals"]
 
@@ -33,7 +36,7 @@ _SAME_ORDER = 0.5
 _SIGHUP: int | None = getattr(signal, "SIGHUP", None)
 
 
-def take_signals(reactor: Any) -> None:
+def take_signals(reactor: IReactorTime) -> None:
     """
     Install the signal handlers when the reactor has started and has installed its own.
 
@@ -41,11 +44,12 @@ def take_signals(reactor: Any) -> None:
     """
     # Fake reactors do not have this attribute.
     if not getattr(reactor, "running", True):
-        reactor.addSystemEventTrigger("after", "startup", _Signals(reactor).take)
+        core = cast(CoreReactor, reactor)
+        core.addSystemEventTrigger("after", "startup", _Signals(core).take)
 
 
 class _Signals:
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: CoreReactor) -> None:
         self._reactor = reactor
         self._before: dict[int, Callable[[int, FrameType | None], object]] = {}
         self._stopping: float | None = None

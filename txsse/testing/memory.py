@@ -6,8 +6,8 @@ Bytes move only when the test advances a :class:`~twisted.internet.task.Clock`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypedDict, Unpack, cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
@@ -15,6 +15,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
+    IProducer,
     IProtocol,
     IProtocolFactory,
     IPushProducer,
@@ -30,6 +31,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from txsse._typing import AnyResource
+from txsse.client.delivery import EventCallback
 from txsse.client.source import EventSource
 from txsse.protocol.event import ServerSentEvent
 
@@ -39,6 +41,28 @@ __all__ = ["MemoryAgent", "MemoryPair"]
 _BUFFER = 2**16
 
 _ADDRESS = IPv4Address("TCP", "127.0.0.1", 80)
+
+
+class SourceOptions(TypedDict, total=False):
+    """
+    The options of :class:`txsse.EventSource`, but for those that :class:`MemoryPair` sets.
+    """
+
+    headers: Mapping[str, str] | Headers | None
+    trusted_origins: Iterable[str]
+    last_event_id: str
+    method: str
+    body: bytes | None
+    retry: float
+    max_retry: float
+    reset_backoff_after: float
+    max_attempts: int | None
+    reconnect_on: Iterable[int]
+    connect_timeout: float
+    read_timeout: float | None
+    max_event_size: int
+    event_received: EventCallback | None
+    on_error: Callable[[Exception], object] | None
 
 
 class MemoryPair:
@@ -69,7 +93,7 @@ class MemoryPair:
         url: str = "http://localhost/",
         *,
         clock: Clock | None = None,
-        **options: Any,
+        **options: Unpack[SourceOptions],
     ) -> None:
         self.clock = clock or Clock()
         self.agent = MemoryAgent(resource, self.clock)
@@ -77,7 +101,7 @@ class MemoryPair:
         self.errors: list[Exception] = []
         options.setdefault("event_received", self.events.append)
         options.setdefault("on_error", self.errors.append)
-        self.source = EventSource(url, reactor=cast(Any, self.clock), agent=self.agent, **options)
+        self.source = EventSource(url, reactor=self.clock, agent=self.agent, **options)
         self.source.start()
         self.advance()
 
@@ -103,9 +127,9 @@ class MemoryAgent:
     def __init__(self, resource: AnyResource, clock: Clock) -> None:
         self.listening = True
         self._clock = clock
-        self._site: Any = Site(resource, reactor=cast(Any, clock))
+        self._site = Site(resource, reactor=clock)
         self._connections: set[_Connection] = set()
-        pool = HTTPConnectionPool(cast(Any, clock), persistent=False)
+        pool = HTTPConnectionPool(clock, persistent=False)
         self._agent = Agent.usingEndpointFactory(clock, _Endpoints(self._connect), pool)
 
     @property
@@ -219,7 +243,7 @@ class _End:
         self._held = bytearray()
         self._moving = False
         self._reading = True
-        self._producer: Any = None
+        self._producer: IPushProducer | None = None
         # Whether the producer is paused.
         self._waits = False
 
@@ -234,9 +258,9 @@ class _End:
     def writeSequence(self, data: Iterable[bytes]) -> None:  # noqa: N802
         self.write(b"".join(data))
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: N802
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:  # noqa: N802
         # A pull producer never gets here: twisted.web wraps it in a push producer.
-        self._producer = producer
+        self._producer = cast(IPushProducer, producer)
         self._waits = False
 
     def unregisterProducer(self) -> None:  # noqa: N802

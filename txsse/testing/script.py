@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, cast
+from typing import cast
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.web.resource import Resource
@@ -118,7 +118,8 @@ class ScriptedResource(Resource):
         """
         Send the next reply.
         """
-        content: Any = request.content
+        content = request.content
+        assert content is not None
         self.visits.append(
             Visit(
                 request.method.decode("latin-1"),
@@ -209,7 +210,7 @@ class _Playing:
         self._later(0)
 
     def _cut(self) -> None:
-        channel: Any = self._request.channel
+        channel = self._request.channel
         # HTTP/1: the connection is closed after the written data, in the middle of the body. HTTP/2: only
         # this stream is reset, and the reset may overtake the data written last.
         cut = getattr(channel, "abortConnection", None) or channel.loseConnection

@@ -11,7 +11,7 @@ formatter, ``notifyFinish`` of the request never fires.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -41,12 +41,16 @@ def dated_by_wall(reactor: IReactorTime) -> Callable[[str, object], str | None]:
     return format_line
 
 
+class _Site(Protocol):
+    log: Callable[[object], object]
+
+
 class _GuardedLog:
     """
     The method ``log`` of a site, with exceptions caught and logged.
     """
 
-    def __init__(self, log: Callable[[Any], object]) -> None:
+    def __init__(self, log: Callable[[object], object]) -> None:
         self._log = log
 
     def __call__(self, request: object) -> None:
@@ -56,18 +60,18 @@ class _GuardedLog:
             _failures.failure("cannot write the access-log line of {request}", request=request)
 
 
-def guard_log(site: Any) -> None:
+def guard_log(site: _Site | None) -> None:
     """
     Make the access log of a site raise nothing: its failures are logged, a few per minute.
 
     :param site: the factory of the connection. Twisted's ``Request.finish`` calls its ``log``.
     """
     log = getattr(site, "log", None)
-    if log is not None and not isinstance(log, _GuardedLog):
+    if site is not None and log is not None and not isinstance(log, _GuardedLog):
         site.log = _GuardedLog(log)
 
 
-def log_access(site: Any, request: object) -> None:
+def log_access(site: _Site, request: object) -> None:
     """
     Write the access-log line of a request that Twisted does not log. Nothing is raised.
     """

@@ -13,8 +13,8 @@ enough of the previous ones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
-from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.python.failure import Failure
@@ -23,7 +23,8 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from txsse._twisted import http2
-from txsse._twisted.http import head_of
+from txsse._twisted.http import UntypedRequest, head_of
+from txsse._twisted.tcp import transport_of
 from txsse.web.framing import refuse_framing
 from txsse.web.http2_writer import Http2Writer
 from txsse.web.redacted_request import without_token
@@ -39,11 +40,8 @@ _OVERDRAFT = 8
 # The value of Retry-After if the server has no room for a body, in seconds.
 _RETRY_AFTER = b"5"
 
-# Twisted's class has no types.
-_Request: Any = Request
 
-
-class BoundedRequest(_Request):  # type: ignore[misc]
+class BoundedRequest(UntypedRequest):  # type: ignore[misc]
     """
     A request of a :class:`~txsse.web.bounded_site.BoundedSite`.
 
@@ -51,11 +49,13 @@ class BoundedRequest(_Request):  # type: ignore[misc]
     :param channel: Twisted's own first argument.
     """
 
-    def __init__(self, connection: RequestOwner, channel: Any, *args: Any, **options: Any) -> None:
+    def __init__(
+        self, connection: RequestOwner, channel: HTTPChannel, *args: object, **options: object
+    ) -> None:
         super().__init__(channel, *args, **options)
         self.content = BytesIO()
         self._connection = connection
-        self._content_type: Any = None
+        self._content_type: Sequence[bytes] | None = None
         # The body: bytes received, bytes held, whether it is kept, and the response if it is refused.
         self._size = 0
         self._held = 0
@@ -354,8 +354,7 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         if self._http2:
             http2.reset(self)
         else:
-            channel: Any = self.channel
-            channel.transport.abortConnection()
+            transport_of(self.channel).abortConnection()
 
 
 @implementer(IPushProducer)

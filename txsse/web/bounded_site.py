@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
 from twisted.internet.protocol import connectionDone
@@ -17,12 +16,17 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request
 
 from txsse._arguments import check_number
-from txsse._twisted.http import channel_of, negotiating_protocol, waits_for_client
+from txsse._twisted.http import channel_of, negotiating_protocol, set_request_factory, waits_for_client
 from txsse._typing import AnyReactor, AnyResource
 from txsse.web.bounded_request import BoundedRequest
 from txsse.web.framing import StrictChannel
 from txsse.web.redacted_request import RedactedRequest
-from txsse.web.request_bounds import DEFAULT_MAX_BODIES, DEFAULT_MAX_BODY, DEFAULT_REQUEST_TIMEOUT
+from txsse.web.request_bounds import (
+    DEFAULT_MAX_BODIES,
+    DEFAULT_MAX_BODY,
+    DEFAULT_REQUEST_TIMEOUT,
+    OwnedRequest,
+)
 from txsse.web.responses import Sentence
 from txsse.web.site import ClosingSite, Connection
 
@@ -42,7 +46,7 @@ _REQUESTS_PER_TURN = 4
 _LOG_INTERVAL = 10.0
 
 
-def _make_protocol(site: HTTPFactory) -> Any:
+def _make_protocol(site: HTTPFactory) -> IProtocol:
     # Twisted's own protocol, which switches to HTTP/2 if the client wants it, with a stricter HTTP/1.
     channel: IProtocol = StrictChannel()  # type: ignore[no-untyped-call]
     negotiating = negotiating_protocol()
@@ -82,7 +86,8 @@ class BoundedSite(ClosingSite):
         that is refused, or ``None``.
     """
 
-    protocol = _make_protocol
+    # Twisted declares a private class of its own.
+    protocol = _make_protocol  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -168,9 +173,9 @@ class BoundedConnection(Connection):
     ) -> None:
         super().__init__(protocol, connections, reactor)
         self.site = site
-        self.incoming: list[Any] = []
-        self.answering: list[Any] = []
-        self._held: list[Any] = []
+        self.incoming: list[OwnedRequest] = []
+        self.answering: list[OwnedRequest] = []
+        self._held: list[OwnedRequest] = []
         self._answered = 0
         self._deadline: IDelayedCall | None = None
         self._own(protocol)
@@ -189,9 +194,9 @@ class BoundedConnection(Connection):
         self._own(successor.protocol)
         return successor.protocol
 
-    def _own(self, protocol: Any) -> None:
+    def _own(self, protocol: IProtocol) -> None:
         # Twisted sets the site of a request when it is complete, which is too late.
-        protocol.requestFactory = partial(BoundedRequest, self)
+        set_request_factory(protocol, partial(BoundedRequest, self))
 
     def call_when_late(self, call: Callable[[], object]) -> IDelayedCall:
         """
@@ -213,7 +218,7 @@ class BoundedConnection(Connection):
         if deadline is not None:
             deadline.cancel()
 
-    def may_answer(self, request: BoundedRequest) -> bool:
+    def may_answer(self, request: OwnedRequest) -> bool:
         """
         Return whether a request may be answered now; otherwise, arrange for the request to try again.
         """
@@ -233,7 +238,7 @@ class BoundedConnection(Connection):
         request.wait_for_turn()
         return False
 
-    def answered(self, request: BoundedRequest) -> None:
+    def answered(self, request: OwnedRequest) -> None:
         """
         Forget a request that was answered, or whose client has disconnected.
         """

@@ -17,7 +17,7 @@ from __future__ import annotations
 from twisted.web.http import HTTPChannel, Request
 
 from txsse._twisted.http import read_ahead
-from txsse._twisted.tcp import StreamTransport
+from txsse._twisted.types import StreamTransport
 
 __all__ = ["StrictChannel", "refuse_framing"]
 

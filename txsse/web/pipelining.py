@@ -9,11 +9,10 @@ dropped, and the connection closes after the stream.
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.web.http import HTTPChannel, Request
 
 from txsse._twisted.http import sent_ahead, set_reader
+from txsse._twisted.tcp import transport_of
 
 __all__ = ["MAX_DROPPED", "MAX_PIPELINED", "Pipelining", "bound_pipelining"]
 
@@ -48,7 +47,7 @@ class Pipelining:
 
     __slots__ = ("_channel", "_dropped")
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: HTTPChannel) -> None:
         self._channel = channel
         self._dropped = 0
         set_reader(channel, self._take)
@@ -58,7 +57,7 @@ class Pipelining:
         for data in early:
             self._take(data)
         # Twisted may have paused reading before the stream opened.
-        channel.transport.resumeProducing()
+        transport_of(channel).resumeProducing()
 
     def stop(self) -> None:
         """
@@ -82,4 +81,4 @@ class Pipelining:
         self._channel.persistent = False
         self._dropped += len(data)
         if self._dropped > MAX_DROPPED:
-            self._channel.transport.abortConnection()
+            transport_of(self._channel).abortConnection()

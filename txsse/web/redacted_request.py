@@ -8,7 +8,7 @@ its readers would have the permissions of the client.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Protocol
 
 __all__ = ["RedactedRequest", "without_token"]
 
@@ -25,6 +25,19 @@ def without_token(text: bytes) -> bytes:
     return _TOKEN.sub(rb"\1***", text)
 
 
+class LoggedRequest(Protocol):
+    """
+    A request, or the data kept of it, as far as this module reads it.
+    """
+
+    uri: bytes
+
+    def getHeader(self, name: bytes, /) -> bytes | None:
+        """
+        Return a header field.
+        """
+
+
 class RedactedRequest:
     """
     A request as the formatter of a log sees it: without tokens.
@@ -32,10 +45,10 @@ class RedactedRequest:
     :param request: the request, or the data kept of it.
     """
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: LoggedRequest) -> None:
         self._request = request
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._request, name)
 
     @property
@@ -49,5 +62,5 @@ class RedactedRequest:
         """
         Return a header field, without tokens: a page's URL may contain one, and so does then ``Referer``.
         """
-        value: bytes | None = self._request.getHeader(name)
+        value = self._request.getHeader(name)
         return None if value is None else without_token(value)

@@ -5,10 +5,10 @@ The parts of a connection and of a site that a :class:`~txsse.web.bounded_reques
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.web.http import Request
+from twisted.web.http import HTTPChannel, Request
 
 from txsse.web.responses import Sentence
 
@@ -16,6 +16,7 @@ __all__ = [
     "DEFAULT_MAX_BODIES",
     "DEFAULT_MAX_BODY",
     "DEFAULT_REQUEST_TIMEOUT",
+    "OwnedRequest",
     "RequestBounds",
     "RequestOwner",
 ]
@@ -45,6 +46,46 @@ class RequestBounds(Protocol):
     refuse: Callable[[Request], Sentence | None]
 
 
+class OwnedRequest(Protocol):
+    """
+    The part of a :class:`~txsse.web.bounded_request.BoundedRequest` that its connection uses.
+    """
+
+    channel: HTTPChannel
+
+    @property
+    def is_http2(self) -> bool:
+        """
+        Whether it is a stream of an HTTP/2 connection.
+        """
+
+    @property
+    def unsent(self) -> int:
+        """
+        How many bytes of the response wait for the client, over HTTP/2.
+        """
+
+    def look_ahead(self) -> None:
+        """
+        Decide from the head whether the body is accepted; a response may be sent at once.
+        """
+
+    def try_to_answer(self) -> None:
+        """
+        Send the response, if the client has read enough by now.
+        """
+
+    def wait_for_turn(self) -> None:
+        """
+        Try to send the response in the next turn of the reactor.
+        """
+
+    def wait_for_transport(self) -> None:
+        """
+        Try to send the response when the transport has sent its buffer.
+        """
+
+
 class RequestOwner(Protocol):
     """
     The connection of a request.
@@ -53,8 +94,8 @@ class RequestOwner(Protocol):
     :ivar answering: HTTP/2 requests whose response is being sent.
     """
 
-    incoming: list[Any]
-    answering: list[Any]
+    incoming: list[OwnedRequest]
+    answering: list[OwnedRequest]
 
     @property
     def site(self) -> RequestBounds:
@@ -77,12 +118,12 @@ class RequestOwner(Protocol):
         Handle that a request is complete.
         """
 
-    def may_answer(self, request: Any) -> bool:
+    def may_answer(self, request: OwnedRequest) -> bool:
         """
         Return whether a request may be answered now; otherwise, arrange for the request to try again.
         """
 
-    def answered(self, request: Any) -> None:
+    def answered(self, request: OwnedRequest) -> None:
         """
         Forget a request that was answered, or whose client has disconnected.
         """

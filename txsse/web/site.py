@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Site
 
-from txsse._twisted.tcp import StreamTransport
+from txsse._twisted.types import StreamTransport
 from txsse._typing import AnyReactor, AnyResource
 from txsse.web.access_log import dated_by_wall
 

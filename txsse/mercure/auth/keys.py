@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -108,18 +108,20 @@ def pem_key(pem: bytes, *, id: str | None = None) -> Key:
 
     :raises BadKey: for any other content.
     """
-    private: Any = None
+    private = None
+    public: object
     try:
         if b"PRIVATE KEY-----" in pem:
-            private = load_pem_private_key(pem, None)
-            public: Any = private.public_key()
+            loaded = load_pem_private_key(pem, None)
+            private = loaded if isinstance(loaded, PrivateKey) else None
+            public = loaded.public_key()
         elif b"BEGIN CERTIFICATE-----" in pem:
             public = load_pem_x509_certificate(pem).public_key()
         else:
             public = load_pem_public_key(pem)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise BadKey(f"not a key in PEM format: {_first_line(error)}") from None
-    return Key(_algorithms_of(public), public, id, private)
+    return _make_key(public, id, private)
 
 
 def jwks_keys(document: str | bytes, *, public: bool = False) -> list[Key]:
@@ -182,32 +184,31 @@ def _jwk(entry: object) -> Key | None:
     if isinstance(operations, list) and "verify" not in operations:
         return None
     try:
-        key = _public_jwk(entry)
+        key = _public_jwk(entry, algorithm)
     except (PyJWTError, ValueError, TypeError, KeyError, AttributeError, UnsupportedAlgorithm):
         return None
     limited = key if algorithm is None else key.limited_to([algorithm])
     return limited if limited.algorithms else None
 
 
-def _public_jwk(entry: Mapping[str, Any]) -> Key:
+def _public_jwk(entry: Mapping[str, object], algorithm: str | None) -> Key:
     id = entry.get("kid")
     id = id if isinstance(id, str) else None
-    parsed: Any = PyJWK(dict(entry), algorithm=entry.get("alg")).key
+    parsed: object = PyJWK(dict(entry), algorithm=algorithm).key
     if isinstance(parsed, bytes):
         return secret_key(parsed, id=id)
-    public = parsed.public_key() if hasattr(parsed, "private_bytes") else parsed
-    return Key(_algorithms_of(public), public, id)
+    return _make_key(parsed.public_key() if isinstance(parsed, PrivateKey) else parsed, id)
 
 
-def _algorithms_of(public: Any) -> Sequence[str]:
+def _make_key(public: object, id: str | None, private: PrivateKey | None = None) -> Key:
     if isinstance(public, rsa.RSAPublicKey):
         if public.key_size < _MIN_RSA_BITS:
             raise BadKey(f"an RSA key needs at least {_MIN_RSA_BITS} bits")
-        return _RSA
+        return Key(_RSA, public, id, private)
     if isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name in _EC:
-        return (_EC[public.curve.name],)
+        return Key((_EC[public.curve.name],), public, id, private)
     if isinstance(public, ed25519.Ed25519PublicKey):
-        return ("EdDSA",)
+        return Key(("EdDSA",), public, id, private)
     raise BadKey("this kind of key is not supported; use RSA, P-256, P-384, P-521 or Ed25519")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from jwt import PyJWS
 from jwt.exceptions import PyJWTError
@@ -195,6 +195,7 @@ class Verifier:
             raise InvalidToken("its algorithm is not allowed")
         if "crit" in header or not isinstance(header.get("kid", ""), str):
             raise InvalidToken("its header has an unsupported parameter")
+        assert id is None or isinstance(id, str)
         found = await keys.find(id)
         if not keys.known:
             raise Unavailable("the keys of the token's issuer are currently unavailable")
@@ -209,7 +210,7 @@ class Verifier:
         self._cache.add(token, role, CachedToken(keys, version, grants))
         return grants
 
-    def _read(self, token: str) -> tuple[Mapping[str, Any], Mapping[str, object]]:
+    def _read(self, token: str) -> tuple[Mapping[str, object], Mapping[str, object]]:
         """
         Return the header and the claims of a token whose signature is not verified yet.
         """

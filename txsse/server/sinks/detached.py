@@ -11,8 +11,6 @@ connection to a new protocol, together with anything that the client has sent me
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.http import Request
@@ -63,7 +61,7 @@ class DetachedSink:
     )
 
     def __init__(self, request: Request, asked: StreamRequest, peers: PeerTimeout) -> None:
-        channel: Any = request.channel
+        channel = request.channel
         self._transport = transport = plain_transport(channel)
         self._socket = raw_socket(transport)
         asked.detach(transport)
@@ -81,7 +79,7 @@ class DetachedSink:
         self._persistent = bool(channel.persistent)
         self._pipelined = b""
         self._dropped = 0
-        self._successor: Any = None
+        self._successor: IProtocol | None = None
         self._peers = peers
         self._held = peers.hold_alone(self._socket)
         # Data that arrived in the same packet as the request is still on its way to the old protocol.
@@ -190,7 +188,8 @@ class DetachedSink:
         successor = self._factory.buildProtocol(transport.getPeer())
         if isinstance(successor, Connection):
             # The connection has its Connection object already.
-            holder: Any = protocol_of(transport)
+            holder = protocol_of(transport)
+            assert isinstance(holder, Connection)
             successor = holder.renew(successor)
         self._take_place(successor)
         self._successor = successor
@@ -199,7 +198,7 @@ class DetachedSink:
         if pipelined:
             successor.dataReceived(pipelined)
 
-    def _take_place(self, protocol: Any) -> None:
+    def _take_place(self, protocol: IProtocol) -> None:
         holder = protocol_of(self._transport)
         if isinstance(holder, Connection):
             holder.protocol = protocol
@@ -300,7 +299,7 @@ def can_detach(request: Request) -> bool:
 
     :param request: the request, whose response headers have been written.
     """
-    channel: Any = request.channel
+    channel = request.channel
     transport = plain_transport(channel)
     holder = protocol_of(transport)
     if isinstance(holder, Connection):

@@ -4,12 +4,11 @@ A sink that writes with ``request.write``, which works on any transport.
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.interfaces import IPushProducer
 from twisted.web.http import Request
 from zope.interface import implementer
 
+from txsse._twisted.tcp import transport_of
 from txsse.server.sinks.base import Framed, SinkOwner, Ticks
 from txsse.web.pipelining import Pipelining, bound_pipelining
 
@@ -76,8 +75,7 @@ class RequestSink:
         """
         Abort the connection.
         """
-        channel: Any = self._request.channel
-        channel.transport.abortConnection()
+        transport_of(self._request.channel).abortConnection()
 
     @property
     def owner(self) -> SinkOwner | None:

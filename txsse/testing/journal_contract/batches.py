@@ -4,8 +4,6 @@ Contract checks for ``append_many``.
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import Deferred
 
 from txsse.errors import BatchTooLarge
@@ -67,7 +65,7 @@ async def batch_is_given_in_one_turn(subject: Subject) -> None:
     Check that the follower gets all updates of a batch in one turn of the reactor, also under load.
     """
     follower = await subject.start()
-    recorded: list[Deferred[Any]] = []
+    recorded: list[Deferred[int] | Deferred[list[int]]] = []
     for number in range(20):
         recorded.append(subject.journal.append(make_update(f"{number}")))
         recorded.append(subject.journal.append_many([make_update(f"{number}.{each}") for each in range(100)]))

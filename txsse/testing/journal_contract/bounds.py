@@ -59,7 +59,7 @@ async def age_is_bounded(subject: Subject) -> None:
     """
     Check that ``max_age`` drops older updates without further appends, and keeps positions unique.
     """
-    follower = await subject.start(max_age=60.0)
+    follower = await subject.start(max_age=60)
     positions = await subject.append("1")
     subject.factory.advance(1)
     positions += await subject.append("2")

@@ -24,7 +24,11 @@ async def updates_are_found(subject: Subject) -> None:
     for unknown in ("4", "", "x" * MAX_ID_BYTES):
         equal(await subject.find(unknown), None, "find fires with None for an unknown id")
     found = [await subject.journal.at(position) for position in positions]
-    equal([update.id for update in found], ["of my own", "ü", "3"], "at fires with the update at a position")
+    equal(
+        [update and update.id for update in found],
+        ["of my own", "ü", "3"],
+        "at fires with the update at a position",
+    )
     for none in (positions[0] - 1, positions[-1] + 1):
         equal(await subject.journal.at(none), None, "at fires with None for a position without an update")
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from itertools import product
 
+from twisted.internet.defer import Deferred
+
 from txsse.testing.journal_contract.subject import Subject, check, equal, expect, make_update
 
 
@@ -15,10 +17,13 @@ async def stop_waits_for_appended_updates(subject: Subject) -> None:
     Check that ``stop`` fires after all appended updates are recorded and given to the follower.
     """
     follower = await subject.start()
+    recorded: list[Deferred[int] | Deferred[list[int]]]
     recorded = [subject.journal.append(make_update(str(number))) for number in range(10)]
     recorded.append(subject.journal.append_many([make_update("10"), make_update("11")]))
-    equal(await subject.journal.stop(), None, "stop fires with None")
-    subject.journal = None
+    stopped: list[object] = []
+    await subject.journal.stop().addCallback(stopped.append)
+    equal(stopped, [None], "stop fires with None")
+    subject.forget()
     expect(all(each.called for each in recorded), "stop fires after all appended updates are recorded")
     equal(follower.ids, [str(number) for number in range(12)], "the follower is given all appended updates")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import wraps
-from typing import Any
+from typing import TypedDict, Unpack
 from unittest import SkipTest
 
 from twisted.internet.interfaces import IDelayedCall
@@ -20,6 +20,16 @@ from txsse.protocol.event import ServerSentEvent
 __all__ = ["CHECKS", "Follower", "JournalFactory", "Subject", "check", "equal", "expect", "make_update"]
 
 
+class UpdateOptions(TypedDict, total=False):
+    """
+    The options of :func:`make_update`.
+    """
+
+    data: str
+    topics: str | Sequence[str]
+    private: bool
+
+
 class JournalFactory:
     """
     A factory of journals for one check; subclasses make the journal under test.
@@ -31,7 +41,7 @@ class JournalFactory:
     persists: bool = False
     bounds: Collection[str] = ()
 
-    def __call__(self, **bounds: Any) -> AnyJournal:
+    def __call__(self, **bounds: int) -> AnyJournal:
         """
         Make a journal that is not started.
 
@@ -114,10 +124,18 @@ class Subject:
 
     def __init__(self, factory: JournalFactory) -> None:
         self.factory = factory
-        self.journal: Any = None
+        self._journal: AnyJournal | None = None
         self.follower = Follower()
 
-    async def start(self, **bounds: float) -> Follower:
+    @property
+    def journal(self) -> AnyJournal:
+        """
+        The journal that was started last.
+        """
+        assert self._journal is not None, "call start() first"
+        return self._journal
+
+    async def start(self, **bounds: int) -> Follower:
         """
         Stop the previous journal, if any, and start a new one with the given bounds.
         """
@@ -125,7 +143,7 @@ class Subject:
             if name not in self.factory.bounds:
                 raise SkipTest(f"the journal has no {name}")
         await self.stop()
-        self.journal = self.factory(**bounds)
+        self._journal = self.factory(**bounds)
         self.follower = Follower()
         await self.journal.start(self.follower)
         return self.follower
@@ -142,12 +160,19 @@ class Subject:
         """
         Stop the journal and its follower, if any.
         """
-        journal, self.journal = self.journal, None
+        journal = self.forget()
         self.follower.end()
         if journal is not None:
             await journal.stop()
 
-    async def append(self, *ids: str, **options: Any) -> list[int]:
+    def forget(self) -> AnyJournal | None:
+        """
+        Return the journal; it is not stopped when the check ends.
+        """
+        journal, self._journal = self._journal, None
+        return journal
+
+    async def append(self, *ids: str, **options: Unpack[UpdateOptions]) -> list[int]:
         """
         Append an update for each id, one after the other, and return their positions.
         """
@@ -157,15 +182,13 @@ class Subject:
         """
         Find the position of an id.
         """
-        found: int | None = await self.journal.find(id)
-        return found
+        return await self.journal.find(id)
 
     async def read(self, after: int) -> Page:
         """
         Read a page after a position.
         """
-        page: Page = await self.journal.read(after)
-        return page
+        return await self.journal.read(after)
 
     async def ids_after(self, position: int) -> list[str]:
         """
@@ -210,11 +233,13 @@ def check(check: Callable[[Subject], Awaitable[None]]) -> Check:
     return run
 
 
-def make_update(id: str, data: str = "x", topics: str | Sequence[str] = "news", **options: Any) -> Update:
+def make_update(
+    id: str, data: str = "x", topics: str | Sequence[str] = "news", *, private: bool = False
+) -> Update:
     """
     Make an update with an id.
     """
-    return Update(topics, ServerSentEvent(data, id=id), **options)
+    return Update(topics, ServerSentEvent(data, id=id), private=private)
 
 
 def expect(holds: object, sentence: str) -> None:
