@@ -52,15 +52,6 @@ def journal_of(world: World) -> ScriptedJournal:
     return journal
 
 
-class PresenceTopicTests:
-    def test_all_topics(self) -> None:
-        """
-        A presence topic that cannot be published to is refused when the hub is made.
-        """
-        with pytest.raises(ValueError, match="stands for all topics"):
-            Hub(presence_topic="*")
-
-
 class OptionsTests:
     @pytest.mark.parametrize("name", ["max_update_size", "max_topics"])
     @pytest.mark.parametrize("limit", [0, -1])

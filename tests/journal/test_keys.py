@@ -12,13 +12,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from txsse.journal.keys import MAX_KEY_BYTES, decode_key, encode_key
+from txsse.journal.keys import MAX_KEY_BYTES, Anonymous, decode_key, decode_name, encode_key, encode_name
 
 KEYS = st.recursive(
     st.text(max_size=20) | st.integers() | st.booleans(),
     lambda inner: st.lists(inner, max_size=3).map(tuple),
     max_leaves=5,
 )
+
+
+class NameTests:
+    @pytest.mark.parametrize("name", [None, "null", "{", Anonymous("a", "1"), ("a", "1"), "x" * 3000, 7])
+    def test_names(self, name: Hashable) -> None:
+        """
+        A name is a key of any length, ``None``, or that of a stream without a key, which equals no key.
+        """
+        assert decode_name(encode_name(name)) == name
+        assert type(decode_name(encode_name(name))) is type(name)
+
+    @pytest.mark.parametrize(
+        "text", ["", "{", "{}", '{"anonymous":7}', '{"anonymous":["a"]}', "1.5", "[null]", "[" * 100_000]
+    )
+    def test_wrong_text(self, text: str) -> None:
+        """
+        Any other text is refused.
+        """
+        with pytest.raises(ValueError):
+            decode_name(text)
 
 
 class KeyTests:

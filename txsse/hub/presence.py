@@ -10,9 +10,8 @@ from twisted.logger import Logger
 
 from txsse._arguments import wrong_type
 from txsse._serialize import to_json
-from txsse.errors import HubStopped
 from txsse.hub.callbacks import Callbacks
-from txsse.journal.update import Update
+from txsse.journal.update import EphemeralUpdate
 from txsse.protocol.event import ServerSentEvent
 
 __all__ = ["OnPresence", "Presence", "PresenceTopic"]
@@ -52,7 +51,7 @@ class Presence:
             )
         if isinstance(presence_topic, str):
             # Refuse a topic that cannot be published to now, not when the first client connects.
-            Update(presence_topic, ServerSentEvent())
+            EphemeralUpdate(presence_topic, ServerSentEvent())
         elif presence_topic is not None and not callable(presence_topic):
             raise wrong_type("presence_topic", presence_topic, "a topic, or a callable that returns one")
         self._on_presence = on_presence
@@ -75,9 +74,5 @@ class Presence:
         of_events = named(topic) if callable(named) else named
         # The subscribers of a single topic for events are not announced there themselves.
         if of_events is not None and of_events != topic:
-            try:
-                change = to_json({"topic": topic, "present": present})
-                self._publish(of_events, ServerSentEvent(change, "presence"))
-            except HubStopped:
-                # A hub that stops closes all channels, and publishes nothing.
-                return
+            change = to_json({"topic": topic, "present": present})
+            self._publish(of_events, ServerSentEvent(change, "presence"))

@@ -58,6 +58,11 @@ class DemandListener(Protocol):
         Learn that the topic has no subscribers, or that another node is responsible for it.
         """
 
+    def stop(self) -> None:
+        """
+        Learn that nothing follows.
+        """
+
 
 class Roster:
     """
@@ -146,7 +151,11 @@ class Roster:
             self._flushing = None
         self._leaving_topics.stop()
         self._leaving_streams.stop()
+        self._changed.clear()
+        self._counts.clear()
         self._registry.stop()
+        if self._demand is not None:
+            self._demand.stop()
 
     def became_responsible(self, name: Name, *, is_new: bool) -> None:
         """
@@ -228,7 +237,8 @@ class Roster:
             else:
                 put[name] = None
                 self._forget(name)
-        self._registry.put(put)
+        if put:
+            self._registry.put(put)
 
     def _let_go(self, names: Iterable[Name]) -> None:
         let_go: dict[Name, int | None] = {}
@@ -239,7 +249,8 @@ class Roster:
                 self._forget(name)
                 if name in self._changed:
                     self._changed[name] = False
-        self._registry.put(let_go)
+        if let_go:
+            self._registry.put(let_go)
 
     def _forget(self, name: Name) -> None:
         group, of_group = name
@@ -302,7 +313,8 @@ class _Leaving:
             del self._ends[name]
         if wait is not None:
             self._timer = reactor.callLater(wait, self._end)
-        self._let_go(over)
+        if over:
+            self._let_go(over)
 
 
 def _can_return(name: Name) -> bool:

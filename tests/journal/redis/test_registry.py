@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any
 
 import pytest
@@ -14,15 +14,15 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import LogEvent
 
 from tests.journal.redis_server import RedisServer
 from tests.waiting import until
+from txsse import JournalFailed
 from txsse.journal.redis import cluster as redis_cluster
 from txsse.journal.redis import registry as redis_registry
 from txsse.journal.redis.journal import RedisJournal
 from txsse.journal.registry import Name
-
-pytestmark = pytest.mark.redis
 
 # How often nodes send heartbeats in these tests, in seconds: a node counts as alive for five intervals.
 INTERVAL = 0.1
@@ -47,15 +47,16 @@ class Cluster:
     def living(self) -> list[Node]:
         return [node for node in self.nodes if node.is_alive]
 
-    def held(self) -> Counter[Name]:
+    def held_elsewhere(self, than: Node, group: str) -> dict[Hashable, int]:
         """
-        Return the sums of the counts of all living nodes.
+        Return the sums of the counts of the other living nodes.
         """
-        held: Counter[Name] = Counter()
+        sums: dict[Hashable, int] = {}
         for node in self.living:
-            for name, count in node.held.items():
-                held[name] += count
-        return held
+            for (of, name), count in node.held.items():
+                if node is not than and of == group:
+                    sums[name] = sums.get(name, 0) + count
+        return sums
 
     def is_settled(self) -> bool:
         """
@@ -179,6 +180,7 @@ async def wait(seconds: float) -> None:
     await deferLater(reactor, seconds)  # type: ignore[arg-type]
 
 
+@pytest.mark.redis
 class HoldTests:
     @pytest_twisted.ensureDeferred
     async def test_first_and_last(self, cluster: Cluster, start: Start) -> None:
@@ -210,12 +212,12 @@ class HoldTests:
         three.put(("rooms", "ann"), 3)
         three.put(("rooms", None), 0)
         three.put(("others", "bob"), 1)
-        many = {("rooms", number): number for number in range(500)}
+        many: dict[Name, int | None] = {("rooms", number): number for number in range(500)}
         three.registry.put(many)
-        three.held |= many
+        three.held |= dict.fromkeys(many, 1)
         await until(cluster.is_settled)
-        wanted = {number: number for number in range(500)}
-        assert await one.registry.counts("rooms") == {"ann": 5, None: 0, **wanted}
+        wanted: dict[Hashable, int] = {number: number for number in range(500)}
+        assert await one.registry.counts("rooms") == {"ann": 5, None: 0} | wanted
         assert await three.registry.counts("rooms") == {"ann": 7}
         assert await one.registry.counts("nobody's") == {}
 
@@ -234,6 +236,7 @@ class HoldTests:
         assert set(cluster.present) == {("rooms", "bob")}
 
 
+@pytest.mark.redis
 class EndTests:
     @pytest_twisted.ensureDeferred
     async def test_killed(self, cluster: Cluster, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +280,8 @@ class EndTests:
     @pytest_twisted.ensureDeferred
     async def test_nothing_is_left(self, cluster: Cluster, start: Start, server: RedisServer) -> None:
         """
-        When no node holds a name any more, and all nodes have stopped, the server has no data of the registry.
+        When no node holds a name any more, and all nodes have stopped, the server has no data of the
+        registry.
         """
         one, other = await start(), await start()
         for node in (one, other):
@@ -295,6 +299,7 @@ class EndTests:
         assert server.ask("EXISTS", "{txsse}:nodes:holders", *keys) == ":0\r\n"
 
 
+@pytest.mark.redis
 class LostTests:
     @pytest_twisted.ensureDeferred
     async def test_late_heartbeat(self, cluster: Cluster, start: Start) -> None:
@@ -317,9 +322,7 @@ class LostTests:
         assert cluster.present == {name: 1}
 
     @pytest_twisted.ensureDeferred
-    async def test_server_lost_its_data(
-        self, cluster: Cluster, start: Start, server: RedisServer
-    ) -> None:
+    async def test_server_lost_its_data(self, cluster: Cluster, start: Start, server: RedisServer) -> None:
         """
         After the server has lost its data, one node is responsible for each name that is held.
         """
@@ -344,6 +347,7 @@ class LostTests:
         await until(one_is_responsible)
 
 
+@pytest.mark.redis
 class RandomTests:
     @pytest.mark.parametrize("seed", range(6))
     @pytest_twisted.ensureDeferred
@@ -373,22 +377,169 @@ class RandomTests:
                 await start()
         await until(cluster.is_settled)
         for node in cluster.living:
-            others: Counter[Name] = Counter()
-            for other in cluster.living:
-                if other is not node:
-                    others.update(other.held)
-                    others.update(dict.fromkeys(other.held, 0))
             for group in {group for group, _ in NAMES}:
-
-                async def is_right(node: Node = node, group: str = group) -> bool:
-                    found = await node.registry.counts(group)
-                    wanted = {name: count for (of, name), count in others.items() if of == group}
-                    return found == wanted
-
-                while not await is_right():
+                while await node.registry.counts(group) != cluster.held_elsewhere(node, group):
                     await wait(INTERVAL)
         for node in cluster.living:
             for name in NAMES:
                 node.put(name, None)
         await until(cluster.is_settled)
         assert not any(cluster.present.values())
+
+
+class FakeServer:
+    """
+    A server that records commands, and replies when the test says so.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.waiting: list[Deferred[Any]] = []
+        self.calls: list[tuple[Any, ...]] = []
+        self.registry = redis_registry.RedisRegistry(self.run, "aa", lambda: 7)
+        self.registry.listen(self)
+
+    def run(self, *arguments: Any) -> Deferred[Any]:
+        self.asked.append(arguments)
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def beat(self, *, was_alive: bool = True, others: bool = False, over: bool = False) -> None:
+        self.registry.heartbeat_sent(was_alive=was_alive, others_have_ended=others, some_are_over=over)
+
+    def reply(self, reply: object) -> tuple[Any, ...]:
+        """
+        Reply to the last command, and return it.
+        """
+        asked = self.asked.pop()
+        self.waiting.pop().callback(reply)
+        return asked
+
+    def became_responsible(self, name: Name, *, is_new: bool) -> None:
+        self.calls.append((name, is_new))
+
+    def no_longer_responsible(self, name: Name, *, is_over: bool) -> None:
+        self.calls.append((name, "over" if is_over else "lost"))
+
+    def taken_over(self, name: Name) -> None:
+        self.calls.append((name, "taken over"))
+
+
+A, B = ("rooms", "a"), ("rooms", "b")
+
+
+class RegistryTests:
+    def test_one_command_at_a_time(self) -> None:
+        """
+        What is put while a command runs is sent with the next one. Nothing is sent before a heartbeat.
+        """
+        server = FakeServer()
+        server.registry.put({A: 1})
+        assert server.asked == []
+        server.beat()
+        server.registry.put({B: 1})
+        server.registry.put({A: 2, B: None})
+        assert server.reply([1]) == ("register", "aa", "rooms", '"a"', 1, 0)
+        assert server.reply([0, 0]) == ("register", "aa", "rooms", '"b"', "", 0, "rooms", '"a"', 2, 2)
+        assert server.reply([b"0", []]) == ("names_of", "aa", 0, 1000)
+        assert server.asked == []
+        assert server.calls == [(A, True)]
+
+    def test_lost_reply(self) -> None:
+        """
+        After a lost reply, all names are sent anew, and those that only the server knows are taken over.
+        """
+        server = FakeServer()
+        server.registry.put({A: 1})
+        server.beat()
+        server.registry.disconnected()
+        server.waiting.pop().errback(JournalFailed("x", "lost"))
+        server.registry.put({A: None, B: 1})
+        assert len(server.asked) == 1
+        server.beat()
+        assert server.reply([1, 0])[2:] == ("rooms", '"b"', 1, 0, "rooms", '"a"', "", 0)
+        of_server = [
+            b"rooms",
+            b'"b"',
+            1,
+            1,
+            b"rooms",
+            b'"c"',
+            1,
+            1,
+            b"rooms",
+            b"{",
+            1,
+            1,
+            b"rooms",
+            b'"d"',
+            0,
+            0,
+        ]
+        server.reply([b"0", of_server])
+        taken = ("rooms", "c")
+        assert server.calls == [(B, True), (taken, False), (taken, "taken over")]
+        assert server.registry._counts == {B: 1, taken: 0}
+
+    def test_taken_over_while_it_is_put(self) -> None:
+        """
+        The count of a name that is put while the node takes it over is sent.
+        """
+        server = FakeServer()
+        server.beat(others=True)
+        server.registry.put({A: 3, B: None})
+        server.reply([0, [b"rooms", b'"a"', 0, 1, b"rooms", b'"b"', 0, 1]])
+        assert server.reply([0, 0])[2:] == ("rooms", '"a"', 3, 1, "rooms", '"b"', "", 1)
+        assert server.asked == []
+
+    def test_names_over(self) -> None:
+        """
+        A name that no node holds any more is let go of, unless the node holds it again.
+        """
+        server = FakeServer()
+        server.registry.put({B: 1})
+        server.beat()
+        server.reply([0])
+        server.reply([b"0", []])
+        server.beat(over=True)
+        server.reply([b"rooms", b'"a"', b"rooms", b'"b"', b"rooms", b"\xff"])
+        assert server.reply([2])[2:] == ("rooms", '"a"', "", 0)
+        assert server.calls == [(A, "over")]
+        assert server.asked == []
+
+    def test_damaged_names(self) -> None:
+        """
+        A damaged name of another node is skipped.
+        """
+        server = FakeServer()
+        found: list[object] = []
+        server.registry.counts("rooms").addCallback(found.append)
+        server.reply([b"0", [b'"a"', 2, b"\xff", 1, b"[", 1]])
+        assert found == [{"a": 2}]
+
+    def test_failure(self, failures: list[LogEvent]) -> None:
+        """
+        A failure of another kind is logged, and the next heartbeat tries again.
+        """
+        server = FakeServer()
+        server.registry.put({A: 1})
+        server.beat()
+        server.waiting.pop().errback(ZeroDivisionError())
+        assert [event["log_failure"].type for event in failures] == [ZeroDivisionError]
+        server.beat()
+        assert len(server.asked) == 2
+
+    @pytest.mark.parametrize("command", ["register", "take_over"])
+    def test_stopped(self, command: str) -> None:
+        """
+        A registry that has stopped ignores replies and heartbeats, and sends nothing.
+        """
+        server = FakeServer()
+        if command == "register":
+            server.registry.put({A: 1})
+        server.beat(others=True)
+        server.registry.stop()
+        assert server.reply([1] if command == "register" else [1, [b"rooms", b'"a"', 1, 1]])[0] == command
+        server.beat(was_alive=False)
+        server.registry.put({B: 1})
+        assert (server.asked, server.calls) == ([], [])

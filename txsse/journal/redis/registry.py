@@ -221,10 +221,8 @@ class RedisRegistry:
         if self._has_stopped:
             return
         for group, text, is_responsible, is_held in zip(*[iter(flat)] * 4, strict=True):
-            try:
-                name = group.decode(), decode_name(text.decode())
-            except ValueError:
-                # Damaged, or of a newer version.
+            name = _to_name(group, text)
+            if name is None:
                 continue
             if is_responsible:
                 self._begin(name, is_new=False)
@@ -243,8 +241,8 @@ class RedisRegistry:
         flat = await self._run("names_over", self._node, _PAGE)
         self._some_are_over = len(flat) == 2 * _PAGE
         for group, text in zip(flat[::2], flat[1::2], strict=True):
-            name = group.decode(), decode_name(text.decode())
-            if name not in self._counts:
+            name = _to_name(group, text)
+            if name is not None and name not in self._counts:
                 # The server forgets the name when this node lets go of it.
                 self._unsent[name] = None
 
@@ -254,8 +252,17 @@ class RedisRegistry:
         while cursor != b"0":
             cursor, flat = await self._run("names", self._node, group, cursor or 0, _SCAN)
             for text, count in zip(flat[::2], flat[1::2], strict=True):
-                try:
-                    found[decode_name(text.decode())] = count
-                except ValueError:
-                    continue
+                name = _to_name(b"", text)
+                if name is not None:
+                    found[name[1]] = count
         return found
+
+
+def _to_name(group: bytes, text: bytes) -> Name | None:
+    """
+    Return a name that the server has; ``None`` if it is damaged, or of a newer version.
+    """
+    try:
+        return group.decode(), decode_name(text.decode())
+    except ValueError:
+        return None
