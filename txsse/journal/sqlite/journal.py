@@ -38,6 +38,7 @@ from txsse.journal.interfaces import IFollower, IJournal
 from txsse.journal.page import Entry, Page
 from txsse.journal.resume_ids import ResumeIds, new_secret
 from txsse.journal.sqlite.database import Bounds, Database
+from txsse.journal.sqlite.revocations import SQLiteRevocations
 from txsse.journal.sqlite.worker import Worker
 from txsse.journal.update import Update
 from txsse.journal.window import Window
@@ -97,6 +98,7 @@ class SQLiteJournal:
     :param lock_timeout: how long to wait for another process that has the file open, in seconds.
     :param reactor: the reactor; ``None`` for the global one.
     :raises ValueError: if a limit is not greater than 0.
+    :ivar revocations: the list of revoked tokens, in the same file.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class SQLiteJournal:
         self._reactor: Any = None
         self._now: Callable[[], float] = not_started
         self._worker = Worker(self, self._path)
+        self.revocations = SQLiteRevocations(self._worker, self._database, lambda: self._now())
         self._follower: IFollower | None = None
         self._waiting: deque[_Waiting] = deque()
         self._pending = 0
@@ -253,11 +256,8 @@ class SQLiteJournal:
         return self._resume_ids.resume_id(position)
 
     def _find_resume_id(self, id: str) -> int | None:
-        for resume_ids, end in self._earlier:
-            position = resume_ids.find(id, end)
-            if position is not None:
-                return position
-        return self._resume_ids.find(id, self.head)
+        found = (ids.find(id, end) for ids, end in (*self._earlier, (self._resume_ids, self.head)))
+        return next((position for position in found if position is not None), None)
 
     def stop(self) -> Deferred[None]:
         """

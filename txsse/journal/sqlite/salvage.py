@@ -1,5 +1,5 @@
 """
-Copies the readable updates of a damaged database, to which SQLite can no longer write, into a new one.
+Copies the readable rows of a damaged database, to which SQLite can no longer write, into a new one.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from txsse.journal.sqlite.codec import COLUMNS, decode
 from txsse.journal.sqlite.ids import insert, supersede
+from txsse.journal.sqlite.revocation_table import copy_revocations
 from txsse.journal.sqlite.schema import create, mark, put_visits, visits
 from txsse.journal.sqlite.table_scan import rows_after
 
@@ -19,7 +20,7 @@ _ID = COLUMNS.split(", ").index("id")
 
 def copy_readable(damaged: sqlite3.Connection, path: Path, *, floor: int, head: int) -> None:
     """
-    Copy all undamaged updates into an empty file.
+    Copy all undamaged updates and revocations into an empty file.
 
     :param floor: the position after which to begin.
     :param head: the last position, inclusive.
@@ -37,6 +38,7 @@ def copy_readable(damaged: sqlite3.Connection, path: Path, *, floor: int, head: 
                 if not insert(fresh, row):
                     supersede(fresh, row[_ID])
                     insert(fresh, row)
+        copy_revocations(damaged, fresh)
         put_visits(fresh, visits(damaged))
         mark(fresh, head)
         fresh.execute("COMMIT")
