@@ -4,6 +4,7 @@ A process that adds revocations until it is killed, and prints the value of each
 
 import sys
 from itertools import count
+from typing import Any
 
 from twisted.internet import defer, task
 
@@ -13,7 +14,7 @@ from txsse.journal.urls import journal_named
 
 
 async def main(reactor, name):
-    journal = journal_named(name)
+    journal: Any = journal_named(name)
     await journal.start(Follower())
     numbers = count()
 

@@ -86,8 +86,9 @@ class IRevocations(Interface):
 
     def add(revocation: Revocation) -> Deferred[None]:  # noqa: N805
         """
-        Record a revocation. If one with this claim and value is recorded and has not expired, the later times
-        of both count.
+        Record a revocation. Of two with one claim and value, the later times count.
+
+        A recorded one that has expired does not count.
 
         :returns: a Deferred that fires when it is as durable as the journal's updates. It fails with
             :exc:`~txsse.errors.TooManyRevocations` if ``MAX_REVOCATIONS`` are recorded whose tokens have not

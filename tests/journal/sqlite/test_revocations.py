@@ -8,6 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from txsse.journal.revocations import Revocation, merge
 from txsse.journal.sqlite import checkpoint as sqlite_checkpoint
 from txsse.journal.sqlite.codec import sum_of
 from txsse.journal.sqlite.revocation_table import CREATE, delete, page_after, record
+
+NAME = attrgetter("claim", "value")
 
 
 @pytest.fixture
@@ -443,7 +446,7 @@ class TableTests:
                     if fits:
                         expected[name] = merge(added, expected.get(name), now)
                 found = page_after(connection, 0, 100).found
-                assert sorted(found, key=repr) == sorted(expected.values(), key=repr)
+                assert sorted(found, key=NAME) == sorted(expected.values(), key=NAME)
 
     def test_other_row_by_a_damaged_index(self) -> None:
         """

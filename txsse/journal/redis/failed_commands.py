@@ -21,6 +21,7 @@ Arguments = Sequence[str | bytes | int]
 # all of its counts and metadata anew; messages are not sent again.
 _KIND = {
     "probe": "append",
+    "probe_revocations": "revoke",
     "append_many": "append",
     "put_metadata": "heartbeat",
     "broadcast": "heartbeat",
@@ -91,6 +92,9 @@ class Refusals:
         for kind, refusal in list(self._refusals.items()):
             if kind == "append":
                 yield "probe", now, b"x" * refusal.size
+            elif kind == "revoke":
+                # Its caller was notified that it is not recorded, so it must not be repeated.
+                yield ("probe_revocations",)
             elif kind != "heartbeat":
                 # The other commands read or tidy up, so they can be repeated.
                 yield refusal.arguments

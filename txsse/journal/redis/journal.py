@@ -16,13 +16,11 @@ from typing import Any, cast
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from txsse._backoff import Backoff
 from txsse._clock import make_steady
 from txsse._randomness import randomness_of
-from txsse._rate_limited_log import RateLimitedLog
 from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
 from txsse.errors import JournalFailed
@@ -46,6 +44,7 @@ from txsse.journal.redis.codec import Arguments
 from txsse.journal.redis.follower import StreamFollower
 from txsse.journal.redis.outbox import Outbox
 from txsse.journal.redis.reader import StreamReader
+from txsse.journal.redis.revocations import RedisRevocations
 from txsse.journal.redis.script import Script
 from txsse.journal.redis.session import Session, open_session
 from txsse.journal.redis.stream_ids import to_number
@@ -55,7 +54,7 @@ from txsse.journal.update import Update
 from txsse.journal.window import Window
 
 __all__ = ["RedisJournal"]
-_log = Logger()
+
 # The first and the longest delay before the next attempt to connect, in seconds.
 _RETRY = 0.2
 _MAX_RETRY = 10.0
@@ -87,6 +86,7 @@ class RedisJournal:
     :param reactor: the reactor; ``None`` for the global one.
     :raises ValueError: if the URL is invalid, or a limit is not greater than 0.
     :ivar cluster: the nodes that share the journal, an :class:`~txsse.journal.cluster.ICluster`.
+    :ivar revocations: the list of revoked tokens, which the nodes share.
     """
 
     def __init__(
@@ -122,8 +122,8 @@ class RedisJournal:
         self._outbox = Outbox(self._record, self._followed_up_to)
         self._following = StreamFollower(self, self._new_window, self._outbox)
         self._reader = StreamReader(self._script, self._following, self._oldest)
+        self.revocations = RedisRevocations(self, self._script, self._now)
         self.cluster = RedisCluster(self._script.run, self._now, self._flush_soon, randomness_of(reactor))
-        self._failures = RateLimitedLog(_log)
         self._staying: Deferred[None] | None = None
         self._tidying: IDelayedCall | None = None
         self._flushing: IDelayedCall | None = None
@@ -169,11 +169,9 @@ class RedisJournal:
         """
         # The script looks for an equal update. This process's memory may hold one that the server has
         # dropped.
-        if self._script.session is None:
-            return fail(self._script.unreachable())
-        pending = self._outbox.bytes
-        if pending and pending + len(update.frame) > self._max_pending:
-            return fail(too_much_pending(self._server.name, pending))
+        refusal = self._refusal(len(update.frame))
+        if refusal is not None:
+            return fail(refusal)
         recorded = self._outbox.add(update)
         self._flush_soon()
         return recorded
@@ -182,12 +180,9 @@ class RedisJournal:
         """
         Record several updates, in one command.
         """
-        size = check_batch(updates)
-        if self._script.session is None:
-            return fail(self._script.unreachable())
-        pending = self._outbox.bytes
-        if pending and pending + size > self._max_pending:
-            return fail(too_much_pending(self._server.name, pending))
+        refusal = self._refusal(check_batch(updates))
+        if refusal is not None:
+            return fail(refusal)
         if not updates:
             return succeed([])
         recorded = self._outbox.add_many(updates)
@@ -283,7 +278,7 @@ class RedisJournal:
             except CancelledError:
                 raise
             except Exception as error:
-                self._lose(self._to_failed(error))
+                self._lose(self._script.to_failed(error))
             finally:
                 session.cut()
             session = await self._reconnect()
@@ -305,7 +300,7 @@ class RedisJournal:
             except Exception as error:
                 if self._stopping:
                     raise CancelledError from None
-                self._script.note(self._to_failed(error))
+                self._script.note(self._script.to_failed(error))
             else:
                 return session
 
@@ -316,6 +311,7 @@ class RedisJournal:
 
     async def _stop(self) -> None:
         await self._outbox.settle()
+        await self.revocations.settle()
         await self.cluster.stop()
         self._stopping = True
         tidying, self._tidying = self._tidying, None
@@ -329,16 +325,14 @@ class RedisJournal:
             staying.cancel()
         self._script.stop()
 
-    def _to_failed(self, error: Exception) -> JournalFailed:
-        if isinstance(error, JournalFailed):
-            return error
-        # For example an exception of the follower.
-        self._failures.failure("{journal} cannot be followed", journal=self)
-        return JournalFailed(
-            self._server.name, f"cannot be followed because of {type(error).__name__}; see the log"
-        )
-
     # Publishing.
+
+    def _refusal(self, size: int) -> JournalFailed | None:
+        if self._script.session is None:
+            return self._script.unreachable()
+        pending = self._outbox.bytes
+        is_full = pending and pending + size > self._max_pending
+        return too_much_pending(self._server.name, pending) if is_full else None
 
     def _flush_soon(self) -> None:
         if self._script.session is not None and self._flushing is None:

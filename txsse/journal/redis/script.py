@@ -9,8 +9,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import JournalFailed
 from txsse.journal.problem import HasProblem
 from txsse.journal.redis.connection import Refused
@@ -18,6 +20,8 @@ from txsse.journal.redis.failed_commands import Refusals
 from txsse.journal.redis.session import Session
 
 __all__ = ["Script"]
+
+_log = Logger()
 
 # How often to retry the commands that the server has refused, in seconds.
 _TRIAL_INTERVAL = 2.0
@@ -40,6 +44,7 @@ class Script(HasProblem[JournalFailed]):
         self._name = name
         self._now = now
         self._refusals = Refusals()
+        self._failures = RateLimitedLog(_log)
         self._reactor: IReactorTime | None = None
         self._trying: IDelayedCall | None = None
 
@@ -74,6 +79,16 @@ class Script(HasProblem[JournalFailed]):
         """
         self.session = None
         self.note(error)
+
+    def to_failed(self, error: Exception) -> JournalFailed:
+        """
+        Return the error of a session that ends with an exception. Log one that is no ``JournalFailed``.
+        """
+        if isinstance(error, JournalFailed):
+            return error
+        # For example an exception of the follower.
+        self._failures.failure("{journal} cannot be followed", journal=self._journal)
+        return JournalFailed(self._name, f"cannot be followed because of {type(error).__name__}; see the log")
 
     def unreachable(self) -> JournalFailed:
         """

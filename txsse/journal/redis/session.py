@@ -38,8 +38,8 @@ class Session:
         self.commands = commands
         self.following = following
         # In a Redis Cluster, the braces keep all keys in one hash slot.
-        self._keys = [f"{{{key}}}:{name}" for name in ("updates", "ids", "meta", "nodes")]
-        self._inbox = f"{self._keys[-1]}:{node}:inbox"
+        self._keys = [f"{{{key}}}:{name}" for name in ("updates", "ids", "meta", "nodes", "revocations")]
+        self._inbox = f"{self._keys[3]}:{node}:inbox"
         self._patience = patience
         # The connection for commands may be lost alone, for example by CLIENT KILL.
         commands.when_lost.addCallback(lambda _: following.cut())
