@@ -188,8 +188,9 @@ class OutageTests:
         assert await load(subject) == ["1"]
         server.ask("CONFIG", "SET", "maxmemory", "0")
         await until(works(subject))
-        assert await load(subject) == ["1"]
+        # Not even the trial's own record is left.
         assert await command(subject, "HLEN", HASH) == await command(subject, "ZCARD", BY_EXPIRY) == 1
+        assert await load(subject) == ["1"]
 
     @pytest_twisted.ensureDeferred
     async def test_stopped(self, new: Callable[..., Subject]) -> None:
@@ -262,6 +263,20 @@ class LimitTests:
             sizes.append(await command(subject, "HLEN", HASH))
         assert sizes[-1] == 1 and (how == "load" or sizes[0] == 501)
         assert await command(subject, "ZCARD", BY_EXPIRY) == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_expired_and_added_again(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        The times of an expired revocation, which has not been removed yet, do not count when it is added again.
+        """
+        subject = new()
+        await subject.start()
+        await add(subject, *map(str, range(1500)), seconds=10)
+        await add(subject, "again", seconds=11, at=9000)
+        subject.advance(20)
+        added = await add(subject, "again")
+        assert await command(subject, "HLEN", HASH) == 501
+        assert await subject.journal.revocations.load() == added
 
     @pytest_twisted.ensureDeferred
     async def test_pages(

@@ -270,7 +270,6 @@ class FileTests:
             assert "another program holds a lock on the file; end its transaction" in problem
             assert await load(subject) == ["1"]
             assert "another program holds a lock" in str(subject.journal.problem)
-        await subject.journal._tidy_now()
         await add(subject, "2")
         assert subject.journal.problem is None
         assert await load(subject) == ["1", "2"]
@@ -403,7 +402,9 @@ class DamageTests:
         change(path, "UPDATE revocations SET checksum = 1 WHERE number = 7")
         await subject.start()
         await add(subject, "new")
-        assert len(await load(subject)) == rows_in(path) == 300
+        # The copy does not have the damaged one.
+        assert rows_in(path) == 300
+        assert len(await load(subject)) == 300
         assert subject.journal.problem is None
         assert Path(f"{path}-damaged").exists()
         assert await subject.ids_after(0) == ["1"]
