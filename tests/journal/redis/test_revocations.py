@@ -267,7 +267,7 @@ class LimitTests:
     @pytest_twisted.ensureDeferred
     async def test_expired_and_added_again(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
-        The times of an expired revocation, which has not been removed yet, do not count when it is added again.
+        When a revocation is added again, the times of an expired one that has not been removed do not count.
         """
         subject = new()
         await subject.start()

@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -124,7 +124,7 @@ class SQLiteJournal:
             Bounds(max_count, max_bytes, self._max_age),
             synchronous=synchronous,
             lock_timeout=lock_timeout,
-            seconds=lambda: float(self._reactor.seconds()),
+            seconds=lambda: not_started() if self._reactor is None else self._reactor.seconds(),
         )
         self._recent_bytes = recent_bytes
         self._recent = self._new_recent(0)
@@ -136,7 +136,7 @@ class SQLiteJournal:
         self._earlier: list[tuple[ResumeIds, int]] = []
         self._max_pending = max_pending
         self._given_reactor = cast("IReactorTime | None", reactor)
-        self._reactor: Any = None
+        self._reactor: IReactorTime | None = None
         self._now: Callable[[], float] = not_started
         self._worker = Worker(self, self._path)
         self.revocations = SQLiteRevocations(self._worker, self._database, lambda: self._now())
@@ -300,7 +300,7 @@ class SQLiteJournal:
             self._recent.add(position, update, time, repeated=update.id in repeated)
         self._tidy_later()
 
-    def _has_not_opened(self, failure: Failure) -> Deferred[Any]:
+    def _has_not_opened(self, failure: Failure) -> Deferred[None]:
         return Deferred.fromCoroutine(self._worker.stop()).addCallback(lambda _: failure)
 
     def _commit(self) -> None:
@@ -352,7 +352,7 @@ class SQLiteJournal:
     # These are called at intervals.
 
     def _tidy_later(self, seconds: float = _TIDY_INTERVAL) -> None:
-        if self._worker.is_running:
+        if self._worker.is_running and self._reactor is not None:
             self._tidying = self._reactor.callLater(seconds, self._tidy)
 
     def _tidy(self) -> None:

@@ -15,8 +15,6 @@ from txsse.journal.sqlite.table_scan import rows_after
 
 __all__ = ["copy_readable"]
 
-_ID = COLUMNS.split(", ").index("id")
-
 
 def copy_readable(damaged: sqlite3.Connection, path: Path, *, floor: int, head: int) -> None:
     """
@@ -34,10 +32,11 @@ def copy_readable(damaged: sqlite3.Connection, path: Path, *, floor: int, head: 
         fresh.execute("BEGIN")
         create(fresh)
         for row in rows_after(damaged, COLUMNS, floor, up_to=head):
-            if decode(row) is not None:
-                if not insert(fresh, row):
-                    supersede(fresh, row[_ID])
-                    insert(fresh, row)
+            found = decode(row)
+            if found is not None and not insert(fresh, row):
+                (_, update), _ = found
+                supersede(fresh, update.id.encode())
+                insert(fresh, row)
         copy_revocations(damaged, fresh)
         put_visits(fresh, visits(damaged))
         mark(fresh, head)

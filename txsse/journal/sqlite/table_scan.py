@@ -12,13 +12,16 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias, cast
 
 from txsse.journal.page import Entry
 from txsse.journal.sqlite.codec import COLUMNS, SIZE, decode
 from txsse.journal.sqlite.errors import is_damage
 
-__all__ = ["TableScan", "newest", "rows_after", "survey", "verified"]
+__all__ = ["KeyedRow", "TableScan", "newest", "rows_after", "survey", "verified"]
+
+# A row: its integer key, and other columns, whose values may be of any type if they are damaged.
+KeyedRow: TypeAlias = tuple[int, *tuple[object, ...]]
 
 # An upper bound of all positions; its negative is a lower bound.
 _END = 2**62
@@ -67,7 +70,7 @@ def rows_after(
     up_to: int = _END,
     table: str = "updates",
     skipped: Callable[[sqlite3.Error], object] | None = None,
-) -> Generator[tuple[Any, ...], None, None]:
+) -> Generator[KeyedRow, None, None]:
     """
     Read rows in order, and skip those that SQLite cannot read.
 
@@ -161,7 +164,9 @@ def survey(connection: sqlite3.Connection) -> TableScan:
         _unless_damage(error)
         count = bytes = 0
         oldest, last = [], deque[int](maxlen=_EDGE)
-        for position, size in rows_after(connection, f"position, {SIZE}", -_END):
+        for row in rows_after(connection, f"position, {SIZE}", -_END):
+            # SQLite computes the size.
+            position, size = cast("tuple[int, int]", row)
             count += 1
             bytes += size
             last.append(position)
