@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from txsse.errors import JournalFailed
+from txsse.journal.redis.replies import Argument
 
 __all__ = ["Refusals"]
 
-Arguments = Sequence[str | bytes | int]
+Arguments = Sequence[Argument]
 
 # For each of these commands, the one whose success ends its refusal. After metadata was refused, a node sends
 # all of its counts and metadata anew; messages are not sent again.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -44,10 +44,10 @@ from txsse.journal.redis.codec import Arguments
 from txsse.journal.redis.follower import StreamFollower
 from txsse.journal.redis.outbox import Outbox
 from txsse.journal.redis.reader import StreamReader
+from txsse.journal.redis.replies import Reply, as_bytes, as_entry_number, as_entry_numbers, as_list
 from txsse.journal.redis.revocations import RedisRevocations
 from txsse.journal.redis.script import Script
 from txsse.journal.redis.session import Session, open_session
-from txsse.journal.redis.stream_ids import to_number
 from txsse.journal.redis.url import parse_url
 from txsse.journal.resume_ids import ResumeIds, new_secret
 from txsse.journal.update import Update
@@ -114,7 +114,7 @@ class RedisJournal:
         self._max_pending = max_pending
         self._timeout = timeout
         self._given_reactor = cast("IReactorTime | None", reactor)
-        self._reactor: Any = None
+        self._reactor: IReactorTime | None = None
         # The difference between the server's clock and this process's clock, in seconds.
         self._ahead = 0.0
         self._resume_ids = ResumeIds(new_secret(randomness_of(reactor)))
@@ -158,9 +158,9 @@ class RedisJournal:
         Connect to the server, read the newest updates into memory, and follow the stream.
         """
         self._following.follower = follower
-        self._reactor = make_steady(self._given_reactor or global_reactor())
+        self._reactor = reactor = make_steady(self._given_reactor or global_reactor())
         self._stopping = False
-        self._script.start(self._reactor)
+        self._script.start(reactor)
         return Deferred.fromCoroutine(self._start())
 
     def append(self, update: Update) -> Deferred[int]:
@@ -257,14 +257,15 @@ class RedisJournal:
         Open a session.
         """
         node = self.cluster.node
-        return await open_session(self._server, self._key, node, timeout=self._timeout, reactor=self._reactor)
+        return await open_session(self._server, self._key, node, timeout=self._timeout, reactor=self._started)
 
     async def _agree(self, session: Session) -> None:
         """
         Read the server's clock, and the record's secret for resume IDs, which all nodes use.
         """
-        self._resume_ids = ResumeIds(await session.run("secret", new_secret(randomness_of(self._reactor))))
-        self._ahead = await session.clock() - float(self._reactor.seconds())
+        secret = await session.run("secret", new_secret(randomness_of(self._reactor)))
+        self._resume_ids = ResumeIds(as_bytes(secret))
+        self._ahead = await session.clock() - self._started.seconds()
 
     async def _stay(self, session: Session) -> None:
         """
@@ -272,7 +273,7 @@ class RedisJournal:
         """
         while True:
             self._script.session_began(session)
-            self.cluster.session_began(self._reactor)
+            self.cluster.session_began(self._started)
             try:
                 await self._following.follow(session, self.cluster)
             except CancelledError:
@@ -288,7 +289,7 @@ class RedisJournal:
         while True:
             # All nodes lose the server at the same moment. A random delay keeps them from reconnecting at
             # once.
-            await deferLater(self._reactor, delay.next() * randomness_of(self._reactor).uniform(0.5, 1.0))
+            await deferLater(self._started, delay.next() * randomness_of(self._reactor).uniform(0.5, 1.0))
             try:
                 session = await self._connect()
                 try:
@@ -321,7 +322,7 @@ class RedisJournal:
         if staying is not None:
             # The coroutine cannot be cancelled while it is running, which it is if a callback for an update
             # calls this; its connections would then stay open.
-            await deferLater(self._reactor, 0)
+            await deferLater(self._started, 0)
             staying.cancel()
         self._script.stop()
 
@@ -337,7 +338,7 @@ class RedisJournal:
     def _flush_soon(self) -> None:
         if self._script.session is not None and self._flushing is None:
             # In the next turn of the reactor, so that all updates published in this turn share one command.
-            self._flushing = self._reactor.callLater(0, self._flush)
+            self._flushing = self._started.callLater(0, self._flush)
 
     def _flush(self) -> None:
         self._flushing = None
@@ -347,12 +348,13 @@ class RedisJournal:
     def _record(self, updates: Sequence[Arguments], together: bool) -> Deferred[list[int]]:
         arguments = [argument for update in updates for argument in update]
         command = "append_many" if together else "append"
-        return self._script.run(command, *self._bounds(), *arguments).addCallback(self._has_recorded)
+        ran = self._script.run(command, *self._bounds(), *arguments)
+        return ran.addCallback(self._has_recorded, len(updates))
 
-    def _has_recorded(self, answer: tuple[bytes, list[bytes]]) -> list[int]:
-        floor, numbers = answer
-        self._following.note_floor(to_number(floor))
-        return [self._following.epochs.position_of(to_number(number)) for number in numbers]
+    def _has_recorded(self, reply: Reply, count: int) -> list[int]:
+        floor, entries = as_list(reply, 2)
+        self._following.note_floor(as_entry_number(floor))
+        return list(map(self._following.epochs.position_of, as_entry_numbers(entries, count)))
 
     def _followed_up_to(self) -> float:
         # Without a session, the follower is given the updates later; publishers do not wait for that.
@@ -371,15 +373,14 @@ class RedisJournal:
 
     def _tidy_later(self, seconds: float = _TIDY_INTERVAL) -> None:
         if self._staying is not None:
-            self._tidying = self._reactor.callLater(seconds, self._tidy)
+            self._tidying = self._started.callLater(seconds, self._tidy)
 
     def _tidy(self) -> None:
         self._tidying = None
         self._tidy_now().addCallback(lambda more: self._tidy_later(0.0 if more else _TIDY_INTERVAL))
 
     def _tidy_now(self) -> Deferred[bool]:
-        tidied = self._script.run("tidy", *self._bounds())
-        return tidied.addCallbacks(bool, lambda _: False)
+        return self._script.run("tidy", *self._bounds()).addCallbacks(bool, lambda _: False)
 
     def _new_window(self, head: int) -> Window:
         return Window(
@@ -391,4 +392,9 @@ class RedisJournal:
 
     def _now(self) -> float:
         assert self._reactor is not None, "the journal has not been started"
-        return float(self._reactor.seconds()) + self._ahead
+        return self._reactor.seconds() + self._ahead
+
+    @property
+    def _started(self) -> IReactorTime:
+        assert self._reactor is not None, "the journal has not been started"
+        return self._reactor

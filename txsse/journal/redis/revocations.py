@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from txsse._waiters import Waiters
 from txsse.errors import TooManyRevocations
-from txsse.journal.redis.replies import Reply, as_bytes, as_list, as_list_of_bytes, as_number, malformed
+from txsse.journal.redis.replies import Reply, as_number, as_scanned, malformed
 from txsse.journal.redis.script import Script
 from txsse.journal.revocations import MAX_REVOCATIONS, IRevocations, Revocation
 
@@ -64,7 +64,8 @@ class RedisRevocations:
         times = repr(revocation.at), repr(revocation.expires)
         self._outstanding += 1
         ran = self._script.run("revoke", repr(self._now()), field, *times, self._max_count)
-        return ran.addBoth(self._has_ended).addCallback(self._has_added)
+        ran.addBoth(self._has_ended)
+        return ran.addCallback(self._has_added)
 
     def load(self) -> Deferred[list[Revocation]]:
         """
@@ -98,12 +99,9 @@ class RedisRevocations:
         # would not know the cursor.
         while True:
             reply = await self._script.run("revocations", repr(self._now()), cursor, _PAGE_COUNT)
-            page = as_list(reply, 2)
-            cursor, texts = as_bytes(page[0]), as_list_of_bytes(page[1])
-            if len(texts) % 2:
-                raise malformed("fields with their values", reply)
             # A field that changes during the scan may be returned twice.
-            found.update(zip(texts[::2], texts[1::2], strict=True))
+            cursor, page = as_scanned(reply)
+            found.update(page)
             if len(found) > 2 * self._max_count:
                 raise malformed(f"at most {self._max_count} revocations", reply)
             if cursor == b"0":
