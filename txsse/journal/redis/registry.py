@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import islice
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -24,11 +23,10 @@ from zope.interface import implementer
 from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import JournalFailed
 from txsse.journal.keys import decode_name, encode_name
+from txsse.journal.redis.replies import Reply, Run, as_bytes, as_list, as_number, as_numbers, malformed
 from txsse.journal.registry import IRegistry, IRegistryListener, Name
 
 __all__ = ["RedisRegistry"]
-
-Run = Callable[..., "Deferred[Any]"]
 
 _log = Logger()
 
@@ -173,7 +171,7 @@ class RedisRegistry:
             count = self._counts.get(name, "")
             arguments += [name[0], encode_name(name[1]), count, self._belief(name)]
         try:
-            replies = await self._run("register", self._node, *arguments)
+            replies = as_numbers(await self._run("register", self._node, *arguments), len(names))
         except BaseException:
             self._unsent = dict.fromkeys([*names, *self._unsent])
             raise
@@ -205,23 +203,23 @@ class RedisRegistry:
         """
         Learn of names that the server knows of this node, but whose replies were lost.
         """
-        cursor, flat = await self._run("names_of", self._node, self._compare_from or 0, _SCAN)
-        self._compare_from = None if cursor == b"0" else cursor
-        self._adopt(flat)
+        cursor, found = as_list(await self._run("names_of", self._node, self._compare_from or 0, _SCAN), 2)
+        self._compare_from = None if cursor == b"0" else as_bytes(cursor)
+        self._adopt(found)
 
     async def _take_over(self) -> None:
         """
         Take over some names of a node that has ended.
         """
-        more, flat = await self._run("take_over", self._now(), self._node, _PAGE)
+        more, found = as_list(await self._run("take_over", self._now(), self._node, _PAGE), 2)
         self._others_have_ended = bool(more)
-        self._adopt(flat)
+        self._adopt(found)
 
-    def _adopt(self, flat: Sequence[bytes | int]) -> None:
+    def _adopt(self, found: Reply) -> None:
         if self._has_stopped:
             return
-        for group, text, is_responsible, is_held in zip(*[iter(flat)] * 4, strict=True):
-            name = _to_name(group, text)
+        for group, text, is_responsible, is_held in _in_groups(found, 4):
+            name = _to_name(as_bytes(group), as_bytes(text))
             if name is None:
                 continue
             if is_responsible:
@@ -238,10 +236,10 @@ class RedisRegistry:
         """
         Learn which names no node holds any more, of those that this node is responsible for.
         """
-        flat = await self._run("names_over", self._node, _PAGE)
-        self._some_are_over = len(flat) == 2 * _PAGE
-        for group, text in zip(flat[::2], flat[1::2], strict=True):
-            name = _to_name(group, text)
+        found = _in_groups(await self._run("names_over", self._node, _PAGE), 2)
+        self._some_are_over = len(found) == _PAGE
+        for group, text in found:
+            name = _to_name(as_bytes(group), as_bytes(text))
             if name is not None and name not in self._counts:
                 # The server forgets the name when this node lets go of it.
                 self._unsent[name] = None
@@ -250,12 +248,25 @@ class RedisRegistry:
         found: dict[Hashable, int] = {}
         cursor: bytes | int | None = None
         while cursor != b"0":
-            cursor, flat = await self._run("names", self._node, group, cursor or 0, _SCAN)
-            for text, count in zip(flat[::2], flat[1::2], strict=True):
-                name = _to_name(b"", text)
+            next, page = as_list(await self._run("names", self._node, group, cursor or 0, _SCAN), 2)
+            cursor = as_bytes(next)
+            for text, count in _in_groups(page, 2):
+                name = _to_name(b"", as_bytes(text))
                 if name is not None:
-                    found[name[1]] = count
+                    found[name[1]] = as_number(count)
         return found
+
+
+def _in_groups(reply: Reply, size: int) -> list[tuple[Reply, ...]]:
+    """
+    Return the elements of a list, in groups.
+
+    :raises JournalFailed: if it is no list, or has too few elements.
+    """
+    flat = as_list(reply)
+    if len(flat) % size:
+        raise malformed(f"groups of {size}", reply)
+    return list(zip(*[iter(flat)] * size, strict=True))
 
 
 def _to_name(group: bytes, text: bytes) -> Name | None:
