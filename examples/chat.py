@@ -30,29 +30,24 @@ class Say(resource.Resource):
         elif len(name) > 120 or len(text) > 4000:
             request.setResponseCode(413)
         else:
-            said = {"name": name.decode("utf-8", "replace"), "text": text.decode("utf-8", "replace")}
+            said = {"name": name.decode(errors="replace"), "text": text.decode(errors="replace")}
             said["time"] = datetime.now(UTC).isoformat(timespec="seconds")
             published = self.hub.publish("chat", json.dumps(said))
-            # It fires with the id, or fails if the hub is shutting down.
-            published.addCallbacks(
-                lambda id: request.write(id.encode()), lambda _: request.setResponseCode(503)
-            )
+            published.addCallback(lambda id: request.write(id.encode()))
+            published.addErrback(lambda _: request.setResponseCode(503))  # the hub is shutting down
             published.addCallback(lambda _: request.finish())
             return server.NOT_DONE_YET
         return b""
 
 
 async def main(reactor: interfaces.IReactorCore, port: str = "8080") -> None:
-    def changed(topic: str, key: object, present: bool) -> None:
-        # A client has connected or disconnected. The journal need not have their number.
-        if topic == "chat":
-            people = json.dumps({"people": hub.subscribers["chat"]})
-            hub.publish_ephemeral("presence", people, event="presence")
+    def changed(*_: object) -> None:  # a client has connected or disconnected
+        hub.publish_ephemeral("chat", json.dumps({"people": hub.subscribers["chat"]}), event="presence")
 
     hub = Hub(journal=MemoryJournal(max_count=1000), upgrader=Upgrader(retry=2), on_presence=changed)
     root = resource.Resource()
     root.putChild(b"", static.Data(PAGE, "text/html; charset=utf-8"))
-    root.putChild(b"events", hub.resource(["chat", "presence"]))
+    root.putChild(b"events", hub.resource("chat"))
     root.putChild(b"say", Say(hub))
     # At Ctrl-C each client gets a random reconnect delay of 1 to 5 s, so that not all reconnect at once.
     reactor.addSystemEventTrigger("before", "shutdown", hub.stop, retry=(1, 5), deadline=3)

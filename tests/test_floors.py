@@ -69,25 +69,7 @@ LONG = {
 MAX_LINES = 400
 
 # Modules outside txsse/_twisted/ that import ``typing.Any``, and why.
-_JOURNAL = "the types of journals are under way"
-UNTYPED = {
-    "txsse.journal.redis.broadcasts": _JOURNAL,
-    "txsse.journal.redis.cluster": _JOURNAL,
-    "txsse.journal.redis.codec": _JOURNAL,
-    "txsse.journal.redis.connection": _JOURNAL,
-    "txsse.journal.redis.follower": _JOURNAL,
-    "txsse.journal.redis.journal": _JOURNAL,
-    "txsse.journal.redis.script": _JOURNAL,
-    "txsse.journal.redis.session": _JOURNAL,
-    "txsse.journal.sqlite.codec": _JOURNAL,
-    "txsse.journal.sqlite.journal": _JOURNAL,
-    "txsse.journal.sqlite.schema": _JOURNAL,
-    "txsse.journal.sqlite.table_scan": _JOURNAL,
-    "txsse.journal.sqlite.worker": _JOURNAL,
-    "txsse.journal.urls": _JOURNAL,
-    "txsse.journal.window": _JOURNAL,
-    "txsse.mercure.subscribe": "this module is under way",
-}
+UNTYPED: dict[str, str] = {}
 
 # The rooms that have a folder in tests/: each test file there is named after a module.
 MIRRORED = {each.name for each in PACKAGE.iterdir() if each.is_dir() and each.name != "__pycache__"}

@@ -26,10 +26,11 @@ class Publish(resource.Resource):
         update = json.dumps({"text": text})  # equal at both nodes: the journal ignores a repetition
         try:
             status, answer = 200, await self.hub.publish("messages", update, id=id or None)
-        except (JournalFailed, HubStopped) as error:
-            status, answer = 503, f"Nothing can be published at the moment ({error})."
         except SSEError as error:
-            status, answer = 400, str(error)
+            status, answer = (
+                503 if isinstance(error, JournalFailed | HubStopped) else 400,
+                f"Not published: {error}",
+            )
         if request.channel is not None:  # the client is still connected
             request.setResponseCode(status)
             request.setHeader("Content-Type", "text/plain; charset=utf-8")
@@ -38,9 +39,8 @@ class Publish(resource.Resource):
 
 
 async def main(reactor: interfaces.IReactorCore, name: str, port: str, url: str) -> None:
-    hub = Hub(
-        journal=RedisJournal(url), upgrader=Upgrader(retry=1, headers={"X-Node": name}, slow_policy="replay")
-    )
+    upgrader = Upgrader(retry=1, headers={"X-Node": name}, slow_policy="replay")
+    hub = Hub(journal=RedisJournal(url), upgrader=upgrader)
 
     def greet(channel: SSEChannel) -> None:
         channel.send_json({"node": name}, event="node")
@@ -48,7 +48,7 @@ async def main(reactor: interfaces.IReactorCore, name: str, port: str, url: str)
 
     root = resource.Resource()
     root.putChild(b"", static.File(__file__.replace("node.py", "page.html")))
-    root.putChild(b"events", SSEResource(greet, upgrader=hub.upgrader))
+    root.putChild(b"events", SSEResource(greet, upgrader=upgrader))
     root.putChild(b"publish", Publish(hub))
     reactor.addSystemEventTrigger("before", "shutdown", hub.stop, retry=(1, 3), deadline=3)
     await endpoints.serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1").listen(server.Site(root))

@@ -254,7 +254,7 @@ class RedisCluster:
         sent = [each for change in some.items() for each in change]
         expected = bool(self._shown), len(self._metadata) > len(self._unsent) + len(self._stale)
         beaten = self._run("heartbeat", self._milliseconds(), self.node, _lifetime(), int(anew), *sent)
-        done = beaten.addCallback(as_numbers, 4)
+        done = beaten.addCallback(as_numbers, 6)
         done.addCallbacks(self._has_beaten, self._has_not_beaten, callbackArgs=(some, expected))
         done.addBoth(self._later, 0.0 if self._changed or self._left else _INTERVAL)
         if anew:

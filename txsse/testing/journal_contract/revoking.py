@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
-from typing import Any, cast
+from typing import cast
 from unittest import SkipTest
 
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from txsse.journal.revocations import MAX_VALUE_BYTES, IRevocations, Revocation
+from txsse.journal.revocations import MAX_VALUE_BYTES, AnyRevocations, IRevocations, Revocation
 from txsse.testing.journal_contract.subject import Subject, check, equal, expect
 
 # More than a journal is likely to read or to delete at once.
@@ -31,7 +31,7 @@ def _revocations(subject: Subject) -> IRevocations:
     return cast(IRevocations, revocations)
 
 
-async def _load(revocations: Any) -> list[Revocation]:
+async def _load(revocations: AnyRevocations) -> list[Revocation]:
     found: list[Revocation] = await revocations.load()
     return sorted(found, key=lambda each: (each.claim, each.value))
 
