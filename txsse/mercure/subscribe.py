@@ -4,7 +4,7 @@ Opens streams for subscribe requests: reads the token, the matchers and the last
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,13 @@ class MatchedAccess(Access):
 
     matchers: tuple[Matcher, ...] = ()
     grants: Grants = field(default_factory=Grants)
+
+    @property
+    def keys(self) -> tuple[Hashable, ...]:
+        """
+        The subject of the token, its ID, and the key of its session: as far as it has them.
+        """
+        return self.grants.identity.keys
 
 
 class Subscribing:
@@ -133,6 +140,8 @@ class Subscribing:
             private,
             last_event_id=last_event_id,
             expires=self._seconds_left(grants),
+            key=grants.identity.subject,
+            context=grants,
             matchers=matchers,
             grants=grants,
         )
