@@ -75,9 +75,6 @@ class Revocations:
         self._missed = 0
         hub.node.add(self)
 
-    def __len__(self) -> int:
-        return len(self._revoked)
-
     @property
     def are_kept(self) -> bool:
         """
