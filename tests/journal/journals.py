@@ -68,12 +68,14 @@ class Subject:
 
     :ivar journal: the journal, not started.
     :ivar advance: advances the journal's clock, by seconds.
+    :ivar now: returns the journal's time of day, in seconds since 1970.
     :ivar step: sets the journal's time of day forward, by seconds, as an operator sets that of the system.
     """
 
     journal: Any
     advance: Callable[[float], None]
     step: Callable[[float], None] = lambda seconds: None
+    now: Callable[[], float] = time.time
 
     async def start(self) -> Follower:
         follower = Follower()
@@ -155,11 +157,14 @@ class ContractFactory(JournalFactory):
     def advance(self, seconds: float) -> None:
         self._made[-1].advance(seconds)
 
+    def now(self) -> float:
+        return self._made[-1].now()
+
 
 def memory(*, max_count: int = 1000, max_bytes: int = 10**9, max_age: float | None = None) -> Subject:
     reactor = FakeReactor()
     journal = MemoryJournal(max_count=max_count, max_bytes=max_bytes, max_age=max_age, reactor=reactor)
-    return Subject(journal, reactor.advance, reactor.step)
+    return Subject(journal, reactor.advance, reactor.step, reactor.wall)
 
 
 class Later:
@@ -197,6 +202,7 @@ def sqlite(path: Path, **options: Any) -> Subject:
         SQLiteJournal(path, reactor=later, **options),  # type: ignore[arg-type]
         later.advance,
         later.step,
+        later.wall,
     )
 
 
@@ -207,7 +213,7 @@ def redis(url: str, **options: Any) -> Subject:
     later = Later()
     options.setdefault("max_age", None)
     journal = RedisJournal(url, reactor=later, **options)  # type: ignore[arg-type]
-    return Subject(journal, later.advance, later.step)
+    return Subject(journal, later.advance, later.step, later.wall)
 
 
 def silence(subject: Subject) -> None:
@@ -222,13 +228,14 @@ def update(id: str, data: str = "x", topics: str = "news", **options: Any) -> Up
     return Update(topics, ServerSentEvent(data, id=id), **options)
 
 
-def acknowledged_before_a_kill(*arguments: str) -> list[str]:
+def acknowledged_before_a_kill(*arguments: str, module: str = "tests.journal.publishing") -> list[str]:
     """
     Run a process that publishes, kill it while it does, and return the acknowledged ids.
 
-    :param arguments: the arguments of ``tests.journal.publishing``.
+    :param arguments: the arguments of the module.
+    :param module: the module; ``tests.journal.revoking`` adds revocations, and prints their values.
     """
-    with start(python("-m", "tests.journal.publishing", *arguments)) as program:
+    with start(python("-m", module, *arguments)) as program:
         program.wait_for(r"^\d+$", 500)
         program.kill()
         # The last line may be incomplete.

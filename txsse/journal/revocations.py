@@ -8,6 +8,7 @@ dropped when its tokens have expired.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -43,9 +44,9 @@ class Revocation:
     :ivar claim: the name of the claim, such as ``jti`` or ``sub``.
     :ivar value: its value.
     :ivar at: when they were revoked, in seconds since 1970.
-    :ivar expires: when the last of them expires, in seconds since 1970.
+    :ivar expires: when the last of them expires, in seconds since 1970; infinity if they do not expire.
     :raises InvalidField: for a text with a lone surrogate.
-    :raises ValueError: for a text that is empty or too long.
+    :raises ValueError: for a text that is empty or too long, or a time that is not a number.
     """
 
     claim: str
@@ -63,6 +64,15 @@ class Revocation:
                 raise ValueError(f"{name} must have 1 to {MAX_VALUE_BYTES} bytes")
         for name, time in (("at", self.at), ("expires", self.expires)):
             check_number(name, time, "a number of seconds since 1970")
+            try:
+                seconds = float(time)
+            except OverflowError:
+                seconds = math.nan
+            # No comparison with NaN is true: the entry would never be merged with another one.
+            if math.isnan(seconds):
+                raise ValueError(f"{name} must be a number of seconds since 1970, not NaN or a larger int")
+            # One type for all stores: an int and an equal float are the same time.
+            object.__setattr__(self, name, seconds)
 
 
 class IRevocations(Interface):
@@ -70,12 +80,15 @@ class IRevocations(Interface):
     The list of revoked tokens of a journal. :mod:`txsse.testing.journal_contract` tests an implementation.
 
     Like the journal's, its methods must be called in the reactor's thread, after the journal has been
-    started, and every Deferred may fail with :exc:`~txsse.errors.JournalFailed`.
+    started, and every Deferred may fail with :exc:`~txsse.errors.JournalFailed`. The journal's ``stop`` waits
+    until the added ones are recorded.
     """
 
     def add(revocation: Revocation) -> Deferred[None]:  # noqa: N805
         """
-        Record a revocation. If one with this claim and value is recorded, the later times of both count.
+        Record a revocation. Of two with one claim and value, the later times count.
+
+        A recorded one that has expired does not count.
 
         :returns: a Deferred that fires when it is as durable as the journal's updates. It fails with
             :exc:`~txsse.errors.TooManyRevocations` if ``MAX_REVOCATIONS`` are recorded whose tokens have not
@@ -100,11 +113,14 @@ class _Revocations(Protocol):
 AnyRevocations: TypeAlias = IRevocations | _Revocations
 
 
-def merge(one: Revocation, other: Revocation | None) -> Revocation:
+def merge(one: Revocation, other: Revocation | None, now: float) -> Revocation:
     """
     Return the revocation that is recorded for two with the same claim and value.
+
+    :param other: the one that is recorded already, if any.
+    :param now: the time, in seconds since 1970.
     """
-    if other is None:
+    if other is None or other.expires <= now:
         return one
     return Revocation(one.claim, one.value, max(one.at, other.at), max(one.expires, other.expires))
 
@@ -132,7 +148,7 @@ class MemoryRevocations:
             self._forget_expired()
             if len(self._recorded) >= self._max_count:
                 return fail(TooManyRevocations(self._max_count))
-        self._recorded[name] = merge(revocation, self._recorded.get(name))
+        self._recorded[name] = merge(revocation, self._recorded.get(name), self._now())
         return succeed(None)
 
     def load(self) -> Deferred[list[Revocation]]:

@@ -4,24 +4,36 @@ Makes a journal from its name, as given on a command line or in an environment v
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict, Unpack
 
 from txsse._redact import without_secrets
+from txsse._typing import AnyReactor
 from txsse.journal.interfaces import IJournal
 from txsse.journal.memory import MemoryJournal
 
-__all__ = ["JOURNAL_NAMES", "journal_named"]
+__all__ = ["JOURNAL_NAMES", "JournalOptions", "journal_named"]
 
 #: The possible names of journals, for help texts and errors.
 JOURNAL_NAMES = "memory:, sqlite:PATH, or a Redis as redis://HOST:6379/0, rediss://, unix: or redis+sentinel:"
 
 
-def journal_named(name: str, **options: Any) -> IJournal:
+class JournalOptions(TypedDict, total=False):
+    """
+    The options that all journals have.
+    """
+
+    max_count: int
+    max_bytes: int
+    max_age: float | None
+    reactor: AnyReactor | None
+
+
+def journal_named(name: str, **options: Unpack[JournalOptions]) -> IJournal:
     """
     Make a journal.
 
     :param name: ``memory:``, ``sqlite:`` and a path, or the URL of a Redis server.
-    :param options: those that all journals have: ``max_count``, ``max_bytes``, ``max_age``, ``reactor``.
+    :param options: those that all journals have.
     :raises ValueError: if the name is not one of these.
     :raises ImportError: if the optional packages that the journal needs are missing.
     """

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
+from collections.abc import Callable
 from operator import itemgetter
-from typing import Any
+from typing import cast
 
 from txsse.journal.page import Entry, Page
 from txsse.journal.position import OLDEST
@@ -27,7 +28,8 @@ PAGE_COUNT = 256
 # dropped.
 _GONE_ENTRIES = 64
 
-_position_of: Any = itemgetter(0)
+# An index at which an entry has been dropped is not compared.
+_position_of = cast("Callable[[Entry | None], int]", itemgetter(0))
 
 
 class Window:

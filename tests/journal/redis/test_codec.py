@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from txsse import ServerSentEvent, Update
+from txsse import JournalFailed, ServerSentEvent, Update
 from txsse.journal.redis.codec import (
     DamagedEntry,
     ForeignEntry,
@@ -18,6 +18,7 @@ from txsse.journal.redis.codec import (
     to_update,
     to_updates,
 )
+from txsse.journal.redis.replies import StreamEntry
 
 UPDATES = [
     Update("news", ServerSentEvent("hello", id="1")),
@@ -30,7 +31,7 @@ UPDATES = [
 ]
 
 
-def stored(update: Update, *, after: bytes = b"1-0", number: bytes = b"1-1") -> list[Any]:
+def stored(update: Update, *, after: bytes = b"1-0", number: bytes = b"1-1") -> StreamEntry:
     """
     Return an entry as the script stores it.
     """
@@ -40,7 +41,7 @@ def stored(update: Update, *, after: bytes = b"1-0", number: bytes = b"1-1") -> 
     for here, (name, value) in zip(given.decode(), optional.items(), strict=True):
         if here == "1":
             flat += [name, value]
-    return [number, flat]
+    return number, flat
 
 
 def own(update: Update) -> Own:
@@ -96,8 +97,8 @@ def test_foreign(flat: list[bytes]) -> None:
     """
     for known in ({}, own(UPDATES[0])):
         with pytest.raises(ForeignEntry):
-            to_update([b"1-1", flat], known)
-    assert list(to_updates([[b"1-1", flat]])) == []
+            to_update((b"1-1", flat), known)
+    assert list(to_updates([(b"1-1", flat)])) == []
 
 
 def checked(*flat: bytes) -> list[bytes]:
@@ -137,8 +138,37 @@ def test_damaged(flat: list[bytes]) -> None:
     """
     for known in ({}, own(UPDATES[0])):
         with pytest.raises(DamagedEntry):
-            to_update([b"1-1", flat], known)
-    assert list(to_updates([[b"1-1", flat]])) == [((1 << 64) + 1, None)]
+            to_update((b"1-1", flat), known)
+    assert list(to_updates([(b"1-1", flat)])) == [((1 << 64) + 1, None)]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        5,
+        b"entry",
+        [],
+        [b"1-1"],
+        [b"1-1", []] * 2,
+        [None, []],
+        [b"id", []],
+        [b"1-1", None],
+        [b"1-1", b"flat"],
+        [b"1-1", [b"a", None]],
+        [b"1-1", [[b"after", b"1-0"]]],
+        [b"1-1", [b"after", None]],
+        [b"1-1", [b"after", b"1-0", [b"id"], b"1"]],
+    ],
+    ids=str,
+)
+def test_no_entry(entry: Any) -> None:
+    """
+    If the server has sent anything but an entry, the error says that it is no Redis.
+    """
+    for known in ({}, own(UPDATES[0])):
+        with pytest.raises(JournalFailed, match="check that the URL is that of a Redis server"):
+            to_update(entry, known)
 
 
 @pytest.mark.parametrize("update", UPDATES, ids=lambda update: update.id)
@@ -151,7 +181,7 @@ def test_every_bit(update: Update) -> None:
         for bit in range(8 * len(text)):
             flipped = bytearray(text)
             flipped[bit // 8] ^= 1 << bit % 8
-            entry = [number, [*flat[:place], bytes(flipped), *flat[place + 1 :]]]
+            entry = number, [*flat[:place], bytes(flipped), *flat[place + 1 :]]
             for known in ({}, own(update)):
                 try:
                     read = to_update(entry, known)[2]

@@ -26,6 +26,7 @@ from txsse.journal.redis import connection as connection_module
 from txsse.journal.redis import journal as redis_module
 from txsse.journal.redis.connection import connect, explain
 from txsse.journal.redis.url import parse_url
+from txsse.journal.revocations import Revocation
 
 ROOT = Path(__file__).parent.parent.parent.parent
 
@@ -138,6 +139,10 @@ class ConnectionTests:
             assert await one.journal.cluster.count_subscribers("*") == 0
             assert await one.journal.cluster.metadata("a") == ["note"]
             await one.journal.cluster.broadcast("to all")
+            revocations = [Revocation("jti", "expired", 0, 1), Revocation("jti", "1", 0, float("inf"))]
+            for each in revocations:
+                await one.journal.revocations.add(each)
+            assert await other.journal.revocations.load() == revocations[1:]
             await other.journal.stop()
 
     @pytest.mark.redis

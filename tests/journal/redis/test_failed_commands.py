@@ -57,3 +57,15 @@ def test_several() -> None:
     assert str(refusals.problem) == "redis: other"
     assert refusals.worked(("heartbeat", 1))
     assert not refusals
+
+
+def test_revocation() -> None:
+    """
+    After a refused revocation, a trial that records nothing tests whether Redis accepts revocations again.
+    """
+    refusals = Refusals()
+    refusals.refused(("revoke", "1.0", b"field", "1.0", "2.0", 9), PROBLEM)
+    assert list(refusals.trials(5)) == [("probe_revocations",)]
+    assert not refusals.worked(("append", 1, b"x"))
+    assert refusals.worked(("probe_revocations",))
+    assert not refusals

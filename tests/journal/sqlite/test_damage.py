@@ -29,6 +29,7 @@ from txsse import EventSource, Hub
 from txsse.journal.position import OLDEST
 from txsse.journal.resume_ids import new_secret
 from txsse.journal.sqlite import SQLiteJournal
+from txsse.journal.sqlite.codec import sum_of
 from txsse.journal.sqlite.damage import Damage
 from txsse.journal.sqlite.database import Bounds, Database
 
@@ -108,6 +109,21 @@ class RecordTests:
     """
 
     @pytest.mark.slow
+    @pytest_twisted.ensureDeferred
+    async def test_small_tables_of_another_type(self, new: Callable[..., Subject], path: Path) -> None:
+        """
+        Values of another type in the small tables of a file count as damaged, although their checksums match.
+        """
+        await fill(new, 3)
+        change(path, "INSERT INTO visits VALUES (?, ?, ?, ?)", 90, 7, 1, sum_of(90, 7, 1))
+        change(path, "INSERT INTO visits VALUES (?, ?, ?, ?)", 91, b"x", b"1", sum_of(91, b"x", b"1"))
+        change(path, "INSERT INTO mark VALUES (?, ?, ?)", 90, b"99", sum_of(90, b"99"))
+        subject = new()
+        await subject.start()
+        assert subject.journal.problem is None
+        assert await walk(subject, 0) == [1, 2, 3]
+        assert await subject.append("new") == [4]
+
     @pytest.mark.parametrize(
         ("column", "value"),
         [

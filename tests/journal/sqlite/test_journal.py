@@ -640,7 +640,7 @@ class TroubleTests:
         await subject.start()
         await subject.journal.stop()
         with closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA user_version = 4")
+            connection.execute("PRAGMA user_version = 5")
         assert "was made by a newer version of txsse" in await problem_of(subject.start())
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA user_version = 1")

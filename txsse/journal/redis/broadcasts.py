@@ -11,7 +11,6 @@ pass it to the listener again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -22,6 +21,7 @@ from txsse._randomness import Randomness
 from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import JournalFailed, NotAcknowledged
 from txsse.journal.cluster import IClusterListener, deliver
+from txsse.journal.redis.replies import Argument, Run, StreamEntry, as_list_of_bytes
 from txsse.journal.redis.stream_ids import to_number
 
 __all__ = ["Broadcasts"]
@@ -96,7 +96,7 @@ class Broadcasts:
 
     def __init__(
         self,
-        run: Callable[..., Deferred[Any]],
+        run: Run,
         node: str,
         times: Callable[[], tuple[int, int]],
         randomness: Randomness,
@@ -128,11 +128,12 @@ class Broadcasts:
         done: Deferred[list[str]] = Deferred(lambda _: self._drop(token))
         sent = self._sent[token] = _Sent(done)
         sent.expiry = reactor.callLater(deadline, self._expire, token, deadline)
-        ran = self._run("broadcast", *self._times(), self._node, token, message)
+        asked = self._run("broadcast", *self._times(), self._node, token, message)
+        ran = asked.addCallback(as_list_of_bytes)
         ran.addCallbacks(self._has_sent, self._has_not_sent, callbackArgs=(token,), errbackArgs=(token,))
         return done
 
-    def receive(self, entries: Iterable[Any], listener: IClusterListener) -> None:
+    def receive(self, entries: Iterable[StreamEntry], listener: IClusterListener) -> None:
         """
         Process entries of the inbox: messages of other nodes and this one, and acknowledgements.
         """
@@ -236,7 +237,7 @@ class Broadcasts:
         received.has_failed()
 
     def _acknowledge(self, tokens: Sequence[bytes]) -> None:
-        arguments: list[bytes | str | int] = []
+        arguments: list[Argument] = []
         for token in tokens:
             received = self._received[token]
             arguments += [received.entry, received.sender, token, int(received.failed), *received.reply]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -28,6 +27,15 @@ from txsse.journal.cluster import (
     check_metadata,
 )
 from txsse.journal.redis.broadcasts import Broadcasts
+from txsse.journal.redis.replies import (
+    Run,
+    StreamEntry,
+    as_bytes,
+    as_list_of_bytes,
+    as_number,
+    as_numbers,
+    as_scanned,
+)
 from txsse.topics.topic_set import ALL
 
 __all__ = ["RedisCluster"]
@@ -47,8 +55,6 @@ _MOST_TOPICS = 1000
 _MOST_TEXTS = 100
 _MOST_IN_A_TURN = 1000
 _LOOK_AT = 1000
-
-Run = Callable[..., "Deferred[Any]"]
 
 
 def _lifetime() -> int:
@@ -130,7 +136,8 @@ class RedisCluster:
         """
         Return how many subscribers a topic has at the other nodes.
         """
-        return self._run("count_subscribers", self._milliseconds(), self.node, topic)
+        counted = self._run("count_subscribers", self._milliseconds(), self.node, topic)
+        return counted.addCallback(as_number)
 
     def broadcast(self, message: str, *, deadline: float = DEFAULT_DEADLINE) -> Deferred[list[str]]:
         """
@@ -148,7 +155,7 @@ class RedisCluster:
         """
         return self._broadcasts.cursor
 
-    def receive(self, entries: Sequence[Any]) -> None:
+    def receive(self, entries: Sequence[StreamEntry]) -> None:
         """
         Process entries of this node's inbox.
         """
@@ -186,15 +193,17 @@ class RedisCluster:
     async def _read_metadata(self, name: str) -> list[str]:
         found: list[bytes] = []
         pattern = re.sub(r"([\\*?[\]])", r"\\\1", name) + "/*"
-        for node in await self._run("other_nodes", self._milliseconds(), self.node):
+        for node in as_list_of_bytes(await self._run("other_nodes", self._milliseconds(), self.node)):
             named = await self._run("metadata_of", node, name)
             # A text that changes during the scan may be returned twice.
             below: dict[bytes, bytes] = {}
-            cursor = None
-            while cursor != b"0":
-                cursor, texts = await self._run("metadata", node, cursor or 0, pattern, _LOOK_AT)
-                below.update(zip(texts[::2], texts[1::2], strict=True))
-            found += [*([] if named is None else [named]), *below.values()]
+            cursor = b"0"
+            while True:
+                cursor, texts = as_scanned(await self._run("metadata", node, cursor, pattern, _LOOK_AT))
+                below.update(texts)
+                if cursor == b"0":
+                    break
+            found += [*([] if named is None else [as_bytes(named)]), *below.values()]
         return [text.decode("utf-8", "replace") for text in found]
 
     def stop(self) -> Deferred[None]:
@@ -240,13 +249,14 @@ class RedisCluster:
         }
         sent = [each for change in some.items() for each in change]
         expected = bool(self._shown), len(self._metadata) > len(self._unsent) + len(self._stale)
-        done = self._run("heartbeat", self._milliseconds(), self.node, _lifetime(), int(anew), *sent)
+        beaten = self._run("heartbeat", self._milliseconds(), self.node, _lifetime(), int(anew), *sent)
+        done = beaten.addCallback(as_numbers, 4)
         done.addCallbacks(self._has_beaten, self._has_not_beaten, callbackArgs=(some, expected))
         done.addBoth(self._later, 0.0 if self._changed or self._left else _INTERVAL)
         if anew:
             self._send_stale()
         if self._broadcasts.are_pending:
-            alive = self._run("other_nodes", self._milliseconds(), self.node)
+            alive = self._run("other_nodes", self._milliseconds(), self.node).addCallback(as_list_of_bytes)
             alive.addCallbacks(self._broadcasts.keep, lambda _: None)
 
     def _next_topics(self) -> list[str]:

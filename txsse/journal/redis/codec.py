@@ -12,9 +12,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
 from zlib import crc32
 
+from txsse.journal.redis.replies import StreamEntry, as_entry
 from txsse.journal.redis.stream_ids import to_number
 from txsse.journal.update import Update
 from txsse.protocol.event import ServerSentEvent
@@ -46,7 +46,7 @@ class ForeignEntry(Exception):
 
 
 # The exceptions that decoding a damaged or foreign entry may raise.
-_UNREADABLE = (LookupError, ValueError, TypeError, RecursionError)
+_UNREADABLE = (AttributeError, LookupError, ValueError, TypeError, RecursionError)
 
 # The arguments of the script for one update: its id, topics, type, retry time, the value of `private`, data;
 # which of the optional fields are present; and the checksum.
@@ -106,7 +106,7 @@ def _is_stored(arguments: Arguments, flat: list[bytes]) -> bool:
     return flat == fields or (is_unfinished((b"", flat)) and flat[:-2] == fields)
 
 
-def to_update(entry: Any, own: Own = _NONE) -> tuple[int, int, Update]:
+def to_update(entry: StreamEntry, own: Own = _NONE) -> tuple[int, int, Update]:
     """
     Decode an entry.
 
@@ -115,6 +115,7 @@ def to_update(entry: Any, own: Own = _NONE) -> tuple[int, int, Update]:
     :returns: the number of the entry, the number of the entry before it, and the update.
     :raises DamagedEntry: if a hub wrote the entry, and it is damaged.
     :raises ForeignEntry: if no hub wrote the entry.
+    :raises JournalFailed: if the server has sent no entry.
     """
     try:
         id, flat = entry
@@ -124,7 +125,7 @@ def to_update(entry: Any, own: Own = _NONE) -> tuple[int, int, Update]:
         known = own.get(flat[3])
         update = known[0] if known is not None and _is_stored(known[1], flat) else _to_update(flat)
     except _UNREADABLE:
-        names = entry[1][::2]
+        names = as_entry(entry)[1][::2]
         # Damage to a few bytes leaves at least one of these two names.
         error = DamagedEntry if b"crc" in names or b"after" in names else ForeignEntry
         raise error(entry[0]) from None
@@ -150,7 +151,7 @@ def _to_update(flat: list[bytes]) -> Update:
     return Update(_from_json(topics), event, private=private is not None)
 
 
-def to_updates(entries: Iterable[Any]) -> Iterator[tuple[int, Update | None]]:
+def to_updates(entries: Iterable[StreamEntry]) -> Iterator[tuple[int, Update | None]]:
     """
     Decode entries, with their numbers; ``None`` for a damaged one. Entries that no hub wrote are skipped.
     """
@@ -165,7 +166,7 @@ def to_updates(entries: Iterable[Any]) -> Iterator[tuple[int, Update | None]]:
             yield number, update
 
 
-def is_repeated(entry: Any) -> bool:
+def is_repeated(entry: StreamEntry) -> bool:
     """
     Return whether the stream held an older entry with the same update id when this one was stored.
     """
@@ -173,7 +174,7 @@ def is_repeated(entry: Any) -> bool:
     return b"again" in flat[-4::2]
 
 
-def is_unfinished(entry: Any) -> bool:
+def is_unfinished(entry: StreamEntry) -> bool:
     """
     Return whether the next entry belongs to the same batch.
     """

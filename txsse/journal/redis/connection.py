@@ -4,7 +4,7 @@ A connection to a Redis server. Only this module uses the library for the Redis 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from txsse._extras import needs
 from txsse.errors import JournalFailed
+from txsse.journal.redis.replies import Argument, Reply, as_bytes, as_list, malformed
 from txsse.journal.redis.url import Address, Server
 
 with needs("redis", "a journal in Redis"):
@@ -23,6 +24,8 @@ with needs("redis", "a journal in Redis"):
     from txredisapi import HiredisProtocol, ResponseError
 
 __all__ = ["Connection", "Refused", "connect", "explain"]
+
+T = TypeVar("T")
 
 
 class _Protocol(HiredisProtocol):  # type: ignore[misc]
@@ -37,13 +40,13 @@ class _Protocol(HiredisProtocol):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__(charset=None, convertNumbers=False)
 
-    def tryConvertData(self, data: Any) -> Any:  # noqa: N802
+    def tryConvertData(self, data: T) -> T:  # noqa: N802
         """
         Return a reply unchanged. The library's method would examine each string of a page, and change none.
         """
         return data
 
-    def _build_command(self, *arguments: str | bytes | int, **_: object) -> bytes:
+    def _build_command(self, *arguments: Argument, **_: object) -> bytes:
         # The library's method tests the type of each argument several times.
         parts = [b"*%d\r\n" % len(arguments)]
         for argument in arguments:
@@ -87,14 +90,14 @@ class Connection:
     :ivar when_lost: a Deferred that fires when the connection is lost.
     """
 
-    def __init__(self, protocol: Any, name: str, timeout: float, reactor: IReactorTime) -> None:
+    def __init__(self, protocol: _Protocol, name: str, timeout: float, reactor: IReactorTime) -> None:
         self._protocol = protocol
         self._name = name
         self._timeout = timeout
         self._reactor = reactor
-        self.when_lost: Deferred[Any] = protocol.whenDisconnected()
+        self.when_lost: Deferred[object] = protocol.whenDisconnected()
 
-    def ask(self, *command: str | bytes | int) -> Deferred[Any]:
+    def ask(self, *command: Argument) -> Deferred[Reply]:
         """
         Send a command.
 
@@ -102,7 +105,7 @@ class Connection:
             aborted, because a late reply could not be distinguished from the reply to the next command.
         """
         try:
-            reply: Deferred[Any] = self._protocol.execute_command(*command)
+            reply: Deferred[Reply] = self._protocol.execute_command(*command)
         except LostConnection:
             return fail(JournalFailed(self._name, self._lost()))
         reply.addTimeout(self._timeout, self._reactor)
@@ -148,11 +151,10 @@ async def connect(server: Server, *, timeout: float, reactor: IReactorTime) -> C
             await connection.ask("AUTH", *user, server.password)
         if server.database:
             await connection.ask("SELECT", server.database)
-        role = await connection.ask("ROLE")
-        if role[0] != b"master":
-            raise JournalFailed(
-                server.name, f"is a {role[0].decode()} and accepts no updates; use the URL of its master"
-            )
+        role, *_ = as_list(await connection.ask("ROLE"), minimum=1)
+        if role != b"master":
+            kind = as_bytes(role).decode("utf-8", "replace")
+            raise JournalFailed(server.name, f"is a {kind} and accepts no updates; use the URL of its master")
     except BaseException:
         connection.cut()
         raise
@@ -173,10 +175,17 @@ async def _ask_sentinels(server: Server, timeout: float, reactor: IReactorTime) 
             problem = error.problem
             continue
         if found is not None:
-            host, port = found
-            return Address(host.decode(), int(port))
+            return _address(found)
         problem = f"the sentinels do not know a service {server.service}"
     raise JournalFailed(server.name, problem)
+
+
+def _address(reply: Reply) -> Address:
+    host, port = (as_bytes(each) for each in as_list(reply, 2))
+    try:
+        return Address(host.decode(), int(port))
+    except ValueError:
+        raise malformed("a host and a port", reply) from None
 
 
 async def _open(server: Server, address: Address, timeout: float, reactor: IReactorTime) -> Connection:
@@ -190,7 +199,7 @@ async def _open(server: Server, address: Address, timeout: float, reactor: IReac
         said = str(error).strip().rstrip(".")
         problem = f"cannot connect to {where}: {said}; check that the server runs there"
         raise JournalFailed(server.name, " ".join(problem.split())) from None
-    return Connection(protocol, server.name, timeout, reactor)
+    return Connection(cast(_Protocol, protocol), server.name, timeout, reactor)
 
 
 def _endpoint(

@@ -12,15 +12,17 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from txsse.errors import JournalFailed
+from txsse.journal.redis.replies import Argument
 
 __all__ = ["Refusals"]
 
-Arguments = Sequence[str | bytes | int]
+Arguments = Sequence[Argument]
 
 # For each of these commands, the one whose success ends its refusal. After metadata was refused, a node sends
 # all of its counts and metadata anew; messages are not sent again.
 _KIND = {
     "probe": "append",
+    "probe_revocations": "revoke",
     "append_many": "append",
     "put_metadata": "heartbeat",
     "broadcast": "heartbeat",
@@ -91,6 +93,9 @@ class Refusals:
         for kind, refusal in list(self._refusals.items()):
             if kind == "append":
                 yield "probe", now, b"x" * refusal.size
+            elif kind == "revoke":
+                # Its caller was notified that it is not recorded, so it must not be repeated.
+                yield ("probe_revocations",)
             elif kind != "heartbeat":
                 # The other commands read or tidy up, so they can be repeated.
                 yield refusal.arguments

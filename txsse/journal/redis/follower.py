@@ -10,7 +10,6 @@ for example by a failover that lost updates. In the latter case a new epoch begi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from twisted.logger import Logger
 
@@ -29,6 +28,7 @@ from txsse.journal.redis.codec import (
     to_updates,
 )
 from txsse.journal.redis.outbox import Outbox
+from txsse.journal.redis.replies import StreamEntry
 from txsse.journal.redis.session import Session
 from txsse.journal.redis.stream_ids import Epochs, to_number, to_text
 from txsse.journal.update import Update
@@ -115,7 +115,7 @@ class StreamFollower:
         """
         # The beginning of a batch whose end has not been read. It is given to the follower together with the
         # end.
-        begun: list[Any] = []
+        begun: list[StreamEntry] = []
         while True:
             cursor = to_number(begun[-1][0]) if begun else self._cursor
             more, inbox = await session.wait_for_entries(cursor, cluster.inbox_cursor, _FOLLOW_COUNT)
@@ -124,7 +124,7 @@ class StreamFollower:
                 # The end of the batch is missing. The stream is damaged, because a batch is stored as a
                 # whole.
                 self._skip_to(cursor)
-            found = begun + more if more else []
+            found = [*begun, *more] if more else []
             end = len(found)
             while end and is_unfinished(found[end - 1]):
                 end -= 1
@@ -205,7 +205,7 @@ class StreamFollower:
         self._outbox.rename(lambda each: epochs.position_of(epochs.number_of(each)))
         self._outbox.fire_followed()
 
-    async def _give(self, session: Session, found: Sequence[Any]) -> None:
+    async def _give(self, session: Session, found: Sequence[StreamEntry]) -> None:
         """
         Give the updates of entries to the follower.
 

@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from txsse._backoff import Backoff
 from txsse._clock import make_steady
 from txsse._randomness import randomness_of
-from txsse._rate_limited_log import RateLimitedLog
 from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
 from txsse.errors import JournalFailed
@@ -46,16 +44,17 @@ from txsse.journal.redis.codec import Arguments
 from txsse.journal.redis.follower import StreamFollower
 from txsse.journal.redis.outbox import Outbox
 from txsse.journal.redis.reader import StreamReader
+from txsse.journal.redis.replies import Reply, as_bytes, as_entry_number, as_entry_numbers, as_list
+from txsse.journal.redis.revocations import RedisRevocations
 from txsse.journal.redis.script import Script
 from txsse.journal.redis.session import Session, open_session
-from txsse.journal.redis.stream_ids import to_number
 from txsse.journal.redis.url import parse_url
 from txsse.journal.resume_ids import ResumeIds, new_secret
 from txsse.journal.update import Update
 from txsse.journal.window import Window
 
 __all__ = ["RedisJournal"]
-_log = Logger()
+
 # The first and the longest delay before the next attempt to connect, in seconds.
 _RETRY = 0.2
 _MAX_RETRY = 10.0
@@ -87,6 +86,7 @@ class RedisJournal:
     :param reactor: the reactor; ``None`` for the global one.
     :raises ValueError: if the URL is invalid, or a limit is not greater than 0.
     :ivar cluster: the nodes that share the journal, an :class:`~txsse.journal.cluster.ICluster`.
+    :ivar revocations: the list of revoked tokens, which the nodes share.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class RedisJournal:
         self._max_pending = max_pending
         self._timeout = timeout
         self._given_reactor = cast("IReactorTime | None", reactor)
-        self._reactor: Any = None
+        self._reactor: IReactorTime | None = None
         # The difference between the server's clock and this process's clock, in seconds.
         self._ahead = 0.0
         self._resume_ids = ResumeIds(new_secret(randomness_of(reactor)))
@@ -122,8 +122,8 @@ class RedisJournal:
         self._outbox = Outbox(self._record, self._followed_up_to)
         self._following = StreamFollower(self, self._new_window, self._outbox)
         self._reader = StreamReader(self._script, self._following, self._oldest)
+        self.revocations = RedisRevocations(self, self._script, self._now)
         self.cluster = RedisCluster(self._script.run, self._now, self._flush_soon, randomness_of(reactor))
-        self._failures = RateLimitedLog(_log)
         self._staying: Deferred[None] | None = None
         self._tidying: IDelayedCall | None = None
         self._flushing: IDelayedCall | None = None
@@ -158,9 +158,9 @@ class RedisJournal:
         Connect to the server, read the newest updates into memory, and follow the stream.
         """
         self._following.follower = follower
-        self._reactor = make_steady(self._given_reactor or global_reactor())
+        self._reactor = reactor = make_steady(self._given_reactor or global_reactor())
         self._stopping = False
-        self._script.start(self._reactor)
+        self._script.start(reactor)
         return Deferred.fromCoroutine(self._start())
 
     def append(self, update: Update) -> Deferred[int]:
@@ -169,11 +169,9 @@ class RedisJournal:
         """
         # The script looks for an equal update. This process's memory may hold one that the server has
         # dropped.
-        if self._script.session is None:
-            return fail(self._script.unreachable())
-        pending = self._outbox.bytes
-        if pending and pending + len(update.frame) > self._max_pending:
-            return fail(too_much_pending(self._server.name, pending))
+        refusal = self._refusal(len(update.frame))
+        if refusal is not None:
+            return fail(refusal)
         recorded = self._outbox.add(update)
         self._flush_soon()
         return recorded
@@ -182,12 +180,9 @@ class RedisJournal:
         """
         Record several updates, in one command.
         """
-        size = check_batch(updates)
-        if self._script.session is None:
-            return fail(self._script.unreachable())
-        pending = self._outbox.bytes
-        if pending and pending + size > self._max_pending:
-            return fail(too_much_pending(self._server.name, pending))
+        refusal = self._refusal(check_batch(updates))
+        if refusal is not None:
+            return fail(refusal)
         if not updates:
             return succeed([])
         recorded = self._outbox.add_many(updates)
@@ -262,14 +257,15 @@ class RedisJournal:
         Open a session.
         """
         node = self.cluster.node
-        return await open_session(self._server, self._key, node, timeout=self._timeout, reactor=self._reactor)
+        return await open_session(self._server, self._key, node, timeout=self._timeout, reactor=self._started)
 
     async def _agree(self, session: Session) -> None:
         """
         Read the server's clock, and the record's secret for resume IDs, which all nodes use.
         """
-        self._resume_ids = ResumeIds(await session.run("secret", new_secret(randomness_of(self._reactor))))
-        self._ahead = await session.clock() - float(self._reactor.seconds())
+        secret = await session.run("secret", new_secret(randomness_of(self._reactor)))
+        self._resume_ids = ResumeIds(as_bytes(secret))
+        self._ahead = await session.clock() - self._started.seconds()
 
     async def _stay(self, session: Session) -> None:
         """
@@ -277,13 +273,13 @@ class RedisJournal:
         """
         while True:
             self._script.session_began(session)
-            self.cluster.session_began(self._reactor)
+            self.cluster.session_began(self._started)
             try:
                 await self._following.follow(session, self.cluster)
             except CancelledError:
                 raise
             except Exception as error:
-                self._lose(self._to_failed(error))
+                self._lose(self._script.to_failed(error))
             finally:
                 session.cut()
             session = await self._reconnect()
@@ -293,7 +289,7 @@ class RedisJournal:
         while True:
             # All nodes lose the server at the same moment. A random delay keeps them from reconnecting at
             # once.
-            await deferLater(self._reactor, delay.next() * randomness_of(self._reactor).uniform(0.5, 1.0))
+            await deferLater(self._started, delay.next() * randomness_of(self._reactor).uniform(0.5, 1.0))
             try:
                 session = await self._connect()
                 try:
@@ -305,7 +301,7 @@ class RedisJournal:
             except Exception as error:
                 if self._stopping:
                     raise CancelledError from None
-                self._script.note(self._to_failed(error))
+                self._script.note(self._script.to_failed(error))
             else:
                 return session
 
@@ -316,6 +312,7 @@ class RedisJournal:
 
     async def _stop(self) -> None:
         await self._outbox.settle()
+        await self.revocations.settle()
         await self.cluster.stop()
         self._stopping = True
         tidying, self._tidying = self._tidying, None
@@ -325,25 +322,23 @@ class RedisJournal:
         if staying is not None:
             # The coroutine cannot be cancelled while it is running, which it is if a callback for an update
             # calls this; its connections would then stay open.
-            await deferLater(self._reactor, 0)
+            await deferLater(self._started, 0)
             staying.cancel()
         self._script.stop()
 
-    def _to_failed(self, error: Exception) -> JournalFailed:
-        if isinstance(error, JournalFailed):
-            return error
-        # For example an exception of the follower.
-        self._failures.failure("{journal} cannot be followed", journal=self)
-        return JournalFailed(
-            self._server.name, f"cannot be followed because of {type(error).__name__}; see the log"
-        )
-
     # Publishing.
+
+    def _refusal(self, size: int) -> JournalFailed | None:
+        if self._script.session is None:
+            return self._script.unreachable()
+        pending = self._outbox.bytes
+        is_full = pending and pending + size > self._max_pending
+        return too_much_pending(self._server.name, pending) if is_full else None
 
     def _flush_soon(self) -> None:
         if self._script.session is not None and self._flushing is None:
             # In the next turn of the reactor, so that all updates published in this turn share one command.
-            self._flushing = self._reactor.callLater(0, self._flush)
+            self._flushing = self._started.callLater(0, self._flush)
 
     def _flush(self) -> None:
         self._flushing = None
@@ -353,12 +348,13 @@ class RedisJournal:
     def _record(self, updates: Sequence[Arguments], together: bool) -> Deferred[list[int]]:
         arguments = [argument for update in updates for argument in update]
         command = "append_many" if together else "append"
-        return self._script.run(command, *self._bounds(), *arguments).addCallback(self._has_recorded)
+        ran = self._script.run(command, *self._bounds(), *arguments)
+        return ran.addCallback(self._has_recorded, len(updates))
 
-    def _has_recorded(self, answer: tuple[bytes, list[bytes]]) -> list[int]:
-        floor, numbers = answer
-        self._following.note_floor(to_number(floor))
-        return [self._following.epochs.position_of(to_number(number)) for number in numbers]
+    def _has_recorded(self, reply: Reply, count: int) -> list[int]:
+        floor, entries = as_list(reply, 2)
+        self._following.note_floor(as_entry_number(floor))
+        return list(map(self._following.epochs.position_of, as_entry_numbers(entries, count)))
 
     def _followed_up_to(self) -> float:
         # Without a session, the follower is given the updates later; publishers do not wait for that.
@@ -377,15 +373,14 @@ class RedisJournal:
 
     def _tidy_later(self, seconds: float = _TIDY_INTERVAL) -> None:
         if self._staying is not None:
-            self._tidying = self._reactor.callLater(seconds, self._tidy)
+            self._tidying = self._started.callLater(seconds, self._tidy)
 
     def _tidy(self) -> None:
         self._tidying = None
         self._tidy_now().addCallback(lambda more: self._tidy_later(0.0 if more else _TIDY_INTERVAL))
 
     def _tidy_now(self) -> Deferred[bool]:
-        tidied = self._script.run("tidy", *self._bounds())
-        return tidied.addCallbacks(bool, lambda _: False)
+        return self._script.run("tidy", *self._bounds()).addCallbacks(bool, lambda _: False)
 
     def _new_window(self, head: int) -> Window:
         return Window(
@@ -397,4 +392,9 @@ class RedisJournal:
 
     def _now(self) -> float:
         assert self._reactor is not None, "the journal has not been started"
-        return float(self._reactor.seconds()) + self._ahead
+        return self._reactor.seconds() + self._ahead
+
+    @property
+    def _started(self) -> IReactorTime:
+        assert self._reactor is not None, "the journal has not been started"
+        return self._reactor

@@ -12,6 +12,7 @@ from txsse.journal.page import Entry, Page
 from txsse.journal.position import OLDEST
 from txsse.journal.redis.codec import to_updates
 from txsse.journal.redis.follower import StreamFollower
+from txsse.journal.redis.replies import as_entries, as_entry_number, as_list
 from txsse.journal.redis.script import Script
 from txsse.journal.redis.stream_ids import to_number, to_text
 from txsse.journal.update import Update
@@ -44,7 +45,7 @@ class StreamReader:
         Return the position of the earliest update with an id; ``None`` if the stream holds none.
         """
         found = await self._script.run("find", self._oldest(), id)
-        return None if found is None else self._following.epochs.position_of(to_number(found))
+        return None if found is None else self._following.epochs.position_of(as_entry_number(found))
 
     async def at(self, position: int) -> Update | None:
         """
@@ -53,7 +54,7 @@ class StreamReader:
         entry = await self._script.run(
             "at", self._oldest(), to_text(self._following.epochs.number_of(position))
         )
-        for number, update in to_updates([] if entry is None else [entry]):
+        for number, update in to_updates(as_entries([] if entry is None else [entry])):
             if update is None:
                 self._following.found_damaged(number)
             return update
@@ -76,7 +77,7 @@ class StreamReader:
         entries: list[Entry] = []
         end = max(head, after)
         while more and not entries:
-            dropped, more, found = await self._script.run(
+            reply = await self._script.run(
                 "read",
                 self._oldest(),
                 to_text(start),
@@ -84,6 +85,9 @@ class StreamReader:
                 PAGE_BYTES,
                 PAGE_COUNT,
             )
+            dropped, is_more, page = as_list(reply, 3)
+            # A page that is not the last one has entries: otherwise this would never end.
+            found, more = as_entries(as_list(page, minimum=1) if is_more else page), bool(is_more)
             missed = missed or bool(dropped)
             for number, update in to_updates(found):
                 if update is not None:

@@ -12,6 +12,7 @@
 --                `count` and `bytes` of the entries after the floor, which are held; `gone` and `gone_bytes` of the
 --                dropped entries that are still in the stream, so that followers which are slightly late can read
 --                them; `secret`, the secret of the resume IDs.
+-- {key}:revocations, {key}:revocations:by_expiry, {key}:nodes and keys that begin with {key}:nodes are described below.
 --
 -- Any of these values may be damaged. An unreadable value is repaired from the stream, or treated as missing.
 --
@@ -447,6 +448,100 @@ function commands.look()
     local state = load()
     local entry = exists(ARGV[2])
     return { state.last, state.floor, entry and field(entry, 'id') or false }
+end
+
+-- Revoked tokens.
+--
+-- {key}:revocations            a hash. A field is the claim and the value of the tokens, separated by the byte 0xFF,
+--                              which UTF-8 never contains. Its value has, separated by spaces, when they were revoked
+--                              and when the last of them expires, in seconds since 1970; and a checksum of all this.
+-- {key}:revocations:by_expiry  a sorted set of these fields, by when the last token expires.
+
+local revocations = KEYS[5]
+local by_expiry = revocations .. ':by_expiry'
+
+-- How many expired revocations one command removes, and how many fields one HDEL and ZREM take.
+local EXPIRED_COUNT, SOME_FIELDS = 1000, 100
+
+local function sum_of(field, at, expires)
+    return string.sub(redis.sha1hex(field .. ' ' .. at .. ' ' .. expires), 1, 16)
+end
+
+-- Return the two times of a value of the hash, or nothing if it is missing or damaged.
+local function times_of(field, value)
+    local at, expires, sum = string.match(value or '', '^(%S+) (%S+) (%S+)$')
+    if at and sum == sum_of(field, at, expires) and tonumber(at) and tonumber(expires) then return at, expires end
+end
+
+local function later(one, other)
+    return tonumber(one) < tonumber(other) and other or one
+end
+
+local function remove_revocations(fields)
+    for i = 1, #fields, SOME_FIELDS do
+        local last = math.min(i + SOME_FIELDS - 1, #fields)
+        redis.call('HDEL', revocations, unpack(fields, i, last))
+        redis.call('ZREM', by_expiry, unpack(fields, i, last))
+    end
+end
+
+-- Build the sorted set anew if it does not have the fields of the hash, because another program has changed one of
+-- them. A damaged revocation is removed, because it is not known when it expires.
+local function repair_revocations()
+    if redis.call('ZCARD', by_expiry) == redis.call('HLEN', revocations) then return end
+    redis.call('DEL', by_expiry)
+    local cursor = '0'
+    repeat
+        local page = redis.call('HSCAN', revocations, cursor, 'COUNT', 1000)
+        cursor = page[1]
+        for i = 1, #page[2], 2 do
+            local field = page[2][i]
+            local _, expires = times_of(field, page[2][i + 1])
+            if expires then
+                redis.call('ZADD', by_expiry, expires, field)
+            else
+                redis.call('HDEL', revocations, field)
+            end
+        end
+    until cursor == '0'
+end
+
+local function remove_expired(now)
+    remove_revocations(redis.call('ZRANGE', by_expiry, '-inf', now, 'BYSCORE', 'LIMIT', 0, EXPIRED_COUNT))
+end
+
+-- now in seconds, a field, its two times, the maximum number. Record a revocation; if its field exists and has not
+-- expired, the later times count. Return 0 if the maximum number of others are recorded, otherwise 1.
+function commands.revoke()
+    local field, at, expires = ARGV[3], ARGV[4], ARGV[5]
+    repair_revocations()
+    remove_expired(ARGV[2])
+    local known = redis.call('HGET', revocations, field)
+    if known then
+        local known_at, known_expires = times_of(field, known)
+        if known_at and tonumber(known_expires) > tonumber(ARGV[2]) then
+            at, expires = later(at, known_at), later(expires, known_expires)
+        end
+    elseif redis.call('HLEN', revocations) >= tonumber(ARGV[6]) then
+        return 0
+    end
+    redis.call('HSET', revocations, field, at .. ' ' .. expires .. ' ' .. sum_of(field, at, expires))
+    redis.call('ZADD', by_expiry, expires, field)
+    return 1
+end
+
+-- now in seconds, cursor, about how many fields to scan. Remove expired revocations. Return the next cursor, 0 at the
+-- end; and fields with their values, some of which may have expired.
+function commands.revocations()
+    remove_expired(ARGV[2])
+    return redis.call('HSCAN', revocations, ARGV[3], 'COUNT', ARGV[4])
+end
+
+-- Test whether `revoke` works: make the same writes, and undo them. No revocation has an empty field.
+function commands.probe_revocations()
+    redis.call('HSET', revocations, '', '')
+    redis.call('ZADD', by_expiry, 0, '')
+    remove_revocations({ '' })
 end
 
 -- The cluster.

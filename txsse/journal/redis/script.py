@@ -5,19 +5,23 @@ Calls commands of ``script.lua`` in the current session, and sets the journal's 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import JournalFailed
 from txsse.journal.problem import HasProblem
 from txsse.journal.redis.connection import Refused
 from txsse.journal.redis.failed_commands import Refusals
+from txsse.journal.redis.replies import Argument, Reply
 from txsse.journal.redis.session import Session
 
 __all__ = ["Script"]
+
+_log = Logger()
 
 # How often to retry the commands that the server has refused, in seconds.
 _TRIAL_INTERVAL = 2.0
@@ -40,6 +44,7 @@ class Script(HasProblem[JournalFailed]):
         self._name = name
         self._now = now
         self._refusals = Refusals()
+        self._failures = RateLimitedLog(_log)
         self._reactor: IReactorTime | None = None
         self._trying: IDelayedCall | None = None
 
@@ -75,6 +80,16 @@ class Script(HasProblem[JournalFailed]):
         self.session = None
         self.note(error)
 
+    def to_failed(self, error: Exception) -> JournalFailed:
+        """
+        Return the error of a session that ends with an exception. Log one that is no ``JournalFailed``.
+        """
+        if isinstance(error, JournalFailed):
+            return error
+        # For example an exception of the follower.
+        self._failures.failure("{journal} cannot be followed", journal=self._journal)
+        return JournalFailed(self._name, f"cannot be followed because of {type(error).__name__}; see the log")
+
     def unreachable(self) -> JournalFailed:
         """
         Return the error of a call without a session.
@@ -82,7 +97,7 @@ class Script(HasProblem[JournalFailed]):
         problem = "not started" if self.problem is None else self.problem.problem
         return JournalFailed(self._name, problem)
 
-    def run(self, *arguments: str | bytes | int) -> Deferred[Any]:
+    def run(self, *arguments: Argument) -> Deferred[Reply]:
         """
         Run a command of the script.
 
@@ -92,7 +107,7 @@ class Script(HasProblem[JournalFailed]):
             return fail(self.unreachable())
         return self._run(self.session, *arguments)
 
-    def _run(self, session: Session, *arguments: str | bytes | int) -> Deferred[Any]:
+    def _run(self, session: Session, *arguments: Argument) -> Deferred[Reply]:
         ran = session.run(*arguments)
         return ran.addCallbacks(
             self._worked,
@@ -101,12 +116,12 @@ class Script(HasProblem[JournalFailed]):
             errbackArgs=(session, arguments),
         )
 
-    def _worked(self, result: Any, arguments: Sequence[str | bytes | int]) -> Any:
+    def _worked(self, result: Reply, arguments: Sequence[Argument]) -> Reply:
         if self._refusals and self._refusals.worked(arguments):
             self.note(self._refusals.problem)
         return result
 
-    def _failed(self, failure: Failure, session: Session, arguments: Sequence[str | bytes | int]) -> Failure:
+    def _failed(self, failure: Failure, session: Session, arguments: Sequence[Argument]) -> Failure:
         error = failure.value
         if isinstance(error, JournalFailed) and session is self.session:
             self.note(error)

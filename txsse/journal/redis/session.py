@@ -5,14 +5,25 @@ A session: two connections to a Redis server, one for commands and one that foll
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from txsse.journal.redis.connection import Connection, connect
-from txsse.journal.redis.stream_ids import to_number, to_text
+from txsse.journal.redis.replies import (
+    Argument,
+    Reply,
+    StreamEntry,
+    as_bytes,
+    as_entries,
+    as_entry,
+    as_entry_number,
+    as_list,
+    malformed,
+)
+from txsse.journal.redis.stream_ids import to_text
 from txsse.journal.redis.url import Server
 
 __all__ = ["Session", "open_session"]
@@ -38,13 +49,13 @@ class Session:
         self.commands = commands
         self.following = following
         # In a Redis Cluster, the braces keep all keys in one hash slot.
-        self._keys = [f"{{{key}}}:{name}" for name in ("updates", "ids", "meta", "nodes")]
-        self._inbox = f"{self._keys[-1]}:{node}:inbox"
+        self._keys = [f"{{{key}}}:{name}" for name in ("updates", "ids", "meta", "nodes", "revocations")]
+        self._inbox = f"{self._keys[3]}:{node}:inbox"
         self._patience = patience
         # The connection for commands may be lost alone, for example by CLIENT KILL.
         commands.when_lost.addCallback(lambda _: following.cut())
 
-    def run(self, *arguments: str | bytes | int) -> Deferred[Any]:
+    def run(self, *arguments: Argument) -> Deferred[Reply]:
         """
         Run a command of the script.
         """
@@ -56,17 +67,24 @@ class Session:
 
         :param number: the entry of this update. The id is ``None`` if the stream has no such entry.
         """
-        last, floor, id = await self.run("look", to_text(number))
-        return to_number(last), to_number(floor), None if id is None else id.decode("utf-8", "replace")
+        last, floor, id = as_list(await self.run("look", to_text(number)), 3)
+        there = None if id is None else as_bytes(id).decode("utf-8", "replace")
+        return as_entry_number(last), as_entry_number(floor), there
 
     async def clock(self) -> float:
         """
         Return the server's time, in seconds.
         """
-        seconds, microseconds = await self.commands.ask("TIME")
-        return int(seconds) + int(microseconds) / 1e6
+        reply = await self.commands.ask("TIME")
+        try:
+            seconds, microseconds = (int(as_bytes(each)) for each in as_list(reply, 2))
+        except ValueError:
+            raise malformed("the time", reply) from None
+        return seconds + microseconds / 1e6
 
-    async def wait_for_entries(self, after: int, inbox_after: int, count: int) -> tuple[list[Any], list[Any]]:
+    async def wait_for_entries(
+        self, after: int, inbox_after: int, count: int
+    ) -> tuple[Sequence[StreamEntry], Sequence[StreamEntry]]:
         """
         Wait for the next entries of the record and of this node's inbox, and return both.
 
@@ -78,14 +96,18 @@ class Session:
             *("XREAD", "COUNT", count, "BLOCK", milliseconds, "STREAMS", *keys),
             *(to_text(after), to_text(inbox_after)),
         )
-        streams = dict(found or ())
+        streams: dict[bytes, Sequence[StreamEntry]] = {}
+        for each in as_list(found) if found is not None else ():
+            key, entries = as_list(each, 2)
+            streams[as_bytes(key)] = as_entries(entries)
         return streams.get(keys[0].encode(), []), streams.get(keys[1].encode(), [])
 
-    def entries_before(self, number: int, count: int) -> Deferred[list[Any]]:
+    def entries_before(self, number: int, count: int) -> Deferred[Sequence[StreamEntry]]:
         """
         Return the entries up to a number, inclusive, the newest first.
         """
-        return self.commands.ask("XREVRANGE", self._keys[0], to_text(number), "-", "COUNT", count)
+        asked = self.commands.ask("XREVRANGE", self._keys[0], to_text(number), "-", "COUNT", count)
+        return asked.addCallback(lambda reply: [as_entry(each) for each in as_list(reply)])
 
     def cut(self) -> None:
         """

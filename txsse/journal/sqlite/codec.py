@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct, error
-from typing import Any
+from typing import cast
 from zlib import crc32
 
 from txsse.journal.page import Entry
@@ -87,11 +87,12 @@ def encode_all(first: int, batch: Sequence[tuple[Update, float]]) -> tuple[list[
     return rows, total
 
 
-def decode(row: tuple[Any, ...]) -> tuple[Entry, float] | None:
+def decode(row: tuple[object, ...]) -> tuple[Entry, float] | None:
     """
     Return the update in a row, with its position and time; ``None`` for a damaged row.
     """
-    position, time, checksum, private, retry, id, topics, type, data = row
+    # A check of each column would cost more than the exception of a rare damaged row.
+    position, time, checksum, private, retry, id, topics, type, data = cast(Row, row)
     try:
         if _checksum(position, time, private, retry, id, topics, type, data) != checksum:
             return None

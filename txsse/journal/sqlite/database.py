@@ -12,18 +12,15 @@ from typing import TypeVar
 from twisted.logger import Logger
 
 from txsse._clock import Seconds
-from txsse.errors import JournalFailed
 from txsse.journal.page import Entry, Page
-from txsse.journal.sqlite.checkpoint import Checkpoints
 from txsse.journal.sqlite.codec import encode, encode_all
 from txsse.journal.sqlite.damage import Damage
-from txsse.journal.sqlite.errors import explain, is_damage, is_failed_sync
-from txsse.journal.sqlite.files import Files
+from txsse.journal.sqlite.database_file import DatabaseFile
 from txsse.journal.sqlite.ids import find, insert, insert_all, newest, repeated, supersede
 from txsse.journal.sqlite.pages import read_newest, read_page
 from txsse.journal.sqlite.retention import Bounds, Retention
 from txsse.journal.sqlite.salvage import copy_readable
-from txsse.journal.sqlite.schema import MOST_VISITS, connect, mark, marked, put_visits, transaction, visits
+from txsse.journal.sqlite.schema import MOST_VISITS, mark, marked, put_visits, transaction, visits
 from txsse.journal.sqlite.table_scan import survey, verified
 from txsse.journal.sqlite.write_problem import WriteProblem
 from txsse.journal.update import Update
@@ -37,7 +34,7 @@ _log = Logger()
 _STEP = 1000
 
 
-class Database:
+class Database(DatabaseFile):
     """
     The updates in a SQLite file.
 
@@ -55,18 +52,10 @@ class Database:
     def __init__(
         self, path: Path, bounds: Bounds, *, seconds: Seconds, synchronous: str, lock_timeout: float
     ) -> None:
-        self.head = 0
-        self.trouble = WriteProblem(path)
+        super().__init__(path, synchronous=synchronous, lock_timeout=lock_timeout, seconds=seconds)
         self.damage = Damage(path)
         self.repeated: set[str] = set()
-        self._path = path
         self._retention = Retention(bounds)
-        self._synchronous = synchronous
-        self._lock_timeout = lock_timeout
-        self._seconds = seconds
-        self._files = Files(path)
-        self._checkpoints = Checkpoints(path)
-        self._connection: sqlite3.Connection | None = None
 
     @property
     def floor(self) -> int:
@@ -84,7 +73,7 @@ class Database:
         :raises sqlite3.Error: if it cannot be opened.
         """
         self.close()
-        self.trouble = WriteProblem(self._path)
+        self.trouble = WriteProblem(self.path)
         try:
             self._files.take(self._lock_timeout)
             self._connect()
@@ -93,11 +82,6 @@ class Database:
             # Otherwise the next attempt would find the file locked by this one.
             self.close()
             raise
-
-    def _connect(self) -> None:
-        self._connection = connect(self._path, synchronous=self._synchronous, timeout=self._lock_timeout)
-        self._checkpoints = Checkpoints(self._path)
-        self._files.watch()
 
     def _load(self, now: float) -> None:
         connection = self._opened
@@ -108,7 +92,7 @@ class Database:
         head = max(guessed, marked(connection))
         self._retention.begin(found.floor if found.count else head, found.count, found.bytes)
         if noted is None and head:
-            _log.warn("{path}-head is missing or damaged: updates may have been lost", path=self._path)
+            _log.warn("{path}-head is missing or damaged: updates may have been lost", path=self.path)
         self.head = head if noted is None else max(head, noted)
         if self.head > head:
             self.damage.note(head + 1, self.head)
@@ -147,14 +131,7 @@ class Database:
         """
         size = sum(len(update.frame) for update, _ in batch)
         self.repeated = set()
-        try:
-            self.trouble.check()
-            positions = self._write(lambda: self._append_all(batch))
-            self.trouble.written(size)
-            self._has_committed(len(batch), size)
-        except (sqlite3.Error, OSError) as error:
-            raise self.trouble.note(error, size) from error
-        return positions
+        return self._commit(lambda: self._append_all(batch), len(batch), size)
 
     def _append_all(self, batch: _Batch) -> list[int]:
         positions = self._attempt(self._append_new, batch)
@@ -303,80 +280,13 @@ class Database:
         finally:
             self.close()
 
-    def close(self) -> None:
-        """
-        Close and unlock the file.
-        """
-        connection, self._connection = self._connection, None
-        try:
-            if connection is not None:
-                connection.close()
-        finally:
-            self._files.release()
-
-    @property
-    def _opened(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise JournalFailed(str(self._path), "is not open; restart the service")
-        return self._connection
-
-    def _write(self, work: Callable[[], T]) -> T:
-        """
-        Write to the file. If it is damaged, replace it by a copy of its readable updates, and write to that.
-        """
-        try:
-            return self._write_once(work)
-        except sqlite3.Error:
-            if not self.trouble.is_damaged:
-                raise
-        self._salvage()
-        return self._write_once(work)
-
-    def _write_once(self, work: Callable[[], T]) -> T:
-        try:
-            return work()
-        except sqlite3.Error as error:
-            if is_damage(error):
-                # All further writes fail until the file is copied, by _write or by the probe.
-                self.trouble.is_damaged = True
-                self.trouble.note(error)
-            raise
-
-    def _has_committed(self, count: int, size: int) -> None:
-        """
-        Check the files, note the head, and run a checkpoint if one is due, before updates are acknowledged.
-
-        :param count: how many rows were written.
-        :param size: their size, in bytes.
-        """
-        if self._files.is_look_due(self._seconds()):
-            self._look_at_files()
-        try:
-            self._files.note(self.head)
-            if self._checkpoints.is_due(count, size, self._files.frames):
-                self._checkpoints.run(self._opened)
-        except OSError as error:
-            # The batch is recorded, but its head is not noted. It has to fail: otherwise the updates that
-            # follow would reach subscribers out of order.
-            raise self.trouble.end(explain(error)) from error
-        except sqlite3.Error as error:
-            if is_failed_sync(error):
-                raise
-            # The checkpoint failed, but the batch is safe in the ``-wal``.
-            self.trouble.note(error)
-
-    def _look_at_files(self) -> None:
-        problem = self._files.problem()
-        if problem is not None:
-            raise self.trouble.end(problem)
-
     def _salvage(self) -> None:
         """
         Replace the damaged file by a copy of its readable updates.
         """
         _log.error(
             "{path} is damaged and cannot be written; its readable updates are copied into a new file",
-            path=self._path,
+            path=self.path,
         )
         connection = self._opened
         fresh = self._files.fresh()
@@ -392,7 +302,7 @@ class Database:
         self.trouble.is_damaged = False
         _log.warn(
             "{path} is now the copy; the damaged file was renamed to {damaged}",
-            path=self._path,
+            path=self.path,
             damaged=damaged,
         )
 

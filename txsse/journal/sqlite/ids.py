@@ -36,10 +36,11 @@ def insert_all(connection: sqlite3.Connection, rows: Sequence[Row]) -> bool:
     return connection.executemany(_INSERT, rows).rowcount == len(rows)
 
 
-def insert(connection: sqlite3.Connection, row: Row) -> bool:
+def insert(connection: sqlite3.Connection, row: tuple[object, ...]) -> bool:
     """
     Insert a row, if its id is not in the table.
 
+    :param row: a row as :func:`~txsse.journal.sqlite.codec.encode` returns it, or one that it can decode.
     :returns: whether it was inserted.
     """
     return bool(connection.execute(_INSERT, row).rowcount)

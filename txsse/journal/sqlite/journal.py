@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -38,6 +38,7 @@ from txsse.journal.interfaces import IFollower, IJournal
 from txsse.journal.page import Entry, Page
 from txsse.journal.resume_ids import ResumeIds, new_secret
 from txsse.journal.sqlite.database import Bounds, Database
+from txsse.journal.sqlite.revocations import SQLiteRevocations
 from txsse.journal.sqlite.worker import Worker
 from txsse.journal.update import Update
 from txsse.journal.window import Window
@@ -97,6 +98,7 @@ class SQLiteJournal:
     :param lock_timeout: how long to wait for another process that has the file open, in seconds.
     :param reactor: the reactor; ``None`` for the global one.
     :raises ValueError: if a limit is not greater than 0.
+    :ivar revocations: the list of revoked tokens, in the same file.
     """
 
     def __init__(
@@ -122,7 +124,7 @@ class SQLiteJournal:
             Bounds(max_count, max_bytes, self._max_age),
             synchronous=synchronous,
             lock_timeout=lock_timeout,
-            seconds=lambda: float(self._reactor.seconds()),
+            seconds=lambda: not_started() if self._reactor is None else self._reactor.seconds(),
         )
         self._recent_bytes = recent_bytes
         self._recent = self._new_recent(0)
@@ -134,9 +136,10 @@ class SQLiteJournal:
         self._earlier: list[tuple[ResumeIds, int]] = []
         self._max_pending = max_pending
         self._given_reactor = cast("IReactorTime | None", reactor)
-        self._reactor: Any = None
+        self._reactor: IReactorTime | None = None
         self._now: Callable[[], float] = not_started
         self._worker = Worker(self, self._path)
+        self.revocations = SQLiteRevocations(self._worker, self._database, lambda: self._now())
         self._follower: IFollower | None = None
         self._waiting: deque[_Waiting] = deque()
         self._pending = 0
@@ -253,11 +256,8 @@ class SQLiteJournal:
         return self._resume_ids.resume_id(position)
 
     def _find_resume_id(self, id: str) -> int | None:
-        for resume_ids, end in self._earlier:
-            position = resume_ids.find(id, end)
-            if position is not None:
-                return position
-        return self._resume_ids.find(id, self.head)
+        found = (ids.find(id, end) for ids, end in (*self._earlier, (self._resume_ids, self.head)))
+        return next((position for position in found if position is not None), None)
 
     def stop(self) -> Deferred[None]:
         """
@@ -300,7 +300,7 @@ class SQLiteJournal:
             self._recent.add(position, update, time, repeated=update.id in repeated)
         self._tidy_later()
 
-    def _has_not_opened(self, failure: Failure) -> Deferred[Any]:
+    def _has_not_opened(self, failure: Failure) -> Deferred[None]:
         return Deferred.fromCoroutine(self._worker.stop()).addCallback(lambda _: failure)
 
     def _commit(self) -> None:
@@ -352,7 +352,7 @@ class SQLiteJournal:
     # These are called at intervals.
 
     def _tidy_later(self, seconds: float = _TIDY_INTERVAL) -> None:
-        if self._worker.is_running:
+        if self._worker.is_running and self._reactor is not None:
             self._tidying = self._reactor.callLater(seconds, self._tidy)
 
     def _tidy(self) -> None:

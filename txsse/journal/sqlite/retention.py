@@ -9,6 +9,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 from txsse.journal.sqlite.codec import SIZE
 from txsse.journal.sqlite.schema import mark
@@ -138,9 +139,9 @@ class Retention:
         self, connection: sqlite3.Connection, head: int, now: float
     ) -> Iterator[tuple[int, float, int]]:
         last = self.floor
-        for position, time, size in rows_after(
-            connection, f"position, time, {SIZE}", last, _STEP, up_to=head
-        ):
+        for row in rows_after(connection, f"position, time, {SIZE}", last, _STEP, up_to=head):
+            # SQLite computes the size.
+            position, time, size = cast("tuple[int, object, int]", row)
             if not isinstance(time, float) or time > now:
                 # The clock was set back, or the row is damaged. A damaged time could keep the row for ever.
                 found = verified(connection, position)

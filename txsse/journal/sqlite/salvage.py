@@ -1,5 +1,5 @@
 """
-Copies the readable updates of a damaged database, to which SQLite can no longer write, into a new one.
+Copies the readable rows of a damaged database, to which SQLite can no longer write, into a new one.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from pathlib import Path
 
 from txsse.journal.sqlite.codec import COLUMNS, decode
 from txsse.journal.sqlite.ids import insert, supersede
+from txsse.journal.sqlite.revocation_table import copy_revocations
 from txsse.journal.sqlite.schema import create, mark, put_visits, visits
 from txsse.journal.sqlite.table_scan import rows_after
 
 __all__ = ["copy_readable"]
 
-_ID = COLUMNS.split(", ").index("id")
-
 
 def copy_readable(damaged: sqlite3.Connection, path: Path, *, floor: int, head: int) -> None:
     """
-    Copy all undamaged updates into an empty file.
+    Copy all undamaged updates and revocations into an empty file.
 
     :param floor: the position after which to begin.
     :param head: the last position, inclusive.
@@ -33,10 +32,12 @@ def copy_readable(damaged: sqlite3.Connection, path: Path, *, floor: int, head: 
         fresh.execute("BEGIN")
         create(fresh)
         for row in rows_after(damaged, COLUMNS, floor, up_to=head):
-            if decode(row) is not None:
-                if not insert(fresh, row):
-                    supersede(fresh, row[_ID])
-                    insert(fresh, row)
+            found = decode(row)
+            if found is not None and not insert(fresh, row):
+                (_, update), _ = found
+                supersede(fresh, update.id.encode())
+                insert(fresh, row)
+        copy_revocations(damaged, fresh)
         put_visits(fresh, visits(damaged))
         mark(fresh, head)
         fresh.execute("COMMIT")

@@ -8,11 +8,11 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from txsse.errors import JournalFailed
 from txsse.journal.sqlite.codec import CREATE, sum_of
 from txsse.journal.sqlite.errors import is_damage
+from txsse.journal.sqlite.revocation_table import CREATE as CREATE_REVOCATIONS
 
 __all__ = [
     "MOST_VISITS",
@@ -28,7 +28,7 @@ __all__ = [
 
 # "txss". It distinguishes a journal from the database of another program.
 _APPLICATION = 0x74787373
-_SCHEMA = 3
+_SCHEMA = 4
 
 # visits: for each process that has opened the file, its secret, and the position at which it began. mark: a
 # position that was recorded, for when no row shows it. probe: data that is written to test whether the disk
@@ -110,7 +110,7 @@ def create(connection: sqlite3.Connection) -> None:
     """
     Create the tables of a journal in an empty database.
     """
-    for statement in (CREATE, *_CREATE_OTHERS):
+    for statement in (CREATE, *_CREATE_OTHERS, *CREATE_REVOCATIONS):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {_APPLICATION}")
     connection.execute(f"PRAGMA user_version = {_SCHEMA}")
@@ -128,7 +128,7 @@ def marked(connection: sqlite3.Connection) -> int:
     Return the position of the mark; 0 if it is missing or cannot be read.
     """
     rows = _read(connection, "SELECT number, position, checksum FROM mark")
-    return max((position for _, position in filter(None, rows)), default=0)
+    return max((row[1] for row in rows if row is not None and isinstance(row[1], int)), default=0)
 
 
 def visits(connection: sqlite3.Connection) -> list[Visit]:
@@ -140,10 +140,11 @@ def visits(connection: sqlite3.Connection) -> list[Visit]:
     """
     found: list[Visit] = []
     for visit in _read(connection, "SELECT number, secret, begin, checksum FROM visits ORDER BY number"):
-        if visit is None:
-            found.clear()
-        else:
-            found.append((visit[1], visit[2]))
+        match visit:
+            case _, bytes(secret), int(begin):
+                found.append((secret, begin))
+            case _:
+                found.clear()
     return found
 
 
@@ -157,7 +158,7 @@ def put_visits(connection: sqlite3.Connection, visits: Sequence[Visit]) -> None:
         connection.execute("INSERT INTO visits VALUES (?, ?, ?, ?)", (*row, sum_of(*row)))
 
 
-def _read(connection: sqlite3.Connection, query: str) -> list[tuple[Any, ...] | None]:
+def _read(connection: sqlite3.Connection, query: str) -> list[tuple[object, ...] | None]:
     """
     Return the rows of a query, without their last column; ``None`` for a damaged row.
 

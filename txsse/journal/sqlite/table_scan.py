@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias, cast
 
 from txsse.journal.page import Entry
 from txsse.journal.sqlite.codec import COLUMNS, SIZE, decode
 from txsse.journal.sqlite.errors import is_damage
 
-__all__ = ["TableScan", "newest", "rows_after", "survey", "verified"]
+__all__ = ["KeyedRow", "TableScan", "newest", "rows_after", "survey", "verified"]
+
+# A row: its integer key, and other columns, whose values may be of any type if they are damaged.
+KeyedRow: TypeAlias = tuple[int, *tuple[object, ...]]
 
 # An upper bound of all positions; its negative is a lower bound.
 _END = 2**62
@@ -59,29 +62,39 @@ def verified(connection: sqlite3.Connection, position: int) -> tuple[Entry, floa
 
 
 def rows_after(
-    connection: sqlite3.Connection, columns: str, after: int, limit: int = _END, *, up_to: int = _END
-) -> Generator[tuple[Any, ...], None, None]:
+    connection: sqlite3.Connection,
+    columns: str,
+    after: int,
+    limit: int = _END,
+    *,
+    up_to: int = _END,
+    table: str = "updates",
+    skipped: Callable[[sqlite3.Error], object] | None = None,
+) -> Generator[KeyedRow, None, None]:
     """
     Read rows in order, and skip those that SQLite cannot read.
 
-    :param columns: the columns, ``position`` first.
-    :param after: the position after which to begin.
+    :param columns: the columns, the table's integer key first.
+    :param after: the position, or other key, after which to begin.
     :param limit: the maximum number of rows.
-    :param up_to: the last position, inclusive.
+    :param up_to: the last key, inclusive.
+    :param skipped: called with the error when rows are skipped.
     """
-    query = f"SELECT {columns} FROM updates WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?"
+    query = f"SELECT {columns} FROM {table} WHERE rowid BETWEEN ? AND ? ORDER BY rowid LIMIT ?"
     begin: int | None = after + 1
     while begin is not None:
         rows = connection.cursor()
         try:
             for row in rows.execute(query, [begin, up_to, limit]):
                 limit -= 1
-                # The position in a damaged row may be any value.
+                # The key in a damaged row may be any value.
                 begin = max(begin, row[0] + 1)
                 yield row
             return
         except sqlite3.Error as error:
             _unless_damage(error)
+            if skipped is not None:
+                skipped(error)
         finally:
             # A reader that stops in the middle would keep the ``-wal`` from being reset.
             rows.close()
@@ -151,7 +164,9 @@ def survey(connection: sqlite3.Connection) -> TableScan:
         _unless_damage(error)
         count = bytes = 0
         oldest, last = [], deque[int](maxlen=_EDGE)
-        for position, size in rows_after(connection, f"position, {SIZE}", -_END):
+        for row in rows_after(connection, f"position, {SIZE}", -_END):
+            # SQLite computes the size.
+            position, size = cast("tuple[int, int]", row)
             count += 1
             bytes += size
             last.append(position)

@@ -7,12 +7,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IReactorCore
+from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 from txsse._randomness import make_thread_pool
 from txsse._typing import AnyReactor
@@ -37,9 +38,9 @@ class Worker(HasProblem[Exception]):
     def __init__(self, journal: object, path: Path) -> None:
         super().__init__(journal)
         self._path = path
-        self._reactor: Any = None
-        self._threads: Any = None
-        self._at_exit: Any = None
+        self._reactor: IReactorFromThreads | None = None
+        self._threads: ThreadPool | None = None
+        self._at_exit: object = None
 
     @property
     def is_running(self) -> bool:
@@ -52,7 +53,7 @@ class Worker(HasProblem[Exception]):
         """
         Start the thread, as soon as the reactor runs.
         """
-        self._reactor = reactor
+        self._reactor = cast(IReactorFromThreads, reactor)
         self._threads = make_thread_pool(reactor, "txsse-sqlite")
         core = cast(IReactorCore, reactor)
         # A thread keeps the interpreter from exiting, and does not survive a fork. Therefore it starts when
@@ -70,6 +71,7 @@ class Worker(HasProblem[Exception]):
         """
         if self._threads is None:
             return fail(JournalFailed(str(self._path), "has not been started, or has been stopped"))
+        assert self._reactor is not None
         done: Deferred[T] = deferToThreadPool(self._reactor, self._threads, work, *arguments)
         return done.addErrback(self._has_failed)
 
@@ -83,13 +85,14 @@ class Worker(HasProblem[Exception]):
         threads, self._threads = self._threads, None
         if threads is None:
             return
+        assert self._reactor is not None
         try:
             if last is not None:
                 await deferToThreadPool(self._reactor, threads, last)
         except sqlite3.Error as error:
             raise JournalFailed(str(self._path), explain(error)) from error
         finally:
-            self._reactor.removeSystemEventTrigger(self._at_exit)
+            cast(IReactorCore, self._reactor).removeSystemEventTrigger(self._at_exit)
             threads.stop()
 
     def _has_failed(self, failure: Failure) -> Failure:

@@ -11,6 +11,7 @@ from unittest import SkipTest
 
 from twisted.internet.interfaces import IDelayedCall
 
+from txsse._clock import wall
 from txsse._reactor import global_reactor
 from txsse.journal.interfaces import AnyJournal
 from txsse.journal.page import Entry, Page
@@ -51,11 +52,17 @@ class JournalFactory:
 
     def advance(self, seconds: float) -> None:
         """
-        Let time pass for the journals; needed for ``max_age``.
+        Let time pass for the journals; needed for ``max_age`` and ``revocations``.
 
         :param seconds: how much time passes.
         """
         raise NotImplementedError
+
+    def now(self) -> float:
+        """
+        Return the time of day of the journals, in seconds since 1970; by default that of the reactor.
+        """
+        return wall(global_reactor())
 
 
 class Follower:
