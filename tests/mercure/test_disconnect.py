@@ -135,7 +135,7 @@ class DoneTests:
 
     def test_slow_reader(self, world: MercureWorld) -> None:
         """
-        what is held back for a slow reader is not sent after it was disconnected.
+        Updates that are held back for a slow reader are not sent after it was disconnected.
         """
         reader = world.subscribe("news", token=read_token(sub="ann"))
         reader.client.stop_reading()

@@ -58,7 +58,7 @@ class RevokedTokens:
             self._tidy()
             if len(self._revocations) >= self._max_count:
                 raise TooManyRevocations(self._max_count)
-        self._revocations[name] = merged = merge(revocation, known)
+        self._revocations[name] = merged = merge(revocation, known, self._seconds())
         return merged != known
 
     def check(self, grants: Grants) -> None:
