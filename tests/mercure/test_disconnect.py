@@ -50,6 +50,11 @@ def answer(client: Client) -> Any:
     return json.loads(client.body)
 
 
+def cut_off(world: MercureWorld, field: str) -> Client:
+    form: dict[str, Any] = {field: "x"}
+    return world.cut_off(**form)
+
+
 def read_token(**claims: Any) -> str:
     return token(subscribe=["*"], publish=["*"], **claims)
 
@@ -70,7 +75,7 @@ class DoneTests:
             world.subscribe("news", token=read_token(sub="y", jti="y", sid="y")),
             world.subscribe("news", token=read_token(**{"key": "x", "ID": "x"})),
         ]
-        assert answer(world.cut_off(**{field: "x"})) == {
+        assert answer(cut_off(world, field)) == {
             "disconnected": 2,
             "refused_until": "1970-01-31T00:00:00Z",
         }
@@ -100,7 +105,7 @@ class DoneTests:
 
         if again:
             assert uses() == [200] * 5
-        answer(world.cut_off(**{field: "x"}))
+        answer(cut_off(world, field))
         assert uses() == [401] * 5
         client = world.publish("news", token=reading)
         assert client.body == b"the token is not accepted: it has been revoked\n"
@@ -222,7 +227,7 @@ class DoneTests:
         assert reader.client.ended and reader.texts == []
         world.end()
 
-    def test_log_and_list(self, world: MercureWorld, failures: list[LogEvent]) -> None:
+    def test_list_of_subscriptions(self, world: MercureWorld, failures: list[LogEvent]) -> None:
         """
         Subscriptions of disconnected clients end, and are no longer listed.
         """
@@ -501,20 +506,18 @@ class TroubleTests:
         assert world.publish("news", token=read_token(sub="ann")).status == 401
         assert answer(world.cut_off(sub="ann"))["disconnected"] == 0
 
-    def test_client_that_disconnects(self, world: MercureWorld, failures: list[LogEvent]) -> None:
+    def test_client_that_disconnects(
+        self, world: MercureWorld, monkeypatch: pytest.MonkeyPatch, failures: list[LogEvent]
+    ) -> None:
         """
         A request whose client disconnects before the response is carried out nevertheless.
         """
-        waiting: list[Deferred[Any]] = []
-        kept: Any = world.hub.revocations
-        add = kept.add
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(kept, "add", lambda revocation: waiting.append(Deferred()) or waiting[-1])
-            reader = world.subscribe("news", token=read_token(sub="ann"))
-            client = world.cut_off(sub="ann")
-            client.disconnect(clean=False)
-        assert add == kept.add
-        waiting[0].callback(None)
+        recording: Deferred[Any] = Deferred()
+        monkeypatch.setattr(world.hub.revocations, "add", lambda revocation: recording)
+        reader = world.subscribe("news", token=read_token(sub="ann"))
+        world.cut_off(sub="ann").disconnect(clean=False)
+        assert is_open(reader)
+        recording.callback(None)
         world.reactor.run_soon()
         assert not is_open(reader)
         assert failures == []

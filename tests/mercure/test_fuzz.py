@@ -252,7 +252,9 @@ class AnythingTests:
                 client = send(world, b"POST", DISCONNECT.encode(), sent, raw)
                 check(client)
                 world.reactor.run_soon()
-                closed = {name for name, each in streams.items() if each.client.pump() or each.client.ended}
+                for each in (*streams.values(), others):
+                    each.client.pump()
+                closed = {name for name, each in streams.items() if each.client.ended}
                 if client.status != 200:
                     assert closed == set()
                 else:
@@ -261,7 +263,6 @@ class AnythingTests:
                     named_here = [each for each in parse_qsl(raw.decode(), True) if each[0] in claims]
                     assert len(named_here) == 1
                     assert closed == {name for name, given in named_here if given == value and usable}
-                others.client.pump()
                 assert not others.client.ended
 
         ask()

@@ -21,6 +21,7 @@ from txsse import CloseReason, Hub, HubStopped, JournalFailed, MemoryJournal, No
 from txsse.hub import cut_off as cut_off_module
 from txsse.journal.revocations import Revocation
 from txsse.mercure import revocations as module
+from txsse.mercure.auth.grants import Grants
 from txsse.mercure.revocations import Incomplete, Revocations, revocations_of
 
 TOKEN = read_token(sub="ann")
@@ -367,7 +368,7 @@ class LoadTests:
         """
         world, _ = held
         found = revocations_of(world.hub)
-        checking = Deferred.fromCoroutine(found.check(module.Grants()))
+        checking = Deferred.fromCoroutine(found.check(Grants()))
         outcome = outcome_of(checking)
         checking.cancel()
         assert isinstance(outcome[0], CancelledError)
@@ -380,7 +381,7 @@ class LoadTests:
         """
         monkeypatch.setattr(module, "NoCluster", type("Never", (), {}))
         world, kept = held
-        checking = outcome_of(Deferred.fromCoroutine(revocations_of(world.hub).check(module.Grants())))
+        checking = outcome_of(Deferred.fromCoroutine(revocations_of(world.hub).check(Grants())))
         for _ in range(2):
             assert kept.loads == []
             turn(world.reactor)

@@ -191,7 +191,7 @@ class MercureWorld:
         return self.ask("POST", form=[("topic", topic), ("data", data), *fields.items()], token=given)
 
     def cut_off(
-        self, *, token: str | None = None, headers: Mapping[str, str] | None = None, **form: str
+        self, *, token: str | None = None, headers: Mapping[str, str] | None = None, **form: Any
     ) -> Client:
         """
         Request that clients are disconnected, with the given token, or else with one that allows it.
