@@ -128,6 +128,22 @@ class ClusterTests:
         for world in (first, second, nodes.add()):
             assert world.publish("news", token=read_token(sub="ann", exp=5000)).status == 401
 
+    def test_many_streams(self, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Many streams are closed in slices, between which the reactor does other work.
+        """
+        monkeypatch.setattr(module, "_SLICE", 2)
+        first = nodes.add()
+        readers = [first.subscribe("news", token=TOKEN) for _ in range(5)]
+        found = revocations_of(first.hub)
+        closing = outcome_of(Deferred.fromCoroutine(found.revoke(Revocation("sub", "ann", 0.0, 9000.0))))
+        assert closing == [] and first.hub.metrics().closes[CloseReason.DISCONNECTED] == 2
+        readers[3].disconnect()
+        nodes.wire.reactor.run_soon()
+        [outcome] = closing
+        assert (outcome.disconnected, outcome.until) == (4, 9000.0)
+        assert not any(is_open(reader) for reader in readers if reader is not readers[3])
+
     def test_log_in_at_another_node(self, nodes: Nodes) -> None:
         """
         The expiry of a token that the revocation does not cover does not count.
@@ -186,13 +202,17 @@ class ClusterTests:
 
     def test_hub_that_stops_meanwhile(self, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        If the hub stops before the streams of other nodes are closed, the response is 503 and says so.
+        If the hub stops before the nodes have closed the streams that were being opened, the response is 503
+        and says so; open streams have been closed before.
         """
-        first = nodes.add()
+        first, second = nodes.add(), nodes.add()
+        readers = [world.subscribe("news", token=TOKEN) for world in (first, second)]
         monkeypatch.setattr(first.hub, "disconnect", lambda key: fail(HubStopped()))
         client = first.cut_off(sub="ann")
         assert client.status == 503
         assert b"other nodes may have open streams, as this one is shutting down" in client.body
+        nodes.wire.reactor.run_soon()
+        assert not any(map(is_open, readers))
 
     def test_full_list(self, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
         """
@@ -237,15 +257,15 @@ class ClusterTests:
     def test_message(self, nodes: Nodes) -> None:
         """
         The message has the claim, its value and the times; the reply is the latest expiry of this node's
-        streams.
+        streams, and their number.
         """
         world = nodes.add()
         world.subscribe("news", token=read_token(jti="t1", exp=700))
         message = json.dumps({"revoked": ["jti", "t1", 0, 90]})
         found = revocations_of(world.hub)
-        assert result_of(found.message_received(message) or fail(AssertionError())) == "700.0"
+        assert result_of(found.message_received(message) or fail(AssertionError())) == "[700.0, 1]"
         other = json.dumps({"revoked": ["jti", "t2", 0, 90]})
-        assert result_of(found.message_received(other) or fail(AssertionError())) is None
+        assert result_of(found.message_received(other) or fail(AssertionError())) == "[0.0, 0]"
 
 
 class LoadTests:
@@ -458,13 +478,14 @@ class MissedTests:
         world, kept = held
         tokens = [TOKEN, read_token(sub="ann", iat=50), read_token(sub="bob"), read_token(jti="t1")]
         streams = [world.subscribe("news", token=each) for each in tokens]
-        kept.loads[0].callback([])
+        kept.loads[0].callback([Revocation("sub", "zoe", at=0.0, expires=9000.0)])
         world.reactor.run_soon()
         found = revocations_of(world.hub)
         found._is_complete = False
         client = world.publish("news")
         kept.loads[1].callback(
             [
+                Revocation("sub", "zoe", at=0.0, expires=9000.0),
                 Revocation("sub", "ann", at=0.0, expires=9000.0),
                 Revocation("jti", "t1", at=0.0, expires=9000.0),
                 Revocation("sid", "s1", at=0.0, expires=9000.0),

@@ -2,7 +2,10 @@
 The revoked tokens of a hub: kept with its journal, and known to all nodes.
 
 Strategy: a revocation is recorded in the journal first, then sent to all nodes, each of which adds it to its
-list in memory. A node reads the recorded ones after it has joined its cluster. So a node that joins before a
+list in memory, and closes its streams. A second message, of the hub itself, closes those that were being
+opened meanwhile.
+
+A node reads the recorded revocations after it has joined its cluster. So a node that joins before a
 revocation is sent receives it, and one that joins later reads it.
 """
 
@@ -12,7 +15,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -38,6 +41,10 @@ _failures = RateLimitedLog(_log)
 #: The time of expiry of tokens that never expire, and the latest that can be written in a response: the end
 #: of the year 9999, in seconds since 1970.
 NEVER = 253402300799.0
+
+
+# How many streams are closed before the reactor gets its turn: some 10 ms of work at 40 µs each.
+_SLICE = 256
 
 
 @dataclass(frozen=True)
@@ -112,17 +119,19 @@ class Revocations:
             why = "the hub is shutting down" if stops else "the journal is unavailable"
             raise Incomplete(f"nothing has been done: {why}; try again later") from None
         problems: list[str] = []
-        # This node needs no message, and refuses the tokens also if it can reach no other one.
+        # This node needs no message, and does its part also if it can reach no other one.
         latest = self._try_to_take(revocation, problems)
+        count = await self._close(revocation)
         while True:
+            if latest > revocation.expires:
+                revocation = Revocation(revocation.claim, revocation.value, revocation.at, latest)
+                self._try_to_take(revocation, problems)
             await self._record(revocation, problems)
-            latest = max(latest, await self._announce(revocation, problems))
+            elsewhere = await self._announce(revocation, problems)
+            latest, count = elsewhere.latest, count + elsewhere.count
             if latest <= revocation.expires or problems:
                 break
-            # A stream's token expires later than was asked for.
-            revocation = Revocation(revocation.claim, revocation.value, revocation.at, latest)
-            self._try_to_take(revocation, problems)
-        count = await self._disconnect(revocation, problems)
+        count += await self._disconnect(revocation, problems)
         if problems:
             raise Incomplete(
                 f"this is not finished, and may be repeated: {'; '.join(dict.fromkeys(problems))}; whatever "
@@ -139,17 +148,17 @@ class Revocations:
 
     def message_received(self, message: str) -> Deferred[str | None] | None:
         """
-        Add a revocation of any node to the list.
+        Add a revocation of any node to the list, and close its streams.
 
-        :returns: a Deferred of the latest time at which the token of an open stream expires, as a text;
-            ``None`` for a message of another kind.
-        :raises TooManyRevocations: if the list is full; the sender is notified.
+        :returns: a Deferred of a text for the sender; ``None`` for a message of another kind. It fails with
+            :exc:`~txsse.errors.TooManyRevocations` if the list is full.
         """
         revocation = _decode(message)
-        if revocation is None:
-            return None
+        return None if revocation is None else Deferred.fromCoroutine(self._receive(revocation))
+
+    async def _receive(self, revocation: Revocation) -> str | None:
         latest = self._take(revocation)
-        return succeed(str(latest) if latest else None)
+        return _Streams(latest, await self._close(revocation)).encode()
 
     def messages_missed(self) -> None:
         """
@@ -188,7 +197,8 @@ class Revocations:
             missed = self._missed
             for revocation in [] if kept is None else await kept.load():
                 if self._revoked.add(revocation):
-                    self._close(revocation)
+                    # Streams that were opened between a message that this node missed and now.
+                    await self._close(revocation)
             self._is_complete = missed == self._missed
 
     def _take(self, revocation: Revocation) -> float:
@@ -204,17 +214,20 @@ class Revocations:
         )
         return max(expiries, default=0.0)
 
-    def _close(self, revocation: Revocation) -> None:
+    async def _close(self, revocation: Revocation) -> int:
         """
-        Close the streams of this node that have a revoked token.
-
-        They were opened between a message that this node missed and the next reading of the list.
+        Close the streams of this node that have a revoked token, and return their number.
         """
-        for subscriber, _ in list(self._streams(revocation)):
+        count = 0
+        for number, (subscriber, _) in enumerate(list(self._streams(revocation)), start=1):
             try:
-                disconnect(subscriber)
+                # It may have left while the reactor had its turn.
+                count += subscriber.is_subscribed and disconnect(subscriber)
             except Exception:
                 _failures.failure("{subscriber} cannot be disconnected", subscriber=subscriber)
+            if not number % _SLICE:
+                await deferLater(self._hub.reactor, 0)
+        return count
 
     def _streams(self, revocation: Revocation) -> Iterable[tuple[Subscriber, Grants]]:
         for subscriber in self._hub.subscribers.with_key(stream_key(revocation.claim, revocation.value)):
@@ -243,21 +256,20 @@ class Revocations:
         except TooManyRevocations as error:
             problems.append(str(error))
 
-    async def _announce(self, revocation: Revocation, problems: list[str]) -> float:
+    async def _announce(self, revocation: Revocation, problems: list[str]) -> _Streams:
         """
-        Send a revocation to all nodes.
-
-        :returns: when the last token of their open streams expires, in seconds since 1970.
+        Send a revocation to all nodes, and return which streams they had.
         """
         try:
             replies = await self._hub.cluster.broadcast(_encode(revocation))
         except NotAcknowledged as error:
             problems.append(f"these nodes may accept the tokens: {', '.join(error.nodes)}")
-            return 0.0
+            return _Streams()
         except JournalFailed:
             problems.append("the other nodes may accept the tokens, as they cannot be reached")
-            return 0.0
-        return max(map(float, replies), default=0.0)
+            return _Streams()
+        found = [_Streams.decode(reply) for reply in replies]
+        return _Streams(max((each.latest for each in found), default=0.0), sum(each.count for each in found))
 
     async def _disconnect(self, revocation: Revocation, problems: list[str]) -> int:
         try:
@@ -269,6 +281,26 @@ class Revocations:
         except HubStopped:
             problems.append("other nodes may have open streams, as this one is shutting down")
         return 0
+
+
+@dataclass(frozen=True)
+class _Streams:
+    """
+    The streams of a revocation at a node, as it replies to the sender.
+
+    :ivar latest: when the last of their tokens expires, in seconds since 1970; 0 without streams.
+    :ivar count: how many the node has closed.
+    """
+
+    latest: float = 0.0
+    count: int = 0
+
+    def encode(self) -> str:
+        return json.dumps([self.latest, self.count])
+
+    @classmethod
+    def decode(cls, text: str) -> _Streams:
+        return cls(*json.loads(text))
 
 
 def revocations_of(hub: Hub) -> Revocations:
