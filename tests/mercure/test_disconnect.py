@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import LogEvent
 
 from tests.fakes import Client, Wire
-from tests.hub.fakes import ScriptedJournal
+from tests.hub.fakes import ScriptedJournal, result_of
 from tests.mercure.world import (
     DISCONNECT,
     DISCONNECTER,
@@ -33,6 +33,7 @@ from txsse.mercure import disconnect as module
 from txsse.mercure import shared_secret
 from txsse.mercure.auth.grants import OWN_DETAIL_TYPE
 from txsse.mercure.auth.identity import JTI, SUB
+from txsse.mercure.revocations import NEVER
 from txsse.mercure.settings import COOKIE
 
 DAYS_30 = 30 * 86400
@@ -183,6 +184,38 @@ class DoneTests:
         assert answer(world.cut_off(sub="ann", expires_in="90"))["refused_until"] == "9999-12-31T23:59:59Z"
         world.reactor.advance(DAYS_30)
         assert world.publish("news", token=made).status == 401
+
+    @pytest.mark.parametrize(("exp", "lifetime"), [(3600, 1e15), (9e11, 60.0)])
+    def test_very_late_expiry(self, new: Callable[..., MercureWorld], exp: float, lifetime: float) -> None:
+        """
+        No token is refused for longer than dates can be written: the end of the year 9999.
+        """
+        world = new(revocation_lifetime=lifetime)
+        world.subscribe("news", token=read_token(sub="ann", exp=exp))
+        assert answer(world.cut_off(sub="ann"))["refused_until"] == "9999-12-31T23:59:59Z"
+        kept = world.hub.revocations
+        assert kept is not None
+        [recorded] = result_of(kept.load())
+        assert recorded.expires == NEVER
+
+    def test_part_of_a_second(self, world: MercureWorld) -> None:
+        """
+        The time in the response is not before that until which the tokens are refused.
+        """
+        world.reactor.advance(0.25)
+        assert answer(world.cut_off(sub="ann", expires_in="1"))["refused_until"] == "1970-01-01T00:00:02Z"
+
+    def test_first_key(self, world: MercureWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        The key of a stream is the subject of its token, and the hub checks that other nodes recognise it.
+        """
+        checked: list[Any] = []
+        monkeypatch.setattr(world.hub.admission, "check_key", checked.append)
+        world.subscribe("news", token=read_token(sub="ann", jti="t1"))
+        assert set(checked) == {"ann"}
+        [subscriber] = world.hub.subscribers
+        assert subscriber.key == "ann"
+        assert subscriber.channel.keys == ("ann", ("jti", "t1"))
 
     def test_settings(self, new: Callable[..., MercureWorld]) -> None:
         """

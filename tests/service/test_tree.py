@@ -140,6 +140,22 @@ class HubTests:
         assert client.headers["date"]
 
     @pytest.mark.parametrize(
+        ("request_line", "purpose"),
+        [
+            ("POST PATH", "publishing"),
+            ("POST PATH/disconnect", "disconnecting"),
+            ("QUERY PATH", "subscribing"),
+        ],
+    )
+    def test_missing_token(self, ask: Callable[..., Client], request_line: str, purpose: str) -> None:
+        """
+        The refusal of a request without a token says what needs one.
+        """
+        head = request_line.replace("PATH", "/.well-known/mercure")
+        client = ask(f"{head} HTTP/1.1|Host: x|Content-Length: 900")
+        assert client.body == f"{purpose} requires a token\n".encode()
+
+    @pytest.mark.parametrize(
         ("head", "given", "body"),
         [
             (
