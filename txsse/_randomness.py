@@ -20,6 +20,7 @@ from twisted.python.threadpool import ThreadPool
 __all__ = [
     "Randomness",
     "SeededRandomness",
+    "ThreadPool",
     "make_thread_pool",
     "new_uuid",
     "randomness_of",

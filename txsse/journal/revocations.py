@@ -77,7 +77,7 @@ class Revocation:
 
 class IRevocations(Interface):
     """
-    The list of revoked tokens of a journal. :mod:`txsse.testing.journal_contract` tests an implementation.
+    The list of revoked tokens of a journal. ``txsse.testing.journal_contract`` tests an implementation.
 
     Like the journal's, its methods must be called in the reactor's thread, after the journal has been
     started, and every Deferred may fail with :exc:`~txsse.errors.JournalFailed`. The journal's ``stop`` waits

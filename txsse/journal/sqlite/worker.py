@@ -13,9 +13,8 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
-from txsse._randomness import make_thread_pool
+from txsse._randomness import ThreadPool, make_thread_pool
 from txsse._typing import AnyReactor
 from txsse.errors import JournalFailed
 from txsse.journal.problem import HasProblem
