@@ -5,6 +5,9 @@ Clients that are disconnected from the service, whose tokens are refused at all 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import signal
 import time
 import urllib.error
@@ -20,7 +23,7 @@ import pytest
 from tests.journal.redis_server import RedisServer
 from tests.mercure.world import SECRET, detail
 from tests.mercure.world import sign as sign_claims
-from tests.processes import finish, python
+from tests.processes import ROOT, TWIST, finish, free_port, python, start
 from tests.service.process import HUB_URL, Process, get, running, token
 from tests.waiting import PATIENCE, wait_until
 
@@ -213,3 +216,47 @@ class ClusterTests:
                 process.stop()
             finally:
                 server.kill()
+
+
+class DocumentedTests:
+    @pytest.mark.slow
+    def test_whole_way(self, tmp_path: Path) -> None:
+        """
+        The commands of the documentation log a user out, with curl: the stream ends, its token is refused,
+        and a later one is accepted.
+        """
+        curl = shutil.which("curl")
+        if curl is None:
+            pytest.skip("install Debian's package curl")
+        text = (ROOT / "docs" / "authentication.rst").read_text(encoding="utf-8")
+        section = text.partition("Log a user of the service out\n")[2].partition("\n1. At the log-in")[0]
+        lines = re.findall(r"^   \$ (.*)$", section, re.MULTILINE)
+        expected = re.findall(r"^   ([^$\s].*)$", section, re.MULTILINE)
+        (tmp_path / "hub.key").write_text(SECRET)
+        port = free_port()
+        env = {"PATH": f"{Path(TWIST).parent}:{os.environ['PATH']}"}
+        with running(f"--listen=tcp:{port}:interface=127.0.0.1") as process:
+            [hub] = process.urls
+            begin = [f"HUB={hub}", "export TXSSE_KEY=$(cat hub.key)"]
+            assert [line.partition("=")[0] for line in lines[:2]] == ["HUB", "export TXSSE_KEY"]
+
+            def run(*commands: str) -> str:
+                script = "\n".join(["set -e", *begin, *commands])
+                return finish(["bash", "-c", script], env=env, cwd=tmp_path, check=True).stdout
+
+            log_in, stream, grant, log_out, again, second_log_in = lines[2:]
+            run(log_in)
+            script = "\n".join([*begin, stream])
+            with start(["bash", "-c", script], env=env, cwd=tmp_path) as reading:
+                reading.wait_for("^id: ")
+                said = run(grant, log_out)
+                assert said.startswith('{"disconnected":1,"refused_until":"')
+                assert expected[0].startswith('{"disconnected":1,"refused_until":"')
+                assert reading.wait() == 0
+            assert run(again).strip() == expected[1]
+            # Within the same second, the new token would be refused.
+            time.sleep(1)
+            run(second_log_in)
+            with start(["bash", "-c", script], env=env, cwd=tmp_path) as reading:
+                reading.wait_for("^id: ")
+            process.stop()
